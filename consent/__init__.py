@@ -1,0 +1,1 @@
+"""The vocabulary of consent changes and the ledger that keeps them."""

@@ -1,0 +1,78 @@
+"""What a consent change is: one wish for one slot of one target, on somebody's word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+
+
+class Action(StrEnum):
+    """The two things that a person can say about a slot."""
+
+    OPTIN = "OPTIN"
+    OPTOUT = "OPTOUT"
+
+
+class Origin(StrEnum):
+    """Where a change came from: a bulk file, or a single event."""
+
+    BULK = "bulk"
+    EVENT = "event"
+
+
+class Lane(IntEnum):
+    """How urgent a change is; a smaller number is delivered first."""
+
+    EVENT_OPTOUT = 0
+    BULK_OPTOUT = 1
+    EVENT_OPTIN = 2
+    BULK_OPTIN = 3
+
+
+_LANES = {
+    (Action.OPTOUT, Origin.EVENT): Lane.EVENT_OPTOUT,
+    (Action.OPTOUT, Origin.BULK): Lane.BULK_OPTOUT,
+    (Action.OPTIN, Origin.EVENT): Lane.EVENT_OPTIN,
+    (Action.OPTIN, Origin.BULK): Lane.BULK_OPTIN,
+}
+
+
+def lane_of(action: Action, origin: Origin) -> Lane:
+    """Return the lane that a change travels in."""
+    return _LANES[action, origin]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentChange:
+    """One wish for one slot: opt in or out, since when, on whose word.
+
+    `address` names the target as its provider knows it (the only part that names a person), `slot` the smallest
+    thing inside the target that can be in or out, `details` what else the provider wants to be told.
+    """
+
+    connection: str
+    address: Mapping[str, str]
+    slot: str
+    action: Action
+    effective_at: datetime
+    details: Mapping[str, Any] = field(default_factory=dict)
+    change_id: str | None = None
+    line: int | None = None
+
+
+def to_micros(moment: datetime) -> int:
+    """Return a moment as whole microseconds since 1970-01-01 UTC, the form in which the ledger keeps it."""
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the moment, in UTC, that `to_micros` turned into a number."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

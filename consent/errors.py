@@ -1,0 +1,58 @@
+"""What can be wrong with a run as a whole; what is wrong with one row or change is a value, not an error.
+
+    ConfigurationError            what we were told to do cannot be done: mend settings or arguments (exit 2)
+    OptrelayError
+    ├── UnusableInput             a file as a whole: nothing of it has been recorded (exit 2)
+    │   ├── UnreadableFile        missing, forbidden, damaged or empty
+    │   ├── UnusableHeader        no header, or one that lacks what a change needs
+    │   └── UnstableFile          somebody is still writing it
+    ├── LedgerError
+    │   ├── LedgerUnavailable     the database cannot be reached or written
+    │   └── LedgerOutdated        the schema is not the one that this version needs
+    └── BrokerUnavailable         Valkey/Redis cannot be started or reached
+
+ConfigurationError stands outside OptrelayError on purpose: a handler that keeps going must not swallow it.
+Each message says what is wrong and what to do next, and never names a person or a secret.
+"""
+
+from __future__ import annotations
+
+
+class ConfigurationError(Exception):
+    """The settings or arguments contradict themselves or the world."""
+
+
+class OptrelayError(Exception):
+    """The work could not be done, though it was asked for correctly."""
+
+
+class UnusableInput(OptrelayError):
+    """A source as a whole cannot be used; nothing of it has been recorded."""
+
+
+class UnreadableFile(UnusableInput):
+    """A file is missing, forbidden, damaged or empty."""
+
+
+class UnusableHeader(UnusableInput):
+    """A file has no header, or one that lacks the columns that a change needs."""
+
+
+class UnstableFile(UnusableInput):
+    """A file changes while it is being read."""
+
+
+class LedgerError(OptrelayError):
+    """The ledger cannot do its work."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The ledger's database cannot be reached or written."""
+
+
+class LedgerOutdated(LedgerError):
+    """The ledger's schema is not the one that this version needs."""
+
+
+class BrokerUnavailable(OptrelayError):
+    """The broker cannot be started or reached."""

@@ -1,0 +1,80 @@
+"""What can become of a change, named by what happens next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a change stands in the ledger; every accepted change is in exactly one state."""
+
+    PENDING = "pending"
+    APPLIED = "applied"
+    UNCHANGED = "unchanged"
+    SUPERSEDED = "superseded"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The provider confirmed that it holds what the change says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The provider already held what the change says, so nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The provider will never take this change as it is: it becomes a dead letter, with code and reason."""
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TryLater:
+    """It may work another time.
+
+    `counts` says whether the answer was about this change (then attempts are limited) or only about the provider's
+    health (then they are not). `after` is the provider's own wish, in seconds.
+    """
+
+    code: str
+    reason: str
+    counts: bool
+    after: float | None = None
+
+
+Outcome = Applied | Unchanged | Rejected | TryLater
+
+
+@dataclass(frozen=True, slots=True)
+class Well:
+    """The connection answered like a healthy one, whatever it said about the changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """The connection asked us to slow down, for `after` seconds where it said so."""
+
+    after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unwell:
+    """The connection could not be reached or could not answer."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The connection refused our credentials or our right to call it: a person must mend that."""
+
+    reason: str
+
+
+Health = Well | Throttled | Unwell | Refused

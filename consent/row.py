@@ -1,0 +1,75 @@
+"""The door for one row or event: what every provider's row has, and what each provider's row must say of itself."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from consent.change import Action
+
+_DAMAGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
+
+
+def _action(value: object) -> object:
+    return value.upper().replace("-", "").replace("_", "") if isinstance(value, str) else value
+
+
+def _moment(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        raise PydanticCustomError(
+            "unreadable_time", "write the time as ISO 8601, for example 2026-11-22T08:30:00Z"
+        ) from None
+
+
+def undamaged(value: object) -> object:
+    """Refuse a number that a spreadsheet has rounded to something like 9.19E+11: its digits are gone."""
+    if isinstance(value, str) and _DAMAGED.fullmatch(value):
+        raise PydanticCustomError(
+            "damaged_number",
+            "a spreadsheet has rounded this number and its digits are lost; format the column as text and export again",
+        )
+    return value
+
+
+Identifier = Annotated[str, BeforeValidator(undamaged), Field(min_length=1, max_length=255)]
+"""Text that names something at a provider, kept to the letter."""
+
+
+class ConsentRow(BaseModel):
+    """What every row may say; each provider adds its own columns and says what they mean.
+
+    Empty cells are left out before a row comes here, so a missing field is one that nobody filled.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
+
+    action: Annotated[Action, BeforeValidator(_action)]
+    effective_at: Annotated[datetime | None, BeforeValidator(_moment)] = None
+    change_id: Annotated[str | None, Field(max_length=255)] = None
+
+    remedies: ClassVar[dict[str, str]] = {}
+
+    def address(self) -> dict[str, str]:
+        """Return what names the target at the provider: the only part that may name a person."""
+        raise NotImplementedError
+
+    def slot(self) -> str:
+        """Return the smallest thing inside the target that can be in or out, as text that never changes form."""
+        raise NotImplementedError
+
+    def details(self) -> dict[str, Any]:
+        """Return what else the provider wants to be told, as JSON values."""
+        raise NotImplementedError
+
+    def since(self, default: datetime, zone: Any = UTC) -> datetime:
+        """Return when the word was given, in UTC; a time without a zone is read in `zone`."""
+        moment = self.effective_at or default
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)

@@ -1,0 +1,116 @@
+"""Everything that can be set, from the environment (prefix OPTRELAY_, nested with __) or from optrelay.toml."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from consent.errors import ConfigurationError
+from consent.rate import Rate, parse_rate
+
+TOML_FILE = "optrelay.toml"
+
+
+def _rate(value: object) -> object:
+    return parse_rate(value) if isinstance(value, str) else value
+
+
+class ConnectionSettings(BaseModel):
+    """One configured account at a provider."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
+
+    provider: str = Field("", description="capillary; defaults to the connection's name")
+    base_url: str = Field("", description="where the provider listens, for example https://eu.api.capillarytech.com")
+    rate: Annotated[Rate | None, BeforeValidator(_rate)] = Field(None, description='the limit, like "100/minute"')
+    concurrency: int = Field(8, ge=1, le=500, description="calls under way at once, in each worker process")
+    max_strokes: int = Field(4, ge=1, le=100, description="strokes under way at once, over all workers")
+    timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
+    defaults: dict[str, str] = Field({}, description="values for columns that a row leaves empty (JSON object)")
+
+    username: str = Field("", description="Capillary: the till's user name (Basic)")
+    password: SecretStr = Field(SecretStr(""), description="Capillary: the till's password (Basic)")
+    oauth_key: str = Field("", description="Capillary: OAuth client key")
+    oauth_secret: SecretStr = Field(SecretStr(""), description="Capillary: OAuth client secret")
+    oauth_header: str = Field("X-CAP-API-OAUTH-TOKEN", description="Capillary: the header that carries the token")
+    method: Literal["POST", "PUT"] = Field("POST", description="Capillary: its pages disagree; POST is the commoner")
+    lookup_writes: bool = Field(default=True, description="Capillary: allow writing by identifier (lookup form)")
+    headers: dict[str, str] = Field({}, description="further headers, such as Capillary's attribution pair (JSON)")
+
+
+class Settings(BaseSettings):
+    """What one installation of optrelay is told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OPTRELAY_", env_nested_delimiter="__", extra="ignore", toml_file=TOML_FILE, frozen=True
+    )
+
+    ledger_url: str = Field("sqlite:///optrelay.db", description="the ledger's database")
+    broker_url: str | None = Field(None, description="Valkey/Redis; unset: an embedded one on a private socket")
+    connections: dict[str, ConnectionSettings] = Field({}, description="the accounts at providers, by name")
+    reassert: bool = Field(default=False, description="deliver opt-outs again even if they are confirmed")
+    max_attempts: int = Field(8, ge=1, description="answers about a change before it becomes a dead letter")
+    backoff_seconds: float = Field(2.0, gt=0, description="the first wait before another try; it doubles")
+    backoff_ceiling: float = Field(900.0, gt=0, description="the longest wait before another try, in seconds")
+    lease_seconds: float = Field(60.0, ge=2, description="how long a stroke may hold a target")
+    horizon_seconds: float = Field(2.0, gt=0, le=10, description="how far ahead call slots may be reserved")
+    stroke_size: int = Field(100, ge=1, le=1000, description="customer tasks that one stroke takes at most")
+    sweep_seconds: float = Field(1.0, gt=0, description="seconds from one sweep to the next")
+    worker_processes: int = Field(
+        0, ge=0, description="worker processes over all machines, for the share of a limit when Redis is lost"
+    )
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the shape is the library's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let arguments overrule the environment, and the environment overrule the file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    def connection(self, name: str) -> ConnectionSettings:
+        """Return a connection by name; raise ConfigurationError that names the ones there are."""
+        try:
+            return self.connections[name]
+        except KeyError:
+            known = ", ".join(sorted(self.connections)) or "none is configured"
+            message = f"there is no connection {name!r} (known: {known}); set OPTRELAY_CONNECTIONS__{name.upper()}__…"
+            raise ConfigurationError(message) from None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; raise ConfigurationError that names each wrong setting, and no value of any."""
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    named = {
+        name.lower(): connection.model_copy(update={"provider": (connection.provider or name).lower()})
+        for name, connection in settings.connections.items()
+    }
+    return settings.model_copy(update={"connections": named})
+
+
+def _explain(error: ValidationError) -> str:
+    lines = [f"  OPTRELAY_{'__'.join(str(p).upper() for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+    where = f" (or {TOML_FILE})" if Path(TOML_FILE).exists() else ""
+    return "\n".join([f"these settings{where} cannot be used:", *lines])
+
+
+def environment_names() -> list[str]:
+    """Return the names, never the values, of the OPTRELAY_ variables that are set."""
+    return sorted(name for name in os.environ if name.startswith("OPTRELAY_"))

@@ -1,0 +1,1 @@
+"""From outside to the ledger: files and events become recorded changes."""

@@ -1,0 +1,1 @@
+"""From the ledger to the providers: wake-ups, strokes, pacing, delivery."""
