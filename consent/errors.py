@@ -9,6 +9,7 @@
     ├── LedgerError
     │   ├── LedgerUnavailable     the database cannot be reached or written
     │   └── LedgerOutdated        the schema is not the one that this version needs
+    ├── ImportUnderWay            another process is recording the same import at this moment
     └── BrokerUnavailable         Valkey/Redis cannot be started or reached
 
 ConfigurationError stands outside OptrelayError on purpose: a handler that keeps going must not swallow it.
@@ -56,3 +57,7 @@ class LedgerOutdated(LedgerError):
 
 class BrokerUnavailable(OptrelayError):
     """The broker cannot be started or reached."""
+
+
+class ImportUnderWay(OptrelayError):
+    """Another process is recording the same import."""

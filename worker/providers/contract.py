@@ -11,34 +11,11 @@ from typing import Any, Protocol
 
 import httpx
 
-from consent.change import Action
+from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Health, Outcome
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedChange:
-    """The newest word of one slot, held by a stroke: what must be told to the provider."""
-
-    id: int
-    import_id: str
-    slot: str
-    action: Action
-    effective_at: int
-    details: Mapping[str, Any]
-    attempts: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CustomerTask:
-    """A target under lease, with its changes that are due, oldest first."""
-
-    target_key: bytes
-    address: Mapping[str, str]
-    changes: tuple[ClaimedChange, ...]
-    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +37,18 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What claimed customer tasks need: series of requests, and outcomes for changes that no request can carry.
+
+    A series is sent in order, different series side by side; all requests that touch one target stand in one series.
+    Every change of the tasks is in exactly one request or in `outcomes`.
+    """
+
+    series: tuple[tuple[Request, ...], ...]
+    outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What came back, whatever it was: the body may be anything, and `retry_after` is in seconds."""
 
@@ -72,8 +61,8 @@ class Reply:
 class Answer:
     """What a reply means: an outcome per change id, further requests for the rest, and the connection's health.
 
-    Every change of the request is in exactly one of `outcomes` and the changes of `further`. `code` is what the
-    attempt is filed under.
+    Every change of the request is in exactly one of `outcomes` and the changes of `further`; those requests belong to
+    the same series, before its remaining ones. `code` is what the attempt is filed under.
     """
 
     health: Health
@@ -89,17 +78,17 @@ class Provider(Protocol):
     row: type[ConsentRow]
     default_rate: Rate
 
-    def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> list[list[Request]]:
-        """Turn customer tasks into series of requests: a series is sent in order, different series side by side.
-
-        All requests that touch one target stand in one series.
-        """
+    def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
+        """Turn customer tasks into as few requests as the provider allows."""
         ...
 
     def read(self, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
         """Say what a reply means for each change of its request."""
         ...
 
-    def auth(self, connection: ConnectionSettings) -> httpx.Auth:
-        """Return what signs the requests of a connection; raise ConfigurationError if credentials are missing."""
+    def auth(self, connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
+        """Return what signs the requests of a connection; raise ConfigurationError if credentials are missing.
+
+        `name` is the connection's, for the message that tells which variables to set.
+        """
         ...

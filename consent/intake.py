@@ -1,0 +1,73 @@
+"""What a producer and the ledger tell each other about an import: its source, its place in it, and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+ImportState = Literal["reading", "read", "released"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSource:
+    """One intake: what kind of source, which bytes, and how its changes become due.
+
+    `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. `stream` asks for
+    changes to become due as they are read. `total_lines` is None where nobody can know it beforehand.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+    size: int
+    default_effective_at: datetime | None
+    stream: bool = False
+    total_lines: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far an import has been recorded.
+
+    `records` counts the rows that were handed over, `line` is the physical line after which the next one starts, and
+    `rejects_offset` the length in bytes of the rejects file that belongs to them.
+    """
+
+    records: int = 0
+    line: int = 0
+    rejects_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportProgress:
+    """Where an import stands: still being read, read whole, or released (its changes are due).
+
+    `default_effective_at` is the moment that the first attempt used for rows without one, if the ledger remembers it.
+    """
+
+    import_id: str
+    state: ImportState
+    checkpoint: Checkpoint
+    default_effective_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One row that was not recorded: where it starts, which column is at fault, and what to do about it.
+
+    The message never repeats what stands in a cell.
+    """
+
+    line: int
+    column: str | None
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the ledger made of a chunk's changes: new ones, and ones that it held already."""
+
+    recorded: int
+    duplicates: int

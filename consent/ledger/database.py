@@ -1,0 +1,151 @@
+"""How the ledger is reached: one engine a process, transactions that write or read, and the key of its hashes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+
+from consent.errors import ConfigurationError, LedgerOutdated, LedgerUnavailable
+from consent.ledger.schema import REVISION, info
+
+T = TypeVar("T")
+HASH_KEY = "hash_key"
+BUSY_SECONDS = 60
+_PASSING = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+_TRIES = 5
+
+
+class Database:
+    """One ledger's database; it opens no connection before the first use, so it may be made before a fork."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.url = make_url(url)
+        except ArgumentError:
+            raise ConfigurationError("OPTRELAY_LEDGER_URL is not a database address like sqlite:///x.db") from None
+        if self.url.get_backend_name() not in {"sqlite", "postgresql"}:
+            raise ConfigurationError("OPTRELAY_LEDGER_URL: the ledger lives in sqlite:/// or postgresql+psycopg://")
+        self._engine: Engine | None = None
+        self._pid = 0
+        self._hash_key: bytes | None = None
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the ledger is one file on this machine."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the process that asks; a child of a fork gets its own."""
+        if self._engine is None or self._pid != os.getpid():
+            if self._engine is not None:
+                self._engine.dispose(close=False)
+            self._engine, self._pid = self._make_engine(), os.getpid()
+        return self._engine
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one writing transaction, again if the database asks for it; raise LedgerUnavailable."""
+        for remaining in reversed(range(_TRIES)):
+            try:
+                with self._transaction(immediate=True) as tx:
+                    return work(tx)
+            except DBAPIError as error:
+                if not (remaining and _is_passing(error)):
+                    raise _explained(error) from error
+                time.sleep(0.05 * (_TRIES - remaining))
+        raise AssertionError("unreachable")
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on one consistent view of the ledger; raise LedgerUnavailable."""
+        try:
+            with self._transaction(immediate=False) as tx:
+                return work(tx)
+        except DBAPIError as error:
+            raise _explained(error) from error
+
+    @property
+    def hash_key(self) -> bytes:
+        """The secret with which this ledger hashes the names of targets."""
+        if self._hash_key is None:
+            query = select(info.c.value).where(info.c.name == HASH_KEY)
+            self._hash_key = bytes.fromhex(self.read(lambda tx: tx.execute(query).scalar_one()))
+        return self._hash_key
+
+    def check_revision(self) -> None:
+        """Raise LedgerOutdated, with the remedy, unless the schema is the one this version was written for."""
+        found = self.revision()
+        if found != REVISION:
+            state = f"at revision {found}" if found else "empty"
+            message = f"the ledger is {state}, this version needs {REVISION}: run `optrelay migrate`"
+            raise LedgerOutdated(message)
+
+    def revision(self) -> str | None:
+        """Return the revision of the schema, or None for an empty database; raise LedgerUnavailable."""
+        try:
+            return self.read(lambda tx: tx.execute(text("SELECT version_num FROM alembic_version")).scalar())
+        except LedgerUnavailable as error:
+            if isinstance(error.__cause__, ProgrammingError) or "no such table" in str(error.__cause__):
+                return None
+            raise
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+        self._engine = None
+
+    @contextmanager
+    def _transaction(self, *, immediate: bool) -> Iterator[Connection]:
+        engine = self.engine.execution_options(optrelay_immediate=immediate)
+        with engine.begin() as connection:
+            yield connection
+
+    def _make_engine(self) -> Engine:
+        if not self.is_sqlite:
+            return create_engine(self.url, pool_pre_ping=True, pool_size=4)
+        _make_private(self.url.database)
+        engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own is deferred, and upgrades end in BUSY
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("optrelay_immediate", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _make_private(path: str | None) -> None:
+    """Create the file for its owner alone; SQLite gives its companions the same rights."""
+    if not path or path == ":memory:":
+        raise ConfigurationError("OPTRELAY_LEDGER_URL: the ledger needs a file, a memory database forgets everything")
+    with suppress(FileExistsError, OSError):
+        os.close(os.open(Path(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _is_passing(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    return getattr(error.orig, "sqlstate", None) in _PASSING
+
+
+def _explained(error: DBAPIError) -> LedgerUnavailable:
+    """Say what failed without the statement's parameters, which may name persons."""
+    first = (
+        str(error.orig).strip().splitlines()[0] if isinstance(error, OperationalError) else type(error.orig).__name__
+    )
+    return LedgerUnavailable(f"the ledger's database says: {first}")

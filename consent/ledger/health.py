@@ -1,0 +1,135 @@
+"""How each connection is: its breaker, and until when its provider asked us to wait.
+
+It stands in the ledger, not in the broker, so that every process sees it and a wiped broker forgets nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import Connection, Row, select, update
+
+from consent.ledger.bulk import insert_new
+from consent.ledger.database import Database
+from consent.ledger.schema import connections
+
+
+class Breaker(StrEnum):
+    """Closed: calls are made. Otherwise none is made but a probe now and then."""
+
+    CLOSED = "closed"
+    REFUSED = "refused"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHealth:
+    """What is known of a connection; moments in microseconds, 0 or None for never."""
+
+    name: str
+    breaker: Breaker = Breaker.CLOSED
+    reason: str | None = None
+    opened_at: int | None = None
+    probe_at: int = 0
+    failures: int = 0
+    trips: int = 0
+    throttled_until: int = 0
+    well_at: int | None = None
+
+
+def health_of(database: Database, name: str) -> ConnectionHealth:
+    """Return how a connection is; one that was never used is well."""
+    query = select(connections).where(connections.c.name == name)
+    row = database.read(lambda tx: tx.execute(query).first())
+    return ConnectionHealth(name) if row is None else _health(row)
+
+
+def all_health(database: Database) -> list[ConnectionHealth]:
+    """Return how every connection is that was ever used."""
+    query = select(connections).order_by(connections.c.name)
+    return [_health(row) for row in database.read(lambda tx: tx.execute(query).all())]
+
+
+def open_breaker(database: Database, name: str, breaker: Breaker, reason: str, *, now: int, probe_at: int) -> None:
+    """Stop calling a connection until `probe_at`; how often in a row that happened is counted in `trips`."""
+
+    def work(tx: Connection) -> None:
+        row = _locked(tx, name)
+        values = {
+            "breaker": breaker.value,
+            "reason": reason,
+            "opened_at": row.opened_at or now,
+            "probe_at": probe_at,
+            "trips": row.trips + 1,
+        }
+        tx.execute(_at(name).values(**values))
+
+    database.write(work)
+
+
+def take_probe(database: Database, name: str, *, now: int, until: int) -> bool:
+    """Win, or not, the right to make the one call that finds out whether a connection is well again."""
+    won = _at(name).where(connections.c.breaker != Breaker.CLOSED.value, connections.c.probe_at <= now)
+    return database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
+
+
+def close_breaker(database: Database, name: str, *, now: int) -> None:
+    """Note that a connection answered well."""
+
+    def work(tx: Connection) -> None:
+        _locked(tx, name)
+        closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
+        tx.execute(_at(name).values(**closed, failures=0, trips=0, well_at=now))
+
+    database.write(work)
+
+
+def count_failures(database: Database, name: str, more: int) -> int:
+    """Add to the failures in a row of a connection; return how many there are now."""
+
+    def work(tx: Connection) -> int:
+        failures: int = _locked(tx, name).failures + more
+        tx.execute(_at(name).values(failures=failures))
+        return failures
+
+    return database.write(work)
+
+
+def throttle(database: Database, name: str, *, until: int) -> None:
+    """Note that a provider asked us to make no call before `until`."""
+
+    def work(tx: Connection) -> None:
+        row = _locked(tx, name)
+        tx.execute(_at(name).values(throttled_until=max(until, row.throttled_until)))
+
+    database.write(work)
+
+
+def probe_soon(database: Database, *, now: int) -> None:
+    """Let every open breaker be probed at once: a person is looking, and may have mended something."""
+    waiting = update(connections).where(connections.c.breaker != Breaker.CLOSED.value)
+    database.write(lambda tx: tx.execute(waiting.values(probe_at=now, trips=0)))
+
+
+def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:
+    insert_new(tx, connections, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
+    return tx.execute(select(connections).where(connections.c.name == name).with_for_update()).one()
+
+
+def _at(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
+    return update(connections).where(connections.c.name == name)
+
+
+def _health(row: Row[tuple[object, ...]]) -> ConnectionHealth:
+    return ConnectionHealth(
+        row.name,
+        Breaker(row.breaker),
+        row.reason,
+        row.opened_at,
+        row.probe_at or 0,
+        row.failures,
+        row.trips,
+        row.throttled_until,
+        row.well_at,
+    )

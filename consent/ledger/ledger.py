@@ -1,0 +1,83 @@
+"""The ledger as its users see it: one object, one clock, one method for each thing that can be asked of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from consent.change import ConsentChange
+from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
+from consent.ledger import accept, claim, migrate, release, settle
+from consent.ledger.database import Database
+from consent.ledger.schema import REVISION
+from consent.ledger.work import CustomerTask, Settlement
+
+Clock = Callable[[], int]
+
+
+def wall_clock() -> int:
+    """Return the time of day in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000
+
+
+class Ledger:
+    """Every change and what became of it. All methods raise LedgerUnavailable if the database cannot be used."""
+
+    def __init__(self, url: str, *, reassert: bool = False, clock: Clock = wall_clock) -> None:
+        self.database = Database(url)
+        self.reassert = reassert
+        self.now = clock
+
+    def prepare(self) -> None:
+        """Make the ledger ready: SQLite is migrated, PostgreSQL must have been (raises LedgerOutdated)."""
+        if self.database.is_sqlite:
+            if self.database.url.database:
+                Path(self.database.url.database).parent.mkdir(parents=True, exist_ok=True)
+            self.migrate()
+        self.database.check_revision()
+
+    def migrate(self) -> bool:
+        """Bring the schema up to date; return whether there was anything to do."""
+        return self.database.revision() != REVISION and migrate.migrate(self.database)
+
+    def open_import(self, source: ImportSource) -> ImportProgress:
+        """Find the import of these bytes, or start one; return how far it has come."""
+        return accept.open_import(self.database, source, self.now())
+
+    def accept(
+        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
+    ) -> Accepted:
+        """Record a chunk and its checkpoint in one transaction; raises ImportUnderWay."""
+        chunk = (changes, rejects)
+        return accept.accept(self.database, import_id, chunk, checkpoint, now=self.now(), reassert=self.reassert)
+
+    def finish_reading(self, import_id: str) -> None:
+        """Note that a file has been read whole and is trusted."""
+        accept.finish_reading(self.database, import_id, self.now())
+
+    def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
+        """Make the changes of an import that was read whole due; resumable."""
+        release.release(self.database, import_id, self.now, reassert=self.reassert, on_progress=on_progress)
+
+    def unreleased(self) -> list[str]:
+        """Return the imports that were read whole but whose changes are not all due."""
+        return release.unreleased(self.database)
+
+    def due(self, connection: str, limit: int) -> int:
+        """Return how many targets of a connection are due, counting no further than `limit`."""
+        return claim.due_count(self.database, connection, limit, self.now())
+
+    def claim(self, connection: str, limit: int, token: str, lease_seconds: float) -> list[CustomerTask]:
+        """Take up to `limit` due targets under a lease."""
+        now = self.now()
+        until = now + int(lease_seconds * 1_000_000)
+        return claim.claim(self.database, connection, limit, token, now=now, lease_until=until)
+
+    def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
+        """Write down what became of claimed targets; return how many leases had been lost."""
+        return settle.settle(self.database, token, settlements, now=self.now()) if settlements else 0
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.database.close()

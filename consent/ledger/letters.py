@@ -1,0 +1,214 @@
+"""Dead letters: changes that will not be delivered without a person. Finding, replaying and discarding them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
+
+from consent.change import Action
+from consent.ledger.bulk import insert_new, portions
+from consent.ledger.database import Database
+from consent.ledger.register import NewWord
+from consent.ledger.schema import attempts, changes, imports, interventions, slots, targets
+from consent.ledger.tasks import make_due
+from consent.ledger.work import Attempt
+from consent.outcome import State
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A change that died: what it wanted, why it cannot be, where it came from. `address` names the person."""
+
+    id: int
+    connection: str
+    address: Mapping[str, str]
+    slot: str
+    action: Action
+    effective_at: int
+    details: Mapping[str, Any]
+    code: str
+    reason: str
+    attempts: int
+    import_id: str
+    import_name: str
+    line: int | None
+    died_at: int
+    discarded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters are meant: all of these together. Moments are in microseconds."""
+
+    ids: tuple[int, ...] = ()
+    connection: str | None = None
+    code: str | None = None
+    import_id: str | None = None
+    died_before: int | None = None
+    died_after: int | None = None
+    discarded: bool = False
+
+
+class Fate(StrEnum):
+    """What replaying a dead letter does."""
+
+    REPLAYED = "replayed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """Who did what to a dead letter, when (microseconds) and why."""
+
+    at: int
+    who: str
+    what: str
+    why: str
+
+
+def find(database: Database, which: LetterFilter, limit: int | None = None) -> list[DeadLetter]:
+    """Return the dead letters that a filter means, oldest first."""
+    query = _query(which).limit(limit)
+    return [_letter(row) for row in database.read(lambda tx: tx.execute(query).all())]
+
+
+def attempts_for(database: Database, letter: DeadLetter, target_key: bytes | None = None) -> list[Attempt]:
+    """Return every call that was made about a dead letter, oldest first."""
+
+    def work(tx: Connection) -> list[Attempt]:
+        key = target_key or tx.execute(select(changes.c.target_key).where(changes.c.id == letter.id)).scalar_one()
+        rows = tx.execute(select(attempts).where(attempts.c.target_key == key).order_by(attempts.c.at))
+        made = [
+            Attempt(key, r.at, r.milliseconds, r.purpose, r.status, r.code, tuple(json.loads(r.change_ids)))
+            for r in rows
+        ]
+        return [attempt for attempt in made if letter.id in attempt.change_ids]
+
+    return database.read(work)
+
+
+def interventions_for(database: Database, change_id: int) -> list[Intervention]:
+    """Return what people did to a change, oldest first."""
+    query = select(interventions).where(interventions.c.change_id == change_id).order_by(interventions.c.id)
+    rows = database.read(lambda tx: tx.execute(query).all())
+    return [Intervention(row.at, row.who, row.what, row.why) for row in rows]
+
+
+def plan_replay(database: Database, letters: Sequence[DeadLetter]) -> dict[int, Fate]:
+    """Return what replaying these letters would do, and do nothing."""
+    return database.read(lambda tx: _fates(tx, [letter.id for letter in letters]))
+
+
+def replay(database: Database, letters: Sequence[DeadLetter], *, who: str, why: str, now: int) -> dict[int, Fate]:
+    """Make dead letters due again unless a newer word has overtaken them; note who did it and why.
+
+    Goes through the same lease, pace and newest-wins rule as anything else. A letter that is no longer dead is left
+    alone, so doing it twice does nothing more.
+    """
+
+    def work(tx: Connection) -> dict[int, Fate]:
+        fates = _fates(tx, [letter.id for letter in letters])
+        for some in portions(list(fates)):
+            query = select(changes, slots.c.newest_id).join(slots, _own_slot()).where(changes.c.id.in_(some))
+            _revive(tx, tx.execute(query).all(), now)
+        _note(tx, fates, who=who, why=why, now=now)
+        return fates
+
+    return database.write(work)
+
+
+def discard(database: Database, letters: Sequence[DeadLetter], *, who: str, why: str, now: int) -> int:
+    """Put dead letters away for good; they stay in the history with who did it and why. Return how many."""
+
+    def work(tx: Connection) -> int:
+        count = 0
+        for some in portions([letter.id for letter in letters]):
+            dead = select(changes.c.id).where(changes.c.id.in_(some), *_DEAD, changes.c.discarded_at.is_(None))
+            ids = tx.execute(dead.with_for_update()).scalars().all()
+            tx.execute(update(changes).where(changes.c.id.in_(ids)).values(discarded_at=now))
+            _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
+            count += len(ids)
+        return count
+
+    return database.write(work)
+
+
+_DEAD = (changes.c.state == State.DEAD.value,)
+
+
+def _own_slot() -> ColumnElement[bool]:
+    return (slots.c.target_key == changes.c.target_key) & (slots.c.slot == changes.c.slot)
+
+
+def _fates(tx: Connection, ids: Sequence[int]) -> dict[int, Fate]:
+    fates: dict[int, Fate] = {}
+    for some in portions(ids):
+        query = select(changes.c.id, slots.c.newest_id).join(slots, _own_slot()).where(changes.c.id.in_(some), *_DEAD)
+        for row in tx.execute(query.order_by(changes.c.id)):
+            fates[row.id] = Fate.REPLAYED if row.newest_id == row.id else Fate.SUPERSEDED
+    return fates
+
+
+def _revive(tx: Connection, rows: Sequence[Row[Any]], now: int) -> None:
+    standing = [row for row in rows if row.newest_id == row.id]
+    overtaken = [row for row in rows if row.newest_id != row.id]
+    alive = {"state": State.PENDING.value, "settled_at": None, "attempts": 0, "discarded_at": None}
+    tx.execute(update(changes).where(changes.c.id.in_([row.id for row in standing])).values(**alive))
+    for row in overtaken:
+        closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
+        tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
+    words = [NewWord(r.id, r.target_key, r.slot, r.action, r.effective_at, r.origin) for r in standing]
+    make_due(tx, words, now=now)
+
+
+def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: int) -> None:
+    rows = [(now, who, str(fate), why, change_id) for change_id, fate in fates.items()]
+    insert_new(tx, interventions, ("at", "who", "what", "why", "change_id"), rows)
+
+
+def _query(which: LetterFilter) -> Select[Any]:
+    query = (
+        select(changes, targets.c.connection, targets.c.address, imports.c.name.label("import_name"))
+        .join(targets, targets.c.target_key == changes.c.target_key)
+        .join(imports, imports.c.id == changes.c.import_id)
+        .where(*_DEAD, *_conditions(which))
+    )
+    return query.order_by(changes.c.settled_at, changes.c.id)
+
+
+def _conditions(which: LetterFilter) -> list[ColumnElement[bool]]:
+    asked: list[tuple[object, ColumnElement[bool]]] = [
+        (which.ids, changes.c.id.in_(which.ids)),
+        (which.connection, targets.c.connection == which.connection),
+        (which.code, changes.c.code == which.code),
+        (which.import_id, changes.c.import_id == which.import_id),
+        (which.died_before, changes.c.settled_at < (which.died_before or 0)),
+        (which.died_after, changes.c.settled_at > (which.died_after or 0)),
+        (not which.discarded, changes.c.discarded_at.is_(None)),
+    ]
+    return [condition for wanted, condition in asked if wanted]
+
+
+def _letter(row: Row[Any]) -> DeadLetter:
+    return DeadLetter(
+        id=row.id,
+        connection=row.connection,
+        address=json.loads(row.address),
+        slot=row.slot,
+        action=Action(row.action),
+        effective_at=row.effective_at,
+        details=json.loads(row.details),
+        code=row.code or "",
+        reason=row.reason or "",
+        attempts=row.attempts,
+        import_id=row.import_id,
+        import_name=row.import_name,
+        line=row.line,
+        died_at=row.settled_at,
+        discarded=row.discarded_at is not None,
+    )

@@ -1,0 +1,74 @@
+"""Making an import's changes due once its file has been read whole: so each customer costs one call.
+
+First every word is held against its slot's register, chunk by chunk; only then are customer tasks made, so that no
+customer becomes due before the last of his rows has been weighed. Both passes keep their place in `folded_to` and
+may be interrupted anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import Connection, Row, select, update
+
+from consent.ledger.accept import WORD_COLUMNS
+from consent.ledger.database import Database
+from consent.ledger.register import NewWord, fold
+from consent.ledger.schema import changes, imports
+from consent.ledger.tasks import make_due
+from consent.outcome import State
+
+CHUNK = 5_000
+
+_NEXT = {"read": "folded", "folded": "released"}
+
+
+def release(
+    database: Database,
+    import_id: str,
+    now: Callable[[], int],
+    *,
+    reassert: bool,
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Make the changes of an import that was read whole due; resumable, and harmless if it has been done."""
+    while (step := database.write(lambda tx: _step(tx, import_id, now(), reassert=reassert))) is not None:
+        if on_progress is not None:
+            on_progress(step)
+
+
+def unreleased(database: Database) -> list[str]:
+    """Return the imports that have been read whole but whose changes are not all due yet."""
+    query = select(imports.c.id).where(imports.c.state.in_(_NEXT))
+    return list(database.read(lambda tx: tx.execute(query).scalars().all()))
+
+
+def _step(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | None:
+    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
+    if row.state not in _NEXT:
+        return None
+    words = _words(tx, row)
+    if not words:
+        return _advance(tx, row, now)
+    if row.state == "read":
+        fold(tx, words, now=now, reassert=reassert)
+    else:
+        make_due(tx, words, now=now)
+    tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=words[-1].id))
+    return len(words)
+
+
+def _words(tx: Connection, row: Row[tuple[object, ...]]) -> Sequence[NewWord]:
+    query = select(*WORD_COLUMNS).where(
+        changes.c.import_id == row.id, changes.c.state == State.PENDING.value, changes.c.id > row.folded_to
+    )
+    return [NewWord(*found) for found in tx.execute(query.order_by(changes.c.id).limit(CHUNK))]
+
+
+def _advance(tx: Connection, row: Row[tuple[object, ...]], now: int) -> int | None:
+    state = _NEXT[row.state]
+    values = {"state": state, "folded_to": 0}
+    if state == "released":
+        values["released_at"] = now
+    tx.execute(update(imports).where(imports.c.id == row.id).values(**values))
+    return 0

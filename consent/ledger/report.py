@@ -1,0 +1,114 @@
+"""What has become of an import: every row counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Row, func, select
+
+from consent.ledger.database import Database
+from consent.ledger.schema import changes, customer_tasks, imports, rejects, targets
+from consent.outcome import State
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """The counts of one import; `rows` and `accepted` are sums that must agree with what was counted apart."""
+
+    import_id: str
+    name: str
+    state: str
+    rows: int
+    accepted: int
+    rejected: int
+    duplicates: int
+    applied: int
+    unchanged: int
+    superseded: int
+    dead: int
+    pending: int
+    calls: int
+    started_at: int
+    ended_at: int
+    total_lines: int | None = None
+    reject_codes: Mapping[str, int] = field(default_factory=dict)
+    dead_codes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row read is in exactly one place."""
+        settled = self.applied + self.unchanged + self.superseded + self.dead
+        rows = self.accepted + self.rejected + self.duplicates
+        return rows == self.rows and settled + self.pending == self.accepted
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the import is over: read whole, nothing pending, and every row accounted for."""
+        return self.state == "released" and self.pending == 0 and self.balanced
+
+    @property
+    def seconds(self) -> float:
+        """How long it took, from its first row to its last settled change."""
+        return max(0.0, (self.ended_at - self.started_at) / 1_000_000)
+
+
+def report(database: Database, import_id: str) -> ImportReport | None:
+    """Return what has become of an import, or None if there is no such import."""
+
+    def work(tx: Connection) -> ImportReport | None:
+        row = tx.execute(select(imports).where(imports.c.id == import_id)).first()
+        return None if row is None else _report(tx, row)
+
+    return database.read(work)
+
+
+def recent_imports(database: Database, limit: int = 20) -> list[str]:
+    """Return the ids of the newest imports, newest first."""
+    query = select(imports.c.id).order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
+    return list(database.read(lambda tx: tx.execute(query).scalars().all()))
+
+
+def pending_by_connection(database: Database) -> dict[str, int]:
+    """Return how many customer tasks each connection has left."""
+    query = select(customer_tasks.c.connection, func.count()).group_by(customer_tasks.c.connection)
+    return {row[0]: row[1] for row in database.read(lambda tx: tx.execute(query).all())}
+
+
+def connections_waiting(database: Database, import_id: str) -> dict[str, int]:
+    """Return how many pending changes of an import each connection holds."""
+    query = (
+        select(targets.c.connection, func.count())
+        .join(changes, changes.c.target_key == targets.c.target_key)
+        .where(changes.c.import_id == import_id, changes.c.state == State.PENDING.value)
+        .group_by(targets.c.connection)
+    )
+    return {row[0]: row[1] for row in database.read(lambda tx: tx.execute(query).all())}
+
+
+def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
+    mine = changes.c.import_id == row.id
+    states = _counts(tx, select(changes.c.state, func.count()).where(mine).group_by(changes.c.state))
+    dead = select(changes.c.code, func.count()).where(mine, changes.c.state == State.DEAD.value)
+    refused = select(rejects.c.code, func.count()).where(rejects.c.import_id == row.id).group_by(rejects.c.code)
+    latest = tx.execute(select(func.max(changes.c.settled_at)).where(mine)).scalar() if not states.get("pending") else 0
+    return ImportReport(
+        import_id=row.id,
+        name=row.name,
+        state=row.state,
+        rows=row.records,
+        accepted=row.recorded,
+        rejected=row.rejected,
+        duplicates=row.duplicates,
+        **{state.value: states.get(state.value, 0) for state in State},
+        calls=row.calls,
+        started_at=row.started_at,
+        ended_at=max(latest or 0, row.released_at or 0, row.started_at),
+        total_lines=row.total_lines,
+        reject_codes=_counts(tx, refused),
+        dead_codes=_counts(tx, dead.group_by(changes.c.code)),
+    )
+
+
+def _counts(tx: Connection, query: object) -> dict[str, int]:
+    return {str(row[0]): row[1] for row in tx.execute(query)}  # type: ignore[call-overload]

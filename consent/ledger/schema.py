@@ -1,0 +1,203 @@
+"""The ledger's tables.
+
+Persons stand in one column only, `targets.address` (see PERSONAL_COLUMNS); everything else refers to a target by
+`target_key`, a keyed hash. All `_at` columns are microseconds since 1970-01-01 UTC: exact, and the same on every
+database.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    literal_column,
+)
+
+REVISION = "0001"
+"""The newest migration, which is the schema described here."""
+
+metadata = MetaData()
+
+_id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER numbers itself in SQLite
+_key = LargeBinary
+
+info = Table(
+    "ledger_info",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Facts about this ledger, among them the key of its hashes."""
+
+imports = Table(
+    "imports",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("default_effective_at", BigInteger),
+    Column("stream", SmallInteger, nullable=False),
+    Column("total_lines", BigInteger),
+    Column("state", Text, nullable=False),
+    Column("records", BigInteger, nullable=False, server_default="0"),
+    Column("line", BigInteger, nullable=False, server_default="0"),
+    Column("rejects_offset", BigInteger, nullable=False, server_default="0"),
+    Column("recorded", BigInteger, nullable=False, server_default="0"),
+    Column("duplicates", BigInteger, nullable=False, server_default="0"),
+    Column("rejected", BigInteger, nullable=False, server_default="0"),
+    Column("calls", BigInteger, nullable=False, server_default="0"),
+    Column("folded_to", BigInteger, nullable=False, server_default="0"),
+    Column("started_at", BigInteger, nullable=False),
+    Column("read_at", BigInteger),
+    Column("released_at", BigInteger),
+)
+"""One intake: a file, or a run of an event source, with its checkpoint and counts."""
+
+rejects = Table(
+    "rejects",
+    metadata,
+    Column("import_id", Text, primary_key=True),
+    Column("line", BigInteger, primary_key=True),
+    Column("column_name", Text),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+)
+"""Rows that could not be understood: where and why, never what they said."""
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("target_key", _key, primary_key=True),
+    Column("connection", Text, nullable=False),
+    Column("address", Text, nullable=False),
+)
+"""Who or what a change is about, as its provider knows it."""
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("dedupe_key", _key, nullable=False, unique=True),
+    Column("import_id", Text, nullable=False),
+    Column("line", BigInteger),
+    Column("target_key", _key, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("effective_at", BigInteger, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("recorded_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("superseded_by", BigInteger),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("code", Text),
+    Column("reason", Text),
+    Column("settled_at", BigInteger),
+    Column("discarded_at", BigInteger),
+)
+"""Every wish ever accepted, in the order of arrival, and what became of it."""
+Index("ix_changes_import_state", changes.c.import_id, changes.c.state, changes.c.id)
+Index(
+    "ix_changes_dead",
+    changes.c.settled_at,
+    postgresql_where=literal_column("state = 'dead'"),
+    sqlite_where=literal_column("state = 'dead'"),
+)
+
+slots = Table(
+    "slots",
+    metadata,
+    Column("target_key", _key, primary_key=True),
+    Column("slot", Text, primary_key=True),
+    Column("newest_id", BigInteger, nullable=False),
+    Column("newest_at", BigInteger, nullable=False),
+    Column("newest_action", Text, nullable=False),
+    Column("confirmed", Text),
+    sqlite_with_rowid=False,
+)
+"""The newest word of each slot, and what the provider is confirmed to hold (empty: not known)."""
+
+customer_tasks = Table(
+    "customer_tasks",
+    metadata,
+    Column("target_key", _key, primary_key=True),
+    Column("connection", Text, nullable=False),
+    Column("lane", SmallInteger, nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("waiting", SmallInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("again", SmallInteger, nullable=False, server_default="0"),
+    Column("lease_token", Text),
+)
+"""A target that has changes to deliver: due (waiting = 1), or not before `next_at` (put off, or under lease)."""
+Index(
+    "ix_customer_tasks_due",
+    customer_tasks.c.connection,
+    customer_tasks.c.lane,
+    customer_tasks.c.deadline,
+    postgresql_where=literal_column("waiting = 1"),
+    sqlite_where=literal_column("waiting = 1"),
+)
+Index(
+    "ix_customer_tasks_later",
+    customer_tasks.c.connection,
+    customer_tasks.c.next_at,
+    postgresql_where=literal_column("waiting = 0"),
+    sqlite_where=literal_column("waiting = 0"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("target_key", _key, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("milliseconds", Integer, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("status", Integer),
+    Column("code", Text, nullable=False),
+    Column("change_ids", Text, nullable=False),
+)
+"""Every call made: when, how long, what was answered, for which changes."""
+Index("ix_attempts_target", attempts.c.target_key)
+
+connections = Table(
+    "connections",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("breaker", Text, nullable=False),
+    Column("reason", Text),
+    Column("opened_at", BigInteger),
+    Column("probe_at", BigInteger),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("trips", Integer, nullable=False, server_default="0"),
+    Column("throttled_until", BigInteger, nullable=False, server_default="0"),
+    Column("well_at", BigInteger),
+)
+"""How each connection is: its breaker, and until when its provider asked us to wait."""
+
+interventions = Table(
+    "interventions",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("change_id", BigInteger, nullable=False),
+)
+"""What people did to dead letters: who, what, why."""
+Index("ix_interventions_change", interventions.c.change_id)
+
+PERSONAL_COLUMNS = (targets.c.address,)
+"""Every column that may name a person."""

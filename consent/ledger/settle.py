@@ -1,0 +1,209 @@
+"""Writing down what became of claimed changes, under the token of their lease.
+
+A stroke whose lease was lost may have reached the provider after a newer word did. So its settlement counts for
+nothing but its attempts, and the target's newest words are delivered again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from consent.change import Action, Origin, lane_of
+from consent.ledger.bulk import insert_new, portions, run_many
+from consent.ledger.database import Database
+from consent.ledger.register import NewWord
+from consent.ledger.schema import attempts, changes, customer_tasks, imports, slots
+from consent.ledger.tasks import make_due
+from consent.ledger.work import ClaimedChange, Settlement
+from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
+
+_ATTEMPT_COLUMNS = ("target_key", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+
+
+def settle(database: Database, token: str, settlements: Sequence[Settlement], *, now: int) -> int:
+    """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile."""
+
+    def work(tx: Connection) -> int:
+        held = _held(tx, token, settlements)
+        kept = [one for one in settlements if one.task.target_key in held]
+        lost = [one for one in settlements if one.task.target_key not in held]
+        _write_attempts(tx, settlements)
+        _write_outcomes(tx, [one for one in kept if not held[one.task.target_key]], now)
+        _return_tasks(tx, kept, now)
+        _assert_again(tx, lost, now)
+        _count_calls(tx, settlements)
+        return len(lost)
+
+    return database.write(work)
+
+
+def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[bytes, bool]:
+    """Return the targets still under this lease, and whether a late call may have overwritten each meanwhile."""
+    keys = [one.task.target_key for one in settlements]
+    query = select(customer_tasks.c.target_key, customer_tasks.c.again).where(
+        customer_tasks.c.target_key.in_(keys), customer_tasks.c.lease_token == token
+    )
+    rows = tx.execute(query.order_by(customer_tasks.c.target_key).with_for_update())
+    return {row.target_key: bool(row.again) for row in rows}
+
+
+def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
+    made = [attempt for one in settlements for attempt in one.attempts]
+    insert_new(
+        tx,
+        attempts,
+        _ATTEMPT_COLUMNS,
+        [(a.target_key, a.at, a.milliseconds, a.purpose, a.status, a.code, json.dumps(a.change_ids)) for a in made],
+    )
+
+
+def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
+    settled: dict[str, list[int]] = defaultdict(list)
+    dead: list[dict[str, Any]] = []
+    later: list[dict[str, Any]] = []
+    confirmed: list[dict[str, Any]] = []
+    for one in settlements:
+        for change in one.task.changes:
+            match one.outcomes.get(change.id):
+                case Applied():
+                    settled[State.APPLIED].append(change.id)
+                    confirmed.append(_confirmed(one, change))
+                case Unchanged():
+                    settled[State.UNCHANGED].append(change.id)
+                    confirmed.append(_confirmed(one, change))
+                case Rejected(code, reason):
+                    dead.append({"which": change.id, "why": code, "words": reason, "now": now})
+                case TryLater(code, reason, counts):
+                    later.append({"which": change.id, "why": code, "words": reason, "more": int(counts)})
+                case None:
+                    pass
+    _close(tx, settled, now)
+    run_many(tx, _BURY, dead)
+    run_many(tx, _PUT_OFF, later)
+    run_many(tx, _CONFIRM, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
+
+
+def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> None:
+    for state, ids in settled.items():
+        for some in portions(ids):
+            done = update(changes).where(changes.c.id.in_(some), changes.c.state == State.PENDING.value)
+            counted = changes.c.attempts + 1
+            tx.execute(done.values(state=state, settled_at=now, attempts=counted, code=None, reason=None))
+
+
+def _confirmed(one: Settlement, change: ClaimedChange) -> dict[str, Any]:
+    return {"whose": one.task.target_key, "which": change.slot, "what": change.action.value}
+
+
+_CONFIRM = (
+    update(slots)
+    .where(slots.c.target_key == bindparam("whose"), slots.c.slot == bindparam("which"))
+    .values(confirmed=bindparam("what"))
+)
+_BURY = (
+    update(changes)
+    .where(changes.c.id == bindparam("which"), changes.c.state == State.PENDING.value)
+    .values(
+        state=State.DEAD.value,
+        code=bindparam("why"),
+        reason=bindparam("words"),
+        settled_at=bindparam("now"),
+        attempts=changes.c.attempts + 1,
+    )
+)
+_PUT_OFF = (
+    update(changes)
+    .where(changes.c.id == bindparam("which"), changes.c.state == State.PENDING.value)
+    .values(code=bindparam("why"), reason=bindparam("words"), attempts=changes.c.attempts + bindparam("more"))
+)
+
+
+def _return_tasks(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
+    """Give back the leases: a task with nothing left is done, one with a fresh word is due, others wait."""
+    left = _left(tx, [one.task.target_key for one in settlements])
+    done = [one.task.target_key for one in settlements if one.task.target_key not in left]
+    for some in portions(done):
+        tx.execute(delete(customer_tasks).where(customer_tasks.c.target_key.in_(some)))
+    run_many(
+        tx,
+        _GIVE_BACK,
+        [_given_back(one, left[one.task.target_key], now) for one in settlements if one.task.target_key in left],
+    )
+
+
+def _left(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
+    left: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
+    for some in portions(keys):
+        query = (
+            select(changes.c.id, changes.c.target_key, changes.c.action, changes.c.origin)
+            .join(slots, changes.c.id == slots.c.newest_id)
+            .where(slots.c.target_key.in_(some), changes.c.state == State.PENDING.value)
+        )
+        for row in tx.execute(query):
+            left[row.target_key].append((row.id, int(lane_of(Action(row.action), Origin(row.origin)))))
+    return left
+
+
+def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> dict[str, Any]:
+    claimed = {change.id for change in one.task.changes}
+    fresh = any(change_id not in claimed for change_id, _ in left)
+    until = now if fresh else max(now, one.put_off_until)
+    return {
+        "whose": one.task.target_key,
+        "urgency": min(lane for _, lane in left),
+        "ready": int(until <= now),
+        "until": until,
+        "more": int(one.tried),
+    }
+
+
+_GIVE_BACK = (
+    update(customer_tasks)
+    .where(customer_tasks.c.target_key == bindparam("whose"))
+    .values(
+        lane=bindparam("urgency"),
+        waiting=bindparam("ready"),
+        next_at=bindparam("until"),
+        tries=customer_tasks.c.tries + bindparam("more"),
+        lease_token=None,
+        again=0,
+    )
+)
+
+
+def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
+    """Deliver the newest words of these slots once more: a late call may have left an older one at the provider."""
+    called = [one for one in lost if one.attempts]
+    touched = [(one.task.target_key, change.slot) for one in called for change in one.task.changes]
+    words = []
+    for key, slot in sorted(touched):
+        where = (slots.c.target_key == key, slots.c.slot == slot)
+        tx.execute(update(slots).where(*where).values(confirmed=None))
+        newest = select(slots.c.newest_id).where(*where).scalar_subquery()
+        revived = (changes.c.id == newest, changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value)))
+        tx.execute(update(changes).where(*revived).values(state=State.PENDING.value, settled_at=None))
+        row = tx.execute(select(changes).where(changes.c.id == newest, changes.c.state == State.PENDING.value)).first()
+        if row is not None:
+            words.append(NewWord(row.id, row.target_key, row.slot, row.action, row.effective_at, row.origin))
+    make_due(tx, words, now=now)
+    under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
+    for some in portions([word.target_key for word in words]):
+        tx.execute(under_lease.where(customer_tasks.c.target_key.in_(some)).values(again=1))
+
+
+def _count_calls(tx: Connection, settlements: Sequence[Settlement]) -> None:
+    calls: Counter[str] = Counter()
+    for one in settlements:
+        imported = {change.id: change.import_id for change in one.task.changes}
+        for attempt in one.attempts:
+            calls.update({imported[change_id] for change_id in attempt.change_ids if change_id in imported})
+    rows = [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
+    run_many(tx, _CALLS, rows)
+
+
+_CALLS = update(imports).where(imports.c.id == bindparam("which")).values(calls=imports.c.calls + bindparam("more"))

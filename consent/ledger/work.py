@@ -1,0 +1,60 @@
+"""What passes between the ledger and a stroke: targets under lease, and what became of their changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from consent.change import Action
+from consent.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedChange:
+    """The newest word of one slot, held by a stroke: what must be told to the provider."""
+
+    id: int
+    import_id: str
+    slot: str
+    action: Action
+    effective_at: int
+    details: Mapping[str, Any]
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerTask:
+    """A target under lease, with its changes that are due, oldest first."""
+
+    target_key: bytes
+    address: Mapping[str, str]
+    changes: tuple[ClaimedChange, ...]
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call that was made: when (microseconds), how long (milliseconds), what was answered, for which changes."""
+
+    target_key: bytes
+    at: int
+    milliseconds: int
+    purpose: str
+    status: int | None
+    code: str
+    change_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a target's claimed changes; those without an outcome are given back untouched.
+
+    `put_off_until` (microseconds) is when what is left should be tried again.
+    """
+
+    task: CustomerTask
+    outcomes: Mapping[int, Outcome]
+    attempts: tuple[Attempt, ...] = ()
+    put_off_until: int = 0
+    tried: bool = field(default=True)

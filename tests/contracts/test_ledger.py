@@ -1,0 +1,363 @@
+"""What every ledger promises, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from consent.change import Action, ConsentChange
+from consent.intake import Checkpoint, ImportSource, Reject
+from consent.ledger import letters, report
+from consent.ledger.ledger import Ledger
+from consent.ledger.work import Attempt, Settlement
+from consent.outcome import Applied, Rejected, TryLater
+
+MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
+_fingerprint = count()
+
+
+def word(customer: str, action: str = "OPTOUT", minute: int = 0, slot: str = "EMAIL|BULK", **more: str) -> ConsentChange:
+    """One row of a file."""
+    return ConsentChange(
+        "capillary", {"user_id": customer}, slot, Action(action), MORNING + timedelta(minutes=minute), more
+    )
+
+
+def recorded(ledger: Ledger, *words: ConsentChange, stream: bool = False) -> str:
+    """A file read but not released."""
+    source = ImportSource("csv", "nightly.csv", f"fingerprint {next(_fingerprint)}", 1, None, stream=stream)
+    import_id = ledger.open_import(source).import_id
+    ledger.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0))
+    return import_id
+
+
+def imported(ledger: Ledger, *words: ConsentChange) -> str:
+    """A file read whole: its changes are due."""
+    import_id = recorded(ledger, *words)
+    ledger.finish_reading(import_id)
+    ledger.release(import_id)
+    return import_id
+
+
+def deliver(ledger: Ledger, outcome: object = None, token: str = "stroke", limit: int = 100) -> list[tuple[str, str]]:
+    """Claim what is due and settle it all with one outcome; return what was told to the provider."""
+    tasks = ledger.claim("capillary", limit, token, 60)
+    told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
+    ledger.settle(token, [settlement(task, outcome or Applied(), ledger.now()) for task in tasks])
+    return told
+
+
+def settlement(task, outcome, now, put_off_until: int = 0):  # type: ignore[no-untyped-def]
+    """All of a target's changes with one outcome, after one call."""
+    ids = tuple(change.id for change in task.changes)
+    attempt = Attempt(task.target_key, now, 12, "write", 200, "200", ids)
+    return Settlement(task, dict.fromkeys(ids, outcome), (attempt,), put_off_until)
+
+
+def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
+    """The counts of an import that are not nought."""
+    found = report.report(ledger.database, import_id)
+    assert found is not None
+    assert found.balanced
+    names = ("applied", "unchanged", "superseded", "dead", "pending", "rejected", "duplicates")
+    return {name: getattr(found, name) for name in names if getattr(found, name)}
+
+
+def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) -> None:
+    """A file that breaks off in the middle harms nobody."""
+    import_id = recorded(ledger, word("1"), word("2"))
+
+    assert deliver(ledger) == []
+
+    ledger.finish_reading(import_id)
+    ledger.release(import_id)
+
+    assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, import_id) == {"applied": 2}
+
+
+def test_a_stream_is_due_as_it_is_read(ledger: Ledger) -> None:
+    """With --stream nobody waits for the end of the file."""
+    recorded(ledger, word("1"), stream=True)
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def test_the_newest_word_is_sent_and_the_older_one_never(ledger: Ledger) -> None:
+    """Opt-in at 8:00, opt-out at 8:05, in the wrong order in the file: only the opt-out is told."""
+    import_id = imported(ledger, word("1", "OPTOUT", 5), word("1", "OPTIN", 0))
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, import_id) == {"applied": 1, "superseded": 1}
+
+
+def test_on_a_tie_the_opt_out_wins(ledger: Ledger) -> None:
+    """Two words of the same moment: the safer one is told."""
+    imported(ledger, word("1", "OPTOUT"), word("1", "OPTIN"))
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
+    """Four wishes of one customer are one task."""
+    imported(ledger, *(word("1", slot=f"slot {n}") for n in range(4)), word("2"))
+
+    tasks = ledger.claim("capillary", 10, "stroke", 60)
+
+    assert sorted(len(task.changes) for task in tasks) == [1, 4]
+
+
+def test_the_same_change_is_recorded_once(ledger: Ledger) -> None:
+    """A second file with the same rows adds nothing and calls nobody."""
+    imported(ledger, word("1"), word("2"))
+    deliver(ledger)
+
+    again = imported(ledger, word("1"), word("2"))
+
+    assert deliver(ledger) == []
+    assert counts(ledger, again) == {"duplicates": 2}
+
+
+def test_what_the_provider_already_holds_is_not_told_again(ledger: Ledger) -> None:
+    """A nightly dump that says what is already so costs no call."""
+    imported(ledger, word("1", "OPTOUT", 0))
+    deliver(ledger)
+
+    again = imported(ledger, word("1", "OPTOUT", 60))
+
+    assert deliver(ledger) == []
+    assert counts(ledger, again) == {"unchanged": 1}
+
+
+def test_reassert_tells_opt_outs_again(ledger: Ledger) -> None:
+    """Who does not trust the provider's memory can have opt-outs repeated."""
+    ledger.reassert = True
+    imported(ledger, word("1", "OPTOUT", 0), word("2", "OPTIN", 0))
+    deliver(ledger)
+
+    imported(ledger, word("1", "OPTOUT", 60), word("2", "OPTIN", 60))
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def test_an_older_word_that_comes_late_is_superseded(ledger: Ledger) -> None:
+    """Yesterday's opt-in, found today, does not undo this morning's opt-out."""
+    imported(ledger, word("1", "OPTOUT", 5))
+    deliver(ledger)
+
+    late = imported(ledger, word("1", "OPTIN", 0))
+
+    assert deliver(ledger) == []
+    assert counts(ledger, late) == {"superseded": 1}
+
+
+def test_a_word_that_returns_to_what_is_confirmed_cancels_the_one_between(ledger: Ledger) -> None:
+    """Out, in, out again before anybody called: the provider need not hear of it."""
+    imported(ledger, word("1", "OPTOUT", 0))
+    deliver(ledger)
+    between = imported(ledger, word("1", "OPTIN", 5))
+    last = imported(ledger, word("1", "OPTOUT", 9))
+
+    assert deliver(ledger) == []
+    assert counts(ledger, between) == {"superseded": 1}
+    assert counts(ledger, last) == {"unchanged": 1}
+
+
+def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: Ledger) -> None:
+    """While a call is under way nobody knows what the provider holds, so the newer word is always sent."""
+    imported(ledger, word("1", "OPTOUT", 0))
+    deliver(ledger)
+    imported(ledger, word("1", "OPTIN", 5))
+    [task] = ledger.claim("capillary", 10, "first", 60)
+    last = imported(ledger, word("1", "OPTOUT", 9))
+
+    assert ledger.claim("capillary", 10, "second", 60) == []
+
+    ledger.settle("first", [settlement(task, Applied(), ledger.now())])
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, last) == {"applied": 1}
+
+
+def test_a_target_is_held_by_one_stroke_at_a_time(ledger: Ledger) -> None:
+    """Two strokes never hold the same customer."""
+    imported(ledger, *(word(str(n)) for n in range(10)))
+
+    first = ledger.claim("capillary", 6, "first", 60)
+    second = ledger.claim("capillary", 6, "second", 60)
+
+    assert len(first) == 6
+    assert len(second) == 4
+    assert not {t.target_key for t in first} & {t.target_key for t in second}
+
+
+def test_opt_outs_go_first(ledger: Ledger) -> None:
+    """Opt-ins wait until every opt-out has been taken."""
+    imported(ledger, word("1", "OPTIN"), word("2", "OPTIN"), word("3", "OPTOUT"), word("4", "OPTOUT"))
+
+    first = ledger.claim("capillary", 2, "stroke", 60)
+
+    assert sorted(task.address["user_id"] for task in first) == ["3", "4"]
+
+
+def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+    """When a worker dies its customers are delivered by another."""
+    imported(ledger, word("1"))
+    ledger.claim("capillary", 1, "dead stroke", 60)
+    clock.forward(61)
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+    """A call that ends after its lease was lost may have overwritten a newer word; so that one is sent once more."""
+    imported(ledger, word("1", "OPTIN", 0))
+    [late] = ledger.claim("capillary", 1, "slow stroke", 60)
+    clock.forward(61)
+    newer = imported(ledger, word("1", "OPTOUT", 5))
+    deliver(ledger)
+
+    lost = ledger.settle("slow stroke", [settlement(late, Applied(), ledger.now())])
+
+    assert lost == 1
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, newer) == {"applied": 1}
+
+
+def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+    """If the late answer comes while the newer word is on its way, that call does not count as proof."""
+    imported(ledger, word("1", "OPTIN", 0))
+    [late] = ledger.claim("capillary", 1, "slow stroke", 60)
+    clock.forward(61)
+    imported(ledger, word("1", "OPTOUT", 5))
+    [task] = ledger.claim("capillary", 1, "quick stroke", 60)
+    ledger.settle("slow stroke", [settlement(late, Applied(), ledger.now())])
+
+    ledger.settle("quick stroke", [settlement(task, Applied(), ledger.now())])
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    assert deliver(ledger) == []
+
+
+def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+    """A change to be tried later is not touched before then, and its attempt is counted."""
+    import_id = imported(ledger, word("1"))
+    [task] = ledger.claim("capillary", 1, "stroke", 60)
+    later = ledger.now() + 30_000_000
+    ledger.settle("stroke", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
+
+    assert ledger.due("capillary", 5) == 0
+    assert deliver(ledger) == []
+
+    clock.forward(31)
+    [task] = ledger.claim("capillary", 1, "stroke", 60)
+
+    assert task.tries == 1
+    assert task.changes[0].attempts == 1
+    assert counts(ledger, import_id) == {"pending": 1}
+
+
+def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
+    """A customer whose call was put off and who speaks again is due at once."""
+    imported(ledger, word("1", "OPTIN"))
+    [task] = ledger.claim("capillary", 1, "stroke", 60)
+    later = ledger.now() + 30_000_000
+    ledger.settle("stroke", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
+
+    imported(ledger, word("1", "OPTOUT", 5))
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> None:
+    """What cannot be delivered is kept with code, reason, origin and every attempt."""
+    import_id = imported(ledger, word("404"), word("1"))
+    tasks = {task.address["user_id"]: task for task in ledger.claim("capillary", 5, "stroke", 60)}
+    ledger.settle(
+        "stroke",
+        [
+            settlement(tasks["404"], Rejected("1012", "no such customer"), ledger.now()),
+            settlement(tasks["1"], Applied(), ledger.now()),
+        ],
+    )
+
+    [letter] = letters.find(ledger.database, letters.LetterFilter())
+
+    assert (letter.code, letter.reason, letter.attempts) == ("1012", "no such customer", 1)
+    assert (letter.import_id, letter.address) == (import_id, {"user_id": "404"})
+    assert len(letters.attempts_for(ledger.database, letter)) == 1
+    assert counts(ledger, import_id) == {"applied": 1, "dead": 1}
+
+
+def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
+    """Replaying twice sends once, and who did it and why is written down."""
+    imported(ledger, word("1"))
+    deliver(ledger, Rejected("1012", "no such customer"))
+    found = letters.find(ledger.database, letters.LetterFilter(code="1012"))
+
+    first = letters.replay(ledger.database, found, who="Ada", why="customer created", now=ledger.now())
+    second = letters.replay(ledger.database, found, who="Ada", why="again", now=ledger.now())
+
+    assert list(first.values()) == [letters.Fate.REPLAYED]
+    assert second == {}
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    [note] = letters.interventions_for(ledger.database, found[0].id)
+    assert (note.who, note.what, note.why) == ("Ada", "replayed", "customer created")
+
+
+def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
+    """An old opt-in that died does not come back over a newer opt-out."""
+    import_id = imported(ledger, word("1", "OPTIN", 0))
+    deliver(ledger, Rejected("1012", "no such customer"))
+    imported(ledger, word("1", "OPTOUT", 5))
+    deliver(ledger)
+
+    fates = letters.replay(
+        ledger.database, letters.find(ledger.database, letters.LetterFilter()), who="Ada", why="", now=ledger.now()
+    )
+
+    assert list(fates.values()) == [letters.Fate.SUPERSEDED]
+    assert deliver(ledger) == []
+    assert counts(ledger, import_id) == {"superseded": 1}
+
+
+def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
+    """Discarded letters are not listed, and not forgotten."""
+    imported(ledger, word("1"))
+    deliver(ledger, Rejected("1012", "no such customer"))
+    found = letters.find(ledger.database, letters.LetterFilter())
+
+    assert letters.discard(ledger.database, found, who="Ada", why="test data", now=ledger.now()) == 1
+    assert letters.discard(ledger.database, found, who="Ada", why="twice", now=ledger.now()) == 0
+    assert letters.find(ledger.database, letters.LetterFilter()) == []
+    assert len(letters.find(ledger.database, letters.LetterFilter(discarded=True))) == 1
+
+
+def test_every_row_is_counted_once(ledger: Ledger) -> None:
+    """Changes, duplicates and rejects add up to the rows of the file."""
+    source = ImportSource("csv", "nightly.csv", "the bytes", 1, None)
+    import_id = ledger.open_import(source).import_id
+    reject = Reject(4, "channel", "unknown_value", "mend it")
+    ledger.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10))
+    ledger.finish_reading(import_id)
+    ledger.release(import_id)
+    deliver(ledger)
+
+    found = report.report(ledger.database, import_id)
+
+    assert found is not None
+    assert (found.rows, found.accepted, found.rejected, found.duplicates) == (3, 1, 1, 1)
+    assert (found.calls, found.sealed) == (1, True)
+    assert found.reject_codes == {"unknown_value": 1}
+
+
+def test_an_import_goes_on_from_its_checkpoint(ledger: Ledger) -> None:
+    """The same bytes find the same import and its place in it."""
+    source = ImportSource("csv", "nightly.csv", "the bytes", 1, MORNING)
+    import_id = ledger.open_import(source).import_id
+    ledger.accept(import_id, [word("1")], [], Checkpoint(1, 2, 0))
+
+    again = ledger.open_import(source)
+
+    assert (again.import_id, again.state, again.checkpoint.records) == (import_id, "reading", 1)
+    assert again.default_effective_at == MORNING
