@@ -54,11 +54,11 @@ class ConsentChange:
     """
 
     connection: str
-    address: Mapping[str, str]
+    address: Mapping[str, str] = field(repr=False)
     slot: str
     action: Action
     effective_at: datetime
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
     change_id: str | None = None
     line: int | None = None
 

@@ -74,6 +74,13 @@ def due_count(database: Database, connection: str, limit: int, now: int) -> int:
     return min(limit, database.read(work))
 
 
+def put_off_count(database: Database, connection: str, limit: int) -> int:
+    """Return how many targets of a connection wait for another try, counting no further than `limit`."""
+    waiting = (_put_off, customer_tasks.c.connection == connection, customer_tasks.c.lease_token.is_(None))
+    some = select(literal_column("1")).where(*waiting).limit(limit).subquery()
+    return database.read(lambda tx: tx.execute(select(func.count()).select_from(some)).scalar_one())
+
+
 def _pick(tx: Connection, connection: str, limit: int) -> list[bytes]:
     keys: list[bytes] = []
     for lane in Lane:

@@ -74,13 +74,13 @@ def take_probe(database: Database, name: str, *, now: int, until: int) -> bool:
     return database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
 
 
-def close_breaker(database: Database, name: str, *, now: int) -> None:
-    """Note that a connection answered well."""
+def close_breaker(database: Database, name: str, *, proven_at: int | None) -> None:
+    """Note that a connection answers, and when it last settled a change (None: not this time)."""
 
     def work(tx: Connection) -> None:
-        _locked(tx, name)
+        row = _locked(tx, name)
         closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
-        tx.execute(_at(name).values(**closed, failures=0, trips=0, well_at=now))
+        tx.execute(_at(name).values(**closed, failures=0, trips=0, well_at=proven_at or row.well_at))
 
     database.write(work)
 

@@ -68,6 +68,10 @@ class Ledger:
         """Return how many targets of a connection are due, counting no further than `limit`."""
         return claim.due_count(self.database, connection, limit, self.now())
 
+    def put_off(self, connection: str, limit: int) -> int:
+        """Return how many targets of a connection wait for another try, counting no further than `limit`."""
+        return claim.put_off_count(self.database, connection, limit)
+
     def claim(self, connection: str, limit: int, token: str, lease_seconds: float) -> list[CustomerTask]:
         """Take up to `limit` due targets under a lease."""
         now = self.now()

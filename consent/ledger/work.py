@@ -19,7 +19,7 @@ class ClaimedChange:
     slot: str
     action: Action
     effective_at: int
-    details: Mapping[str, Any]
+    details: Mapping[str, Any] = field(repr=False)
     attempts: int = 0
 
 
@@ -28,7 +28,7 @@ class CustomerTask:
     """A target under lease, with its changes that are due, oldest first."""
 
     target_key: bytes
-    address: Mapping[str, str]
+    address: Mapping[str, str] = field(repr=False)
     changes: tuple[ClaimedChange, ...]
     tries: int = 0
 

@@ -1,0 +1,98 @@
+"""Telling the workers that a connection has customer tasks due.
+
+A wake-up carries the connection's name and nothing else, so losing or doubling one is harmless. It is published after
+the commit that it speaks of.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+from urllib.parse import urlsplit
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from consent.errors import BrokerUnavailable, ConfigurationError
+
+STROKE_TASK = "optrelay.stroke"
+SWEEP_TASK = "optrelay.sweep"
+QUEUE_PREFIX = "optrelay.wake."
+KEY_PREFIX = "optrelay:"
+WAKE_UP_SECONDS = 300
+"""A wake-up that nobody took for this long is dropped: the sweep will have sent others."""
+
+_SOCKET_OPTIONS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "health_check_interval": 25}
+
+
+def queue_of(connection: str) -> str:
+    """Return the name of the queue in which a connection's wake-ups travel."""
+    return f"{QUEUE_PREFIX}{connection}"
+
+
+def broker_options(socket_timeout: float = 30.0) -> dict[str, object]:
+    """Return what kombu must be told about the broker, the same for everyone who uses it."""
+    return {
+        "global_keyprefix": KEY_PREFIX,
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": 5.0,
+        "health_check_interval": 25,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+    }
+
+
+def redis_client(url: str) -> redis.Redis:
+    """Return a client for the broker's own server; it connects at first use. Raises ConfigurationError."""
+    if url.startswith("redis+socket://"):
+        return redis.Redis(unix_socket_path=urlsplit(url).path, **_SOCKET_OPTIONS)  # type: ignore[arg-type]
+    try:
+        return redis.Redis.from_url(url, **_SOCKET_OPTIONS)
+    except ValueError:
+        raise ConfigurationError("OPTRELAY_BROKER_URL is an address like redis://localhost:6379/0") from None
+
+
+class WakeUps:
+    """The sending side of wake-ups."""
+
+    def __init__(self, broker_url: str) -> None:
+        self._broker_url = broker_url
+
+    @cached_property
+    def _app(self) -> Celery:
+        app = Celery("optrelay-wakeups", broker=self._broker_url, set_as_current=False)
+        app.conf.broker_transport_options = broker_options(socket_timeout=5.0)
+        app.conf.task_ignore_result = True
+        return app
+
+    @cached_property
+    def _redis(self) -> redis.Redis:
+        return redis_client(self._broker_url)
+
+    def send(self, connection: str, count: int = 1) -> None:
+        """Publish wake-ups for a connection; raise BrokerUnavailable, after which the sweep will see to it."""
+        try:
+            for _ in range(count):
+                self._app.send_task(
+                    STROKE_TASK,
+                    args=(connection,),
+                    queue=queue_of(connection),
+                    expires=WAKE_UP_SECONDS,
+                    retry=False,
+                )
+        except (OperationalError, redis.RedisError, OSError) as error:
+            raise BrokerUnavailable("the broker takes no wake-ups; the sweep sends them once it is back") from error
+
+    def waiting(self, connection: str) -> int:
+        """Return how many wake-ups nobody has taken yet; raise BrokerUnavailable."""
+        try:
+            return int(self._redis.llen(f"{KEY_PREFIX}{queue_of(connection)}"))
+        except redis.RedisError as error:
+            raise BrokerUnavailable("the broker cannot be reached") from error
+
+    def close(self) -> None:
+        """Close what is open."""
+        with suppress(Exception):
+            self._app.close()
+            self._redis.close()

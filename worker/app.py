@@ -1,0 +1,102 @@
+"""The Celery application: `celery -A worker.app worker` and `optrelay worker` are the same thing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery, Task
+from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown
+from kombu.entity import Queue
+
+from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError
+from consent.settings import Settings, load_settings
+from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, queue_of
+from worker.logs import set_up_logs
+from worker.wiring import Wiring
+
+TIME_LIMIT = 180
+"""Seconds after which a stroke is killed; a lease and a call's timeout are shorter, so that never happens."""
+
+POOLS = {"prefork", "threads", "solo"}
+
+
+def configure(app: Celery, settings: Settings) -> None:
+    """Set Celery up as measured: late acks, one message at a time, JSON only, no results, no countdowns."""
+    if not settings.broker_url:
+        raise ConfigurationError(
+            "set OPTRELAY_BROKER_URL to the address of a Valkey or Redis, redis://localhost:6379/0"
+        )
+    app.conf.update(
+        broker_url=settings.broker_url,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options=broker_options() | {"visibility_timeout": 4 * TIME_LIMIT},
+        task_queues=[Queue(queue_of(name)) for name in sorted(settings.connections)],
+        task_default_queue="optrelay",
+        task_create_missing_queues=False,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_time_limit=TIME_LIMIT,
+        task_soft_time_limit=TIME_LIMIT - 10,
+        worker_prefetch_multiplier=1,
+        worker_soft_shutdown_timeout=60,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_proc_alive_timeout=30,
+        beat_schedule={SWEEP_TASK: {"task": SWEEP_TASK, "schedule": settings.sweep_seconds}},
+        beat_scheduler="worker.beat:SweepScheduler",
+        beat_max_loop_interval=settings.sweep_seconds,
+    )
+
+
+settings = load_settings()
+app = Celery("optrelay", set_as_current=True)
+configure(app, settings)
+
+_wiring: Wiring | None = None
+
+
+def wiring() -> Wiring:
+    """Return this process's parts; a child of a fork gets its own."""
+    global _wiring  # noqa: PLW0603 - one for each process is the point
+    if _wiring is None or _wiring.pid != os.getpid():
+        _wiring = Wiring(settings, str(settings.broker_url))
+    return _wiring
+
+
+@app.task(name=STROKE_TASK, bind=True)
+def stroke(self: Task, connection: str) -> None:  # noqa: ARG001 - Celery hands itself over
+    """Deliver what is due on a connection, and wake a successor if there is more."""
+    parts = wiring()
+    if parts.stroke(connection).run():
+        parts.wakeups.send(connection)
+
+
+stroke.throws = (ConfigurationError, LedgerError, BrokerUnavailable)
+
+
+@celeryd_init.connect
+def _refuse_green_pools(options: dict[str, Any] | None = None, **_: object) -> None:
+    pool = str((options or {}).get("pool") or "prefork")
+    name = pool.rsplit(".", 1)[-1].rsplit(":", maxsplit=1)[-1].lower()
+    if any(green in pool.lower() for green in ("gevent", "eventlet")):
+        message = (
+            f"optrelay runs on the pools {', '.join(sorted(POOLS))}; {name} cannot run its event loop: use -P prefork"
+        )
+        raise SystemExit(message)
+
+
+@setup_logging.connect
+def _set_up_logs(**_: object) -> None:
+    set_up_logs(settings.log_level)
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def _close(**_: object) -> None:
+    if _wiring is not None and _wiring.pid == os.getpid():
+        _wiring.close()

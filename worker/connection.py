@@ -1,0 +1,52 @@
+"""A connection as a worker process holds it: its provider, its sender, its pace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiolimiter import AsyncLimiter
+
+from consent.rate import Rate
+from consent.settings import ConnectionSettings
+from worker.pacing import Pacer
+from worker.providers.contract import Provider
+from worker.providers.http import Sender
+
+_CAP_SECONDS = 0.25
+_FIRST_GUESS_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class LiveConnection:
+    """Everything that delivering to one connection needs in one process."""
+
+    name: str
+    settings: ConnectionSettings
+    provider: Provider
+    sender: Sender
+    pacer: Pacer
+    limiter: AsyncLimiter
+    call_seconds: float = _FIRST_GUESS_SECONDS
+
+    def note_call(self, seconds: float) -> None:
+        """Learn how long a call takes lately."""
+        self.call_seconds += 0.1 * (seconds - self.call_seconds)
+
+    def reach(self, seconds: float) -> int:
+        """Return how many calls this process can make in so many seconds, going by the latest ones."""
+        return max(1, int(self.settings.concurrency * seconds / max(self.call_seconds, 0.001)))
+
+    def portion(self, most: int) -> int:
+        """Return how many call slots one stroke should ask for: half a horizon's worth, and no more than it can use.
+
+        Half, so that two strokes can keep the reservations ahead of the clock between them.
+        """
+        ahead = self.pacer.horizon / 2
+        allowed = max(1, int(ahead / self.pacer.interval))
+        return min(most, allowed, self.reach(ahead))
+
+
+def process_cap(rate: Rate) -> AsyncLimiter:
+    """Return a limiter that no single process can outrun, whatever the shared pace says."""
+    calls = max(1.0, rate.per_second * _CAP_SECONDS)
+    return AsyncLimiter(calls, calls * rate.interval)

@@ -1,0 +1,30 @@
+"""Log lines for people and machines: what happened and how many, never who."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+_TALKATIVE = ("httpx", "httpcore", "alembic", "sqlalchemy.engine", "kombu", "amqp")
+"""Libraries that would log addresses of requests, which name customers."""
+
+
+def set_up_logs(level: str) -> None:
+    """Write our lines and those of libraries to standard error, one line each."""
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(colors=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

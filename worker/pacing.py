@@ -1,0 +1,147 @@
+"""Keeping a provider's limit over all processes: call slots are reserved in Redis, spread evenly, before they are used.
+
+One script, one round trip a stroke, Redis' own clock. A slot that is not used in time is lost, never used late: that is
+what keeps every window within the limit. When Redis cannot be reached each process falls back to its share of the
+limit, never to none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import redis
+import structlog
+
+from consent.rate import Rate
+from consent.wakeups import KEY_PREFIX
+
+MARGIN = 1.005
+"""Slots lie half a percent further apart than the limit asks, so that jitter on the way breaks no window."""
+
+_RESERVE = (Path(__file__).parent / "reserve.lua").read_text()
+_GIVE_BACK = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0
+"""
+_PUSH = """
+local clock = redis.call('TIME')
+local until_ = clock[1] * 1000000 + clock[2] + tonumber(ARGV[1])
+local tat = tonumber(redis.call('GET', KEYS[1])) or 0
+if until_ > tat then redis.call('SET', KEYS[1], string.format('%.0f', until_), 'PX', 604800000) end
+return 1
+"""
+_PROCESS_MEMORY_SECONDS = 120
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Call slots, as moments of this process's monotonic clock; `crowded` means that there are strokes enough."""
+
+    moments: deque[float] = field(default_factory=deque)
+    crowded: bool = False
+    tat: int = 0
+    shared: bool = True
+
+
+@dataclass(slots=True)
+class Pacer:
+    """The pace of one bucket: one connection's limit, shared by every process that uses the same Redis."""
+
+    store: redis.Redis
+    bucket: str
+    rate: Rate
+    process: str
+    horizon: float
+    max_strokes: int
+    processes: int = 1
+    _alone_from: float = 0.0
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two slots."""
+        return self.rate.interval * MARGIN
+
+    @property
+    def tolerance(self) -> float:
+        """Seconds by which a slot may be used late."""
+        return max(0.010, self.interval / 2)
+
+    def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = 60.0) -> Reservation:
+        """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one."""
+        arguments = (
+            self.interval * 1e6,
+            wanted,
+            self.horizon * 1e6,
+            stroke,
+            self.max_strokes,
+            stroke_seconds * 1e6,
+            self.process,
+            _PROCESS_MEMORY_SECONDS * 1e6,
+        )
+        try:
+            answer = cast("list[Any]", self.store.eval(_RESERVE, 3, *self._keys(), *arguments))
+        except redis.RedisError as error:
+            return self._share(wanted, error)
+        asked = time.monotonic()
+        count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
+        self.processes, self._alone_from = max(1, processes), 0.0
+        moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
+        return Reservation(moments, crowded=count < 0, tat=tat)
+
+    def give_back(self, reservation: Reservation, unused: int) -> None:
+        """Return the last `unused` slots of a reservation, if nobody has reserved any since."""
+        if unused <= 0 or not reservation.shared:
+            return
+        before = reservation.tat - unused * self.interval * 1e6
+        self._quietly(_GIVE_BACK, self._keys()[0], reservation.tat, f"{before:.0f}")
+        for _ in range(min(unused, len(reservation.moments))):
+            reservation.moments.pop()
+
+    def push(self, seconds: float) -> None:
+        """Let no process reserve a slot for so many seconds: the provider asked us to wait."""
+        self._quietly(_PUSH, self._keys()[0], seconds * 1e6)
+        self._alone_from = max(self._alone_from, time.monotonic() + seconds)
+
+    def end_stroke(self, stroke: str) -> None:
+        """Free a stroke's place."""
+        try:
+            self.store.zrem(self._keys()[1], stroke)
+        except redis.RedisError:
+            _log.warning("pace.redis_lost", bucket=self.bucket)
+
+    def strokes(self) -> int:
+        """Return how many strokes are under way; raise redis.RedisError."""
+        clock = self.store.time()
+        now = clock[0] * 1_000_000 + clock[1]
+        return int(self.store.zcount(self._keys()[1], now, "+inf"))
+
+    def prime(self) -> None:
+        """Tell a broker that was just started, and that nobody has used, that slots are free from now on."""
+        clock = self.store.time()
+        self.store.set(self._keys()[0], clock[0] * 1_000_000 + clock[1], nx=True, px=604_800_000)
+
+    def _share(self, wanted: int, error: redis.RedisError) -> Reservation:
+        """Pace alone, at this process's share; the first slot lies beyond what others have reserved already."""
+        now = time.monotonic()
+        if not self._alone_from:
+            _log.warning("pace.redis_lost", bucket=self.bucket, share=self.processes, error=type(error).__name__)
+            self._alone_from = now + self.horizon
+        interval = self.interval * self.processes
+        first = max(now, self._alone_from)
+        count = max(0, min(wanted, int((now + self.horizon - first) / interval) + 1))
+        self._alone_from = first + count * interval
+        return Reservation(deque(first + n * interval for n in range(count)), shared=False)
+
+    def _keys(self) -> tuple[str, str, str]:
+        stem = f"{KEY_PREFIX}pace:{self.bucket}"
+        return f"{stem}:tat", f"{stem}:strokes", f"{KEY_PREFIX}processes"
+
+    def _quietly(self, script: str, key: str, *arguments: str | float) -> None:
+        try:
+            self.store.eval(script, 1, key, *arguments)
+        except redis.RedisError:
+            _log.warning("pace.redis_lost", bucket=self.bucket)

@@ -1,0 +1,31 @@
+-- Reserve call slots, spread evenly (GCRA), and a place among a connection's strokes: one round trip a stroke.
+-- KEYS: tat, strokes, processes.  ARGV: interval (us), wanted, horizon (us), stroke id, most strokes, stroke's end (us
+-- from now), process id, process memory (us).
+-- Returns: slots, us until the first, tat afterwards, processes seen lately; slots is -1 if there are strokes enough.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+local interval, wanted, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+
+redis.call('ZADD', KEYS[3], now, ARGV[7])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - tonumber(ARGV[8]))
+redis.call('PEXPIRE', KEYS[3], 3600000)
+local processes = redis.call('ZCARD', KEYS[3])
+
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+if ARGV[4] ~= '' and not redis.call('ZSCORE', KEYS[2], ARGV[4]) and redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[5]) then
+  return {-1, 0, '0', processes}
+end
+
+-- Without a tat this server may just have lost one: what others reserved before then lies within the horizon.
+local tat = tonumber(redis.call('GET', KEYS[1]))
+if not tat then tat = now + horizon end
+local first = math.max(tat, now)
+local slots = math.min(wanted, math.floor((now + horizon - first) / interval) + 1)
+if slots < 0 then slots = 0 end
+local after = first + slots * interval
+redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', 604800000)
+if slots > 0 and ARGV[4] ~= '' then
+  redis.call('ZADD', KEYS[2], now + tonumber(ARGV[6]), ARGV[4])
+  redis.call('PEXPIRE', KEYS[2], 3600000)
+end
+return {slots, first - now, string.format('%.0f', after), processes}

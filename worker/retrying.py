@@ -1,0 +1,59 @@
+"""When something is tried again, and when it is not: exponential backoff with full jitter, and an end to it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from consent.ledger.work import CustomerTask
+from consent.outcome import Outcome, Rejected, TryLater
+
+_ODDS = random.SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how far apart; seconds."""
+
+    max_attempts: int
+    first: float
+    ceiling: float
+    odds: random.Random = field(default=_ODDS)
+
+    def wait(self, tries: int) -> float:
+        """Return how long to wait before try number `tries` + 1: anything up to a bound that doubles.
+
+        Full jitter, so that what failed together does not come back together.
+        """
+        bound = min(self.ceiling, self.first * 2 ** min(tries, 30))
+        return self.odds.uniform(bound / 10, bound)
+
+    def decide(self, task: CustomerTask, outcomes: Mapping[int, Outcome], *, healthy: bool) -> dict[int, Outcome]:
+        """Return the outcomes with an end put to those that were tried often enough.
+
+        Only answers about the change itself count, and only from a connection that is known to work (`healthy`):
+        an outage, however long, kills nothing.
+        """
+        return {
+            change.id: self._ended(outcomes[change.id], change.attempts, healthy=healthy)
+            for change in task.changes
+            if change.id in outcomes
+        }
+
+    def put_off(self, task: CustomerTask, outcomes: Mapping[int, Outcome]) -> float:
+        """Return the seconds until what is left of a task is tried again, 0 if nothing asks for a wait."""
+        later = [outcome for outcome in outcomes.values() if isinstance(outcome, TryLater)]
+        if not later:
+            return 0.0
+        asked = max(outcome.after or 0.0 for outcome in later)
+        return max(asked, self.wait(task.tries))
+
+    def _ended(self, outcome: Outcome, attempts: int, *, healthy: bool) -> Outcome:
+        if not isinstance(outcome, TryLater) or not outcome.counts:
+            return outcome
+        if not healthy:
+            return replace(outcome, counts=False)
+        if attempts + 1 < self.max_attempts:
+            return outcome
+        return Rejected(outcome.code, f"given up after {attempts + 1} attempts: {outcome.reason}")

@@ -1,0 +1,140 @@
+"""What a wake-up does: reserve pace, claim due customer tasks, deliver, settle."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import structlog
+
+from consent.ledger.health import ConnectionHealth
+from consent.ledger.ledger import Ledger
+from consent.ledger.work import CustomerTask, Settlement
+from consent.outcome import Throttled
+from worker import breaker
+from worker.connection import LiveConnection
+from worker.delivery import Delivered, Delivery
+from worker.loop import LoopThread
+from worker.pacing import Reservation
+from worker.retrying import RetryPolicy
+
+SETTLE_EVERY_SECONDS = 0.25
+SETTLE_AT_ONCE = 50
+_BEFORE_LEASE_ENDS = 1.0
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Stroke:
+    """One stroke of one connection, from the reservation to the last settled task."""
+
+    ledger: Ledger
+    connection: LiveConnection
+    loop: LoopThread
+    policy: RetryPolicy
+    lease_seconds: float
+    most: int
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    watch: breaker.Watch = field(default_factory=breaker.Watch)
+
+    def run(self) -> bool:
+        """Deliver what is due and may be sent within the horizon; return whether more is due at once."""
+        pacer = self.connection.pacer
+        gate, before = breaker.gate(self.ledger, self.connection.name, self.connection.settings.timeout + 5)
+        due = self.ledger.due(self.connection.name, self.most) if gate.limit != 0 else 0
+        if not due:
+            return False
+        wanted = min(due, self.connection.portion(self.most), gate.limit or due)
+        reservation = pacer.reserve(wanted, self.token, self.lease_seconds)
+        if not reservation.moments:
+            return False
+        try:
+            self._strike(reservation, before)
+        finally:
+            pacer.end_stroke(self.token)
+        return not self.watch.stop and self.ledger.due(self.connection.name, 1) > 0
+
+    def _strike(self, reservation: Reservation, before: ConnectionHealth) -> None:
+        started = time.monotonic()
+        count = len(reservation.moments)
+        tasks = self.ledger.claim(self.connection.name, count, self.token, self.lease_seconds)
+        self.connection.pacer.give_back(reservation, count - len(tasks))
+        if not tasks:
+            return
+        done: queue.SimpleQueue[Delivered] = queue.SimpleQueue()
+        latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
+        delivery = Delivery(
+            self.connection, reservation, self.watch, started + self.lease_seconds - latest, self.ledger.now, done.put
+        )
+        plan = self.connection.provider.plan(tasks, self.connection.settings)
+        work = self.loop.start(delivery.run(tasks, plan))
+        try:
+            lost = self._settle_while(work, done, before, {task.target_key: task for task in tasks})
+        finally:
+            breaker.conclude(self.ledger, before, self.watch)
+            self._slow_down()
+        seconds = round(time.monotonic() - started, 3)
+        _log.debug("stroke.done", connection=self.connection.name, tasks=len(tasks), lost=lost, seconds=seconds)
+
+    def _settle_while(
+        self,
+        work: Future[None],
+        done: queue.SimpleQueue[Delivered],
+        before: ConnectionHealth,
+        held: dict[bytes, CustomerTask],
+    ) -> int:
+        """Settle in small groups while calls go on; give back whatever was not tried, however this ends."""
+        lost = 0
+        try:
+            while not work.done():
+                lost += self._settle(_group(done, work), before, held)
+            work.result()
+        finally:
+            work.cancel()
+            lost += self._settle(_rest(done), before, held)
+            self.ledger.settle(self.token, [Settlement(task, {}, tried=False) for task in held.values()])
+        return lost
+
+    def _settle(self, group: Sequence[Delivered], before: ConnectionHealth, held: dict[bytes, CustomerTask]) -> int:
+        healthy = breaker.is_proven(self.ledger, before, self.watch)
+        settlements = [self._settlement(one, healthy=healthy) for one in group]
+        lost = self.ledger.settle(self.token, settlements)
+        for one in group:
+            held.pop(one.task.target_key, None)
+        if lost:
+            _log.warning("stroke.leases_lost", connection=self.connection.name, targets=lost)
+        return lost
+
+    def _settlement(self, one: Delivered, *, healthy: bool) -> Settlement:
+        outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy)
+        wait = self.policy.put_off(one.task, outcomes)
+        until = self.ledger.now() + int(wait * 1_000_000) if wait else 0
+        return Settlement(one.task, outcomes, tuple(one.attempts), until, tried=bool(one.attempts))
+
+    def _slow_down(self) -> None:
+        if isinstance(self.watch.seen, Throttled):
+            self.connection.pacer.push(self.watch.seen.after or breaker.THROTTLE_SECONDS)
+
+
+def _group(done: queue.SimpleQueue[Delivered], work: Future[None]) -> list[Delivered]:
+    """Collect what is reported within a moment, or as much as makes a good transaction."""
+    found: list[Delivered] = []
+    until = time.monotonic() + SETTLE_EVERY_SECONDS
+    while len(found) < SETTLE_AT_ONCE and (left := until - time.monotonic()) > 0:
+        try:
+            found.append(done.get(timeout=min(left, 0.02)))
+        except queue.Empty:
+            if work.done():
+                break
+    return found
+
+
+def _rest(done: queue.SimpleQueue[Delivered]) -> list[Delivered]:
+    found: list[Delivered] = []
+    while not done.empty():
+        found.append(done.get())
+    return found

@@ -1,0 +1,112 @@
+"""The one place where a worker process puts its parts together."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from functools import cached_property
+
+import redis
+
+from consent.errors import ConfigurationError
+from consent.ledger.ledger import Ledger
+from consent.settings import ConnectionSettings, Settings
+from consent.wakeups import WakeUps, redis_client
+from worker.connection import LiveConnection, process_cap
+from worker.loop import LoopThread, process_loop
+from worker.pacing import Pacer
+from worker.providers import provider_of
+from worker.providers.http import Sender
+from worker.retrying import RetryPolicy
+from worker.stroke import Stroke
+
+_LEASE_SPARE_SECONDS = 3.0
+
+
+class Wiring:
+    """What one process needs to deliver; nothing is opened before it is used, so it may be made before a fork."""
+
+    def __init__(self, settings: Settings, broker_url: str) -> None:
+        self.settings = settings
+        self.ledger = Ledger(settings.ledger_url, reassert=settings.reassert)
+        self.wakeups = WakeUps(broker_url)
+        self.pid = os.getpid()
+        self._broker_url = broker_url
+        self._connections: dict[str, LiveConnection] = {}
+        self._lock = threading.Lock()
+
+    def stroke(self, name: str) -> Stroke:
+        """Return a stroke for a connection; raise ConfigurationError if it cannot be called as it is configured."""
+        return Stroke(
+            ledger=self.ledger,
+            connection=self.connection(name),
+            loop=self.loop,
+            policy=RetryPolicy(
+                self.settings.max_attempts, self.settings.backoff_seconds, self.settings.backoff_ceiling
+            ),
+            lease_seconds=self.settings.lease_seconds,
+            most=self.settings.stroke_size,
+        )
+
+    def connection(self, name: str) -> LiveConnection:
+        """Return a connection, made at first use."""
+        with self._lock:
+            if name not in self._connections:
+                self._connections[name] = self._connect(name, self.settings.connection(name))
+            return self._connections[name]
+
+    def pacer(self, name: str) -> Pacer:
+        """Return the shared pace of a connection, for this process."""
+        connection = self.settings.connection(name)
+        return Pacer(
+            store=self.redis,
+            bucket=name,
+            rate=connection.rate or provider_of(connection).default_rate,
+            process=f"{socket.gethostname()}:{self.pid}:{self._nonce}",
+            horizon=self.settings.horizon_seconds,
+            max_strokes=connection.max_strokes,
+            processes=max(1, self.settings.worker_processes),
+        )
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """A client for the broker's server, for the shared pace."""
+        return redis_client(self._broker_url)
+
+    @cached_property
+    def loop(self) -> LoopThread:
+        """The event loop of this process."""
+        return process_loop()
+
+    @cached_property
+    def _nonce(self) -> str:
+        return secrets.token_hex(3)
+
+    def close(self) -> None:
+        """Close the connections to providers, ledger and broker."""
+        for live in self._connections.values():
+            self.loop.run(live.sender.aclose(), timeout=5)
+        self.ledger.close()
+        self.wakeups.close()
+
+    def _connect(self, name: str, connection: ConnectionSettings) -> LiveConnection:
+        needed = connection.timeout + self.settings.horizon_seconds + _LEASE_SPARE_SECONDS
+        if self.settings.lease_seconds < needed:
+            message = (
+                f"OPTRELAY_LEASE_SECONDS is {self.settings.lease_seconds:g}, but connection {name!r} needs {needed:g}: "
+                "its timeout, the horizon and 3 seconds; raise the lease or lower the timeout"
+            )
+            raise ConfigurationError(message)
+        provider, pacer = provider_of(connection), self.pacer(name)
+        sender = self.loop.run(_sender(connection, name))
+        return LiveConnection(name, connection, provider, sender, pacer, self.loop.run(_cap(pacer)))
+
+
+async def _sender(connection: ConnectionSettings, name: str) -> Sender:
+    return Sender(connection, provider_of(connection).auth(connection, name), name)
+
+
+async def _cap(pacer: Pacer):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return process_cap(pacer.rate)
