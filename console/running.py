@@ -1,0 +1,173 @@
+"""The `run` use case: deliver until nothing is pending, on a broker and a worker of our own if none is configured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from consent.errors import BrokerUnavailable, LedgerUnavailable
+from consent.ledger import health, report
+from consent.ledger.health import Breaker, ConnectionHealth
+from consent.ledger.report import ImportReport
+from consent.settings import Settings
+from console.embedded import EmbeddedBroker, EmbeddedWorker
+from worker.sweep import sweep
+from worker.wiring import Wiring
+
+TICK_SECONDS = 0.25
+_GRACE_SECONDS = 30.0
+_QUIET_GRACE_SECONDS = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """How things stand at one moment; `pending` counts customer tasks for each connection, `elapsed` is in seconds."""
+
+    reports: tuple[ImportReport, ...]
+    pending: Mapping[str, int]
+    health: tuple[ConnectionHealth, ...]
+    elapsed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended: 0 everything settled, 1 some rows rejected or dead, 4 unfinished for these reasons."""
+
+    exit_code: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Running:
+    """One run: the parts that it watches and what it has seen of them."""
+
+    wiring: Wiring
+    imports: Sequence[str]
+    patience: float
+    broker: EmbeddedBroker | None = None
+    worker: EmbeddedWorker | None = None
+    started: float = field(default_factory=time.monotonic)
+    swept: float = 0.0
+    moved: float = field(default_factory=time.monotonic)
+    seen: tuple[int, ...] = ()
+
+    def watch(self) -> None:
+        """Keep broker and worker alive, and sweep when it is time; what fails now is tried again at the next tick."""
+        with suppress(BrokerUnavailable, LedgerUnavailable, redis.RedisError):
+            if self.broker is not None:
+                self.broker.ensure()
+            if self.worker is not None:
+                self.worker.ensure()
+            if time.monotonic() - self.swept >= self.wiring.settings.sweep_seconds:
+                self.swept = time.monotonic()
+                sweep(self.wiring)
+
+    def look(self) -> Tick:
+        """Read how things stand."""
+        database = self.wiring.ledger.database
+        found = [report.report(database, import_id) for import_id in self.imports]
+        reports = tuple(one for one in found if one is not None)
+        pending = report.pending_by_connection(database)
+        states = tuple(health.all_health(database))
+        self._note_progress(reports, pending)
+        return Tick(reports, pending, states, time.monotonic() - self.started)
+
+    def ending(self, tick: Tick) -> Ending | None:
+        """Say how the run ends, if it does now."""
+        if not tick.pending and all(one.state == "released" and not one.pending for one in tick.reports):
+            return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
+        states = {one.name: one for one in tick.health}
+        reasons = [self._stuck(name, states.get(name)) for name in sorted(tick.pending)]
+        if tick.pending and all(reasons):
+            return Ending(4, tuple(reason for reason in reasons if reason))
+        return None
+
+    def _note_progress(self, reports: Sequence[ImportReport], pending: Mapping[str, int]) -> None:
+        now = (*(one.pending for one in reports), *(pending[name] for name in sorted(pending)))
+        if now != self.seen:
+            self.seen, self.moved = now, time.monotonic()
+
+    def _stuck(self, name: str, state: ConnectionHealth | None) -> str | None:
+        """Say why a connection will not deliver what it has pending, or None if it still may."""
+        if name not in self.wiring.settings.connections:
+            return f"connection {name!r} is not configured: set OPTRELAY_CONNECTIONS__{name.upper()}__…"
+        if state is not None and state.breaker is Breaker.REFUSED and state.trips:
+            return f"connection {name!r} refuses our credentials ({state.reason}): mend them and run again"
+        waited = time.monotonic() - self.moved
+        if waited < self.patience:
+            return None
+        reason = state.reason if state is not None and state.reason else "nothing has been settled"
+        return (
+            f"connection {name!r} has been stuck for {waited / 60:.0f} min ({reason}): run again later"
+        )
+
+
+def deliver(
+    settings: Settings,
+    *,
+    workers: int,
+    patience: float,
+    imports: Sequence[str],
+    on_tick: Callable[[Tick], None],
+) -> Ending:
+    """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.
+
+    `patience` is how many seconds a connection may be stuck. Raises BrokerUnavailable, LedgerUnavailable and
+    ConfigurationError; may be interrupted at any moment, and run again.
+    """
+    with _parts(settings, workers) as (wiring, broker, worker):
+        health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
+        running = Running(wiring, imports, patience, broker, worker)
+        while True:
+            running.watch()
+            tick = running.look()
+            on_tick(tick)
+            if (ending := running.ending(tick)) is not None:
+                return ending
+            time.sleep(TICK_SECONDS)
+
+
+@contextmanager
+def _parts(settings: Settings, workers: int) -> Iterator[tuple[Wiring, EmbeddedBroker | None, EmbeddedWorker | None]]:
+    """Start what is not there: a broker if none is configured, and workers."""
+    folder = run_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    broker = None if settings.broker_url else EmbeddedBroker(folder)
+    url = settings.broker_url or (broker.url if broker else "")
+    wiring = Wiring(settings, url)
+    worker = EmbeddedWorker(folder, url, workers, settings.ledger_url)
+    try:
+        if broker is not None:
+            broker.ensure()
+            _prime(wiring)
+        worker.ensure()
+        yield wiring, broker, worker
+    finally:
+        worker.stop(_grace(wiring))
+        wiring.close()
+        if broker is not None:
+            broker.stop()
+
+
+def run_folder(settings: Settings) -> Path:
+    """Return where a run keeps its socket and its worker's log: beside the ledger's file, or here."""
+    path = settings.ledger_url.removeprefix("sqlite:///") if settings.ledger_url.startswith("sqlite:///") else ""
+    return (Path(path).parent if path else Path()) / ".optrelay"
+
+
+def _prime(wiring: Wiring) -> None:
+    for name in wiring.settings.connections:
+        wiring.pacer(name).prime()
+
+
+def _grace(wiring: Wiring) -> float:
+    """Return how long the worker may take to end: without a stroke under way there is nothing to wait for."""
+    with suppress(redis.RedisError):
+        if not any(wiring.pacer(name).strokes() for name in wiring.settings.connections):
+            return _QUIET_GRACE_SECONDS
+    return _GRACE_SECONDS
