@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Table
-from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 PARAMETERS = 5_000
 """Values in one IN list: well under the limit of either database (SQLite 32,766; PostgreSQL 65,535)."""
@@ -18,11 +15,16 @@ Row = tuple[Any, ...]
 
 def insert_new(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
     """Insert the rows whose keys are not there yet; return how many there were. `rows` are values in column order."""
-    if not rows:
-        return 0
-    if tx.dialect.name == "sqlite":
-        return _rowcount(tx, _sqlite_insert(table, tuple(columns)), rows)
-    return _copy_new(tx, table, columns, rows)
+    return _insert(tx, table, columns, rows, "ON CONFLICT DO NOTHING")
+
+
+def insert_or_update(
+    tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], renewed: Mapping[str, str]
+) -> None:
+    """Insert rows; where the key is there already, set columns to SQL expressions (`excluded.x` is the new value)."""
+    keys = ", ".join(column.name for column in table.primary_key)
+    values = ", ".join(f"{column} = {expression}" for column, expression in renewed.items())
+    _insert(tx, table, columns, rows, f"ON CONFLICT ({keys}) DO UPDATE SET {values}")
 
 
 def run_many(tx: Connection, statement: Executable, rows: Sequence[dict[str, Any]]) -> int:
@@ -36,22 +38,26 @@ def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence
         yield values[start : start + size]
 
 
-@lru_cache(maxsize=64)
-def _sqlite_insert(table: Table, columns: tuple[str, ...]) -> str:
-    statement = sqlite_insert(table).on_conflict_do_nothing()
-    return str(statement.compile(dialect=sqlite_dialect(), column_keys=list(columns)))
-
-
-def _rowcount(tx: Connection, sql: str, rows: Sequence[Row]) -> int:
+def _insert(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str) -> int:
+    if not rows:
+        return 0
+    names = ", ".join(columns)
+    if tx.dialect.name == "postgresql" and len(rows) > 1:
+        source = _copied(tx, table, names, rows)
+        sql = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} WHERE true {conflict}"  # noqa: S608
+        return tx.exec_driver_sql(sql).rowcount
     # The driver's own executemany is 2.4 times as fast as the same insert through Core's parameter processing.
+    mark = "%s" if tx.dialect.name == "postgresql" else "?"
+    marks = ", ".join([mark] * len(columns))
+    sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - names of our own
     return tx.exec_driver_sql(sql, list(rows)).rowcount
 
 
-def _copy_new(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
-    """COPY into a table of this transaction's own, then insert what is new: twice as fast as executemany."""
-    names, temporary = ", ".join(columns), f"new_{table.name}"
+def _copied(tx: Connection, table: Table, names: str, rows: Sequence[Row]) -> str:
+    """COPY rows into a table of this transaction's own and return its name: twice as fast as executemany."""
+    temporary = f"new_{table.name}"
     tx.exec_driver_sql(
-        f"CREATE TEMP TABLE IF NOT EXISTS {temporary} ON COMMIT DELETE ROWS AS "  # noqa: S608 - our own names
+        f"CREATE TEMP TABLE IF NOT EXISTS {temporary} ON COMMIT DROP AS "  # noqa: S608 - names of our own
         f"SELECT {names} FROM {table.name} WITH NO DATA"
     )
     tx.exec_driver_sql(f"TRUNCATE {temporary}")
@@ -59,6 +65,4 @@ def _copy_new(tx: Connection, table: Table, columns: Sequence[str], rows: Sequen
     with cursor.copy(f"COPY {temporary} ({names}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
-    return tx.exec_driver_sql(
-        f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {temporary} ON CONFLICT DO NOTHING"  # noqa: S608
-    ).rowcount
+    return temporary

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
+
+import orjson
 
 from consent.change import ConsentChange, to_micros
 
@@ -34,7 +35,4 @@ def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:
 
 def canonical(value: Mapping[str, Any]) -> str:
     """Return a mapping as JSON that is the same whenever the mapping is."""
-    return _ENCODER.encode(value) if value else "{}"
-
-
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

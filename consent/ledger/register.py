@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, select, text, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from consent.change import Action
-from consent.ledger.bulk import portions, run_many
+from consent.ledger.bulk import insert_or_update, portions, run_many
 from consent.ledger.schema import changes, customer_tasks, slots
 from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
 
 _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
+
+_ACTIONS = {action.value: action for action in Action}
 
 Slot = tuple[bytes, str]
 
@@ -59,7 +59,7 @@ def fold(tx: Connection, words: Sequence[NewWord], *, now: int, reassert: bool) 
 
 def _hold(folded: _Folded, new: NewWord, *, reassert: bool) -> None:
     slot = (new.target_key, new.slot)
-    word = Word(new.effective_at, Action(new.action), new.id)
+    word = Word(new.effective_at, _ACTIONS[new.action], new.id)
     register, verdict = judge(folded.registers.get(slot, Register()), word, reassert=reassert)
     if isinstance(verdict, Superseded):
         folded.superseded.append({"loser": new.id, "winner": verdict.by})
@@ -82,10 +82,11 @@ def _write(tx: Connection, folded: _Folded, now: int) -> None:
         tx.execute(settled.values(state=State.UNCHANGED, settled_at=now))
     run_many(tx, _SUPERSEDE, [row | {"now": now} for row in folded.superseded])
     rows = [_slot_row(slot, folded.registers[slot]) for slot in sorted(folded.touched)]
-    insert = postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert
-    upsert = insert(slots)
-    renewed = {name: upsert.excluded[name] for name in ("newest_id", "newest_at", "newest_action")}
-    run_many(tx, upsert.on_conflict_do_update(index_elements=["target_key", "slot"], set_=renewed), rows)
+    insert_or_update(tx, slots, _SLOT_COLUMNS, rows, _RENEWED)
+
+
+_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action")
+_RENEWED = {name: f"excluded.{name}" for name in ("newest_id", "newest_at", "newest_action")}
 
 
 _SUPERSEDE = (
@@ -95,18 +96,11 @@ _SUPERSEDE = (
 )
 
 
-def _slot_row(slot: Slot, register: Register) -> dict[str, object]:
+def _slot_row(slot: Slot, register: Register) -> tuple[object, ...]:
     newest = register.newest
     if newest is None:
         raise AssertionError("a register that was touched holds a word")
-    return {
-        "target_key": slot[0],
-        "slot": slot[1],
-        "newest_id": newest.arrival,
-        "newest_at": newest.effective_at,
-        "newest_action": newest.action.value,
-        "confirmed": None if register.confirmed is None else register.confirmed.value,
-    }
+    return (*slot, newest.arrival, newest.effective_at, newest.action.value)
 
 
 def _lock(tx: Connection, keys: Sequence[bytes]) -> None:
@@ -122,7 +116,7 @@ def _registers(tx: Connection, keys: Iterable[bytes]) -> dict[Slot, Register]:
     found: dict[Slot, Register] = {}
     for some in portions(list(keys)):
         query = select(slots).where(slots.c.target_key.in_(some)).order_by(slots.c.target_key, slots.c.slot)
-        for row in tx.execute(query.with_for_update()):
-            newest = Word(row.newest_at, Action(row.newest_action), row.newest_id)
-            found[row.target_key, row.slot] = Register(newest, Action(row.confirmed) if row.confirmed else None)
+        for key, slot, newest_id, newest_at, action, confirmed in tx.execute(query.with_for_update()).all():
+            newest = Word(newest_at, _ACTIONS[action], newest_id)
+            found[key, slot] = Register(newest, _ACTIONS[confirmed] if confirmed else None)
     return found

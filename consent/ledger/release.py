@@ -62,7 +62,7 @@ def _words(tx: Connection, row: Row[tuple[object, ...]]) -> Sequence[NewWord]:
     query = select(*WORD_COLUMNS).where(
         changes.c.import_id == row.id, changes.c.state == State.PENDING.value, changes.c.id > row.folded_to
     )
-    return [NewWord(*found) for found in tx.execute(query.order_by(changes.c.id).limit(CHUNK))]
+    return [NewWord(*found) for found in tx.execute(query.order_by(changes.c.id).limit(CHUNK)).all()]
 
 
 def _advance(tx: Connection, row: Row[tuple[object, ...]], now: int) -> int | None:

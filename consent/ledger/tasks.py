@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection, Executable, case, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import Connection, select
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import portions, run_many
+from consent.ledger.bulk import insert_or_update, portions
 from consent.ledger.register import NewWord
 from consent.ledger.schema import customer_tasks, targets
 
@@ -20,50 +18,36 @@ Source: Google's and Yahoo's sender guidelines of 2024 (laws give more: CAN-SPAM
 """
 
 
+_LANES = {(action.value, origin.value): int(lane_of(action, origin)) for action in Action for origin in Origin}
+
+
 def make_due(tx: Connection, words: Iterable[NewWord], *, now: int) -> None:
     """Make, or make more urgent, the customer tasks of these standing words: due at once unless under lease."""
     urgent: dict[bytes, int] = {}
     for word in words:
-        lane = int(lane_of(Action(word.action), Origin(word.origin)))
+        lane = _LANES[word.action, word.origin]
         urgent[word.target_key] = min(lane, urgent.get(word.target_key, lane))
     keys = sorted(urgent)
     connections = _connections(tx, keys)
     deadline = now + HONOUR_WITHIN_SECONDS * 1_000_000
-    rows = [
-        {
-            "target_key": key,
-            "connection": connections[key],
-            "lane": urgent[key],
-            "deadline": deadline,
-            "waiting": 1,
-            "next_at": now,
-        }
-        for key in keys
-    ]
-    run_many(tx, _UPSERTS[tx.dialect.name], rows)
+    rows = [(key, connections[key], urgent[key], deadline, 1, now) for key in keys]
+    insert_or_update(tx, customer_tasks, _COLUMNS, rows, _RENEWED)
+
+
+_COLUMNS = ("target_key", "connection", "lane", "deadline", "waiting", "next_at")
+_FREE = "customer_tasks.lease_token IS NULL"
+_RENEWED = {
+    "lane": "CASE WHEN excluded.lane < customer_tasks.lane THEN excluded.lane ELSE customer_tasks.lane END",
+    "deadline": "CASE WHEN excluded.deadline < customer_tasks.deadline "
+    "THEN excluded.deadline ELSE customer_tasks.deadline END",
+    "waiting": f"CASE WHEN {_FREE} THEN 1 ELSE customer_tasks.waiting END",
+    "next_at": f"CASE WHEN {_FREE} THEN excluded.next_at ELSE customer_tasks.next_at END",
+}
 
 
 def _connections(tx: Connection, keys: list[bytes]) -> dict[bytes, str]:
     found: dict[bytes, str] = {}
     for some in portions(keys):
         query = select(targets.c.target_key, targets.c.connection).where(targets.c.target_key.in_(some))
-        found.update((row.target_key, row.connection) for row in tx.execute(query))
+        found.update(tuple(row) for row in tx.execute(query).all())
     return found
-
-
-def _upsert(dialect: str) -> Executable:
-    insert = (postgresql_insert if dialect == "postgresql" else sqlite_insert)(customer_tasks)
-    old, new = customer_tasks.c, insert.excluded
-    free = old.lease_token.is_(None)
-    return insert.on_conflict_do_update(
-        index_elements=["target_key"],
-        set_={
-            "lane": case((new.lane < old.lane, new.lane), else_=old.lane),
-            "deadline": case((new.deadline < old.deadline, new.deadline), else_=old.deadline),
-            "waiting": case((free, 1), else_=old.waiting),
-            "next_at": case((free, new.next_at), else_=old.next_at),
-        },
-    )
-
-
-_UPSERTS = {name: _upsert(name) for name in ("postgresql", "sqlite")}

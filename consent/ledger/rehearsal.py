@@ -1,0 +1,107 @@
+"""A rehearsal: a private ledger that knows as much of the real one as some changes need, to see what would happen.
+
+The real ledger is only read. The rehearsal has the same hash key, the dedupe keys that the real one has seen and the
+registers of the slots that are touched, so recording and releasing there has the same results.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection, event, func, select, update
+
+from consent.change import ConsentChange, from_micros
+from consent.intake import Checkpoint, ImportProgress
+from consent.ledger.bulk import insert_new, portions
+from consent.ledger.database import HASH_KEY, Database
+from consent.ledger.keys import dedupe_key, target_key
+from consent.ledger.ledger import Ledger
+from consent.ledger.schema import changes, imports, info, slots, targets
+
+_KNOWN_COLUMNS = (
+    *("id", "dedupe_key", "import_id", "target_key", "slot", "action", "effective_at"),
+    *("details", "origin", "recorded_at", "state"),
+)
+_FAR_AHEAD = 2**40
+"""The distance between the numbers of real and of rehearsed changes: the real ledger may grow meanwhile."""
+
+_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action", "confirmed")
+
+
+def rehearse(path: Path, real: Database | None, *, reassert: bool) -> Ledger:
+    """Return an empty ledger in a file, whose changes get numbers behind those of the real one (None: there is none)."""
+    ledger = Ledger(f"sqlite:///{path}", reassert=reassert)
+    event.listen(ledger.database.engine, "connect", _careless)
+    ledger.migrate()
+    if real is not None:
+        ledger.database.write(lambda tx: _follow(tx, real))
+    return ledger
+
+
+def found_import(real: Database | None, fingerprint: str) -> ImportProgress | None:
+    """Return how far the real ledger has come with these bytes, or None if it has never seen them."""
+    query = select(imports).where(imports.c.fingerprint == fingerprint)
+    row = None if real is None else real.read(lambda tx: tx.execute(query).first())
+    if row is None:
+        return None
+    since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
+    state = "released" if row.state == "released" else "reading" if row.state == "reading" else "read"
+    return ImportProgress(row.id, state, Checkpoint(row.records, row.line, row.rejects_offset), since)
+
+
+def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange], unfinished: str | None) -> None:
+    """Tell the rehearsal what the real ledger knows about these changes.
+
+    Changes of the import `unfinished`, which is being gone on with, count as not seen yet.
+    """
+    keys = [target_key(real.hash_key, wish.connection, wish.address) for wish in wishes]
+    seen = [dedupe_key(real.hash_key, key, wish) for key, wish in zip(keys, wishes, strict=True)]
+
+    def look(tx: Connection) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+        return _known(tx, seen, unfinished), _registers(tx, sorted(set(keys)))
+
+    known, registers = real.read(look)
+
+    def note(tx: Connection) -> None:
+        insert_new(tx, changes, _KNOWN_COLUMNS, known)
+        insert_new(tx, slots, _SLOT_COLUMNS, registers)
+
+    rehearsal.database.write(note)
+
+
+def count_targets(rehearsal: Ledger) -> int:
+    """Return how many targets the rehearsed changes are about."""
+    query = select(func.count()).select_from(targets)
+    return rehearsal.database.read(lambda tx: tx.execute(query).scalar_one())
+
+
+def _careless(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=OFF")  # nobody misses a rehearsal that was cut short
+
+
+def _follow(tx: Connection, real: Database) -> None:
+    last = real.read(lambda other: other.execute(select(func.max(changes.c.id))).scalar())
+    tx.execute(update(info).where(info.c.name == HASH_KEY).values(value=real.hash_key.hex()))
+    insert_new(tx, changes, _KNOWN_COLUMNS, [_known_row((last or 0) + _FAR_AHEAD, b"")])
+
+
+def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for some in portions(keys):
+        query = select(changes.c.id, changes.c.dedupe_key).where(changes.c.dedupe_key.in_(some))
+        rows = tx.execute(query.where(changes.c.import_id != (unfinished or "")))
+        found.extend(_known_row(row.id, row.dedupe_key) for row in rows)
+    return found
+
+
+def _registers(tx: Connection, keys: Sequence[bytes]) -> list[tuple[object, ...]]:
+    columns = [slots.c[name] for name in _SLOT_COLUMNS]
+    queries = (select(*columns).where(slots.c.target_key.in_(some)) for some in portions(keys))
+    return [tuple(row) for query in queries for row in tx.execute(query)]
+
+
+def _known_row(number: int, key: bytes) -> tuple[object, ...]:
+    """Return a change of which nothing matters but its number and that it is known; it belongs to no import."""
+    return number, key, "", b"", "", "", 0, "{}", "", 0, "known"

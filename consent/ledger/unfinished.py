@@ -1,0 +1,26 @@
+"""Which imports are not over yet."""
+
+from __future__ import annotations
+
+from sqlalchemy import exists, or_, select
+
+from consent.ledger.database import Database
+from consent.ledger.schema import changes, imports
+from consent.outcome import State
+
+
+def unfinished_imports(database: Database) -> list[str]:
+    """Return the imports that were read whole and still have something to deliver, oldest first."""
+    pending = exists().where(changes.c.import_id == imports.c.id, changes.c.state == State.PENDING.value)
+    query = select(imports.c.id).where(
+        or_(imports.c.state.in_(("read", "folded")), (imports.c.state == "released") & pending)
+    )
+    ordered = query.order_by(imports.c.started_at, imports.c.id)
+    return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))
+
+
+def imports_named(database: Database, beginning: str, limit: int) -> list[str]:
+    """Return the imports whose id begins like this, newest first."""
+    query = select(imports.c.id).where(imports.c.id.startswith(beginning, autoescape=True))
+    ordered = query.order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
+    return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))

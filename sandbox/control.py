@@ -1,0 +1,126 @@
+"""The control paths: order faults, look at what is held, start afresh; the real providers have nothing like them."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from sandbox.fault import Fault
+from sandbox.faults import Faults
+from sandbox.journal import Journal
+from sandbox.paging import lines, page
+
+_ORDER: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
+
+
+class Held(Protocol):
+    """The state of a provider, customer by customer."""
+
+    def keys(self) -> list[str]:
+        """Return the customers, in a stable order."""
+
+    def rows(self, key: str) -> list[dict[str, Any]]:
+        """Return the rows of one customer."""
+
+
+class Desk(Protocol):
+    """What every provider offers to the control paths."""
+
+    faults: Faults
+    journal: Journal
+
+    @property
+    def register(self) -> Held:
+        """Return the state."""
+
+    def counts(self) -> dict[str, int]:
+        """Return what is held, in numbers."""
+
+    def reset(self) -> None:
+        """Forget everything."""
+
+
+def routes(desk: Desk, prefix: str) -> list[Route]:
+    """Return the control paths of one provider, all below the prefix."""
+    control = _Control(desk)
+    return [
+        Route(f"{prefix}/faults", _guarded(control.order), methods=["POST"]),
+        Route(f"{prefix}/faults", control.faults, methods=["GET"]),
+        Route(f"{prefix}/faults", control.lift, methods=["DELETE"]),
+        Route(f"{prefix}/reset", control.reset, methods=["POST"]),
+        Route(f"{prefix}/stats", _guarded(control.stats), methods=["GET"]),
+        Route(f"{prefix}/state", _guarded(control.state), methods=["GET"]),
+        Route(f"{prefix}/calls", _guarded(control.calls), methods=["GET"]),
+    ]
+
+
+class _Control:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def order(self, request: Request) -> Response:
+        """Put one fault, or a list of them, in force beside those already ordered."""
+        given = json.loads(await request.body())
+        for fault in _ORDER.validate_python(given if isinstance(given, list) else [given]):
+            self._desk.faults.add(fault)
+        return await self.faults(request)
+
+    async def faults(self, _request: Request) -> Response:
+        """Return the faults ordered, how often each bit, and whether it is spent."""
+        return JSONResponse({"faults": self._desk.faults.table()})
+
+    async def lift(self, request: Request) -> Response:
+        """Lift every fault."""
+        self._desk.faults.clear()
+        return await self.faults(request)
+
+    async def reset(self, _request: Request) -> Response:
+        """Forget everything."""
+        self._desk.reset()
+        return JSONResponse({"reset": True})
+
+    async def stats(self, request: Request) -> Response:
+        """Return the counts, and the worst window if its length in seconds is given."""
+        asked = request.query_params
+        counts = self._desk.counts() | self._desk.journal.stats(int(asked.get("users", "10")))
+        if "window" in asked:
+            counts["worst_window"] = self._desk.journal.worst_window(float(asked["window"]))
+        return JSONResponse(counts)
+
+    async def state(self, request: Request) -> Response:
+        """Return the rows of one customer, a page of customers, or all of them as lines of JSON."""
+        register = self._desk.register
+        keys = register.keys()
+        if (user := request.query_params.get("user")) is not None:
+            keys = [user]
+        if request.query_params.get("format") == "ndjson":
+            return StreamingResponse(
+                lines(keys, lambda key: {"user": key, "rows": register.rows(key)}),
+                media_type="application/x-ndjson",
+            )
+        shown, following = page(keys, request.query_params)
+        return JSONResponse({"customers": {key: register.rows(key) for key in shown}, "next": following})
+
+    async def calls(self, request: Request) -> Response:
+        """Return a page of the calls, of one customer if asked, or all of them as lines of JSON."""
+        calls = self._desk.journal.calls(request.query_params.get("user"))
+        if request.query_params.get("format") == "ndjson":
+            return StreamingResponse(lines(calls, lambda call: call.as_json()), media_type="application/x-ndjson")
+        shown, following = page(calls, request.query_params)
+        return JSONResponse({"calls": [call.as_json() for call in shown], "next": following})
+
+
+def _guarded(
+    endpoint: Callable[[Request], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def guarded(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except (ValidationError, ValueError) as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+
+    return guarded

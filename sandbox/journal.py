@@ -1,0 +1,86 @@
+"""Every call a provider has received, and the counts that tests ask for."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sandbox.rate import worst_window
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One finished call: times in epoch seconds, `status` None when the connection was cut, `rows` how many came."""
+
+    received: float
+    answered: float
+    method: str
+    user: str
+    status: int | None
+    code: int | None
+    rows: int
+    fault: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the call as it is shown."""
+        return asdict(self)
+
+
+class Journal:
+    """The calls in the order they were answered, with running counts; kept in memory until reset."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._arrivals: list[float] = []
+        self._accepted: list[float] = []
+        self._calls: list[Call] = []
+        self._by_status: Counter[str] = Counter()
+        self._by_code: Counter[str] = Counter()
+        self._by_user: Counter[str] = Counter()
+        self._overlaps = 0
+
+    def arrived(self, at: float) -> None:
+        """Note that a call came in, whatever becomes of it."""
+        self._arrivals.append(at)
+
+    def accepted(self, at: float) -> None:
+        """Note that the call that came in at this time was let through by the rate limit."""
+        self._accepted.append(at)
+
+    def overlapped(self) -> None:
+        """Note that a write came while another one for the same customer was in flight."""
+        self._overlaps += 1
+
+    def answered(self, call: Call) -> None:
+        """Write a finished call down."""
+        self._calls.append(call)
+        self._by_status["cut" if call.status is None else str(call.status)] += 1
+        self._by_user[call.user] += 1
+        if call.code is not None:
+            self._by_code[str(call.code)] += 1
+
+    def calls(self, user: str | None) -> list[Call]:
+        """Return the calls, of one customer if given, in the order they were answered."""
+        return list(self._calls) if user is None else [call for call in self._calls if call.user == user]
+
+    def stats(self, busiest: int) -> dict[str, Any]:
+        """Return the counts; `by_user` names only this many of the busiest customers."""
+        return {
+            "calls": len(self._arrivals),
+            "in_flight": len(self._arrivals) - len(self._calls),
+            "throttled": self._by_status["429"],
+            "overlaps": self._overlaps,
+            "by_status": dict(self._by_status),
+            "by_code": dict(self._by_code),
+            "by_user": dict(self._by_user.most_common(busiest)),
+        }
+
+    def worst_window(self, seconds: float) -> dict[str, float]:
+        """Return the most calls that came, and the most that were accepted, in any window of this many seconds."""
+        return {
+            "seconds": seconds,
+            "calls": worst_window(self._arrivals, seconds),
+            "accepted": worst_window(self._accepted, seconds),
+        }

