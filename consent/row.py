@@ -14,7 +14,12 @@ from consent.change import Action
 _DAMAGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
 
 
+_ACTIONS: dict[object, Action] = {action.value: action for action in Action}
+
+
 def _action(value: object) -> object:
+    if value in _ACTIONS:
+        return _ACTIONS[value]
     return value.upper().replace("-", "").replace("_", "") if isinstance(value, str) else value
 
 

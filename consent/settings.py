@@ -35,6 +35,7 @@ class ConnectionSettings(BaseModel):
     concurrency: int = Field(8, ge=1, le=500, description="calls under way at once, in each worker process")
     max_strokes: int = Field(4, ge=1, le=100, description="strokes under way at once, over all workers")
     timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
+    allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")
     defaults: dict[str, str] = Field({}, description="values for columns that a row leaves empty (JSON object)")
 
     username: str = Field("", description="Capillary: the till's user name (Basic)")

@@ -16,7 +16,9 @@ MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 _fingerprint = count()
 
 
-def word(customer: str, action: str = "OPTOUT", minute: int = 0, slot: str = "EMAIL|BULK", **more: str) -> ConsentChange:
+def word(
+    customer: str, action: str = "OPTOUT", minute: int = 0, slot: str = "EMAIL|BULK", **more: str
+) -> ConsentChange:
     """One row of a file."""
     return ConsentChange(
         "capillary", {"user_id": customer}, slot, Action(action), MORNING + timedelta(minutes=minute), more
@@ -47,7 +49,7 @@ def deliver(ledger: Ledger, outcome: object = None, token: str = "stroke", limit
     return told
 
 
-def settlement(task, outcome, now, put_off_until: int = 0):  # type: ignore[no-untyped-def]
+def settlement(task, outcome, now, put_off_until: int = 0):
     """All of a target's changes with one outcome, after one call."""
     ids = tuple(change.id for change in task.changes)
     attempt = Attempt(task.target_key, now, 12, "write", 200, "200", ids)
@@ -200,7 +202,7 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
     assert sorted(task.address["user_id"] for task in first) == ["3", "4"]
 
 
-def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
     """When a worker dies its customers are delivered by another."""
     imported(ledger, word("1"))
     ledger.claim("capillary", 1, "dead stroke", 60)
@@ -209,7 +211,7 @@ def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:  # type: ign
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
-def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> None:
     """A call that ends after its lease was lost may have overwritten a newer word; so that one is sent once more."""
     imported(ledger, word("1", "OPTIN", 0))
     [late] = ledger.claim("capillary", 1, "slow stroke", 60)
@@ -224,7 +226,7 @@ def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> 
     assert counts(ledger, newer) == {"applied": 1}
 
 
-def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:
     """If the late answer comes while the newer word is on its way, that call does not count as proof."""
     imported(ledger, word("1", "OPTIN", 0))
     [late] = ledger.claim("capillary", 1, "slow stroke", 60)
@@ -239,7 +241,7 @@ def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clo
     assert deliver(ledger) == []
 
 
-def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
     """A change to be tried later is not touched before then, and its attempt is counted."""
     import_id = imported(ledger, word("1"))
     [task] = ledger.claim("capillary", 1, "stroke", 60)

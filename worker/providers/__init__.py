@@ -1,1 +1,19 @@
 """One module for each provider, and the list of them."""
+
+from __future__ import annotations
+
+from consent.errors import ConfigurationError
+from consent.settings import ConnectionSettings
+from worker.providers.capillary import CAPILLARY
+from worker.providers.contract import Provider
+
+PROVIDERS: dict[str, Provider] = {"capillary": CAPILLARY}
+
+
+def provider_of(connection: ConnectionSettings) -> Provider:
+    """Return the provider of a connection; raise ConfigurationError that names the ones there are."""
+    try:
+        return PROVIDERS[connection.provider.lower()]
+    except KeyError:
+        known = ", ".join(sorted(PROVIDERS))
+        raise ConfigurationError(f"there is no provider {connection.provider!r} (known: {known})") from None

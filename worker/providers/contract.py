@@ -23,17 +23,17 @@ class Request:
     """One call to a provider, and the changes that its reply will tell about.
 
     `purpose` is the provider's own word for why the call is made (for example write, alone, readback): it comes back
-    with the reply, so that the reading of a reply needs no other memory.
+    with the reply, so that the reading of a reply needs no other memory. What may name a person is not in its repr.
     """
 
     method: str
-    path: str
-    tasks: tuple[CustomerTask, ...]
-    changes: tuple[ClaimedChange, ...]
+    path: str = field(repr=False)
+    tasks: tuple[CustomerTask, ...] = field(repr=False)
+    changes: tuple[ClaimedChange, ...] = field(repr=False)
     purpose: str = "write"
-    params: Mapping[str, str] = field(default_factory=dict)
-    json: Any = None
-    form: Mapping[str, str] | None = None
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    json: Any = field(default=None, repr=False)
+    form: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Reply:
     """What came back, whatever it was: the body may be anything, and `retry_after` is in seconds."""
 
     status: int
-    text: str
+    text: str = field(repr=False)
     retry_after: float | None = None
 
 
@@ -84,6 +84,10 @@ class Provider(Protocol):
 
     def read(self, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
         """Say what a reply means for each change of its request."""
+        ...
+
+    def columns(self, address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
+        """Turn what the ledger holds of a change back into columns of a row that means the same."""
         ...
 
     def auth(self, connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:

@@ -1,0 +1,64 @@
+"""Settings: what can be said, and how a mistake is explained."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consent.errors import ConfigurationError
+from consent.rate import parse_rate
+from consent.settings import load_settings
+
+
+def test_a_connection_is_configured_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider is the connection's name unless somebody says otherwise."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__RATE", "50/second")
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__ASIA__PROVIDER", "capillary")
+
+    settings = load_settings()
+
+    assert settings.connections["capillary"].provider == "capillary"
+    assert settings.connections["asia"].provider == "capillary"
+    assert settings.connections["capillary"].rate == parse_rate("50/s")
+
+
+@pytest.mark.parametrize(("name", "value"), [("PASWORD", "hush-hush"), ("RATE", "fast"), ("CONCURRENCY", "none")])
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """A misspelt or unusable setting is named with its variable, and a secret in it is not repeated."""
+    monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}", value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+
+    assert f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}" in str(caught.value)
+    assert "hush-hush" not in str(caught.value)
+
+
+def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No way of showing the settings shows a password."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__PASSWORD", "hush-hush")
+
+    assert "hush-hush" not in repr(load_settings())
+    assert "hush-hush" not in load_settings().model_dump_json()
+
+
+def test_an_unknown_connection_is_explained() -> None:
+    """The message names the connections there are and the variable to set."""
+    with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__NOBODY__"):
+        load_settings().connection("nobody")
+
+
+@given(st.integers(1, 10_000), st.sampled_from(["second", "minute", "hour", "s", "min"]))
+def test_a_rate_says_how_far_calls_lie_apart(calls: int, unit: str) -> None:
+    """A hundred a minute is one every 0.6 seconds."""
+    rate = parse_rate(f"{calls}/{unit}")
+
+    assert rate.interval * calls == pytest.approx({"s": 1, "second": 1, "min": 60, "minute": 60, "hour": 3600}[unit])
+
+
+@pytest.mark.parametrize("text", ["", "fast", "0/s", "-1/s", "5", "5/", "5/parsec"])
+def test_a_rate_that_is_none_is_refused_with_an_example(text: str) -> None:
+    """The message shows how a rate is written."""
+    with pytest.raises(ValueError, match="100/minute"):
+        parse_rate(text)

@@ -1,0 +1,56 @@
+"""Short ways to make one call in a test, and servers that do what no proper server does."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.settings import ConnectionSettings
+from tests.worker.providers.capillary.building import BY_MOBILE, change, customer
+from tests.worker.providers.local_server import Says, serving
+from worker.providers.contract import Reply, Request
+from worker.providers.http import Sender
+from worker.providers.no_reply import NoReply
+
+CHANGES: tuple[ClaimedChange, ...] = (change(1), change(2, "MOBILE"))
+TASK: CustomerTask = customer(*CHANGES, address=BY_MOBILE)
+CALL = Request("POST", "/v2/some?where", (TASK,), CHANGES, params={"who": "+1 555&0100"}, json={"a": "é"})
+
+
+def sent(url: str, request: Request = CALL, times: int = 1, **settings: object) -> list[Reply | NoReply]:
+    """Send a call, several times one after the other, over one connection."""
+    connection = ConnectionSettings.model_validate({"base_url": url, "timeout": 5, **settings})
+
+    async def run() -> list[Reply | NoReply]:
+        async with Sender(connection, httpx.BasicAuth("till", "digest")) as sender:
+            return [await sender.send(request) for _ in range(times)]
+
+    return asyncio.run(run())
+
+
+def answered(says: Says, **settings: object) -> Reply | NoReply:
+    """Return what becomes of a call to a provider that says this."""
+    with serving(lambda _: says) as server:
+        return sent(server.url, **settings)[0]
+
+
+@contextmanager
+def raw(talk: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Run a server that does with one connection whatever a test says."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def accept() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                talk(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+        thread.join()

@@ -1,0 +1,151 @@
+"""What a row about a Capillary customer may say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from worker.providers.capillary.row import CapillaryRow
+from worker.providers.capillary.slots import Slot, read_slot, slot_text
+
+LEAST = {"action": "OPTOUT", "user_id": "1001", "channel": "EMAIL", "priority": "BULK"}
+
+
+def a_row(**cells: Any) -> CapillaryRow:
+    """Return a row with these cells beside the ones that it must have; None leaves a cell out."""
+    return CapillaryRow.model_validate({k: v for k, v in (LEAST | cells).items() if v is not None})
+
+
+def faults(**cells: Any) -> list[tuple[str, str]]:
+    """Return column and kind of each fault of a row."""
+    with pytest.raises(ValidationError) as caught:
+        a_row(**cells)
+    return [(str(error["loc"][0]), error["type"]) for error in caught.value.errors()]
+
+
+def test_least_row() -> None:
+    """A row without account and org unit means the empty account and -1, as the vendor's samples do."""
+    row = a_row()
+
+    assert (row.address(), row.slot(), row.details()) == ({"user_id": "1001"}, '["EMAIL","","BULK",-1]', {})
+
+
+def test_full_row() -> None:
+    """What is no part of address or slot stands in the details, as JSON values."""
+    words = {"reason": "left", "campaign_id": "7", "communication_id": 8, "scope": "USER", "sub_scope": "NONE"}
+    row = a_row(account_id="01", org_unit_id="200031782", source_name="facebook", **words)
+
+    assert row.slot() == '["EMAIL","01","BULK",200031782]'
+    assert words | {"campaign_id": 7, "source_name": "FACEBOOK"} == row.details()
+
+
+@pytest.mark.parametrize(
+    ("given_", "spelled"),
+    [
+        ("sms", "MOBILE"),
+        ("SMS", "MOBILE"),
+        ("mobile", "MOBILE"),
+        ("Email", "EMAIL"),
+        ("WeChat", "wechat"),
+        ("WHATSAPP", "whatsapp"),
+        ("iOS", "ios"),
+        ("Android", "android"),
+        (" LINE ", "line"),
+    ],
+)
+def test_spelling_of_channels(given_: str, spelled: str) -> None:
+    """A channel may be written in any case and is kept in the vendor's spelling."""
+    assert spelled == a_row(channel=given_).channel
+
+
+def test_lookup_address() -> None:
+    """By identifier the address says which, of whom, in which source; the source is by default the source name."""
+    mobile = {"user_id": None, "identifier_name": "CARDEXTERNALID", "identifier_value": 15550100}
+    address = {"identifier_name": "cardExternalId", "identifier_value": "15550100", "source": "INSTORE"}
+
+    assert address == a_row(**mobile).address()
+    assert address | {"source": "LINE"} == a_row(**mobile, source_name="line").address()
+    assert (
+        address | {"source": "JD", "source_account_id": "9"}
+        == a_row(**mobile, source_name="line", source="jd", source_account_id=9).address()
+    )
+
+
+def test_both_ways_to_name_a_customer() -> None:
+    """Where a row gives both, the customer's number wins."""
+    assert a_row(identifier_name="email", identifier_value="a@example.com").address() == {"user_id": "1001"}
+    assert a_row(identifier_name="email").address() == {"user_id": "1001"}
+
+
+@pytest.mark.parametrize("number", ["1001", "0001001", " 1001 ", pytest.param(1001, id="an event's number")])
+def test_one_customer_one_address(number: object) -> None:
+    """Spellings of one number are one customer."""
+    assert a_row(user_id=number).address() == {"user_id": "1001"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "fault"),
+    [
+        ({"user_id": None}, ("user_id", "missing_field")),
+        ({"user_id": None, "identifier_name": "email"}, ("identifier_value", "missing_field")),
+        ({"user_id": None, "identifier_value": "a@example.com"}, ("identifier_name", "missing_field")),
+        ({"user_id": "abc"}, ("user_id", "not_a_number")),
+        ({"user_id": "-5"}, ("user_id", "not_a_number")),
+        ({"user_id": "0"}, ("user_id", "not_a_number")),
+        ({"user_id": ""}, ("user_id", "not_a_number")),
+        ({"user_id": "12.5"}, ("user_id", "not_a_number")),
+        ({"user_id": "٣"}, ("user_id", "not_a_number")),
+        ({"user_id": "9" * 30}, ("user_id", "not_a_number")),
+        ({"user_id": "9" * 20}, ("user_id", "not_a_number")),
+        ({"user_id": "5.65E+08"}, ("user_id", "damaged_number")),
+        ({"user_id": True}, ("user_id", "string_type")),
+        ({"user_id": None, "identifier_name": "phone", "identifier_value": "1"}, ("identifier_name", "unknown_value")),
+        (
+            {"user_id": None, "identifier_name": "mobile", "identifier_value": "9.19E+11"},
+            ("identifier_value", "damaged_number"),
+        ),
+        ({"channel": "FAX"}, ("channel", "unknown_value")),
+        ({"channel": None}, ("channel", "missing")),
+        ({"channel": ["EMAIL"]}, ("channel", "string_type")),
+        ({"priority": "TANS"}, ("priority", "unknown_value")),
+        ({"source_name": "SHOP"}, ("source_name", "unknown_value")),
+        ({"source": "SHOP"}, ("source", "unknown_value")),
+        ({"org_unit_id": "two"}, ("org_unit_id", "not_a_number")),
+        ({"org_unit_id": "1_000"}, ("org_unit_id", "not_a_number")),
+        ({"org_unit_id": "1E+3"}, ("org_unit_id", "damaged_number")),
+        ({"org_unit_id": True}, ("org_unit_id", "not_a_number")),
+        ({"org_unit_id": 2**63}, ("org_unit_id", "not_a_number")),
+        ({"org_unit_id": 1.5}, ("org_unit_id", "not_a_number")),
+        ({"campaign_id": "x"}, ("campaign_id", "not_a_number")),
+        ({"action": "MAYBE"}, ("action", "enum")),
+    ],
+)
+def test_faults(cells: dict[str, Any], fault: tuple[str, str]) -> None:
+    """A fault is told at the column that must be mended, with a kind that a program can tell."""
+    assert [fault] == faults(**cells)
+
+
+def test_sentence_of_a_fault() -> None:
+    """A fault of a word lists the words there are."""
+    with pytest.raises(ValidationError, match="write one of TRANS, BULK"):
+        a_row(priority="TANS")
+
+
+@pytest.mark.parametrize("number", ["-1", "200031782", 7, " 8 "])
+def test_org_unit(number: object) -> None:
+    """An org unit is a whole number; -1 means none."""
+    assert int(str(number)) == a_row(org_unit_id=number).org_unit_id
+
+
+@given(st.text(), st.integers(-1, 2**63 - 1))
+def test_slot_is_unambiguous(account: str, org_unit: int) -> None:
+    """Whatever the account holds, a slot's text is JSON and gives back exactly what went in."""
+    text = slot_text("EMAIL", account, "BULK", org_unit)
+
+    assert Slot("EMAIL", account, "BULK", org_unit) == read_slot(text)
+    assert text == json.dumps(json.loads(text), separators=(",", ":"))

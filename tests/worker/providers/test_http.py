@@ -1,0 +1,157 @@
+"""One call out and its reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+
+from consent.errors import ConfigurationError
+from consent.settings import ConnectionSettings
+from tests.worker.providers.calling import CALL, CHANGES, TASK, answered, raw, sent
+from tests.worker.providers.local_server import Asked, Says, serving
+from worker.providers.capillary import CAPILLARY
+from worker.providers.contract import Reply, Request
+from worker.providers.http import LONGEST_BODY, Sender
+from worker.providers.no_reply import Failure, NoReply, no_reply
+
+
+def test_json_call() -> None:
+    """A call goes out as it was planned: method, encoded parameters, JSON body, and the headers Capillary wants."""
+    with serving(lambda _: Says(207, "hello")) as server:
+        replies = sent(server.url + "/base/", headers={"X-Till": "one"})
+    asked = server.asked[0]
+
+    assert [Reply(207, "hello")] == replies
+    assert (asked.method, asked.path) == ("POST", "/base/v2/some?who=%2B1+555%260100")
+    assert asked.body.decode() == '{"a":"é"}'
+    assert (asked.headers["content-type"], asked.headers["accept"]) == ("application/json", "application/json")
+    assert asked.headers["x-till"] == "one"
+
+
+def test_form_call() -> None:
+    """A form goes out as a form."""
+    form = Request("PUT", "/f", (TASK,), CHANGES, form={"modes": "a,b", "active": "true"})
+    with serving(lambda _: Says()) as server:
+        sent(server.url, form)
+
+    assert server.asked[0].body == b"modes=a%2Cb&active=true"
+    assert server.asked[0].headers["content-type"] == "application/x-www-form-urlencoded"
+
+
+def test_connection_is_kept() -> None:
+    """Calls that follow each other share one connection."""
+    ports = set()
+
+    def talk(connection: socket.socket) -> None:
+        for _ in range(3):
+            while b"}" not in connection.recv(65_536):
+                pass
+            ports.add(connection.getpeername()[1])
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with raw(talk) as where:
+        replies = sent(f"http://{where}", times=3, concurrency=4)
+
+    assert [Reply(200, "")] * 3 == replies
+    assert len(ports) == 1
+
+
+def test_no_more_calls_at_once_than_allowed() -> None:
+    """No more calls are under way at once than the connection's concurrency."""
+    under_way, most = [0], [0]
+    lock = threading.Lock()
+
+    def answer(_: Asked) -> Says:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        time.sleep(0.02)
+        with lock:
+            under_way[0] -= 1
+        return Says()
+
+    async def run(url: str) -> None:
+        async with Sender(ConnectionSettings(base_url=url, concurrency=3), httpx.BasicAuth("a", "b")) as sender:
+            await asyncio.gather(*(sender.send(CALL) for _ in range(12)))
+
+    with serving(answer) as server:
+        asyncio.run(run(server.url))
+
+    assert most[0] == 3
+    assert len(server.asked) == 12
+
+
+def test_endless_answer() -> None:
+    """Of an answer without end one mebibyte is read, so that it cannot fill the memory."""
+    reply = answered(Says(200, b'{"a":"' + b"x" * (3 * LONGEST_BODY) + b'"}'))
+
+    assert isinstance(reply, Reply)
+    assert (reply.status, len(reply.text)) == (200, LONGEST_BODY)
+
+
+def test_endless_refusal_of_a_token() -> None:
+    """The bound holds for the answers that signing reads, too."""
+    connection = {"oauth_key": "key-1", "oauth_secret": "throw-away"}
+    with serving(lambda _: Says(200, b"x" * (3 * LONGEST_BODY))) as server:
+        settings = ConnectionSettings.model_validate({"base_url": server.url, **connection})
+
+        async def run() -> Reply | NoReply:
+            async with Sender(settings, CAPILLARY.auth(settings)) as sender:
+                return await sender.send(CALL)
+
+        assert no_reply(Failure.NO_TOKEN) == asyncio.run(run())
+
+
+def test_text_in_no_encoding() -> None:
+    """Bytes that are no text do not break the reading."""
+    reply = answered(Says(200, b"\xff\xfe\x00", {"Content-Type": "text/plain; charset=nonsense"}))
+
+    assert isinstance(reply, Reply)
+
+
+def test_redirect() -> None:
+    """A redirect is not followed: credentials go nowhere else."""
+    with serving(lambda _: Says(302, headers={"Location": "/elsewhere"})) as server:
+        replies = sent(server.url)
+
+    assert [Reply(302, "")] == replies
+    assert len(server.asked) == 1
+
+
+def test_retry_after_in_seconds() -> None:
+    """A Retry-After in seconds comes with the reply."""
+    assert Reply(429, "", 7.0) == answered(Says(429, headers={"Retry-After": "7"}))
+
+
+def test_retry_after_as_a_date() -> None:
+    """A Retry-After as a date comes as the seconds until then."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    reply = answered(Says(503, headers={"Retry-After": date}))
+
+    assert isinstance(reply, Reply)
+    assert reply.retry_after == pytest.approx(90, abs=3)
+
+
+def test_nothing_of_a_person_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a log line of the HTTP client nor a reason names the person that the call is about."""
+    caplog.set_level(logging.DEBUG)
+    with serving(lambda _: Says()) as server:
+        sent(server.url)
+    facts = sent("http://127.0.0.1:9")
+
+    assert "0100" not in caplog.text + repr(facts)
+
+
+def test_unusable_headers() -> None:
+    """A header that HTTP cannot carry is found when the connection is set up."""
+    connection = ConnectionSettings(base_url="https://capillary.example.com", headers={"X": "two\nlines"})
+    with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__EU__HEADERS"):
+        Sender(connection, httpx.BasicAuth("a", "b"), "eu")

@@ -1,0 +1,35 @@
+"""How long a provider asks us to wait."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from worker.providers.retry_after import LONGEST, retry_after_seconds
+
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0),
+        ("120", 120),
+        (" 1.5 ", 1.5),
+        ("999999999", LONGEST),
+        ("Sun, 22 Nov 2026 08:01:00 GMT", 60),
+        ("Sun, 22 Nov 2026 08:01:00 -0000", 60),
+        ("Sun, 22 Nov 2026 07:00:00 GMT", 0),
+        ("Sun, 22 Nov 2099 07:00:00 GMT", LONGEST),
+        (None, None),
+        ("", None),
+        ("-5", None),
+        ("soon", None),
+        ("٣", None),
+        ("Sun, 99 Nov 2026 07:00:00 GMT", None),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    """Both forms of the header mean seconds from now, a day at most, and anything else means nothing."""
+    assert seconds == retry_after_seconds(header, NOW)

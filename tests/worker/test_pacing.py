@@ -1,0 +1,159 @@
+"""The provider's limit over several processes, on a real server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from bisect import bisect_left
+from pathlib import Path
+
+import pytest
+import redis
+
+from consent.rate import parse_rate
+from console.embedded import EmbeddedBroker
+from worker.pacing import Pacer
+
+
+@pytest.fixture
+def broker(tmp_path: Path):
+    """A server of this test's own."""
+    broker = EmbeddedBroker(tmp_path / "broker")
+    broker.ensure()
+    yield broker
+    broker.stop()
+
+
+def pacer(broker_url: str, rate: str, process: str, processes: int = 1) -> Pacer:
+    """One process's view of the shared pace."""
+    store = redis.Redis(unix_socket_path=broker_url.removeprefix("redis+socket://"), socket_timeout=1)
+    return Pacer(store, "capillary", parse_rate(rate), process, 2.0, 4, processes)
+
+
+def call_for(seconds: float, url: str, rate: str, process: str, found) -> None:
+    """Reserve slots and use each at its moment, as a stroke does."""
+    pace = pacer(url, rate, process)
+    end, moments = time.monotonic() + seconds, []
+    while time.monotonic() < end:
+        portion = pace.reserve(25).moments
+        if not portion:
+            time.sleep(0.1)
+        for moment in portion:
+            time.sleep(max(0.0, moment - time.monotonic()))
+            moments.append(time.monotonic())
+    found.put(moments)
+
+
+def worst_window(moments: list[float], seconds: float) -> int:
+    """The most calls in any window of this length."""
+    ordered = sorted(moments)
+    return max(bisect_left(ordered, start + seconds) - n for n, start in enumerate(ordered))
+
+
+def test_four_processes_share_one_limit(broker: EmbeddedBroker) -> None:
+    """Four processes at 50 a second never make more than 51 calls in any second, and use at least 95 of 100 slots."""
+    pacer(broker.url, "50/second", "first").prime()
+    spawn = multiprocessing.get_context("spawn")
+    found = spawn.Queue()
+    processes = [spawn.Process(target=call_for, args=(6.0, broker.url, "50/second", f"p{n}", found)) for n in range(4)]
+    for process in processes:
+        process.start()
+    moments = sorted(moment for _ in processes for moment in found.get(timeout=30))
+    for process in processes:
+        process.join()
+
+    busy = [moment for moment in moments if moments[0] + 1 <= moment <= moments[0] + 5]
+
+    assert worst_window(moments, 1.0) <= 51
+    assert len(busy) >= 0.95 * 50 * 4
+
+
+def test_an_unused_slot_is_given_back(broker: EmbeddedBroker) -> None:
+    """Slots that a stroke reserved and found no work for are there for the next one."""
+    pace = pacer(broker.url, "10/second", "one")
+    pace.prime()
+    first = pace.reserve(10)
+
+    pace.give_back(first, 9)
+
+    assert len(first.moments) == 1
+    assert len(pace.reserve(10).moments) >= 9
+
+
+def test_slots_behind_somebody_elses_are_not_given_back(broker: EmbeddedBroker) -> None:
+    """What another process has reserved since stays where it is: no two calls get one moment."""
+    one, two = pacer(broker.url, "10/second", "one"), pacer(broker.url, "10/second", "two")
+    one.prime()
+    first = one.reserve(5)
+    second = two.reserve(5)
+
+    one.give_back(first, 5)
+
+    third = two.reserve(5)
+    assert third.moments[0] >= second.moments[-1] + 0.09
+
+
+def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: EmbeddedBroker) -> None:
+    """After FLUSHALL nobody calls within the horizon, where others may still hold slots."""
+    pace = pacer(broker.url, "10/second", "one")
+    pace.prime()
+    last = pace.reserve(5).moments[-1]
+    pace.store.flushall()
+
+    wiped = pace.reserve(1)
+
+    assert wiped.moments == wiped.moments.__class__() or wiped.moments[0] > last
+
+
+def test_throttling_seen_by_one_slows_all(broker: EmbeddedBroker) -> None:
+    """When one process is told to wait, no other gets a slot before then."""
+    one, two = pacer(broker.url, "10/second", "one"), pacer(broker.url, "10/second", "two")
+    one.prime()
+
+    one.push(30)
+
+    assert not two.reserve(5).moments
+
+
+def test_without_redis_each_process_keeps_to_its_share(broker: EmbeddedBroker) -> None:
+    """Four processes that lose the server each make a quarter of the calls, after a pause; never as many as they like."""
+    paces = [pacer(broker.url, "40/second", f"p{n}") for n in range(4)]
+    paces[0].prime()
+    for pace in paces:
+        pace.reserve(1)
+    for pace in paces:
+        pace.reserve(1)
+    broker.stop()
+
+    started, moments = time.monotonic(), []
+    while time.monotonic() < started + 3.5:
+        for pace in paces:
+            moments.extend(pace.reserve(20).moments)
+        time.sleep(0.05)
+
+    assert min(moments) >= started + 1.9
+    assert worst_window(moments, 1.0) <= 44
+
+
+def test_no_more_strokes_than_allowed(broker: EmbeddedBroker) -> None:
+    """A slow provider can hold only so many workers."""
+    pace = pacer(broker.url, "1000/second", "one")
+    pace.prime()
+
+    first = [pace.reserve(1, f"stroke {n}") for n in range(5)]
+
+    assert [one.crowded for one in first] == [False] * 4 + [True]
+
+    pace.end_stroke("stroke 0")
+
+    assert not pace.reserve(1, "stroke 5").crowded
+
+
+def test_every_key_in_the_server_expires(broker: EmbeddedBroker) -> None:
+    """Nothing of ours stays in Redis for ever."""
+    pace = pacer(broker.url, "10/second", "one")
+    pace.prime()
+    pace.reserve(1, "stroke")
+    pace.push(1)
+
+    assert all(pace.store.ttl(key) > 0 for key in pace.store.scan_iter("*"))

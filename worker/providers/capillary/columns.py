@@ -1,0 +1,71 @@
+"""The kinds of value that a Capillary column may hold, each with an error that says how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, NoReturn
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from consent.row import undamaged
+
+_LONGEST = 2**63 - 1
+_LONG_DIGITS = 19
+
+
+class Spellings(dict[str, str]):
+    """The words of one column in the vendor's own spelling, found by any spelling.
+
+    Its lookup is a validator that costs no Python call when a word is already spelled like the vendor spells it.
+    """
+
+    def __init__(self, words: Iterable[str], **aliases: str) -> None:
+        super().__init__({word: word for word in words} | aliases)
+        self._folded = {word.casefold(): spelling for word, spelling in self.items()}
+        self._known = ", ".join(word for word in self if word not in aliases)
+
+    def __missing__(self, word: str) -> str:
+        if word.casefold() not in self._folded:
+            raise PydanticCustomError("unknown_value", "write one of {known}", {"known": self._known})
+        return self._folded[word.casefold()]
+
+
+def _number(text: str) -> str:
+    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < _LONG_DIGITS:
+        return text
+    number = _whole(text)
+    return str(number) if number > 0 else _not_a_number()
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, str) and len(value) <= _LONG_DIGITS + 1:
+        value = int(value) if value.isdigit() and value.isascii() else _signed(value.strip())
+    if type(value) is int and -_LONGEST <= value <= _LONGEST:
+        return value
+    return _not_a_number()
+
+
+def _signed(text: str) -> int:
+    undamaged(text)
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() else _not_a_number()
+
+
+def _not_a_number() -> NoReturn:
+    raise PydanticCustomError("not_a_number", "write a whole number, in digits only")
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str):
+        return undamaged(value) if "E" in value or "e" in value else value
+    return str(value) if type(value) is int else value
+
+
+CustomerNumber = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_number)]
+"""Capillary's internal customer number (a long): kept without leading zeros, so that it names one target."""
+
+Long = Annotated[int, BeforeValidator(_whole)]
+"""A whole number of 64 bits, where -1 means none."""
+
+Text = Annotated[str, BeforeValidator(_text)]
+"""Text kept to the letter; an event may write it as a number."""

@@ -1,0 +1,67 @@
+"""Which changes the rows of a reply prove, and which they only seem to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consent.ledger.work import ClaimedChange
+from worker.providers.capillary.body import Body, Echo, folded
+from worker.providers.capillary.slots import Slot, read_slot
+
+
+def failed_ones(changes: Sequence[ClaimedChange], body: Body) -> tuple[list[ClaimedChange], bool]:
+    """Return the changes that the reply names as failed, and whether it also names a failure that is none of them.
+
+    In a reply about one single change, every failure is that change's.
+    """
+    if body.failed and len(changes) == 1:
+        return list(changes), False
+    named = {change.id: _pair(read_slot(change.slot)) for change in changes}
+    stray = any(failure not in named.values() for failure in body.failed)
+    return [change for change in changes if named[change.id] in body.failed], stray
+
+
+def proven(changes: Sequence[ClaimedChange], echoes: Sequence[Echo]) -> set[int]:
+    """Return the ids of the changes that the echoed rows prove.
+
+    An echo that tells no account or org unit may be that of several changes: then it proves them only if there is an
+    echo for each of them. An echo that can only be one change's, and says the opposite, disproves it.
+    """
+    slots = {change.id: read_slot(change.slot) for change in changes}
+    fitting = [(echo, [change for change in changes if fits(slots[change.id], echo)]) for echo in echoes]
+    sole = [(echo, found[0]) for echo, found in fitting if len(found) == 1]
+    certain = {change.id for echo, change in sole if change.action == echo.type}
+    opposed = {change.id for echo, change in sole if change.action != echo.type}
+    shared = [{c.id for c in found if c.action == echo.type} for echo, found in fitting if len(found) > 1]
+    return (certain | {id_ for id_ in slots if _enough(id_, shared, certain)}) - opposed
+
+
+def shown(change: ClaimedChange, others: Sequence[ClaimedChange], echoes: Sequence[Echo]) -> bool:
+    """Say whether a read-back proves a change.
+
+    The published read-back tells neither account nor org unit, so it proves nothing about a change while another
+    change of the same customer, that it cannot be told from, wishes the opposite.
+    """
+    mine = [echo for echo in echoes if fits(read_slot(change.slot), echo)]
+    opposite = [read_slot(other.slot) for other in others if other.action != change.action]
+    agreed = {echo.type for echo in mine} == {str(change.action)}
+    return agreed and not any(fits(slot, echo) for slot in opposite for echo in mine)
+
+
+def fits(slot: Slot, echo: Echo) -> bool:
+    """Say whether an echo may be that of a slot: account and org unit are compared only where the echo tells them."""
+    return (
+        _pair(slot) == (echo.channel, echo.priority)
+        and echo.account in (None, slot.account)
+        and echo.org_unit in (None, str(slot.org_unit))
+    )
+
+
+def _pair(slot: Slot) -> tuple[str, str]:
+    return folded(slot.channel), slot.priority.casefold()
+
+
+def _enough(change_id: int, shared: Sequence[set[int]], certain: set[int]) -> bool:
+    mine = [ids for ids in shared if change_id in ids]
+    rivals = set().union(*mine) - certain
+    return bool(mine) and len(mine) >= len(rivals)

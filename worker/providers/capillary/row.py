@@ -1,0 +1,101 @@
+"""The door for a row about a Capillary customer: which columns it has, and what they may say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from consent.row import ConsentRow
+from worker.providers.capillary.columns import CustomerNumber, Long, Spellings, Text
+from worker.providers.capillary.slots import slot_text
+
+CHANNELS = ("MOBILE", "EMAIL", "wechat", "whatsapp", "ios", "android", "line")
+PRIORITIES = ("TRANS", "BULK")
+IDENTIFIERS = ("mobile", "email", "externalId", "cardExternalId", "cardNumber")
+SOURCES = (
+    "INSTORE FACEBOOK WEB_ENGAGE WECHAT MARTJACK TMALL TAOBAO JD ECOMMERCE WEBSITE LINE MOBILE_APP".split()  # noqa: SIM905
+)
+
+Channel = Annotated[str, AfterValidator(Spellings(CHANNELS, SMS="MOBILE").__getitem__)]
+Priority = Annotated[str, AfterValidator(Spellings(PRIORITIES).__getitem__)]
+IdentifierName = Annotated[str, AfterValidator(Spellings(IDENTIFIERS).__getitem__)]
+Source = Annotated[str, AfterValidator(Spellings(SOURCES).__getitem__)]
+
+
+class CapillaryRow(ConsentRow):
+    """What a row says of a Capillary customer (docs.capillarytech.com/reference/update_subscription_details).
+
+    The customer is named by `user_id`, or else by `identifier_name` and `identifier_value` in a `source`; where both
+    are given, `user_id` wins. A row that gives no `source` means its `source_name`, or else INSTORE. A row that gives
+    no `account_id` or `org_unit_id` means "" and -1, as the vendor's own samples do.
+    """
+
+    user_id: CustomerNumber | None = None
+    identifier_name: IdentifierName | None = None
+    identifier_value: Annotated[Text, Field(min_length=1, max_length=255)] | None = None
+    source: Source | None = None
+    source_account_id: Annotated[Text, Field(max_length=255)] | None = None
+
+    channel: Channel
+    priority: Priority
+    account_id: Annotated[Text, Field(max_length=255)] = ""
+    org_unit_id: Long = -1
+
+    source_name: Source | None = None
+    reason: str | None = None
+    campaign_id: Long | None = None
+    communication_id: Long | None = None
+    scope: str | None = None
+    sub_scope: str | None = None
+
+    remedies: ClassVar[dict[str, str]] = {
+        "user_id": "give Capillary's customer number, or identifier_name and identifier_value",
+        "identifier_name": f"write one of {', '.join(IDENTIFIERS)}",
+        "channel": f"write one of {', '.join(CHANNELS)}",
+        "priority": "write TRANS for transactional or BULK for promotional messages",
+        "source": f"write one of {', '.join(SOURCES)}",
+        "source_name": f"write one of {', '.join(SOURCES)}",
+    }
+
+    @model_validator(mode="after")
+    def _names_a_customer(self) -> Self:
+        if self.user_id is None and (self.identifier_name is None or self.identifier_value is None):
+            raise ValidationError.from_exception_data("CapillaryRow", [_missing(self)])
+        return self
+
+    def address(self) -> dict[str, str]:
+        """Return the customer's number, or else what the lookup form asks for."""
+        if self.user_id is not None:
+            return {"user_id": self.user_id}
+        address = {
+            "identifier_name": self.identifier_name or "",
+            "identifier_value": self.identifier_value or "",
+            "source": self.source or self.source_name or "INSTORE",
+        }
+        if self.source_account_id:
+            address["source_account_id"] = self.source_account_id
+        return address
+
+    def slot(self) -> str:
+        """Return channel, account, priority and org unit as one text."""
+        return slot_text(self.channel, self.account_id, self.priority, self.org_unit_id)
+
+    def details(self) -> dict[str, Any]:
+        """Return the columns that go into the body beside the row's slot, where they are filled."""
+        filled = self.__dict__
+        return {name: filled[name] for name in _DETAILS if filled[name] is not None}
+
+
+_DETAILS = ("source_name", "reason", "campaign_id", "communication_id", "scope", "sub_scope")
+
+
+def _missing(row: CapillaryRow) -> Any:
+    if row.identifier_name is not None:
+        column, message = "identifier_value", "identifier_name is filled, but identifier_value is not"
+    elif row.identifier_value is not None:
+        column, message = "identifier_name", "identifier_value is filled, but identifier_name is not"
+    else:
+        column, message = "user_id", "the row names no customer: fill user_id, or identifier_name and identifier_value"
+    return {"type": PydanticCustomError("missing_field", message), "loc": (column,), "input": None}

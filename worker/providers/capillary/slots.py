@@ -1,0 +1,27 @@
+"""A slot at Capillary: channel, account, priority and org unit of one customer, and its one form as text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The smallest thing that a customer can be in or out of."""
+
+    channel: str
+    account: str
+    priority: str
+    org_unit: int
+
+
+def slot_text(channel: str, account: str, priority: str, org_unit: int) -> str:
+    """Write a slot as a JSON array, like `["EMAIL","01","BULK",-1]`."""
+    return f'["{channel}",{quoted(account)},"{priority}",{org_unit}]'
+
+
+def read_slot(text: str) -> Slot:
+    """Read what `slot_text` wrote."""
+    return Slot(*json.loads(text))

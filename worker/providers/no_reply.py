@@ -1,0 +1,82 @@
+"""What it means that a call got no reply: it says nothing about the changes, only about the connection."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import httpx
+
+from consent.outcome import TryLater, Unwell
+from worker.providers.contract import Answer, Request
+
+
+class Failure(StrEnum):
+    """Why there is no reply."""
+
+    UNREACHABLE = "unreachable"
+    TLS = "tls"
+    NO_TOKEN = "no_token"  # noqa: S105 - a word, not a secret
+    TIMED_OUT = "timed_out"
+    CUT = "cut"
+    UNREADABLE = "unreadable"
+
+
+_REASONS = {
+    Failure.UNREACHABLE: "the provider could not be reached; nothing was sent",
+    Failure.TLS: "there is no safe connection to the provider (TLS); nothing was sent",
+    Failure.NO_TOKEN: "the provider gave no access token; nothing was sent",
+    Failure.TIMED_OUT: "the provider did not answer in time",
+    Failure.CUT: "the connection broke before the provider had answered",
+    Failure.UNREADABLE: "the provider's answer could not be decoded",
+}
+
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """A call that got no reply; `sent` says whether the provider may have seen it."""
+
+    kind: Failure
+    reason: str
+    sent: bool
+
+
+class NoToken(Exception):
+    """Raised by what signs requests when it has no token; `refused` says whether the provider refused our key."""
+
+    def __init__(self, *, refused: bool) -> None:
+        super().__init__()
+        self.refused = refused
+
+
+def no_reply(kind: Failure) -> NoReply:
+    """Return the fact with the sentence that goes with it: no address, query or person is in it."""
+    return NoReply(kind, _REASONS[kind], sent=kind in (Failure.TIMED_OUT, Failure.CUT, Failure.UNREADABLE))
+
+
+def why(error: Exception) -> NoReply:
+    """Say what an exception of the HTTP client means."""
+    if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
+        return no_reply(Failure.TLS)
+    if isinstance(error, _NOTHING_SENT):
+        return no_reply(Failure.UNREACHABLE)
+    if isinstance(error, (httpx.TimeoutException, TimeoutError)):
+        return no_reply(Failure.TIMED_OUT)
+    return no_reply(Failure.UNREADABLE if isinstance(error, httpx.DecodingError) else Failure.CUT)
+
+
+def unanswered(fact: NoReply, request: Request) -> Answer:
+    """Say what becomes of the changes of a call without reply: they wait, and it does not count against them."""
+    later = TryLater(fact.kind.value, fact.reason, counts=False)
+    return Answer(Unwell(fact.reason), {change.id: later for change in request.changes}, code=fact.kind.value)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,29 @@
+"""How long a provider asks us to wait: the Retry-After header, as seconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+LONGEST = 86_400.0
+"""A day: a provider that says more has most likely made a mistake, and asking it once a day harms nobody."""
+
+_SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+
+
+def retry_after_seconds(header: str | None, now: datetime) -> float | None:
+    """Read both forms of the header (RFC 9110, 10.2.3: seconds, or an HTTP date); None for anything else."""
+    text = (header or "").strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), LONGEST)
+    moment = _date(text)
+    return min(max((moment - now).total_seconds(), 0.0), LONGEST) if moment else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
