@@ -1,0 +1,268 @@
+"""Strokes against a provider that misbehaves: what dies, what waits, and what never happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from consent.intake import Checkpoint, ImportSource
+from consent.ledger import health, letters, report
+from consent.ledger.health import Breaker
+from consent.settings import ConnectionSettings, load_settings
+from console.embedded import EmbeddedBroker
+from tests.integration.company import Company, company
+from worker.providers import PROVIDERS
+from worker.wiring import Wiring
+
+ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Company]:
+    """A company with a quick provider."""
+    with company(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def parts(shop: Company, tmp_path: Path) -> Iterator[Wiring]:
+    """What a worker process holds."""
+    with wired(shop, tmp_path) as wiring:
+        yield wiring
+
+
+@contextmanager
+def wired(shop: Company, folder: Path, **more: object) -> Iterator[Wiring]:
+    """Put a worker process's parts together around a real broker and ledger."""
+    broker = EmbeddedBroker(folder / "broker")
+    broker.ensure()
+    connection = ConnectionSettings(
+        provider="capillary", base_url=shop.url, username="demo.till", password="demo-password", rate="2000/second",
+        timeout=2.0,
+    )  # fmt: skip
+    settings = load_settings(
+        ledger_url=f"sqlite:///{folder / 'ledger.db'}", connections={"capillary": connection},
+        backoff_seconds=0.05, backoff_ceiling=0.3, **more,
+    )  # fmt: skip
+    wiring = Wiring(settings, broker.url)
+    wiring.ledger.prepare()
+    wiring.pacer("capillary").prime()
+    try:
+        yield wiring
+    finally:
+        wiring.close()
+        broker.stop()
+
+
+def record(wiring: Wiring, *rows: dict[str, str]) -> str:
+    """Record rows as a file does, and let them become due."""
+    changes = []
+    for cells in rows:
+        row = PROVIDERS["capillary"].row.model_validate(ROW | cells)
+        changes.append(as_change(row))
+    source = ImportSource("csv", "nightly.csv", str(rows), 1, None)
+    import_id = wiring.ledger.open_import(source).import_id
+    wiring.ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0))
+    wiring.ledger.finish_reading(import_id)
+    wiring.ledger.release(import_id)
+    return import_id
+
+
+def as_change(row):
+    """Turn a row into a change of the connection capillary."""
+    from datetime import UTC, datetime
+
+    from consent.change import ConsentChange
+
+    since = row.since(datetime.now(UTC))
+    return ConsentChange("capillary", row.address(), row.slot(), row.action, since, row.details())
+
+
+def strokes(wiring: Wiring, until: Callable[[], bool], seconds: float = 8.0) -> None:
+    """Let strokes go on until something holds."""
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it never came to hold"
+        if not wiring.stroke("capillary").run():
+            time.sleep(0.02)
+
+
+def counts(wiring: Wiring, import_id: str) -> dict[str, int]:
+    """The counts of an import that are not nought."""
+    found = report.report(wiring.ledger.database, import_id)
+    assert found is not None
+    assert found.balanced
+    names = ("applied", "unchanged", "superseded", "dead", "pending")
+    return {name: getattr(found, name) for name in names if getattr(found, name)}
+
+
+def settled(wiring: Wiring, import_id: str) -> Callable[[], bool]:
+    """Whether nothing of an import is pending."""
+    return lambda: "pending" not in counts(wiring, import_id)
+
+
+def test_one_customer_is_one_call(parts: Wiring, shop: Company) -> None:
+    """Four wishes of one customer travel in one array."""
+    import_id = record(
+        parts, *({"user_id": "1", "channel": c, "priority": p} for c in ("EMAIL", "MOBILE") for p in ("BULK", "TRANS"))
+    )
+
+    strokes(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 4}
+    assert shop.stats()["calls"] == 1
+
+
+def test_an_unknown_customer_harms_nobody_else(parts: Wiring) -> None:
+    """The one becomes a dead letter with code 1012; the others are delivered."""
+    import_id = record(parts, *({"user_id": user} for user in ("1", "2", "404123", "3")))
+
+    strokes(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 3, "dead": 1}
+    [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+    assert (letter.code, letter.address) == ("1012", {"user_id": "404123"})
+
+
+def test_a_row_that_is_silently_missing_is_not_believed(parts: Wiring, shop: Company) -> None:
+    """200 is no proof: a row that the provider dropped is read back, sent again, and applied in the end."""
+    shop.fault(kind="drop", next=2)
+    import_id = record(parts, {"user_id": "1"}, {"user_id": "1", "channel": "MOBILE"}, {"user_id": "2"})
+
+    strokes(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 3}
+    assert len(shop.held()) == 3
+
+
+def test_a_row_with_a_warning_is_tried_alone_and_then_dies(parts: Wiring, shop: Company) -> None:
+    """A row that the provider fails to update (91022) dies; its neighbours in the same call are applied."""
+    shop.fault(kind="warn", channel="MOBILE", priority="BULK", users=["1"])
+    import_id = record(parts, {"user_id": "1"}, {"user_id": "1", "channel": "MOBILE"}, {"user_id": "2"})
+
+    strokes(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 2, "dead": 1}
+    [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+    assert letter.code == "91022"
+
+
+def test_a_call_whose_answer_was_lost_is_repeated(parts: Wiring, shop: Company) -> None:
+    """The provider did it and the line broke: saying the same again is harmless, and it ends as applied."""
+    shop.fault(kind="commit_then_drop", next=2)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 6)))
+
+    strokes(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 5}
+    assert shop.stats()["calls"] == 7
+
+
+def test_a_provider_that_is_down_makes_no_dead_letters(parts: Wiring, shop: Company) -> None:
+    """While every call fails the breaker is open and everything waits; then all is delivered."""
+    shop.fault(kind="down", seconds=2)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
+
+    strokes(parts, lambda: health.health_of(parts.ledger.database, "capillary").breaker is Breaker.DOWN)
+    down_for = shop.stats()["calls"]
+    strokes(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 39}
+    assert down_for < 39
+    assert health.health_of(parts.ledger.database, "capillary").breaker is Breaker.CLOSED
+
+
+@pytest.mark.parametrize("order", [
+    {"kind": "error", "code": 500, "seconds": 2},
+    {"kind": "error", "code": 503, "seconds": 2},
+    {"kind": "html", "seconds": 2},
+    {"kind": "malformed", "seconds": 1},
+    {"kind": "empty", "seconds": 1},
+    {"kind": "reset", "seconds": 1},
+    {"kind": "busy", "seconds": 1},
+    {"kind": "throttle", "next": 1, "retry_after": 1},
+])  # fmt: skip
+def test_trouble_that_passes_kills_nothing(parts: Wiring, shop: Company, order: dict[str, object]) -> None:
+    """Server errors, error pages, broken or empty answers, cut lines, throttling: all is delivered afterwards."""
+    shop.fault(**order)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 30)))
+
+    strokes(parts, settled(parts, import_id), seconds=15)
+
+    assert counts(parts, import_id) == {"applied": 29}
+
+
+def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_path: Path) -> None:
+    """One customer for whom the provider always says "internal error" ends as a dead letter, not in an endless loop."""
+    shop.fault(kind="error", code=500, users=["13"])
+    with wired(shop, tmp_path, max_attempts=4) as parts:
+        import_id = record(parts, *({"user_id": str(n)} for n in range(10, 30)))
+
+        strokes(parts, settled(parts, import_id))
+
+        assert counts(parts, import_id) == {"applied": 19, "dead": 1}
+        [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+        assert (letter.code, letter.attempts) == ("500", 4)
+        assert len(letters.attempts_for(parts.ledger.database, letter)) == 4
+
+
+def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: Wiring, shop: Company) -> None:
+    """One refused call opens the breaker; nobody is called until somebody has mended it."""
+    shop.fault(kind="refuse", code=401)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
+
+    for _ in range(5):
+        parts.stroke("capillary").run()
+
+    found = health.health_of(parts.ledger.database, "capillary")
+    assert found.breaker is Breaker.REFUSED
+    assert counts(parts, import_id) == {"pending": 39}
+    assert shop.stats()["calls"] <= 16
+
+    shop.mend()
+    health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+    strokes(parts, settled(parts, import_id))
+
+    assert counts(parts, import_id) == {"applied": 39}
+
+
+def test_when_told_to_wait_every_process_waits(parts: Wiring, shop: Company) -> None:
+    """After a 429 with Retry-After no call is made before that time, and what was claimed is given back."""
+    shop.fault(kind="throttle", next=1, retry_after=2)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
+    parts.stroke("capillary").run()
+    calls, started = shop.stats()["calls"], time.monotonic()
+
+    while time.monotonic() < started + 1.5:
+        assert not parts.stroke("capillary").run()
+        time.sleep(0.1)
+
+    assert shop.stats()["calls"] == calls
+    strokes(parts, settled(parts, import_id))
+    assert counts(parts, import_id) == {"applied": 59}
+
+
+def test_a_stroke_that_is_interrupted_gives_everything_back(
+    parts: Wiring, shop: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a stroke ends early, what it had not sent is due again at once and nothing stays under lease."""
+    shop.fault(kind="latency", delay=0.3)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
+    stroke = parts.stroke("capillary")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worker.stroke._group", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stroke.run()
+    monkeypatch.undo()
+
+    assert parts.ledger.due("capillary", 100) >= 50
+    shop.mend()
+    strokes(parts, settled(parts, import_id))
+    assert counts(parts, import_id) == {"applied": 59}
