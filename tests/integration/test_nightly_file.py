@@ -18,7 +18,8 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 
 
 def test_a_shuffled_file_ends_in_the_newest_words(shop: Company) -> None:
-    """10,000 rows of 2,500 customers, by four processes: the provider holds each newest word, one call a customer,
+    """10,000 rows of 2,500 customers, by four processes.
+
     no two calls for a customer at once; and the same file again calls nobody.
     """
     rows = shuffled_rows(10_000, 2_500)

@@ -1,0 +1,53 @@
+"""No log line, broker message, task repr or error report names a person or a secret."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import redis
+
+from console.embedded import EmbeddedBroker
+from tests.integration.company import PASSWORD, company
+
+
+def overheard(url: str, heard: list[str], stop: threading.Event) -> None:
+    """Write down everything that anybody says to the broker."""
+    with redis.Redis(unix_socket_path=url.removeprefix("redis+socket://")).monitor() as monitor:
+        while not stop.is_set():
+            heard.append(str(monitor.next_command()))
+
+
+def test_nobody_is_named_outside_the_ledger(tmp_path: Path) -> None:
+    """Everything said to the broker and every log line at DEBUG, with failures of all kinds: no identifier in it."""
+    broker = EmbeddedBroker(tmp_path / "broker")
+    broker.ensure()
+    header = "user_id,identifier_name,identifier_value,channel,priority,action,effective_at\n"
+    rows = [f"{700_700_000 + n},,,EMAIL,BULK,OPTOUT,2026-11-20T08:00:00Z\n" for n in range(50)]
+    rows += [f",email,jane.roe.{n}@example.com,EMAIL,BULK,OPTOUT,2026-11-20T08:00:00Z\n" for n in range(50)]
+    rows += [f",mobile,1555010{n:04},MOBILE,BULK,OPTIN,2026-11-20T08:00:00Z\n" for n in range(50)]
+    rows += ["404700700,,,EMAIL,BULK,OPTOUT,2026-11-20T08:00:00Z\n", ",mobile,1555010XX,FAX,BULK,OPTIN,\n"]
+    heard: list[str] = []
+    stop = threading.Event()
+    threading.Thread(target=overheard, args=(broker.url, heard, stop), daemon=True).start()
+    with company(tmp_path) as shop:
+        path = tmp_path / "nightly.csv"
+        path.write_text(header + "".join(rows))
+        shop.settings |= {"BROKER_URL": broker.url, "LOG_LEVEL": "DEBUG"}
+        for order in ({"kind": "html"}, {"kind": "reset"}, {"kind": "warn"}, {"kind": "error", "code": 500}):
+            shop.fault(next=10, **order)
+
+        code, found, said = shop.run("run", path)
+
+        assert code == 1, said
+        assert found["dead"] >= 1
+        _, listed, _ = shop.run("dead-letters", "list")
+    stop.set()
+    broker.stop()
+    logs = "".join(log.read_text() for log in tmp_path.rglob("*.log"))
+    everything = {"broker": " ".join(heard), "log": logs, "console": said + str(found) + str(listed)}
+    assert "optrelay.stroke" in everything["broker"]
+    assert "optrelay.stroke" in logs
+    for where, text in everything.items():
+        for private in ("7007000", "404700700", "jane.roe", "example.com", "1555010", PASSWORD):
+            assert private not in text, f"{private} stands in the {where}"
