@@ -51,6 +51,8 @@ class ConsentChange:
 
     `address` names the target as its provider knows it (the only part that names a person), `slot` the smallest
     thing inside the target that can be in or out, `details` what else the provider wants to be told.
+    `bucket` names the limit that the target's calls fall under, where a connection has several. `value` tells apart
+    wishes for a slot that holds more than in or out.
     """
 
     connection: str
@@ -61,6 +63,8 @@ class ConsentChange:
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
     change_id: str | None = None
     line: int | None = None
+    bucket: str = ""
+    value: str = ""
 
 
 def to_micros(moment: datetime) -> int:

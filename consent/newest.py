@@ -16,11 +16,20 @@ FUTURE_TOLERANCE_SECONDS = 300
 
 
 class Word(NamedTuple):
-    """What was said about a slot: since when (microseconds), what, and its number in the order of arrival."""
+    """What was said about a slot: since when (microseconds), what, and its number in the order of arrival.
+
+    `value` is what the slot is to hold, where that is more than in or out.
+    """
 
     effective_at: int
     action: Action
     arrival: int
+    value: str = ""
+
+    @property
+    def says(self) -> str:
+        """What the slot holds once this word has been applied."""
+        return f"{self.action.value}{self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class Register:
     """What is known of a slot: its newest word, and what the provider is confirmed to hold (None: not known)."""
 
     newest: Word | None = None
-    confirmed: Action | None = None
+    confirmed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +78,5 @@ def judge(register: Register, word: Word, *, reassert: bool = False) -> tuple[Re
     if old is not None and rank(old) >= rank(word):
         return register, Superseded(old.arrival)
     over = None if old is None else old.arrival
-    known = register.confirmed is word.action and not (reassert and word.action is Action.OPTOUT)
+    known = register.confirmed == word.says and not (reassert and word.action is Action.OPTOUT)
     return replace(register, newest=word), Unchanged(over) if known else Stands(over)

@@ -14,13 +14,13 @@ from consent.change import Action
 _DAMAGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
 
 
-_ACTIONS: dict[object, Action] = {action.value: action for action in Action}
+_ACTIONS: dict[str, Action] = {action.value: action for action in Action}
 
 
 def _action(value: object) -> object:
-    if value in _ACTIONS:
-        return _ACTIONS[value]
-    return value.upper().replace("-", "").replace("_", "") if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return _ACTIONS.get(value) or value.upper().replace("-", "").replace("_", "")
 
 
 def _moment(value: object) -> object:
@@ -69,6 +69,14 @@ class ConsentRow(BaseModel):
     def slot(self) -> str:
         """Return the smallest thing inside the target that can be in or out, as text that never changes form."""
         raise NotImplementedError
+
+    def bucket(self) -> str:
+        """Return the name of the limit that calls for this target fall under, if its connection has several."""
+        return ""
+
+    def value(self) -> str:
+        """Return what the slot is to hold, where that is more than in or out."""
+        return ""
 
     def details(self) -> dict[str, Any]:
         """Return what else the provider wants to be told, as JSON values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -99,6 +101,11 @@ def load_settings(**overrides: Any) -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        place = error if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
+        raise ConfigurationError(f"{TOML_FILE} cannot be read: {place}") from None
+    except SettingsError:
+        raise ConfigurationError(f"an OPTRELAY_ variable that holds a table must be JSON: {_tables()}") from None
     named = {
         name.lower(): connection.model_copy(update={"provider": (connection.provider or name).lower()})
         for name, connection in settings.connections.items()
@@ -110,6 +117,12 @@ def _explain(error: ValidationError) -> str:
     lines = [f"  OPTRELAY_{'__'.join(str(p).upper() for p in e['loc'])}: {e['msg']}" for e in error.errors()]
     where = f" (or {TOML_FILE})" if Path(TOML_FILE).exists() else ""
     return "\n".join([f"these settings{where} cannot be used:", *lines])
+
+
+def _tables() -> str:
+    """Return the names, never the values, of the variables that may be meant."""
+    ends = ("__DEFAULTS", "__HEADERS", "_CONNECTIONS")
+    return ", ".join(name for name in environment_names() if name.upper().endswith(ends)) or "see OPTRELAY_CONNECTIONS"
 
 
 def environment_names() -> list[str]:

@@ -1,7 +1,7 @@
 """Telling the workers that a connection has customer tasks due.
 
-A wake-up carries the connection's name and nothing else, so losing or doubling one is harmless. It is published after
-the commit that it speaks of.
+A wake-up carries the names of connection and bucket and nothing else, so losing or doubling one is harmless. It is
+published after the commit that it speaks of.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError
 
 STROKE_TASK = "optrelay.stroke"
@@ -70,14 +71,14 @@ class WakeUps:
     def _redis(self) -> redis.Redis:
         return redis_client(self._broker_url)
 
-    def send(self, connection: str, count: int = 1) -> None:
-        """Publish wake-ups for a connection; raise BrokerUnavailable, after which the sweep will see to it."""
+    def send(self, bucket: Bucket, count: int = 1) -> None:
+        """Publish wake-ups for a bucket; raise BrokerUnavailable, after which the sweep will see to it."""
         try:
             for _ in range(count):
                 self._app.send_task(
                     STROKE_TASK,
-                    args=(connection,),
-                    queue=queue_of(connection),
+                    args=tuple(bucket),
+                    queue=queue_of(bucket.connection),
                     expires=WAKE_UP_SECONDS,
                     retry=False,
                 )

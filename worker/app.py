@@ -9,6 +9,7 @@ from celery import Celery, Task
 from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_process_shutdown, worker_shutdown
 from kombu.entity import Queue
 
+from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError
 from consent.settings import Settings, load_settings
 from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, queue_of
@@ -70,11 +71,11 @@ def wiring() -> Wiring:
 
 
 @app.task(name=STROKE_TASK, bind=True)
-def stroke(self: Task, connection: str) -> None:  # noqa: ARG001 - Celery hands itself over
-    """Deliver what is due on a connection, and wake a successor if there is more."""
-    parts = wiring()
-    if parts.stroke(connection).run():
-        parts.wakeups.send(connection)
+def stroke(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG001 - Celery hands itself over
+    """Deliver what is due in a bucket of a connection, and wake a successor if there is more."""
+    parts, due = wiring(), Bucket(connection, bucket)
+    if parts.stroke(due).run():
+        parts.wakeups.send(due)
 
 
 stroke.throws = (ConfigurationError, LedgerError, BrokerUnavailable)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from consent.bucket import Bucket
 from consent.ledger import health
 from consent.ledger.health import Breaker, ConnectionHealth
 from consent.ledger.ledger import Ledger
@@ -75,7 +76,7 @@ def may_call(found: ConnectionHealth, now: int) -> bool:
     return found.breaker is Breaker.CLOSED or found.probe_at <= now
 
 
-def is_proven(ledger: Ledger, found: ConnectionHealth, watch: Watch) -> bool:
+def is_proven(ledger: Ledger, bucket: Bucket, found: ConnectionHealth, watch: Watch) -> bool:
     """Whether a failure is about the change and not about the provider.
 
     It is if the connection settled something in this stroke, or did so lately and only few targets fail: a provider
@@ -84,9 +85,7 @@ def is_proven(ledger: Ledger, found: ConnectionHealth, watch: Watch) -> bool:
     if watch.proven:
         return True
     recently = found.well_at is not None and ledger.now() - found.well_at < _PROVEN_FOR
-    return (
-        recently and found.breaker is Breaker.CLOSED and ledger.put_off(found.name, FAILURES_TO_OPEN) < FAILURES_TO_OPEN
-    )
+    return recently and found.breaker is Breaker.CLOSED and ledger.put_off(bucket, FAILURES_TO_OPEN) < FAILURES_TO_OPEN
 
 
 def conclude(ledger: Ledger, before: ConnectionHealth, watch: Watch) -> None:
@@ -112,7 +111,7 @@ def _too_many(ledger: Ledger, before: ConnectionHealth, watch: Watch) -> bool:
 
 
 def _open(ledger: Ledger, before: ConnectionHealth, breaker: Breaker, reason: str) -> None:
-    first, longest = (15.0, 300.0) if breaker is Breaker.REFUSED else (1.0, 30.0)
+    first, longest = (15.0, 300.0) if breaker is Breaker.REFUSED else (1.0, 10.0)
     wait = min(longest, first * 2 ** min(before.trips, 10)) * _ODDS.uniform(0.5, 1.0)
     now = ledger.now()
     probe_at = now + int(wait * 1_000_000)

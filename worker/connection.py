@@ -1,4 +1,4 @@
-"""A connection as a worker process holds it: its provider, its sender, its pace."""
+"""A bucket of a connection as a worker process holds it: its provider, its sender, its pace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiolimiter import AsyncLimiter
 
+from consent.bucket import Bucket
 from consent.rate import Rate
 from consent.settings import ConnectionSettings
 from worker.pacing import Pacer
@@ -18,15 +19,21 @@ _FIRST_GUESS_SECONDS = 0.05
 
 @dataclass(slots=True)
 class LiveConnection:
-    """Everything that delivering to one connection needs in one process."""
+    """Everything that delivering within one limit of one connection needs in one process."""
 
-    name: str
+    bucket: Bucket
     settings: ConnectionSettings
     provider: Provider
     sender: Sender
     pacer: Pacer
     limiter: AsyncLimiter
+    targets_per_call: int = 1
     call_seconds: float = _FIRST_GUESS_SECONDS
+
+    @property
+    def name(self) -> str:
+        """The connection's name."""
+        return self.bucket.connection
 
     def note_call(self, seconds: float) -> None:
         """Learn how long a call takes lately."""

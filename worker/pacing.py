@@ -16,6 +16,7 @@ from typing import Any, cast
 import redis
 import structlog
 
+from consent.bucket import Bucket
 from consent.rate import Rate
 from consent.wakeups import KEY_PREFIX
 
@@ -49,10 +50,10 @@ class Reservation:
 
 @dataclass(slots=True)
 class Pacer:
-    """The pace of one bucket: one connection's limit, shared by every process that uses the same Redis."""
+    """The pace of one bucket: one limit of one connection, shared by every process that uses the same Redis."""
 
     store: redis.Redis
-    bucket: str
+    bucket: Bucket
     rate: Rate
     process: str
     horizon: float
@@ -111,7 +112,7 @@ class Pacer:
         try:
             self.store.zrem(self._keys()[1], stroke)
         except redis.RedisError:
-            _log.warning("pace.redis_lost", bucket=self.bucket)
+            _log.warning("pace.redis_lost", bucket=str(self.bucket))
 
     def strokes(self) -> int:
         """Return how many strokes are under way; raise redis.RedisError."""
@@ -128,7 +129,7 @@ class Pacer:
         """Pace alone, at this process's share; the first slot lies beyond what others have reserved already."""
         now = time.monotonic()
         if not self._alone_from:
-            _log.warning("pace.redis_lost", bucket=self.bucket, share=self.processes, error=type(error).__name__)
+            _log.warning("pace.redis_lost", bucket=str(self.bucket), share=self.processes, error=type(error).__name__)
             self._alone_from = now + self.horizon
         interval = self.interval * self.processes
         first = max(now, self._alone_from)
@@ -144,4 +145,4 @@ class Pacer:
         try:
             self.store.eval(script, 1, key, *arguments)
         except redis.RedisError:
-            _log.warning("pace.redis_lost", bucket=self.bucket)
+            _log.warning("pace.redis_lost", bucket=str(self.bucket))

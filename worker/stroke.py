@@ -45,10 +45,12 @@ class Stroke:
         """Deliver what is due and may be sent within the horizon; return whether more is due at once."""
         pacer = self.connection.pacer
         gate, before = breaker.gate(self.ledger, self.connection.name, self.connection.settings.timeout + 5)
-        due = self.ledger.due(self.connection.name, self.most) if gate.limit != 0 else 0
+        each = self.connection.targets_per_call
+        due = self.ledger.due(self.connection.bucket, self.most * each) if gate.limit != 0 else 0
         if not due:
             return False
-        wanted = min(due, self.connection.portion(self.most), gate.limit or due)
+        calls = -(-due // each)
+        wanted = min(calls, self.connection.portion(self.most), gate.limit or calls)
         reservation = pacer.reserve(wanted, self.token, self.lease_seconds)
         if not reservation.moments:
             return False
@@ -56,13 +58,14 @@ class Stroke:
             self._strike(reservation, before)
         finally:
             pacer.end_stroke(self.token)
-        return not self.watch.stop and self.ledger.due(self.connection.name, 1) > 0
+        return not self.watch.stop and self.ledger.due(self.connection.bucket, 1) > 0
 
     def _strike(self, reservation: Reservation, before: ConnectionHealth) -> None:
         started = time.monotonic()
         count = len(reservation.moments)
-        tasks = self.ledger.claim(self.connection.name, count, self.token, self.lease_seconds)
-        self.connection.pacer.give_back(reservation, count - len(tasks))
+        each = self.connection.targets_per_call
+        tasks = self.ledger.claim(self.connection.bucket, count * each, self.token, self.lease_seconds)
+        self.connection.pacer.give_back(reservation, count - -(-len(tasks) // each))
         if not tasks:
             return
         done: queue.SimpleQueue[Delivered] = queue.SimpleQueue()
@@ -78,7 +81,7 @@ class Stroke:
             breaker.conclude(self.ledger, before, self.watch)
             self._slow_down()
         seconds = round(time.monotonic() - started, 3)
-        _log.debug("stroke.done", connection=self.connection.name, tasks=len(tasks), lost=lost, seconds=seconds)
+        _log.debug("stroke.done", bucket=str(self.connection.bucket), tasks=len(tasks), lost=lost, seconds=seconds)
 
     def _settle_while(
         self,
@@ -100,13 +103,13 @@ class Stroke:
         return lost
 
     def _settle(self, group: Sequence[Delivered], before: ConnectionHealth, held: dict[bytes, CustomerTask]) -> int:
-        healthy = breaker.is_proven(self.ledger, before, self.watch)
+        healthy = breaker.is_proven(self.ledger, self.connection.bucket, before, self.watch)
         settlements = [self._settlement(one, healthy=healthy) for one in group]
         lost = self.ledger.settle(self.token, settlements)
         for one in group:
             held.pop(one.task.target_key, None)
         if lost:
-            _log.warning("stroke.leases_lost", connection=self.connection.name, targets=lost)
+            _log.warning("stroke.leases_lost", bucket=str(self.connection.bucket), targets=lost)
         return lost
 
     def _settlement(self, one: Delivered, *, healthy: bool) -> Settlement:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import redis
 import structlog
 
+from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, OptrelayError
 from consent.ledger import health
-from consent.ledger.ledger import Ledger
-from consent.settings import Settings
-from consent.wakeups import WakeUps
 from worker.breaker import may_call
 from worker.wiring import Wiring
 
@@ -23,7 +21,10 @@ def sweep(wiring: Wiring) -> int:
     """
     for import_id in wiring.ledger.unreleased():
         wiring.ledger.release(import_id)
-    return sum(_top_up(wiring, name) for name in wiring.settings.connections)
+    names = wiring.settings.connections
+    return sum(
+        _top_up(wiring, bucket) for name in names if _is_open(wiring, name) for bucket in wiring.ledger.buckets(name)
+    )
 
 
 def sweep_quietly(wiring: Wiring) -> None:
@@ -34,23 +35,25 @@ def sweep_quietly(wiring: Wiring) -> None:
         _log.warning("sweep.failed", reason=str(error))
 
 
-def _top_up(wiring: Wiring, name: str) -> int:
-    ledger: Ledger = wiring.ledger
-    settings: Settings = wiring.settings
-    if not may_call(health.health_of(ledger.database, name), ledger.now()):
-        return 0
-    most = settings.connection(name).max_strokes
-    due = ledger.due(name, most * settings.stroke_size)
+def _is_open(wiring: Wiring, name: str) -> bool:
+    return may_call(health.health_of(wiring.ledger.database, name), wiring.ledger.now())
+
+
+def _top_up(wiring: Wiring, bucket: Bucket) -> int:
+    size = wiring.settings.stroke_size
+    most = wiring.settings.connection(bucket.connection).max_strokes
+    due = wiring.ledger.due(bucket, most * size)
     if not due:
         return 0
-    wanted = min(most, -(-due // settings.stroke_size)) - _under_way(wiring, wiring.wakeups, name)
+    wanted = min(most, -(-due // size)) - _under_way(wiring, bucket)
     if wanted > 0:
-        wiring.wakeups.send(name, wanted)
+        wiring.wakeups.send(bucket, wanted)
     return max(0, wanted)
 
 
-def _under_way(wiring: Wiring, wakeups: WakeUps, name: str) -> int:
+def _under_way(wiring: Wiring, bucket: Bucket) -> int:
+    """Return the strokes that are under way or asked for; the queue is the connection's, so others may count too."""
     try:
-        return wakeups.waiting(name) + wiring.pacer(name).strokes()
+        return wiring.wakeups.waiting(bucket.connection) + wiring.pacer(bucket).strokes()
     except redis.RedisError as error:
         raise BrokerUnavailable("the broker cannot be reached") from error

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import redis
 
+from consent.bucket import Bucket
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.settings import ConnectionSettings, Settings
@@ -34,14 +35,15 @@ class Wiring:
         self.wakeups = WakeUps(broker_url)
         self.pid = os.getpid()
         self._broker_url = broker_url
-        self._connections: dict[str, LiveConnection] = {}
+        self._connections: dict[Bucket, LiveConnection] = {}
+        self._senders: dict[str, Sender] = {}
         self._lock = threading.Lock()
 
-    def stroke(self, name: str) -> Stroke:
-        """Return a stroke for a connection; raise ConfigurationError if it cannot be called as it is configured."""
+    def stroke(self, bucket: Bucket) -> Stroke:
+        """Return a stroke for a bucket; raise ConfigurationError if it cannot be called as it is configured."""
         return Stroke(
             ledger=self.ledger,
-            connection=self.connection(name),
+            connection=self.connection(bucket),
             loop=self.loop,
             policy=RetryPolicy(
                 self.settings.max_attempts, self.settings.backoff_seconds, self.settings.backoff_ceiling
@@ -50,20 +52,20 @@ class Wiring:
             most=self.settings.stroke_size,
         )
 
-    def connection(self, name: str) -> LiveConnection:
-        """Return a connection, made at first use."""
+    def connection(self, bucket: Bucket) -> LiveConnection:
+        """Return a connection's bucket, made at first use."""
         with self._lock:
-            if name not in self._connections:
-                self._connections[name] = self._connect(name, self.settings.connection(name))
-            return self._connections[name]
+            if bucket not in self._connections:
+                self._connections[bucket] = self._connect(bucket, self.settings.connection(bucket.connection))
+            return self._connections[bucket]
 
-    def pacer(self, name: str) -> Pacer:
-        """Return the shared pace of a connection, for this process."""
-        connection = self.settings.connection(name)
+    def pacer(self, bucket: Bucket) -> Pacer:
+        """Return the shared pace of a bucket, for this process."""
+        connection = self.settings.connection(bucket.connection)
         return Pacer(
             store=self.redis,
-            bucket=name,
-            rate=connection.rate or provider_of(connection).default_rate,
+            bucket=bucket,
+            rate=provider_of(connection).pace(bucket.name, connection).rate,
             process=f"{socket.gethostname()}:{self.pid}:{self._nonce}",
             horizon=self.settings.horizon_seconds,
             max_strokes=connection.max_strokes,
@@ -86,12 +88,13 @@ class Wiring:
 
     def close(self) -> None:
         """Close the connections to providers, ledger and broker."""
-        for live in self._connections.values():
-            self.loop.run(live.sender.aclose(), timeout=5)
+        for sender in self._senders.values():
+            self.loop.run(sender.aclose(), timeout=5)
         self.ledger.close()
         self.wakeups.close()
 
-    def _connect(self, name: str, connection: ConnectionSettings) -> LiveConnection:
+    def _connect(self, bucket: Bucket, connection: ConnectionSettings) -> LiveConnection:
+        name = bucket.connection
         needed = connection.timeout + self.settings.horizon_seconds + _LEASE_SPARE_SECONDS
         if self.settings.lease_seconds < needed:
             message = (
@@ -99,9 +102,12 @@ class Wiring:
                 "its timeout, the horizon and 3 seconds; raise the lease or lower the timeout"
             )
             raise ConfigurationError(message)
-        provider, pacer = provider_of(connection), self.pacer(name)
-        sender = self.loop.run(_sender(connection, name))
-        return LiveConnection(name, connection, provider, sender, pacer, self.loop.run(_cap(pacer)))
+        provider, pacer = provider_of(connection), self.pacer(bucket)
+        if name not in self._senders:
+            self._senders[name] = self.loop.run(_sender(connection, name))
+        limiter = self.loop.run(_cap(pacer))
+        each = provider.pace(bucket.name, connection).targets_per_call
+        return LiveConnection(bucket, connection, provider, self._senders[name], pacer, limiter, each)
 
 
 async def _sender(connection: ConnectionSettings, name: str) -> Sender:

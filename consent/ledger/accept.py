@@ -27,6 +27,7 @@ _CHANGE_COLUMNS = (
     "target_key",
     "slot",
     "action",
+    "value",
     "effective_at",
     "details",
     "origin",
@@ -95,7 +96,7 @@ def accept(
     def work(tx: Connection) -> Accepted:
         stream = _claim_checkpoint(tx, import_id, checkpoint.records - len(wishes) - len(refused))
         before = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one() if stream else 0
-        insert_new(tx, targets, ("target_key", "connection", "address"), target_rows)
+        insert_new(tx, targets, ("target_key", "connection", "bucket", "address"), target_rows)
         recorded = insert_new(tx, changes, _CHANGE_COLUMNS, change_rows)
         insert_new(tx, rejects, _REJECT_COLUMNS, [_reject_row(import_id, reject) for reject in refused])
         counts = (recorded, len(wishes) - recorded, len(refused))
@@ -122,9 +123,10 @@ def _rows(
     for change in wishes:
         target = target_key(secret, change.connection, change.address)
         if target not in target_rows:
-            target_rows[target] = (target, change.connection, canonical(change.address))
+            target_rows[target] = (target, change.connection, change.bucket, canonical(change.address))
         known = dedupe_key(secret, target, change)
-        what = (change.slot, change.action.value, to_micros(change.effective_at), canonical(change.details))
+        wish = (change.slot, change.action.value, change.value)
+        what = (*wish, to_micros(change.effective_at), canonical(change.details))
         change_rows.append((known, import_id, change.line, target, *what, Origin.BULK.value, now, State.PENDING.value))
     return list(target_rows.values()), change_rows
 
@@ -166,6 +168,7 @@ WORD_COLUMNS = (
     changes.c.target_key,
     changes.c.slot,
     changes.c.action,
+    changes.c.value,
     changes.c.effective_at,
     changes.c.origin,
 )

@@ -6,8 +6,9 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
 
+from consent.bucket import Bucket
 from consent.change import Action, Lane
 from consent.ledger.bulk import portions
 from consent.ledger.database import Database
@@ -24,17 +25,17 @@ _put_off: ColumnElement[bool] = literal_column("waiting = 0")
 
 
 def claim(
-    database: Database, connection: str, limit: int, token: str, *, now: int, lease_until: int
+    database: Database, bucket: Bucket, limit: int, token: str, *, now: int, lease_until: int
 ) -> list[CustomerTask]:
-    """Take up to `limit` due targets of a connection under a lease; return them with their newest words.
+    """Take up to `limit` due targets of a bucket under a lease; return them with their newest words.
 
     The lease ends at `lease_until` (microseconds): whoever still holds the token then has lost it. What the provider
     holds for these slots counts as unknown from here on, whatever happens next.
     """
 
     def work(tx: Connection) -> list[CustomerTask]:
-        promote(tx, connection, now)
-        keys = _pick(tx, connection, limit)
+        promote(tx, bucket, now)
+        keys = _pick(tx, bucket, limit)
         if not keys:
             return []
         leased = update(customer_tasks).where(customer_tasks.c.target_key.in_(keys))
@@ -47,11 +48,11 @@ def claim(
     return database.write(work)
 
 
-def promote(tx: Connection, connection: str, now: int) -> int:
+def promote(tx: Connection, bucket: Bucket, now: int) -> int:
     """Make due what was put off until now, and what a lost stroke held; return how many targets."""
     ripe = (
         select(customer_tasks.c.target_key)
-        .where(_put_off, customer_tasks.c.connection == connection, customer_tasks.c.next_at <= now)
+        .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
         .order_by(customer_tasks.c.next_at)
         .limit(PROMOTED_AT_ONCE)
     )
@@ -62,11 +63,15 @@ def promote(tx: Connection, connection: str, now: int) -> int:
     return len(keys)
 
 
-def due_count(database: Database, connection: str, limit: int, now: int) -> int:
-    """Return how many targets of a connection are due, counting no further than `limit`."""
-    mine = customer_tasks.c.connection == connection
-    ready = select(literal_column("1")).where(_waiting, mine).limit(limit).subquery()
-    ripe = select(literal_column("1")).where(_put_off, mine, customer_tasks.c.next_at <= now).limit(limit).subquery()
+def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
+    """Return how many targets of a bucket are due, counting no further than `limit`."""
+    ready = select(literal_column("1")).where(_waiting, *_of(bucket)).limit(limit).subquery()
+    ripe = (
+        select(literal_column("1"))
+        .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
+        .limit(limit)
+        .subquery()
+    )
 
     def work(tx: Connection) -> int:
         return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in (ready, ripe))
@@ -74,21 +79,46 @@ def due_count(database: Database, connection: str, limit: int, now: int) -> int:
     return min(limit, database.read(work))
 
 
-def put_off_count(database: Database, connection: str, limit: int) -> int:
-    """Return how many targets of a connection wait for another try, counting no further than `limit`."""
-    waiting = (_put_off, customer_tasks.c.connection == connection, customer_tasks.c.lease_token.is_(None))
+def put_off_count(database: Database, bucket: Bucket, limit: int) -> int:
+    """Return how many targets of a bucket wait for another try, counting no further than `limit`."""
+    waiting = (_put_off, *_of(bucket), customer_tasks.c.lease_token.is_(None))
     some = select(literal_column("1")).where(*waiting).limit(limit).subquery()
     return database.read(lambda tx: tx.execute(select(func.count()).select_from(some)).scalar_one())
 
 
-def _pick(tx: Connection, connection: str, limit: int) -> list[bytes]:
+def buckets(database: Database, connection: str) -> list[Bucket]:
+    """Return the buckets of a connection that have customer tasks, by one look at the index for each."""
+
+    def work(tx: Connection) -> list[Bucket]:
+        found: list[Bucket] = []
+        for state in (_waiting, _put_off):
+            last = None
+            while (name := tx.execute(_next_bucket(state, connection, last)).scalar()) is not None:
+                last = name
+                found.append(Bucket(connection, name))
+        return sorted(set(found))
+
+    return database.read(work)
+
+
+def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) -> Select[str]:
+    beyond = () if last is None else (customer_tasks.c.bucket > last,)
+    query = select(customer_tasks.c.bucket).where(state, customer_tasks.c.connection == connection, *beyond)
+    return query.order_by(customer_tasks.c.bucket).limit(1)
+
+
+def _of(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name
+
+
+def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[bytes]:
     keys: list[bytes] = []
     for lane in Lane:
         if (wanted := limit - len(keys)) <= 0:
             break
         query = (
             select(customer_tasks.c.target_key)
-            .where(_waiting, customer_tasks.c.connection == connection, customer_tasks.c.lane == int(lane))
+            .where(_waiting, *_of(bucket), customer_tasks.c.lane == int(lane))
             .order_by(customer_tasks.c.deadline)
             .limit(wanted)
         )
@@ -108,6 +138,7 @@ def _load(tx: Connection, keys: Sequence[bytes]) -> list[CustomerTask]:
                 row.effective_at,
                 json.loads(row.details),
                 row.attempts,
+                row.value,
             )
         )
     query = select(targets.c.target_key, targets.c.address, customer_tasks.c.tries).join(

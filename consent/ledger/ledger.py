@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from consent.bucket import Bucket
 from consent.change import ConsentChange
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.ledger import accept, claim, migrate, release, settle
@@ -64,19 +65,23 @@ class Ledger:
         """Return the imports that were read whole but whose changes are not all due."""
         return release.unreleased(self.database)
 
-    def due(self, connection: str, limit: int) -> int:
-        """Return how many targets of a connection are due, counting no further than `limit`."""
-        return claim.due_count(self.database, connection, limit, self.now())
+    def buckets(self, connection: str) -> list[Bucket]:
+        """Return the buckets of a connection that have customer tasks."""
+        return claim.buckets(self.database, connection)
 
-    def put_off(self, connection: str, limit: int) -> int:
-        """Return how many targets of a connection wait for another try, counting no further than `limit`."""
-        return claim.put_off_count(self.database, connection, limit)
+    def due(self, bucket: Bucket, limit: int) -> int:
+        """Return how many targets of a bucket are due, counting no further than `limit`."""
+        return claim.due_count(self.database, bucket, limit, self.now())
 
-    def claim(self, connection: str, limit: int, token: str, lease_seconds: float) -> list[CustomerTask]:
+    def put_off(self, bucket: Bucket, limit: int) -> int:
+        """Return how many targets of a bucket wait for another try, counting no further than `limit`."""
+        return claim.put_off_count(self.database, bucket, limit)
+
+    def claim(self, bucket: Bucket, limit: int, token: str, lease_seconds: float) -> list[CustomerTask]:
         """Take up to `limit` due targets under a lease."""
         now = self.now()
         until = now + int(lease_seconds * 1_000_000)
-        return claim.claim(self.database, connection, limit, token, now=now, lease_until=until)
+        return claim.claim(self.database, bucket, limit, token, now=now, lease_until=until)
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         """Write down what became of claimed targets; return how many leases had been lost."""

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
 from consent.change import Action
 from consent.ledger.bulk import insert_new, portions
 from consent.ledger.database import Database
-from consent.ledger.register import NewWord
+from consent.ledger.register import word_of
 from consent.ledger.schema import attempts, changes, imports, interventions, slots, targets
 from consent.ledger.tasks import make_due
 from consent.ledger.work import Attempt
@@ -162,7 +162,7 @@ def _revive(tx: Connection, rows: Sequence[Row[Any]], now: int) -> None:
     for row in overtaken:
         closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
         tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
-    words = [NewWord(r.id, r.target_key, r.slot, r.action, r.effective_at, r.origin) for r in standing]
+    words = [word_of(row) for row in standing]
     make_due(tx, words, now=now)
 
 

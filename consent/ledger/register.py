@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select, text, update
+from sqlalchemy import Connection, Row, bindparam, select, text, update
 
 from consent.change import Action
 from consent.ledger.bulk import insert_or_update, portions, run_many
@@ -28,8 +28,14 @@ class NewWord(NamedTuple):
     target_key: bytes
     slot: str
     action: str
+    value: str
     effective_at: int
     origin: str
+
+
+def word_of(row: Row[Any]) -> NewWord:
+    """Return a change's row as a word."""
+    return NewWord(row.id, row.target_key, row.slot, row.action, row.value, row.effective_at, row.origin)
 
 
 @dataclass(slots=True)
@@ -59,7 +65,7 @@ def fold(tx: Connection, words: Sequence[NewWord], *, now: int, reassert: bool) 
 
 def _hold(folded: _Folded, new: NewWord, *, reassert: bool) -> None:
     slot = (new.target_key, new.slot)
-    word = Word(new.effective_at, _ACTIONS[new.action], new.id)
+    word = Word(new.effective_at, _ACTIONS[new.action], new.id, new.value)
     register, verdict = judge(folded.registers.get(slot, Register()), word, reassert=reassert)
     if isinstance(verdict, Superseded):
         folded.superseded.append({"loser": new.id, "winner": verdict.by})
@@ -118,5 +124,5 @@ def _registers(tx: Connection, keys: Iterable[bytes]) -> dict[Slot, Register]:
         query = select(slots).where(slots.c.target_key.in_(some)).order_by(slots.c.target_key, slots.c.slot)
         for key, slot, newest_id, newest_at, action, confirmed in tx.execute(query.with_for_update()).all():
             newest = Word(newest_at, _ACTIONS[action], newest_id)
-            found[key, slot] = Register(newest, _ACTIONS[confirmed] if confirmed else None)
+            found[key, slot] = Register(newest, confirmed)
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
-from consent.intake import Checkpoint, ImportProgress
+from consent.intake import Checkpoint, ImportProgress, ImportState
 from consent.ledger.bulk import insert_new, portions
 from consent.ledger.database import HASH_KEY, Database
 from consent.ledger.keys import dedupe_key, target_key
@@ -31,7 +31,7 @@ _SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action"
 
 
 def rehearse(path: Path, real: Database | None, *, reassert: bool) -> Ledger:
-    """Return an empty ledger in a file, whose changes get numbers behind those of the real one (None: there is none)."""
+    """Return an empty ledger in a file, whose changes are numbered behind those of the real one (None: no such)."""
     ledger = Ledger(f"sqlite:///{path}", reassert=reassert)
     event.listen(ledger.database.engine, "connect", _careless)
     ledger.migrate()
@@ -47,7 +47,7 @@ def found_import(real: Database | None, fingerprint: str) -> ImportProgress | No
     if row is None:
         return None
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
-    state = "released" if row.state == "released" else "reading" if row.state == "reading" else "read"
+    state: ImportState = row.state if row.state in ("reading", "released") else "read"
     return ImportProgress(row.id, state, Checkpoint(row.records, row.line, row.rejects_offset), since)
 
 

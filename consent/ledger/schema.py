@@ -78,6 +78,7 @@ targets = Table(
     metadata,
     Column("target_key", _key, primary_key=True),
     Column("connection", Text, nullable=False),
+    Column("bucket", Text, nullable=False),
     Column("address", Text, nullable=False),
 )
 """Who or what a change is about, as its provider knows it."""
@@ -92,6 +93,7 @@ changes = Table(
     Column("target_key", _key, nullable=False),
     Column("slot", Text, nullable=False),
     Column("action", Text, nullable=False),
+    Column("value", Text, nullable=False),
     Column("effective_at", BigInteger, nullable=False),
     Column("details", Text, nullable=False),
     Column("origin", Text, nullable=False),
@@ -131,6 +133,7 @@ customer_tasks = Table(
     metadata,
     Column("target_key", _key, primary_key=True),
     Column("connection", Text, nullable=False),
+    Column("bucket", Text, nullable=False),
     Column("lane", SmallInteger, nullable=False),
     Column("deadline", BigInteger, nullable=False),
     Column("waiting", SmallInteger, nullable=False),
@@ -143,6 +146,7 @@ customer_tasks = Table(
 Index(
     "ix_customer_tasks_due",
     customer_tasks.c.connection,
+    customer_tasks.c.bucket,
     customer_tasks.c.lane,
     customer_tasks.c.deadline,
     postgresql_where=literal_column("waiting = 1"),
@@ -151,6 +155,7 @@ Index(
 Index(
     "ix_customer_tasks_later",
     customer_tasks.c.connection,
+    customer_tasks.c.bucket,
     customer_tasks.c.next_at,
     postgresql_where=literal_column("waiting = 0"),
     sqlite_where=literal_column("waiting = 0"),

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from consent.change import Action, Origin, lane_of
 from consent.ledger.bulk import insert_new, portions, run_many
 from consent.ledger.database import Database
-from consent.ledger.register import NewWord
+from consent.ledger.register import word_of
 from consent.ledger.schema import attempts, changes, customer_tasks, imports, slots
 from consent.ledger.tasks import make_due
 from consent.ledger.work import ClaimedChange, Settlement
@@ -97,7 +97,7 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> No
 
 
 def _confirmed(one: Settlement, change: ClaimedChange) -> dict[str, Any]:
-    return {"whose": one.task.target_key, "which": change.slot, "what": change.action.value}
+    return {"whose": one.task.target_key, "which": change.slot, "what": change.says}
 
 
 _CONFIRM = (
@@ -189,7 +189,7 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
         tx.execute(update(changes).where(*revived).values(state=State.PENDING.value, settled_at=None))
         row = tx.execute(select(changes).where(changes.c.id == newest, changes.c.state == State.PENDING.value)).first()
         if row is not None:
-            words.append(NewWord(row.id, row.target_key, row.slot, row.action, row.effective_at, row.origin))
+            words.append(word_of(row))
     make_due(tx, words, now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
     for some in portions([word.target_key for word in words]):

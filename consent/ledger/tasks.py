@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
+from consent.bucket import Bucket
 from consent.change import Action, Origin, lane_of
 from consent.ledger.bulk import insert_or_update, portions
 from consent.ledger.register import NewWord
@@ -28,13 +29,13 @@ def make_due(tx: Connection, words: Iterable[NewWord], *, now: int) -> None:
         lane = _LANES[word.action, word.origin]
         urgent[word.target_key] = min(lane, urgent.get(word.target_key, lane))
     keys = sorted(urgent)
-    connections = _connections(tx, keys)
+    buckets = _buckets(tx, keys)
     deadline = now + HONOUR_WITHIN_SECONDS * 1_000_000
-    rows = [(key, connections[key], urgent[key], deadline, 1, now) for key in keys]
+    rows = [(key, *buckets[key], urgent[key], deadline, 1, now) for key in keys]
     insert_or_update(tx, customer_tasks, _COLUMNS, rows, _RENEWED)
 
 
-_COLUMNS = ("target_key", "connection", "lane", "deadline", "waiting", "next_at")
+_COLUMNS = ("target_key", "connection", "bucket", "lane", "deadline", "waiting", "next_at")
 _FREE = "customer_tasks.lease_token IS NULL"
 _RENEWED = {
     "lane": "CASE WHEN excluded.lane < customer_tasks.lane THEN excluded.lane ELSE customer_tasks.lane END",
@@ -45,9 +46,10 @@ _RENEWED = {
 }
 
 
-def _connections(tx: Connection, keys: list[bytes]) -> dict[bytes, str]:
-    found: dict[bytes, str] = {}
+def _buckets(tx: Connection, keys: list[bytes]) -> dict[bytes, Bucket]:
+    found: dict[bytes, Bucket] = {}
     for some in portions(keys):
-        query = select(targets.c.target_key, targets.c.connection).where(targets.c.target_key.in_(some))
-        found.update(tuple(row) for row in tx.execute(query).all())
+        query = select(targets.c.target_key, targets.c.connection, targets.c.bucket)
+        rows = tx.execute(query.where(targets.c.target_key.in_(some))).all()
+        found.update((key, Bucket(connection, name)) for key, connection, name in rows)
     return found

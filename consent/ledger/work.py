@@ -21,6 +21,12 @@ class ClaimedChange:
     effective_at: int
     details: Mapping[str, Any] = field(repr=False)
     attempts: int = 0
+    value: str = ""
+
+    @property
+    def says(self) -> str:
+        """What the slot holds once this change has been applied."""
+        return f"{self.action.value}{self.value}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,10 +79,10 @@ def test_every_verdict_says_what_happens_next(
             assert rank(before.newest) > rank(new)
         case Unchanged():
             assert after.newest == new
-            assert confirmed is new.action
+            assert confirmed == new.says
         case Stands():
             assert after.newest == new
-            assert confirmed is not new.action
+            assert confirmed != new.says
 
 
 def test_reassert_lets_an_opt_out_stand_though_it_is_confirmed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
+from consent.bucket import Bucket
 from consent.change import Action, ConsentChange
 from consent.intake import Checkpoint, ImportSource, Reject
 from consent.ledger import letters, report
@@ -12,6 +13,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied, Rejected, TryLater
 
+BUCKET = Bucket("capillary")
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 _fingerprint = count()
 
@@ -43,7 +45,7 @@ def imported(ledger: Ledger, *words: ConsentChange) -> str:
 
 def deliver(ledger: Ledger, outcome: object = None, token: str = "stroke", limit: int = 100) -> list[tuple[str, str]]:
     """Claim what is due and settle it all with one outcome; return what was told to the provider."""
-    tasks = ledger.claim("capillary", limit, token, 60)
+    tasks = ledger.claim(BUCKET, limit, token, 60)
     told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
     ledger.settle(token, [settlement(task, outcome or Applied(), ledger.now()) for task in tasks])
     return told
@@ -104,7 +106,7 @@ def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
     """Four wishes of one customer are one task."""
     imported(ledger, *(word("1", slot=f"slot {n}") for n in range(4)), word("2"))
 
-    tasks = ledger.claim("capillary", 10, "stroke", 60)
+    tasks = ledger.claim(BUCKET, 10, "stroke", 60)
 
     assert sorted(len(task.changes) for task in tasks) == [1, 4]
 
@@ -170,10 +172,10 @@ def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: 
     imported(ledger, word("1", "OPTOUT", 0))
     deliver(ledger)
     imported(ledger, word("1", "OPTIN", 5))
-    [task] = ledger.claim("capillary", 10, "first", 60)
+    [task] = ledger.claim(BUCKET, 10, "first", 60)
     last = imported(ledger, word("1", "OPTOUT", 9))
 
-    assert ledger.claim("capillary", 10, "second", 60) == []
+    assert ledger.claim(BUCKET, 10, "second", 60) == []
 
     ledger.settle("first", [settlement(task, Applied(), ledger.now())])
 
@@ -185,8 +187,8 @@ def test_a_target_is_held_by_one_stroke_at_a_time(ledger: Ledger) -> None:
     """Two strokes never hold the same customer."""
     imported(ledger, *(word(str(n)) for n in range(10)))
 
-    first = ledger.claim("capillary", 6, "first", 60)
-    second = ledger.claim("capillary", 6, "second", 60)
+    first = ledger.claim(BUCKET, 6, "first", 60)
+    second = ledger.claim(BUCKET, 6, "second", 60)
 
     assert len(first) == 6
     assert len(second) == 4
@@ -197,7 +199,7 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
     """Opt-ins wait until every opt-out has been taken."""
     imported(ledger, word("1", "OPTIN"), word("2", "OPTIN"), word("3", "OPTOUT"), word("4", "OPTOUT"))
 
-    first = ledger.claim("capillary", 2, "stroke", 60)
+    first = ledger.claim(BUCKET, 2, "stroke", 60)
 
     assert sorted(task.address["user_id"] for task in first) == ["3", "4"]
 
@@ -205,7 +207,7 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
 def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
     """When a worker dies its customers are delivered by another."""
     imported(ledger, word("1"))
-    ledger.claim("capillary", 1, "dead stroke", 60)
+    ledger.claim(BUCKET, 1, "dead stroke", 60)
     clock.forward(61)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -214,7 +216,7 @@ def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
 def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> None:
     """A call that ends after its lease was lost may have overwritten a newer word; so that one is sent once more."""
     imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.claim("capillary", 1, "slow stroke", 60)
+    [late] = ledger.claim(BUCKET, 1, "slow stroke", 60)
     clock.forward(61)
     newer = imported(ledger, word("1", "OPTOUT", 5))
     deliver(ledger)
@@ -229,10 +231,10 @@ def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> 
 def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:
     """If the late answer comes while the newer word is on its way, that call does not count as proof."""
     imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.claim("capillary", 1, "slow stroke", 60)
+    [late] = ledger.claim(BUCKET, 1, "slow stroke", 60)
     clock.forward(61)
     imported(ledger, word("1", "OPTOUT", 5))
-    [task] = ledger.claim("capillary", 1, "quick stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "quick stroke", 60)
     ledger.settle("slow stroke", [settlement(late, Applied(), ledger.now())])
 
     ledger.settle("quick stroke", [settlement(task, Applied(), ledger.now())])
@@ -244,15 +246,15 @@ def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clo
 def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
     """A change to be tried later is not touched before then, and its attempt is counted."""
     import_id = imported(ledger, word("1"))
-    [task] = ledger.claim("capillary", 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
     later = ledger.now() + 30_000_000
     ledger.settle("stroke", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
 
-    assert ledger.due("capillary", 5) == 0
+    assert ledger.due(BUCKET, 5) == 0
     assert deliver(ledger) == []
 
     clock.forward(31)
-    [task] = ledger.claim("capillary", 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
 
     assert task.tries == 1
     assert task.changes[0].attempts == 1
@@ -262,7 +264,7 @@ def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
 def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
     """A customer whose call was put off and who speaks again is due at once."""
     imported(ledger, word("1", "OPTIN"))
-    [task] = ledger.claim("capillary", 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
     later = ledger.now() + 30_000_000
     ledger.settle("stroke", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
 
@@ -274,7 +276,7 @@ def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
 def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> None:
     """What cannot be delivered is kept with code, reason, origin and every attempt."""
     import_id = imported(ledger, word("404"), word("1"))
-    tasks = {task.address["user_id"]: task for task in ledger.claim("capillary", 5, "stroke", 60)}
+    tasks = {task.address["user_id"]: task for task in ledger.claim(BUCKET, 5, "stroke", 60)}
     ledger.settle(
         "stroke",
         [

@@ -35,7 +35,7 @@ def test_nobody_is_named_outside_the_ledger(tmp_path: Path) -> None:
         path.write_text(header + "".join(rows))
         shop.settings |= {"BROKER_URL": broker.url, "LOG_LEVEL": "DEBUG"}
         for order in ({"kind": "html"}, {"kind": "reset"}, {"kind": "warn"}, {"kind": "error", "code": 500}):
-            shop.fault(next=10, **order)
+            shop.fault(next=3, **order)
 
         code, found, said = shop.run("run", path)
 

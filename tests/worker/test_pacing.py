@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from consent.bucket import Bucket
 from consent.rate import parse_rate
 from console.embedded import EmbeddedBroker
 from worker.pacing import Pacer
@@ -27,7 +28,7 @@ def broker(tmp_path: Path):
 def pacer(broker_url: str, rate: str, process: str, processes: int = 1) -> Pacer:
     """One process's view of the shared pace."""
     store = redis.Redis(unix_socket_path=broker_url.removeprefix("redis+socket://"), socket_timeout=1)
-    return Pacer(store, "capillary", parse_rate(rate), process, 2.0, 4, processes)
+    return Pacer(store, Bucket("capillary"), parse_rate(rate), process, 2.0, 4, processes)
 
 
 def call_for(seconds: float, url: str, rate: str, process: str, found) -> None:

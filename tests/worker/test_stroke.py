@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from consent.bucket import Bucket
 from consent.intake import Checkpoint, ImportSource
 from consent.ledger import health, letters, report
 from consent.ledger.health import Breaker
@@ -18,6 +19,7 @@ from tests.integration.company import Company, company
 from worker.providers import PROVIDERS
 from worker.wiring import Wiring
 
+BUCKET = Bucket("capillary")
 ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"}
 
 
@@ -50,7 +52,7 @@ def wired(shop: Company, folder: Path, **more: object) -> Iterator[Wiring]:
     )  # fmt: skip
     wiring = Wiring(settings, broker.url)
     wiring.ledger.prepare()
-    wiring.pacer("capillary").prime()
+    wiring.pacer(BUCKET).prime()
     try:
         yield wiring
     finally:
@@ -87,7 +89,7 @@ def strokes(wiring: Wiring, until: Callable[[], bool], seconds: float = 8.0) -> 
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, "it never came to hold"
-        if not wiring.stroke("capillary").run():
+        if not wiring.stroke(BUCKET).run():
             time.sleep(0.02)
 
 
@@ -216,7 +218,7 @@ def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: Wiring,
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
 
     for _ in range(5):
-        parts.stroke("capillary").run()
+        parts.stroke(BUCKET).run()
 
     found = health.health_of(parts.ledger.database, "capillary")
     assert found.breaker is Breaker.REFUSED
@@ -234,11 +236,11 @@ def test_when_told_to_wait_every_process_waits(parts: Wiring, shop: Company) -> 
     """After a 429 with Retry-After no call is made before that time, and what was claimed is given back."""
     shop.fault(kind="throttle", next=1, retry_after=2)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
-    parts.stroke("capillary").run()
+    parts.stroke(BUCKET).run()
     calls, started = shop.stats()["calls"], time.monotonic()
 
     while time.monotonic() < started + 1.5:
-        assert not parts.stroke("capillary").run()
+        assert not parts.stroke(BUCKET).run()
         time.sleep(0.1)
 
     assert shop.stats()["calls"] == calls
@@ -252,7 +254,7 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
     """When a stroke ends early, what it had not sent is due again at once and nothing stays under lease."""
     shop.fault(kind="latency", delay=0.3)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
-    stroke = parts.stroke("capillary")
+    stroke = parts.stroke(BUCKET)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -262,7 +264,7 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
         stroke.run()
     monkeypatch.undo()
 
-    assert parts.ledger.due("capillary", 100) >= 50
+    assert parts.ledger.due(BUCKET, 100) >= 50
     shop.mend()
     strokes(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}

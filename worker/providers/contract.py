@@ -58,6 +58,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How often calls may be made in a bucket, and how many targets one call can carry."""
+
+    rate: Rate
+    targets_per_call: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a reply means: an outcome per change id, further requests for the rest, and the connection's health.
 
@@ -76,7 +84,10 @@ class Provider(Protocol):
 
     name: str
     row: type[ConsentRow]
-    default_rate: Rate
+
+    def pace(self, bucket: str, connection: ConnectionSettings) -> Pace:
+        """Return the limit of one of the connection's buckets, and how much one call can carry."""
+        ...
 
     def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
         """Turn customer tasks into as few requests as the provider allows."""

@@ -14,7 +14,7 @@ def test_known_provider() -> None:
     """A connection's provider is found by its name, in any case."""
     provider = provider_of(ConnectionSettings(provider="Capillary"))
 
-    assert ("capillary", Rate(100, 60)) == (provider.name, provider.default_rate)
+    assert ("capillary", Rate(100, 60)) == (provider.name, provider.pace("", ConnectionSettings()).rate)
 
 
 def test_unknown_provider() -> None:

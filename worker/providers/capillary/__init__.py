@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from consent.rate import Rate
 from consent.row import ConsentRow
+from consent.settings import ConnectionSettings
 from worker.providers.capillary.planning import plan
 from worker.providers.capillary.reading import read
-from worker.providers.capillary.restoring import columns
+from worker.providers.capillary.restoring import columns_of_change
 from worker.providers.capillary.row import CapillaryRow
 from worker.providers.capillary.signing import auth
-from worker.providers.contract import Provider
+from worker.providers.contract import Pace, Provider
+
+_DEMO_RATE = Rate(100, 60)  # production limits are set for each brand (docs.capillarytech.com, rate-limits)
 
 
 class _Capillary:
     name: str = "capillary"
     row: type[ConsentRow] = CapillaryRow
-    # The demo clusters' documented limit; production limits are set per brand (docs.capillarytech.com, rate-limits).
-    default_rate: Rate = Rate(100, 60)
+
+    def pace(self, _bucket: str, connection: ConnectionSettings) -> Pace:
+        """Return the configured limit, or the documented one of demo clusters; a call carries one customer."""
+        return Pace(connection.rate or _DEMO_RATE)
 
     plan = staticmethod(plan)
     read = staticmethod(read)
-    columns = staticmethod(columns)
+    columns = staticmethod(columns_of_change)
     auth = staticmethod(auth)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from worker.providers.capillary.slots import read_slot
 
 
-def columns(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
+def columns_of_change(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
     """Return the columns of a row that means the same: read again, it gives the same target, slot and details."""
     parts = read_slot(slot)
     place = {

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("target_key", sa.LargeBinary(), nullable=False),
         sa.Column("slot", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
         sa.Column("effective_at", sa.BigInteger(), nullable=False),
         sa.Column("details", sa.Text(), nullable=False),
         sa.Column("origin", sa.Text(), nullable=False),
@@ -75,6 +76,7 @@ def upgrade() -> None:
         "customer_tasks",
         sa.Column("target_key", sa.LargeBinary(), nullable=False),
         sa.Column("connection", sa.Text(), nullable=False),
+        sa.Column("bucket", sa.Text(), nullable=False),
         sa.Column("lane", sa.SmallInteger(), nullable=False),
         sa.Column("deadline", sa.BigInteger(), nullable=False),
         sa.Column("waiting", sa.SmallInteger(), nullable=False),
@@ -87,7 +89,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_customer_tasks_due",
         "customer_tasks",
-        ["connection", "lane", "deadline"],
+        ["connection", "bucket", "lane", "deadline"],
         unique=False,
         postgresql_where=sa.text("waiting = 1"),
         sqlite_where=sa.text("waiting = 1"),
@@ -95,7 +97,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_customer_tasks_later",
         "customer_tasks",
-        ["connection", "next_at"],
+        ["connection", "bucket", "next_at"],
         unique=False,
         postgresql_where=sa.text("waiting = 0"),
         sqlite_where=sa.text("waiting = 0"),
@@ -166,6 +168,7 @@ def upgrade() -> None:
         "targets",
         sa.Column("target_key", sa.LargeBinary(), nullable=False),
         sa.Column("connection", sa.Text(), nullable=False),
+        sa.Column("bucket", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("target_key"),
     )

@@ -1,0 +1,87 @@
+"""The names of columns: which ones we know, how they may be spelled, and what an unknown one may have meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from consent.errors import ConfigurationError
+from consent.row import ConsentRow
+
+KNOWN = (
+    *("connection", "action", "effective_at", "change_id", "reason"),
+    *("user_id", "identifier_name", "identifier_value", "source", "source_account_id", "channel", "priority"),
+    *("account_id", "org_unit_id", "source_name", "campaign_id", "communication_id", "scope", "sub_scope"),
+    *("subscription_id", "name", "profile_id", "events", "application_id", "entity_id", "calls_configuration_id"),
+    *("resources", "users", "destination", "sender"),
+    *("app_id", "modes", "tag", "url", "version", "do_check"),
+)
+FALLBACK_TIME = "_effective_at"
+OWN = ("_line", "_column", "_code", "_message", FALLBACK_TIME)
+"""The columns that a rejects file has beside its original ones."""
+
+FREE_TEXT = frozenset({"reason", "name"})
+"""Columns in which a line break can be meant; anywhere else it is a quote that somebody forgot to close."""
+
+_JOINERS = re.compile(r"[\s_\-\ufeff]+")
+_LIKENESS = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The columns that are understood, by their plain spelling, and the header names that were mapped to them."""
+
+    plain: Mapping[str, str]
+    maps: Mapping[str, str]
+
+    def find(self, name: str) -> str | None:
+        """Return our name for a header's name, or None if it is not known; case, spaces, _ and - do not matter."""
+        spelled = name.strip().lower()
+        if spelled in OWN:
+            return spelled
+        return self.maps.get(plain(name)) or self.plain.get(plain(name))
+
+    def suggest(self, name: str) -> str | None:
+        """Return the known column whose name is much like this one."""
+        close = get_close_matches(plain(name), self.plain, n=1, cutoff=_LIKENESS)
+        return self.plain[close[0]] if close else None
+
+
+def plain(name: str) -> str:
+    """Return a name without case, spaces, underscores and hyphens: `userId`, `User ID` and `user_id` are one."""
+    return _JOINERS.sub("", name).lower()
+
+
+def vocabulary(rows: Iterable[type[ConsentRow]], maps: Mapping[str, str] | None = None) -> Vocabulary:
+    """Return the columns of the design and of every row model; `maps` leads header names to ours.
+
+    Raises ConfigurationError, with a suggestion, if a map leads to a column that is not known.
+    """
+    names = [*KNOWN, *(field for row in rows for field in row.model_fields)]
+    bare = Vocabulary({plain(name): name for name in names}, {})
+    return Vocabulary(bare.plain, {plain(their): _ours(bare, ours) for their, ours in (maps or {}).items()})
+
+
+def parse_maps(arguments: Iterable[str]) -> dict[str, str]:
+    """Read `their=ours` arguments; raise ConfigurationError for one of another form."""
+    pairs = {argument: argument.rpartition("=") for argument in arguments}
+    for argument, (their, _, ours) in pairs.items():
+        if not their.strip() or not ours.strip():
+            raise ConfigurationError(
+                f"--map is written their=ours, for example --map phone=destination, not {argument!r}"
+            )
+    return {their.strip(): ours.strip() for their, _, ours in pairs.values()}
+
+
+def _ours(known: Vocabulary, name: str) -> str:
+    if (found := known.find(name)) is not None:
+        return found
+    raise ConfigurationError(f"--map leads to {name!r}, which is not a column{meant(known, name)}")
+
+
+def meant(known: Vocabulary, name: str) -> str:
+    """Return "; did you mean …?", or nothing if no known column is like this name."""
+    suggestion = known.suggest(name)
+    return f"; did you mean {suggestion}?" if suggestion else ""

@@ -1,0 +1,106 @@
+"""A CSV file made ready: surveyed, its header understood, its rows one by one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TextIO
+
+from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
+from consent.row import ConsentRow
+from producers.columns import FREE_TEXT, Vocabulary, vocabulary
+from producers.csv_lines import LineTooLong, PushBackLines
+from producers.csv_rows import CsvReader, CsvRow, Shape
+from producers.delimiter import likeliest_delimiter, named_delimiter, told_delimiter
+from producers.header import Header, demand, read_header
+from producers.options import IntakeOptions
+from producers.sources import SourceFile
+from producers.survey import Survey, reading, survey
+from producers.understanding import Doors, open_doors
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFile:
+    """A CSV file of which changes can be made."""
+
+    survey: Survey
+    delimiter: str
+    header: Header
+    doors: Doors
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know about how the file is read."""
+        encoding = self.survey.encoding.note
+        return [*([encoding] if encoding else []), *self.header.notes]
+
+    def since(self, default: datetime | None) -> CsvFile:
+        """Return the same file with another moment for rows that have none."""
+        return replace(self, doors=replace(self.doors, effective_at=default))
+
+    @contextmanager
+    def open(self) -> Iterator[CsvReader]:
+        """Open the file behind its header."""
+        with self.survey.open() as text:
+            with reading(self.survey.file):
+                reader = CsvReader(_begin(text)[0], self.delimiter)
+                reader.first()
+            yield reader
+
+    def rows(self, reader: CsvReader) -> Iterator[CsvRow]:
+        """Read the rows behind the header; raise UnreadableFile where the file turns out damaged."""
+        used = tuple(index for index, _ in self.header.columns)
+        one_line = tuple(index for index, column in self.header.columns if column not in FREE_TEXT)
+        with reading(self.survey.file):
+            yield from reader.rows(Shape(self.header.names, used, one_line))
+
+
+def prepare(
+    file: SourceFile | Survey,
+    options: IntakeOptions,
+    rows: Mapping[str, type[ConsentRow]],
+    defaults: Mapping[str, Mapping[str, str]],
+) -> CsvFile:
+    """Look over a file and understand its header; nothing is recorded yet.
+
+    `rows` holds the row model of each connection, `defaults` what fills empty columns, by connection. Raises
+    UnreadableFile, UnstableFile or UnusableHeader for the file, ConfigurationError for the options.
+    """
+    known = vocabulary(rows.values(), options.maps)
+    found = file if isinstance(file, Survey) else survey(file, options.encoding, options.patience)
+    told = options.told_at or (None if found.file.spooled else found.stamp.modified_at)
+    doors = open_doors(rows, defaults, options.connection, told, options.zone)
+    delimiter, names = _header(found, options.delimiter, known)
+    header = read_header(names, known, found.file.name)
+    demand(header, doors, known, found.file.name)
+    if told is None and not header.tells_time:
+        raise ConfigurationError(
+            f"{found.file.name} has no modification time: add a column effective_at, or --effective-at"
+        )
+    return CsvFile(found, delimiter, header, doors)
+
+
+def _header(found: Survey, wanted: str | None, known: Vocabulary) -> tuple[str, list[str]]:
+    delimiter = named_delimiter(wanted) if wanted else None
+    try:
+        with found.open() as text, reading(found.file):
+            lines, told = _begin(text)
+            delimiter = delimiter or told or likeliest_delimiter(lines.peek(), known)
+            names = CsvReader(lines, delimiter).first()
+    except (csv.Error, LineTooLong):
+        raise UnusableHeader(
+            f"{found.file.name}: its first line is no header: a quote is broken or it has no end"
+        ) from None
+    if not names:
+        raise UnreadableFile(f"{found.file.name} is empty: there is not even a header")
+    return delimiter, [name.removeprefix("\ufeff") for name in names]
+
+
+def _begin(text: TextIO) -> tuple[PushBackLines, str | None]:
+    lines = PushBackLines(text)
+    if (told := told_delimiter(lines.peek())) is not None:
+        lines.skip()
+    return lines, told

@@ -1,0 +1,73 @@
+"""From a row model's errors to one fault, in words that a person can act on and without any value of the row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_core.core_schema import ErrorType
+
+from consent.row import ConsentRow
+from producers.record import Fault
+
+_THEIRS = frozenset(get_args(ErrorType))
+"""pydantic's own kinds of error; any other kind, with its message, comes from one of our row models."""
+
+_SAID = {
+    "missing_field": "this is needed and is empty: fill it",
+    "unknown_value": "this is not one of the values that it may have",
+    "not_a_number": "this is not a number: write digits only",
+    "unreadable_time": "write the time as ISO 8601, for example 2026-11-22T08:30:00Z",
+    "too_long": "this is too long",
+    "out_of_range": "this number is out of range",
+    "unusable_value": "this cannot be used as it is",
+}
+_CODES = {
+    **dict.fromkeys(("missing", "string_too_short", "too_short"), "missing_field"),
+    **dict.fromkeys(("enum", "literal_error", "bool_parsing", "bool_type"), "unknown_value"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size", "float_parsing"), "not_a_number"),
+    **dict.fromkeys(("decimal_parsing", "float_type", "decimal_type", "finite_number"), "not_a_number"),
+    **dict.fromkeys(("datetime_parsing", "datetime_from_date_parsing", "datetime_type"), "unreadable_time"),
+    **dict.fromkeys(("string_too_long", "too_long"), "too_long"),
+    **dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "out_of_range"),
+}
+
+
+def explain(error: ValidationError, row: type[ConsentRow], columns: Mapping[str, str]) -> Fault:
+    """Return the fault of the column that comes first in the source, and how many more there are.
+
+    `columns` gives, in the source's order, the source's own name for each of our columns.
+    """
+    order = {name: place for place, name in enumerate(columns)}
+    errors = error.errors(include_url=False, include_input=False)
+    first = min(errors, key=lambda one: order.get(_column(one) or "", len(order)))
+    code, message = _words(first, row)
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    column = _column(first)
+    return Fault(code, message + more, columns.get(column, column) if column else None)
+
+
+def _column(error: ErrorDetails) -> str | None:
+    return str(error["loc"][0]) if error["loc"] else None
+
+
+def _words(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
+    kind = error["type"]
+    if kind not in _THEIRS:
+        return kind, error["msg"]
+    code = _CODES.get(kind, "unusable_value")
+    remedy = row.remedies.get(_column(error) or "") or _limits(error.get("ctx", {}))
+    return code, f"{_SAID[code]}: {remedy}" if remedy else _SAID[code]
+
+
+def _limits(context: Mapping[str, Any]) -> str:
+    if "expected" in context:
+        return f"write {context['expected']}"
+    if "max_length" in context:
+        return f"at most {context['max_length']} characters"
+    return ", ".join(f"{_BOUNDS[name]} {context[name]}" for name in _BOUNDS if name in context)
+
+
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

@@ -1,0 +1,119 @@
+"""The first row of a file: which of our columns stand where, and whether a change can be made of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consent.errors import UnusableHeader
+from producers.columns import FALLBACK_TIME, OWN, Vocabulary, meant, plain
+from producers.understanding import Doors
+
+_LIKE_DATA = re.compile(r"\d{4}|@")
+_BASE = {"action", "effective_at", "change_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A file's columns: their names as they stand there, and where ours are among them.
+
+    `columns` holds (position, our name) in the file's order, `own` the positions of what a rejects file adds, `notes`
+    what a person should know about the rest.
+    """
+
+    names: tuple[str, ...]
+    columns: tuple[tuple[int, str], ...]
+    own: frozenset[int]
+    notes: tuple[str, ...]
+
+    @property
+    def ours(self) -> dict[str, str]:
+        """Our names, each with the file's name for it."""
+        return {column: self.names[index] for index, column in self.columns}
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether a row can say itself since when its word holds."""
+        return not self.ours.keys().isdisjoint({"effective_at", FALLBACK_TIME})
+
+    def held_since(self, cells: Sequence[str], default: str) -> str:
+        """Return since when a refused row would have held: what an earlier rejects file says of it, or `default`."""
+        place = next((index for index, column in self.columns if column == FALLBACK_TIME), len(cells))
+        return (cells[place].strip() if place < len(cells) else "") or default
+
+
+def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
+    """Find our columns among a file's; raise UnusableHeader if there are none, or one of them twice."""
+    found = [(index, column) for index, name in enumerate(names) if (column := known.find(name))]
+    columns = tuple((index, column) for index, column in found if column == FALLBACK_TIME or column not in OWN)
+    own = frozenset(index for index, column in found if column in OWN)
+    header = Header(tuple(names), columns, own, tuple(_notes(names, found, known)))
+    _refuse_strangers(header, known, file)
+    _refuse_twins(header, file)
+    return header
+
+
+def demand(header: Header, doors: Doors, known: Vocabulary, file: str) -> None:
+    """Raise UnusableHeader if no connection that the rows can name could make a change of these columns."""
+    lacking = {name: _lacking(header, doors, name) for name in doors.candidates("connection" in header.ours)}
+    if any(not lack for lack in lacking.values()):
+        return
+    missing = "; ".join(f"{' and '.join(lack)} (for {name})" for name, lack in lacking.items())
+    raise UnusableHeader(f"{file}: its header lacks {missing}. {_found(header, known)} {_remedy(header)}")
+
+
+def shown(name: str) -> str:
+    """Return a header name as a message may show it: what looks like a number or an address is kept back."""
+    return "(something like a value)" if _LIKE_DATA.search(name) else repr(name)
+
+
+def _lacking(header: Header, doors: Doors, connection: str) -> list[str]:
+    fields = doors.rows[connection].model_fields
+    have = header.ours.keys() | doors.defaults.get(connection, {}).keys()
+    lack = [name for name, field in fields.items() if field.is_required() and name not in have]
+    if not lack and have.isdisjoint(fields.keys() - _BASE):
+        lack = [f"any of {', '.join(sorted(fields.keys() - _BASE))}"]
+    return lack
+
+
+def _refuse_strangers(header: Header, known: Vocabulary, file: str) -> None:
+    absent = known.maps.keys() - {plain(name) for name in header.names}
+    if absent:
+        raise UnusableHeader(
+            f"{file}: --map names {len(absent)} column(s) that it does not have. {_found(header, known)}"
+        )
+    if not any(column not in OWN for _, column in header.columns):
+        raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
+
+
+def _refuse_twins(header: Header, file: str) -> None:
+    counts = Counter(column for _, column in header.columns)
+    twins = [
+        f"{column} ({' and '.join(shown(header.names[index]) for index, name in header.columns if name == column)})"
+        for column, count in counts.items()
+        if count > 1
+    ]
+    if twins:
+        raise UnusableHeader(f"{file}: it has twice the column {', '.join(twins)}. Remove or rename one of them.")
+
+
+def _notes(names: Sequence[str], found: list[tuple[int, str]], known: Vocabulary) -> list[str]:
+    understood = {index for index, _ in found}
+    strangers = [name for index, name in enumerate(names) if index not in understood and name.strip()]
+    return [f"column {shown(name)} is not known and is ignored{meant(known, name)}" for name in strangers]
+
+
+def _found(header: Header, known: Vocabulary) -> str:
+    hints = [f"{shown(name)}{meant(known, name)}" for name in header.names if not known.find(name) and name.strip()]
+    ours = ", ".join(header.ours) or "none"
+    return f"Known columns found: {ours}; not known: {', '.join(hints) or 'none'}."
+
+
+def _remedy(header: Header) -> str:
+    if any("\0" in name for name in header.names):
+        return "It looks like UTF-16 without a byte order mark: give --encoding utf-16-le."
+    if any(_LIKE_DATA.search(name) for name in header.names):
+        return "Its first line looks like a row: add a line with the names of the columns."
+    return "Rename the columns, or lead them to ours with --map their=ours; --delimiter names another separator."

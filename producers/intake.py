@@ -1,0 +1,171 @@
+"""The use case of intake: a CSV file into the ledger, each row once, whatever happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from consent.change import ConsentChange
+from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
+from consent.row import ConsentRow
+from consent.settings import ConnectionSettings
+from producers.chunks import Chunk, read_chunks
+from producers.csv_file import CsvFile, prepare
+from producers.options import IntakeOptions, fingerprint
+from producers.rejects import RejectsFile
+from producers.sources import SourceFile
+from producers.survey import Survey
+
+
+class IntakeLedger(Protocol):
+    """What an intake needs of the ledger."""
+
+    def open_import(self, source: ImportSource) -> ImportProgress:
+        """Find the import with this fingerprint, or start one."""
+        ...
+
+    def accept(
+        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
+    ) -> Accepted:
+        """Record a chunk and the place behind it, in one transaction."""
+        ...
+
+    def finish_reading(self, import_id: str) -> None:
+        """Note that the whole file has been read and is trusted."""
+        ...
+
+    def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
+        """Let the import's changes become due; it may be called again, and goes on where it stood."""
+        ...
+
+
+class Progress(Protocol):
+    """What is told while a file is taken in, once for each chunk."""
+
+    def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
+        """So many rows have been recorded, up to this physical line; `rejected` counts those of this attempt."""
+        ...
+
+    def releasing(self, changes: int) -> None:
+        """So many changes have become due."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an intake did: this attempt's own counts, since the ledger holds those of the import.
+
+    `already_known` says that these bytes had been read before and nothing was recorded; `resumed_at` how many rows an
+    earlier attempt had recorded. `rejects_file` is None if no row was refused.
+    """
+
+    import_id: str
+    already_known: bool
+    resumed_at: int
+    recorded: int
+    duplicates: int
+    rejected: int
+    rejects_file: Path | None
+    notes: list[str]
+
+
+def import_file(
+    file: SourceFile | Survey,
+    options: IntakeOptions,
+    ledger: IntakeLedger,
+    rows: Mapping[str, type[ConsentRow]],
+    connections: Mapping[str, ConnectionSettings],
+    on_progress: Progress | None = None,
+) -> ImportResult:
+    """Record a file's changes and let them become due; an earlier attempt with the same bytes is gone on with.
+
+    `rows` holds the row model of each connection, `connections` their settings. Nothing has been recorded when this
+    raises UnusableHeader or ConfigurationError about options. When it raises UnstableFile or UnreadableFile, or is
+    interrupted, the last chunk accepted is the checkpoint and, without `stream`, nothing has become due.
+    """
+    defaults = {name: settings.defaults for name, settings in connections.items() if name in rows}
+    ready = prepare(file, options, rows, defaults)
+    progress = ledger.open_import(_source(ready, options))
+    ready = ready.since(progress.default_effective_at or ready.doors.effective_at)
+    recording = _Recording(ready, options, ledger, progress, on_progress)
+    if progress.state == "reading":
+        recording.run()
+    if progress.state != "released":
+        ledger.release(progress.import_id, on_progress.releasing if on_progress else None)
+    return recording.result()
+
+
+def _source(file: CsvFile, options: IntakeOptions) -> ImportSource:
+    survey, doors = file.survey, file.doors
+    identity = fingerprint(survey.sha256, options, doors.connection)
+    name, size = survey.file.name, survey.stamp.size
+    return ImportSource("csv", name, identity, size, doors.effective_at, options.stream, survey.lines)
+
+
+class _Recording:
+    """One attempt to read a file into the ledger."""
+
+    def __init__(
+        self,
+        file: CsvFile,
+        options: IntakeOptions,
+        ledger: IntakeLedger,
+        progress: ImportProgress,
+        on_progress: Progress | None,
+    ) -> None:
+        self._file = file
+        self._options = options
+        self._ledger = ledger
+        self._start = progress
+        self._on_progress = on_progress
+        self._rejects_path = options.rejects_path or file.survey.file.rejects_path
+        self._recorded = self._duplicates = self._rejected = self._offset = 0
+        self._notes = list(file.notes)
+
+    def run(self) -> None:
+        """Read from the checkpoint to the end, and say so once the whole file is trusted."""
+        checkpoint = self._start.checkpoint
+        header = self._file.header
+        with RejectsFile(self._rejects_path, header.names, self._file.delimiter, header.own) as rejects:
+            if not rejects.resume(checkpoint.rejects_offset):
+                self._notes.append(f"rows rejected by an earlier attempt are no longer in {self._rejects_path}")
+            for chunk in read_chunks(self._file, checkpoint, self._options.chunk_rows):
+                self._record(chunk, rejects)
+            self._offset = rejects.offset
+        self._ledger.finish_reading(self._start.import_id)
+        self._note_stale()
+
+    def result(self) -> ImportResult:
+        """Return what this attempt did."""
+        return ImportResult(
+            import_id=self._start.import_id,
+            already_known=self._start.state != "reading",
+            resumed_at=self._start.checkpoint.records,
+            recorded=self._recorded,
+            duplicates=self._duplicates,
+            rejected=self._rejected,
+            rejects_file=self._rejects_path if self._offset else None,
+            notes=self._notes,
+        )
+
+    def _record(self, chunk: Chunk, rejects: RejectsFile) -> None:
+        since = self._file.doors.effective_at
+        default = since.isoformat() if since else ""
+        offset = rejects.write(
+            (reject, cells, self._file.header.held_since(cells, default))
+            for reject, cells in zip(chunk.rejects, chunk.cells, strict=True)
+        )
+        checkpoint = replace(chunk.checkpoint, rejects_offset=offset)
+        accepted = self._ledger.accept(self._start.import_id, chunk.changes, chunk.rejects, checkpoint)
+        self._recorded += accepted.recorded
+        self._duplicates += accepted.duplicates
+        self._rejected += len(chunk.rejects)
+        if self._on_progress is not None:
+            total = self._file.survey.lines
+            self._on_progress.reading(checkpoint.records, checkpoint.line, total, self._rejected)
+
+    def _note_stale(self) -> None:
+        if not self._offset and self._rejects_path.exists():
+            self._notes.append(f"{self._rejects_path} is from an earlier import; no row of this one was rejected")

@@ -1,0 +1,74 @@
+"""How a file is to be read: what the user says about it, and the fingerprint of bytes and meaning together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from consent.errors import ConfigurationError
+from consent.newest import FUTURE_TOLERANCE_SECONDS
+from producers.columns import plain
+from producers.survey import PATIENCE_SECONDS
+
+CHUNK_ROWS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeOptions:
+    """What the user says about a file.
+
+    `maps` leads its column names to ours, `effective_at` holds for rows without a time (one without a zone is read in
+    `timezone`), `stream` lets changes become due as they are read, `chunk_rows` are recorded in one transaction,
+    `rejects_path` is where refused rows go, and `patience` is how many seconds a file may still change.
+    """
+
+    connection: str | None = None
+    maps: Mapping[str, str] = field(default_factory=dict)
+    effective_at: datetime | None = None
+    timezone: str = "UTC"
+    encoding: str | None = None
+    delimiter: str | None = None
+    stream: bool = False
+    chunk_rows: int = CHUNK_ROWS
+    rejects_path: Path | None = None
+    patience: float = PATIENCE_SECONDS
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of times that name none; raises ConfigurationError if there is no such zone."""
+        try:
+            return ZoneInfo(self.timezone)
+        except (ValueError, OSError, KeyError):
+            raise ConfigurationError(f"{self.timezone!r} is no time zone; write one like Europe/Berlin") from None
+
+    @property
+    def told_at(self) -> datetime | None:
+        """The user's `effective_at` in UTC; raises ConfigurationError if it lies in the future."""
+        if self.effective_at is None:
+            return None
+        moment = self.effective_at if self.effective_at.tzinfo else self.effective_at.replace(tzinfo=self.zone)
+        if moment > datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS):
+            raise ConfigurationError("--effective-at lies in the future: give the moment when the people said it")
+        return moment.astimezone(UTC)
+
+
+def fingerprint(sha256: str, options: IntakeOptions, connection: str | None) -> str:
+    """Name an import by its bytes and by what changes their meaning, never by the file's name or time.
+
+    `sha256` is the bytes' digest, `connection` the one that rows without one belong to.
+    """
+    meaning = {
+        "bytes": sha256,
+        "connection": connection,
+        "maps": sorted((plain(their), plain(ours)) for their, ours in options.maps.items()),
+        "encoding": options.encoding,
+        "delimiter": options.delimiter,
+        "timezone": options.timezone,
+        "effective_at": options.told_at.isoformat() if options.told_at else None,
+    }
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()

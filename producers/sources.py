@@ -1,0 +1,99 @@
+"""From arguments to files: names, folders, patterns, and standard input kept aside in a private file."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from consent.errors import UnreadableFile
+from producers.rejects import REJECTS_ENDING
+
+STDIN = "-"
+_ENDINGS = (".csv", ".csv.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to read, and the name that people know it by.
+
+    `spooled` says that it is our private copy of something that can be read only once: its time means nothing.
+    """
+
+    path: Path
+    name: str
+    spooled: bool = False
+
+    @property
+    def rejects_path(self) -> Path:
+        """Where its refused rows go unless somebody says otherwise: beside it, or in the current folder."""
+        return Path(self.name + REJECTS_ENDING)
+
+
+@contextmanager
+def source_files(arguments: Sequence[str], stdin: BinaryIO | None = None) -> Iterator[list[SourceFile]]:
+    """Give the files that arguments mean, in order and each once: files, folders, patterns, `-` for standard input.
+
+    A folder means its *.csv and *.csv.gz, and neither a folder nor a pattern ever means a rejects file. What can be
+    read only once (standard input, a pipe) is copied to a private file that is removed at the end. Raises
+    UnreadableFile if an argument means no file.
+    """
+    with ExitStack() as stack:
+        files: dict[Path | str, SourceFile] = {}
+        for argument in arguments:
+            if argument == STDIN:
+                stream = stdin or sys.stdin.buffer
+                files.setdefault(STDIN, stack.enter_context(_spooled(stream, "stdin")))
+                continue
+            for path in _expand(argument):
+                files.setdefault(path.absolute(), stack.enter_context(_source(path)))
+        yield list(files.values())
+
+
+@contextmanager
+def _source(path: Path) -> Iterator[SourceFile]:
+    if stat.S_ISREG(_mode(path)):
+        yield SourceFile(path, str(path))
+        return
+    with path.open("rb") as stream, _spooled(stream, "stdin") as source:
+        yield source
+
+
+@contextmanager
+def _spooled(stream: BinaryIO, name: str) -> Iterator[SourceFile]:
+    with tempfile.NamedTemporaryFile(prefix="optrelay-", suffix=".spool") as spool:
+        shutil.copyfileobj(stream, spool, 1024 * 1024)
+        spool.flush()
+        yield SourceFile(Path(spool.name), name, spooled=True)
+
+
+def _expand(argument: str) -> list[Path]:
+    path = Path(argument)
+    if glob.has_magic(argument) and not path.exists():
+        names = glob.iglob(argument)  # noqa: PTH207 - Path.glob takes no absolute patterns
+        found = [path for path in map(Path, names) if _is_meant(path, argument)]
+    elif path.is_dir():
+        found = [child for child in path.iterdir() if child.name.lower().endswith(_ENDINGS) and _is_meant(child, "")]
+    else:
+        return [path]
+    if not found:
+        raise UnreadableFile(f"{argument} means no file; a folder means its *.csv and *.csv.gz, without rejects files")
+    return sorted(found)
+
+
+def _is_meant(path: Path, pattern: str) -> bool:
+    return path.is_file() and (not path.name.endswith(REJECTS_ENDING) or pattern.endswith(REJECTS_ENDING))
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from None

@@ -1,0 +1,132 @@
+"""From a raw record to a consent change, or to the one fault that a person should mend first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+
+from pydantic import ValidationError
+
+from consent.change import ConsentChange
+from consent.errors import ConfigurationError
+from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.row import ConsentRow
+from producers.columns import FALLBACK_TIME, OWN, meant, vocabulary
+from producers.explaining import explain
+from producers.record import Fault, RawRecord
+
+_NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", *OWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What is needed to understand records: the row model of each connection, and what holds where a record is silent.
+
+    `connection` and `effective_at` are used for records that name none; `defaults` fills empty columns, by connection;
+    a time without a zone is read in `zone`, and a word from after `latest` is refused.
+    """
+
+    rows: Mapping[str, type[ConsentRow]]
+    defaults: Mapping[str, Mapping[str, str]]
+    connection: str | None
+    effective_at: datetime | None
+    zone: tzinfo
+    latest: datetime
+
+    def candidates(self, rows_name_it: bool) -> list[str]:  # noqa: FBT001 - it reads as a sentence where it is used
+        """Return the connections that a record can belong to; raise ConfigurationError if there is none.
+
+        `rows_name_it` says whether the records have a column for it.
+        """
+        if self.connection is not None and not rows_name_it:
+            return [self.connection]
+        if rows_name_it and self.rows:
+            return list(self.rows)
+        known = ", ".join(sorted(self.rows)) or "none is configured"
+        raise ConfigurationError(f"no row says which connection it is for (known: {known}); give --connection NAME")
+
+
+def open_doors(
+    rows: Mapping[str, type[ConsentRow]],
+    defaults: Mapping[str, Mapping[str, str]],
+    connection: str | None,
+    effective_at: datetime | None,
+    zone: tzinfo,
+) -> Doors:
+    """Prepare to understand records from now on; without `connection` the only configured one is meant.
+
+    Raises ConfigurationError if the connection is not known, or a default is for a column that cannot have one.
+    """
+    if connection is not None and connection.lower() not in rows:
+        known = ", ".join(sorted(rows)) or "none is configured"
+        raise ConfigurationError(f"there is no connection {connection!r} (known: {known})")
+    only = next(iter(rows)) if len(rows) == 1 else None
+    latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
+    filled = {name: _by_our_names(name, values, rows.values()) for name, values in defaults.items() if values}
+    return Doors(rows, filled, connection.lower() if connection else only, effective_at, zone, latest)
+
+
+def understand(record: RawRecord, doors: Doors, columns: Mapping[str, str] | None = None) -> ConsentChange | Fault:
+    """Make a change of a record, or say what is wrong with it.
+
+    `columns` gives, in the source's order, the source's own name for each of our columns; faults are told by it.
+    """
+    fields, columns = record.fields, columns or {}
+    connection = _connection(fields["connection"], doors) if "connection" in fields else doors.connection
+    if connection is None:
+        return _unknown_connection(doors, columns)
+    if doors.defaults and (defaults := doors.defaults.get(connection)):
+        fields = {**defaults, **fields}
+    model = doors.rows[connection]
+    try:
+        row = model.model_validate(fields)
+    except ValidationError as error:
+        return explain(error, model, columns)
+    since = _since(row, fields, doors)
+    if not isinstance(since, datetime):
+        return since._replace(column=columns.get(since.column or "", since.column))
+    return ConsentChange(
+        connection, row.address(), row.slot(), row.action, since, row.details(), row.change_id, record.line
+    )
+
+
+def _connection(named: object, doors: Doors) -> str | None:
+    name = str(named)
+    return name if name in doors.rows else name.lower() if name.lower() in doors.rows else None
+
+
+def _unknown_connection(doors: Doors, columns: Mapping[str, str]) -> Fault:
+    known = ", ".join(sorted(doors.rows)) or "none is configured"
+    remedy = f"name one of the configured connections ({known}), or configure this one"
+    return Fault("unknown_connection", remedy, columns.get("connection", "connection"))
+
+
+def _since(row: ConsentRow, fields: Mapping[str, object], doors: Doors) -> datetime | Fault:
+    default, column = doors.effective_at, "effective_at"
+    try:
+        if row.effective_at is None and (fallback := fields.get(FALLBACK_TIME)) is not None:
+            column = FALLBACK_TIME
+            default = datetime.fromisoformat(str(fallback))
+        if row.effective_at is None and default is None:
+            return Fault("missing_field", _NO_TIME, column)
+        since = row.since(default or doors.latest, doors.zone)
+    except (ValueError, OverflowError):
+        return Fault("unreadable_time", _BAD_TIME, column)
+    return since if since <= doors.latest else Fault("from_the_future", _FUTURE, column)
+
+
+_NO_TIME = "nothing says since when this holds: fill effective_at, or give --effective-at"
+_BAD_TIME = "write the time as ISO 8601, for example 2026-11-22T08:30:00Z"
+_FUTURE = (
+    f"the time lies more than {FUTURE_TOLERANCE_SECONDS} seconds in the future and would win for ever: "
+    "write when the person said it, with its zone"
+)
+
+
+def _by_our_names(connection: str, values: Mapping[str, str], rows: Iterable[type[ConsentRow]]) -> dict[str, str]:
+    known = vocabulary(rows)
+    for name in values:
+        if known.find(name) is None or known.find(name) in _NOT_BY_DEFAULT:
+            raise ConfigurationError(f"connection {connection}: {name!r} cannot have a default{meant(known, name)}")
+    return {found: value for name, value in values.items() if value and (found := known.find(name))}

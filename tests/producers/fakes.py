@@ -1,0 +1,185 @@
+"""A ledger in memory, twin of the one in SQL, and a small row model with its file maker."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from consent.change import ConsentChange
+from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
+from consent.row import ConsentRow, Identifier
+from consent.settings import ConnectionSettings
+from producers.intake import ImportResult, import_file
+from producers.options import IntakeOptions
+from producers.sources import SourceFile
+
+HOUR_AGO = 3600
+HEADER = "user_id,channel,action,reason"
+
+
+class PersonRow(ConsentRow):
+    """A customer's channel, as a provider might want it."""
+
+    user_id: Identifier
+    channel: Literal["SMS", "EMAIL"]
+    priority: Annotated[int, Field(ge=0, le=9)] = 1
+    reason: Annotated[str | None, Field(max_length=70_000)] = None
+
+    def address(self) -> dict[str, str]:
+        """Name the customer."""
+        return {"user_id": self.user_id}
+
+    def slot(self) -> str:
+        """Name the channel."""
+        return self.channel
+
+    def details(self) -> dict[str, Any]:
+        """Keep the reason, where there is one."""
+        return {"reason": self.reason} if self.reason else {}
+
+
+ROWS: dict[str, type[ConsentRow]] = {"crm": PersonRow}
+
+
+@dataclass
+class _Import:
+    source: ImportSource
+    progress: ImportProgress
+    changes: list[ConsentChange] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    duplicates: int = 0
+
+
+def _nothing(number: int) -> None:
+    """Let the chunk of this number pass."""
+
+
+class MemoryLedger:
+    """Keeps imports as the real ledger does: a chunk and its checkpoint together, or neither."""
+
+    def __init__(self) -> None:
+        self.imports: dict[str, _Import] = {}
+        self.due: list[ConsentChange] = []
+        self.calls: list[str] = []
+        self.undisturbed()
+        self._known: set[tuple[object, ...]] = set()
+        self._accepts = 0
+
+    def undisturbed(self) -> None:
+        """Let every chunk pass from now on."""
+        self.before_accept: Callable[[int], None] = _nothing
+        self.after_accept: Callable[[int], None] = _nothing
+
+    def open_import(self, source: ImportSource) -> ImportProgress:
+        """Find the import with this fingerprint, or start one."""
+        for one in self.imports.values():
+            if one.source.fingerprint == source.fingerprint:
+                return one.progress
+        import_id = f"import-{len(self.imports) + 1}"
+        progress = ImportProgress(import_id, "reading", Checkpoint(), source.default_effective_at)
+        self.imports[import_id] = _Import(source, progress)
+        return progress
+
+    def accept(
+        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
+    ) -> Accepted:
+        """Record a chunk that follows the last one, each change once."""
+        one = self.imports[import_id]
+        self._accepts += 1
+        self.before_accept(self._accepts)
+        assert one.progress.state == "reading"
+        assert checkpoint.records == one.progress.checkpoint.records + len(changes) + len(rejects)
+        fresh = [change for change in changes if not self._holds(change)]
+        one.changes.extend(fresh)
+        one.rejects.extend(rejects)
+        one.duplicates += len(changes) - len(fresh)
+        one.progress = replace(one.progress, checkpoint=checkpoint)
+        if one.source.stream:
+            self.due.extend(fresh)
+        self.after_accept(self._accepts)
+        return Accepted(len(fresh), len(changes) - len(fresh))
+
+    def finish_reading(self, import_id: str) -> None:
+        """Note that the file has been read whole."""
+        self.calls.append("finish_reading")
+        self._move(import_id, "read")
+
+    def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
+        """Let the changes become due."""
+        self.calls.append("release")
+        one = self.imports[import_id]
+        assert one.progress.state != "reading"
+        self.due.extend(change for change in one.changes if change not in self.due)
+        if on_progress:
+            on_progress(len(one.changes))
+        self._move(import_id, "released")
+
+    def _move(self, import_id: str, state: Literal["read", "released"]) -> None:
+        one = self.imports[import_id]
+        one.progress = replace(one.progress, state=state)
+
+    def _holds(self, change: ConsentChange) -> bool:
+        key = (
+            change.connection,
+            *sorted(change.address.items()),
+            change.slot,
+            change.action,
+            change.effective_at,
+            change.change_id,
+            *sorted(change.details.items()),
+        )
+        known = key in self._known
+        self._known.add(key)
+        return known
+
+    @property
+    def changes(self) -> list[ConsentChange]:
+        """Every change that was recorded."""
+        return [change for one in self.imports.values() for change in one.changes]
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """Every row that was refused."""
+        return [reject for one in self.imports.values() for reject in one.rejects]
+
+    @property
+    def users(self) -> list[str]:
+        """The customers of the recorded changes."""
+        return [change.address["user_id"] for change in self.changes]
+
+    @property
+    def codes(self) -> list[tuple[int, str | None, str]]:
+        """Where and why rows were refused."""
+        return [(reject.line, reject.column, reject.code) for reject in self.rejects]
+
+
+def file_of(path: Path, content: str | bytes, *, age: float = HOUR_AGO) -> SourceFile:
+    """Write a file that nobody has touched for `age` seconds."""
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    then = path.stat().st_mtime - age
+    os.utime(path, (then, then))
+    return SourceFile(path, str(path))
+
+
+def csv_of(path: Path, lines: Iterable[str], header: str = HEADER) -> SourceFile:
+    """Write a file of these lines under a header."""
+    return file_of(path, "\n".join([header, *lines]) + "\n")
+
+
+def take_in(
+    file: SourceFile,
+    ledger: MemoryLedger,
+    options: IntakeOptions | None = None,
+    rows: Mapping[str, type[ConsentRow]] | None = None,
+    connections: Mapping[str, ConnectionSettings] | None = None,
+    on_progress: Any = None,
+) -> ImportResult:
+    """Import a file as the console would."""
+    return import_file(file, options or IntakeOptions(), ledger, rows or ROWS, connections or {}, on_progress)

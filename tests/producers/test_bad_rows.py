@@ -1,0 +1,122 @@
+"""One bad row harms only itself, and is told once: where, which column, why, and what to do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from producers.options import IntakeOptions
+from tests.producers.fakes import MemoryLedger, csv_of, take_in
+
+WIDE = "user_id,channel,priority,action,effective_at,change_id,reason"
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "code"),
+    [
+        ("9.19E+11,SMS,1,OPTOUT,,,", "user_id", "damaged_number"),
+        (",SMS,1,OPTOUT,,,", "user_id", "missing_field"),
+        ("  ,SMS,1,OPTOUT,,,", "user_id", "missing_field"),
+        ("7,PIGEON,1,OPTOUT,,,", "channel", "unknown_value"),
+        ("7,SMS,high,OPTOUT,,,", "priority", "not_a_number"),
+        ("7,SMS,99,OPTOUT,,,", "priority", "out_of_range"),
+        ("7,SMS,1,MAYBE,,,", "action", "unknown_value"),
+        ("7,SMS,1,OPTOUT,yesterday,,", "effective_at", "unreadable_time"),
+        ("7,SMS,1,OPTOUT,0001-01-01T00:00:00+14:00,,", "effective_at", "unreadable_time"),
+        ("7,SMS,1,OPTOUT,2999-01-01,,", "effective_at", "from_the_future"),
+        (f"7,SMS,1,OPTOUT,,{'x' * 300},", "change_id", "too_long"),
+        ("7,SMS,1,OPTOUT,,", None, "too_few_cells"),
+        ("7,SMS,1,OPTOUT,,,moved, away", None, "too_many_cells"),
+        ('7,SMS,1,OPTOUT,,,"moved', None, "unclosed_quote"),
+        ('7,SMS,1,OPTOUT,,,"moved" away', None, "broken_quote"),
+        ("7,SMS,1,OPTOUT,,,mo\0ved", "reason", "stray_nul"),
+        (f"7,SMS,1,OPTOUT,,,{'x' * 70_000}", "reason", "cell_too_long"),
+        (f"7,SMS,1,OPTOUT,,,{'x' * 1_000_000}", "reason", "cell_too_long"),
+    ],
+)
+def test_each_kind_of_damage_refuses_its_row_and_no_other(
+    tmp_path: Path, row: str, column: str | None, code: str
+) -> None:
+    """The rows before and after are recorded, and the reject says line, column and code."""
+    ledger = MemoryLedger()
+
+    result = take_in(csv_of(tmp_path / "x.csv", ["1,SMS,1,OPTOUT,,,", row, "2,SMS,1,OPTOUT,,,"], WIDE), ledger)
+
+    assert ledger.users == ["1", "2"]
+    assert ledger.codes == [(3, column, code)]
+    assert (result.recorded, result.duplicates, result.rejected) == (2, 0, 1)
+
+
+def test_the_column_is_told_by_the_name_that_the_file_gives_it(tmp_path: Path) -> None:
+    """A person looks for a name in the file, not in our documentation."""
+    ledger = MemoryLedger()
+
+    take_in(
+        csv_of(tmp_path / "x.csv", ["7,,OPTOUT"], "Kunde,Kanal,action"),
+        ledger,
+        IntakeOptions(maps={"Kunde": "user_id", "Kanal": "channel"}),
+    )
+
+    assert ledger.codes == [(2, "Kanal", "missing_field")]
+
+
+def test_of_several_faults_the_first_in_the_file_is_told_with_the_number_of_the_others(tmp_path: Path) -> None:
+    """One row, one reject, however much is wrong with it."""
+    ledger = MemoryLedger()
+
+    take_in(csv_of(tmp_path / "x.csv", ["MAYBE,PIGEON,,"], "action,channel,user_id,reason"), ledger)
+
+    assert ledger.codes == [(2, "action", "unknown_value")]
+    assert ledger.rejects[0].message.endswith("(and 2 more)")
+
+
+def test_a_message_says_what_to_write(tmp_path: Path) -> None:
+    """Each sentence carries its remedy."""
+    ledger = MemoryLedger()
+
+    take_in(csv_of(tmp_path / "x.csv", ["7,PIGEON,OPTOUT,"]), ledger)
+
+    assert "'SMS' or 'EMAIL'" in ledger.rejects[0].message
+
+
+def test_no_cell_of_a_row_is_repeated_in_messages_or_logs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A telephone number or an address in the wrong column stays out of every message."""
+    ledger = MemoryLedger()
+    secret = "ann.smith@example.com"
+    lines = [
+        f"7,{secret},1,OPTOUT,,,",
+        f"7,SMS,{secret},OPTOUT,,,",
+        f"7,SMS,1,{secret},,,",
+        f"7,SMS,1,OPTOUT,{secret},,",
+        f"7,SMS,1,OPTOUT,,{secret * 20},",
+        f"7,SMS,1,OPTOUT,,,{secret},",
+        f'7,SMS,1,OPTOUT,,,"{secret}" {secret}',
+        f"{secret}",
+    ]
+
+    with caplog.at_level(logging.DEBUG):
+        result = take_in(csv_of(tmp_path / "x.csv", lines, WIDE), ledger)
+
+    assert len(ledger.rejects) == len(lines)
+    assert secret not in "".join([str(ledger.rejects), str(result), caplog.text])
+
+
+def test_a_line_number_is_the_physical_line_where_the_row_starts(tmp_path: Path) -> None:
+    """Line breaks inside cells and blank lines count, as they do in an editor."""
+    ledger = MemoryLedger()
+
+    take_in(csv_of(tmp_path / "x.csv", ['1,SMS,OPTOUT,"two\nlines"', "", "2,SMS,OPTOUT,", "3,X,OPTOUT,"]), ledger)
+
+    assert [change.line for change in ledger.changes] == [2, 5]
+    assert ledger.codes == [(6, "channel", "unknown_value")]
+
+
+def test_rows_are_recorded_refused_or_known_already(tmp_path: Path) -> None:
+    """The counts of an import make up its rows."""
+    ledger = MemoryLedger()
+
+    result = take_in(csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "1,SMS,OPTOUT,", "1,X,OPTOUT,", ""]), ledger)
+
+    assert (result.recorded, result.duplicates, result.rejected) == (1, 1, 1)

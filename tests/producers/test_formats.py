@@ -1,0 +1,146 @@
+"""A file may come in any of the usual dialects and encodings; a damaged one says so before anything is recorded."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+from pathlib import Path
+
+import pytest
+
+from consent.errors import ConfigurationError, UnreadableFile, UnusableInput
+from producers.options import IntakeOptions
+from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
+
+TABLE = "user_id,channel,action,reason\n7,SMS,OPTOUT,Größe\n8,EMAIL,OPTIN,naïve\n"
+
+
+def reasons(path: Path, content: bytes, options: IntakeOptions | None = None) -> tuple[list[object], list[str]]:
+    """Import these bytes; return the reasons that were recorded, and the notes."""
+    ledger = MemoryLedger()
+    result = take_in(file_of(path, content), ledger, options)
+    return [change.details.get("reason") for change in ledger.changes], result.notes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TABLE.encode(),
+        codecs.BOM_UTF8 + TABLE.encode(),
+        TABLE.encode("utf-16"),
+        codecs.BOM_UTF16_BE + TABLE.encode("utf-16-be"),
+        TABLE.replace("\n", "\r\n").encode(),
+        TABLE.replace("\n", "\r").encode(),
+        TABLE.replace(",", ";").encode(),
+        TABLE.replace(",", "\t").encode(),
+        TABLE.replace(",", "|").encode(),
+        ("sep=;\n" + TABLE.replace(",", ";")).encode(),
+        TABLE.rstrip("\n").encode(),
+    ],
+)
+@pytest.mark.parametrize("name", ["x.csv", "x.csv.gz"])
+def test_the_usual_dialects_and_encodings_need_no_option(tmp_path: Path, content: bytes, name: str) -> None:
+    """A byte order mark, the header and the bytes themselves tell how the file is written."""
+    assert reasons(tmp_path / name, content) == (["Größe", "naïve"], [])
+
+
+def test_what_is_not_utf8_is_read_as_latin1_and_the_report_says_so(tmp_path: Path) -> None:
+    """An old export keeps its umlauts, and a person is told about the guess."""
+    found, notes = reasons(tmp_path / "x.csv", TABLE.encode("latin-1"))
+
+    assert found == ["Größe", "naïve"]
+    assert any("Latin-1" in note for note in notes)
+
+
+def test_a_named_encoding_is_used(tmp_path: Path) -> None:
+    """Only a person can know a code page."""
+    content = TABLE.replace("naïve", "naïve €").encode("cp1252")
+
+    assert reasons(tmp_path / "x.csv", content, IntakeOptions(encoding="cp1252"))[0] == ["Größe", "naïve €"]
+    content = TABLE.encode("utf-16-le")
+    assert reasons(tmp_path / "y.csv", content, IntakeOptions(encoding="utf-16-le"))[0] == ["Größe", "naïve"]
+
+
+def test_a_byte_order_mark_wins_over_a_named_encoding(tmp_path: Path) -> None:
+    """The mark cannot be wrong; the note says that the option was not used."""
+    found, notes = reasons(tmp_path / "x.csv", TABLE.encode("utf-16"), IntakeOptions(encoding="latin-1"))
+
+    assert found == ["Größe", "naïve"]
+    assert any("--encoding" in note for note in notes)
+
+
+def test_a_damaged_row_in_a_utf8_file_harms_only_itself(tmp_path: Path) -> None:
+    """Where most of the file is UTF-8, the odd byte is damage and no other encoding."""
+    ledger = MemoryLedger()
+    content = TABLE.encode() + b"9,SMS,OPTOUT,Gr\xfc\xdfe\n"
+
+    result = take_in(file_of(tmp_path / "x.csv", content + "10,SMS,OPTOUT,größer\n".encode()), ledger)
+
+    assert ledger.users == ["7", "8", "10"]
+    assert ledger.codes == [(4, "reason", "bad_encoding")]
+    assert any("not valid UTF-8" in note for note in result.notes)
+
+
+def test_a_character_that_was_lost_earlier_is_damage_where_it_matters(tmp_path: Path) -> None:
+    """The replacement character is refused in a column that is used, and ignored in one that is not."""
+    ledger = MemoryLedger()
+
+    take_in(
+        csv_of(tmp_path / "x.csv", ["7,SMS,OPTOUT,M\ufffdller", "8\ufffd,SMS,OPTOUT,x"], "user_id,channel,action,full"),
+        ledger,
+    )
+
+    assert ledger.users == ["7"]
+    assert ledger.codes == [(3, "user_id", "bad_encoding")]
+
+
+def test_a_named_delimiter_is_used(tmp_path: Path) -> None:
+    """Any single character, or its name, can stand between cells."""
+    content = TABLE.replace(",", "~").encode()
+
+    assert reasons(tmp_path / "x.csv", content, IntakeOptions(delimiter="~"))[0] == ["Größe", "naïve"]
+    with pytest.raises(ConfigurationError, match="--delimiter"):
+        reasons(tmp_path / "y.csv", content, IntakeOptions(delimiter="~~"))
+
+
+def test_no_text_encoding_is_a_wrong_option(tmp_path: Path) -> None:
+    """A name that is no encoding of text is refused at once."""
+    for name in ("klingon", "hex"):
+        with pytest.raises(ConfigurationError, match="no text encoding"):
+            reasons(tmp_path / "x.csv", b"a\n", IntakeOptions(encoding=name))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", codecs.BOM_UTF8, codecs.BOM_UTF16_LE])
+def test_an_empty_file_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    """A file without even a header is a failed export, not an import of nothing."""
+    with pytest.raises(UnreadableFile, match="empty"):
+        reasons(tmp_path / "x.csv", content)
+
+
+def test_a_header_alone_is_an_import_of_no_rows(tmp_path: Path) -> None:
+    """Nobody changed anything yesterday: that is fine."""
+    assert reasons(tmp_path / "x.csv", b"user_id,channel,action\n") == ([], [])
+
+
+@pytest.mark.parametrize("cut", [-9, -1, 40])
+def test_a_damaged_gzip_file_is_refused_before_anything_is_recorded(tmp_path: Path, cut: int) -> None:
+    """A transfer that broke off harms nobody."""
+    ledger = MemoryLedger()
+    file = file_of(tmp_path / "x.csv", gzip.compress(TABLE.encode() * 50)[:cut])
+
+    with pytest.raises(UnreadableFile, match="gzip"):
+        take_in(file, ledger)
+
+    assert not ledger.imports
+
+
+def test_a_workbook_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    """A spreadsheet must be saved as CSV."""
+    with pytest.raises(UnreadableFile, match="save it as CSV"):
+        reasons(tmp_path / "x.csv", b"PK\x03\x04rest")
+
+
+def test_utf16_without_a_mark_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    """NULs in the header tell what the file may be."""
+    with pytest.raises(UnusableInput, match="--encoding utf-16-le"):
+        reasons(tmp_path / "x.csv", TABLE.encode("utf-16-le"))

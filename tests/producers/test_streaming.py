@@ -1,0 +1,45 @@
+"""Memory does not grow with the file, and reading needs no ledger."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+from producers.chunks import read_chunks
+from producers.csv_file import prepare
+from producers.options import IntakeOptions
+from tests.producers.fakes import ROWS, csv_of
+
+
+def test_a_dry_run_reads_chunks_without_a_ledger(tmp_path: Path) -> None:
+    """Every row is in exactly one chunk, and each chunk knows the place behind it."""
+    lines = [f"{n},{'PIGEON' if n % 3 == 0 else 'SMS'},OPTOUT," for n in range(10)]
+    file = prepare(csv_of(tmp_path / "x.csv", lines), IntakeOptions(), ROWS, {})
+
+    chunks = list(read_chunks(file, chunk_rows=4))
+
+    assert [(len(chunk.changes), len(chunk.rejects)) for chunk in chunks] == [(2, 2), (3, 1), (1, 1)]
+    assert [(chunk.checkpoint.records, chunk.checkpoint.line) for chunk in chunks] == [(4, 5), (8, 9), (10, 11)]
+    assert all(len(chunk.cells) == len(chunk.rejects) for chunk in chunks)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """Twelve thousand rows, which would fill some ten megabytes, are never all in memory."""
+    lines = (f"{n},SMS,OPTOUT,moved" for n in range(12_000))
+    file = prepare(csv_of(tmp_path / "x.csv", lines), IntakeOptions(), ROWS, {})
+
+    tracemalloc.start()
+    rows = sum(len(chunk.changes) for chunk in read_chunks(file, chunk_rows=500))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert rows == 12_000
+    assert most < 3_000_000
+
+
+def test_rows_with_enormous_cells_make_smaller_chunks(tmp_path: Path) -> None:
+    """A chunk ends when it has read some eight million characters, so that refused rows do not pile up."""
+    lines = (f"{n},SMS,OPTOUT,{'x' * 1_000_000}" for n in range(20))
+    file = prepare(csv_of(tmp_path / "x.csv", lines), IntakeOptions(), ROWS, {})
+
+    assert [len(chunk.rejects) for chunk in read_chunks(file)] == [9, 9, 2]

@@ -1,0 +1,74 @@
+"""A file is looked over once before anything is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consent.errors import UnreadableFile, UnstableFile
+from producers import survey as surveying
+from producers.sources import SourceFile
+from producers.survey import Survey, survey
+from tests.producers.fakes import file_of
+
+
+def test_the_look_counts_lines_and_names_the_bytes(tmp_path: Path) -> None:
+    """Line ends of every kind count, and so does a last line without one."""
+    for content in (b"a\nb\nc", b"a\r\nb\r\nc\r\n", b"a\rb\rc"):
+        found = survey(file_of(tmp_path / "x.csv", content))
+        assert (found.lines, found.sha256) == (3, hashlib.sha256(content).hexdigest())
+
+
+def test_a_file_that_was_written_just_now_is_waited_for(tmp_path: Path) -> None:
+    """Somebody may still be writing it."""
+    began = time.monotonic()
+
+    survey(file_of(tmp_path / "x.csv", "a\n", age=0.5))
+
+    assert 0.3 < time.monotonic() - began < 3
+
+
+def test_a_file_that_keeps_changing_is_refused_in_the_end(tmp_path: Path) -> None:
+    """Waiting has a limit, and the message says to try again."""
+    with pytest.raises(UnstableFile, match="try again"):
+        survey(file_of(tmp_path / "x.csv", "a\n", age=0), patience=0.3)
+
+
+def test_a_file_that_changes_during_the_look_is_looked_over_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is surveyed is the finished file."""
+    file = file_of(tmp_path / "x.csv", "a\n")
+    scan, scans = surveying._scan, []
+
+    def scan_and_write(*arguments: Any) -> Survey:
+        scans.append(arguments)
+        found = scan(*arguments)
+        if len(scans) == 1:
+            file_of(file.path, "a\nb\n", age=5)
+        return found
+
+    monkeypatch.setattr(surveying, "_scan", scan_and_write)
+
+    assert (survey(file).lines, len(scans)) == (2, 2)
+
+
+def test_a_clock_that_runs_ahead_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A modification time from the future tells of another machine's clock."""
+    began = time.monotonic()
+
+    survey(file_of(tmp_path / "x.csv", "a\n", age=-500))
+
+    assert time.monotonic() - began < 0.3
+
+
+def test_a_missing_or_forbidden_file_is_unreadable_by_name(tmp_path: Path) -> None:
+    """The message names the file and the system's reason."""
+    with pytest.raises(UnreadableFile, match=r"x\.csv cannot be read: No such file"):
+        survey(SourceFile(tmp_path / "x.csv", "x.csv"))
+    with pytest.raises(UnreadableFile, match="directory"):
+        survey(SourceFile(tmp_path, "folder", spooled=True))

@@ -1,0 +1,107 @@
+"""Since when a word holds: what the row says, and never "now"."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from consent.errors import ConfigurationError
+from producers.options import IntakeOptions
+from producers.sources import SourceFile
+from tests.producers.fakes import MemoryLedger, csv_of, take_in
+
+TOLD = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def since(file: SourceFile, options: IntakeOptions | None = None) -> list[datetime]:
+    """Import a file; return since when its changes hold."""
+    ledger = MemoryLedger()
+    take_in(file, ledger, options)
+    return [change.effective_at for change in ledger.changes]
+
+
+def test_a_row_without_a_time_holds_since_the_file_was_written(tmp_path: Path) -> None:
+    """An old file that is imported late says nothing new."""
+    file = csv_of(tmp_path / "x.csv", ["7,SMS,OPTOUT,"])
+    written = datetime.fromtimestamp(file.path.stat().st_mtime, UTC)
+
+    (moment,) = since(file)
+
+    assert abs(moment - written) < timedelta(milliseconds=1)
+
+
+def test_the_cell_comes_before_the_rejects_fallback_and_the_argument(tmp_path: Path) -> None:
+    """The nearer word wins: the row's own, the one that its rejects file kept, the one given for the whole file."""
+    header = "user_id,channel,action,effective_at,_effective_at"
+    lines = ["1,SMS,OPTOUT,2026-01-01T10:00:00Z,2026-02-02", "2,SMS,OPTOUT,,2026-02-02", "3,SMS,OPTOUT,,"]
+
+    assert since(csv_of(tmp_path / "x.csv", lines, header), IntakeOptions(effective_at=TOLD)) == [
+        datetime(2026, 1, 1, 10, tzinfo=UTC),
+        datetime(2026, 2, 2, tzinfo=UTC),
+        TOLD,
+    ]
+
+
+def test_a_time_without_a_zone_is_read_in_the_zone_of_the_file(tmp_path: Path) -> None:
+    """Summer time included."""
+    file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,2026-07-01T10:00"], "user_id,channel,action,effective_at")
+
+    assert since(file, IntakeOptions(timezone="Europe/Berlin")) == [datetime(2026, 7, 1, 8, tzinfo=UTC)]
+    with pytest.raises(ConfigurationError, match="no time zone"):
+        since(file, IntakeOptions(timezone="Atlantis/Centre"))
+
+
+def test_an_unreadable_fallback_refuses_its_row(tmp_path: Path) -> None:
+    """What a person wrote into _effective_at is checked like any other time."""
+    ledger = MemoryLedger()
+    header = "user_id,channel,action,_effective_at"
+
+    take_in(csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,soon"], header), ledger)
+
+    assert ledger.codes == [(2, "_effective_at", "unreadable_time")]
+
+
+def test_a_clock_that_is_a_little_fast_is_forgiven(tmp_path: Path) -> None:
+    """Up to five minutes."""
+    soon = (datetime.now(UTC) + timedelta(seconds=200)).isoformat()
+    late = (datetime.now(UTC) + timedelta(seconds=900)).isoformat()
+    ledger = MemoryLedger()
+    lines = [f"1,SMS,OPTOUT,{soon}", f"2,SMS,OPTOUT,{late}"]
+
+    take_in(csv_of(tmp_path / "x.csv", lines, "user_id,channel,action,effective_at"), ledger)
+
+    assert ledger.users == ["1"]
+    assert ledger.codes == [(3, "effective_at", "from_the_future")]
+
+
+def test_an_argument_from_the_future_is_refused_at_once(tmp_path: Path) -> None:
+    """A whole file that would win for ever is a slip of the hand."""
+    options = IntakeOptions(effective_at=datetime.now(UTC) + timedelta(days=1))
+
+    with pytest.raises(ConfigurationError, match="future"):
+        since(csv_of(tmp_path / "x.csv", []), options)
+
+
+def test_standard_input_needs_a_time_from_somewhere(tmp_path: Path) -> None:
+    """What has no modification time gets none made up."""
+    file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,"])
+    spool = SourceFile(file.path, str(tmp_path / "stdin"), spooled=True)
+
+    with pytest.raises(ConfigurationError, match="--effective-at"):
+        since(spool)
+
+    assert since(spool, IntakeOptions(effective_at=TOLD)) == [TOLD]
+
+
+def test_standard_input_with_a_time_column_refuses_only_the_rows_that_leave_it_empty(tmp_path: Path) -> None:
+    """A row without a time and without any default is one bad row."""
+    ledger = MemoryLedger()
+    lines = ["1,SMS,OPTOUT,2026-01-01", "2,SMS,OPTOUT,"]
+    file = csv_of(tmp_path / "x.csv", lines, "user_id,channel,action,effective_at")
+
+    take_in(SourceFile(file.path, str(tmp_path / "stdin"), spooled=True), ledger)
+
+    assert ledger.users == ["1"]
+    assert ledger.codes == [(3, "effective_at", "missing_field")]
