@@ -10,6 +10,7 @@ from pathlib import Path
 
 import redis
 
+from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, LedgerUnavailable
 from consent.ledger import health, report
 from consent.ledger.health import Breaker, ConnectionHealth
@@ -102,9 +103,7 @@ class Running:
         if waited < self.patience:
             return None
         reason = state.reason if state is not None and state.reason else "nothing has been settled"
-        return (
-            f"connection {name!r} has been stuck for {waited / 60:.0f} min ({reason}): run again later"
-        )
+        return f"connection {name!r} has been stuck for {waited / 60:.0f} min ({reason}): run again later"
 
 
 def deliver(
@@ -161,13 +160,17 @@ def run_folder(settings: Settings) -> Path:
 
 
 def _prime(wiring: Wiring) -> None:
-    for name in wiring.settings.connections:
-        wiring.pacer(name).prime()
+    for bucket in _buckets(wiring):
+        wiring.pacer(bucket).prime()
 
 
 def _grace(wiring: Wiring) -> float:
     """Return how long the worker may take to end: without a stroke under way there is nothing to wait for."""
     with suppress(redis.RedisError):
-        if not any(wiring.pacer(name).strokes() for name in wiring.settings.connections):
+        if not any(wiring.pacer(bucket).strokes() for bucket in _buckets(wiring)):
             return _QUIET_GRACE_SECONDS
     return _GRACE_SECONDS
+
+
+def _buckets(wiring: Wiring) -> list[Bucket]:
+    return [bucket for name in wiring.settings.connections for bucket in wiring.ledger.buckets(name)]

@@ -21,7 +21,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, imports, info, slots, targets
 
 _KNOWN_COLUMNS = (
-    *("id", "dedupe_key", "import_id", "target_key", "slot", "action", "effective_at"),
+    *("id", "dedupe_key", "import_id", "target_key", "slot", "action", "value", "effective_at"),
     *("details", "origin", "recorded_at", "state"),
 )
 _FAR_AHEAD = 2**40
@@ -104,4 +104,4 @@ def _registers(tx: Connection, keys: Sequence[bytes]) -> list[tuple[object, ...]
 
 def _known_row(number: int, key: bytes) -> tuple[object, ...]:
     """Return a change of which nothing matters but its number and that it is known; it belongs to no import."""
-    return number, key, "", b"", "", "", 0, "{}", "", 0, "known"
+    return number, key, "", b"", "", "", "", 0, "{}", "", 0, "known"

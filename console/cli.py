@@ -1,0 +1,253 @@
+"""The optrelay command: one doorway for each thing that a person can ask for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from consent.ledger.ledger import Ledger
+from consent.ledger.schema import REVISION
+from consent.settings import load_settings
+from console import dead_letters, reading
+from console.demo import run_demo
+from console.doctor import doctor as examine
+from console.dry_run import dry_run as forecast
+from console.durations import parse_duration
+from console.endings import EXIT_CODES, Code, explain, interrupted
+from console.importing import Doorway, record_and_deliver, record_only, with_own_workers
+from console.reading import JsonOption, PatienceOption, Reading
+from console.screen import Screen
+from console.servers import Pool, parse_pool, run_sandbox, run_sweep, run_worker, sweep_once
+from console.status import show_all, show_one
+from console.waiting import by_workers_elsewhere
+from producers.options import IntakeOptions
+
+app = typer.Typer(
+    name="optrelay",
+    help="Deliver marketing-consent changes in bulk: no change lost, the newest word wins.\n\n"
+    "Start with `optrelay demo`, then `optrelay doctor`, then `optrelay run FILE`.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(dead_letters.app)
+
+Concurrency = Annotated[
+    int | None, typer.Option("--concurrency", "-c", min=1, help="Processes or threads.", show_default="CPU count")
+]
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; end with an exit code, and never with a traceback of an error that was expected."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(arguments, prog_name="optrelay")
+        sys.exit(Code.WELL)
+    except SystemExit as end:
+        if end.code == Code.INTERRUPTED:
+            interrupted()
+        sys.exit(end.code)
+    except KeyboardInterrupt:
+        sys.exit(interrupted())
+    except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
+        sys.exit(explain(error))
+
+
+@app.command(epilog=EXIT_CODES)
+def run(  # noqa: PLR0913 - one argument for each option
+    *,
+    files: reading.SomeFiles = None,
+    connection: reading.ConnectionOption = None,
+    maps: reading.MapOption = None,
+    effective_at: reading.SinceOption = None,
+    timezone: reading.ZoneOption = "UTC",
+    encoding: reading.EncodingOption = None,
+    delimiter: reading.DelimiterOption = None,
+    stream: reading.StreamOption = False,
+    rejects: reading.RejectsOption = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Worker processes.", show_default="CPU count")
+    ] = None,
+    patience: PatienceOption = "15m",
+    dry_run: reading.DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Record files and deliver until nothing is pending; without files, deliver what is pending.
+
+    A broker is started for the time of the run if none is configured. Every row ends in exactly one of: applied,
+    unchanged, superseded, rejected, dead, pending. Running the same file again changes nothing and calls nobody.
+
+    For example:
+
+        optrelay run consents.csv
+        optrelay run 'drop/*.csv' --map phone=destination --dry-run
+        zstd -dc dump.csv.zst | optrelay run - --effective-at 2026-11-22T00:00:00Z
+        optrelay run --json > result.json
+    """
+    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
+    door, asked = Doorway(load_settings(), Screen(as_json=as_json)), Reading(files or (), chosen)
+    seconds = parse_duration(patience, "--patience")
+    if dry_run:
+        _end(forecast(door.settings, door.screen, asked))
+    _end(record_and_deliver(door, asked, with_own_workers(workers or os.cpu_count() or 1, seconds)))
+
+
+@app.command("import", epilog=EXIT_CODES)
+def import_files(  # noqa: PLR0913 - one argument for each option
+    *,
+    files: reading.Files,
+    connection: reading.ConnectionOption = None,
+    maps: reading.MapOption = None,
+    effective_at: reading.SinceOption = None,
+    timezone: reading.ZoneOption = "UTC",
+    encoding: reading.EncodingOption = None,
+    delimiter: reading.DelimiterOption = None,
+    stream: reading.StreamOption = False,
+    rejects: reading.RejectsOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until workers elsewhere have settled it.")] = False,
+    patience: PatienceOption = "15m",
+    dry_run: reading.DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Record files for workers that run elsewhere (`optrelay worker` and `optrelay sweep`).
+
+    A change is on disk before this ends. An import that was interrupted goes on where it stood when the same file is
+    imported again.
+
+    For example:
+
+        optrelay import consents.csv --wait
+        optrelay import consents.csv.rejects.csv
+        optrelay import - --connection capillary --effective-at 2026-11-22T00:00:00Z < changes.csv
+    """
+    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
+    door, asked = Doorway(load_settings(), Screen(as_json=as_json)), Reading(files, chosen)
+    seconds = parse_duration(patience, "--patience")
+    if dry_run:
+        _end(forecast(door.settings, door.screen, asked))
+    if wait:
+        _end(record_and_deliver(door, asked, by_workers_elsewhere(seconds), wake=True))
+    _end(record_only(door, asked))
+
+
+@app.command()
+def status(
+    *,
+    import_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[IMPORT]", help="An import's id, its beginning, or latest.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show connections and the newest imports, or one import: its counts, and why it is not sealed if it is not.
+
+    **Exit codes** of `status IMPORT`: 0 sealed, or still on its way · 1 some rows were rejected or are dead ·
+    4 unfinished, because a connection that it needs is stopped.
+    """
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    _end(show_one(settings, screen, import_id) if import_id else show_all(settings, screen))
+
+
+@app.command()
+def worker(
+    *,
+    pool: Annotated[
+        Pool, typer.Option("--pool", "-P", parser=parse_pool, metavar="prefork|threads|solo", help="How strokes run.")
+    ] = Pool.PREFORK,
+    concurrency: Concurrency = None,
+) -> None:
+    """Deliver what is due, until told to stop: the same as `celery -A worker.app worker`. Needs OPTRELAY_BROKER_URL."""
+    _end(run_worker(load_settings(), pool, concurrency))
+
+
+@app.command()
+def sweep(
+    *, once: Annotated[bool, typer.Option("--once", help="Sweep now, and end.")] = False, as_json: JsonOption = False
+) -> None:
+    """Wake workers for whatever is due, every second: the same as `celery -A worker.app beat`. One is enough."""
+    settings = load_settings()
+    if once:
+        sweep_once(settings, Screen(as_json=as_json))
+        return
+    _end(run_sweep(settings))
+
+
+@app.command()
+def migrate(*, as_json: JsonOption = False) -> None:
+    """Bring the ledger's schema up to date; SQLite is also migrated by any import, PostgreSQL only by this."""
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    ledger = Ledger(settings.ledger_url)
+    try:
+        before, done = ledger.database.revision(), ledger.migrate()
+    finally:
+        ledger.close()
+    screen.show(f"migrated from {before or 'nothing'} to {REVISION}" if done else f"nothing to do: it is at {REVISION}")
+    screen.give({"migrated": done, "from": before, "to": REVISION})
+
+
+@app.command()
+def sandbox(
+    *,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8090,
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    rate: Annotated[str, typer.Option("--rate", help="Like 100/minute, 50/second or off.")] = "100/minute",
+    burst: Annotated[int | None, typer.Option("--burst", min=0, help="Calls tolerated above it.")] = None,
+    unknown: Annotated[
+        list[str] | None, typer.Option("--unknown", help="Customers that do not exist, like '404*'; repeat.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a stand-in for the providers on this machine, to try things without calling anybody."""
+    run_sandbox(Screen(as_json=as_json), host, port, {"rate": rate, "burst": burst, "unknown": unknown or None})
+
+
+@app.command()
+def doctor(*, as_json: JsonOption = False) -> None:
+    """Look whether everything is there and well: settings, ledger, broker, connections. Exit code 1 if not."""
+    _end(examine(Screen(as_json=as_json)))
+
+
+@app.command()
+def demo(
+    *,
+    folder: Annotated[Path, typer.Option("--folder", help="Everything is written in here.")] = Path(".demo"),
+    rows: Annotated[int, typer.Option("--rows", help="Rows of the demo's file.")] = 2000,
+) -> None:
+    """Show the whole product on this machine in half a minute: sandbox, broker, workers, a file delivered, a proof."""
+    _end(run_demo(Screen(), folder, rows))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    Screen().show(f"optrelay {version_of('optrelay')}")
+
+
+def _options(*said: Any) -> IntakeOptions:
+    connection, maps, since, timezone, encoding, delimiter, stream, rejects = said
+    return IntakeOptions(
+        connection=connection,
+        maps=reading.maps(maps),
+        effective_at=reading.moment(since),
+        timezone=timezone,
+        encoding=encoding,
+        delimiter=delimiter,
+        stream=stream,
+        rejects_path=rejects,
+    )
+
+
+def _end(code: int) -> NoReturn:
+    raise typer.Exit(int(code))
+
+
+def _terminate(*_: object) -> NoReturn:
+    sys.exit(int(Code.TERMINATED))

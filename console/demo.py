@@ -1,0 +1,162 @@
+"""The whole product on this machine: the sandbox, a file with everything in it, and a proof of the result."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+
+from rich.rule import Rule
+from rich.text import Text
+
+from consent.errors import ConfigurationError
+from consent.ledger.letters import LetterFilter, find
+from consent.ledger.report import recent_imports, report
+from consent.settings import TOML_FILE, Settings, load_settings
+from console.demo_check import check
+from console.demo_file import Expected, write_file
+from console.endings import Code
+from console.importing import Doorway, record_and_deliver, with_own_workers
+from console.ledgers import reading_ledger
+from console.letter_views import show_groups, show_letters
+from console.reading import Reading
+from console.screen import Screen
+from producers.options import IntakeOptions
+from sandbox.serve import running
+from sandbox.settings import SandboxSettings
+
+FILE = "consents.csv"
+LEAST_ROWS = 200
+_RATE = 300
+_TOLERATED = 30
+_PATIENCE_SECONDS = 20.0
+_PREFIX = "OPTRELAY_"
+_PORT = 8090
+_OURS = (FILE, f"{FILE}.rejects.csv", "optrelay.db", "optrelay.db-wal", "optrelay.db-shm", TOML_FILE)
+
+
+def demo(screen: Screen, folder: Path, rows: int) -> Code:
+    """Deliver a file to the sandbox, show what became of it, and prove it; 0 if everything is as it must be."""
+    if rows < LEAST_ROWS:
+        raise ConfigurationError(f"--rows: the demo needs at least {LEAST_ROWS}")
+    sandbox = SandboxSettings.model_validate(
+        {"capillary": {"rate": f"{_RATE}/second", "burst": _TOLERATED, "retry_after": True}}
+    )
+    _clear(folder)
+    with _only(folder), running(sandbox) as url:
+        _write_settings(url, sandbox)
+        expected = write_file(Path(FILE), rows)
+        _introduce(screen, folder, expected)
+        agrees = _run(screen, url, expected)
+    _write_settings_in(folder, f"http://127.0.0.1:{_PORT}", sandbox)
+    _show_next(screen, folder)
+    return Code.WELL if agrees else Code.IMPERFECT
+
+
+def _run(screen: Screen, url: str, expected: Expected) -> bool:
+    settings = load_settings()
+    door = Doorway(settings, screen)
+    reading = Reading([FILE], IntakeOptions())
+    _head(screen, f"optrelay run {FILE}")
+    record_and_deliver(door, reading, with_own_workers(os.cpu_count() or 2, _PATIENCE_SECONDS))
+    _head(screen, f"{FILE}.rejects.csv")
+    _show_rejects(screen)
+    return _prove(screen, settings, url, expected)
+
+
+def _prove(screen: Screen, settings: Settings, url: str, expected: Expected) -> bool:
+    with reading_ledger(settings) as ledger:
+        letters = find(ledger.database, LetterFilter())
+        _head(screen, "optrelay dead-letters list")
+        show_groups(screen, letters)
+        show_letters(screen, letters, reveal=False)
+        _head(screen, "the proof")
+        found = report(ledger.database, recent_imports(ledger.database, 1)[0])
+        return found is not None and check(screen, url, ledger, found, expected)
+
+
+def _introduce(screen: Screen, folder: Path, expected: Expected) -> None:
+    people = len({place[0] for place in expected.final})
+    screen.show(
+        f"A sandbox of Capillary runs on this machine, at {_RATE} calls a second. {folder / FILE} holds "
+        f"{expected.rows:,} rows about {people:,} customers: opt-ins and opt-outs that contradict each other, some at "
+        f"the very same moment, {expected.rejected.total()} broken rows, and a customer whom nobody knows."
+    )
+
+
+def _show_rejects(screen: Screen) -> None:
+    """Show why each row was refused, not what it says."""
+    for line in Path(f"{FILE}.rejects.csv").read_text(encoding="utf-8").splitlines()[1:]:
+        number, column, code, rest = line.split(",", 3)
+        message = rest.split('",', 1)[0].strip('"') if rest.startswith('"') else rest.split(",", 1)[0]
+        screen.show(f"  line {number:>5}  {code:16} {column:13} {message}")
+
+
+def _show_next(screen: Screen, folder: Path) -> None:
+    _head(screen, "try next")
+    screen.show(f"  cd {folder}                          its {TOML_FILE} configures the demo's connection")
+    for command, words in (
+        ("optrelay status latest", "the import, row by row accounted for"),
+        ("optrelay dead-letters list", "what nobody could deliver; `show ID` tells the whole story"),
+        (f"optrelay run {FILE}", "the same file again: it changes nothing and calls nobody"),
+        (f"optrelay sandbox --port {_PORT}", "in another terminal; then `dead-letters replay --all` and `run`"),
+    ):
+        screen.show(f"  {command:34} {words}")
+
+
+def _head(screen: Screen, words: str) -> None:
+    screen.show()
+    screen.show(Rule(Text(words, "bold"), align="left", style="dim"))
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder, and remove what an earlier demo left in it: nothing else is touched."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / TOML_FILE).exists() and "# the demo's" not in (folder / TOML_FILE).read_text(encoding="utf-8"):
+        raise ConfigurationError(f"{folder} holds an {TOML_FILE} that is not the demo's: give another --folder")
+    for name in _OURS:
+        (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _only(folder: Path) -> Iterator[None]:
+    """Work in the folder and with its settings alone: none of the environment's connections is called by a demo."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
+    for name in kept:
+        del os.environ[name]
+    try:
+        with chdir(folder):
+            yield
+    finally:
+        os.environ.update(kept)
+
+
+def _write_settings(url: str, sandbox: SandboxSettings) -> None:
+    _write_settings_in(Path(), url, sandbox)
+
+
+def _write_settings_in(folder: Path, url: str, sandbox: SandboxSettings) -> None:
+    """Write the demo's settings; the credentials are the sandbox's own published ones."""
+    lines = (
+        "# the demo's settings: a sandbox on this machine",
+        'ledger_url = "sqlite:///optrelay.db"',
+        "[connections.capillary]",
+        f'base_url = "{url}"',
+        f'username = "{sandbox.capillary.username}"',
+        f'password = "{sandbox.capillary.password}"',
+        f'rate = "{_RATE}/second"',
+        "",
+    )
+    (folder / TOML_FILE).write_text("\n".join(lines), encoding="utf-8")
+
+
+def run_demo(screen: Screen, folder: Path, rows: int) -> Code:
+    """Run the demo; a folder that cannot be written is a matter of configuration."""
+    try:
+        return demo(screen, folder, rows)
+    except PermissionError as error:
+        raise ConfigurationError(f"{folder} cannot be written ({error.strerror}): give another --folder") from None
+    finally:
+        sys.stdout.flush()

@@ -1,0 +1,139 @@
+"""The demo's CSV file, and what must become of it by a count that shares nothing with the product."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+UNKNOWN_CUSTOMER = "404000417"
+COLUMNS = (
+    *("user_id", "identifier_name", "identifier_value", "channel", "priority"),
+    *("action", "effective_at", "reason"),
+)
+_BY_EMAIL = 30
+_DUPLICATES = 12
+_TIES = 40
+_UNKNOWN_ROWS = (("EMAIL", "BULK", "OPTIN", 9), ("EMAIL", "BULK", "OPTOUT", 2), ("MOBILE", "TRANS", "OPTOUT", 5))
+_REASONS = ("", "", "", "", "newsletter footer", "preference centre")
+_BAD: tuple[tuple[str, dict[str, str]], ...] = (
+    ("unknown_value", {"channel": "FAX"}),
+    ("unknown_value", {"action": "MAYBE"}),
+    ("missing_field", {"user_id": ""}),
+    ("missing_field", {"priority": ""}),
+    ("unreadable_time", {"effective_at": "yesterday"}),
+    ("damaged_number", {"user_id": "9.19E+11"}),
+    ("from_the_future", {"effective_at": "2999-01-01T00:00:00Z"}),
+)
+
+Row = dict[str, str]
+Place = tuple[str, str, str]
+"""A customer as the sandbox names it, channel, priority."""
+
+
+@dataclass(slots=True)
+class Expected:
+    """What must become of the demo's rows, and what every slot must hold in the end."""
+
+    rows: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    applied: int = 0
+    superseded: int = 0
+    dead: int = 0
+    final: dict[Place, str] = field(default_factory=dict)
+
+
+def write_file(path: Path, rows: int) -> Expected:
+    """Write so many rows, broken ones among them; the same every time but for its dates. Return what is expected."""
+    chance = random.Random(2026)  # noqa: S311 - a file, not a secret
+    newest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    broken = [(code, _row("100417", chance, newest) | wrong) for code, wrong in _BAD]
+    good = _good_rows(rows - len(broken) - 1, chance, newest)
+    lines: list[tuple[str, Row]] = [("", row) for row in good]
+    for code, row in broken:
+        lines.insert(chance.randrange(len(lines)), (code, row))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([row[name] for name in COLUMNS] for _, row in lines)
+        file.write("100418,,,EMAIL\n")  # cut off in the middle
+    os.utime(path, (newest.timestamp(), newest.timestamp()))  # a file that nobody writes any more is read at once
+    codes = Counter(code for code, _ in lines if code)
+    return _expected(good, codes + Counter({"too_few_cells": 1}))
+
+
+def _good_rows(count: int, chance: random.Random, newest: datetime) -> list[Row]:
+    customers = _customers(max(2, count * 45 // 100))
+    rows = [_row(customer, chance, newest) for customer in customers]
+    rows += [_unknown(*wish, newest) for wish in _UNKNOWN_ROWS]
+    extra = count - len(rows) - _TIES - _DUPLICATES
+    rows += [_row(chance.choice(customers), chance, newest) for _ in range(extra)]
+    rows += [_opposite(row) for row in chance.sample(rows[: len(customers)], min(_TIES, len(customers)))]
+    chance.shuffle(rows)
+    rows += [dict(row) for row in chance.sample(rows, _DUPLICATES)]
+    return rows
+
+
+def _customers(count: int) -> list[str]:
+    emails = [f"person{number:03}@example.com" for number in range(min(_BY_EMAIL, count // 2))]
+    return [str(100_500 + number) for number in range(count - len(emails))] + emails
+
+
+def _row(customer: str, chance: random.Random, newest: datetime) -> Row:
+    by_email = "@" in customer
+    return {
+        "user_id": "" if by_email else customer,
+        "identifier_name": "email" if by_email else "",
+        "identifier_value": customer if by_email else "",
+        "channel": chance.choice(("EMAIL", "EMAIL", "MOBILE")),
+        "priority": chance.choice(("BULK", "BULK", "TRANS")),
+        "action": chance.choice(("OPTOUT", "OPTOUT", "OPTIN")),
+        "effective_at": _iso(newest - timedelta(minutes=chance.randrange(60 * 24 * 30))),
+        "reason": chance.choice(_REASONS),
+    }
+
+
+def _unknown(channel: str, priority: str, action: str, days: int, newest: datetime) -> Row:
+    place = {"user_id": UNKNOWN_CUSTOMER, "identifier_name": "", "identifier_value": "", "channel": channel}
+    said = {"priority": priority, "action": action, "effective_at": _iso(newest - timedelta(days=days)), "reason": ""}
+    return place | said
+
+
+def _opposite(row: Row) -> Row:
+    """Say the opposite at the very same moment: the opt-out must win."""
+    return row | {"action": "OPTIN" if row["action"] == "OPTOUT" else "OPTOUT"}
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def _expected(good: Sequence[Row], rejected: Counter[str]) -> Expected:
+    different = {tuple(row.values()) for row in good}
+    winners: dict[Place, tuple[str, bool]] = {}
+    for row in good:
+        word = (row["effective_at"], row["action"] == "OPTOUT")
+        winners[_place(row)] = max(winners.get(_place(row), word), word)
+    dead = sum(place[0] == UNKNOWN_CUSTOMER for place in winners)
+    return Expected(
+        rows=len(good) + rejected.total(),
+        rejected=rejected,
+        duplicates=len(good) - len(different),
+        applied=len(winners) - dead,
+        superseded=len(different) - len(winners),
+        dead=dead,
+        final={
+            place: "OPTOUT" if out else "OPTIN" for place, (_, out) in winners.items() if place[0] != UNKNOWN_CUSTOMER
+        },
+    )
+
+
+def _place(row: Row) -> Place:
+    customer = row["user_id"] or f"{row['identifier_name']}={row['identifier_value']}"
+    return customer, row["channel"], row["priority"]

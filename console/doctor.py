@@ -1,0 +1,60 @@
+"""Whether everything that optrelay needs is there and well: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from rich.text import Text
+
+from consent.errors import ConfigurationError, OptrelayError
+from consent.settings import Settings, load_settings
+from console import doctor_broker, doctor_connections, doctor_ledger, doctor_machine
+from console.endings import Code
+from console.finding import Finding
+from console.screen import Screen
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    name: str
+    look: Callable[[Settings], Iterator[Finding]]
+
+
+_CHECKS = (
+    _Check("machine", doctor_machine.look),
+    _Check("ledger", doctor_ledger.look),
+    _Check("broker", doctor_broker.look),
+    _Check("connections", doctor_connections.look),
+)
+
+
+def doctor(screen: Screen) -> Code:
+    """Look at everything, say what was found; return 1 if there is a problem."""
+    findings = list(_findings())
+    for one in findings:
+        style, mark = _MARKS[one.ok]
+        screen.show(Text.assemble((f"{mark:8}", style), (f"{one.what}: ", "bold"), one.words))
+        if one.remedy:
+            screen.show(Text(f"        {one.remedy}"))
+    well = all(one.ok is not False for one in findings)
+    screen.show("no problem found" if well else "mend the problems above, then look again")
+    screen.give({"ok": well, "checks": [asdict(one) for one in findings]})
+    return Code.WELL if well else Code.IMPERFECT
+
+
+_MARKS = {True: ("green", "ok"), False: ("bold red", "problem"), None: ("yellow", "hint")}
+
+
+def _findings() -> Iterator[Finding]:
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        yield Finding("settings", ok=False, words=str(error), remedy="correct them in the environment or optrelay.toml")
+        return
+    yield doctor_machine.settings_found()
+    for check in _CHECKS:
+        try:
+            yield from check.look(settings)
+        except (ConfigurationError, OptrelayError) as error:
+            yield Finding(check.name, ok=False, words=str(error))

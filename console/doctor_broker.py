@@ -1,0 +1,67 @@
+"""The doctor's look at the broker: reachable, and not about to throw wake-ups away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+from consent.settings import Settings
+from consent.wakeups import redis_client
+from console.doctor_ledger import clock_finding
+from console.embedded import broker_binary
+from console.finding import Finding
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Look at the configured broker, or for the server that `optrelay run` would start."""
+    if not settings.broker_url:
+        name = Path(broker_binary()).name
+        yield Finding("broker", ok=True, words=f"none is configured; `optrelay run` starts its own {name}")
+        yield Finding("workers", ok=None, words="`optrelay worker` and `sweep` need OPTRELAY_BROKER_URL")
+        return
+    client = redis_client(settings.broker_url)
+    try:
+        yield from _server(client)
+    except (redis.RedisError, OSError) as error:
+        remedy = "see OPTRELAY_BROKER_URL; nothing is lost meanwhile, but nothing is delivered"
+        yield Finding("broker", ok=False, words=f"it cannot be reached ({type(error).__name__})", remedy=remedy)
+    finally:
+        client.close()
+
+
+def _server(client: redis.Redis) -> Iterator[Finding]:
+    client.ping()
+    info = client.info("server")
+    yield Finding("broker", ok=True, words=f"{info.get('server_name', 'redis')} {_version(info)} answers")
+    seconds, micros = client.time()
+    yield clock_finding("broker's clock", seconds + micros / 1e6 - time.time())
+    yield _policy(_setting(client, "maxmemory-policy"))
+    yield _persistence(_setting(client, "appendonly"))
+
+
+def _version(info: dict[str, object]) -> object:
+    return info.get("valkey_version") or info.get("redis_version")
+
+
+def _setting(client: redis.Redis, name: str) -> str | None:
+    try:
+        return str(client.config_get(name).get(name) or "") or None
+    except redis.RedisError:
+        return None  # a rented server may refuse the question
+
+
+def _policy(found: str | None) -> Finding:
+    if found is None:
+        return Finding("broker memory", ok=None, words="the server does not say its maxmemory-policy: see noeviction")
+    remedy = "" if found == "noeviction" else "set maxmemory-policy to noeviction: the shared pace must not be evicted"
+    return Finding("broker memory", ok=not remedy, words=f"maxmemory-policy is {found}", remedy=remedy)
+
+
+def _persistence(found: str | None) -> Finding:
+    if found == "yes":
+        return Finding("broker disk", ok=True, words="appendonly is on")
+    words = "appendonly is off: after a restart the pace starts afresh, and the sweep sends the wake-ups again"
+    return Finding("broker disk", ok=None, words=words)

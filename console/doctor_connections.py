@@ -1,0 +1,38 @@
+"""The doctor's look at the connections: provider, address, credentials (only whether they are there), and limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from consent.errors import ConfigurationError
+from consent.settings import ConnectionSettings, Settings
+from console.finding import Finding
+from console.pace import rate_of
+from worker.providers import provider_of
+from worker.providers.endpoint import endpoint
+
+_LEASE_SPARE_SECONDS = 3.0
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Look at every connection as it is configured; nobody is called."""
+    if not settings.connections:
+        remedy = "set OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL, …__USERNAME, …__PASSWORD; `optrelay demo` needs none"
+        yield Finding("connections", ok=False, words="none is configured", remedy=remedy)
+    for name, connection in sorted(settings.connections.items()):
+        try:
+            yield _connection(settings, name, connection)
+        except ConfigurationError as error:
+            yield Finding(f"connection {name}", ok=False, words=str(error))
+
+
+def _connection(settings: Settings, name: str, connection: ConnectionSettings) -> Finding:
+    provider = provider_of(connection)
+    url = endpoint(connection, name)
+    provider.auth(connection, name)
+    needed = connection.timeout + settings.horizon_seconds + _LEASE_SPARE_SECONDS
+    if settings.lease_seconds < needed:
+        remedy = f"raise OPTRELAY_LEASE_SECONDS to {needed:g} or lower the connection's timeout"
+        return Finding(f"connection {name}", ok=False, words="the lease is shorter than a call", remedy=remedy)
+    words = f"{provider.name} at {url.scheme}://{url.netloc.decode()}, credentials are set, {rate_of(connection)}"
+    return Finding(f"connection {name}", ok=True, words=words)

@@ -1,0 +1,171 @@
+"""What would happen: files read with the real rules into a private ledger that is thrown away at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from consent.intake import Checkpoint, ImportProgress, ImportSource
+from consent.ledger.database import Database
+from consent.ledger.ledger import Ledger
+from consent.ledger.rehearsal import copy_known, count_targets, found_import, rehearse
+from consent.ledger.report import ImportReport, pending_by_connection, report
+from consent.settings import Settings
+from console.counting import counted
+from console.durations import spoken
+from console.endings import Code, code_of
+from console.ledgers import ledger_if_any
+from console.pace import rate_of, time_needed
+from console.progress import ReadingDisplay, reading_display
+from console.reading import Reading
+from console.screen import Screen
+from console.summaries import codes, totals_as_json
+from producers.chunks import read_chunks
+from producers.csv_file import CsvFile
+from producers.options import IntakeOptions, fingerprint
+from worker.providers import provider_of
+
+_TASKS_AT_ONCE = 500
+_LEASE_SECONDS = 86_400.0
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What files would do: their reports, the customers they name, and the calls for each connection.
+
+    `known` names the files that were recorded before, with their imports; `waiting` counts the customers who are
+    pending already, by connection.
+    """
+
+    reports: list[ImportReport] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
+    customers: int = 0
+    calls: Counter[str] = field(default_factory=Counter)
+    waiting: dict[str, int] = field(default_factory=dict)
+
+
+def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
+    """Say what the files would do; record nothing, write no rejects file, call nobody."""
+    with (
+        reading.ready(settings) as files,
+        ledger_if_any(settings) as real,
+        tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
+    ):
+        rehearsal = rehearse(Path(folder) / "rehearsal.db", real.database if real else None, reassert=settings.reassert)
+        try:
+            forecast = _Rehearsal(settings, screen, reading.options, rehearsal, real.database if real else None)
+            found = forecast.run(files)
+        finally:
+            rehearsal.close()
+    _show(settings, screen, found)
+    screen.give(_as_json(settings, found))
+    return code_of(found.reports)
+
+
+@dataclass(slots=True)
+class _Rehearsal:
+    settings: Settings
+    screen: Screen
+    options: IntakeOptions
+    ledger: Ledger
+    real: Database | None
+
+    def run(self, files: Sequence[CsvFile]) -> Forecast:
+        forecast = Forecast()
+        for file in files:
+            self._file(file, forecast)
+        forecast.customers = count_targets(self.ledger)
+        forecast.calls = Counter({name: self._calls(name) for name in self.settings.connections})
+        forecast.waiting = pending_by_connection(self.real) if self.real else {}
+        return forecast
+
+    def _file(self, file: CsvFile, forecast: Forecast) -> None:
+        source = _source(file, self.options)
+        before = found_import(self.real, source.fingerprint)
+        if before is not None and before.state != "reading":
+            forecast.known[file.survey.file.name] = before.import_id
+            return
+        progress = self.ledger.open_import(source)
+        if progress.state == "reading":
+            with reading_display(self.screen, f"{file.survey.file.name} (dry run)") as display:
+                self._record(file, progress, before, display)
+                self.ledger.finish_reading(progress.import_id)
+                self.ledger.release(progress.import_id, display.releasing)
+            if (found := report(self.ledger.database, progress.import_id)) is not None:
+                forecast.reports.append(found)
+
+    def _record(
+        self, file: CsvFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
+    ) -> None:
+        remembered = before.default_effective_at if before else None
+        ready, rejected = file.since(remembered or file.doors.effective_at), 0
+        for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
+            if self.real is not None:
+                copy_known(self.real, self.ledger, chunk.changes, before.import_id if before else None)
+            self.ledger.accept(progress.import_id, chunk.changes, chunk.rejects, chunk.checkpoint)
+            rejected += len(chunk.rejects)
+            display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.survey.lines, rejected)
+
+    def _calls(self, name: str) -> int:
+        """Count the calls that the provider would plan for the customers of a connection."""
+        connection, calls = self.settings.connection(name), 0
+        provider = provider_of(connection)
+        for bucket in self.ledger.buckets(name):
+            while tasks := self.ledger.claim(bucket, _TASKS_AT_ONCE, "dry-run", _LEASE_SECONDS):
+                calls += sum(len(series) for series in provider.plan(tasks, connection).series)
+        return calls
+
+
+def _source(file: CsvFile, options: IntakeOptions) -> ImportSource:
+    identity = fingerprint(file.survey.sha256, options, file.doors.connection)
+    return ImportSource("csv", file.survey.file.name, identity, file.survey.stamp.size, file.doors.effective_at)
+
+
+def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
+    screen.show(Text("dry run: nothing was recorded, and nobody was called", "bold"))
+    for file, import_id in forecast.known.items():
+        screen.show(f"{file}: recorded before, as import {import_id}; running it again changes nothing")
+    for one in forecast.reports:
+        _show_file(screen, one)
+    screen.show(counted(forecast.customers, "customer"))
+    for name, calls in forecast.calls.items():
+        if calls:
+            screen.show(_time(settings, forecast, name, calls))
+
+
+def _show_file(screen: Screen, found: ImportReport) -> None:
+    screen.show(Text(found.name, "bold"))
+    parts = f"{found.accepted:,} accepted + {found.rejected:,} rejected + {found.duplicates:,} duplicates"
+    screen.show(f"  {found.rows:,} rows = {parts}")
+    fates = f"{found.unchanged:,} unchanged + {found.superseded:,} superseded + {found.pending:,} to be delivered"
+    screen.show(f"  {found.accepted:,} accepted = {fates}")
+    if found.rejected:
+        screen.show(f"  would be rejected: {codes(found.reject_codes)}", "yellow")
+
+
+def _time(settings: Settings, forecast: Forecast, name: str, calls: int) -> str:
+    rate, waiting = rate_of(settings.connection(name)), forecast.waiting.get(name, 0)
+    words = f"{name}: {counted(calls, 'call')}; {time_needed(calls, rate)}"
+    return words + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
+
+
+def _as_json(settings: Settings, forecast: Forecast) -> dict[str, Any]:
+    each = {name: _seconds(settings, name, calls) for name, calls in forecast.calls.items()}
+    found = totals_as_json(forecast.reports, 0.0, dry_run=True)
+    more = {"customers": forecast.customers, "already_imported": forecast.known}
+    needed = {"import": None, "calls": forecast.calls.total(), "seconds": round(max(each.values(), default=0.0), 3)}
+    by_connection = {
+        name: {"calls": calls, "seconds": round(each[name], 3), "words": spoken(each[name])}
+        for name, calls in forecast.calls.items()
+    }
+    return found | needed | {"sealed": False} | more | {"connections": by_connection}
+
+
+def _seconds(settings: Settings, name: str, calls: int) -> float:
+    return calls * rate_of(settings.connection(name)).interval

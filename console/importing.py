@@ -1,0 +1,150 @@
+"""The use cases behind `import` and `run`: files into the ledger, and then to the providers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from consent.errors import BrokerUnavailable
+from consent.ledger.ledger import Ledger
+from consent.ledger.report import ImportReport, pending_by_connection, report
+from consent.ledger.unfinished import unfinished_imports
+from consent.settings import Settings
+from consent.wakeups import WakeUps
+from console import running
+from console.delivering import delivery_display
+from console.endings import Code, code_of
+from console.ledgers import reading_ledger, writing_ledger
+from console.progress import reading_display
+from console.reading import Reading, row_models
+from console.running import Ending, Tick
+from console.screen import Screen
+from console.summaries import show_import, show_totals, totals_as_json
+from producers.csv_file import CsvFile
+from producers.intake import ImportResult, import_file
+
+Delivering = Callable[[Settings, Sequence[str], Callable[[Tick], None]], Ending]
+
+
+@dataclass(frozen=True, slots=True)
+class Doorway:
+    """What every command of this file works with."""
+
+    settings: Settings
+    screen: Screen
+
+
+def record_only(door: Doorway, reading: Reading) -> Code:
+    """Record files and wake the workers, who run elsewhere."""
+    started = time.monotonic()
+    results = _record(door, reading)
+    _wake(door)
+    return _conclude(door, results, started, Ending(0))
+
+
+def record_and_deliver(door: Doorway, reading: Reading, deliver: Delivering, *, wake: bool = False) -> Code:
+    """Record files, or take what is unfinished if there are none, and watch until everything is settled."""
+    started = time.monotonic()
+    results = _record(door, reading) if reading.files else []
+    if wake:
+        _wake(door)
+    imports = _distinct(results) if reading.files else _unfinished(door)
+    with delivery_display(door.screen, door.settings) as on_tick:
+        ending = deliver(door.settings, imports, on_tick)
+    return _conclude(door, results, started, ending, imports)
+
+
+def with_own_workers(workers: int, patience: float) -> Delivering:
+    """Deliver with a worker of our own, and a broker if none is configured."""
+
+    def deliver(settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
+        return running.deliver(settings, workers=workers, patience=patience, imports=imports, on_tick=on_tick)
+
+    return deliver
+
+
+def _record(door: Doorway, reading: Reading) -> list[ImportResult]:
+    rows = row_models(door.settings)
+    with reading.ready(door.settings) as files, writing_ledger(door.settings) as ledger:
+        results = []
+        for file in files:
+            name = file.survey.file.name
+            with reading_display(door.screen, name) as display:
+                result = import_file(file.survey, reading.options, ledger, rows, door.settings.connections, display)
+            _tell(door.screen, file, result)
+            results.append(result)
+        return results
+
+
+def _tell(screen: Screen, file: CsvFile, result: ImportResult) -> None:
+    name = file.survey.file.name
+    for note in result.notes:
+        screen.note(f"{name}: {note}")
+    if result.already_known:
+        screen.note(f"{name}: these bytes were recorded before, as import {result.import_id}; nothing was recorded")
+    elif result.resumed_at:
+        screen.note(f"{name}: went on behind the {result.resumed_at:,} rows that an earlier attempt had recorded")
+
+
+def _distinct(results: Sequence[ImportResult]) -> list[str]:
+    return list(dict.fromkeys(result.import_id for result in results))
+
+
+def _unfinished(door: Doorway) -> list[str]:
+    with reading_ledger(door.settings) as ledger:
+        return unfinished_imports(ledger.database)
+
+
+def _wake(door: Doorway) -> None:
+    with writing_ledger(door.settings) as ledger:
+        wake_workers(door, ledger)
+
+
+def wake_workers(door: Doorway, ledger: Ledger) -> None:
+    """Tell the workers of every connection with something to deliver; without a broker, say who will."""
+    waiting = [name for name in pending_by_connection(ledger.database) if name in door.settings.connections]
+    if not waiting:
+        return
+    if not door.settings.broker_url:
+        door.screen.note("`optrelay run` delivers what is pending; with OPTRELAY_BROKER_URL, `optrelay worker` does")
+        return
+    try:
+        with _wakeups(door.settings.broker_url) as wakeups:
+            for bucket in (bucket for name in waiting for bucket in ledger.buckets(name)):
+                wakeups.send(bucket, door.settings.connection(bucket.connection).max_strokes)
+    except BrokerUnavailable as error:
+        door.screen.note(f"{error}; nothing is lost")
+
+
+@contextmanager
+def _wakeups(url: str) -> Iterator[WakeUps]:
+    wakeups = WakeUps(url)
+    try:
+        yield wakeups
+    finally:
+        wakeups.close()
+
+
+def _conclude(
+    door: Doorway, results: Sequence[ImportResult], started: float, ending: Ending, imports: Sequence[str] = ()
+) -> Code:
+    """Print what became of the imports and why the rest was not delivered; return the exit code."""
+    reports = _reports(door, imports or _distinct(results))
+    rejects = {result.import_id: str(result.rejects_file) for result in results if result.rejects_file}
+    for one in reports:
+        show_import(door.screen, one, rejects.get(one.import_id))
+    show_totals(door.screen, reports)
+    if not reports:
+        door.screen.show("nothing was pending" if not ending.reasons else "")
+    for reason in ending.reasons:
+        door.screen.complain(reason)
+    door.screen.give(totals_as_json(reports, time.monotonic() - started, reasons=list(ending.reasons)))
+    return Code(ending.exit_code) or code_of(reports)
+
+
+def _reports(door: Doorway, imports: Sequence[str]) -> list[ImportReport]:
+    with writing_ledger(door.settings) as ledger:
+        found = [report(ledger.database, import_id) for import_id in imports]
+    return [one for one in found if one is not None]

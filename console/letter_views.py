@@ -1,0 +1,128 @@
+"""Dead letters as people and programs see them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from consent.change import from_micros
+from consent.ledger.letters import DeadLetter, Fate, Intervention
+from consent.ledger.work import Attempt
+from consent.masking import masked, revealed
+from console.screen import Screen, table
+
+
+def as_json(letter: DeadLetter, *, reveal: bool) -> dict[str, Any]:
+    """Return a letter as the object that the design fixes."""
+    return {
+        "id": letter.id,
+        "connection": letter.connection,
+        "target": target(letter, reveal=reveal),
+        "slot": letter.slot,
+        "action": letter.action.value,
+        "code": letter.code,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "import": letter.import_id,
+        "line": letter.line,
+        "died_at": _iso(letter.died_at),
+        "effective_at": _iso(letter.effective_at),
+        "discarded": letter.discarded,
+    }
+
+
+def target(letter: DeadLetter, *, reveal: bool) -> str:
+    """Return whom a letter is about: masked unless asked otherwise."""
+    return revealed(letter.address) if reveal else masked(letter.address)
+
+
+def origin(letter: DeadLetter) -> str:
+    """Return where a letter came from: file and line."""
+    return letter.import_name + (f", line {letter.line:,}" if letter.line is not None else "")
+
+
+def show_groups(screen: Screen, letters: Sequence[DeadLetter]) -> None:
+    """Print how many letters there are for each connection and code, with the reason, most first."""
+    groups = Counter((one.connection, one.code, one.reason) for one in letters)
+    listed = table("letters", "connection", "code", "reason", right=("letters",))
+    for (connection, code, reason), count in groups.most_common():
+        listed.add_row(f"{count:,}", connection, code, reason)
+    screen.show(listed)
+
+
+def show_letters(screen: Screen, letters: Sequence[DeadLetter], *, reveal: bool) -> None:
+    """Print letters one by one."""
+    listed = table("id", "whom", "slot", "action", "code", "tries", "from", "died (UTC)", right=("id", "tries"))
+    for one in letters:
+        whom = target(one, reveal=reveal)
+        died = f"{from_micros(one.died_at):%Y-%m-%d %H:%M}"
+        put_away = " (discarded)" if one.discarded else ""
+        row = (whom, one.slot, one.action.value, one.code + put_away, str(one.attempts), origin(one), died)
+        listed.add_row(str(one.id), *row)
+    screen.show()
+    screen.show(listed)
+
+
+def show_letter(screen: Screen, letter: DeadLetter, *, reveal: bool) -> None:
+    """Print the facts of one letter; its further columns may name a person, so only on request."""
+    screen.show(Text.assemble((f"dead letter {letter.id}", "bold"), f"  {letter.action.value} on {letter.connection}"))
+    lines = {
+        "whom": target(letter, reveal=reveal) + ("" if reveal else "  (--reveal shows it)"),
+        "slot": letter.slot,
+        "since": _iso(letter.effective_at),
+        "from": f"{origin(letter)} (import {letter.import_id})",
+        "died": f"{_iso(letter.died_at)} after {letter.attempts} answers about it",
+        "reason": f"{letter.code}: {letter.reason}",
+    }
+    if reveal and letter.details:
+        lines["further"] = " ".join(f"{name}={value}" for name, value in letter.details.items())
+    for name, words in lines.items():
+        screen.show(f"  {name + ':':8} {words}")
+
+
+def show_history(screen: Screen, made: Sequence[Attempt], done: Sequence[Intervention]) -> None:
+    """Print every call that was made about a letter, and what people did to it."""
+    calls = table("call (UTC)", "took", "why", "answer", right=("took",))
+    for one in made:
+        answer = f"HTTP {one.status}, code {one.code}" if one.status else one.code
+        calls.add_row(_iso(one.at), f"{one.milliseconds:,} ms", one.purpose, answer)
+    screen.show()
+    screen.show(calls if made else "  no call was made about it")
+    for act in done:
+        screen.show(f"  {_iso(act.at)} {act.what} by {act.who}" + (f": {act.why}" if act.why else ""))
+
+
+def history_as_json(made: Sequence[Attempt], done: Sequence[Intervention]) -> dict[str, Any]:
+    """Return the same for programs."""
+    calls = [
+        {"at": _iso(one.at), "milliseconds": one.milliseconds, "purpose": one.purpose}
+        | {"status": one.status, "code": one.code}
+        for one in made
+    ]
+    acts = [{"at": _iso(act.at), "who": act.who, "what": act.what, "why": act.why} for act in done]
+    return {"calls": calls, "interventions": acts}
+
+
+def fate_words(fates: Mapping[int, Fate]) -> str:
+    """Say what replaying does, in numbers."""
+    counts = Counter(fates.values())
+    return (
+        f"{counts[Fate.REPLAYED]:,} would be delivered again; "
+        f"{counts[Fate.SUPERSEDED]:,} would be closed, because a newer word has overtaken them"
+    )
+
+
+def own_fate(letter: DeadLetter, fates: Mapping[int, Fate]) -> str:
+    """Say what replaying one letter does."""
+    if letter.discarded:
+        return "it was discarded"
+    if fates.get(letter.id) is Fate.SUPERSEDED:
+        return "it would be closed, because a newer word has overtaken it"
+    return "it would be delivered again"
+
+
+def _iso(micros: int) -> str:
+    return from_micros(micros).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,62 @@
+"""Where words go: results to standard output, progress and notes to standard error, and nothing but JSON if asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH_OF_A_FILE = 160
+
+
+class Screen:
+    """One command's output. With `as_json` standard output carries the one JSON value and everything else is left out.
+
+    Markup and highlighting are off: what is printed may hold brackets of its own.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.out = _console(stderr=False)
+        self.err = _console(stderr=True)
+
+    def show(self, what: RenderableType = "", style: str | None = None) -> None:
+        """Print a result for people; nothing with `as_json`."""
+        if not self.as_json:
+            prose = isinstance(what, str | Text) and not self.out.is_terminal
+            self.out.print(what, style=style, soft_wrap=prose)
+
+    def note(self, words: str) -> None:
+        """Say something on standard error."""
+        self.err.print(Text(words, "dim"), soft_wrap=not self.err.is_terminal)
+
+    def complain(self, words: str, remedy: str = "") -> None:
+        """Say on standard error what is wrong, and what to do."""
+        self.err.print(Text.assemble(("error: ", "bold red"), words), soft_wrap=not self.err.is_terminal)
+        if remedy:
+            self.err.print(Text(remedy), soft_wrap=not self.err.is_terminal)
+
+    def give(self, value: Any) -> None:
+        """Print the JSON value that was asked for; nothing otherwise."""
+        if self.as_json:
+            typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def table(*columns: str, title: str | None = None, right: tuple[str, ...] = ()) -> Table:
+    """Return a quiet table; the columns in `right` hold numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH_OF_A_FILE
+    return console

@@ -1,0 +1,94 @@
+"""The long-running parts: workers, the sweep, and the sandbox."""
+
+from __future__ import annotations
+
+import importlib
+from enum import StrEnum
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from consent.errors import ConfigurationError
+from consent.settings import Settings
+from console.counting import counted
+from console.screen import Screen
+from sandbox.serve import serve
+from sandbox.settings import SandboxSettings
+from worker.sweep import sweep
+from worker.wiring import Wiring
+
+_GREEN = ("gevent", "eventlet")
+
+
+class Pool(StrEnum):
+    """The pools that a worker can run its strokes in."""
+
+    PREFORK = "prefork"
+    THREADS = "threads"
+    SOLO = "solo"
+
+
+def parse_pool(name: str) -> Pool:
+    """Return the pool of this name; raise typer.BadParameter that says why green ones cannot be used."""
+    if name in _GREEN:
+        raise typer.BadParameter(f"{name} cannot run the workers' event loop; use prefork, threads or solo")
+    try:
+        return Pool(name)
+    except ValueError:
+        raise typer.BadParameter(f"{name!r} is none of prefork, threads and solo") from None
+
+
+def run_worker(settings: Settings, pool: Pool, concurrency: int | None) -> int:
+    """Run a worker until it is told to stop; return Celery's exit code."""
+    arguments = ["worker", "--pool", pool.value, "--loglevel", settings.log_level]
+    if concurrency:
+        arguments += ["--concurrency", str(concurrency)]
+    return _celery(arguments)
+
+
+def run_sweep(settings: Settings) -> int:
+    """Sweep every now and then until told to stop; return Celery's exit code."""
+    return _celery(["beat", "--loglevel", settings.log_level])
+
+
+def sweep_once(settings: Settings, screen: Screen) -> None:
+    """Sweep now, once."""
+    if not settings.broker_url:
+        raise ConfigurationError("a sweep wakes workers through a broker: set OPTRELAY_BROKER_URL")
+    wiring = Wiring(settings, settings.broker_url)
+    try:
+        wiring.ledger.prepare()
+        sent = sweep(wiring)
+    finally:
+        wiring.close()
+    screen.show(f"sent {counted(sent, 'wake-up')}")
+    screen.give({"wakeups": sent})
+
+
+def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) -> None:
+    """Serve the sandbox until told to stop, and say how to reach it."""
+    try:
+        settings = SandboxSettings.model_validate({"capillary": {k: v for k, v in chosen.items() if v is not None}})
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(f"--{e['loc'][-1]}: {e['msg']}" for e in error.errors())) from None
+    try:
+        serve(settings, host, port, lambda url: _welcome(screen, url, settings))
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from None
+
+
+def _welcome(screen: Screen, url: str, settings: SandboxSettings) -> None:
+    capillary = settings.capillary
+    name = "OPTRELAY_CONNECTIONS__CAPILLARY__"
+    screen.show(f"the sandbox listens on {url} and takes {capillary.rate}; Ctrl-C ends it. To use it:", "bold")
+    # Not secrets: the sandbox's own published example credentials.
+    for setting, value in (("BASE_URL", url), ("USERNAME", capillary.username), ("PASSWORD", capillary.password)):
+        screen.show(f"  export {name}{setting}={value}")
+    screen.give({"url": url, "rate": capillary.rate})
+
+
+def _celery(arguments: list[str]) -> int:
+    # worker.app reads the settings when it is imported, so it is imported only when it is wanted.
+    module = importlib.import_module("worker.app")
+    return int(module.app.start(argv=arguments) or 0)

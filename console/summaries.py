@@ -1,0 +1,96 @@
+"""What became of imports: as sentences for people, and as the JSON object that programs read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from consent.ledger.report import ImportReport
+from console.counting import counted
+from console.durations import spoken
+from console.screen import Screen
+
+_SUMS = (
+    *("rows", "accepted", "rejected", "duplicates", "applied", "unchanged"),
+    *("superseded", "dead", "pending", "calls"),
+)
+
+
+def as_json(report: ImportReport) -> dict[str, Any]:
+    """Return one import as the object that the design fixes, with more keys after those."""
+    fixed = {"import": report.import_id, **{name: getattr(report, name) for name in _SUMS}}
+    more = {
+        "name": report.name,
+        "state": report.state,
+        "reject_codes": dict(report.reject_codes),
+        "dead_codes": dict(report.dead_codes),
+    }
+    return fixed | {"sealed": report.sealed, "seconds": round(report.seconds, 3)} | more
+
+
+def totals_as_json(reports: Sequence[ImportReport], seconds: float, **more: Any) -> dict[str, Any]:
+    """Return one import as it is, and several (or none) as one object of totals that holds them."""
+    if len(reports) == 1:
+        return as_json(reports[0]) | more
+    sums = {name: sum(getattr(one, name) for one in reports) for name in _SUMS}
+    sealed = all(one.sealed for one in reports)
+    each = {"imports": [as_json(one) for one in reports]}
+    return {"import": None, **sums, "sealed": sealed, "seconds": round(seconds, 3)} | more | each
+
+
+def show_import(screen: Screen, report: ImportReport, rejects_file: str | None = None) -> None:
+    """Print what became of one import: every row in exactly one place."""
+    screen.show(Text.assemble((report.name, "bold"), ("  import " + report.import_id, "dim")))
+    screen.show(f"  {_rows(report)}")
+    screen.show(f"  {_accepted(report)}")
+    screen.show(f"  {_calls(report)}; {seal(report)}", "green" if report.sealed else None)
+    if report.rejected:
+        where = f"; mend them in {rejects_file} and import that" if rejects_file else ""
+        screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
+    if report.dead:
+        look = f"`optrelay dead-letters list --import {report.import_id}`"
+        screen.show(f"  dead: {codes(report.dead_codes)}; see {look}", "yellow")
+
+
+def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
+    """Print the sum of several imports."""
+    if len(reports) > 1:
+        sums = {name: sum(getattr(one, name) for one in reports) for name in _SUMS}
+        words = ", ".join(f"{sums[name]:,} {name}" for name in _SUMS)
+        screen.show(Text.assemble((f"{len(reports)} imports together: ", "bold"), words))
+
+
+def seal(report: ImportReport) -> str:
+    """Say that an import is sealed, or why it is not yet."""
+    if report.sealed:
+        return "sealed: every row is accounted for"
+    if report.state == "reading":
+        return "not sealed: its file has not been read to the end; run the same file again to go on"
+    if report.state != "released":
+        return "not sealed: it has been read whole, and its changes are being made due"
+    if report.pending:
+        return f"not sealed yet: {counted(report.pending, 'change')} pending"
+    return "not sealed: the counts do not balance, which must never happen; please report it"
+
+
+def codes(counted: Mapping[str, int]) -> str:
+    """Return codes with their numbers, the commonest first."""
+    return ", ".join(f"{count:,} {code}" for code, count in Counter(counted).most_common())
+
+
+def _rows(report: ImportReport) -> str:
+    parts = f"{report.accepted:,} accepted + {report.rejected:,} rejected + {report.duplicates:,} duplicates"
+    return f"{report.rows:,} rows = {parts}"
+
+
+def _accepted(report: ImportReport) -> str:
+    names = ("applied", "unchanged", "superseded", "dead", "pending")
+    return f"{report.accepted:,} accepted = " + " + ".join(f"{getattr(report, name):,} {name}" for name in names)
+
+
+def _calls(report: ImportReport) -> str:
+    took = f" in {spoken(report.seconds)}" if report.sealed else ""
+    return counted(report.calls, "call") + took

@@ -1,0 +1,52 @@
+"""A folder of its own for every test, with a connection that nobody answers at."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from console.cli import main
+from tests.console.answering import HEADER, ROWS, Answer, Cli
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Give what runs a command in an empty folder."""
+    for name in [name for name in os.environ if name.startswith("OPTRELAY_")]:
+        monkeypatch.delenv(name)
+    for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("USERNAME", "till"), ("PASSWORD", "hush-hush-7")):
+        monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}", value)
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: str) -> Answer:
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        said = capsys.readouterr()
+        return Answer(int(end.value.code or 0), said.out, said.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """The address of the folder's ledger."""
+    return f"sqlite:///{tmp_path / 'optrelay.db'}"
+
+
+@pytest.fixture
+def consents(tmp_path: Path) -> str:
+    """A file with one row of each kind."""
+    return write(tmp_path, "consents.csv", *ROWS)
+
+
+def write(folder: Path, name: str, *rows: str, header: str = HEADER) -> str:
+    """Write a file that was finished long ago; return its name."""
+    (folder / name).write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    os.utime(folder / name, (1_760_000_000, 1_760_000_000))
+    return name

@@ -1,0 +1,147 @@
+"""Dead letters: looking at them without seeing whom they are about, and doing something about them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.console.answering import Cli, bury_all, settle_all
+from tests.console.conftest import write
+
+KEYS = ["id", "connection", "target", "slot", "action", "code", "reason", "attempts", "import", "line", "died_at"]
+
+
+@pytest.fixture
+def buried(cli: Cli, consents: str, url: str) -> Cli:
+    """A ledger with three dead letters of two customers."""
+    cli("import", consents)
+    bury_all(url)
+    return cli
+
+
+def test_the_list_counts_by_reason_and_names_nobody(buried: Cli) -> None:
+    """Reasons are counted; a customer's number is never whole on the screen."""
+    answer = buried("dead-letters", "list")
+    assert "Capillary cannot find this customer" in answer.out
+    assert "user_id=…17" in answer.out
+    assert "1001417" not in answer.out + answer.err
+
+
+def test_json_has_the_promised_keys(buried: Cli) -> None:
+    """Programs find the fixed keys, masked as well."""
+    found = buried("dead-letters", "list", "--json").json
+    assert [list(one)[: len(KEYS)] for one in found] == [KEYS] * 3
+    assert {one["target"] for one in found} == {"user_id=…17", "user_id=…88"}
+
+
+def test_reveal_shows_whom_on_request(buried: Cli) -> None:
+    """Only who asks for it sees whom a letter is about."""
+    assert "user_id=1001417" in buried("dead-letters", "list", "--reveal").out
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        (("--code", "1012"), 3),
+        (("--code", "8015"), 0),
+        (("--connection", "Capillary"), 3),
+        (("--import", "latest"), 3),
+        (("--newer-than", "1h"), 3),
+        (("--older-than", "2d"), 0),
+    ],
+)
+def test_filters_say_which(buried: Cli, filters: tuple[str, ...], count: int) -> None:
+    """Each filter means what it says."""
+    assert len(buried("dead-letters", "list", "--json", *filters).json) == count
+
+
+def test_show_tells_the_whole_story(buried: Cli) -> None:
+    """One letter shows its origin, every call about it, and what replaying would do, but not whom."""
+    number = buried("dead-letters", "list", "--json").json[0]["id"]
+    answer = buried("dead-letters", "show", str(number))
+    for words in ("consents.csv, line", "1012", "HTTP 400", "it would be delivered again"):
+        assert words in answer.out
+    assert "1001417" not in answer.out
+
+
+def test_replay_must_be_told_which(buried: Cli) -> None:
+    """Replaying everything by mistake is not possible."""
+    assert buried("dead-letters", "replay").code == 2
+
+
+def test_replay_without_anybody_to_ask_needs_yes(buried: Cli) -> None:
+    """A script that does not say --yes replays nothing."""
+    answer = buried("dead-letters", "replay", "--all")
+    assert (answer.code, "give --yes" in answer.err) == (2, True)
+    assert len(buried("dead-letters", "list", "--json").json) == 3
+
+
+def test_a_dry_replay_changes_nothing(buried: Cli) -> None:
+    """--dry-run says what would happen, and does not do it."""
+    found = buried("dead-letters", "replay", "--all", "--dry-run", "--json").json
+    assert (found["replayed"], found["dry_run"]) == (3, True)
+    assert len(buried("dead-letters", "list", "--json").json) == 3
+
+
+def test_replay_never_sends_an_overtaken_word(buried: Cli, url: str, tmp_path: Path) -> None:
+    """A letter that a newer word has overtaken is closed; the others are delivered again, with who and why."""
+    buried("import", write(tmp_path, "newer.csv", "1002888,EMAIL,TRANS,OPTOUT,2026-03-01T00:00:00Z"))
+    settle_all(url)
+    numbers = {one["target"]: one["id"] for one in buried("dead-letters", "list", "--json").json}
+    found = buried("dead-letters", "replay", "--all", "--yes", "--why", "asked", "--who", "kim", "--json").json
+    assert (found["replayed"], found["superseded"]) == (2, 1)
+    assert settle_all(url) == 1
+    assert buried("dead-letters", "list", "--json").json == []
+    assert buried("dead-letters", "show", str(numbers["user_id=…17"])).code == 2  # it is no dead letter any more
+
+
+def test_history_keeps_who_and_why(buried: Cli, url: str) -> None:
+    """A letter that died again still tells who replayed it, and why."""
+    number = str(buried("dead-letters", "list", "--json").json[0]["id"])
+    buried("dead-letters", "replay", number, "--yes", "--why", "asked the shop", "--who", "kim")
+    bury_all(url)
+    assert "replayed by kim: asked the shop" in buried("dead-letters", "show", number).out
+
+
+def test_discard_needs_a_reason_and_keeps_the_letter(buried: Cli) -> None:
+    """Nobody puts letters away without saying why, and they stay to be seen."""
+    assert buried("dead-letters", "discard", "--all", "--yes").code == 2
+    assert buried("dead-letters", "discard", "--all", "--yes", "--why", " ").code == 2
+    assert buried("dead-letters", "discard", "--all", "--yes", "--why", "left us", "--json").json["discarded"] == 3
+    assert buried("dead-letters", "list", "--json").json == []
+    assert len(buried("dead-letters", "list", "--discarded", "--json").json) == 3
+
+
+def test_export_is_taken_back_as_it_is(buried: Cli, tmp_path: Path) -> None:
+    """The export, unmended, is known to the last row; mended, its rows are new ones."""
+    answer = buried("dead-letters", "export", "--output", "dead.csv")
+    assert (answer.code, stat.S_IMODE((tmp_path / "dead.csv").stat().st_mode)) == (0, 0o600)
+    again = buried("import", "dead.csv", "--json").json
+    assert (again["rows"], again["duplicates"], again["rejected"]) == (3, 3, 0)
+    mended = (tmp_path / "dead.csv").read_text().replace("1001417", "1001500")
+    (tmp_path / "mended.csv").write_text(mended)
+    assert buried("import", "mended.csv", "--json").json["accepted"] == 2
+
+
+def test_export_overwrites_nothing(buried: Cli, tmp_path: Path) -> None:
+    """People's data never land in a file that others may read already."""
+    (tmp_path / "dead.csv").write_text("mine")
+    assert buried("dead-letters", "export", "--output", "dead.csv").code == 2
+    assert (tmp_path / "dead.csv").read_text() == "mine"
+
+
+def test_export_to_standard_output_is_plain_csv(buried: Cli) -> None:
+    """Another program can read the export."""
+    rows = list(csv.DictReader(io.StringIO(buried("dead-letters", "export").out)))
+    assert [row["_code"] for row in rows] == ["1012"] * 3
+    assert list(rows[0])[:3] == ["connection", "action", "effective_at"]
+
+
+def test_an_unknown_id_is_named(buried: Cli) -> None:
+    """An id that is no dead letter is said, and nothing is done."""
+    answer = buried("dead-letters", "replay", "999", "--yes")
+    assert (answer.code, "no such dead letter: 999" in answer.err) == (2, True)

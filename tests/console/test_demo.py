@@ -1,0 +1,57 @@
+"""The demo: the whole product at once, and a proof of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from console.demo_check import compare
+from console.demo_file import write_file
+from tests.console.answering import Cli
+
+
+def test_the_demo_proves_itself_and_leaves_no_process(tmp_path: Path) -> None:
+    """Everything agrees slot by slot, twice in a row, only its folder is written, and nothing goes on running."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPTRELAY_")}
+    # Somebody's real connection is set: the demo must not know it.
+    environment["OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL"] = "https://example.com"
+    command = [sys.executable, "-c", "from console.cli import main; main()", "demo", "--rows", "200"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "the sandbox agrees with the ledger: " in done.stdout
+    assert "404000417" not in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".demo"]
+    left = [one.cmdline() for one in psutil.process_iter(["cwd"]) if str(tmp_path) in str(one.info["cwd"])]
+    assert left == []
+
+
+def test_the_demo_touches_no_settings_but_its_own(cli: Cli, tmp_path: Path) -> None:
+    """A folder with somebody's optrelay.toml is refused."""
+    (tmp_path / "optrelay.toml").write_text("ledger_url = 'sqlite:///mine.db'\n")
+    answer = cli("demo", "--folder", str(tmp_path))
+    assert (answer.code, "not the demo's" in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize("rows", [200, 2000])
+def test_the_demo_file_has_what_it_says(tmp_path: Path, rows: int) -> None:
+    """Every expected row is in the file, and the counts add up."""
+    expected = write_file(tmp_path / "f.csv", rows)
+    lines = (tmp_path / "f.csv").read_text().splitlines()
+    accepted = expected.applied + expected.superseded + expected.dead
+    assert len(lines) - 1 == rows == expected.rows == accepted + expected.duplicates + expected.rejected.total()
+    assert expected.applied == len(expected.final)
+
+
+def test_a_difference_on_either_side_is_seen() -> None:
+    """A slot that only one side knows, or that differs, is no agreement."""
+    one, other = ("1", "EMAIL", "BULK"), ("2", "EMAIL", "BULK")
+    assert compare({one: "OPTIN"}, {one: "OPTIN"}).complete
+    assert not compare({one: "OPTIN"}, {one: "OPTOUT"}).complete
+    assert not compare({one: "OPTIN"}, {one: "OPTIN", other: "OPTOUT"}).complete
+    assert not compare({one: "OPTIN", other: "OPTOUT"}, {one: "OPTIN"}).complete

@@ -1,0 +1,75 @@
+"""Saying what would happen, and doing nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.console.answering import Cli, settle_all
+from tests.console.conftest import write
+
+
+def test_a_dry_run_leaves_nothing_behind(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """A dry run makes no ledger, no rejects file and no other file."""
+    before = sorted(tmp_path.iterdir())
+    answer = cli("run", consents, "--dry-run")
+    assert "nothing was recorded" in answer.out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_it_foretells_what_the_import_then_does(cli: Cli, consents: str) -> None:
+    """The forecast is what then happens, row for row."""
+    told = cli("import", consents, "--dry-run", "--json")
+    done = cli("import", consents, "--json")
+    same = ("rows", "accepted", "rejected", "duplicates", "superseded", "unchanged", "pending", "reject_codes")
+    assert {name: told.json[name] for name in same} == {name: done.json[name] for name in same}
+    assert (told.json["customers"], told.json["calls"], told.code) == (2, 2, 1)
+
+
+def test_it_knows_what_the_ledger_knows(cli: Cli, consents: str, url: str, tmp_path: Path) -> None:
+    """Known rows are duplicates, older words superseded, confirmed ones unchanged: no call is foretold for them."""
+    cli("import", consents)
+    settle_all(url)
+    more = write(
+        tmp_path,
+        "more.csv",
+        "1002888,EMAIL,TRANS,OPTIN,2026-01-03T00:00:00Z",  # recorded before
+        "1001417,EMAIL,BULK,OPTIN,2025-06-01T00:00:00Z",  # older than what the ledger holds
+        "1001417,EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z",  # newer, but confirmed already
+        "1001417,MOBILE,BULK,OPTOUT,2026-02-01T00:00:00Z",  # new
+    )
+    told = cli("import", more, "--dry-run", "--json").json
+    assert (told["duplicates"], told["superseded"], told["unchanged"], told["pending"]) == (1, 1, 1, 1)
+    assert told["calls"] == 1
+    done = cli("import", more, "--json").json
+    assert {name: told[name] for name in ("duplicates", "superseded", "unchanged", "pending")} == {
+        name: done[name] for name in ("duplicates", "superseded", "unchanged", "pending")
+    }
+
+
+def test_the_real_ledger_is_only_read(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """Rehearsing a file leaves the ledger's figures as they were."""
+    cli("import", consents)
+    before = cli("status", "--json").json
+    write(tmp_path, "more.csv", "1009000,EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z")
+    cli("run", "more.csv", "--dry-run")
+    assert cli("status", "--json").json == before
+
+
+def test_a_file_that_was_recorded_before_is_named(cli: Cli, consents: str) -> None:
+    """Who rehearses last night's file again is told that it would change nothing."""
+    number = cli("import", consents, "--json").json["import"]
+    told = cli("import", consents, "--dry-run", "--json").json
+    assert (told["already_imported"], told["calls"]) == ({consents: number}, 0)
+
+
+def test_the_time_is_told_at_the_connections_rate(cli: Cli, tmp_path: Path) -> None:
+    """Three hundred customers at Capillary's documented hundred a minute are said to take three minutes."""
+    rows = [f"{2_000_000 + n},EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z" for n in range(300)]
+    answer = cli("run", write(tmp_path, "many.csv", *rows), "--dry-run")
+    assert "capillary: 300 calls; at 100/minute: about 3 min" in answer.out
+
+
+def test_a_file_named_twice_is_counted_once(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """A copy of the same bytes adds nothing."""
+    (tmp_path / "copy.csv").write_bytes((tmp_path / consents).read_bytes())
+    assert cli("run", consents, "copy.csv", "--dry-run", "--json").json["rows"] == 6

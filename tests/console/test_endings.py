@@ -1,0 +1,86 @@
+"""How commands end: codes, remedies, and nothing about anybody."""
+
+from __future__ import annotations
+
+import pytest
+
+import console.cli
+from consent.errors import BrokerUnavailable, ImportUnderWay, LedgerOutdated, LedgerUnavailable
+from tests.console.answering import Cli
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (LedgerUnavailable("the database is away"), 5, "run it again"),
+        (BrokerUnavailable("the broker is away"), 5, "OPTRELAY_BROKER_URL"),
+        (ImportUnderWay("somebody is at it"), 5, "Wait until it has finished"),
+        (LedgerOutdated("run `optrelay migrate`"), 2, "optrelay migrate"),
+        (PermissionError(13, "Permission denied", "/somewhere"), 5, "/somewhere: Permission denied"),
+        (KeyboardInterrupt(), 130, "safe to run the same command again"),
+    ],
+)
+def test_expected_errors_name_the_remedy(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: str
+) -> None:
+    """What can go wrong ends with its own code and a sentence, without a traceback."""
+    monkeypatch.setattr(console.cli, "load_settings", _raising(error))
+    answer = cli("status")
+    assert (answer.code, answer.out) == (code, "")
+    assert words in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_an_unexpected_error_shows_where_but_no_value(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug is reported with its place; neither its message nor a variable, which may name a person, is shown."""
+    monkeypatch.setattr(console.cli, "load_settings", _raising(ValueError("kim@example.com is no number")))
+    answer = cli("status")
+    assert answer.code == 70
+    assert "ValueError" in answer.err
+    assert "test_endings.py" in answer.err
+    assert "kim@example.com" not in answer.err
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet", "nonsense"])
+def test_green_pools_are_refused(cli: Cli, pool: str) -> None:
+    """A worker does not start in a pool that cannot run it."""
+    answer = cli("worker", "--pool", pool)
+    assert answer.code == 2
+    assert "prefork" in answer.err
+
+
+@pytest.mark.parametrize("command", [("sweep", "--once")])
+def test_what_needs_a_broker_says_so(cli: Cli, command: tuple[str, ...]) -> None:
+    """Without a broker's address the one setting that is missing is named."""
+    answer = cli(*command)
+    assert (answer.code, "OPTRELAY_BROKER_URL" in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "import", "status", "worker", "sweep", "migrate", "sandbox", "doctor", "demo", "version", "dead-letters"],
+)
+def test_every_command_explains_itself(cli: Cli, command: str) -> None:
+    """`--help` works everywhere, without any setting."""
+    answer = cli(command, "--help")
+    assert (answer.code, "Usage" in answer.out) == (0, True)
+
+
+def test_migrate_says_what_it_did(cli: Cli) -> None:
+    """The second time there is nothing to do."""
+    assert "migrated from nothing to" in cli("migrate").out
+    assert cli("migrate", "--json").json["migrated"] is False
+
+
+def test_broken_settings_are_explained(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong setting is named, its value is not shown."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__DEFAULTS", "secret-9")
+    answer = cli("status")
+    assert (answer.code, "__DEFAULTS" in answer.err, "secret-9" in answer.err) == (2, True, False)
+
+
+def _raising(error: BaseException):
+    def load() -> None:
+        raise error
+
+    return load

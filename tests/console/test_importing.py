@@ -1,0 +1,125 @@
+"""Recording files from the command line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.console.answering import Cli, settle_all
+from tests.console.conftest import write
+
+FIXED = ["import", "rows", "accepted", "rejected", "duplicates", "applied", "unchanged", "superseded", "dead"]
+FIXED += ["pending", "calls", "sealed", "seconds"]
+
+
+def test_json_holds_the_promised_keys_first_and_the_sums_hold(cli: Cli, consents: str) -> None:
+    """A program that reads the JSON finds every row in exactly one place."""
+    answer = cli("import", consents, "--json")
+    found = answer.json
+    assert list(found)[: len(FIXED)] == FIXED
+    assert (found["rows"], found["accepted"], found["rejected"], found["duplicates"]) == (6, 4, 1, 1)
+    assert (found["superseded"], found["pending"], found["sealed"]) == (1, 3, False)
+    assert answer.code == 1
+
+
+def test_a_rejected_row_is_in_a_file_that_can_be_mended(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """Whoever sees that rows were rejected is told how many, why, and in which file they are."""
+    answer = cli("import", consents)
+    assert "1 unknown_value; mend them in consents.csv.rejects.csv" in answer.out
+    assert "1003999" in (tmp_path / "consents.csv.rejects.csv").read_text()
+
+
+def test_the_same_file_again_records_nothing(cli: Cli, consents: str) -> None:
+    """Importing a file twice changes nothing, and says so."""
+    first = cli("import", consents, "--json").json
+    again = cli("import", consents, "--json")
+    assert "nothing was recorded" in again.err
+    assert again.json == first
+
+
+def test_several_files_give_their_sum_and_each_of_them(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """Two files are counted together, and each for itself."""
+    other = write(tmp_path, "other.csv", "1004000,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z")
+    found = cli("import", consents, other, "--json").json
+    assert found["import"] is None
+    assert (found["rows"], [one["rows"] for one in found["imports"]]) == (7, [6, 1])
+
+
+def test_no_file_is_recorded_if_one_cannot_be_used(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """If one of the named files is unusable, nothing of any has been recorded."""
+    answer = cli("import", consents, write(tmp_path, "bad.csv", "1,2", header="a,b"))
+    assert answer.code == 2
+    assert "none of its columns is known" in answer.err
+    assert not (tmp_path / "optrelay.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--effective-at", "soon"), "ISO 8601"),
+        (("--map", "phone"), "their=ours"),
+        (("--timezone", "Mars/Base"), "no time zone"),
+        (("--patience", "soon"), "15m"),
+        (("--connection", "nobody"), "there is no connection 'nobody' (known: capillary)"),
+        (("--encoding", "klingon"), "klingon"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_named(
+    cli: Cli, consents: str, arguments: tuple[str, ...], words: str
+) -> None:
+    """A wrong option ends with code 2 and a sentence that shows how it is written."""
+    answer = cli("import", consents, *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert words in answer.err
+
+
+def test_without_a_connection_the_remedy_is_named(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has configured nothing yet learns which variables to set."""
+    for name in ("BASE_URL", "USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}")
+    answer = cli("import", consents)
+    assert answer.code == 2
+    assert "OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL" in answer.err
+
+
+def test_one_rejects_file_for_two_files_is_refused(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """Two files never write their rejects over each other."""
+    other = write(tmp_path, "other.csv", "1004000,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z")
+    answer = cli("import", consents, other, "--rejects", "r.csv")
+    assert answer.code == 2
+    assert "--rejects names one file" in answer.err
+
+
+def test_a_broker_that_is_away_is_only_a_note(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recorded change counts as recorded although nobody could be woken for it."""
+    monkeypatch.setenv("OPTRELAY_BROKER_URL", "redis://127.0.0.1:1/0")
+    answer = cli("import", consents)
+    assert answer.code == 1  # for the rejected row
+    assert "the sweep sends them once it is back" in answer.err
+
+
+def test_waiting_ends_when_workers_elsewhere_have_settled_it(cli: Cli, consents: str, url: str) -> None:
+    """`--wait` comes back when every change has been settled, and not before."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set() and not settle_all(url):
+            time.sleep(0.05)
+
+    cli("migrate")
+    worker = threading.Thread(target=work)
+    worker.start()
+    found = cli("import", consents, "--wait", "--json").json
+    done.set()
+    worker.join()
+    assert (found["applied"], found["pending"], found["sealed"]) == (3, 0, True)
+
+
+def test_waiting_has_an_end_if_nobody_works(cli: Cli, consents: str) -> None:
+    """If nothing moves for as long as one is patient, it ends with code 4, and everything is kept."""
+    answer = cli("import", consents, "--wait", "--patience", "1s", "--json")
+    assert (answer.code, answer.json["pending"]) == (4, 3)
+    assert "'capillary'" in answer.json["reasons"][0]

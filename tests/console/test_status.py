@@ -1,0 +1,93 @@
+"""What stands in the ledger, and why an import is not sealed yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from consent.ledger import health
+from consent.ledger.health import Breaker
+from consent.ledger.ledger import Ledger
+from tests.console.answering import Cli, bury_all, settle_all
+from tests.console.conftest import write
+
+
+def _stop(url: str, breaker: Breaker, reason: str) -> None:
+    ledger = Ledger(url)
+    health.open_breaker(
+        ledger.database, "capillary", breaker, reason, now=ledger.now(), probe_at=ledger.now() + 60_000_000
+    )
+    ledger.close()
+
+
+def test_without_a_ledger_none_is_made(cli: Cli, tmp_path: Path) -> None:
+    """Looking never creates a ledger in the wrong folder."""
+    answer = cli("status")
+    assert answer.code == 2
+    assert "there is no ledger at" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pending_import_says_where_it_waits(cli: Cli, consents: str) -> None:
+    """While changes are under way, status says how many wait on which connection, and ends with code 0 or 1."""
+    cli("import", consents)
+    answer = cli("status", "latest")
+    assert "not sealed yet: 3 changes pending" in answer.out
+    assert "capillary: 3 pending" in answer.out
+    assert answer.code == 1  # one row was rejected
+
+
+def test_a_clean_sealed_import_ends_with_0(cli: Cli, url: str, tmp_path: Path) -> None:
+    """Everything settled well is exit code 0."""
+    number = cli("import", write(tmp_path, "one.csv", "1001417,EMAIL,BULK,OPTIN,2026-01-01T00:00:00Z"), "--json").json
+    settle_all(url)
+    answer = cli("status", number["import"][:12])
+    assert (answer.code, "sealed: every row is accounted for" in answer.out) == (0, True)
+
+
+def test_a_dead_letter_makes_it_1(cli: Cli, url: str, tmp_path: Path) -> None:
+    """A change that died is exit code 1, with its code."""
+    cli("import", write(tmp_path, "one.csv", "1001417,EMAIL,BULK,OPTIN,2026-01-01T00:00:00Z"))
+    bury_all(url)
+    answer = cli("status", "latest")
+    assert (answer.code, "dead: 1 1012" in answer.out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("breaker", "words"),
+    [(Breaker.REFUSED, "stopped, everything is kept: no such till"), (Breaker.DOWN, "tried again in")],
+)
+def test_a_stopped_connection_is_named_with_its_reason(
+    cli: Cli, consents: str, url: str, breaker: Breaker, words: str
+) -> None:
+    """An import that cannot go on because of its connection ends with code 4 and says why."""
+    cli("import", consents)
+    _stop(url, breaker, "no such till")
+    answer = cli("status", "latest")
+    assert (answer.code, words in answer.out) == (4, True)
+    assert words in cli("status").out
+    found = cli("status", "--json").json["connections"][0]
+    assert (found["breaker"], found["reason"], found["pending"]) == (breaker.value, "no such till", 2)
+
+
+def test_a_throttled_connection_says_until_when(cli: Cli, consents: str, url: str) -> None:
+    """A provider that asked us to wait is not taken for one that is down."""
+    cli("import", consents)
+    ledger = Ledger(url)
+    health.throttle(ledger.database, "capillary", until=ledger.now() + 30_000_000)
+    ledger.close()
+    assert "the provider asked us to wait; on again in" in cli("status").out
+
+
+def test_an_unknown_import_is_refused(cli: Cli, consents: str) -> None:
+    """A wrong id says where the right ones are."""
+    cli("import", consents)
+    answer = cli("status", "19990101")
+    assert (answer.code, "`optrelay status` lists them" in answer.err) == (2, True)
+
+
+def test_a_beginning_that_fits_two_imports_is_refused(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """Half an id never picks an import at random."""
+    cli("import", consents, write(tmp_path, "one.csv", "1001417,EMAIL,BULK,OPTIN,2026-01-09T00:00:00Z"))
+    assert "give more of the id" in cli("status", "20").err
