@@ -30,13 +30,15 @@ class ImportSource:
 class Checkpoint:
     """How far an import has been recorded.
 
-    `records` counts the rows that were handed over, `line` is the physical line after which the next one starts, and
+    `records` counts the rows that were handed over, `wishes` what they said (a row that names three slots says three
+    things; a refused row counts once), `line` is the physical line after which the next one starts, and
     `rejects_offset` the length in bytes of the rejects file that belongs to them.
     """
 
     records: int = 0
     line: int = 0
     rejects_offset: int = 0
+    wishes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -48,6 +48,14 @@ Identifier = Annotated[str, BeforeValidator(undamaged), Field(min_length=1, max_
 """Text that names something at a provider, kept to the letter."""
 
 
+class Wish(NamedTuple):
+    """What a row says about one slot: which, what else the provider wants to be told, and what it is to hold."""
+
+    slot: str
+    details: dict[str, Any]
+    value: str = ""
+
+
 class ConsentRow(BaseModel):
     """What every row may say; each provider adds its own columns and says what they mean.
 
@@ -81,6 +89,10 @@ class ConsentRow(BaseModel):
     def details(self) -> dict[str, Any]:
         """Return what else the provider wants to be told, as JSON values."""
         raise NotImplementedError
+
+    def wishes(self) -> tuple[Wish, ...]:
+        """Return what the row says about each slot that it names; most rows name one."""
+        return (Wish(self.slot(), self.details(), self.value()),)
 
     def since(self, default: datetime, zone: Any = UTC) -> datetime:
         """Return when the word was given, in UTC; a time without a zone is read in `zone`."""

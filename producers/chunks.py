@@ -28,24 +28,26 @@ class Chunk:
     rejects: list[Reject] = field(default_factory=list)
     cells: list[list[str]] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    records: int = 0
 
 
 def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
     """Read a file from a checkpoint on, `chunk_rows` rows at a time, fewer where rows are very long.
 
-    Every row that is not blank is in exactly one chunk, either as a change or as a reject. The file is looked at before
-    each chunk is handed out and after the last: raises UnstableFile once it is not the surveyed one any more, and
-    UnreadableFile if it turns out damaged.
+    Every row that is not blank is in exactly one chunk, either as changes (one for each slot that it names) or as a
+    reject. The file is looked at before each chunk is handed out and after the last: raises UnstableFile once it is not
+    the surveyed one any more, and UnreadableFile if it turns out damaged.
     """
-    done = start.records if start else 0
+    done, wishes = (start.records, start.wishes) if start else (0, 0)
     try:
         with file.open() as reader:
             rows = islice(file.rows(reader), done, None)
             made_of = _maker(file)
             while chunk := _next_chunk(reader, islice(rows, chunk_rows), made_of):
                 file.survey.confirm()
-                done += len(chunk.changes) + len(chunk.rejects)
-                chunk.checkpoint = Checkpoint(done, reader.lines.line)
+                done += chunk.records
+                wishes += len(chunk.changes) + len(chunk.rejects)
+                chunk.checkpoint = Checkpoint(done, reader.lines.line, wishes=wishes)
                 yield chunk
     except UnreadableFile:
         file.survey.confirm()
@@ -53,10 +55,10 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
     file.survey.confirm()
 
 
-def _maker(file: CsvFile) -> Callable[[CsvRow], ConsentChange | Fault]:
+def _maker(file: CsvFile) -> Callable[[CsvRow], tuple[ConsentChange, ...] | Fault]:
     doors, places, columns = file.doors, file.header.columns, file.header.ours
 
-    def made_of(row: CsvRow) -> ConsentChange | Fault:
+    def made_of(row: CsvRow) -> tuple[ConsentChange, ...] | Fault:
         line, cells, fault = row
         if fault is not None:
             return fault
@@ -67,17 +69,18 @@ def _maker(file: CsvFile) -> Callable[[CsvRow], ConsentChange | Fault]:
 
 
 def _next_chunk(
-    reader: CsvReader, rows: Iterable[CsvRow], made_of: Callable[[CsvRow], ConsentChange | Fault]
+    reader: CsvReader, rows: Iterable[CsvRow], made_of: Callable[[CsvRow], tuple[ConsentChange, ...] | Fault]
 ) -> Chunk | None:
     chunk = Chunk()
     enough = reader.lines.chars + LONGEST_LINE
     for row in rows:
         result = made_of(row)
-        if isinstance(result, ConsentChange):
-            chunk.changes.append(result)
+        chunk.records += 1
+        if not isinstance(result, Fault):
+            chunk.changes.extend(result)
         else:
             chunk.rejects.append(Reject(row.line, result.column, result.code, result.message))
             chunk.cells.append(row.cells)
         if reader.lines.chars > enough:
             break
-    return chunk if chunk.changes or chunk.rejects else None
+    return chunk if chunk.records else None

@@ -67,8 +67,10 @@ def open_doors(
     return Doors(rows, filled, connection.lower() if connection else only, effective_at, zone, latest)
 
 
-def understand(record: RawRecord, doors: Doors, columns: Mapping[str, str] | None = None) -> ConsentChange | Fault:
-    """Make a change of a record, or say what is wrong with it.
+def understand(
+    record: RawRecord, doors: Doors, columns: Mapping[str, str] | None = None
+) -> tuple[ConsentChange, ...] | Fault:
+    """Make changes of a record, one for each slot that it names, or say what is wrong with it.
 
     `columns` gives, in the source's order, the source's own name for each of our columns; faults are told by it.
     """
@@ -86,8 +88,10 @@ def understand(record: RawRecord, doors: Doors, columns: Mapping[str, str] | Non
     since = _since(row, fields, doors)
     if not isinstance(since, datetime):
         return since._replace(column=columns.get(since.column or "", since.column))
-    return ConsentChange(
-        connection, row.address(), row.slot(), row.action, since, row.details(), row.change_id, record.line
+    address, bucket = row.address(), row.bucket()
+    return tuple(
+        ConsentChange(connection, address, slot, row.action, since, details, row.change_id, record.line, bucket, value)
+        for slot, details, value in row.wishes()
     )
 
 

@@ -73,7 +73,7 @@ def _import_row(source: ImportSource, now: int) -> tuple[object, ...]:
 def _progress(row: Row[tuple[object, ...]]) -> ImportProgress:
     state = cast("ImportState", "read" if row.state == "folded" else row.state)
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
-    return ImportProgress(row.id, state, Checkpoint(row.records, row.line, row.rejects_offset), since)
+    return ImportProgress(row.id, state, Checkpoint(row.records, row.line, row.rejects_offset, row.wishes), since)
 
 
 def accept(
@@ -94,7 +94,7 @@ def accept(
     target_rows, change_rows = _rows(database.hash_key, import_id, wishes, now)
 
     def work(tx: Connection) -> Accepted:
-        stream = _claim_checkpoint(tx, import_id, checkpoint.records - len(wishes) - len(refused))
+        stream = _claim_checkpoint(tx, import_id, checkpoint.wishes - len(wishes) - len(refused))
         before = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one() if stream else 0
         insert_new(tx, targets, ("target_key", "connection", "bucket", "address"), target_rows)
         recorded = insert_new(tx, changes, _CHANGE_COLUMNS, change_rows)
@@ -132,9 +132,9 @@ def _rows(
 
 
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> bool:
-    query = select(imports.c.records, imports.c.state, imports.c.stream).where(imports.c.id == import_id)
+    query = select(imports.c.wishes, imports.c.state, imports.c.stream).where(imports.c.id == import_id)
     row = tx.execute(query.with_for_update()).one()
-    if row.records != expected or row.state != "reading":
+    if row.wishes != expected or row.state != "reading":
         message = f"another process is recording import {import_id} at this moment: let it finish, or stop it first"
         raise ImportUnderWay(message)
     return bool(row.stream)
@@ -147,6 +147,7 @@ def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, cou
         moved.values(
             records=checkpoint.records,
             line=checkpoint.line,
+            wishes=checkpoint.wishes,
             rejects_offset=checkpoint.rejects_offset,
             recorded=imports.c.recorded + recorded,
             duplicates=imports.c.duplicates + duplicates,

@@ -96,7 +96,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         import_id=row.id,
         name=row.name,
         state=row.state,
-        rows=row.records,
+        rows=row.wishes,
         accepted=row.recorded,
         rejected=row.rejected,
         duplicates=row.duplicates,

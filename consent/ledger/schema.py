@@ -50,6 +50,7 @@ imports = Table(
     Column("state", Text, nullable=False),
     Column("records", BigInteger, nullable=False, server_default="0"),
     Column("line", BigInteger, nullable=False, server_default="0"),
+    Column("wishes", BigInteger, nullable=False, server_default="0"),
     Column("rejects_offset", BigInteger, nullable=False, server_default="0"),
     Column("recorded", BigInteger, nullable=False, server_default="0"),
     Column("duplicates", BigInteger, nullable=False, server_default="0"),

@@ -31,7 +31,7 @@ def recorded(ledger: Ledger, *words: ConsentChange, stream: bool = False) -> str
     """A file read but not released."""
     source = ImportSource("csv", "nightly.csv", f"fingerprint {next(_fingerprint)}", 1, None, stream=stream)
     import_id = ledger.open_import(source).import_id
-    ledger.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0))
+    ledger.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
     return import_id
 
 
@@ -342,7 +342,7 @@ def test_every_row_is_counted_once(ledger: Ledger) -> None:
     source = ImportSource("csv", "nightly.csv", "the bytes", 1, None)
     import_id = ledger.open_import(source).import_id
     reject = Reject(4, "channel", "unknown_value", "mend it")
-    ledger.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10))
+    ledger.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10, 3))
     ledger.finish_reading(import_id)
     ledger.release(import_id)
     deliver(ledger)
@@ -359,7 +359,7 @@ def test_an_import_goes_on_from_its_checkpoint(ledger: Ledger) -> None:
     """The same bytes find the same import and its place in it."""
     source = ImportSource("csv", "nightly.csv", "the bytes", 1, MORNING)
     import_id = ledger.open_import(source).import_id
-    ledger.accept(import_id, [word("1")], [], Checkpoint(1, 2, 0))
+    ledger.accept(import_id, [word("1")], [], Checkpoint(1, 2, 0, 1))
 
     again = ledger.open_import(source)
 

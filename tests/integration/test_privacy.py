@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -13,7 +14,8 @@ from tests.integration.company import PASSWORD, company
 
 def overheard(url: str, heard: list[str], stop: threading.Event) -> None:
     """Write down everything that anybody says to the broker."""
-    with redis.Redis(unix_socket_path=url.removeprefix("redis+socket://")).monitor() as monitor:
+    client = redis.Redis(unix_socket_path=url.removeprefix("redis+socket://"))
+    with suppress(redis.RedisError), client.monitor() as monitor:
         while not stop.is_set():
             heard.append(str(monitor.next_command()))
 

@@ -95,7 +95,7 @@ def test_an_interrupted_import_lets_nothing_become_due(tmp_path: Path) -> None:
         take_in(file, ledger, IntakeOptions(chunk_rows=3))
 
     assert ledger.due == []
-    assert ledger.imports["import-1"].progress.checkpoint == Checkpoint(6, 7, 0)
+    assert ledger.imports["import-1"].progress.checkpoint == Checkpoint(6, 7, 0, 6)
 
 
 def test_a_streamed_import_lets_each_chunk_become_due_at_once(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("records", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("line", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("wishes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("rejects_offset", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("recorded", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("duplicates", sa.BigInteger(), server_default="0", nullable=False),
