@@ -17,7 +17,8 @@ demo: install ## the whole product on this machine: sandbox, broker, a CSV deliv
 	@$(BIN)/optrelay demo --folder .demo
 
 test: dev ## every test, on real servers that come from wheels
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not pace"
+	@$(BIN)/python -m pytest -q -m pace
 
 lint: dev ## style, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -47,6 +47,13 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_database"))
 
 
+@pytest.fixture(autouse=True)
+def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on the settings or the terminal of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith("OPTRELAY_") or name in {"COLUMNS", "NO_COLOR"}]:
+        monkeypatch.delenv(name)
+
+
 class Clock:
     """A clock that moves when the test says so, in seconds."""
 

@@ -92,8 +92,9 @@ def test_refused_credentials_are_said_and_kill_nothing(shop: Company) -> None:
     assert_balanced(found)
 
 
+@pytest.mark.pace
 def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: EmbeddedBroker) -> None:
-    """Redis is stopped for some seconds under four processes: no window has more calls than allowed, and it finishes."""
+    """Redis is stopped for some seconds under four processes: no window has too many calls, and it finishes."""
     with company(tmp_path, rate="50/second") as shop:
         shop.settings |= {"BROKER_URL": broker.url, "CONNECTIONS__CAPILLARY__RATE": "50/second"}
         rows = shuffled_rows(2_000, 500)
@@ -112,6 +113,7 @@ def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: EmbeddedBro
         assert shop.held() == fold(rows)
 
 
+@pytest.mark.pace
 def test_four_processes_keep_the_limit_and_use_it(tmp_path: Path) -> None:
     """At 50 calls a second, four processes stay within it, use at least 95 of 100 and are never throttled."""
     with company(tmp_path, rate="50/second") as shop:

@@ -51,6 +51,7 @@ def worst_window(moments: list[float], seconds: float) -> int:
     return max(bisect_left(ordered, start + seconds) - n for n, start in enumerate(ordered))
 
 
+@pytest.mark.pace
 def test_four_processes_share_one_limit(broker: EmbeddedBroker) -> None:
     """Four processes at 50 a second never make more than 51 calls in any second, and use at least 95 of 100 slots."""
     pacer(broker.url, "50/second", "first").prime()
@@ -117,7 +118,7 @@ def test_throttling_seen_by_one_slows_all(broker: EmbeddedBroker) -> None:
 
 
 def test_without_redis_each_process_keeps_to_its_share(broker: EmbeddedBroker) -> None:
-    """Four processes that lose the server each make a quarter of the calls, after a pause; never as many as they like."""
+    """Four processes that lose the server each make a quarter of the calls, after a pause."""
     paces = [pacer(broker.url, "40/second", f"p{n}") for n in range(4)]
     paces[0].prime()
     for pace in paces:

@@ -68,7 +68,7 @@ def record(wiring: Wiring, *rows: dict[str, str]) -> str:
         changes.append(as_change(row))
     source = ImportSource("csv", "nightly.csv", str(rows), 1, None)
     import_id = wiring.ledger.open_import(source).import_id
-    wiring.ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0))
+    wiring.ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
     wiring.ledger.finish_reading(import_id)
     wiring.ledger.release(import_id)
     return import_id
