@@ -31,7 +31,7 @@ class ConnectionSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
 
-    provider: str = Field("", description="capillary; defaults to the connection's name")
+    provider: str = Field("", description="capillary, infobip or gupshup; defaults to the connection's name")
     base_url: str = Field("", description="where the provider listens, for example https://eu.api.capillarytech.com")
     rate: Annotated[Rate | None, BeforeValidator(_rate)] = Field(None, description='the limit, like "100/minute"')
     concurrency: int = Field(8, ge=1, le=500, description="calls under way at once, in each worker process")
@@ -48,6 +48,21 @@ class ConnectionSettings(BaseModel):
     method: Literal["POST", "PUT"] = Field("POST", description="Capillary: its pages disagree; POST is the commoner")
     lookup_writes: bool = Field(default=True, description="Capillary: allow writing by identifier (lookup form)")
     headers: dict[str, str] = Field({}, description="further headers, such as Capillary's attribution pair (JSON)")
+
+    api_key: SecretStr = Field(SecretStr(""), description="Infobip: the API key")
+    account_key: str = Field("", description="Infobip: the sub-account whose blocklist is meant; empty: your own")
+    verify: bool = Field(default=False, description="Infobip: look after each write; an opt-out waits until it is seen")
+    allow_empty_filters: bool = Field(
+        default=False, description="Infobip: remove the last criterion, resource or user too: it then matches all"
+    )
+    blocklist_rate: Annotated[Rate | None, BeforeValidator(_rate)] = Field(
+        None, description="Infobip: the limit of blocklist calls; 1/second unless Infobip raised yours"
+    )
+    blocklist_batch: int = Field(1000, ge=1, le=50_000, description="Infobip: destinations in one blocklist call")
+
+    tokens: dict[str, SecretStr] = Field({}, description="Gupshup: the token of each app (JSON, app id to token)")
+    token: SecretStr = Field(SecretStr(""), description="Gupshup: the token of every app that TOKENS does not name")
+    token_prefix: str = Field("", description="Gupshup: what stands before the token, like Bearer; usually nothing")
 
 
 class Settings(BaseSettings):
@@ -121,7 +136,7 @@ def _explain(error: ValidationError) -> str:
 
 def _tables() -> str:
     """Return the names, never the values, of the variables that may be meant."""
-    ends = ("__DEFAULTS", "__HEADERS", "_CONNECTIONS")
+    ends = ("__DEFAULTS", "__HEADERS", "__TOKENS", "_CONNECTIONS")
     return ", ".join(name for name in environment_names() if name.upper().endswith(ends)) or "see OPTRELAY_CONNECTIONS"
 
 

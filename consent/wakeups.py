@@ -63,7 +63,8 @@ class WakeUps:
     @cached_property
     def _app(self) -> Celery:
         app = Celery("optrelay-wakeups", broker=self._broker_url, set_as_current=False)
-        app.conf.broker_transport_options = broker_options(socket_timeout=5.0)
+        once = {"max_retries": 1, "interval_start": 0}  # else kombu waits 6 s for a broker that refuses us
+        app.conf.broker_transport_options = broker_options(socket_timeout=5.0) | once
         app.conf.task_ignore_result = True
         return app
 

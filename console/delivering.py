@@ -17,7 +17,7 @@ from consent.ledger.health import Breaker, ConnectionHealth
 from consent.settings import Settings
 from console.counting import counted
 from console.durations import spoken
-from console.pace import Pace, rate_of
+from console.pace import Pace, per_call_of, rate_of
 from console.progress import PLAIN_EVERY_SECONDS
 from console.running import Tick
 from console.screen import Screen
@@ -88,8 +88,9 @@ class DeliveryView:
             return f"{name}: {left:,} left, but this connection is not configured", True
         if (obstacle := why_stopped(state, time.time())) is not None:
             return f"{name}: {left:,} left; {obstacle}", True
-        rate = rate_of(self.settings.connections[name])
-        return f"{name}: {left:,} left; {self.pace.time_left(name, left, rate)}", False
+        connection = self.settings.connections[name]
+        time_left = self.pace.time_left(name, left, rate_of(connection), per_call_of(connection))
+        return f"{name}: {left:,} left; {time_left}", False
 
 
 def why_stopped(state: ConnectionHealth | None, now: float) -> str | None:

@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import text
-
 from consent.errors import LedgerOutdated
 from consent.ledger.ledger import Ledger
+from consent.ledger.server_time import server_time
 from consent.settings import Settings
 from console.finding import Finding
 from console.ledgers import missing_file
@@ -68,8 +67,8 @@ def _room(folder: Path) -> Iterator[Finding]:
 
 def _clock(ledger: Ledger) -> Finding:
     asked = time.time()
-    theirs = ledger.database.read(lambda tx: tx.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar())
-    return clock_finding("database's clock", float(theirs or 0) - (asked + time.time()) / 2)
+    theirs = server_time(ledger.database) or asked
+    return clock_finding("database's clock", theirs - (asked + time.time()) / 2)
 
 
 def clock_finding(what: str, ahead: float) -> Finding:

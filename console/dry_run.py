@@ -16,12 +16,13 @@ from consent.ledger.database import Database
 from consent.ledger.ledger import Ledger
 from consent.ledger.rehearsal import copy_known, count_targets, found_import, rehearse
 from consent.ledger.report import ImportReport, pending_by_connection, report
+from consent.rate import Rate
 from consent.settings import Settings
 from console.counting import counted
 from console.durations import spoken
 from console.endings import Code, code_of
 from console.ledgers import ledger_if_any
-from console.pace import rate_of, time_needed
+from console.pace import rate_of
 from console.progress import ReadingDisplay, reading_display
 from console.reading import Reading
 from console.screen import Screen
@@ -47,6 +48,7 @@ class Forecast:
     known: dict[str, str] = field(default_factory=dict)
     customers: int = 0
     calls: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
 
 
@@ -64,7 +66,7 @@ def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
         finally:
             rehearsal.close()
     _show(settings, screen, found)
-    screen.give(_as_json(settings, found))
+    screen.give(_as_json(found))
     return code_of(found.reports)
 
 
@@ -81,7 +83,8 @@ class _Rehearsal:
         for file in files:
             self._file(file, forecast)
         forecast.customers = count_targets(self.ledger)
-        forecast.calls = Counter({name: self._calls(name) for name in self.settings.connections})
+        for name in self.settings.connections:
+            self._count_calls(name, forecast)
         forecast.waiting = pending_by_connection(self.real) if self.real else {}
         return forecast
 
@@ -112,14 +115,17 @@ class _Rehearsal:
             rejected += len(chunk.rejects)
             display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.survey.lines, rejected)
 
-    def _calls(self, name: str) -> int:
-        """Count the calls that the provider would plan for the customers of a connection."""
-        connection, calls = self.settings.connection(name), 0
+    def _count_calls(self, name: str, forecast: Forecast) -> None:
+        """Count the calls that the provider would plan; buckets go side by side, so the slowest sets the time."""
+        connection = self.settings.connection(name)
         provider = provider_of(connection)
         for bucket in self.ledger.buckets(name):
-            while tasks := self.ledger.claim(bucket, _TASKS_AT_ONCE, "dry-run", _LEASE_SECONDS):
+            pace = provider.pace(bucket.name, connection)
+            at_once, calls = max(_TASKS_AT_ONCE, pace.targets_per_call), 0
+            while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS):
                 calls += sum(len(series) for series in provider.plan(tasks, connection).series)
-        return calls
+            forecast.calls[name] += calls
+            forecast.seconds[name] = max(forecast.seconds.get(name, 0.0), calls * pace.rate.interval)
 
 
 def _source(file: CsvFile, options: IntakeOptions) -> ImportSource:
@@ -136,7 +142,7 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     screen.show(counted(forecast.customers, "customer"))
     for name, calls in forecast.calls.items():
         if calls:
-            screen.show(_time(settings, forecast, name, calls))
+            screen.show(_time(forecast, name, calls, rate_of(settings.connection(name))))
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
@@ -149,14 +155,14 @@ def _show_file(screen: Screen, found: ImportReport) -> None:
         screen.show(f"  would be rejected: {codes(found.reject_codes)}", "yellow")
 
 
-def _time(settings: Settings, forecast: Forecast, name: str, calls: int) -> str:
-    rate, waiting = rate_of(settings.connection(name)), forecast.waiting.get(name, 0)
-    words = f"{name}: {counted(calls, 'call')}; {time_needed(calls, rate)}"
+def _time(forecast: Forecast, name: str, calls: int, rate: Rate) -> str:
+    waiting = forecast.waiting.get(name, 0)
+    words = f"{name}: {counted(calls, 'call')}; at {rate}: about {spoken(max(1.0, forecast.seconds[name]))}"
     return words + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
 
 
-def _as_json(settings: Settings, forecast: Forecast) -> dict[str, Any]:
-    each = {name: _seconds(settings, name, calls) for name, calls in forecast.calls.items()}
+def _as_json(forecast: Forecast) -> dict[str, Any]:
+    each = forecast.seconds
     found = totals_as_json(forecast.reports, 0.0, dry_run=True)
     more = {"customers": forecast.customers, "already_imported": forecast.known}
     needed = {"import": None, "calls": forecast.calls.total(), "seconds": round(max(each.values(), default=0.0), 3)}
@@ -165,7 +171,3 @@ def _as_json(settings: Settings, forecast: Forecast) -> dict[str, Any]:
         for name, calls in forecast.calls.items()
     }
     return found | needed | {"sealed": False} | more | {"connections": by_connection}
-
-
-def _seconds(settings: Settings, name: str, calls: int) -> float:
-    return calls * rate_of(settings.connection(name)).interval

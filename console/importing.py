@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import ImportReport, pending_by_connection, report
@@ -113,9 +114,15 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
     try:
         with _wakeups(door.settings.broker_url) as wakeups:
             for bucket in (bucket for name in waiting for bucket in ledger.buckets(name)):
-                wakeups.send(bucket, door.settings.connection(bucket.connection).max_strokes)
+                wakeups.send(bucket, _strokes(door.settings, ledger, bucket))
     except BrokerUnavailable as error:
         door.screen.note(f"{error}; nothing is lost")
+
+
+def _strokes(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
+    """Return how many strokes what is due is worth."""
+    most = settings.connection(bucket.connection).max_strokes
+    return min(most, -(-ledger.due(bucket, most * settings.stroke_size) // settings.stroke_size))
 
 
 @contextmanager

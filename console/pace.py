@@ -23,6 +23,11 @@ def rate_of(connection: ConnectionSettings) -> Rate:
     return provider_of(connection).pace("", connection).rate
 
 
+def per_call_of(connection: ConnectionSettings) -> int:
+    """Return how many customers one call can carry."""
+    return provider_of(connection).pace("", connection).targets_per_call
+
+
 def time_needed(calls: int, rate: Rate) -> str:
     """Say how long so many calls take at a limit, like "at 100/minute: about 2 h 10 min"."""
     return f"at {rate}: about {spoken(max(1.0, calls * rate.interval))}"
@@ -56,14 +61,15 @@ class Pace:
             return done / span
         return 0.0 if span >= _STILL_SECONDS else None
 
-    def time_left(self, name: str, left: int, rate: Rate) -> str:
-        """Say how long the rest of a connection will take, and at what pace."""
+    def time_left(self, name: str, left: int, rate: Rate, per_call: int = 1) -> str:
+        """Say how long the rest of a connection will take, and at what pace; one call carries `per_call` customers."""
         lately = self.per_second(name)
-        if lately is None or lately >= _AS_GOOD_AS * rate.per_second:
-            return time_needed(left, rate)
+        if lately is None or lately >= _AS_GOOD_AS * rate.per_second * per_call:
+            return time_needed(-(-left // per_call), rate)
         if not lately:
             return f"nothing was finished in the last {spoken(self._span())}"
-        return f"at {_per(lately)} lately, the limit is {rate}: about {spoken(max(1.0, left / lately))}"
+        limit = f"the limit is {rate}" + (f" for {per_call:,} each" if per_call > 1 else "")
+        return f"at {_per(lately)} lately, {limit}: about {spoken(max(1.0, left / lately))}"
 
     def _span(self) -> float:
         return self.samples[-1][0] - self.samples[0][0] if self.samples else 0.0

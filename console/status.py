@@ -23,7 +23,7 @@ from consent.settings import Settings
 from console.delivering import why_stopped
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger
-from console.pace import rate_of, time_needed
+from console.pace import per_call_of, rate_of, time_needed
 from console.screen import Screen, table
 from console.summaries import as_json, show_import
 
@@ -101,7 +101,9 @@ def _state(settings: Settings, one: ConnectionHealth, left: int) -> str:
         return "not configured any more: its customers wait until it is"
     if (obstacle := why_stopped(one, time.time())) is not None:
         return obstacle
-    return f"ready; {time_needed(left, rate_of(settings.connections[one.name]))}" if left else "ready"
+    connection = settings.connections[one.name]
+    calls = -(-left // per_call_of(connection))
+    return f"ready; {time_needed(calls, rate_of(connection))}" if left else "ready"
 
 
 def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import stat
 from pathlib import Path
 
@@ -120,10 +121,12 @@ def test_export_is_taken_back_as_it_is(buried: Cli, tmp_path: Path) -> None:
     """The export, unmended, is known to the last row; mended, its rows are new ones."""
     answer = buried("dead-letters", "export", "--output", "dead.csv")
     assert (answer.code, stat.S_IMODE((tmp_path / "dead.csv").stat().st_mode)) == (0, 0o600)
+    os.utime(tmp_path / "dead.csv", (0, 0))  # nobody writes it any more
     again = buried("import", "dead.csv", "--json").json
     assert (again["rows"], again["duplicates"], again["rejected"]) == (3, 3, 0)
     mended = (tmp_path / "dead.csv").read_text().replace("1001417", "1001500")
     (tmp_path / "mended.csv").write_text(mended)
+    os.utime(tmp_path / "mended.csv", (0, 0))
     assert buried("import", "mended.csv", "--json").json["accepted"] == 2
 
 

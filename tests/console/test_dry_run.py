@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.console.answering import Cli, settle_all
+from tests.console.answering import ROWS, Cli, settle_all
 from tests.console.conftest import write
 
 
@@ -71,5 +71,5 @@ def test_the_time_is_told_at_the_connections_rate(cli: Cli, tmp_path: Path) -> N
 
 def test_a_file_named_twice_is_counted_once(cli: Cli, consents: str, tmp_path: Path) -> None:
     """A copy of the same bytes adds nothing."""
-    (tmp_path / "copy.csv").write_bytes((tmp_path / consents).read_bytes())
+    write(tmp_path, "copy.csv", *ROWS)
     assert cli("run", consents, "copy.csv", "--dry-run", "--json").json["rows"] == 6

@@ -112,7 +112,7 @@ def test_waiting_ends_when_workers_elsewhere_have_settled_it(cli: Cli, consents:
     cli("migrate")
     worker = threading.Thread(target=work)
     worker.start()
-    found = cli("import", consents, "--wait", "--json").json
+    found = cli("import", consents, "--wait", "--patience", "5s", "--json").json
     done.set()
     worker.join()
     assert (found["applied"], found["pending"], found["sealed"]) == (3, 0, True)
