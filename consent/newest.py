@@ -6,7 +6,7 @@ of arrival, any duplication and any interleaving leave the same word standing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from consent.change import Action
@@ -29,7 +29,7 @@ class Word(NamedTuple):
     @property
     def says(self) -> str:
         """What the slot holds once this word has been applied."""
-        return f"{self.action.value}{self.value}"
+        return self.action + self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +78,9 @@ def judge(register: Register, word: Word, *, reassert: bool = False) -> tuple[Re
     if old is not None and rank(old) >= rank(word):
         return register, Superseded(old.arrival)
     over = None if old is None else old.arrival
-    known = register.confirmed == word.says and not (reassert and word.action is Action.OPTOUT)
-    return replace(register, newest=word), Unchanged(over) if known else Stands(over)
+    known = (
+        register.confirmed is not None
+        and register.confirmed == word.says
+        and not (reassert and word.action is Action.OPTOUT)
+    )
+    return Register(word, register.confirmed), Unchanged(over) if known else Stands(over)

@@ -15,7 +15,7 @@ from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, I
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.keys import canonical, dedupe_key, target_key
-from consent.ledger.register import NewWord, fold
+from consent.ledger.register import fold
 from consent.ledger.schema import changes, imports, rejects, targets
 from consent.ledger.tasks import make_due
 from consent.outcome import State
@@ -125,7 +125,7 @@ def _rows(
         if target not in target_rows:
             target_rows[target] = (target, change.connection, change.bucket, canonical(change.address))
         known = dedupe_key(secret, target, change)
-        wish = (change.slot, change.action.value, change.value)
+        wish = (change.slot, str(change.action), change.value)
         what = (*wish, to_micros(change.effective_at), canonical(change.details))
         change_rows.append((known, import_id, change.line, target, *what, Origin.BULK.value, now, State.PENDING.value))
     return list(target_rows.values()), change_rows
@@ -157,22 +157,14 @@ def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, cou
 
 
 def _make_due_now(tx: Connection, import_id: str, before: int, *, now: int, reassert: bool) -> None:
-    query = select(*WORD_COLUMNS).where(changes.c.import_id == import_id, changes.c.id > before)
-    words = [NewWord(*row) for row in tx.execute(query.order_by(changes.c.id))]
-    make_due(tx, fold(tx, words, now=now, reassert=reassert), now=now)
-    if words:
-        tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=words[-1].id))
+    meant = (changes.c.import_id == import_id, changes.c.id > before)
+    last, standing = fold(tx, meant, _WHOLE_CHUNK, now=now, reassert=reassert)
+    make_due(tx, standing, now=now)
+    if last is not None:
+        tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))
 
 
-WORD_COLUMNS = (
-    changes.c.id,
-    changes.c.target_key,
-    changes.c.slot,
-    changes.c.action,
-    changes.c.value,
-    changes.c.effective_at,
-    changes.c.origin,
-)
+_WHOLE_CHUNK = 2**31 - 1
 
 
 def finish_reading(database: Database, import_id: str, now: int) -> None:

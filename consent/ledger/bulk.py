@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Table
+from sqlalchemy import ColumnElement, Connection, Executable, Select, Table, literal_column
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 PARAMETERS = 5_000
 """Values in one IN list: well under the limit of either database (SQLite 32,766; PostgreSQL 65,535)."""
@@ -22,9 +24,25 @@ def insert_or_update(
     tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], renewed: Mapping[str, str]
 ) -> None:
     """Insert rows; where the key is there already, set columns to SQL expressions (`excluded.x` is the new value)."""
+    _insert(tx, table, columns, rows, _renewing(table, renewed))
+
+
+def insert_or_update_from(
+    tx: Connection, table: Table, columns: Sequence[str], source: Select[Any], renewed: Mapping[str, str]
+) -> None:
+    """Do the same with the rows that a query finds; it must have a WHERE."""
+    insert = (postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert)(table)
+    values: dict[str, ColumnElement[Any]] = {
+        column: literal_column(expression) for column, expression in renewed.items()
+    }
+    upsert = insert.from_select(list(columns), source)
+    tx.execute(upsert.on_conflict_do_update(index_elements=list(table.primary_key), set_=values))
+
+
+def _renewing(table: Table, renewed: Mapping[str, str]) -> str:
     keys = ", ".join(column.name for column in table.primary_key)
     values = ", ".join(f"{column} = {expression}" for column, expression in renewed.items())
-    _insert(tx, table, columns, rows, f"ON CONFLICT ({keys}) DO UPDATE SET {values}")
+    return f"ON CONFLICT ({keys}) DO UPDATE SET {values}"
 
 
 def run_many(tx: Connection, statement: Executable, rows: Sequence[dict[str, Any]]) -> int:

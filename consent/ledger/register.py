@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select, text, update
 
 from consent.change import Action
 from consent.ledger.bulk import insert_or_update, portions, run_many
@@ -15,14 +15,13 @@ from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
 
 _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
-
 _ACTIONS = {action.value: action for action in Action}
 
 Slot = tuple[bytes, str]
 
 
 class NewWord(NamedTuple):
-    """A recorded change that has not been held against its slot's register yet."""
+    """A recorded change, as much of it as the rule and the making of customer tasks need."""
 
     id: int
     target_key: bytes
@@ -33,6 +32,10 @@ class NewWord(NamedTuple):
     origin: str
 
 
+_WORD_COLUMNS = tuple(changes.c[name] for name in NewWord._fields)
+_newest = changes.alias("newest")
+
+
 def word_of(row: Row[Any]) -> NewWord:
     """Return a change's row as a word."""
     return NewWord(row.id, row.target_key, row.slot, row.action, row.value, row.effective_at, row.origin)
@@ -40,52 +43,80 @@ def word_of(row: Row[Any]) -> NewWord:
 
 @dataclass(slots=True)
 class _Folded:
-    registers: dict[Slot, Register]
+    registers: dict[Slot, Register] = field(default_factory=dict)
+    pending: dict[int, NewWord | None] = field(default_factory=dict)
     touched: set[Slot] = field(default_factory=set)
     superseded: list[dict[str, int]] = field(default_factory=list)
     unchanged: list[int] = field(default_factory=list)
-    standing: dict[int, NewWord] = field(default_factory=dict)
 
 
-def fold(tx: Connection, words: Sequence[NewWord], *, now: int, reassert: bool) -> list[NewWord]:
-    """Decide each word's fate and write it down; return the words that stand and must be delivered.
+def fold(
+    tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int, reassert: bool
+) -> tuple[int | None, list[NewWord]]:
+    """Decide the fate of the first `limit` changes that are meant, and write it down.
 
-    Locks are taken in the order customer tasks, slots, changes, as everywhere in the ledger.
+    Returns the number of the last of them (None: there was none), and those that stand and must be delivered; the
+    others are superseded or unchanged. Locks are taken in the order customer tasks, slots, changes, as everywhere in
+    the ledger.
     """
-    if not words:
-        return []
-    keys = sorted({word.target_key for word in words})
-    _lock(tx, keys)
-    folded = _Folded(_registers(tx, keys))
-    for word in words:
-        _hold(folded, word, reassert=reassert)
+    if tx.dialect.name == "postgresql":
+        _lock(tx, meant, limit)
+    folded, last = _Folded(), None
+    for *fields, newest_id, newest_at, newest_action, confirmed, state in tx.execute(
+        _with_registers(meant, limit)
+    ).all():
+        word = NewWord(*fields)
+        last, slot = word.id, (word.target_key, word.slot)
+        if slot not in folded.registers:
+            known = Word(newest_at, _ACTIONS[newest_action], newest_id) if newest_id is not None else None
+            folded.registers[slot] = Register(known, confirmed)
+            if state == State.PENDING.value:
+                folded.pending[newest_id] = None
+        _hold(folded, slot, word, reassert=reassert)
     _write(tx, folded, now)
-    return list(folded.standing.values())
+    return last, [word for word in folded.pending.values() if word is not None]
 
 
-def _hold(folded: _Folded, new: NewWord, *, reassert: bool) -> None:
-    slot = (new.target_key, new.slot)
+def _with_registers(meant: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:
+    own = (slots.c.target_key == changes.c.target_key) & (slots.c.slot == changes.c.slot)
+    return (
+        select(
+            *_WORD_COLUMNS,
+            slots.c.newest_id,
+            slots.c.newest_at,
+            slots.c.newest_action,
+            slots.c.confirmed,
+            _newest.c.state,
+        )
+        .outerjoin(slots, own)
+        .outerjoin(_newest, _newest.c.id == slots.c.newest_id)
+        .where(*meant)
+        .order_by(changes.c.id)
+        .limit(limit)
+    )
+
+
+def _hold(folded: _Folded, slot: Slot, new: NewWord, *, reassert: bool) -> None:
     word = Word(new.effective_at, _ACTIONS[new.action], new.id, new.value)
-    register, verdict = judge(folded.registers.get(slot, Register()), word, reassert=reassert)
+    register, verdict = judge(folded.registers[slot], word, reassert=reassert)
     if isinstance(verdict, Superseded):
         folded.superseded.append({"loser": new.id, "winner": verdict.by})
         return
     folded.registers[slot] = register
     folded.touched.add(slot)
-    if verdict.over is not None:
-        folded.standing.pop(verdict.over, None)
+    if verdict.over in folded.pending:
+        del folded.pending[verdict.over]
         folded.superseded.append({"loser": verdict.over, "winner": new.id})
     if isinstance(verdict, Unchanged):
         folded.unchanged.append(new.id)
     else:
-        folded.standing[new.id] = new
+        folded.pending[new.id] = new
 
 
 def _write(tx: Connection, folded: _Folded, now: int) -> None:
-    # Unchanged first: a word that was unchanged before it was overtaken has been settled, and stays so.
     for ids in portions(folded.unchanged):
-        settled = update(changes).where(changes.c.id.in_(ids), changes.c.state == State.PENDING)
-        tx.execute(settled.values(state=State.UNCHANGED, settled_at=now))
+        settled = update(changes).where(changes.c.id.in_(ids), changes.c.state == State.PENDING.value)
+        tx.execute(settled.values(state=State.UNCHANGED.value, settled_at=now))
     run_many(tx, _SUPERSEDE, [row | {"now": now} for row in folded.superseded])
     rows = [_slot_row(slot, folded.registers[slot]) for slot in sorted(folded.touched)]
     insert_or_update(tx, slots, _SLOT_COLUMNS, rows, _RENEWED)
@@ -93,12 +124,10 @@ def _write(tx: Connection, folded: _Folded, now: int) -> None:
 
 _SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action")
 _RENEWED = {name: f"excluded.{name}" for name in ("newest_id", "newest_at", "newest_action")}
-
-
 _SUPERSEDE = (
     update(changes)
-    .where(changes.c.id == bindparam("loser"), changes.c.state == State.PENDING)
-    .values(state=State.SUPERSEDED, superseded_by=bindparam("winner"), settled_at=bindparam("now"))
+    .where(changes.c.id == bindparam("loser"), changes.c.state == State.PENDING.value)
+    .values(state=State.SUPERSEDED.value, superseded_by=bindparam("winner"), settled_at=bindparam("now"))
 )
 
 
@@ -106,23 +135,12 @@ def _slot_row(slot: Slot, register: Register) -> tuple[object, ...]:
     newest = register.newest
     if newest is None:
         raise AssertionError("a register that was touched holds a word")
-    return (*slot, newest.arrival, newest.effective_at, newest.action.value)
+    return (*slot, newest.arrival, newest.effective_at, str(newest.action))
 
 
-def _lock(tx: Connection, keys: Sequence[bytes]) -> None:
-    if tx.dialect.name != "postgresql":
-        return
+def _lock(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:
+    """Keep other folds out, and claims and settlements of the same targets."""
     tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
-    for some in portions(keys):
-        tasks = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(some))
-        tx.execute(tasks.order_by(customer_tasks.c.target_key).with_for_update())
-
-
-def _registers(tx: Connection, keys: Iterable[bytes]) -> dict[Slot, Register]:
-    found: dict[Slot, Register] = {}
-    for some in portions(list(keys)):
-        query = select(slots).where(slots.c.target_key.in_(some)).order_by(slots.c.target_key, slots.c.slot)
-        for key, slot, newest_id, newest_at, action, confirmed in tx.execute(query.with_for_update()).all():
-            newest = Word(newest_at, _ACTIONS[action], newest_id)
-            found[key, slot] = Register(newest, confirmed)
-    return found
+    some = select(changes.c.target_key).where(*meant).order_by(changes.c.id).limit(limit).subquery()
+    tasks = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(select(some.c.target_key)))
+    tx.execute(tasks.order_by(customer_tasks.c.target_key).with_for_update())

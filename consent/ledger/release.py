@@ -7,15 +7,14 @@ may be interrupted anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from sqlalchemy import Connection, Row, select, update
 
-from consent.ledger.accept import WORD_COLUMNS
 from consent.ledger.database import Database
-from consent.ledger.register import NewWord, fold
+from consent.ledger.register import fold
 from consent.ledger.schema import changes, imports
-from consent.ledger.tasks import make_due
+from consent.ledger.tasks import make_all_due
 from consent.outcome import State
 
 CHUNK = 5_000
@@ -47,22 +46,19 @@ def _step(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | 
     row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
     if row.state not in _NEXT:
         return None
-    words = _words(tx, row)
-    if not words:
-        return _advance(tx, row, now)
-    if row.state == "read":
-        fold(tx, words, now=now, reassert=reassert)
-    else:
-        make_due(tx, words, now=now)
-    tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=words[-1].id))
-    return len(words)
-
-
-def _words(tx: Connection, row: Row[tuple[object, ...]]) -> Sequence[NewWord]:
-    query = select(*WORD_COLUMNS).where(
-        changes.c.import_id == row.id, changes.c.state == State.PENDING.value, changes.c.id > row.folded_to
+    meant = (
+        changes.c.import_id == row.id,
+        changes.c.state == State.PENDING.value,
+        changes.c.id > row.folded_to,
     )
-    return [NewWord(*found) for found in tx.execute(query.order_by(changes.c.id).limit(CHUNK)).all()]
+    if row.state == "read":
+        last, _ = fold(tx, meant, CHUNK, now=now, reassert=reassert)
+    else:
+        last = make_all_due(tx, meant, CHUNK, now=now)
+    if last is None:
+        return _advance(tx, row, now)
+    tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))
+    return CHUNK
 
 
 def _advance(tx: Connection, row: Row[tuple[object, ...]], now: int) -> int | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, case, func, literal, select
 
 from consent.bucket import Bucket
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import insert_or_update, portions
+from consent.ledger.bulk import insert_or_update, insert_or_update_from, portions
 from consent.ledger.register import NewWord
-from consent.ledger.schema import customer_tasks, targets
+from consent.ledger.schema import changes, customer_tasks, targets
 
 HONOUR_WITHIN_SECONDS = 48 * 3600
 """Until when a change should be delivered: bulk senders must honour an unsubscribe within 48 hours.
@@ -44,6 +44,29 @@ _RENEWED = {
     "waiting": f"CASE WHEN {_FREE} THEN 1 ELSE customer_tasks.waiting END",
     "next_at": f"CASE WHEN {_FREE} THEN excluded.next_at ELSE customer_tasks.next_at END",
 }
+
+
+def make_all_due(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int) -> int | None:
+    """Do the same for the first `limit` changes that are meant, inside the database; return the number of the last."""
+    some = select(changes.c.id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
+    last: int | None = tx.execute(select(func.max(some.c.id))).scalar()
+    if last is None:
+        return None
+    urgent = func.min(case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())))
+    bounds = (literal(now + HONOUR_WITHIN_SECONDS * 1_000_000), literal(1), literal(now))
+    found = (
+        select(targets.c.target_key, targets.c.connection, targets.c.bucket, urgent, *bounds)
+        .join(changes, changes.c.target_key == targets.c.target_key)
+        .where(*meant, changes.c.id <= last)
+        .group_by(targets.c.target_key)
+        .order_by(targets.c.target_key)
+    )
+    insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
+    return last
+
+
+def _says(action: str, origin: str) -> ColumnElement[bool]:
+    return (changes.c.action == action) & (changes.c.origin == origin)
 
 
 def _buckets(tx: Connection, keys: list[bytes]) -> dict[bytes, Bucket]:
