@@ -78,9 +78,6 @@ def judge(register: Register, word: Word, *, reassert: bool = False) -> tuple[Re
     if old is not None and rank(old) >= rank(word):
         return register, Superseded(old.arrival)
     over = None if old is None else old.arrival
-    known = (
-        register.confirmed is not None
-        and register.confirmed == word.says
-        and not (reassert and word.action is Action.OPTOUT)
-    )
-    return Register(word, register.confirmed), Unchanged(over) if known else Stands(over)
+    if register.confirmed is None or register.confirmed != word.says or (reassert and word.action is Action.OPTOUT):
+        return Register(word, register.confirmed), Stands(over)
+    return Register(word, register.confirmed), Unchanged(over)

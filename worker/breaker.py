@@ -21,14 +21,6 @@ _PROVEN_FOR = 600_000_000
 _ODDS = random.SystemRandom()
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Whether a stroke may call: `limit` customer tasks (None: as many as it likes, 0: not at all)."""
-
-    limit: int | None
-    why: str = ""
-
-
 @dataclass(slots=True)
 class Watch:
     """What one stroke has seen of its connection, and whether it should go on."""
@@ -56,17 +48,15 @@ class Watch:
         return isinstance(self.seen, Throttled | Refused) or self.failures >= FAILURES_TO_OPEN
 
 
-def gate(ledger: Ledger, name: str, probe_seconds: float) -> tuple[Gate, ConnectionHealth]:
-    """Ask whether a connection may be called now; winning the probe of an open breaker lets one task through."""
-    now, found = ledger.now(), health.health_of(ledger.database, name)
-    if found.throttled_until > now:
-        return Gate(0, "the provider asked us to wait"), found
-    if found.breaker is Breaker.CLOSED:
-        return Gate(None), found
-    until = now + int(probe_seconds * 1_000_000)
-    if found.probe_at <= now and health.take_probe(ledger.database, name, now=now, until=until):
-        return Gate(1, "probe"), found
-    return Gate(0, found.reason or ""), found
+def is_probe(found: ConnectionHealth) -> bool:
+    """Whether a call to this connection would be the probe of an open breaker: then one task is enough."""
+    return found.breaker is not Breaker.CLOSED
+
+
+def win_probe(ledger: Ledger, found: ConnectionHealth, seconds: float) -> bool:
+    """Win, or not, the one probe; whoever wins has so many seconds for it before another may try."""
+    now = ledger.now()
+    return health.take_probe(ledger.database, found.name, now=now, until=now + int(seconds * 1_000_000))
 
 
 def may_call(found: ConnectionHealth, now: int) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from consent.ledger import health
 from consent.ledger.health import ConnectionHealth
 from consent.ledger.ledger import Ledger
 from consent.ledger.work import CustomerTask, Settlement
@@ -43,26 +44,35 @@ class Stroke:
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the horizon; return whether more is due at once."""
-        pacer = self.connection.pacer
-        gate, before = breaker.gate(self.ledger, self.connection.name, self.connection.settings.timeout + 5)
-        each = self.connection.targets_per_call
-        due = self.ledger.due(self.connection.bucket, self.most * each) if gate.limit != 0 else 0
-        if not due:
+        before = health.health_of(self.ledger.database, self.connection.name)
+        if not breaker.may_call(before, self.ledger.now()) or not (wanted := self._wanted(before)):
             return False
-        calls = -(-due // each)
-        wanted = min(calls, self.connection.portion(self.most), gate.limit or calls)
-        reservation = pacer.reserve(wanted, self.token, self.lease_seconds)
+        reservation = self.connection.pacer.reserve(wanted, self.token, self._longest)
         if not reservation.moments:
             return False
         try:
             self._strike(reservation, before)
         finally:
-            pacer.end_stroke(self.token)
+            self.connection.pacer.end_stroke(self.token)
         return not self.watch.stop and self.ledger.due(self.connection.bucket, 1) > 0
+
+    @property
+    def _longest(self) -> float:
+        """Seconds after which a stroke that has not ended is taken for dead, so that others may take its place."""
+        return self.connection.settings.timeout + self.connection.pacer.horizon + _BEFORE_LEASE_ENDS
+
+    def _wanted(self, before: ConnectionHealth) -> int:
+        """Return how many call slots to ask for: no more than are due, one for a probe."""
+        each = self.connection.targets_per_call
+        calls = -(-self.ledger.due(self.connection.bucket, self.most * each) // each)
+        return min(calls, 1 if breaker.is_probe(before) else self.connection.portion(self.most))
 
     def _strike(self, reservation: Reservation, before: ConnectionHealth) -> None:
         started = time.monotonic()
         count = len(reservation.moments)
+        if breaker.is_probe(before) and not breaker.win_probe(self.ledger, before, self._longest):
+            self.connection.pacer.give_back(reservation, count)
+            return
         each = self.connection.targets_per_call
         tasks = self.ledger.claim(self.connection.bucket, count * each, self.token, self.lease_seconds)
         self.connection.pacer.give_back(reservation, count - -(-len(tasks) // each))
