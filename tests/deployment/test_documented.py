@@ -1,0 +1,137 @@
+"""What README and docs say exists, and what exists is said there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from consent.ledger.report import ImportReport
+from consent.settings import Settings, load_settings
+from console.endings import Code
+from console.summaries import as_json
+from tests.deployment.command_line import commands, options
+from tests.deployment.compose import ROOT
+from tests.deployment.settings_tables import OF_A_CONNECTION, SETTINGS_PAGE, names, page
+from worker.providers.capillary.codes import MEANINGS
+from worker.providers.capillary.row import CapillaryRow
+
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+EVERYTHING = "\n".join(PAGES.values())
+FILES = [
+    ROOT / name for name in (".env.example", "optrelay.toml.example", "docker-compose.yml", "Dockerfile", "Makefile")
+]
+CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
+NO_JSON = {"worker", "demo", "version", "export"}
+
+
+COMMANDS = commands()
+
+
+def _said() -> list[list[str]]:
+    """Return the words of every optrelay command line in the pages."""
+    lines = [line for found in CODE.finditer(EVERYTHING) for line in (found[1] or found[2]).splitlines()]
+    plain = [re.sub(r"^\$ |^.*&& ", "", line.strip()) for line in lines]
+    return [shlex.split(line.replace("…", ""), comments=True) for line in plain if line.startswith("optrelay ")]
+
+
+def test_settings_are_documented_as_they_are() -> None:
+    """docs/settings.md is what `python -m tests.deployment.settings_tables` makes of the settings."""
+    assert SETTINGS_PAGE.read_text() == page()
+
+
+def test_no_setting_is_invented() -> None:
+    """Every OPTRELAY_ name in a page or an example file is a setting that the code knows."""
+    known = {name.replace(OF_A_CONNECTION, "OPTRELAY_CONNECTIONS__") for name in names()}
+    text = EVERYTHING + "".join(path.read_text() for path in FILES)
+    said = set(re.findall(r"OPTRELAY_[A-Z0-9_<>]*[A-Z0-9]", text))
+    plain = {re.sub(r"CONNECTIONS__(<NAME>|[A-Z0-9]+)__", "CONNECTIONS__", name) for name in said}
+    assert sorted(plain - known) == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_is_documented(name: str) -> None:
+    """Each command stands in docs/operations.md, and in the README if a newcomer needs it."""
+    listed = PAGES["operations.md"].partition("## One machine")[0]
+    *group, last = name.split()
+    assert f"`optrelay {' '.join(group)}" in listed if group else f"`optrelay {last}" in listed
+    assert f"`{last}`" in listed or f" {last}" in listed
+
+
+def test_no_command_or_option_is_invented() -> None:
+    """Every command line in the pages has a command and options that the program knows."""
+    said = _said()
+    assert len(said) > 20
+    for words in said:
+        name = " ".join(words[1:3]) if words[1] == "dead-letters" else words[1]
+        unknown = [word for word in words if word.startswith("--") and word not in options(COMMANDS[name])]
+        assert unknown == [], words
+
+
+def test_which_commands_speak_json() -> None:
+    """The README names the commands without --json, and no other lacks it."""
+    without = {name.split()[-1] for name, command in COMMANDS.items() if "--json" not in options(command)}
+    assert without == NO_JSON
+
+
+def test_every_path_is_there() -> None:
+    """Every file that a page names or links to exists."""
+    named = set(re.findall(r"`((?:tests|consent|producers|worker|console|sandbox|docs)/[\w/.]+)`", EVERYTHING))
+    linked = {
+        (ROOT / ("" if name == "README.md" else "docs") / target)
+        for name, text in PAGES.items()
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    }
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
+    assert sorted(path for path in linked if not path.exists()) == []
+
+
+def test_columns_and_codes_are_documented() -> None:
+    """docs/csv.md has every column of a Capillary row and every code of a rejected row."""
+    sources = [*(ROOT / "producers").glob("*.py"), *(ROOT / "consent").glob("row.py")]
+    sources += (ROOT / "worker" / "providers" / "capillary").glob("*.py")
+    text = "\n".join(path.read_text() for path in sources)
+    codes = set(re.findall(r"(?:Fault|PydanticCustomError)\(\s*\"(\w+)\"", text))
+    codes |= set(re.findall(r"^    \"(\w+)\": \"this ", text, re.MULTILINE))
+    assert len(codes) > 12
+    assert sorted(one for one in {*CapillaryRow.model_fields, *codes} if f"`{one}`" not in PAGES["csv.md"]) == []
+
+
+def test_capillary_codes_are_documented() -> None:
+    """docs/capillary.md has every code that the program knows, and no other, in its table."""
+    table = PAGES["capillary.md"].partition("## Codes")[2].partition("8109 means")[0]
+    said = set(map(int, re.findall(r"(?<![\d(])\b(\d{3,5})\b(?! s)", table)))
+    assert said == set(MEANINGS)
+
+
+def test_exit_codes_and_keys_are_documented() -> None:
+    """The README has every exit code, docs/operations.md every key of an import's JSON object."""
+    table = PAGES["README.md"].partition("| exit code |")[2].partition("\n\n")[0]
+    assert {str(code.value) for code in Code} <= set(re.findall(r"\b\d+\b", table))
+    blank = ImportReport(**{name: _blank(name) for name in ImportReport.__dataclass_fields__})
+    assert [key for key in as_json(blank) if f"`{key}`" not in PAGES["operations.md"]] == []
+
+
+def _blank(name: str) -> object:
+    return {} if name.endswith("codes") else "" if name in {"import_id", "name", "state"} else 0
+
+
+def test_the_example_file_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """optrelay.toml.example is read as it is, and no line of it is ignored."""
+    text = (ROOT / "optrelay.toml.example").read_text()
+    (tmp_path / "optrelay.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert str(load_settings().connection("capillary").rate) == "100/minute"
+    whole = tomllib.loads(re.sub(r"^# (?=[a-z\[].*[=\]])", "", text, flags=re.MULTILINE))
+    assert set(whole) <= set(Settings.model_fields)
+    assert set(whole["connections"]) == {"capillary", "second_brand"}
+
+
+def test_nothing_private_is_named() -> None:
+    """Pages and example files name no folder of a machine and no host of a package registry; people are invented."""
+    for text in (*PAGES.values(), *(path.read_text() for path in FILES)):
+        assert not re.search(r"/(?:home|root|work|Users|tmp/pytest)/|pypi|index-url", text)
+        assert set(re.findall(r"[\w.]+@([\w.]+\.\w+)", text)) <= {"example.com", "db.example.com", "broker.example.com"}

@@ -1,0 +1,234 @@
+"""What docker-compose.yml would start, started here as plain processes: its own commands, environment and flags.
+
+Only what a container would provide is replaced: host names and ports, and the folder that is mounted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from console.embedded import broker_binary
+from tests.deployment.compose import Service, env_example, services
+from tests.integration.company import assert_balanced
+
+WORDS = {"POSTGRES_PASSWORD": "postgres0secret", "BROKER_PASSWORD": "broker0secret"}
+FAST = {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": "200/second"}
+CUSTOMERS = 80  # fewer than the sandbox takes in a minute
+
+
+@dataclass
+class Host:
+    """A machine that runs the services of the compose file without containers."""
+
+    folder: Path
+    ledger_url: str
+    dotenv: dict[str, str] = field(default_factory=lambda: env_example(demo=True) | WORDS | FAST)
+    ports: dict[str, int] = field(default_factory=lambda: {"broker": _free_port(), "sandbox": _free_port()})
+
+    def __post_init__(self) -> None:
+        self.services = services(self.dotenv)
+        (self.folder / "files").mkdir()
+
+    @contextmanager
+    def up(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a service until the end of the block, where it must end on its signal within its grace period."""
+        process = self._start(self.services[name], *self._place(name))
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(self.services[name].grace) in {0, 128 + signal.SIGTERM, -signal.SIGTERM}, name
+        finally:
+            _end_all(process)
+
+    def run(self, name: str, *instead: str) -> tuple[int, str]:
+        """Run a one-shot service to its end, as `docker compose run NAME …` does; return exit code and output."""
+        service = self.services[name]
+        if instead:
+            service = Service(name, {**service.keys, "command": list(instead)})
+        return self._finish(self._start(service))
+
+    def exec(self, name: str, *command: str) -> tuple[int, str]:
+        """Run a command inside a service, as `docker compose exec NAME …` does."""
+        keys = self.services[name].keys
+        return self._finish(self._start(Service(name, {**keys, "entrypoint": [], "command": list(command)})))
+
+    def healthy(self, name: str) -> bool:
+        """Run a service's health check once."""
+        kind, *test = self.services[name].keys["healthcheck"]["test"]
+        return self.exec(name, *(["sh", "-c", *test] if kind == "CMD-SHELL" else test))[0] == 0
+
+    def log(self, name: str) -> str:
+        """What a service wrote."""
+        return (self.folder / f"{name}.log").read_text()
+
+    def _start(self, service: Service, *more: str) -> subprocess.Popen[bytes]:
+        words = [self._here(word) for word in [*service.command, *more]]
+        with (self.folder / f"{service.name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [_program(words[0]), *words[1:]],
+                cwd=self.folder,
+                env=self._environment(service),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if service.keys["restart"] == "no" or not service.keys["command"] else log,
+                stderr=log,
+            )
+
+    def _finish(self, process: subprocess.Popen[bytes]) -> tuple[int, str]:
+        out, _ = process.communicate(timeout=60)
+        return process.returncode, (out or b"").decode()
+
+    def _environment(self, service: Service) -> dict[str, str]:
+        told = {name: self._here(value) for name, value in service.environment(self.dotenv).items()}
+        if "OPTRELAY_LEDGER_URL" in told:
+            assert "@database:5432/optrelay" in told["OPTRELAY_LEDGER_URL"]
+            told["OPTRELAY_LEDGER_URL"] = self.ledger_url
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return {"PATH": path, "HOSTNAME": socket.gethostname(), "TMPDIR": str(self.folder), **told}
+
+    def _here(self, word: str) -> str:
+        swaps = {
+            f"{name}:{port}": f"127.0.0.1:{self.ports[name]}" for name, port in (("broker", 6379), ("sandbox", 8000))
+        }
+        swaps |= {"127.0.0.1:8000": swaps["sandbox:8000"], "/files/": f"{self.folder}/files/", "0.0.0.0": "127.0.0.1"}
+        for theirs, ours in swaps.items():
+            word = word.replace(theirs, ours)
+        return str(self.ports["sandbox"]) if word == "8000" else word
+
+    def _place(self, name: str) -> list[str]:
+        return (
+            ["--port", str(self.ports[name]), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+            if name == "broker"
+            else []
+        )
+
+
+def _program(name: str) -> str:
+    if name == "valkey-server":
+        return broker_binary()
+    ours = Path(sys.executable).with_name(name)
+    return str(ours) if ours.exists() else shutil.which(name) or name
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _end_all(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        children = psutil.Process(process.pid).children(recursive=True)
+        for one in [*children, psutil.Process(process.pid)]:
+            one.kill()
+        process.wait()
+
+
+def _until(what: Callable[[], Any], limit: float = 30) -> Any:
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        try:
+            if found := what():
+                return found
+        except (httpx.HTTPError, redis.RedisError):
+            pass
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+@pytest.fixture
+def host(tmp_path: Path, postgres_database: str) -> Host:
+    """A machine with a PostgreSQL and nothing else yet."""
+    return Host(tmp_path, postgres_database)
+
+
+def test_an_import_goes_through_the_composed_services(host: Host) -> None:
+    """Broker, migration, worker, sweep and sandbox, started as the compose file says, deliver an import.
+
+    It is sealed in the end; the health checks pass, and a worker that hangs fails its own; each service ends on SIGTERM
+    within its grace period; no password is in a log.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(host.up("broker"))
+        stack.enter_context(host.up("sandbox"))
+        _until(lambda: _broker(host, WORDS["BROKER_PASSWORD"]).ping())
+        code, said = host.run("migrate")
+        assert code == 0, host.log("migrate")
+        assert "migrated from nothing" in said
+        worker = stack.enter_context(host.up("worker"))
+        stack.enter_context(host.up("sweep"))
+        _write(host.folder / "files" / "nightly.csv")
+        assert host.healthy("sandbox")
+
+        code, _ = host.run("import", "/files/nightly.csv", "--json")
+        assert code == 0, host.log("import")
+        found = _until(lambda: _sealed(host))
+
+        assert_balanced(found)
+        assert found["applied"] == found["rows"] == CUSTOMERS
+        assert len(httpx.get(f"http://127.0.0.1:{host.ports['sandbox']}/_sandbox/state").json()["customers"]) > 0
+        assert host.healthy("worker"), host.log("worker")
+        assert host.healthy("sweep"), host.log("sweep")
+        worker.send_signal(signal.SIGSTOP)
+        assert not host.healthy("worker")
+        worker.send_signal(signal.SIGCONT)
+    assert _nobody_left(host)
+    for name in ("broker", "worker", "sweep", "import", "migrate"):
+        assert not any(word in host.log(name) for word in (*WORDS.values(), "demo-password"))
+
+
+def test_the_broker_refuses_strangers_and_remembers(host: Host) -> None:
+    """Without the password the broker says nothing; what it was told before a restart it still knows afterwards."""
+    with host.up("broker"):
+        ours = _broker(host, WORDS["BROKER_PASSWORD"])
+        _until(ours.ping)
+        ours.set("pace", "1")
+        with pytest.raises(redis.AuthenticationError):
+            _broker(host, None).get("pace")
+    with host.up("broker"):
+        _until(_broker(host, WORDS["BROKER_PASSWORD"]).ping)
+        assert _broker(host, WORDS["BROKER_PASSWORD"]).get("pace") == b"1"
+
+
+def _broker(host: Host, password: str | None) -> redis.Redis:
+    return redis.Redis(port=host.ports["broker"], password=password)
+
+
+def _write(path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "channel", "priority", "action", "effective_at"])
+        writer.writerows(
+            [str(500_000_000 + n), "EMAIL", "BULK", "OPTOUT", "2026-11-20T08:00:00Z"] for n in range(CUSTOMERS)
+        )
+    os.utime(path, (time.time() - 60,) * 2)
+
+
+def _sealed(host: Host) -> dict[str, Any] | None:
+    code, said = host.exec("migrate", "optrelay", "status", "latest", "--json")
+    assert code == 0, said
+    found: dict[str, Any] = json.loads(said)
+    return found if found["sealed"] else None
+
+
+def _nobody_left(host: Host) -> bool:
+    """Whether no process that was started here is still there."""
+    return not [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(host.folder)]
