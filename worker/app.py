@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import structlog
 from celery import Celery, Task
-from celery.signals import celeryd_init, setup_logging, worker_process_init, worker_process_shutdown, worker_shutdown
+from celery.signals import (
+    beat_init,
+    celeryd_init,
+    setup_logging,
+    worker_init,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_shutdown,
+)
 from kombu.entity import Queue
 
 from consent.bucket import Bucket
-from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError
+from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated
 from consent.settings import Settings, load_settings
 from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, queue_of
 from worker.logs import set_up_logs
@@ -55,6 +64,7 @@ def configure(app: Celery, settings: Settings) -> None:
     )
 
 
+_log = structlog.get_logger()
 settings = load_settings()
 app = Celery("optrelay", set_as_current=True)
 configure(app, settings)
@@ -95,6 +105,17 @@ def _refuse_green_pools(options: dict[str, Any] | None = None, **_: object) -> N
 @setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     set_up_logs(settings.log_level)
+
+
+@worker_init.connect
+@beat_init.connect
+def _refuse_another_schema(**_: object) -> None:
+    try:
+        wiring().ledger.prepare()
+    except LedgerOutdated as error:
+        raise SystemExit(f"error: {error}") from None
+    except LedgerError as error:
+        _log.warning("ledger.unavailable", reason=str(error))
 
 
 @worker_process_init.connect
