@@ -22,7 +22,7 @@ from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
 _GRACE_SECONDS = 30.0
-_QUIET_GRACE_SECONDS = 1.5
+_QUIET_GRACE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)

