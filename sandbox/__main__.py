@@ -1,6 +1,7 @@
 """`python -m sandbox`: run the sandbox until it is told to stop."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sandbox.settings import SandboxSettings
 
 _WORDS = ("username", "password", "oauth_key", "oauth_secret", "rate")
 _NUMBERS = ("burst", "token_ttl")
+_SISTERS = ("infobip", "gupshup")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,25 +36,42 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--settings", default=None, help="a JSON file of settings, - for standard input")
     parser.add_argument("--parent", type=int, default=None, help="end when this process, our parent, ends")
-    _add_capillary(parser)
+    _add_capillary(parser.add_argument_group("Capillary"))
+    _add_infobip(parser.add_argument_group("Infobip"))
+    _add_gupshup(parser.add_argument_group("Gupshup"))
     return parser
 
 
-def _add_capillary(parser: argparse.ArgumentParser) -> None:
+def _add_capillary(group: argparse._ArgumentGroup) -> None:
     for name in _WORDS:
-        parser.add_argument(f"--{name.replace('_', '-')}")
+        group.add_argument(f"--{name.replace('_', '-')}")
     for name in _NUMBERS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int)
-    parser.add_argument("--unknown", nargs="*", help="ids or patterns of customers that do not exist")
-    parser.add_argument("--methods", nargs="+", help="the write methods that are not answered with 405")
-    parser.add_argument("--latency", nargs=2, type=float, help="least and most seconds a call takes")
-    parser.add_argument("--retry-after", action="store_true", help="say in a 429 how long to wait")
+        group.add_argument(f"--{name.replace('_', '-')}", type=int)
+    group.add_argument("--unknown", nargs="*", help="ids or patterns of customers that do not exist")
+    group.add_argument("--methods", nargs="+", help="the write methods that are not answered with 405")
+    group.add_argument("--latency", nargs=2, type=float, help="least and most seconds a call takes")
+    group.add_argument("--retry-after", action="store_true", help="say in a 429 how long to wait")
 
 
-def _settings(source: str | None, capillary: dict[str, Any]) -> SandboxSettings:
-    read = SandboxSettings() if source is None else SandboxSettings.model_validate_json(_text(source))
-    chosen = read.capillary.model_dump() | capillary
-    return SandboxSettings.model_validate(read.model_dump() | {"capillary": chosen})
+def _add_infobip(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--infobip-api-key", help="demo-infobip-key unless given")
+    group.add_argument("--infobip-blocklist-rate", help="1/second unless given, or off")
+    group.add_argument("--infobip-subscription-rate", help="off unless given")
+    group.add_argument("--infobip-blocklist-lag", type=float, help="seconds until the blocklist shows a change")
+
+
+def _add_gupshup(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--gupshup-apps", type=json.loads, help='tokens by app as JSON: {"app": "token"}')
+    group.add_argument("--gupshup-rate", help="for each app: 5/minute unless given, or off")
+
+
+def _settings(source: str | None, given: dict[str, Any]) -> SandboxSettings:
+    read = (SandboxSettings() if source is None else SandboxSettings.model_validate_json(_text(source))).model_dump()
+    for argument, value in given.items():
+        section, _, name = argument.partition("_")
+        place = (section, name) if section in _SISTERS else ("capillary", argument)
+        read[place[0]][place[1]] = value
+    return SandboxSettings.model_validate(read)
 
 
 def _text(source: str) -> str:

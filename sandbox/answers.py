@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from sandbox.cutting import cut
 
 JSON = b"application/json;charset=UTF-8"
+_NO_CONTENT = 204
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +18,10 @@ class Reply:
 
     status: int
     body: bytes = b""
-    code: int | None = None
+    code: int | str | None = None
     content_type: bytes = JSON
     retry_after: int | None = None
+    location: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Cut:
 Answer = Reply | Cut
 
 
-def json_reply(status: int, payload: Any, code: int | None = None) -> Reply:
+def json_reply(status: int, payload: Any, code: int | str | None = None) -> Reply:
     """Return a reply whose body is this payload as JSON."""
     return Reply(status, json.dumps(payload, ensure_ascii=False).encode(), code)
 
@@ -48,7 +50,11 @@ async def give(answer: Answer, scope: Scope, receive: Receive, send: Send) -> No
 
 
 def _headers(reply: Reply) -> list[tuple[bytes, bytes]]:
+    if reply.status == _NO_CONTENT:  # has no body, and so no length of one
+        return []
     headers = [(b"content-type", reply.content_type), (b"content-length", b"%d" % len(reply.body))]
     if reply.retry_after is not None:
         headers.append((b"retry-after", b"%d" % reply.retry_after))
+    if reply.location is not None:
+        headers.append((b"location", reply.location.encode()))
     return headers

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sandbox.fault import Fault
+from sandbox.fault import Fault, Kind
 from sandbox.faults import Faults
 from sandbox.journal import Journal
 from sandbox.paging import lines, page
@@ -18,7 +18,7 @@ _ORDER: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
 
 class Held(Protocol):
-    """The state of a provider, customer by customer."""
+    """The state of a provider, customer by customer (elsewhere: target by target)."""
 
     def keys(self) -> list[str]:
         """Return the customers, in a stable order."""
@@ -32,6 +32,14 @@ class Desk(Protocol):
 
     faults: Faults
     journal: Journal
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Return the faults it can suffer."""
+
+    @property
+    def held_as(self) -> str:
+        """Return what its state is a list of."""
 
     @property
     def register(self) -> Held:
@@ -58,6 +66,15 @@ def routes(desk: Desk, prefix: str) -> list[Route]:
     ]
 
 
+def seeding(plant: Callable[[bytes], int], prefix: str) -> Route:
+    """Return the control path that puts what it is sent into the state, without a call, and tells how much it was."""
+
+    async def seed(request: Request) -> Response:
+        return JSONResponse({"seeded": plant(await request.body())})
+
+    return Route(f"{prefix}/seed", _guarded(seed), methods=["POST"])
+
+
 class _Control:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -65,7 +82,10 @@ class _Control:
     async def order(self, request: Request) -> Response:
         """Put one fault, or a list of them, in force beside those already ordered."""
         given = json.loads(await request.body())
-        for fault in _ORDER.validate_python(given if isinstance(given, list) else [given]):
+        ordered = _ORDER.validate_python(given if isinstance(given, list) else [given])
+        if foreign := {fault.kind for fault in ordered} - self._desk.kinds:
+            raise ValueError(f"this provider does not suffer {', '.join(sorted(foreign))}")
+        for fault in ordered:
             self._desk.faults.add(fault)
         return await self.faults(request)
 
@@ -103,7 +123,7 @@ class _Control:
                 media_type="application/x-ndjson",
             )
         shown, following = page(keys, request.query_params)
-        return JSONResponse({"customers": {key: register.rows(key) for key in shown}, "next": following})
+        return JSONResponse({self._desk.held_as: {key: register.rows(key) for key in shown}, "next": following})
 
     async def calls(self, request: Request) -> Response:
         """Return a page of the calls, of one customer if asked, or all of them as lines of JSON."""

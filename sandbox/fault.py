@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Stage = Literal["gate", "answer", "delay", "row", "token"]
+Stage = Literal["gate", "answer", "delay", "row", "token", "events"]
 Kind = Literal[
     "latency",  # wait `delay` seconds, or at random up to `delay_to`
     "throttle",  # 429, with `retry_after` seconds if given
@@ -15,9 +15,10 @@ Kind = Literal[
     "malformed",  # done, but the JSON of the reply breaks off
     "refuse",  # our credentials are refused, on `http_status` (401), by the token call too
     "expired_tokens",  # every token minted before now has expired
-    "unknown",  # the customer does not exist
+    "unknown",  # the customer, or the subscription, does not exist
     "warn",  # a row of `channel` and `priority` fails with a warning
-    "drop",  # a row of `channel` and `priority` vanishes without a word
+    "drop",  # a row of `channel` and `priority`, or a destination named by `users`, vanishes without a word
+    "ignore_events",  # done, but the `events` (or modes) sent, all if none is named, are left out without a word
     "commit_then_drop",  # done, but the connection ends without a reply
     "reset",  # not done, TCP reset
     "down",  # not done, the connection ends without a reply, the token call too
@@ -30,6 +31,7 @@ STAGES: dict[Kind, Stage] = {
     "expired_tokens": "token",
     "warn": "row",
     "drop": "row",
+    "ignore_events": "events",
 }
 COMMITTING: frozenset[Kind] = frozenset({"malformed", "commit_then_drop"})
 
@@ -38,7 +40,8 @@ class Fault(BaseModel):
     """A fault in force until it is cleared, `next` times or for `seconds`, whichever ends first.
 
     `users` are customer ids or shell patterns (none: everyone); `on` says which calls; `probability` is drawn per
-    call from a generator started with `seed`; `commit` overrides whether the change is made before the fault bites.
+    call from a generator started with `seed`; `commit` overrides whether the change is made before the fault bites;
+    `envelope` is which of its two error bodies Infobip uses.
     A row fault counts rows, every other fault counts calls.
     """
 
@@ -60,6 +63,8 @@ class Fault(BaseModel):
     channel: str | None = None
     priority: str | None = None
     commit: bool | None = None
+    events: tuple[str, ...] = ()
+    envelope: Literal["classic", "api"] | None = None
 
     @model_validator(mode="after")
     def _an_error_names_its_code(self) -> Self:

@@ -16,7 +16,7 @@ class Call:
     method: str
     user: str
     status: int | None
-    code: int | None
+    code: int | str | None
     rows: int
     fault: str | None
 
@@ -35,23 +35,28 @@ class Journal:
         """Forget everything."""
         self._arrivals: list[float] = []
         self._accepted: list[float] = []
+        self._buckets: dict[str, tuple[list[float], list[float]]] = {}
         self._calls: list[Call] = []
         self._by_status: Counter[str] = Counter()
         self._by_code: Counter[str] = Counter()
         self._by_user: Counter[str] = Counter()
-        self._overlaps = 0
+        self._overlaps: Counter[str] = Counter()
 
-    def arrived(self, at: float) -> None:
+    def arrived(self, at: float, bucket: str = "") -> None:
         """Note that a call came in, whatever becomes of it."""
         self._arrivals.append(at)
+        if bucket:
+            self._bucket(bucket)[0].append(at)
 
-    def accepted(self, at: float) -> None:
+    def accepted(self, at: float, bucket: str = "") -> None:
         """Note that the call that came in at this time was let through by the rate limit."""
         self._accepted.append(at)
+        if bucket:
+            self._bucket(bucket)[1].append(at)
 
-    def overlapped(self) -> None:
-        """Note that a write came while another one for the same customer was in flight."""
-        self._overlaps += 1
+    def overlapped(self, key: str) -> None:
+        """Note that a write came while another one for the same target was in flight."""
+        self._overlaps[key] += 1
 
     def answered(self, call: Call) -> None:
         """Write a finished call down."""
@@ -71,16 +76,26 @@ class Journal:
             "calls": len(self._arrivals),
             "in_flight": len(self._arrivals) - len(self._calls),
             "throttled": self._by_status["429"],
-            "overlaps": self._overlaps,
+            "overlaps": self._overlaps.total(),
+            "overlaps_by_user": dict(self._overlaps.most_common(busiest)),
             "by_status": dict(self._by_status),
             "by_code": dict(self._by_code),
             "by_user": dict(self._by_user.most_common(busiest)),
         }
 
-    def worst_window(self, seconds: float) -> dict[str, float]:
-        """Return the most calls that came, and the most that were accepted, in any window of this many seconds."""
-        return {
-            "seconds": seconds,
-            "calls": worst_window(self._arrivals, seconds),
-            "accepted": worst_window(self._accepted, seconds),
-        }
+    def worst_window(self, seconds: float) -> dict[str, Any]:
+        """Return the most calls that came, and the most that were accepted, in any window of this many seconds.
+
+        A provider with several rate limits has the same once more for the calls under each of them.
+        """
+        whole: dict[str, Any] = {"seconds": seconds} | _worst(self._arrivals, self._accepted, seconds)
+        if self._buckets:
+            whole["by_bucket"] = {name: _worst(*times, seconds) for name, times in self._buckets.items()}
+        return whole
+
+    def _bucket(self, name: str) -> tuple[list[float], list[float]]:
+        return self._buckets.setdefault(name, ([], []))
+
+
+def _worst(arrivals: list[float], accepted: list[float], seconds: float) -> dict[str, int]:
+    return {"calls": worst_window(arrivals, seconds), "accepted": worst_window(accepted, seconds)}

@@ -31,11 +31,11 @@ class SlidingLog:
     """The times of the accepted calls of the last window; a call is accepted while fewer than the limit are in it.
 
     `burst` extra calls are tolerated in every window, because a client that keeps the rate exactly by its own clock
-    may reach us a little bunched by the network.
+    may reach us a little bunched by the network; `slack` is how many seconds too early a call may come instead.
     """
 
-    def __init__(self, rate: Rate | None, burst: int) -> None:
-        self._rate = rate
+    def __init__(self, rate: Rate | None, burst: int = 0, slack: float = 0.0) -> None:
+        self._rate = Rate(rate.calls, max(0.0, rate.seconds - slack)) if rate else None
         self._limit = rate.calls + burst if rate else 0
         self._accepted: deque[float] = deque()
 

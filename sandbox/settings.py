@@ -3,6 +3,8 @@
 from pydantic import BaseModel, ConfigDict
 
 from sandbox.capillary.settings import CapillarySettings
+from sandbox.gupshup.settings import GupshupSettings
+from sandbox.infobip.settings import InfobipSettings
 
 
 class SandboxSettings(BaseModel):
@@ -11,3 +13,5 @@ class SandboxSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     capillary: CapillarySettings = CapillarySettings()
+    infobip: InfobipSettings = InfobipSettings()
+    gupshup: GupshupSettings = GupshupSettings()

@@ -101,8 +101,10 @@ class Delivery:
         else:
             status, answer = reply.status, self.connection.provider.read(request, reply, self.connection.settings)
         self.watch.note(answer.health, proof=_proves(answer.outcomes.values()))
-        for key, ids in _by_target(request).items():
-            attempt = Attempt(key, at, int(seconds * 1000), request.purpose, status, answer.code, tuple(ids))
+        for number, (key, ids) in enumerate(_by_target(request).items()):
+            attempt = Attempt(
+                key, at, int(seconds * 1000), request.purpose, status, answer.code, tuple(ids), counts=number == 0
+            )
             found[key].attempts.append(attempt)
             found[key].outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
         return answer

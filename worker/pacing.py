@@ -35,6 +35,7 @@ if until_ > tat then redis.call('SET', KEYS[1], string.format('%.0f', until_), '
 return 1
 """
 _PROCESS_MEMORY_SECONDS = 120
+_JITTER_SECONDS = 0.010
 _log = structlog.get_logger()
 
 
@@ -68,8 +69,8 @@ class Pacer:
 
     @property
     def tolerance(self) -> float:
-        """Seconds by which a slot may be used late."""
-        return max(0.010, self.interval / 2)
+        """Seconds by which a slot may be used late: no more than the margin leaves free in one window."""
+        return max(_JITTER_SECONDS, min(self.interval / 2, self.rate.seconds * (MARGIN - 1)))
 
     def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = 60.0) -> Reservation:
         """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one."""

@@ -24,7 +24,7 @@ from worker.pacing import Reservation
 from worker.retrying import RetryPolicy
 
 SETTLE_EVERY_SECONDS = 0.25
-SETTLE_AT_ONCE = 50
+SETTLE_AT_ONCE = 200
 _BEFORE_LEASE_ENDS = 1.0
 _log = structlog.get_logger()
 

@@ -200,7 +200,7 @@ def _count_calls(tx: Connection, settlements: Sequence[Settlement]) -> None:
     calls: Counter[str] = Counter()
     for one in settlements:
         imported = {change.id: change.import_id for change in one.task.changes}
-        for attempt in one.attempts:
+        for attempt in filter(lambda attempt: attempt.counts, one.attempts):
             calls.update({imported[change_id] for change_id in attempt.change_ids if change_id in imported})
     rows = [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
     run_many(tx, _CALLS, rows)

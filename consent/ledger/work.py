@@ -41,7 +41,10 @@ class CustomerTask:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call that was made: when (microseconds), how long (milliseconds), what was answered, for which changes."""
+    """One call that was made: when (microseconds), how long (milliseconds), what was answered, for which changes.
+
+    A call that carried several targets is an attempt for each of them; only one of these `counts` as a call.
+    """
 
     target_key: bytes
     at: int
@@ -50,6 +53,7 @@ class Attempt:
     status: int | None
     code: str
     change_ids: tuple[int, ...]
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from sandbox.capillary.refusal import Refused
+from sandbox.handling import Target
+from sandbox.refused import Refused
 
 # Older documentation of the lookup calls.
 SOURCES = frozenset(
@@ -15,15 +16,13 @@ _IDENTIFIERS = frozenset({"mobile", "email", "externalId", "cardExternalId", "ca
 
 
 @dataclass(frozen=True, slots=True)
-class Customer:
-    """`key` names the customer in the state and the journal; a fault or `unknown` may use any of `names`.
+class Customer(Target):
+    """A customer, who may be unknown by any of the `names`.
 
     INVENTED: the key of a lookup is `email=a@example.com`; source and account do not tell customers apart, and a
     customer named once by id and once by identifier counts as two.
     """
 
-    key: str
-    names: tuple[str, ...]
     lookup: bool = False
 
     @property

@@ -1,46 +1,53 @@
-"""The Capillary sandbox: every call from its arrival to its answer."""
+"""The Capillary sandbox: what it does with each call."""
 
-import asyncio
-import math
-import random
-from typing import Any
+from functools import partial
+from typing import ClassVar
 
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from sandbox.answers import Answer, Reply, give, json_reply
 from sandbox.capillary.bodies import change_log, echo, read_back
 from sandbox.capillary.credentials import Credentials
 from sandbox.capillary.customer import Customer, check_lookup, check_path
-from sandbox.capillary.handling import Handling, check_media, read_body
-from sandbox.capillary.harm import harm
-from sandbox.capillary.pending import Pending
-from sandbox.capillary.refusal import Refused, http_status, refusal
+from sandbox.capillary.refusal import http_status, refusal, sentence
 from sandbox.capillary.register import Register
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.capillary.update import Row, Update, read_update
 from sandbox.clock import now
-from sandbox.faults import Faults, Victim
-from sandbox.journal import Journal
+from sandbox.fault import Fault, Kind
+from sandbox.faults import Victim
+from sandbox.handling import Handling, read_body
+from sandbox.harm import EVERYWHERE, chosen_code
 from sandbox.names import Names
+from sandbox.pending import Pending
+from sandbox.provider import Provider
 from sandbox.rate import Rate, SlidingLog
+from sandbox.refused import Refused
+
+Called = Handling[Customer]
 
 
-class Capillary:
+class Capillary(Provider[Customer]):
     """One account at Capillary, its customers, and the calls made to it.
 
     INVENTED: the order of the checks (faults, method, credentials, rate, media type, body, customer, overlap), and
     that reads and writes share one rate.
     """
 
+    kinds = EVERYWHERE | {"busy", "expired_tokens", "warn", "drop"}
+    held_as = "customers"
+    torn = b'{"scope":{"scope":"USER","subScope":"NONE"},"subscriptions":[{"channel":"EM'
+    _CODES: ClassVar[dict[Kind, int]] = {"busy": 521, "refuse": 401}
+
     def __init__(self, settings: CapillarySettings) -> None:
+        super().__init__(settings)
         self.settings = settings
-        self.faults = Faults()
-        self.journal = Journal()
         self.register = Register()
         self._credentials = Credentials(settings, self.faults)
         self._log = SlidingLog(Rate.parse(settings.rate), settings.burst)
         self._unknown = Names(settings.unknown)
-        self._pending = Pending(self.journal, refuse=settings.busy_521)
+        self._pending = Pending(self.journal, 521 if settings.busy_521 else None)
 
     def counts(self) -> dict[str, int]:
         """Return what the sandbox holds, in numbers."""
@@ -54,74 +61,52 @@ class Capillary:
     async def mint(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a token call, which stands in no journal and under no rate."""
         fault = self.faults.bite("gate", Victim((), write=True))
+        answer: Answer
         if fault:
-            answer = harm(fault, Customer("", ()), self.settings)
+            answer = self.harm(fault, Customer("", ()))
         elif scope["method"] != "POST":
-            answer = self._refusal(Refused(405))
+            answer = self.refusal(Refused(405))
         else:
             answer = self._credentials.mint(await read_body(receive))
         await give(answer, scope, receive, send)
 
-    async def subscriptions(self, call: Handling, send: Send) -> None:
+    async def subscriptions(self, call: Called, send: Send) -> None:
         """Answer a write, or a read-back, of one customer's subscriptions."""
-        await self._finish(call, await self._answer(call, log=False), send)
+        await self.serve(call, partial(self._proper, log=False), send)
 
-    async def change_log(self, call: Handling, send: Send) -> None:
+    async def change_log(self, call: Called, send: Send) -> None:
         """Answer a call for one customer's change log."""
-        await self._finish(call, await self._answer(call, log=True), send)
+        await self.serve(call, partial(self._proper, log=True), send)
 
-    async def _finish(self, call: Handling, answer: Answer, send: Send) -> None:
-        self.journal.answered(call.finished(answer))
-        await give(answer, call.scope, call.receive, send)
-
-    async def _answer(self, call: Handling, *, log: bool) -> Answer:
-        self.journal.arrived(call.received)
-        victim = call.victim()
-        call.fault = fault = self.faults.bite("gate", victim) or self.faults.bite("answer", victim)
-        try:
-            if fault is None:
-                return await self._proper(call, log=log)
-            # Read to the end even what is not done: a caller still sending may miss the reset that answers it.
-            await (self._proper(call, log=log) if fault.commits else read_body(call.receive))
-        except Refused as refused:
-            return self._refusal(refused)
-        return harm(fault, call.customer, self.settings)
-
-    async def _proper(self, call: Handling, *, log: bool) -> Reply:
+    async def _proper(self, call: Called, *, log: bool) -> Reply:
         if call.write and (log or call.method not in self.settings.methods):
             raise Refused(405)
-        self._credentials.check(call.headers, call.customer.names, write=call.write)
-        if (seconds := self._log.wait(call.received)) > 0:
-            return self._throttled(seconds)
-        self.journal.accepted(call.received)
+        self._credentials.check(call.headers, call.target.names, write=call.write)
+        self.admit(call, self._log)
         return await self._write(call) if call.write else await self._read(call, log=log)
 
-    async def _read(self, call: Handling, *, log: bool) -> Reply:
+    async def _read(self, call: Called, *, log: bool) -> Reply:
         self._check_customer(call)
-        await self._pause(call)
-        held = self.register.held(call.customer.key)
-        return json_reply(200, change_log(held) if log else read_back(held))
+        async with self.slowly(call):
+            held = self.register.held(call.target.key)
+            return json_reply(200, change_log(held) if log else read_back(held))
 
-    async def _write(self, call: Handling) -> Reply:
-        check_media(call.headers)
+    async def _write(self, call: Called) -> Reply:
+        _check_media(call.headers)
         update = read_update(await read_body(call.receive), ignore_case=self.settings.ignore_case)
         call.rows = len(update.rows)
         self._check_customer(call)
-        with self._pending.write(call.customer.key):
+        with self._pending.write((call.target.key,)):
             return await self._change(call, update)
 
-    async def _change(self, call: Handling, update: Update) -> Reply:
-        delay, commits_first = self.faults.pause(call.victim())
-        if not commits_first:
-            await self._sleep(delay)
-        done, failed = self._sort(call, update)
-        self.register.commit(call.customer.key, [row.wish for row in done], update.envelope, now())
-        if commits_first:
-            await self._sleep(delay)
+    async def _change(self, call: Called, update: Update) -> Reply:
+        async with self.slowly(call):
+            done, failed = self._sort(call, update)
+            self.register.commit(call.target.key, [row.wish for row in done], update.envelope, now())
         body = echo(update, done, failed, legacy=self.settings.legacy_echo)
         return json_reply(200, body, 91022 if failed else None)
 
-    def _sort(self, call: Handling, update: Update) -> tuple[list[Row], list[Row]]:
+    def _sort(self, call: Called, update: Update) -> tuple[list[Row], list[Row]]:
         done, failed = [], []
         for row in update.rows:
             slot = row.wish.slot
@@ -133,26 +118,33 @@ class Capillary:
                 failed.append(row)
         return done, failed
 
-    def _check_customer(self, call: Handling) -> None:
-        if call.customer.lookup:
+    def _check_customer(self, call: Called) -> None:
+        if call.target.lookup:
             check_lookup(call.scope["query_string"])
         else:
-            check_path(call.customer)
-        if self._unknown.holds_any(call.customer.names):
-            raise Refused(call.customer.not_found)
+            check_path(call.target)
+        if self._unknown.holds_any(call.target.names):
+            raise Refused(call.target.not_found)
 
-    async def _pause(self, call: Handling) -> None:
-        await self._sleep(self.faults.pause(call.victim())[0])
+    @override
+    def throttled(self, fault: Fault | None = None) -> Reply:
+        return json_reply(429, self.settings.throttled_body, 429)
 
-    async def _sleep(self, delay: float) -> None:
-        # Even without latency one turn of the loop is given away, so that two calls that came together overlap.
-        await asyncio.sleep(delay + random.uniform(*self.settings.latency))  # noqa: S311
+    @override
+    def refusal(self, refused: Refused) -> Reply:
+        status = http_status(refused.code, self.settings.http_status)
+        return refusal(refused.code, sentence(refused.code, refused.detail), status)
 
-    def _throttled(self, seconds: float) -> Reply:
-        plain = json_reply(429, self.settings.throttled_body, 429)
-        wait = math.ceil(seconds) if self.settings.retry_after else None
-        return Reply(429, plain.body, 429, retry_after=wait)
+    @override
+    def error(self, fault: Fault, target: Customer) -> Reply:
+        code = chosen_code(fault, self._CODES | {"unknown": target.not_found})
+        status = fault.http_status or http_status(code, self.settings.http_status)
+        return refusal(code, fault.message or sentence(code), status)
 
-    def _refusal(self, refused: Refused) -> Reply:
-        status: Any = http_status(refused.code, self.settings.http_status)
-        return refusal(refused.code, str(refused), status)
+
+def _check_media(headers: dict[bytes, bytes]) -> None:
+    accepted = headers.get(b"accept", b"*/*")
+    if not headers.get(b"content-type", b"").startswith(b"application/json"):
+        raise Refused(415)
+    if b"application/json" not in accepted and b"*/*" not in accepted and b"application/*" not in accepted:
+        raise Refused(415)

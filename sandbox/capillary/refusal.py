@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from sandbox.answers import Reply, json_reply
+from sandbox.harm import as_http_status
 
 # Sources: the update-subscription-details page (1012, 1000), the API status codes page (400 to 1064), the older
 # code tables (8011 to 8065, 91022), the bulk getCustomers page (8109).
@@ -25,16 +26,11 @@ MESSAGES = {
     8109: "Customer is deleted after PII delete request",
     91022: "Failed to update subscription for {channel} channel and priority {priority}.",
 }
-_HIGHEST_HTTP_STATUS = 599
 
 
-class Refused(Exception):
-    """The call is answered with this code of Capillary's and nothing is changed: an ordinary reply, raised early."""
-
-    def __init__(self, code: int, detail: str = "") -> None:
-        sentence = MESSAGES.get(code, "Invented by the sandbox")
-        super().__init__(f"{sentence} {detail}".rstrip())
-        self.code = code
+def sentence(code: int, detail: str = "") -> str:
+    """Return the text that goes with a code, and the detail behind it."""
+    return f"{MESSAGES.get(code, 'Invented by the sandbox')} {detail}".rstrip()
 
 
 def refusal(code: int, message: str, http_status: int) -> Reply:
@@ -49,4 +45,4 @@ def http_status(code: int, told: Mapping[int, int]) -> int:
     INVENTED: only the body codes are documented. A code that can be an HTTP status is one (521 and 461 too); the
     four- and five-digit codes come with 400. `told` overrides it code by code.
     """
-    return told.get(code, code if code <= _HIGHEST_HTTP_STATUS else 400)
+    return told.get(code, as_http_status(code))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sandbox.capillary.customer import SOURCES
-from sandbox.capillary.refusal import Refused
+from sandbox.refused import Refused
 
 _PRINTED = {
     "channel": ("MOBILE", "EMAIL", "wechat", "whatsapp", "ios", "android", "line"),

@@ -21,14 +21,15 @@ HEADER = "user_id,channel,priority,action,effective_at,reason,account_id,org_uni
 
 
 def write_file(path: Path, rows: int, minute: int) -> None:
-    """Two rows a customer, shuffled, in a fixed order of chance."""
+    """Two rows a customer, e-mail and mobile, far apart from each other."""
     odds = random.Random(2026)
+    customers = list(range(500_000_000, 500_000_000 + rows // 2))
     with path.open("w") as file:
         file.write(HEADER)
-        for _ in range(rows):
-            customer = 500_000_000 + odds.randrange(rows // 2 or 1)
-            channel, action = odds.choice(("EMAIL", "MOBILE")), "OPTOUT"
-            file.write(f"{customer},{channel},BULK,{action},2026-11-20T08:{minute:02}:00Z,nightly,,-1\n")
+        for channel in ("EMAIL", "MOBILE"):
+            odds.shuffle(customers)
+            for customer in customers:
+                file.write(f"{customer},{channel},BULK,OPTOUT,2026-11-20T08:{minute:02}:00Z,nightly,,-1\n")
     os.utime(path, (time.time() - 60,) * 2)
 
 

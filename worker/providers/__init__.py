@@ -6,8 +6,10 @@ from consent.errors import ConfigurationError
 from consent.settings import ConnectionSettings
 from worker.providers.capillary import CAPILLARY
 from worker.providers.contract import Provider
+from worker.providers.gupshup import GUPSHUP
+from worker.providers.infobip import INFOBIP
 
-PROVIDERS: dict[str, Provider] = {"capillary": CAPILLARY}
+PROVIDERS: dict[str, Provider] = {"capillary": CAPILLARY, "gupshup": GUPSHUP, "infobip": INFOBIP}
 
 
 def provider_of(connection: ConnectionSettings) -> Provider:

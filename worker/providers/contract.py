@@ -23,7 +23,8 @@ class Request:
     """One call to a provider, and the changes that its reply will tell about.
 
     `purpose` is the provider's own word for why the call is made (for example write, alone, readback): it comes back
-    with the reply, so that the reading of a reply needs no other memory. What may name a person is not in its repr.
+    with the reply, so that the reading of a reply needs no other memory. `memo` comes back as well, for what earlier
+    replies of the same series told; it is never sent. What may name a person is not in the repr.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: Any = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    memo: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Plan:
     """What claimed customer tasks need: series of requests, and outcomes for changes that no request can carry.
 
     A series is sent in order, different series side by side; all requests that touch one target stand in one series.
-    Every change of the tasks is in exactly one request or in `outcomes`.
+    No change of the tasks is in two requests, or in a request and in `outcomes`. A task that is in neither is given
+    back untouched and is due again at once: so a provider may take only as many of them as it can serve soon.
     """
 
     series: tuple[tuple[Request, ...], ...]

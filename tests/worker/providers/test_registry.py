@@ -19,7 +19,7 @@ def test_known_provider() -> None:
 
 def test_unknown_provider() -> None:
     """An unknown provider is a matter of configuration, and the message names the ones there are."""
-    with pytest.raises(ConfigurationError, match=r"'pigeon' \(known: capillary\)"):
+    with pytest.raises(ConfigurationError, match=r"'pigeon' \(known: capillary, gupshup, infobip\)"):
         provider_of(ConnectionSettings(provider="pigeon"))
 
 

@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from consent.row import ConsentRow
-from worker.providers.capillary.columns import CustomerNumber, Long, Spellings, Text
+from worker.providers.capillary.columns import CustomerNumber, Long, Text
 from worker.providers.capillary.slots import slot_text
+from worker.providers.spellings import Spellings
 
 CHANNELS = ("MOBILE", "EMAIL", "wechat", "whatsapp", "ios", "android", "line")
 PRIORITIES = ("TRANS", "BULK")

@@ -1,25 +1,40 @@
 """One call on its way through the sandbox."""
 
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from starlette.types import Receive, Scope
 
 from sandbox.answers import Answer, Reply
-from sandbox.capillary.customer import Customer
-from sandbox.capillary.refusal import Refused
 from sandbox.clock import now
 from sandbox.fault import Fault
 from sandbox.faults import Victim
 from sandbox.journal import Call
+from sandbox.refused import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom or what a call is about: `key` names it in state and journal, a fault may use any of `names`.
+
+    `bucket` names the rate limit it falls under, where a provider has several.
+    """
+
+    key: str
+    names: tuple[str, ...]
+    bucket: str = ""
+
+
+TargetT = TypeVar("TargetT", bound=Target)
 
 
 @dataclass(slots=True)
-class Handling:
+class Handling(Generic[TargetT]):
     """A call, what is known of it so far, and the fault that bit it."""
 
     scope: Scope
     receive: Receive
-    customer: Customer
+    target: TargetT
     received: float = field(default_factory=now)
     rows: int = 0
     fault: Fault | None = None
@@ -41,22 +56,13 @@ class Handling:
 
     def victim(self, channel: str = "", priority: str = "") -> Victim:
         """Return what a fault is matched against."""
-        return Victim(self.customer.names, self.write, channel, priority)
+        return Victim(self.target.names, self.write, channel, priority)
 
     def finished(self, answer: Answer) -> Call:
         """Return the line of the journal, written when the answer is about to be given."""
         status, code = (answer.status, answer.code) if isinstance(answer, Reply) else (None, None)
         fault = self.fault.kind if self.fault else None
-        return Call(self.received, now(), self.method, self.customer.key, status, code, self.rows, fault)
-
-
-def check_media(headers: dict[bytes, bytes]) -> None:
-    """Refuse with 415 what is not JSON, or does not accept JSON in return."""
-    accepted = headers.get(b"accept", b"*/*")
-    if not headers.get(b"content-type", b"").startswith(b"application/json"):
-        raise Refused(415)
-    if b"application/json" not in accepted and b"*/*" not in accepted and b"application/*" not in accepted:
-        raise Refused(415)
+        return Call(self.received, now(), self.method, self.target.key, status, code, self.rows, fault)
 
 
 async def read_body(receive: Receive) -> bytes:

@@ -1,0 +1,95 @@
+"""The calls for the subscriptions of an app."""
+
+from dataclasses import replace
+from http import HTTPStatus
+
+from sandbox.answers import Reply, json_reply
+from sandbox.clock import now
+from sandbox.gupshup import texts
+from sandbox.gupshup.desk import Called, Gupshup
+from sandbox.gupshup.form import Wish, check_version, read_form, read_wish
+from sandbox.gupshup.register import Subscription
+from sandbox.handling import read_body
+from sandbox.pending import Pending
+from sandbox.refused import Refused
+
+
+class Subscribing:
+    """What is done with each call; INVENTED: of two writes at once the later one wins, and none is refused."""
+
+    def __init__(self, gupshup: Gupshup) -> None:
+        self._gupshup = gupshup
+        self._settings = gupshup.settings
+        self._register = gupshup.register
+        self._pending = Pending(gupshup.journal)
+
+    async def list(self, call: Called) -> Reply:
+        """List the subscriptions of the app."""
+        async with self._gupshup.slowly(call):
+            found = [one.shown() for one in self._register.of(call.target.app_id)]
+        return json_reply(HTTPStatus.OK, {"status": "success", "subscriptions": found})
+
+    async def show(self, call: Called) -> Reply:
+        """Read one subscription back."""
+        async with self._gupshup.slowly(call):
+            return _success(self._owned(call))
+
+    async def create(self, call: Called) -> Reply:
+        """Create a subscription, whose id Gupshup chooses."""
+        wish = await self._read(call, new=True)
+        async with self._gupshup.slowly(call):
+            self._check(call, wish, None)
+            return _success(self._register.create(call.target.app_id, self._kept(call, wish), now()))
+
+    async def update(self, call: Called) -> Reply:
+        """Change the fields that were sent, and answer with the whole subscription."""
+        wish = await self._read(call, new=False)
+        with self._pending.write((call.target.key,)):
+            async with self._gupshup.slowly(call):
+                before = self._owned(call)
+                self._check(call, wish, before)
+                return _success(self._register.update(before, self._kept(call, wish), now()))
+
+    async def remove(self, call: Called) -> Reply:
+        """Remove a subscription."""
+        with self._pending.write((call.target.key,)):
+            async with self._gupshup.slowly(call):
+                self._register.remove(self._owned(call))
+        return Reply(HTTPStatus.NO_CONTENT)
+
+    async def remove_all(self, call: Called) -> Reply:
+        """Remove every subscription of the app, as irrevocably as documented."""
+        async with self._gupshup.slowly(call):
+            for one in self._register.of(call.target.app_id):
+                self._register.remove(one)
+        return Reply(HTTPStatus.NO_CONTENT)
+
+    async def _read(self, call: Called, *, new: bool) -> Wish:
+        form = read_form(call.headers, await read_body(call.receive))
+        call.rows = 1
+        return read_wish(form, self._settings, new=new)
+
+    def _owned(self, call: Called) -> Subscription:
+        held = self._register.held(call.target.subscription_id)
+        if held is None:
+            raise Refused(HTTPStatus.BAD_REQUEST, texts.NO_SUBSCRIPTION)
+        if held.app_id != call.target.app_id:
+            raise Refused(HTTPStatus.FORBIDDEN, texts.NOT_OWNER)
+        return held
+
+    def _check(self, call: Called, wish: Wish, before: Subscription | None) -> None:
+        fields = (before.fields if before else {}) | wish.fields
+        check_version(fields["modes"], fields["version"], self._settings)
+        others = [one for one in self._register.of(call.target.app_id) if one is not before]
+        if any(one.fields["tag"] == fields["tag"] for one in others):
+            raise Refused(HTTPStatus.BAD_REQUEST, texts.DUPLICATE_TAG)
+
+    def _kept(self, call: Called, wish: Wish) -> Wish:
+        ignored = self._gupshup.ignored(call)
+        if wish.modes is None:
+            return wish
+        return replace(wish, fields=wish.fields | {"modes": frozenset(one for one in wish.modes if not ignored(one))})
+
+
+def _success(subscription: Subscription) -> Reply:
+    return json_reply(HTTPStatus.OK, {"status": "success", "subscription": subscription.shown()})

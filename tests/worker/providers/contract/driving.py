@@ -1,0 +1,63 @@
+"""Delivering to a provider that is pretended: as a stroke does it, and with the contract checked at each step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from consent.ledger.work import CustomerTask
+from consent.outcome import Health, Outcome, Refused, Throttled
+from consent.settings import ConnectionSettings
+from worker.providers.contract import Answer, Provider, Reply, Request
+
+Says = Callable[[Request], Reply]
+
+MOST_CALLS = 200
+"""More calls than that for the few changes of a case are a loop."""
+
+
+@dataclass
+class Told:
+    """What became of a delivery."""
+
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    health: list[Health] = field(default_factory=list)
+    codes: list[str] = field(default_factory=list)
+    calls: list[Request] = field(default_factory=list)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stroke would have made no further call."""
+        return bool(self.health) and isinstance(self.health[-1], Throttled | Refused)
+
+
+def deliver(provider: Provider, tasks: Sequence[CustomerTask], connection: ConnectionSettings, says: Says) -> Told:
+    """Plan the tasks, send each series to its end, or until the provider must be left alone; collect what is told."""
+    plan = provider.plan(tasks, connection)
+    told = Told(dict(plan.outcomes))
+    planned = [change.id for series in plan.series for request in series for change in request.changes]
+    assert len(planned) == len(set(planned)), "a change is in two planned requests"
+    assert not set(planned) & set(plan.outcomes), "a change is in a request and has an outcome as well"
+    for series in plan.series:
+        requests = deque(series)
+        while requests and not told.stopped:
+            assert len(told.calls) < MOST_CALLS, "the series does not end"
+            request = requests.popleft()
+            answer = provider.read(request, says(request), connection)
+            check(request, answer)
+            requests.extendleft(reversed(answer.further))
+            told.outcomes |= answer.outcomes
+            told.health.append(answer.health)
+            told.codes.append(answer.code)
+            told.calls.append(request)
+    return told
+
+
+def check(request: Request, answer: Answer) -> None:
+    """Assert that every change of a request is in exactly one of outcomes and further requests, among its own tasks."""
+    passed_on = [change.id for further in answer.further for change in further.changes]
+    assert sorted([*answer.outcomes, *passed_on]) == sorted(change.id for change in request.changes)
+    keys = {task.target_key for task in request.tasks}
+    assert all(task.target_key in keys for further in answer.further for task in further.tasks)
+    assert all(further.changes for further in answer.further), "a further request is about nothing"

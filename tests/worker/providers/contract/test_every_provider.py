@@ -1,0 +1,217 @@
+"""What every provider must do, whatever its own codes are called."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell, Well
+from tests.worker.providers.contract.driving import Told, deliver
+from tests.worker.providers.contract.subjects import SUBJECTS, Subject, reply
+from worker.providers import PROVIDERS
+from worker.providers.contract import Reply
+
+PERSON = "jane.doe@example.com"
+HTML = "<html><body>Bad Gateway</body></html>"
+
+every = pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
+
+
+def answered(subject: Subject, always: Reply) -> Told:
+    """Return what becomes of a subject's changes if every call is answered like this."""
+    return deliver(subject.provider, subject.tasks, subject.connection, lambda _: always)
+
+
+def kinds(told: Told) -> set[type]:
+    """Return which kinds of outcomes there are."""
+    return {type(outcome) for outcome in told.outcomes.values()}
+
+
+def waits_uncounted(told: Told) -> bool:
+    """Say whether no change was settled, and nothing counts against any."""
+    return all(isinstance(one, TryLater) and not one.counts for one in told.outcomes.values())
+
+
+def test_every_provider_has_a_subject() -> None:
+    """A provider that is registered is asked all of this."""
+    assert set(PROVIDERS) == {subject.name.split(":")[0] for subject in SUBJECTS}
+
+
+@every
+def test_success(subject: Subject) -> None:
+    """A provider that takes everything leaves nothing open, and is well."""
+    told = deliver(subject.provider, subject.tasks, subject.connection, subject.well())
+
+    assert set(told.outcomes) == subject.ids
+    assert kinds(told) <= {Applied, Unchanged}
+    assert set(map(type, told.health)) == {Well}
+
+
+@pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.partly], ids=lambda subject: subject.name)
+def test_partial_failure(subject: Subject) -> None:
+    """One bad change harms only itself: it is rejected, and its companions are applied."""
+    assert subject.partly
+    told = deliver(subject.provider, subject.tasks, subject.connection, subject.partly())
+
+    assert isinstance(told.outcomes.pop(2), Rejected)
+    assert set(told.outcomes) == subject.ids - {2}
+    assert kinds(told) == {Applied}
+    assert set(map(type, told.health)) == {Well}
+
+
+@pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.silently], ids=lambda subject: subject.name)
+def test_silent_loss(subject: Subject) -> None:
+    """A success that leaves out a change does not count as one for it."""
+    assert subject.silently
+    told = deliver(subject.provider, subject.tasks, subject.connection, subject.silently())
+
+    assert isinstance(told.outcomes.pop(2), Rejected | TryLater)
+    assert set(told.outcomes) == subject.ids - {2}
+    assert kinds(told) == {Applied}
+
+
+@pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.never], ids=lambda subject: subject.name)
+def test_permanent_failure(subject: Subject) -> None:
+    """A target that is not there makes a dead letter of each of its changes, after one call, and stops nobody else."""
+    assert subject.never
+    told = answered(subject, subject.never)
+
+    assert set(told.outcomes) == subject.ids
+    assert kinds(told) == {Rejected}
+    assert [Well()] == told.health
+
+
+@every
+@pytest.mark.parametrize("body", ["", HTML, "not json", "[]", "{}", "null", "17", '{"status":', "\x00"])
+def test_success_that_shows_nothing(subject: Subject, body: str) -> None:
+    """A success with an empty or foreign body proves nothing, unless the vendor documents it; nothing dies of it."""
+    told = answered(subject, Reply(200, body))
+
+    assert set(told.outcomes) == subject.ids
+    assert kinds(told) == ({Applied} if body in subject.taken else {TryLater})
+
+
+@every
+@pytest.mark.parametrize("body", ["", HTML], ids=["empty", "html"])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 521])
+def test_gateway_failure(subject: Subject, status: int, body: str) -> None:
+    """A failure that is not the provider's own says that it is down, and is held against no change."""
+    told = answered(subject, Reply(status, body))
+
+    assert set(told.outcomes) == subject.ids
+    assert waits_uncounted(told)
+    assert all(isinstance(health, Unwell) for health in told.health)
+
+
+@every
+@pytest.mark.parametrize("status", [418, 451, 599, 199, 102])
+def test_unknown_status(subject: Subject, status: int) -> None:
+    """A status that no page documents makes no dead letter and proves nothing."""
+    told = answered(subject, reply({"message": "?"}, status))
+
+    assert set(told.outcomes) == subject.ids
+    assert kinds(told) == {TryLater}
+
+
+@every
+@pytest.mark.parametrize("body", ["", HTML, "{}"])
+def test_throttled_for_a_time(subject: Subject, body: str) -> None:
+    """A 429 with a Retry-After slows the connection for that long, after one call, and counts against no change."""
+    told = answered(subject, Reply(429, body, retry_after=7))
+
+    assert [Throttled(7)] == told.health
+    assert {one.after for one in told.outcomes.values() if isinstance(one, TryLater)} == {7}
+    assert waits_uncounted(told)
+
+
+@every
+def test_throttled(subject: Subject) -> None:
+    """A 429 that names no time slows the connection all the same."""
+    told = answered(subject, Reply(429, ""))
+
+    assert [Throttled] == list(map(type, told.health))
+    assert told.outcomes
+    assert waits_uncounted(told)
+
+
+@every
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials(subject: Subject, status: int) -> None:
+    """Credentials that are refused stop the connection, say what to look at, and make no dead letter."""
+    told = answered(subject, Reply(status, ""))
+
+    assert [Refused] == list(map(type, told.health))
+    assert "refused" in told.health[0].reason  # type: ignore[union-attr]
+    assert waits_uncounted(told)
+
+
+@every
+@pytest.mark.parametrize("status", [301, 307, 404, 405, 415])
+def test_wrong_address(subject: Subject, status: int) -> None:
+    """What looks like a wrong address stops the connection: it must not bury every change of it."""
+    told = answered(subject, Reply(status, HTML))
+
+    assert [Refused] == list(map(type, told.health))
+    assert waits_uncounted(told)
+
+
+@every
+def test_bad_request_that_is_not_theirs(subject: Subject) -> None:
+    """A 400 in a foreign form makes no dead letter at once."""
+    assert kinds(answered(subject, Reply(400, HTML))) == {TryLater}
+
+
+_VOCABULARY = """
+    status message code errors warnings subscriptions channel priority type accountId requestError
+    serviceException messageId validationErrors errorCode violations property violation results
+    destination sourceType createdDate subscriptionId profile profileId events event criteria users
+    resources subscription active modes version tag url success error EMAIL BULK OPTOUT OPTIN SMS
+    BAD_REQUEST GENERAL_ERROR E400 events[0] blocklist[0].channel DELIVERY SENT NONE 15550100001
+    2022-08-18T12:36:42.123Z
+"""
+_WORDS = st.sampled_from(_VOCABULARY.split())
+_LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    _WORDS,
+    st.text(max_size=5),
+    st.just(PERSON),
+    st.just("\ud800"),
+)
+_BODIES = st.recursive(
+    _LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_WORDS, inner, max_size=6)),
+    max_leaves=25,
+).map(json.dumps)
+_SHAPES: dict[str, Any] = {
+    "subscription": st.dictionaries(_WORDS, _LEAVES | st.lists(_LEAVES, max_size=3)),
+    "requestError": st.fixed_dictionaries({"serviceException": st.dictionaries(_WORDS, _LEAVES)}),
+    "results": st.lists(st.dictionaries(_WORDS, _LEAVES), max_size=3),
+    "profile": st.fixed_dictionaries({"profileId": _LEAVES}),
+    **dict.fromkeys(
+        ("events", "criteria", "users", "errors", "warnings", "subscriptions"), st.lists(_LEAVES | _BODIES)
+    ),
+}
+_NEAR = st.fixed_dictionaries({}, optional={**_SHAPES, "subscriptionId": _LEAVES, "status": _WORDS}).map(json.dumps)
+_STATUSES = st.one_of(st.sampled_from([200, 202, 400, 401, 403, 404, 409, 429, 500, 503]), st.integers(100, 599))
+_REPLIES = st.builds(Reply, _STATUSES, st.one_of(_BODIES, _NEAR, st.text(max_size=20)), st.none() | st.floats(0, 100))
+
+
+@every
+@given(replies=st.lists(_REPLIES, min_size=1, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_whatever_comes(subject: Subject, replies: list[Reply]) -> None:
+    """Whatever comes, nothing is raised, every change is accounted for, the calls end, and no text is copied."""
+    left = iter(replies)
+    told = deliver(subject.provider, subject.tasks, subject.connection, lambda _: next(left, replies[-1]))
+
+    assert set(told.outcomes) <= subject.ids
+    assert told.stopped or set(told.outcomes) == subject.ids
+    assert PERSON not in repr((told.outcomes, told.health, told.codes))
+    assert all(json.dumps([call.json, call.form], ensure_ascii=False, allow_nan=False).encode() for call in told.calls)

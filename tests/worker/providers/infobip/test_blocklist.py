@@ -1,0 +1,249 @@
+"""People on the blocklist: many in a call, and each harmed only by themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consent.outcome import Applied, Refused, Rejected, TryLater, Unchanged
+from consent.rate import Rate
+from consent.settings import ConnectionSettings
+from tests.worker.providers.infobip.building import (
+    CONNECTION,
+    VERIFYING,
+    classic,
+    entry,
+    fates,
+    first,
+    ids,
+    newer,
+    only,
+    person,
+    plan,
+    read,
+    shown,
+)
+from worker.providers.contract import Pace
+from worker.providers.infobip import INFOBIP
+
+
+def numbers(*ids_: int) -> list[dict[str, str]]:
+    """Return destinations as a body holds them."""
+    return [{"to": f"1555010{id_:04}"} for id_ in ids_]
+
+
+def test_pace() -> None:
+    """Blocklist calls are made once a second and carry a thousand people, unless told otherwise."""
+    other = ConnectionSettings.model_validate({"blocklist_batch": 50_000, "blocklist_rate": "2/s", "rate": "5/s"})
+
+    assert INFOBIP.pace("blocklist", CONNECTION) == Pace(Rate(1, 1), 1000)
+    assert INFOBIP.pace("blocklist", other) == Pace(Rate(2, 1), 50_000)
+    assert INFOBIP.pace("", other) == Pace(Rate(5, 1))
+    with pytest.raises(ValueError, match="blocklist_batch"):
+        ConnectionSettings.model_validate({"blocklist_batch": 50_001})
+
+
+def test_opt_outs_share_a_call() -> None:
+    """Opt-outs of many people are one call, in which those of one channel and sender stand together."""
+    request = first(person(1), person(2, channel="SMS", sender="SHOP"), person(3))
+
+    assert (request.method, request.path) == ("POST", "/platform/1/blocklists")
+    assert request.json == {
+        "blocklist": [
+            {"destinations": numbers(1, 3)},
+            {"destinations": numbers(2), "channel": "SMS", "sender": "SHOP"},
+        ]
+    }
+    assert (len(request.tasks), ids(request)) == (3, {1, 2, 3})
+
+
+def test_batches() -> None:
+    """More people than a call may carry are several calls, side by side."""
+    small = CONNECTION.model_copy(update={"blocklist_batch": 2})
+
+    assert [[ids(call) for call in series] for series in plan(*map(person, range(5)), connection=small).series] == [
+        *([{0, 1}], [{2, 3}], [{4}])
+    ]
+
+
+def test_account_key() -> None:
+    """A sub-account is named in every call."""
+    ours = CONNECTION.model_copy(update={"account_key": "8F07"})
+
+    assert first(person(1), connection=ours).json["blocklist"] == [{"destinations": numbers(1), "accountKey": "8F07"}]
+    assert first(person(1, "OPTIN"), connection=ours).params["accountKey"] == "8F07"
+
+
+def test_accepted() -> None:
+    """A 202 without a body is all that there is to hear."""
+    assert read(first(person(1), person(2)), "", 202).outcomes == {1: Applied(), 2: Applied()}
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "code", "reason"),
+    [
+        *[
+            (
+                "blocklist[0].destinations[1].to",
+                "size must be between 1 and 255",
+                "invalid_destination",
+                "Infobip does not accept the destination: its length must be between 1 and 255",
+            ),
+            (
+                "blocklist[1].channel",
+                "unsupported channel",
+                "invalid_channel",
+                "Infobip does not accept the channel: it is not supported",
+            ),
+            (
+                "blocklist[1].sender",
+                "jane@example.com",
+                "invalid_sender",
+                "Infobip does not accept the sender",
+            ),
+        ]
+    ],
+)
+def test_bad_item_is_cut_out(path: str, words: str, code: str, reason: str) -> None:
+    """A 400 rejects exactly the people whom it names, in words of ours, and the rest goes in one further call."""
+    bad = 2 if "destinations" in path else 3
+    request = first(person(1), person(2), person(3, channel="SMS"))
+    for error in (classic("BAD_REQUEST", **{path: [words]}), newer("E400", (path, words))):
+        answer = read(request, error, 400)
+
+        assert answer.outcomes == {bad: Rejected(code, reason)}
+        assert (only(answer).method, ids(only(answer))) == ("POST", {1, 2, 3} - {bad})
+
+
+def test_all_items_are_bad() -> None:
+    """Where all are bad, there is nothing left to send."""
+    answer = read(first(person(1)), classic("BAD_REQUEST", **{"blocklist[0].destinations[0].to": ["invalid"]}), 400)
+
+    assert (fates(answer), answer.further) == ({1: "invalid_destination"}, ())
+
+
+@pytest.mark.parametrize("path", ["blocklist", "blocklist[0].destinations", "blocklist[9].channel", "x"])
+def test_blame_that_leads_nowhere(path: str) -> None:
+    """Where a 400 names nobody, each half is tried by itself, and one alone is rejected."""
+    request = first(person(1), person(2), person(3))
+    answer = read(request, classic("BAD_REQUEST", **{path: ["must not be empty"]}), 400)
+
+    assert [ids(call) for call in answer.further] == [{1, 2}, {3}]
+    assert fates(read(answer.further[1], classic("BAD_REQUEST"), 400)) == {3: "400"}
+
+
+def test_wrong_sub_account() -> None:
+    """A sub-account that is not accepted is the connection's fault and nobody's."""
+    answer = read(first(person(1)), classic("BAD_REQUEST", **{"blocklist[0].accountKey": ["invalid"]}), 400)
+
+    assert isinstance(answer.health, Refused)
+    assert isinstance(answer.outcomes[1], TryLater)
+
+
+def test_opt_ins_are_looked_up() -> None:
+    """Only an entry's exact properties remove it: people are looked up one after the other, then removed at once."""
+    request = first(*(person(n, "OPTIN") for n in (1, 2, 3)))
+    params = {"destination": "15550100001", "size": "1000"}
+    mo = {"channel": "SMS", "sender": "SHOP", "sourceType": "MO", "accountKey": "8F07"}
+    old = entry("15550100001", **mo, createdDate="1969-01-01T00:00:00Z")
+
+    assert (request.method, request.params) == ("GET", params)
+    second = only(read(request, shown(old)))
+    third = read(second, shown())
+    last = read(only(third), shown(entry("15550100003", createdDate="1969-01-01T00:00:00Z")))
+
+    assert third.outcomes == {2: Unchanged()}
+    assert only(last).method == "DELETE"
+    assert only(last).json == {
+        "blocklist": [
+            {"destinations": numbers(1), **mo},
+            {"destinations": numbers(3), "sourceType": "CUSTOM"},
+        ]
+    }
+    assert read(only(last), "", 202).outcomes == {1: Applied(), 3: Applied()}
+
+
+def test_lookup_is_narrowed() -> None:
+    """A channel and a sender narrow the lookup, and entries of others are left alone."""
+    request = first(person(1, "OPTIN", channel="SMS", sender="SHOP"))
+    others = [entry("15550100001", channel="SMS"), entry("15550100002", channel="SMS", sender="SHOP")]
+
+    assert request.params["channel"] == "SMS"
+    assert request.params["sender"] == "SHOP"
+    assert read(request, shown(*others)).outcomes == {1: Unchanged()}
+
+
+@pytest.mark.parametrize("source", ["MO", "URL_OPT_OUT", "CAMPAIGN"])
+def test_newer_opt_out_stays(source: str) -> None:
+    """What a person said to Infobip after the opt-in was given stays: the newest word wins there as well."""
+    request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z"))
+    newer_one = entry("15550100001", sourceType=source, createdDate="2026-01-02T00:00:00.000+0000")
+    older_one = entry("15550100001", sourceType=source, createdDate="2025-12-31T00:00:00")
+
+    assert fates(read(request, shown(newer_one, older_one))) == {1: "newer_optout"}
+    assert only(read(request, shown(older_one))).method == "DELETE"
+
+
+def test_entry_of_ours_may_be_late() -> None:
+    """An entry of exactly this target that a call like ours made goes, even if it was made late; another's does not."""
+    request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z"))
+    late: dict[str, Any] = {"createdDate": "2026-01-02T00:00:00Z"}
+
+    assert only(read(request, shown(entry("15550100001", **late)))).method == "DELETE"
+    assert fates(read(request, shown(entry("15550100001", channel="SMS", **late)))) == {1: "newer_optout"}
+
+
+def test_channel_where_nothing_can_be_removed() -> None:
+    """Where an entry cannot be removed, the opt-in says so and nothing is half done."""
+    voice = entry("15550100001", channel="VOICE_OUTBOUND_TTS", createdDate="1969-01-01T00:00:00Z")
+
+    assert fates(read(first(person(1, "OPTIN")), shown(voice))) == {1: "not_removable"}
+
+
+def test_failed_lookup_harms_one() -> None:
+    """A lookup that fails is that person's alone, and the others go on."""
+    request = first(person(1, "OPTIN"), person(2, "OPTIN"))
+    for status, code in ((400, "400"), (500, "500")):
+        answer = read(request, classic("GENERAL_ERROR" if status == 500 else "BAD_REQUEST"), status)
+
+        assert fates(answer) == {1: code}
+        assert ids(only(answer)) == {2}
+
+
+def test_few_lookups_at_once() -> None:
+    """A stroke takes a few opt-ins, after all the opt-outs; the others are given back."""
+    planned = plan(*(person(n, "OPTIN") for n in range(10, 100)), person(1), person(2))
+
+    assert [[ids(call) for call in series] for series in planned.series] == [[{1, 2}], [{10, 11, 12, 13, 14}]]
+    assert planned.outcomes == {}
+
+
+def test_verified_opt_out_waits_until_it_shows() -> None:
+    """With `verify` a 202 is not proof: the opt-out waits a few seconds, uncounted, and is then looked up."""
+    sent = read(first(person(1), connection=VERIFYING), "", 202, connection=VERIFYING)
+    assert sent.outcomes == {1: TryLater("unconfirmed", sent.outcomes[1].reason, counts=False, after=5)}  # type: ignore[union-attr]
+
+    again = first(person(1, tries=1), person(2, tries=1), connection=VERIFYING)
+    assert again.method == "GET"
+    first_seen = read(again, shown(entry("15550100001")), connection=VERIFYING)
+    assert first_seen.outcomes == {1: Applied()}
+    resent = only(read(only(first_seen), shown(), connection=VERIFYING))
+    assert (resent.method, ids(resent)) == ("POST", {2})
+
+
+def test_patience_ends() -> None:
+    """What still does not show after many looks counts."""
+    answer = read(first(person(1, "OPTIN", tries=5), connection=VERIFYING), shown(), connection=VERIFYING)
+    assert answer.outcomes == {1: Applied()}
+
+    lookup = first(person(1, tries=5), connection=VERIFYING)
+    resent = read(only(read(lookup, shown(), connection=VERIFYING)), "", 202, connection=VERIFYING)
+    assert resent.outcomes[1].counts  # type: ignore[union-attr]
+
+
+def test_tired_people_travel_in_small_company() -> None:
+    """What has failed often shares a call with fewer, so that the one who is the cause is found."""
+    tired = [person(n, attempts=5) for n in range(3)]
+
+    assert [len(series[0].tasks) for series in plan(*tired, person(9)).series] == [1, 1, 1, 1]

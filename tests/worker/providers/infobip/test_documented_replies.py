@@ -1,0 +1,113 @@
+"""Each documented status and code of Infobip, in both envelopes, and what becomes of a change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from consent.errors import ConfigurationError
+from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
+from consent.settings import ConnectionSettings
+from tests.worker.providers.infobip.building import CONNECTION, classic, first, newer, person, plan, read, rule
+from worker.providers.contract import Answer
+from worker.providers.infobip import INFOBIP
+
+DEAD = (Well, Rejected, None)
+COUNTS = (Well, TryLater, True)
+REFUSED = (Refused, TryLater, False)
+UNWELL = (Unwell, TryLater, False)
+THROTTLED = (Throttled, TryLater, False)
+
+DOCUMENTED = [
+    (400, "BAD_REQUEST", "E400", DEAD, DEAD),
+    (401, "UNAUTHORIZED", "E401", REFUSED, REFUSED),
+    (403, "FORBIDDEN", "E403", REFUSED, REFUSED),
+    (404, "NOT_FOUND", "E404", DEAD, REFUSED),
+    (429, "TOO_MANY_REQUESTS", "E429", THROTTLED, THROTTLED),
+    (500, "GENERAL_ERROR", "E500", COUNTS, COUNTS),
+]
+
+
+def fate(answer: Answer) -> tuple[type, type, bool | None]:
+    """Return health, outcome, and whether the answer counts as an attempt."""
+    outcome = answer.outcomes[1]
+    return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, TryLater) else None
+
+
+@pytest.mark.parametrize(("status", "older", "code", "rule_fate", "person_fate"), DOCUMENTED)
+def test_documented_error(status: int, older: str, code: str, rule_fate: Any, person_fate: Any) -> None:
+    """An error means the same in both envelopes, under its own status as under a success."""
+    for body in (classic(older), newer(code)):
+        for sent_with in (status, 200):
+            assert fate(read(first(rule({"action": "OPTIN", "events": "CLICK"})), body, sent_with)) == rule_fate
+            assert fate(read(first(person(1)), body, sent_with)) == person_fate
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        (404, "<html>", REFUSED),
+        (405, "", REFUSED),
+        (408, "", UNWELL),
+        (409, classic("CONFLICT"), COUNTS),
+        (413, classic("TOO_LARGE"), DEAD),
+        (415, "", REFUSED),
+        (422, classic("UNPROCESSABLE"), DEAD),
+        (500, "", UNWELL),
+        (502, newer("X"), UNWELL),
+        (503, "<html>", UNWELL),
+        (200, classic("NEW_KIND"), COUNTS),
+        (302, "", REFUSED),
+    ],
+)
+def test_status_alone(status: int, body: Any, expected: tuple[type, type, bool | None]) -> None:
+    """Where no known code says more, the status decides; a gateway's page is not held against a change."""
+    assert fate(read(first(rule({"action": "OPTIN", "events": "CLICK"})), body, status)) == expected
+
+
+@pytest.mark.parametrize(("tries", "seconds"), [(0, 2), (1, 4), (3, 16), (5, 60), (10_000, 60)])
+def test_pause_grows(tries: int, seconds: int) -> None:
+    """Without a Retry-After the pause doubles with each try, up to a minute."""
+    answer = read(first(person(1, tries=tries)), classic("TOO_MANY_REQUESTS"), 429)
+
+    assert answer.health == Throttled(seconds)
+    assert answer.outcomes[1].after == seconds  # type: ignore[union-attr]
+
+
+def test_no_such_subscription() -> None:
+    """A 404 of Infobip's own says so in words."""
+    answer = read(first(rule({"action": "OPTIN", "events": "CLICK"})), classic("NOT_FOUND"), 404)
+
+    assert answer.outcomes[1] == Rejected("no_such_subscription", "Infobip has no such subscription for this channel")
+
+
+def test_missing_scope_is_explained() -> None:
+    """A 403 names the scopes that a key needs."""
+    health = read(first(person(1)), classic("FORBIDDEN"), 403).health
+
+    assert isinstance(health, Refused)
+    assert "blocklist:manage" in health.reason
+
+
+def test_key() -> None:
+    """Calls carry the key as `App`."""
+    (request,) = INFOBIP.auth(CONNECTION).sync_auth_flow(httpx.Request("GET", "https://example.com"))
+
+    assert request.headers["Authorization"] == "App throw-away"
+
+
+@pytest.mark.parametrize(("key", "words"), [("", "API_KEY"), ("ключ", "plain"), ("a\nb", "plain")])
+def test_missing_key(key: str, words: str) -> None:
+    """A key that is missing or unusable is a matter of configuration, and the message names the variable."""
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        INFOBIP.auth(ConnectionSettings.model_validate({"api_key": key}), "eu")
+    assert "OPTRELAY_CONNECTIONS__EU__API_KEY" in str(caught.value)
+
+
+def test_both_kinds_in_one_plan() -> None:
+    """People and subscriptions of one connection are planned apart."""
+    planned = plan(rule({"action": "OPTIN", "events": "CLICK"}), person(7))
+
+    assert [series[0].purpose for series in planned.series] == ["block", "look"]

@@ -1,0 +1,147 @@
+"""What a row about Infobip may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from worker.providers.infobip.channel_events import CHANNELS, offers
+from worker.providers.infobip.row import InfobipRow
+
+RULE = {"action": "OPTIN", "channel": "SMS", "subscription_id": "ABC-1", "events": "DELIVERY"}
+PERSON = {"action": "OPTOUT", "destination": "15550100"}
+
+_ASKED_FOR = """
+    BLOCKLIST CUSTOMER_ENGAGEMENT EMAIL FACEBOOK KAKAO_ALIM KAKAO_CHINGU LINE MMS MOBILE_IDENTITY
+    MOBILE_PUSH NUMBER_LOOKUP OPEN_CHANNEL RCS REGISTRATION SMS VIBER VOICE_VIDEO WHATSAPP ZALO
+"""
+ASKED_FOR = _ASKED_FOR.split()
+NEWER = ["AGENT_OS", "APPLE_MESSAGES_FOR_BUSINESS", "KAKAO_BRAND_MESSAGE", "WEB_PUSH"]
+
+
+def a_row(base: dict[str, Any], **cells: Any) -> InfobipRow:
+    """Return a row with these cells beside the ones that it must have; None leaves a cell out."""
+    return InfobipRow.model_validate({k: v for k, v in (base | cells).items() if v is not None})
+
+
+def faults(base: dict[str, Any], **cells: Any) -> list[tuple[str, str]]:
+    """Return column and kind of each fault of a row."""
+    with pytest.raises(ValidationError) as caught:
+        a_row(base, **cells)
+    return [(str(error["loc"][0]), error["type"]) for error in caught.value.errors()]
+
+
+def slots(row: InfobipRow) -> list[str]:
+    """Return the slots that a row names."""
+    return [wish.slot for wish in row.wishes()]
+
+
+def test_channels() -> None:
+    """The nineteen channels that were asked for are there, and the four newer ones."""
+    assert sorted(CHANNELS) == sorted([*ASKED_FOR, *NEWER])
+
+
+@pytest.mark.parametrize("channel", [*ASKED_FOR, *NEWER])
+def test_each_channel(channel: str) -> None:
+    """A subscription of each channel can be changed, however the channel is spelled."""
+    row = a_row(RULE, channel=channel.lower().replace("_", " "))
+
+    assert row.address() == {"channel": channel, "subscription_id": "ABC-1"}
+    assert row.bucket() == ""
+
+
+def test_table_of_events() -> None:
+    """The published table tells which channel offers an event."""
+    assert offers("EMAIL", "UNSUBSCRIBE")
+    assert offers("VOICE_VIDEO", "DTMF_CAPTURED")
+    assert not offers("SMS", "BLOCK")
+    assert not offers("FAX", "DELIVERY")
+
+
+def test_members() -> None:
+    """A cell may name several members, each once; events in any case, users and resources to the letter."""
+    row = a_row(RULE, events="delivery| Click|DELIVERY|", users="User1|user1", resources=[1234, "Shop"])
+
+    assert slots(row) == [
+        *("events:DELIVERY", "events:CLICK", "resources:1234", "resources:Shop", "users:User1", "users:user1")
+    ]
+
+
+def test_criterion() -> None:
+    """Application, entity and calls configuration of a row are one criterion."""
+    row = a_row(RULE, events=None, application_id="production", entity_id="entity1")
+
+    assert slots(row) == ['criteria:["production","entity1",""]']
+
+
+def test_fields() -> None:
+    """A field is one slot, whose value tells apart what it is to hold."""
+    one, other = (a_row(RULE, events=None, name=name).wishes()[0] for name in ("One", "Other"))
+
+    assert (one.slot, one.details) == ("field:name", {"name": "One"})
+    assert one.slot == other.slot
+    assert one.value != other.value
+    assert len(one.value) == 12
+
+
+def test_person() -> None:
+    """A person's row has one slot, in a bucket of its own."""
+    row = a_row(PERSON, channel="sms", sender="SHOP")
+
+    assert row.address() == {"destination": "15550100", "channel": "SMS", "sender": "SHOP"}
+    assert (slots(row), row.bucket()) == (["blocked"], "blocklist")
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("+1 (555) 0100-200", "15550100200"),
+        (15550100, "15550100"),
+        ("Jane.Doe@Example.COM", "Jane.Doe@example.com"),
+        ("Example.com", "example.com"),
+    ],
+)
+def test_one_person_one_destination(written: object, kept: str) -> None:
+    """Spellings of one number are one person; so are spellings of a mail domain."""
+    assert a_row(PERSON, destination=written).destination == kept
+
+
+@pytest.mark.parametrize("written", ["0155501", "+", "jane@", "@example.com", "a b@example.com", "x", "1" * 16, "1.5"])
+def test_unusable_destination(written: str) -> None:
+    """What is neither a number with country code, nor a mail address, nor a mail domain is refused."""
+    assert faults(PERSON, destination=written) == [("destination", "unusable_value")]
+
+
+@pytest.mark.parametrize(
+    ("base", "cells", "fault"),
+    [
+        (RULE, {"events": None}, ("events", "missing_field")),
+        (RULE, {"events": None, "sender": "SHOP"}, ("events", "missing_field")),
+        (RULE, {"events": " | "}, ("events", "too_short")),
+        (RULE, {"events": "x" * 256}, ("events", "too_long")),
+        (RULE, {"users": [True]}, ("users", "string_type")),
+        (RULE, {"channel": None}, ("channel", "missing_field")),
+        (RULE, {"channel": "FAX"}, ("channel", "unknown_value")),
+        (RULE, {"subscription_id": None}, ("subscription_id", "missing_field")),
+        (RULE, {"subscription_id": "a/b"}, ("subscription_id", "unusable_value")),
+        (RULE, {"subscription_id": ".."}, ("subscription_id", "unusable_value")),
+        (RULE, {"subscription_id": "9.19E+11"}, ("subscription_id", "damaged_number")),
+        (RULE, {"name": "x" * 256}, ("name", "string_too_long")),
+        (RULE, {"profile_id": "x" * 256}, ("profile_id", "too_long")),
+        (RULE, {"destination": "15550100"}, ("destination", "ambiguous_row")),
+        (PERSON, {"destination": "9.19E+11"}, ("destination", "damaged_number")),
+        (PERSON, {"channel": "APPLE_MB"}, ("channel", "unknown_value")),
+        (PERSON, {"channel": "VOICE_VIDEO", "action": "OPTIN"}, ("channel", "unknown_value")),
+        (PERSON, {"sender": "x" * 256}, ("sender", "too_long")),
+    ],
+)
+def test_faults(base: dict[str, Any], cells: dict[str, Any], fault: tuple[str, str]) -> None:
+    """A fault is told at the column that must be mended."""
+    assert faults(base, **cells) == [fault]
+
+
+def test_channel_where_an_entry_can_only_be_removed() -> None:
+    """On Apple's channel an entry can be removed, though none can be made."""
+    assert a_row(PERSON, action="OPTIN", channel="apple_mb").channel == "APPLE_MB"

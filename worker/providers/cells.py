@@ -1,0 +1,76 @@
+"""The kinds of value that a cell may hold at any provider, and how a fault is put at its column."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from consent.row import undamaged
+
+LONGEST = 255
+SEPARATOR = "|"
+
+_TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
+
+
+def _text(value: object) -> object:
+    text = str(value) if type(value) is int else value
+    return undamaged(text.strip()) if isinstance(text, str) else text
+
+
+def _members(value: object) -> object:
+    """Read a list, as a cell like `a|b` or as an event's own list; each member once, in the order given."""
+    listed = value if isinstance(value, list) else [value]
+    texts = [_text(one) for one in listed]
+    if not all(isinstance(text, str) for text in texts):
+        return value
+    split = (part.strip() for text in texts for part in str(text).split(SEPARATOR))
+    return tuple(dict.fromkeys(part for part in split if part))
+
+
+def _url_safe(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or set(text) & set(" /?#%\\") or text in (".", ".."):
+        raise PydanticCustomError("unusable_value", "an id holds letters, digits, - and _ only")
+    return text
+
+
+def _flag(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise PydanticCustomError("unknown_value", "write true or false")
+    return word in _TRUE
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+"""Text kept to the letter; an event may write it as a number."""
+
+Name = Annotated[Text, Field(min_length=1, max_length=LONGEST)]
+"""Text that names something."""
+
+PathName = Annotated[Name, AfterValidator(_url_safe)]
+"""Text that names something in the path of a call, where it must not lead elsewhere."""
+
+Members = Annotated[tuple[Name, ...], BeforeValidator(_members), Field(min_length=1)]
+"""Members of a set, written `a|b|c` in a cell and as a list in an event."""
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""True or false."""
+
+
+def fault_at(column: str, kind: str, message: str, **context: Any) -> ValidationError:
+    """Return what a row model's own check raises, so that the fault is told at the column that must be mended.
+
+    `message` is a template: `{known}` stands for the value of `known` in the context.
+    """
+    error = PydanticCustomError(kind, message, context)
+    return ValidationError.from_exception_data("row", [{"type": error, "loc": (column,), "input": None}])
+
+
+def digest(text: str) -> str:
+    """Return a short digest that tells apart what a slot is to hold, where the text itself is long or private."""
+    return blake2b(text.encode(), digest_size=6).hexdigest()

@@ -1,0 +1,50 @@
+"""Infobip: webhook subscriptions, merged member by member, and the blocklist, which is a person's opt-out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consent.ledger.work import CustomerTask
+from consent.rate import Rate
+from consent.row import ConsentRow
+from consent.settings import ConnectionSettings
+from worker.providers.contract import Answer, Pace, Plan, Provider, Reply, Request
+from worker.providers.infobip.blocklist_planning import series_of_people
+from worker.providers.infobip.blocklist_reading import read_blocklist
+from worker.providers.infobip.restoring import columns_of_change
+from worker.providers.infobip.row import BLOCKLIST, InfobipRow
+from worker.providers.infobip.signing import auth
+from worker.providers.infobip.subscription import PURPOSES, read_subscription, series_of_subscription
+
+_SUBSCRIPTION_RATE = Rate(10, 1)  # Infobip publishes no limit for these calls; this is our own moderation
+_BLOCKLIST_RATE = Rate(1, 1)  # published with the operations in Infobip's OpenAPI description (x-throttling-info)
+
+
+class _Infobip:
+    name: str = "infobip"
+    row: type[ConsentRow] = InfobipRow
+
+    def pace(self, bucket: str, connection: ConnectionSettings) -> Pace:
+        """Return the limit of subscription calls, one target each, or of blocklist calls, which carry many."""
+        if bucket == BLOCKLIST:
+            return Pace(connection.blocklist_rate or _BLOCKLIST_RATE, connection.blocklist_batch)
+        return Pace(connection.rate or _SUBSCRIPTION_RATE)
+
+    def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
+        """Plan a look at each subscription, and as few blocklist calls as there can be."""
+        rules = [task for task in tasks if "subscription_id" in task.address]
+        people = [task for task in tasks if "subscription_id" not in task.address]
+        series = tuple(series_of_subscription(task) for task in rules if task.changes)
+        return Plan((*series_of_people(people, connection), *series))
+
+    def read(self, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
+        """Read a reply by what its call was for."""
+        if request.purpose in PURPOSES:
+            return read_subscription(request, reply, connection)
+        return read_blocklist(request, reply, connection)
+
+    columns = staticmethod(columns_of_change)
+    auth = staticmethod(auth)
+
+
+INFOBIP: Provider = _Infobip()
