@@ -22,6 +22,7 @@ from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
 _GRACE_SECONDS = 30.0
+_DEAF_SECONDS = 10.0
 _QUIET_GRACE_SECONDS = 0.5
 
 
@@ -54,6 +55,7 @@ class Running:
     worker: EmbeddedWorker | None = None
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
+    heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     seen: tuple[int, ...] = ()
 
@@ -67,6 +69,20 @@ class Running:
             if time.monotonic() - self.swept >= self.wiring.settings.sweep_seconds:
                 self.swept = time.monotonic()
                 sweep(self.wiring)
+                self._wake_the_deaf()
+
+    def _wake_the_deaf(self) -> None:
+        """Start the worker anew if nobody takes wake-ups: after a broker's restart a worker may be up and hear nothing.
+
+        Known of Celery (celery/celery#8030, #8091): what counts is progress, not a process.
+        """
+        names = self.wiring.settings.connections
+        busy = any(self.wiring.pacer(bucket).strokes() for bucket in _buckets(self.wiring))
+        if busy or not any(self.wiring.wakeups.waiting(name) for name in names):
+            self.heard = time.monotonic()
+        elif self.worker is not None and time.monotonic() - self.heard > _DEAF_SECONDS:
+            self.heard = time.monotonic()
+            self.worker.stop(0.0)
 
     def look(self) -> Tick:
         """Read how things stand."""

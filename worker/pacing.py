@@ -23,6 +23,9 @@ from consent.wakeups import KEY_PREFIX
 MARGIN = 1.005
 """Slots lie half a percent further apart than the limit asks, so that jitter on the way breaks no window."""
 
+LONE_MARGIN = 1.03
+"""The same where a window allows a single call: there is no second slot to make up for jitter."""
+
 _RESERVE = (Path(__file__).parent / "reserve.lua").read_text()
 _GIVE_BACK = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0
@@ -65,12 +68,17 @@ class Pacer:
     @property
     def interval(self) -> float:
         """Seconds between two slots."""
-        return self.rate.interval * MARGIN
+        return self.rate.interval * (MARGIN if self.rate.calls > 1 else LONE_MARGIN)
 
     @property
     def tolerance(self) -> float:
-        """Seconds by which a slot may be used late: no more than the margin leaves free in one window."""
-        return max(_JITTER_SECONDS, min(self.interval / 2, self.rate.seconds * (MARGIN - 1)))
+        """Seconds by which a slot may be used late.
+
+        As much as the margins of one window add up to; on short windows a little more, which can bring one call more
+        than the limit into a window (a burst of 1). What happens after the check, on the way, comes on top.
+        """
+        spare = self.rate.seconds * (MARGIN - 1)
+        return max(spare, min(_JITTER_SECONDS, self.interval + spare))
 
     def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = 60.0) -> Reservation:
         """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one."""
