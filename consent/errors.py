@@ -10,6 +10,7 @@
     │   ├── LedgerUnavailable     the database cannot be reached or written
     │   └── LedgerOutdated        the schema is not the one that this version needs
     ├── ImportUnderWay            another process is recording the same import at this moment
+    ├── RunUnderWay               another run is at work with a broker of its own in the same folder
     ├── WorkerUnavailable         a worker that we started ends again and again
     └── BrokerUnavailable         Valkey/Redis cannot be started or reached
 
@@ -66,3 +67,7 @@ class ImportUnderWay(OptrelayError):
 
 class WorkerUnavailable(OptrelayError):
     """A worker that we started ends again and again."""
+
+
+class RunUnderWay(OptrelayError):
+    """Another run is at work with a broker of its own in the same folder."""

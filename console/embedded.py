@@ -169,7 +169,7 @@ class EmbeddedWorker:
 
     def _environment(self) -> dict[str, str]:
         own = {"OPTRELAY_BROKER_URL": self.broker_url, "OPTRELAY_LEDGER_URL": self.ledger_url}
-        return os.environ | own
+        return {"OPTRELAY_WORKER_PROCESSES": str(self.processes)} | os.environ | own
 
 
 def _spawn(

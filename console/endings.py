@@ -14,6 +14,7 @@ from consent.errors import (
     LedgerOutdated,
     LedgerUnavailable,
     OptrelayError,
+    RunUnderWay,
     UnusableInput,
 )
 from consent.ledger.report import ImportReport
@@ -46,6 +47,7 @@ _REMEDIES: dict[type[OptrelayError], str] = {
     LedgerUnavailable: f"{_KEPT} See OPTRELAY_LEDGER_URL and `optrelay doctor`, then run it again.",
     BrokerUnavailable: f"{_KEPT} See OPTRELAY_BROKER_URL and `optrelay doctor`, then run it again.",
     ImportUnderWay: "Wait until it has finished, then run this again: it changes nothing twice.",
+    RunUnderWay: "It delivers what you have recorded, too.",
 }
 
 

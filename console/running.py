@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from pathlib import Path
 import redis
 
 from consent.bucket import Bucket
-from consent.errors import BrokerUnavailable, LedgerUnavailable
+from consent.errors import BrokerUnavailable, LedgerUnavailable, RunUnderWay
 from consent.ledger import health, report
 from consent.ledger.health import Breaker, ConnectionHealth
 from consent.ledger.report import ImportReport
@@ -111,6 +112,8 @@ class Running:
         reasons = [self._stuck(name, states.get(name)) for name in sorted(tick.pending)]
         if tick.pending and all(reasons):
             return Ending(4, tuple(reason for reason in reasons if reason))
+        if not tick.pending and time.monotonic() - self.moved > self.patience:
+            return Ending(4, ("changes are pending that nobody will deliver: please report this",))
         return None
 
     def _note_progress(self, reports: Sequence[ImportReport], pending: Mapping[str, int]) -> None:
@@ -144,7 +147,10 @@ def deliver(
     `patience` is how many seconds a connection may be stuck. Raises BrokerUnavailable, LedgerUnavailable and
     ConfigurationError; may be interrupted at any moment, and run again.
     """
-    with _parts(settings, workers) as (wiring, broker, worker):
+    with _alone(settings), _parts(settings, workers) as (wiring, broker, worker):
+        for name in report.pending_by_connection(wiring.ledger.database):
+            if name in settings.connections:
+                wiring.check(name)
         health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
         running = Running(wiring, imports, patience, broker, worker)
         while True:
@@ -156,6 +162,21 @@ def deliver(
                     return ending
             # Counting a million rows takes a while: look more seldom then, so that looking costs a tenth at most.
             time.sleep(max(TICK_SECONDS, 10 * (time.monotonic() - looked)))
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Keep a second run out while this one has a broker of its own: two brokers would be two paces for one limit."""
+    folder = run_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("w") as lock:
+        try:
+            if not settings.broker_url:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another run is at work in {folder.parent}: wait until it has finished, then run this again"
+            raise RunUnderWay(message) from None
+        yield
 
 
 @contextmanager

@@ -21,6 +21,9 @@ _PROVEN_FOR = 600_000_000
 _ODDS = random.SystemRandom()
 
 
+_GRAVITY: dict[type, int] = {Well: 0, Unwell: 1, Throttled: 2, Refused: 3}
+
+
 @dataclass(slots=True)
 class Watch:
     """What one stroke has seen of its connection, and whether it should go on."""
@@ -38,9 +41,10 @@ class Watch:
                 self.proven = self.proven or proof
             case Unwell():
                 self.failures += 1
-                self.seen = seen
             case Throttled() | Refused():
-                self.seen = seen
+                pass
+        if _GRAVITY[type(seen)] >= _GRAVITY[type(self.seen)]:
+            self.seen = seen
 
     @property
     def stop(self) -> bool:
@@ -83,15 +87,19 @@ def conclude(ledger: Ledger, before: ConnectionHealth, watch: Watch) -> None:
     match watch.seen:
         case Refused(reason):
             _open(ledger, before, Breaker.REFUSED, reason)
-        case Throttled(after):
-            until = ledger.now() + int((after or THROTTLE_SECONDS) * 1_000_000)
-            health.throttle(ledger.database, before.name, until=until)
+        case Throttled():
+            pass  # was told at once, see `throttle`
         case Unwell(reason) if watch.failures and _too_many(ledger, before, watch):
             _open(ledger, before, Breaker.DOWN, reason)
         case _ if watch.answered:
             _close(ledger, before, watch)
         case _:
             pass
+
+
+def throttle(ledger: Ledger, name: str, seconds: float) -> None:
+    """Let no process call a connection for so many seconds: its provider asked for it."""
+    health.throttle(ledger.database, name, until=ledger.now() + int(seconds * 1_000_000))
 
 
 def _too_many(ledger: Ledger, before: ConnectionHealth, watch: Watch) -> bool:

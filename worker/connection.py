@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from aiolimiter import AsyncLimiter
@@ -14,6 +15,7 @@ from worker.providers.contract import Provider
 from worker.providers.http import Sender
 
 _CAP_SECONDS = 0.25
+_HEADROOM = 1.1
 _FIRST_GUESS_SECONDS = 0.05
 
 
@@ -27,6 +29,7 @@ class LiveConnection:
     sender: Sender
     pacer: Pacer
     limiter: AsyncLimiter
+    places: asyncio.Semaphore
     targets_per_call: int = 1
     call_seconds: float = _FIRST_GUESS_SECONDS
 
@@ -54,6 +57,9 @@ class LiveConnection:
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:
-    """Return a limiter that no single process can outrun, whatever the shared pace says."""
+    """Return a limiter that no single process can outrun, whatever the shared pace says.
+
+    A tenth above the limit: a cap that is as tight as the pace would never work off a backlog.
+    """
     calls = max(1.0, rate.per_second * _CAP_SECONDS)
-    return AsyncLimiter(calls, calls * rate.interval)
+    return AsyncLimiter(calls, calls * rate.interval / _HEADROOM)

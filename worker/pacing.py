@@ -39,6 +39,7 @@ return 1
 """
 _PROCESS_MEMORY_SECONDS = 120
 _JITTER_SECONDS = 0.010
+_LATE_REPLY_SECONDS = 0.05
 _log = structlog.get_logger()
 
 
@@ -63,6 +64,7 @@ class Pacer:
     horizon: float
     max_strokes: int
     processes: int = 1
+    known: int = 1
     _alone_from: float = 0.0
 
     @property
@@ -92,13 +94,17 @@ class Pacer:
             self.process,
             _PROCESS_MEMORY_SECONDS * 1e6,
         )
+        before = time.monotonic()
         try:
             answer = cast("list[Any]", self.store.eval(_RESERVE, 3, *self._keys(), *arguments))
         except redis.RedisError as error:
             return self._share(wanted, error)
         asked = time.monotonic()
+        if asked - before > _LATE_REPLY_SECONDS:
+            self.end_stroke(stroke)
+            return Reservation()  # nobody knows when Redis' clock was read: these slots are lost
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
-        self.processes, self._alone_from = max(1, processes), 0.0
+        self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
         return Reservation(moments, crowded=count < 0, tat=tat)
 

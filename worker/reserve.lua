@@ -18,7 +18,7 @@ end
 
 -- Without a tat this server may just have lost one: what others reserved before then lies within the horizon.
 local tat = tonumber(redis.call('GET', KEYS[1]))
-if not tat then tat = now + horizon end
+if not tat then tat = now + math.max(horizon, interval) end
 local first = math.max(tat, now)
 local slots = math.min(wanted, math.floor((now + horizon - first) / interval) + 1)
 if slots < 0 then slots = 0 end

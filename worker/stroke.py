@@ -15,7 +15,6 @@ from consent.ledger import health
 from consent.ledger.health import ConnectionHealth
 from consent.ledger.ledger import Ledger
 from consent.ledger.work import CustomerTask, Settlement
-from consent.outcome import Throttled
 from worker import breaker
 from worker.connection import LiveConnection
 from worker.delivery import Delivered, Delivery
@@ -26,6 +25,7 @@ from worker.retrying import RetryPolicy
 SETTLE_EVERY_SECONDS = 0.25
 SETTLE_AT_ONCE = 200
 _BEFORE_LEASE_ENDS = 1.0
+_UNWINDING_SECONDS = 5.0
 _log = structlog.get_logger()
 
 
@@ -41,6 +41,7 @@ class Stroke:
     most: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     watch: breaker.Watch = field(default_factory=breaker.Watch)
+    _settled: set[bytes] = field(default_factory=set)
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the horizon; return whether more is due at once."""
@@ -80,44 +81,43 @@ class Stroke:
             return
         done: queue.SimpleQueue[Delivered] = queue.SimpleQueue()
         latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
+        deadline = started + self.lease_seconds - latest
         delivery = Delivery(
-            self.connection, reservation, self.watch, started + self.lease_seconds - latest, self.ledger.now, done.put
+            self.connection, reservation, self.watch, deadline, self.ledger.now, done.put, self._throttled
         )
         plan = self.connection.provider.plan(tasks, self.connection.settings)
         work = self.loop.start(delivery.run(tasks, plan))
         try:
-            lost = self._settle_while(work, done, before, {task.target_key: task for task in tasks})
+            lost = self._settle_while(work, done, before)
         finally:
+            work.cancel()
+            delivery.ended.wait(_UNWINDING_SECONDS)
+            self._give_back(done, before, tasks)
             breaker.conclude(self.ledger, before, self.watch)
-            self._slow_down()
         seconds = round(time.monotonic() - started, 3)
         _log.debug("stroke.done", bucket=str(self.connection.bucket), tasks=len(tasks), lost=lost, seconds=seconds)
 
-    def _settle_while(
-        self,
-        work: Future[None],
-        done: queue.SimpleQueue[Delivered],
-        before: ConnectionHealth,
-        held: dict[bytes, CustomerTask],
-    ) -> int:
-        """Settle in small groups while calls go on; give back whatever was not tried, however this ends."""
+    def _settle_while(self, work: Future[None], done: queue.SimpleQueue[Delivered], before: ConnectionHealth) -> int:
+        """Settle in small groups while calls go on; return how many leases had been lost."""
         lost = 0
-        try:
-            while not work.done():
-                lost += self._settle(_group(done, work), before, held)
-            work.result()
-        finally:
-            work.cancel()
-            lost += self._settle(_rest(done), before, held)
-            self.ledger.settle(self.token, [Settlement(task, {}, tried=False) for task in held.values()])
+        while not work.done():
+            lost += self._settle(_group(done, work), before)
+        work.result()
         return lost
 
-    def _settle(self, group: Sequence[Delivered], before: ConnectionHealth, held: dict[bytes, CustomerTask]) -> int:
+    def _give_back(
+        self, done: queue.SimpleQueue[Delivered], before: ConnectionHealth, tasks: Sequence[CustomerTask]
+    ) -> None:
+        """Settle the rest and give back whatever was not tried, however the stroke ended."""
+        self._settle(_rest(done), before)
+        left = [Settlement(task, {}, tried=False) for task in tasks if task.target_key not in self._settled]
+        self.ledger.settle(self.token, left)
+
+    def _settle(self, group: Sequence[Delivered], before: ConnectionHealth) -> int:
         healthy = breaker.is_proven(self.ledger, self.connection.bucket, before, self.watch)
         settlements = [self._settlement(one, healthy=healthy) for one in group]
         lost = self.ledger.settle(self.token, settlements)
-        for one in group:
-            held.pop(one.task.target_key, None)
+        self._settled.update(one.task.target_key for one in group)
         if lost:
             _log.warning("stroke.leases_lost", bucket=str(self.connection.bucket), targets=lost)
         return lost
@@ -125,12 +125,15 @@ class Stroke:
     def _settlement(self, one: Delivered, *, healthy: bool) -> Settlement:
         outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy)
         wait = self.policy.put_off(one.task, outcomes)
-        until = self.ledger.now() + int(wait * 1_000_000) if wait else 0
-        return Settlement(one.task, outcomes, tuple(one.attempts), until, tried=bool(one.attempts))
+        now = self.ledger.now()
+        until = now + int(wait * 1_000_000) if wait else 0
+        doubt = now + int(self.connection.settings.timeout * 1_000_000) if one.doubtful else 0
+        return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
 
-    def _slow_down(self) -> None:
-        if isinstance(self.watch.seen, Throttled):
-            self.connection.pacer.push(self.watch.seen.after or breaker.THROTTLE_SECONDS)
+    def _throttled(self, seconds: float) -> None:
+        """Slow every process at once: the pace for those that reserve, the ledger for those that come later."""
+        self.connection.pacer.push(seconds)
+        breaker.throttle(self.ledger, self.connection.name, seconds)
 
 
 def _group(done: queue.SimpleQueue[Delivered], work: Future[None]) -> list[Delivered]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import socket
@@ -19,6 +20,7 @@ from worker.connection import LiveConnection, process_cap
 from worker.loop import LoopThread, process_loop
 from worker.pacing import Pacer
 from worker.providers import provider_of
+from worker.providers.endpoint import endpoint
 from worker.providers.http import Sender
 from worker.retrying import RetryPolicy
 from worker.stroke import Stroke
@@ -37,6 +39,7 @@ class Wiring:
         self._broker_url = broker_url
         self._connections: dict[Bucket, LiveConnection] = {}
         self._senders: dict[str, Sender] = {}
+        self._places: dict[str, asyncio.Semaphore] = {}
         self._lock = threading.Lock()
 
     def stroke(self, bucket: Bucket) -> Stroke:
@@ -70,6 +73,7 @@ class Wiring:
             horizon=self.settings.horizon_seconds,
             max_strokes=connection.max_strokes,
             processes=max(1, self.settings.worker_processes),
+            known=max(1, self.settings.worker_processes),
         )
 
     @cached_property
@@ -93,8 +97,11 @@ class Wiring:
         self.ledger.close()
         self.wakeups.close()
 
-    def _connect(self, bucket: Bucket, connection: ConnectionSettings) -> LiveConnection:
-        name = bucket.connection
+    def check(self, name: str) -> None:
+        """Raise ConfigurationError, with the remedy, if a connection cannot be called as it is configured."""
+        connection = self.settings.connection(name)
+        provider_of(connection).auth(connection, name)
+        endpoint(connection, name)
         needed = connection.timeout + self.settings.horizon_seconds + _LEASE_SPARE_SECONDS
         if self.settings.lease_seconds < needed:
             message = (
@@ -102,12 +109,19 @@ class Wiring:
                 "its timeout, the horizon and 3 seconds; raise the lease or lower the timeout"
             )
             raise ConfigurationError(message)
+
+    def _connect(self, bucket: Bucket, connection: ConnectionSettings) -> LiveConnection:
+        name = bucket.connection
+        self.check(name)
         provider, pacer = provider_of(connection), self.pacer(bucket)
         if name not in self._senders:
             self._senders[name] = self.loop.run(_sender(connection, name))
+            self._places[name] = asyncio.Semaphore(connection.concurrency)
         limiter = self.loop.run(_cap(pacer))
         each = provider.pace(bucket.name, connection).targets_per_call
-        return LiveConnection(bucket, connection, provider, self._senders[name], pacer, limiter, each)
+        return LiveConnection(
+            bucket, connection, provider, self._senders[name], pacer, limiter, self._places[name], each
+        )
 
 
 async def _sender(connection: ConnectionSettings, name: str) -> Sender:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import cast
+from operator import itemgetter
+from typing import Any, cast
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select, text, update
 
 from consent.change import ConsentChange, Origin, from_micros, to_micros
 from consent.errors import ImportUnderWay
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, ImportState, Reject
+from consent.ledger.adopt import adopt
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.keys import canonical, dedupe_key, target_key
@@ -20,6 +22,7 @@ from consent.ledger.schema import changes, imports, rejects, targets
 from consent.ledger.tasks import make_due
 from consent.outcome import State
 
+_ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two might wait for each other's keys
 _CHANGE_COLUMNS = (
     "dedupe_key",
     "import_id",
@@ -94,15 +97,22 @@ def accept(
     target_rows, change_rows = _rows(database.hash_key, import_id, wishes, now)
 
     def work(tx: Connection) -> Accepted:
+        if tx.dialect.name == "postgresql":
+            tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ACCEPT_LOCK})
         stream = _claim_checkpoint(tx, import_id, checkpoint.wishes - len(wishes) - len(refused))
         before = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one() if stream else 0
         insert_new(tx, targets, ("target_key", "connection", "bucket", "address"), target_rows)
-        recorded = insert_new(tx, changes, _CHANGE_COLUMNS, change_rows)
+        recorded, adopted = insert_new(tx, changes, _CHANGE_COLUMNS, change_rows), []
+        if recorded < len(wishes):
+            adopted = adopt(tx, import_id, [row[0] for row in change_rows], [wish.line for wish in wishes])
+            recorded += len(adopted)
         insert_new(tx, rejects, _REJECT_COLUMNS, [_reject_row(import_id, reject) for reject in refused])
         counts = (recorded, len(wishes) - recorded, len(refused))
         _move_checkpoint(tx, import_id, checkpoint, counts)
         if stream:
-            _make_due_now(tx, import_id, before, now=now, reassert=reassert)
+            _make_due_now(
+                tx, import_id, changes.c.id.in_(adopted) | (changes.c.id > before), now=now, reassert=reassert
+            )
         return Accepted(recorded, len(wishes) - recorded)
 
     return database.write(work)
@@ -117,9 +127,9 @@ def _reject_row(import_id: str, reject: Reject) -> tuple[object, ...]:
 
 def _rows(
     secret: bytes, import_id: str, wishes: Sequence[ConsentChange], now: int
-) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-    target_rows: dict[bytes, tuple[object, ...]] = {}
-    change_rows: list[tuple[object, ...]] = []
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    target_rows: dict[bytes, tuple[Any, ...]] = {}
+    change_rows: list[tuple[Any, ...]] = []
     for change in wishes:
         target = target_key(secret, change.connection, change.address)
         if target not in target_rows:
@@ -128,7 +138,7 @@ def _rows(
         wish = (change.slot, str(change.action), change.value)
         what = (*wish, to_micros(change.effective_at), canonical(change.details))
         change_rows.append((known, import_id, change.line, target, *what, Origin.BULK.value, now, State.PENDING.value))
-    return list(target_rows.values()), change_rows
+    return sorted(target_rows.values(), key=itemgetter(0)), change_rows
 
 
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> bool:
@@ -156,8 +166,8 @@ def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, cou
     )
 
 
-def _make_due_now(tx: Connection, import_id: str, before: int, *, now: int, reassert: bool) -> None:
-    meant = (changes.c.import_id == import_id, changes.c.id > before)
+def _make_due_now(tx: Connection, import_id: str, which: ColumnElement[bool], *, now: int, reassert: bool) -> None:
+    meant = (changes.c.import_id == import_id, which)
     last, standing = fold(tx, meant, _WHOLE_CHUNK, now=now, reassert=reassert)
     make_due(tx, standing, now=now)
     if last is not None:

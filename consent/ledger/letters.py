@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
 from consent.change import Action
 from consent.ledger.bulk import insert_new, portions
 from consent.ledger.database import Database
-from consent.ledger.register import word_of
+from consent.ledger.register import keep_out, word_of
 from consent.ledger.schema import attempts, changes, imports, interventions, slots, targets
 from consent.ledger.tasks import make_due
 from consent.ledger.work import Attempt
@@ -112,6 +112,8 @@ def replay(database: Database, letters: Sequence[DeadLetter], *, who: str, why: 
     """
 
     def work(tx: Connection) -> dict[int, Fate]:
+        for some in portions([letter.id for letter in letters]):
+            keep_out(tx, (changes.c.id.in_(some),), len(some))
         fates = _fates(tx, [letter.id for letter in letters])
         for some in portions(list(fates)):
             query = select(changes, slots.c.newest_id).join(slots, _own_slot()).where(changes.c.id.in_(some))

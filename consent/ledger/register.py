@@ -59,8 +59,7 @@ def fold(
     others are superseded or unchanged. Locks are taken in the order customer tasks, slots, changes, as everywhere in
     the ledger.
     """
-    if tx.dialect.name == "postgresql":
-        _lock(tx, meant, limit)
+    keep_out(tx, meant, limit)
     folded, last = _Folded(), None
     for *fields, newest_id, newest_at, newest_action, confirmed, state in tx.execute(
         _with_registers(meant, limit)
@@ -138,8 +137,10 @@ def _slot_row(slot: Slot, register: Register) -> tuple[object, ...]:
     return (*slot, newest.arrival, newest.effective_at, str(newest.action))
 
 
-def _lock(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:
-    """Keep other folds out, and claims and settlements of the same targets."""
+def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:
+    """Keep other folds out until this transaction ends, and claims and settlements of the changes' targets."""
+    if tx.dialect.name != "postgresql":
+        return
     tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
     some = select(changes.c.target_key).where(*meant).order_by(changes.c.id).limit(limit).subquery()
     tasks = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(select(some.c.target_key)))

@@ -36,10 +36,13 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
         _write_outcomes(tx, [one for one in kept if not held[one.task.target_key]], now)
         _return_tasks(tx, kept, now)
         _assert_again(tx, lost, now)
-        _count_calls(tx, settlements)
         return len(lost)
 
-    return database.write(work)
+    lost = database.write(work)
+    # Apart, because imports take these rows first and customer tasks afterwards.
+    if calls := _calls(settlements):
+        database.write(lambda tx: run_many(tx, _CALLS, calls))
+    return lost
 
 
 def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[bytes, bool]:
@@ -152,14 +155,18 @@ def _left(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, list[tuple[int, 
 def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> dict[str, Any]:
     claimed = {change.id for change in one.task.changes}
     fresh = any(change_id not in claimed for change_id, _ in left)
-    until = now if fresh else max(now, one.put_off_until)
+    until = max(now if fresh else max(now, one.put_off_until), one.doubtful_until)
     return {
         "whose": one.task.target_key,
         "urgency": min(lane for _, lane in left),
         "ready": int(until <= now),
         "until": until,
         "more": int(one.tried),
+        "holder": _DOUBTFUL if one.doubtful_until > now else None,
     }
+
+
+_DOUBTFUL = "a call may still be under way"
 
 
 _GIVE_BACK = (
@@ -170,7 +177,7 @@ _GIVE_BACK = (
         waiting=bindparam("ready"),
         next_at=bindparam("until"),
         tries=customer_tasks.c.tries + bindparam("more"),
-        lease_token=None,
+        lease_token=bindparam("holder"),
         again=0,
     )
 )
@@ -179,6 +186,9 @@ _GIVE_BACK = (
 def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     """Deliver the newest words of these slots once more: a late call may have left an older one at the provider."""
     called = [one for one in lost if one.attempts]
+    keys = sorted(one.task.target_key for one in called)
+    held = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(keys))
+    tx.execute(held.order_by(customer_tasks.c.target_key).with_for_update())
     touched = [(one.task.target_key, change.slot) for one in called for change in one.task.changes]
     words = []
     for key, slot in sorted(touched):
@@ -196,14 +206,13 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
         tx.execute(under_lease.where(customer_tasks.c.target_key.in_(some)).values(again=1))
 
 
-def _count_calls(tx: Connection, settlements: Sequence[Settlement]) -> None:
+def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:
     calls: Counter[str] = Counter()
     for one in settlements:
         imported = {change.id: change.import_id for change in one.task.changes}
         for attempt in filter(lambda attempt: attempt.counts, one.attempts):
             calls.update({imported[change_id] for change_id in attempt.change_ids if change_id in imported})
-    rows = [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
-    run_many(tx, _CALLS, rows)
+    return [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
 
 
 _CALLS = update(imports).where(imports.c.id == bindparam("which")).values(calls=imports.c.calls + bindparam("more"))

@@ -60,7 +60,8 @@ class Attempt:
 class Settlement:
     """What became of a target's claimed changes; those without an outcome are given back untouched.
 
-    `put_off_until` (microseconds) is when what is left should be tried again.
+    `put_off_until` (microseconds) is when what is left should be tried again. Until `doubtful_until` a call
+    whose answer never came may still be under way: nobody may call this target before, not even for a fresh word.
     """
 
     task: CustomerTask
@@ -68,3 +69,4 @@ class Settlement:
     attempts: tuple[Attempt, ...] = ()
     put_off_until: int = 0
     tried: bool = field(default=True)
+    doubtful_until: int = 0

@@ -1,0 +1,57 @@
+"""Taking over what an import recorded that broke off: its changes would otherwise be known and never delivered.
+
+A file that could not be read to its end keeps its changes back, for it may be truncated. When another file says the
+same, these changes belong to that file from then on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from consent.ledger.bulk import portions, run_many
+from consent.ledger.schema import changes, imports
+
+
+def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence[int | None]) -> list[int]:
+    """Make an import the owner of unread imports' changes with these dedupe keys; return their numbers."""
+    found = [row for some in portions(keys) for row in tx.execute(_kept_back(some, import_id)).all()]
+    if not found:
+        return []
+    line_of = dict(zip(keys, lines, strict=True))
+    rows = [{"which": row.id, "owner": import_id, "place": line_of[row.dedupe_key]} for row in found]
+    run_many(tx, _TAKE, rows)
+    losses: Counter[str] = Counter(row.import_id for row in found)
+    run_many(tx, _LOSE, [{"which": other, "less": losses[other]} for other in sorted(losses)])
+    return [row.id for row in found]
+
+
+def _kept_back(keys: Sequence[bytes], import_id: str) -> Any:
+    return (
+        select(changes.c.id, changes.c.dedupe_key, changes.c.import_id)
+        .join(imports, imports.c.id == changes.c.import_id)
+        .where(
+            changes.c.dedupe_key.in_(keys),
+            imports.c.id != import_id,
+            imports.c.state == "reading",
+            imports.c.stream == 0,
+        )
+    )
+
+
+_TAKE = (
+    update(changes)
+    .where(changes.c.id == bindparam("which"))
+    .values(import_id=bindparam("owner"), line=bindparam("place"))
+)
+_LOSE = (
+    update(imports)
+    .where(imports.c.id == bindparam("which"))
+    .values(
+        recorded=imports.c.recorded - bindparam("less"),
+        duplicates=imports.c.duplicates + bindparam("less"),
+    )
+)
