@@ -26,6 +26,7 @@ SETTLE_EVERY_SECONDS = 0.25
 SETTLE_AT_ONCE = 200
 _BEFORE_LEASE_ENDS = 1.0
 _UNWINDING_SECONDS = 5.0
+_DOUBT = 3  # timeouts for which a call that timed out may still be at work on the other side
 _log = structlog.get_logger()
 
 
@@ -127,7 +128,7 @@ class Stroke:
         wait = self.policy.put_off(one.task, outcomes)
         now = self.ledger.now()
         until = now + int(wait * 1_000_000) if wait else 0
-        doubt = now + int(self.connection.settings.timeout * 1_000_000) if one.doubtful else 0
+        doubt = now + int(_DOUBT * self.connection.settings.timeout * 1_000_000) if one.doubtful else 0
         return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
 
     def _throttled(self, seconds: float) -> None:
