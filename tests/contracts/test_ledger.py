@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 
 from consent.bucket import Bucket
@@ -365,3 +368,75 @@ def test_an_import_goes_on_from_its_checkpoint(ledger: Ledger) -> None:
 
     assert (again.import_id, again.state, again.checkpoint.records) == (import_id, "reading", 1)
     assert again.default_effective_at == MORNING
+
+
+def test_rows_of_a_file_that_broke_off_are_not_lost(ledger: Ledger) -> None:
+    """A file breaks off and is replaced by a longer one: what both say belongs to the new one and is delivered."""
+    broken = recorded(ledger, word("1"), word("2"))
+
+    whole = imported(ledger, word("1"), word("2"), word("3"))
+
+    assert sorted(user for user, _ in deliver(ledger)) == ["1", "2", "3"]
+    assert counts(ledger, whole) == {"applied": 3}
+    assert counts(ledger, broken) == {"duplicates": 2}
+
+
+def test_after_a_call_that_timed_out_nobody_calls_for_a_while(ledger: Ledger, clock) -> None:
+    """The provider may still be at it, so even a newer word waits; otherwise the older one could land last."""
+    imported(ledger, word("1", "OPTIN", 0))
+    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    later = TryLater("timed_out", "no answer", counts=False)
+    doubt = ledger.now() + 30_000_000
+    one = settlement(task, later, ledger.now())
+    ledger.settle("stroke", [Settlement(task, one.outcomes, one.attempts, doubtful_until=doubt)])
+
+    imported(ledger, word("1", "OPTOUT", 5))
+
+    assert deliver(ledger) == []
+
+    clock.forward(31)
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def side_by_side(importing: list[Callable[[], None]], delivering: Callable[[threading.Event, str], None]) -> list[str]:
+    """Run importers and three strokes at once; return what went wrong."""
+    errors: list[str] = []
+    over = threading.Event()
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the test tells
+            errors.append(repr(error))
+
+    importers = [threading.Thread(target=guarded, args=(work,)) for work in importing]
+    strokes = [
+        threading.Thread(target=guarded, args=(partial(delivering, over, f"stroke {number}"),)) for number in range(3)
+    ]
+    for thread in (*importers, *strokes):
+        thread.start()
+    for thread in importers:
+        thread.join()
+    over.set()
+    for thread in strokes:
+        thread.join()
+    return errors
+
+
+def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
+    """Two importers and three strokes at work at once: nobody fails, nothing is left over, everything balances."""
+
+    def bring(first: int) -> None:
+        for start in range(first, first + 1_000, 100):
+            imported(ledger, *(word(str(n), slot=f"slot {s}") for n in range(start, start + 100) for s in range(2)))
+
+    def strike(over: threading.Event, token: str) -> None:
+        while not over.is_set() or ledger.due(BUCKET, 1):
+            deliver(ledger, token=token, limit=20)
+
+    assert side_by_side([partial(bring, 0), partial(bring, 500)], strike) == []
+
+    found = [counts(ledger, import_id) for import_id in report.recent_imports(ledger.database, 100)]
+    assert sum(one.get("applied", 0) for one in found) == 1_500 * 2
+    assert sum(one.get("pending", 0) for one in found) == 0

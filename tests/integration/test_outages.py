@@ -115,7 +115,7 @@ def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: EmbeddedBro
 
 @pytest.mark.pace
 def test_four_processes_keep_the_limit_and_use_it(tmp_path: Path) -> None:
-    """At 50 calls a second, four processes stay within it, use at least 95 of 100 and are never throttled, once they run."""
+    """At 50 calls a second, four processes stay within it, use at least 95 of 100, and are never throttled."""
     with company(tmp_path, rate="50/second") as shop:
         shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "50/second"
         rows = shuffled_rows(2_000, 500)

@@ -13,9 +13,11 @@ from consent.bucket import Bucket
 from consent.intake import Checkpoint, ImportSource
 from consent.ledger import health, letters, report
 from consent.ledger.health import Breaker
+from consent.outcome import Throttled, Unwell, Well
 from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company
+from worker.breaker import Watch
 from worker.providers import PROVIDERS
 from worker.wiring import Wiring
 
@@ -38,13 +40,13 @@ def parts(shop: Company, tmp_path: Path) -> Iterator[Wiring]:
 
 
 @contextmanager
-def wired(shop: Company, folder: Path, **more: object) -> Iterator[Wiring]:
+def wired(shop: Company, folder: Path, timeout: float = 2.0, **more: object) -> Iterator[Wiring]:
     """Put a worker process's parts together around a real broker and ledger."""
     broker = EmbeddedBroker(folder / "broker")
     broker.ensure()
     connection = ConnectionSettings(
         provider="capillary", base_url=shop.url, username="demo.till", password="demo-password", rate="2000/second",
-        timeout=2.0,
+        timeout=timeout,
     )  # fmt: skip
     settings = load_settings(
         ledger_url=f"sqlite:///{folder / 'ledger.db'}", connections={"capillary": connection},
@@ -268,3 +270,28 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
     shop.mend()
     strokes(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}
+
+
+def test_an_older_word_that_lands_late_is_not_the_last(tmp_path: Path) -> None:
+    """The opt-in timed out at our side and lands later; the opt-out waits for that and is the last word."""
+    with company(tmp_path, busy_521=False) as shop, wired(shop, tmp_path, timeout=1.0) as parts:
+        shop.fault(kind="latency", users=["1"], delay=3, next=1)
+        record(parts, {"user_id": "1", "action": "OPTIN", "effective_at": "2026-11-20T08:00:00+00:00"})
+        parts.stroke(BUCKET).run()
+        newer = record(parts, {"user_id": "1", "action": "OPTOUT", "effective_at": "2026-11-20T09:00:00+00:00"})
+
+        strokes(parts, settled(parts, newer), seconds=10)
+
+        assert set(shop.held().values()) == {"OPTOUT"}
+
+
+def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
+    """A provider that throttles and cuts lines at once is throttling."""
+    watch = Watch()
+
+    watch.note(Throttled(30.0), proof=False)
+    watch.note(Unwell("cut"), proof=False)
+    watch.note(Well(), proof=True)
+
+    assert watch.stop
+    assert watch.seen == Throttled(30.0)
