@@ -15,7 +15,9 @@ import random
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 HEADER = "user_id,channel,priority,action,effective_at,reason,account_id,org_unit_id\n"
 
@@ -69,26 +71,33 @@ def confirm_everything(url: str) -> None:
 
 
 def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
-    """Measure in a process of its own, so that its peak memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (name, url, rows, folder))
-
-
-def _measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
+    """Import two files, each in a process of its own, so that its peak memory is the importer's alone."""
     first, second = folder / f"{name}-1.csv", folder / f"{name}-2.csv"
     write_file(first, rows, 0)
     write_file(second, rows, 1)
-    seconds, recorded = import_once(url, first)
-    confirm_everything(url)
-    again, _ = import_once(url, second)
+    seconds, recorded, megabytes = apart(imported, url, first)
+    apart(confirm_everything, url)
+    again, _, _ = apart(imported, url, second)
     return {
         "ledger": name,
         "rows": rows,
         "recorded": recorded,
         "rows_per_second": round(rows / seconds),
         "unchanged_rows_per_second": round(rows / again),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "importer_peak_mb": megabytes,
     }
+
+
+def apart(work: Callable[..., Any], *arguments: object) -> Any:
+    """Run something in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def imported(url: str, path: Path) -> tuple[float, int, int]:
+    """Import a file; return seconds, rows recorded and the peak memory of this process in megabytes."""
+    seconds, recorded = import_once(url, path)
+    return seconds, recorded, round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> None:
