@@ -22,6 +22,7 @@ from worker.pacing import Pacer
 from worker.providers import provider_of
 from worker.providers.endpoint import endpoint
 from worker.providers.http import Sender
+from worker.providers.warming import warm_up
 from worker.retrying import RetryPolicy
 from worker.stroke import Stroke
 
@@ -125,6 +126,7 @@ class Wiring:
 
 
 async def _sender(connection: ConnectionSettings, name: str) -> Sender:
+    await warm_up()
     return Sender(connection, provider_of(connection).auth(connection, name), name)
 
 
