@@ -56,8 +56,10 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One row that was not recorded: where it starts, which column is at fault, and what to do about it.
+    """One row or event that was not recorded: where it stands, which column is at fault, and what to do about it.
 
+    `line` is the physical line where a row starts, or the number of an event in its run. `place` says where an event
+    stands in its source, if the source can say it: it never changes, so an event that comes twice is refused once.
     The message never repeats what stands in a cell.
     """
 
@@ -65,6 +67,7 @@ class Reject:
     column: str | None
     code: str
     message: str
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +76,16 @@ class Accepted:
 
     recorded: int
     duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventsAccepted:
+    """What the ledger made of some events' changes, in the order in which they were handed over.
+
+    `ids` are the changes' public ids, the same whenever and wherever the same change comes; `fresh` says which of them
+    the ledger had not held before. `rejected` counts the refused events that are new.
+    """
+
+    ids: tuple[str, ...]
+    fresh: tuple[bool, ...]
+    rejected: int

@@ -23,7 +23,8 @@ from consent.ledger.tasks import make_due
 from consent.outcome import State
 
 _ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two might wait for each other's keys
-_CHANGE_COLUMNS = (
+TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
+CHANGE_COLUMNS = (
     "dedupe_key",
     "import_id",
     "line",
@@ -94,15 +95,15 @@ def accept(
     in both cases nothing of the chunk has been recorded.
     """
     wishes, refused = chunk
-    target_rows, change_rows = _rows(database.hash_key, import_id, wishes, now)
+    target_rows, change_rows = rows_of(database.hash_key, import_id, wishes, now, Origin.BULK)
 
     def work(tx: Connection) -> Accepted:
-        if tx.dialect.name == "postgresql":
-            tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ACCEPT_LOCK})
+        one_at_a_time(tx)
         stream = _claim_checkpoint(tx, import_id, checkpoint.wishes - len(wishes) - len(refused))
         before = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one() if stream else 0
-        insert_new(tx, targets, ("target_key", "connection", "bucket", "address"), target_rows)
-        recorded, adopted = insert_new(tx, changes, _CHANGE_COLUMNS, change_rows), []
+        insert_new(tx, targets, TARGET_COLUMNS, target_rows)
+        recorded = insert_new(tx, changes, CHANGE_COLUMNS, change_rows)
+        adopted: dict[bytes, int] = {}
         if recorded < len(wishes):
             adopted = adopt(tx, import_id, [row[0] for row in change_rows], [wish.line for wish in wishes])
             recorded += len(adopted)
@@ -110,9 +111,8 @@ def accept(
         counts = (recorded, len(wishes) - recorded, len(refused))
         _move_checkpoint(tx, import_id, checkpoint, counts)
         if stream:
-            _make_due_now(
-                tx, import_id, changes.c.id.in_(adopted) | (changes.c.id > before), now=now, reassert=reassert
-            )
+            which = changes.c.id.in_(adopted.values()) | (changes.c.id > before)
+            make_due_now(tx, import_id, which, now=now, reassert=reassert)
         return Accepted(recorded, len(wishes) - recorded)
 
     return database.write(work)
@@ -125,9 +125,16 @@ def _reject_row(import_id: str, reject: Reject) -> tuple[object, ...]:
     return import_id, reject.line, reject.column, reject.code, reject.message
 
 
-def _rows(
-    secret: bytes, import_id: str, wishes: Sequence[ConsentChange], now: int
+def one_at_a_time(tx: Connection) -> None:
+    """Keep other acceptances out until this transaction ends; SQLite has one writer anyway."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ACCEPT_LOCK})
+
+
+def rows_of(
+    secret: bytes, import_id: str, wishes: Sequence[ConsentChange], now: int, origin: Origin
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """Return the rows of the targets, in the order of their keys, and of the changes, in the order of arrival."""
     target_rows: dict[bytes, tuple[Any, ...]] = {}
     change_rows: list[tuple[Any, ...]] = []
     for change in wishes:
@@ -137,7 +144,7 @@ def _rows(
         known = dedupe_key(secret, target, change)
         wish = (change.slot, str(change.action), change.value)
         what = (*wish, to_micros(change.effective_at), canonical(change.details))
-        change_rows.append((known, import_id, change.line, target, *what, Origin.BULK.value, now, State.PENDING.value))
+        change_rows.append((known, import_id, change.line, target, *what, origin.value, now, State.PENDING.value))
     return sorted(target_rows.values(), key=itemgetter(0)), change_rows
 
 
@@ -166,7 +173,8 @@ def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, cou
     )
 
 
-def _make_due_now(tx: Connection, import_id: str, which: ColumnElement[bool], *, now: int, reassert: bool) -> None:
+def make_due_now(tx: Connection, import_id: str, which: ColumnElement[bool], *, now: int, reassert: bool) -> None:
+    """Hold an import's changes against their slots and let those that stand become due, in this transaction."""
     meant = (changes.c.import_id == import_id, which)
     last, standing = fold(tx, meant, _WHOLE_CHUNK, now=now, reassert=reassert)
     make_due(tx, standing, now=now)

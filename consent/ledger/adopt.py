@@ -16,17 +16,17 @@ from consent.ledger.bulk import portions, run_many
 from consent.ledger.schema import changes, imports
 
 
-def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence[int | None]) -> list[int]:
-    """Make an import the owner of unread imports' changes with these dedupe keys; return their numbers."""
+def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence[int | None]) -> dict[bytes, int]:
+    """Make an import the owner of unread imports' changes with these dedupe keys; return their numbers by key."""
     found = [row for some in portions(keys) for row in tx.execute(_kept_back(some, import_id)).all()]
     if not found:
-        return []
+        return {}
     line_of = dict(zip(keys, lines, strict=True))
     rows = [{"which": row.id, "owner": import_id, "place": line_of[row.dedupe_key]} for row in found]
     run_many(tx, _TAKE, rows)
     losses: Counter[str] = Counter(row.import_id for row in found)
     run_many(tx, _LOSE, [{"which": other, "less": losses[other]} for other in sorted(losses)])
-    return [row.id for row in found]
+    return {row.dedupe_key: row.id for row in found}
 
 
 def _kept_back(keys: Sequence[bytes], import_id: str) -> Any:

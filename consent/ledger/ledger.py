@@ -8,8 +8,8 @@ from pathlib import Path
 
 from consent.bucket import Bucket
 from consent.change import ConsentChange
-from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
-from consent.ledger import accept, claim, migrate, release, settle
+from consent.intake import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
+from consent.ledger import accept, accept_events, claim, migrate, release, settle
 from consent.ledger.database import Database
 from consent.ledger.schema import REVISION
 from consent.ledger.work import CustomerTask, Settlement
@@ -52,6 +52,15 @@ class Ledger:
         """Record a chunk and its checkpoint in one transaction; raises ImportUnderWay."""
         chunk = (changes, rejects)
         return accept.accept(self.database, import_id, chunk, checkpoint, now=self.now(), reassert=self.reassert)
+
+    def accept_events(self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject]) -> EventsAccepted:
+        """Record what events say in one transaction and let it become due; it may be handed over again."""
+        now = self.now()
+        return accept_events.accept_events(self.database, run_id, changes, rejects, now=now, reassert=self.reassert)
+
+    def finish_run(self, run_id: str) -> None:
+        """Note that a run of an event source has ended."""
+        accept_events.finish_run(self.database, run_id, self.now())
 
     def finish_reading(self, import_id: str) -> None:
         """Note that a file has been read whole and is trusted."""

@@ -20,7 +20,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -71,8 +71,11 @@ rejects = Table(
     Column("column_name", Text),
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
+    Column("place", Text),
+    Column("dedupe_key", _key),
 )
-"""Rows that could not be understood: where and why, never what they said."""
+"""Rows and events that could not be understood: where and why, never what they said."""
+Index("ix_rejects_dedupe", rejects.c.dedupe_key, unique=True)
 
 targets = Table(
     "targets",

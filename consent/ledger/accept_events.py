@@ -1,0 +1,99 @@
+"""Recording events: durable, once each, and due in the same transaction.
+
+A run of an event source has no checkpoint: its source remembers what was acknowledged, and an event that comes again
+is known by its key. So several processes may write to one run, and a commit whose answer was lost may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from sqlalchemy import Connection, select, update
+
+from consent.change import ConsentChange, Origin
+from consent.intake import EventsAccepted, Reject
+from consent.ledger.accept import CHANGE_COLUMNS, TARGET_COLUMNS, make_due_now, one_at_a_time, rows_of
+from consent.ledger.adopt import adopt
+from consent.ledger.bulk import insert_new, portions
+from consent.ledger.database import Database
+from consent.ledger.keys import KEY_BYTES
+from consent.ledger.schema import changes, imports, rejects, targets
+
+
+def accept_events(
+    database: Database,
+    run_id: str,
+    wishes: Sequence[ConsentChange],
+    refused: Sequence[Reject],
+    *,
+    now: int,
+    reassert: bool,
+) -> EventsAccepted:
+    """Record what some events say, and which were refused, in one transaction, and let what stands become due.
+
+    The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was recorded,
+    or all of it was and may be handed over again.
+    """
+    target_rows, change_rows = rows_of(database.hash_key, run_id, wishes, now, Origin.EVENT)
+    keys = [row[0] for row in change_rows]
+    reject_rows = [_reject_row(database.hash_key, run_id, reject) for reject in refused]
+
+    def work(tx: Connection) -> EventsAccepted:
+        one_at_a_time(tx)
+        known = _known(tx, keys)
+        adopted = adopt(tx, run_id, keys, [wish.line for wish in wishes]) if known else {}
+        insert_new(tx, targets, TARGET_COLUMNS, target_rows)
+        insert_new(tx, changes, CHANGE_COLUMNS, change_rows)
+        rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)
+        fresh = _first_of_each(keys, known.difference(adopted))
+        new = sum(fresh)
+        if new:
+            mine = [key for key, is_fresh in zip(keys, fresh, strict=True) if is_fresh]
+            make_due_now(tx, run_id, changes.c.dedupe_key.in_(mine), now=now, reassert=reassert)
+        _count(tx, run_id, len(wishes) + len(refused), new, rejected)
+        return EventsAccepted(tuple(key.hex() for key in keys), fresh, rejected)
+
+    return database.write(work)
+
+
+def finish_run(database: Database, run_id: str, now: int) -> None:
+    """Note that a run has ended; it is sealed once nothing of it is pending."""
+    ended = update(imports).where(imports.c.id == run_id, imports.c.state == "reading")
+    database.write(lambda tx: tx.execute(ended.values(state="released", read_at=now, released_at=now)))
+
+
+_REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place", "dedupe_key")
+
+
+def _reject_row(secret: bytes, run_id: str, reject: Reject) -> tuple[object, ...]:
+    key = None
+    if reject.place is not None:
+        key = blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES).digest()
+    return run_id, reject.line, reject.column, reject.code, reject.message, reject.place, key
+
+
+def _known(tx: Connection, keys: Sequence[bytes]) -> set[bytes]:
+    query = select(changes.c.dedupe_key)
+    return {key for some in portions(keys) for key in tx.execute(query.where(changes.c.dedupe_key.in_(some))).scalars()}
+
+
+def _first_of_each(keys: Sequence[bytes], known: set[bytes]) -> tuple[bool, ...]:
+    seen, first = set(known), []
+    for key in keys:
+        first.append(key not in seen)
+        seen.add(key)
+    return tuple(first)
+
+
+def _count(tx: Connection, run_id: str, rows: int, recorded: int, rejected: int) -> None:
+    counted = update(imports).where(imports.c.id == run_id)
+    tx.execute(
+        counted.values(
+            records=imports.c.records + rows,
+            wishes=imports.c.wishes + rows,
+            recorded=imports.c.recorded + recorded,
+            rejected=imports.c.rejected + rejected,
+            duplicates=imports.c.duplicates + (rows - recorded - rejected),
+        )
+    )
