@@ -1,0 +1,38 @@
+"""An event as it leaves its source, before anybody has tried to understand it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+LONGEST_EVENT = 1024 * 1024
+"""Bytes of the longest event that is read; a longer one is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One message of a source: bytes that should be JSON, or fields under our column names.
+
+    `headers` are its headers or properties with lower-case names (`content-type`, `ce-id`, …). `place` says where it
+    stands in its source, for ever, so that a refused one is recorded once; `since` is when the source says that it was
+    published, for events that name no time; `key` makes it known again if it names no id of its own.
+    """
+
+    body: bytes | Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    place: str | None = None
+    since: datetime | None = None
+    key: str | None = field(default=None, repr=False)
+
+
+class Said(NamedTuple):
+    """One change as an event puts it: fields under any spelling of our names, and what the envelope says.
+
+    `change_id` makes it known again and overrules the fields; `since` holds if they name no time (ISO 8601).
+    """
+
+    fields: Mapping[str, Any]
+    change_id: str | None = None
+    since: str | None = None

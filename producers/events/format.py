@@ -1,0 +1,57 @@
+"""From a message to the changes that it speaks of: plain JSON or CloudEvents 1.0, one or a list or a line each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from producers.events import cloud
+from producers.events.event import LONGEST_EVENT, Event, Said
+from producers.record import Fault
+
+NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
+CLOUDEVENT = "application/cloudevents+json"
+CLOUDEVENT_BATCH = "application/cloudevents-batch+json"
+
+
+def read(event: Event) -> list[Said | Fault]:
+    """Return what an event says, change by change.
+
+    What cannot be read is a fault in its place, so that one bad line of many harms only itself.
+    """
+    if not isinstance(event.body, bytes):
+        return [Said(event.body)]
+    if len(event.body) > LONGEST_EVENT:
+        return [_TOO_LARGE]
+    kind = event.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in NDJSON:
+        return [_one(_parsed(line), event) for line in event.body.splitlines() if line.strip()]
+    if cloud.is_binary(event.headers):
+        return [cloud.from_headers(event.headers, event.body)]
+    parsed = _parsed(event.body)
+    if isinstance(parsed, list):
+        return [_one(one, event) for one in parsed] or [_EMPTY]
+    return [_one(parsed, event, structured=kind == CLOUDEVENT)]
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return Fault("bad_json", f"this is not JSON: look near character {error.pos + 1}")
+
+
+def _one(parsed: Any, event: Event, *, structured: bool = False) -> Said | Fault:
+    if isinstance(parsed, Fault):
+        return parsed
+    if not isinstance(parsed, dict):
+        return _NOT_AN_OBJECT
+    if structured or "specversion" in parsed or event.headers.get("content-type", "").startswith(CLOUDEVENT_BATCH):
+        return cloud.from_object(parsed)
+    return Said(parsed)
+
+
+_TOO_LARGE = Fault("event_too_large", f"an event may have {LONGEST_EVENT} bytes: send the changes in several")
+_NOT_AN_OBJECT = Fault("bad_json", 'a change is a JSON object, like {"action": "OPTOUT", …}')
+_EMPTY = Fault("bad_json", "the list is empty: send at least one change")

@@ -1,0 +1,156 @@
+"""The use case of events: understand a batch, record it, wake the workers; only then may its source be acknowledged."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Literal, NamedTuple, Protocol
+
+from consent.bucket import Bucket
+from consent.change import ConsentChange
+from consent.intake import EventsAccepted, ImportProgress, ImportSource, Reject
+from consent.newest import FUTURE_TOLERANCE_SECONDS
+from producers.columns import FALLBACK_TIME, vocabulary
+from producers.events import fields, format  # noqa: A004 - the word of the field
+from producers.events.event import Event, Said
+from producers.record import Fault, RawRecord
+from producers.understanding import Doors, understand
+
+
+class EventLedger(Protocol):
+    """What event intake needs of the ledger."""
+
+    def open_import(self, source: ImportSource) -> ImportProgress:
+        """Start a run."""
+        ...
+
+    def accept_events(self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject]) -> EventsAccepted:
+        """Record changes and refused events in one transaction."""
+        ...
+
+    def finish_run(self, run_id: str) -> None:
+        """Note that a run has ended."""
+        ...
+
+
+class Result(NamedTuple):
+    """What became of one change that an event speaks of: `ids` names it in the ledger (one for each slot).
+
+    A refused one says why: a code, a sentence with a remedy, and the field at fault, never what it held.
+    """
+
+    status: Literal["accepted", "duplicate", "rejected"]
+    ids: tuple[str, ...] = ()
+    code: str | None = None
+    message: str | None = None
+    field: str | None = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    changes: list[ConsentChange]
+    rejects: list[Reject]
+    understood: list[list[tuple[ConsentChange, ...] | Fault]]
+
+
+class EventIntake:
+    """One run of an event source: a new import each day (UTC), so that each can be counted and sealed.
+
+    `kind` and `name` say what the source is, without any credential. `wake` is told the buckets that have something to
+    deliver, after the commit. It is used by one thread at a time.
+    """
+
+    def __init__(
+        self, ledger: EventLedger, doors: Doors, kind: str, name: str, wake: Callable[[Iterable[Bucket]], None]
+    ) -> None:
+        self._ledger = ledger
+        self._doors = doors
+        self._names = vocabulary(doors.rows.values())
+        self._kind = kind
+        self._name = name
+        self._wake = wake
+        self._run: tuple[str, str] | None = None
+        self._number = 0
+
+    def take(self, events: Sequence[Event]) -> list[list[Result]]:
+        """Record what events say; return what became of each change of each event, after the commit.
+
+        An event that cannot be understood is recorded as rejected. Raises LedgerUnavailable, after which the same
+        events may be handed over again.
+        """
+        batch = self._understood(events)
+        accepted = self._ledger.accept_events(self._run_id(), batch.changes, batch.rejects)
+        fresh = {
+            Bucket(change.connection, change.bucket)
+            for change, is_fresh in zip(batch.changes, accepted.fresh, strict=True)
+            if is_fresh
+        }
+        if fresh:
+            self._wake(sorted(fresh))
+        return _results(batch, accepted)
+
+    def close(self) -> None:
+        """End the run: it is sealed once nothing of it is pending."""
+        if self._run is not None:
+            self._ledger.finish_run(self._run[1])
+            self._run = None
+
+    def _run_id(self) -> str:
+        day = f"{datetime.now(UTC):%Y-%m-%d}"
+        if self._run is None or self._run[0] != day:
+            self.close()
+            mark = f"{self._kind} {self._name} {day} {secrets.token_hex(8)}"
+            source = ImportSource(self._kind, self._name, sha256(mark.encode()).hexdigest(), 0, None, stream=True)
+            self._run = day, self._ledger.open_import(source).import_id
+        return self._run[1]
+
+    def _understood(self, events: Sequence[Event]) -> _Batch:
+        doors = replace(self._doors, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
+        batch = _Batch([], [], [])
+        for event in events:
+            found = [self._one(said, event, place, doors) for place, said in enumerate(format.read(event))]
+            batch.understood.append(found)
+            for place, one in enumerate(found):
+                self._number += 1
+                if isinstance(one, Fault):
+                    batch.rejects.append(_reject(self._number, one, event, place))
+                else:
+                    batch.changes.extend(replace(change, line=self._number) for change in one)
+        return batch
+
+    def _one(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
+        if isinstance(said, Fault):
+            return said
+        cells = fields.as_cells(said.fields, self._names)
+        if isinstance(cells, Fault):
+            return cells
+        values, spelled = cells
+        if said.change_id is not None:
+            values["change_id"] = said.change_id
+        elif event.key is not None:
+            values.setdefault("change_id", f"key:{sha256(f'{place} {event.key}'.encode()).hexdigest()}")
+        since = said.since or (event.since and event.since.isoformat())
+        if since:
+            values[FALLBACK_TIME] = since
+        return understand(RawRecord(values), doors, spelled)
+
+
+def _reject(number: int, fault: Fault, event: Event, place: int) -> Reject:
+    where = None if event.place is None else f"{event.place}, change {place + 1}" if place else event.place
+    return Reject(number, fault.column, fault.code, fault.message, where)
+
+
+def _results(batch: _Batch, accepted: EventsAccepted) -> list[list[Result]]:
+    told = iter(zip(accepted.ids, accepted.fresh, strict=True))
+    return [[_result(one, told) for one in found] for found in batch.understood]
+
+
+def _result(one: tuple[ConsentChange, ...] | Fault, told: Iterator[tuple[str, bool]]) -> Result:
+    if isinstance(one, Fault):
+        return Result("rejected", (), one.code, one.message, one.column)
+    mine = [next(told) for _ in one]
+    status: Literal["accepted", "duplicate"] = "accepted" if any(fresh for _, fresh in mine) else "duplicate"
+    return Result(status, tuple(id_ for id_, _ in mine))
