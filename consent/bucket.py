@@ -14,3 +14,9 @@ class Bucket(NamedTuple):
     def __str__(self) -> str:
         """Write it as it is written in keys and messages."""
         return f"{self.connection}/{self.name}" if self.name else self.connection
+
+
+def read_bucket(text: str) -> Bucket:
+    """Read what `str` of a bucket wrote."""
+    connection, _, name = text.partition("/")
+    return Bucket(connection, name)

@@ -45,9 +45,9 @@ def lane_of(action: Action, origin: Origin) -> Lane:
     return _LANES[action, origin]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConsentChange:
-    """One wish for one slot: opt in or out, since when, on whose word.
+    """One wish for one slot: opt in or out, since when, on whose word. Nobody alters one.
 
     `address` names the target as its provider knows it (the only part that names a person), `slot` the smallest
     thing inside the target that can be in or out, `details` what else the provider wants to be told.

@@ -12,7 +12,8 @@
     ├── ImportUnderWay            another process is recording the same import at this moment
     ├── RunUnderWay               another run is at work with a broker of its own in the same folder
     ├── WorkerUnavailable         a worker that we started ends again and again
-    └── BrokerUnavailable         Valkey/Redis cannot be started or reached
+    ├── BrokerUnavailable         Valkey/Redis cannot be started or reached
+    └── SourceUnavailable         a source of events cannot be reached or read now
 
 ConfigurationError stands outside OptrelayError on purpose: a handler that keeps going must not swallow it.
 Each message says what is wrong and what to do next, and never names a person or a secret.
@@ -59,6 +60,10 @@ class LedgerOutdated(LedgerError):
 
 class BrokerUnavailable(OptrelayError):
     """The broker cannot be started or reached."""
+
+
+class SourceUnavailable(OptrelayError):
+    """A source of events cannot be reached or read now; what was not acknowledged stays in it."""
 
 
 class ImportUnderWay(OptrelayError):

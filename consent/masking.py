@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_NO_SECRET = frozenset({"identifier_name", "source", "channel", "sender"})
-"""Parts of an address that name a kind, a place or ourselves, never a person."""
+_NO_SECRET = frozenset({"identifier_name", "source", "channel", "sender", "app_id", "subscription_id"})
+"""Parts of an address that name a kind, a place, ourselves or a webhook, never a person."""
 
 _LONG_ENOUGH = 8
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
@@ -47,6 +47,22 @@ def undamaged(value: object) -> object:
 Identifier = Annotated[str, BeforeValidator(undamaged), Field(min_length=1, max_length=255)]
 """Text that names something at a provider, kept to the letter."""
 
+_LOST = r"\u0000\ufffd"
+_TEXT = rf"^[^{_LOST}]*[^\s\u0000-\u001f\ufffd][^{_LOST}]*$"
+_TIME = r"^(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+
+
+def text_schema(longest: int | None = 255, form: str = _TEXT) -> dict[str, Any]:
+    """Return the JSON Schema of text that is not blank, is of this form, and was not rounded by a spreadsheet."""
+    schema: dict[str, Any] = {"type": "string", "minLength": 1, "pattern": form}
+    damaged = r"(^|\|)\s*[+-]?[0-9]+([.,][0-9]+)?[eE][+-]?[0-9]+\s*($|\|)"
+    return schema | {"not": {"pattern": damaged}} | ({"maxLength": longest} if longest else {})
+
+
+def or_whole_number(schema: dict[str, Any], least: int = -(2**63) + 1, most: int = 2**63 - 1) -> dict[str, Any]:
+    """Return the JSON Schema of something that may be written as a whole number as well."""
+    return {"anyOf": [schema, {"type": "integer", "minimum": least, "maximum": most}]}
+
 
 class Wish(NamedTuple):
     """What a row says about one slot: which, what else the provider wants to be told, and what it is to hold."""
@@ -65,10 +81,20 @@ class ConsentRow(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
     action: Annotated[Action, BeforeValidator(_action)]
-    effective_at: Annotated[datetime | None, BeforeValidator(_moment)] = None
-    change_id: Annotated[str | None, Field(max_length=255)] = None
+    effective_at: Annotated[
+        datetime | None,
+        BeforeValidator(_moment),
+        WithJsonSchema({"type": "string", "format": "date-time", "pattern": _TIME}),
+    ] = Field(None, description="when the person said it, with its zone; never in the future")
+    change_id: Annotated[str | None, Field(max_length=255), WithJsonSchema(text_schema())] = Field(
+        None, description="your own name of this change: the same change under the same name is recorded once"
+    )
 
     remedies: ClassVar[dict[str, str]] = {}
+
+    names_target: ClassVar[frozenset[str]] = frozenset()
+    """Columns that differ from row to row: `address` gives each under its own name, or leaves it out, and nothing else
+    that a row says depends on what stands in them, only on whether anything does."""
 
     def address(self) -> dict[str, str]:
         """Return what names the target at the provider: the only part that may name a person."""
@@ -96,5 +122,9 @@ class ConsentRow(BaseModel):
 
     def since(self, default: datetime, zone: Any = UTC) -> datetime:
         """Return when the word was given, in UTC; a time without a zone is read in `zone`."""
-        moment = self.effective_at or default
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+        return in_utc(self.effective_at or default, zone)
+
+
+def in_utc(moment: datetime, zone: Any = UTC) -> datetime:
+    """Return a moment in UTC; one without a zone is read in `zone`."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -20,6 +21,8 @@ from consent.errors import ConfigurationError
 from consent.rate import Rate, parse_rate
 
 TOML_FILE = "optrelay.toml"
+LONGEST_BODY = 1024 * 1024
+"""Bytes of the longest message that any source may bring."""
 
 
 def _rate(value: object) -> object:
@@ -81,12 +84,24 @@ class Settings(BaseSettings):
     backoff_ceiling: float = Field(900.0, gt=0, description="the longest wait before another try, in seconds")
     lease_seconds: float = Field(60.0, ge=2, description="how long a stroke may hold a target")
     horizon_seconds: float = Field(2.0, gt=0, le=10, description="how far ahead call slots may be reserved")
-    stroke_size: int = Field(100, ge=1, le=1000, description="customer tasks that one stroke takes at most")
+    stroke_size: int = Field(100, ge=1, le=1000, description="customer tasks that one stroke claims at once, at most")
     sweep_seconds: float = Field(1.0, gt=0, description="seconds from one sweep to the next")
     worker_processes: int = Field(
         0, ge=0, description="worker processes over all machines, for the share of a limit when Redis is lost"
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    source_url: SecretStr = Field(SecretStr(""), description="where `optrelay listen` finds events, if it is not told")
+    api_keys: SecretStr = Field(SecretStr(""), description="keys for `optrelay serve`: `name=key`, several with commas")
+    api_rate: Annotated[Rate, NoDecode, BeforeValidator(_rate)] = Field(
+        Rate(100, 1), description="requests that each key may make at each server process"
+    )
+    api_body_bytes: int = Field(
+        LONGEST_BODY, ge=1024, le=LONGEST_BODY, description="the longest body that `optrelay serve` reads"
+    )
+    token_secret: SecretStr = Field(
+        SecretStr(""), description="secrets of unsubscribe links, several with commas: the first one makes new links"
+    )
+    public_url: str = Field("", description="where people reach `optrelay serve`, for unsubscribe links")
 
     @classmethod
     def settings_customise_sources(

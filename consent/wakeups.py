@@ -6,8 +6,12 @@ published after the commit that it speaks of.
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode
+from collections import Counter
 from contextlib import suppress
 from functools import cached_property
+from typing import cast
 from urllib.parse import urlsplit
 
 import redis
@@ -23,6 +27,9 @@ QUEUE_PREFIX = "optrelay.wake."
 KEY_PREFIX = "optrelay:"
 WAKE_UP_SECONDS = 300
 """A wake-up that nobody took for this long is dropped: the sweep will have sent others."""
+
+_LOOKED_AT = 10_000
+"""Wake-ups that are counted at most: a connection has `max_strokes` of them for each of its buckets."""
 
 _SOCKET_OPTIONS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "health_check_interval": 25}
 
@@ -52,6 +59,13 @@ def redis_client(url: str) -> redis.Redis:
         return redis.Redis.from_url(url, **_SOCKET_OPTIONS)
     except ValueError:
         raise ConfigurationError("OPTRELAY_BROKER_URL is an address like redis://localhost:6379/0") from None
+
+
+def _arguments(message: bytes) -> list[str]:
+    """Read what a wake-up says from the form that kombu gives it in Redis: JSON around a body in base64."""
+    body = json.loads(message)["body"]
+    arguments: list[str] = json.loads(b64decode(body))[0]
+    return arguments
 
 
 class WakeUps:
@@ -92,6 +106,17 @@ class WakeUps:
             return int(self._redis.llen(f"{KEY_PREFIX}{queue_of(connection)}"))
         except redis.RedisError as error:
             raise BrokerUnavailable("the broker cannot be reached") from error
+
+    def waiting_by_bucket(self, connection: str) -> Counter[Bucket]:
+        """Return how many wake-ups of each bucket nobody has taken yet; raise BrokerUnavailable.
+
+        The buckets of a connection share its queue: one that is busy must not look like work for all of them.
+        """
+        try:
+            messages = cast("list[bytes]", self._redis.lrange(f"{KEY_PREFIX}{queue_of(connection)}", 0, _LOOKED_AT - 1))
+        except redis.RedisError as error:
+            raise BrokerUnavailable("the broker cannot be reached") from error
+        return Counter(Bucket(*_arguments(message)) for message in messages)
 
     def close(self) -> None:
         """Close what is open."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from consent.change import ConsentChange
 from consent.errors import UnreadableFile
 from consent.intake import Checkpoint, Reject
 from producers.csv_file import CsvFile
 from producers.csv_lines import LONGEST_LINE
-from producers.csv_rows import CsvReader, CsvRow
+from producers.csv_rows import CsvReader
 from producers.options import CHUNK_ROWS
-from producers.record import Fault, RawRecord
-from producers.understanding import understand
+from producers.record import Fault
+from producers.rereading import RowMemory
 
 
 @dataclass(slots=True)
@@ -39,11 +38,11 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
     the surveyed one any more, and UnreadableFile if it turns out damaged.
     """
     done, wishes = (start.records, start.wishes) if start else (0, 0)
+    memory = RowMemory(file.doors, file.header)
     try:
         with file.open() as reader:
-            rows = islice(file.rows(reader), done, None)
-            made_of = _maker(file)
-            while chunk := _next_chunk(reader, islice(rows, chunk_rows), made_of):
+            _pass_over(file, reader, done)
+            while (chunk := _next_chunk(file, reader, memory, chunk_rows)).records:
                 file.survey.confirm()
                 done += chunk.records
                 wishes += len(chunk.changes) + len(chunk.rejects)
@@ -55,32 +54,24 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
     file.survey.confirm()
 
 
-def _maker(file: CsvFile) -> Callable[[CsvRow], tuple[ConsentChange, ...] | Fault]:
-    doors, places, columns = file.doors, file.header.columns, file.header.ours
-
-    def made_of(row: CsvRow) -> tuple[ConsentChange, ...] | Fault:
-        line, cells, fault = row
-        if fault is not None:
-            return fault
-        fields = {name: cell for index, name in places if (cell := cells[index].strip())}
-        return understand(RawRecord(fields, line), doors, columns)
-
-    return made_of
+def _pass_over(file: CsvFile, reader: CsvReader, rows: int) -> None:
+    while rows and (some := file.some_rows(reader, rows)):
+        rows -= len(some)
 
 
-def _next_chunk(
-    reader: CsvReader, rows: Iterable[CsvRow], made_of: Callable[[CsvRow], tuple[ConsentChange, ...] | Fault]
-) -> Chunk | None:
+def _next_chunk(file: CsvFile, reader: CsvReader, memory: RowMemory, chunk_rows: int) -> Chunk:
     chunk = Chunk()
     enough = reader.lines.chars + LONGEST_LINE
-    for row in rows:
-        result = made_of(row)
-        chunk.records += 1
-        if not isinstance(result, Fault):
-            chunk.changes.extend(result)
-        else:
-            chunk.rejects.append(Reject(row.line, result.column, result.code, result.message))
-            chunk.cells.append(row.cells)
-        if reader.lines.chars > enough:
+    while (left := chunk_rows - chunk.records) > 0 and reader.lines.chars <= enough:
+        rows = file.some_rows(reader, left)
+        if not rows:
             break
-    return chunk if chunk.records else None
+        chunk.records += len(rows)
+        for line, cells, fault in rows:
+            result = fault or memory.understand(cells, line)
+            if not isinstance(result, Fault):
+                chunk.changes.extend(result)
+            else:
+                chunk.rejects.append(Reject(line, result.column, result.code, result.message))
+                chunk.cells.append(cells)
+    return chunk

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TextIO
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
 from consent.row import ConsentRow
 from producers.columns import FREE_TEXT, Vocabulary, vocabulary
 from producers.csv_lines import LineTooLong, PushBackLines
-from producers.csv_rows import CsvReader, CsvRow, Shape
+from producers.csv_rows import TOGETHER, CsvReader, CsvRow, Shape
 from producers.delimiter import likeliest_delimiter, named_delimiter, told_delimiter
+from producers.disarming import rearm
 from producers.header import Header, demand, read_header
 from producers.options import IntakeOptions
 from producers.sources import SourceFile
@@ -22,7 +24,7 @@ from producers.survey import Survey, reading, survey
 from producers.understanding import Doors, open_doors
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CsvFile:
     """A CSV file of which changes can be made."""
 
@@ -50,12 +52,23 @@ class CsvFile:
                 reader.first()
             yield reader
 
-    def rows(self, reader: CsvReader) -> Iterator[CsvRow]:
-        """Read the rows behind the header; raise UnreadableFile where the file turns out damaged."""
+    @cached_property
+    def shape(self) -> Shape:
+        """What a row must look like."""
         used = tuple(index for index, _ in self.header.columns)
         one_line = tuple(index for index, column in self.header.columns if column not in FREE_TEXT)
+        return Shape(self.header.names, used, one_line)
+
+    def some_rows(self, reader: CsvReader, most: int) -> list[CsvRow]:
+        """Read some of the next rows, at most `most`, [] at the end; raise UnreadableFile if the file is damaged."""
         with reading(self.survey.file):
-            yield from reader.rows(Shape(self.header.names, used, one_line))
+            rows = reader.some(self.shape, min(most, TOGETHER))
+        return list(map(_rearmed, rows)) if self.header.own else rows
+
+
+def _rearmed(row: CsvRow) -> CsvRow:
+    """Return a row of a file that we wrote as it was before it was disarmed."""
+    return row._replace(cells=[rearm(cell) for cell in row.cells])
 
 
 def prepare(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
+from itertools import islice
 from typing import TextIO
 
 LONGEST_LINE = 8 * 1024 * 1024
@@ -10,6 +12,10 @@ LONGEST_LINE = 8 * 1024 * 1024
 
 MOST_LINES = 1_000
 """Lines that one record may span; a longer one is a quote that nobody closed."""
+
+
+_AT_ONCE = 64 * 1024
+"""Characters that are read ahead."""
 
 
 class _Overlong(str):
@@ -33,7 +39,8 @@ class PushBackLines:
     """
 
     def __init__(self, text: TextIO) -> None:
-        self._readline = text.readline
+        self._read = text.read
+        self._rest = ""
         self._waiting: deque[str] = deque()
         self.taken: list[str] = []
         self.line = 0
@@ -44,12 +51,10 @@ class PushBackLines:
         return self
 
     def __next__(self) -> str:
-        line = self._waiting.popleft() if self._waiting else self._readline(LONGEST_LINE)
-        if not line:
+        if not (self._waiting or self._fill()):
             self.ended = True
             raise StopIteration
-        if len(line) >= LONGEST_LINE and line[-1] not in "\r\n":
-            line = self._pass_over()
+        line = self._waiting.popleft()
         self.taken.append(line)
         self.chars += len(line)
         if isinstance(line, _Overlong):
@@ -57,6 +62,24 @@ class PushBackLines:
         if len(self.taken) > 1 and self._too_far():
             raise SpanTooLong
         return line
+
+    def ahead(self, most: int) -> list[str]:
+        """Return some of the lines to come, at most `most`, and leave them to come; [] at the end."""
+        return list(islice(self._waiting, most)) if self._waiting or self._fill() else []
+
+    def pass_by(self, lines: list[str], chars: int) -> int:
+        """Count lines that `ahead` has shown as finished records; return the number of the first.
+
+        Raises LineTooLong, and does nothing, if one of them was too long to be kept.
+        """
+        if any(isinstance(line, _Overlong) for line in lines):
+            raise LineTooLong
+        for _ in lines:
+            self._waiting.popleft()
+        first = self.line + 1
+        self.line += len(lines)
+        self.chars += chars
+        return first
 
     def finish(self) -> int:
         """Forget the lines handed out, because a record has been made of them; return the line where it started."""
@@ -75,11 +98,12 @@ class PushBackLines:
 
     def peek(self) -> str:
         """Return the first line to come that is not blank, "" if there is none, and leave it to come."""
-        ahead = []
-        while (line := self._waiting.popleft() if self._waiting else self._readline(LONGEST_LINE)) and not line.strip():
-            ahead.append(line)
-        self._waiting.extendleft(reversed([*ahead, line] if line else ahead))
-        return line
+        blank: list[str] = []
+        line = ""
+        while (self._waiting or self._fill()) and not (line := self._waiting.popleft()).strip():
+            blank.append(line)
+        self._waiting.extendleft(reversed([*blank, line] if line.strip() else blank))
+        return line if line.strip() else ""
 
     def skip(self) -> None:
         """Leave out the line that `peek` has shown, and the blank ones before it."""
@@ -87,10 +111,33 @@ class PushBackLines:
             pass
         self.finish()
 
-    def _pass_over(self) -> str:
-        while (line := self._readline(LONGEST_LINE)) and line[-1] not in "\r\n":
-            pass
-        return _Overlong("(a line without end)")
+    def _fill(self) -> bool:
+        """Read ahead until a line has its end; return False at the end of the text."""
+        while text := self._read(_AT_ONCE):
+            lines = io.StringIO(self._rest + text, newline="").readlines()
+            self._rest = "" if lines[-1].endswith("\n") else lines.pop()
+            if lines and len(lines[0]) > LONGEST_LINE:
+                lines[0] = _OVERLONG
+            elif not lines and len(self._rest) > LONGEST_LINE:
+                self._pass_over()
+                lines = [_OVERLONG]
+            if lines:
+                self._waiting.extend(lines)
+                return True
+        last, self._rest = self._rest, ""
+        self._waiting.extend(io.StringIO(last, newline="").readlines())
+        return bool(last)
+
+    def _pass_over(self) -> None:
+        self._rest = ""
+        while text := self._read(_AT_ONCE):
+            first, *others = io.StringIO(text, newline="").readlines()
+            if first[-1] in "\r\n":
+                self._rest = "".join(others)
+                return
 
     def _too_far(self) -> bool:
         return len(self.taken) > MOST_LINES or sum(map(len, self.taken)) > LONGEST_LINE
+
+
+_OVERLONG = _Overlong("(a line without end)")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from producers.csv_lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
 from producers.record import Fault
 
 LONGEST_CELL = 64 * 1024
+TOGETHER = 256
 _DAMAGED = re.compile(r"[\ud800-\udfff]")
+_DUBIOUS = re.compile(r"[\0\ud800-\udfff\ufffd]")
 _LINE_BREAK = re.compile(r"[\r\n]")
 _SOUND = re.compile(r'"([^"]*)"')
 _LOST = "\ufffd"
@@ -38,6 +41,11 @@ class Shape:
     used: tuple[int, ...]
     one_line: tuple[int, ...]
 
+    @property
+    def plain(self) -> bool:
+        """Whether every column has a name."""
+        return all(map(str.strip, self.names))
+
 
 class CsvReader:
     """Reads rows from a text whose lines keep their ends (`newline=""`).
@@ -56,7 +64,7 @@ class CsvReader:
         try:
             for cells in self._rows:
                 self.lines.finish()
-                if any(map(str.strip, cells)):
+                if _is_filled(cells):
                     return cells
         except (LineTooLong, SpanTooLong) as error:
             raise csv.Error from error
@@ -64,36 +72,49 @@ class CsvReader:
 
     def rows(self, shape: Shape) -> Iterator[CsvRow]:
         """Read the rows after the first; each row that is not blank comes exactly once."""
+        while rows := self.some(shape):
+            yield from rows
+
+    def some(self, shape: Shape, most: int = TOGETHER) -> list[CsvRow]:
+        """Read some of the next rows that are not blank, at most `most`; [] at the end.
+
+        Lines of which each is a row by itself are read together, any others one by one.
+        """
+        while lines := self.lines.ahead(most):
+            found = self._together(lines, shape)
+            if found is None:
+                found = list(islice(self._one_by_one(shape), len(lines)))
+            if found:
+                return found
+        return []
+
+    def _together(self, lines: list[str], shape: Shape) -> list[CsvRow] | None:
+        text, width = "".join(lines), len(shape.names)
+        try:
+            rows = list(csv.reader(lines, delimiter=self._delimiter, strict=True))
+            if len(rows) != len(lines):
+                return None
+            first = self.lines.pass_by(lines, len(text))
+        except (csv.Error, LineTooLong):
+            return None
+        if shape.plain and {width} == set(map(len, rows)) and _is_sound(text, lines):
+            whole = enumerate(rows, first)
+            return [CsvRow(line, cells, None) for line, cells in whole if cells[0].strip() or _is_filled(cells)]
+        each = zip(range(first, first + len(rows)), rows, lines, strict=True)
+        return [CsvRow(line, cells, _fault(cells, shape, [text])) for line, cells, text in each if _is_filled(cells)]
+
+    def _one_by_one(self, shape: Shape) -> Iterator[CsvRow]:
         while True:
             try:
-                yield from self._unbroken(shape)
+                for cells in self._rows:
+                    fault = _fault(cells, shape, self.lines.taken) if _is_filled(cells) else None
+                    line = self.lines.finish()
+                    if _is_filled(cells):
+                        yield CsvRow(line, cells, fault)
             except (csv.Error, LineTooLong, SpanTooLong) as error:
                 yield self._broken(error)
             else:
                 return
-
-    def _unbroken(self, shape: Shape) -> Iterator[CsvRow]:
-        lines, taken, width = self.lines, self.lines.taken, len(shape.names)
-        plain = all(map(str.strip, shape.names))
-        for cells in self._rows:
-            text = taken[0]
-            if (
-                plain
-                and len(cells) == width
-                and len(taken) == 1
-                and text.isascii()
-                and len(text) <= LONGEST_CELL
-                and "\0" not in text
-                and any(map(str.strip, cells))
-            ):
-                lines.line += 1
-                taken.clear()
-                yield CsvRow(lines.line, cells, None)
-            elif any(map(str.strip, cells)):
-                fault = _fault(cells, shape, taken)
-                yield CsvRow(lines.finish(), cells, fault)
-            else:
-                lines.finish()
 
     def _broken(self, error: Exception) -> CsvRow:
         alone = len(self.lines.taken) == 1
@@ -117,6 +138,17 @@ def as_it_stands(line: str, delimiter: str) -> list[str]:
     """
     cells = line.rstrip("\r\n").split(delimiter) if line else []
     return [match[1] if (match := _SOUND.fullmatch(cell)) else cell for cell in cells]
+
+
+def _is_filled(cells: Sequence[str]) -> bool:
+    return any(map(str.strip, cells))
+
+
+def _is_sound(text: str, lines: Sequence[str]) -> bool:
+    """Say whether nothing in these lines can be wrong with a cell: no damaged character, and none too long."""
+    if "\0" in text or not (text.isascii() or _DUBIOUS.search(text) is None):
+        return False
+    return len(text) <= LONGEST_CELL or max(map(len, lines)) <= LONGEST_CELL
 
 
 def _fault(cells: list[str], shape: Shape, lines: list[str]) -> Fault | None:

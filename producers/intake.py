@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from consent.change import ConsentChange
+from consent.errors import ImportUnderWay
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
 from producers.chunks import Chunk, read_chunks
+from producers.collecting import collecting_seldom
 from producers.csv_file import CsvFile, prepare
 from producers.options import IntakeOptions, fingerprint
 from producers.rejects import RejectsFile
@@ -90,10 +92,11 @@ def import_file(
     progress = ledger.open_import(_source(ready, options))
     ready = ready.since(progress.default_effective_at or ready.doors.effective_at)
     recording = _Recording(ready, options, ledger, progress, on_progress)
-    if progress.state == "reading":
-        recording.run()
-    if progress.state != "released":
-        ledger.release(progress.import_id, on_progress.releasing if on_progress else None)
+    with collecting_seldom():
+        if progress.state == "reading":
+            recording.run()
+        if progress.state != "released":
+            ledger.release(progress.import_id, on_progress.releasing if on_progress else None)
     return recording.result()
 
 
@@ -119,6 +122,7 @@ class _Recording:
         self._options = options
         self._ledger = ledger
         self._start = progress
+        self._reached = progress.checkpoint
         self._on_progress = on_progress
         self._rejects_path = options.rejects_path or file.survey.file.rejects_path
         self._recorded = self._duplicates = self._rejected = self._offset = 0
@@ -128,7 +132,9 @@ class _Recording:
         """Read from the checkpoint to the end, and say so once the whole file is trusted."""
         checkpoint = self._start.checkpoint
         header = self._file.header
-        with RejectsFile(self._rejects_path, header.names, self._file.delimiter, header.own) as rejects:
+        with RejectsFile(
+            self._rejects_path, header.names, self._file.delimiter, header.own, self._still_ours
+        ) as rejects:
             if not rejects.resume(checkpoint.rejects_offset):
                 self._notes.append(f"rows rejected by an earlier attempt are no longer in {self._rejects_path}")
             for chunk in read_chunks(self._file, checkpoint, self._options.chunk_rows):
@@ -159,12 +165,20 @@ class _Recording:
         )
         checkpoint = replace(chunk.checkpoint, rejects_offset=offset)
         accepted = self._ledger.accept(self._start.import_id, chunk.changes, chunk.rejects, checkpoint)
+        self._reached = checkpoint
         self._recorded += accepted.recorded
         self._duplicates += accepted.duplicates
         self._rejected += len(chunk.rejects)
         if self._on_progress is not None:
             total = self._file.survey.lines
             self._on_progress.reading(checkpoint.records, checkpoint.line, total, self._rejected)
+
+    def _still_ours(self) -> None:
+        """Raise ImportUnderWay if another process has recorded more of this import than we know of."""
+        found = self._ledger.open_import(_source(self._file, self._options))
+        if found.checkpoint != self._reached or found.state != "reading":
+            message = f"another process has recorded more of import {found.import_id} meanwhile: run this again"
+            raise ImportUnderWay(message)
 
     def _note_stale(self) -> None:
         if not self._offset and self._rejects_path.exists():

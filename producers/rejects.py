@@ -7,7 +7,7 @@ import fcntl
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +15,7 @@ from typing import Self
 from consent.errors import ConfigurationError, ImportUnderWay
 from consent.intake import Reject
 from producers.columns import OWN
+from producers.disarming import disarm
 
 REJECTS_ENDING = ".rejects.csv"
 _DAMAGED = re.compile(r"[\ud800-\udfff]")
@@ -32,10 +33,21 @@ class RejectsFile:
     The file is made when there is something to write, and replaces one that belongs to other bytes.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], delimiter: str, own: frozenset[int] = frozenset()) -> None:
-        """Prepare; `names` is the original header, `own` where a rejects file's columns stand in it already."""
+    def __init__(
+        self,
+        path: Path,
+        names: Sequence[str],
+        delimiter: str,
+        own: frozenset[int] = frozenset(),
+        before_cutting: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; `names` is the original header, `own` where a rejects file's columns stand in it already.
+
+        `before_cutting` is asked once nobody else can write, and raises ImportUnderWay if another has gone on since.
+        """
         self.path = path
         self.offset = 0
+        self._before_cutting = before_cutting
         self._own = own
         self._delimiter = delimiter
         self._header = [*OWN, *self._original(names)]
@@ -66,8 +78,8 @@ class RejectsFile:
         The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written.
         """
         rows = [
-            [str(reject.line), reject.column or "", reject.code, reject.message, since, *self._original(cells)]
-            for reject, cells, since in refused
+            [str(no.line), no.column or "", no.code, no.message, since, *map(disarm, self._original(cells))]
+            for no, cells, since in refused
         ]
         if rows:
             descriptor = self._open(0) if self._descriptor is None else self._descriptor
@@ -100,6 +112,7 @@ class RejectsFile:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ImportUnderWay(f"{self.path} is being written by another import of the same file") from None
+        self._before_cutting()
         os.fchmod(descriptor, 0o600)
         os.ftruncate(descriptor, length)
         return descriptor

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from operator import itemgetter
-from typing import Any, cast
+from typing import cast
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, text, update
 
@@ -16,28 +15,12 @@ from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, I
 from consent.ledger.adopt import adopt
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
-from consent.ledger.keys import canonical, dedupe_key, target_key
+from consent.ledger.hearing import hear, record, set_repeats_aside
 from consent.ledger.register import fold
-from consent.ledger.schema import changes, imports, rejects, targets
+from consent.ledger.schema import changes, imports, rejects
 from consent.ledger.tasks import make_due
-from consent.outcome import State
 
 _ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two might wait for each other's keys
-TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
-CHANGE_COLUMNS = (
-    "dedupe_key",
-    "import_id",
-    "line",
-    "target_key",
-    "slot",
-    "action",
-    "value",
-    "effective_at",
-    "details",
-    "origin",
-    "recorded_at",
-    "state",
-)
 
 
 def open_import(database: Database, source: ImportSource, now: int) -> ImportProgress:
@@ -95,23 +78,24 @@ def accept(
     in both cases nothing of the chunk has been recorded.
     """
     wishes, refused = chunk
-    target_rows, change_rows = rows_of(database.hash_key, import_id, wishes, now, Origin.BULK)
+    before = checkpoint.wishes - len(wishes) - len(refused)
+    secret = database.hash_key
 
     def work(tx: Connection) -> Accepted:
+        heard = hear(secret, wishes, now)
         one_at_a_time(tx)
-        stream = _claim_checkpoint(tx, import_id, checkpoint.wishes - len(wishes) - len(refused))
-        before = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one() if stream else 0
-        insert_new(tx, targets, TARGET_COLUMNS, target_rows)
-        recorded = insert_new(tx, changes, CHANGE_COLUMNS, change_rows)
-        adopted: dict[bytes, int] = {}
-        if recorded < len(wishes):
-            adopted = adopt(tx, import_id, [row[0] for row in change_rows], [wish.line for wish in wishes])
-            recorded += len(adopted)
+        stream = _claim_checkpoint(tx, import_id, before)
+        latest = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one() if stream else 0
+        if not stream:
+            set_repeats_aside(tx, heard, import_id, before + 1, reassert=reassert)
+        recorded = record(tx, heard, import_id, Origin.BULK)
+        adopted = adopt(tx, import_id, heard.keys, heard.lines) if recorded < len(heard.words) else {}
+        recorded += len(heard.repeated) + len(adopted)
         insert_new(tx, rejects, _REJECT_COLUMNS, [_reject_row(import_id, reject) for reject in refused])
-        counts = (recorded, len(wishes) - recorded, len(refused))
-        _move_checkpoint(tx, import_id, checkpoint, counts)
+        counts = {"recorded": recorded, "duplicates": len(wishes) - recorded, "repeated": len(heard.repeated)}
+        _move_checkpoint(tx, import_id, checkpoint, counts | {"rejected": len(refused)})
         if stream:
-            which = changes.c.id.in_(adopted.values()) | (changes.c.id > before)
+            which = changes.c.id.in_(adopted.values()) | (changes.c.id > latest)
             make_due_now(tx, import_id, which, now=now, reassert=reassert)
         return Accepted(recorded, len(wishes) - recorded)
 
@@ -131,23 +115,6 @@ def one_at_a_time(tx: Connection) -> None:
         tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ACCEPT_LOCK})
 
 
-def rows_of(
-    secret: bytes, import_id: str, wishes: Sequence[ConsentChange], now: int, origin: Origin
-) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """Return the rows of the targets, in the order of their keys, and of the changes, in the order of arrival."""
-    target_rows: dict[bytes, tuple[Any, ...]] = {}
-    change_rows: list[tuple[Any, ...]] = []
-    for change in wishes:
-        target = target_key(secret, change.connection, change.address)
-        if target not in target_rows:
-            target_rows[target] = (target, change.connection, change.bucket, canonical(change.address))
-        known = dedupe_key(secret, target, change)
-        wish = (change.slot, str(change.action), change.value)
-        what = (*wish, to_micros(change.effective_at), canonical(change.details))
-        change_rows.append((known, import_id, change.line, target, *what, origin.value, now, State.PENDING.value))
-    return sorted(target_rows.values(), key=itemgetter(0)), change_rows
-
-
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> bool:
     query = select(imports.c.wishes, imports.c.state, imports.c.stream).where(imports.c.id == import_id)
     row = tx.execute(query.with_for_update()).one()
@@ -157,20 +124,10 @@ def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> bool:
     return bool(row.stream)
 
 
-def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, counts: tuple[int, int, int]) -> None:
-    recorded, duplicates, rejected = counts
-    moved = update(imports).where(imports.c.id == import_id)
-    tx.execute(
-        moved.values(
-            records=checkpoint.records,
-            line=checkpoint.line,
-            wishes=checkpoint.wishes,
-            rejects_offset=checkpoint.rejects_offset,
-            recorded=imports.c.recorded + recorded,
-            duplicates=imports.c.duplicates + duplicates,
-            rejected=imports.c.rejected + rejected,
-        )
-    )
+def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, counts: Mapping[str, int]) -> None:
+    place = {name: getattr(checkpoint, name) for name in ("records", "line", "wishes", "rejects_offset")}
+    more = {name: imports.c[name] + count for name, count in counts.items()}
+    tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more))
 
 
 def make_due_now(tx: Connection, import_id: str, which: ColumnElement[bool], *, now: int, reassert: bool) -> None:

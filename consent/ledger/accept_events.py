@@ -13,12 +13,13 @@ from sqlalchemy import Connection, select, update
 
 from consent.change import ConsentChange, Origin
 from consent.intake import EventsAccepted, Reject
-from consent.ledger.accept import CHANGE_COLUMNS, TARGET_COLUMNS, make_due_now, one_at_a_time, rows_of
+from consent.ledger.accept import make_due_now, one_at_a_time
 from consent.ledger.adopt import adopt
 from consent.ledger.bulk import insert_new, portions
 from consent.ledger.database import Database
+from consent.ledger.hearing import hear, record
 from consent.ledger.keys import KEY_BYTES
-from consent.ledger.schema import changes, imports, rejects, targets
+from consent.ledger.schema import changes, imports, rejects
 
 
 def accept_events(
@@ -35,16 +36,15 @@ def accept_events(
     The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was recorded,
     or all of it was and may be handed over again.
     """
-    target_rows, change_rows = rows_of(database.hash_key, run_id, wishes, now, Origin.EVENT)
-    keys = [row[0] for row in change_rows]
+    heard = hear(database.hash_key, wishes, now)
+    keys = heard.keys
     reject_rows = [_reject_row(database.hash_key, run_id, reject) for reject in refused]
 
     def work(tx: Connection) -> EventsAccepted:
         one_at_a_time(tx)
         known = _known(tx, keys)
-        adopted = adopt(tx, run_id, keys, [wish.line for wish in wishes]) if known else {}
-        insert_new(tx, targets, TARGET_COLUMNS, target_rows)
-        insert_new(tx, changes, CHANGE_COLUMNS, change_rows)
+        adopted = adopt(tx, run_id, keys, heard.lines) if known else {}
+        record(tx, heard, run_id, Origin.EVENT)
         rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)
         fresh = _first_of_each(keys, known.difference(adopted))
         new = sum(fresh)
@@ -61,6 +61,13 @@ def finish_run(database: Database, run_id: str, now: int) -> None:
     """Note that a run has ended; it is sealed once nothing of it is pending."""
     ended = update(imports).where(imports.c.id == run_id, imports.c.state == "reading")
     database.write(lambda tx: tx.execute(ended.values(state="released", read_at=now, released_at=now)))
+
+
+def finish_abandoned_runs(database: Database, kind: str, name: str, now: int) -> None:
+    """Note that the runs of a source whose process was killed have ended."""
+    mine = (imports.c.kind == kind, imports.c.name == name, imports.c.state == "reading")
+    ended = update(imports).where(*mine).values(state="released", read_at=now, released_at=now)
+    database.write(lambda tx: tx.execute(ended))
 
 
 _REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place", "dedupe_key")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Executable, Select, Table, literal_column
+from sqlalchemy import ColumnElement, Connection, CursorResult, Executable, Select, Table, literal_column
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -18,6 +18,48 @@ Row = tuple[Any, ...]
 def insert_new(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
     """Insert the rows whose keys are not there yet; return how many there were. `rows` are values in column order."""
     return _insert(tx, table, columns, rows, "ON CONFLICT DO NOTHING")
+
+
+def insert_new_from(tx: Connection, table: Table, columns: Sequence[str], source: Select[Any]) -> int:
+    """Do the same with the rows that a query finds; it must have a WHERE."""
+    insert = (postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert)(table)
+    new = insert.from_select(list(columns), source).on_conflict_do_nothing()
+    return tx.execute(new.execution_options(preserve_rowcount=True)).rowcount
+
+
+def insert_all(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Insert rows of which none can be there yet."""
+    if tx.dialect.name == "postgresql":
+        _copy(tx, table.name, ", ".join(columns), rows)
+    else:
+        _insert(tx, table, columns, rows, "")
+
+
+def select_by_key(tx: Connection, table: Table, columns: Sequence[str], keys: Sequence[bytes]) -> list[Row]:
+    """Return columns of the rows that belong to these targets, each looked up by its key however many there are."""
+    sql = f"SELECT {', '.join(columns)} FROM {table.name} WHERE target_key"  # noqa: S608 - names of our own
+    if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        return _plain_rows(tx.exec_driver_sql(f"{sql} = ANY(%s)", (list(keys),)))
+    found: list[Row] = []
+    for some in portions(keys):
+        marks = ", ".join("?" * len(some))
+        found.extend(_plain_rows(tx.exec_driver_sql(f"{sql} IN ({marks})", tuple(some))))
+    return found
+
+
+def _plain_rows(result: CursorResult[Any]) -> list[Row]:
+    """Return the driver's own tuples: SQLAlchemy's rows cost as much as the query."""
+    rows = cast("list[Row]", result.cursor.fetchall())
+    result.close()
+    return rows
+
+
+def look_up_by_key(tx: Connection) -> None:
+    """Let PostgreSQL look rows up by their keys until this transaction ends, however large the tables seem to be."""
+    if tx.dialect.name == "postgresql":
+        for way in ("seqscan", "hashjoin", "mergejoin"):
+            tx.exec_driver_sql(f"SET LOCAL enable_{way} = off")
 
 
 def insert_or_update(
@@ -79,8 +121,12 @@ def _copied(tx: Connection, table: Table, names: str, rows: Sequence[Row]) -> st
         f"SELECT {names} FROM {table.name} WITH NO DATA"
     )
     tx.exec_driver_sql(f"TRUNCATE {temporary}")
+    _copy(tx, temporary, names, rows)
+    return temporary
+
+
+def _copy(tx: Connection, name: str, names: str, rows: Sequence[Row]) -> None:
     cursor = tx.connection.cursor()
-    with cursor.copy(f"COPY {temporary} ({names}) FROM STDIN") as copy:
+    with cursor.copy(f"COPY {name} ({names}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
-    return temporary

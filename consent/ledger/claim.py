@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
+import orjson
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, literal_column, select, update
 
 from consent.bucket import Bucket
 from consent.change import Action, Lane
-from consent.ledger.bulk import portions
+from consent.ledger.bulk import portions, run_many
 from consent.ledger.database import Database
-from consent.ledger.schema import changes, customer_tasks, slots, targets
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.schema import attempts, changes, customer_tasks, slots, targets
+from consent.ledger.work import DOUBTFUL, ClaimedChange, CustomerTask
 from consent.outcome import State
 
 PROMOTED_AT_ONCE = 2_000
@@ -24,32 +25,57 @@ _waiting: ColumnElement[bool] = literal_column(
 _put_off: ColumnElement[bool] = literal_column("waiting = 0")
 
 
-def claim(
-    database: Database, bucket: Bucket, limit: int, token: str, *, now: int, lease_until: int
-) -> list[CustomerTask]:
+class Term(NamedTuple):
+    """The moments of a claim, in microseconds: now, when its lease ends, and until when lost strokes are in doubt."""
+
+    now: int
+    lease_until: int
+    doubt_until: int = 0
+
+
+def claim(database: Database, bucket: Bucket, limit: int, token: str, term: Term) -> list[CustomerTask]:
     """Take up to `limit` due targets of a bucket under a lease; return them with their newest words.
 
-    The lease ends at `lease_until` (microseconds): whoever still holds the token then has lost it. What the provider
-    holds for these slots counts as unknown from here on, whatever happens next.
+    Whoever still holds the token when the lease ends has lost it. What the provider holds for these slots counts as
+    unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left alone
+    for as long as there is doubt: a call of the stroke that held it may still be under way.
     """
 
     def work(tx: Connection) -> list[CustomerTask]:
-        promote(tx, bucket, now)
+        doubt(tx, bucket, term.now, term.doubt_until)
+        promote(tx, bucket, term.now)
         keys = _pick(tx, bucket, limit)
         if not keys:
             return []
         leased = update(customer_tasks).where(customer_tasks.c.target_key.in_(keys))
-        tx.execute(leased.values(waiting=0, again=0, lease_token=token, next_at=lease_until))
-        tasks = _load(tx, keys)
+        tx.execute(leased.values(waiting=0, again=0, lease_token=token, next_at=term.lease_until))
+        tasks, confirmed = _load(tx, keys)
         _drop_empty(tx, keys, tasks)
-        _forget_confirmed(tx, tasks)
+        run_many(tx, _FORGET_CONFIRMED, confirmed)
         return tasks
 
     return database.write(work)
 
 
+def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
+    """Leave alone for a while what a stroke held that was lost."""
+    if until <= now:
+        return
+    held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != DOUBTFUL)
+    lost = (
+        select(customer_tasks.c.target_key)
+        .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now, *held)
+        .order_by(customer_tasks.c.next_at)
+        .limit(PROMOTED_AT_ONCE)
+    )
+    keys = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
+    for some in portions(keys):
+        left = update(customer_tasks).where(customer_tasks.c.target_key.in_(some))
+        tx.execute(left.values(lease_token=DOUBTFUL, next_at=until))
+
+
 def promote(tx: Connection, bucket: Bucket, now: int) -> int:
-    """Make due what was put off until now, and what a lost stroke held; return how many targets."""
+    """Make due what was put off until now; return how many targets."""
     ripe = (
         select(customer_tasks.c.target_key)
         .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
@@ -65,7 +91,8 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
 
 def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
     """Return how many targets of a bucket are due, counting no further than `limit`."""
-    ready = select(literal_column("1")).where(_waiting, *_of(bucket)).limit(limit).subquery()
+    urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
+    ready = select(literal_column("1")).where(_waiting, *_of(bucket)).order_by(*urgent).limit(limit).subquery()
     ripe = (
         select(literal_column("1"))
         .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
@@ -79,11 +106,12 @@ def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
     return min(limit, database.read(work))
 
 
-def put_off_count(database: Database, bucket: Bucket, limit: int) -> int:
-    """Return how many targets of a bucket wait for another try, counting no further than `limit`."""
-    waiting = (_put_off, *_of(bucket), customer_tasks.c.lease_token.is_(None))
-    some = select(literal_column("1")).where(*waiting).limit(limit).subquery()
-    return database.read(lambda tx: tx.execute(select(func.count()).select_from(some)).scalar_one())
+def first_tried_at(database: Database, task: CustomerTask) -> int | None:
+    """Return when the provider was first told one of a task's changes (microseconds), None for never."""
+    query = select(attempts.c.at, attempts.c.change_ids).where(attempts.c.target_key == task.target_key)
+    asked = {change.id for change in task.changes}
+    made = database.read(lambda tx: tx.execute(query).all())
+    return min((at for at, ids in made if asked.intersection(orjson.loads(ids))), default=None)
 
 
 def buckets(database: Database, connection: str) -> list[Bucket]:
@@ -126,35 +154,30 @@ def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[bytes]:
     return keys
 
 
-def _load(tx: Connection, keys: Sequence[bytes]) -> list[CustomerTask]:
-    words = defaultdict(list)
-    for row in tx.execute(_newest_pending(keys)):
-        words[row.target_key].append(
-            ClaimedChange(
-                row.id,
-                row.import_id,
-                row.slot,
-                Action(row.action),
-                row.effective_at,
-                json.loads(row.details),
-                row.attempts,
-                row.value,
-            )
-        )
+def _load(tx: Connection, keys: Sequence[bytes]) -> tuple[list[CustomerTask], list[dict[str, object]]]:
+    """Return the tasks of these targets, and those of their slots of which the provider is confirmed to hold."""
+    words: dict[bytes, list[ClaimedChange]] = defaultdict(list)
+    confirmed: list[dict[str, object]] = []
+    for key, known, action, details, *facts in tx.execute(_newest_pending(keys)):
+        number, import_id, slot, effective_at, attempts, value = facts
+        what = (Action(action), effective_at, orjson.loads(details))
+        words[key].append(ClaimedChange(number, import_id, slot, *what, attempts, value))
+        if known is not None:
+            confirmed.append({"whose": key, "which": slot})
     query = select(targets.c.target_key, targets.c.address, customer_tasks.c.tries).join(
         customer_tasks, customer_tasks.c.target_key == targets.c.target_key
     )
-    found = {row.target_key: row for row in tx.execute(query.where(targets.c.target_key.in_(keys)))}
-    return [
-        CustomerTask(key, json.loads(found[key].address), tuple(words[key]), found[key].tries)
-        for key in keys
-        if key in words
+    found = {key: (address, tries) for key, address, tries in tx.execute(query.where(targets.c.target_key.in_(keys)))}
+    tasks = [
+        CustomerTask(key, orjson.loads(found[key][0]), tuple(words[key]), found[key][1]) for key in keys if key in words
     ]
+    return tasks, confirmed
 
 
 def _newest_pending(keys: Sequence[bytes]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
+    facts = (changes.c.id, changes.c.import_id, changes.c.slot, changes.c.effective_at, changes.c.attempts)
     return (
-        select(changes)
+        select(slots.c.target_key, slots.c.confirmed, changes.c.action, changes.c.details, *facts, changes.c.value)
         .join(slots, changes.c.id == slots.c.newest_id)
         .where(slots.c.target_key.in_(keys), changes.c.state == State.PENDING.value)
         .order_by(changes.c.effective_at, changes.c.id)
@@ -168,9 +191,8 @@ def _drop_empty(tx: Connection, keys: Sequence[bytes], tasks: Sequence[CustomerT
         tx.execute(delete(customer_tasks).where(customer_tasks.c.target_key.in_(empty)))
 
 
-def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
-    ids = [change.id for task in tasks for change in task.changes]
-    keys = [task.target_key for task in tasks]
-    for some in portions(ids):
-        known = update(slots).where(slots.c.target_key.in_(keys), slots.c.newest_id.in_(some))
-        tx.execute(known.values(confirmed=None))
+_FORGET_CONFIRMED = (
+    update(slots)
+    .where(slots.c.target_key == bindparam("whose"), slots.c.slot == bindparam("which"))
+    .values(confirmed=None)
+)

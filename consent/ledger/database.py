@@ -7,10 +7,22 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    literal,
+    literal_column,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 
 from consent.errors import ConfigurationError, LedgerOutdated, LedgerUnavailable
@@ -51,17 +63,35 @@ class Database:
             self._engine, self._pid = self._make_engine(), os.getpid()
         return self._engine
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one writing transaction, again if the database asks for it; raise LedgerUnavailable."""
+    def write(self, work: Callable[[Connection], T], *, checked: bool = True) -> T:
+        """Run `work` in one writing transaction, again if the database asks for it.
+
+        Raises LedgerUnavailable, and LedgerOutdated if somebody has migrated the ledger meanwhile (unless not
+        `checked`): a version that was written for another schema writes nothing.
+        """
+        doubtful: Writing | None = None
         for remaining in reversed(range(_TRIES)):
+            writing = Writing(checked=checked)
             try:
+                if doubtful is not None and self._was_committed(doubtful):
+                    return doubtful.result  # type: ignore[no-any-return]
                 with self._transaction(immediate=True) as tx:
-                    return work(tx)
+                    return writing.run(tx, work)
             except DBAPIError as error:
                 if not (remaining and _is_passing(error)):
                     raise _explained(error) from error
+                doubtful = writing if writing.is_doubtful(error) else doubtful
                 time.sleep(0.05 * (_TRIES - remaining))
         raise AssertionError("unreachable")
+
+    def _was_committed(self, writing: Writing) -> bool:
+        """Ask the server what became of a transaction whose connection was lost while it was being committed."""
+        while True:
+            with self._transaction(immediate=False) as tx:
+                found = tx.execute(_FATE, {"number": writing.number}).scalar()
+            if found != "in progress":
+                return bool(found == "committed")
+            time.sleep(0.05)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on one consistent view of the ledger; raise LedgerUnavailable."""
@@ -81,11 +111,7 @@ class Database:
 
     def check_revision(self) -> None:
         """Raise LedgerOutdated, with the remedy, unless the schema is the one this version was written for."""
-        found = self.revision()
-        if found != REVISION:
-            state = f"at revision {found}" if found else "empty"
-            message = f"the ledger is {state}, this version needs {REVISION}: run `optrelay migrate`"
-            raise LedgerOutdated(message)
+        check(self.revision())
 
     def revision(self) -> str | None:
         """Return the revision of the schema, or None for an empty database; raise LedgerUnavailable."""
@@ -116,6 +142,47 @@ class Database:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+
+@dataclass(slots=True)
+class Writing:
+    """One attempt at a writing transaction: its number at the server, and what came out of it."""
+
+    checked: bool
+    number: int | None = None
+    ready: bool = False
+    result: Any = None
+
+    def run(self, tx: Connection, work: Callable[[Connection], T]) -> T:
+        """Do the work, once it is seen in the same transaction that the schema is ours; no migration comes between."""
+        number = _NUMBER if tx.dialect.name == "postgresql" else literal(None)
+        self.number, found = tx.execute(select(number, _REVISION if self.checked else literal(None))).one()
+        if self.checked:
+            check(found)
+        self.result = result = work(tx)
+        self.ready = True
+        return result
+
+    def is_doubtful(self, error: DBAPIError) -> bool:
+        """Whether the connection was lost so late that the server may have committed."""
+        return error.connection_invalidated and self.ready and self.number is not None
+
+
+_NUMBER: ColumnElement[int] = literal_column("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
+_FATE = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
+_REVISION: ColumnElement[str] = literal_column("(SELECT version_num FROM alembic_version)")
+
+
+def check(found: str | None) -> None:
+    """Raise LedgerOutdated, with the remedy, unless this revision is the one that this version was written for."""
+    if found == REVISION:
+        return
+    if found is not None and found > REVISION:
+        message = f"the ledger is at revision {found}, this version needs {REVISION}: start the newer version"
+    else:
+        state = f"at revision {found}" if found else "empty"
+        message = f"the ledger is {state}, this version needs {REVISION}: run `optrelay migrate`"
+    raise LedgerOutdated(message)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

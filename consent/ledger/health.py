@@ -1,4 +1,6 @@
-"""How each connection is: its breaker, and until when its provider asked us to wait.
+"""How each bucket is: its breaker, and until when its provider asked us to wait.
+
+A limit, a refusal or an outage of one bucket says nothing of its neighbours in the same connection.
 
 It stands in the ledger, not in the broker, so that every process sees it and a wiped broker forgets nothing.
 """
@@ -24,8 +26,8 @@ class Breaker(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionHealth:
-    """What is known of a connection; moments in microseconds, 0 or None for never."""
+class BucketHealth:
+    """What is known of a bucket, by its name as text; moments in microseconds, 0 or None for never."""
 
     name: str
     breaker: Breaker = Breaker.CLOSED
@@ -38,55 +40,70 @@ class ConnectionHealth:
     well_at: int | None = None
 
 
-def health_of(database: Database, name: str) -> ConnectionHealth:
-    """Return how a connection is; one that was never used is well."""
+def health_of(database: Database, name: str) -> BucketHealth:
+    """Return how the bucket of this name (`str(bucket)`) is; one that was never used is well."""
     query = select(connections).where(connections.c.name == name)
     row = database.read(lambda tx: tx.execute(query).first())
-    return ConnectionHealth(name) if row is None else _health(row)
+    return BucketHealth(name) if row is None else _health(row)
 
 
-def all_health(database: Database) -> list[ConnectionHealth]:
-    """Return how every connection is that was ever used."""
+def all_health(database: Database) -> list[BucketHealth]:
+    """Return how every bucket is that was ever used."""
     query = select(connections).order_by(connections.c.name)
     return [_health(row) for row in database.read(lambda tx: tx.execute(query).all())]
 
 
-def open_breaker(database: Database, name: str, breaker: Breaker, reason: str, *, now: int, probe_at: int) -> None:
-    """Stop calling a connection until `probe_at`; how often in a row that happened is counted in `trips`."""
+def open_breaker(
+    database: Database, before: BucketHealth, breaker: Breaker, reason: str, *, now: int, probe_at: int
+) -> None:
+    """Make no call in a bucket until `probe_at`; how often in a row that happened is counted in `trips`.
+
+    `before` is how the bucket was when the failing calls began. Where another stroke has opened the breaker since, it
+    is the same trouble seen twice: that is not counted again, but a refusal is still noted.
+    """
 
     def work(tx: Connection) -> None:
-        row = _locked(tx, name)
+        row = _locked(tx, before.name)
+        fresh = _is_as(row, before)
+        if not fresh and (breaker is not Breaker.REFUSED or row.breaker == Breaker.REFUSED.value):
+            return
         values = {
             "breaker": breaker.value,
             "reason": reason,
             "opened_at": row.opened_at or now,
             "probe_at": probe_at,
-            "trips": row.trips + 1,
+            "trips": row.trips + (1 if fresh else 0),
         }
-        tx.execute(_at(name).values(**values))
+        tx.execute(_at(before.name).values(**values))
 
     database.write(work)
 
 
 def take_probe(database: Database, name: str, *, now: int, until: int) -> bool:
-    """Win, or not, the right to make the one call that finds out whether a connection is well again."""
+    """Win, or not, the right to make the one call that finds out whether a bucket is well again."""
     won = _at(name).where(connections.c.breaker != Breaker.CLOSED.value, connections.c.probe_at <= now)
     return database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
 
 
-def close_breaker(database: Database, name: str, *, proven_at: int | None) -> None:
-    """Note that a connection answers, and when it last settled a change (None: not this time)."""
+def close_breaker(database: Database, before: BucketHealth, *, proven_at: int | None) -> None:
+    """Note that a bucket answers, and when it last settled a change (None: not this time).
+
+    `before` is how the bucket was when the answered calls began: a breaker that was opened since stays open, because
+    what opened it is the newer news.
+    """
 
     def work(tx: Connection) -> None:
-        row = _locked(tx, name)
-        closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
-        tx.execute(_at(name).values(**closed, failures=0, trips=0, well_at=proven_at or row.well_at))
+        row = _locked(tx, before.name)
+        tx.execute(_at(before.name).values(well_at=proven_at or row.well_at))
+        if _is_as(row, before):
+            closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
+            tx.execute(_at(before.name).values(**closed, failures=0, trips=0))
 
     database.write(work)
 
 
 def count_failures(database: Database, name: str, more: int) -> int:
-    """Add to the failures in a row of a connection; return how many there are now."""
+    """Add to the failures in a row of a bucket; return how many there are now."""
 
     def work(tx: Connection) -> int:
         failures: int = _locked(tx, name).failures + more
@@ -117,12 +134,17 @@ def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:
     return tx.execute(select(connections).where(connections.c.name == name).with_for_update()).one()
 
 
+def _is_as(row: Row[tuple[object, ...]], before: BucketHealth) -> bool:
+    """Return whether no breaker was opened or closed since."""
+    return (row.opened_at, row.trips) == (before.opened_at, before.trips)
+
+
 def _at(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
     return update(connections).where(connections.c.name == name)
 
 
-def _health(row: Row[tuple[object, ...]]) -> ConnectionHealth:
-    return ConnectionHealth(
+def _health(row: Row[tuple[object, ...]]) -> BucketHealth:
+    return BucketHealth(
         row.name,
         Breaker(row.breaker),
         row.reason,

@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
-from consent.change import ConsentChange, to_micros
+from consent.change import Action, ConsentChange, to_micros
 
 KEY_BYTES = 16
 
 
+class Keys:
+    """Computes keys with one ledger's secret; without it they cannot be computed from a person's data.
+
+    Serves one batch of changes whose `details` stay in memory meanwhile.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._fresh: Callable[[], Any] = blake2b(key=secret, digest_size=KEY_BYTES).copy
+        self._texts: dict[int, str] = {}
+
+    def target(self, connection: str, address: str) -> bytes:
+        """Return the hash that stands for a target, whose address is canonical text."""
+        return self._hash(f"{connection}\0{address}".encode())
+
+    def change(self, target: bytes, change: ConsentChange, details: str) -> bytes:
+        """Return the hash by which the same change is known again, from the same file or another.
+
+        With a `change_id` that is the producer's own word for sameness, whatever else it says about time and reason;
+        otherwise a change is the same if it says the same. A change_id used again for another target, slot or action
+        is another change: nothing is lost by a producer's mistake.
+        """
+        if change.change_id is None:
+            said = f"{to_micros(change.effective_at)}\0{details}"
+        else:
+            said = f"id\0{change.change_id}"
+        return self._hash(target + f"{change.slot}\0{action_text(change)}\0{said}".encode())
+
+    def details(self, change: ConsentChange) -> str:
+        """Return a change's details as canonical text; many changes of a file share theirs."""
+        text = self._texts.get(id(change.details))
+        if text is None:
+            text = self._texts[id(change.details)] = canonical(change.details)
+        return text
+
+    def _hash(self, data: bytes) -> bytes:
+        hashing = self._fresh()
+        hashing.update(data)
+        digest: bytes = hashing.digest()
+        return digest
+
+
 def target_key(secret: bytes, connection: str, address: Mapping[str, str]) -> bytes:
-    """Return the hash that stands for a target; without `secret` it cannot be computed from a person's data."""
-    return blake2b(f"{connection}\0{canonical(address)}".encode(), key=secret, digest_size=KEY_BYTES).digest()
+    """Return the hash that stands for one target."""
+    return Keys(secret).target(connection, canonical(address))
 
 
 def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:
-    """Return the hash by which the same change is known again, from the same file or another.
+    """Return the hash by which one change is known again."""
+    return Keys(secret).change(target, change, canonical(change.details))
 
-    With a `change_id` that is the producer's own word for sameness, whatever else it says about time and reason;
-    otherwise a change is the same if it says the same. A change_id used again for another target, slot or action
-    is another change: nothing is lost by a producer's mistake.
-    """
-    if change.change_id is None:
-        said = f"{to_micros(change.effective_at)}\0{canonical(change.details)}"
-    else:
-        said = f"id\0{change.change_id}"
-    text = f"{change.slot}\0{change.action}\0{said}".encode()
-    return blake2b(target + text, key=secret, digest_size=KEY_BYTES).digest()
+
+def action_text(change: ConsentChange) -> str:
+    """Return a change's action as the ledger writes it."""
+    return _OPTOUT if change.action is Action.OPTOUT else _OPTIN
+
+
+_OPTOUT, _OPTIN = Action.OPTOUT.value, Action.OPTIN.value
 
 
 def canonical(value: Mapping[str, Any]) -> str:

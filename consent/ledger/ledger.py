@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from consent.bucket import Bucket
 from consent.change import ConsentChange
 from consent.intake import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
-from consent.ledger import accept, accept_events, claim, migrate, release, settle
+from consent.ledger import accept, accept_events, claim, release, settle
 from consent.ledger.database import Database
 from consent.ledger.schema import REVISION
+from consent.ledger.server_time import ServerClock, wall_clock
 from consent.ledger.work import CustomerTask, Settlement
 
 Clock = Callable[[], int]
 
 
-def wall_clock() -> int:
-    """Return the time of day in microseconds since 1970-01-01 UTC."""
-    return time.time_ns() // 1_000
-
-
 class Ledger:
     """Every change and what became of it. All methods raise LedgerUnavailable if the database cannot be used."""
 
-    def __init__(self, url: str, *, reassert: bool = False, clock: Clock = wall_clock) -> None:
+    def __init__(self, url: str, *, reassert: bool = False, clock: Clock | None = None) -> None:
         self.database = Database(url)
         self.reassert = reassert
-        self.now = clock
+        self.now = clock or (wall_clock if self.database.is_sqlite else ServerClock(self.database))
 
     def prepare(self) -> None:
         """Make the ledger ready: SQLite is migrated, PostgreSQL must have been (raises LedgerOutdated)."""
@@ -40,7 +35,11 @@ class Ledger:
 
     def migrate(self) -> bool:
         """Bring the schema up to date; return whether there was anything to do."""
-        return self.database.revision() != REVISION and migrate.migrate(self.database)
+        if self.database.revision() == REVISION:
+            return False
+        from consent.ledger.migrate import migrate  # noqa: PLC0415 - brings Alembic, which is seldom needed
+
+        return migrate(self.database)
 
     def open_import(self, source: ImportSource) -> ImportProgress:
         """Find the import of these bytes, or start one; return how far it has come."""
@@ -62,6 +61,10 @@ class Ledger:
         """Note that a run of an event source has ended."""
         accept_events.finish_run(self.database, run_id, self.now())
 
+    def finish_abandoned_runs(self, kind: str, name: str) -> None:
+        """Note that the runs of an event source whose process was killed have ended."""
+        accept_events.finish_abandoned_runs(self.database, kind, name, self.now())
+
     def finish_reading(self, import_id: str) -> None:
         """Note that a file has been read whole and is trusted."""
         accept.finish_reading(self.database, import_id, self.now())
@@ -82,15 +85,17 @@ class Ledger:
         """Return how many targets of a bucket are due, counting no further than `limit`."""
         return claim.due_count(self.database, bucket, limit, self.now())
 
-    def put_off(self, bucket: Bucket, limit: int) -> int:
-        """Return how many targets of a bucket wait for another try, counting no further than `limit`."""
-        return claim.put_off_count(self.database, bucket, limit)
+    def first_tried_at(self, task: CustomerTask) -> int | None:
+        """Return when the provider was first told one of a task's changes (microseconds), None for never."""
+        return claim.first_tried_at(self.database, task)
 
-    def claim(self, bucket: Bucket, limit: int, token: str, lease_seconds: float) -> list[CustomerTask]:
-        """Take up to `limit` due targets under a lease."""
+    def claim(
+        self, bucket: Bucket, limit: int, token: str, lease_seconds: float, doubt_seconds: float = 0.0
+    ) -> list[CustomerTask]:
+        """Take up to `limit` due targets under a lease; those of lost strokes wait for `doubt_seconds` more."""
         now = self.now()
-        until = now + int(lease_seconds * 1_000_000)
-        return claim.claim(self.database, bucket, limit, token, now=now, lease_until=until)
+        term = claim.Term(now, now + int(lease_seconds * 1_000_000), now + int(doubt_seconds * 1_000_000))
+        return claim.claim(self.database, bucket, limit, token, term)
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         """Write down what became of claimed targets; return how many leases had been lost."""

@@ -30,6 +30,7 @@ class NewWord(NamedTuple):
     value: str
     effective_at: int
     origin: str
+    dedupe_key: bytes
 
 
 _WORD_COLUMNS = tuple(changes.c[name] for name in NewWord._fields)
@@ -38,14 +39,16 @@ _newest = changes.alias("newest")
 
 def word_of(row: Row[Any]) -> NewWord:
     """Return a change's row as a word."""
-    return NewWord(row.id, row.target_key, row.slot, row.action, row.value, row.effective_at, row.origin)
+    return NewWord(
+        row.id, row.target_key, row.slot, row.action, row.value, row.effective_at, row.origin, row.dedupe_key
+    )
 
 
 @dataclass(slots=True)
 class _Folded:
     registers: dict[Slot, Register] = field(default_factory=dict)
+    newest: dict[Slot, bytes] = field(default_factory=dict)
     pending: dict[int, NewWord | None] = field(default_factory=dict)
-    touched: set[Slot] = field(default_factory=set)
     superseded: list[dict[str, int]] = field(default_factory=list)
     unchanged: list[int] = field(default_factory=list)
 
@@ -102,7 +105,7 @@ def _hold(folded: _Folded, slot: Slot, new: NewWord, *, reassert: bool) -> None:
         folded.superseded.append({"loser": new.id, "winner": verdict.by})
         return
     folded.registers[slot] = register
-    folded.touched.add(slot)
+    folded.newest[slot] = new.dedupe_key
     if verdict.over in folded.pending:
         del folded.pending[verdict.over]
         folded.superseded.append({"loser": verdict.over, "winner": new.id})
@@ -117,12 +120,12 @@ def _write(tx: Connection, folded: _Folded, now: int) -> None:
         settled = update(changes).where(changes.c.id.in_(ids), changes.c.state == State.PENDING.value)
         tx.execute(settled.values(state=State.UNCHANGED.value, settled_at=now))
     run_many(tx, _SUPERSEDE, [row | {"now": now} for row in folded.superseded])
-    rows = [_slot_row(slot, folded.registers[slot]) for slot in sorted(folded.touched)]
+    rows = [_slot_row(slot, folded.registers[slot], folded.newest[slot]) for slot in sorted(folded.newest)]
     insert_or_update(tx, slots, _SLOT_COLUMNS, rows, _RENEWED)
 
 
-_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action")
-_RENEWED = {name: f"excluded.{name}" for name in ("newest_id", "newest_at", "newest_action")}
+_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action", "newest_key")
+_RENEWED = {name: f"excluded.{name}" for name in ("newest_id", "newest_at", "newest_action", "newest_key")}
 _SUPERSEDE = (
     update(changes)
     .where(changes.c.id == bindparam("loser"), changes.c.state == State.PENDING.value)
@@ -130,18 +133,23 @@ _SUPERSEDE = (
 )
 
 
-def _slot_row(slot: Slot, register: Register) -> tuple[object, ...]:
+def _slot_row(slot: Slot, register: Register, key: bytes) -> tuple[object, ...]:
     newest = register.newest
     if newest is None:
         raise AssertionError("a register that was touched holds a word")
-    return (*slot, newest.arrival, newest.effective_at, str(newest.action))
+    return (*slot, newest.arrival, newest.effective_at, str(newest.action), key)
 
 
 def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:
     """Keep other folds out until this transaction ends, and claims and settlements of the changes' targets."""
+    some = select(changes.c.target_key).where(*meant).order_by(changes.c.id).limit(limit).subquery()
+    keep_out_of(tx, select(some.c.target_key))
+
+
+def keep_out_of(tx: Connection, keys: Select[tuple[bytes]]) -> None:
+    """Do the same for the targets with these keys."""
     if tx.dialect.name != "postgresql":
         return
     tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
-    some = select(changes.c.target_key).where(*meant).order_by(changes.c.id).limit(limit).subquery()
-    tasks = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(select(some.c.target_key)))
+    tasks = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(keys))
     tx.execute(tasks.order_by(customer_tasks.c.target_key).with_for_update())

@@ -16,7 +16,7 @@ from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
 from consent.ledger.bulk import insert_new, portions
 from consent.ledger.database import HASH_KEY, Database
-from consent.ledger.keys import dedupe_key, target_key
+from consent.ledger.hearing import hear
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, imports, info, slots, targets
 
@@ -27,7 +27,8 @@ _KNOWN_COLUMNS = (
 _FAR_AHEAD = 2**40
 """The distance between the numbers of real and of rehearsed changes: the real ledger may grow meanwhile."""
 
-_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action", "confirmed")
+_TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
+_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action", "confirmed", "newest_key")
 
 
 def rehearse(path: Path, real: Database | None, *, reassert: bool) -> Ledger:
@@ -56,15 +57,15 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
 
     Changes of the import `unfinished`, which is being gone on with, count as not seen yet.
     """
-    keys = [target_key(real.hash_key, wish.connection, wish.address) for wish in wishes]
-    seen = [dedupe_key(real.hash_key, key, wish) for key, wish in zip(keys, wishes, strict=True)]
+    heard = hear(real.hash_key, wishes, 0)
 
     def look(tx: Connection) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-        return _known(tx, seen, unfinished), _registers(tx, sorted(set(keys)))
+        return _known(tx, heard.keys, unfinished), _registers(tx, sorted(heard.targets))
 
     known, registers = real.read(look)
 
     def note(tx: Connection) -> None:
+        insert_new(tx, targets, _TARGET_COLUMNS, sorted(heard.targets.values()))
         insert_new(tx, changes, _KNOWN_COLUMNS, known)
         insert_new(tx, slots, _SLOT_COLUMNS, registers)
 

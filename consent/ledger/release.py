@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from consent.ledger.database import Database
 from consent.ledger.register import fold
+from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
 from consent.ledger.tasks import make_all_due
 from consent.outcome import State
@@ -52,6 +53,8 @@ def _step(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | 
         changes.c.id > row.folded_to,
     )
     if row.state == "read":
+        if (weighed := weigh(tx, row, now=now, reassert=reassert)) is not None:
+            return weighed
         last, _ = fold(tx, meant, CHUNK, now=now, reassert=reassert)
     else:
         last = make_all_due(tx, meant, CHUNK, now=now)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Row, func, select
 
+from consent.bucket import Bucket
 from consent.ledger.database import Database
 from consent.ledger.schema import changes, customer_tasks, imports, rejects, targets
 from consent.outcome import State
@@ -69,26 +70,30 @@ def recent_imports(database: Database, limit: int = 20) -> list[str]:
     return list(database.read(lambda tx: tx.execute(query).scalars().all()))
 
 
-def pending_by_connection(database: Database) -> dict[str, int]:
-    """Return how many customer tasks each connection has left."""
-    query = select(customer_tasks.c.connection, func.count()).group_by(customer_tasks.c.connection)
-    return {row[0]: row[1] for row in database.read(lambda tx: tx.execute(query).all())}
+def pending_by_bucket(database: Database) -> dict[Bucket, int]:
+    """Return how many customer tasks each bucket has left."""
+    place = (customer_tasks.c.connection, customer_tasks.c.bucket)
+    query = select(*place, func.count()).group_by(*place)
+    return {Bucket(row[0], row[1]): row[2] for row in database.read(lambda tx: tx.execute(query).all())}
 
 
-def connections_waiting(database: Database, import_id: str) -> dict[str, int]:
-    """Return how many pending changes of an import each connection holds."""
+def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:
+    """Return how many pending changes of an import wait in each bucket."""
+    place = (targets.c.connection, targets.c.bucket)
     query = (
-        select(targets.c.connection, func.count())
+        select(*place, func.count())
         .join(changes, changes.c.target_key == targets.c.target_key)
         .where(changes.c.import_id == import_id, changes.c.state == State.PENDING.value)
-        .group_by(targets.c.connection)
+        .group_by(*place)
     )
-    return {row[0]: row[1] for row in database.read(lambda tx: tx.execute(query).all())}
+    return {Bucket(row[0], row[1]): row[2] for row in database.read(lambda tx: tx.execute(query).all())}
 
 
 def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     mine = changes.c.import_id == row.id
     states = _counts(tx, select(changes.c.state, func.count()).where(mine).group_by(changes.c.state))
+    said_again = State.UNCHANGED if row.state in ("folded", "released") else State.PENDING
+    states[said_again.value] = states.get(said_again.value, 0) + row.repeated
     dead = select(changes.c.code, func.count()).where(mine, changes.c.state == State.DEAD.value)
     refused = select(rejects.c.code, func.count()).where(rejects.c.import_id == row.id).group_by(rejects.c.code)
     latest = tx.execute(select(func.max(changes.c.settled_at)).where(mine)).scalar() if not states.get("pending") else 0

@@ -20,7 +20,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -57,6 +57,8 @@ imports = Table(
     Column("rejected", BigInteger, nullable=False, server_default="0"),
     Column("calls", BigInteger, nullable=False, server_default="0"),
     Column("folded_to", BigInteger, nullable=False, server_default="0"),
+    Column("repeated", BigInteger, nullable=False, server_default="0"),
+    Column("weighed_to", BigInteger, nullable=False, server_default="0"),
     Column("started_at", BigInteger, nullable=False),
     Column("read_at", BigInteger),
     Column("released_at", BigInteger),
@@ -119,6 +121,26 @@ Index(
     sqlite_where=literal_column("state = 'dead'"),
 )
 
+repeats = Table(
+    "repeats",
+    metadata,
+    Column("import_id", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("line", BigInteger),
+    Column("dedupe_key", _key, nullable=False),
+    Column("target_key", _key, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("effective_at", BigInteger, nullable=False),
+    Column("details", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Words of files that said again what their slot's newest word says and the provider holds: no change came of them.
+
+`number` counts what the import says, from 1. They are part of what the import recorded (`imports.repeated`), and
+unchanged once it is due; `slots.newest_at` tells since when the newest of them holds.
+"""
+
 slots = Table(
     "slots",
     metadata,
@@ -128,9 +150,14 @@ slots = Table(
     Column("newest_at", BigInteger, nullable=False),
     Column("newest_action", Text, nullable=False),
     Column("confirmed", Text),
+    Column("newest_key", _key),
     sqlite_with_rowid=False,
 )
-"""The newest word of each slot, and what the provider is confirmed to hold (empty: not known)."""
+"""The newest word of each slot, and what the provider is confirmed to hold (empty: not known).
+
+`newest_id` is the change that said it first. A word that only repeated it moves `newest_at` and `newest_key`, the
+dedupe key of the newest word, and leaves `newest_id` where it is.
+"""
 
 customer_tasks = Table(
     "customer_tasks",
@@ -193,7 +220,7 @@ connections = Table(
     Column("throttled_until", BigInteger, nullable=False, server_default="0"),
     Column("well_at", BigInteger),
 )
-"""How each connection is: its breaker, and until when its provider asked us to wait."""
+"""How each bucket is (`name` is the bucket as text): its breaker, and until when its provider asked us to wait."""
 
 interventions = Table(
     "interventions",

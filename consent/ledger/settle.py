@@ -19,7 +19,7 @@ from consent.ledger.database import Database
 from consent.ledger.register import word_of
 from consent.ledger.schema import attempts, changes, customer_tasks, imports, slots
 from consent.ledger.tasks import make_due
-from consent.ledger.work import ClaimedChange, Settlement
+from consent.ledger.work import DOUBTFUL, ClaimedChange, Settlement
 from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
 
 _ATTEMPT_COLUMNS = ("target_key", "at", "milliseconds", "purpose", "status", "code", "change_ids")
@@ -36,11 +36,14 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
         _write_outcomes(tx, [one for one in kept if not held[one.task.target_key]], now)
         _return_tasks(tx, kept, now)
         _assert_again(tx, lost, now)
+        if database.is_sqlite:
+            run_many(tx, _CALLS, calls)
         return len(lost)
 
+    calls = _calls(settlements)
     lost = database.write(work)
-    # Apart, because imports take these rows first and customer tasks afterwards.
-    if calls := _calls(settlements):
+    # Apart where rows are locked one by one, because imports take these first and customer tasks afterwards.
+    if calls and not database.is_sqlite:
         database.write(lambda tx: run_many(tx, _CALLS, calls))
     return lost
 
@@ -162,11 +165,8 @@ def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> d
         "ready": int(until <= now),
         "until": until,
         "more": int(one.tried),
-        "holder": _DOUBTFUL if one.doubtful_until > now else None,
+        "holder": DOUBTFUL if one.doubtful_until > now else None,
     }
-
-
-_DOUBTFUL = "a call may still be under way"
 
 
 _GIVE_BACK = (

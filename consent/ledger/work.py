@@ -9,6 +9,9 @@ from typing import Any
 from consent.change import Action
 from consent.outcome import Outcome
 
+DOUBTFUL = "a call may still be under way"
+"""Stands where a lease's token stands while nobody may call a target, not even for a fresh word."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedChange:

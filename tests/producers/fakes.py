@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ HEADER = "user_id,channel,action,reason"
 
 class PersonRow(ConsentRow):
     """A customer's channel, as a provider might want it."""
+
+    names_target: ClassVar[frozenset[str]] = frozenset({"user_id"})
 
     user_id: Identifier
     channel: Literal["SMS", "EMAIL"]

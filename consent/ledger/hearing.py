@@ -1,0 +1,106 @@
+"""What a chunk says, as rows of the ledger, and how each word stands to its slot before it is recorded.
+
+Most of a nightly dump says again what is so already. Such words are told apart by one look at their slots: the very
+word that is the slot's newest is a duplicate; one that says again what the newest word says and the provider is
+confirmed to hold is a repeat. A repeat is only set aside: whether it still is one is decided when the file has been
+read whole (`consent.ledger.repeats`). Everything else is an ordinary change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from consent.change import Action, ConsentChange, Origin, to_micros
+from consent.ledger.bulk import Row, insert_all, insert_new, select_by_key
+from consent.ledger.keys import Keys, action_text, canonical
+from consent.ledger.schema import changes, repeats, slots, targets
+from consent.outcome import State
+
+_TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
+_WORD_COLUMNS = ("dedupe_key", "line", "target_key", "slot", "action", "value", "effective_at", "details")
+_CHANGE_COLUMNS = (*_WORD_COLUMNS, "recorded_at", "import_id", "origin", "state")
+_REPEAT_COLUMNS = (
+    *("import_id", "number", "line", "dedupe_key", "target_key", "slot", "action", "effective_at", "details"),
+)
+_SLOT_COLUMNS = ("target_key", "slot", "newest_at", "newest_action", "newest_key", "confirmed")
+
+_KEY, _LINE, _TARGET = range(3)
+
+
+@dataclass(slots=True)
+class Heard:
+    """A chunk's words in the order of arrival, and the targets that they are about by their keys.
+
+    After `set_repeats_aside`, `words` are the ordinary ones and `repeated` the repeats, as rows of `repeats`;
+    duplicates of newest words are in neither.
+    """
+
+    words: list[Row]
+    targets: Mapping[bytes, Row]
+    repeated: list[Row] = field(default_factory=list)
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The dedupe keys of `words`."""
+        return [word[_KEY] for word in self.words]
+
+    @property
+    def lines(self) -> list[int | None]:
+        """Where `words` stand in their source."""
+        return [word[_LINE] for word in self.words]
+
+
+def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
+    """Return what a chunk says."""
+    keys, words = Keys(secret), []
+    whom: dict[bytes, Row] = {}
+    for change in wishes:
+        address = canonical(change.address)
+        target = keys.target(change.connection, address)
+        if target not in whom:
+            whom[target] = (target, change.connection, change.bucket, address)
+        details = keys.details(change)
+        what = (change.slot, action_text(change), change.value, to_micros(change.effective_at), details, now)
+        words.append((keys.change(target, change, details), change.line, target, *what))
+    return Heard(words, whom)
+
+
+def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:
+    """Tell repeats and duplicates from ordinary words; all are numbered from `first`.
+
+    With `reassert` no opt-out is a repeat. For words without a value this is `consent.newest.judge`, as far as the
+    slot can tell: its newest word may have had one, or may still be pending.
+    """
+    rows = select_by_key(tx, slots, _SLOT_COLUMNS, list(heard.targets))
+    if not rows:
+        return
+    registers = {(row[0], row[1]): row for row in rows}
+    told_again = Action.OPTOUT.value if reassert else None
+    words, heard.words = heard.words, []
+    for number, word in enumerate(words, first):
+        key, line, target, slot, action, value, since, details, _ = word
+        _, _, newest_at, newest_action, newest_key, confirmed = registers.get((target, slot), _UNKNOWN)
+        if newest_key == key:
+            continue
+        if action == confirmed == newest_action != told_again and since >= newest_at and not value:
+            heard.repeated.append((import_id, number, line, key, target, slot, action, since, details))
+        else:
+            heard.words.append(word)
+
+
+_UNKNOWN = (b"", "", 0, None, None, None)
+
+
+def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:
+    """Record the ordinary words as changes, with their targets, and keep the repeats; return how many changes are new.
+
+    Targets are written in the order of their keys, so that two who record never wait for each other.
+    """
+    insert_all(tx, repeats, _REPEAT_COLUMNS, heard.repeated)
+    named = {word[_TARGET] for word in heard.words}
+    insert_new(tx, targets, _TARGET_COLUMNS, [heard.targets[key] for key in sorted(named)])
+    constant = (import_id, origin.value, State.PENDING.value)
+    return insert_new(tx, changes, _CHANGE_COLUMNS, [(*word, *constant) for word in heard.words])

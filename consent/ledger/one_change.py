@@ -1,0 +1,101 @@
+"""One change as an outsider may ask about it: what became of it and where it came from, and nobody's address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from consent.change import ConsentChange
+from consent.ledger.database import Database
+from consent.ledger.keys import KEY_BYTES, dedupe_key, target_key
+from consent.ledger.schema import changes, imports, targets
+from consent.outcome import State
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeReport:
+    """What became of a change. Moments are in microseconds; `superseded_by` is the public id of the newer word."""
+
+    id: str
+    state: State
+    superseded_by: str | None
+    code: str | None
+    reason: str | None
+    connection: str
+    slot: str
+    action: str
+    effective_at: int
+    recorded_at: int
+    settled_at: int | None
+    attempts: int
+    discarded: bool
+    import_id: str
+    import_kind: str
+    import_name: str
+    number: int | None
+
+
+def public_ids(database: Database, wishes: Sequence[ConsentChange]) -> list[str]:
+    """Return the ids under which changes are known to outsiders, whether they have been recorded or not."""
+    secret = database.hash_key
+    keyed = ((target_key(secret, wish.connection, wish.address), wish) for wish in wishes)
+    return [dedupe_key(secret, target, wish).hex() for target, wish in keyed]
+
+
+def find_change(database: Database, public_id: str) -> ChangeReport | None:
+    """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""
+    key = _key(public_id)
+    if key is None:
+        return None
+    winner = changes.alias("winner")
+    query = (
+        select(
+            *(changes.c[name] for name in _OWN),
+            winner.c.dedupe_key.label("winner_key"),
+            targets.c.connection,
+            imports.c.kind,
+            imports.c.name,
+        )
+        .join(targets, targets.c.target_key == changes.c.target_key)
+        .join(imports, imports.c.id == changes.c.import_id)
+        .outerjoin(winner, winner.c.id == changes.c.superseded_by)
+        .where(changes.c.dedupe_key == key)
+    )
+    row = database.read(lambda tx: tx.execute(query).first())
+    if row is None:
+        return None
+    return ChangeReport(
+        id=key.hex(),
+        state=State(row.state),
+        superseded_by=None if row.winner_key is None else bytes(row.winner_key).hex(),
+        code=row.code,
+        reason=row.reason,
+        connection=row.connection,
+        slot=row.slot,
+        action=row.action,
+        effective_at=row.effective_at,
+        recorded_at=row.recorded_at,
+        settled_at=row.settled_at,
+        attempts=row.attempts,
+        discarded=row.discarded_at is not None,
+        import_id=row.import_id,
+        import_kind=row.kind,
+        import_name=row.name,
+        number=row.line,
+    )
+
+
+_OWN = (
+    *("state", "code", "reason", "slot", "action", "effective_at", "recorded_at", "settled_at", "attempts"),
+    *("discarded_at", "import_id", "line"),
+)
+
+
+def _key(public_id: str) -> bytes | None:
+    try:
+        key = bytes.fromhex(public_id)
+    except ValueError:
+        return None
+    return key if len(key) == KEY_BYTES else None

@@ -1,0 +1,22 @@
+"""What of an address is shown: all that names a thing of ours, and the end of what names a person."""
+
+from __future__ import annotations
+
+import pytest
+
+from consent.masking import masked
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ({"user_id": "387006417"}, "user_id=…417"),
+        ({"destination": "15550100", "channel": "SMS"}, "destination=…100 channel=SMS"),
+        ({"channel": "SMS", "subscription_id": "ABC-123-DEF"}, "channel=SMS subscription_id=ABC-123-DEF"),
+        ({"app_id": "demo-app-1", "subscription_id": "32595"}, "app_id=demo-app-1 subscription_id=32595"),
+    ],
+    ids=["a customer", "a destination", "a subscription", "an app's subscription"],
+)
+def test_only_persons_are_masked(address: dict[str, str], shown: str) -> None:
+    """An app or a subscription is nobody, and a dead letter that hides which one it is about helps no one."""
+    assert shown == masked(address)

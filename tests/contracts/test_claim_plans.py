@@ -1,0 +1,66 @@
+"""That a claim looks nobody up who is not due, however many are pending: by the databases' own plans."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, Engine, event, text
+
+from consent.ledger.ledger import Ledger
+from consent.ledger.work import Attempt, Settlement
+from consent.outcome import Applied
+from tests.bench.claims import fill
+from tests.bench.delivery import BUCKET
+
+PENDING = 20_000
+
+
+def plans(engine: Engine, statements: list[tuple[str, object]]) -> list[str]:
+    """Return how the database would carry these statements out."""
+    word = "EXPLAIN" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    found = []
+    with engine.connect() as connection:
+        for statement, parameters in statements:
+            rows = connection.exec_driver_sql(f"{word} {statement}", parameters).all()
+            found.append("\n".join(str(row[-1]) for row in rows))
+    return found
+
+
+def said(engine: Engine) -> list[tuple[str, object]]:
+    """Listen to what is said to the database from now on."""
+    heard: list[tuple[str, object]] = []
+
+    def hear(_c: Connection, _cursor: object, statement: str, parameters: object, _x: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's shape
+        if statement.split(maxsplit=1)[0] in {"SELECT", "UPDATE", "DELETE"}:
+            heard.append((statement, parameters[0] if many else parameters))  # type: ignore[index]
+
+    event.listen(engine, "before_cursor_execute", hear)
+    return heard
+
+
+def test_claiming_and_settling_read_no_table_whole(ledger: Ledger) -> None:
+    """With twenty thousand pending, every statement of a claim and its settlement goes through an index."""
+    ledger.database.write(lambda tx: fill(tx, 1, PENDING))
+    if not ledger.database.is_sqlite:
+        ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
+    heard = said(ledger.database.engine)
+
+    tasks = ledger.claim(BUCKET, 50, "token", 60.0)
+    ledger.settle("token", [done(task) for task in tasks])
+    ledger.due(BUCKET, 100)
+
+    assert len(tasks) == 50
+    whole = [plan for plan in plans(ledger.database.engine, list(heard)) if is_scan(plan)]
+    assert whole == []
+
+
+def done(task) -> Settlement:
+    """A target whose only change was applied by one call."""
+    ids = tuple(change.id for change in task.changes)
+    attempt = Attempt(task.target_key, 1, 1, "write", 200, "200", ids)
+    return Settlement(task, dict.fromkeys(ids, Applied()), (attempt,))
+
+
+def is_scan(plan: str) -> bool:
+    """Say whether a table that grows would be read from end to end."""
+    tables = ("customer_tasks", "changes", "slots", "targets")
+    words = [f"SCAN {table}" for table in tables] + [f"Seq Scan on {table}" for table in tables]
+    return any(word in line for line in plan.splitlines() for word in words)

@@ -1,0 +1,158 @@
+"""How each bucket is, on SQLite and on PostgreSQL alike: strokes that end late neither double nor undo anything."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from consent.bucket import Bucket
+from consent.change import Action
+from consent.ledger import health
+from consent.ledger.bulk import insert_new
+from consent.ledger.health import Breaker, BucketHealth
+from consent.ledger.ledger import Ledger
+from consent.ledger.schema import attempts
+from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.outcome import Refused, Throttled, Unwell, Well
+from worker import breaker
+from worker.breaker import FAILURES_TO_OPEN, Watch
+
+BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
+
+
+def found(ledger: Ledger, bucket: Bucket = BUSY) -> BucketHealth:
+    """How a bucket is."""
+    return health.health_of(ledger.database, str(bucket))
+
+
+def watched(*seen: Refused | Unwell | Throttled | Well) -> Watch:
+    """What a stroke has seen that got these answers."""
+    watch = Watch()
+    for one in seen:
+        watch.note(one, proof=isinstance(one, Well))
+    return watch
+
+
+TASK = CustomerTask(b"one", {}, (ClaimedChange(1, "import", "EMAIL", Action.OPTOUT, 0, {}),))
+
+
+def tried(ledger: Ledger, at: int) -> None:
+    """The provider was told the task at this time."""
+    call = (TASK.target_key, at, 5, "write", 200, "500", "[1]")
+    columns = ("target_key", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+    ledger.database.write(lambda tx: insert_new(tx, attempts, columns, [call]))
+
+
+DOWN = [Unwell("no answer")] * FAILURES_TO_OPEN
+
+
+def at_once(*acts: Callable[[], object]) -> None:
+    """Do these things side by side."""
+    threads = [threading.Thread(target=act) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_trouble_of_one_bucket_is_its_own(ledger: Ledger) -> None:
+    """A refusal and a limit of one app leave its neighbour closed, unthrottled and callable."""
+    breaker.conclude(ledger, found(ledger), watched(Refused("no such token")))
+    breaker.throttle(ledger, BUSY, 600)
+
+    assert not breaker.may_call(found(ledger), ledger.now())
+    assert found(ledger, CALM) == BucketHealth("gupshup/app-2")
+    assert breaker.may_call(found(ledger, CALM), ledger.now())
+
+
+def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
+    """That one app settles changes does not make the failures of another app the fault of its changes."""
+    tried(ledger, ledger.now() - 1)
+    breaker.conclude(ledger, found(ledger), watched(Well()))
+
+    assert breaker.is_proven(ledger, found(ledger), Watch(), TASK)
+    assert not breaker.is_proven(ledger, found(ledger, CALM), Watch(), TASK)
+
+
+def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Ledger) -> None:
+    """A failure counts against a customer only if somebody was served since that customer failed first."""
+    breaker.conclude(ledger, found(ledger), watched(Well()))
+    tried(ledger, ledger.now() + 1)
+
+    assert not breaker.is_proven(ledger, found(ledger), Watch(), TASK)
+    assert breaker.is_proven(ledger, found(ledger), watched(Well()), TASK)
+
+
+def test_the_same_outage_seen_by_several_strokes_is_one_trip(ledger: Ledger) -> None:
+    """Four strokes that began before the breaker opened, and fail together, count once: the first wait stays short."""
+    before = found(ledger)
+
+    at_once(*[lambda: breaker.conclude(ledger, before, watched(*DOWN))] * 4)
+
+    assert (found(ledger).breaker, found(ledger).trips) == (Breaker.DOWN, 1)
+
+
+def test_each_failed_probe_is_a_trip(ledger: Ledger) -> None:
+    """A probe begins after the breaker opened: its failure counts, so that the waits grow."""
+    for trips in (1, 2, 3):
+        breaker.conclude(ledger, found(ledger), watched(*DOWN))
+        assert found(ledger).trips == trips
+
+
+def test_a_refusal_is_noted_over_an_outage(ledger: Ledger) -> None:
+    """One stroke sees cut lines and another, begun at the same moment, a refusal: what a person must mend is said."""
+    before = found(ledger)
+
+    breaker.conclude(ledger, before, watched(*DOWN))
+    breaker.conclude(ledger, before, watched(Refused("no such token")))
+    breaker.conclude(ledger, before, watched(*DOWN))
+
+    now = found(ledger)
+    assert (now.breaker, now.reason, now.trips) == (Breaker.REFUSED, "no such token", 1)
+
+
+def test_a_slow_stroke_does_not_close_what_was_opened_meanwhile(ledger: Ledger) -> None:
+    """Its good answers are older news than the refusal: the breaker stays open, its reason and its trips stand."""
+    before = found(ledger)
+
+    breaker.conclude(ledger, before, watched(Refused("token withdrawn")))
+    breaker.conclude(ledger, before, watched(Well()))
+
+    now = found(ledger)
+    assert (now.breaker, now.reason, now.trips) == (Breaker.REFUSED, "token withdrawn", 1)
+    assert now.well_at == ledger.now()
+
+
+def test_a_slow_probe_does_not_close_what_failed_again_meanwhile(ledger: Ledger) -> None:
+    """The lease of a probe ran out, the next probe failed; then the first one's good answer comes."""
+    breaker.conclude(ledger, found(ledger), watched(*DOWN))
+    slow = found(ledger)
+
+    breaker.conclude(ledger, found(ledger), watched(*DOWN))
+    breaker.conclude(ledger, slow, watched(Well()))
+
+    assert (found(ledger).breaker, found(ledger).trips) == (Breaker.DOWN, 2)
+
+
+def test_a_good_probe_closes(ledger: Ledger) -> None:
+    """Nothing happened since the probe began: the bucket is well, and the next trouble starts at a short wait."""
+    breaker.conclude(ledger, found(ledger), watched(*DOWN))
+
+    breaker.conclude(ledger, found(ledger), watched(Well()))
+
+    now = found(ledger)
+    assert (now.breaker, now.reason, now.trips, now.failures) == (Breaker.CLOSED, None, 0, 0)
+
+
+def test_one_process_wins_the_probe_of_each_bucket(ledger: Ledger) -> None:
+    """Who runs `optrelay run` after mending makes every bucket worth a probe, and each is won once."""
+    for bucket in (BUSY, CALM):
+        breaker.conclude(ledger, found(ledger, bucket), watched(Refused("no such token")))
+    assert not breaker.win_probe(ledger, found(ledger), 30)
+
+    health.probe_soon(ledger.database, now=ledger.now())
+
+    for bucket in (BUSY, CALM):
+        won: list[bool] = []
+        at_once(*[lambda b=bucket, w=won: w.append(breaker.win_probe(ledger, found(ledger, b), 30))] * 4)
+        assert sorted(won) == [False, False, False, True]

@@ -1,0 +1,229 @@
+"""A full dump says again what is so: what is set aside as a repeat must end as the rule for newest words says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text
+
+from consent.change import Action, to_micros
+from consent.intake import Checkpoint, ImportSource
+from consent.ledger import repeats as weighing
+from consent.ledger.ledger import Ledger
+from consent.ledger.report import report
+from consent.ledger.schema import repeats
+from consent.newest import Register, Stands, Unchanged, Word, judge
+from tests.contracts.test_ledger import BUCKET, MORNING, counts, deliver, imported, recorded, word
+
+
+def set_aside(ledger: Ledger) -> int:
+    """How many words are kept as repeats."""
+    return ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(repeats)).scalar_one())
+
+
+def finish(ledger: Ledger, import_id: str) -> None:
+    """Say that a recorded file has been read whole, and make it due."""
+    ledger.finish_reading(import_id)
+    ledger.release(import_id)
+
+
+def test_a_dump_of_what_is_so_makes_no_changes_and_no_calls(ledger: Ledger) -> None:
+    """Each row is accounted for with its import and line, and nobody is called."""
+    imported(ledger, *(word(str(n)) for n in range(50)))
+    deliver(ledger)
+
+    dump = imported(ledger, *(word(str(n), minute=60) for n in range(50)))
+
+    assert set_aside(ledger) == 50
+    assert counts(ledger, dump) == {"unchanged": 50}
+    assert deliver(ledger) == []
+
+
+def test_the_same_dump_in_other_bytes_is_all_duplicates(ledger: Ledger) -> None:
+    """Rows that bring their own moment and have been heard as repeats are known again."""
+    imported(ledger, word("1"), word("2"))
+    deliver(ledger)
+    imported(ledger, word("1", minute=60), word("2", minute=60))
+
+    again = imported(ledger, word("2", minute=60), word("1", minute=60))
+
+    assert counts(ledger, again) == {"duplicates": 2}
+
+
+def test_a_row_that_stands_twice_in_a_dump_counts_once(ledger: Ledger) -> None:
+    """Within a chunk and across chunks, the second one is a duplicate."""
+    imported(ledger, word("1"), word("2"))
+    deliver(ledger)
+    source = ImportSource("csv", "dump.csv", "the dump", 1, None)
+    dump = ledger.open_import(source).import_id
+    ledger.accept(dump, [word("1", minute=60), word("1", minute=60)], [], Checkpoint(2, 3, 0, 2))
+    ledger.accept(dump, [word("2", minute=60), word("1", minute=60)], [], Checkpoint(4, 5, 0, 4))
+    finish(ledger, dump)
+
+    assert counts(ledger, dump) == {"unchanged": 2, "duplicates": 2}
+
+
+def test_an_opposite_word_that_comes_late_does_not_win_over_a_repeat(ledger: Ledger) -> None:
+    """Tonight's dump says that he is still out; an opt-in from this afternoon, found tomorrow, is older."""
+    imported(ledger, word("1", "OPTOUT", 0))
+    deliver(ledger)
+    imported(ledger, word("1", "OPTOUT", 60))
+
+    late = imported(ledger, word("1", "OPTIN", 30))
+
+    assert counts(ledger, late) == {"superseded": 1}
+    assert deliver(ledger) == []
+
+
+def test_a_dump_that_broke_off_moves_nothing(ledger: Ledger) -> None:
+    """As long as the dump has not been read whole, an older opt-in may still win."""
+    imported(ledger, word("1", "OPTOUT", 0))
+    deliver(ledger)
+    broken = recorded(ledger, word("1", "OPTOUT", 60))
+
+    late = imported(ledger, word("1", "OPTIN", 30))
+
+    assert counts(ledger, broken) == {"pending": 1}
+    assert counts(ledger, late) == {"pending": 1}
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTIN")]
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_what_changed_while_the_dump_was_read_is_weighed_again(ledger: Ledger, settled: bool) -> None:  # noqa: FBT001 - a parameter
+    """An event opts in while the dump is read, which says out since later: the dump's word is delivered."""
+    imported(ledger, word("1", "OPTOUT", 0), word("2", "OPTOUT", 0))
+    deliver(ledger)
+    dump = recorded(ledger, word("1", "OPTOUT", 60), word("2", "OPTOUT", 60))
+    run = ledger.open_import(ImportSource("redis stream", "consent", "run", 0, None, stream=True)).import_id
+    ledger.accept_events(run, [word("1", "OPTIN", 30)], [])
+    if settled:
+        deliver(ledger)
+
+    finish(ledger, dump)
+
+    assert deliver(ledger) == ([("1", "EMAIL|BULK OPTOUT")] if settled else [])
+    assert counts(ledger, dump) == ({"applied": 1, "unchanged": 1} if settled else {"unchanged": 2})
+    assert counts(ledger, run) == ({"applied": 1} if settled else {"superseded": 1})
+
+
+def test_a_slot_under_delivery_takes_the_ordinary_way(ledger: Ledger) -> None:
+    """While a call is under way nobody knows what the provider holds."""
+    imported(ledger, word("1", "OPTOUT", 0))
+    deliver(ledger)
+    dump = recorded(ledger, word("1", "OPTOUT", 60))
+    imported(ledger, word("1", "OPTIN", 30))
+    ledger.claim(BUCKET, 1, "stroke", 60)
+
+    finish(ledger, dump)
+
+    assert set_aside(ledger) == 0
+    assert counts(ledger, dump) == {"pending": 1}
+
+
+def test_reassert_sends_opt_outs_of_a_dump_again(ledger: Ledger) -> None:
+    """Even one that was set aside before the setting was changed."""
+    imported(ledger, word("1"), word("2", "OPTIN"))
+    deliver(ledger)
+    dump = recorded(ledger, word("1", minute=60), word("2", "OPTIN", 60))
+    ledger.reassert = True
+
+    finish(ledger, dump)
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, dump) == {"applied": 1, "unchanged": 1}
+
+
+spoken = st.tuples(st.sampled_from("12"), st.sampled_from(["a", "b"]), st.sampled_from(Action), st.integers(0, 4))
+night = st.tuples(st.lists(spoken, max_size=6), st.booleans())
+_number = count()
+
+
+@contextmanager
+def empty(ledger: Ledger) -> Iterator[None]:
+    """Forget everything that an earlier example left behind."""
+    tables = ("repeats", "slots", "changes", "customer_tasks", "imports", "targets", "attempts")
+    ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in tables])
+    yield
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(nights=st.lists(night, min_size=1, max_size=5), reassert=st.booleans(), at_once=st.integers(1, 4))
+def test_files_end_as_the_rule_says(
+    ledger: Ledger,
+    nights: list[tuple[list[tuple[str, str, Action, int]], bool]],
+    reassert: bool,  # noqa: FBT001 - hypothesis gives it
+    at_once: int,
+) -> None:
+    """Whatever files say, in whatever order, the provider is told, and each slot holds, what the rule alone says."""
+    ledger.reassert = reassert
+    rule = _Rule(reassert)
+    with empty(ledger), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weighing, "CHUNK", at_once)
+        for said, delivered in nights:
+            rule.hear(said)
+            words = [word(who, str(action), minute, slot) for who, slot, action, minute in said]
+            import_id = imported(ledger, *words)
+            if delivered:
+                assert set(deliver(ledger)) == rule.deliver()
+            found = report(ledger.database, import_id)
+            assert found is not None
+            assert found.balanced
+        assert _newest(ledger) == rule.newest()
+        assert set(deliver(ledger)) == rule.deliver()
+
+
+class _Rule:
+    """The rule alone: registers, and the slots whose newest word must be told."""
+
+    def __init__(self, reassert: bool) -> None:  # noqa: FBT001 - a test's own
+        self._reassert = reassert
+        self._registers: dict[tuple[str, str], Register] = {}
+        self._known: set[object] = set()
+        self._standing: set[tuple[str, str]] = set()
+
+    def hear(self, said: list[tuple[str, str, Action, int]]) -> None:
+        """Judge what has not been heard before."""
+        for who, slot, action, minute in said:
+            if (who, slot, action, minute) in self._known:
+                continue
+            self._known.add((who, slot, action, minute))
+            one = Word(to_micros(MORNING + timedelta(minutes=minute)), action, next(_number))
+            before = self._registers.get((who, slot), Register())
+            self._registers[who, slot], verdict = judge(before, one, reassert=self._reassert)
+            if isinstance(verdict, Stands):
+                self._standing.add((who, slot))
+            elif isinstance(verdict, Unchanged):
+                self._standing.discard((who, slot))
+
+    def deliver(self) -> set[tuple[str, str]]:
+        """Tell the provider what stands."""
+        told = {(who, f"{slot} {self._word(who, slot).action}") for who, slot in self._standing}
+        for slot in self._standing:
+            self._registers[slot] = Register(self._word(*slot), self._word(*slot).says)
+        self._standing.clear()
+        return told
+
+    def newest(self) -> dict[tuple[str, str], tuple[int, str]]:
+        """What each slot's newest word says, and since when."""
+        words = {slot: self._word(*slot) for slot in self._registers}
+        return {slot: (word.effective_at, word.action.value) for slot, word in words.items()}
+
+    def _word(self, who: str, slot: str) -> Word:
+        newest = self._registers[who, slot].newest
+        assert newest is not None
+        return newest
+
+
+def _newest(ledger: Ledger) -> dict[tuple[str, str], tuple[int, str]]:
+    query = (
+        "SELECT t.address, s.slot, s.newest_at, s.newest_action FROM slots s "
+        "JOIN targets t ON t.target_key = s.target_key"
+    )
+    rows = ledger.database.read(lambda tx: tx.execute(text(query)).all())
+    return {(row[0].split('"')[3], row[1]): (row[2], row[3]) for row in rows}

@@ -1,0 +1,97 @@
+"""What is remembered of one row serves the next: and says exactly what understanding each row by itself would."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consent.row import ConsentRow
+from producers.columns import vocabulary
+from producers.header import read_header
+from producers.record import RawRecord
+from producers.rereading import RowMemory
+from producers.understanding import Doors, understand
+from tests.producers.fakes import PersonRow
+from worker.providers import PROVIDERS
+
+CAPILLARY = {
+    "user_id": ["", "7", "007", "x", " 8 ", "15550100"],
+    "identifier_name": ["", "email", "fax"],
+    "identifier_value": ["", "ann@example.com", "9.19E+11", "+15550100"],
+    "channel": ["EMAIL", "sms", "FAX"],
+    "priority": ["BULK", ""],
+    "action": ["OPTOUT", "opt-in", "maybe"],
+    "reason": ["", "nightly"],
+}
+INFOBIP = {
+    "destination": ["", "+1 (555) 0100", "15550100", "ann@Example.com", "nobody"],
+    "channel": ["", "SMS", "EMAIL"],
+    "subscription_id": ["", "", "sub-1"],
+    "events": ["", "", "BLOCK"],
+    "action": ["OPTOUT", "OPTIN", ""],
+}
+PERSON = {"user_id": ["", "7", "8"], "channel": ["SMS", "PIGEON"], "priority": ["", "1", "11"], "action": ["OPTIN"]}
+COMMON = {
+    "effective_at": [
+        "",
+        "2026-11-20T08:00:00Z",
+        "2026-11-20T09:00:00",
+        "2026-11-20T08:00:00+05:30",
+        "soon",
+        "2999-01-01",
+    ],
+    "change_id": ["", "", "a", "b" * 300],
+    "_effective_at": ["", "", "2026-11-19T08:00:00Z", "late"],
+}
+MODELS: dict[str, tuple[type[ConsentRow], dict[str, list[str]]]] = {
+    "capillary": (PROVIDERS["capillary"].row, CAPILLARY),
+    "infobip": (PROVIDERS["infobip"].row, INFOBIP),
+    "crm": (PersonRow, PERSON),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), told=st.sampled_from([None, datetime(2026, 11, 18, tzinfo=UTC)]))
+def test_rows_are_understood_as_if_each_were_the_first(name: str, data: st.DataObject, told: datetime | None) -> None:
+    """Whichever rows came before, a row's changes or fault are its own, to the last detail."""
+    model, cells = MODELS[name]
+    columns = data.draw(st.permutations(list(cells | COMMON)))
+    header = read_header(columns, vocabulary([model]), "x.csv")
+    latest = datetime(2026, 11, 22, tzinfo=UTC)
+    doors = Doors({name: model}, {}, name, told, ZoneInfo("Europe/Berlin"), latest)
+    each = [st.sampled_from((cells | COMMON)[column]) for column in columns]
+    rows = data.draw(st.lists(st.tuples(*each), min_size=1, max_size=25))
+    rows += data.draw(st.lists(st.sampled_from(rows), max_size=10))
+    memory = RowMemory(doors, header)
+
+    for line, row in enumerate(rows, 2):
+        fields = {column: row[index].strip() for index, column in header.columns if row[index].strip()}
+
+        assert memory.understand(row, line) == understand(RawRecord(fields, line), doors, header.ours)
+
+
+def test_what_two_providers_read_differently_is_not_taken_for_the_same() -> None:
+    """A column that names the target for one connection may mean something else for another."""
+
+    class OtherRow(PersonRow):
+        """A row whose slot is the customer."""
+
+        names_target = frozenset()
+
+        def slot(self) -> str:
+            """Name the customer's channel."""
+            return f"{self.user_id} {self.channel}"
+
+    rows: dict[str, type[ConsentRow]] = {"crm": PersonRow, "other": OtherRow}
+    header = read_header(["connection", "user_id", "channel", "action"], vocabulary(rows.values()), "x.csv")
+    now = datetime(2026, 11, 22, tzinfo=UTC)
+    memory = RowMemory(Doors(rows, {}, None, now, UTC, now), header)
+
+    found = [memory.understand(["other", user, "SMS", "OPTOUT"], 2) for user in "12"]
+
+    assert [one[0].slot for one in found if isinstance(one, tuple)] == ["1 SMS", "2 SMS"]

@@ -1,0 +1,48 @@
+"""Files that people open in a spreadsheet run nothing, and lose nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from producers.disarming import disarm, rearm
+from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
+
+
+@pytest.mark.parametrize(
+    "formula", ["=1+1", '=HYPERLINK("https://example.com")', "@SUM(A1)", "+1+cmd|' /C calc'!A0", "-A1"]
+)
+def test_a_formula_is_disarmed(formula: str) -> None:
+    """What a spreadsheet would run is text after this."""
+    assert disarm(formula) == f"'{formula}"
+
+
+@pytest.mark.parametrize(
+    "number", ["+15550100", "+1 (555) 010-0000", "-5", "15550100", "jane@example.com", "", "O'Neil"]
+)
+def test_a_telephone_number_stays_as_it_is(number: str) -> None:
+    """Numbers and ordinary text are not touched: a damaged number would be another person's."""
+    assert disarm(number) == number
+
+
+@given(st.text(alphabet="'=@+-\t\r1a ", max_size=8) | st.text())
+@example("'=1")
+@example("''+15550100")
+def test_what_was_disarmed_comes_back(cell: str) -> None:
+    """A mended file that is imported again says what it said before."""
+    assert rearm(disarm(cell)) == cell
+
+
+def test_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
+    """A mischievous cell is harmless in the rejects file, and a mended row says exactly what the first one said."""
+    ledger, rejects = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
+    take_in(csv_of(tmp_path / "x.csv", ["+15550100,PIGEON,OPTOUT,=1+1"]), ledger)
+    written = rejects.read_text()
+    assert ",+15550100,PIGEON,OPTOUT,'=1+1" in written
+
+    take_in(file_of(rejects, written.replace("PIGEON", "SMS"), age=60), ledger)
+
+    assert [(one.address, one.details) for one in ledger.changes] == [({"user_id": "+15550100"}, {"reason": "=1+1"})]
