@@ -15,14 +15,15 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION
 from consent.settings import load_settings
 from console import dead_letters, reading
-from console.demo import run_demo
 from console.doctor import doctor as examine
 from console.dry_run import dry_run as forecast
 from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
 from console.importing import Doorway, record_and_deliver, record_only, with_own_workers
+from console.listen_command import listen
 from console.reading import JsonOption, PatienceOption, Reading
 from console.screen import Screen
+from console.serve_commands import schema, serve, token
 from console.servers import Pool, parse_pool, run_sandbox, run_sweep, run_worker, sweep_once
 from console.status import show_all, show_one
 from console.waiting import by_workers_elsewhere
@@ -85,6 +86,9 @@ def run(  # noqa: PLR0913 - one argument for each option
     A broker is started for the time of the run if none is configured. Every row ends in exactly one of: applied,
     unchanged, superseded, rejected, dead, pending. Running the same file again changes nothing and calls nobody.
 
+    An OPTOUT is one person's at Capillary and, in a row with `destination`, at Infobip (blocklist). In a row with
+    `subscription_id` (Infobip, Gupshup) it changes a webhook for the whole account or app.
+
     For example:
 
         optrelay run consents.csv
@@ -136,6 +140,12 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     if wait:
         _end(record_and_deliver(door, asked, by_workers_elsewhere(seconds), wake=True))
     _end(record_only(door, asked))
+
+
+app.command(epilog=EXIT_CODES)(listen)
+app.command(epilog=EXIT_CODES)(serve)
+app.command()(token)
+app.command()(schema)
 
 
 @app.command()
@@ -222,6 +232,8 @@ def demo(
     rows: Annotated[int, typer.Option("--rows", help="Rows of the demo's file.")] = 2000,
 ) -> None:
     """Show the whole product on this machine in half a minute: sandbox, broker, workers, a file delivered, a proof."""
+    from console.demo import run_demo  # noqa: PLC0415 - brings the sandbox and its web server
+
     _end(run_demo(Screen(), folder, rows))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,15 +13,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from consent.ledger.health import Breaker, ConnectionHealth
+from consent.bucket import Bucket
+from consent.ledger.health import Breaker, BucketHealth
 from consent.settings import Settings
 from console.counting import counted
 from console.durations import spoken
-from console.pace import Pace, per_call_of, rate_of
+from console.naming import spoken_name
+from console.pace import Pace, limit_of
 from console.progress import PLAIN_EVERY_SECONDS
 from console.running import Tick
 from console.screen import Screen
 
+_MOST_TOLD = 8
 _COUNTS = ("applied", "unchanged", "superseded", "dead", "rejected", "pending")
 
 
@@ -41,6 +44,16 @@ def delivery_display(screen: Screen, settings: Settings) -> Iterator[Callable[[T
         yield tick
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is to be said of a bucket, and whether it is stopped."""
+
+    bucket: Bucket
+    left: int
+    words: str
+    stopped: bool
+
+
 @dataclass(slots=True)
 class DeliveryView:
     """What a person should see of a delivery."""
@@ -52,7 +65,7 @@ class DeliveryView:
 
     def note(self, tick: Tick) -> None:
         """Take in how things stand."""
-        self.pace.note(tick.elapsed, tick.pending)
+        self.pace.note(tick.elapsed, {str(bucket): left for bucket, left in tick.pending.items()})
         self.calls.note(tick.elapsed, {"left": -sum(one.calls for one in tick.reports)})
         self.most = max(self.most, sum(tick.pending.values()))
 
@@ -67,10 +80,10 @@ class DeliveryView:
         sums = {name: sum(getattr(one, name) for one in tick.reports) for name in _COUNTS}
         return " · ".join(f"{name} {count:,}" for name, count in sums.items()) if tick.reports else ""
 
-    def connections(self, tick: Tick) -> list[tuple[str, bool]]:
-        """Return a sentence for each connection with something left, and whether it is stopped."""
+    def buckets(self, tick: Tick) -> list[Sight]:
+        """Return what to say of each bucket with something left."""
         health = {one.name: one for one in tick.health}
-        return [self._connection(name, left, health.get(name)) for name, left in sorted(tick.pending.items())]
+        return [self._bucket(bucket, left, health.get(str(bucket))) for bucket, left in sorted(tick.pending.items())]
 
     def picture(self, tick: Tick) -> RenderableType:
         """Return all of it for a terminal."""
@@ -80,28 +93,43 @@ class DeliveryView:
         top.add_column(justify="right")
         done = self.most - sum(tick.pending.values())
         top.add_row("delivering", ProgressBar(total=max(self.most, 1), completed=done), self.headline(tick))
-        lines = [Text(words, "yellow" if stopped else "") for words, stopped in self.connections(tick)]
+        lines = [Text(one.words, "yellow" if one.stopped else "") for one in in_short(self.buckets(tick))]
         return Group(top, Text(self.counts(tick), "dim"), *lines)
 
-    def _connection(self, name: str, left: int, state: ConnectionHealth | None) -> tuple[str, bool]:
-        if name not in self.settings.connections:
-            return f"{name}: {left:,} left, but this connection is not configured", True
+    def _bucket(self, bucket: Bucket, left: int, state: BucketHealth | None) -> Sight:
+        words = f"{spoken_name(self.settings, bucket)}: {left:,} left"
+        if (connection := self.settings.connections.get(bucket.connection)) is None:
+            return Sight(bucket, left, f"{words}, but this connection is not configured", stopped=True)
         if (obstacle := why_stopped(state, time.time())) is not None:
-            return f"{name}: {left:,} left; {obstacle}", True
-        connection = self.settings.connections[name]
-        time_left = self.pace.time_left(name, left, rate_of(connection), per_call_of(connection))
-        return f"{name}: {left:,} left; {time_left}", False
+            return Sight(bucket, left, f"{words}; {obstacle}", stopped=True)
+        limit = limit_of(connection, bucket.name)
+        time_left = self.pace.time_left(str(bucket), left, limit.rate, limit.targets_per_call)
+        return Sight(bucket, left, f"{words}; {time_left}", stopped=False)
 
 
-def why_stopped(state: ConnectionHealth | None, now: float) -> str | None:
-    """Say why a connection makes no calls at this moment (`now` in seconds since 1970), or None if it does."""
+def in_short(sights: Sequence[Sight]) -> list[Sight]:
+    """Return the sights that a person can take in: the stopped ones and the longest first, and a sum of the others."""
+    if len(sights) <= _MOST_TOLD:
+        return list(sights)
+    ranked = sorted(sights, key=lambda one: (not one.stopped, -one.left))
+    others = ranked[_MOST_TOLD:]
+    left = sum(one.left for one in others)
+    stopped = sum(one.stopped for one in others)
+    words = f"and {left:,} left within {len(others):,} other limits" + (
+        f", {stopped:,} of them stopped" * bool(stopped)
+    )
+    return [*ranked[:_MOST_TOLD], Sight(others[0].bucket, left, words, stopped=bool(stopped))]
+
+
+def why_stopped(state: BucketHealth | None, now: float) -> str | None:
+    """Say why a bucket makes no calls at this moment (`now` in seconds since 1970), or None if it does."""
     match state:
-        case ConnectionHealth(breaker=Breaker.REFUSED, reason=reason):
+        case BucketHealth(breaker=Breaker.REFUSED, reason=reason):
             return f"stopped, everything is kept: {reason}"
-        case ConnectionHealth(breaker=Breaker.DOWN, reason=reason, probe_at=probe_at):
+        case BucketHealth(breaker=Breaker.DOWN, reason=reason, probe_at=probe_at):
             wait = max(0.0, probe_at / 1e6 - now)
             return f"down, everything is kept: {reason}; tried again in {spoken(wait)}"
-        case ConnectionHealth(throttled_until=until) if until / 1e6 > now:
+        case BucketHealth(throttled_until=until) if until / 1e6 > now:
             return f"the provider asked us to wait; on again in {spoken(until / 1e6 - now)}"
     return None
 
@@ -111,16 +139,19 @@ class _Lines:
     screen: Screen
     view: DeliveryView
     said: float = field(default_factory=time.monotonic)
-    stopped: Mapping[str, bool] = field(default_factory=dict)
+    stopped: frozenset[Bucket] = frozenset()
 
     def tick(self, now: Tick) -> None:
-        """Write a line now and then, and at once when a connection stops or goes on."""
+        """Write a line now and then, and at once when a bucket stops."""
         self.view.note(now)
-        sentences = self.view.connections(now)
-        stopped = {name: stops for name, (_, stops) in zip(sorted(now.pending), sentences, strict=True)}
-        turned = any(stops and not self.stopped.get(name) for name, stops in stopped.items())
-        if not turned and time.monotonic() - self.said < PLAIN_EVERY_SECONDS:
+        sights = self.view.buckets(now)
+        stopped = frozenset(one.bucket for one in sights if one.stopped)
+        if stopped <= self.stopped and time.monotonic() - self.said < PLAIN_EVERY_SECONDS:
             return
         self.said, self.stopped = time.monotonic(), stopped
-        parts = [f"delivering: {self.view.headline(now)}", self.view.counts(now), *(words for words, _ in sentences)]
+        parts = [
+            f"delivering: {self.view.headline(now)}",
+            self.view.counts(now),
+            *(one.words for one in in_short(sights)),
+        ]
         self.screen.note("; ".join(part for part in parts if part))

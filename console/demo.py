@@ -17,6 +17,7 @@ from consent.ledger.report import recent_imports, report
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.demo_check import check
 from console.demo_file import Expected, write_file
+from console.demo_sandbox import Held, Sandbox, demo_sandbox, held, settings_text
 from console.endings import Code
 from console.importing import Doorway, record_and_deliver, with_own_workers
 from console.ledgers import reading_ledger
@@ -29,8 +30,6 @@ from sandbox.settings import SandboxSettings
 
 FILE = "consents.csv"
 LEAST_ROWS = 200
-_RATE = 300
-_TOLERATED = 30
 _PATIENCE_SECONDS = 20.0
 _PREFIX = "OPTRELAY_"
 _PORT = 8090
@@ -41,21 +40,19 @@ def demo(screen: Screen, folder: Path, rows: int) -> Code:
     """Deliver a file to the sandbox, show what became of it, and prove it; 0 if everything is as it must be."""
     if rows < LEAST_ROWS:
         raise ConfigurationError(f"--rows: the demo needs at least {LEAST_ROWS}")
-    sandbox = SandboxSettings.model_validate(
-        {"capillary": {"rate": f"{_RATE}/second", "burst": _TOLERATED, "retry_after": True}}
-    )
+    sandbox = demo_sandbox()
     _clear(folder)
     with _only(folder), running(sandbox) as url:
         _write_settings(url, sandbox)
-        expected = write_file(Path(FILE), rows)
+        expected, at_first = write_file(Path(FILE), rows), held(url)
         _introduce(screen, folder, expected)
-        agrees = _run(screen, url, expected)
+        agrees = _run(screen, url, expected, at_first)
     _write_settings_in(folder, f"http://127.0.0.1:{_PORT}", sandbox)
     _show_next(screen, folder)
     return Code.WELL if agrees else Code.IMPERFECT
 
 
-def _run(screen: Screen, url: str, expected: Expected) -> bool:
+def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
     settings = load_settings()
     door = Doorway(settings, screen)
     reading = Reading([FILE], IntakeOptions())
@@ -63,10 +60,10 @@ def _run(screen: Screen, url: str, expected: Expected) -> bool:
     record_and_deliver(door, reading, with_own_workers(os.cpu_count() or 2, _PATIENCE_SECONDS))
     _head(screen, f"{FILE}.rejects.csv")
     _show_rejects(screen)
-    return _prove(screen, settings, url, expected)
+    return _prove(screen, settings, expected, Sandbox(url, at_first))
 
 
-def _prove(screen: Screen, settings: Settings, url: str, expected: Expected) -> bool:
+def _prove(screen: Screen, settings: Settings, expected: Expected, sandbox: Sandbox) -> bool:
     with reading_ledger(settings) as ledger:
         letters = find(ledger.database, LetterFilter())
         _head(screen, "optrelay dead-letters list")
@@ -74,15 +71,18 @@ def _prove(screen: Screen, settings: Settings, url: str, expected: Expected) -> 
         show_letters(screen, letters, reveal=False)
         _head(screen, "the proof")
         found = report(ledger.database, recent_imports(ledger.database, 1)[0])
-        return found is not None and check(screen, url, ledger, found, expected)
+        return found is not None and check(screen, sandbox, ledger, found, expected)
 
 
 def _introduce(screen: Screen, folder: Path, expected: Expected) -> None:
-    people = len({place[0] for place in expected.final})
+    people = len({place[1] for place in expected.final if place[0] == "capillary"})
+    blocked = sum(place[1].startswith("blocklist/") for place in expected.final)
+    hooks = len({place[1] for place in expected.final if place[0] != "capillary"}) - blocked
     screen.show(
-        f"A sandbox of Capillary runs on this machine, at {_RATE} calls a second. {folder / FILE} holds "
-        f"{expected.rows:,} rows about {people:,} customers: opt-ins and opt-outs that contradict each other, some at "
-        f"the very same moment, {expected.rejected.total()} broken rows, and a customer whom nobody knows."
+        f"Sandboxes of Capillary, Infobip and Gupshup run on this machine. {folder / FILE} holds {expected.rows:,} "
+        f"rows for all three, about {people:,} customers, {blocked} people on a blocklist and {hooks} webhooks: "
+        "opt-ins and opt-outs that contradict each other, some at the very same moment, "
+        f"{expected.rejected.total()} broken rows, and a customer whom nobody knows."
     )
 
 
@@ -96,7 +96,7 @@ def _show_rejects(screen: Screen) -> None:
 
 def _show_next(screen: Screen, folder: Path) -> None:
     _head(screen, "try next")
-    screen.show(f"  cd {folder}                          its {TOML_FILE} configures the demo's connection")
+    screen.show(f"  cd {folder}                          its {TOML_FILE} configures the demo's connections")
     for command, words in (
         ("optrelay status latest", "the import, row by row accounted for"),
         ("optrelay dead-letters list", "what nobody could deliver; `show ID` tells the whole story"),
@@ -138,18 +138,7 @@ def _write_settings(url: str, sandbox: SandboxSettings) -> None:
 
 
 def _write_settings_in(folder: Path, url: str, sandbox: SandboxSettings) -> None:
-    """Write the demo's settings; the credentials are the sandbox's own published ones."""
-    lines = (
-        "# the demo's settings: a sandbox on this machine",
-        'ledger_url = "sqlite:///optrelay.db"',
-        "[connections.capillary]",
-        f'base_url = "{url}"',
-        f'username = "{sandbox.capillary.username}"',
-        f'password = "{sandbox.capillary.password}"',
-        f'rate = "{_RATE}/second"',
-        "",
-    )
-    (folder / TOML_FILE).write_text("\n".join(lines), encoding="utf-8")
+    (folder / TOML_FILE).write_text(settings_text(url, sandbox), encoding="utf-8")
 
 
 def run_demo(screen: Screen, folder: Path, rows: int) -> Code:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from dataclasses import dataclass
-
-import httpx
 
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import ImportReport
 from consent.ledger.standing import Standing, standing_words
 from consent.outcome import State
 from console.demo_file import Expected, Place
+from console.demo_sandbox import Sandbox
 from console.screen import Screen
 from worker.providers.capillary.slots import read_slot
+from worker.providers.gupshup.slots import read_slot as hook_slot
+from worker.providers.infobip.slots import criterion
+from worker.providers.infobip.slots import read_slot as rule_slot
 
 _DELIVERED = (State.APPLIED, State.UNCHANGED)
 
@@ -35,27 +37,19 @@ class Agreement:
         return f"{self.same:,} of {self.slots:,} slots"
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxStats:
-    """The most calls in any second, calls that were told to wait, and calls for one customer at the same time."""
-
-    busiest_second: int
-    throttled: int
-    overlaps: int
-
-
-def check(screen: Screen, url: str, ledger: Ledger, found: ImportReport, expected: Expected) -> bool:
+def check(screen: Screen, sandbox: Sandbox, ledger: Ledger, found: ImportReport, expected: Expected) -> bool:
     """Compare, say what was found, and return whether everything agrees."""
-    at_sandbox = sandbox_state(url)
+    at_sandbox = sandbox.changed()
     in_ledger = {_place(one): one.action.value for one in standing_words(ledger.database) if one.state in _DELIVERED}
     by_ledger, by_file = compare(in_ledger, at_sandbox), compare(expected.final, at_sandbox)
-    wrong, stats = _wrong_counts(found, expected), sandbox_stats(url)
+    wrong, stats = _wrong_counts(found, expected), sandbox.stats()
     polite = not stats.throttled and not stats.overlaps
-    _say(screen, f"the sandbox agrees with the ledger: {by_ledger}", well=by_ledger.complete)
+    each = ", ".join(f"{name} {count:,}" for name, count in Counter(place[0] for place in at_sandbox).items())
+    _say(screen, f"the sandbox agrees with the ledger: {by_ledger} ({each})", well=by_ledger.complete)
     _say(screen, f"and with a count of the file by other means: {by_file}", well=by_file.complete)
     _say(screen, wrong or "every row became what it had to become", well=not wrong)
     calls = f"{stats.busiest_second:,} calls in the busiest second, {stats.throttled:,} throttled"
-    _say(screen, f"{calls}, {stats.overlaps:,} times two for one customer at once", well=polite)
+    _say(screen, f"{calls}, {stats.overlaps:,} times two for one target at once", well=polite)
     return by_ledger.complete and by_file.complete and not wrong and polite
 
 
@@ -65,28 +59,20 @@ def compare(one: dict[Place, str], other: dict[Place, str]) -> Agreement:
     return Agreement(sum(one.get(slot) == other.get(slot) for slot in slots), len(slots))
 
 
-def sandbox_state(url: str) -> dict[Place, str]:
-    """Return what the sandbox holds for every slot that was ever written."""
-    reply = httpx.get(f"{url}/_sandbox/state", params={"format": "ndjson"}, trust_env=False, timeout=30.0)
-    customers = [json.loads(line) for line in reply.raise_for_status().text.splitlines()]
-    return {
-        (customer["user"], row["channel"], row["priority"]): row["type"]
-        for customer in customers
-        for row in customer["rows"]
-    }
-
-
-def sandbox_stats(url: str) -> SandboxStats:
-    """Return what the sandbox noted about the calls made to it."""
-    reply = httpx.get(f"{url}/_sandbox/stats", params={"window": "1"}, trust_env=False, timeout=30.0)
-    found = reply.raise_for_status().json()
-    return SandboxStats(int(found["worst_window"]["calls"]), int(found["throttled"]), int(found["overlaps"]))
-
-
 def _place(one: Standing) -> Place:
-    slot = read_slot(one.slot)
-    customer = one.address.get("user_id") or f"{one.address['identifier_name']}={one.address['identifier_value']}"
-    return customer, slot.channel.upper(), slot.priority
+    """Return where the sandbox holds a slot, for those kinds of slot that the demo's file has."""
+    match one.address:
+        case {"app_id": app, "subscription_id": id_}:
+            return "gupshup", f"{app}/{id_}", hook_slot(one.slot).member
+        case {"channel": channel, "subscription_id": id_}:
+            named = criterion(rule_slot(one.slot).member)
+            return "infobip", f"{channel}/{id_}", named.get("applicationId", ""), named.get("entityId", "")
+        case {"destination": number}:
+            return "infobip", f"blocklist/{number}"
+        case address:
+            slot = read_slot(one.slot)
+            customer = address.get("user_id") or f"{address['identifier_name']}={address['identifier_value']}"
+            return "capillary", customer, slot.channel.upper(), slot.priority
 
 
 def _wrong_counts(found: ImportReport, expected: Expected) -> str:

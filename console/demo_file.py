@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from console.demo_webhooks import COLUMNS as OF_THE_OTHERS
+from console.demo_webhooks import webhook_rows
+
 UNKNOWN_CUSTOMER = "404000417"
 COLUMNS = (
-    *("user_id", "identifier_name", "identifier_value", "channel", "priority"),
-    *("action", "effective_at", "reason"),
+    *("connection", "user_id", "identifier_name", "identifier_value", "channel", "priority"),
+    *("action", "effective_at", "reason", *OF_THE_OTHERS),
 )
+_OF_TEN = 10  # one row of ten is about Infobip or Gupshup
 _BY_EMAIL = 30
 _DUPLICATES = 12
 _TIES = 40
@@ -32,8 +36,9 @@ _BAD: tuple[tuple[str, dict[str, str]], ...] = (
 )
 
 Row = dict[str, str]
-Place = tuple[str, str, str]
-"""A customer as the sandbox names it, channel, priority."""
+_BLANK: Row = dict.fromkeys(COLUMNS, "")
+Place = tuple[str, ...]
+"""A connection, a target as its sandbox names it, and what of it: at Capillary channel and priority."""
 
 
 @dataclass(slots=True)
@@ -54,7 +59,7 @@ def write_file(path: Path, rows: int) -> Expected:
     chance = random.Random(2026)  # noqa: S311 - a file, not a secret
     newest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
     broken = [(code, _row("100417", chance, newest) | wrong) for code, wrong in _BAD]
-    good = _good_rows(rows - len(broken) - 1, chance, newest)
+    good = _good_rows(rows - len(broken) - 1, rows // _OF_TEN, chance, newest)
     lines: list[tuple[str, Row]] = [("", row) for row in good]
     for code, row in broken:
         lines.insert(chance.randrange(len(lines)), (code, row))
@@ -62,19 +67,21 @@ def write_file(path: Path, rows: int) -> Expected:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows([row[name] for name in COLUMNS] for _, row in lines)
-        file.write("100418,,,EMAIL\n")  # cut off in the middle
+        file.write("capillary,100418,,,EMAIL\n")  # cut off in the middle
     os.utime(path, (newest.timestamp(), newest.timestamp()))  # a file that nobody writes any more is read at once
     codes = Counter(code for code, _ in lines if code)
     return _expected(good, codes + Counter({"too_few_cells": 1}))
 
 
-def _good_rows(count: int, chance: random.Random, newest: datetime) -> list[Row]:
+def _good_rows(whole: int, others: int, chance: random.Random, newest: datetime) -> list[Row]:
+    count = whole - others
     customers = _customers(max(2, count * 45 // 100))
     rows = [_row(customer, chance, newest) for customer in customers]
     rows += [_unknown(*wish, newest) for wish in _UNKNOWN_ROWS]
     extra = count - len(rows) - _TIES - _DUPLICATES
     rows += [_row(chance.choice(customers), chance, newest) for _ in range(extra)]
     rows += [_opposite(row) for row in chance.sample(rows[: len(customers)], min(_TIES, len(customers)))]
+    rows += [_BLANK | row for row in webhook_rows(others, chance, newest)]
     chance.shuffle(rows)
     rows += [dict(row) for row in chance.sample(rows, _DUPLICATES)]
     return rows
@@ -87,7 +94,8 @@ def _customers(count: int) -> list[str]:
 
 def _row(customer: str, chance: random.Random, newest: datetime) -> Row:
     by_email = "@" in customer
-    return {
+    return _BLANK | {
+        "connection": "capillary",
         "user_id": "" if by_email else customer,
         "identifier_name": "email" if by_email else "",
         "identifier_value": customer if by_email else "",
@@ -100,9 +108,8 @@ def _row(customer: str, chance: random.Random, newest: datetime) -> Row:
 
 
 def _unknown(channel: str, priority: str, action: str, days: int, newest: datetime) -> Row:
-    place = {"user_id": UNKNOWN_CUSTOMER, "identifier_name": "", "identifier_value": "", "channel": channel}
-    said = {"priority": priority, "action": action, "effective_at": _iso(newest - timedelta(days=days)), "reason": ""}
-    return place | said
+    place = {"connection": "capillary", "user_id": UNKNOWN_CUSTOMER, "channel": channel, "priority": priority}
+    return _BLANK | place | {"action": action, "effective_at": _iso(newest - timedelta(days=days))}
 
 
 def _opposite(row: Row) -> Row:
@@ -120,7 +127,7 @@ def _expected(good: Sequence[Row], rejected: Counter[str]) -> Expected:
     for row in good:
         word = (row["effective_at"], row["action"] == "OPTOUT")
         winners[_place(row)] = max(winners.get(_place(row), word), word)
-    dead = sum(place[0] == UNKNOWN_CUSTOMER for place in winners)
+    dead = sum(place[1] == UNKNOWN_CUSTOMER for place in winners)
     return Expected(
         rows=len(good) + rejected.total(),
         rejected=rejected,
@@ -129,11 +136,18 @@ def _expected(good: Sequence[Row], rejected: Counter[str]) -> Expected:
         superseded=len(different) - len(winners),
         dead=dead,
         final={
-            place: "OPTOUT" if out else "OPTIN" for place, (_, out) in winners.items() if place[0] != UNKNOWN_CUSTOMER
+            place: "OPTOUT" if out else "OPTIN" for place, (_, out) in winners.items() if place[1] != UNKNOWN_CUSTOMER
         },
     )
 
 
 def _place(row: Row) -> Place:
+    match row:
+        case {"app_id": str(app)} if app:
+            return "gupshup", f"{app}/{row['subscription_id']}", row["modes"]
+        case {"destination": str(number)} if number:
+            return "infobip", f"blocklist/{number}"
+        case {"subscription_id": str(id_)} if id_:
+            return "infobip", f"{row['channel']}/{id_}", row["application_id"], row["entity_id"]
     customer = row["user_id"] or f"{row['identifier_name']}={row['identifier_value']}"
-    return customer, row["channel"], row["priority"]
+    return "capillary", customer, row["channel"], row["priority"]

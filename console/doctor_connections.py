@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from consent.errors import ConfigurationError
 from consent.settings import ConnectionSettings, Settings
 from console.finding import Finding
-from console.pace import rate_of
+from console.pace import limit_of
 from worker.providers import provider_of
 from worker.providers.endpoint import endpoint
 
@@ -34,5 +34,5 @@ def _connection(settings: Settings, name: str, connection: ConnectionSettings) -
     if settings.lease_seconds < needed:
         remedy = f"raise OPTRELAY_LEASE_SECONDS to {needed:g} or lower the connection's timeout"
         return Finding(f"connection {name}", ok=False, words="the lease is shorter than a call", remedy=remedy)
-    words = f"{provider.name} at {url.scheme}://{url.netloc.decode()}, credentials are set, {rate_of(connection)}"
+    words = f"{provider.name} at {url.scheme}://{url.netloc.decode()}, credentials are set, {limit_of(connection).rate}"
     return Finding(f"connection {name}", ok=True, words=words)

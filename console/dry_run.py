@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from consent.bucket import Bucket
 from consent.intake import Checkpoint, ImportProgress, ImportSource
 from consent.ledger.database import Database
 from consent.ledger.ledger import Ledger
 from consent.ledger.rehearsal import copy_known, count_targets, found_import, rehearse
-from consent.ledger.report import ImportReport, pending_by_connection, report
+from consent.ledger.report import ImportReport, pending_by_bucket, report
 from consent.rate import Rate
 from consent.settings import Settings
 from console.counting import counted
 from console.durations import spoken
 from console.endings import Code, code_of
 from console.ledgers import ledger_if_any
-from console.pace import rate_of
+from console.naming import spoken_name
+from console.pace import limit_of
 from console.progress import ReadingDisplay, reading_display
 from console.reading import Reading
 from console.screen import Screen
@@ -31,25 +32,38 @@ from producers.chunks import read_chunks
 from producers.csv_file import CsvFile
 from producers.options import IntakeOptions, fingerprint
 from worker.providers import provider_of
+from worker.providers.contract import Calls
 
 _TASKS_AT_ONCE = 500
 _LEASE_SECONDS = 86_400.0
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The calls that a bucket needs, and its limit."""
+
+    calls: Calls
+    rate: Rate
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the calls take at the limit, the greatest number of them."""
+        return self.calls.most * self.rate.interval
+
+
 @dataclass(slots=True)
 class Forecast:
-    """What files would do: their reports, the customers they name, and the calls for each connection.
+    """What files would do: their reports, the customers they name, and the calls in each bucket.
 
     `known` names the files that were recorded before, with their imports; `waiting` counts the customers who are
-    pending already, by connection.
+    pending already, by bucket.
     """
 
     reports: list[ImportReport] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
     customers: int = 0
-    calls: Counter[str] = field(default_factory=Counter)
-    seconds: dict[str, float] = field(default_factory=dict)
-    waiting: dict[str, int] = field(default_factory=dict)
+    needs: dict[Bucket, Need] = field(default_factory=dict)
+    waiting: dict[Bucket, int] = field(default_factory=dict)
 
 
 def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
@@ -84,8 +98,9 @@ class _Rehearsal:
             self._file(file, forecast)
         forecast.customers = count_targets(self.ledger)
         for name in self.settings.connections:
-            self._count_calls(name, forecast)
-        forecast.waiting = pending_by_connection(self.real) if self.real else {}
+            for bucket in self.ledger.buckets(name):
+                forecast.needs[bucket] = self._need(bucket)
+        forecast.waiting = pending_by_bucket(self.real) if self.real else {}
         return forecast
 
     def _file(self, file: CsvFile, forecast: Forecast) -> None:
@@ -115,17 +130,14 @@ class _Rehearsal:
             rejected += len(chunk.rejects)
             display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.survey.lines, rejected)
 
-    def _count_calls(self, name: str, forecast: Forecast) -> None:
-        """Count the calls that the provider would plan; buckets go side by side, so the slowest sets the time."""
-        connection = self.settings.connection(name)
-        provider = provider_of(connection)
-        for bucket in self.ledger.buckets(name):
-            pace = provider.pace(bucket.name, connection)
-            at_once, calls = max(_TASKS_AT_ONCE, pace.targets_per_call), 0
-            while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS):
-                calls += sum(len(series) for series in provider.plan(tasks, connection).series)
-            forecast.calls[name] += calls
-            forecast.seconds[name] = max(forecast.seconds.get(name, 0.0), calls * pace.rate.interval)
+    def _need(self, bucket: Bucket) -> Need:
+        """Foretell the calls of a bucket, as its provider would plan them."""
+        connection = self.settings.connection(bucket.connection)
+        provider, limit = provider_of(connection), limit_of(connection, bucket.name)
+        at_once, calls = max(_TASKS_AT_ONCE, limit.targets_per_call), Calls()
+        while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS):
+            calls += provider.calls(tasks, connection)
+        return Need(calls, limit.rate)
 
 
 def _source(file: CsvFile, options: IntakeOptions) -> ImportSource:
@@ -140,9 +152,9 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     for one in forecast.reports:
         _show_file(screen, one)
     screen.show(counted(forecast.customers, "customer"))
-    for name, calls in forecast.calls.items():
-        if calls:
-            screen.show(_time(forecast, name, calls, rate_of(settings.connection(name))))
+    for bucket, need in forecast.needs.items():
+        if need.calls.most:
+            screen.show(_time(spoken_name(settings, bucket), need, forecast.waiting.get(bucket, 0)))
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
@@ -155,19 +167,34 @@ def _show_file(screen: Screen, found: ImportReport) -> None:
         screen.show(f"  would be rejected: {codes(found.reject_codes)}", "yellow")
 
 
-def _time(forecast: Forecast, name: str, calls: int, rate: Rate) -> str:
-    waiting = forecast.waiting.get(name, 0)
-    words = f"{name}: {counted(calls, 'call')}; at {rate}: about {spoken(max(1.0, forecast.seconds[name]))}"
+def _time(name: str, need: Need, waiting: int) -> str:
+    """Say how many calls a bucket needs and how long they take: its limit sets the time, whatever the others do."""
+    least, most = need.calls.least, need.calls.most
+    calls = counted(most, "call") if least == most else f"at least {counted(least, 'call')}, {most:,} if all is written"
+    words = f"{name}: {calls}; at {need.rate}: about {spoken(max(1.0, need.seconds))}"
     return words + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
 
 
 def _as_json(forecast: Forecast) -> dict[str, Any]:
-    each = forecast.seconds
+    """Return totals, and what each connection needs: its buckets go side by side, so the slowest sets the time."""
     found = totals_as_json(forecast.reports, 0.0, dry_run=True)
     more = {"customers": forecast.customers, "already_imported": forecast.known}
-    needed = {"import": None, "calls": forecast.calls.total(), "seconds": round(max(each.values(), default=0.0), 3)}
+    names = dict.fromkeys(bucket.connection for bucket in forecast.needs)
     by_connection = {
-        name: {"calls": calls, "seconds": round(each[name], 3), "words": spoken(each[name])}
-        for name, calls in forecast.calls.items()
+        name: _needs_as_json({one: need for one, need in forecast.needs.items() if one.connection == name})
+        for name in names
     }
+    needed = {"import": None} | _sum_as_json(forecast.needs.values())
     return found | needed | {"sealed": False} | more | {"connections": by_connection}
+
+
+def _needs_as_json(needs: Mapping[Bucket, Need]) -> dict[str, Any]:
+    found = _sum_as_json(needs.values())
+    limits = {bucket.name: _sum_as_json([need]) for bucket, need in needs.items()}
+    return found | {"words": spoken(found["seconds"]), "buckets": limits}
+
+
+def _sum_as_json(needs: Collection[Need]) -> dict[str, Any]:
+    calls = sum((need.calls for need in needs), Calls())
+    seconds = round(max((need.seconds for need in needs), default=0.0), 3)
+    return {"calls": calls.most, "calls_at_least": calls.least, "seconds": seconds}

@@ -75,6 +75,7 @@ class EmbeddedBroker:
         """Start the server if it is not running; return whether it had to be. Raises BrokerUnavailable."""
         if self._process is not None and self._process.poll() is None:
             return False
+        self._socket.parent.mkdir(mode=0o700, exist_ok=True)
         self._socket.unlink(missing_ok=True)
         options = [
             "--port",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import ImportReport, pending_by_connection, report
+from consent.ledger.report import ImportReport, pending_by_bucket, report
 from consent.ledger.unfinished import unfinished_imports
 from consent.settings import Settings
 from consent.wakeups import WakeUps
@@ -105,7 +105,7 @@ def _wake(door: Doorway) -> None:
 
 def wake_workers(door: Doorway, ledger: Ledger) -> None:
     """Tell the workers of every connection with something to deliver; without a broker, say who will."""
-    waiting = [name for name in pending_by_connection(ledger.database) if name in door.settings.connections]
+    waiting = [one for one in pending_by_bucket(ledger.database) if one.connection in door.settings.connections]
     if not waiting:
         return
     if not door.settings.broker_url:
@@ -113,7 +113,7 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
         return
     try:
         with _wakeups(door.settings.broker_url) as wakeups:
-            for bucket in (bucket for name in waiting for bucket in ledger.buckets(name)):
+            for bucket in waiting:
                 wakeups.send(bucket, _strokes(door.settings, ledger, bucket))
     except BrokerUnavailable as error:
         door.screen.note(f"{error}; nothing is lost")

@@ -13,6 +13,7 @@ from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.ledger.letters import DeadLetter
 from consent.settings import Settings
+from producers.disarming import disarm
 from worker.providers import provider_of
 
 _FIRST = ("connection", "action", "effective_at")
@@ -45,7 +46,8 @@ def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
         "effective_at": from_micros(letter.effective_at).isoformat().replace("+00:00", "Z"),
     }
     columns = provider.columns(letter.address, letter.slot, letter.details)
-    return own | columns | {"_code": letter.code, "_message": letter.reason}
+    disarmed = {name: disarm(cell) for name, cell in columns.items()}
+    return own | disarmed | {"_code": letter.code, "_message": letter.reason}
 
 
 def _csv(rows: Sequence[Mapping[str, str]]) -> str:

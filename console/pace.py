@@ -1,4 +1,4 @@
-"""How long the rest will take: from the pace measured lately and the connection's limit, whichever is slower."""
+"""How long the rest will take: from the pace measured lately and the bucket's limit, whichever is slower."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from consent.rate import Rate
 from consent.settings import ConnectionSettings
 from console.durations import spoken
 from worker.providers import provider_of
+from worker.providers.contract import Pace as Limit
 
 _WINDOW_SECONDS = 60.0
 _SAMPLE_SECONDS = 0.5
@@ -18,14 +19,9 @@ _STILL_SECONDS = 10.0
 _AS_GOOD_AS = 0.75
 
 
-def rate_of(connection: ConnectionSettings) -> Rate:
-    """Return a connection's limit: the configured one, or its provider's."""
-    return provider_of(connection).pace("", connection).rate
-
-
-def per_call_of(connection: ConnectionSettings) -> int:
-    """Return how many customers one call can carry."""
-    return provider_of(connection).pace("", connection).targets_per_call
+def limit_of(connection: ConnectionSettings, bucket: str = "") -> Limit:
+    """Return the limit of one of a connection's buckets: the configured one, or its provider's."""
+    return provider_of(connection).pace(bucket, connection)
 
 
 def time_needed(calls: int, rate: Rate) -> str:
@@ -35,7 +31,7 @@ def time_needed(calls: int, rate: Rate) -> str:
 
 @dataclass(slots=True)
 class Pace:
-    """What is left for each connection, sampled over the last minute; moments are seconds since the start."""
+    """What is left in each bucket, sampled over the last minute; moments are seconds since the start."""
 
     samples: deque[tuple[float, Mapping[str, int]]] = field(default_factory=deque)
     moving: bool = False
@@ -62,7 +58,7 @@ class Pace:
         return 0.0 if span >= _STILL_SECONDS else None
 
     def time_left(self, name: str, left: int, rate: Rate, per_call: int = 1) -> str:
-        """Say how long the rest of a connection will take, and at what pace; one call carries `per_call` customers."""
+        """Say how long the rest of a bucket will take, and at what pace; one call carries `per_call` customers."""
         lately = self.per_second(name)
         if lately is None or lately >= _AS_GOOD_AS * rate.per_second * per_call:
             return time_needed(-(-left // per_call), rate)

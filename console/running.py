@@ -14,10 +14,12 @@ import redis
 from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, LedgerUnavailable, RunUnderWay
 from consent.ledger import health, report
-from consent.ledger.health import Breaker, ConnectionHealth
+from consent.ledger.health import Breaker, BucketHealth
 from consent.ledger.report import ImportReport
 from consent.settings import Settings
+from console.durations import spoken
 from console.embedded import EmbeddedBroker, EmbeddedWorker
+from console.naming import spoken_name
 from worker.sweep import sweep
 from worker.wiring import Wiring
 
@@ -29,11 +31,11 @@ _QUIET_GRACE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """How things stand at one moment; `pending` counts customer tasks for each connection, `elapsed` is in seconds."""
+    """How things stand at one moment; `pending` counts customer tasks for each bucket, `elapsed` is in seconds."""
 
     reports: tuple[ImportReport, ...]
-    pending: Mapping[str, int]
-    health: tuple[ConnectionHealth, ...]
+    pending: Mapping[Bucket, int]
+    health: tuple[BucketHealth, ...]
     elapsed: float
 
 
@@ -58,7 +60,8 @@ class Running:
     swept: float = 0.0
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
-    seen: tuple[int, ...] = ()
+    moved_at: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
 
     def watch(self) -> None:
         """Keep broker and worker alive, and sweep when it is time; what fails now is tried again at the next tick."""
@@ -90,7 +93,7 @@ class Running:
         database = self.wiring.ledger.database
         found = [report.report(database, import_id) for import_id in self.imports]
         reports = tuple(one for one in found if one is not None)
-        pending = report.pending_by_connection(database)
+        pending = report.pending_by_bucket(database)
         states = tuple(health.all_health(database))
         self._note_progress(reports, pending)
         return Tick(reports, pending, states, time.monotonic() - self.started)
@@ -109,29 +112,38 @@ class Running:
         if not tick.pending and all(one.state == "released" and not one.pending for one in tick.reports):
             return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
         states = {one.name: one for one in tick.health}
-        reasons = [self._stuck(name, states.get(name)) for name in sorted(tick.pending)]
+        reasons = [self._stuck(bucket, states.get(str(bucket))) for bucket in sorted(tick.pending)]
         if tick.pending and all(reasons):
             return Ending(4, tuple(reason for reason in reasons if reason))
         if not tick.pending and time.monotonic() - self.moved > self.patience:
             return Ending(4, ("changes are pending that nobody will deliver: please report this",))
         return None
 
-    def _note_progress(self, reports: Sequence[ImportReport], pending: Mapping[str, int]) -> None:
-        now = (*(one.pending for one in reports), *(pending[name] for name in sorted(pending)))
-        if now != self.seen:
-            self.seen, self.moved = now, time.monotonic()
+    def _note_progress(self, reports: Sequence[ImportReport], pending: Mapping[Bucket, int]) -> None:
+        now = time.monotonic()
+        seen = {"": sum(one.pending for one in reports)} | {str(bucket): left for bucket, left in pending.items()}
+        turned = [name for name, left in seen.items() if left != self.seen.get(name)]
+        self.moved_at.update(dict.fromkeys(turned, now))
+        if turned or len(seen) != len(self.seen):
+            self.seen, self.moved = seen, now
 
-    def _stuck(self, name: str, state: ConnectionHealth | None) -> str | None:
-        """Say why a connection will not deliver what it has pending, or None if it still may."""
-        if name not in self.wiring.settings.connections:
-            return f"connection {name!r} is not configured: set OPTRELAY_CONNECTIONS__{name.upper()}__…"
+    def _stuck(self, bucket: Bucket, state: BucketHealth | None) -> str | None:
+        """Say why a bucket will not deliver what it has pending, or None if it still may."""
+        settings = self.wiring.settings
+        if bucket.connection not in settings.connections:
+            variables = f"OPTRELAY_CONNECTIONS__{bucket.connection.upper()}__…"
+            return f"connection {bucket.connection!r} is not configured: set {variables}"
+        name = spoken_name(settings, bucket)
         if state is not None and state.breaker is Breaker.REFUSED and state.trips:
-            return f"connection {name!r} refuses our credentials ({state.reason}): mend them and run again"
-        waited = time.monotonic() - self.moved
+            return f"connection {name} refuses our credentials ({state.reason}): mend them and run again"
+        waited = time.monotonic() - self.moved_at.get(str(bucket), self.started)
+        to_wait = _asked_to_wait(state, self.wiring.ledger.now())
+        if waited + to_wait > self.patience and to_wait:
+            return f"connection {name} asked us to wait for {spoken(to_wait)}, and that is too long: run again then"
         if waited < self.patience:
             return None
         reason = state.reason if state is not None and state.reason else "nothing has been settled"
-        return f"connection {name!r} has been stuck for {waited / 60:.0f} min ({reason}): run again later"
+        return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
 
 
 def deliver(
@@ -144,11 +156,11 @@ def deliver(
 ) -> Ending:
     """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.
 
-    `patience` is how many seconds a connection may be stuck. Raises BrokerUnavailable, LedgerUnavailable and
+    `patience` is how many seconds a bucket may be stuck. Raises BrokerUnavailable, LedgerUnavailable and
     ConfigurationError; may be interrupted at any moment, and run again.
     """
     with _alone(settings), _parts(settings, workers) as (wiring, broker, worker):
-        for name in report.pending_by_connection(wiring.ledger.database):
+        for name in {bucket.connection for bucket in report.pending_by_bucket(wiring.ledger.database)}:
             if name in settings.connections:
                 wiring.check(name)
         health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
@@ -162,6 +174,11 @@ def deliver(
                     return ending
             # Counting a million rows takes a while: look more seldom then, so that looking costs a tenth at most.
             time.sleep(max(TICK_SECONDS, 10 * (time.monotonic() - looked)))
+
+
+def _asked_to_wait(state: BucketHealth | None, now: int) -> float:
+    """Return the seconds for which a provider wants no call in a bucket; `now` in microseconds."""
+    return max(0.0, (state.throttled_until - now) / 1_000_000) if state is not None else 0.0
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import ValidationError
@@ -13,10 +13,11 @@ from consent.errors import ConfigurationError
 from consent.settings import Settings
 from console.counting import counted
 from console.screen import Screen
-from sandbox.serve import serve
-from sandbox.settings import SandboxSettings
 from worker.sweep import sweep
 from worker.wiring import Wiring
+
+if TYPE_CHECKING:
+    from sandbox.settings import SandboxSettings
 
 _GREEN = ("gevent", "eventlet")
 
@@ -68,6 +69,9 @@ def sweep_once(settings: Settings, screen: Screen) -> None:
 
 def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) -> None:
     """Serve the sandbox until told to stop, and say how to reach it."""
+    from sandbox.serve import serve  # noqa: PLC0415 - brings the web server
+    from sandbox.settings import SandboxSettings  # noqa: PLC0415
+
     try:
         settings = SandboxSettings.model_validate({"capillary": {k: v for k, v in chosen.items() if v is not None}})
     except ValidationError as error:

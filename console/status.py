@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
 
+from consent.bucket import Bucket, read_bucket
 from consent.change import from_micros
 from consent.errors import ConfigurationError
-from consent.ledger.health import Breaker, ConnectionHealth, all_health
+from consent.ledger.health import Breaker, BucketHealth, all_health
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import (
     ImportReport,
-    connections_waiting,
-    pending_by_connection,
+    buckets_waiting,
+    pending_by_bucket,
     recent_imports,
     report,
 )
@@ -23,26 +26,27 @@ from consent.settings import Settings
 from console.delivering import why_stopped
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger
-from console.pace import per_call_of, rate_of, time_needed
+from console.naming import spoken_name
+from console.pace import limit_of, time_needed
 from console.screen import Screen, table
 from console.summaries import as_json, show_import
+from worker.providers.contract import Pace as Limit
 
 LATEST = "latest"
 _SHOWN = 10
 
 
 def show_all(settings: Settings, screen: Screen) -> Code:
-    """Print every connection and the newest imports."""
+    """Print every connection, bucket by bucket, and the newest imports."""
     with reading_ledger(settings) as ledger:
         health = {one.name: one for one in all_health(ledger.database)}
-        pending = pending_by_connection(ledger.database)
+        pending = pending_by_bucket(ledger.database)
         found = [report(ledger.database, one) for one in recent_imports(ledger.database, _SHOWN)]
-    names = sorted({*settings.connections, *pending})
-    states = [health.get(name, ConnectionHealth(name)) for name in names]
+    standings = [_standing(settings, one, health.get(str(one)), pending) for one in _shown(settings, health, pending)]
     imports = [one for one in found if one is not None]
-    _show_connections(settings, screen, states, pending)
+    _show_connections(screen, standings)
     _show_imports(screen, imports)
-    connections = [_connection_json(settings, one, pending.get(one.name, 0)) for one in states]
+    connections = [_connection_json(one) for one in standings]
     screen.give({"connections": connections, "imports": [as_json(one) for one in imports]})
     return Code.WELL
 
@@ -51,15 +55,33 @@ def show_one(settings: Settings, screen: Screen, name: str) -> Code:
     """Print one import, and why it is not sealed if it is not."""
     with reading_ledger(settings) as ledger:
         found = find_import(ledger, name)
-        waiting = connections_waiting(ledger.database, found.import_id)
-        health = {one.name: one for one in all_health(ledger.database)}
+        waiting, states = _waiting(ledger, found.import_id)
     show_import(screen, found)
-    stopped = {one: health[one] for one in waiting if one in health and health[one].breaker is not Breaker.CLOSED}
-    for connection, count in sorted(waiting.items()):
-        obstacle = why_stopped(health.get(connection), time.time())
-        screen.show(f"  {connection}: {count:,} pending" + (f"; {obstacle}" if obstacle else ""))
-    screen.give(as_json(found) | {"waiting": waiting, "stopped": {one: state.reason for one, state in stopped.items()}})
-    return Code.UNFINISHED if stopped else code_of([found])
+    for bucket, state in states.items():
+        obstacle = why_stopped(state, time.time())
+        words = f"  {spoken_name(settings, bucket)}: {waiting[bucket]:,} pending"
+        screen.show(words + (f"; {obstacle}" if obstacle else ""))
+    told = as_json(found) | _obstacles(waiting, states)
+    screen.give(told)
+    return Code.UNFINISHED if told["stopped"] else code_of([found])
+
+
+def import_as_json(ledger: Ledger, import_id: str) -> dict[str, Any] | None:
+    """Return what `status IMPORT --json` prints, or None if there is no such import; raise LedgerUnavailable."""
+    found = report(ledger.database, import_id)
+    return None if found is None else as_json(found) | _obstacles(*_waiting(ledger, import_id))
+
+
+def _waiting(ledger: Ledger, import_id: str) -> tuple[dict[Bucket, int], dict[Bucket, BucketHealth]]:
+    """Return how many changes of an import wait in each bucket, and how those buckets are."""
+    waiting = buckets_waiting(ledger.database, import_id)
+    health = {one.name: one for one in all_health(ledger.database)}
+    return waiting, {bucket: health.get(str(bucket), BucketHealth(str(bucket))) for bucket in sorted(waiting)}
+
+
+def _obstacles(waiting: Mapping[Bucket, int], states: Mapping[Bucket, BucketHealth]) -> dict[str, Any]:
+    stopped = {str(one): state.reason for one, state in states.items() if state.breaker is not Breaker.CLOSED}
+    return {"waiting": {str(bucket): count for bucket, count in waiting.items()}, "stopped": stopped}
 
 
 def find_import(ledger: Ledger, name: str) -> ImportReport:
@@ -73,37 +95,63 @@ def find_import(ledger: Ledger, name: str) -> ImportReport:
     return found
 
 
-def _show_connections(
-    settings: Settings, screen: Screen, states: list[ConnectionHealth], pending: dict[str, int]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How one bucket stands: its limit (None: its connection is not configured), and the customers it has left."""
+
+    bucket: Bucket
+    name: str
+    provider: str
+    limit: Limit | None
+    health: BucketHealth
+    left: int
+
+    @property
+    def obstacle(self) -> str | None:
+        if self.limit is None:
+            return "not configured any more: its customers wait until it is"
+        return why_stopped(self.health, time.time())
+
+    @property
+    def words(self) -> str:
+        if self.obstacle is not None or self.limit is None or not self.left:
+            return self.obstacle or "ready"
+        calls = -(-self.left // self.limit.targets_per_call)
+        return f"ready; {time_needed(calls, self.limit.rate)}"
+
+
+def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapping[Bucket, int]) -> list[Bucket]:
+    """Return the buckets that have something left or are stopped, and every connection at least once."""
+    stopped = {
+        bucket
+        for bucket in map(read_bucket, health)
+        if bucket.connection in settings.connections and why_stopped(health[str(bucket)], time.time())
+    }
+    telling = {*pending, *stopped}
+    named = {bucket.connection for bucket in telling}
+    return sorted({*telling, *(Bucket(name) for name in settings.connections if name not in named)})
+
+
+def _standing(
+    settings: Settings, bucket: Bucket, health: BucketHealth | None, pending: Mapping[Bucket, int]
+) -> _Standing:
+    connection = settings.connections.get(bucket.connection)
+    return _Standing(
+        bucket=bucket,
+        name=spoken_name(settings, bucket),
+        provider=connection.provider if connection else "",
+        limit=limit_of(connection, bucket.name) if connection else None,
+        health=health or BucketHealth(str(bucket)),
+        left=pending.get(bucket, 0),
+    )
+
+
+def _show_connections(screen: Screen, standings: Sequence[_Standing]) -> None:
     listed = table("connection", "provider", "limit", "pending", "state", title="Connections", right=("pending",))
-    for one in states:
-        left = pending.get(one.name, 0)
-        state = Text(_state(settings, one, left), "" if _is_fine(settings, one) else "yellow")
-        provider, limit = _facts(settings, one.name)
-        listed.add_row(one.name, provider, limit, f"{left:,}", state)
-    screen.show(listed if states else "no connection is configured: see `optrelay doctor`")
-
-
-def _facts(settings: Settings, name: str) -> tuple[str, str]:
-    if name not in settings.connections:
-        return "", ""
-    connection = settings.connections[name]
-    return connection.provider, str(rate_of(connection))
-
-
-def _is_fine(settings: Settings, one: ConnectionHealth) -> bool:
-    return one.name in settings.connections and why_stopped(one, time.time()) is None
-
-
-def _state(settings: Settings, one: ConnectionHealth, left: int) -> str:
-    if one.name not in settings.connections:
-        return "not configured any more: its customers wait until it is"
-    if (obstacle := why_stopped(one, time.time())) is not None:
-        return obstacle
-    connection = settings.connections[one.name]
-    calls = -(-left // per_call_of(connection))
-    return f"ready; {time_needed(calls, rate_of(connection))}" if left else "ready"
+    for one in standings:
+        state = Text(one.words, "yellow" if one.obstacle else "")
+        listed.add_row(one.name, one.provider, str(one.limit.rate) if one.limit else "", f"{one.left:,}", state)
+    screen.show(listed if standings else "no connection is configured: see `optrelay doctor`")
 
 
 def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
@@ -122,16 +170,16 @@ def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
     screen.show(listed)
 
 
-def _connection_json(settings: Settings, one: ConnectionHealth, left: int) -> dict[str, Any]:
-    provider, limit = _facts(settings, one.name)
-    throttled = one.throttled_until / 1e6 > time.time()
+def _connection_json(one: _Standing) -> dict[str, Any]:
+    throttled = one.health.throttled_until / 1e6 > time.time()
     return {
-        "connection": one.name,
-        "provider": provider,
-        "rate": limit,
-        "breaker": one.breaker.value,
-        "reason": one.reason,
-        "pending": left,
-        "throttled_until": from_micros(one.throttled_until).isoformat() if throttled else None,
-        "configured": one.name in settings.connections,
+        "connection": one.bucket.connection,
+        "bucket": one.bucket.name,
+        "provider": one.provider,
+        "rate": str(one.limit.rate) if one.limit else "",
+        "breaker": one.health.breaker.value,
+        "reason": one.health.reason,
+        "pending": one.left,
+        "throttled_until": from_micros(one.health.throttled_until).isoformat() if throttled else None,
+        "configured": one.limit is not None,
     }

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from producers.record import Fault
+
 LONGEST_EVENT = 1024 * 1024
 """Bytes of the longest event that is read; a longer one is refused."""
 
@@ -17,7 +19,8 @@ class Event:
 
     `headers` are its headers or properties with lower-case names (`content-type`, `ce-id`, …). `place` says where it
     stands in its source, for ever, so that a refused one is recorded once; `since` is when the source says that it was
-    published, for events that name no time; `key` makes it known again if it names no id of its own.
+    published, for events that name no time; `key` makes it known again if it names no id of its own. `fault` says why
+    the source could not even read it; `receipt` is what the source needs to acknowledge it.
     """
 
     body: bytes | Mapping[str, str] = field(repr=False)
@@ -25,6 +28,8 @@ class Event:
     place: str | None = None
     since: datetime | None = None
     key: str | None = field(default=None, repr=False)
+    fault: Fault | None = None
+    receipt: object = field(default=None, repr=False, compare=False)
 
 
 class Said(NamedTuple):

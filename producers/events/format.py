@@ -20,16 +20,20 @@ def read(event: Event) -> list[Said | Fault]:
 
     What cannot be read is a fault in its place, so that one bad line of many harms only itself.
     """
+    if event.fault is not None:
+        return [event.fault]
     if not isinstance(event.body, bytes):
         return [Said(event.body)]
-    if len(event.body) > LONGEST_EVENT:
-        return [_TOO_LARGE]
+    return [_TOO_LARGE] if len(event.body) > LONGEST_EVENT else _changes(event, event.body)
+
+
+def _changes(event: Event, body: bytes) -> list[Said | Fault]:
     kind = event.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in NDJSON:
-        return [_one(_parsed(line), event) for line in event.body.splitlines() if line.strip()]
+        return [_one(_parsed(line), event) for line in body.splitlines() if line.strip()]
     if cloud.is_binary(event.headers):
-        return [cloud.from_headers(event.headers, event.body)]
-    parsed = _parsed(event.body)
+        return [cloud.from_headers(event.headers, body)]
+    parsed = _parsed(body)
     if isinstance(parsed, list):
         return [_one(one, event) for one in parsed] or [_EMPTY]
     return [_one(parsed, event, structured=kind == CLOUDEVENT)]

@@ -35,6 +35,10 @@ class EventLedger(Protocol):
         """Note that a run has ended."""
         ...
 
+    def finish_abandoned_runs(self, kind: str, name: str) -> None:
+        """Note that the runs of a source whose process was killed have ended."""
+        ...
+
 
 class Result(NamedTuple):
     """What became of one change that an event speaks of: `ids` names it in the ledger (one for each slot).
@@ -68,7 +72,7 @@ class EventIntake:
     ) -> None:
         self._ledger = ledger
         self._doors = doors
-        self._names = vocabulary(doors.rows.values())
+        self._names = fields.Names(vocabulary(doors.rows.values()))
         self._kind = kind
         self._name = name
         self._wake = wake
@@ -92,6 +96,10 @@ class EventIntake:
             self._wake(sorted(fresh))
         return _results(batch, accepted)
 
+    def end_abandoned(self) -> None:
+        """End the runs of this kind and name that a killed process has left; for names that one process uses."""
+        self._ledger.finish_abandoned_runs(self._kind, self._name)
+
     def close(self) -> None:
         """End the run: it is sealed once nothing of it is pending."""
         if self._run is not None:
@@ -111,15 +119,30 @@ class EventIntake:
         doors = replace(self._doors, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
         batch = _Batch([], [], [])
         for event in events:
-            found = [self._one(said, event, place, doors) for place, said in enumerate(format.read(event))]
+            first = self._number + 1
+            found = self._found(event, doors)
+            self._number += len(found)
             batch.understood.append(found)
             for place, one in enumerate(found):
-                self._number += 1
                 if isinstance(one, Fault):
-                    batch.rejects.append(_reject(self._number, one, event, place))
+                    batch.rejects.append(_reject(first + place, one, event, place))
                 else:
-                    batch.changes.extend(replace(change, line=self._number) for change in one)
+                    batch.changes.extend(one)
         return batch
+
+    def _found(self, event: Event, doors: Doors) -> list[tuple[ConsentChange, ...] | Fault]:
+        """Understand what an event says; whatever it does to us, it must not come back for ever."""
+        try:
+            said = format.read(event)
+        except Exception:  # noqa: BLE001 - see above
+            return [_OUR_ERROR]
+        return [self._safely(one, event, place, doors) for place, one in enumerate(said)]
+
+    def _safely(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
+        try:
+            return self._one(said, event, place, doors)
+        except Exception:  # noqa: BLE001 - the same
+            return _OUR_ERROR
 
     def _one(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
         if isinstance(said, Fault):
@@ -135,7 +158,10 @@ class EventIntake:
         since = said.since or (event.since and event.since.isoformat())
         if since:
             values[FALLBACK_TIME] = since
-        return understand(RawRecord(values), doors, spelled)
+        return understand(RawRecord(values, self._number + 1 + place), doors, spelled)
+
+
+_OUR_ERROR = Fault("unreadable_event", "reading this event ended in an error that nobody expected: please report it")
 
 
 def _reject(number: int, fault: Fault, event: Event, place: int) -> Reject:

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 import console.progress
-from consent.ledger.health import Breaker, ConnectionHealth
+from consent.bucket import Bucket
+from consent.ledger.health import Breaker, BucketHealth
 from consent.ledger.report import ImportReport
 from consent.settings import ConnectionSettings, Settings
-from console.delivering import DeliveryView, delivery_display
+from console.delivering import DeliveryView, delivery_display, in_short
 from console.progress import reading_display
 from console.running import Tick
 from console.screen import Screen
@@ -23,10 +24,10 @@ def settings() -> Settings:
     return Settings(connections={"capillary": ConnectionSettings(provider="capillary")})
 
 
-def _tick(left: int, elapsed: float, *health: ConnectionHealth) -> Tick:
+def _tick(left: int, elapsed: float, *health: BucketHealth) -> Tick:
     counts = {"applied": 100 - left, "unchanged": 0, "superseded": 7, "dead": 1, "pending": left}
     found = ImportReport("i", "f.csv", "released", 110, 108, 2, 0, **counts, calls=100 - left, started_at=0, ended_at=0)
-    return Tick((found,), {"capillary": left} if left else {}, health, elapsed)
+    return Tick((found,), {Bucket("capillary"): left} if left else {}, health, elapsed)
 
 
 def _terminal(screen: Screen, width: int) -> io.StringIO:
@@ -43,7 +44,7 @@ def test_delivery_names_counts_pace_and_time(settings: Settings) -> None:
     now = _tick(95, 5)
     assert view.headline(now).startswith("5 of 100 customers, ")
     assert "applied 5 · unchanged 0 · superseded 7 · dead 1 · rejected 2 · pending 95" in view.counts(now)
-    assert view.connections(now)[0][0].startswith("capillary: 95 left; at ")
+    assert view.buckets(now)[0].words.startswith("capillary: 95 left; at ")
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
@@ -51,7 +52,7 @@ def test_it_fits_any_terminal(settings: Settings, width: int) -> None:
     """Nothing is cut off in a narrow terminal, and a stopped connection is named there too."""
     screen = Screen()
     text = _terminal(screen, width)
-    stopped = ConnectionHealth("capillary", Breaker.REFUSED, "no such till")
+    stopped = BucketHealth("capillary", Breaker.REFUSED, "no such till")
     with delivery_display(screen, settings) as on_tick:
         on_tick(_tick(95, 1, stopped))
     shown = text.getvalue()
@@ -63,7 +64,7 @@ def test_a_pipe_gets_plain_lines_and_a_stop_at_once(settings: Settings, capsys: 
     """In a log file there is no animation, and a connection that stops is written down without delay."""
     with delivery_display(Screen(), settings) as on_tick:
         on_tick(_tick(95, 1))
-        on_tick(_tick(95, 1.2, ConnectionHealth("capillary", Breaker.DOWN, "no answer")))
+        on_tick(_tick(95, 1.2, BucketHealth("capillary", Breaker.DOWN, "no answer")))
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert "down, everything is kept: no answer" in said.err
@@ -91,3 +92,34 @@ def test_reading_on_a_terminal_leaves_nothing_behind() -> None:
         display.reading(5_000, 5_001, 10_002, 3)
         display.releasing(4_000)
     assert "reading f.csv" in text.getvalue()
+
+
+def test_each_bucket_has_a_line_of_its_own() -> None:
+    """Apps go side by side, each at its own limit; the blocklist is told at its own rate, in calls of a thousand."""
+    view = DeliveryView(
+        Settings(
+            connections={
+                "gupshup": ConnectionSettings(provider="gupshup"),
+                "infobip": ConnectionSettings(provider="infobip"),
+            }
+        )
+    )
+    left = {Bucket("gupshup", "42"): 10, Bucket("gupshup", "43"): 5, Bucket("infobip", "blocklist"): 20_000}
+    stopped = BucketHealth("gupshup/42", Breaker.REFUSED, "no such token")
+    told = [one.words for one in view.buckets(Tick((), left, (stopped,), 1.0))]
+    assert told == [
+        "gupshup (app 42): 10 left; stopped, everything is kept: no such token",
+        "gupshup (app 43): 5 left; at 5/minute: about 1 min",
+        "infobip (blocklist): 20,000 left; at 1/second: about 20 s",
+    ]
+
+
+def test_a_hundred_buckets_are_told_in_short() -> None:
+    """The stopped ones and the longest are named, the others are summed up: nobody reads a hundred lines."""
+    view = DeliveryView(Settings(connections={"gupshup": ConnectionSettings(provider="gupshup")}))
+    left = {Bucket("gupshup", f"{n}"): n for n in range(1, 101)}
+    stopped = BucketHealth("gupshup/1", Breaker.REFUSED, "no such token")
+    told = [one.words for one in in_short(view.buckets(Tick((), left, (stopped,), 1.0)))]
+    assert told[0].startswith("gupshup (app 1): 1 left; stopped")
+    assert told[1].startswith("gupshup (app 100): 100 left")
+    assert told[-1] == f"and {sum(range(2, 94)):,} left within 92 other limits"

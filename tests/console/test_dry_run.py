@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.console.answering import ROWS, Cli, settle_all
 from tests.console.conftest import write
 
@@ -73,3 +75,25 @@ def test_a_file_named_twice_is_counted_once(cli: Cli, consents: str, tmp_path: P
     """A copy of the same bytes adds nothing."""
     write(tmp_path, "copy.csv", *ROWS)
     assert cli("run", consents, "copy.csv", "--dry-run", "--json").json["rows"] == 6
+
+
+def test_each_limit_has_its_own_forecast(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Infobip's blocklist is told at its own rate and batch; a look may do, or lead to a write: both are told."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__INFOBIP__BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__INFOBIP__API_KEY", "throw-away")
+    rules = [f",SMS,RULE-{n},DELIVERY,OPTIN,2026-01-01T00:00:00Z" for n in range(3)]
+    people = [f"1555010{n:04},,,,OPTOUT,2026-01-01T00:00:00Z" for n in range(1200)]
+    header = "destination,channel,subscription_id,events,action,effective_at"
+    name = write(tmp_path, "infobip.csv", *rules, *people, header=header)
+
+    answer = cli("run", name, "--dry-run", "--connection", "infobip")
+    told = cli("run", name, "--dry-run", "--connection", "infobip", "--json").json
+
+    assert "infobip: at least 3 calls, 6 if all is written; at 10/second: about 1 s" in answer.out
+    assert "infobip (blocklist): 2 calls; at 1/second: about 2 s" in answer.out
+    assert (told["calls"], told["calls_at_least"], told["seconds"]) == (8, 5, 2.0)
+    buckets = told["connections"]["infobip"]["buckets"]
+    assert {bucket: (one["calls"], one["calls_at_least"]) for bucket, one in buckets.items()} == {
+        "": (6, 3),
+        "blocklist": (2, 2),
+    }

@@ -122,4 +122,4 @@ def test_waiting_has_an_end_if_nobody_works(cli: Cli, consents: str) -> None:
     """If nothing moves for as long as one is patient, it ends with code 4, and everything is kept."""
     answer = cli("import", consents, "--wait", "--patience", "1s", "--json")
     assert (answer.code, answer.json["pending"]) == (4, 3)
-    assert "'capillary'" in answer.json["reasons"][0]
+    assert "connection capillary has been stuck for" in answer.json["reasons"][0]

@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 
 from consent.ledger import health
-from consent.ledger.health import Breaker
+from consent.ledger.health import Breaker, BucketHealth
 from consent.ledger.ledger import Ledger
 from tests.console.answering import Cli, bury_all, settle_all
 from tests.console.conftest import write
 
 
-def _stop(url: str, breaker: Breaker, reason: str) -> None:
+def _stop(url: str, breaker: Breaker, reason: str, name: str = "capillary") -> None:
     ledger = Ledger(url)
     health.open_breaker(
-        ledger.database, "capillary", breaker, reason, now=ledger.now(), probe_at=ledger.now() + 60_000_000
+        ledger.database,
+        BucketHealth(name),
+        breaker,
+        reason,
+        now=ledger.now(),
+        probe_at=ledger.now() + 60_000_000,
     )
     ledger.close()
 
@@ -91,3 +96,44 @@ def test_a_beginning_that_fits_two_imports_is_refused(cli: Cli, consents: str, t
     """Half an id never picks an import at random."""
     cli("import", consents, write(tmp_path, "one.csv", "1001417,EMAIL,BULK,OPTIN,2026-01-09T00:00:00Z"))
     assert "give more of the id" in cli("status", "20").err
+
+
+GUPSHUP = "app_id,subscription_id,action,effective_at"
+
+
+@pytest.fixture
+def apps(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file for two apps of one Gupshup connection, recorded."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__WA__PROVIDER", "gupshup")
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__WA__BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__WA__TOKEN", "sk_throw-away")
+    rows = (f"app-{app},2{app}00{n},OPTOUT,2026-01-02T00:00:00Z" for app, n in ((1, 1), (1, 2), (2, 1)))
+    cli("import", write(tmp_path, "apps.csv", *rows, header=GUPSHUP), "--connection", "wa")
+    return "wa/app-1"
+
+
+def test_a_stopped_app_is_named_and_its_neighbour_is_ready(cli: Cli, apps: str, url: str) -> None:
+    """Of two apps of one connection only the one that is refused is shown as stopped, by name."""
+    _stop(url, Breaker.REFUSED, "no such token", apps)
+
+    stopped, ready = [line for line in cli("status").out.splitlines() if "wa (app" in line]
+    assert ("wa (app app-1)" in stopped, "stopped" in stopped) == (True, True)
+    assert ("wa (app app-2)" in ready, "ready; at 5/minute" in ready) == (True, True)
+
+    answer = cli("status", "latest")
+    assert "wa (app app-1): 2 pending; stopped, everything is kept: no such token" in answer.out
+    assert "wa (app app-2): 1 pending\n" in answer.out
+    found = cli("status", "latest", "--json").json
+    assert (found["waiting"], found["stopped"]) == ({"wa/app-1": 2, "wa/app-2": 1}, {"wa/app-1": "no such token"})
+
+
+def test_each_limit_of_a_connection_stands_by_itself(cli: Cli, apps: str) -> None:
+    """As data: a connection with several limits is one entry for each, and one without anything to do stands once."""
+    found = cli("status", "--json").json["connections"]
+
+    assert apps == "wa/app-1"
+    assert [(one["connection"], one["bucket"], one["pending"], one["rate"]) for one in found] == [
+        ("capillary", "", 0, "100/minute"),
+        ("wa", "app-1", 2, "5/minute"),
+        ("wa", "app-2", 1, "5/minute"),
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consent.errors import ConfigurationError
-from consent.ledger.health import Breaker, ConnectionHealth
+from consent.ledger.health import Breaker, BucketHealth
 from consent.masking import masked, revealed
 from consent.rate import Rate
 from console.counting import counted
@@ -82,14 +82,14 @@ def test_masks_keep_the_last_characters_only() -> None:
     assert "15550100417" in revealed(address)
 
 
-def test_why_a_connection_makes_no_calls() -> None:
+def test_why_a_bucket_makes_no_calls() -> None:
     """Refused, down and told to wait are different things; a healthy one is none of them."""
     now = 1_800_000_000.0
     soon = int((now + 30) * 1e6)
     assert why_stopped(None, now) is None
-    assert why_stopped(ConnectionHealth("c"), now) is None
-    refused = why_stopped(ConnectionHealth("c", Breaker.REFUSED, "no such till"), now)
+    assert why_stopped(BucketHealth("c"), now) is None
+    refused = why_stopped(BucketHealth("c", Breaker.REFUSED, "no such till"), now)
     assert refused == "stopped, everything is kept: no such till"
-    down = why_stopped(ConnectionHealth("c", Breaker.DOWN, "no answer", probe_at=soon), now)
+    down = why_stopped(BucketHealth("c", Breaker.DOWN, "no answer", probe_at=soon), now)
     assert down == "down, everything is kept: no answer; tried again in 30 s"
-    assert "asked us to wait" in str(why_stopped(ConnectionHealth("c", throttled_until=soon), now))
+    assert "asked us to wait" in str(why_stopped(BucketHealth("c", throttled_until=soon), now))

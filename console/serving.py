@@ -1,0 +1,122 @@
+"""The use case behind `serve`: changes over HTTP into the ledger, until told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC
+from typing import Any
+
+from consent.bucket import Bucket
+from consent.errors import BrokerUnavailable, ConfigurationError
+from consent.row import ConsentRow
+from consent.settings import Settings
+from consent.wakeups import WakeUps
+from console.ledgers import writing_ledger
+from console.reading import row_models
+from console.screen import Screen
+from console.status import import_as_json
+from console.waking import Waker
+from producers.events.intake import EventIntake
+from producers.events.schema import event_schema
+from producers.http.allowance import Allowance
+from producers.http.app import create_app
+from producers.http.gathering import Gatherer
+from producers.http.keys import ApiKeys
+from producers.http.parts import Parts
+from producers.http.serving import listening, serve
+from producers.http.tokens import Tokens
+from producers.understanding import Doors, open_doors
+from worker.logs import set_up_logs
+from worker.providers import PROVIDERS
+
+KIND = "http"
+
+
+def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; what is in hand is finished, and the run is ended.
+
+    Raises ConfigurationError if nobody could use it, and LedgerUnavailable if the ledger is away at the start.
+    """
+    keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
+    if not keys and not tokens:
+        raise ConfigurationError(
+            "nobody could use this server, not even from this machine: set OPTRELAY_API_KEYS "
+            "(such as shop=$(openssl rand -hex 24)), or OPTRELAY_TOKEN_SECRET for unsubscribe links, or both"
+        )
+    set_up_logs(settings.log_level)
+    doors = open_doors_of(settings)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(writing_ledger(settings))
+        listener = stack.enter_context(listening(host, port))
+        wake, broker_state = stack.enter_context(_broker(settings, screen))
+        name = f"{socket.gethostname()}, port {listener.getsockname()[1]}"
+        intake = EventIntake(ledger, doors, KIND, name, wake)
+        intake.end_abandoned()
+        parts = Parts(
+            ledger=ledger,
+            gatherer=Gatherer(intake),
+            doors=doors,
+            keys=keys,
+            allowance=Allowance(settings.api_rate),
+            tokens=tokens,
+            schema=schema_of(settings),
+            body_limit=settings.api_body_bytes,
+            import_report=lambda id_: import_as_json(ledger, id_),
+            broker_state=broker_state,
+        )
+        serve(create_app(parts), listener, lambda: _welcome(screen, listener, keys, tokens))
+
+
+def open_doors_of(settings: Settings) -> Doors:
+    """Return what is needed to understand events; raise ConfigurationError if no connection is configured."""
+    return open_doors(row_models(settings), _defaults(settings), None, None, UTC)
+
+
+def schema_of(settings: Settings) -> dict[str, Any]:
+    """Return the event format: of the configured connections, or of every provider if there is none."""
+    if settings.connections:
+        return event_schema(row_models(settings), _defaults(settings), configured=True)
+    known: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
+    return event_schema(known, {}, configured=False)
+
+
+def _defaults(settings: Settings) -> Mapping[str, Mapping[str, str]]:
+    return {name: connection.defaults for name, connection in settings.connections.items()}
+
+
+@contextmanager
+def _broker(
+    settings: Settings, screen: Screen
+) -> Iterator[tuple[Callable[[Iterable[Bucket]], None], Callable[[], str]]]:
+    """Give what wakes workers, and what tells how the broker is."""
+    if not settings.broker_url:
+        screen.note("no OPTRELAY_BROKER_URL: changes are recorded, and delivered when `optrelay run` is called")
+        yield (lambda _: None), (lambda: "not configured")
+        return
+    waker, wakeups = Waker(settings.broker_url, screen.note), WakeUps(settings.broker_url)
+    try:
+        yield waker, lambda: _broker_state(wakeups)
+    finally:
+        waker.close()
+        wakeups.close()
+
+
+def _broker_state(wakeups: WakeUps) -> str:
+    try:
+        wakeups.waiting("")
+    except BrokerUnavailable:
+        return "cannot be reached; the sweep wakes the workers once it can"
+    return "reachable"
+
+
+def _welcome(screen: Screen, listener: socket.socket, keys: ApiKeys, tokens: Tokens) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if not keys:
+        screen.note("no OPTRELAY_API_KEYS: /v1/changes and /v1/imports answer nobody")
+    if not tokens:
+        screen.note("no OPTRELAY_TOKEN_SECRET: unsubscribe links do not work")
+    screen.show(f"listening on {url}, documented at {url}/docs; SIGTERM or Ctrl-C ends it")
+    screen.give({"url": url})

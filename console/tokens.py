@@ -1,0 +1,81 @@
+"""The use case behind `token`: unsubscribe links, one or as many as there are lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from consent.errors import ConfigurationError
+from consent.settings import Settings
+from console.endings import Code
+from console.screen import Screen
+from console.serving import open_doors_of
+from producers.columns import FALLBACK_TIME, vocabulary
+from producers.events.fields import Names, as_cells
+from producers.http.tokens import Tokens
+from producers.record import Fault, RawRecord
+from producers.understanding import Doors, understand
+
+STANDARD_INPUT = "-"
+_SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)
+_SHORTEST_SECONDS = 60
+
+
+def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seconds: float) -> Code:
+    """Print a link for the columns, or for each line of standard input; raise ConfigurationError for the first bad one.
+
+    Links of lines are printed as they are read, in their order; with `--json` one object a line.
+    """
+    tokens, doors = Tokens(settings.token_secret.get_secret_value()), open_doors_of(settings)
+    if seconds < _SHORTEST_SECONDS:
+        raise ConfigurationError("--expires: a link that is to be read by a person works for a minute at least")
+    names = Names(vocabulary(doors.rows.values()))
+    said = _lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", _pairs(columns))]
+    for where, one in said:
+        token = tokens.make(_checked(one, names, doors, where), seconds)
+        link = f"{settings.public_url.rstrip('/')}/v1/unsubscribe/{token}" if settings.public_url else token
+        screen.show(link)
+        screen.give({"token": token, "url": link if settings.public_url else None, "expires_seconds": int(seconds)})
+    return Code.WELL
+
+
+def _pairs(columns: Iterable[str]) -> dict[str, str]:
+    pairs = {}
+    for column in columns:
+        name, equals, value = column.partition("=")
+        if not equals:
+            raise ConfigurationError("columns are written NAME=VALUE, like channel=EMAIL; - reads standard input")
+        pairs[name] = value
+    return pairs
+
+
+def _lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise ConfigurationError(f"line {number} is no JSON object")
+        yield f"line {number}: ", said
+
+
+def _checked(said: Mapping[str, Any], names: Names, doors: Doors, where: str) -> dict[str, str]:
+    """Return the columns by our names; raise ConfigurationError if a click on them could not be understood."""
+    cells = as_cells(said, names)
+    if isinstance(cells, Fault):
+        raise ConfigurationError(f"{where}{cells.column}: {cells.message}")
+    fields, spelled = cells
+    if unknown := sorted(set(said) - set(spelled.values())):
+        raise ConfigurationError(f"{where}these are no columns: {', '.join(unknown)}")
+    if fields.pop("action", "OPTOUT").upper().replace("-", "") != "OPTOUT" or fields.keys() & set(_SET_BY_THE_CLICK):
+        raise ConfigurationError(f"{where}a link says OPTOUT, since the moment of the click: leave out action and time")
+    told = RawRecord({**fields, "action": "OPTOUT", "effective_at": datetime.now(UTC).isoformat()})
+    if isinstance(fault := understand(told, doors), Fault):
+        raise ConfigurationError(f"{where}{fault.column}: {fault.message}")
+    return fields

@@ -1,0 +1,70 @@
+"""Waking workers beside the work of a long-running producer, which must never wait for the broker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from consent.bucket import Bucket
+from consent.errors import BrokerUnavailable
+from consent.wakeups import WakeUps
+
+_AFTER_TROUBLE_SECONDS = 2.0
+_LAST_WORDS_SECONDS = 2.0
+
+
+class Waker:
+    """Sends wake-ups from a thread of its own.
+
+    A broker that is down costs nothing but the wake-ups: the sweep sends them later. `note` is told once when it is
+    lost and once when it is back.
+    """
+
+    def __init__(self, broker_url: str, note: Callable[[str], None]) -> None:
+        self._wakeups = WakeUps(broker_url)
+        self._note = note
+        self._wanted: set[Bucket] = set()
+        self._changed = threading.Condition()
+        self._ending = False
+        self._lost = False
+        self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+        self._thread.start()
+
+    def __call__(self, buckets: Iterable[Bucket]) -> None:
+        """Ask for a wake-up of each bucket; returns at once."""
+        with self._changed:
+            self._wanted.update(buckets)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Send what was asked for, if the broker takes it within moments."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join(_LAST_WORDS_SECONDS)
+        self._wakeups.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted or self._ending)
+                if not self._wanted:
+                    return
+                wanted, self._wanted = self._wanted, set()
+            self._send(wanted)
+
+    def _send(self, wanted: set[Bucket]) -> None:
+        try:
+            for bucket in sorted(wanted):
+                self._wakeups.send(bucket)
+        except BrokerUnavailable as error:
+            if not self._lost:
+                self._note(f"{error}; events are recorded meanwhile")
+            self._lost = True
+            if not self._ending:
+                time.sleep(_AFTER_TROUBLE_SECONDS)
+            return
+        if self._lost:
+            self._lost = False
+            self._note("the broker takes wake-ups again")

@@ -1,0 +1,178 @@
+"""Events from a Redis or Valkey stream, through a consumer group.
+
+https://redis.io/docs/latest/develop/data-types/streams/
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from consent.errors import ConfigurationError, SourceUnavailable
+from producers.events.event import Event
+from producers.events.source import read_address
+from producers.record import Fault
+
+SCHEMES = ("redis", "rediss", "unix", "redis+socket")
+EXAMPLE = "redis://localhost:6379/0?stream=consent&group=optrelay"
+CLAIM_AFTER_SECONDS = 60.0
+_FIRST_BELIEVED = 946_684_800_000  # 2000-01-01: a smaller id was chosen by the publisher and is no time
+_ANSWER_SECONDS = 10.0
+_GONE = ("NOGROUP", "UNBLOCKED")
+"""Answers that say that somebody has deleted the stream or the group."""
+
+Entry = tuple[bytes, Mapping[bytes, bytes] | None]
+
+
+class RedisStream:
+    """One consumer of a group: its own pending entries first, then those of dead consumers, then new ones.
+
+    An entry is one field `event` that holds JSON, or flat fields named like our columns. Entries stay in the stream.
+    """
+
+    kind = "redis stream"
+
+    def __init__(self, url: str, consumer: str) -> None:
+        address = read_address(url, ("stream", "group", "claim_after"))
+        self._stream = address.options.get("stream", "")
+        self._group = address.options.get("group", "") or "optrelay"
+        if not self._stream:
+            raise ConfigurationError(f"the address of a Redis stream names the stream: {EXAMPLE}")
+        self._consumer = consumer
+        self._claim_after = address.number("claim_after", CLAIM_AFTER_SECONDS)
+        self._client = _client(address.server)
+        self.name = f"{address.shown} stream {self._stream}"
+        self._ready = False
+        self._own: bytes | None = b"0"
+        self._abandoned = b"0-0"
+        self._look_again = 0.0
+
+    def read(self, most: int, wait_seconds: float) -> Sequence[Event]:
+        """Return up to `most` events as soon as there is one, or none after a while."""
+        with self._told_well():
+            if not self._ready:
+                self._make_group()
+            return self._own_pending(most) or self._of_the_dead(most) or self._new(most, wait_seconds)
+
+    def acknowledge(self, events: Sequence[Event]) -> None:
+        """Take events off the group's list of pending ones."""
+        with self._told_well():
+            self._forget([event.receipt for event in events])
+
+    def close(self) -> None:
+        """Let go of the connection; it is opened anew when it is needed, and what was pending is read again."""
+        self._client.close()
+        self._ready, self._own, self._abandoned, self._look_again = False, b"0", b"0-0", 0.0
+
+    @contextmanager
+    def _told_well(self) -> Iterator[None]:
+        """Turn the library's errors into ours."""
+        try:
+            yield
+        except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
+            raise ConfigurationError(f"{self.name}: the server refuses our user, password or rights") from None
+        except redis.ResponseError as error:
+            word = str(error).partition(" ")[0]
+            if word == "WRONGTYPE":
+                raise ConfigurationError(f"{self.name}: this key is there and is no stream") from None
+            words = "stream or group was deleted; it is made anew" if word in _GONE else f"the server says {word}"
+            raise SourceUnavailable(f"{self.name}: {words}") from error
+        except (redis.RedisError, OSError) as error:
+            raise SourceUnavailable(f"{self.name} cannot be reached ({type(error).__name__})") from error
+
+    def _make_group(self) -> None:
+        try:
+            self._client.xgroup_create(self._stream, self._group, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+        self._ready = True
+
+    def _own_pending(self, most: int) -> list[Event]:
+        """Return what was delivered to this consumer before and never acknowledged."""
+        while self._own is not None:
+            entries = self._group_read(self._own, most, None)
+            self._own = entries[-1][0] if entries else None
+            if events := self._events(entries):
+                return events
+        return []
+
+    def _of_the_dead(self, most: int) -> list[Event]:
+        """Claim what other consumers have held for too long; look again only now and then."""
+        while time.monotonic() >= self._look_again:
+            idle = int(self._claim_after * 1000)
+            said: Any = self._client.xautoclaim(
+                self._stream, self._group, self._consumer, idle, self._abandoned, count=most
+            )
+            self._abandoned, entries = said[0], said[1]
+            if self._abandoned == b"0-0":
+                self._look_again = time.monotonic() + self._claim_after / 2
+            if events := self._events(entries):
+                return events
+        return []
+
+    def _new(self, most: int, wait_seconds: float) -> list[Event]:
+        return self._events(self._group_read(b">", most, max(1, int(wait_seconds * 1000))))
+
+    def _group_read(self, after: bytes, most: int, block: int | None) -> list[Entry]:
+        said: Any = self._client.xreadgroup(self._group, self._consumer, {self._stream: after}, count=most, block=block)
+        streams = said.values() if isinstance(said, dict) else [one[1] for one in said or ()]
+        return [entry for entries in streams for entry in entries]
+
+    def _events(self, entries: Sequence[Entry]) -> list[Event]:
+        """Return entries as events; one that was deleted while it was pending is forgotten."""
+        gone = [id_ for id_, fields in entries if id_ and not fields]  # Redis 6.2 does not say which, and asks again
+        if gone:
+            self._forget(gone)
+        return [self._event(id_, fields) for id_, fields in entries if fields]
+
+    def _forget(self, ids: Sequence[Any]) -> None:
+        if ids:
+            self._client.xack(self._stream, self._group, *ids)
+
+    def _event(self, id_: bytes, fields: Mapping[bytes, bytes]) -> Event:
+        place = f"{self.name}, entry {id_.decode()}"
+        since = _moment(id_)
+        if (body := fields.get(b"event")) is not None:
+            return Event(body, place=place, since=since, receipt=id_)
+        try:
+            flat = {name.decode(): value.decode() for name, value in fields.items()}
+        except UnicodeDecodeError:
+            return Event(b"", place=place, since=since, fault=_NOT_UTF8, receipt=id_)
+        return Event(flat, place=place, since=since, receipt=id_)
+
+
+def _moment(id_: bytes) -> datetime | None:
+    """Return when an entry was published; None if its id is not a time of day but a number of the publisher's own."""
+    millis = int(id_.partition(b"-")[0])
+    try:
+        return datetime.fromtimestamp(millis / 1000, UTC) if millis >= _FIRST_BELIEVED else None
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _client(server: str) -> redis.Redis:
+    """Return a client that never tries again by itself: the answer to a read that was lost is in our pending list."""
+    url = server.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
+    try:
+        client = redis.Redis.from_url(
+            url,
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=_ANSWER_SECONDS,
+            socket_connect_timeout=5.0,
+            client_name="optrelay-listen",
+        )
+        client.connection_pool.make_connection()  # it only looks at the options
+    except (ValueError, TypeError, redis.RedisError):
+        raise ConfigurationError(f"the address of a Redis stream is written like {EXAMPLE}") from None
+    return client
+
+
+_NOT_UTF8 = Fault("bad_encoding", "a field of the entry is not UTF-8: publish it again")

@@ -1,0 +1,80 @@
+"""What a source of events must be able to do, and how its address is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+
+from consent.errors import ConfigurationError
+from producers.events.event import Event
+
+
+class Source(Protocol):
+    """Where events come from; what was read and not acknowledged comes again, here or at another listener.
+
+    `kind` and `name` say what it is, without any credential. Every method raises SourceUnavailable, after which the
+    source is closed and may be used anew, and ConfigurationError for what waiting does not mend.
+    """
+
+    @property
+    def kind(self) -> str:
+        """What kind of source it is."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Which one it is."""
+        ...
+
+    def read(self, most: int, wait_seconds: float) -> Sequence[Event]:
+        """Return up to `most` events as soon as there is one, or none after a while."""
+        ...
+
+    def acknowledge(self, events: Sequence[Event]) -> None:
+        """Let the source forget events that were read last: they are recorded."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection; what was not acknowledged stays in the source."""
+        ...
+
+
+class Address(NamedTuple):
+    """An event source's URL, taken apart: options of ours from the query, and the server's own URL without them."""
+
+    scheme: str
+    server: str
+    options: Mapping[str, str]
+    shown: str
+
+    def number(self, name: str, default: float) -> float:
+        """Return an option that is a positive number; raise ConfigurationError for any other."""
+        try:
+            value = float(self.options.get(name) or default)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise ConfigurationError(f"the source's address: {name} is a number of seconds, like {name}={default:g}")
+        return value
+
+
+def read_address(url: str, ours: Sequence[str]) -> Address:
+    """Take a source's URL apart; `ours` are the options that are not the server's. Raises ConfigurationError."""
+    try:
+        parts = urlsplit(url.strip())
+        shown = f"{parts.scheme}://{_place(parts)}"
+    except ValueError:
+        raise ConfigurationError("the source's address cannot be read: look at its port and brackets") from None
+    said = parse_qsl(parts.query, keep_blank_values=True)
+    theirs = urlencode([(name, value) for name, value in said if name not in ours])
+    server = url.strip().partition("?")[0] + (f"?{theirs}" if theirs else "")
+    return Address(parts.scheme.lower(), server, {k: v for k, v in said if k in ours}, shown)
+
+
+def _place(parts: SplitResult) -> str:
+    """Return host, port and path of an address: what may be shown."""
+    if parts.hostname is None:
+        return unquote(parts.path)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"

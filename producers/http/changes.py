@@ -1,0 +1,73 @@
+"""POST /v1/changes: changes in any form of the event format, acknowledged after the commit and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from producers.events.event import Event
+from producers.events.intake import Result
+from producers.http.body import check_media_type, read_body
+from producers.http.parts import REQUEST_ID, admit, parts_of
+from producers.http.problem import CONTENT_TYPE, Problem
+
+KEY_HEADER = "idempotency-key"
+LONGEST_KEY = 255
+
+_UNREADABLE = {"bad_json", "bad_cloudevent", "event_too_large"}
+
+
+async def post_changes(request: Request) -> Response:
+    """Record what a body says; answer with what became of each change."""
+    owner = admit(request)
+    check_media_type(request)
+    parts = parts_of(request)
+    key = _scoped_key(request, owner)
+    body = await read_body(request, parts.body_limit)
+    results = await parts.gatherer.record(_event(request, owner, body, key), len(body))
+    told = {"results": [_told(one) for one in results]}
+    if all(one.code in _UNREADABLE for one in results):
+        return JSONResponse(_unreadable(results) | told, HTTPStatus.BAD_REQUEST, media_type=CONTENT_TYPE)
+    return JSONResponse(told, HTTPStatus.ACCEPTED)
+
+
+def _event(request: Request, owner: str, body: bytes, key: str | None) -> Event:
+    headers = {name: value for name, value in request.headers.items() if name == "content-type" or name[:3] == "ce-"}
+    told_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
+    return Event(body, headers, place=f"POST /v1/changes, key {owner}, {told_by}", key=key)
+
+
+def _scoped_key(request: Request, owner: str) -> str | None:
+    """Return the request's Idempotency-Key in the name of its sender, as a hash: two senders may use the same one."""
+    key = request.headers.get(KEY_HEADER)
+    if key is None:
+        return None
+    if not 0 < len(key) <= LONGEST_KEY:
+        detail = f"an Idempotency-Key has 1 to {LONGEST_KEY} characters"
+        raise Problem(HTTPStatus.BAD_REQUEST, "unusable_idempotency_key", detail)
+    return sha256(f"{owner}\0{key}".encode()).hexdigest()
+
+
+def _told(result: Result) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "status": result.status,
+        "id": result.ids[0] if result.ids else None,
+        "code": result.code,
+        "message": result.message,
+    }
+    if len(result.ids) > 1:
+        told["ids"] = list(result.ids)
+    if result.field is not None:
+        told["field"] = result.field
+    return told
+
+
+def _unreadable(results: Sequence[Result]) -> dict[str, Any]:
+    status = HTTPStatus.BAD_REQUEST
+    code, detail = (results[0].code, results[0].message) if results else ("bad_json", "the body is empty")
+    return {"type": "about:blank", "title": status.phrase, "status": status.value, "code": code, "detail": detail}

@@ -1,0 +1,74 @@
+"""The description of this surface as a page for people: plain HTML, nothing from elsewhere, no script."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from html import escape
+from typing import Any
+
+_STYLE = (
+    ":root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}"
+    "body{margin:0 auto;max-width:60rem;padding:1rem}"
+    "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}"
+    "pre{overflow:auto;padding:.8rem;border:1px solid}code,pre{font-family:ui-monospace,monospace}"
+    "summary{cursor:pointer}"
+)
+_HASH = base64.b64encode(sha256(_STYLE.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+def docs_page(description: dict[str, Any]) -> str:
+    """Return the page."""
+    info = description["info"]
+    return "".join(
+        (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>optrelay over HTTP</title>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<style>{_STYLE}</style></head><body><main><h1>{escape(info['title'])} over HTTP</h1>",
+            f"<p>{escape(info['description'])}</p>",
+            '<p>The same for programs: <a href="/openapi.json">openapi.json</a> (OpenAPI 3.1).</p>',
+            *_operations(description["paths"]),
+            "<h2>Schemas</h2>",
+            *_schemas(description["components"]["schemas"]),
+            "</main></body></html>",
+        )
+    )
+
+
+def _operations(paths: dict[str, Any]) -> Iterator[str]:
+    for path, item in paths.items():
+        for method in ("get", "post"):
+            if method in item:
+                yield f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
+                yield from _operation(item[method])
+
+
+def _operation(operation: dict[str, Any]) -> Iterator[str]:
+    yield f"<p>{escape(operation['summary'])}.{' Needs a key.' if 'security' in operation else ''}</p>"
+    if "description" in operation:
+        yield f"<p>{escape(operation['description'])}</p>"
+    for one in operation.get("parameters", []):
+        yield f"<p>Header <code>{escape(one['name'])}</code>: {escape(one['description'])}</p>"
+    if "requestBody" in operation:
+        kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in operation["requestBody"]["content"])
+        yield f"<p>Body: {kinds}</p>"
+    yield "<table><thead><tr><th>status</th><th>meaning</th><th>body</th></tr></thead><tbody>"
+    for status, answer in operation["responses"].items():
+        bodies = "<br>".join(_named(kind, one["schema"]) for kind, one in answer["content"].items())
+        yield f"<tr><td>{status}</td><td>{escape(answer['description'])}</td><td>{bodies}</td></tr>"
+    yield "</tbody></table>"
+
+
+def _named(kind: str, schema: dict[str, Any]) -> str:
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    link = f' <a href="#{escape(name)}">{escape(name)}</a>' if name else ""
+    return f"<code>{escape(kind)}</code>{link}"
+
+
+def _schemas(schemas: dict[str, Any]) -> Iterator[str]:
+    for name, schema in schemas.items():
+        text = escape(json.dumps(schema, indent=2, ensure_ascii=False))
+        yield f'<details id="{escape(name)}"><summary><code>{escape(name)}</code></summary><pre>{text}</pre></details>'

@@ -1,0 +1,116 @@
+"""/v1/unsubscribe/{token}: RFC 8058 one-click, and a page for those who follow the link themselves.
+
+https://www.rfc-editor.org/rfc/rfc8058
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from email import message_from_bytes
+from email.message import Message
+from http import HTTPStatus
+from urllib.parse import parse_qs
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from consent.change import from_micros
+from consent.errors import LedgerError
+from consent.ledger.ledger import Ledger
+from consent.ledger.one_change import find_change, public_ids
+from producers.events.event import Event
+from producers.http import pages
+from producers.http.body import read_body
+from producers.http.parts import parts_of
+from producers.http.problem import Problem, ledger_away
+from producers.http.tokens import Expired, Forged, Link
+from producers.record import Fault, RawRecord
+from producers.understanding import Doors, understand
+
+REPEAT_SECONDS = 600
+"""A link that is used again this soon is the same click: a mail provider that tried again, or an impatient finger."""
+
+FIELD, VALUE = "List-Unsubscribe", "One-Click"
+_LONGEST_BODY = 8 * 1024
+_log = logging.getLogger("optrelay.http")
+
+
+async def confirm(request: Request) -> Response:
+    """Show a page with a button; programs that follow every link of a mail change nothing by it."""
+    try:
+        parts_of(request).tokens.read(request.path_params["token"])
+    except (Expired, Forged) as error:
+        return _useless(error)
+    return pages.page(pages.CONFIRM)
+
+
+async def unsubscribe(request: Request) -> Response:
+    """Record the opt-out of a link, said at this moment."""
+    parts = parts_of(request)
+    try:
+        link = parts.tokens.read(request.path_params["token"])
+        body = await read_body(request, _LONGEST_BODY)
+        if not _is_one_click(request.headers.get("content-type", ""), body):
+            return pages.page(pages.NOT_ASKED, HTTPStatus.BAD_REQUEST)
+        said = await run_in_threadpool(_word_of, link, parts.ledger, parts.doors)
+        results = await parts.gatherer.record(Event(said, place=f"unsubscribe link {link.id}"), len(body))
+    except (Expired, Forged) as error:
+        return _useless(error)
+    except LedgerError:
+        return _try_again(ledger_away())
+    except Problem as problem:
+        return _try_again(problem)
+    if results[0].status == "rejected":
+        _log.error("an unsubscribe link was refused (%s): its connection or columns no longer fit", results[0].code)
+        return _try_again(ledger_away())
+    return pages.page(pages.DONE)
+
+
+def _word_of(link: Link, ledger: Ledger, doors: Doors) -> dict[str, str]:
+    """Return what a click says now, or what the click before it said if that was a moment ago.
+
+    So a click that is sent twice undoes nothing that was said in between, and one that comes later is a new word.
+    """
+    now = ledger.now()
+    turn = now // (REPEAT_SECONDS * 1_000_000)
+    said = {**link.fields, "action": "OPTOUT", "effective_at": from_micros(now).isoformat()}
+    before = said | {"change_id": f"link:{link.id}:{turn - 1}"}
+    recently = replace(doors, latest=from_micros(now) + timedelta(seconds=1))
+    wishes = understand(RawRecord(before), recently)
+    if not isinstance(wishes, Fault):
+        earlier = find_change(ledger.database, public_ids(ledger.database, wishes)[0])
+        if earlier is not None and now - earlier.recorded_at < REPEAT_SECONDS * 1_000_000:
+            return before
+    return said | {"change_id": f"link:{link.id}:{turn}"}
+
+
+def _is_one_click(content_type: str, body: bytes) -> bool:
+    """Whether a form says `List-Unsubscribe=One-Click`, in either of the two encodings that RFC 8058 allows."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/x-www-form-urlencoded":
+        return parse_qs(body.decode("latin-1")).get(FIELD) == [VALUE]
+    if kind != "multipart/form-data":
+        return False
+    form = message_from_bytes(b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n" + body)
+    return any(_says_it(part) for part in form.walk() if not part.is_multipart())
+
+
+def _says_it(part: Message) -> bool:
+    payload = part.get_payload(decode=True)
+    named = part.get_param("name", header="content-disposition") == FIELD
+    return named and isinstance(payload, bytes) and payload.strip() == VALUE.encode()
+
+
+def _useless(error: Expired | Forged) -> Response:
+    if isinstance(error, Expired):
+        return pages.page(pages.EXPIRED, HTTPStatus.GONE)
+    return pages.page(pages.UNKNOWN, HTTPStatus.NOT_FOUND)
+
+
+def _try_again(problem: Problem) -> Response:
+    shown: Mapping[HTTPStatus, pages.Words] = {HTTPStatus.SERVICE_UNAVAILABLE: pages.LATER}
+    return pages.page(shown.get(problem.status, pages.NOT_ASKED), problem.status, problem.headers)

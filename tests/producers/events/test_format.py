@@ -1,0 +1,150 @@
+"""What an event may look like, and what is said of one that cannot be read."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from cloudevents.core.bindings.http import to_binary_event, to_structured_event
+from cloudevents.core.v1.event import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producers.events import format  # noqa: A004 - the module's name
+from producers.events.cloud import identity
+from producers.events.event import LONGEST_EVENT, Event, Said
+from producers.record import Fault
+
+OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+NEEDED = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "com.example.consent"}
+
+
+def said(body: Any, **headers: str) -> list[Said | Fault]:
+    """What an event says, given as JSON unless it is bytes already."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return format.read(Event(body if isinstance(body, bytes) else json.dumps(body).encode(), named))
+
+
+def codes(found: list[Said | Fault]) -> list[str]:
+    """The code of each fault, and `said` for what could be read."""
+    return [one.code if isinstance(one, Fault) else "said" for one in found]
+
+
+def test_one_object_is_one_change() -> None:
+    """The CSV's names as JSON."""
+    assert said(OPT_OUT) == [Said(OPT_OUT)]
+
+
+def test_flat_fields_are_one_change() -> None:
+    """The entry of a Redis stream may hold the columns themselves."""
+    assert format.read(Event(OPT_OUT)) == [Said(OPT_OUT)]
+
+
+def test_a_list_and_lines_are_several_changes() -> None:
+    """One bad member, or one bad line, harms only itself."""
+    lines = json.dumps(OPT_OUT).encode() + b"\n\n{oops\n" + json.dumps(OPT_OUT).encode()
+
+    assert codes(said([OPT_OUT, 7, OPT_OUT])) == ["said", "bad_json", "said"]
+    assert codes(said(lines, content_type="application/x-ndjson; charset=utf-8")) == ["said", "bad_json", "said"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"7", b'"text"', b"[" * 100_000])
+def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+    """It is a fault with a remedy, never an error of ours."""
+    assert codes(said(body)) == ["bad_json"]
+    assert codes(said(body, **{f"ce_{name}": value for name, value in NEEDED.items()})) == ["bad_cloudevent"]
+
+
+def test_an_event_that_is_too_large_is_refused_unread() -> None:
+    """One megabyte is the limit, to the byte."""
+    padding = LONGEST_EVENT - len(json.dumps(OPT_OUT | {"reason": ""}))
+    largest = json.dumps(OPT_OUT | {"reason": "x" * padding}).encode()
+
+    assert len(largest) == LONGEST_EVENT
+    assert codes(said(largest)) == ["said"]
+    assert codes(said(largest + b" ")) == ["event_too_large"]
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary", "batch", "undeclared"])
+def test_a_cloud_event_says_the_same_in_every_mode(mode: str) -> None:
+    """Made with the cloudevents package; id and source are its identity, its time holds if the data name none."""
+    moment = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+    event = CloudEvent({**NEEDED, "time": moment, "datacontenttype": "application/json"}, OPT_OUT)
+    made = to_binary_event(event) if mode == "binary" else to_structured_event(event)
+    headers = {name.lower(): value for name, value in made.headers.items()}
+    body = bytes(made.body)
+    if mode == "batch":
+        headers, body = {"content-type": "application/cloudevents-batch+json"}, b"[" + body + b"]"
+    if mode == "undeclared":
+        headers = {}
+
+    assert format.read(Event(body, headers)) == [Said(OPT_OUT, identity("/shop", "7"), moment.isoformat())]
+
+
+def test_a_cloud_event_without_a_time_gets_none() -> None:
+    """The package would say now; a redelivered event must not look newer than it is."""
+    binary = {f"ce_{name}": value for name, value in NEEDED.items()}
+
+    assert said({**NEEDED, "data": OPT_OUT}) == [Said(OPT_OUT, identity("/shop", "7"), None)]
+    assert said(OPT_OUT, **binary) == [Said(OPT_OUT, identity("/shop", "7"), None)]
+
+
+def test_identities_do_not_run_together() -> None:
+    """Source and id are told apart, wherever one ends and the other begins."""
+    assert identity("/a", "bc") != identity("/ab", "c")
+
+
+@pytest.mark.parametrize("lacking", NEEDED)
+def test_a_cloud_event_that_lacks_something_is_refused(lacking: str) -> None:
+    """Each of the four attributes is needed, in both modes."""
+    rest = {name: value for name, value in NEEDED.items() if name != lacking}
+    structured = said({**rest, "data": OPT_OUT}, content_type="application/cloudevents+json")
+
+    assert codes(structured) == ["bad_cloudevent"]
+    if lacking != "specversion":  # in binary mode this attribute alone says that it is one
+        assert codes(said(OPT_OUT, **{f"ce_{name}": value for name, value in rest.items()})) == ["bad_cloudevent"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"time": "yesterday"},
+        {"time": 5},
+        {"time": None},
+        {"specversion": "9.9"},
+        {"id": ""},
+        {"id": 7},
+        {"BAD NAME": "x"},
+    ],
+)
+def test_a_cloud_event_against_the_specification_is_refused(attributes: dict[str, Any]) -> None:
+    """What the package's own validation refuses is a fault."""
+    assert codes(said({**NEEDED, **attributes, "data": OPT_OUT})) == ["bad_cloudevent"]
+
+
+@pytest.mark.parametrize("data", [None, "text", 7, [OPT_OUT]])
+def test_a_cloud_event_without_an_object_is_refused(data: Any) -> None:
+    """Its data must be an object with our names."""
+    assert codes(said({**NEEDED, "data": data})) == ["bad_cloudevent"]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*NEEDED, "data", "time", "datacontenttype", "x"]), anything))
+def test_no_cloud_event_is_too_strange(attributes: dict[str, Any]) -> None:
+    """Whatever stands in it, it is read or it is a fault."""
+    assert codes(said(attributes, content_type="application/cloudevents+json")) in (["said"], ["bad_cloudevent"])
+
+
+@given(st.binary(), st.sampled_from(["", "application/x-ndjson", "application/cloudevents+json", "text/plain"]))
+def test_no_bytes_are_too_strange(body: bytes, kind: str) -> None:
+    """Whatever bytes come, they are read or they are faults."""
+    for one in format.read(Event(body, {"content-type": kind})):
+        assert isinstance(one, Said | Fault)

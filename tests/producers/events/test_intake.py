@@ -1,0 +1,222 @@
+"""What becomes of events: recorded, known already, or refused with a reason; on both databases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from consent.bucket import Bucket
+from consent.ledger.ledger import Ledger
+from consent.ledger.report import recent_imports, report
+from consent.ledger.schema import changes, rejects
+from producers.events.event import Event
+from producers.events.intake import EventIntake, Result
+from producers.understanding import open_doors
+from worker.providers import PROVIDERS
+
+OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+MORNING = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+
+
+class Taker:
+    """An intake for Capillary's rows, and the buckets that it has woken."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.woken = ledger, []
+        doors = open_doors({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
+        self.intake = EventIntake(ledger, doors, "redis stream", "consent", self.wake)
+
+    def wake(self, buckets: Iterable[Bucket]) -> None:
+        """Note who is woken."""
+        self.woken.extend(buckets)
+
+    def take(self, *events: Any) -> list[list[Result]]:
+        """Take events, given as such or as what they say."""
+        return self.intake.take([one if isinstance(one, Event) else event(one) for one in events])
+
+    def refused(self) -> list[tuple[str, str | None, str | None]]:
+        """Code, field and place of each refused event in the ledger."""
+        query = select(rejects.c.code, rejects.c.column_name, rejects.c.place).order_by(rejects.c.line)
+        return [tuple(row) for row in self.ledger.database.read(lambda tx: tx.execute(query).all())]
+
+    def times(self) -> list[datetime]:
+        """Since when each recorded change holds."""
+        query = select(changes.c.effective_at).order_by(changes.c.id)
+        found = self.ledger.database.read(lambda tx: tx.execute(query).scalars().all())
+        return [datetime.fromtimestamp(one / 1_000_000, UTC) for one in found]
+
+
+def event(said: Any, **more: Any) -> Event:
+    """An event that was published this morning."""
+    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    return replace(Event(body, since=MORNING), **more)
+
+
+@pytest.fixture
+def any_taker(ledger: Ledger) -> Taker:
+    """An intake on an empty ledger, on each database."""
+    return Taker(ledger)
+
+
+@pytest.fixture
+def taker(tmp_path: Path) -> Iterator[Taker]:
+    """An intake on an empty SQLite ledger, where the database makes no difference."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    ledger.migrate()
+    yield Taker(ledger)
+    ledger.close()
+
+
+def test_an_opt_out_is_recorded_and_wakes_its_connection(taker: Taker) -> None:
+    """It holds since the source says that it was published, for it names no time of its own."""
+    [[result]] = taker.take(OPT_OUT)
+
+    assert (result.status, len(result.ids)) == ("accepted", 1)
+    assert taker.woken == [Bucket("capillary")]
+    assert taker.times() == [MORNING]
+
+
+def test_an_event_that_comes_again_is_a_duplicate(taker: Taker) -> None:
+    """It has the same id and wakes nobody."""
+    [[first]] = taker.take(OPT_OUT)
+    taker.woken.clear()
+    [[second]] = taker.take(OPT_OUT)
+
+    assert (second.status, second.ids) == ("duplicate", first.ids)
+    assert taker.woken == []
+
+
+def test_of_several_times_the_most_exact_holds(taker: Taker) -> None:
+    """The event's own effective_at, else the CloudEvent's time, else when its source says it was published."""
+    envelope = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "t", "time": "2026-11-20T07:00:00Z"}
+    taker.take(
+        {**OPT_OUT, "effective_at": "2026-11-20T06:00:00Z"},
+        {**envelope, "data": OPT_OUT},
+        {**envelope, "id": "2", "data": {**OPT_OUT, "effective_at": "2026-11-20T05:00:00Z"}},
+    )
+
+    assert [one.hour for one in taker.times()] == [6, 7, 5]
+
+
+def test_an_event_without_any_time_is_refused(taker: Taker) -> None:
+    """It never holds since now: delivered again it would look newer than it is."""
+    [[result]] = taker.take(event(OPT_OUT, since=None))
+
+    assert (result.status, result.code) == ("rejected", "missing_field")
+
+
+def test_an_event_from_the_future_is_refused(taker: Taker) -> None:
+    """It would win for ever."""
+    [[result]] = taker.take({**OPT_OUT, "effective_at": "2999-01-01T00:00:00Z"})
+
+    assert (result.code, result.field) == ("from_the_future", "effective_at")
+
+
+def test_the_source_s_key_makes_an_event_known_again(taker: Taker) -> None:
+    """A message with the same message id is the same, whatever its time; an id of its own comes first."""
+    later = MORNING.replace(hour=9)
+    results = taker.take(
+        event(OPT_OUT, key="m1"),
+        event(OPT_OUT, key="m1", since=later),
+        event(OPT_OUT, key="m2"),
+        event({**OPT_OUT, "change_id": "own"}, key="m1"),
+        event({**OPT_OUT, "change_id": "own"}, key="m3"),
+    )
+
+    assert [one.status for [one] in results] == ["accepted", "duplicate", "accepted", "accepted", "duplicate"]
+
+
+def test_a_poison_event_harms_only_itself(any_taker: Taker) -> None:
+    """Each is recorded once with its place, the field at fault and the reason; the good ones are recorded too."""
+    poison = event({**OPT_OUT, "channel": "FAX"}, place="stream consent, entry 5-0")
+    several = event([OPT_OUT, {**OPT_OUT, "Action": "x"}, {"user_id": "1"}], place="stream consent, entry 6-0")
+    results = any_taker.take(poison, {**OPT_OUT, "user_id": "2"}, several)
+    any_taker.take(poison, several)
+
+    assert [[one.status for one in found] for found in results] == [
+        ["rejected"],
+        ["accepted"],
+        ["accepted", "rejected", "rejected"],
+    ]
+    assert any_taker.refused() == [
+        ("unknown_value", "channel", "stream consent, entry 5-0"),
+        ("named_twice", "Action", "stream consent, entry 6-0, change 2"),
+        ("missing_field", "action", "stream consent, entry 6-0, change 3"),
+    ]
+
+
+UNUSABLE = [
+    ("a\x00b", "bad_encoding"),
+    ("a\ufffdb", "bad_encoding"),
+    (1.5, "unusable_value"),
+    ({"a": 1}, "unusable_value"),
+    (["a|b"], "unusable_value"),
+    ([["a"]], "unusable_value"),
+    ("9.19E+11", "damaged_number"),
+]
+
+
+def test_a_value_that_cannot_be_used_is_refused(any_taker: Taker) -> None:
+    """No database takes it, or nobody could know what is meant; it never comes back for ever."""
+    results = any_taker.take(*({**OPT_OUT, "user_id": value} for value, _ in UNUSABLE))
+
+    assert [(one.status, one.code, one.field) for [one] in results] == [
+        ("rejected", code, "user_id") for _, code in UNUSABLE
+    ]
+
+
+def test_half_a_character_in_a_binary_cloud_event_is_refused(any_taker: Taker) -> None:
+    """JSON can write half of a surrogate pair, and no database can hold it."""
+    headers = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+    body = json.dumps({**OPT_OUT, "user_id": "\ud800"}).encode()
+    [[result]] = any_taker.take(event(body, headers=headers))
+
+    assert result.status == "rejected"
+
+
+def test_an_error_of_ours_is_recorded_and_not_repeated(taker: Taker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that makes our own code fail must not keep everything behind it waiting."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("producers.events.intake.understand", fail)
+    [[result]] = taker.take(event(OPT_OUT, place="stream consent, entry 7-0"))
+
+    assert (result.status, result.code) == ("rejected", "unreadable_event")
+    assert taker.refused() == [("unreadable_event", None, "stream consent, entry 7-0")]
+
+
+values = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.text(), max_size=2)
+)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.dictionaries(st.sampled_from([*OPT_OUT, "effective_at", "reason", "change_id", "account_id"]), values))
+def test_no_event_keeps_the_ledger_from_recording(any_taker: Taker, said: dict[str, Any]) -> None:
+    """Whatever an event's fields hold, the batch is recorded: either it or its refusal."""
+    body = json.dumps({**OPT_OUT, **said}).encode("utf-8", "surrogatepass")
+    [[result]] = any_taker.take(event(body))
+
+    assert result.status in {"accepted", "duplicate", "rejected"}
+
+
+def test_a_run_that_was_killed_is_ended_by_the_next(taker: Taker) -> None:
+    """A listener that was killed leaves a run that can be sealed once its successor has started."""
+    taker.take({**OPT_OUT, "user_id": "1"})
+    [killed] = recent_imports(taker.ledger.database)
+    assert report(taker.ledger.database, killed).state == "reading"
+
+    Taker(taker.ledger).intake.end_abandoned()
+
+    assert report(taker.ledger.database, killed).state == "released"

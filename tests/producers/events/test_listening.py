@@ -1,0 +1,127 @@
+"""The loop of a listener: nothing is acknowledged that is not recorded, and nothing stops it but a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from consent.errors import LedgerUnavailable, SourceUnavailable
+from producers.events.event import Event
+from producers.events.intake import Result
+from producers.events.listening import Listener
+
+
+class Script:
+    """Source, intake and the one who is told, in one: it notes what happens in which order."""
+
+    kind = name = "script"
+
+    def __init__(self, *steps: Any, recorded: Sequence[Any] = (), acknowledged: Sequence[Any] = ()) -> None:
+        self.steps, self.seen = list(steps), []
+        self.troubles = {"take": list(recorded), "acknowledge": list(acknowledged)}
+        self.paused = 0.0
+
+    def read(self, most: int, wait_seconds: float) -> list[Event]:
+        """Give the next batch, or fail as the script says."""
+        assert (most, wait_seconds) == (7, 0.5)
+        step = self.steps.pop(0)
+        if isinstance(step, Exception):
+            self.seen.append("no source")
+            raise step
+        self.seen.append(f"read {len(step)}")
+        return step
+
+    def take(self, events: list[Event]) -> list[list[Result]]:
+        """Record a batch, or fail as the script says."""
+        self._perhaps("take")
+        self.seen.append(f"commit {len(events)}")
+        return [[Result("accepted")] for _ in events]
+
+    def acknowledge(self, events: list[Event]) -> None:
+        """Acknowledge a batch, or fail as the script says."""
+        self._perhaps("acknowledge")
+        self.seen.append(f"acknowledge {len(events)}")
+
+    def end_abandoned(self) -> None:
+        """Tidy up."""
+
+    def close(self) -> None:
+        """Note that somebody was closed."""
+        self.seen.append("close")
+
+    def took(self, results: list[list[Result]]) -> None:
+        """Hear of a batch."""
+
+    def trouble(self, words: str) -> None:
+        """Hear of trouble."""
+        self.seen.append(f"told: {words}")
+
+    def well_again(self) -> None:
+        """Hear that it is over."""
+        self.seen.append("told: well again")
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass."""
+        self.paused += seconds
+
+    def run(self) -> list[str]:
+        """Listen until the script is over; return what happened before the end."""
+        Listener(self, self, self, lambda: not self.steps, 7, self.pause).run()
+        assert self.seen[-2:] == ["close", "close"]  # the source and the run
+        return self.seen[:-2]
+
+    def _perhaps(self, what: str) -> None:
+        trouble = self.troubles[what].pop(0) if self.troubles[what] else None
+        if trouble:
+            raise trouble
+
+
+ONE = [Event(b"{}")]
+
+
+def test_a_batch_is_acknowledged_after_its_commit() -> None:
+    """First in the ledger, then out of the source; a read that brings nothing records nothing."""
+    assert Script(ONE, [], ONE * 2).run() == [
+        *("read 1", "commit 1", "acknowledge 1"),
+        "read 0",
+        *("read 2", "commit 2", "acknowledge 2"),
+    ]
+
+
+def test_what_could_not_be_recorded_is_not_acknowledged() -> None:
+    """The ledger is away: the source gives its events again; it is told once, and once when it is over."""
+    away = LedgerUnavailable("away")
+
+    assert Script(ONE, ONE, ONE, ONE, recorded=[away, away]).run() == [
+        *("read 1", "told: away", "close"),
+        *("read 1", "close"),
+        *("read 1", "commit 1", "acknowledge 1", "told: well again"),
+        *("read 1", "commit 1", "acknowledge 1"),
+    ]
+
+
+def test_an_acknowledgement_that_was_lost_is_no_end() -> None:
+    """The events come again, and the ledger knows them."""
+    assert Script(ONE, ONE, acknowledged=[SourceUnavailable("gone")]).run() == [
+        *("read 1", "commit 1", "told: gone", "close"),
+        *("read 1", "commit 1", "acknowledge 1", "told: well again"),
+    ]
+
+
+def test_a_source_that_stays_away_is_asked_less_and_less_often() -> None:
+    """The waits grow, and never beyond half a minute."""
+    few = Script(*[SourceUnavailable("gone")] * 4, ONE)
+    many = Script(*[SourceUnavailable("gone")] * 30, ONE)
+
+    assert few.run().count("told: gone") == 1
+    many.run()
+    assert 0.5 * (0.5 + 1 + 2 + 4) <= few.paused <= 0.5 + 1 + 2 + 4 + 0.1
+    assert 24 * 15 < many.paused < 30 * 30
+
+
+def test_a_signal_is_heard_while_waiting() -> None:
+    """Nobody waits half a minute for a listener to end that can reach nothing."""
+    script = Script(*[SourceUnavailable("gone")] * 20)
+    script.pause = lambda _: script.steps.clear()  # the signal comes
+
+    assert script.run() == ["no source", "told: gone", "close"]

@@ -1,0 +1,138 @@
+"""What a listener reads from a real stream, and in which order: nothing is skipped and nothing comes for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from consent.errors import ConfigurationError, SourceUnavailable
+from producers.events.event import Event
+from producers.events.redis_stream import RedisStream
+from tests.integration.streams import Stream, stream
+
+SOON = 0.01
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    """A server for this file."""
+    with stream(tmp_path_factory.mktemp("valkey")) as made:
+        yield made
+
+
+@pytest.fixture
+def events(server: Stream) -> Stream:
+    """An empty server."""
+    server.client.flushall()
+    return server
+
+
+def listener(events: Stream, name: str = "one", claim_after: float = 60) -> RedisStream:
+    """A listener under a name."""
+    return RedisStream(events.source(claim_after=claim_after), name)
+
+
+def ids(found: Sequence[Event]) -> list[object]:
+    """The entries that were read."""
+    return [one.receipt for one in found]
+
+
+def test_a_new_group_reads_from_the_stream_s_beginning(events: Stream) -> None:
+    """What was published before anybody listened is not lost."""
+    published = events.publish(b"1", b"2", b"3")
+
+    assert ids(listener(events).read(10, SOON)) == published
+
+
+def test_what_was_read_and_not_acknowledged_comes_first_after_a_restart(events: Stream) -> None:
+    """Before anything new, in batches, and once."""
+    published = events.publish(b"1", b"2", b"3")
+    listener(events).read(10, SOON)
+    newest = events.publish(b"4")
+    again = listener(events)
+
+    batches = [ids(again.read(2, SOON)) for _ in range(4)]
+
+    assert batches == [published[:2], published[2:], newest, []]
+
+
+def test_what_a_dead_listener_held_is_taken_over_after_a_while(events: Stream) -> None:
+    """Not before: its owner may only be slow. Its owner's name is another, so it would never ask again."""
+    published = events.publish(b"1", b"2", b"3")
+    listener(events, "dead").read(10, SOON)
+    patient, quick = listener(events, "patient"), listener(events, "quick", claim_after=0.2)
+
+    assert ids(patient.read(10, SOON)) == []
+    assert ids(quick.read(10, SOON)) == []
+    time.sleep(0.3)
+    taken = [*quick.read(2, SOON), *quick.read(2, SOON)]
+    assert ids(taken) == published
+    quick.acknowledge(taken)
+    assert events.pending() == 0
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_entries_that_were_deleted_while_they_were_pending_are_forgotten(events: Stream, claimed: bool) -> None:  # noqa: FBT001 - a parameter
+    """Somebody trims the stream: what is gone neither comes for ever nor keeps what is left from being read."""
+    published = events.publish(*b"123456789")
+    listener(events, "one").read(10, SOON)
+    events.client.xdel("consent", *published[:4], *published[5:])
+    time.sleep(0.06)
+    other = listener(events, "other" if claimed else "one", claim_after=0.05)
+
+    found = other.read(3, SOON)
+    assert ids(found) == [published[4]]
+    other.acknowledge(found)
+    assert [ids(other.read(3, SOON)) for _ in range(3)] == [[], [], []]
+    assert events.pending() == 0
+
+
+def test_an_entry_says_where_and_when_it_was_published(events: Stream) -> None:
+    """Its place never changes; its id is its time, unless the publisher has chosen an id that is none."""
+    events.client.xadd("consent", {"event": b"{}"}, id="7-1")
+    events.client.xadd("consent", {"event": b"{}"}, id="1795336200000-0")
+    events.client.xadd("consent", {"event": b"{}"}, id=f"{2**63}-0")
+    chosen, timely, late = listener(events).read(10, SOON)
+
+    assert str(chosen.place).endswith(" stream consent, entry 7-1")
+    assert (chosen.since, timely.since, late.since) == (None, datetime(2026, 11, 22, 8, 30, tzinfo=UTC), None)
+
+
+def test_an_entry_is_one_event_field_or_flat_fields(events: Stream) -> None:
+    """Bytes are left as they are for JSON; fields must be UTF-8."""
+    events.client.xadd("consent", {"event": b"\xff", "note": "x"})
+    events.client.xadd("consent", {"user_id": "1", "reason": "größer"})
+    events.client.xadd("consent", {"user_id": b"\xff"})
+    whole, flat, damaged = listener(events).read(10, SOON)
+
+    assert whole.body == b"\xff"
+    assert flat.body == {"user_id": "1", "reason": "größer"}
+    assert damaged.fault is not None
+    assert damaged.fault.code == "bad_encoding"
+
+
+def test_what_waiting_does_not_mend_is_a_matter_of_settings(events: Stream) -> None:
+    """A key that is no stream, and a password that is refused."""
+    events.client.set("consent", "text")
+    with pytest.raises(ConfigurationError, match="no stream"):
+        listener(events).read(1, SOON)
+    wrong = events.source().replace("socket://", "socket://nobody:hush-hush-7@")
+    with pytest.raises(ConfigurationError, match="refuses our user") as refused:
+        RedisStream(wrong, "one").read(1, SOON)
+    assert "hush" not in str(refused.value)
+
+
+def test_a_group_that_is_gone_is_said_and_made_anew(events: Stream) -> None:
+    """Somebody has flushed the server: what was published since is read."""
+    one = listener(events)
+    one.read(1, SOON)
+    events.client.flushall()
+    with pytest.raises(SourceUnavailable, match="made anew"):
+        one.read(1, SOON)
+    one.close()
+    published = events.publish(b"1")
+
+    assert ids(one.read(1, SOON)) == published

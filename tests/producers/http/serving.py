@@ -1,0 +1,196 @@
+"""A real server on this machine for one test: uvicorn in a thread, or the optrelay command in a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from consent.bucket import Bucket
+from consent.ledger.ledger import Ledger
+from consent.rate import parse_rate
+from console.status import import_as_json
+from producers.events.intake import EventIntake
+from producers.events.schema import event_schema
+from producers.http.allowance import Allowance
+from producers.http.app import create_app
+from producers.http.gathering import Gatherer, Intake
+from producers.http.keys import ApiKeys
+from producers.http.parts import Parts
+from producers.http.serving import _Announcing, _configuration, listening
+from producers.http.tokens import Tokens
+from producers.understanding import open_doors
+from tests.integration.company import OPTRELAY
+from worker.providers import PROVIDERS
+
+KEY = "a-key-for-the-tests"
+OTHER_KEY = "another-key-for-tests"
+SECRET = "a-secret-for-the-links-of-the-tests"
+ROWS = {name: provider.row for name, provider in PROVIDERS.items()}
+ANN = {
+    "connection": "capillary",
+    "user_id": "387006417",
+    "channel": "EMAIL",
+    "priority": "BULK",
+    "action": "OPTOUT",
+    "effective_at": "2026-11-20T08:30:00Z",
+}
+"""Ann says on a Friday morning that she wants no more promotional mail."""
+
+
+def recently(hours: float = 2) -> int:
+    """A moment of today, in microseconds: events from after now are refused."""
+    return int((time.time() - hours * 3600) * 1_000_000)
+
+
+@dataclass
+class Server:
+    """One server and how it is called."""
+
+    url: str
+    parts: Parts
+    client: httpx.Client
+    woken: list[Bucket] = field(default_factory=list)
+
+    def post(self, body: Any = None, *, content: bytes | None = None, **headers: str) -> httpx.Response:
+        """Post changes with a valid key; names of headers are written with _ for -."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {"authorization": f"Bearer {KEY}", "content-type": "application/json"} | named
+        sent = json.dumps(body).encode() if content is None else content
+        return self.client.post("/v1/changes", content=sent, headers=named)
+
+    def get(self, path: str) -> httpx.Response:
+        """Ask with a valid key."""
+        return self.client.get(path, headers={"x-api-key": KEY})
+
+    def click(self, token: str, **headers: str) -> httpx.Response:
+        """Do what a mail provider does when somebody presses its unsubscribe button."""
+        return self.client.post(
+            f"/v1/unsubscribe/{token}", data={"List-Unsubscribe": "One-Click"}, headers=headers or None
+        )
+
+
+def parts_around(ledger: Ledger, intake: Intake, rate: str = "10000/second", **more: Any) -> Parts:
+    """The parts of a server for all three providers."""
+    doors = open_doors(ROWS, {}, None, None, UTC)
+    return Parts(
+        ledger=ledger,
+        gatherer=Gatherer(intake, **more.pop("gathering", {})),
+        doors=doors,
+        keys=ApiKeys(f"shop={KEY},crm={OTHER_KEY}"),
+        allowance=Allowance(parse_rate(rate)),
+        tokens=Tokens(SECRET),
+        schema=event_schema(ROWS, {}, configured=True),
+        body_limit=more.pop("body_limit", 100_000),
+        import_report=lambda id_: import_as_json(ledger, id_),
+        broker_state=lambda: "not configured",
+    )
+
+
+@contextmanager
+def server(ledger: Ledger, intake: Intake | None = None, **more: Any) -> Iterator[Server]:
+    """Serve in a thread until the block ends, then end gracefully."""
+    woken: list[Bucket] = []
+    doors = open_doors(ROWS, {}, None, None, UTC)
+    parts = parts_around(ledger, intake or EventIntake(ledger, doors, "http", "test", woken.extend), **more)
+    ready = threading.Event()
+    with listening("127.0.0.1", 0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        running = _Announcing(_configuration(create_app(parts)), ready.set)
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+        thread.start()
+        assert ready.wait(10)
+        try:
+            with httpx.Client(base_url=url, timeout=30) as client:
+                yield Server(url, parts, client, woken)
+        finally:
+            running.should_exit = True
+            thread.join(30)
+
+
+def settings_of(folder: Path, **more: str) -> dict[str, str]:
+    """The environment of an optrelay command with one connection that nobody answers at."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("OPTRELAY_")}
+    own = {
+        "LEDGER_URL": f"sqlite:///{folder / 'ledger.db'}",
+        "CONNECTIONS__CAPILLARY__BASE_URL": "http://127.0.0.1:1",
+        "CONNECTIONS__CAPILLARY__USERNAME": "till",
+        "CONNECTIONS__CAPILLARY__PASSWORD": "hush-hush-7",
+        "API_KEYS": f"shop={KEY}",
+        "TOKEN_SECRET": SECRET,
+    }
+    return clean | {f"OPTRELAY_{name}": value for name, value in (own | more).items()}
+
+
+@dataclass
+class Process:
+    """`optrelay serve` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def post(self, body: Any, **headers: str) -> httpx.Response:
+        """Post changes with a valid key."""
+        named = {"x-api-key": KEY} | {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.post(f"{self.url}/v1/changes", json=body, headers=named, timeout=30)
+
+    def end(self, how: int = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(how)
+        return self.process.wait(30)
+
+
+@contextmanager
+def process(folder: Path, instead: str | None = None, **settings: str) -> Iterator[Process]:
+    """Run `optrelay serve`; `instead` is Python that runs before it, for faults at a chosen moment."""
+    words = ["serve", "--port", "0", "--json"]
+    command = [OPTRELAY, *words]
+    if instead is not None:
+        command = [sys.executable, "-c", f"{instead}\nfrom console.cli import main\nmain({words!r})"]
+    environment: Mapping[str, str] = settings_of(folder, **settings) | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    log = (folder / "serve.log").open("a")
+    started = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+    try:
+        assert started.stdout is not None
+        line = started.stdout.readline()
+        assert line, (folder / "serve.log").read_text()
+        yield Process(started, json.loads(line)["url"])
+    finally:
+        if started.poll() is None:
+            started.kill()
+        started.wait()
+        log.close()
+        assert started.stdout is not None
+        started.stdout.close()
+
+
+def statuses(response: httpx.Response) -> list[str]:
+    """What became of each change of an answer."""
+    return [one["status"] for one in response.json()["results"]]
+
+
+def cloud_event(change: Mapping[str, str] = ANN, id_: str = "e-1") -> dict[str, Any]:
+    """A change as a CloudEvent in structured mode."""
+    return {"specversion": "1.0", "id": id_, "source": "//shop.example.com/consent", "type": "consent", "data": change}
+
+
+def ndjson(changes: Iterable[Any]) -> bytes:
+    """Changes, one a line."""
+    return b"".join(json.dumps(one).encode() + b"\n" for one in changes)
+
+
+def today(minutes: float = -60) -> str:
+    """A moment near now, as text."""
+    return datetime.fromtimestamp(time.time() + minutes * 60, UTC).isoformat()

@@ -1,0 +1,64 @@
+"""Asking what became of a change or of an import: everything that matters, and nobody's address."""
+
+from __future__ import annotations
+
+from consent.bucket import Bucket
+from consent.ledger.ledger import Ledger
+from consent.outcome import Applied, Rejected, TryLater, Unchanged
+from tests.console.answering import _settlement
+from tests.producers.http.serving import ANN, Server, server
+
+LATER = {**ANN, "effective_at": "2026-11-20T09:30:00Z"}
+
+
+def settle(ledger: Ledger, outcome: Applied | Unchanged | Rejected | TryLater) -> None:
+    """Settle what is due as if the provider had answered."""
+    tasks = ledger.claim(Bucket("capillary"), 100, "test", 60.0)
+    ledger.settle("test", [_settlement(task, outcome, ledger.now()) for task in tasks])  # type: ignore[arg-type]
+
+
+def test_a_change_tells_what_became_of_it(ledger: Ledger) -> None:
+    """A change is pending, then applied; an older word that comes later is superseded, by the id of the newer one."""
+    with server(ledger) as served:
+        newer = served.post(LATER).json()["results"][0]["id"]
+        pending = served.get(f"/v1/changes/{newer}").json()
+        settle(ledger, Applied())
+        older = served.post(ANN).json()["results"][0]["id"]
+        applied, superseded = (served.get(f"/v1/changes/{one}").json() for one in (newer, older))
+
+    assert (pending["state"], pending["settled_at"]) == ("pending", None)
+    assert (applied["state"], superseded["state"]) == ("applied", "superseded")
+    assert superseded["superseded_by"] == newer
+    assert applied["effective_at"] == "2026-11-20T09:30:00+00:00"
+    assert (applied["connection"], applied["action"]) == ("capillary", "OPTOUT")
+    assert (applied["origin"]["kind"], applied["origin"]["number"]) == ("http", 1)
+
+
+def test_a_dead_change_tells_why(served: Server, books: Ledger) -> None:
+    """Code and reason are told, and not whom it is about."""
+    id_ = served.post(ANN).json()["results"][0]["id"]
+    settle(books, Rejected("1012", "Capillary cannot find this customer"))
+    found = served.get(f"/v1/changes/{id_}")
+
+    assert (found.json()["state"], found.json()["code"]) == ("dead", "1012")
+    assert found.json()["reason"] == "Capillary cannot find this customer"
+    assert ANN["user_id"] not in found.text
+
+
+def test_an_id_that_is_none_is_unknown(served: Server) -> None:
+    """Ids of other forms and of nobody are 404, whatever they look like."""
+    for id_ in ("00", "0" * 32, "x", "'; --", "%00", "é"):
+        answered = served.get(f"/v1/changes/{id_}")
+        assert (answered.status_code, answered.json()["code"]) == (404, "unknown_change")
+
+
+def test_an_import_is_told_as_the_command_tells_it(served: Server) -> None:
+    """A run's counts can be asked for, with what it waits for."""
+    id_ = served.post([ANN, LATER, 5]).json()["results"][0]["id"]
+    import_id = served.get(f"/v1/changes/{id_}").json()["origin"]["import"]
+    found = served.get(f"/v1/imports/{import_id}").json()
+
+    assert (found["rows"], found["accepted"], found["rejected"], found["superseded"]) == (3, 2, 1, 1)
+    assert (found["import"], found["sealed"], found["waiting"]) == (import_id, False, {"capillary": 1})
+    assert served.get("/v1/imports/20000101-00000000").json()["code"] == "unknown_import"
+    assert served.get(f"/v1/imports/{import_id[:5]}").status_code == 404

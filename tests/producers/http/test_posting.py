@@ -1,0 +1,229 @@
+"""POST /v1/changes: every form of a change is understood alike, and acknowledged only when it is in the ledger."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+
+from consent.bucket import Bucket
+from consent.ledger.ledger import Ledger
+from consent.ledger.report import recent_imports, report
+from tests.producers.http.serving import (
+    ANN,
+    KEY,
+    OTHER_KEY,
+    Server,
+    cloud_event,
+    ndjson,
+    server,
+    statuses,
+)
+
+
+def counted(ledger: Ledger) -> dict[str, int]:
+    """What the ledger counted in the newest run, without zeros."""
+    found = report(ledger.database, recent_imports(ledger.database, 1)[0])
+    assert found is not None
+    assert found.balanced
+    names = ("rows", "accepted", "duplicates", "rejected", "pending")
+    return {name: getattr(found, name) for name in names if getattr(found, name)}
+
+
+def test_a_change_is_recorded_due_and_its_worker_woken(ledger: Ledger) -> None:
+    """Ann's opt-out is in the ledger when the answer says so, and its connection is told that there is work."""
+    with server(ledger) as served:
+        answered = served.post(ANN)
+
+        assert (answered.status_code, statuses(answered)) == (202, ["accepted"])
+        assert ledger.due(Bucket("capillary"), 10) == 1
+        assert served.woken == [Bucket("capillary")]
+        assert counted(ledger) == {"rows": 1, "accepted": 1, "pending": 1}
+
+
+CE = {f"ce_{name}": value for name, value in cloud_event().items() if name != "data"}
+FORMS: dict[str, tuple[bytes, dict[str, str]]] = {
+    "one": (json.dumps(ANN).encode(), {}),
+    "list": (json.dumps([ANN]).encode(), {}),
+    "lines": (ndjson([ANN]), {"content_type": "application/x-ndjson"}),
+    "structured": (json.dumps(cloud_event()).encode(), {"content_type": "application/cloudevents+json"}),
+    "batch": (json.dumps([cloud_event()]).encode(), {"content_type": "application/cloudevents-batch+json"}),
+    "binary": (json.dumps(ANN).encode(), CE),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_one_and_the_same_change(served: Server, form: str) -> None:
+    """However a change is wrapped, it is recorded, and known again when it is sent again."""
+    body, headers = FORMS[form]
+    first, again = (served.post(content=body, **headers) for _ in range(2))
+
+    assert (statuses(first), statuses(again)) == (["accepted"], ["duplicate"])
+    assert first.json()["results"][0]["id"] == again.json()["results"][0]["id"]
+
+
+def send_all(url: str, calls: list[tuple[Any, dict[str, str]]]) -> list[str]:
+    """Send one after the other over one connection; return what became of each change."""
+    connection = HTTPConnection(url.removeprefix("http://"), timeout=60)
+    said = []
+    for body, headers in calls:
+        connection.request("POST", "/v1/changes", json.dumps(body), headers | {"x-api-key": KEY})
+        said += [one["status"] for one in json.loads(connection.getresponse().read())["results"]]
+    connection.close()
+    return said
+
+
+def spread(calls: list[Any], shares: int) -> list[list[Any]]:
+    """Deal calls out like cards."""
+    return [calls[n::shares] for n in range(shares)]
+
+
+def test_the_same_cloudevent_a_thousand_times_is_one_change(books: Ledger) -> None:
+    """A sender that repeats itself, in every mode and many at a time, changes one thing once."""
+    event = cloud_event()
+    binary = {name.replace("_", "-"): value for name, value in CE.items()}
+    calls: list[tuple[Any, dict[str, str]]] = [
+        *[(event, {"content-type": "application/cloudevents+json"})] * 300,
+        *[(ANN, binary | {"content-type": "application/json"})] * 300,
+        *[([event] * 10, {"content-type": "application/cloudevents-batch+json"})] * 40,
+    ]
+
+    with server(books) as served, ThreadPoolExecutor(16) as pool:
+        said = [status for one in pool.map(partial(send_all, served.url), spread(calls, 16)) for status in one]
+
+    assert (said.count("accepted") >= 1, set(said), len(said)) == (True, {"accepted", "duplicate"}, 1000)
+    assert counted(books) == {"rows": 1000, "accepted": 1, "duplicates": 999, "pending": 1}
+
+
+def test_one_bad_change_harms_only_itself(served: Server) -> None:
+    """Good changes beside bad ones are recorded; each bad one says which field is wrong, and what to do."""
+    answered = served.post([ANN, {**ANN, "channel": "FAX"}, 5, {**ANN, "connection": "unheard-of"}])
+
+    assert answered.status_code == 202
+    assert statuses(answered) == ["accepted", "rejected", "rejected", "rejected"]
+    told = answered.json()["results"]
+    assert [one["code"] for one in told] == [None, "unknown_value", "bad_json", "unknown_connection"]
+    assert told[1]["field"] == "channel"
+    assert told[1]["id"] is None
+    assert "FAX" not in answered.text
+
+
+def test_a_bad_line_harms_only_itself(served: Server) -> None:
+    """A line that is no JSON stands between two that are."""
+    body = ndjson([ANN]) + b"{oops\n" + ndjson([{**ANN, "user_id": "2"}])
+
+    answered = served.post(content=body, content_type="application/x-ndjson")
+
+    assert (answered.status_code, statuses(answered)) == (202, ["accepted", "rejected", "accepted"])
+
+
+def test_a_change_of_several_slots_has_several_ids(served: Server) -> None:
+    """A row of a subscription that names two events is two changes, and both can be asked for."""
+    change = {
+        "connection": "infobip",
+        "subscription_id": "sub-1",
+        "channel": "SMS",
+        "events": ["DELIVERY", "SEEN"],
+        "action": "OPTIN",
+        "effective_at": "2026-11-20T08:30:00Z",
+    }
+    (told,) = served.post(change).json()["results"]
+
+    assert len(told["ids"]) == 2
+    assert [served.get(f"/v1/changes/{one}").status_code for one in told["ids"]] == [200, 200]
+
+
+def test_a_change_without_a_time_is_refused(served: Server) -> None:
+    """Nothing is taken as said "now": sent again later it would overrule what was said in between."""
+    answered = served.post({name: value for name, value in ANN.items() if name != "effective_at"})
+
+    (told,) = answered.json()["results"]
+    assert (told["status"], told["code"], told["field"]) == ("rejected", "missing_field", "effective_at")
+
+
+def test_the_time_of_a_cloudevent_will_do(served: Server) -> None:
+    """An envelope's time is when it was said; an envelope without one is refused like anything else."""
+    silent = {name: value for name, value in ANN.items() if name != "effective_at"}
+    timed = cloud_event(silent) | {"time": "2026-11-20T08:30:00Z"}
+
+    assert statuses(served.post(timed)) == ["accepted"]
+    assert statuses(served.post(cloud_event(silent, "e-2"))) == ["rejected"]
+
+
+def test_an_idempotency_key_makes_a_request_known_again(served: Server) -> None:
+    """A client that heard no answer asks again with its key, even if it writes another time this time."""
+    body = [ANN, {**ANN, "user_id": "2"}]
+    first = served.post(body, idempotency_key="order-1")
+    again = served.post([{**one, "effective_at": "2026-11-20T09:00:00Z"} for one in body], idempotency_key="order-1")
+
+    assert (statuses(first), statuses(again)) == (["accepted"] * 2, ["duplicate"] * 2)
+
+
+def test_two_senders_may_use_the_same_idempotency_key(served: Server) -> None:
+    """What one sender calls order-1 is not what another calls so: its word is not lost."""
+    later = {**ANN, "effective_at": "2026-11-20T09:00:00Z"}
+    served.post(ANN, idempotency_key="order-1")
+
+    answered = served.post(later, idempotency_key="order-1", authorization=f"Bearer {OTHER_KEY}")
+
+    assert statuses(answered) == ["accepted"]
+
+
+def test_a_refused_event_is_recorded_with_its_request(served: Server, books: Ledger) -> None:
+    """A refused event is counted in the run, and its request is named, so that its sender can be asked."""
+    served.post([ANN, {**ANN, "channel": "FAX"}])
+
+    assert counted(books) == {"rows": 2, "accepted": 1, "rejected": 1, "pending": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", "application/json"),
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b"\xff\xfe", "application/json"),
+        (b"[" * 90_000, "application/json"),
+        (b'{"specversion": "1.0"}', "application/cloudevents+json"),
+        (b"\n\n", "application/x-ndjson"),
+    ],
+)
+def test_a_body_that_cannot_be_read_at_all_is_a_bad_request(served: Server, body: bytes, kind: str) -> None:
+    """Nothing in it is a change: 400, with what is wrong."""
+    answered = served.post(content=body, content_type=kind)
+
+    assert answered.status_code == 400
+    assert answered.headers["content-type"] == "application/problem+json"
+    assert answered.json()["code"] in {"bad_json", "bad_cloudevent"}
+
+
+def test_odd_characters_harm_nobody(ledger: Ledger) -> None:
+    """NUL, lone surrogates, huge numbers and nested values are refused, and no database stumbles over them."""
+    odd = [b'"\\u0000"', b'"\\ud800"', b"1e400", b"123456789012345678901234567890", b'{"a": {}}', b"[[1]]", b"1.5"]
+    with server(ledger) as served:
+        for value in odd:
+            for field in ("user_id", "reason", "change_id", "channel", "connection"):
+                text = json.dumps(ANN | {field: "?"}).encode().replace(b'"?"', value)
+                assert served.post(content=text).status_code in {202, 400}
+        assert statuses(served.post(ANN)) == ["accepted"]
+
+
+def test_two_servers_side_by_side_are_one(books: Ledger) -> None:
+    """Each has a run of its own, and what comes to both is one change."""
+    other_books = Ledger(str(books.database.url), clock=books.now)
+    sent = [{**ANN, "user_id": str(n)} for n in range(1, 21)]
+    with server(books) as one, server(other_books) as other, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: (one, other)[n % 2].post(sent[n // 2]), range(40)))
+    other_books.close()
+
+    assert (
+        sorted(status for answered in answers for status in statuses(answered))
+        == ["accepted"] * 20 + ["duplicate"] * 20
+    )
+    found = [report(books.database, id_) for id_ in recent_imports(books.database)]
+    assert sum(one.accepted for one in found if one) == 20
+    assert len(found) == 2

@@ -1,0 +1,65 @@
+"""The description at /openapi.json is true: whatever is invented from it, no answer is a fault or of another form."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import (
+    content_type_conformance,
+    not_a_server_error,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from consent.ledger.ledger import Ledger
+from tests.producers.http.serving import ANN, KEY, server
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+CLICK = {"body": {"List-Unsubscribe": "One-Click"}, "media_type": "application/x-www-form-urlencoded"}
+FIELDS = {"connection": "infobip", "destination": "15550100"}
+
+
+def test_the_description_is_true(books: Ledger) -> None:
+    """Requests of every kind, good and bad, are answered as described, and never with 500; so is what is there."""
+    with server(books) as served:
+        there = {"id": served.post(ANN).json()["results"][0]["id"], "token": served.parts.tokens.make(FIELDS, 3600)}
+        described = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+        operations = [result.ok() for result in described.get_all_operations()]
+        for operation in operations:
+            for mode in schemathesis.GenerationMode:
+                with suppress(Unsatisfiable):  # nothing can be wrong with a request that has no parts
+                    _try(operation, mode)
+            if "{" in operation.path:
+                _checked(operation.Case(path_parameters=there, **(CLICK if operation.method == "post" else {})))
+
+    assert len(operations) >= 8
+
+
+def _try(operation: schemathesis.APIOperation, mode: schemathesis.GenerationMode) -> None:
+    @settings(
+        max_examples=3,
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy(generation_mode=mode))
+    def answered(case: schemathesis.Case) -> None:
+        _checked(case)
+
+    answered()
+
+
+def _checked(case: schemathesis.Case) -> None:
+    case.call_and_validate(headers={"Authorization": f"Bearer {KEY}"}, checks=CHECKS)

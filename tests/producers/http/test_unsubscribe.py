@@ -1,0 +1,215 @@
+"""Unsubscribe links: a click is an opt-out said at that moment, and whatever else is done with a link harms nobody."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+
+from consent.bucket import Bucket
+from consent.change import from_micros
+from consent.errors import ConfigurationError
+from consent.ledger.ledger import Ledger
+from consent.ledger.report import recent_imports, report
+from consent.newest import FUTURE_TOLERANCE_SECONDS
+from producers.http.tokens import Expired, Forged, Tokens
+from producers.http.unsubscribe import REPEAT_SECONDS
+from tests.conftest import Clock
+from tests.producers.http.serving import ANN, SECRET, Server, server
+
+FIELDS = {name: value for name, value in ANN.items() if name not in ("action", "effective_at")}
+FRESH_SECRET = "a-newer-secret-for-the-links-of-the-tests"
+
+
+def counts(ledger: Ledger) -> dict[str, int]:
+    """Accepted and duplicate changes of the newest run."""
+    ids = recent_imports(ledger.database, 1)
+    found = report(ledger.database, ids[0]) if ids else None
+    return {"accepted": found.accepted, "duplicates": found.duplicates} if found else {}
+
+
+def standing(ledger: Ledger) -> list[str]:
+    """What is due for Ann."""
+    tasks = ledger.claim(Bucket("capillary"), 10, "look", 0.001)
+    return [str(change.action) for task in tasks for change in task.changes]
+
+
+def test_one_click_opts_out_at_that_moment(served: Server, books: Ledger, clock: Clock) -> None:
+    """A mail provider posts the form of RFC 8058: no key, no cookie, no redirect, and the opt-out is recorded."""
+    answered = served.click(served.parts.tokens.make(FIELDS, 60))
+
+    assert answered.status_code == 200
+    assert "set-cookie" not in answered.headers
+    assert "location" not in answered.headers
+    (task,) = books.claim(Bucket("capillary"), 10, "look", 60)
+    (change,) = task.changes
+    assert str(change.action) == "OPTOUT"
+    assert change.effective_at == clock()
+
+
+def test_the_other_encoding_of_the_form_works_too(served: Server) -> None:
+    """RFC 8058 allows multipart/form-data as well."""
+    token = served.parts.tokens.make(FIELDS, 60)
+    answered = served.client.post(f"/v1/unsubscribe/{token}", files={"List-Unsubscribe": (None, "One-Click")})
+
+    assert answered.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"data": {"List-Unsubscribe": "No"}},
+        {"data": {"Other": "One-Click"}},
+        {"json": {"List-Unsubscribe": "One-Click"}},
+        {"files": {"Other": (None, "One-Click")}},
+        {"content": b"--", "headers": {"content-type": "multipart/form-data"}},
+        {"content": b"List-Unsubscribe=One-Click" * 1000},
+    ],
+)
+def test_anything_but_the_form_changes_nothing(served: Server, books: Ledger, sent: dict[str, object]) -> None:
+    """A program that posts something else to every link that it finds opts nobody out."""
+    answered = served.client.post(f"/v1/unsubscribe/{served.parts.tokens.make(FIELDS, 60)}", **sent)  # type: ignore[arg-type]
+
+    assert answered.status_code in {400, 413}
+    assert counts(books) == {}
+
+
+def test_following_the_link_asks_and_changes_nothing(served: Server, books: Ledger) -> None:
+    """Scanners follow every link of a mail: GET and HEAD show a page with a button, which works without any script."""
+    token = served.parts.tokens.make(FIELDS, 60)
+    page, head = served.client.get(f"/v1/unsubscribe/{token}"), served.client.head(f"/v1/unsubscribe/{token}")
+
+    assert (page.status_code, head.status_code) == (200, 200)
+    assert counts(books) == {}
+    assert '<html lang="en">' in page.text
+    assert "<h1>" in page.text
+    assert ANN["user_id"] not in page.text
+    name, value = re.findall(r'type="hidden" name="([^"]+)" value="([^"]+)"', page.text)[0]
+    pressed = served.client.post(f"/v1/unsubscribe/{token}", data={name: value})
+    assert (pressed.status_code, counts(books)) == (200, {"accepted": 1, "duplicates": 0})
+
+
+def test_a_token_shows_nobody(served: Server) -> None:
+    """Nothing of the address can be read from a link, and two links for one person are not alike."""
+    first, second = (served.parts.tokens.make({**FIELDS, "identifier_value": "ann@example.com"}, 60) for _ in "12")
+
+    assert first != second
+    assert re.fullmatch(r"[A-Za-z0-9_-]+", first)
+    assert not any(word in first for word in (ANN["user_id"], "ann", "YW5u"))
+
+
+def test_a_token_that_was_tampered_with_changes_nothing(served: Server, books: Ledger) -> None:
+    """Whatever character is changed, added or left out, the link no longer works."""
+    token = served.parts.tokens.make(FIELDS, 3600)
+    places = range(0, len(token), 7)
+    spoilt = [token[:n] + ("A" if token[n] != "A" else "B") + token[n + 1 :] for n in places]
+    spoilt += [token[:-1], token + "AAAA", token[1:], token + "=", "%20" + token, "x" * 5000, "a"]
+
+    assert {served.click(one).status_code for one in spoilt} == {404}
+    assert counts(books) == {}
+
+
+def test_a_token_of_another_secret_changes_nothing(served: Server) -> None:
+    """A link that somebody else has made does not work here."""
+    assert served.click(Tokens(FRESH_SECRET).make(FIELDS, 60)).status_code == 404
+
+
+def test_an_expired_token_changes_nothing(served: Server, books: Ledger) -> None:
+    """After its time a link says so, and changes nothing."""
+    old = Tokens(SECRET, clock=lambda: time.time() - 100).make(FIELDS, 60)
+
+    assert served.click(old).status_code == 410
+    assert "expired" in served.client.get(f"/v1/unsubscribe/{old}").text
+    assert counts(books) == {}
+
+
+def test_a_click_that_comes_twice_is_one_change(served: Server, books: Ledger, clock: Clock) -> None:
+    """A mail provider that tries again, and an impatient finger, opt out once, even over a turn of the clock."""
+    token = served.parts.tokens.make(FIELDS, 3600)
+    clock.micros -= clock.micros % (REPEAT_SECONDS * 1_000_000) - (REPEAT_SECONDS - 1) * 1_000_000
+    for _ in range(5):
+        assert served.click(token).status_code == 200
+        clock.forward(2)
+
+    assert counts(books) == {"accepted": 1, "duplicates": 4}
+
+
+def test_a_replayed_click_does_not_undo_an_opt_in(served: Server, books: Ledger, clock: Clock) -> None:
+    """Ann clicks, changes her mind and opts in again; the mail provider's second try of her click is the old click."""
+    token = served.parts.tokens.make(FIELDS, 3600)
+    served.click(token)
+    clock.forward(30)
+    served.post({**ANN, "action": "OPTIN", "effective_at": from_micros(clock()).isoformat()})
+    clock.forward(30)
+
+    assert served.click(token).status_code == 200
+    assert standing(books) == ["OPTIN"]
+
+
+def test_a_later_click_on_an_old_link_counts(served: Server, books: Ledger, clock: Clock) -> None:
+    """Ann opted in again last week and clicks the link of an older mail today: she means it, and is opted out."""
+    token = served.parts.tokens.make(FIELDS, 3600)
+    served.click(token)
+    clock.forward(30)
+    served.post({**ANN, "action": "OPTIN", "effective_at": from_micros(clock()).isoformat()})
+    clock.forward(REPEAT_SECONDS)
+
+    assert served.click(token).status_code == 200
+    assert standing(books) == ["OPTOUT"]
+
+
+def test_secrets_can_be_replaced() -> None:
+    """While a secret is being replaced, links of both work; once the old one is gone, its links do not."""
+    old, new = Tokens(SECRET), Tokens(f"{FRESH_SECRET},{SECRET}")
+
+    assert new.read(old.make(FIELDS, 60)).fields == FIELDS
+    assert Tokens(FRESH_SECRET).read(new.make(FIELDS, 60)).fields == FIELDS
+    with pytest.raises(Forged):
+        Tokens(FRESH_SECRET).read(old.make(FIELDS, 60))
+    with pytest.raises(Expired):
+        Tokens(SECRET, clock=lambda: time.time() + 61).read(old.make(FIELDS, 60))
+
+
+def test_a_short_secret_is_refused_and_not_repeated() -> None:
+    """A secret that can be guessed would let anybody make links."""
+    with pytest.raises(ConfigurationError) as refused:
+        Tokens("hunter2-hunter2")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"connection": "infobip", "destination": "15550100", "channel": "SMS"},
+        {"connection": "gupshup", "app_id": "app", "subscription_id": "sub", "modes": "READ|SENT"},
+        {"connection": "capillary", "identifier_name": "email", "identifier_value": "ann@example.com"}
+        | {"channel": "EMAIL", "priority": "BULK"},
+    ],
+)
+def test_every_provider_can_be_opted_out_of(served: Server, fields: dict[str, str]) -> None:
+    """A link holds the columns of any provider's row."""
+    assert served.click(served.parts.tokens.make(fields, 60)).status_code == 200
+
+
+def test_a_link_that_no_longer_fits_is_not_passed_over(served: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A link whose connection is gone is not answered with success: the person may try again, we are told why."""
+    answered = served.click(served.parts.tokens.make({**FIELDS, "connection": "closed"}, 60))
+
+    assert answered.status_code == 503
+    assert "unknown_connection" in caplog.text
+
+
+def test_a_moment_ago_is_shorter_than_the_future_is_tolerated() -> None:
+    """Two servers whose clocks differ still agree on what is the same click."""
+    assert REPEAT_SECONDS > FUTURE_TOLERANCE_SECONDS
+
+
+def test_without_a_secret_no_link_works(books: Ledger) -> None:
+    """A server that makes no links answers every link as unknown."""
+    with server(books) as served:
+        object.__setattr__(served.parts, "tokens", Tokens(""))
+        assert served.click("x").status_code == 404
+        with pytest.raises(ConfigurationError, match="OPTRELAY_TOKEN_SECRET"):
+            Tokens("").make(FIELDS, 60)
