@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -28,6 +31,9 @@ from worker.wiring import Wiring
 
 TIME_LIMIT = 180
 """Seconds after which a stroke is killed; a lease and a call's timeout are shorter, so that never happens."""
+
+SWITCH_SECONDS = 0.0005
+"""How long the ledger's thread may keep the calls' thread waiting: in Python's own 5 ms calls miss their moments."""
 
 POOLS = {"prefork", "threads", "solo"}
 
@@ -70,6 +76,7 @@ app = Celery("optrelay", set_as_current=True)
 configure(app, settings)
 
 _wiring: Wiring | None = None
+_parent: int | None = None
 
 
 def wiring() -> Wiring:
@@ -84,8 +91,14 @@ def wiring() -> Wiring:
 def stroke(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG001 - Celery hands itself over
     """Deliver what is due in a bucket of a connection, and wake a successor if there is more."""
     parts, due = wiring(), Bucket(connection, bucket)
-    if parts.stroke(due).run():
-        parts.wakeups.send(due)
+    try:
+        with parts.seat(due) as seated:
+            more = seated and parts.stroke(due).run()
+        if more:
+            parts.wakeups.send(due)
+    except LedgerOutdated as error:
+        _log.error("ledger.outdated", reason=str(error))
+        os.kill(_parent or os.getpid(), signal.SIGTERM)  # a warm shutdown: whoever keeps us up starts the new version
 
 
 stroke.throws = (ConfigurationError, LedgerError, BrokerUnavailable)
@@ -120,7 +133,12 @@ def _refuse_another_schema(**_: object) -> None:
 
 @worker_process_init.connect
 def _end_with_worker(**_: object) -> None:
+    global _parent  # noqa: PLW0603 - one for each process is the point
+    _parent = os.getppid()
     end_with_parent()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    with suppress(ConfigurationError):  # whoever wakes this process is told of it
+        wiring().get_ready()
 
 
 @worker_process_shutdown.connect

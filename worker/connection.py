@@ -47,13 +47,24 @@ class LiveConnection:
         return max(1, int(self.settings.concurrency * seconds / max(self.call_seconds, 0.001)))
 
     def portion(self, most: int) -> int:
-        """Return how many call slots one stroke should ask for: half a horizon's worth, and no more than it can use.
+        """Return how many calls one stroke should take on: half a horizon's worth, and no more than it can make.
 
         Half, so that two strokes can keep the reservations ahead of the clock between them.
         """
         ahead = self.pacer.horizon / 2
         allowed = max(1, int(ahead / self.pacer.interval))
         return min(most, allowed, self.reach(ahead))
+
+    def slots_for(self, calls: int) -> int:
+        """Return how many slots to reserve for so many calls: no more than can be used before they are lost.
+
+        Where this process is slower than the limit, slots pass while all its calls are under way, and those it holds
+        are missing elsewhere: then it takes only as many as it can use within the tolerance, and more soon after.
+        """
+        behind = self.call_seconds / self.settings.concurrency - self.pacer.interval
+        if behind <= 0:
+            return min(calls, self.portion(calls))
+        return min(calls, self.settings.concurrency + int(self.pacer.tolerance / behind))
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,9 +15,9 @@ from consent.ledger.work import Attempt, CustomerTask
 from consent.outcome import Applied, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
 from worker.breaker import THROTTLE_SECONDS, Watch
 from worker.connection import LiveConnection
-from worker.pacing import Reservation
 from worker.providers.contract import Answer, Plan, Request
 from worker.providers.no_reply import Failure, NoReply, unanswered
+from worker.slots import NoSlot, Slots, Turn
 
 Series = tuple[Request, ...]
 _log = structlog.get_logger()
@@ -36,86 +36,106 @@ class Delivered:
     doubtful: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Customer tasks that were claimed together, what they need, and slots for the first calls.
+
+    No call starts after `deadline` (monotonic seconds), when their lease would be too short.
+    """
+
+    tasks: Sequence[CustomerTask]
+    plan: Plan
+    moments: Sequence[float]
+    deadline: float
+
+
 @dataclass(slots=True)
 class Delivery:
-    """One stroke's calls. No call starts after `deadline` (monotonic seconds), when the lease would be too short."""
+    """One stroke's calls: portions may be added while others are being delivered, until it is closed."""
 
     connection: LiveConnection
-    reservation: Reservation
     watch: Watch
-    deadline: float
     clock: Callable[[], int]
     report: Callable[[Delivered], None]
     throttled: Callable[[float], None]
     ended: threading.Event = field(default_factory=threading.Event)
+    _slots: Slots = field(init=False)
+    _waiting: deque[tuple[Series, Portion]] = field(default_factory=deque)
+    _lanes: int = 0
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _closed: bool = False
 
-    async def run(self, tasks: Iterable[CustomerTask], plan: Plan) -> None:
-        """Send every series, a few at a time, and report each task as soon as its series has ended."""
-        planned = {task.target_key for series in plan.series for request in series for task in request.tasks}
-        for task in tasks:
-            if task.target_key not in planned:
-                self.report(_decided(task, plan))
-        waiting = deque(plan.series)
+    def __post_init__(self) -> None:
+        self._slots = Slots(self.connection, self.watch)
+
+    @property
+    def left(self) -> int:
+        """How many series nobody has begun with; may be asked from any thread."""
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Send every series of every portion, a few at a time; report each task as soon as its series has ended."""
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.connection.settings.concurrency, len(waiting))):
-                    group.create_task(self._take_turns(waiting, plan))
+                while self._waiting or not self._closed:
+                    free = self.connection.settings.concurrency - self._lanes
+                    for _ in range(min(free, len(self._waiting))):
+                        self._lanes += 1
+                        group.create_task(self._take_turns())
+                    self._news.clear()
+                    await self._news.wait()
         finally:
             self.ended.set()
 
-    async def _take_turns(self, waiting: deque[Series], plan: Plan) -> None:
-        while waiting:
-            await self._send_series(waiting.popleft(), plan, len(waiting) + 1)
+    def add(self, portion: Portion) -> None:
+        """Take in more to deliver; to be called inside the event loop."""
+        plan = portion.plan
+        planned = {task.target_key for series in plan.series for request in series for task in request.tasks}
+        for task in portion.tasks:
+            if task.target_key not in planned:
+                self.report(_decided(task, plan))
+        self._slots.add(portion.moments)
+        self._waiting.extend((series, portion) for series in plan.series)
+        self._news.set()
 
-    async def _send_series(self, series: Series, plan: Plan, left: int) -> None:
-        found = {task.target_key: _decided(task, plan) for request in series for task in request.tasks}
+    def close(self) -> None:
+        """End once everything has been sent; to be called inside the event loop."""
+        self._closed = True
+        self._news.set()
+
+    async def _take_turns(self) -> None:
+        try:
+            while self._waiting:
+                await self._send_series(*self._waiting.popleft())
+        finally:
+            self._lanes -= 1
+            self._news.set()
+
+    async def _send_series(self, series: Series, portion: Portion) -> None:
+        found = {task.target_key: _decided(task, portion.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
-            while requests and (answer := await self._send(requests[0], found, left)) is not None:
+            while requests and (answer := await self._send(requests[0], found, portion.deadline)) is not None:
                 requests.popleft()
+                if any(one.doubtful for one in found.values()):
+                    break  # the provider may still be at it: nothing more for these targets before the doubt is over
                 requests.extendleft(reversed(answer.further))
         finally:
             for delivered in found.values():
                 self.report(delivered)
 
-    async def _send(self, request: Request, found: dict[bytes, Delivered], left: int) -> Answer | None:
+    async def _send(self, request: Request, found: dict[bytes, Delivered], deadline: float) -> Answer | None:
         """Make one call at its moment; return None if its moment does not come. First a place, then the moment."""
         async with self.connection.places:
-            return await self._call(request, found) if await self._slot(left) else None
+            until = await self._slots.take(deadline, self.left + 1)
+            return None if until is None else await self._call(request, found, Turn(self._slots, deadline, until))
 
-    async def _slot(self, left: int) -> bool:
-        """Wait for the next reserved moment; return False if none comes before the deadline.
-
-        A moment that has passed is lost, never used late: using it would put two calls into one window.
-        """
-        pacer = self.connection.pacer
-        moments = self.reservation.moments
-        while (now := time.monotonic()) < self.deadline and not self.watch.stop:
-            if not moments:
-                await self._reserve_more(min(left, self.connection.portion(left)))
-                continue
-            moment = moments.popleft()
-            if moment > self.deadline:
-                return False
-            if now > moment + pacer.tolerance:
-                continue
-            await asyncio.sleep(moment - now)
-            await self.connection.limiter.acquire()
-            if time.monotonic() <= moment + pacer.tolerance and not self.watch.stop:
-                return True
-        return False
-
-    async def _reserve_more(self, wanted: int) -> None:
-        pacer = self.connection.pacer
-        more = await asyncio.to_thread(pacer.reserve, wanted)
-        self.reservation.moments.extend(more.moments)
-        if not more.moments:
-            await asyncio.sleep(min(pacer.horizon / 2, pacer.interval))
-
-    async def _call(self, request: Request, found: dict[bytes, Delivered]) -> Answer:
+    async def _call(self, request: Request, found: dict[bytes, Delivered], turn: Turn) -> Answer | None:
         at, started = self.clock(), time.monotonic()
         try:
-            status, answer, doubtful = await self._exchange(request)
+            status, answer, doubtful = await self._exchange(request, turn)
+        except NoSlot:
+            return None
         except asyncio.CancelledError:
             self._note(request, found, (at, started, None, _interrupted(request)), doubtful=True)
             raise
@@ -126,13 +146,15 @@ class Delivery:
             await asyncio.to_thread(self.throttled, answer.health.after or THROTTLE_SECONDS)
         return answer
 
-    async def _exchange(self, request: Request) -> tuple[int | None, Answer, bool]:
+    async def _exchange(self, request: Request, turn: Turn) -> tuple[int | None, Answer, bool]:
         """Send a request and have its reply read; a reply that nobody can make sense of harms only its own changes."""
         try:
-            reply = await self.connection.sender.send(request)
+            reply = await self.connection.sender.send(request, turn)
             if isinstance(reply, NoReply):
                 return None, unanswered(reply, request), reply.kind is Failure.TIMED_OUT
             answer = self.connection.provider.read(request, reply, self.connection.settings)
+        except NoSlot:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a provider answers, its neighbours must not suffer
             _log.error("reply.unreadable", bucket=str(self.connection.bucket), error=type(error).__name__)
             return None, _unreadable(request), False

@@ -37,6 +37,12 @@ local tat = tonumber(redis.call('GET', KEYS[1])) or 0
 if until_ > tat then redis.call('SET', KEYS[1], string.format('%.0f', until_), 'PX', 604800000) end
 return 1
 """
+_KEEP = """
+local clock = redis.call('TIME')
+return redis.call('ZADD', KEYS[1], 'XX', clock[1] * 1000000 + clock[2] + tonumber(ARGV[1]), ARGV[2])
+"""
+PLACE_SECONDS = 5.0
+"""For how long a stroke has its place without saying that it is still there: what a killed one blocks at most."""
 _PROCESS_MEMORY_SECONDS = 120
 _JITTER_SECONDS = 0.010
 _LATE_REPLY_SECONDS = 0.05
@@ -82,7 +88,7 @@ class Pacer:
         spare = self.rate.seconds * (MARGIN - 1)
         return max(spare, min(_JITTER_SECONDS, self.interval + spare))
 
-    def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = 60.0) -> Reservation:
+    def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = PLACE_SECONDS) -> Reservation:
         """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one."""
         arguments = (
             self.interval * 1e6,
@@ -122,6 +128,10 @@ class Pacer:
         self._quietly(_PUSH, self._keys()[0], seconds * 1e6)
         self._alone_from = max(self._alone_from, time.monotonic() + seconds)
 
+    def keep_stroke(self, stroke: str) -> None:
+        """Say that a stroke is still under way; a place that was lost is not won back."""
+        self._quietly(_KEEP, self._keys()[1], PLACE_SECONDS * 1e6, stroke)
+
     def end_stroke(self, stroke: str) -> None:
         """Free a stroke's place."""
         try:
@@ -134,6 +144,12 @@ class Pacer:
         clock = self.store.time()
         now = clock[0] * 1_000_000 + clock[1]
         return int(self.store.zcount(self._keys()[1], now, "+inf"))
+
+    def soonest(self) -> float:
+        """Return the seconds until the next slot that nobody has reserved; raise redis.RedisError."""
+        clock = self.store.time()
+        tat = cast("bytes | None", self.store.get(self._keys()[0]))
+        return max(0.0, int(tat or 0) / 1e6 - clock[0] - clock[1] / 1e6)
 
     def prime(self) -> None:
         """Tell a broker that was just started, and that nobody has used, that slots are free from now on."""

@@ -5,34 +5,43 @@ from __future__ import annotations
 import queue
 import secrets
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 
 import structlog
 
+from consent.errors import LedgerUnavailable
 from consent.ledger import health
-from consent.ledger.health import ConnectionHealth
+from consent.ledger.health import BucketHealth
 from consent.ledger.ledger import Ledger
 from consent.ledger.work import CustomerTask, Settlement
+from consent.outcome import TryLater, Well
 from worker import breaker
 from worker.connection import LiveConnection
-from worker.delivery import Delivered, Delivery
+from worker.delivery import Delivered, Delivery, Portion
 from worker.loop import LoopThread
-from worker.pacing import Reservation
 from worker.retrying import RetryPolicy
 
 SETTLE_EVERY_SECONDS = 0.25
-SETTLE_AT_ONCE = 200
+SETTLE_AT_ONCE = 500
+_LOOK_EVERY_SECONDS = 0.02
 _BEFORE_LEASE_ENDS = 1.0
 _UNWINDING_SECONDS = 5.0
+_AGAIN_SECONDS = 0.25
+_PATIENCE_SECONDS = 45.0
+_KEEP_EVERY_SECONDS = 1.0
 _DOUBT = 3  # timeouts for which a call that timed out may still be at work on the other side
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Stroke:
-    """One stroke of one connection, from the reservation to the last settled task."""
+    """One stroke of one connection, from the first reservation to the last settled task.
+
+    It goes on claiming while calls are under way, for as long as a horizon: the calls of one portion hide the database
+    work of the next.
+    """
 
     ledger: Ledger
     connection: LiveConnection
@@ -42,116 +51,154 @@ class Stroke:
     most: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     watch: breaker.Watch = field(default_factory=breaker.Watch)
-    _settled: set[bytes] = field(default_factory=set)
+    _claimed: dict[bytes, CustomerTask] = field(default_factory=dict)
+    _done: queue.SimpleQueue[Delivered] = field(default_factory=queue.SimpleQueue)
+    _unsettled: list[Delivered] = field(default_factory=list)
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the horizon; return whether more is due at once."""
-        before = health.health_of(self.ledger.database, self.connection.name)
-        if not breaker.may_call(before, self.ledger.now()) or not (wanted := self._wanted(before)):
-            return False
-        reservation = self.connection.pacer.reserve(wanted, self.token, self._longest)
-        if not reservation.moments:
-            return False
+        before = self._health()
+        portion = self._take(before)
         try:
-            self._strike(reservation, before)
+            if portion is None:
+                return False
+            self._strike(portion, before)
         finally:
             self.connection.pacer.end_stroke(self.token)
         return not self.watch.stop and self.ledger.due(self.connection.bucket, 1) > 0
 
+    def _health(self) -> BucketHealth:
+        return health.health_of(self.ledger.database, str(self.connection.bucket))
+
     @property
     def _longest(self) -> float:
-        """Seconds after which a stroke that has not ended is taken for dead, so that others may take its place."""
+        """Seconds after which a stroke that holds the one probe is taken for dead, so that others may try."""
         return self.connection.settings.timeout + self.connection.pacer.horizon + _BEFORE_LEASE_ENDS
 
-    def _wanted(self, before: ConnectionHealth) -> int:
-        """Return how many call slots to ask for: no more than are due, one for a probe."""
+    def _take(self, found: BucketHealth) -> Portion | None:
+        """Reserve and claim what can be delivered soon; return None if that is nothing."""
+        if not breaker.may_call(found, self.ledger.now()) or not (wanted := self._wanted(found)):
+            return None
+        pacer, asked = self.connection.pacer, self.connection.slots_for(wanted)
+        reservation = pacer.reserve(asked, self.token)
+        count = len(reservation.moments)
+        if not count:
+            return None
+        if breaker.is_probe(found) and not breaker.win_probe(self.ledger, found, self._longest):
+            pacer.give_back(reservation, count)
+            return None
+        each, started = self.connection.targets_per_call, time.monotonic()
+        calls = count if count < asked else wanted
+        doubt = _DOUBT * self.connection.settings.timeout
+        tasks = self.ledger.claim(self.connection.bucket, calls * each, self.token, self.lease_seconds, doubt)
+        self._claimed.update((task.target_key, task) for task in tasks)
+        pacer.give_back(reservation, count - -(-len(tasks) // each))
+        if not tasks:
+            return None
+        plan = self.connection.provider.plan(tasks, self.connection.settings)
+        if not isinstance(plan.health, Well):
+            self.watch.note(plan.health, proof=False)
+        latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
+        return Portion(tasks, plan, reservation.moments, started + self.lease_seconds - latest)
+
+    def _wanted(self, found: BucketHealth) -> int:
+        """Return how many calls to take on: no more than are due, one for a probe."""
         each = self.connection.targets_per_call
         calls = -(-self.ledger.due(self.connection.bucket, self.most * each) // each)
-        return min(calls, 1 if breaker.is_probe(before) else self.connection.portion(self.most))
+        return min(calls, 1 if breaker.is_probe(found) else self.connection.portion(self.most))
 
-    def _strike(self, reservation: Reservation, before: ConnectionHealth) -> None:
+    def _strike(self, portion: Portion, before: BucketHealth) -> None:
         started = time.monotonic()
-        count = len(reservation.moments)
-        if breaker.is_probe(before) and not breaker.win_probe(self.ledger, before, self._longest):
-            self.connection.pacer.give_back(reservation, count)
-            return
-        each = self.connection.targets_per_call
-        tasks = self.ledger.claim(self.connection.bucket, count * each, self.token, self.lease_seconds)
-        self.connection.pacer.give_back(reservation, count - -(-len(tasks) // each))
-        if not tasks:
-            return
-        done: queue.SimpleQueue[Delivered] = queue.SimpleQueue()
-        latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
-        deadline = started + self.lease_seconds - latest
-        delivery = Delivery(
-            self.connection, reservation, self.watch, deadline, self.ledger.now, done.put, self._throttled
-        )
-        plan = self.connection.provider.plan(tasks, self.connection.settings)
-        work = self.loop.start(delivery.run(tasks, plan))
+        delivery = Delivery(self.connection, self.watch, self.ledger.now, self._done.put, self._throttled)
+        work = self.loop.start(delivery.run())
         try:
-            lost = self._settle_while(work, done, before)
+            self._hand_over(delivery, portion)
+            lost = self._attend(work, delivery, before)
         finally:
             work.cancel()
             delivery.ended.wait(_UNWINDING_SECONDS)
-            self._give_back(done, before, tasks)
+            self._give_back(before)
             breaker.conclude(self.ledger, before, self.watch)
         seconds = round(time.monotonic() - started, 3)
-        _log.debug("stroke.done", bucket=str(self.connection.bucket), tasks=len(tasks), lost=lost, seconds=seconds)
+        _log.debug("stroke.done", bucket=str(self.connection.bucket), lost=lost, seconds=seconds)
 
-    def _settle_while(self, work: Future[None], done: queue.SimpleQueue[Delivered], before: ConnectionHealth) -> int:
-        """Settle in small groups while calls go on; return how many leases had been lost."""
-        lost = 0
+    def _hand_over(self, delivery: Delivery, portion: Portion | None) -> None:
+        """Let a portion be delivered; None says that there will be no further one."""
+        if portion is None:
+            self.loop.loop.call_soon_threadsafe(delivery.close)
+        else:
+            self.loop.loop.call_soon_threadsafe(delivery.add, portion)
+
+    def _attend(self, work: Future[None], delivery: Delivery, before: BucketHealth) -> int:
+        """Settle in groups and claim more while calls go on; return how many leases had been lost."""
+        lost, settled_at, ends = 0, time.monotonic(), time.monotonic() + self.connection.pacer.horizon
+        size, is_open, kept = len(self._claimed), True, time.monotonic()
         while not work.done():
-            lost += self._settle(_group(done, work), before)
+            if time.monotonic() - kept > _KEEP_EVERY_SECONDS:
+                kept = time.monotonic()
+                self.connection.pacer.keep_stroke(self.token)
+            wait([work], timeout=_LOOK_EVERY_SECONDS)
+            self._drain()
+            if is_open and delivery.left <= size // 2:
+                more = self._more(ends, before)
+                self._hand_over(delivery, more)
+                is_open, size = more is not None, len(more.tasks) if more else 0
+            if len(self._unsettled) >= SETTLE_AT_ONCE or time.monotonic() - settled_at >= SETTLE_EVERY_SECONDS:
+                lost, settled_at = lost + self._settle(before), time.monotonic()
         work.result()
         return lost
 
-    def _give_back(
-        self, done: queue.SimpleQueue[Delivered], before: ConnectionHealth, tasks: Sequence[CustomerTask]
-    ) -> None:
-        """Settle the rest and give back whatever was not tried, however the stroke ended."""
-        self._settle(_rest(done), before)
-        left = [Settlement(task, {}, tried=False) for task in tasks if task.target_key not in self._settled]
-        self.ledger.settle(self.token, left)
+    def _more(self, ends: float, before: BucketHealth) -> Portion | None:
+        if time.monotonic() >= ends or self.watch.stop or breaker.is_probe(before):
+            return None
+        found = self._health()
+        return None if breaker.is_probe(found) else self._take(found)
 
-    def _settle(self, group: Sequence[Delivered], before: ConnectionHealth) -> int:
-        healthy = breaker.is_proven(self.ledger, self.connection.bucket, before, self.watch)
-        settlements = [self._settlement(one, healthy=healthy) for one in group]
-        lost = self.ledger.settle(self.token, settlements)
-        self._settled.update(one.task.target_key for one in group)
+    def _give_back(self, before: BucketHealth) -> None:
+        """Settle the rest and give back whatever was not tried, however the stroke ended."""
+        self._drain()
+        self._settle(before)
+        left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
+        self._patiently(lambda: self.ledger.settle(self.token, left))
+
+    def _drain(self) -> None:
+        while not self._done.empty():
+            self._unsettled.append(self._done.get())
+
+    def _settle(self, before: BucketHealth) -> int:
+        """Write down what has been reported; return how many leases had been lost."""
+        group, self._unsettled = self._unsettled, []
+        if not group:
+            return 0
+        lost = self._patiently(lambda: self.ledger.settle(self.token, [self._settlement(one, before) for one in group]))
+        for one in group:
+            self._claimed.pop(one.task.target_key, None)
         if lost:
             _log.warning("stroke.leases_lost", bucket=str(self.connection.bucket), targets=lost)
         return lost
 
-    def _settlement(self, one: Delivered, *, healthy: bool) -> Settlement:
+    def _patiently(self, work: Callable[[], int]) -> int:
+        """Do it; while the ledger is away, wait for it, a lease at most: what was answered is not forgotten."""
+        until = time.monotonic() + min(self.lease_seconds, _PATIENCE_SECONDS)
+        while True:
+            try:
+                return work()
+            except LedgerUnavailable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+
+    def _settlement(self, one: Delivered, before: BucketHealth) -> Settlement:
+        counted = any(isinstance(outcome, TryLater) and outcome.counts for outcome in one.outcomes.values())
+        healthy = counted and breaker.is_proven(self.ledger, before, self.watch, one.task)
         outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy)
-        wait = self.policy.put_off(one.task, outcomes)
+        wait_for = self.policy.put_off(one.task, outcomes)
         now = self.ledger.now()
-        until = now + int(wait * 1_000_000) if wait else 0
+        until = now + int(wait_for * 1_000_000) if wait_for else 0
         doubt = now + int(_DOUBT * self.connection.settings.timeout * 1_000_000) if one.doubtful else 0
         return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
 
     def _throttled(self, seconds: float) -> None:
         """Slow every process at once: the pace for those that reserve, the ledger for those that come later."""
         self.connection.pacer.push(seconds)
-        breaker.throttle(self.ledger, self.connection.name, seconds)
-
-
-def _group(done: queue.SimpleQueue[Delivered], work: Future[None]) -> list[Delivered]:
-    """Collect what is reported within a moment, or as much as makes a good transaction."""
-    found: list[Delivered] = []
-    until = time.monotonic() + SETTLE_EVERY_SECONDS
-    while len(found) < SETTLE_AT_ONCE and (left := until - time.monotonic()) > 0:
-        try:
-            found.append(done.get(timeout=min(left, 0.02)))
-        except queue.Empty:
-            if work.done():
-                break
-    return found
-
-
-def _rest(done: queue.SimpleQueue[Delivered]) -> list[Delivered]:
-    found: list[Delivered] = []
-    while not done.empty():
-        found.append(done.get())
-    return found
+        breaker.throttle(self.ledger, self.connection.bucket, seconds)

@@ -6,7 +6,7 @@ import redis
 import structlog
 
 from consent.bucket import Bucket
-from consent.errors import BrokerUnavailable, OptrelayError
+from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import health
 from worker.breaker import may_call
 from worker.wiring import Wiring
@@ -15,45 +15,58 @@ _log = structlog.get_logger()
 
 
 def sweep(wiring: Wiring) -> int:
-    """Look once at every connection; return how many wake-ups were sent.
+    """Look once at every bucket; return how many wake-ups were sent.
 
-    Also makes due what a producer that died had read whole. Raises LedgerUnavailable and BrokerUnavailable.
+    Also makes due what a producer that died had read whole. Raises LedgerUnavailable, LedgerOutdated and
+    BrokerUnavailable.
     """
+    wiring.ledger.database.check_revision()
     for import_id in wiring.ledger.unreleased():
         wiring.ledger.release(import_id)
-    names = wiring.settings.connections
-    return sum(
-        _top_up(wiring, bucket) for name in names if _is_open(wiring, name) for bucket in wiring.ledger.buckets(name)
-    )
+    return sum(_wake(wiring, name) for name in wiring.settings.connections)
 
 
 def sweep_quietly(wiring: Wiring) -> None:
-    """Sweep, and leave it to the next sweep if ledger or broker cannot be reached now."""
+    """Sweep, and leave it to the next sweep if ledger or broker cannot be reached now.
+
+    Ends the process if the ledger has been migrated under it: another version must go on.
+    """
     try:
         sweep(wiring)
+    except LedgerOutdated as error:
+        raise SystemExit(f"error: {error}") from None
     except OptrelayError as error:
         _log.warning("sweep.failed", reason=str(error))
 
 
-def _is_open(wiring: Wiring, name: str) -> bool:
-    return may_call(health.health_of(wiring.ledger.database, name), wiring.ledger.now())
+def _wake(wiring: Wiring, connection: str) -> int:
+    """Wake workers for each bucket of a connection that may be called, whatever its neighbours do."""
+    database, now = wiring.ledger.database, wiring.ledger.now()
+    found = wiring.ledger.buckets(connection)
+    callable_ = [bucket for bucket in found if may_call(health.health_of(database, str(bucket)), now)]
+    asked = wiring.wakeups.waiting_by_bucket(connection) if callable_ else {}
+    return sum(_top_up(wiring, bucket, asked.get(bucket, 0)) for bucket in callable_)
 
 
-def _top_up(wiring: Wiring, bucket: Bucket) -> int:
+def _top_up(wiring: Wiring, bucket: Bucket, asked: int) -> int:
+    """Wake as many workers for a bucket as it has use for, beside those that were `asked` and those at work."""
     size = wiring.settings.stroke_size
     most = wiring.settings.connection(bucket.connection).max_strokes
     due = wiring.ledger.due(bucket, most * size)
     if not due:
         return 0
-    wanted = min(most, -(-due // size)) - _under_way(wiring, bucket)
+    wanted = min(most, -(-due // size)) - asked
+    if wanted > 0:
+        wanted -= _strokes(wiring, bucket, wanted)
     if wanted > 0:
         wiring.wakeups.send(bucket, wanted)
     return max(0, wanted)
 
 
-def _under_way(wiring: Wiring, bucket: Bucket) -> int:
-    """Return the strokes that are under way or asked for; the queue is the connection's, so others may count too."""
+def _strokes(wiring: Wiring, bucket: Bucket, most: int) -> int:
+    """Return how many strokes are at work, or `most` if another one would find no free call slot."""
+    pacer = wiring.pacer(bucket)
     try:
-        return wiring.wakeups.waiting(bucket.connection) + wiring.pacer(bucket).strokes()
+        return most if pacer.soonest() > pacer.horizon else pacer.strokes()
     except redis.RedisError as error:
         raise BrokerUnavailable("the broker cannot be reached") from error

@@ -7,15 +7,18 @@ import os
 import secrets
 import socket
 import threading
-from functools import cached_property
+from contextlib import AbstractContextManager, suppress
+from functools import cached_property, partial
 
 import redis
 
 from consent.bucket import Bucket
-from consent.errors import ConfigurationError
+from consent.errors import ConfigurationError, LedgerError
+from consent.ledger import health
 from consent.ledger.ledger import Ledger
 from consent.settings import ConnectionSettings, Settings
 from consent.wakeups import WakeUps, redis_client
+from worker.breaker import may_call
 from worker.connection import LiveConnection, process_cap
 from worker.loop import LoopThread, process_loop
 from worker.pacing import Pacer
@@ -24,6 +27,7 @@ from worker.providers.endpoint import endpoint
 from worker.providers.http import Sender
 from worker.providers.warming import warm_up
 from worker.retrying import RetryPolicy
+from worker.seats import Seats
 from worker.stroke import Stroke
 
 _LEASE_SPARE_SECONDS = 3.0
@@ -63,6 +67,13 @@ class Wiring:
                 self._connections[bucket] = self._connect(bucket, self.settings.connection(bucket.connection))
             return self._connections[bucket]
 
+    def get_ready(self) -> None:
+        """Make beforehand what the first stroke needs, so that it need not wait; raises ConfigurationError."""
+        for name in self.settings.connections:
+            self.connection(Bucket(name))
+            with suppress(LedgerError):
+                self.ledger.buckets(name)
+
     def pacer(self, bucket: Bucket) -> Pacer:
         """Return the shared pace of a bucket, for this process."""
         connection = self.settings.connection(bucket.connection)
@@ -77,6 +88,12 @@ class Wiring:
             known=max(1, self.settings.worker_processes),
         )
 
+    def seat(self, bucket: Bucket) -> AbstractContextManager[bool]:
+        """Take a place of the worker pool for a stroke; the value says whether there is one to spare."""
+        seconds = self.settings.connection(bucket.connection).timeout + self.settings.horizon_seconds
+        waiting = partial(self._others_with_work, bucket.connection)
+        return self._seats.taken(bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting)
+
     @cached_property
     def redis(self) -> redis.Redis:
         """A client for the broker's server, for the shared pace."""
@@ -86,6 +103,21 @@ class Wiring:
     def loop(self) -> LoopThread:
         """The event loop of this process."""
         return process_loop()
+
+    @cached_property
+    def _seats(self) -> Seats:
+        return Seats(self.redis, f"{socket.gethostname()}:{self.pid}:{self._nonce}")
+
+    def _others_with_work(self, connection: str) -> list[str]:
+        """Return the other connections that could make a call now."""
+        return [name for name in self.settings.connections if name != connection and self._has_work(name)]
+
+    def _has_work(self, connection: str) -> bool:
+        database, now = self.ledger.database, self.ledger.now()
+        return any(
+            may_call(health.health_of(database, str(bucket)), now) and self.ledger.due(bucket, 1) > 0
+            for bucket in self.ledger.buckets(connection)
+        )
 
     @cached_property
     def _nonce(self) -> str:

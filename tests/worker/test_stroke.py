@@ -258,10 +258,10 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
     stroke = parts.stroke(BUCKET)
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("worker.stroke._group", interrupted)
+    monkeypatch.setattr("worker.stroke.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         stroke.run()
     monkeypatch.undo()
@@ -270,6 +270,29 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
     shop.mend()
     strokes(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}
+
+
+def test_one_stroke_claims_again_while_calls_are_under_way(shop: Company, tmp_path: Path) -> None:
+    """A stroke goes on with what is due for as long as its horizon: thirty customers in portions of ten, one stroke."""
+    with wired(shop, tmp_path, stroke_size=10) as parts:
+        import_id = record(parts, *({"user_id": str(n)} for n in range(1, 31)))
+
+        assert parts.stroke(BUCKET).run() is False
+
+        assert counts(parts, import_id) == {"applied": 30}
+        assert shop.stats()["calls"] == 30
+
+
+def test_a_slow_process_leaves_the_slots_that_it_cannot_use(parts: Wiring) -> None:
+    """Slots pass while all calls of a process are under way: it takes no more than it can use, others have the rest."""
+    connection = parts.connection(BUCKET)
+    connection.call_seconds = 0.0001
+
+    assert connection.slots_for(100) == 100
+
+    connection.call_seconds = 0.8
+
+    assert connection.slots_for(100) <= connection.settings.concurrency + 1
 
 
 def test_an_older_word_that_lands_late_is_not_the_last(tmp_path: Path) -> None:

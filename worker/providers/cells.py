@@ -5,10 +5,10 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from consent.row import undamaged
+from consent.row import or_whole_number, text_schema, undamaged
 
 LONGEST = 255
 SEPARATOR = "|"
@@ -46,19 +46,34 @@ def _flag(value: object) -> object:
     return word in _TRUE
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema(or_whole_number(text_schema()))]
 """Text kept to the letter; an event may write it as a number."""
 
 Name = Annotated[Text, Field(min_length=1, max_length=LONGEST)]
 """Text that names something."""
 
-PathName = Annotated[Name, AfterValidator(_url_safe)]
+PathName = Annotated[
+    Name, AfterValidator(_url_safe), WithJsonSchema(or_whole_number(text_schema(form="^[A-Za-z0-9_-]+$"), least=0))
+]
 """Text that names something in the path of a call, where it must not lead elsewhere."""
 
-Members = Annotated[tuple[Name, ...], BeforeValidator(_members), Field(min_length=1)]
+_ONE_MEMBER = r"[^|\s\u0000-\u001f\ufffd]+"
+_MEMBER_SCHEMA = text_schema(form=f"^{_ONE_MEMBER}$")
+_MEMBERS_SCHEMA = {
+    "anyOf": [
+        {"type": "array", "items": _MEMBER_SCHEMA, "minItems": 1},
+        text_schema(form=rf"^{_ONE_MEMBER}(\|{_ONE_MEMBER})*$"),
+    ]
+}
+Members = Annotated[
+    tuple[Name, ...],
+    BeforeValidator(_members),
+    Field(min_length=1),
+    WithJsonSchema(_MEMBERS_SCHEMA),
+]
 """Members of a set, written `a|b|c` in a cell and as a list in an event."""
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
+Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})]
 """True or false."""
 
 

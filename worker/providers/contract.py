@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import httpx
 
 from consent.ledger.work import ClaimedChange, CustomerTask
-from consent.outcome import Health, Outcome
+from consent.outcome import Health, Outcome, Well
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
@@ -44,11 +44,13 @@ class Plan:
 
     A series is sent in order, different series side by side; all requests that touch one target stand in one series.
     No change of the tasks is in two requests, or in a request and in `outcomes`. A task that is in neither is given
-    back untouched and is due again at once: so a provider may take only as many of them as it can serve soon.
+    back untouched and is due again at once: so a provider may take only as many of them as it can serve soon. `health`
+    tells of a bucket that cannot be called at all.
     """
 
     series: tuple[tuple[Request, ...], ...]
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
+    health: Health = field(default_factory=Well)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,29 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often calls may be made in a bucket, and how many targets one call can carry."""
+    """How often calls may be made in a bucket, how many targets one call can carry, and what people call it.
+
+    `name` tells the bucket from its neighbours in the same connection ("" where it has none).
+    """
 
     rate: Rate
     targets_per_call: int = 1
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How many calls tasks need if all goes well: `least` where nothing has to be written, `most` where all of it has.
+
+    What must be tried again, or looked at once more, comes on top.
+    """
+
+    least: int = 0
+    most: int = 0
+
+    def __add__(self, other: Calls) -> Calls:
+        """Return what both need."""
+        return Calls(self.least + other.least, self.most + other.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +115,10 @@ class Provider(Protocol):
 
     def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
         """Turn customer tasks into as few requests as the provider allows."""
+        ...
+
+    def calls(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Calls:
+        """Foretell how many calls customer tasks need, the first of each as `plan` makes it and what it leads to."""
         ...
 
     def read(self, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:

@@ -4,60 +4,74 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from datetime import UTC, datetime
-from functools import cache
-from typing import Self
+from functools import partial
+from typing import Protocol, Self
 
 import httpx
 
 from consent.errors import ConfigurationError
 from consent.settings import ConnectionSettings
 from worker.providers.contract import Reply, Request
-from worker.providers.endpoint import endpoint, is_loopback, variable
+from worker.providers.endpoint import endpoint, variable
+from worker.providers.lanes import CONNECT_SECONDS, way_out
 from worker.providers.no_reply import Failure, NoReply, NoToken, no_reply, why
 from worker.providers.retry_after import retry_after_seconds
 
 LONGEST_BODY = 2**20
 """Bytes of a reply that are read; the rest is cut off, and what is left of a longer one is no JSON any more."""
 
-CONNECT_SECONDS = 5.0
-"""A provider that has not let us in by then is down."""
 
-KEPT_ALIVE_SECONDS = 30.0
+class Turn(Protocol):
+    """The moments at which the things that one call consists of may be sent."""
+
+    def is_now(self) -> bool:
+        """Say whether something may be sent at once; if so, it will be."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until something may be sent; what this raises ends the call."""
+        ...
 
 
 class Sender:
     """What sends the calls of one connection: built inside the event loop that uses it, and closed there.
 
-    Behind it stand clients with one connection each, at most `concurrency` of them: httpx's own pool looks through all
-    its connections on each call, and made half as many calls per second with 16 of them. The client used last is used
-    next, so that few connections stay open.
+    Behind it stand transports with one connection each, at most `concurrency` of them; the one used last is used next,
+    so that few connections stay open. No redirect is followed, no cookie is kept.
     """
 
     def __init__(self, connection: ConnectionSettings, auth: httpx.Auth, name: str = "<NAME>") -> None:
         self._url = endpoint(connection, name)
+        self._stem = str(self._url).rstrip("/")
         self._headers = _headers(connection, name)
         self._auth = auth
         self._seconds = connection.timeout
+        limits = httpx.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
+        self._extensions = {"timeout": limits.as_dict()}
         self._places = asyncio.Semaphore(connection.concurrency)
-        self._clients: list[httpx.AsyncClient] = []
-        self._idle: list[httpx.AsyncClient] = []
+        self._ways: list[httpx.AsyncBaseTransport] = []
+        self._idle: list[httpx.AsyncBaseTransport] = []
         _hush()
 
-    async def send(self, request: Request) -> Reply | NoReply:
-        """Send one call and wait for its reply, `timeout` seconds at most, all in all; nothing else is raised."""
+    async def send(self, request: Request, turn: Turn | None = None) -> Reply | NoReply:
+        """Send one call and wait for its reply, `timeout` seconds at most, all in all.
+
+        `turn` is asked before each thing that is sent: the call itself, a token's mint, the repeat after a 401; the
+        time that takes does not count. Nothing is raised but what `turn` raises.
+        """
         async with self._places:
-            client = self._idle.pop() if self._idle else self._new_client()
+            way = self._idle.pop() if self._idle else self._new_way()
             try:
-                return await self._exchange(client, request)
+                return await self._exchange(way, request, turn)
             finally:
-                self._idle.append(client)
+                self._idle.append(way)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await asyncio.gather(*(client.aclose() for client in self._clients))
+        await asyncio.gather(*(way.aclose() for way in self._ways))
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,32 +79,60 @@ class Sender:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Reply | NoReply:
+    async def _exchange(self, way: httpx.AsyncBaseTransport, request: Request, turn: Turn | None) -> Reply | NoReply:
         try:
-            async with asyncio.timeout(self._seconds):
-                response = await _call(client, request)
+            async with asyncio.timeout(self._seconds) as limit:
+                response = await self._signed(way, self._written(request), partial(_pause, turn, limit))
         except NoToken as error:
             return Reply(401, "") if error.refused else no_reply(Failure.NO_TOKEN)
         except (httpx.HTTPError, OSError) as error:
             return why(error)
-        wait = retry_after_seconds(response.headers.get("retry-after"), datetime.now(UTC))
+        asked = response.headers.get("retry-after")
+        wait = retry_after_seconds(asked, datetime.now(UTC)) if asked else None
         return Reply(response.status_code, response.text, wait)
 
-    def _new_client(self) -> httpx.AsyncClient:
-        elsewhere = not is_loopback(self._url)
-        client = httpx.AsyncClient(
-            base_url=self._url,
-            auth=self._auth,
-            headers=self._headers,
-            verify=_tls(),
-            trust_env=elsewhere,  # the proxy of a company's network, which must not see calls to this machine
-            follow_redirects=False,
-            timeout=httpx.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds)),
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_SECONDS),
-            event_hooks={"response": [_cut_short]},
-        )
-        self._clients.append(client)
-        return client
+    async def _signed(self, way: httpx.AsyncBaseTransport, written: httpx.Request, pause: Pause) -> httpx.Response:
+        """Send a request as often as its signing asks for; return the last response."""
+        async with aclosing(self._auth.async_auth_flow(written)) as signing:
+            request = await anext(signing)
+            while True:
+                await pause()
+                response = await way.handle_async_request(request)
+                if isinstance(response.stream, httpx.AsyncByteStream):
+                    response.stream = _Cut(response.stream)
+                response.request = request
+                await response.aread()
+                try:
+                    request = await signing.asend(response)
+                except StopAsyncIteration:
+                    return response
+
+    def _written(self, request: Request) -> httpx.Request:
+        # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
+        kind = {"Content-Type": "application/json"} if request.form is None else {}
+        url = httpx.URL(self._stem + request.path, **({"params": request.params} if request.params else {}))
+        content = {"json": request.json, "data": request.form, "extensions": self._extensions}
+        return httpx.Request(request.method, url, headers=self._headers | kind, **content)
+
+    def _new_way(self) -> httpx.AsyncBaseTransport:
+        way = way_out(self._url, min(CONNECT_SECONDS, self._seconds), LONGEST_BODY)
+        self._ways.append(way)
+        return way
+
+
+Pause = Callable[[], Awaitable[None]]
+
+
+async def _pause(turn: Turn | None, limit: asyncio.Timeout) -> None:
+    """Wait for a turn, while the call's clock stands still."""
+    ends = limit.when()
+    if turn is None or ends is None or turn.is_now():
+        return
+    loop = asyncio.get_running_loop()
+    left = ends - loop.time()
+    limit.reschedule(None)
+    await turn.wait()
+    limit.reschedule(loop.time() + left)
 
 
 class _Cut(httpx.AsyncByteStream):
@@ -111,23 +153,6 @@ class _Cut(httpx.AsyncByteStream):
         await self._body.aclose()
 
 
-async def _cut_short(response: httpx.Response) -> None:
-    if isinstance(response.stream, httpx.AsyncByteStream):
-        response.stream = _Cut(response.stream)
-
-
-async def _call(client: httpx.AsyncClient, request: Request) -> httpx.Response:
-    return await client.request(
-        request.method,
-        request.path,
-        params=request.params or None,
-        json=request.json,
-        data=request.form,
-        # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
-        headers={"Content-Type": "application/json"} if request.form is None else None,
-    )
-
-
 def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:
     if not all(
         f"{key}{value}".isascii() and f"{key}{value}".isprintable() for key, value in connection.headers.items()
@@ -135,11 +160,6 @@ def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:
         raise ConfigurationError(f"{variable(name, 'HEADERS')} must hold plain printable text only")
     # No compression: a small reply that unfolds into a huge one would get around LONGEST_BODY.
     return {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "optrelay"} | connection.headers
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
 
 
 def _hush() -> None:

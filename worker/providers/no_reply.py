@@ -60,7 +60,7 @@ def no_reply(kind: Failure) -> NoReply:
 
 def why(error: Exception) -> NoReply:
     """Say what an exception of the HTTP client means."""
-    if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
+    if isinstance(error, httpx.ConnectError) and any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         return no_reply(Failure.TLS)
     if isinstance(error, _NOTHING_SENT):
         return no_reply(Failure.UNREACHABLE)

@@ -9,6 +9,9 @@ from email.utils import parsedate_to_datetime
 LONGEST = 86_400.0
 """A day: a provider that says more has most likely made a mistake, and asking it once a day harms nobody."""
 
+SHORTEST = 1.0
+"""A second: a provider that asks us to slow down and names no time at all does not want the same call at once."""
+
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 
 
@@ -19,6 +22,11 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
         return min(float(text), LONGEST)
     moment = _date(text)
     return min(max((moment - now).total_seconds(), 0.0), LONGEST) if moment else None
+
+
+def pause(asked: float | None, usual: float) -> float:
+    """Return the seconds to wait when told to slow down: what was asked for, or as long as usual if nothing was."""
+    return usual if asked is None else max(asked, SHORTEST)
 
 
 def _date(text: str) -> datetime | None:

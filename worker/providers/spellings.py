@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
@@ -17,6 +18,10 @@ class Spellings(dict[str, str]):
         super().__init__({word: word for word in words} | aliases)
         self._folded = {word.casefold(): spelling for word, spelling in self.items()}
         self._known = ", ".join(word for word in self if word not in aliases)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the words as a JSON Schema."""
+        return {"type": "string", "enum": list(self)}
 
     def __missing__(self, word: str) -> str:
         if word.casefold() not in self._folded:

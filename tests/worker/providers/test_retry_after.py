@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.providers.retry_after import LONGEST, retry_after_seconds
+from worker.providers.retry_after import LONGEST, pause, retry_after_seconds
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 
@@ -33,3 +33,9 @@ NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     """Both forms of the header mean seconds from now, a day at most, and anything else means nothing."""
     assert seconds == retry_after_seconds(header, NOW)
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 60), (0, 1), (0.2, 1), (1, 1), (7, 7), (LONGEST, LONGEST)])
+def test_pause(asked: float | None, seconds: float) -> None:
+    """Told to slow down without a time we wait as long as usual; "0" is a time, and means a second."""
+    assert pause(asked, 60) == seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
-from worker.providers.capillary.planning import plan
+from worker.providers.capillary.planning import calls, plan
 from worker.providers.capillary.reading import read
 from worker.providers.capillary.restoring import columns_of_change
 from worker.providers.capillary.row import CapillaryRow
@@ -24,6 +24,7 @@ class _Capillary:
         return Pace(connection.rate or _DEMO_RATE)
 
     plan = staticmethod(plan)
+    calls = staticmethod(calls)
     read = staticmethod(read)
     columns = staticmethod(columns_of_change)
     auth = staticmethod(auth)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, NoReturn
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from consent.row import undamaged
+from consent.row import or_whole_number, text_schema, undamaged
 
 _LONGEST = 2**63 - 1
 _LONG_DIGITS = 19
@@ -43,11 +43,20 @@ def _text(value: object) -> object:
     return str(value) if type(value) is int else value
 
 
-CustomerNumber = Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_number)]
+CustomerNumber = Annotated[
+    str,
+    Field(coerce_numbers_to_str=True),
+    AfterValidator(_number),
+    WithJsonSchema(or_whole_number({"type": "string", "pattern": "^[1-9][0-9]{0,17}$"}, least=1)),
+]
 """Capillary's internal customer number (a long): kept without leading zeros, so that it names one target."""
 
-Long = Annotated[int, BeforeValidator(_whole)]
+Long = Annotated[
+    int,
+    BeforeValidator(_whole),
+    WithJsonSchema(or_whole_number({"type": "string", "pattern": "^-?[0-9]{1,18}$"})),
+]
 """A whole number of 64 bits, where -1 means none."""
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema(or_whole_number(text_schema()))]
 """Text kept to the letter; an event may write it as a number."""

@@ -14,7 +14,9 @@ def failed_ones(changes: Sequence[ClaimedChange], body: Body) -> tuple[list[Clai
 
     In a reply about one single change, every failure is that change's.
     """
-    if body.failed and len(changes) == 1:
+    if not body.failed:
+        return [], False
+    if len(changes) == 1:
         return list(changes), False
     named = {change.id: _pair(read_slot(change.slot)) for change in changes}
     stray = any(failure not in named.values() for failure in body.failed)

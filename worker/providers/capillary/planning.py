@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+
+import orjson
 
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Rejected
 from consent.settings import ConnectionSettings
 from worker.providers.capillary.calls import body_head, write
-from worker.providers.contract import Plan, Request
+from worker.providers.contract import Calls, Plan, Request
 
 NOT_BY_IDENTIFIER = Rejected(
     "lookup_writes_off",
@@ -30,13 +31,19 @@ def plan(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
     )
 
 
+def calls(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Calls:
+    """Foretell how many calls customers need: one for each body."""
+    count = sum(len(series) for series in plan(tasks, connection).series)
+    return Calls(count, count)
+
+
 def _series(task: CustomerTask, connection: ConnectionSettings) -> tuple[Request, ...]:
-    bodies: dict[str, list[ClaimedChange]] = {}
+    bodies: dict[bytes, list[ClaimedChange]] = {}
     for change in task.changes:
         bodies.setdefault(_body_of(change), []).append(change)
     return tuple(write(task, changes, connection) for changes in bodies.values())
 
 
-def _body_of(change: ClaimedChange) -> str:
+def _body_of(change: ClaimedChange) -> bytes:
     alone = change.id if change.attempts >= SHARED_TRIES else None
-    return json.dumps([body_head(change.details), alone], sort_keys=True)
+    return orjson.dumps([body_head(change.details), alone], option=orjson.OPT_SORT_KEYS)

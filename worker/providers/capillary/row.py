@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from consent.row import ConsentRow
@@ -19,10 +19,12 @@ SOURCES = (
     "INSTORE FACEBOOK WEB_ENGAGE WECHAT MARTJACK TMALL TAOBAO JD ECOMMERCE WEBSITE LINE MOBILE_APP".split()  # noqa: SIM905
 )
 
-Channel = Annotated[str, AfterValidator(Spellings(CHANNELS, SMS="MOBILE").__getitem__)]
-Priority = Annotated[str, AfterValidator(Spellings(PRIORITIES).__getitem__)]
-IdentifierName = Annotated[str, AfterValidator(Spellings(IDENTIFIERS).__getitem__)]
-Source = Annotated[str, AfterValidator(Spellings(SOURCES).__getitem__)]
+_CHANNELS, _PRIORITIES = Spellings(CHANNELS, SMS="MOBILE"), Spellings(PRIORITIES)
+_IDENTIFIERS, _SOURCES = Spellings(IDENTIFIERS), Spellings(SOURCES)
+Channel = Annotated[str, AfterValidator(_CHANNELS.__getitem__), WithJsonSchema(_CHANNELS.schema())]
+Priority = Annotated[str, AfterValidator(_PRIORITIES.__getitem__), WithJsonSchema(_PRIORITIES.schema())]
+IdentifierName = Annotated[str, AfterValidator(_IDENTIFIERS.__getitem__), WithJsonSchema(_IDENTIFIERS.schema())]
+Source = Annotated[str, AfterValidator(_SOURCES.__getitem__), WithJsonSchema(_SOURCES.schema())]
 
 
 class CapillaryRow(ConsentRow):
@@ -32,6 +34,12 @@ class CapillaryRow(ConsentRow):
     are given, `user_id` wins. A row that gives no `source` means its `source_name`, or else INSTORE. A row that gives
     no `account_id` or `org_unit_id` means "" and -1, as the vendor's own samples do.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": ["user_id"]}, {"required": ["identifier_name", "identifier_value"]}],
+        }
+    )
 
     user_id: CustomerNumber | None = None
     identifier_name: IdentifierName | None = None
@@ -50,6 +58,8 @@ class CapillaryRow(ConsentRow):
     communication_id: Long | None = None
     scope: str | None = None
     sub_scope: str | None = None
+
+    names_target: ClassVar[frozenset[str]] = frozenset({"user_id", "identifier_value"})
 
     remedies: ClassVar[dict[str, str]] = {
         "user_id": "give Capillary's customer number, or identifier_name and identifier_value",

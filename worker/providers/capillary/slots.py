@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 
 
@@ -22,6 +23,7 @@ def slot_text(channel: str, account: str, priority: str, org_unit: int) -> str:
     return f'["{channel}",{quoted(account)},"{priority}",{org_unit}]'
 
 
+@lru_cache(maxsize=4096)  # there are few, and each is read for every change
 def read_slot(text: str) -> Slot:
     """Read what `slot_text` wrote."""
     return Slot(*json.loads(text))

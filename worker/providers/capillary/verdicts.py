@@ -9,6 +9,7 @@ from consent.ledger.work import ClaimedChange
 from consent.outcome import Health, Outcome, Refused, Rejected, Throttled, TryLater, Unwell, Well
 from worker.providers.capillary.codes import FEW, Meaning, Next
 from worker.providers.contract import Answer, Reply, Request
+from worker.providers.retry_after import pause
 
 PAUSE = 60.0
 """Seconds to pause when the provider throttles and does not say for how long: its limits are per minute."""
@@ -29,7 +30,7 @@ def _health(meaning: Meaning, reply: Reply) -> Health:
         case Next.REFUSED:
             return Refused(meaning.reason)
         case Next.SLOW_DOWN:
-            return Throttled(reply.retry_after or PAUSE)
+            return Throttled(pause(reply.retry_after, PAUSE))
         case Next.UNWELL:
             return Throttled(reply.retry_after) if reply.retry_after else Unwell(meaning.reason)
         case Next.DEAD | Next.ALONE | Next.FEW_TRIES | Next.LATER | Next.ROWS:
@@ -53,6 +54,6 @@ def _outcomes(meaning: Meaning, changes: Sequence[ClaimedChange], reply: Reply) 
 
 def _later(meaning: Meaning, changes: Sequence[ClaimedChange], reply: Reply) -> dict[int, Outcome]:
     counts = meaning.next not in (Next.REFUSED, Next.SLOW_DOWN, Next.UNWELL)
-    after = reply.retry_after or (PAUSE if meaning.next is Next.SLOW_DOWN else None)
+    after = pause(reply.retry_after, PAUSE) if meaning.next is Next.SLOW_DOWN else reply.retry_after
     later = TryLater(meaning.code, meaning.reason, counts=counts, after=after)
     return dict.fromkeys((change.id for change in changes), later)

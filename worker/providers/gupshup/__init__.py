@@ -6,7 +6,7 @@ from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
 from worker.providers.contract import Pace, Provider
-from worker.providers.gupshup.planning import plan
+from worker.providers.gupshup.planning import calls, plan
 from worker.providers.gupshup.reading import read
 from worker.providers.gupshup.restoring import columns_of_change
 from worker.providers.gupshup.row import GupshupRow
@@ -20,11 +20,12 @@ class _Gupshup:
     name: str = "gupshup"
     row: type[ConsentRow] = GupshupRow
 
-    def pace(self, _bucket: str, connection: ConnectionSettings) -> Pace:
+    def pace(self, bucket: str, connection: ConnectionSettings) -> Pace:
         """Return the configured limit of each app, or the published one; a call carries one subscription."""
-        return Pace(connection.rate or _RATE)
+        return Pace(connection.rate or _RATE, name=f"app {bucket}" if bucket else "")
 
     plan = staticmethod(plan)
+    calls = staticmethod(calls)
     read = staticmethod(read)
     columns = staticmethod(columns_of_change)
     auth = staticmethod(auth)

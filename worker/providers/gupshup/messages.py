@@ -23,10 +23,8 @@ class Next(Enum):
     """Something in the form is not accepted."""
     LATER = auto()
     """It is about this request and may pass."""
-    APP_REFUSED = auto()
-    """A person must mend the token of this app."""
     REFUSED = auto()
-    """A person must mend the connection."""
+    """A person must mend the app's token, or the connection."""
     SLOW_DOWN = auto()
     """The connection is throttled."""
     UNWELL = auto()
@@ -50,10 +48,10 @@ _BY_MESSAGE: dict[str, Meaning] = {
     "subscription does not exist": Meaning(Next.DEAD, "no_such_subscription", "Gupshup has no such subscription"),
     "not subscription owner": Meaning(Next.DEAD, "not_owner", "this subscription belongs to another app"),
     "api key is not associated with partner": Meaning(
-        Next.APP_REFUSED, "400", "Gupshup does not know the token's partner: see the connection's TOKENS and TOKEN"
+        Next.REFUSED, "400", "Gupshup does not know the token's partner: see the connection's TOKENS and TOKEN"
     ),
-    "authentication failed": Meaning(Next.APP_REFUSED, "401", _TOKEN),
-    "unauthorized access": Meaning(Next.APP_REFUSED, "403", _TOKEN),  # page on deleting subscriptions
+    "authentication failed": Meaning(Next.REFUSED, "401", _TOKEN),
+    "unauthorized access": Meaning(Next.REFUSED, "403", _TOKEN),  # page on deleting subscriptions
     "too many requests": Meaning(Next.SLOW_DOWN, "429", "Gupshup asked us to slow down"),
     "invalid url passed": Meaning(
         Next.URL, "invalid_url", "Gupshup does not accept the url, or could not reach it: see do_check"
@@ -67,8 +65,8 @@ _BY_MESSAGE: dict[str, Meaning] = {
 
 _BY_STATUS: dict[int, tuple[Next, str]] = {
     400: (Next.FAULTY, "Gupshup does not accept the request"),
-    401: (Next.APP_REFUSED, _TOKEN),
-    403: (Next.APP_REFUSED, "Gupshup refused access: the token may not make this call"),
+    401: (Next.REFUSED, _TOKEN),
+    403: (Next.REFUSED, "Gupshup refused access: the token may not make this call"),
     404: (Next.REFUSED, "Gupshup does not know the resource: see the connection's BASE_URL"),
     405: (Next.REFUSED, "Gupshup does not know this call: see the connection's BASE_URL"),
     408: (Next.UNWELL, "Gupshup did not get the request in time"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consent.ledger.work import CustomerTask
-from consent.outcome import TryLater
+from consent.outcome import Refused, TryLater, Well
 from consent.settings import ConnectionSettings
-from worker.providers.contract import Plan, Request
+from worker.providers.contract import Calls, Plan, Request
 from worker.providers.endpoint import variable
-from worker.providers.gupshup.calls import first_call
+from worker.providers.gupshup.calls import LOOK, first_call
 from worker.providers.gupshup.signing import token_of
 
 SHARED_TRIES = 3
@@ -19,7 +19,6 @@ NO_TOKEN = TryLater(
     "no_token",
     f"this app has no token: add it to {variable('<NAME>', 'TOKENS')}, or set {variable('<NAME>', 'TOKEN')}",
     counts=False,
-    after=300.0,
 )
 """A missing token is nobody's fault but the connection's: the app's changes wait, and other apps are not stopped."""
 
@@ -31,7 +30,14 @@ def plan(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
     return Plan(
         series=tuple(_series(task) for task in ready if task.changes),
         outcomes={change.id: NO_TOKEN for task in waiting for change in task.changes},
+        health=Refused(NO_TOKEN.reason) if waiting and not ready else Well(),
     )
+
+
+def calls(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Calls:
+    """Foretell how many calls subscriptions need: a write each, and where modes are named a look before it."""
+    first = [request for series in plan(tasks, connection).series for request in series]
+    return Calls(len(first), len(first) + sum(request.purpose == LOOK for request in first))
 
 
 def _series(task: CustomerTask) -> tuple[Request, ...]:

@@ -13,27 +13,24 @@ from worker.providers import verdicts
 from worker.providers.contract import Answer, Reply, Request
 from worker.providers.gupshup.calls import LOOK, VERIFY, WRITE, first_call, look, without_field, write
 from worker.providers.gupshup.messages import Meaning, Next, judge
-from worker.providers.gupshup.signing import has_several_tokens
 from worker.providers.gupshup.slots import FIELD, MODES, read_slot, slot_text
 from worker.providers.gupshup.subscription import Subscription, merge, subscription_of
 from worker.providers.json_body import json_object
+from worker.providers.retry_after import pause
 
 PAUSE = 60.0
 """Seconds to pause when Gupshup throttles: its limits per minute cool down in a minute (page on rate limits)."""
-
-APP_PAUSE = 300.0
-"""Seconds after which an app whose token was refused is tried again, where other apps have tokens of their own."""
 
 MODE_IGNORED = Rejected("mode_ignored", "Gupshup took the request and left this mode as it was")
 NOT_SHOWN = ("unconfirmed", "Gupshup took the change, but the subscription does not show it")
 
 
-def read(request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
+def read(request: Request, reply: Reply, _: ConnectionSettings) -> Answer:
     """Say what a reply means for each change of its request."""
     body = json_object(reply.text)
     meaning = judge(reply.status, body)
     if meaning.next is not Next.LOOK:
-        return _failed(meaning, request, reply, connection)
+        return _failed(meaning, request, reply)
     return _succeeded(meaning, request, reply, body)
 
 
@@ -82,7 +79,7 @@ def _can_show(change: ClaimedChange) -> bool:
     return change.slot != slot_text(FIELD, "do_check")
 
 
-def _failed(meaning: Meaning, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
+def _failed(meaning: Meaning, request: Request, reply: Reply) -> Answer:
     match meaning.next:
         case Next.DEAD:
             return verdicts.rejected(request, meaning.code, meaning.reason)
@@ -90,22 +87,14 @@ def _failed(meaning: Meaning, request: Request, reply: Reply, connection: Connec
             return _fault(meaning, request)
         case Next.LATER | Next.LOOK:
             return verdicts.later(request, reply, meaning.code, meaning.reason)
-        case Next.APP_REFUSED | Next.REFUSED:
-            return _refused(meaning, request, connection)
+        case Next.REFUSED:
+            return verdicts.refused(request, meaning.code, meaning.reason)
         case Next.SLOW_DOWN:
-            return verdicts.slow_down(request, meaning.code, meaning.reason, reply.retry_after or PAUSE)
+            return verdicts.slow_down(request, meaning.code, meaning.reason, pause(reply.retry_after, PAUSE))
         case Next.UNWELL:
             return verdicts.unwell(request, reply, meaning.code, meaning.reason)
         case _:
             assert_never(meaning.next)
-
-
-def _refused(meaning: Meaning, request: Request, connection: ConnectionSettings) -> Answer:
-    """Stop the connection, or only this app's changes where the other apps have tokens of their own."""
-    if meaning.next is Next.REFUSED or not has_several_tokens(connection):
-        return verdicts.refused(request, meaning.code, meaning.reason)
-    waits = TryLater(meaning.code, meaning.reason, counts=False, after=APP_PAUSE)
-    return Answer(Well(), verdicts.all_of(request.changes, waits), code=meaning.code)
 
 
 def _fault(meaning: Meaning, request: Request) -> Answer:

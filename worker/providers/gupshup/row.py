@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
-from consent.row import ConsentRow, Wish
+from consent.row import ConsentRow, Wish, text_schema
 from worker.providers.cells import Flag, Members, Name, PathName, Text, digest, fault_at
 from worker.providers.gupshup.modes import MODES as EVERY_MODE
-from worker.providers.gupshup.modes import VERSIONS, fits
+from worker.providers.gupshup.modes import NOT_VERSION_3, ONLY_VERSION_3, VERSIONS, fits
 from worker.providers.gupshup.slots import ACTIVE, FIELD, FORM_NAMES, MODES, slot_text
 from worker.providers.spellings import Spellings
 
@@ -35,6 +35,18 @@ def _web_address(text: str) -> str:
     return text
 
 
+def _without(modes: tuple[str, ...], version: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema that keeps these modes away from an opt-in of such a version."""
+    named = {"action": {"const": "OPTIN"}, "version": version}
+    allowed = [mode for mode in EVERY_MODE if mode not in modes]
+    then = {"properties": {"modes": {"items": {"enum": allowed}}}}
+    return {"if": {"required": ["version", "modes"], "properties": named}, "then": then}
+
+
+_MODES_SCHEMA = {"type": "array", "items": _SPELLINGS.schema(), "minItems": 1}
+_URL_SCHEMA = text_schema(_LONGEST_URL, r"^https?://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[1-9][0-9]{0,3})?(/[\w.~/-]*)?$")
+
+
 class GupshupRow(ConsentRow):
     """What a row says of a subscription (seed page "Update App Subscription").
 
@@ -43,11 +55,23 @@ class GupshupRow(ConsentRow):
     takes the row's change; it is no state of the subscription, so it stands by itself only where nothing else does.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                _without(NOT_VERSION_3, {"const": VERSIONS[-1]}),
+                _without(ONLY_VERSION_3, {"enum": list(VERSIONS[:-1])}),
+            ]
+        }
+    )
+
     app_id: PathName
     subscription_id: PathName
-    modes: Annotated[Members, AfterValidator(_known_modes)] | None = None
+    modes: Annotated[Members, AfterValidator(_known_modes), WithJsonSchema(_MODES_SCHEMA)] | None = None
     tag: Name | None = None
-    url: Annotated[Text, Field(max_length=_LONGEST_URL), AfterValidator(_web_address)] | None = None
+    url: (
+        Annotated[Text, Field(max_length=_LONGEST_URL), AfterValidator(_web_address), WithJsonSchema(_URL_SCHEMA)]
+        | None
+    ) = None
     version: int | None = Field(None, ge=VERSIONS[0], le=VERSIONS[-1])
     do_check: Flag | None = None
 

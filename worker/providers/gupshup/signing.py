@@ -21,11 +21,6 @@ def token_of(app: str, connection: ConnectionSettings) -> str:
     return (own or connection.token).get_secret_value().strip()
 
 
-def has_several_tokens(connection: ConnectionSettings) -> bool:
-    """Say whether apps of this connection have different tokens, so that a refusal says nothing of the others."""
-    return len(connection.tokens) + bool(connection.token.get_secret_value()) > 1
-
-
 class _TokenAuth(httpx.Auth):
     """Puts the app's token into `Authorization`, by default without a word before it (seed page, sample request)."""
 

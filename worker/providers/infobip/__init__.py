@@ -8,13 +8,18 @@ from consent.ledger.work import CustomerTask
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
-from worker.providers.contract import Answer, Pace, Plan, Provider, Reply, Request
-from worker.providers.infobip.blocklist_planning import series_of_people
+from worker.providers.contract import Answer, Calls, Pace, Plan, Provider, Reply, Request
+from worker.providers.infobip.blocklist_planning import calls_for_people, series_of_people
 from worker.providers.infobip.blocklist_reading import read_blocklist
 from worker.providers.infobip.restoring import columns_of_change
 from worker.providers.infobip.row import BLOCKLIST, InfobipRow
 from worker.providers.infobip.signing import auth
-from worker.providers.infobip.subscription import PURPOSES, read_subscription, series_of_subscription
+from worker.providers.infobip.subscription import (
+    PURPOSES,
+    calls_for_subscription,
+    read_subscription,
+    series_of_subscription,
+)
 
 _SUBSCRIPTION_RATE = Rate(10, 1)  # Infobip publishes no limit for these calls; this is our own moderation
 _BLOCKLIST_RATE = Rate(1, 1)  # published with the operations in Infobip's OpenAPI description (x-throttling-info)
@@ -27,15 +32,20 @@ class _Infobip:
     def pace(self, bucket: str, connection: ConnectionSettings) -> Pace:
         """Return the limit of subscription calls, one target each, or of blocklist calls, which carry many."""
         if bucket == BLOCKLIST:
-            return Pace(connection.blocklist_rate or _BLOCKLIST_RATE, connection.blocklist_batch)
+            return Pace(connection.blocklist_rate or _BLOCKLIST_RATE, connection.blocklist_batch, BLOCKLIST)
         return Pace(connection.rate or _SUBSCRIPTION_RATE)
 
     def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
         """Plan a look at each subscription, and as few blocklist calls as there can be."""
-        rules = [task for task in tasks if "subscription_id" in task.address]
-        people = [task for task in tasks if "subscription_id" not in task.address]
+        rules, people = _sorted(tasks)
         series = tuple(series_of_subscription(task) for task in rules if task.changes)
         return Plan((*series_of_people(people, connection), *series))
+
+    def calls(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Calls:
+        """Foretell how many calls subscriptions and people need."""
+        rules, people = _sorted(tasks)
+        needed = (calls_for_subscription(task, connection) for task in rules if task.changes)
+        return sum(needed, calls_for_people(people, connection))
 
     def read(self, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
         """Read a reply by what its call was for."""
@@ -45,6 +55,11 @@ class _Infobip:
 
     columns = staticmethod(columns_of_change)
     auth = staticmethod(auth)
+
+
+def _sorted(tasks: Sequence[CustomerTask]) -> tuple[list[CustomerTask], list[CustomerTask]]:
+    rules = [task for task in tasks if "subscription_id" in task.address]
+    return rules, [task for task in tasks if "subscription_id" not in task.address]
 
 
 INFOBIP: Provider = _Infobip()

@@ -8,7 +8,7 @@ from itertools import islice
 from consent.change import Action
 from consent.ledger.work import CustomerTask
 from consent.settings import ConnectionSettings
-from worker.providers.contract import Request
+from worker.providers.contract import Calls, Request
 from worker.providers.infobip.blocklist_calls import Search, block, lookup
 from worker.providers.infobip.sharing import companies
 
@@ -32,6 +32,20 @@ def series_of_people(tasks: Sequence[CustomerTask], connection: ConnectionSettin
     batches = companies(fresh, connection.blocklist_batch, _attempts)
     rows = islice(companies(sought, LOOKUPS, _attempts), 1)
     return [*((block(batch, connection),) for batch in batches), *((lookup(Search(row), connection),) for row in rows)]
+
+
+def calls_for_people(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Calls:
+    """Foretell how many calls people need: one for each batch of opt-outs; for opt-ins a look each, then a removal.
+
+    With `verify` each of them is looked up afterwards, too.
+    """
+    with_changes = [task for task in tasks if task.changes]
+    fresh = [task for task in with_changes if not _is_sought(task, connection)]
+    sought = [task for task in with_changes if _is_sought(task, connection)]
+    batches = sum(1 for _ in companies(fresh, connection.blocklist_batch, _attempts))
+    rows = sum(1 for _ in companies(sought, LOOKUPS, _attempts))
+    least = batches + len(sought) + (len(fresh) if connection.verify else 0)
+    return Calls(least, least + rows + (len(sought) if connection.verify else 0))
 
 
 def _is_sought(task: CustomerTask, connection: ConnectionSettings) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from consent.row import or_whole_number, text_schema
 from worker.providers.cells import Name
 
 _ORNAMENTS = re.compile(r"[\s().\-\u00a0]")
@@ -34,5 +35,10 @@ def _has_letter(text: str) -> bool:
     return any(letter.isalpha() for letter in text)
 
 
-Destination = Annotated[Name, AfterValidator(_destination)]
+_WRITTEN = r"^(\+?[1-9][0-9]{3,14}|([^\s@\u0000-\u001f\ufffd]+@)?[a-z0-9][a-z0-9-]*(\.[a-z][a-z0-9-]*)+)$"
+Destination = Annotated[
+    Name,
+    AfterValidator(_destination),
+    WithJsonSchema(or_whole_number(text_schema(form=_WRITTEN), 1000, 999_999_999_999_999)),
+]
 """International number without +, e-mail address, or e-mail domain (Infobip's OpenAPI description, `to`)."""

@@ -10,6 +10,7 @@ from typing import assert_never
 from worker.providers import verdicts
 from worker.providers.contract import Answer, Reply, Request
 from worker.providers.infobip.body import Body
+from worker.providers.retry_after import pause
 
 
 class Next(Enum):
@@ -82,7 +83,8 @@ def verdict(meaning: Meaning, request: Request, reply: Reply) -> Answer:
         case Next.REFUSED:
             return verdicts.refused(request, meaning.code, meaning.reason)
         case Next.SLOW_DOWN:
-            return verdicts.slow_down(request, meaning.code, meaning.reason, reply.retry_after or _pause(request))
+            wait = pause(reply.retry_after, _pause(request))
+            return verdicts.slow_down(request, meaning.code, meaning.reason, wait)
         case Next.UNWELL:
             return verdicts.unwell(request, reply, meaning.code, meaning.reason)
         case Next.LATER | Next.LOOK:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from consent.change import Action
-from consent.row import ConsentRow, Wish
+from consent.row import ConsentRow, Wish, text_schema
 from worker.providers.cells import Members, Name, PathName, digest, fault_at
 from worker.providers.infobip.channel_events import CHANNELS
 from worker.providers.infobip.destination import Destination
@@ -29,6 +29,20 @@ def _upper(members: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(member.upper() for member in members))
 
 
+_NAMED = ("events", "resources", "users", *CRITERION_NAMES, "name", "profile_id")
+_ALTERNATIVES: list[Any] = [
+    {
+        "required": ["destination"],
+        "properties": {"subscription_id": False, "channel": {"enum": list(CREATE_CHANNELS)}},
+    },
+    {
+        "required": ["subscription_id", "channel"],
+        "properties": {"destination": False, "channel": {"enum": list(CHANNELS)}},
+        "anyOf": [{"required": [name]} for name in _NAMED],
+    },
+]
+
+
 class InfobipRow(ConsentRow):
     """What a row says of a subscription (`subscription_id`) or of a person on the blocklist (`destination`).
 
@@ -36,7 +50,9 @@ class InfobipRow(ConsentRow):
     `profile_id` set those fields. On the blocklist OPTOUT makes an entry and OPTIN removes it.
     """
 
-    channel: Annotated[Name, AfterValidator(_channel)] | None = None
+    model_config = ConfigDict(json_schema_extra={"oneOf": _ALTERNATIVES})
+
+    channel: Annotated[Name, AfterValidator(_channel), WithJsonSchema({"type": "string"})] | None = None
 
     subscription_id: PathName | None = None
     events: Annotated[Members, AfterValidator(_upper)] | None = None
@@ -45,11 +61,13 @@ class InfobipRow(ConsentRow):
     application_id: Name | None = None
     entity_id: Name | None = None
     calls_configuration_id: Name | None = None
-    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=255), WithJsonSchema(text_schema())] | None = None
     profile_id: Name | None = None
 
     destination: Destination | None = None
     sender: Name | None = None
+
+    names_target: ClassVar[frozenset[str]] = frozenset({"destination"})
 
     remedies: ClassVar[dict[str, str]] = {
         "events": "name the events, separated by |",

@@ -11,7 +11,7 @@ from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Outcome, Rejected, TryLater, Well
 from consent.settings import ConnectionSettings
 from worker.providers import verdicts
-from worker.providers.contract import Answer, Reply, Request
+from worker.providers.contract import Answer, Calls, Reply, Request
 from worker.providers.infobip.blame import blamed
 from worker.providers.infobip.body import Body, parse_body
 from worker.providers.infobip.channel_events import offers
@@ -40,6 +40,14 @@ def series_of_subscription(task: CustomerTask) -> tuple[Request, ...]:
     """Return a look at the subscription for all of its changes; what failed often is put in by itself."""
     groups = companies(task.changes, MOST_TOGETHER, lambda change: change.attempts)
     return tuple(_look(task, group) for group in groups)
+
+
+def calls_for_subscription(task: CustomerTask, connection: ConnectionSettings) -> Calls:
+    """Foretell how many calls a subscription needs: looks, and where something changes writes and looks after them."""
+    looks = series_of_subscription(task)
+    channel = task.address["channel"]
+    after = [connection.verify or not all(_is_offered(channel, one) for one in look.changes) for look in looks]
+    return Calls(len(looks), 2 * len(looks) + sum(after))
 
 
 def read_subscription(request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:

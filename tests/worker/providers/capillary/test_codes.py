@@ -190,6 +190,7 @@ def test_pause_when_throttled() -> None:
 
     assert (Throttled(7), 7) == (told.health, told.outcomes[1].after)
     assert (Throttled(60), 60) == (silent.health, silent.outcomes[1].after)
+    assert Throttled(1) == read(written(change(1)), "", 429, retry_after=0).health
 
 
 def test_retry_after_on_another_status() -> None:

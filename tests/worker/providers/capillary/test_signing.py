@@ -201,3 +201,37 @@ def test_mint_that_is_cut() -> None:
 
     assert isinstance(first, NoReply)
     assert Reply(200, "") == second
+
+
+class Turns:
+    """Lets every other thing go at once, and counts."""
+
+    def __init__(self) -> None:
+        self.asked = self.waited = 0
+
+    def is_now(self) -> bool:
+        """Only the first may go at once."""
+        self.asked += 1
+        return self.asked == 1
+
+    async def wait(self) -> None:
+        """Wait for longer than a call may take: that must not count."""
+        self.waited += 1
+        await asyncio.sleep(0.6)
+
+
+def test_everything_that_is_sent_takes_a_turn() -> None:
+    """A mint, the call, and after a 401 the second mint and the repeat: each waits for a moment of its own."""
+    with serving(minting(good=lambda token: token == "token-2")) as server:
+        settings = {"provider": "capillary", "base_url": server.url, "timeout": 0.5, **OAUTH}
+        connection, turns = ConnectionSettings.model_validate(settings), Turns()
+        request = CAPILLARY.plan([customer(change(1))], connection).series[0][0]
+
+        async def run() -> Reply | NoReply:
+            async with Sender(connection, CAPILLARY.auth(connection)) as sender:
+                return await sender.send(request, turns)
+
+        assert Reply(200, "") == asyncio.run(run())
+
+    assert paths(server) == ["mint", "call", "mint", "call"]
+    assert (turns.asked, turns.waited) == (4, 3)

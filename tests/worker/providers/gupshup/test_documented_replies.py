@@ -86,15 +86,15 @@ def test_throttled_for_a_minute() -> None:
     """Without a Retry-After the window of a minute is waited out."""
     assert read(first(TASK), error("Too Many Requests"), 429).health == Throttled(60)
     assert read(first(TASK), error("Too Many Requests"), 429, retry_after=5).health == Throttled(5)
+    assert read(first(TASK), error("Too Many Requests"), 429, retry_after=0).health == Throttled(1)
 
 
 @pytest.mark.parametrize("message", ["Authentication Failed", "API key is not associated with partner"])
 def test_one_of_several_tokens_is_refused(message: str) -> None:
-    """Where apps have tokens of their own, the refusal of one stops only that app's changes, for a while."""
+    """The refusal of one app's token stops its bucket, which is that app's alone, until somebody mends the token."""
     answer = read(first(TASK), error(message), 401, connection=SEVERAL)
 
-    assert fate(answer) == WAITS
-    assert answer.outcomes[1].after == 300  # type: ignore[union-attr]
+    assert fate(answer) == REFUSED
 
 
 def test_no_refusal_of_the_subscription_copies_its_words() -> None:
@@ -132,6 +132,8 @@ def test_app_without_a_token() -> None:
     assert isinstance(waiting, TryLater)
     assert (waiting.code, waiting.counts) == ("no_token", False)
     assert "__TOKENS" in waiting.reason
+    assert isinstance(planned.health, Well)
+    assert GUPSHUP.plan(tasks[1:], SEVERAL).health == Refused(waiting.reason)
     with pytest.raises(NoToken):
         carried(SEVERAL, "app-3")
 

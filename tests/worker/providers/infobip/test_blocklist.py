@@ -24,7 +24,7 @@ from tests.worker.providers.infobip.building import (
     read,
     shown,
 )
-from worker.providers.contract import Pace
+from worker.providers.contract import Calls, Pace
 from worker.providers.infobip import INFOBIP
 
 
@@ -37,11 +37,21 @@ def test_pace() -> None:
     """Blocklist calls are made once a second and carry a thousand people, unless told otherwise."""
     other = ConnectionSettings.model_validate({"blocklist_batch": 50_000, "blocklist_rate": "2/s", "rate": "5/s"})
 
-    assert INFOBIP.pace("blocklist", CONNECTION) == Pace(Rate(1, 1), 1000)
-    assert INFOBIP.pace("blocklist", other) == Pace(Rate(2, 1), 50_000)
+    assert INFOBIP.pace("blocklist", CONNECTION) == Pace(Rate(1, 1), 1000, "blocklist")
+    assert INFOBIP.pace("blocklist", other) == Pace(Rate(2, 1), 50_000, "blocklist")
     assert INFOBIP.pace("", other) == Pace(Rate(5, 1))
     with pytest.raises(ValueError, match="blocklist_batch"):
         ConnectionSettings.model_validate({"blocklist_batch": 50_001})
+
+
+def test_calls_are_foretold() -> None:
+    """A batch of opt-outs is a call, each opt-in a look and each five of them a removal; `verify` looks once more."""
+    out, back = [person(n) for n in range(2500)], [person(n, "OPTIN") for n in range(3000, 3012)]
+
+    assert INFOBIP.calls(out, CONNECTION) == Calls(3, 3)
+    assert INFOBIP.calls(back, CONNECTION) == Calls(12, 15)
+    assert INFOBIP.calls([*out, *back], CONNECTION) == Calls(15, 18)
+    assert INFOBIP.calls([*out[:2], *back[:2]], VERIFYING) == Calls(1 + 2 + 2, 1 + 2 + 2 + 1 + 2)
 
 
 def test_opt_outs_share_a_call() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from consent.outcome import Applied, Rejected, TryLater, Unchanged
 from tests.worker.providers.infobip.building import (
+    CONNECTION,
     IDS_ONLY,
     VERIFYING,
     classic,
@@ -21,12 +22,22 @@ from tests.worker.providers.infobip.building import (
     read,
     rule,
 )
-from worker.providers.contract import Request
+from worker.providers.contract import Calls, Request
+from worker.providers.infobip import INFOBIP
 
 
 def put(*rows: dict[str, Any], there: dict[str, Any] | None = None, **settings: Any) -> Request:
     """Return the write that rows lead to."""
     return only(read(first(rule(*rows)), there or document(), **settings))
+
+
+def test_calls_are_foretold() -> None:
+    """A look, a write if something changes, and another look where the write's answer does not tell enough."""
+    many = [{"action": "OPTIN", "users": f"user-{n}"} for n in range(200)]
+
+    assert INFOBIP.calls([rule(*many)], CONNECTION) == Calls(1, 2)
+    assert INFOBIP.calls([rule(*many)], VERIFYING) == Calls(1, 3)
+    assert INFOBIP.calls([rule({"action": "OPTIN", "events": "NO_SUCH_EVENT"})], CONNECTION) == Calls(1, 3)
 
 
 def test_look_comes_first() -> None:

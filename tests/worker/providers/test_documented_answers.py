@@ -1,0 +1,156 @@
+"""Whatever a page says that a provider may answer ends as it must: asked over HTTP, of the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from consent.ledger.work import CustomerTask
+from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell
+from consent.settings import ConnectionSettings
+from sandbox.serve import running
+from sandbox.settings import SandboxSettings
+from tests.worker.providers import documented_answers as says
+from tests.worker.providers.capillary import building as capillary
+from tests.worker.providers.contract.driving import Told as Delivered
+from tests.worker.providers.contract.driving import deliver
+from tests.worker.providers.documented_answers import CAPILLARY, GUPSHUP, INFOBIP, Told
+from tests.worker.providers.gupshup import building as gupshup
+from tests.worker.providers.infobip import building as infobip
+from worker.loop import LoopThread
+from worker.providers import PROVIDERS
+from worker.providers.capillary.codes import MEANINGS
+from worker.providers.contract import Reply, Request
+from worker.providers.gupshup.messages import _BY_MESSAGE as MESSAGES
+from worker.providers.http import Sender
+
+CASES = (*CAPILLARY, *INFOBIP, *GUPSHUP)
+SUBSCRIPTION = {"subscriptionId": "ABC-123-DEF", "profile": {"profileId": "P"}, "events": ["DELIVERY"]}
+WEBHOOK = {"webhook": {"notifyUrl": "https://hooks.example.com/infobip"}}
+HOOK = {"id": "32595", "tag": "mine", "url": "https://hooks.example.com/old", "version": "2", "modes": "SENT"}
+SANDBOX = {
+    "capillary": {"rate": "off"},
+    "infobip": {
+        "blocklist_rate": "off",
+        "blocklist_lag": 0,
+        "profiles": [{"profileId": "P", **WEBHOOK}],
+        "subscriptions": {"SMS": [SUBSCRIPTION]},
+        "blocklist": [{"destinations": [{"to": "15550100002"}]}],
+    },
+    "gupshup": {
+        "rate": "off",
+        "apps": {"app-1": "sk_one"},
+        "subscriptions": {"app-1": [HOOK, HOOK | {"id": "2", "tag": "taken"}]},
+    },
+}
+CREDENTIALS: dict[str, dict[str, Any]] = {
+    "Capillary": {"username": "demo.till", "password": "demo-password"},
+    "Infobip": {"api_key": "demo-infobip-key"},
+    "Gupshup": {"token": "sk_one"},
+}
+SPECIAL: dict[str, dict[str, Any]] = {says.VERIFIED: {"verify": True}}
+"""How the connection of some cases is configured beside that."""
+
+TARGETS: dict[str, CustomerTask] = {
+    says.CUSTOMER: capillary.customer(capillary.change(1)),
+    says.THIRD_TRY: capillary.customer(capillary.change(1, attempts=2)),
+    says.BY_MOBILE: capillary.customer(capillary.change(1), address=capillary.BY_MOBILE),
+    says.RULE: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
+    says.VERIFIED: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
+    says.SAME_EVENT: infobip.rule({"action": "OPTIN", "events": "DELIVERY"}),
+    says.FOREIGN_EVENT: infobip.rule({"action": "OPTIN", "events": "BLOCK"}),
+    says.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "nobody's"}),
+    says.NO_RULE: CustomerTask(
+        b"gone",
+        infobip.SUBSCRIPTION | {"subscription_id": "GONE"},
+        infobip.rule({"action": "OPTIN", "events": "CLICK"}).changes,
+    ),
+    says.OUT: infobip.person(1),
+    says.IN: infobip.person(1, "OPTIN", destination="15550100002", effective_at="2999-01-01T00:00:00Z"),
+    says.NOT_THERE: infobip.person(1, "OPTIN"),
+    says.HOOK: gupshup.subscription({"action": "OPTOUT"}),
+    says.MODES: gupshup.subscription({"action": "OPTIN", "modes": "READ"}),
+    says.SAME_MODE: gupshup.subscription({"action": "OPTIN", "modes": "SENT"}),
+    says.URL: gupshup.subscription({"action": "OPTIN", "url": "https://hooks.example.com/new"}),
+    says.TAG: gupshup.subscription({"action": "OPTIN", "tag": "taken"}),
+}
+
+
+@dataclass
+class Providers:
+    """The three providers on this machine, and the calls that the product makes to them."""
+
+    url: str
+    http: httpx.Client
+    loop: LoopThread
+    senders: dict[str, Sender] = field(default_factory=dict)
+
+    def told(self, case: Told) -> Delivered:
+        """Deliver the case's change to a fresh provider that answers as the case says."""
+        name = case.called.split()[0]
+        control = "/_sandbox" if name == "Capillary" else f"/_sandbox/{name.lower()}"
+        self.http.post(f"{control}/reset").raise_for_status()
+        if case.order:
+            self.http.post(f"{control}/faults", json=case.order).raise_for_status()
+        known = {"provider": name.lower(), "base_url": self.url} | CREDENTIALS[name] | SPECIAL.get(case.called, {})
+        connection = ConnectionSettings.model_validate(known)
+        sender = self.sender(connection)
+
+        def exchange(request: Request) -> Reply:
+            return cast("Reply", self.loop.run(sender.send(request), timeout=10))
+
+        return deliver(PROVIDERS[connection.provider], [TARGETS[case.called]], connection, exchange)
+
+    def sender(self, connection: ConnectionSettings) -> Sender:
+        """Return what sends the calls to a provider; one for each, so that nothing is connected twice."""
+        name = connection.provider
+        if name not in self.senders:
+            self.senders[name] = Sender(connection, PROVIDERS[name].auth(connection, "x"), "x")
+        return self.senders[name]
+
+
+@pytest.fixture(scope="module")
+def providers() -> Iterator[Providers]:
+    """All three, as long as this file is asked."""
+    with running(SandboxSettings.model_validate(SANDBOX)) as url, httpx.Client(base_url=url) as http:
+        loop = LoopThread()
+        found = Providers(url, http, loop)
+        yield found
+        for sender in found.senders.values():
+            loop.run(sender.aclose(), timeout=5)
+        loop.close()
+
+
+def becomes(told: Delivered) -> str:
+    """Say in words what became of the change."""
+    outcome, health = told.outcomes[1], told.health[-1]
+    match outcome:
+        case Applied() | Unchanged():
+            return says.APPLIED if isinstance(outcome, Applied) else says.UNCHANGED
+        case Rejected():
+            return says.DEAD
+        case TryLater(counts=True):
+            return says.AGAIN
+    return {Throttled: says.SLOWER, Unwell: says.UNWELL, Refused: says.STOPS}[type(health)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_documented_answer(providers: Providers, case: Told) -> None:
+    """A documented status or message ends in the outcome that the vendor's page calls for, filed under its code."""
+    told = providers.told(case)
+
+    assert (becomes(told), told.codes[-1]) == (case.becomes, case.filed)
+    if case.fault.get("retry_after"):
+        assert told.health[-1] == Throttled(7)
+
+
+def test_no_documented_code_is_forgotten() -> None:
+    """Every code that the program knows of Capillary, and every message of Gupshup's, has a row in the table."""
+    said = {case.text.lower() for case in GUPSHUP}
+
+    assert {case.code for case in CAPILLARY} >= {*MEANINGS} - {91022}
+    assert [text for text in MESSAGES if not any(one.startswith(text) for one in said)] == []

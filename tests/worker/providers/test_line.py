@@ -1,0 +1,180 @@
+"""The connection to a provider: whom it believes, what it takes for a reply, and what it never mixes up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import trustme
+
+from tests.worker.providers.calling import CALL, raw, sent
+from worker.providers import lanes
+from worker.providers.contract import Reply
+from worker.providers.line import Line
+from worker.providers.no_reply import Failure, no_reply
+
+AUTHORITY = trustme.CA()
+"""Signs throw-away certificates; nobody trusts it but the tests that say so."""
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@contextmanager
+def tls_server() -> Iterator[int]:
+    """A server that speaks TLS with our own certificate, and answers one request for each connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("localhost").configure_cert(context)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(GOOD)
+        await writer.drain()
+        writer.close()
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0, ssl=context))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(asyncio.sleep(0.05))  # connections that were given up on hear of it
+        loop.close()
+
+
+@pytest.fixture
+def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust the throw-away certificate, as if an authority had signed it."""
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    monkeypatch.setattr(lanes, "_tls", lambda: context)
+
+
+@pytest.mark.usefixtures("_trusted")
+def test_a_certificate_that_can_be_verified() -> None:
+    """A provider with a good certificate for its own name is called."""
+    with tls_server() as port:
+        assert [Reply(200, "{}")] == sent(f"https://localhost:{port}")
+
+
+@pytest.mark.usefixtures("_trusted")
+def test_a_certificate_for_another_name() -> None:
+    """A good certificate of somebody else is none: nothing is sent."""
+    with tls_server() as port:
+        assert [no_reply(Failure.TLS)] == sent(f"https://127.0.0.1:{port}")
+
+
+def test_a_certificate_that_nobody_vouches_for() -> None:
+    """A certificate that no authority signed is none: nothing is sent."""
+    with tls_server() as port:
+        assert [no_reply(Failure.TLS)] == sent(f"https://localhost:{port}")
+
+
+def one_reply(*parts: bytes) -> Callable[[socket.socket], None]:
+    """Return what a server does that says these bytes and hangs up."""
+
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        for part in parts:
+            connection.sendall(part)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + GOOD, "{}"),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", "until the end"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nRetry-After: 9\r\n\r\n", "{}"),
+        (GOOD + GOOD, "{}"),
+    ],
+    ids=["told to go on", "no length", "trailer", "two replies"],
+)
+def test_forms_of_a_reply(said: bytes, told: str) -> None:
+    """Every form of reply is read; what follows it is not taken for ours."""
+    with raw(one_reply(said)) as where:
+        assert [Reply(200, told)] == sent(f"http://{where}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+    ],
+    ids=["head without end", "another protocol", "two lengths", "cut short"],
+)
+def test_what_is_no_reply(said: bytes) -> None:
+    """What cannot be read for certain is no reply, and the provider may have seen the call."""
+    with raw(one_reply(said)) as where:
+        assert [no_reply(Failure.CUT)] == sent(f"http://{where}")
+
+
+def test_a_late_reply_is_nobody_elses() -> None:
+    """The reply to a call that was given up is never taken for that of the next."""
+    ports = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ports.add(writer.get_extra_info("peername"))
+        while line := await reader.readline():
+            if line.startswith(b"POST"):
+                late = b"late" in line
+            if line == b"\r\n":
+                await asyncio.sleep(0.2 if late else 0)
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + (b"late" if late else b"soon"))
+        writer.close()
+
+    async def run() -> list[str]:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with server, Line(ssl.create_default_context(), 5, 1000) as line:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(line.handle_async_request(httpx.Request("POST", f"{url}/late")), 0.1)
+            found = [(await line.handle_async_request(httpx.Request("POST", f"{url}/{n}"))).text for n in range(2)]
+            await asyncio.sleep(0.3)
+            return found
+
+    assert asyncio.run(run()) == ["soon", "soon"]
+    assert len(ports) == 2
+
+
+def test_a_header_cannot_smuggle_another() -> None:
+    """What would end a header before its end is never sent."""
+    request = httpx.Request("GET", "http://127.0.0.1:9/", headers=[(b"X", b"a\r\nY: b")])
+
+    async def run() -> None:
+        await Line(ssl.create_default_context(), 1, 1000).handle_async_request(request)
+
+    with pytest.raises(httpx.LocalProtocolError):
+        asyncio.run(run())
+
+
+def test_through_the_proxy_of_a_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider elsewhere is called through the proxy that the environment names; this machine is not."""
+    asked = []
+
+    def talk(connection: socket.socket) -> None:
+        asked.append(connection.recv(65_536).split(b"\r\n")[0])
+        connection.sendall(GOOD)
+
+    with raw(talk) as where:
+        monkeypatch.setenv("http_proxy", f"http://{where}")
+        monkeypatch.delenv("no_proxy", raising=False)
+        replies = sent("http://capillary.example.com", allow_plain_http=True)
+
+    assert [Reply(200, "{}")] == replies
+    assert asked[0].startswith(b"POST http://capillary.example.com/v2/some")
+    with raw(one_reply(GOOD)) as where:
+        assert [Reply(200, "{}")] == sent(f"http://{where}", CALL)

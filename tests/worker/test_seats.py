@@ -1,0 +1,91 @@
+"""Places of the worker pool: a connection whose calls hang leaves some to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import redis
+
+from consent.wakeups import redis_client
+from console.embedded import EmbeddedBroker
+from worker.seats import Seats
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
+    """A broker's server."""
+    broker = EmbeddedBroker(tmp_path_factory.mktemp("broker"))
+    broker.ensure()
+    client = redis_client(broker.url)
+    yield client
+    client.close()
+    broker.stop()
+
+
+class Pool:
+    """Worker processes that take their places one by one, and keep them until the test ends."""
+
+    def __init__(self, store: redis.Redis, size: int) -> None:
+        store.flushall()
+        self.processes = [Seats(store, f"process-{n}") for n in range(size)]
+        self.waiting = {"a", "b"}
+        self.stack = ExitStack()
+        for one in self.processes:
+            with one.taken("warming", 1, set):  # so that all places are known
+                pass
+
+    def take(self, process: int, connection: str) -> bool:
+        """Let a process ask for a place for a connection's stroke."""
+        others = self.waiting - {connection}
+        return self.stack.enter_context(self.processes[process].taken(connection, 60, lambda: others))
+
+
+def test_a_connection_that_hangs_leaves_the_last_place_to_another(store: redis.Redis) -> None:
+    """Two processes: A gets one of them and no more as long as B has something to deliver, and B gets the other."""
+    pool = Pool(store, 2)
+
+    assert [pool.take(0, "a"), pool.take(1, "a"), pool.take(1, "b")] == [True, False, True]
+
+
+def test_of_four_places_each_connection_can_have_two(store: redis.Redis) -> None:
+    """Two strokes in turn keep a pace: a third for A is refused while B could not have its second one."""
+    pool = Pool(store, 4)
+
+    assert [pool.take(n, "a") for n in (0, 1, 2)] == [True, True, False]
+    assert [pool.take(n, "b") for n in (2, 3)] == [True, True]
+
+
+def test_alone_a_connection_may_have_every_place(store: redis.Redis) -> None:
+    """Nobody waits: nothing is kept free."""
+    pool = Pool(store, 3)
+    pool.waiting = {"a"}
+
+    assert [pool.take(n, "a") for n in range(3)] == [True] * 3
+
+
+def test_a_place_is_given_back(store: redis.Redis) -> None:
+    """When a stroke of A has ended, another one of A may begin."""
+    pool = Pool(store, 2)
+    for _ in range(3):
+        with pool.processes[0].taken("a", 60, lambda: {"b"}) as seated:
+            assert seated
+
+    assert pool.take(0, "a")
+
+
+def test_a_place_of_a_killed_process_is_free_in_the_end(store: redis.Redis) -> None:
+    """A process that never gave its place back counts no longer than its stroke could have lasted."""
+    pool = Pool(store, 2)
+    pool.stack.enter_context(pool.processes[0].taken("a", -1, set))
+
+    assert [pool.take(0, "a"), pool.take(1, "b")] == [True, True]
+
+
+def test_without_redis_everybody_is_seated(tmp_path: Path) -> None:
+    """A broker that is gone stops nobody: the pace has its own way to go on alone."""
+    lost = redis_client(f"redis+socket://{tmp_path}/nobody.sock")
+    with Seats(lost, "process").taken("a", 60, set) as seated:
+        assert seated

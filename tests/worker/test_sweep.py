@@ -1,0 +1,96 @@
+"""Waking workers bucket by bucket: no app waits because of what another app of its connection does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from consent.bucket import Bucket
+from consent.change import Action, ConsentChange
+from consent.intake import Checkpoint, ImportSource
+from consent.ledger.health import BucketHealth
+from consent.outcome import Refused
+from consent.settings import ConnectionSettings, load_settings
+from console.embedded import EmbeddedBroker
+from worker import breaker
+from worker.breaker import Watch
+from worker.sweep import sweep
+from worker.wiring import Wiring
+
+BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Wiring]:
+    """What a sweep holds, and two apps with a webhook to pause each."""
+    broker = EmbeddedBroker(tmp_path / "broker")
+    broker.ensure()
+    connection = ConnectionSettings.model_validate({"provider": "gupshup", "token": "sk_throw-away"})
+    settings = load_settings(
+        ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", connections={"gupshup": connection}, stroke_size=1
+    )
+    wiring = Wiring(settings, broker.url)
+    wiring.ledger.prepare()
+    _record(wiring, BUSY.name, BUSY.name, CALM.name)
+    try:
+        yield wiring
+    finally:
+        wiring.close()
+        broker.stop()
+
+
+def _record(wiring: Wiring, *apps: str) -> None:
+    since = datetime(2026, 11, 20, 8, tzinfo=UTC)
+    changes = [
+        ConsentChange(
+            "gupshup", {"app_id": app, "subscription_id": f"{n}"}, "active", Action.OPTOUT, since, {}, bucket=app
+        )
+        for n, app in enumerate(apps)
+    ]
+    import_id = wiring.ledger.open_import(ImportSource("csv", "pauses.csv", "1", 1, None)).import_id
+    wiring.ledger.accept(import_id, changes, [], Checkpoint(len(apps), len(apps) + 1, 0, len(apps)))
+    wiring.ledger.finish_reading(import_id)
+    wiring.ledger.release(import_id)
+
+
+def test_a_busy_app_does_not_use_up_its_neighbours_wake_ups(parts: Wiring) -> None:
+    """Wake-ups of one app fill the connection's queue; the other app is woken all the same, and only once."""
+    parts.wakeups.send(BUSY, 10)
+
+    assert (sweep(parts), sweep(parts)) == (1, 0)
+    assert parts.wakeups.waiting_by_bucket("gupshup") == {BUSY: 10, CALM: 1}
+
+
+def test_as_many_are_woken_as_have_something_to_do(parts: Wiring) -> None:
+    """Two strokes' worth for the one app and one for the other; what is asked for already is not asked for again."""
+    assert (sweep(parts), sweep(parts)) == (3, 0)
+    assert parts.wakeups.waiting_by_bucket("gupshup") == {BUSY: 2, CALM: 1}
+
+
+@pytest.mark.parametrize("stopped", ["throttled", "refused"])
+def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: Wiring, stopped: str) -> None:
+    """An app that must wait, or whose token is refused, costs no wake-up; its neighbour gets its own."""
+    if stopped == "throttled":
+        breaker.throttle(parts.ledger, BUSY, 600)
+    else:
+        watch = Watch()
+        watch.note(Refused("no such token"), proof=False)
+        breaker.conclude(parts.ledger, BucketHealth(str(BUSY)), watch)
+
+    assert sweep(parts) == 1
+    assert parts.wakeups.waiting_by_bucket("gupshup") == {CALM: 1}
+
+
+def test_nobody_is_woken_before_there_is_a_slot(parts: Wiring) -> None:
+    """An app whose calls of this minute are spent is woken when the next one may be made soon, not every second."""
+    parts.wakeups.send(BUSY, 2)
+    parts.pacer(CALM).push(10)
+
+    assert sweep(parts) == 0
+
+    parts.redis.flushall()
+    parts.pacer(CALM).push(1)
+    assert sweep(parts) == 3

@@ -1,0 +1,90 @@
+"""The call slots of one stroke: taken one by one at their moments, and more of them reserved as they run out."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from worker.breaker import Watch
+from worker.connection import LiveConnection
+
+
+class NoSlot(Exception):
+    """Raised where something more was to be sent and no slot comes in time."""
+
+
+@dataclass(slots=True)
+class Slots:
+    """Reserved moments of this process's monotonic clock, in order; all of it happens inside the event loop."""
+
+    connection: LiveConnection
+    watch: Watch
+    moments: deque[float] = field(default_factory=deque)
+    _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def add(self, moments: Iterable[float]) -> None:
+        """Take in what has been reserved elsewhere."""
+        self.moments.extend(moments)
+
+    async def take(self, deadline: float, left: int) -> float | None:
+        """Wait for the next slot; return until when it may be used, or None if none comes before the deadline.
+
+        A moment that has passed is lost, never used late: using it would put two calls into one window. `left` says
+        how many calls are to be made yet, this one included.
+        """
+        tolerance = self.connection.pacer.tolerance
+        while (now := time.monotonic()) < deadline and not self.watch.stop:
+            moment = self._next(now - tolerance)
+            if moment is None:
+                await self._reserve(left)
+                continue
+            if moment > deadline:
+                return None
+            if moment > now:
+                await asyncio.sleep(moment - now)
+            await self.connection.limiter.acquire()
+            if time.monotonic() <= moment + tolerance and not self.watch.stop:
+                return moment + tolerance
+        return None
+
+    def _next(self, oldest: float) -> float | None:
+        while self.moments:
+            moment = self.moments.popleft()
+            if moment >= oldest:
+                return moment
+        return None
+
+    async def _reserve(self, left: int) -> None:
+        async with self._reserving:
+            if self.moments:
+                return
+            pacer = self.connection.pacer
+            more = await asyncio.to_thread(pacer.reserve, self.connection.slots_for(left))
+            self.moments.extend(more.moments)
+            if not more.moments:
+                await asyncio.sleep(min(pacer.horizon / 2, pacer.interval))
+
+
+@dataclass(slots=True)
+class Turn:
+    """The turns of one call: the first slot was taken for it, each further thing that it sends takes another.
+
+    The first one is given up if it was not used in time: signing may have waited for somebody else's token.
+    """
+
+    slots: Slots
+    deadline: float
+    until: float
+
+    def is_now(self) -> bool:
+        """Say whether the slot that was taken may still be used, and use it up."""
+        until, self.until = self.until, 0.0
+        return time.monotonic() <= until
+
+    async def wait(self) -> None:
+        """Wait until something may be sent; raise NoSlot if that is never."""
+        if await self.slots.take(self.deadline, 1) is None:
+            raise NoSlot
