@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from sqlalchemy import create_engine, text
 
 from consent.ledger.ledger import Ledger
@@ -48,10 +49,12 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test depends on the settings or the terminal of whoever runs it."""
+def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test depends on the settings or the terminal of whoever runs it, nor on the logs that another one set up."""
     for name in [name for name in os.environ if name.startswith("OPTRELAY_") or name in {"COLUMNS", "NO_COLOR"}]:
         monkeypatch.delenv(name)
+    yield
+    structlog.reset_defaults()
 
 
 class Clock:

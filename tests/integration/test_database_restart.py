@@ -30,6 +30,7 @@ def restart(server: Any) -> None:
     pg_ctl(options, pgdata=server.pgdata, user=server.system_user)
 
 
+@pytest.mark.proof
 def test_a_database_that_restarts_loses_nothing(tmp_path: Path, server: Any) -> None:
     """PostgreSQL crashes and comes back in the middle of a run: the run goes on, and every newest word arrives."""
     with company(tmp_path, latency=(0.0, 0.01)) as shop:

@@ -56,6 +56,7 @@ def leases(shop: Company) -> int:
     ],
     ids=["optrelay worker, threads", "celery worker, prefork"],
 )
+@pytest.mark.proof
 def test_every_pool_delivers_and_stops_cleanly(shop: Company, command: list[str]) -> None:
     """A worker and a sweep deliver an import; stopped in the middle, the worker settles or gives back what it holds."""
     rows = shuffled_rows(4_000, 1_000)

@@ -1,0 +1,425 @@
+"""The machine: everything that can happen to a ledger, in any order, and what must hold after every step."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
+from typing import ClassVar
+
+from hypothesis import event
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlalchemy import func, select
+
+from consent.bucket import Bucket
+from consent.change import to_micros
+from consent.errors import ImportUnderWay
+from consent.intake import Checkpoint, ImportSource
+from consent.ledger import letters, report
+from consent.ledger.ledger import Ledger
+from consent.ledger.letters import LetterFilter
+from consent.ledger.schema import changes, imports
+from consent.ledger.standing import standing_words
+from consent.ledger.work import Attempt, ClaimedChange, CustomerTask, Settlement
+from consent.outcome import Applied, Outcome, Rejected, State, TryLater
+from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
+from tests.model.words import MORNING, Said, Slot, newest, words
+
+BUCKET = Bucket("capillary")
+LEASE = 60.0
+HORIZON = LEASE - TIMEOUT - 1.0
+DOUBT = 3 * TIMEOUT
+ANSWERS = ("applied", "rejected", "try later", "busy", "committed, cut", "timed out", "timed out", "unreachable")
+ENDS = ("settled", "settled", "killed", "killed", "stopped")
+STATISTICS: Counter[str] = Counter()
+cuts = st.sampled_from((9, 9, 0, 1, 2, 3))
+
+
+_STATES = select(changes.c.import_id, changes.c.state, func.count()).group_by(changes.c.import_id, changes.c.state)
+_COUNTS = select(imports.c.id, imports.c.wishes, imports.c.recorded, imports.c.duplicates, imports.c.repeated)
+
+
+class Cut(Exception):
+    """The process is gone at this point."""
+
+
+@dataclass
+class File:
+    """A file on its way into the ledger."""
+
+    id: str
+    name: str
+    words: list[Said]
+    stream: bool
+    read: int = 0
+    whole: bool = False
+
+
+@dataclass
+class Stroke:
+    """A stroke as its worker holds it: its claim, and the calls that it has made."""
+
+    token: str
+    tasks: dict[str, CustomerTask]
+    until: float
+    called: dict[str, tuple[str, Call | None]] = field(default_factory=dict)
+
+
+class Consents(RuleBasedStateMachine):
+    """Producers, strokes, a provider and a person with dead letters, all at once on one ledger."""
+
+    fresh: ClassVar[staticmethod[[object], Ledger]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elapsed, self.offset = 0.0, 0.0
+        self.ledger = type(self).fresh(self._micros)
+        self.provider = LateProvider()
+        self.files: list[File] = []
+        self.strokes: list[Stroke] = []
+        self.owners: dict[Said, File | None] = {}
+        self.applied: dict[Slot, tuple[int, bool]] = {}
+        self.killed: set[int] = set()
+        self.numbers = count()
+        self.run = self._open("events", stream=True).id
+        STATISTICS["examples"] += 1
+
+    def _micros(self) -> int:
+        return int((1_800_000_000 + self.elapsed + self.offset) * 1_000_000)
+
+    def _open(self, kind: str, *, name: str = "", stream: bool = False) -> File:
+        name = name or f"{kind} {next(self.numbers)}"
+        progress = self.ledger.open_import(ImportSource(kind, name, name, 1, None, stream=stream))
+        return File(progress.import_id, name, [], stream)
+
+    # Producers
+
+    @rule(said=st.lists(words, min_size=1, max_size=6), stream=st.booleans(), until=cuts, steps=cuts)
+    def file_arrives(self, said: list[Said], stream: bool, until: int, steps: int) -> None:  # noqa: FBT001 - drawn
+        """A file comes; its importer may be killed anywhere."""
+        file = self._open("csv", stream=stream)
+        file.words = said
+        self.files.append(file)
+        self._import(file, until, steps)
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), until=cuts, steps=cuts)
+    def importer_runs_again(self, data: st.DataObject, until: int, steps: int) -> None:
+        """A file is imported again; its importer may be killed anywhere."""
+        self._import(data.draw(st.sampled_from(self.files)), until, steps)
+
+    def _import(self, file: File, until: int, steps: int) -> None:
+        self._read(file, until)
+        if file.read == len(file.words):
+            self._release(file, steps)
+
+    def _read(self, file: File, until: int) -> None:
+        progress = self.ledger.open_import(ImportSource("csv", file.name, file.name, 1, None, stream=file.stream))
+        assert progress.checkpoint.records == file.read
+        while progress.state == "reading" and file.read < min(len(file.words), until):
+            chunk = file.words[file.read : file.read + 2]
+            after = file.read + len(chunk)
+            changes_ = [word.change(file.read + n + 2) for n, word in enumerate(chunk)]
+            done = self.ledger.accept(file.id, changes_, [], Checkpoint(after, after + 1, 0, after))
+            new = self._own(file, chunk)  # more may be recorded: what a slot is confirmed to hold can be said again
+            assert new <= done.recorded <= len(chunk)
+            file.read = after
+        if progress.state == "reading" and 0 < len(file.words) == file.read:
+            self.ledger.finish_reading(file.id)
+            file.whole = True
+
+    def _own(self, file: File | None, said: list[Said]) -> int:
+        """Give these words to an import, unless somebody has them who will deliver them; return how many."""
+        before = sum(owner is file for owner in self.owners.values())
+        for word in said:
+            if word not in self.owners or not self._is_live(word):
+                self.owners[word] = file
+        return sum(owner is file for owner in self.owners.values()) - before
+
+    def _is_live(self, word: Said) -> bool:
+        file = self.owners[word]
+        return file is None or file.stream or file.whole
+
+    def _release(self, file: File, steps: int) -> None:
+        left = count(1)
+
+        def cut(_: int) -> None:
+            if next(left) > steps:
+                raise Cut
+
+        try:
+            self.ledger.release(file.id, cut)
+        except Cut:
+            event("release cut")
+
+    @precondition(lambda self: any(0 < f.read < len(f.words) for f in self.files))
+    @rule(data=st.data())
+    def second_importer_comes_late(self, data: st.DataObject) -> None:
+        """An importer that went on from an old checkpoint is refused and records nothing."""
+        file = data.draw(st.sampled_from([f for f in self.files if 0 < f.read < len(f.words)]))
+        try:
+            self.ledger.accept(file.id, [file.words[0].change(2)], [], Checkpoint(1, 2, 0, 1))
+        except ImportUnderWay:
+            return
+        raise AssertionError("an importer with an old checkpoint was let in")
+
+    @rule(said=st.lists(words, min_size=1, max_size=3), twice=st.booleans())
+    def events_arrive(self, said: list[Said], twice: bool) -> None:  # noqa: FBT001 - hypothesis draws it
+        """Events come, perhaps twice because the answer was lost on the way back to their source."""
+        for _ in range(1 + twice):
+            fresh = self._own(None, said)
+            done = self.ledger.accept_events(self.run, [word.change(n) for n, word in enumerate(said)], [])
+            assert sum(done.fresh) == fresh
+
+    # Strokes
+
+    @rule(
+        limit=st.integers(1, 3),
+        answers=st.lists(st.sampled_from(ANSWERS), min_size=3, max_size=3),
+        end=st.sampled_from(ENDS),
+        wait=st.sampled_from((0.0, 0.0, 6.0, 61.0)),
+    )
+    def stroke_works(self, limit: int, answers: list[str], end: str, wait: float) -> None:
+        """A stroke takes what is due, makes some calls, and settles, is killed or is stopped; time passes."""
+        stroke = self._claim(limit)
+        if stroke is None:
+            return
+        for name, answer in zip(self._may_call(stroke), answers, strict=False):
+            self._call(stroke, name, answer, in_time=True)
+        if end == "settled":
+            self._settle(stroke)
+        elif end == "killed":
+            self._kill(stroke)
+        self._pass(wait)
+
+    def _claim(self, limit: int) -> Stroke | None:
+        token = f"stroke {next(self.numbers)}"
+        tasks = {task.address["user_id"]: task for task in self.ledger.claim(BUCKET, limit, token, LEASE, DOUBT)}
+        held = {name for one in self.strokes if one.until > self.elapsed + self.offset for name in one.tasks}
+        assert not held & set(tasks), "two live leases for one target"
+        if not tasks:
+            return None
+        self.strokes.append(Stroke(token, tasks, self.elapsed + self.offset + LEASE))
+        return self.strokes[-1]
+
+    def _may_call(self, stroke: Stroke) -> list[str]:
+        in_time = self.elapsed + self.offset < stroke.until - LEASE + HORIZON
+        return [name for name in stroke.tasks if name not in stroke.called] if in_time else []
+
+    @precondition(lambda self: any(self._may_call(one) for one in self.strokes))
+    @rule(data=st.data(), answer=st.sampled_from(ANSWERS))
+    def stroke_calls(self, data: st.DataObject, answer: str) -> None:
+        """A stroke calls the provider in time, and this is what becomes of it."""
+        stroke = data.draw(st.sampled_from([one for one in self.strokes if self._may_call(one)]))
+        name = data.draw(st.sampled_from(sorted(self._may_call(stroke))))
+        self._call(stroke, name, answer, in_time=True)
+
+    @precondition(lambda self: any(set(one.tasks) - set(one.called) for one in self.strokes))
+    @rule(data=st.data())
+    def stopped_stroke_calls_late(self, data: st.DataObject) -> None:
+        """A worker is stopped for longer than its lease, goes on, and calls and settles at once."""
+        stroke = data.draw(st.sampled_from([one for one in self.strokes if set(one.tasks) - set(one.called)]))
+        name = data.draw(st.sampled_from(sorted(set(stroke.tasks) - set(stroke.called))))
+        self._call(stroke, name, "applied", in_time=False)
+        self._settle(stroke)
+
+    def _call(self, stroke: Stroke, name: str, answer: str, *, in_time: bool) -> None:
+        STATISTICS[f"calls: {answer}" if in_time else "calls after the lease was lost"] += 1
+        task = stroke.tasks[name]
+        alone = not any(call.customer == name for call in self.provider.under_way)
+        if in_time:
+            assert alone, "two calls for one target at once"
+            self._never_older(name, task.changes)
+        call = self.provider.receive(name, task.changes, self.elapsed)
+        if answer in {"applied", "committed, cut"}:
+            self.provider.land(call)
+        elif answer != "timed out":
+            self.provider.lose(call)
+        stroke.called[name] = (answer, call if call in self.provider.under_way else None)
+
+    def _never_older(self, name: str, told: tuple[ClaimedChange, ...]) -> None:
+        for change in told:
+            was = self.applied.get((name, change.slot))
+            now = (self._minute(change), change.action == "OPTOUT")
+            assert was is None or now >= was, "an older word is sent after a newer one was settled"
+
+    def _minute(self, change: ClaimedChange) -> int:
+        return (change.effective_at - to_micros(MORNING)) // 60_000_000
+
+    @precondition(lambda self: self.strokes)
+    @rule(data=st.data())
+    def stroke_settles(self, data: st.DataObject) -> None:
+        """A stroke writes down what became of its calls, in time or after its lease."""
+        self._settle(data.draw(st.sampled_from(self.strokes)))
+
+    def _settle(self, stroke: Stroke) -> None:
+        if any(answer == "timed out" for answer, _ in stroke.called.values()):
+            self._pass(TIMEOUT)
+        self.strokes.remove(stroke)
+        late = self.elapsed + self.offset >= stroke.until
+        STATISTICS["settled late" if late else "settled in time"] += 1
+        lost = self.ledger.settle(stroke.token, [self._settlement(stroke, name) for name in stroke.tasks])
+        assert late or not lost
+
+    def _settlement(self, stroke: Stroke, name: str) -> Settlement:
+        task = stroke.tasks[name]
+        if name not in stroke.called:
+            return Settlement(task, {}, tried=False)
+        answer, _ = stroke.called[name]
+        outcome, now = self._outcome(answer), self._micros()
+        ids = tuple(change.id for change in task.changes)
+        if isinstance(outcome, Rejected):
+            self.killed.update(ids)
+        elif isinstance(outcome, Applied):
+            ranks = {(name, c.slot): (self._minute(c), c.action == "OPTOUT") for c in task.changes}
+            self.applied.update({s: max(rank, self.applied.get(s, rank)) for s, rank in ranks.items()})
+        put_off = 0 if isinstance(outcome, Applied | Rejected) else now + 5_000_000
+        doubt = now + int(DOUBT * 1_000_000) if answer == "timed out" else 0
+        attempt = Attempt(task.target_key, now, 1, "write", 200, "200", ids)
+        return Settlement(task, dict.fromkeys(ids, outcome), (attempt,), put_off, doubtful_until=doubt)
+
+    def _outcome(self, answer: str) -> Outcome:
+        match answer:
+            case "applied":
+                return Applied()
+            case "rejected":
+                return Rejected("1012", "Capillary cannot find this customer")
+            case _:
+                return TryLater("500", "not now", counts=answer == "try later")
+
+    @precondition(lambda self: self.strokes)
+    @rule(data=st.data())
+    def worker_is_killed(self, data: st.DataObject) -> None:
+        """A worker is gone with all that it knew; what it had sent may still land."""
+        self._kill(data.draw(st.sampled_from(self.strokes)))
+
+    def _kill(self, stroke: Stroke) -> None:
+        self.strokes.remove(stroke)
+        STATISTICS["workers killed"] += 1
+
+    # The world
+
+    @precondition(lambda self: self.provider.under_way)
+    @rule(data=st.data())
+    def late_call_lands(self, data: st.DataObject) -> None:
+        """The provider gets round to a call that its caller has given up."""
+        self.provider.land(data.draw(st.sampled_from(self.provider.under_way)))
+        STATISTICS["late landings"] += 1
+
+    @rule(seconds=st.sampled_from((6.0, 21.0, 61.0, 61.0, 130.0)))
+    def time_passes(self, seconds: float) -> None:
+        """Time goes on."""
+        self._pass(seconds)
+
+    def _pass(self, seconds: float) -> None:
+        self.elapsed += seconds
+        self.provider.land_until(self.elapsed)
+
+    @precondition(lambda self: not self.provider.under_way)
+    @rule(seconds=st.sampled_from((-90.0, -5.0, 5.0, 90.0)))
+    def clock_jumps(self, seconds: float) -> None:
+        """Somebody sets the machine's clock: of the leases that were taken before nobody knows how long they hold."""
+        self.offset += seconds
+        for stroke in self.strokes:
+            stroke.until = -inf
+
+    @precondition(lambda self: any(file.whole for file in self.files))
+    @rule()
+    def sweep(self) -> None:
+        """The sweep makes due what an importer that died had read whole."""
+        for import_id in self.ledger.unreleased():
+            self.ledger.release(import_id)
+
+    # A person
+
+    @precondition(lambda self: self.killed)
+    @rule()
+    def letters_are_replayed(self) -> None:
+        """Somebody replays every dead letter."""
+        found = letters.find(self.ledger.database, LetterFilter())
+        letters.replay(self.ledger.database, found, who="ann", why="mended", now=self._micros())
+        self.killed.difference_update(letter.id for letter in found)
+        STATISTICS["replayed"] += len(found)
+
+    @precondition(lambda self: self.killed)
+    @rule()
+    def a_letter_is_discarded(self) -> None:
+        """Somebody puts the oldest dead letter away."""
+        found = letters.find(self.ledger.database, LetterFilter(), 1)
+        letters.discard(self.ledger.database, found, who="ann", why="account closed", now=self._micros())
+        STATISTICS["discarded"] += len(found)
+
+    # What must hold
+
+    @invariant()
+    def every_row_is_counted_once(self) -> None:
+        """The counts of every import balance, and no word that was acknowledged is missing."""
+        STATISTICS["steps"] += 1
+        states: dict[str, Counter[str]] = defaultdict(Counter)
+        rows, counted = self.ledger.database.read(lambda tx: (tx.execute(_STATES).all(), tx.execute(_COUNTS).all()))
+        for import_id, state, number in rows:
+            states[import_id][state] += number
+        read = {file.id: file.read for file in self.files}
+        for import_id, wishes, recorded, duplicates, repeated in counted:
+            assert wishes == recorded + duplicates
+            assert recorded == states[import_id].total() + repeated
+            assert wishes == read.get(import_id, wishes)
+        kept = sum(number for *_, number in rows) + sum(repeated for *_, repeated in counted)
+        assert kept >= len(self.owners)
+
+    def teardown(self) -> None:
+        """When everybody has calmed down, the provider holds every newest word, and files again call nobody."""
+        self._calm_down()
+        dead = self._dead_slots()
+        live = [word for word in self.owners if self._is_live(word)]
+        for slot, word in newest(live).items():
+            assert slot in dead or self.provider.held.get(slot) == word.action, (slot, word, self.provider.held)
+        assert not set(self.provider.held) - set(newest(live))
+        self._nothing_is_left()
+        self._again()
+        STATISTICS["provider calls"] += self.provider.calls
+        self.ledger.close()
+
+    def _calm_down(self) -> None:
+        for stroke in list(self.strokes):
+            self._settle(stroke)
+        for _ in range(12):
+            self._pass(LATEST + LEASE)
+            self.sweep()
+            self._claim(100)
+            for stroke in list(self.strokes):
+                for name in stroke.tasks:
+                    self._call(stroke, name, "applied", in_time=True)
+                self._settle(stroke)
+
+    def _dead_slots(self) -> set[Slot]:
+        dead = {
+            (one.address["user_id"], one.slot)
+            for one in standing_words(self.ledger.database)
+            if one.state is State.DEAD
+        }
+        assert not dead or self.killed, "a change died that nobody rejected"
+        return dead
+
+    def _nothing_is_left(self) -> None:
+        for file in [file for file in self.files if file.whole]:
+            found = report.report(self.ledger.database, file.id)
+            assert found is not None
+            assert found.sealed, found
+
+    def _again(self) -> None:
+        calls = self.provider.calls
+        for file in [file for file in self.files if file.whole]:
+            copy = self._open("csv")
+            copy.words = file.words
+            self._read(copy, len(copy.words))
+            copy.whole = True
+            self.ledger.release(copy.id)
+            found = report.report(self.ledger.database, copy.id)
+            assert found is not None
+            assert found.duplicates + found.unchanged + found.superseded == found.rows
+        self._claim(100)
+        assert not self.strokes
+        assert calls == self.provider.calls

@@ -1,0 +1,53 @@
+"""A provider that keeps what it was told, and can be late: a call may land long after its caller has given up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from consent.ledger.work import ClaimedChange
+from tests.model.words import Slot
+
+TIMEOUT = 20.0
+LATEST = 4 * TIMEOUT
+"""Seconds after which a call that was made has landed or never will: what the product counts on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call on its way: for whom, what it says of each slot, and when it lands at the latest (seconds)."""
+
+    customer: str
+    says: dict[Slot, str]
+    lands_by: float
+
+
+@dataclass(slots=True)
+class LateProvider:
+    """What is held, slot by slot, and what is still under way."""
+
+    held: dict[Slot, str] = field(default_factory=dict)
+    under_way: list[Call] = field(default_factory=list)
+    calls: int = 0
+    overlaps: int = 0
+
+    def receive(self, customer: str, changes: tuple[ClaimedChange, ...], now: float) -> Call:
+        """Take a call in; it changes nothing before it lands."""
+        self.calls += 1
+        self.overlaps += any(call.customer == customer for call in self.under_way)
+        call = Call(customer, {(customer, c.slot): c.action.value for c in changes}, now + LATEST)
+        self.under_way.append(call)
+        return call
+
+    def land(self, call: Call) -> None:
+        """Do what a call says."""
+        self.under_way.remove(call)
+        self.held.update(call.says)
+
+    def lose(self, call: Call) -> None:
+        """Forget a call that never arrived."""
+        self.under_way.remove(call)
+
+    def land_until(self, now: float) -> None:
+        """Do what has been under way for so long that it must have landed."""
+        for call in [call for call in self.under_way if call.lands_by <= now]:
+            self.land(call)

@@ -1,0 +1,97 @@
+"""A ledger that is migrated under those who use it: the old version stops in words, and writes nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+from consent.bucket import Bucket
+from consent.errors import LedgerOutdated
+from consent.intake import ImportSource
+from consent.ledger import migrate, report
+from consent.ledger.ledger import Ledger
+from consent.ledger.schema import REVISION
+from consent.wakeups import WakeUps
+from console.embedded import EmbeddedBroker
+from tests.integration.company import OPTRELAY, Company, shuffled_rows
+
+NEWER = "9999"
+
+
+def at(ledger: Ledger, revision: str) -> None:
+    """Let the ledger be at this revision, as if another version had migrated it."""
+    ledger.database.write(
+        lambda tx: tx.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision}), checked=False
+    )
+
+
+def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger) -> None:
+    """A newer version has migrated: whoever was started before is told so at its next word, and records nothing."""
+    at(ledger, NEWER)
+
+    with pytest.raises(LedgerOutdated, match="start the newer version"):
+        ledger.open_import(ImportSource("csv", "a.csv", "a", 1, None))
+
+    assert report.recent_imports(ledger.database) == []
+
+
+def test_an_older_ledger_is_not_written_before_it_is_migrated(ledger_url: str) -> None:
+    """A ledger of the first revision is refused with the remedy; migrated, it keeps what it held and goes on."""
+    ledger = Ledger(ledger_url)
+    ledger.database.write(_first_revision, checked=False)
+    source = ImportSource("csv", "a.csv", "a", 1, None)
+
+    with pytest.raises(LedgerOutdated, match="optrelay migrate"):
+        ledger.open_import(source)
+
+    assert ledger.migrate() is True
+    assert ledger.database.revision() == REVISION
+    assert ledger.open_import(source).state == "reading"
+    assert ledger.database.read(lambda tx: tx.execute(text("SELECT value FROM ledger_info")).scalars().all()) == ["00"]
+    ledger.close()
+
+
+def _first_revision(tx: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    config.attributes["connection"] = tx
+    command.upgrade(config, "0001")
+    tx.execute(text("INSERT INTO ledger_info (name, value) VALUES ('hash_key', '00')"))
+
+
+def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: Path) -> None:
+    """A worker is at work while somebody migrates to a newer version: it ends by itself, says why, and calls nobody."""
+    broker = EmbeddedBroker(tmp_path / "broker")
+    broker.ensure()
+    shop = Company(tmp_path, "http://127.0.0.1:1", {"BROKER_URL": broker.url})
+    code, _, said = shop.run("import", shop.write(shuffled_rows(4, 2)))
+    assert code == 0, said
+    ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
+    with (tmp_path / "worker.log").open("wb") as log:
+        worker = subprocess.Popen(
+            [OPTRELAY, "worker", "--concurrency", "1"], env=shop.environment(), cwd=tmp_path, stdout=log, stderr=log
+        )
+    try:
+        _wait_for(tmp_path / "worker.log", "ready")
+        at(ledger, NEWER)
+        WakeUps(broker.url).send(Bucket("capillary"))
+
+        assert worker.wait(timeout=30) == 0
+    finally:
+        worker.kill()
+        broker.stop()
+        ledger.close()
+    assert "start the newer version" in (tmp_path / "worker.log").read_text()
+
+
+def _wait_for(path: Path, words: str) -> None:
+    end = time.monotonic() + 30
+    while words not in path.read_text():
+        assert time.monotonic() < end, path.read_text()
+        time.sleep(0.1)
