@@ -2,7 +2,8 @@
 
 Run it with `make bench`, or `python tests/bench/intake.py --rows 1000000` for the large file. Prints rows per second
 from CSV text to committed ledger (validation and dedupe included), the same until every change is due (newest-wins and
-customer tasks included) and for a second file that says nothing new, and the peak memory of the importer.
+customer tasks included), for a second file that says nothing new (each row newer than the first file's, all of it so
+already) and for a third (the second's rows in other bytes), and the peak memory of the importer.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from typing import Any
 HEADER = "user_id,channel,priority,action,effective_at,reason,account_id,org_unit_id\n"
 
 
-def write_file(path: Path, rows: int, minute: int) -> None:
-    """Two rows a customer, e-mail and mobile, far apart from each other."""
+def write_file(path: Path, rows: int, minute: int, ending: str = "") -> None:
+    """Two rows a customer, e-mail and mobile, far apart from each other; `ending` makes the same rows other bytes."""
     odds = random.Random(2026)
     customers = list(range(500_000_000, 500_000_000 + rows // 2))
     with path.open("w") as file:
@@ -32,6 +33,7 @@ def write_file(path: Path, rows: int, minute: int) -> None:
             odds.shuffle(customers)
             for customer in customers:
                 file.write(f"{customer},{channel},BULK,OPTOUT,2026-11-20T08:{minute:02}:00Z,nightly,,-1\n")
+        file.write(ending)
     os.utime(path, (time.time() - 60,) * 2)
 
 
@@ -91,6 +93,9 @@ def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
     committed, seconds, recorded, megabytes = apart(imported, url, first)
     apart(confirm_everything, url)
     _, again, _, _ = apart(imported, url, second)
+    third = folder / f"{name}-3.csv"
+    write_file(third, rows, 1, "\n")
+    _, same, _, _ = apart(imported, url, third)
     return {
         "ledger": name,
         "rows": rows,
@@ -98,6 +103,7 @@ def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
         "committed_rows_per_second": round(rows / committed),
         "due_rows_per_second": round(rows / seconds),
         "unchanged_rows_per_second": round(rows / again),
+        "duplicate_rows_per_second": round(rows / same),
         "importer_peak_mb": megabytes,
     }
 

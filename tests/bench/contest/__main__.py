@@ -1,0 +1,63 @@
+"""optrelay beside what a user would pick instead: `python -m tests.bench.contest`.
+
+All deliver the same file to the same fast local server. Slow contestants get the first `--sample` rows' worth of
+customers by default, so that the whole takes minutes; `--whole` gives all of them all rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from tests.bench.contest.contestants import CONTESTANTS, Contestant
+from tests.bench.contest.environment import rivals_python
+from tests.bench.contest.goals import verdicts
+from tests.bench.contest.measuring import Result, measure
+from tests.bench.contest.showing import as_json, keep, show_results, show_verdicts
+from tests.bench.contest.stage import heed_termination
+
+_QUICK_ROWS, _QUICK_SAMPLE = 10_000, 1_000
+
+
+def contest(contestants: Sequence[Contestant], rows: int, sample: int, latencies: Sequence[float]) -> list[Result]:
+    """Measure every contestant at every latency; who has no environment is left out."""
+    apart = rivals_python() if any(one.own_environment for one in contestants) else None
+    found = []
+    for latency in latencies:
+        for one in contestants:
+            python = apart if one.own_environment else sys.executable
+            if python is None:
+                print(f"NOT MEASURED: {one.name}", flush=True)
+                continue
+            result = measure(one, sample if one.slow else rows, latency / 1000, python)
+            print(f"{result.name}, {latency:g} ms: {result.rows_per_second:,.0f} rows/s", file=sys.stderr, flush=True)
+            found.append(result)
+    return found
+
+
+def main() -> None:
+    """Print two tables and write build/bench.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--sample", type=int, default=4_000, help="rows for slow contestants")
+    parser.add_argument("--whole", action="store_true", help="all rows for slow contestants too")
+    parser.add_argument("--quick", action="store_true", help="fewer rows, for a first look")
+    parser.add_argument("--latency", type=float, nargs="*", default=[0.0, 5.0], help="milliseconds")
+    parser.add_argument("--only", nargs="*", choices=[one.key for one in CONTESTANTS])
+    heed_termination()
+    options = parser.parse_args()
+    rows, sample = (_QUICK_ROWS, _QUICK_SAMPLE) if options.quick else (options.rows, options.sample)
+    chosen = [one for one in CONTESTANTS if not options.only or one.key in options.only]
+    results = contest(chosen, rows, rows if options.whole else sample, options.latency)
+    judged = list(verdicts(results))
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    show_results(console, results)
+    show_verdicts(console, judged)
+    keep("contest", as_json(results, judged))
+
+
+if __name__ == "__main__":
+    main()

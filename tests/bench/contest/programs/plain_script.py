@@ -1,0 +1,96 @@
+"""A plain asyncio script without queue, ledger or memory: it reads the file, keeps the newest words, and calls.
+
+`python plain_script.py FILE --transport httpx` as a user would write it; `--transport line` with the transport that
+optrelay's workers use: the upper bound. `--processes 2` shares the customers out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ssl
+from collections import defaultdict
+from collections.abc import Iterator
+from multiprocessing import get_context
+from typing import Any
+
+import httpx
+from rows import CREDENTIALS, QUERY, TIMEOUT, URL, Row, body, path_of, read
+
+LANES = 16
+
+
+def newest(path: str) -> list[tuple[str, list[Row]]]:
+    """Return each customer's newest words."""
+    slots: dict[tuple[str, str, str], Row] = {}
+    for row in read(path):
+        slot = (row["user_id"], row["channel"], row["priority"])
+        if slot not in slots or row["effective_at"] >= slots[slot]["effective_at"]:
+            slots[slot] = row
+    customers = defaultdict(list)
+    for (customer, _, _), row in slots.items():
+        customers[customer].append(row)
+    return list(customers.items())
+
+
+async def call(client: httpx.AsyncClient, customer: str, rows: list[Row]) -> None:
+    """Make one customer's call and look at the answer."""
+    reply = await client.post(path_of(customer), params=QUERY, json=body(rows))
+    reply.raise_for_status()
+    assert len(reply.json()["subscriptions"]) == len(rows)
+
+
+async def with_httpx(customers: list[tuple[str, list[Row]]]) -> None:
+    """One client with a limit, all calls gathered."""
+    limits = httpx.Limits(max_connections=50, max_keepalive_connections=50)
+    turn = asyncio.Semaphore(50)
+
+    async def one(client: httpx.AsyncClient, customer: str, rows: list[Row]) -> None:
+        async with turn:
+            await call(client, customer, rows)
+
+    async with httpx.AsyncClient(base_url=URL, auth=CREDENTIALS, timeout=TIMEOUT, limits=limits) as client:
+        await asyncio.gather(*(one(client, customer, rows) for customer, rows in customers))
+
+
+async def with_lines(customers: list[tuple[str, list[Row]]]) -> None:
+    """As many calls under way as two of optrelay's workers have."""
+    from worker.providers.http import LONGEST_BODY
+    from worker.providers.lanes import CONNECT_SECONDS
+    from worker.providers.line import Line
+
+    waiting = iter(customers)
+    tls = ssl.create_default_context()
+
+    async def lane(waiting: Iterator[tuple[str, list[Row]]]) -> None:
+        way: Any = Line(tls, CONNECT_SECONDS, LONGEST_BODY)
+        async with httpx.AsyncClient(base_url=URL, auth=CREDENTIALS, timeout=TIMEOUT, transport=way) as client:
+            for customer, rows in waiting:
+                await call(client, customer, rows)
+
+    await asyncio.gather(*(lane(waiting) for _ in range(LANES)))
+
+
+def send(transport: str, customers: list[tuple[str, list[Row]]]) -> None:
+    """Send all that is given."""
+    asyncio.run((with_lines if transport == "line" else with_httpx)(customers))
+
+
+def main() -> None:
+    """Send a file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file")
+    parser.add_argument("--transport", choices=["httpx", "line"], default="httpx")
+    parser.add_argument("--processes", type=int, default=1)
+    options = parser.parse_args()
+    customers = newest(options.file)
+    if options.processes == 1:
+        send(options.transport, customers)
+        return
+    shares = [(options.transport, customers[share :: options.processes]) for share in range(options.processes)]
+    with get_context("fork").Pool(options.processes) as pool:
+        pool.starmap(send, shares, chunksize=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""How long one change takes from its wake-up to the provider's socket while workers are idle.
+
+`python -m tests.bench.latency` records one change at a time, wakes a worker as a producer of events does, and compares
+with the provider's own clock (the same machine's).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from consent.change import ConsentChange
+from consent.intake import Checkpoint, ImportSource
+from consent.settings import load_settings
+from console.embedded import EmbeddedBroker
+from tests.bench.delivery import BUCKET, a_ledger, environment, workers
+from tests.bench.fast_server import FastServer, fast_server
+from worker.providers import PROVIDERS
+from worker.wiring import Wiring
+
+PAUSE_SECONDS = 0.3
+
+
+def record(wiring: Wiring, customer: int) -> None:
+    """Record one change and make it due."""
+    cells = {"user_id": str(customer), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+    row = PROVIDERS["capillary"].row.model_validate(cells)
+    since = row.since(datetime.now(UTC))
+    change = ConsentChange("capillary", row.address(), row.slot(), row.action, since, row.details())
+    import_id = wiring.ledger.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
+    wiring.ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
+    wiring.ledger.finish_reading(import_id)
+    wiring.ledger.release(import_id)
+
+
+def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str, Any]:
+    """Return the seconds from each wake-up to the provider, as percentiles in milliseconds."""
+    broker = EmbeddedBroker(folder / "broker")
+    broker.ensure()
+    told = environment(folder, server.url, url, broker.url)
+    os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
+    wiring, woken = Wiring(load_settings(), broker.url), []
+    wiring.ledger.prepare()
+    wiring.pacer(BUCKET).prime()
+    try:
+        with workers(folder, told, 2):
+            for number in range(count):
+                record(wiring, 500_000_000 + number)
+                woken.append(time.monotonic())
+                wiring.wakeups.send(BUCKET)
+                while len(server.stats()["moments"]) <= number:
+                    time.sleep(0.02)
+                time.sleep(PAUSE_SECONDS)
+            moments = server.stats()["moments"]
+    finally:
+        wiring.close()
+        broker.stop()
+    waits = sorted(1000 * (moment - since) for moment, since in zip(moments, woken, strict=True))
+    warm = sorted(waits[: -max(2, count // 20)])
+    return {
+        "changes": count,
+        "p50_ms": round(statistics.median(waits), 1),
+        "p95_ms": round(waits[int(count * 0.95)], 1),
+        "p99_ms": round(waits[int(count * 0.99)], 1),
+        "first_ms": round(waits[-1], 1),
+        "warm_p99_ms": round(warm[-1], 1),
+    }
+
+
+def main() -> None:
+    """Print one line for each database."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=50)
+    parser.add_argument("--ledger", choices=["sqlite", "postgresql"], nargs="*", default=["sqlite", "postgresql"])
+    options = parser.parse_args()
+    for kind in options.ledger:
+        with fast_server() as server, a_ledger(kind) as (folder, url):
+            if kind == "postgresql":
+                from consent.ledger.ledger import Ledger
+
+                Ledger(url).migrate()
+            print(json.dumps({"ledger": kind} | measured(folder, server, url, options.changes)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

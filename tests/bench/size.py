@@ -1,0 +1,63 @@
+"""What a row costs in small and large files, and what memory a large one takes: `python -m tests.bench.size`.
+
+Workers stand by, and what a nearly empty file costs is taken off, so that nobody's start is counted. Prints a line for
+each size and the spread: the dearest row should cost at most 15 % more than the cheapest, the broker should stay under
+10 MB, importer and worker should not grow. A million rows take about ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tests.bench.contest.contestants import CONTESTANTS, Contestant
+from tests.bench.contest.measuring import Result, measure
+from tests.bench.contest.showing import keep
+from tests.bench.contest.stage import heed_termination
+
+STANDING = {one.ledger: one for one in CONTESTANTS if one.standing and one.finishes_alone}
+HARDLY_ANY = 100
+GOALS = {"spread": 1.15, "broker_mb": 10.0}
+
+
+def line(contestant: Contestant, rows: int, start: Result) -> dict[str, Any]:
+    """Measure one size; `start` is what the same costs with hardly any rows."""
+    found = measure(contestant, rows, 0.0)
+    more = found.rows - start.rows
+    return {
+        "rows": rows,
+        "cpu_us_per_row": round((found.cpu_seconds - start.cpu_seconds) / more * 1e6),
+        "us_per_row": round((found.seconds - start.seconds) / more * 1e6),
+        "peak_mb": {role: round(most, 1) for role, most in sorted(found.peaks.items())},
+        "ledger_mb": round(found.ledger_mb, 1),
+        "calls_over_ideal": found.calls_over_ideal,
+        "wrong": found.wrong_overtaken + found.wrong_by_order,
+        "elsewhere": round(found.elsewhere, 2),
+    }
+
+
+def main() -> None:
+    """Print a line for each size, and one for the spread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--ledger", choices=sorted(STANDING), default="sqlite")
+    heed_termination()
+    options = parser.parse_args()
+    contestant, lines = STANDING[options.ledger], []
+    start = measure(contestant, HARDLY_ANY, 0.0)
+    for rows in options.rows:
+        lines.append(line(contestant, rows, start))
+        print(json.dumps({"bench": "size", "ledger": options.ledger} | lines[-1]), flush=True)
+    costs = [one["cpu_us_per_row"] for one in lines]
+    summary = {
+        "spread": round(max(costs) / min(costs), 3),
+        "broker_mb": max(one["peak_mb"]["broker"] for one in lines),
+        "goals": GOALS,
+    }
+    print(json.dumps({"bench": "size", "ledger": options.ledger} | summary), flush=True)
+    keep(f"size, {options.ledger}", {"sizes": lines} | summary)
+
+
+if __name__ == "__main__":
+    main()
