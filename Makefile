@@ -2,9 +2,16 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+EXAMPLES ?= 1000
+STEPS ?= 50
+SEED ?= 1
+SECONDS ?= 120
+CHANGES ?= 6000
+KILLS ?= 12
+LEDGER ?= sqlite
 .DEFAULT_GOAL := help
 
-.PHONY: help install dev demo test lint bench clean
+.PHONY: help install dev demo test lint bench bench-quick model chaos clean audit proofs
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -17,14 +24,29 @@ demo: install ## the whole product on this machine: sandbox, broker, a CSV deliv
 	@$(BIN)/optrelay demo --folder .demo
 
 test: dev ## every test, on real servers that come from wheels
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not pace"
+	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
 	@$(BIN)/python -m pytest -q -m pace
+
+proofs: dev ## the longer proofs: processes are killed and servers restarted while they work
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m proof
 
 lint: dev ## style, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
-bench: dev ## how fast intake is, SQLite and PostgreSQL side by side
-	@$(BIN)/python tests/bench/intake.py
+bench: dev ## beside what a user would pick instead, and every other benchmark; writes build/bench.json
+	@$(BIN)/python -m tests.bench
+
+bench-quick: dev ## the regression guard: fails only if a goal is missed by far
+	@$(BIN)/python -m tests.bench.guard
+
+model: dev ## everything that can happen to a ledger, in any order, against a model; minutes
+	@PROOF_MODEL_EXAMPLES=$(EXAMPLES) PROOF_MODEL_STEPS=$(STEPS) $(BIN)/python -m pytest -q -s tests/model
+
+chaos: dev ## real processes, faults from a seed, a verdict: SEED, SECONDS, CHANGES, KILLS, LEDGER
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --seconds $(SECONDS) --changes $(CHANGES) --kills $(KILLS) --ledger $(LEDGER)
+
+audit: build/audit/.installed ## look the locked packages up in the advisory database
+	@build/audit/bin/python tests/deployment/audit.py
 
 clean: ## remove what the commands above made
 	@rm -rf $(VENV) .demo build *.egg-info
@@ -39,4 +61,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+build/audit/.installed: requirements-audit.lock
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.lock
 	@touch $@

@@ -114,6 +114,8 @@ def test_only_what_is_asked_for_starts() -> None:
     """Without a profile the servers, the migration, a worker and the sweep start; import and sandbox are on request."""
     assert {name for name in NAMES if "profiles" not in SERVICES[name]} == {*SERVERS, "migrate", "worker", "sweep"}
     assert SERVICES["sandbox"]["profiles"] == ["demo"]
+    assert SERVICES["listener"]["profiles"] == ["events"]
+    assert SERVICES["http"]["profiles"] == ["http"]
 
 
 def test_volumes_and_networks_are_declared() -> None:

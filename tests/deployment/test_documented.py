@@ -100,6 +100,17 @@ def test_columns_and_codes_are_documented() -> None:
     assert sorted(one for one in {*CapillaryRow.model_fields, *codes} if f"`{one}`" not in PAGES["csv.md"]) == []
 
 
+def test_codes_of_events_are_documented() -> None:
+    """docs/events.md or docs/csv.md has every code of a rejected event, and events.md every option of an address."""
+    text = "\n".join(path.read_text() for path in (ROOT / "producers" / "events").glob("*.py"))
+    codes = set(re.findall(r"Fault\(\s*\"(\w+)\"", text))
+    assert len(codes) > 6
+    assert sorted(one for one in codes if f"`{one}`" not in PAGES["events.md"] + PAGES["csv.md"]) == []
+    said = [re.findall(r"\"(\w+)\"", one) for one in re.findall(r"read_address\(url, (.*?)\)\)?$", text, re.MULTILINE)]
+    assert sorted(one for some in said for one in some if f"`{one}=" not in PAGES["events.md"]) == []
+    assert sum(map(len, said)) == 6
+
+
 def test_capillary_codes_are_documented() -> None:
     """docs/capillary.md has every code that the program knows, and no other, in its table."""
     table = PAGES["capillary.md"].partition("## Codes")[2].partition("8109 means")[0]

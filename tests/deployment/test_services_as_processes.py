@@ -160,6 +160,7 @@ def host(tmp_path: Path, postgres_database: str) -> Host:
     return Host(tmp_path, postgres_database)
 
 
+@pytest.mark.proof
 def test_an_import_goes_through_the_composed_services(host: Host) -> None:
     """Broker, migration, worker, sweep and sandbox, started as the compose file says, deliver an import.
 
@@ -206,6 +207,22 @@ def test_the_broker_refuses_strangers_and_remembers(host: Host) -> None:
     with host.up("broker"):
         _until(_broker(host, WORDS["BROKER_PASSWORD"]).ping)
         assert _broker(host, WORDS["BROKER_PASSWORD"]).get("pace") == b"1"
+
+
+def test_a_listener_records_the_events_of_a_stream(host: Host) -> None:
+    """The listener of the compose file, told the broker's own stream, records an event and ends well."""
+    secret = WORDS["BROKER_PASSWORD"]
+    host.dotenv["OPTRELAY_SOURCE_URL"] = f"redis://:{secret}@broker:6379/0?stream=consent&group=optrelay"
+    said = {"user_id": "500000001", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+    with host.up("broker"):
+        _until(lambda: _broker(host, secret).ping())
+        assert host.run("migrate")[0] == 0
+        _broker(host, secret).xadd("consent", said)
+        with host.up("listener"):
+            _until(lambda: "1 accepted" in host.log("listener"))
+            assert host.healthy("listener")
+            assert _broker(host, secret).xpending("consent", "optrelay")["pending"] == 0
+    assert secret not in host.log("listener")
 
 
 def _broker(host: Host, password: str | None) -> redis.Redis:
