@@ -127,6 +127,7 @@ class Delivery:
     async def _send(self, request: Request, found: dict[bytes, Delivered], deadline: float) -> Answer | None:
         """Make one call at its moment; return None if its moment does not come. First a place, then the moment."""
         async with self.connection.places:
+            await self.connection.sender.warm()
             until = await self._slots.take(deadline, self.left + 1)
             return None if until is None else await self._call(request, found, Turn(self._slots, deadline, until))
 

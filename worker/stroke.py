@@ -151,8 +151,12 @@ class Stroke:
     def _more(self, ends: float, before: BucketHealth) -> Portion | None:
         if time.monotonic() >= ends or self.watch.stop or breaker.is_probe(before):
             return None
-        found = self._health()
-        return None if breaker.is_probe(found) else self._take(found)
+        try:
+            found = self._health()
+            return None if breaker.is_probe(found) else self._take(found)
+        except LedgerUnavailable as error:
+            _log.warning("stroke.no_more", bucket=str(self.connection.bucket), reason=str(error))
+            return None
 
     def _give_back(self, before: BucketHealth) -> None:
         """Settle the rest and give back whatever was not tried, however the stroke ended."""
@@ -201,4 +205,7 @@ class Stroke:
     def _throttled(self, seconds: float) -> None:
         """Slow every process at once: the pace for those that reserve, the ledger for those that come later."""
         self.connection.pacer.push(seconds)
-        breaker.throttle(self.ledger, self.connection.bucket, seconds)
+        try:
+            breaker.throttle(self.ledger, self.connection.bucket, seconds)
+        except LedgerUnavailable as error:
+            _log.warning("throttle.not_noted", bucket=str(self.connection.bucket), reason=str(error))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field
+
 import redis
 import structlog
 
@@ -21,8 +24,30 @@ def sweep(wiring: Wiring) -> int:
     BrokerUnavailable.
     """
     wiring.ledger.database.check_revision()
+    sent = _wake_all(wiring)
     for import_id in wiring.ledger.unreleased():
-        wiring.ledger.release(import_id)
+        awake = _Rounds(wiring)
+        wiring.ledger.release(import_id, awake.go_on)
+        sent += awake.sent + _wake_all(wiring)
+    return sent
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """Goes on waking workers while something long is done."""
+
+    wiring: Wiring
+    sent: int = 0
+    last: float = field(default_factory=time.monotonic)
+
+    def go_on(self, _: int) -> None:
+        """Wake workers if the last time is a sweep ago."""
+        if time.monotonic() - self.last >= self.wiring.settings.sweep_seconds:
+            self.sent += _wake_all(self.wiring)
+            self.last = time.monotonic()
+
+
+def _wake_all(wiring: Wiring) -> int:
     return sum(_wake(wiring, name) for name in wiring.settings.connections)
 
 

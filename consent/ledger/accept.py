@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import cast
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select, text, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from consent.change import ConsentChange, Origin, from_micros, to_micros
 from consent.errors import ImportUnderWay
@@ -16,11 +16,9 @@ from consent.ledger.adopt import adopt
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, record, set_repeats_aside
-from consent.ledger.register import fold
+from consent.ledger.register import fold, one_at_a_time
 from consent.ledger.schema import changes, imports, rejects
 from consent.ledger.tasks import make_due
-
-_ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two might wait for each other's keys
 
 
 def open_import(database: Database, source: ImportSource, now: int) -> ImportProgress:
@@ -85,7 +83,7 @@ def accept(
         heard = hear(secret, wishes, now)
         one_at_a_time(tx)
         stream = _claim_checkpoint(tx, import_id, before)
-        latest = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one() if stream else 0
+        latest = latest_change(tx) if stream else 0
         if not stream:
             set_repeats_aside(tx, heard, import_id, before + 1, reassert=reassert)
         recorded = record(tx, heard, import_id, Origin.BULK)
@@ -95,8 +93,7 @@ def accept(
         counts = {"recorded": recorded, "duplicates": len(wishes) - recorded, "repeated": len(heard.repeated)}
         _move_checkpoint(tx, import_id, checkpoint, counts | {"rejected": len(refused)})
         if stream:
-            which = changes.c.id.in_(adopted.values()) | (changes.c.id > latest)
-            make_due_now(tx, import_id, which, now=now, reassert=reassert)
+            make_due_now(tx, import_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
         return Accepted(recorded, len(wishes) - recorded)
 
     return database.write(work)
@@ -107,12 +104,6 @@ _REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message")
 
 def _reject_row(import_id: str, reject: Reject) -> tuple[object, ...]:
     return import_id, reject.line, reject.column, reject.code, reject.message
-
-
-def one_at_a_time(tx: Connection) -> None:
-    """Keep other acceptances out until this transaction ends; SQLite has one writer anyway."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ACCEPT_LOCK})
 
 
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> bool:
@@ -130,10 +121,22 @@ def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, cou
     tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more))
 
 
-def make_due_now(tx: Connection, import_id: str, which: ColumnElement[bool], *, now: int, reassert: bool) -> None:
-    """Hold an import's changes against their slots and let those that stand become due, in this transaction."""
-    meant = (changes.c.import_id == import_id, which)
-    last, standing = fold(tx, meant, _WHOLE_CHUNK, now=now, reassert=reassert)
+def latest_change(tx: Connection) -> int:
+    """Return the number of the change recorded last; to be asked where nobody else can record."""
+    return int(tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one())
+
+
+def newer_than(tx: Connection, latest: int) -> Sequence[int]:
+    """Return the numbers of the changes recorded since."""
+    return tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars().all()
+
+
+def make_due_now(tx: Connection, import_id: str, ids: Sequence[int], *, now: int, reassert: bool) -> None:
+    """Hold an import's changes against their slots and let those that stand become due, in this transaction.
+
+    They are named by number: whatever a database knows of its tables yet, it finds those by their key.
+    """
+    last, standing = fold(tx, (changes.c.id.in_(ids),), _WHOLE_CHUNK, now=now, reassert=reassert)
     make_due(tx, standing, now=now)
     if last is not None:
         tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))

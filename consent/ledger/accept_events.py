@@ -13,12 +13,13 @@ from sqlalchemy import Connection, select, update
 
 from consent.change import ConsentChange, Origin
 from consent.intake import EventsAccepted, Reject
-from consent.ledger.accept import make_due_now, one_at_a_time
+from consent.ledger.accept import latest_change, make_due_now, newer_than
 from consent.ledger.adopt import adopt
 from consent.ledger.bulk import insert_new, portions
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, record
 from consent.ledger.keys import KEY_BYTES
+from consent.ledger.register import one_at_a_time
 from consent.ledger.schema import changes, imports, rejects
 
 
@@ -44,13 +45,13 @@ def accept_events(
         one_at_a_time(tx)
         known = _known(tx, keys)
         adopted = adopt(tx, run_id, keys, heard.lines) if known else {}
+        latest = latest_change(tx)
         record(tx, heard, run_id, Origin.EVENT)
         rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)
         fresh = _first_of_each(keys, known.difference(adopted))
         new = sum(fresh)
         if new:
-            mine = [key for key, is_fresh in zip(keys, fresh, strict=True) if is_fresh]
-            make_due_now(tx, run_id, changes.c.dedupe_key.in_(mine), now=now, reassert=reassert)
+            make_due_now(tx, run_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
         _count(tx, run_id, len(wishes) + len(refused), new, rejected)
         return EventsAccepted(tuple(key.hex() for key in keys), fresh, rejected)
 

@@ -39,6 +39,7 @@ def _kept_back(keys: Sequence[bytes], import_id: str) -> Any:
             imports.c.state == "reading",
             imports.c.stream == 0,
         )
+        .with_for_update(of=imports)  # its importer may be about to finish reading
     )
 
 

@@ -34,12 +34,14 @@ _KEY, _LINE, _TARGET = range(3)
 class Heard:
     """A chunk's words in the order of arrival, and the targets that they are about by their keys.
 
-    After `set_repeats_aside`, `words` are the ordinary ones and `repeated` the repeats, as rows of `repeats`;
-    duplicates of newest words are in neither.
+    `named` holds the keys of words with a change id: that is the producer's own word for sameness, so the key must be
+    looked up among all changes and such a word is never set aside. After `set_repeats_aside`, `words` are the ordinary
+    ones and `repeated` the repeats, as rows of `repeats`; duplicates of newest words are in neither.
     """
 
     words: list[Row]
     targets: Mapping[bytes, Row]
+    named: frozenset[bytes] = frozenset()
     repeated: list[Row] = field(default_factory=list)
 
     @property
@@ -56,6 +58,7 @@ class Heard:
 def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
     """Return what a chunk says."""
     keys, words = Keys(secret), []
+    named: set[bytes] = set()
     whom: dict[bytes, Row] = {}
     for change in wishes:
         address = canonical(change.address)
@@ -64,8 +67,11 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
             whom[target] = (target, change.connection, change.bucket, address)
         details = keys.details(change)
         what = (change.slot, action_text(change), change.value, to_micros(change.effective_at), details, now)
-        words.append((keys.change(target, change, details), change.line, target, *what))
-    return Heard(words, whom)
+        key = keys.change(target, change, details)
+        if change.change_id is not None:
+            named.add(key)
+        words.append((key, change.line, target, *what))
+    return Heard(words, whom, frozenset(named))
 
 
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:
@@ -85,7 +91,8 @@ def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, 
         _, _, newest_at, newest_action, newest_key, confirmed = registers.get((target, slot), _UNKNOWN)
         if newest_key == key:
             continue
-        if action == confirmed == newest_action != told_again and since >= newest_at and not value:
+        says_again = action == confirmed == newest_action != told_again and since >= newest_at
+        if says_again and not value and key not in heard.named:
             heard.repeated.append((import_id, number, line, key, target, slot, action, since, details))
         else:
             heard.words.append(word)

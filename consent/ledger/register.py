@@ -14,6 +14,7 @@ from consent.ledger.schema import changes, customer_tasks, slots
 from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
 
+_ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two might wait for each other's keys
 _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
 _ACTIONS = {action.value: action for action in Action}
 
@@ -99,6 +100,10 @@ def _with_registers(meant: Sequence[ColumnElement[bool]], limit: int) -> Select[
 
 
 def _hold(folded: _Folded, slot: Slot, new: NewWord, *, reassert: bool) -> None:
+    known = folded.registers[slot].newest
+    if known is not None and known.arrival == new.id:  # it was weighed before another import took it over
+        folded.pending[new.id] = new
+        return
     word = Word(new.effective_at, _ACTIONS[new.action], new.id, new.value)
     register, verdict = judge(folded.registers[slot], word, reassert=reassert)
     if isinstance(verdict, Superseded):
@@ -138,6 +143,12 @@ def _slot_row(slot: Slot, register: Register, key: bytes) -> tuple[object, ...]:
     if newest is None:
         raise AssertionError("a register that was touched holds a word")
     return (*slot, newest.arrival, newest.effective_at, str(newest.action), key)
+
+
+def one_at_a_time(tx: Connection) -> None:
+    """Keep other acceptances out until this transaction ends; SQLite has one writer anyway."""
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ACCEPT_LOCK})
 
 
 def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select
 
 from consent.change import Action, Origin
 from consent.ledger.bulk import insert_new_from, look_up_by_key
-from consent.ledger.register import keep_out_of
+from consent.ledger.register import keep_out_of, one_at_a_time
 from consent.ledger.schema import changes, imports, repeats, slots
 from consent.outcome import State
 
@@ -29,6 +29,7 @@ def weigh(tx: Connection, row: Row[Any], *, now: int, reassert: bool) -> int | N
     if not count:
         return None
     meant = (*mine, repeats.c.number <= last)
+    one_at_a_time(tx)
     keep_out_of(tx, select(repeats.c.target_key).where(*meant))
     look_up_by_key(tx)
     taken_out, known = 0, 0

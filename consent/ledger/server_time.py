@@ -39,12 +39,12 @@ class ServerClock:
         return self._base + int((time.monotonic() - self._at) * 1_000_000)
 
     def _ask(self) -> None:
-        before = time.monotonic()
+        before = self._asked = time.monotonic()
         try:
             found = server_time(self._database)
         except LedgerUnavailable:
             return
-        after = self._asked = time.monotonic()
+        after = time.monotonic()
         if found is not None:
             self._base, self._at = int(found * 1_000_000), (before + after) / 2
 

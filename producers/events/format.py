@@ -13,6 +13,8 @@ from producers.record import Fault
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENT_BATCH = "application/cloudevents-batch+json"
+MOST_CHANGES = 10_000
+"""Changes that one event may speak of."""
 
 
 def read(event: Event) -> list[Said | Fault]:
@@ -30,10 +32,13 @@ def read(event: Event) -> list[Said | Fault]:
 def _changes(event: Event, body: bytes) -> list[Said | Fault]:
     kind = event.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in NDJSON:
-        return [_one(_parsed(line), event) for line in body.splitlines() if line.strip()]
+        lines = [line for line in body.splitlines() if line.strip()]
+        return [_one(_parsed(line), event) for line in lines] if len(lines) <= MOST_CHANGES else [_TOO_MANY]
     if cloud.is_binary(event.headers):
         return [cloud.from_headers(event.headers, body)]
     parsed = _parsed(body)
+    if isinstance(parsed, list) and len(parsed) > MOST_CHANGES:
+        return [_TOO_MANY]
     if isinstance(parsed, list):
         return [_one(one, event) for one in parsed] or [_EMPTY]
     return [_one(parsed, event, structured=kind == CLOUDEVENT)]
@@ -57,5 +62,6 @@ def _one(parsed: Any, event: Event, *, structured: bool = False) -> Said | Fault
 
 
 _TOO_LARGE = Fault("event_too_large", f"an event may have {LONGEST_EVENT} bytes: send the changes in several")
+_TOO_MANY = Fault("event_too_large", f"an event may speak of {MOST_CHANGES} changes: send them in several")
 _NOT_AN_OBJECT = Fault("bad_json", 'a change is a JSON object, like {"action": "OPTOUT", …}')
 _EMPTY = Fault("bad_json", "the list is empty: send at least one change")

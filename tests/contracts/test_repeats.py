@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
@@ -227,3 +228,18 @@ def _newest(ledger: Ledger) -> dict[tuple[str, str], tuple[int, str]]:
     )
     rows = ledger.database.read(lambda tx: tx.execute(text(query)).all())
     return {(row[0].split('"')[3], row[1]): (row[2], row[3]) for row in rows}
+
+
+def test_a_change_id_is_looked_up_however_often_it_is_said(ledger: Ledger) -> None:
+    """A dump that says an old change again under its own id is not a new word: the opt-out since then stands."""
+    first = replace(word("1", "OPTIN"), change_id="A")
+    imported(ledger, first)
+    deliver(ledger)
+    imported(ledger, replace(word("1", "OPTIN", minute=5), change_id="B"))
+    imported(ledger, word("1", "OPTOUT", minute=10))
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+    again = imported(ledger, *(replace(word("1", "OPTIN", minute=20), change_id=name) for name in "AB"))
+
+    assert deliver(ledger) == []
+    assert counts(ledger, again) == {"duplicates": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol, Self
@@ -17,6 +17,7 @@ from consent.settings import ConnectionSettings
 from worker.providers.contract import Reply, Request
 from worker.providers.endpoint import endpoint, variable
 from worker.providers.lanes import CONNECT_SECONDS, way_out
+from worker.providers.line import Line
 from worker.providers.no_reply import Failure, NoReply, NoToken, no_reply, why
 from worker.providers.retry_after import retry_after_seconds
 
@@ -69,6 +70,16 @@ class Sender:
             finally:
                 self._idle.append(way)
 
+    async def warm(self) -> None:
+        """Have a connection open before a slot is taken; if there can be none, the call itself will tell."""
+        way = self._idle.pop() if self._idle else self._new_way()
+        try:
+            if isinstance(way, Line):
+                with suppress(httpx.TransportError):
+                    await way.open(self._url)
+        finally:
+            self._idle.append(way)
+
     async def aclose(self) -> None:
         """Close all connections."""
         await asyncio.gather(*(way.aclose() for way in self._ways))
@@ -89,7 +100,7 @@ class Sender:
             return why(error)
         asked = response.headers.get("retry-after")
         wait = retry_after_seconds(asked, datetime.now(UTC)) if asked else None
-        return Reply(response.status_code, response.text, wait)
+        return Reply(response.status_code, response.content.decode(errors="replace"), wait)
 
     async def _signed(self, way: httpx.AsyncBaseTransport, written: httpx.Request, pause: Pause) -> httpx.Response:
         """Send a request as often as its signing asks for; return the last response."""
@@ -98,6 +109,7 @@ class Sender:
             while True:
                 await pause()
                 response = await way.handle_async_request(request)
+                response.headers.pop("content-encoding", None)  # a small reply could unpack to a huge one
                 if isinstance(response.stream, httpx.AsyncByteStream):
                     response.stream = _Cut(response.stream)
                 response.request = request

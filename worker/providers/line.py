@@ -23,7 +23,8 @@ class Line(httpx.AsyncBaseTransport):
 
     What is raised says what the provider can have seen: `httpx.ConnectError` and `httpx.ConnectTimeout` mean that
     nothing was sent; any other `httpx.TransportError` leaves that open. An exchange that does not come to its end,
-    cancelled or not, ends the connection, so no reply is ever taken for that of another call.
+    cancelled or not, ends the connection, so no reply is ever taken for that of another call. A body stays as it came:
+    a compressed one could grow without bound.
     """
 
     def __init__(self, tls: ssl.SSLContext, connect_seconds: float, longest_body: int) -> None:
@@ -45,7 +46,12 @@ class Line(httpx.AsyncBaseTransport):
         if not reply.reusable:
             wire.cut()
         self._used_at = time.monotonic()
-        return httpx.Response(reply.status, headers=reply.headers, content=bytes(reply.body), request=request)
+        headers = [pair for pair in reply.headers if pair[0].lower() != b"content-encoding"]
+        return httpx.Response(reply.status, headers=headers, content=bytes(reply.body), request=request)
+
+    async def open(self, url: httpx.URL) -> None:
+        """Have a connection before something is to be sent; raise httpx.ConnectError or ConnectTimeout."""
+        await self._connected(url)
 
     async def aclose(self) -> None:
         """End the connection."""

@@ -125,7 +125,7 @@ class Wire(asyncio.Protocol):
     async def aclose(self) -> None:
         """End the connection and wait until it is gone."""
         self.cut()
-        await self._closed
+        await asyncio.wait([self._closed])  # waiting may be given up without harm to what is waited for
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
