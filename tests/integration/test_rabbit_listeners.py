@@ -20,6 +20,7 @@ from cloudevents.core.v1.event import CloudEvent
 from tests.integration.company import Company
 from tests.integration.rabbit import ABSENT, Rabbit, rabbitmq, server_program
 from tests.integration.streams import bodies, listeners, opt_out, recorded, stream, until
+from tests.producers.http.serving import process, statuses
 
 GOOD, BAD, KILLS = 1_000, 20, 4
 
@@ -125,8 +126,8 @@ def _publish_odd(rabbit: Rabbit, queue: str, body: bytes) -> None:
         connection.default_channel.basic_publish(_OddMessage(body, application_headers={"at": moment}), "", queue)
 
 
-def test_one_cloud_event_over_two_sources_is_one_change(rabbit: Rabbit, shop: Company) -> None:
-    """The same CloudEvent, 100 times through a stream and 100 times through a queue in either form of its headers."""
+def test_one_cloud_event_over_three_sources_is_one_change(rabbit: Rabbit, shop: Company) -> None:
+    """The same CloudEvent 1,000 times: through a stream, through a queue in either form of its headers, and by HTTP."""
     moment = datetime(2026, 11, 20, 8, tzinfo=UTC)
     said = {name: value for name, value in opt_out(1).items() if name != "effective_at"}
     event = CloudEvent(
@@ -138,17 +139,21 @@ def test_one_cloud_event_over_two_sources_is_one_change(rabbit: Rabbit, shop: Co
     }
     structured = {**event.get_attributes(), "time": moment.isoformat(), "data": said}
     with stream(shop.folder) as events, listeners(shop, events.source()) as ours:
-        events.publish(*[json.dumps(structured).encode()] * 100)
+        events.publish(*[json.dumps(structured).encode()] * 300)
         for headers in (made.application_properties, colons):
-            rabbit.publish("once", [{"body": made.application_data, "headers": headers}] * 50)
+            rabbit.publish("once", [{"body": made.application_data, "headers": headers}] * 150)
         ours.start("stream")
         ours.command = (rabbit.source("once"),)
         ours.start("queue")
+        with process(shop.folder) as served:
+            answered = statuses(served.post([structured] * 400))
         until(lambda: events.taken() and recorded(shop).customers)
-        until(lambda: "100 events" in _run(shop))
+        until(lambda: "300 events" in _run(shop))
         ours.stop("stream")
         ours.stop("queue")
 
+    assert len(answered) == 400
+    assert set(answered) <= {"accepted", "duplicate"}
     assert recorded(shop).customers == {"500000001": 1}
     assert recorded(shop).codes == {}
 
