@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import socket
 import threading
@@ -115,6 +116,15 @@ def test_text_in_no_encoding() -> None:
     reply = answered(Says(200, b"\xff\xfe\x00", {"Content-Type": "text/plain; charset=nonsense"}))
 
     assert isinstance(reply, Reply)
+
+
+def test_compressed_answer() -> None:
+    """A small reply that would unpack to a huge one is not unpacked: nobody asked for a compressed one."""
+    packed = gzip.compress(b"0" * 50_000_000)
+    reply = answered(Says(200, packed, {"Content-Encoding": "gzip"}))
+
+    assert isinstance(reply, Reply)
+    assert len(reply.text) <= len(packed)
 
 
 def test_redirect() -> None:
