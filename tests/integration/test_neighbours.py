@@ -91,6 +91,7 @@ def all_of(app: str) -> set[str]:
     return {f"{app}/{id_}" for id_ in HOOKS[app]}
 
 
+@pytest.mark.proof
 def test_an_app_that_must_wait_does_not_keep_its_neighbour(shop: Messenger) -> None:
     """One app is told to wait ten minutes; the other is served at once, and the run says at once that it cannot wait.
 
@@ -117,6 +118,7 @@ def test_an_app_that_must_wait_does_not_keep_its_neighbour(shop: Messenger) -> N
     assert shop.calls_to(STOPPED) == called
 
 
+@pytest.mark.proof
 def test_an_app_whose_token_is_refused_does_not_stop_its_neighbour(shop: Messenger) -> None:
     """One app's token is refused and another has none: the third is served, and the run ends at once with code 4.
 

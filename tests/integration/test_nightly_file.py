@@ -42,6 +42,7 @@ def test_a_shuffled_file_ends_in_the_newest_words(shop: Company) -> None:
     assert again["import"] == found["import"]
 
 
+@pytest.mark.proof
 def test_the_same_words_in_another_file_call_nobody(shop: Company) -> None:
     """Yesterday's rows in today's file are duplicates; the same wishes said later are unchanged."""
     rows = [row | {"action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"} for row in shuffled_rows(400, 100)]

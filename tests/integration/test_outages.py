@@ -56,6 +56,7 @@ def test_a_wiped_broker_is_filled_again(shop: Company, broker: EmbeddedBroker) -
     assert time.monotonic() - started < 600 / 100 + 5 + 15
 
 
+@pytest.mark.proof
 def test_a_provider_that_is_down_for_a_while_costs_only_time(shop: Company) -> None:
     """Every call is cut for some seconds in the middle of a run: no dead letter, and it finishes by itself."""
     shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "200/second"
