@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from producers.events import fields, format  # noqa: A004 - the word of the fiel
 from producers.events.event import Event, Said
 from producers.record import Fault, RawRecord
 from producers.understanding import Doors, understand
+
+_log = logging.getLogger("optrelay.events")
 
 
 class EventLedger(Protocol):
@@ -134,15 +137,15 @@ class EventIntake:
         """Understand what an event says; whatever it does to us, it must not come back for ever."""
         try:
             said = format.read(event)
-        except Exception:  # noqa: BLE001 - see above
-            return [_OUR_ERROR]
+        except Exception as error:  # noqa: BLE001 - see above
+            return [_our_error(error)]
         return [self._safely(one, event, place, doors) for place, one in enumerate(said)]
 
     def _safely(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
         try:
             return self._one(said, event, place, doors)
-        except Exception:  # noqa: BLE001 - the same
-            return _OUR_ERROR
+        except Exception as error:  # noqa: BLE001 - the same
+            return _our_error(error)
 
     def _one(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
         if isinstance(said, Fault):
@@ -159,6 +162,12 @@ class EventIntake:
         if since:
             values[FALLBACK_TIME] = since
         return understand(RawRecord(values, self._number + 1 + place), doors, spelled)
+
+
+def _our_error(error: Exception) -> Fault:
+    """Tell of an error of ours by its kind alone: what it says may name a person."""
+    _log.error("an event broke our code and is recorded as rejected: %s", type(error).__name__)
+    return _OUR_ERROR
 
 
 _OUR_ERROR = Fault("unreadable_event", "reading this event ended in an error that nobody expected: please report it")
