@@ -1,4 +1,4 @@
-"""How often Python looks for garbage while a file is taken in."""
+"""How often Python looks for garbage while much is taken in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SELDOM = (50_000, 20, 50)
 
 @contextmanager
 def collecting_seldom() -> Iterator[None]:
-    """Let the collector pass over what is there already, and look seldom: a chunk's rows are freed without it."""
+    """Let the collector pass over what is there already, and look seldom: batches are freed without it."""
     before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(*_SELDOM)

@@ -13,7 +13,7 @@ from consent.change import ConsentChange, Origin, from_micros, to_micros
 from consent.errors import ImportUnderWay
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, ImportState, Reject
 from consent.ledger.adopt import adopt
-from consent.ledger.bulk import insert_new
+from consent.ledger.bulk import among, insert_new
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, record, set_repeats_aside
 from consent.ledger.register import fold, one_at_a_time
@@ -136,7 +136,7 @@ def make_due_now(tx: Connection, import_id: str, ids: Sequence[int], *, now: int
 
     They are named by number: whatever a database knows of its tables yet, it finds those by their key.
     """
-    last, standing = fold(tx, (changes.c.id.in_(ids),), _WHOLE_CHUNK, now=now, reassert=reassert)
+    last, standing = fold(tx, (among(tx, changes.c.id, ids),), _WHOLE_CHUNK, now=now, reassert=reassert)
     make_due(tx, standing, now=now)
     if last is not None:
         tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))

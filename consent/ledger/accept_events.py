@@ -15,7 +15,7 @@ from consent.change import ConsentChange, Origin
 from consent.intake import EventsAccepted, Reject
 from consent.ledger.accept import latest_change, make_due_now, newer_than
 from consent.ledger.adopt import adopt
-from consent.ledger.bulk import insert_new, portions
+from consent.ledger.bulk import among, insert_new, portions
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, record
 from consent.ledger.keys import KEY_BYTES
@@ -83,7 +83,11 @@ def _reject_row(secret: bytes, run_id: str, reject: Reject) -> tuple[object, ...
 
 def _known(tx: Connection, keys: Sequence[bytes]) -> set[bytes]:
     query = select(changes.c.dedupe_key)
-    return {key for some in portions(keys) for key in tx.execute(query.where(changes.c.dedupe_key.in_(some))).scalars()}
+    return {
+        key
+        for some in portions(keys)
+        for key in tx.execute(query.where(among(tx, changes.c.dedupe_key, some))).scalars()
+    }
 
 
 def _first_of_each(keys: Sequence[bytes], known: set[bytes]) -> tuple[bool, ...]:

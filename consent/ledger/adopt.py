@@ -12,13 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from consent.ledger.bulk import portions, run_many
+from consent.ledger.bulk import among, portions, run_many
 from consent.ledger.schema import changes, imports
 
 
 def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence[int | None]) -> dict[bytes, int]:
     """Make an import the owner of unread imports' changes with these dedupe keys; return their numbers by key."""
-    found = [row for some in portions(keys) for row in tx.execute(_kept_back(some, import_id)).all()]
+    found = [row for some in portions(keys) for row in tx.execute(_kept_back(tx, some, import_id)).all()]
     if not found:
         return {}
     line_of = dict(zip(keys, lines, strict=True))
@@ -29,12 +29,12 @@ def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence
     return {row.dedupe_key: row.id for row in found}
 
 
-def _kept_back(keys: Sequence[bytes], import_id: str) -> Any:
+def _kept_back(tx: Connection, keys: Sequence[bytes], import_id: str) -> Any:
     return (
         select(changes.c.id, changes.c.dedupe_key, changes.c.import_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .where(
-            changes.c.dedupe_key.in_(keys),
+            among(tx, changes.c.dedupe_key, keys),
             imports.c.id != import_id,
             imports.c.state == "reading",
             imports.c.stream == 0,

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, fun
 
 from consent.bucket import Bucket
 from consent.change import Action, Lane
-from consent.ledger.bulk import portions, run_many
+from consent.ledger.bulk import among, portions, run_many
 from consent.ledger.database import Database
 from consent.ledger.schema import attempts, changes, customer_tasks, slots, targets
 from consent.ledger.work import DOUBTFUL, ClaimedChange, CustomerTask
@@ -47,7 +47,7 @@ def claim(database: Database, bucket: Bucket, limit: int, token: str, term: Term
         keys = _pick(tx, bucket, limit)
         if not keys:
             return []
-        leased = update(customer_tasks).where(customer_tasks.c.target_key.in_(keys))
+        leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_key, keys))
         tx.execute(leased.values(waiting=0, again=0, lease_token=token, next_at=term.lease_until))
         tasks, confirmed = _load(tx, keys)
         _drop_empty(tx, keys, tasks)
@@ -70,7 +70,7 @@ def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
     )
     keys = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
     for some in portions(keys):
-        left = update(customer_tasks).where(customer_tasks.c.target_key.in_(some))
+        left = update(customer_tasks).where(among(tx, customer_tasks.c.target_key, some))
         tx.execute(left.values(lease_token=DOUBTFUL, next_at=until))
 
 
@@ -84,7 +84,7 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
     )
     keys = tx.execute(ripe.with_for_update(skip_locked=True)).scalars().all()
     for some in portions(keys):
-        due = update(customer_tasks).where(customer_tasks.c.target_key.in_(some))
+        due = update(customer_tasks).where(among(tx, customer_tasks.c.target_key, some))
         tx.execute(due.values(waiting=1, lease_token=None))
     return len(keys)
 
@@ -158,7 +158,7 @@ def _load(tx: Connection, keys: Sequence[bytes]) -> tuple[list[CustomerTask], li
     """Return the tasks of these targets, and those of their slots of which the provider is confirmed to hold."""
     words: dict[bytes, list[ClaimedChange]] = defaultdict(list)
     confirmed: list[dict[str, object]] = []
-    for key, known, action, details, *facts in tx.execute(_newest_pending(keys)):
+    for key, known, action, details, *facts in tx.execute(_newest_pending(tx, keys)):
         number, import_id, slot, effective_at, attempts, value = facts
         what = (Action(action), effective_at, orjson.loads(details))
         words[key].append(ClaimedChange(number, import_id, slot, *what, attempts, value))
@@ -167,19 +167,21 @@ def _load(tx: Connection, keys: Sequence[bytes]) -> tuple[list[CustomerTask], li
     query = select(targets.c.target_key, targets.c.address, customer_tasks.c.tries).join(
         customer_tasks, customer_tasks.c.target_key == targets.c.target_key
     )
-    found = {key: (address, tries) for key, address, tries in tx.execute(query.where(targets.c.target_key.in_(keys)))}
+    found = {
+        key: (address, tries) for key, address, tries in tx.execute(query.where(among(tx, targets.c.target_key, keys)))
+    }
     tasks = [
         CustomerTask(key, orjson.loads(found[key][0]), tuple(words[key]), found[key][1]) for key in keys if key in words
     ]
     return tasks, confirmed
 
 
-def _newest_pending(keys: Sequence[bytes]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
+def _newest_pending(tx: Connection, keys: Sequence[bytes]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
     facts = (changes.c.id, changes.c.import_id, changes.c.slot, changes.c.effective_at, changes.c.attempts)
     return (
         select(slots.c.target_key, slots.c.confirmed, changes.c.action, changes.c.details, *facts, changes.c.value)
         .join(slots, changes.c.id == slots.c.newest_id)
-        .where(slots.c.target_key.in_(keys), changes.c.state == State.PENDING.value)
+        .where(among(tx, slots.c.target_key, keys), changes.c.state == State.PENDING.value)
         .order_by(changes.c.effective_at, changes.c.id)
     )
 
@@ -188,7 +190,7 @@ def _drop_empty(tx: Connection, keys: Sequence[bytes], tasks: Sequence[CustomerT
     """Forget tasks with nothing left to deliver: a newer word was confirmed already."""
     full = {task.target_key for task in tasks}
     if empty := [key for key in keys if key not in full]:
-        tx.execute(delete(customer_tasks).where(customer_tasks.c.target_key.in_(empty)))
+        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_key, empty)))
 
 
 _FORGET_CONFIRMED = (

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
 
 from consent.change import Action
-from consent.ledger.bulk import insert_new, portions
+from consent.ledger.bulk import among, insert_new, portions
 from consent.ledger.database import Database
 from consent.ledger.register import keep_out, word_of
 from consent.ledger.schema import attempts, changes, imports, interventions, slots, targets
@@ -113,10 +113,10 @@ def replay(database: Database, letters: Sequence[DeadLetter], *, who: str, why: 
 
     def work(tx: Connection) -> dict[int, Fate]:
         for some in portions([letter.id for letter in letters]):
-            keep_out(tx, (changes.c.id.in_(some),), len(some))
+            keep_out(tx, (among(tx, changes.c.id, some),), len(some))
         fates = _fates(tx, [letter.id for letter in letters])
         for some in portions(list(fates)):
-            query = select(changes, slots.c.newest_id).join(slots, _own_slot()).where(changes.c.id.in_(some))
+            query = select(changes, slots.c.newest_id).join(slots, _own_slot()).where(among(tx, changes.c.id, some))
             _revive(tx, tx.execute(query).all(), now)
         _note(tx, fates, who=who, why=why, now=now)
         return fates
@@ -130,9 +130,9 @@ def discard(database: Database, letters: Sequence[DeadLetter], *, who: str, why:
     def work(tx: Connection) -> int:
         count = 0
         for some in portions([letter.id for letter in letters]):
-            dead = select(changes.c.id).where(changes.c.id.in_(some), *_DEAD, changes.c.discarded_at.is_(None))
+            dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
             ids = tx.execute(dead.with_for_update()).scalars().all()
-            tx.execute(update(changes).where(changes.c.id.in_(ids)).values(discarded_at=now))
+            tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
             _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
             count += len(ids)
         return count
@@ -150,7 +150,11 @@ def _own_slot() -> ColumnElement[bool]:
 def _fates(tx: Connection, ids: Sequence[int]) -> dict[int, Fate]:
     fates: dict[int, Fate] = {}
     for some in portions(ids):
-        query = select(changes.c.id, slots.c.newest_id).join(slots, _own_slot()).where(changes.c.id.in_(some), *_DEAD)
+        query = (
+            select(changes.c.id, slots.c.newest_id)
+            .join(slots, _own_slot())
+            .where(among(tx, changes.c.id, some), *_DEAD)
+        )
         for row in tx.execute(query.order_by(changes.c.id)):
             fates[row.id] = Fate.REPLAYED if row.newest_id == row.id else Fate.SUPERSEDED
     return fates
@@ -160,7 +164,7 @@ def _revive(tx: Connection, rows: Sequence[Row[Any]], now: int) -> None:
     standing = [row for row in rows if row.newest_id == row.id]
     overtaken = [row for row in rows if row.newest_id != row.id]
     alive = {"state": State.PENDING.value, "settled_at": None, "attempts": 0, "discarded_at": None}
-    tx.execute(update(changes).where(changes.c.id.in_([row.id for row in standing])).values(**alive))
+    tx.execute(update(changes).where(among(tx, changes.c.id, [row.id for row in standing])).values(**alive))
     for row in overtaken:
         closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
         tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))

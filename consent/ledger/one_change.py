@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from consent.change import ConsentChange
+from consent.change import Action, ConsentChange
 from consent.ledger.database import Database
 from consent.ledger.keys import KEY_BYTES, dedupe_key, target_key
-from consent.ledger.schema import changes, imports, targets
+from consent.ledger.schema import changes, imports, slots, targets
 from consent.outcome import State
 
 
@@ -42,6 +42,18 @@ def public_ids(database: Database, wishes: Sequence[ConsentChange]) -> list[str]
     secret = database.hash_key
     keyed = ((target_key(secret, wish.connection, wish.address), wish) for wish in wishes)
     return [dedupe_key(secret, target, wish).hex() for target, wish in keyed]
+
+
+def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> str | None:
+    """Return the public id of the newest word of the first of these slots that stands at an opt-in, None for none."""
+    secret = database.hash_key
+    for wish in wishes:
+        key = target_key(secret, wish.connection, wish.address)
+        own = (slots.c.target_key == key, slots.c.slot == wish.slot, slots.c.newest_action == Action.OPTIN.value)
+        query = select(changes.c.dedupe_key).join(slots, slots.c.newest_id == changes.c.id).where(*own)
+        if (found := database.read(lambda tx, query=query: tx.execute(query).scalar())) is not None:  # type: ignore[misc]
+            return bytes(found).hex()
+    return None
 
 
 def find_change(database: Database, public_id: str) -> ChangeReport | None:

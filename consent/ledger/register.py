@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select, text, update
 
 from consent.change import Action
-from consent.ledger.bulk import insert_or_update, portions, run_many
+from consent.ledger.bulk import among, insert_or_update, portions, run_many
 from consent.ledger.schema import changes, customer_tasks, slots
 from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
@@ -122,7 +122,7 @@ def _hold(folded: _Folded, slot: Slot, new: NewWord, *, reassert: bool) -> None:
 
 def _write(tx: Connection, folded: _Folded, now: int) -> None:
     for ids in portions(folded.unchanged):
-        settled = update(changes).where(changes.c.id.in_(ids), changes.c.state == State.PENDING.value)
+        settled = update(changes).where(among(tx, changes.c.id, ids), changes.c.state == State.PENDING.value)
         tx.execute(settled.values(state=State.UNCHANGED.value, settled_at=now))
     run_many(tx, _SUPERSEDE, [row | {"now": now} for row in folded.superseded])
     rows = [_slot_row(slot, folded.registers[slot], folded.newest[slot]) for slot in sorted(folded.newest)]

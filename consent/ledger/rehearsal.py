@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
-from consent.ledger.bulk import insert_new, portions
+from consent.ledger.bulk import among, insert_new, portions
 from consent.ledger.database import HASH_KEY, Database
 from consent.ledger.hearing import hear
 from consent.ledger.ledger import Ledger
@@ -91,7 +91,7 @@ def _follow(tx: Connection, real: Database) -> None:
 def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for some in portions(keys):
-        query = select(changes.c.id, changes.c.dedupe_key).where(changes.c.dedupe_key.in_(some))
+        query = select(changes.c.id, changes.c.dedupe_key).where(among(tx, changes.c.dedupe_key, some))
         rows = tx.execute(query.where(changes.c.import_id != (unfinished or "")))
         found.extend(_known_row(row.id, row.dedupe_key) for row in rows)
     return found
@@ -99,7 +99,7 @@ def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> lis
 
 def _registers(tx: Connection, keys: Sequence[bytes]) -> list[tuple[object, ...]]:
     columns = [slots.c[name] for name in _SLOT_COLUMNS]
-    queries = (select(*columns).where(slots.c.target_key.in_(some)) for some in portions(keys))
+    queries = (select(*columns).where(among(tx, slots.c.target_key, some)) for some in portions(keys))
     return [tuple(row) for query in queries for row in tx.execute(query)]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import insert_new, portions, run_many
+from consent.ledger.bulk import among, insert_new, portions, run_many
 from consent.ledger.database import Database
 from consent.ledger.register import word_of
 from consent.ledger.schema import attempts, changes, customer_tasks, imports, slots
@@ -52,7 +52,7 @@ def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict
     """Return the targets still under this lease, and whether a late call may have overwritten each meanwhile."""
     keys = [one.task.target_key for one in settlements]
     query = select(customer_tasks.c.target_key, customer_tasks.c.again).where(
-        customer_tasks.c.target_key.in_(keys), customer_tasks.c.lease_token == token
+        among(tx, customer_tasks.c.target_key, keys), customer_tasks.c.lease_token == token
     )
     rows = tx.execute(query.order_by(customer_tasks.c.target_key).with_for_update())
     return {row.target_key: bool(row.again) for row in rows}
@@ -97,7 +97,7 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
 def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> None:
     for state, ids in settled.items():
         for some in portions(ids):
-            done = update(changes).where(changes.c.id.in_(some), changes.c.state == State.PENDING.value)
+            done = update(changes).where(among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
             counted = changes.c.attempts + 1
             tx.execute(done.values(state=state, settled_at=now, attempts=counted, code=None, reason=None))
 
@@ -134,7 +134,7 @@ def _return_tasks(tx: Connection, settlements: Sequence[Settlement], now: int) -
     left = _left(tx, [one.task.target_key for one in settlements])
     done = [one.task.target_key for one in settlements if one.task.target_key not in left]
     for some in portions(done):
-        tx.execute(delete(customer_tasks).where(customer_tasks.c.target_key.in_(some)))
+        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_key, some)))
     run_many(
         tx,
         _GIVE_BACK,
@@ -148,7 +148,7 @@ def _left(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, list[tuple[int, 
         query = (
             select(changes.c.id, changes.c.target_key, changes.c.action, changes.c.origin)
             .join(slots, changes.c.id == slots.c.newest_id)
-            .where(slots.c.target_key.in_(some), changes.c.state == State.PENDING.value)
+            .where(among(tx, slots.c.target_key, some), changes.c.state == State.PENDING.value)
         )
         for row in tx.execute(query):
             left[row.target_key].append((row.id, int(lane_of(Action(row.action), Origin(row.origin)))))
@@ -187,7 +187,7 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     """Deliver the newest words of these slots once more: a late call may have left an older one at the provider."""
     called = [one for one in lost if one.attempts]
     keys = sorted(one.task.target_key for one in called)
-    held = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(keys))
+    held = select(customer_tasks.c.target_key).where(among(tx, customer_tasks.c.target_key, keys))
     tx.execute(held.order_by(customer_tasks.c.target_key).with_for_update())
     touched = [(one.task.target_key, change.slot) for one in called for change in one.task.changes]
     words = []
@@ -203,7 +203,7 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     make_due(tx, words, now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
     for some in portions([word.target_key for word in words]):
-        tx.execute(under_lease.where(customer_tasks.c.target_key.in_(some)).values(again=1))
+        tx.execute(under_lease.where(among(tx, customer_tasks.c.target_key, some)).values(again=1))
 
 
 def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:

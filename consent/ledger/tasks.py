@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, literal, select
 
 from consent.bucket import Bucket
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import insert_or_update, insert_or_update_from, portions
+from consent.ledger.bulk import among, insert_or_update, insert_or_update_from, portions
 from consent.ledger.register import NewWord
 from consent.ledger.schema import changes, customer_tasks, targets
 
@@ -73,6 +73,6 @@ def _buckets(tx: Connection, keys: list[bytes]) -> dict[bytes, Bucket]:
     found: dict[bytes, Bucket] = {}
     for some in portions(keys):
         query = select(targets.c.target_key, targets.c.connection, targets.c.bucket)
-        rows = tx.execute(query.where(targets.c.target_key.in_(some))).all()
+        rows = tx.execute(query.where(among(tx, targets.c.target_key, some))).all()
         found.update((key, Bucket(connection, name)) for key, connection, name in rows)
     return found

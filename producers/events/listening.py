@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
+from producers.collecting import collecting_seldom
 from producers.events.intake import EventIntake, Result
 from producers.events.source import Source
 
@@ -60,8 +61,9 @@ class Listener:
         Raises ConfigurationError and LedgerOutdated, for which waiting is of no use.
         """
         try:
-            while not self.stopping():
-                self._turn()
+            with collecting_seldom():
+                while not self.stopping():
+                    self._turn()
         finally:
             self.source.close()
             with suppress(LedgerUnavailable):

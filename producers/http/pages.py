@@ -34,8 +34,12 @@ _STYLE = (
 )
 _HASH = base64.b64encode(sha256(_STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+PRESSED, BY_PERSON = "pressed-by", "person"
+"""A field that the page's own form has and a mail provider's has not."""
+
 _BUTTON = (
     '<form method="post"><input type="hidden" name="List-Unsubscribe" value="One-Click">'
+    f'<input type="hidden" name="{PRESSED}" value="{BY_PERSON}">'
     '<button type="submit">Unsubscribe</button></form>'
 )
 

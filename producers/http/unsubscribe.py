@@ -21,7 +21,7 @@ from starlette.responses import Response
 from consent.change import from_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
-from consent.ledger.one_change import find_change, public_ids
+from consent.ledger.one_change import find_change, public_ids, standing_opt_in
 from producers.events.event import Event
 from producers.http import pages
 from producers.http.body import read_body
@@ -35,6 +35,7 @@ REPEAT_SECONDS = 600
 """A link that is used again this soon is the same click: a mail provider that tried again, or an impatient finger."""
 
 FIELD, VALUE = "List-Unsubscribe", "One-Click"
+_URL_ENCODED = "application/x-www-form-urlencoded"
 _LONGEST_BODY = 8 * 1024
 _log = logging.getLogger("optrelay.http")
 
@@ -54,9 +55,10 @@ async def unsubscribe(request: Request) -> Response:
     try:
         link = parts.tokens.read(request.path_params["token"])
         body = await read_body(request, _LONGEST_BODY)
-        if not _is_one_click(request.headers.get("content-type", ""), body):
+        kind = request.headers.get("content-type", "")
+        if not _is_one_click(kind, body):
             return pages.page(pages.NOT_ASKED, HTTPStatus.BAD_REQUEST)
-        said = await run_in_threadpool(_word_of, link, parts.ledger, parts.doors)
+        said = await run_in_threadpool(_word_of, link, parts.ledger, parts.doors, by_person=_is_person(kind, body))
         results = await parts.gatherer.record(Event(said, place=f"unsubscribe link {link.id}"), len(body))
     except (Expired, Forged) as error:
         return _useless(error)
@@ -70,10 +72,11 @@ async def unsubscribe(request: Request) -> Response:
     return pages.page(pages.DONE)
 
 
-def _word_of(link: Link, ledger: Ledger, doors: Doors) -> dict[str, str]:
+def _word_of(link: Link, ledger: Ledger, doors: Doors, *, by_person: bool) -> dict[str, str]:
     """Return what a click says now, or what the click before it said if that was a moment ago.
 
-    So a click that is sent twice undoes nothing that was said in between, and one that comes later is a new word.
+    So a click that is sent twice undoes nothing that was said in between, and one that comes later is a new word. So
+    is a person's at any time if an opt-in stands: nobody presses our button and means a click of before.
     """
     now = ledger.now()
     turn = now // (REPEAT_SECONDS * 1_000_000)
@@ -82,6 +85,8 @@ def _word_of(link: Link, ledger: Ledger, doors: Doors) -> dict[str, str]:
     recently = replace(doors, latest=from_micros(now) + timedelta(seconds=1))
     wishes = understand(RawRecord(before), recently)
     if not isinstance(wishes, Fault):
+        if by_person and (opt_in := standing_opt_in(ledger.database, wishes)) is not None:
+            return said | {"change_id": f"link:{link.id}:after:{opt_in}"}
         earlier = find_change(ledger.database, public_ids(ledger.database, wishes)[0])
         if earlier is not None and now - earlier.recorded_at < REPEAT_SECONDS * 1_000_000:
             return before
@@ -90,13 +95,23 @@ def _word_of(link: Link, ledger: Ledger, doors: Doors) -> dict[str, str]:
 
 def _is_one_click(content_type: str, body: bytes) -> bool:
     """Whether a form says `List-Unsubscribe=One-Click`, in either of the two encodings that RFC 8058 allows."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/x-www-form-urlencoded":
+    if _kind(content_type) == _URL_ENCODED:
         return parse_qs(body.decode("latin-1")).get(FIELD) == [VALUE]
-    if kind != "multipart/form-data":
+    if _kind(content_type) != "multipart/form-data":
         return False
     form = message_from_bytes(b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n" + body)
     return any(_says_it(part) for part in form.walk() if not part.is_multipart())
+
+
+def _is_person(content_type: str, body: bytes) -> bool:
+    """Whether a form comes from the button of our own page."""
+    return _kind(content_type) == _URL_ENCODED and parse_qs(body.decode("latin-1")).get(pages.PRESSED) == [
+        pages.BY_PERSON
+    ]
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _says_it(part: Message) -> bool:

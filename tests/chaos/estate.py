@@ -146,10 +146,9 @@ class Estate:
     def fill_disk(self) -> None:
         """Leave no room on the ledger's disk; where it has no disk of its own, forbid every process to write more."""
         if self.disk is not None:
-            with (self.disk / "ballast").open("ab") as ballast, suppress(OSError):
+            with suppress(OSError), (self.disk / "ballast").open("ab", buffering=0) as ballast:
                 while True:
                     ballast.write(bytes(1_000_000))
-                    ballast.flush()
         else:
             self._limit(4096)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+import httpx
 import pytest
 
 from consent.bucket import Bucket
@@ -33,6 +34,13 @@ def standing(ledger: Ledger) -> list[str]:
     """What is due for Ann."""
     tasks = ledger.claim(Bucket("capillary"), 10, "look", 0.001)
     return [str(change.action) for task in tasks for change in task.changes]
+
+
+def press(served: Server, token: str) -> httpx.Response:
+    """Follow a link and press the button of its page, as a person does."""
+    page = served.client.get(f"/v1/unsubscribe/{token}")
+    hidden = dict(re.findall(r'type="hidden" name="([^"]+)" value="([^"]+)"', page.text))
+    return served.client.post(f"/v1/unsubscribe/{token}", data=hidden)
 
 
 def test_one_click_opts_out_at_that_moment(served: Server, books: Ledger, clock: Clock) -> None:
@@ -86,8 +94,7 @@ def test_following_the_link_asks_and_changes_nothing(served: Server, books: Ledg
     assert '<html lang="en">' in page.text
     assert "<h1>" in page.text
     assert ANN["user_id"] not in page.text
-    name, value = re.findall(r'type="hidden" name="([^"]+)" value="([^"]+)"', page.text)[0]
-    pressed = served.client.post(f"/v1/unsubscribe/{token}", data={name: value})
+    pressed = press(served, token)
     assert (pressed.status_code, counts(books)) == (200, {"accepted": 1, "duplicates": 0})
 
 
@@ -146,6 +153,19 @@ def test_a_replayed_click_does_not_undo_an_opt_in(served: Server, books: Ledger,
 
     assert served.click(token).status_code == 200
     assert standing(books) == ["OPTIN"]
+
+
+def test_whoever_presses_the_button_again_is_opted_out(served: Server, books: Ledger, clock: Clock) -> None:
+    """Ann opts out, in again, and a minute later follows the link and presses the button: she is opted out, once."""
+    token = served.parts.tokens.make(FIELDS, 3600)
+    for _ in range(2):
+        press(served, token)
+        clock.forward(20)
+        served.post({**ANN, "action": "OPTIN", "effective_at": from_micros(clock()).isoformat()})
+        clock.forward(20)
+
+    assert press(served, token).status_code == press(served, token).status_code == 200
+    assert standing(books) == ["OPTOUT"]
 
 
 def test_a_later_click_on_an_old_link_counts(served: Server, books: Ledger, clock: Clock) -> None:
