@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from consent.change import ConsentChange
+from consent.collecting import collecting_seldom
 from consent.errors import ImportUnderWay
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
 from producers.chunks import Chunk, read_chunks
-from producers.collecting import collecting_seldom
 from producers.csv_file import CsvFile, prepare
 from producers.options import IntakeOptions, fingerprint
 from producers.rejects import RejectsFile

@@ -22,6 +22,7 @@ from celery.signals import (
 from kombu.entity import Queue
 
 from consent.bucket import Bucket
+from consent.collecting import collect_seldom
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated
 from consent.settings import Settings, load_settings
 from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, queue_of
@@ -139,6 +140,7 @@ def _end_with_worker(**_: object) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     with suppress(ConfigurationError):  # whoever wakes this process is told of it
         wiring().get_ready()
+    collect_seldom()
 
 
 @worker_process_shutdown.connect

@@ -59,12 +59,14 @@ class LiveConnection:
         """Return how many slots to reserve for so many calls: no more than can be used before they are lost.
 
         Where this process is slower than the limit, slots pass while all its calls are under way, and those it holds
-        are missing elsewhere: then it takes only as many as it can use within the tolerance, and more soon after.
+        are missing elsewhere: then it takes only as many as it can use within the tolerance, or may use late, and more
+        soon after.
         """
         behind = self.call_seconds / self.settings.concurrency - self.pacer.interval
         if behind <= 0:
             return min(calls, self.portion(calls))
-        return min(calls, self.settings.concurrency + int(self.pacer.tolerance / behind))
+        in_time = self.settings.concurrency + int(self.pacer.tolerance / behind)
+        return min(calls, max(in_time, self.pacer.spare_calls))
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:

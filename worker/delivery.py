@@ -15,6 +15,7 @@ from consent.ledger.work import Attempt, CustomerTask
 from consent.outcome import Applied, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
 from worker.breaker import THROTTLE_SECONDS, Watch
 from worker.connection import LiveConnection
+from worker.pacing import Reservation
 from worker.providers.contract import Answer, Plan, Request
 from worker.providers.no_reply import Failure, NoReply, unanswered
 from worker.slots import NoSlot, Slots, Turn
@@ -45,7 +46,7 @@ class Portion:
 
     tasks: Sequence[CustomerTask]
     plan: Plan
-    moments: Sequence[float]
+    slots: Reservation
     deadline: float
 
 
@@ -94,7 +95,7 @@ class Delivery:
         for task in portion.tasks:
             if task.target_key not in planned:
                 self.report(_decided(task, plan))
-        self._slots.add(portion.moments)
+        self._slots.add(portion.slots)
         self._waiting.extend((series, portion) for series in plan.series)
         self._news.set()
 

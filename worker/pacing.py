@@ -51,9 +51,13 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Reservation:
-    """Call slots, as moments of this process's monotonic clock; `crowded` means that there are strokes enough."""
+    """Call slots, as moments of this process's monotonic clock; `crowded` means that there are strokes enough.
+
+    Each slot may be used `late` seconds late.
+    """
 
     moments: deque[float] = field(default_factory=deque)
+    late: float = 0.0
     crowded: bool = False
     tat: int = 0
     shared: bool = True
@@ -88,6 +92,15 @@ class Pacer:
         spare = self.rate.seconds * (MARGIN - 1)
         return max(spare, min(_JITTER_SECONDS, self.interval + spare))
 
+    @property
+    def spare_calls(self) -> int:
+        """How many slots this process may hold and use late as it likes.
+
+        As many late calls more come into any window, at most; the margins of all its slots leave room for those of all
+        processes, if each holds two reservations.
+        """
+        return int(self.rate.calls * (MARGIN - 1) / (2 * self.processes))
+
     def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = PLACE_SECONDS) -> Reservation:
         """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one."""
         arguments = (
@@ -112,7 +125,8 @@ class Pacer:
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
-        return Reservation(moments, crowded=count < 0, tat=tat)
+        late = self.horizon if count <= self.spare_calls else self.tolerance
+        return Reservation(moments, late, crowded=count < 0, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:
         """Return the last `unused` slots of a reservation, if nobody has reserved any since."""
@@ -166,7 +180,7 @@ class Pacer:
         first = max(now, self._alone_from)
         count = max(0, min(wanted, int((now + self.horizon - first) / interval) + 1))
         self._alone_from = first + count * interval
-        return Reservation(deque(first + n * interval for n in range(count)), shared=False)
+        return Reservation(deque(first + n * interval for n in range(count)), self.tolerance, shared=False)
 
     def _keys(self) -> tuple[str, str, str]:
         stem = f"{KEY_PREFIX}pace:{self.bucket}"

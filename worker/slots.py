@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from worker.breaker import Watch
 from worker.connection import LiveConnection
+from worker.pacing import Reservation
 
 
 class NoSlot(Exception):
@@ -18,16 +18,19 @@ class NoSlot(Exception):
 
 @dataclass(slots=True)
 class Slots:
-    """Reserved moments of this process's monotonic clock, in order; all of it happens inside the event loop."""
+    """Reserved moments of this process's monotonic clock, in order, and until when each may be used.
+
+    All of it happens inside the event loop.
+    """
 
     connection: LiveConnection
     watch: Watch
-    moments: deque[float] = field(default_factory=deque)
+    held: deque[tuple[float, float]] = field(default_factory=deque)
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def add(self, moments: Iterable[float]) -> None:
-        """Take in what has been reserved elsewhere."""
-        self.moments.extend(moments)
+    def add(self, reservation: Reservation) -> None:
+        """Take in what has been reserved."""
+        self.held.extend((moment, moment + reservation.late) for moment in reservation.moments)
 
     async def take(self, deadline: float, left: int) -> float | None:
         """Wait for the next slot; return until when it may be used, or None if none comes before the deadline.
@@ -35,35 +38,35 @@ class Slots:
         A moment that has passed is lost, never used late: using it would put two calls into one window. `left` says
         how many calls are to be made yet, this one included.
         """
-        tolerance = self.connection.pacer.tolerance
         while (now := time.monotonic()) < deadline and not self.watch.stop:
-            moment = self._next(now - tolerance)
-            if moment is None:
+            slot = self._next(now)
+            if slot is None:
                 await self._reserve(left)
                 continue
+            moment, until = slot
             if moment > deadline:
                 return None
             if moment > now:
                 await asyncio.sleep(moment - now)
             await self.connection.limiter.acquire()
-            if time.monotonic() <= moment + tolerance and not self.watch.stop:
-                return moment + tolerance
+            if time.monotonic() <= until and not self.watch.stop:
+                return until
         return None
 
-    def _next(self, oldest: float) -> float | None:
-        while self.moments:
-            moment = self.moments.popleft()
-            if moment >= oldest:
-                return moment
+    def _next(self, now: float) -> tuple[float, float] | None:
+        while self.held:
+            slot = self.held.popleft()
+            if slot[1] >= now:
+                return slot
         return None
 
     async def _reserve(self, left: int) -> None:
         async with self._reserving:
-            if self.moments:
+            if self.held:
                 return
             pacer = self.connection.pacer
             more = await asyncio.to_thread(pacer.reserve, self.connection.slots_for(left))
-            self.moments.extend(more.moments)
+            self.add(more)
             if not more.moments:
                 await asyncio.sleep(min(pacer.horizon / 2, pacer.interval))
 

@@ -23,7 +23,7 @@ from worker.delivery import Delivered, Delivery, Portion
 from worker.loop import LoopThread
 from worker.retrying import RetryPolicy
 
-SETTLE_EVERY_SECONDS = 0.25
+SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
 _LOOK_EVERY_SECONDS = 0.02
 _BEFORE_LEASE_ENDS = 1.0
@@ -99,7 +99,7 @@ class Stroke:
         if not isinstance(plan.health, Well):
             self.watch.note(plan.health, proof=False)
         latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
-        return Portion(tasks, plan, reservation.moments, started + self.lease_seconds - latest)
+        return Portion(tasks, plan, reservation, started + self.lease_seconds - latest)
 
     def _wanted(self, found: BucketHealth) -> int:
         """Return how many calls to take on: no more than are due, one for a probe."""

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, select
 
-from consent.ledger.bulk import among, portions, run_many
+from consent.ledger.bulk import UpdateEach, among, portions
 from consent.ledger.schema import changes, imports
 
 
@@ -23,9 +23,9 @@ def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence
         return {}
     line_of = dict(zip(keys, lines, strict=True))
     rows = [{"which": row.id, "owner": import_id, "place": line_of[row.dedupe_key]} for row in found]
-    run_many(tx, _TAKE, rows)
+    _TAKE.run(tx, rows)
     losses: Counter[str] = Counter(row.import_id for row in found)
-    run_many(tx, _LOSE, [{"which": other, "less": losses[other]} for other in sorted(losses)])
+    _LOSE.run(tx, [{"which": other, "less": losses[other]} for other in sorted(losses)])
     return {row.dedupe_key: row.id for row in found}
 
 
@@ -43,16 +43,15 @@ def _kept_back(tx: Connection, keys: Sequence[bytes], import_id: str) -> Any:
     )
 
 
-_TAKE = (
-    update(changes)
-    .where(changes.c.id == bindparam("which"))
-    .values(import_id=bindparam("owner"), line=bindparam("place"))
+_TAKE = UpdateEach(
+    table="changes",
+    types={"which": "bigint", "owner": "text", "place": "bigint"},
+    values="import_id = {owner}, line = {place}",
+    where="id = {which}",
 )
-_LOSE = (
-    update(imports)
-    .where(imports.c.id == bindparam("which"))
-    .values(
-        recorded=imports.c.recorded - bindparam("less"),
-        duplicates=imports.c.duplicates + bindparam("less"),
-    )
+_LOSE = UpdateEach(
+    table="imports",
+    types={"which": "text", "less": "bigint"},
+    values="recorded = recorded - {less}, duplicates = duplicates + {less}",
+    where="id = {which}",
 )

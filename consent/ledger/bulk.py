@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
@@ -11,12 +12,13 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     CursorResult,
-    Executable,
     Select,
     Table,
     any_,
+    func,
     literal,
     literal_column,
+    select,
 )
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -82,8 +84,10 @@ def _plain_rows(result: CursorResult[Any]) -> list[Row]:
 def look_up_by_key(tx: Connection) -> None:
     """Let PostgreSQL look rows up by their keys until this transaction ends, however large the tables seem to be."""
     if tx.dialect.name == "postgresql":
-        for way in ("seqscan", "hashjoin", "mergejoin"):
-            tx.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        tx.execute(_BY_KEY)
+
+
+_BY_KEY = select(*(func.set_config(f"enable_{way}", "off", True) for way in ("seqscan", "hashjoin", "mergejoin")))  # noqa: FBT003
 
 
 def insert_or_update(
@@ -111,9 +115,34 @@ def _renewing(table: Table, renewed: Mapping[str, str]) -> str:
     return f"ON CONFLICT ({keys}) DO UPDATE SET {values}"
 
 
-def run_many(tx: Connection, statement: Executable, rows: Sequence[dict[str, Any]]) -> int:
-    """Run one statement for each set of parameters; return how many rows it touched in all."""
-    return tx.execute(statement, rows).rowcount if rows else 0
+@dataclass(frozen=True, slots=True)
+class UpdateEach:
+    """An update of one row for each of many sets of values: `{name}` stands for a value in its SQL.
+
+    `types` names the values, and what PostgreSQL calls their types: there they go as arrays into one statement. No two
+    sets may mean the same row.
+    """
+
+    table: str
+    types: Mapping[str, str]
+    values: str
+    where: str
+
+    def run(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Update the rows; `look_up_by_key` is to be called before."""
+        if not rows:
+            return
+        if tx.dialect.name != "postgresql":
+            marks = {name: f":{name}" for name in self.types}
+            tx.exec_driver_sql(self._sql("", marks), rows)
+            return
+        arrays = ", ".join(f"%s::{kind}[]" for kind in self.types.values())
+        said = f" FROM unnest({arrays}) AS said({', '.join(self.types)})"
+        marks = {name: f"said.{name}" for name in self.types}
+        tx.exec_driver_sql(self._sql(said, marks), tuple([row[name] for row in rows] for name in self.types))
+
+    def _sql(self, said: str, marks: Mapping[str, str]) -> str:
+        return f"UPDATE {self.table} SET {self.values}{said} WHERE {self.where}".format_map(marks)  # noqa: S608
 
 
 def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence[Any]]:

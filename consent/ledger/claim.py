@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
 
 from consent.bucket import Bucket
 from consent.change import Action, Lane
-from consent.ledger.bulk import among, portions, run_many
+from consent.ledger.bulk import UpdateEach, among, look_up_by_key, portions
 from consent.ledger.database import Database
+from consent.ledger.pending import newest_pending
 from consent.ledger.schema import attempts, changes, customer_tasks, slots, targets
 from consent.ledger.work import DOUBTFUL, ClaimedChange, CustomerTask
-from consent.outcome import State
 
 PROMOTED_AT_ONCE = 2_000
 
@@ -42,6 +42,7 @@ def claim(database: Database, bucket: Bucket, limit: int, token: str, term: Term
     """
 
     def work(tx: Connection) -> list[CustomerTask]:
+        look_up_by_key(tx)
         doubt(tx, bucket, term.now, term.doubt_until)
         promote(tx, bucket, term.now)
         keys = _pick(tx, bucket, limit)
@@ -49,9 +50,9 @@ def claim(database: Database, bucket: Bucket, limit: int, token: str, term: Term
             return []
         leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_key, keys))
         tx.execute(leased.values(waiting=0, again=0, lease_token=token, next_at=term.lease_until))
-        tasks, confirmed = _load(tx, keys)
+        tasks = _load(tx, keys)
         _drop_empty(tx, keys, tasks)
-        run_many(tx, _FORGET_CONFIRMED, confirmed)
+        _forget_confirmed(tx, tasks)
         return tasks
 
     return database.write(work)
@@ -154,36 +155,38 @@ def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[bytes]:
     return keys
 
 
-def _load(tx: Connection, keys: Sequence[bytes]) -> tuple[list[CustomerTask], list[dict[str, object]]]:
-    """Return the tasks of these targets, and those of their slots of which the provider is confirmed to hold."""
+def _load(tx: Connection, keys: Sequence[bytes]) -> list[CustomerTask]:
+    """Return the tasks of these targets that have something to deliver."""
     words: dict[bytes, list[ClaimedChange]] = defaultdict(list)
-    confirmed: list[dict[str, object]] = []
-    for key, known, action, details, *facts in tx.execute(_newest_pending(tx, keys)):
+    oldest_first = newest_pending(tx, keys, _FACTS).order_by(changes.c.effective_at, changes.c.id)
+    for key, action, details, *facts in tx.execute(oldest_first).all():
         number, import_id, slot, effective_at, attempts, value = facts
-        what = (Action(action), effective_at, orjson.loads(details))
+        what = (_ACTIONS[action], effective_at, orjson.loads(details))
         words[key].append(ClaimedChange(number, import_id, slot, *what, attempts, value))
-        if known is not None:
-            confirmed.append({"whose": key, "which": slot})
     query = select(targets.c.target_key, targets.c.address, customer_tasks.c.tries).join(
         customer_tasks, customer_tasks.c.target_key == targets.c.target_key
     )
-    found = {
-        key: (address, tries) for key, address, tries in tx.execute(query.where(among(tx, targets.c.target_key, keys)))
-    }
-    tasks = [
+    rows = tx.execute(query.where(among(tx, targets.c.target_key, keys))).all()
+    found = {key: (address, tries) for key, address, tries in rows}
+    return [
         CustomerTask(key, orjson.loads(found[key][0]), tuple(words[key]), found[key][1]) for key in keys if key in words
     ]
-    return tasks, confirmed
 
 
-def _newest_pending(tx: Connection, keys: Sequence[bytes]):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
-    facts = (changes.c.id, changes.c.import_id, changes.c.slot, changes.c.effective_at, changes.c.attempts)
-    return (
-        select(slots.c.target_key, slots.c.confirmed, changes.c.action, changes.c.details, *facts, changes.c.value)
-        .join(slots, changes.c.id == slots.c.newest_id)
-        .where(among(tx, slots.c.target_key, keys), changes.c.state == State.PENDING.value)
-        .order_by(changes.c.effective_at, changes.c.id)
-    )
+_ACTIONS = {action.value: action for action in Action}
+_FACTS = (
+    *(changes.c.target_key, changes.c.action, changes.c.details, changes.c.id, changes.c.import_id, changes.c.slot),
+    *(changes.c.effective_at, changes.c.attempts, changes.c.value),
+)
+
+
+def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
+    """Call unknown what the provider holds in the slots that it is about to be told of."""
+    told = {(task.target_key, change.slot) for task in tasks for change in task.changes}
+    keys = [task.target_key for task in tasks]
+    query = select(slots.c.target_key, slots.c.slot).where(among(tx, slots.c.target_key, keys))
+    rows = tx.execute(query.where(slots.c.confirmed.is_not(None))).all()
+    _FORGET_CONFIRMED.run(tx, [{"whose": key, "which": slot} for key, slot in rows if (key, slot) in told])
 
 
 def _drop_empty(tx: Connection, keys: Sequence[bytes], tasks: Sequence[CustomerTask]) -> None:
@@ -193,8 +196,9 @@ def _drop_empty(tx: Connection, keys: Sequence[bytes], tasks: Sequence[CustomerT
         tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_key, empty)))
 
 
-_FORGET_CONFIRMED = (
-    update(slots)
-    .where(slots.c.target_key == bindparam("whose"), slots.c.slot == bindparam("which"))
-    .values(confirmed=None)
+_FORGET_CONFIRMED = UpdateEach(
+    table="slots",
+    types={"whose": "bytea", "which": "text"},
+    values="confirmed = NULL",
+    where="target_key = {whose} AND slot = {which}",
 )

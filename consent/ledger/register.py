@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select, text, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, select, text, update
 
 from consent.change import Action
-from consent.ledger.bulk import among, insert_or_update, portions, run_many
+from consent.ledger.bulk import UpdateEach, among, insert_or_update, look_up_by_key, portions
 from consent.ledger.schema import changes, customer_tasks, slots
 from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
@@ -124,17 +124,19 @@ def _write(tx: Connection, folded: _Folded, now: int) -> None:
     for ids in portions(folded.unchanged):
         settled = update(changes).where(among(tx, changes.c.id, ids), changes.c.state == State.PENDING.value)
         tx.execute(settled.values(state=State.UNCHANGED.value, settled_at=now))
-    run_many(tx, _SUPERSEDE, [row | {"now": now} for row in folded.superseded])
+    look_up_by_key(tx)
+    _SUPERSEDE.run(tx, [row | {"now": now} for row in folded.superseded])
     rows = [_slot_row(slot, folded.registers[slot], folded.newest[slot]) for slot in sorted(folded.newest)]
     insert_or_update(tx, slots, _SLOT_COLUMNS, rows, _RENEWED)
 
 
 _SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action", "newest_key")
 _RENEWED = {name: f"excluded.{name}" for name in ("newest_id", "newest_at", "newest_action", "newest_key")}
-_SUPERSEDE = (
-    update(changes)
-    .where(changes.c.id == bindparam("loser"), changes.c.state == State.PENDING.value)
-    .values(state=State.SUPERSEDED.value, superseded_by=bindparam("winner"), settled_at=bindparam("now"))
+_SUPERSEDE = UpdateEach(
+    table="changes",
+    types={"loser": "bigint", "winner": "bigint", "now": "bigint"},
+    values=f"state = '{State.SUPERSEDED.value}', superseded_by = {{winner}}, settled_at = {{now}}",
+    where=f"id = {{loser}} AND state = '{State.PENDING.value}'",
 )
 
 

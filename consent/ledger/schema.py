@@ -10,6 +10,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     Index,
     Integer,
     LargeBinary,
@@ -26,7 +27,21 @@ REVISION = "0003"
 metadata = MetaData()
 
 _id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER numbers itself in SQLite
-_key = LargeBinary
+
+
+class _Key(LargeBinary):
+    """A key as bytes, which both drivers take and give as they are; SQLAlchemy would wrap and copy each."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        """Hand bytes on."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Hand bytes on."""
+
+
+_key = _Key
 
 info = Table(
     "ledger_info",

@@ -6,18 +6,19 @@ nothing but its attempts, and the target's newest words are delivered again.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+import orjson
+from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import among, insert_new, portions, run_many
+from consent.ledger.bulk import UpdateEach, among, insert_new, look_up_by_key, portions
 from consent.ledger.database import Database
+from consent.ledger.pending import newest_pending
 from consent.ledger.register import word_of
-from consent.ledger.schema import attempts, changes, customer_tasks, imports, slots
+from consent.ledger.schema import attempts, changes, customer_tasks, slots
 from consent.ledger.tasks import make_due
 from consent.ledger.work import DOUBTFUL, ClaimedChange, Settlement
 from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
@@ -29,6 +30,7 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
     """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile."""
 
     def work(tx: Connection) -> int:
+        look_up_by_key(tx)
         held = _held(tx, token, settlements)
         kept = [one for one in settlements if one.task.target_key in held]
         lost = [one for one in settlements if one.task.target_key not in held]
@@ -37,14 +39,14 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
         _return_tasks(tx, kept, now)
         _assert_again(tx, lost, now)
         if database.is_sqlite:
-            run_many(tx, _CALLS, calls)
+            _CALLS.run(tx, calls)
         return len(lost)
 
     calls = _calls(settlements)
     lost = database.write(work)
     # Apart where rows are locked one by one, because imports take these first and customer tasks afterwards.
     if calls and not database.is_sqlite:
-        database.write(lambda tx: run_many(tx, _CALLS, calls))
+        database.write(lambda tx: _CALLS.run(tx, calls))
     return lost
 
 
@@ -54,18 +56,17 @@ def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict
     query = select(customer_tasks.c.target_key, customer_tasks.c.again).where(
         among(tx, customer_tasks.c.target_key, keys), customer_tasks.c.lease_token == token
     )
-    rows = tx.execute(query.order_by(customer_tasks.c.target_key).with_for_update())
-    return {row.target_key: bool(row.again) for row in rows}
+    rows = tx.execute(query.order_by(customer_tasks.c.target_key).with_for_update()).all()
+    return {key: bool(again) for key, again in rows}
 
 
 def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
     made = [attempt for one in settlements for attempt in one.attempts]
-    insert_new(
-        tx,
-        attempts,
-        _ATTEMPT_COLUMNS,
-        [(a.target_key, a.at, a.milliseconds, a.purpose, a.status, a.code, json.dumps(a.change_ids)) for a in made],
-    )
+    rows = [
+        (a.target_key, a.at, a.milliseconds, a.purpose, a.status, a.code, orjson.dumps(a.change_ids).decode())
+        for a in made
+    ]
+    insert_new(tx, attempts, _ATTEMPT_COLUMNS, rows)
 
 
 def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
@@ -89,9 +90,9 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
                 case None:
                     pass
     _close(tx, settled, now)
-    run_many(tx, _BURY, dead)
-    run_many(tx, _PUT_OFF, later)
-    run_many(tx, _CONFIRM, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
+    _BURY.run(tx, dead)
+    _PUT_OFF.run(tx, later)
+    _CONFIRM.run(tx, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
 
 
 def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> None:
@@ -106,26 +107,25 @@ def _confirmed(one: Settlement, change: ClaimedChange) -> dict[str, Any]:
     return {"whose": one.task.target_key, "which": change.slot, "what": change.says}
 
 
-_CONFIRM = (
-    update(slots)
-    .where(slots.c.target_key == bindparam("whose"), slots.c.slot == bindparam("which"))
-    .values(confirmed=bindparam("what"))
+_CONFIRM = UpdateEach(
+    table="slots",
+    types={"whose": "bytea", "which": "text", "what": "text"},
+    values="confirmed = {what}",
+    where="target_key = {whose} AND slot = {which}",
 )
-_BURY = (
-    update(changes)
-    .where(changes.c.id == bindparam("which"), changes.c.state == State.PENDING.value)
-    .values(
-        state=State.DEAD.value,
-        code=bindparam("why"),
-        reason=bindparam("words"),
-        settled_at=bindparam("now"),
-        attempts=changes.c.attempts + 1,
-    )
+_PENDING = f"id = {{which}} AND state = '{State.PENDING.value}'"
+_BURY = UpdateEach(
+    table="changes",
+    types={"which": "bigint", "why": "text", "words": "text", "now": "bigint"},
+    values=f"state = '{State.DEAD.value}', code = {{why}}, reason = {{words}}, settled_at = {{now}}, "
+    "attempts = attempts + 1",
+    where=_PENDING,
 )
-_PUT_OFF = (
-    update(changes)
-    .where(changes.c.id == bindparam("which"), changes.c.state == State.PENDING.value)
-    .values(code=bindparam("why"), reason=bindparam("words"), attempts=changes.c.attempts + bindparam("more"))
+_PUT_OFF = UpdateEach(
+    table="changes",
+    types={"which": "bigint", "why": "text", "words": "text", "more": "int"},
+    values="code = {why}, reason = {words}, attempts = attempts + {more}",
+    where=_PENDING,
 )
 
 
@@ -135,9 +135,8 @@ def _return_tasks(tx: Connection, settlements: Sequence[Settlement], now: int) -
     done = [one.task.target_key for one in settlements if one.task.target_key not in left]
     for some in portions(done):
         tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_key, some)))
-    run_many(
+    _GIVE_BACK.run(
         tx,
-        _GIVE_BACK,
         [_given_back(one, left[one.task.target_key], now) for one in settlements if one.task.target_key in left],
     )
 
@@ -145,13 +144,9 @@ def _return_tasks(tx: Connection, settlements: Sequence[Settlement], now: int) -
 def _left(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
     left: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     for some in portions(keys):
-        query = (
-            select(changes.c.id, changes.c.target_key, changes.c.action, changes.c.origin)
-            .join(slots, changes.c.id == slots.c.newest_id)
-            .where(among(tx, slots.c.target_key, some), changes.c.state == State.PENDING.value)
-        )
-        for row in tx.execute(query):
-            left[row.target_key].append((row.id, int(lane_of(Action(row.action), Origin(row.origin)))))
+        query = newest_pending(tx, some, (changes.c.target_key, changes.c.id, changes.c.action, changes.c.origin))
+        for key, number, action, origin in tx.execute(query).all():
+            left[key].append((number, int(lane_of(Action(action), Origin(origin)))))
     return left
 
 
@@ -169,17 +164,19 @@ def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> d
     }
 
 
-_GIVE_BACK = (
-    update(customer_tasks)
-    .where(customer_tasks.c.target_key == bindparam("whose"))
-    .values(
-        lane=bindparam("urgency"),
-        waiting=bindparam("ready"),
-        next_at=bindparam("until"),
-        tries=customer_tasks.c.tries + bindparam("more"),
-        lease_token=bindparam("holder"),
-        again=0,
-    )
+_GIVE_BACK = UpdateEach(
+    table="customer_tasks",
+    types={
+        "whose": "bytea",
+        "urgency": "smallint",
+        "ready": "smallint",
+        "until": "bigint",
+        "more": "int",
+        "holder": "text",
+    },
+    values="lane = {urgency}, waiting = {ready}, next_at = {until}, tries = tries + {more}, lease_token = {holder}, "
+    "again = 0",
+    where="target_key = {whose}",
 )
 
 
@@ -215,4 +212,4 @@ def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:
     return [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
 
 
-_CALLS = update(imports).where(imports.c.id == bindparam("which")).values(calls=imports.c.calls + bindparam("more"))
+_CALLS = UpdateEach("imports", {"which": "text", "more": "bigint"}, "calls = calls + {more}", "id = {which}")

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from consent.collecting import collecting_seldom
 from consent.errors import LedgerUnavailable, SourceUnavailable
-from producers.collecting import collecting_seldom
 from producers.events.intake import EventIntake, Result
 from producers.events.source import Source
 

@@ -47,7 +47,10 @@ class Sender:
     def __init__(self, connection: ConnectionSettings, auth: httpx.Auth, name: str = "<NAME>") -> None:
         self._url = endpoint(connection, name)
         self._stem = str(self._url).rstrip("/")
-        self._headers = _headers(connection, name)
+        plain = {"Host": self._url.netloc.decode("ascii")} | _headers(connection, name)
+        self._headers = httpx.Headers(plain)
+        # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
+        self._json_headers = httpx.Headers({"Content-Type": "application/json"} | plain)
         self._auth = auth
         self._seconds = connection.timeout
         limits = httpx.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
@@ -120,11 +123,10 @@ class Sender:
                     return response
 
     def _written(self, request: Request) -> httpx.Request:
-        # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
-        kind = {"Content-Type": "application/json"} if request.form is None else {}
+        headers = self._json_headers if request.form is None else self._headers
         url = httpx.URL(self._stem + request.path, **({"params": request.params} if request.params else {}))
         content = {"json": request.json, "data": request.form, "extensions": self._extensions}
-        return httpx.Request(request.method, url, headers=self._headers | kind, **content)
+        return httpx.Request(request.method, url, headers=headers, **content)
 
     def _new_way(self) -> httpx.AsyncBaseTransport:
         way = way_out(self._url, min(CONNECT_SECONDS, self._seconds), LONGEST_BODY)

@@ -1,4 +1,4 @@
-"""How often Python looks for garbage while much is taken in."""
+"""How often Python looks for garbage while much is taken in or delivered."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from contextlib import contextmanager
 _SELDOM = (50_000, 20, 50)
 
 
-@contextmanager
-def collecting_seldom() -> Iterator[None]:
+def collect_seldom() -> None:
     """Let the collector pass over what is there already, and look seldom: batches are freed without it."""
-    before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(*_SELDOM)
+
+
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """Collect seldom for as long as this lasts."""
+    before = gc.get_threshold()
+    collect_seldom()
     try:
         yield
     finally:
