@@ -19,14 +19,15 @@ from console.doctor import doctor as examine
 from console.dry_run import dry_run as forecast
 from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
-from console.importing import Doorway, record_and_deliver, record_only, with_own_workers
+from console.importing import Doorway, record_and_deliver, record_only
 from console.listen_command import listen
+from console.own_workers import OwnWorkers
 from console.reading import JsonOption, PatienceOption, Reading
 from console.screen import Screen
 from console.serve_commands import schema, serve, token
 from console.servers import Pool, parse_pool, run_sandbox, run_sweep, run_worker, sweep_once
 from console.status import show_all, show_one
-from console.waiting import by_workers_elsewhere
+from console.waiting import WorkersElsewhere
 from producers.options import IntakeOptions
 
 app = typer.Typer(
@@ -101,7 +102,9 @@ def run(  # noqa: PLR0913 - one argument for each option
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         _end(forecast(door.settings, door.screen, asked))
-    _end(record_and_deliver(door, asked, with_own_workers(workers or os.cpu_count() or 1, seconds)))
+    with OwnWorkers(workers or os.cpu_count() or 1, seconds) as own:
+        code = record_and_deliver(door, asked, own)
+    _end(code)
 
 
 @app.command("import", epilog=EXIT_CODES)
@@ -138,7 +141,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     if dry_run:
         _end(forecast(door.settings, door.screen, asked))
     if wait:
-        _end(record_and_deliver(door, asked, by_workers_elsewhere(seconds), wake=True))
+        _end(record_and_deliver(door, asked, WorkersElsewhere(seconds), wake=True))
     _end(record_only(door, asked))
 
 

@@ -19,9 +19,10 @@ from console.demo_check import check
 from console.demo_file import Expected, write_file
 from console.demo_sandbox import Held, Sandbox, demo_sandbox, held, settings_text
 from console.endings import Code
-from console.importing import Doorway, record_and_deliver, with_own_workers
+from console.importing import Doorway, record_and_deliver
 from console.ledgers import reading_ledger
 from console.letter_views import show_groups, show_letters
+from console.own_workers import OwnWorkers
 from console.reading import Reading
 from console.screen import Screen
 from producers.options import IntakeOptions
@@ -57,7 +58,8 @@ def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
     door = Doorway(settings, screen)
     reading = Reading([FILE], IntakeOptions())
     _head(screen, f"optrelay run {FILE}")
-    record_and_deliver(door, reading, with_own_workers(os.cpu_count() or 2, _PATIENCE_SECONDS))
+    with OwnWorkers(os.cpu_count() or 2, _PATIENCE_SECONDS) as own:
+        record_and_deliver(door, reading, own)
     _head(screen, f"{FILE}.rejects.csv")
     _show_rejects(screen)
     return _prove(screen, settings, expected, Sandbox(url, at_first))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable
@@ -14,7 +15,6 @@ from consent.ledger.report import ImportReport, pending_by_bucket, report
 from consent.ledger.unfinished import unfinished_imports
 from consent.settings import Settings
 from consent.wakeups import WakeUps
-from console import running
 from console.delivering import delivery_display
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger, writing_ledger
@@ -26,7 +26,17 @@ from console.summaries import show_import, show_totals, totals_as_json
 from producers.csv_file import CsvFile
 from producers.intake import ImportResult, import_file
 
-Delivering = Callable[[Settings, Sequence[str], Callable[[Tick], None]], Ending]
+
+class Delivering(Protocol):
+    """Who delivers what was recorded."""
+
+    def get_ready(self, settings: Settings) -> None:
+        """Begin with what takes a while, because there will be something to deliver soon."""
+        ...
+
+    def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
+        """See to it that everything pending is delivered; return how that ended."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +55,24 @@ def record_only(door: Doorway, reading: Reading) -> Code:
     return _conclude(door, results, started, Ending(0))
 
 
-def record_and_deliver(door: Doorway, reading: Reading, deliver: Delivering, *, wake: bool = False) -> Code:
+def record_and_deliver(door: Doorway, reading: Reading, workers: Delivering, *, wake: bool = False) -> Code:
     """Record files, or take what is unfinished if there are none, and watch until everything is settled."""
     started = time.monotonic()
-    results = _record(door, reading) if reading.files else []
+    results = _record(door, reading, workers.get_ready) if reading.files else []
     if wake:
         _wake(door)
     imports = _distinct(results) if reading.files else _unfinished(door)
     with delivery_display(door.screen, door.settings) as on_tick:
-        ending = deliver(door.settings, imports, on_tick)
+        ending = workers.deliver(door.settings, imports, on_tick)
     return _conclude(door, results, started, ending, imports)
 
 
-def with_own_workers(workers: int, patience: float) -> Delivering:
-    """Deliver with a worker of our own, and a broker if none is configured."""
-
-    def deliver(settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
-        return running.deliver(settings, workers=workers, patience=patience, imports=imports, on_tick=on_tick)
-
-    return deliver
-
-
-def _record(door: Doorway, reading: Reading) -> list[ImportResult]:
+def _record(
+    door: Doorway, reading: Reading, once_open: Callable[[Settings], None] = lambda _: None
+) -> list[ImportResult]:
     rows = row_models(door.settings)
     with reading.ready(door.settings) as files, writing_ledger(door.settings) as ledger:
+        once_open(door.settings)
         results = []
         for file in files:
             name = file.survey.file.name

@@ -1,22 +1,19 @@
-"""The `run` use case: deliver until nothing is pending, on a broker and a worker of our own if none is configured."""
+"""Watching a delivery until nothing is pending, or nothing can be delivered."""
 
 from __future__ import annotations
 
-import fcntl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import redis
 
 from consent.bucket import Bucket
-from consent.errors import BrokerUnavailable, LedgerUnavailable, RunUnderWay
+from consent.errors import BrokerUnavailable, LedgerUnavailable
 from consent.ledger import health, report
 from consent.ledger.health import Breaker, BucketHealth
 from consent.ledger.report import ImportReport
-from consent.settings import Settings
 from console.durations import spoken
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.naming import spoken_name
@@ -81,7 +78,7 @@ class Running:
         Known of Celery (celery/celery#8030, #8091): what counts is progress, not a process.
         """
         names = self.wiring.settings.connections
-        busy = any(self.wiring.pacer(bucket).strokes() for bucket in _buckets(self.wiring))
+        busy = any(self.wiring.pacer(bucket).strokes() for bucket in buckets_of(self.wiring))
         if busy or not any(self.wiring.wakeups.waiting(name) for name in names):
             self.heard = time.monotonic()
         elif self.worker is not None and time.monotonic() - self.heard > _DEAF_SECONDS:
@@ -146,96 +143,11 @@ class Running:
         return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
 
 
-def deliver(
-    settings: Settings,
-    *,
-    workers: int,
-    patience: float,
-    imports: Sequence[str],
-    on_tick: Callable[[Tick], None],
-) -> Ending:
-    """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.
-
-    `patience` is how many seconds a bucket may be stuck. Raises BrokerUnavailable, LedgerUnavailable and
-    ConfigurationError; may be interrupted at any moment, and run again.
-    """
-    with _alone(settings), _parts(settings, workers) as (wiring, broker, worker):
-        for name in {bucket.connection for bucket in report.pending_by_bucket(wiring.ledger.database)}:
-            if name in settings.connections:
-                wiring.check(name)
-        health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
-        running = Running(wiring, imports, patience, broker, worker)
-        while True:
-            running.watch()
-            looked = time.monotonic()
-            if (tick := running.look_patiently()) is not None:
-                on_tick(tick)
-                if (ending := running.ending(tick)) is not None:
-                    return ending
-            # Counting a million rows takes a while: look more seldom then, so that looking costs a tenth at most.
-            time.sleep(max(TICK_SECONDS, 10 * (time.monotonic() - looked)))
-
-
 def _asked_to_wait(state: BucketHealth | None, now: int) -> float:
     """Return the seconds for which a provider wants no call in a bucket; `now` in microseconds."""
     return max(0.0, (state.throttled_until - now) / 1_000_000) if state is not None else 0.0
 
 
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Keep a second run out while this one has a broker of its own: two brokers would be two paces for one limit."""
-    folder = run_folder(settings)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w") as lock:
-        try:
-            if not settings.broker_url:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"another run is at work in {folder.parent}: wait until it has finished, then run this again"
-            raise RunUnderWay(message) from None
-        yield
-
-
-@contextmanager
-def _parts(settings: Settings, workers: int) -> Iterator[tuple[Wiring, EmbeddedBroker | None, EmbeddedWorker | None]]:
-    """Start what is not there: a broker if none is configured, and workers."""
-    folder = run_folder(settings)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    broker = None if settings.broker_url else EmbeddedBroker(folder)
-    url = settings.broker_url or (broker.url if broker else "")
-    wiring = Wiring(settings, url)
-    worker = EmbeddedWorker(folder, url, workers, settings.ledger_url)
-    try:
-        if broker is not None:
-            broker.ensure()
-            _prime(wiring)
-        worker.ensure()
-        yield wiring, broker, worker
-    finally:
-        worker.stop(_grace(wiring))
-        wiring.close()
-        if broker is not None:
-            broker.stop()
-
-
-def run_folder(settings: Settings) -> Path:
-    """Return where a run keeps its socket and its worker's log: beside the ledger's file, or here."""
-    path = settings.ledger_url.removeprefix("sqlite:///") if settings.ledger_url.startswith("sqlite:///") else ""
-    return (Path(path).parent if path else Path()) / ".optrelay"
-
-
-def _prime(wiring: Wiring) -> None:
-    for bucket in _buckets(wiring):
-        wiring.pacer(bucket).prime()
-
-
-def _grace(wiring: Wiring) -> float:
-    """Return how long the worker may take to end: without a stroke under way there is nothing to wait for."""
-    with suppress(redis.RedisError):
-        if not any(wiring.pacer(bucket).strokes() for bucket in _buckets(wiring)):
-            return _QUIET_GRACE_SECONDS
-    return _GRACE_SECONDS
-
-
-def _buckets(wiring: Wiring) -> list[Bucket]:
+def buckets_of(wiring: Wiring) -> list[Bucket]:
+    """Return the buckets of the configured connections that have something to deliver."""
     return [bucket for name in wiring.settings.connections for bucket in wiring.ledger.buckets(name)]

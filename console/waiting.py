@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from consent.settings import Settings
 from console.running import Ending, Running, Tick
@@ -12,17 +13,22 @@ from worker.wiring import Wiring
 _LOOK_EVERY_SECONDS = 0.5
 
 
-def by_workers_elsewhere(patience: float) -> Callable[[Settings, Sequence[str], Callable[[Tick], None]], Ending]:
-    """Return what only watches until these imports are settled, or cannot be within `patience` seconds."""
+@dataclass(frozen=True, slots=True)
+class WorkersElsewhere:
+    """Only watches until imports are settled, or cannot be within `patience` seconds."""
 
-    def watch(settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
+    patience: float
+
+    def get_ready(self, settings: Settings) -> None:
+        """Do nothing: they are up, or they are not."""
+
+    def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
+        """Watch; returns how it ended."""
         wiring = Wiring(settings, settings.broker_url or "")
         try:
-            return _watch(Running(wiring, imports, patience), on_tick)
+            return _watch(Running(wiring, imports, self.patience), on_tick)
         finally:
             wiring.ledger.close()
-
-    return watch
 
 
 def _watch(running: Running, on_tick: Callable[[Tick], None]) -> Ending:

@@ -1,0 +1,148 @@
+"""Delivering by `run`: with a worker of our own, and a broker if none is configured."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from consent.errors import LedgerError, RunUnderWay
+from consent.ledger import health, report
+from consent.settings import Settings
+from console.embedded import EmbeddedBroker, EmbeddedWorker
+from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of
+from worker.wiring import Wiring
+
+_GRACE_SECONDS = 30.0
+_QUIET_GRACE_SECONDS = 0.5
+_LOOKING_SHARE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    wiring: Wiring
+    broker: EmbeddedBroker | None
+    worker: EmbeddedWorker
+
+
+@dataclass(slots=True)
+class OwnWorkers:
+    """What a run starts for itself, and ends with itself.
+
+    `patience` is how many seconds a bucket may be stuck.
+    """
+
+    workers: int
+    patience: float
+    _parts: _Parts | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def get_ready(self, settings: Settings) -> None:
+        """Start now what is needed later, so that it comes up while files are read; what is wrong is told then."""
+        with suppress(RunUnderWay, LedgerError):
+            self._start(settings)
+
+    def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
+        """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.
+
+        Raises BrokerUnavailable, LedgerUnavailable, RunUnderWay and ConfigurationError; may be interrupted at any
+        moment, and run again.
+        """
+        parts = self._start(settings)
+        wiring = parts.wiring
+        if parts.broker is not None:
+            _prime(wiring)
+        for name in {bucket.connection for bucket in report.pending_by_bucket(wiring.ledger.database)}:
+            if name in settings.connections:
+                wiring.check(name)
+        health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
+        running = Running(wiring, imports, self.patience, parts.broker, parts.worker)
+        while True:
+            running.watch()
+            looked = time.monotonic()
+            if (tick := running.look_patiently()) is not None:
+                on_tick(tick)
+                if (ending := running.ending(tick)) is not None:
+                    return ending
+            # Counting a million rows takes a while: look more seldom then, so that looking costs little.
+            time.sleep(max(TICK_SECONDS, _LOOKING_SHARE * (time.monotonic() - looked)))
+
+    def _start(self, settings: Settings) -> _Parts:
+        if self._parts is None:
+            with ExitStack() as opened:
+                opened.enter_context(_alone(settings))
+                self._parts = opened.enter_context(_started(settings, self.workers))
+                self._open = opened.pop_all()
+        return self._parts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._parts = None
+        self._open.close()
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Keep a second run out while this one has a broker of its own: two brokers would be two paces for one limit."""
+    folder = run_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("w") as lock:
+        try:
+            if not settings.broker_url:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"another run is at work in {folder.parent}: wait until it has finished, then run this again"
+            raise RunUnderWay(message) from None
+        yield
+
+
+@contextmanager
+def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
+    """Start what is not there: a broker if none is configured, and workers."""
+    folder = run_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    broker = None if settings.broker_url else EmbeddedBroker(folder)
+    url = settings.broker_url or (broker.url if broker else "")
+    wiring = Wiring(settings, url)
+    worker = EmbeddedWorker(folder, url, workers, settings.ledger_url)
+    try:
+        if broker is not None:
+            broker.ensure()
+        worker.ensure()
+        yield _Parts(wiring, broker, worker)
+    finally:
+        worker.stop(_grace(wiring))
+        wiring.close()
+        if broker is not None:
+            broker.stop()
+
+
+def run_folder(settings: Settings) -> Path:
+    """Return where a run keeps its socket and its worker's log: beside the ledger's file, or here."""
+    path = settings.ledger_url.removeprefix("sqlite:///") if settings.ledger_url.startswith("sqlite:///") else ""
+    return (Path(path).parent if path else Path()) / ".optrelay"
+
+
+def _prime(wiring: Wiring) -> None:
+    with suppress(redis.RedisError):  # then a broker that comes up anew keeps everybody waiting for a moment
+        for bucket in buckets_of(wiring):
+            wiring.pacer(bucket).prime()
+
+
+def _grace(wiring: Wiring) -> float:
+    """Return how long the worker may take to end: without a stroke under way there is nothing to wait for."""
+    with suppress(redis.RedisError):
+        if not any(wiring.pacer(bucket).strokes() for bucket in buckets_of(wiring)):
+            return _QUIET_GRACE_SECONDS
+    return _GRACE_SECONDS
