@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import random
 import secrets
 import time
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from worker.retrying import RetryPolicy
 
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
+LONGEST = 1.5
+"""Horizons for which a stroke goes on claiming, at most."""
+
 _LOOK_EVERY_SECONDS = 0.02
 _BEFORE_LEASE_ENDS = 1.0
 _UNWINDING_SECONDS = 5.0
@@ -39,7 +43,7 @@ _log = structlog.get_logger()
 class Stroke:
     """One stroke of one connection, from the first reservation to the last settled task.
 
-    It goes on claiming while calls are under way, for as long as a horizon: the calls of one portion hide the database
+    It goes on claiming while calls are under way, for about a horizon: the calls of one portion hide the database
     work of the next.
     """
 
@@ -131,7 +135,7 @@ class Stroke:
 
     def _attend(self, work: Future[None], delivery: Delivery, before: BucketHealth) -> int:
         """Settle in groups and claim more while calls go on; return how many leases had been lost."""
-        lost, settled_at, ends = 0, time.monotonic(), time.monotonic() + self.connection.pacer.horizon
+        lost, settled_at, ends = 0, time.monotonic(), time.monotonic() + self._goes_on()
         size, is_open, kept = len(self._claimed), True, time.monotonic()
         while not work.done():
             if time.monotonic() - kept > _KEEP_EVERY_SECONDS:
@@ -147,6 +151,10 @@ class Stroke:
                 lost, settled_at = lost + self._settle(before), time.monotonic()
         work.result()
         return lost
+
+    def _goes_on(self) -> float:
+        """Return for how many seconds this stroke claims more: strokes that all ended as one would leave a gap."""
+        return self.connection.pacer.horizon * random.uniform(0.5, LONGEST)  # noqa: S311
 
     def _more(self, ends: float, before: BucketHealth) -> Portion | None:
         if time.monotonic() >= ends or self.watch.stop or breaker.is_probe(before):

@@ -28,7 +28,7 @@ from worker.providers.http import Sender
 from worker.providers.warming import warm_up
 from worker.retrying import RetryPolicy
 from worker.seats import Seats
-from worker.stroke import Stroke
+from worker.stroke import LONGEST, Stroke
 
 _LEASE_SPARE_SECONDS = 3.0
 
@@ -90,7 +90,7 @@ class Wiring:
 
     def seat(self, bucket: Bucket) -> AbstractContextManager[bool]:
         """Take a place of the worker pool for a stroke; the value says whether there is one to spare."""
-        seconds = self.settings.connection(bucket.connection).timeout + self.settings.horizon_seconds
+        seconds = self.settings.connection(bucket.connection).timeout + LONGEST * self.settings.horizon_seconds
         waiting = partial(self._others_with_work, bucket.connection)
         return self._seats.taken(bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting)
 
