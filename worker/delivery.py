@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 class Delivered:
     """What became of one customer task so far: outcomes by change id, and the calls that were made.
 
-    `doubtful` says that a call went out whose answer never came: the provider may still be at it.
+    `doubtful` says that a call went out whose answer never came, or was a proxy's: the provider may still be at it.
     """
 
     task: CustomerTask
@@ -153,14 +153,14 @@ class Delivery:
         try:
             reply = await self.connection.sender.send(request, turn)
             if isinstance(reply, NoReply):
-                return None, unanswered(reply, request), reply.kind is Failure.TIMED_OUT
+                return None, unanswered(reply, request), reply.kind in _STILL_AT_IT
             answer = self.connection.provider.read(request, reply, self.connection.settings)
         except NoSlot:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a provider answers, its neighbours must not suffer
             _log.error("reply.unreadable", bucket=str(self.connection.bucket), error=type(error).__name__)
             return None, _unreadable(request), False
-        return reply.status, answer, False
+        return reply.status, answer, reply.status in _PASSED_ON
 
     def _note(
         self,
@@ -178,6 +178,11 @@ class Delivery:
             one.attempts.append(Attempt(*facts, counts=number == 0))
             one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
             one.doubtful = one.doubtful or doubtful
+
+
+_STILL_AT_IT = {Failure.TIMED_OUT, Failure.CUT}
+_PASSED_ON = {502, 504}
+"""What a proxy answers that has lost patience with, or sight of, a provider who may still do the call."""
 
 
 def _interrupted(request: Request) -> Answer:
