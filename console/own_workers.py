@@ -13,7 +13,7 @@ from typing import Self
 
 import redis
 
-from consent.errors import LedgerError, RunUnderWay
+from consent.errors import OptrelayError, RunUnderWay
 from consent.ledger import health, report
 from consent.settings import Settings
 from console.embedded import EmbeddedBroker, EmbeddedWorker
@@ -46,7 +46,7 @@ class OwnWorkers:
 
     def get_ready(self, settings: Settings) -> None:
         """Start now what is needed later, so that it comes up while files are read; what is wrong is told then."""
-        with suppress(RunUnderWay, LedgerError):
+        with suppress(OptrelayError, OSError):
             self._start(settings)
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
@@ -63,16 +63,17 @@ class OwnWorkers:
             if name in settings.connections:
                 wiring.check(name)
         health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
-        running = Running(wiring, imports, self.patience, parts.broker, parts.worker)
+        running, look_at = Running(wiring, imports, self.patience, parts.broker, parts.worker), 0.0
         while True:
             running.watch()
             looked = time.monotonic()
-            if (tick := running.look_patiently()) is not None:
+            if looked >= look_at and (tick := running.look_patiently()) is not None:
                 on_tick(tick)
                 if (ending := running.ending(tick)) is not None:
                     return ending
-            # Counting a million rows takes a while: look more seldom then, so that looking costs little.
-            time.sleep(max(TICK_SECONDS, _LOOKING_SHARE * (time.monotonic() - looked)))
+                # Counting a million rows takes a while: look more seldom then, so that looking costs little.
+                look_at = looked + _LOOKING_SHARE * (time.monotonic() - looked)
+            time.sleep(TICK_SECONDS)
 
     def _start(self, settings: Settings) -> _Parts:
         if self._parts is None:

@@ -16,7 +16,7 @@ from consent.outcome import Applied, Outcome, Rejected, Throttled, TryLater, Unc
 from worker.breaker import THROTTLE_SECONDS, Watch
 from worker.connection import LiveConnection
 from worker.pacing import Reservation
-from worker.providers.contract import Answer, Plan, Request
+from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.no_reply import Failure, NoReply, unanswered
 from worker.slots import NoSlot, Slots, Turn
 
@@ -150,17 +150,18 @@ class Delivery:
 
     async def _exchange(self, request: Request, turn: Turn) -> tuple[int | None, Answer, bool]:
         """Send a request and have its reply read; a reply that nobody can make sense of harms only its own changes."""
+        writes, reply = request.method not in _LOOKING, None
         try:
             reply = await self.connection.sender.send(request, turn)
             if isinstance(reply, NoReply):
-                return None, unanswered(reply, request), reply.kind in _STILL_AT_IT
+                return None, unanswered(reply, request), writes and reply.kind in _STILL_AT_IT
             answer = self.connection.provider.read(request, reply, self.connection.settings)
         except NoSlot:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a provider answers, its neighbours must not suffer
             _log.error("reply.unreadable", bucket=str(self.connection.bucket), error=type(error).__name__)
-            return None, _unreadable(request), False
-        return reply.status, answer, reply.status in _PASSED_ON
+            return None, _unreadable(request), writes and _is_passed_on(reply)
+        return reply.status, answer, writes and _is_passed_on(reply)
 
     def _note(
         self,
@@ -180,9 +181,17 @@ class Delivery:
             one.doubtful = one.doubtful or doubtful
 
 
-_STILL_AT_IT = {Failure.TIMED_OUT, Failure.CUT}
-_PASSED_ON = {502, 504}
-"""What a proxy answers that has lost patience with, or sight of, a provider who may still do the call."""
+_LOOKING = {"GET", "HEAD"}
+_STILL_AT_IT = {Failure.TIMED_OUT, Failure.CUT, Failure.UNREADABLE}
+_PASSED_ON = {502, 504, 520, 524}
+"""What a proxy answers that has lost patience with, or sight of, a provider who may still do the call.
+
+520 and 524 are Cloudflare's: developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-5xx-errors.
+"""
+
+
+def _is_passed_on(reply: Reply | NoReply | None) -> bool:
+    return isinstance(reply, Reply) and reply.status in _PASSED_ON
 
 
 def _interrupted(request: Request) -> Answer:

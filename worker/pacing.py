@@ -75,6 +75,7 @@ class Pacer:
     max_strokes: int
     processes: int = 1
     known: int = 1
+    lanes: int = 1
     _alone_from: float = 0.0
 
     @property
@@ -94,12 +95,13 @@ class Pacer:
 
     @property
     def spare_calls(self) -> int:
-        """How many slots this process may hold and use late as it likes.
+        """How many slots a stroke may reserve at once and use late as it likes; 0 where the limit is too low for that.
 
-        As many late calls more come into any window, at most; the margins of all its slots leave room for those of all
-        processes, if each holds two reservations.
+        Late calls come into a window on top of its own. A stroke holds two such reservations at most, and one slot for
+        each call that it prepares; the margins of a window leave room for those of as many strokes as there can be.
         """
-        return int(self.rate.calls * (MARGIN - 1) / (2 * self.processes))
+        spare = int(self.rate.calls * (MARGIN - 1) / (3 * self.max_strokes))
+        return spare if spare >= self.lanes else 0
 
     def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = PLACE_SECONDS) -> Reservation:
         """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one."""
@@ -125,7 +127,7 @@ class Pacer:
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
-        late = self.horizon if count <= self.spare_calls else self.tolerance
+        late = max(self.horizon, self.tolerance) if count <= self.spare_calls else self.tolerance
         return Reservation(moments, late, crowded=count < 0, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:

@@ -86,6 +86,7 @@ class Wiring:
             max_strokes=connection.max_strokes,
             processes=max(1, self.settings.worker_processes),
             known=max(1, self.settings.worker_processes),
+            lanes=connection.concurrency,
         )
 
     def seat(self, bucket: Bucket) -> AbstractContextManager[bool]:

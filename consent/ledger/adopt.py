@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from consent.ledger.bulk import UpdateEach, among, portions
+from consent.ledger.bulk import UpdateEach, among, look_up_by_key, portions
 from consent.ledger.schema import changes, imports
 
 
@@ -23,6 +23,7 @@ def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence
         return {}
     line_of = dict(zip(keys, lines, strict=True))
     rows = [{"which": row.id, "owner": import_id, "place": line_of[row.dedupe_key]} for row in found]
+    look_up_by_key(tx)
     _TAKE.run(tx, rows)
     losses: Counter[str] = Counter(row.import_id for row in found)
     _LOSE.run(tx, [{"which": other, "less": losses[other]} for other in sorted(losses)])

@@ -44,15 +44,20 @@ def public_ids(database: Database, wishes: Sequence[ConsentChange]) -> list[str]
     return [dedupe_key(secret, target, wish).hex() for target, wish in keyed]
 
 
-def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> str | None:
-    """Return the public id of the newest word of the first of these slots that stands at an opt-in, None for none."""
+def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tuple[str, int] | None:
+    """Return the newest word of the first of these slots that stands at an opt-in: its public id, and since when.
+
+    The moment is in microseconds. None if there is no such slot.
+    """
     secret = database.hash_key
     for wish in wishes:
         key = target_key(secret, wish.connection, wish.address)
         own = (slots.c.target_key == key, slots.c.slot == wish.slot, slots.c.newest_action == Action.OPTIN.value)
-        query = select(changes.c.dedupe_key).join(slots, slots.c.newest_id == changes.c.id).where(*own)
-        if (found := database.read(lambda tx, query=query: tx.execute(query).scalar())) is not None:  # type: ignore[misc]
-            return bytes(found).hex()
+        words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
+        query = words.where(*own)
+        found = database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
+        if found is not None:
+            return found.dedupe_key.hex(), found.newest_at
     return None
 
 

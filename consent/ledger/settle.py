@@ -46,8 +46,13 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
     lost = database.write(work)
     # Apart where rows are locked one by one, because imports take these first and customer tasks afterwards.
     if calls and not database.is_sqlite:
-        database.write(lambda tx: _CALLS.run(tx, calls))
+        database.write(lambda tx: _count(tx, calls))
     return lost
+
+
+def _count(tx: Connection, calls: Sequence[dict[str, Any]]) -> None:
+    look_up_by_key(tx)
+    _CALLS.run(tx, calls)
 
 
 def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[bytes, bool]:

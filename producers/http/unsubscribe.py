@@ -86,7 +86,9 @@ def _word_of(link: Link, ledger: Ledger, doors: Doors, *, by_person: bool) -> di
     wishes = understand(RawRecord(before), recently)
     if not isinstance(wishes, Fault):
         if by_person and (opt_in := standing_opt_in(ledger.database, wishes)) is not None:
-            return said | {"change_id": f"link:{link.id}:after:{opt_in}"}
+            id_, since = opt_in
+            latest = {"effective_at": from_micros(max(now, since)).isoformat()}  # it may stand a little in the future
+            return said | latest | {"change_id": f"link:{link.id}:{turn}:after:{id_}"}
         earlier = find_change(ledger.database, public_ids(ledger.database, wishes)[0])
         if earlier is not None and now - earlier.recorded_at < REPEAT_SECONDS * 1_000_000:
             return before

@@ -25,6 +25,7 @@ from tests.chaos.plan import KILLS, Fault, plan
 from tests.chaos.verdict import Verdict, judge, left_over, recoveries, table
 
 WINDOW_SECONDS = 10
+VICTIM_SECONDS = 10
 BUILD = Path(__file__).parents[2] / "build"
 
 
@@ -86,19 +87,29 @@ def run(asked: argparse.Namespace, folder: Path) -> Verdict:
 
 
 def torment(faults: list[Fault], consents: Consents, inflicting: Inflicting, pulse: Pulse) -> None:
-    """Inflict one fault after the other while files come in."""
+    """Inflict one fault after the other while files come in; a file is kept for each importer that is to be killed."""
     estate = inflicting.estate
     _feed(estate, consents)
-    left, passes = list(faults), 0
-    while left:
-        fault = left.pop(0)
+    for done, fault in enumerate(faults, 1):
         _linger(fault.gap, pulse)
-        if not inflicting.inflict(fault) and passes < len(faults):
-            passes += 1  # nobody to do it to just now: later
-            left.append(fault)
-        done = len(faults) - len(left)
-        while consents.written < consents.files and consents.written <= consents.files * done / len(faults):
+        kept = sum(one.kind == "importer" for one in faults[done - 1 :])
+        while consents.files - consents.written > kept and consents.written <= consents.files * done / len(faults):
             _feed(estate, consents)
+        if not inflicting.inflict(fault):
+            if fault.kind == "importer" and consents.written < consents.files:
+                _feed(estate, consents)
+            _inflict_soon(inflicting, fault, pulse)
+    while consents.written < consents.files:
+        _feed(estate, consents)
+
+
+def _inflict_soon(inflicting: Inflicting, fault: Fault, pulse: Pulse) -> None:
+    """Wait until there is somebody to do it to, and for a moment of its work."""
+    end = time.monotonic() + VICTIM_SECONDS
+    while not inflicting.estate.victims(fault.kind) and time.monotonic() < end:
+        _linger(0.02, pulse)
+    _linger(fault.draw, pulse)
+    inflicting.inflict(fault)
 
 
 def _feed(estate: Estate, consents: Consents) -> None:

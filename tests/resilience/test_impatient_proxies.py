@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,38 +20,51 @@ LANDS_AFTER_SECONDS = 1.5
 EARLY, LATE = "2026-11-20T08:00:00+00:00", "2026-11-20T09:00:00+00:00"
 
 
+class Impatient(socketserver.ThreadingTCPServer):
+    """A proxy that gives its first caller up at once, with some last bytes, and passes the call on later."""
+
+    allow_reuse_address = True
+
+    def __init__(self, behind: int, farewell: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), Passing)
+        self.behind, self.farewell, self.given_up = behind, farewell, threading.Event()
+
+
+class Passing(socketserver.BaseRequestHandler):
+    """One call through the proxy."""
+
+    server: Impatient
+
+    def handle(self) -> None:
+        """Pass it on, at once or when its caller is long gone."""
+        self.request.settimeout(3)
+        with suppress(TimeoutError):
+            if asked := self.request.recv(65536):
+                self._pass_on(asked)
+
+    def _pass_on(self, asked: bytes) -> None:
+        impatient = not self.server.given_up.is_set()
+        if impatient:
+            self.server.given_up.set()
+            self.request.sendall(self.server.farewell)
+            self.request.close()
+            time.sleep(LANDS_AFTER_SECONDS)
+        with socket.create_connection(("127.0.0.1", self.server.behind)) as provider:
+            provider.sendall(asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+            answer = b"".join(iter(lambda: provider.recv(65536), b""))
+        if not impatient:
+            self.request.sendall(answer)
+
+
 @contextmanager
 def impatient(behind: int, farewell: bytes) -> Iterator[int]:
-    """A proxy that gives its first caller up at once, with these bytes, and passes the call on later."""
-    given_up = threading.Event()
-
-    def serve(caller: socket.socket) -> None:
-        with closing(caller):
-            asked = caller.recv(65536)
-            if not asked:
-                return
-            if not given_up.is_set():
-                given_up.set()
-                caller.sendall(farewell)
-                caller.close()
-                time.sleep(LANDS_AFTER_SECONDS)
-            with socket.create_connection(("127.0.0.1", behind)) as provider:
-                provider.sendall(asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
-                answer = b"".join(iter(lambda: provider.recv(65536), b""))
-            if caller.fileno() >= 0:
-                caller.sendall(answer)
-
-    def listen() -> None:
-        while True:
-            try:
-                caller, _ = door.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(caller,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        threading.Thread(target=listen, daemon=True).start()
-        yield door.getsockname()[1]
+    """Run such a proxy before a provider."""
+    with Impatient(behind, farewell) as proxy:
+        serving = threading.Thread(target=proxy.serve_forever)
+        serving.start()
+        yield proxy.server_address[1]
+        proxy.shutdown()
+        serving.join()
 
 
 @pytest.mark.parametrize(

@@ -162,3 +162,21 @@ def test_every_key_in_the_server_expires(broker: EmbeddedBroker) -> None:
     lives = [pace.store.ttl(key) for key in pace.store.scan_iter("*")]
     assert len(lives) == 3
     assert min(lives) > 0
+
+
+def test_a_slot_is_used_late_only_where_no_window_can_notice(broker: EmbeddedBroker) -> None:
+    """At a low limit a slot lapses within milliseconds; at one that nobody reaches, a few are within the margin."""
+    low, high = pacer(broker.url, "500/second", "one"), pacer(broker.url, "100000/second", "one")
+    low.lanes = high.lanes = 8
+    low.prime()
+
+    assert low.spare_calls == 0
+    assert low.reserve(1).late == low.tolerance < 0.01
+    assert 3 * high.max_strokes * high.spare_calls <= 100_000 * 0.005
+    assert high.reserve(high.spare_calls).late == high.horizon
+    assert high.reserve(high.spare_calls + 1).late == high.tolerance
+
+
+def test_a_slow_limits_slots_keep_as_long_as_its_windows_allow(broker: EmbeddedBroker) -> None:
+    """At 10,000 a day half a percent of the window is minutes: a slot is not lost over a second."""
+    assert pacer(broker.url, "10000/day", "one").reserve(1).late > 60

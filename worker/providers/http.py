@@ -47,10 +47,11 @@ class Sender:
     def __init__(self, connection: ConnectionSettings, auth: httpx.Auth, name: str = "<NAME>") -> None:
         self._url = endpoint(connection, name)
         self._stem = str(self._url).rstrip("/")
-        plain = {"Host": self._url.netloc.decode("ascii")} | _headers(connection, name)
-        self._headers = httpx.Headers(plain)
+        self._headers = httpx.Headers(_headers(connection, name))
+        self._headers.setdefault("Host", self._url.netloc.decode("ascii"))
         # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
-        self._json_headers = httpx.Headers({"Content-Type": "application/json"} | plain)
+        self._json_headers = httpx.Headers([*self._headers.multi_items()])
+        self._json_headers["Content-Type"] = "application/json"
         self._auth = auth
         self._seconds = connection.timeout
         limits = httpx.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
@@ -111,7 +112,12 @@ class Sender:
             request = await anext(signing)
             while True:
                 await pause()
-                response = await way.handle_async_request(request)
+                try:
+                    response = await way.handle_async_request(request)
+                except httpx.TransportError:
+                    if request is written:
+                        raise
+                    raise NoToken(refused=False) from None  # what broke was the mint of a token: nothing was sent
                 response.headers.pop("content-encoding", None)  # a small reply could unpack to a huge one
                 if isinstance(response.stream, httpx.AsyncByteStream):
                     response.stream = _Cut(response.stream)

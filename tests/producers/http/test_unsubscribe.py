@@ -168,6 +168,18 @@ def test_whoever_presses_the_button_again_is_opted_out(served: Server, books: Le
     assert standing(books) == ["OPTOUT"]
 
 
+def test_an_opt_in_from_a_fast_clock_does_not_stand_against_the_button(
+    served: Server, books: Ledger, clock: Clock
+) -> None:
+    """Ann's opt-in carries a moment some minutes ahead; she presses the button now, and is opted out all the same."""
+    token = served.parts.tokens.make(FIELDS, 3600)
+    ahead = from_micros(clock() + (FUTURE_TOLERANCE_SECONDS - 60) * 1_000_000).isoformat()
+    served.post({**ANN, "action": "OPTIN", "effective_at": ahead})
+
+    assert press(served, token).status_code == 200
+    assert standing(books) == ["OPTOUT"]
+
+
 def test_a_later_click_on_an_old_link_counts(served: Server, books: Ledger, clock: Clock) -> None:
     """Ann opted in again last week and clicks the link of an older mail today: she means it, and is opted out."""
     token = served.parts.tokens.make(FIELDS, 3600)
