@@ -67,6 +67,7 @@ def impatient(behind: int, farewell: bytes) -> Iterator[int]:
         serving.join()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "farewell",
     [b"", b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"],
