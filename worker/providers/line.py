@@ -68,23 +68,36 @@ class Line(httpx.AsyncBaseTransport):
         return self._wire
 
     async def _connect(self, url: httpx.URL) -> Wire:
-        secure = url.scheme == "https"
-        host = url.raw_host.decode("ascii").strip("[]")
+        # Whoever gives up here must not cancel: asyncio forgets a socket that has won its race at that very moment.
+        reaching = asyncio.ensure_future(self._reach(url))
         try:
-            async with asyncio.timeout(self._connect_seconds):
-                _, wire = await asyncio.get_running_loop().create_connection(
-                    Wire,
-                    host,
-                    url.port or (443 if secure else 80),
-                    ssl=self._tls if secure else None,
-                    server_hostname=host if secure else None,
-                    happy_eyeballs_delay=0.25,
-                )
+            return await asyncio.shield(reaching)
+        except asyncio.CancelledError:
+            reaching.add_done_callback(_let_go)
+            raise
         except TimeoutError as error:
             raise httpx.ConnectTimeout("no connection in time") from error
         except OSError as error:
             raise httpx.ConnectError("no connection") from error
+
+    async def _reach(self, url: httpx.URL) -> Wire:
+        secure = url.scheme == "https"
+        host = url.raw_host.decode("ascii").strip("[]")
+        async with asyncio.timeout(self._connect_seconds):
+            _, wire = await asyncio.get_running_loop().create_connection(
+                Wire,
+                host,
+                url.port or (443 if secure else 80),
+                ssl=self._tls if secure else None,
+                server_hostname=host if secure else None,
+                happy_eyeballs_delay=0.25,
+            )
         return wire
+
+
+def _let_go(reaching: asyncio.Future[Wire]) -> None:
+    if not reaching.cancelled() and reaching.exception() is None:
+        reaching.result().cut()
 
 
 def _head(request: httpx.Request) -> bytes:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -148,6 +150,33 @@ def test_a_late_reply_is_nobody_elses() -> None:
 
     assert asyncio.run(run()) == ["soon", "soon"]
     assert len(ports) == 2
+
+
+def test_giving_up_on_a_connection_leaves_none_behind() -> None:
+    """A stroke that ends while its connections are being made closes them, at whatever moment that comes."""
+
+    async def nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(nothing, "127.0.0.1", 0)
+        url = httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with server:
+            for passes in range(60):
+                line = Line(ssl.create_default_context(), 5, 1000)
+                opening = asyncio.create_task(line.open(url))
+                for _ in range(passes % 20):
+                    await asyncio.sleep(0)
+                opening.cancel()
+                await asyncio.wait([opening])
+                await line.aclose()
+            await asyncio.sleep(0.1)
+
+    with warnings.catch_warnings(record=True) as unclosed:
+        warnings.simplefilter("always")
+        asyncio.run(run())
+        gc.collect()
+    assert not [str(one.message) for one in unclosed]
 
 
 def test_a_header_cannot_smuggle_another() -> None:
