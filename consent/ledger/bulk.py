@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Table,
     any_,
+    bindparam,
     func,
     literal,
     literal_column,
@@ -38,7 +39,8 @@ def among(tx: Connection, column: Column[T], values: Sequence[T]) -> ColumnEleme
     """
     if tx.dialect.name == "postgresql":
         return column == any_(literal(list(values), ARRAY(column.type)))
-    return column.in_(values)
+    # A parameter that holds a list: each value of a plain list would be looked at, and wrapped, on its own.
+    return column.in_(bindparam("among", list(values), type_=column.type, unique=True, expanding=True))
 
 
 def insert_new(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 import httpx
 
@@ -20,6 +20,7 @@ from worker.providers.lanes import CONNECT_SECONDS, way_out
 from worker.providers.line import Line
 from worker.providers.no_reply import Failure, NoReply, NoToken, no_reply, why
 from worker.providers.retry_after import retry_after_seconds
+from worker.providers.writing import Writer
 
 LONGEST_BODY = 2**20
 """Bytes of a reply that are read; the rest is cut off, and what is left of a longer one is no JSON any more."""
@@ -46,16 +47,10 @@ class Sender:
 
     def __init__(self, connection: ConnectionSettings, auth: httpx.Auth, name: str = "<NAME>") -> None:
         self._url = endpoint(connection, name)
-        self._stem = str(self._url).rstrip("/")
-        self._headers = httpx.Headers(_headers(connection, name))
-        self._headers.setdefault("Host", self._url.netloc.decode("ascii"))
-        # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
-        self._json_headers = httpx.Headers([*self._headers.multi_items()])
-        self._json_headers["Content-Type"] = "application/json"
-        self._auth = auth
         self._seconds = connection.timeout
         limits = httpx.Timeout(self._seconds, connect=min(CONNECT_SECONDS, self._seconds))
-        self._extensions = {"timeout": limits.as_dict()}
+        self._writer = Writer(self._url, _headers(connection, name), limits)
+        self._auth = auth
         self._places = asyncio.Semaphore(connection.concurrency)
         self._ways: list[httpx.AsyncBaseTransport] = []
         self._idle: list[httpx.AsyncBaseTransport] = []
@@ -97,17 +92,19 @@ class Sender:
     async def _exchange(self, way: httpx.AsyncBaseTransport, request: Request, turn: Turn | None) -> Reply | NoReply:
         try:
             async with asyncio.timeout(self._seconds) as limit:
-                response = await self._signed(way, self._written(request), partial(_pause, turn, limit))
+                response, body = await self._signed(way, self._writer.write(request), partial(_pause, turn, limit))
         except NoToken as error:
             return Reply(401, "") if error.refused else no_reply(Failure.NO_TOKEN)
         except (httpx.HTTPError, OSError) as error:
             return why(error)
         asked = response.headers.get("retry-after")
         wait = retry_after_seconds(asked, datetime.now(UTC)) if asked else None
-        return Reply(response.status_code, response.content.decode(errors="replace"), wait)
+        return Reply(response.status_code, body.decode(errors="replace"), wait)
 
-    async def _signed(self, way: httpx.AsyncBaseTransport, written: httpx.Request, pause: Pause) -> httpx.Response:
-        """Send a request as often as its signing asks for; return the last response."""
+    async def _signed(
+        self, way: httpx.AsyncBaseTransport, written: httpx.Request, pause: Pause
+    ) -> tuple[httpx.Response, bytes]:
+        """Send a request as often as its signing asks for; return the last response and its body."""
         async with aclosing(self._auth.async_auth_flow(written)) as signing:
             request = await anext(signing)
             while True:
@@ -118,21 +115,12 @@ class Sender:
                     if request is written:
                         raise
                     raise NoToken(refused=False) from None  # what broke was the mint of a token: nothing was sent
-                response.headers.pop("content-encoding", None)  # a small reply could unpack to a huge one
-                if isinstance(response.stream, httpx.AsyncByteStream):
-                    response.stream = _Cut(response.stream)
                 response.request = request
-                await response.aread()
+                body = await _body(response)
                 try:
                     request = await signing.asend(response)
                 except StopAsyncIteration:
-                    return response
-
-    def _written(self, request: Request) -> httpx.Request:
-        headers = self._json_headers if request.form is None else self._headers
-        url = httpx.URL(self._stem + request.path, **({"params": request.params} if request.params else {}))
-        content = {"json": request.json, "data": request.form, "extensions": self._extensions}
-        return httpx.Request(request.method, url, headers=headers, **content)
+                    return response, body
 
     def _new_way(self) -> httpx.AsyncBaseTransport:
         way = way_out(self._url, min(CONNECT_SECONDS, self._seconds), LONGEST_BODY)
@@ -155,22 +143,25 @@ async def _pause(turn: Turn | None, limit: asyncio.Timeout) -> None:
     limit.reschedule(loop.time() + left)
 
 
-class _Cut(httpx.AsyncByteStream):
-    """A reply's body, up to a length: a body without end must not fill the memory."""
+async def _body(response: httpx.Response) -> bytes:
+    """Read a reply's body as it came, up to a length, and leave it where whoever signs calls will look for it.
 
-    def __init__(self, body: httpx.AsyncByteStream) -> None:
-        self._body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = LONGEST_BODY
-        async for part in self._body:
-            yield part[:left]
+    A body without end must not fill the memory, and a small one could unpack to a huge one.
+    """
+    stream, parts, left = cast("httpx.AsyncByteStream", response.stream), [], LONGEST_BODY
+    try:
+        async for part in stream:
+            parts.append(part[:left])
             left -= len(part)
             if left <= 0:
-                return
-
-    async def aclose(self) -> None:
-        await self._body.aclose()
+                break
+    finally:
+        await stream.aclose()
+    body = b"".join(parts)
+    if "content-encoding" in response.headers:
+        del response.headers["content-encoding"]
+    response.stream = httpx.ByteStream(body)
+    return body
 
 
 def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:

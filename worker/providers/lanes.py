@@ -10,6 +10,7 @@ import httpx
 
 from worker.providers.endpoint import is_loopback
 from worker.providers.line import KEPT_ALIVE_SECONDS, Line
+from worker.providers.writing import target_of
 
 CONNECT_SECONDS = 5.0
 """A provider that has not let us in by then is down."""
@@ -23,8 +24,17 @@ def way_out(url: httpx.URL, seconds: float, longest_body: int) -> httpx.AsyncBas
     connect = min(CONNECT_SECONDS, seconds)
     if proxy := _proxy(url):
         limits = httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_SECONDS)
-        return httpx.AsyncHTTPTransport(verify=_tls(), trust_env=False, proxy=proxy, limits=limits)
+        return _Proxied(verify=_tls(), trust_env=False, proxy=proxy, limits=limits)
     return Line(_tls(), connect, longest_body)
+
+
+class _Proxied(httpx.AsyncHTTPTransport):
+    """A way through a proxy; httpcore would have what it says to the proxy itself go to a request's target, too."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(raw_path=target_of(request))
+        request.extensions = {name: value for name, value in request.extensions.items() if name != "target"}
+        return await super().handle_async_request(request)
 
 
 def _proxy(url: httpx.URL) -> httpx.Proxy | None:

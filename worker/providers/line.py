@@ -14,8 +14,10 @@ import time
 import httpx
 
 from worker.providers.wire import Wire
+from worker.providers.writing import target_of
 
 KEPT_ALIVE_SECONDS = 30.0
+_SPACES = 2  # of a request's first line
 
 
 class Line(httpx.AsyncBaseTransport):
@@ -46,8 +48,9 @@ class Line(httpx.AsyncBaseTransport):
         if not reply.reusable:
             wire.cut()
         self._used_at = time.monotonic()
-        headers = [pair for pair in reply.headers if pair[0].lower() != b"content-encoding"]
-        return httpx.Response(reply.status, headers=headers, content=bytes(reply.body), request=request)
+        return httpx.Response(
+            reply.status, headers=reply.headers, stream=httpx.ByteStream(bytes(reply.body)), request=request
+        )
 
     async def open(self, url: httpx.URL) -> None:
         """Have a connection before something is to be sent; raise httpx.ConnectError or ConnectTimeout."""
@@ -101,10 +104,10 @@ def _let_go(reaching: asyncio.Future[Wire]) -> None:
 
 
 def _head(request: httpx.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target_of(request))]
     lines += [b"%b: %b" % header for header in request.headers.raw]
     head = b"\r\n".join(lines)
     breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head or lines[0].count(b" ") != _SPACES:
         raise httpx.LocalProtocolError("a header that would end before its end")
     return head + b"\r\n\r\n"

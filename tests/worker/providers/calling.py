@@ -20,7 +20,7 @@ from worker.providers.no_reply import NoReply
 
 CHANGES: tuple[ClaimedChange, ...] = (change(1), change(2, "MOBILE"))
 TASK: CustomerTask = customer(*CHANGES, address=BY_MOBILE)
-CALL = Request("POST", "/v2/some?where", (TASK,), CHANGES, params={"who": "+1 555&0100"}, json={"a": "é"})
+CALL = Request("POST", "/v2/some", (TASK,), CHANGES, params={"who": "+1 555&0100"}, json={"a": "é"})
 
 
 def sent(url: str, request: Request = CALL, times: int = 1, **settings: object) -> list[Reply | NoReply]:

@@ -144,7 +144,8 @@ def test_a_late_reply_is_nobody_elses() -> None:
         async with server, Line(ssl.create_default_context(), 5, 1000) as line:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(line.handle_async_request(httpx.Request("POST", f"{url}/late")), 0.1)
-            found = [(await line.handle_async_request(httpx.Request("POST", f"{url}/{n}"))).text for n in range(2)]
+            replies = [await line.handle_async_request(httpx.Request("POST", f"{url}/{n}")) for n in range(2)]
+            found = [(await reply.aread()).decode() for reply in replies]
             await asyncio.sleep(0.3)
             return found
 
@@ -155,26 +156,21 @@ def test_a_late_reply_is_nobody_elses() -> None:
 def test_giving_up_on_a_connection_leaves_none_behind() -> None:
     """A stroke that ends while its connections are being made closes them, at whatever moment that comes."""
 
-    async def nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    async def run() -> None:
-        server = await asyncio.start_server(nothing, "127.0.0.1", 0)
-        url = httpx.URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        async with server:
-            for passes in range(60):
-                line = Line(ssl.create_default_context(), 5, 1000)
-                opening = asyncio.create_task(line.open(url))
-                for _ in range(passes % 20):
-                    await asyncio.sleep(0)
-                opening.cancel()
-                await asyncio.wait([opening])
-                await line.aclose()
-            await asyncio.sleep(0.1)
+    async def run(url: httpx.URL) -> None:
+        for passes in range(60):
+            line = Line(ssl.create_default_context(), 5, 1000)
+            opening = asyncio.create_task(line.open(url))
+            for _ in range(passes % 20):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.wait([opening])
+            await line.aclose()
+        await asyncio.sleep(0.1)
 
     with warnings.catch_warnings(record=True) as unclosed:
         warnings.simplefilter("always")
-        asyncio.run(run())
+        with socket.create_server(("127.0.0.1", 0), backlog=60) as server:
+            asyncio.run(run(httpx.URL(f"http://127.0.0.1:{server.getsockname()[1]}")))
         gc.collect()
     assert not [str(one.message) for one in unclosed]
 

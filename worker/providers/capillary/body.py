@@ -6,15 +6,15 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from worker.providers.capillary.codes import LONGEST_CODE, MEANINGS, ROW_FAILED, Next
 
 _ROW_NAMED = re.compile(r"failed to update subscription for (\S+) channel and priority (\w+)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
+class Echo(NamedTuple):
     """A row that a reply shows, in folded spelling; what it does not tell is None."""
 
     channel: str
@@ -76,6 +76,7 @@ def parse_body(text: str) -> Body:
     )
 
 
+@lru_cache(maxsize=256)  # there are few, and two are compared for every change
 def folded(channel: str) -> str:
     """Return a channel in the one spelling that compares: Capillary answers SMS where MOBILE was sent."""
     name = channel.strip().casefold()
@@ -117,13 +118,13 @@ def _named(fault: Any) -> tuple[str, str] | None:
 
 def _echoes(listed: Any) -> Iterator[Echo]:
     for row in listed if isinstance(listed, list) else []:
-        match row:
-            case {"channel": str(channel), "priority": str(priority), "type": str(kind)}:
-                told = (_told(row.get("accountId")), _told(row.get("orgUnitId")))
-                yield Echo(folded(channel), priority.strip().casefold(), kind.strip().upper(), *told)
-            case _:
-                pass
+        if not isinstance(row, dict):
+            continue
+        channel, priority, kind = row.get("channel"), row.get("priority"), row.get("type")
+        if isinstance(channel, str) and isinstance(priority, str) and isinstance(kind, str):
+            told = (_told(row.get("accountId")), _told(row.get("orgUnitId")))
+            yield Echo(folded(channel), priority.strip().casefold(), kind.strip().upper(), *told)
 
 
 def _told(value: Any) -> str | None:
-    return str(value).strip() if isinstance(value, str | int) else None
+    return str(value).strip() if isinstance(value, (str, int)) else None

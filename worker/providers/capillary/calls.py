@@ -44,18 +44,29 @@ def read_back(request: Request, changes: Sequence[ClaimedChange]) -> Request:
 
 def body_head(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a body says once for all of its rows: changes that differ in it cannot share a body."""
-    head = {
+    head: dict[str, Any] = {
         "communicationId": details.get("communication_id", NOT_APPLICABLE),
         "campaignId": details.get("campaign_id", NOT_APPLICABLE),
     }
-    scope = _present(scope=details.get("scope"), subScope=details.get("sub_scope"))
-    return head | _present(reason=details.get("reason"), scope=scope or None)
+    if (reason := details.get("reason")) is not None:
+        head["reason"] = reason
+    if scope := _present(scope=details.get("scope"), subScope=details.get("sub_scope")):
+        head["scope"] = scope
+    return head
 
 
 def _row(change: ClaimedChange) -> dict[str, Any]:
     slot = read_slot(change.slot)
-    row = {"channel": slot.channel, "accountId": slot.account, "priority": slot.priority, "type": str(change.action)}
-    return row | {"orgUnitId": slot.org_unit} | _present(sourceName=change.details.get("source_name"))
+    row = {
+        "channel": slot.channel,
+        "accountId": slot.account,
+        "priority": slot.priority,
+        "type": change.action.value,
+        "orgUnitId": slot.org_unit,
+    }
+    if (name := change.details.get("source_name")) is not None:
+        row["sourceName"] = name
+    return row
 
 
 def _place(address: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -53,7 +53,8 @@ def shown(change: ClaimedChange, others: Sequence[ClaimedChange], echoes: Sequen
 def fits(slot: Slot, echo: Echo) -> bool:
     """Say whether an echo may be that of a slot: account and org unit are compared only where the echo tells them."""
     return (
-        _pair(slot) == (echo.channel, echo.priority)
+        echo.channel == folded(slot.channel)
+        and echo.priority == slot.priority.casefold()
         and echo.account in (None, slot.account)
         and echo.org_unit in (None, str(slot.org_unit))
     )

@@ -38,6 +38,8 @@ def calls(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Call
 
 
 def _series(task: CustomerTask, connection: ConnectionSettings) -> tuple[Request, ...]:
+    if len(task.changes) == 1:
+        return (write(task, task.changes, connection),)
     bodies: dict[bytes, list[ClaimedChange]] = {}
     for change in task.changes:
         bodies.setdefault(_body_of(change), []).append(change)

@@ -11,6 +11,7 @@ from consent.errors import ConfigurationError
 from consent.settings import ConnectionSettings
 from worker.providers.endpoint import variable
 from worker.providers.no_reply import NoToken
+from worker.providers.writing import target_of
 
 _BEFORE_APP = "/partner/app/"
 
@@ -29,7 +30,7 @@ class _TokenAuth(httpx.Auth):
         self._prefix = f"{connection.token_prefix.strip()} ".lstrip()
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        path = request.url.raw_path.decode("ascii")
+        path = target_of(request).decode("ascii")
         app = unquote(path.partition(_BEFORE_APP)[2].partition("/")[0])
         token = token_of(app, self._connection)
         if not token:
