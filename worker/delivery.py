@@ -86,6 +86,7 @@ class Delivery:
                     self._news.clear()
                     await self._news.wait()
         finally:
+            await self._slots.aclose()
             self.ended.set()
 
     def add(self, portion: Portion) -> None:

@@ -26,6 +26,9 @@ MARGIN = 1.005
 LONE_MARGIN = 1.03
 """The same where a window allows a single call: there is no second slot to make up for jitter."""
 
+FEW = 4
+"""A stroke asks for more slots when this part of a reservation is left."""
+
 _RESERVE = (Path(__file__).parent / "reserve.lua").read_text()
 _GIVE_BACK = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0
@@ -97,10 +100,12 @@ class Pacer:
     def spare_calls(self) -> int:
         """How many slots a stroke may reserve at once and use late as it likes; 0 where the limit is too low for that.
 
-        Late calls come into a window on top of its own. A stroke holds two such reservations at most, and one slot for
-        each call that it prepares; the margins of a window leave room for those of as many strokes as there can be.
+        Late calls come into a window on top of its own, and its margins have room for those of as many strokes as there
+        can be. A stroke holds two such reservations, what was left when it asked for one of them, and one slot for each
+        call that it prepares: no more.
         """
-        spare = int(self.rate.calls * (MARGIN - 1) / (3 * self.max_strokes))
+        room = self.rate.calls * (MARGIN - 1) / self.max_strokes - self.lanes
+        spare = int(room / (2 + 1 / FEW))
         return spare if spare >= self.lanes else 0
 
     def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = PLACE_SECONDS) -> Reservation:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from worker.breaker import Watch
 from worker.connection import LiveConnection
-from worker.pacing import Reservation
+from worker.pacing import FEW, Reservation
 
 
 class NoSlot(Exception):
@@ -27,6 +27,7 @@ class Slots:
     watch: Watch
     held: deque[tuple[float, float]] = field(default_factory=deque)
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _ahead: asyncio.Task[None] | None = None
 
     def add(self, reservation: Reservation) -> None:
         """Take in what has been reserved."""
@@ -43,6 +44,7 @@ class Slots:
             if slot is None:
                 await self._reserve(left)
                 continue
+            self._look_ahead(left)
             moment, until = slot
             if moment > deadline:
                 return None
@@ -60,15 +62,29 @@ class Slots:
                 return slot
         return None
 
-    async def _reserve(self, left: int) -> None:
+    def _look_ahead(self, left: int) -> None:
+        """Reserve more before the last slot is gone, where slots may be used late: then no call waits for Redis."""
+        few = self.connection.pacer.spare_calls // FEW
+        if len(self.held) > few or left - len(self.held) <= few or (self._ahead and not self._ahead.done()):
+            return
+        if self.connection.slots_for(left) <= self.connection.pacer.spare_calls:
+            self._ahead = asyncio.create_task(self._reserve(left - len(self.held), few))
+
+    async def _reserve(self, left: int, few: int = 0) -> None:
         async with self._reserving:
-            if self.held:
+            if len(self.held) > few:
                 return
             pacer = self.connection.pacer
             more = await asyncio.to_thread(pacer.reserve, self.connection.slots_for(left))
             self.add(more)
-            if not more.moments:
+            if not self.held:
                 await asyncio.sleep(min(pacer.horizon / 2, pacer.interval))
+
+    async def aclose(self) -> None:
+        """Reserve no more."""
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.wait([self._ahead])
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 import httpx
+import orjson
 
 from worker.providers.contract import Request
 
@@ -59,4 +60,7 @@ def _body(request: Request) -> bytes:
         return urlencode(request.form).encode("ascii")
     if request.json is None:
         return b""
-    return json.dumps(request.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+    try:
+        return orjson.dumps(request.json)
+    except orjson.JSONEncodeError:  # a whole number beyond 64 bits, in what a provider told us to send back
+        return json.dumps(request.json, ensure_ascii=False, allow_nan=False).encode("utf-8")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
+
+import orjson
 
 from worker.providers.capillary.codes import LONGEST_CODE, MEANINGS, ROW_FAILED, Next
 
@@ -85,8 +86,8 @@ def folded(channel: str) -> str:
 
 def _object(text: str) -> dict[str, Any] | None:
     try:
-        body = json.loads(text)
-    except (ValueError, RecursionError):
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
         return None
     return body if isinstance(body, dict) else None
 

@@ -1,0 +1,67 @@
+"""The slots that one stroke holds: enough that no call waits for them, never so many that a window could notice."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consent.rate import Rate
+from tests.integration.company import company
+from tests.worker.test_stroke import BUCKET, wired
+from worker.breaker import Watch
+from worker.connection import LiveConnection
+from worker.loop import LoopThread
+from worker.pacing import FEW
+from worker.slots import Slots
+
+
+@pytest.fixture
+def unbound(tmp_path: Path) -> Iterator[tuple[LiveConnection, LoopThread]]:
+    """A connection whose provider allows more than this process can do."""
+    with company(tmp_path) as shop, wired(shop, tmp_path) as parts:
+        connection = parts.connection(BUCKET)
+        connection.pacer.rate = Rate(100_000, 1.0)
+        connection.limiter.max_rate = 100_000
+        connection.call_seconds = 0.05
+        yield connection, parts.loop
+
+
+def test_slots_are_asked_for_before_they_run_out(unbound: tuple[LiveConnection, LoopThread]) -> None:
+    """Where slots may be used late, more are reserved while there are some left, and no more than windows have room."""
+    connection, loop = unbound
+    slots, spare = Slots(connection, Watch()), connection.pacer.spare_calls
+    held = []
+
+    async def take_all(count: int) -> None:
+        deadline = time.monotonic() + 10
+        for left in range(count, 0, -1):
+            assert await slots.take(deadline, left) is not None
+            held.append(len(slots.held))
+            await asyncio.sleep(0.001)  # a call
+        await slots.aclose()
+
+    loop.run(take_all(10 * spare), timeout=20)
+
+    assert held.count(0) < 5
+    assert max(held) <= spare * (1 + 1 / FEW)
+
+
+def test_a_stroke_that_ends_reserves_no_more(unbound: tuple[LiveConnection, LoopThread]) -> None:
+    """What was being reserved when a stroke ended is given up, and nothing stays behind in the event loop."""
+    connection, loop = unbound
+    slots = Slots(connection, Watch())
+
+    async def take_some() -> None:
+        for left in range(200, 200 - connection.pacer.spare_calls, -1):
+            await slots.take(time.monotonic() + 10, left)
+        await slots.aclose()
+
+    loop.run(take_some(), timeout=20)
+
+    held = len(slots.held)
+    time.sleep(0.05)
+    assert len(slots.held) == held
