@@ -22,7 +22,6 @@ from worker.wiring import Wiring
 
 _GRACE_SECONDS = 30.0
 _QUIET_GRACE_SECONDS = 0.5
-_LOOKING_SHARE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +62,13 @@ class OwnWorkers:
             if name in settings.connections:
                 wiring.check(name)
         health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
-        running, look_at = Running(wiring, imports, self.patience, parts.broker, parts.worker), 0.0
+        running = Running(wiring, imports, self.patience, parts.broker, parts.worker)
         while True:
             running.watch()
-            looked = time.monotonic()
-            if looked >= look_at and (tick := running.look_patiently()) is not None:
+            if (tick := running.look_now_and_then()) is not None:
                 on_tick(tick)
                 if (ending := running.ending(tick)) is not None:
                     return ending
-                # Counting a million rows takes a while: look more seldom then, so that looking costs little.
-                look_at = looked + _LOOKING_SHARE * (time.monotonic() - looked)
             time.sleep(TICK_SECONDS)
 
     def _start(self, settings: Settings) -> _Parts:

@@ -21,9 +21,8 @@ from worker.sweep import sweep
 from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
-_GRACE_SECONDS = 30.0
 _DEAF_SECONDS = 10.0
-_QUIET_GRACE_SECONDS = 0.5
+_LOOKING_SHARE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,7 @@ class Running:
     worker: EmbeddedWorker | None = None
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
+    look_at: float = 0.0
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     moved_at: dict[str, float] = field(default_factory=dict)
@@ -95,14 +95,23 @@ class Running:
         self._note_progress(reports, pending)
         return Tick(reports, pending, states, time.monotonic() - self.started)
 
-    def look_patiently(self) -> Tick | None:
-        """Read how things stand, or None while the database is away; raise LedgerUnavailable if it stays so."""
+    def look_now_and_then(self) -> Tick | None:
+        """Read how things stand; None if that was done just now, or while the database is away.
+
+        Counting a million rows takes a while: it is done more seldom then, so that looking costs little. Raises
+        LedgerUnavailable if the database stays away.
+        """
+        looked = time.monotonic()
+        if looked < self.look_at:
+            return None
         try:
-            return self.look()
+            tick = self.look()
         except LedgerUnavailable:
             if time.monotonic() - self.moved > self.patience:
                 raise
             return None
+        self.look_at = looked + _LOOKING_SHARE * (time.monotonic() - looked)
+        return tick
 
     def ending(self, tick: Tick) -> Ending | None:
         """Say how the run ends, if it does now."""

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consent.settings import Settings
-from console.running import Ending, Running, Tick
+from console.running import TICK_SECONDS, Ending, Running, Tick
 from worker.wiring import Wiring
-
-_LOOK_EVERY_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +31,10 @@ class WorkersElsewhere:
 
 def _watch(running: Running, on_tick: Callable[[Tick], None]) -> Ending:
     while True:
-        tick = running.look()
-        on_tick(tick)
-        if all(one.state == "released" and not one.pending for one in tick.reports):
-            return Ending(int(any(one.rejected or one.dead for one in tick.reports)))
-        if (ending := running.ending(tick)) is not None:
-            return ending
-        time.sleep(_LOOK_EVERY_SECONDS)
+        if (tick := running.look_now_and_then()) is not None:
+            on_tick(tick)
+            if all(one.state == "released" and not one.pending for one in tick.reports):
+                return Ending(int(any(one.rejected or one.dead for one in tick.reports)))
+            if (ending := running.ending(tick)) is not None:
+                return ending
+        time.sleep(TICK_SECONDS)

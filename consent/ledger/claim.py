@@ -14,15 +14,10 @@ from consent.change import Action, Lane
 from consent.ledger.bulk import UpdateEach, among, look_up_by_key, portions
 from consent.ledger.database import Database
 from consent.ledger.pending import newest_pending
-from consent.ledger.schema import attempts, changes, customer_tasks, slots, targets
+from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.ledger.work import DOUBTFUL, ClaimedChange, CustomerTask
 
 PROMOTED_AT_ONCE = 2_000
-
-_waiting: ColumnElement[bool] = literal_column(
-    "waiting = 1"
-)  # literal, so that the partial index of due tasks serves the query
-_put_off: ColumnElement[bool] = literal_column("waiting = 0")
 
 
 class Term(NamedTuple):
@@ -65,7 +60,7 @@ def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
     held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != DOUBTFUL)
     lost = (
         select(customer_tasks.c.target_key)
-        .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now, *held)
+        .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now, *held)
         .order_by(customer_tasks.c.next_at)
         .limit(PROMOTED_AT_ONCE)
     )
@@ -79,7 +74,7 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
     """Make due what was put off until now; return how many targets."""
     ripe = (
         select(customer_tasks.c.target_key)
-        .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
+        .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
         .order_by(customer_tasks.c.next_at)
         .limit(PROMOTED_AT_ONCE)
     )
@@ -93,10 +88,10 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
 def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
     """Return how many targets of a bucket are due, counting no further than `limit`."""
     urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
-    ready = select(literal_column("1")).where(_waiting, *_of(bucket)).order_by(*urgent).limit(limit).subquery()
+    ready = select(literal_column("1")).where(is_due, *_of(bucket)).order_by(*urgent).limit(limit).subquery()
     ripe = (
         select(literal_column("1"))
-        .where(_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
+        .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
         .limit(limit)
         .subquery()
     )
@@ -120,7 +115,7 @@ def buckets(database: Database, connection: str) -> list[Bucket]:
 
     def work(tx: Connection) -> list[Bucket]:
         found: list[Bucket] = []
-        for state in (_waiting, _put_off):
+        for state in (is_due, is_put_off):
             last = None
             while (name := tx.execute(_next_bucket(state, connection, last)).scalar()) is not None:
                 last = name
@@ -147,7 +142,7 @@ def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[bytes]:
             break
         query = (
             select(customer_tasks.c.target_key)
-            .where(_waiting, *_of(bucket), customer_tasks.c.lane == int(lane))
+            .where(is_due, *_of(bucket), customer_tasks.c.lane == int(lane))
             .order_by(customer_tasks.c.deadline)
             .limit(wanted)
         )

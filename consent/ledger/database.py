@@ -187,8 +187,23 @@ def check(found: str | None) -> None:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own is deferred, and upgrades end in BUSY
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-32768", "temp_store=MEMORY"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "cache_size=-32768",
+        "temp_store=MEMORY",
+        "wal_autocheckpoint=8000",
+    ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=8000",  # pages: at the default of 1,000 an import writes the same pages again and again
+    "cache_size=-32768",
+    "temp_store=MEMORY",
+)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, union_all
 
 from consent.bucket import Bucket
 from consent.ledger.database import Database
-from consent.ledger.schema import changes, customer_tasks, imports, rejects, targets
+from consent.ledger.schema import changes, customer_tasks, imports, is_due, is_put_off, rejects, targets
 from consent.outcome import State
 
 
@@ -73,8 +74,12 @@ def recent_imports(database: Database, limit: int = 20) -> list[str]:
 def pending_by_bucket(database: Database) -> dict[Bucket, int]:
     """Return how many customer tasks each bucket has left."""
     place = (customer_tasks.c.connection, customer_tasks.c.bucket)
-    query = select(*place, func.count()).group_by(*place)
-    return {Bucket(row[0], row[1]): row[2] for row in database.read(lambda tx: tx.execute(query).all())}
+    # In two halves, each of which an index of its own serves: the table itself need not be read.
+    halves = [select(*place, func.count()).where(half).group_by(*place) for half in (is_due, is_put_off)]
+    found: Counter[Bucket] = Counter()
+    for connection, bucket, count in database.read(lambda tx: tx.execute(union_all(*halves)).all()):
+        found[Bucket(connection, bucket)] += count
+    return dict(found)
 
 
 def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     Index,
@@ -189,22 +190,25 @@ customer_tasks = Table(
     Column("lease_token", Text),
 )
 """A target that has changes to deliver: due (waiting = 1), or not before `next_at` (put off, or under lease)."""
+is_due = literal_column("waiting = 1", Boolean)
+is_put_off = literal_column("waiting = 0", Boolean)
+"""Written out, and not as parameters, so that the two indexes serve the queries that say the same."""
 Index(
     "ix_customer_tasks_due",
     customer_tasks.c.connection,
     customer_tasks.c.bucket,
     customer_tasks.c.lane,
     customer_tasks.c.deadline,
-    postgresql_where=literal_column("waiting = 1"),
-    sqlite_where=literal_column("waiting = 1"),
+    postgresql_where=is_due,
+    sqlite_where=is_due,
 )
 Index(
     "ix_customer_tasks_later",
     customer_tasks.c.connection,
     customer_tasks.c.bucket,
     customer_tasks.c.next_at,
-    postgresql_where=literal_column("waiting = 0"),
-    sqlite_where=literal_column("waiting = 0"),
+    postgresql_where=is_put_off,
+    sqlite_where=is_put_off,
 )
 
 attempts = Table(
