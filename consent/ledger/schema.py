@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Index,
     Integer,
@@ -190,8 +190,8 @@ customer_tasks = Table(
     Column("lease_token", Text),
 )
 """A target that has changes to deliver: due (waiting = 1), or not before `next_at` (put off, or under lease)."""
-is_due = literal_column("waiting = 1", Boolean)
-is_put_off = literal_column("waiting = 0", Boolean)
+is_due: ColumnElement[bool] = literal_column("waiting = 1")
+is_put_off: ColumnElement[bool] = literal_column("waiting = 0")
 """Written out, and not as parameters, so that the two indexes serve the queries that say the same."""
 Index(
     "ix_customer_tasks_due",
