@@ -7,28 +7,22 @@ import signal
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from consent.ledger.ledger import Ledger
-from consent.ledger.schema import REVISION
 from consent.settings import load_settings
-from console import dead_letters, reading
-from console.doctor import doctor as examine
-from console.dry_run import dry_run as forecast
+from console import dead_letters, options
 from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
-from console.importing import Doorway, record_and_deliver, record_only
 from console.listen_command import listen
-from console.own_workers import OwnWorkers
-from console.reading import JsonOption, PatienceOption, Reading
+from console.options import JsonOption, PatienceOption
 from console.screen import Screen
 from console.serve_commands import schema, serve, token
 from console.servers import Pool, parse_pool, run_sandbox, run_sweep, run_worker, sweep_once
-from console.status import show_all, show_one
-from console.waiting import WorkersElsewhere
-from producers.options import IntakeOptions
+
+if TYPE_CHECKING:
+    from producers.options import IntakeOptions
 
 app = typer.Typer(
     name="optrelay",
@@ -66,20 +60,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 @app.command(epilog=EXIT_CODES)
 def run(  # noqa: PLR0913 - one argument for each option
     *,
-    files: reading.SomeFiles = None,
-    connection: reading.ConnectionOption = None,
-    maps: reading.MapOption = None,
-    effective_at: reading.SinceOption = None,
-    timezone: reading.ZoneOption = "UTC",
-    encoding: reading.EncodingOption = None,
-    delimiter: reading.DelimiterOption = None,
-    stream: reading.StreamOption = False,
-    rejects: reading.RejectsOption = None,
+    files: options.SomeFiles = None,
+    connection: options.ConnectionOption = None,
+    maps: options.MapOption = None,
+    effective_at: options.SinceOption = None,
+    timezone: options.ZoneOption = "UTC",
+    encoding: options.EncodingOption = None,
+    delimiter: options.DelimiterOption = None,
+    stream: options.StreamOption = False,
+    rejects: options.RejectsOption = None,
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Worker processes.", show_default="CPU count")
     ] = None,
     patience: PatienceOption = "15m",
-    dry_run: reading.DryRunOption = False,
+    dry_run: options.DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Record files and deliver until nothing is pending; without files, deliver what is pending.
@@ -97,6 +91,11 @@ def run(  # noqa: PLR0913 - one argument for each option
         zstd -dc dump.csv.zst | optrelay run - --effective-at 2026-11-22T00:00:00Z
         optrelay run --json > result.json
     """
+    from console.dry_run import dry_run as forecast
+    from console.importing import Doorway, record_and_deliver
+    from console.own_workers import OwnWorkers
+    from console.reading import Reading
+
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
     door, asked = Doorway(load_settings(), Screen(as_json=as_json)), Reading(files or (), chosen)
     seconds = parse_duration(patience, "--patience")
@@ -110,18 +109,18 @@ def run(  # noqa: PLR0913 - one argument for each option
 @app.command("import", epilog=EXIT_CODES)
 def import_files(  # noqa: PLR0913 - one argument for each option
     *,
-    files: reading.Files,
-    connection: reading.ConnectionOption = None,
-    maps: reading.MapOption = None,
-    effective_at: reading.SinceOption = None,
-    timezone: reading.ZoneOption = "UTC",
-    encoding: reading.EncodingOption = None,
-    delimiter: reading.DelimiterOption = None,
-    stream: reading.StreamOption = False,
-    rejects: reading.RejectsOption = None,
+    files: options.Files,
+    connection: options.ConnectionOption = None,
+    maps: options.MapOption = None,
+    effective_at: options.SinceOption = None,
+    timezone: options.ZoneOption = "UTC",
+    encoding: options.EncodingOption = None,
+    delimiter: options.DelimiterOption = None,
+    stream: options.StreamOption = False,
+    rejects: options.RejectsOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until workers elsewhere have settled it.")] = False,
     patience: PatienceOption = "15m",
-    dry_run: reading.DryRunOption = False,
+    dry_run: options.DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Record files for workers that run elsewhere (`optrelay worker` and `optrelay sweep`).
@@ -135,6 +134,11 @@ def import_files(  # noqa: PLR0913 - one argument for each option
         optrelay import consents.csv.rejects.csv
         optrelay import - --connection capillary --effective-at 2026-11-22T00:00:00Z < changes.csv
     """
+    from console.dry_run import dry_run as forecast
+    from console.importing import Doorway, record_and_deliver, record_only
+    from console.reading import Reading
+    from console.waiting import WorkersElsewhere
+
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
     door, asked = Doorway(load_settings(), Screen(as_json=as_json)), Reading(files, chosen)
     seconds = parse_duration(patience, "--patience")
@@ -165,6 +169,8 @@ def status(
     **Exit codes** of `status IMPORT`: 0 sealed, or still on its way · 1 some rows were rejected or are dead ·
     4 unfinished, because a connection that it needs is stopped.
     """
+    from console.status import show_all, show_one
+
     settings, screen = load_settings(), Screen(as_json=as_json)
     _end(show_one(settings, screen, import_id) if import_id else show_all(settings, screen))
 
@@ -196,6 +202,9 @@ def sweep(
 @app.command()
 def migrate(*, as_json: JsonOption = False) -> None:
     """Bring the ledger's schema up to date; SQLite is also migrated by any import, PostgreSQL only by this."""
+    from consent.ledger.ledger import Ledger
+    from consent.ledger.schema import REVISION
+
     settings, screen = load_settings(), Screen(as_json=as_json)
     ledger = Ledger(settings.ledger_url)
     try:
@@ -225,6 +234,8 @@ def sandbox(
 @app.command()
 def doctor(*, as_json: JsonOption = False) -> None:
     """Look whether everything is there and well: settings, ledger, broker, connections. Exit code 1 if not."""
+    from console.doctor import doctor as examine
+
     _end(examine(Screen(as_json=as_json)))
 
 
@@ -235,7 +246,7 @@ def demo(
     rows: Annotated[int, typer.Option("--rows", help="Rows of the demo's file.")] = 2000,
 ) -> None:
     """Show the whole product on this machine in half a minute: sandbox, broker, workers, a file delivered, a proof."""
-    from console.demo import run_demo  # noqa: PLC0415 - brings the sandbox and its web server
+    from console.demo import run_demo
 
     _end(run_demo(Screen(), folder, rows))
 
@@ -247,11 +258,13 @@ def version() -> None:
 
 
 def _options(*said: Any) -> IntakeOptions:
+    from producers.options import IntakeOptions
+
     connection, maps, since, timezone, encoding, delimiter, stream, rejects = said
     return IntakeOptions(
         connection=connection,
-        maps=reading.maps(maps),
-        effective_at=reading.moment(since),
+        maps=options.maps(maps),
+        effective_at=options.moment(since),
         timezone=timezone,
         encoding=encoding,
         delimiter=delimiter,

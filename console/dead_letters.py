@@ -5,24 +5,13 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from consent.errors import ConfigurationError
-from consent.ledger.ledger import Ledger
-from consent.ledger.letters import (
-    DeadLetter,
-    attempts_for,
-    discard,
-    interventions_for,
-    plan_replay,
-    replay,
-)
 from consent.settings import load_settings
 from console.counting import counted
-from console.importing import Doorway, wake_workers
-from console.ledgers import reading_ledger
 from console.letter_choice import (
     ByCode,
     ByConnection,
@@ -33,19 +22,12 @@ from console.letter_choice import (
     NewerThan,
     OlderThan,
 )
-from console.letter_export import export
-from console.letter_views import (
-    as_json,
-    fate_words,
-    history_as_json,
-    own_fate,
-    show_groups,
-    show_history,
-    show_letter,
-    show_letters,
-)
-from console.reading import JsonOption
+from console.options import JsonOption
 from console.screen import Screen
+
+if TYPE_CHECKING:
+    from consent.ledger.ledger import Ledger
+    from consent.ledger.letters import DeadLetter
 
 app = typer.Typer(
     name="dead-letters",
@@ -81,6 +63,9 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
     as_objects: JsonOption = False,
 ) -> None:
     """Count dead letters by connection and reason, then show them. Without filters: all of them."""
+    from console.ledgers import reading_ledger
+    from console.letter_views import as_json, show_groups, show_letters
+
     settings, screen = load_settings(), Screen(as_json=as_objects)
     choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
     with reading_ledger(settings) as ledger:
@@ -100,6 +85,10 @@ def show(
     *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
 ) -> None:
     """Show one dead letter: its reason and origin, every call made about it, and what people did to it."""
+    from consent.ledger.letters import attempts_for, interventions_for, plan_replay
+    from console.ledgers import reading_ledger
+    from console.letter_views import as_json, history_as_json, own_fate, show_history, show_letter
+
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
         (letter,) = Choice((number,)).find(ledger, discarded=True)
@@ -132,6 +121,11 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
 
     A letter that a newer word has overtaken is closed as superseded, and never sent. Doing it twice does no harm.
     """
+    from consent.ledger.letters import plan_replay, replay
+    from console.importing import Doorway, wake_workers
+    from console.ledgers import reading_ledger
+    from console.letter_views import fate_words
+
     door = Doorway(load_settings(), Screen(as_json=as_object))
     choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
     choice.demand()
@@ -166,6 +160,9 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
 
     Rows that are left as they are count as duplicates when they are imported: `replay` tries those again.
     """
+    from console.ledgers import reading_ledger
+    from console.letter_export import export
+
     settings = load_settings()
     choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
     with reading_ledger(settings) as ledger:
@@ -194,6 +191,8 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     as_object: JsonOption = False,
 ) -> None:
     """Put dead letters away for good, with who did it and why; they stay in the history and in the counts."""
+    from console.ledgers import reading_ledger
+
     settings, screen = load_settings(), Screen(as_json=as_object)
     choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
     choice.demand()
@@ -207,6 +206,8 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
 
 
 def _discard(ledger: Ledger, found: list[DeadLetter], screen: Screen, said: dict[str, Any]) -> int:
+    from consent.ledger.letters import discard
+
     if not found:
         return 0
     _confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=said["yes"])

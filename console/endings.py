@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consent.errors import (
     BrokerUnavailable,
@@ -17,8 +18,10 @@ from consent.errors import (
     RunUnderWay,
     UnusableInput,
 )
-from consent.ledger.report import ImportReport
 from console.screen import Screen
+
+if TYPE_CHECKING:
+    from consent.ledger.report import ImportReport
 
 
 class Code(IntEnum):

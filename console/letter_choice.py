@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from consent.errors import ConfigurationError
-from consent.ledger.ledger import Ledger
-from consent.ledger.letters import DeadLetter, LetterFilter, find
 from console.durations import parse_duration
-from console.status import find_import
+
+if TYPE_CHECKING:
+    from consent.ledger.ledger import Ledger
+    from consent.ledger.letters import DeadLetter, LetterFilter
 
 _PANEL = "Which dead letters"
 
@@ -60,6 +61,8 @@ class Choice:
 
     def find(self, ledger: Ledger, *, discarded: bool = False) -> list[DeadLetter]:
         """Return the letters that are meant, oldest first; raise ConfigurationError for an id that is none."""
+        from consent.ledger.letters import find
+
         found = find(ledger.database, self._filter(ledger, discarded=discarded))
         missing = sorted(set(self.ids) - {letter.id for letter in found})
         if missing:
@@ -68,6 +71,9 @@ class Choice:
         return found
 
     def _filter(self, ledger: Ledger, *, discarded: bool) -> LetterFilter:
+        from consent.ledger.letters import LetterFilter
+        from console.status import find_import
+
         return LetterFilter(
             ids=tuple(self.ids),
             connection=self.connection.lower() if self.connection else None,

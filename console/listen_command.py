@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 
 from consent.settings import load_settings
-from console.listening import Listening, record_events
 from console.screen import Screen
-from producers.events.listening import BATCH
 
 
 def listen(
@@ -30,7 +28,10 @@ def listen(
         str | None,
         typer.Option("--consumer", metavar="NAME", help="Our name at the source, kept over restarts. [default: host]"),
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, max=10_000, help="Events in one transaction.")] = BATCH,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", min=1, max=10_000, help="Events in one transaction, at most. [default: 2000]"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")] = False,
 ) -> None:
     """Record events of a Redis stream or a RabbitMQ queue, and wake the workers, until told to stop.
@@ -43,7 +44,10 @@ def listen(
         optrelay listen 'redis://localhost:6379/0?stream=consent&group=optrelay'
         optrelay listen 'amqp://user:password@localhost:5672/vhost?queue=consent' --consumer web-1
     """
+    from console.listening import Listening, record_events
+    from producers.events.listening import BATCH
+
     settings = load_settings()
     url = source or settings.source_url.get_secret_value()
-    asked = Listening(url, connection, timezone, consumer, batch)
+    asked = Listening(url, connection, timezone, consumer, batch or BATCH)
     raise typer.Exit(int(record_events(settings, Screen(as_json=as_json), asked)))

@@ -9,7 +9,7 @@ import typer
 
 from consent.settings import load_settings
 from console.durations import parse_duration
-from console.reading import JsonOption
+from console.options import JsonOption
 from console.screen import Screen
 
 
@@ -28,7 +28,7 @@ def serve(
 
         OPTRELAY_API_KEYS=shop=$(openssl rand -hex 24) optrelay serve --port 8080
     """
-    from console.serving import serve_until_told  # noqa: PLC0415 - brings the web server
+    from console.serving import serve_until_told
 
     serve_until_told(load_settings(), Screen(as_json=as_json), host, port)
 
@@ -53,13 +53,13 @@ def token(
         optrelay token - < audience.ndjson > links.txt
     """
     seconds = parse_duration(expires, "--expires")
-    from console.tokens import show_tokens  # noqa: PLC0415 - brings cryptography
+    from console.tokens import show_tokens
 
     raise typer.Exit(int(show_tokens(load_settings(), Screen(as_json=as_json), columns, seconds)))
 
 
 def schema(*, as_json: JsonOption = False) -> None:  # noqa: ARG001 - it prints JSON with and without
     """Print the JSON Schema (2020-12) of an event, for the configured connections, or for every provider."""
-    from console.serving import schema_of  # noqa: PLC0415 - brings the web server
+    from console.serving import schema_of
 
     typer.echo(json.dumps(schema_of(load_settings()), indent=2, ensure_ascii=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,6 @@ from consent.errors import ConfigurationError
 from consent.settings import Settings
 from console.counting import counted
 from console.screen import Screen
-from worker.sweep import sweep
-from worker.wiring import Wiring
 
 if TYPE_CHECKING:
     from sandbox.settings import SandboxSettings
@@ -55,6 +52,9 @@ def run_sweep(settings: Settings) -> int:
 
 def sweep_once(settings: Settings, screen: Screen) -> None:
     """Sweep now, once."""
+    from worker.sweep import sweep
+    from worker.wiring import Wiring
+
     if not settings.broker_url:
         raise ConfigurationError("a sweep wakes workers through a broker: set OPTRELAY_BROKER_URL")
     wiring = Wiring(settings, settings.broker_url)
@@ -69,8 +69,8 @@ def sweep_once(settings: Settings, screen: Screen) -> None:
 
 def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) -> None:
     """Serve the sandbox until told to stop, and say how to reach it."""
-    from sandbox.serve import serve  # noqa: PLC0415 - brings the web server
-    from sandbox.settings import SandboxSettings  # noqa: PLC0415
+    from sandbox.serve import serve
+    from sandbox.settings import SandboxSettings
 
     try:
         settings = SandboxSettings.model_validate({"capillary": {k: v for k, v in chosen.items() if v is not None}})
@@ -94,5 +94,6 @@ def _welcome(screen: Screen, url: str, settings: SandboxSettings) -> None:
 
 def _celery(arguments: list[str]) -> int:
     # worker.app reads the settings when it is imported, so it is imported only when it is wanted.
-    module = importlib.import_module("worker.app")
-    return int(module.app.start(argv=arguments) or 0)
+    from worker.app import app
+
+    return int(app.start(argv=arguments) or 0)

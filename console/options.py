@@ -1,0 +1,98 @@
+"""The options that several commands share; nothing here may take long to import: `optrelay --help` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consent.errors import ConfigurationError
+
+_PANEL = "How the files are read"
+
+SomeFiles = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FILE]…", help="CSV files, .csv.gz, folders, patterns, or - for standard input.", show_default=False
+    ),
+]
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE…", help="CSV files, .csv.gz, folders, patterns, or - for standard input."),
+]
+ConnectionOption = Annotated[
+    str | None,
+    typer.Option("--connection", metavar="NAME", help="For rows that name none.", rich_help_panel=_PANEL),
+]
+MapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="THEIR=OUR", help="Lead a column of the file to one of ours; repeat.", rich_help_panel=_PANEL
+    ),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--effective-at",
+        metavar="TIME",
+        help="Since when rows without a time hold (ISO 8601). Otherwise the file's modification time.",
+        rich_help_panel=_PANEL,
+    ),
+]
+ZoneOption = Annotated[
+    str, typer.Option("--timezone", metavar="ZONE", help="For times that name no zone.", rich_help_panel=_PANEL)
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help="Otherwise it is found out.", rich_help_panel=_PANEL),
+]
+DelimiterOption = Annotated[
+    str | None,
+    typer.Option("--delimiter", metavar="CHAR", help="Otherwise it is found out.", rich_help_panel=_PANEL),
+]
+StreamOption = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Let changes become due while the file is read, not when it has been read whole: sooner, but a "
+        "customer may cost more than one call, and a truncated file is not held back.",
+        rich_help_panel=_PANEL,
+    ),
+]
+RejectsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--rejects",
+        metavar="PATH",
+        help="Where rejected rows go. Otherwise FILE.rejects.csv.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Record nothing; say what would happen.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+PatienceOption = Annotated[
+    str, typer.Option("--patience", metavar="TIME", help="How long a connection may be stuck, like 90s, 15m or 2h.")
+]
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read --effective-at; raise ConfigurationError if it is no time."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ConfigurationError(
+            f"--effective-at is written as ISO 8601, for example 2026-11-22T08:30:00Z, not {text!r}"
+        ) from None
+
+
+def maps(arguments: Sequence[str] | None) -> dict[str, str]:
+    """Read the --map options; raise ConfigurationError for one of another form."""
+    from producers.columns import parse_maps
+
+    return parse_maps(arguments or ())
