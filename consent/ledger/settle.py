@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import UpdateEach, among, insert_new, look_up_by_key, portions
+from consent.ledger.bulk import UpdateEach, among, insert_all, look_up_by_key, portions
 from consent.ledger.database import Database
 from consent.ledger.pending import newest_pending
 from consent.ledger.register import word_of
@@ -71,7 +71,7 @@ def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
         (a.target_key, a.at, a.milliseconds, a.purpose, a.status, a.code, orjson.dumps(a.change_ids).decode())
         for a in made
     ]
-    insert_new(tx, attempts, _ATTEMPT_COLUMNS, rows)
+    insert_all(tx, attempts, _ATTEMPT_COLUMNS, rows)
 
 
 def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
