@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from consent.collecting import collect_seldom
 from consent.settings import load_settings
 from console import dead_letters, options
 from console.durations import parse_duration
@@ -45,7 +44,6 @@ Concurrency = Annotated[
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; end with an exit code, and never with a traceback of an error that was expected."""
     signal.signal(signal.SIGTERM, _terminate)
-    collect_seldom()  # what is imported stays
     try:
         app(arguments, prog_name="optrelay")
         sys.exit(Code.WELL)

@@ -65,7 +65,7 @@ class OwnWorkers:
         running = Running(wiring, imports, self.patience, parts.broker, parts.worker)
         while True:
             running.watch()
-            if (tick := running.look_now_and_then()) is not None:
+            if (tick := running.look_patiently()) is not None:
                 on_tick(tick)
                 if (ending := running.ending(tick)) is not None:
                     return ending

@@ -23,6 +23,7 @@ from worker.wiring import Wiring
 TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
 _LOOKING_SHARE = 40
+_SELDOMEST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +97,26 @@ class Running:
         return Tick(reports, pending, states, time.monotonic() - self.started)
 
     def look_now_and_then(self) -> Tick | None:
-        """Read how things stand; None if that was done just now, or while the database is away.
+        """Read how things stand; None if that was done just now.
 
         Counting a million rows takes a while: it is done more seldom then, so that looking costs little. Raises
-        LedgerUnavailable if the database stays away.
+        LedgerUnavailable.
         """
         looked = time.monotonic()
         if looked < self.look_at:
             return None
+        tick = self.look()
+        self.look_at = looked + min(_LOOKING_SHARE * (time.monotonic() - looked), _SELDOMEST_SECONDS)
+        return tick
+
+    def look_patiently(self) -> Tick | None:
+        """Do the same, and return None while the database is away; raise LedgerUnavailable if it stays so."""
         try:
-            tick = self.look()
+            return self.look_now_and_then()
         except LedgerUnavailable:
             if time.monotonic() - self.moved > self.patience:
                 raise
             return None
-        self.look_at = looked + _LOOKING_SHARE * (time.monotonic() - looked)
-        return tick
 
     def ending(self, tick: Tick) -> Ending | None:
         """Say how the run ends, if it does now."""

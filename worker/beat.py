@@ -7,7 +7,9 @@ from typing import Any
 from celery.beat import ScheduleEntry, Scheduler
 
 from worker.app import wiring
-from worker.sweep import sweep_quietly
+from worker.sweep import Abandoned, sweep_quietly
+
+_abandoned = Abandoned()
 
 
 class SweepScheduler(Scheduler):
@@ -18,4 +20,4 @@ class SweepScheduler(Scheduler):
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:  # noqa: ARG002 - Celery's shape
         """Sweep now."""
-        sweep_quietly(wiring())
+        sweep_quietly(wiring(), _abandoned)

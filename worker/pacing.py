@@ -104,7 +104,7 @@ class Pacer:
         can be. A stroke holds two such reservations, what was left when it asked for one of them, and one slot for each
         call that it prepares: no more.
         """
-        room = self.rate.calls * (MARGIN - 1) / self.max_strokes - self.lanes
+        room = self.rate.calls * (1 - 1 / MARGIN) / self.max_strokes - self.lanes
         spare = int(room / (2 + 1 / FEW))
         return spare if spare >= self.lanes else 0
 

@@ -96,10 +96,11 @@ class Stroke:
         doubt = _DOUBT * self.connection.settings.timeout
         tasks = self.ledger.claim(self.connection.bucket, calls * each, self.token, self.lease_seconds, doubt)
         self._claimed.update((task.target_key, task) for task in tasks)
-        pacer.give_back(reservation, count - -(-len(tasks) // each))
         if not tasks:
+            pacer.give_back(reservation, count)
             return None
         plan = self.connection.provider.plan(tasks, self.connection.settings)
+        pacer.give_back(reservation, count - len(plan.series))
         if not isinstance(plan.health, Well):
             self.watch.note(plan.health, proof=False)
         latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
@@ -182,7 +183,13 @@ class Stroke:
         group, self._unsettled = self._unsettled, []
         if not group:
             return 0
-        lost = self._patiently(lambda: self.ledger.settle(self.token, [self._settlement(one, before) for one in group]))
+        try:
+            lost = self._patiently(
+                lambda: self.ledger.settle(self.token, [self._settlement(one, before) for one in group])
+            )
+        except BaseException:
+            self._unsettled = group + self._unsettled  # what was answered must not be taken for untried
+            raise
         for one in group:
             self._claimed.pop(one.task.target_key, None)
         if lost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import redis
@@ -11,21 +12,46 @@ import structlog
 from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import health
+from consent.ledger.release import Place
 from worker.breaker import may_call
 from worker.wiring import Wiring
 
 _log = structlog.get_logger()
 
 
-def sweep(wiring: Wiring) -> int:
+ABANDONED_SECONDS = 5.0
+"""After so long without a step, nobody is making an import's changes due any more: a step takes a fifth of a second."""
+
+
+@dataclass(slots=True)
+class Abandoned:
+    """Tells the imports whose producer has died from those whose producer is at work: two would be in each other's way.
+
+    For whoever sweeps again and again; it remembers how far each import had come.
+    """
+
+    seen: dict[str, tuple[Place, float]] = field(default_factory=dict)
+
+    def among(self, unreleased: Mapping[str, Place]) -> list[str]:
+        """Return those of the imports that have not come any further for a while."""
+        now = time.monotonic()
+        before, self.seen = self.seen, {}
+        for import_id, place in unreleased.items():
+            known = before.get(import_id)
+            self.seen[import_id] = known if known is not None and known[0] == place else (place, now)
+        return [import_id for import_id, (_, since) in self.seen.items() if now - since >= ABANDONED_SECONDS]
+
+
+def sweep(wiring: Wiring, abandoned: Abandoned | None = None) -> int:
     """Look once at every bucket; return how many wake-ups were sent.
 
-    Also makes due what a producer that died had read whole. Raises LedgerUnavailable, LedgerOutdated and
-    BrokerUnavailable.
+    Also makes due what a producer that died had read whole; without a memory of what is `abandoned`, everything that
+    was read whole. Raises LedgerUnavailable, LedgerOutdated and BrokerUnavailable.
     """
     wiring.ledger.database.check_revision()
     sent = _wake_all(wiring)
-    for import_id in wiring.ledger.unreleased():
+    unreleased = wiring.ledger.unreleased()
+    for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
         awake = _Rounds(wiring)
         wiring.ledger.release(import_id, awake.go_on)
         sent += awake.sent + _wake_all(wiring)
@@ -51,13 +77,13 @@ def _wake_all(wiring: Wiring) -> int:
     return sum(_wake(wiring, name) for name in wiring.settings.connections)
 
 
-def sweep_quietly(wiring: Wiring) -> None:
+def sweep_quietly(wiring: Wiring, abandoned: Abandoned) -> None:
     """Sweep, and leave it to the next sweep if ledger or broker cannot be reached now.
 
     Ends the process if the ledger has been migrated under it: another version must go on.
     """
     try:
-        sweep(wiring)
+        sweep(wiring, abandoned)
     except LedgerOutdated as error:
         raise SystemExit(f"error: {error}") from None
     except OptrelayError as error:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import DBAPIError
 
 PARAMETERS = 5_000
 """Values in one IN list: well under the limit of either database (SQLite 32,766; PostgreSQL 65,535)."""
@@ -184,6 +185,14 @@ def _copied(tx: Connection, table: Table, names: str, rows: Sequence[Row]) -> st
 
 def _copy(tx: Connection, name: str, names: str, rows: Sequence[Row]) -> None:
     cursor = tx.connection.cursor()
-    with cursor.copy(f"COPY {name} ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with cursor.copy(f"COPY {name} ({names}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    except tx.dialect.loaded_dbapi.Error as error:  # what SQLAlchemy does with an error of any other statement
+        lost = tx.dialect.is_disconnect(error, tx.connection.dbapi_connection, cursor)
+        if lost:
+            tx.invalidate(error)
+        raise DBAPIError.instance(
+            None, None, error, tx.dialect.loaded_dbapi.Error, connection_invalidated=lost, dialect=tx.dialect
+        ) from error

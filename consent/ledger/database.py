@@ -187,20 +187,15 @@ def check(found: str | None) -> None:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own is deferred, and upgrades end in BUSY
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "cache_size=-32768",
-        "temp_store=MEMORY",
-        "wal_autocheckpoint=8000",
-    ):
+    for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
 
 
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
-    "wal_autocheckpoint=8000",  # pages: at the default of 1,000 an import writes the same pages again and again
+    "wal_autocheckpoint=4000",  # pages: at the default of 1,000 an import writes the same pages again and again
+    "journal_size_limit=67108864",  # bytes, to which a log is cut that had grown while others read
     "cache_size=-32768",
     "temp_store=MEMORY",
 )

@@ -10,6 +10,7 @@ from consent.change import ConsentChange
 from consent.intake import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
 from consent.ledger import accept, accept_events, claim, release, settle
 from consent.ledger.database import Database
+from consent.ledger.release import Place
 from consent.ledger.schema import REVISION
 from consent.ledger.server_time import ServerClock, wall_clock
 from consent.ledger.work import CustomerTask, Settlement
@@ -73,7 +74,7 @@ class Ledger:
         """Make the changes of an import that was read whole due; resumable."""
         release.release(self.database, import_id, self.now, reassert=self.reassert, on_progress=on_progress)
 
-    def unreleased(self) -> list[str]:
+    def unreleased(self) -> dict[str, Place]:
         """Return the imports that were read whole but whose changes are not all due."""
         return release.unreleased(self.database)
 

@@ -37,10 +37,15 @@ def release(
             on_progress(step)
 
 
-def unreleased(database: Database) -> list[str]:
-    """Return the imports that have been read whole but whose changes are not all due yet."""
-    query = select(imports.c.id).where(imports.c.state.in_(_NEXT))
-    return list(database.read(lambda tx: tx.execute(query).scalars().all()))
+Place = tuple[str, int, int]
+"""How far the release of an import has come."""
+
+
+def unreleased(database: Database) -> dict[str, Place]:
+    """Return the imports that have been read whole but whose changes are not all due yet, and how far each has come."""
+    query = select(imports.c.id, imports.c.state, imports.c.folded_to, imports.c.weighed_to)
+    rows = database.read(lambda tx: tx.execute(query.where(imports.c.state.in_(_NEXT))).all())
+    return {import_id: (state, folded_to, weighed_to) for import_id, state, folded_to, weighed_to in rows}
 
 
 def _step(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | None:

@@ -13,6 +13,7 @@ from consent.bucket import Bucket
 from consent.change import Action, ConsentChange
 from consent.intake import Checkpoint, ImportSource
 from consent.ledger import report
+from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import attempts
 from consent.ledger.server_time import ServerClock, server_time
@@ -124,6 +125,30 @@ def test_a_settlement_whose_commit_went_unheard_is_written_once(on_postgresql: L
     found = report.report(on_postgresql.database, import_id)
     assert found is not None
     assert (found.applied, found.calls, found.sealed) == (1, 1, True)
+
+
+def test_a_server_that_is_restarted_while_attempts_are_copied(
+    on_postgresql: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks in the middle of writing down what was answered: it is written down again, once."""
+    import_id = say(on_postgresql, "OPTOUT", 1)
+    [task] = on_postgresql.claim(BUCKET, 10, "stroke", LEASE)
+    copied = []
+
+    def break_first(tx: Connection, *what: Any) -> None:
+        if not copied:
+            copied.append(tx.execute(text("SELECT pg_backend_pid()")).scalar_one())
+            with on_postgresql.database.engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": copied[0]})
+        insert_all(tx, *what)
+
+    monkeypatch.setattr("consent.ledger.settle.insert_all", break_first)
+
+    assert on_postgresql.settle("stroke", [applied(task, clock())]) == 0
+
+    found = report.report(on_postgresql.database, import_id)
+    assert found is not None
+    assert (len(copied), found.applied, found.calls, found.sealed) == (1, 1, 1, True)
 
 
 def test_an_importer_whose_commit_went_unheard_does_not_take_itself_for_another(on_postgresql: Ledger) -> None:

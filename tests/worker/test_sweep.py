@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
 from worker import breaker
 from worker.breaker import Watch
-from worker.sweep import sweep
+from worker.sweep import Abandoned, sweep
 from worker.wiring import Wiring
 
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
@@ -43,6 +44,10 @@ def parts(tmp_path: Path) -> Iterator[Wiring]:
 
 
 def _record(wiring: Wiring, *apps: str) -> None:
+    wiring.ledger.release(_read_whole(wiring, *apps))
+
+
+def _read_whole(wiring: Wiring, *apps: str) -> str:
     since = datetime(2026, 11, 20, 8, tzinfo=UTC)
     changes = [
         ConsentChange(
@@ -50,10 +55,32 @@ def _record(wiring: Wiring, *apps: str) -> None:
         )
         for n, app in enumerate(apps)
     ]
-    import_id = wiring.ledger.open_import(ImportSource("csv", "pauses.csv", "1", 1, None)).import_id
+    import_id = wiring.ledger.open_import(ImportSource("csv", "pauses.csv", str(apps), 1, None)).import_id
     wiring.ledger.accept(import_id, changes, [], Checkpoint(len(apps), len(apps) + 1, 0, len(apps)))
     wiring.ledger.finish_reading(import_id)
-    wiring.ledger.release(import_id)
+    return import_id
+
+
+def test_a_file_is_left_to_whoever_makes_it_due(parts: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an importer makes a file's changes due the sweep does not meddle; once it has died, the sweep goes on."""
+    _read_whole(parts, "late")
+    abandoned = Abandoned()
+    sweep(parts, abandoned)
+    assert len(parts.ledger.unreleased()) == 1
+
+    monkeypatch.setattr("worker.sweep.ABANDONED_SECONDS", 0.05)
+    time.sleep(0.1)
+    sweep(parts, abandoned)
+
+    assert parts.ledger.unreleased() == {}
+
+
+def test_an_import_that_comes_further_is_not_abandoned() -> None:
+    """However long it takes: as long as an import moves, somebody is at work on it."""
+    abandoned, long_ago = Abandoned(), time.monotonic() - 3600
+    abandoned.seen = {"moves": (("read", 1, 0), long_ago), "stands": (("read", 1, 0), long_ago)}
+
+    assert abandoned.among({"moves": ("read", 5_001, 0), "stands": ("read", 1, 0), "new": ("read", 0, 0)}) == ["stands"]
 
 
 def test_a_busy_app_does_not_use_up_its_neighbours_wake_ups(parts: Wiring) -> None:

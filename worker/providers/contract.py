@@ -22,6 +22,8 @@ from consent.settings import ConnectionSettings
 class Request:
     """One call to a provider, and the changes that its reply will tell about.
 
+    `path` is sent as it is: whatever comes from a row must be quoted in it. `params` are quoted by whoever sends.
+
     `purpose` is the provider's own word for why the call is made (for example write, alone, readback): it comes back
     with the reply, so that the reading of a reply needs no other memory. `memo` comes back as well, for what earlier
     replies of the same series told; it is never sent. What may name a person is not in the repr.

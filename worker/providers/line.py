@@ -17,7 +17,6 @@ from worker.providers.wire import Wire
 from worker.providers.writing import target_of
 
 KEPT_ALIVE_SECONDS = 30.0
-_SPACES = 2  # of a request's first line
 
 
 class Line(httpx.AsyncBaseTransport):
@@ -68,6 +67,7 @@ class Line(httpx.AsyncBaseTransport):
         if wire is not None:
             await wire.aclose()
         self._wire = await self._connect(url)
+        self._used_at = time.monotonic()
         return self._wire
 
     async def _connect(self, url: httpx.URL) -> Wire:
@@ -108,6 +108,6 @@ def _head(request: httpx.Request) -> bytes:
     lines += [b"%b: %b" % header for header in request.headers.raw]
     head = b"\r\n".join(lines)
     breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head or lines[0].count(b" ") != _SPACES:
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
         raise httpx.LocalProtocolError("a header that would end before its end")
     return head + b"\r\n\r\n"

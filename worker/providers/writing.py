@@ -7,6 +7,7 @@ address is parsed once, and each request names its target beside it: the `target
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -28,20 +29,23 @@ class Writer:
         self._limits = limits.as_dict()
 
     def write(self, request: Request) -> httpx.Request:
-        """Return the request to send; its path must be quoted already."""
+        """Return the request to send; raise ValueError if its path is not quoted."""
         query = f"?{urlencode(request.params)}" if request.params else ""
-        target = f"{self._before}{request.path}{query}".encode("ascii")
+        target = f"{self._before}{request.path}{query}"
+        if not _QUOTED.fullmatch(target):
+            raise ValueError("a path that is not quoted")
         body = _body(request)
         headers = (self._json_headers if request.form is None else self._form_headers).copy()
         if body or request.method not in _WITHOUT_BODY:
             headers["Content-Length"] = str(len(body))
-        extensions = {"timeout": self._limits, "target": target}
+        extensions = {"timeout": self._limits, "target": target.encode("ascii")}
         return httpx.Request(
             request.method, self._url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions
         )
 
     def _with_type(self, headers: Mapping[str, str], content_type: str) -> httpx.Headers:
-        written = httpx.Headers({"Host": self._url.netloc.decode("ascii")} | dict(httpx.Headers(headers)))
+        written = httpx.Headers(headers)
+        written.setdefault("Host", self._url.netloc.decode("ascii"))
         written["Content-Type"] = content_type
         return written
 
@@ -52,6 +56,7 @@ def target_of(request: httpx.Request) -> bytes:
     return target if isinstance(target, bytes) else request.url.raw_path
 
 
+_QUOTED = re.compile(r"[!-~]+")
 _WITHOUT_BODY = {"GET", "HEAD", "DELETE"}
 
 

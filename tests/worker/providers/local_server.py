@@ -19,6 +19,7 @@ class Asked:
     path: str
     headers: dict[str, str]
     body: bytes
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Server:
 
     url: str
     asked: list[Asked]
+    callers: list[object]
 
 
 class Cut(Exception):
@@ -49,6 +51,12 @@ class Cut(Exception):
 
 class _QuietServer(ThreadingHTTPServer):
     daemon_threads = True
+    callers: list[object]
+
+    def verify_request(self, _: object, client_address: object) -> bool:
+        """Remember who has connected."""
+        self.callers.append(client_address)
+        return True
 
     def handle_error(self, *_: object) -> None:
         """Say nothing when a client has gone: some tests make it go."""
@@ -59,10 +67,11 @@ def serving(answer: Callable[[Asked], Says]) -> Iterator[Server]:
     """Run a server that answers each request with what `answer` returns."""
     asked: list[Asked] = []
     http = _QuietServer(("127.0.0.1", 0), _handler(answer, asked))
+    http.callers = []
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Server(f"http://127.0.0.1:{http.server_port}", asked)
+        yield Server(f"http://127.0.0.1:{http.server_port}", asked, http.callers)
     finally:
         http.shutdown()
         thread.join()
@@ -75,7 +84,8 @@ def _handler(answer: Callable[[Asked], Says], asked: list[Asked]) -> type[BaseHT
 
         def _handle(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            request = Asked(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body)
+            hosts = tuple(self.headers.get_all("host", []))
+            request = Asked(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body, hosts)
             asked.append(request)
             try:
                 self._say(answer(request))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import socket
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -37,6 +39,31 @@ def test_json_call() -> None:
     assert asked.headers["x-till"] == "one"
 
 
+@pytest.mark.parametrize("name", ["Host", "host"])
+def test_a_gateway_that_goes_by_another_name(name: str) -> None:
+    """A Host header of one's own stands alone, however it is spelled: two of them would be refused."""
+    with serving(lambda _: Says()) as server:
+        sent(server.url, headers={name: "gateway.example.com"})
+
+    assert server.asked[0].hosts == ("gateway.example.com",)
+
+
+def test_a_path_that_is_not_quoted() -> None:
+    """A path with a space in it is never sent: it would be another call."""
+    with serving(lambda _: Says()) as server, pytest.raises(ValueError, match="not quoted"):
+        sent(server.url, replace(CALL, path="/v2/some customer"))
+
+    assert server.asked == []
+
+
+def test_a_number_of_any_size_is_sent_back() -> None:
+    """A number beyond 64 bits, which a provider told us to send back, goes out as it came."""
+    with serving(lambda _: Says()) as server:
+        sent(server.url, replace(CALL, json={"id": 2**80}))
+
+    assert json.loads(server.asked[0].body) == {"id": 2**80}
+
+
 def test_form_call() -> None:
     """A form goes out as a form."""
     form = Request("PUT", "/f", (TASK,), CHANGES, form={"modes": "a,b", "active": "true"})
@@ -63,6 +90,23 @@ def test_connection_is_kept() -> None:
 
     assert [Reply(200, "")] * 3 == replies
     assert len(ports) == 1
+
+
+def test_the_connection_that_was_opened_beforehand_is_used() -> None:
+    """What was connected before a call had its moment is what the call goes out on."""
+
+    async def run(url: str) -> None:
+        connection = ConnectionSettings(base_url=url, timeout=5)
+        async with Sender(connection, httpx.BasicAuth("till", "digest")) as sender:
+            await sender.warm()
+            await sender.warm()
+            await sender.send(CALL)
+            await sender.send(CALL)
+
+    with serving(lambda _: Says()) as server:
+        asyncio.run(run(server.url))
+
+    assert (len(server.asked), len(server.callers)) == (2, 1)
 
 
 def test_no_more_calls_at_once_than_allowed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,6 +89,15 @@ def _object(text: str) -> dict[str, Any] | None:
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError:
+        return _leniently(text)
+    return body if isinstance(body, dict) else None
+
+
+def _leniently(text: str) -> dict[str, Any] | None:
+    """Read what is JSON but for half a character or a NaN somewhere: its codes count all the same."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 

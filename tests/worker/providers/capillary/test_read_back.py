@@ -17,6 +17,7 @@ from tests.worker.providers.capillary.building import (
     row,
     rows,
 )
+from worker.providers.capillary.body import parse_body
 from worker.providers.capillary.calls import read_back, write
 from worker.providers.contract import Request
 
@@ -33,6 +34,14 @@ def test_where_it_reads() -> None:
     again = read_back(request, FOUR[:1])
 
     assert ("GET", request.path, request.params, None) == (again.method, again.path, again.params, again.json)
+
+
+@pytest.mark.parametrize("odd", ['"note": "\\ud83d"', '"note": NaN'])
+def test_what_is_json_but_for_a_cell_that_nobody_needs(odd: str) -> None:
+    """Half an emoji or a NaN somewhere in a reply does not hide what its rows and codes say."""
+    body = parse_body('{"subscriptions": [{"channel": "EMAIL", "priority": "BULK", "type": "OPTIN"}], ' + odd + "}")
+
+    assert [echo.channel for echo in body.echoes] == ["email"]
 
 
 def test_published_read_back() -> None:
