@@ -196,7 +196,7 @@ _PRAGMAS = (
     "synchronous=FULL",
     "wal_autocheckpoint=4000",  # pages: at the default of 1,000 an import writes the same pages again and again
     "journal_size_limit=67108864",  # bytes, to which a log is cut that had grown while others read
-    "cache_size=-32768",
+    "cache_size=-16384",
     "temp_store=MEMORY",
 )
 
