@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SELDOM = (50_000, 20, 50)
+_SELDOM = (50_000, 10, 5)
 
 
 def collect_seldom() -> None:

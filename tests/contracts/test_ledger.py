@@ -8,11 +8,16 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 
+import pytest
+
 from consent.bucket import Bucket
 from consent.change import Action, ConsentChange
+from consent.errors import LedgerUnavailable
 from consent.intake import Checkpoint, ImportSource, Reject
 from consent.ledger import letters, report
+from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
+from consent.ledger.schema import attempts
 from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied, Rejected, TryLater
 
@@ -440,3 +445,14 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
     found = [counts(ledger, import_id) for import_id in report.recent_imports(ledger.database, 100)]
     assert sum(one.get("applied", 0) for one in found) == 1_500 * 2
     assert sum(one.get("pending", 0) for one in found) == 0
+
+
+def test_what_the_database_refuses_is_told_without_values(ledger: Ledger) -> None:
+    """An insert that the database does not take ends in an error that a person can act upon, and names nobody."""
+    columns = ("target_key", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+    refused = (b"somebody", 1, 1, None, 200, "200", "[]")
+
+    with pytest.raises(LedgerUnavailable) as told:
+        ledger.database.write(lambda tx: insert_all(tx, attempts, columns, [refused]))
+
+    assert "somebody" not in str(told.value)
