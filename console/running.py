@@ -24,6 +24,7 @@ TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
 _LOOKING_SHARE = 40
 _SELDOMEST_SECONDS = 5.0
+_NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ class Running:
         if looked < self.look_at:
             return None
         tick = self.look()
-        self.look_at = looked + min(_LOOKING_SHARE * (time.monotonic() - looked), _SELDOMEST_SECONDS)
+        if sum(tick.pending.values()) > _NEARLY_DONE:
+            self.look_at = looked + min(_LOOKING_SHARE * (time.monotonic() - looked), _SELDOMEST_SECONDS)
         return tick
 
     def look_patiently(self) -> Tick | None:
