@@ -91,7 +91,8 @@ class Pacer:
         """Seconds by which a slot may be used late.
 
         As much as the margins of one window add up to; on short windows a little more, which can bring one call more
-        than the limit into a window (a burst of 1). What happens after the check, on the way, comes on top.
+        than the limit into a window (a burst of 1). What happens after the check, on the way, comes on top. It draws
+        on the same margin as `spare_calls`: where all processes stall at once, a window may hold half a percent more.
         """
         spare = self.rate.seconds * (MARGIN - 1)
         return max(spare, min(_JITTER_SECONDS, self.interval + spare))
