@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -27,11 +28,15 @@ def server_program() -> str | None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, and that the system hands to no connection before the broker is up."""
+    while True:
+        port = random.randrange(*_NEVER_EPHEMERAL)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+_NEVER_EPHEMERAL = (20_000, 32_000)  # Linux gives outgoing connections 32,768 and above
 
 
 @dataclass

@@ -21,7 +21,7 @@ from consent.settings import load_settings
 from consent.wakeups import WakeUps
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
-from worker.sweep import sweep, sweep_quietly
+from worker.sweep import Abandoned, sweep, sweep_quietly
 from worker.wiring import Wiring
 
 BUCKET = Bucket("capillary")
@@ -138,7 +138,7 @@ def test_a_full_broker_loses_wake_ups_and_no_change(wiring: Wiring) -> None:
 
     with pytest.raises(BrokerUnavailable, match="the sweep sends them once it is back"):
         wakeups.send(BUCKET)
-    sweep_quietly(wiring)
+    sweep_quietly(wiring, Abandoned())
     assert wiring.ledger.due(BUCKET, 1_000) == CHUNK
 
     broker.config_set("maxmemory", 0)
