@@ -92,9 +92,9 @@ class Delivery:
     def add(self, portion: Portion) -> None:
         """Take in more to deliver; to be called inside the event loop."""
         plan = portion.plan
-        planned = {task.target_key for series in plan.series for request in series for task in request.tasks}
+        planned = {task.target_id for series in plan.series for request in series for task in request.tasks}
         for task in portion.tasks:
-            if task.target_key not in planned:
+            if task.target_id not in planned:
                 self.report(_decided(task, plan))
         self._slots.add(portion.slots)
         self._waiting.extend((series, portion) for series in plan.series)
@@ -114,7 +114,7 @@ class Delivery:
             self._news.set()
 
     async def _send_series(self, series: Series, portion: Portion) -> None:
-        found = {task.target_key: _decided(task, portion.plan) for request in series for task in request.tasks}
+        found = {task.target_id: _decided(task, portion.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
             while requests and (answer := await self._send(requests[0], found, portion.deadline)) is not None:
@@ -126,14 +126,14 @@ class Delivery:
             for delivered in found.values():
                 self.report(delivered)
 
-    async def _send(self, request: Request, found: dict[bytes, Delivered], deadline: float) -> Answer | None:
+    async def _send(self, request: Request, found: dict[int, Delivered], deadline: float) -> Answer | None:
         """Make one call at its moment; return None if its moment does not come. First a place, then the moment."""
         async with self.connection.places:
             await self.connection.sender.warm()
             until = await self._slots.take(deadline, self.left + 1)
             return None if until is None else await self._call(request, found, Turn(self._slots, deadline, until))
 
-    async def _call(self, request: Request, found: dict[bytes, Delivered], turn: Turn) -> Answer | None:
+    async def _call(self, request: Request, found: dict[int, Delivered], turn: Turn) -> Answer | None:
         at, started = self.clock(), time.monotonic()
         try:
             status, answer, doubtful = await self._exchange(request, turn)
@@ -167,7 +167,7 @@ class Delivery:
     def _note(
         self,
         request: Request,
-        found: dict[bytes, Delivered],
+        found: dict[int, Delivered],
         call: tuple[int, float, int | None, Answer],
         *,
         doubtful: bool,
@@ -215,9 +215,9 @@ def _proves(outcomes: Iterable[Outcome]) -> bool:
     return any(isinstance(outcome, Applied | Unchanged | Rejected) for outcome in outcomes)
 
 
-def _by_target(request: Request) -> dict[bytes, list[int]]:
+def _by_target(request: Request) -> dict[int, list[int]]:
     asked = {change.id for change in request.changes}
-    found: dict[bytes, list[int]] = defaultdict(list)
+    found: dict[int, list[int]] = defaultdict(list)
     for task in request.tasks:
-        found[task.target_key].extend(change.id for change in task.changes if change.id in asked)
+        found[task.target_id].extend(change.id for change in task.changes if change.id in asked)
     return found

@@ -55,7 +55,7 @@ class Stroke:
     most: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     watch: breaker.Watch = field(default_factory=breaker.Watch)
-    _claimed: dict[bytes, CustomerTask] = field(default_factory=dict)
+    _claimed: dict[int, CustomerTask] = field(default_factory=dict)
     _done: queue.SimpleQueue[Delivered] = field(default_factory=queue.SimpleQueue)
     _unsettled: list[Delivered] = field(default_factory=list)
 
@@ -95,7 +95,7 @@ class Stroke:
         calls = count if count < asked else wanted
         doubt = _DOUBT * self.connection.settings.timeout
         tasks = self.ledger.claim(self.connection.bucket, calls * each, self.token, self.lease_seconds, doubt)
-        self._claimed.update((task.target_key, task) for task in tasks)
+        self._claimed.update((task.target_id, task) for task in tasks)
         if not tasks:
             pacer.give_back(reservation, count)
             return None
@@ -191,7 +191,7 @@ class Stroke:
             self._unsettled = group + self._unsettled  # what was answered must not be taken for untried
             raise
         for one in group:
-            self._claimed.pop(one.task.target_key, None)
+            self._claimed.pop(one.task.target_id, None)
         if lost:
             _log.warning("stroke.leases_lost", bucket=str(self.connection.bucket), targets=lost)
         return lost

@@ -15,7 +15,7 @@ from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, I
 from consent.ledger.adopt import adopt
 from consent.ledger.bulk import among, insert_new
 from consent.ledger.database import Database
-from consent.ledger.hearing import hear, record, set_repeats_aside
+from consent.ledger.hearing import hear, recognise, record, set_repeats_aside
 from consent.ledger.register import fold, one_at_a_time
 from consent.ledger.schema import changes, imports, rejects
 from consent.ledger.tasks import make_due
@@ -84,7 +84,9 @@ def accept(
         one_at_a_time(tx)
         stream = _claim_checkpoint(tx, import_id, before)
         latest = latest_change(tx) if stream else 0
-        if not stream:
+        if stream:
+            recognise(tx, heard)
+        else:
             set_repeats_aside(tx, heard, import_id, before + 1, reassert=reassert)
         recorded = record(tx, heard, import_id, Origin.BULK)
         adopted = adopt(tx, import_id, heard.keys, heard.lines) if recorded < len(heard.words) else {}

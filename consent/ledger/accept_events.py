@@ -17,7 +17,7 @@ from consent.ledger.accept import latest_change, make_due_now, newer_than
 from consent.ledger.adopt import adopt
 from consent.ledger.bulk import among, insert_new, portions
 from consent.ledger.database import Database
-from consent.ledger.hearing import hear, record
+from consent.ledger.hearing import hear, recognise, record
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.register import one_at_a_time
 from consent.ledger.schema import changes, imports, rejects
@@ -46,6 +46,7 @@ def accept_events(
         known = _known(tx, keys)
         adopted = adopt(tx, run_id, keys, heard.lines) if known else {}
         latest = latest_change(tx)
+        recognise(tx, heard)
         record(tx, heard, run_id, Origin.EVENT)
         rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)
         fresh = _first_of_each(keys, known.difference(adopted))

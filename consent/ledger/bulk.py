@@ -64,11 +64,14 @@ def insert_all(tx: Connection, table: Table, columns: Sequence[str], rows: Seque
         _insert(tx, table, columns, rows, "")
 
 
-def select_by_key(tx: Connection, table: Table, columns: Sequence[str], keys: Sequence[bytes]) -> list[Row]:
-    """Return columns of the rows that belong to these targets, each looked up by its key however many there are."""
-    sql = f"SELECT {', '.join(columns)} FROM {table.name} WHERE target_key"  # noqa: S608 - names of our own
+def select_by_key(tx: Connection, columns: str, keys: Sequence[bytes]) -> list[Row]:
+    """Return columns, and what they are of, for the targets with these keys; each is looked up, however many there are.
+
+    `columns` is SQL: "id FROM targets". The driver's own statement: Core would take as long as the query.
+    """
+    look_up_by_key(tx)
+    sql = f"SELECT {columns} WHERE target_key"
     if tx.dialect.name == "postgresql":
-        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
         return _plain_rows(tx.exec_driver_sql(f"{sql} = ANY(%s)", (list(keys),)))
     found: list[Row] = []
     for some in portions(keys):
@@ -95,29 +98,41 @@ _WAYS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
 _BY_KEY = select(*(func.set_config(name, "off", True) for name in _WAYS))  # noqa: FBT003
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What becomes of a row whose key is there already: columns set to SQL expressions, if `where` says so.
+
+    `excluded.x` is the new value. A row that would stay as it is should not be written: half of a large table may be.
+    """
+
+    values: Mapping[str, str]
+    where: str = "true"
+
+
 def insert_or_update(
-    tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], renewed: Mapping[str, str]
+    tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], renewal: Renewal
 ) -> None:
-    """Insert rows; where the key is there already, set columns to SQL expressions (`excluded.x` is the new value)."""
-    _insert(tx, table, columns, rows, _renewing(table, renewed))
+    """Insert rows, or renew those that are there."""
+    _insert(tx, table, columns, rows, _renewing(table, renewal))
 
 
 def insert_or_update_from(
-    tx: Connection, table: Table, columns: Sequence[str], source: Select[Any], renewed: Mapping[str, str]
+    tx: Connection, table: Table, columns: Sequence[str], source: Select[Any], renewal: Renewal
 ) -> None:
     """Do the same with the rows that a query finds; it must have a WHERE."""
     insert = (postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert)(table)
-    values: dict[str, ColumnElement[Any]] = {
-        column: literal_column(expression) for column, expression in renewed.items()
-    }
-    upsert = insert.from_select(list(columns), source)
-    tx.execute(upsert.on_conflict_do_update(index_elements=list(table.primary_key), set_=values))
+    said = renewal.values.items()
+    values: dict[str, ColumnElement[Any]] = {column: literal_column(expression) for column, expression in said}
+    upsert = insert.from_select(list(columns), source).on_conflict_do_update(
+        index_elements=list(table.primary_key), set_=values, where=literal_column(renewal.where)
+    )
+    tx.execute(upsert)
 
 
-def _renewing(table: Table, renewed: Mapping[str, str]) -> str:
+def _renewing(table: Table, renewal: Renewal) -> str:
     keys = ", ".join(column.name for column in table.primary_key)
-    values = ", ".join(f"{column} = {expression}" for column, expression in renewed.items())
-    return f"ON CONFLICT ({keys}) DO UPDATE SET {values}"
+    values = ", ".join(f"{column} = {expression}" for column, expression in renewal.values.items())
+    return f"ON CONFLICT ({keys}) DO UPDATE SET {values} WHERE {renewal.where}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,13 +40,13 @@ def claim(database: Database, bucket: Bucket, limit: int, token: str, term: Term
         look_up_by_key(tx)
         doubt(tx, bucket, term.now, term.doubt_until)
         promote(tx, bucket, term.now)
-        keys = _pick(tx, bucket, limit)
-        if not keys:
+        numbers = _pick(tx, bucket, limit)
+        if not numbers:
             return []
-        leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_key, keys))
+        leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
         tx.execute(leased.values(waiting=0, again=0, lease_token=token, next_at=term.lease_until))
-        tasks = _load(tx, keys)
-        _drop_empty(tx, keys, tasks)
+        tasks = _load(tx, numbers)
+        _drop_empty(tx, numbers, tasks)
         _forget_confirmed(tx, tasks)
         return tasks
 
@@ -59,30 +59,30 @@ def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
         return
     held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != DOUBTFUL)
     lost = (
-        select(customer_tasks.c.target_key)
+        select(customer_tasks.c.target_id)
         .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now, *held)
         .order_by(customer_tasks.c.next_at)
         .limit(PROMOTED_AT_ONCE)
     )
-    keys = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
-    for some in portions(keys):
-        left = update(customer_tasks).where(among(tx, customer_tasks.c.target_key, some))
+    numbers = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
+    for some in portions(numbers):
+        left = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, some))
         tx.execute(left.values(lease_token=DOUBTFUL, next_at=until))
 
 
 def promote(tx: Connection, bucket: Bucket, now: int) -> int:
     """Make due what was put off until now; return how many targets."""
     ripe = (
-        select(customer_tasks.c.target_key)
+        select(customer_tasks.c.target_id)
         .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
         .order_by(customer_tasks.c.next_at)
         .limit(PROMOTED_AT_ONCE)
     )
-    keys = tx.execute(ripe.with_for_update(skip_locked=True)).scalars().all()
-    for some in portions(keys):
-        due = update(customer_tasks).where(among(tx, customer_tasks.c.target_key, some))
+    numbers = tx.execute(ripe.with_for_update(skip_locked=True)).scalars().all()
+    for some in portions(numbers):
+        due = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, some))
         tx.execute(due.values(waiting=1, lease_token=None))
-    return len(keys)
+    return len(numbers)
 
 
 def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
@@ -104,7 +104,7 @@ def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
 
 def first_tried_at(database: Database, task: CustomerTask) -> int | None:
     """Return when the provider was first told one of a task's changes (microseconds), None for never."""
-    query = select(attempts.c.at, attempts.c.change_ids).where(attempts.c.target_key == task.target_key)
+    query = select(attempts.c.at, attempts.c.change_ids).where(attempts.c.target_id == task.target_id)
     asked = {change.id for change in task.changes}
     made = database.read(lambda tx: tx.execute(query).all())
     return min((at for at, ids in made if asked.intersection(orjson.loads(ids))), default=None)
@@ -135,65 +135,67 @@ def _of(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name
 
 
-def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[bytes]:
-    keys: list[bytes] = []
+def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[int]:
+    numbers: list[int] = []
     for lane in Lane:
-        if (wanted := limit - len(keys)) <= 0:
+        if (wanted := limit - len(numbers)) <= 0:
             break
         query = (
-            select(customer_tasks.c.target_key)
+            select(customer_tasks.c.target_id)
             .where(is_due, *_of(bucket), customer_tasks.c.lane == int(lane))
             .order_by(customer_tasks.c.deadline)
             .limit(wanted)
         )
-        keys.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars())
-    return keys
+        numbers.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars())
+    return numbers
 
 
-def _load(tx: Connection, keys: Sequence[bytes]) -> list[CustomerTask]:
+def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:
     """Return the tasks of these targets that have something to deliver."""
-    words: dict[bytes, list[ClaimedChange]] = defaultdict(list)
-    oldest_first = newest_pending(tx, keys, _FACTS).order_by(changes.c.effective_at, changes.c.id)
-    for key, action, details, *facts in tx.execute(oldest_first).all():
+    words: dict[int, list[ClaimedChange]] = defaultdict(list)
+    oldest_first = newest_pending(tx, numbers, _FACTS).order_by(changes.c.effective_at, changes.c.id)
+    for whose, action, details, *facts in tx.execute(oldest_first).all():
         number, import_id, slot, effective_at, attempts, value = facts
         what = (_ACTIONS[action], effective_at, orjson.loads(details))
-        words[key].append(ClaimedChange(number, import_id, slot, *what, attempts, value))
-    query = select(targets.c.target_key, targets.c.address, customer_tasks.c.tries).join(
-        customer_tasks, customer_tasks.c.target_key == targets.c.target_key
+        words[whose].append(ClaimedChange(number, import_id, slot, *what, attempts, value))
+    query = select(targets.c.id, targets.c.address, customer_tasks.c.tries).join(
+        customer_tasks, customer_tasks.c.target_id == targets.c.id
     )
-    rows = tx.execute(query.where(among(tx, targets.c.target_key, keys))).all()
-    found = {key: (address, tries) for key, address, tries in rows}
+    rows = tx.execute(query.where(among(tx, targets.c.id, numbers))).all()
+    found = {whose: (address, tries) for whose, address, tries in rows}
     return [
-        CustomerTask(key, orjson.loads(found[key][0]), tuple(words[key]), found[key][1]) for key in keys if key in words
+        CustomerTask(whose, orjson.loads(found[whose][0]), tuple(words[whose]), found[whose][1])
+        for whose in numbers
+        if whose in words
     ]
 
 
 _ACTIONS = {action.value: action for action in Action}
 _FACTS = (
-    *(changes.c.target_key, changes.c.action, changes.c.details, changes.c.id, changes.c.import_id, changes.c.slot),
+    *(changes.c.target_id, changes.c.action, changes.c.details, changes.c.id, changes.c.import_id, changes.c.slot),
     *(changes.c.effective_at, changes.c.attempts, changes.c.value),
 )
 
 
 def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
     """Call unknown what the provider holds in the slots that it is about to be told of."""
-    told = {(task.target_key, change.slot) for task in tasks for change in task.changes}
-    keys = [task.target_key for task in tasks]
-    query = select(slots.c.target_key, slots.c.slot).where(among(tx, slots.c.target_key, keys))
+    told = {(task.target_id, change.slot) for task in tasks for change in task.changes}
+    numbers = [task.target_id for task in tasks]
+    query = select(slots.c.target_id, slots.c.slot).where(among(tx, slots.c.target_id, numbers))
     rows = tx.execute(query.where(slots.c.confirmed.is_not(None))).all()
-    _FORGET_CONFIRMED.run(tx, [{"whose": key, "which": slot} for key, slot in rows if (key, slot) in told])
+    _FORGET_CONFIRMED.run(tx, [{"whose": whose, "which": slot} for whose, slot in rows if (whose, slot) in told])
 
 
-def _drop_empty(tx: Connection, keys: Sequence[bytes], tasks: Sequence[CustomerTask]) -> None:
+def _drop_empty(tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask]) -> None:
     """Forget tasks with nothing left to deliver: a newer word was confirmed already."""
-    full = {task.target_key for task in tasks}
-    if empty := [key for key in keys if key not in full]:
-        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_key, empty)))
+    full = {task.target_id for task in tasks}
+    if empty := [whose for whose in numbers if whose not in full]:
+        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_id, empty)))
 
 
 _FORGET_CONFIRMED = UpdateEach(
     table="slots",
-    types={"whose": "bytea", "which": "text"},
+    types={"whose": "bigint", "which": "text"},
     values="confirmed = NULL",
-    where="target_key = {whose} AND slot = {which}",
+    where="target_id = {whose} AND slot = {which}",
 )

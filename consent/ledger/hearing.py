@@ -11,21 +11,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.ledger.bulk import Row, insert_all, insert_new, select_by_key
 from consent.ledger.keys import Keys, action_text, canonical
-from consent.ledger.schema import changes, repeats, slots, targets
+from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
-_WORD_COLUMNS = ("dedupe_key", "line", "target_key", "slot", "action", "value", "effective_at", "details")
+_WORD_COLUMNS = ("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details")
 _CHANGE_COLUMNS = (*_WORD_COLUMNS, "recorded_at", "import_id", "origin", "state")
 _REPEAT_COLUMNS = (
-    *("import_id", "number", "line", "dedupe_key", "target_key", "slot", "action", "effective_at", "details"),
+    *("import_id", "number", "line", "dedupe_key", "target_id", "slot", "action", "effective_at", "details"),
 )
-_SLOT_COLUMNS = ("target_key", "slot", "newest_at", "newest_action", "newest_key", "confirmed")
+_REGISTERS = (
+    "target_key, targets.id, slot, newest_at, newest_action, newest_key, confirmed "
+    "FROM targets LEFT JOIN slots ON slots.target_id = targets.id"
+)
 
 _KEY, _LINE, _TARGET = range(3)
 
@@ -34,6 +37,7 @@ _KEY, _LINE, _TARGET = range(3)
 class Heard:
     """A chunk's words in the order of arrival, and the targets that they are about by their keys.
 
+    A word names its target by its key; `numbers` holds those of the targets that the ledger knows.
     `named` holds the keys of words with a change id: that is the producer's own word for sameness, so the key must be
     looked up among all changes and such a word is never set aside. After `set_repeats_aside`, `words` are the ordinary
     ones and `repeated` the repeats, as rows of `repeats`; duplicates of newest words are in neither.
@@ -42,6 +46,7 @@ class Heard:
     words: list[Row]
     targets: Mapping[bytes, Row]
     named: frozenset[bytes] = frozenset()
+    numbers: dict[bytes, int] = field(default_factory=dict)
     repeated: list[Row] = field(default_factory=list)
 
     @property
@@ -74,40 +79,58 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
     return Heard(words, whom, frozenset(named))
 
 
+def recognise(tx: Connection, heard: Heard) -> None:
+    """Find the targets that the ledger knows."""
+    heard.numbers.update(select_by_key(tx, "target_key, id FROM targets", list(heard.targets)))
+
+
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:
-    """Tell repeats and duplicates from ordinary words; all are numbered from `first`.
+    """Recognise the targets, and tell repeats and duplicates from ordinary words; all are numbered from `first`.
 
     With `reassert` no opt-out is a repeat. For words without a value this is `consent.newest.judge`, as far as the
     slot can tell: its newest word may have had one, or may still be pending.
     """
-    rows = select_by_key(tx, slots, _SLOT_COLUMNS, list(heard.targets))
+    rows = select_by_key(tx, _REGISTERS, list(heard.targets))
     if not rows:
         return
-    registers = {(row[0], row[1]): row for row in rows}
+    heard.numbers.update((row[0], row[1]) for row in rows)
+    registers = {(row[0], row[2]): row for row in rows}
     told_again = Action.OPTOUT.value if reassert else None
     words, heard.words = heard.words, []
     for number, word in enumerate(words, first):
         key, line, target, slot, action, value, since, details, _ = word
-        _, _, newest_at, newest_action, newest_key, confirmed = registers.get((target, slot), _UNKNOWN)
+        _, _, _, newest_at, newest_action, newest_key, confirmed = registers.get((target, slot), _UNKNOWN)
         if newest_key == key:
             continue
         says_again = action == confirmed == newest_action != told_again and since >= newest_at
         if says_again and not value and key not in heard.named:
-            heard.repeated.append((import_id, number, line, key, target, slot, action, since, details))
+            whose = heard.numbers[target]
+            heard.repeated.append((import_id, number, line, key, whose, slot, action, since, details))
         else:
             heard.words.append(word)
 
 
-_UNKNOWN = (b"", "", 0, None, None, None)
+_UNKNOWN = (b"", 0, "", 0, None, None, None)
 
 
 def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:
     """Record the ordinary words as changes, with their targets, and keep the repeats; return how many changes are new.
 
-    Targets are written in the order of their keys, so that two who record never wait for each other.
+    To be called while nobody else records, after `recognise` or `set_repeats_aside`.
     """
     insert_all(tx, repeats, _REPEAT_COLUMNS, heard.repeated)
-    named = {word[_TARGET] for word in heard.words}
-    insert_new(tx, targets, _TARGET_COLUMNS, [heard.targets[key] for key in sorted(named)])
-    constant = (import_id, origin.value, State.PENDING.value)
-    return insert_new(tx, changes, _CHANGE_COLUMNS, [(*word, *constant) for word in heard.words])
+    _introduce(tx, heard)
+    constant, numbers = (import_id, origin.value, State.PENDING.value), heard.numbers
+    rows = [(key, line, numbers[target], *said, *constant) for key, line, target, *said in heard.words]
+    return insert_new(tx, changes, _CHANGE_COLUMNS, rows)
+
+
+def _introduce(tx: Connection, heard: Heard) -> None:
+    """Make the targets that the ledger does not know, numbered in the order of arrival."""
+    new = [key for key in dict.fromkeys(word[_TARGET] for word in heard.words) if key not in heard.numbers]
+    if not new:
+        return
+    known = tx.execute(select(func.coalesce(func.max(targets.c.id), 0))).scalar_one()
+    insert_all(tx, targets, _TARGET_COLUMNS, [heard.targets[key] for key in new])
+    added = tx.execute(select(targets.c.target_key, targets.c.id).where(targets.c.id > known))
+    heard.numbers.update((key, number) for key, number in added.all())

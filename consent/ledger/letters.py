@@ -77,14 +77,14 @@ def find(database: Database, which: LetterFilter, limit: int | None = None) -> l
     return [_letter(row) for row in database.read(lambda tx: tx.execute(query).all())]
 
 
-def attempts_for(database: Database, letter: DeadLetter, target_key: bytes | None = None) -> list[Attempt]:
+def attempts_for(database: Database, letter: DeadLetter, target_id: int | None = None) -> list[Attempt]:
     """Return every call that was made about a dead letter, oldest first."""
 
     def work(tx: Connection) -> list[Attempt]:
-        key = target_key or tx.execute(select(changes.c.target_key).where(changes.c.id == letter.id)).scalar_one()
-        rows = tx.execute(select(attempts).where(attempts.c.target_key == key).order_by(attempts.c.at))
+        whose = target_id or tx.execute(select(changes.c.target_id).where(changes.c.id == letter.id)).scalar_one()
+        rows = tx.execute(select(attempts).where(attempts.c.target_id == whose).order_by(attempts.c.at))
         made = [
-            Attempt(key, r.at, r.milliseconds, r.purpose, r.status, r.code, tuple(json.loads(r.change_ids)))
+            Attempt(whose, r.at, r.milliseconds, r.purpose, r.status, r.code, tuple(json.loads(r.change_ids)))
             for r in rows
         ]
         return [attempt for attempt in made if letter.id in attempt.change_ids]
@@ -144,7 +144,7 @@ _DEAD = (changes.c.state == State.DEAD.value,)
 
 
 def _own_slot() -> ColumnElement[bool]:
-    return (slots.c.target_key == changes.c.target_key) & (slots.c.slot == changes.c.slot)
+    return (slots.c.target_id == changes.c.target_id) & (slots.c.slot == changes.c.slot)
 
 
 def _fates(tx: Connection, ids: Sequence[int]) -> dict[int, Fate]:
@@ -180,7 +180,7 @@ def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: 
 def _query(which: LetterFilter) -> Select[Any]:
     query = (
         select(changes, targets.c.connection, targets.c.address, imports.c.name.label("import_name"))
-        .join(targets, targets.c.target_key == changes.c.target_key)
+        .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .where(*_DEAD, *_conditions(which))
     )

@@ -52,9 +52,9 @@ def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tupl
     secret = database.hash_key
     for wish in wishes:
         key = target_key(secret, wish.connection, wish.address)
-        own = (slots.c.target_key == key, slots.c.slot == wish.slot, slots.c.newest_action == Action.OPTIN.value)
+        own = (targets.c.target_key == key, slots.c.slot == wish.slot, slots.c.newest_action == Action.OPTIN.value)
         words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
-        query = words.where(*own)
+        query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
         found = database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
         if found is not None:
             return found.dedupe_key.hex(), found.newest_at
@@ -75,7 +75,7 @@ def find_change(database: Database, public_id: str) -> ChangeReport | None:
             imports.c.kind,
             imports.c.name,
         )
-        .join(targets, targets.c.target_key == changes.c.target_key)
+        .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .outerjoin(winner, winner.c.id == changes.c.superseded_by)
         .where(changes.c.dedupe_key == key)

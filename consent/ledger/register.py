@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Row, Select, select, text, update
 
 from consent.change import Action
-from consent.ledger.bulk import UpdateEach, among, insert_or_update, look_up_by_key, portions
+from consent.ledger.bulk import Renewal, UpdateEach, among, insert_or_update, look_up_by_key, portions
 from consent.ledger.schema import changes, customer_tasks, slots
 from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
@@ -18,14 +18,14 @@ _ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two might wa
 _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
 _ACTIONS = {action.value: action for action in Action}
 
-Slot = tuple[bytes, str]
+Slot = tuple[int, str]
 
 
 class NewWord(NamedTuple):
     """A recorded change, as much of it as the rule and the making of customer tasks need."""
 
     id: int
-    target_key: bytes
+    target_id: int
     slot: str
     action: str
     value: str
@@ -40,9 +40,7 @@ _newest = changes.alias("newest")
 
 def word_of(row: Row[Any]) -> NewWord:
     """Return a change's row as a word."""
-    return NewWord(
-        row.id, row.target_key, row.slot, row.action, row.value, row.effective_at, row.origin, row.dedupe_key
-    )
+    return NewWord(row.id, row.target_id, row.slot, row.action, row.value, row.effective_at, row.origin, row.dedupe_key)
 
 
 @dataclass(slots=True)
@@ -69,7 +67,7 @@ def fold(
         _with_registers(meant, limit)
     ).all():
         word = NewWord(*fields)
-        last, slot = word.id, (word.target_key, word.slot)
+        last, slot = word.id, (word.target_id, word.slot)
         if slot not in folded.registers:
             known = Word(newest_at, _ACTIONS[newest_action], newest_id) if newest_id is not None else None
             folded.registers[slot] = Register(known, confirmed)
@@ -81,7 +79,7 @@ def fold(
 
 
 def _with_registers(meant: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:
-    own = (slots.c.target_key == changes.c.target_key) & (slots.c.slot == changes.c.slot)
+    own = (slots.c.target_id == changes.c.target_id) & (slots.c.slot == changes.c.slot)
     return (
         select(
             *_WORD_COLUMNS,
@@ -130,8 +128,8 @@ def _write(tx: Connection, folded: _Folded, now: int) -> None:
     insert_or_update(tx, slots, _SLOT_COLUMNS, rows, _RENEWED)
 
 
-_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action", "newest_key")
-_RENEWED = {name: f"excluded.{name}" for name in ("newest_id", "newest_at", "newest_action", "newest_key")}
+_SLOT_COLUMNS = ("target_id", "slot", "newest_id", "newest_at", "newest_action", "newest_key")
+_RENEWED = Renewal({name: f"excluded.{name}" for name in _SLOT_COLUMNS[2:]})
 _SUPERSEDE = UpdateEach(
     table="changes",
     types={"loser": "bigint", "winner": "bigint", "now": "bigint"},
@@ -155,14 +153,14 @@ def one_at_a_time(tx: Connection) -> None:
 
 def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:
     """Keep other folds out until this transaction ends, and claims and settlements of the changes' targets."""
-    some = select(changes.c.target_key).where(*meant).order_by(changes.c.id).limit(limit).subquery()
-    keep_out_of(tx, select(some.c.target_key))
+    some = select(changes.c.target_id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
+    keep_out_of(tx, select(some.c.target_id))
 
 
-def keep_out_of(tx: Connection, keys: Select[tuple[bytes]]) -> None:
-    """Do the same for the targets with these keys."""
+def keep_out_of(tx: Connection, numbers: Select[tuple[int]]) -> None:
+    """Do the same for these targets."""
     if tx.dialect.name != "postgresql":
         return
     tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
-    tasks = select(customer_tasks.c.target_key).where(customer_tasks.c.target_key.in_(keys))
-    tx.execute(tasks.order_by(customer_tasks.c.target_key).with_for_update())
+    tasks = select(customer_tasks.c.target_id).where(customer_tasks.c.target_id.in_(numbers))
+    tx.execute(tasks.order_by(customer_tasks.c.target_id).with_for_update())

@@ -14,21 +14,22 @@ from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
-from consent.ledger.bulk import among, insert_new, portions
+from consent.ledger.bulk import Row, among, insert_new, portions, select_by_key
 from consent.ledger.database import HASH_KEY, Database
-from consent.ledger.hearing import hear
+from consent.ledger.hearing import hear, recognise
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, imports, info, slots, targets
 
 _KNOWN_COLUMNS = (
-    *("id", "dedupe_key", "import_id", "target_key", "slot", "action", "value", "effective_at"),
+    *("id", "dedupe_key", "import_id", "target_id", "slot", "action", "value", "effective_at"),
     *("details", "origin", "recorded_at", "state"),
 )
 _FAR_AHEAD = 2**40
 """The distance between the numbers of real and of rehearsed changes: the real ledger may grow meanwhile."""
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
-_SLOT_COLUMNS = ("target_key", "slot", "newest_id", "newest_at", "newest_action", "confirmed", "newest_key")
+_SLOT_COLUMNS = ("target_id", "slot", "newest_id", "newest_at", "newest_action", "confirmed", "newest_key")
+_REGISTERS = f"target_key, {', '.join(_SLOT_COLUMNS[1:])} FROM targets JOIN slots ON slots.target_id = targets.id"
 
 
 def rehearse(path: Path, real: Database | None, *, reassert: bool) -> Ledger:
@@ -59,15 +60,16 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
     """
     heard = hear(real.hash_key, wishes, 0)
 
-    def look(tx: Connection) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-        return _known(tx, heard.keys, unfinished), _registers(tx, sorted(heard.targets))
+    def look(tx: Connection) -> tuple[list[Row], list[Row]]:
+        return _known(tx, heard.keys, unfinished), select_by_key(tx, _REGISTERS, list(heard.targets))
 
     known, registers = real.read(look)
 
     def note(tx: Connection) -> None:
-        insert_new(tx, targets, _TARGET_COLUMNS, sorted(heard.targets.values()))
+        insert_new(tx, targets, _TARGET_COLUMNS, list(heard.targets.values()))
+        recognise(tx, heard)
         insert_new(tx, changes, _KNOWN_COLUMNS, known)
-        insert_new(tx, slots, _SLOT_COLUMNS, registers)
+        insert_new(tx, slots, _SLOT_COLUMNS, [(heard.numbers[key], *register) for key, *register in registers])
 
     rehearsal.database.write(note)
 
@@ -88,8 +90,8 @@ def _follow(tx: Connection, real: Database) -> None:
     insert_new(tx, changes, _KNOWN_COLUMNS, [_known_row((last or 0) + _FAR_AHEAD, b"")])
 
 
-def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> list[tuple[object, ...]]:
-    found: list[tuple[object, ...]] = []
+def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> list[Row]:
+    found: list[Row] = []
     for some in portions(keys):
         query = select(changes.c.id, changes.c.dedupe_key).where(among(tx, changes.c.dedupe_key, some))
         rows = tx.execute(query.where(changes.c.import_id != (unfinished or "")))
@@ -97,12 +99,6 @@ def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> lis
     return found
 
 
-def _registers(tx: Connection, keys: Sequence[bytes]) -> list[tuple[object, ...]]:
-    columns = [slots.c[name] for name in _SLOT_COLUMNS]
-    queries = (select(*columns).where(among(tx, slots.c.target_key, some)) for some in portions(keys))
-    return [tuple(row) for query in queries for row in tx.execute(query)]
-
-
-def _known_row(number: int, key: bytes) -> tuple[object, ...]:
+def _known_row(number: int, key: bytes) -> Row:
     """Return a change of which nothing matters but its number and that it is known; it belongs to no import."""
-    return number, key, "", b"", "", "", "", 0, "{}", "", 0, "known"
+    return number, key, "", 0, "", "", "", 0, "{}", "", 0, "known"

@@ -30,7 +30,7 @@ def weigh(tx: Connection, row: Row[Any], *, now: int, reassert: bool) -> int | N
         return None
     meant = (*mine, repeats.c.number <= last)
     one_at_a_time(tx)
-    keep_out_of(tx, select(repeats.c.target_key).where(*meant))
+    keep_out_of(tx, select(repeats.c.target_id).where(*meant))
     look_up_by_key(tx)
     taken_out, known = 0, 0
     if not _all_move_forward(tx, meant, count, reassert=reassert):
@@ -67,7 +67,7 @@ def _move_forward(tx: Connection, meant: tuple[Any, ...], *, reassert: bool) -> 
     return tx.execute(moved.values(newest_at=repeats.c.effective_at, newest_key=repeats.c.dedupe_key)).rowcount
 
 
-_OWN = and_(slots.c.target_key == repeats.c.target_key, slots.c.slot == repeats.c.slot)
+_OWN = and_(slots.c.target_id == repeats.c.target_id, slots.c.slot == repeats.c.slot)
 
 
 def _one_by_one(tx: Connection, import_id: str, meant: tuple[Any, ...], *, now: int, reassert: bool) -> tuple[int, int]:
@@ -95,4 +95,4 @@ def _make_changes(tx: Connection, import_id: str, meant: tuple[Any, ...], now: i
     return insert_new_from(tx, changes, [*_SAID, *constant], words)
 
 
-_SAID = ("dedupe_key", "line", "target_key", "slot", "action", "effective_at", "details")
+_SAID = ("dedupe_key", "line", "target_id", "slot", "action", "effective_at", "details")

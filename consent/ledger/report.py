@@ -87,7 +87,7 @@ def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:
     place = (targets.c.connection, targets.c.bucket)
     query = (
         select(*place, func.count())
-        .join(changes, changes.c.target_key == targets.c.target_key)
+        .join(changes, changes.c.target_id == targets.c.id)
         .where(changes.c.import_id == import_id, changes.c.state == State.PENDING.value)
         .group_by(*place)
     )

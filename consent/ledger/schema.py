@@ -1,8 +1,10 @@
 """The ledger's tables.
 
-Persons stand in one column only, `targets.address` (see PERSONAL_COLUMNS); everything else refers to a target by
-`target_key`, a keyed hash. All `_at` columns are microseconds since 1970-01-01 UTC: exact, and the same on every
-database.
+Persons stand in one column only, `targets.address` (see PERSONAL_COLUMNS). A target is known again by `target_key`, a
+keyed hash; everything else refers to it by its number, which follows the order of arrival: rows that come together lie
+together, however large a ledger has become, where hashes would strew them over it.
+
+All `_at` columns are microseconds since 1970-01-01 UTC: exact, and the same on every database.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -98,7 +100,8 @@ Index("ix_rejects_dedupe", rejects.c.dedupe_key, unique=True)
 targets = Table(
     "targets",
     metadata,
-    Column("target_key", _key, primary_key=True),
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("target_key", _key, nullable=False, unique=True),
     Column("connection", Text, nullable=False),
     Column("bucket", Text, nullable=False),
     Column("address", Text, nullable=False),
@@ -112,7 +115,7 @@ changes = Table(
     Column("dedupe_key", _key, nullable=False, unique=True),
     Column("import_id", Text, nullable=False),
     Column("line", BigInteger),
-    Column("target_key", _key, nullable=False),
+    Column("target_id", BigInteger, nullable=False),
     Column("slot", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("value", Text, nullable=False),
@@ -144,7 +147,7 @@ repeats = Table(
     Column("number", BigInteger, primary_key=True),
     Column("line", BigInteger),
     Column("dedupe_key", _key, nullable=False),
-    Column("target_key", _key, nullable=False),
+    Column("target_id", BigInteger, nullable=False),
     Column("slot", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("effective_at", BigInteger, nullable=False),
@@ -160,7 +163,7 @@ unchanged once it is due; `slots.newest_at` tells since when the newest of them 
 slots = Table(
     "slots",
     metadata,
-    Column("target_key", _key, primary_key=True),
+    Column("target_id", BigInteger, primary_key=True),
     Column("slot", Text, primary_key=True),
     Column("newest_id", BigInteger, nullable=False),
     Column("newest_at", BigInteger, nullable=False),
@@ -178,7 +181,7 @@ dedupe key of the newest word, and leaves `newest_id` where it is.
 customer_tasks = Table(
     "customer_tasks",
     metadata,
-    Column("target_key", _key, primary_key=True),
+    Column("target_id", _id, primary_key=True, autoincrement=False),
     Column("connection", Text, nullable=False),
     Column("bucket", Text, nullable=False),
     Column("lane", SmallInteger, nullable=False),
@@ -215,7 +218,7 @@ attempts = Table(
     "attempts",
     metadata,
     Column("id", _id, primary_key=True, autoincrement=True),
-    Column("target_key", _key, nullable=False),
+    Column("target_id", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("milliseconds", Integer, nullable=False),
     Column("purpose", Text, nullable=False),
@@ -224,7 +227,7 @@ attempts = Table(
     Column("change_ids", Text, nullable=False),
 )
 """Every call made: when, how long, what was answered, for which changes."""
-Index("ix_attempts_target", attempts.c.target_key)
+Index("ix_attempts_target", attempts.c.target_id)
 
 connections = Table(
     "connections",

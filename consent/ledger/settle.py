@@ -23,7 +23,7 @@ from consent.ledger.tasks import make_due
 from consent.ledger.work import DOUBTFUL, ClaimedChange, Settlement
 from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
 
-_ATTEMPT_COLUMNS = ("target_key", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+_ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
 
 
 def settle(database: Database, token: str, settlements: Sequence[Settlement], *, now: int) -> int:
@@ -32,10 +32,10 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
     def work(tx: Connection) -> int:
         look_up_by_key(tx)
         held = _held(tx, token, settlements)
-        kept = [one for one in settlements if one.task.target_key in held]
-        lost = [one for one in settlements if one.task.target_key not in held]
+        kept = [one for one in settlements if one.task.target_id in held]
+        lost = [one for one in settlements if one.task.target_id not in held]
         _write_attempts(tx, settlements)
-        _write_outcomes(tx, [one for one in kept if not held[one.task.target_key]], now)
+        _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
         _return_tasks(tx, kept, now)
         _assert_again(tx, lost, now)
         if database.is_sqlite:
@@ -55,20 +55,20 @@ def _count(tx: Connection, calls: Sequence[dict[str, Any]]) -> None:
     _CALLS.run(tx, calls)
 
 
-def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[bytes, bool]:
+def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[int, bool]:
     """Return the targets still under this lease, and whether a late call may have overwritten each meanwhile."""
-    keys = [one.task.target_key for one in settlements]
-    query = select(customer_tasks.c.target_key, customer_tasks.c.again).where(
-        among(tx, customer_tasks.c.target_key, keys), customer_tasks.c.lease_token == token
+    numbers = [one.task.target_id for one in settlements]
+    query = select(customer_tasks.c.target_id, customer_tasks.c.again).where(
+        among(tx, customer_tasks.c.target_id, numbers), customer_tasks.c.lease_token == token
     )
-    rows = tx.execute(query.order_by(customer_tasks.c.target_key).with_for_update()).all()
-    return {key: bool(again) for key, again in rows}
+    rows = tx.execute(query.order_by(customer_tasks.c.target_id).with_for_update()).all()
+    return {whose: bool(again) for whose, again in rows}
 
 
 def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
     made = [attempt for one in settlements for attempt in one.attempts]
     rows = [
-        (a.target_key, a.at, a.milliseconds, a.purpose, a.status, a.code, orjson.dumps(a.change_ids).decode())
+        (a.target_id, a.at, a.milliseconds, a.purpose, a.status, a.code, orjson.dumps(a.change_ids).decode())
         for a in made
     ]
     insert_all(tx, attempts, _ATTEMPT_COLUMNS, rows)
@@ -109,14 +109,14 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> No
 
 
 def _confirmed(one: Settlement, change: ClaimedChange) -> dict[str, Any]:
-    return {"whose": one.task.target_key, "which": change.slot, "what": change.says}
+    return {"whose": one.task.target_id, "which": change.slot, "what": change.says}
 
 
 _CONFIRM = UpdateEach(
     table="slots",
-    types={"whose": "bytea", "which": "text", "what": "text"},
+    types={"whose": "bigint", "which": "text", "what": "text"},
     values="confirmed = {what}",
-    where="target_key = {whose} AND slot = {which}",
+    where="target_id = {whose} AND slot = {which}",
 )
 _PENDING = f"id = {{which}} AND state = '{State.PENDING.value}'"
 _BURY = UpdateEach(
@@ -136,22 +136,22 @@ _PUT_OFF = UpdateEach(
 
 def _return_tasks(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
     """Give back the leases: a task with nothing left is done, one with a fresh word is due, others wait."""
-    left = _left(tx, [one.task.target_key for one in settlements])
-    done = [one.task.target_key for one in settlements if one.task.target_key not in left]
+    left = _left(tx, [one.task.target_id for one in settlements])
+    done = [one.task.target_id for one in settlements if one.task.target_id not in left]
     for some in portions(done):
-        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_key, some)))
+        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_id, some)))
     _GIVE_BACK.run(
         tx,
-        [_given_back(one, left[one.task.target_key], now) for one in settlements if one.task.target_key in left],
+        [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left],
     )
 
 
-def _left(tx: Connection, keys: Sequence[bytes]) -> dict[bytes, list[tuple[int, int]]]:
-    left: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
-    for some in portions(keys):
-        query = newest_pending(tx, some, (changes.c.target_key, changes.c.id, changes.c.action, changes.c.origin))
-        for key, number, action, origin in tx.execute(query).all():
-            left[key].append((number, int(lane_of(Action(action), Origin(origin)))))
+def _left(tx: Connection, numbers: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+    left: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for some in portions(numbers):
+        query = newest_pending(tx, some, (changes.c.target_id, changes.c.id, changes.c.action, changes.c.origin))
+        for whose, number, action, origin in tx.execute(query).all():
+            left[whose].append((number, int(lane_of(Action(action), Origin(origin)))))
     return left
 
 
@@ -160,7 +160,7 @@ def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> d
     fresh = any(change_id not in claimed for change_id, _ in left)
     until = max(now if fresh else max(now, one.put_off_until), one.doubtful_until)
     return {
-        "whose": one.task.target_key,
+        "whose": one.task.target_id,
         "urgency": min(lane for _, lane in left),
         "ready": int(until <= now),
         "until": until,
@@ -172,7 +172,7 @@ def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> d
 _GIVE_BACK = UpdateEach(
     table="customer_tasks",
     types={
-        "whose": "bytea",
+        "whose": "bigint",
         "urgency": "smallint",
         "ready": "smallint",
         "until": "bigint",
@@ -181,20 +181,20 @@ _GIVE_BACK = UpdateEach(
     },
     values="lane = {urgency}, waiting = {ready}, next_at = {until}, tries = tries + {more}, lease_token = {holder}, "
     "again = 0",
-    where="target_key = {whose}",
+    where="target_id = {whose}",
 )
 
 
 def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     """Deliver the newest words of these slots once more: a late call may have left an older one at the provider."""
     called = [one for one in lost if one.attempts]
-    keys = sorted(one.task.target_key for one in called)
-    held = select(customer_tasks.c.target_key).where(among(tx, customer_tasks.c.target_key, keys))
-    tx.execute(held.order_by(customer_tasks.c.target_key).with_for_update())
-    touched = [(one.task.target_key, change.slot) for one in called for change in one.task.changes]
+    numbers = sorted(one.task.target_id for one in called)
+    held = select(customer_tasks.c.target_id).where(among(tx, customer_tasks.c.target_id, numbers))
+    tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())
+    touched = [(one.task.target_id, change.slot) for one in called for change in one.task.changes]
     words = []
-    for key, slot in sorted(touched):
-        where = (slots.c.target_key == key, slots.c.slot == slot)
+    for whose, slot in sorted(touched):
+        where = (slots.c.target_id == whose, slots.c.slot == slot)
         tx.execute(update(slots).where(*where).values(confirmed=None))
         newest = select(slots.c.newest_id).where(*where).scalar_subquery()
         revived = (changes.c.id == newest, changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value)))
@@ -204,8 +204,8 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
             words.append(word_of(row))
     make_due(tx, words, now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
-    for some in portions([word.target_key for word in words]):
-        tx.execute(under_lease.where(among(tx, customer_tasks.c.target_key, some)).values(again=1))
+    for some in portions([word.target_id for word in words]):
+        tx.execute(under_lease.where(among(tx, customer_tasks.c.target_id, some)).values(again=1))
 
 
 def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:

@@ -29,9 +29,9 @@ def standing_words(database: Database) -> Iterator[Standing]:
     """Give the newest word of every slot; all of them are held in memory."""
     query = (
         select(targets.c.connection, targets.c.address, slots.c.slot, slots.c.newest_action, changes.c.state)
-        .join(targets, targets.c.target_key == slots.c.target_key)
+        .join(targets, targets.c.id == slots.c.target_id)
         .join(changes, changes.c.id == slots.c.newest_id)
-        .order_by(slots.c.target_key, slots.c.slot)
+        .order_by(slots.c.target_id, slots.c.slot)
     )
     for row in database.read(lambda tx: tx.execute(query).all()):
         yield Standing(row[0], json.loads(row[1]), row[2], Action(row[3]), State(row[4]))

@@ -36,7 +36,7 @@ class ClaimedChange:
 class CustomerTask:
     """A target under lease, with its changes that are due, oldest first."""
 
-    target_key: bytes
+    target_id: int
     address: Mapping[str, str] = field(repr=False)
     changes: tuple[ClaimedChange, ...]
     tries: int = 0
@@ -49,7 +49,7 @@ class Attempt:
     A call that carried several targets is an attempt for each of them; only one of these `counts` as a call.
     """
 
-    target_key: bytes
+    target_id: int
     at: int
     milliseconds: int
     purpose: str

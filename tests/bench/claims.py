@@ -39,12 +39,12 @@ def fill(tx: Connection, first: int, last: int) -> None:
 
 
 _ROWS = {
-    "targets (target_key, connection, bucket, address)": "{key}, 'capillary', '', '{{}}'",
-    "changes (id, dedupe_key, import_id, target_key, slot, action, value, effective_at, details, origin, recorded_at, "
-    "state)": "n, {key}, 'bench', {key}, 's', 'OPTOUT', '', 1, '{{}}', 'bulk', 1, 'pending'",
-    "slots (target_key, slot, newest_id, newest_at, newest_action)": "{key}, 's', n, 1, 'OPTOUT'",
-    "customer_tasks (target_key, connection, bucket, lane, deadline, waiting, next_at)": (
-        "{key}, 'capillary', '', 1 + 2 * (n % 2), n, 1, 0"
+    "targets (id, target_key, connection, bucket, address)": "n, {key}, 'capillary', '', '{{}}'",
+    "changes (id, dedupe_key, import_id, target_id, slot, action, value, effective_at, details, origin, recorded_at, "
+    "state)": "n, {key}, 'bench', n, 's', 'OPTOUT', '', 1, '{{}}', 'bulk', 1, 'pending'",
+    "slots (target_id, slot, newest_id, newest_at, newest_action)": "n, 's', n, 1, 'OPTOUT'",
+    "customer_tasks (target_id, connection, bucket, lane, deadline, waiting, next_at)": (
+        "n, 'capillary', '', 1 + 2 * (n % 2), n, 1, 0"
     ),
 }
 

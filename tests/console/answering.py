@@ -59,5 +59,5 @@ def bury_all(url: str) -> int:
 def _settlement(task: Any, outcome: Outcome, now: int) -> Settlement:
     ids = tuple(change.id for change in task.changes)
     code = outcome.code if isinstance(outcome, Rejected) else "200"
-    made = (Attempt(task.target_key, now, 12, "write", 400, code, ids),)
+    made = (Attempt(task.target_id, now, 12, "write", 400, code, ids),)
     return Settlement(task, dict.fromkeys(ids, outcome), made)

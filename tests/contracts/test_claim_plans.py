@@ -55,7 +55,7 @@ def test_claiming_and_settling_read_no_table_whole(ledger: Ledger) -> None:
 def done(task) -> Settlement:
     """A target whose only change was applied by one call."""
     ids = tuple(change.id for change in task.changes)
-    attempt = Attempt(task.target_key, 1, 1, "write", 200, "200", ids)
+    attempt = Attempt(task.target_id, 1, 1, "write", 200, "200", ids)
     return Settlement(task, dict.fromkeys(ids, Applied()), (attempt,))
 
 

@@ -33,13 +33,13 @@ def watched(*seen: Refused | Unwell | Throttled | Well) -> Watch:
     return watch
 
 
-TASK = CustomerTask(b"one", {}, (ClaimedChange(1, "import", "EMAIL", Action.OPTOUT, 0, {}),))
+TASK = CustomerTask(1, {}, (ClaimedChange(1, "import", "EMAIL", Action.OPTOUT, 0, {}),))
 
 
 def tried(ledger: Ledger, at: int) -> None:
     """The provider was told the task at this time."""
-    call = (TASK.target_key, at, 5, "write", 200, "500", "[1]")
-    columns = ("target_key", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+    call = (TASK.target_id, at, 5, "write", 200, "500", "[1]")
+    columns = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
     ledger.database.write(lambda tx: insert_new(tx, attempts, columns, [call]))
 
 

@@ -62,7 +62,7 @@ def deliver(ledger: Ledger, outcome: object = None, token: str = "stroke", limit
 def settlement(task, outcome, now, put_off_until: int = 0):
     """All of a target's changes with one outcome, after one call."""
     ids = tuple(change.id for change in task.changes)
-    attempt = Attempt(task.target_key, now, 12, "write", 200, "200", ids)
+    attempt = Attempt(task.target_id, now, 12, "write", 200, "200", ids)
     return Settlement(task, dict.fromkeys(ids, outcome), (attempt,), put_off_until)
 
 
@@ -200,7 +200,7 @@ def test_a_target_is_held_by_one_stroke_at_a_time(ledger: Ledger) -> None:
 
     assert len(first) == 6
     assert len(second) == 4
-    assert not {t.target_key for t in first} & {t.target_key for t in second}
+    assert not {t.target_id for t in first} & {t.target_id for t in second}
 
 
 def test_opt_outs_go_first(ledger: Ledger) -> None:
@@ -449,7 +449,7 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
 
 def test_what_the_database_refuses_is_told_without_values(ledger: Ledger) -> None:
     """An insert that the database does not take ends in an error that a person can act upon, and names nobody."""
-    columns = ("target_key", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+    columns = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
     refused = (b"somebody", 1, 1, None, 200, "200", "[]")
 
     with pytest.raises(LedgerUnavailable) as told:

@@ -222,10 +222,7 @@ class _Rule:
 
 
 def _newest(ledger: Ledger) -> dict[tuple[str, str], tuple[int, str]]:
-    query = (
-        "SELECT t.address, s.slot, s.newest_at, s.newest_action FROM slots s "
-        "JOIN targets t ON t.target_key = s.target_key"
-    )
+    query = "SELECT t.address, s.slot, s.newest_at, s.newest_action FROM slots s JOIN targets t ON t.id = s.target_id"
     rows = ledger.database.read(lambda tx: tx.execute(text(query)).all())
     return {(row[0].split('"')[3], row[1]): (row[2], row[3]) for row in rows}
 

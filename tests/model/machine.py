@@ -277,7 +277,7 @@ class Consents(RuleBasedStateMachine):
             self.applied.update({s: max(rank, self.applied.get(s, rank)) for s, rank in ranks.items()})
         put_off = 0 if isinstance(outcome, Applied | Rejected) else now + 5_000_000
         doubt = now + int(DOUBT * 1_000_000) if answer == "timed out" else 0
-        attempt = Attempt(task.target_key, now, 1, "write", 200, "200", ids)
+        attempt = Attempt(task.target_id, now, 1, "write", 200, "200", ids)
         return Settlement(task, dict.fromkeys(ids, outcome), (attempt,), put_off, doubtful_until=doubt)
 
     def _outcome(self, answer: str) -> Outcome:

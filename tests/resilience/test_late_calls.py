@@ -40,7 +40,7 @@ def say(ledger: Ledger, action: str, minute: int) -> str:
 def applied(task: Any, now: int) -> Settlement:
     """The provider took it, after one call."""
     ids = tuple(change.id for change in task.changes)
-    call = Attempt(task.target_key, now, 5, "write", 200, "200", ids)
+    call = Attempt(task.target_id, now, 5, "write", 200, "200", ids)
     return Settlement(task, dict.fromkeys(ids, Applied()), (call,))
 
 

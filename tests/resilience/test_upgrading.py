@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from consent.bucket import Bucket
+from consent.change import Action, ConsentChange, from_micros
 from consent.errors import LedgerOutdated
 from consent.intake import ImportSource
 from consent.ledger import migrate, report
+from consent.ledger.claim import first_tried_at
+from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.schema import REVISION
+from consent.ledger.schema import REVISION, changes, repeats
+from consent.ledger.standing import standing_words
 from consent.wakeups import WakeUps
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, shuffled_rows
@@ -44,7 +48,7 @@ def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger)
 def test_an_older_ledger_is_not_written_before_it_is_migrated(ledger_url: str) -> None:
     """A ledger of the first revision is refused with the remedy; migrated, it keeps what it held and goes on."""
     ledger = Ledger(ledger_url)
-    ledger.database.write(_first_revision, checked=False)
+    ledger.database.write(lambda tx: _old(tx, "0001"), checked=False)
     source = ImportSource("csv", "a.csv", "a", 1, None)
 
     with pytest.raises(LedgerOutdated, match="optrelay migrate"):
@@ -57,11 +61,66 @@ def test_an_older_ledger_is_not_written_before_it_is_migrated(ledger_url: str) -
     ledger.close()
 
 
-def _first_revision(tx: Connection) -> None:
+def test_what_an_older_ledger_held_goes_on_under_its_number(ledger_url: str) -> None:
+    """An update changes how customers are referred to: what waited is still delivered to the right ones, once."""
+    ledger = Ledger(ledger_url)
+    ledger.database.write(_old_words, checked=False)
+
+    assert ledger.migrate() is True
+
+    (task,) = ledger.claim(Bucket("capillary"), 10, "token", 60.0)
+    assert task.address == {"user_id": "2"}
+    assert [(change.slot, change.action) for change in task.changes] == [("EMAIL", Action.OPTOUT)]
+    assert task.tries == 3
+    assert first_tried_at(ledger.database, task) == 7
+    standing = {word.address["user_id"]: word.action for word in standing_words(ledger.database)}
+    assert standing == {"1": Action.OPTIN, "2": Action.OPTOUT}
+    (said_again,) = ledger.database.read(lambda tx: tx.execute(select(repeats.c.target_id)).scalars().all())
+    assert said_again != task.target_id
+    ledger.accept_events(
+        "run", [ConsentChange("capillary", {"user_id": "2"}, "SMS", Action.OPTOUT, from_micros(8))], []
+    )
+    query = select(changes.c.target_id).where(changes.c.slot == "SMS")
+    assert ledger.database.read(lambda tx: tx.execute(query).scalar_one()) == task.target_id
+    ledger.close()
+
+
+def _old_words(tx: Connection) -> None:
+    """Fill a ledger as the version before numbered targets did: 1 stands and was said again, 2 waits."""
+    _old(tx, "0003")
+    for number in range(3):
+        values = {
+            "key": target_key(b"\0", "capillary", {"user_id": str(number)}),
+            "address": f'{{"user_id":"{number}"}}',
+        }
+        values |= {"number": number, "state": "pending" if number == 2 else "applied"}
+        values |= {"action": "OPTOUT" if number == 2 else "OPTIN", "dedupe": bytes([number])}
+        for statement in _OLD_ROWS[: (1, 3, 5)[number]]:
+            tx.execute(text(f"INSERT INTO {statement}"), values)
+    said_again = "dedupe_key, target_key, slot, action, 2, '{}' FROM changes WHERE id = 1"
+    tx.execute(text(f"INSERT INTO repeats SELECT 'i', 1, 9, {said_again}"))
+
+
+_OLD_ROWS = (
+    "targets VALUES (:key, 'capillary', '', :address)",
+    """
+    changes (dedupe_key, import_id, target_key, slot, action, value, effective_at, details, origin, recorded_at, state)
+    VALUES (:dedupe, 'i', :key, 'EMAIL', :action, '', 1, '{}', 'bulk', 1, :state)
+    """,
+    "slots VALUES (:key, 'EMAIL', :number, 1, :action, NULL, :dedupe)",
+    "customer_tasks VALUES (:key, 'capillary', '', 1, 5, 1, 5, 3, 0, NULL)",
+    """
+    attempts (target_key, at, milliseconds, purpose, status, code, change_ids)
+    VALUES (:key, 7, 1, 'write', 500, '500', '[2]')
+    """,
+)
+
+
+def _old(tx: Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
     config.attributes["connection"] = tx
-    command.upgrade(config, "0001")
+    command.upgrade(config, revision)
     tx.execute(text("INSERT INTO ledger_info (name, value) VALUES ('hash_key', '00')"))
 
 

@@ -65,7 +65,7 @@ TARGETS: dict[str, CustomerTask] = {
     says.FOREIGN_EVENT: infobip.rule({"action": "OPTIN", "events": "BLOCK"}),
     says.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "nobody's"}),
     says.NO_RULE: CustomerTask(
-        b"gone",
+        2,
         infobip.SUBSCRIPTION | {"subscription_id": "GONE"},
         infobip.rule({"action": "OPTIN", "events": "CLICK"}).changes,
     ),

@@ -86,7 +86,7 @@ def properties_of(entry: Mapping[str, Any]) -> Properties:
 
 
 def _each_once(tasks: Iterable[CustomerTask]) -> tuple[CustomerTask, ...]:
-    return tuple({task.target_key: task for task in tasks}.values())
+    return tuple({task.target_id: task for task in tasks}.values())
 
 
 def _changes(tasks: Sequence[CustomerTask]) -> tuple[ClaimedChange, ...]:

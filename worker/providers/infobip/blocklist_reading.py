@@ -94,29 +94,29 @@ def _fault(request: Request, body: Body, meaning: Meaning) -> Answer:
     named = [(_PLACE.fullmatch(violation.path), violation.words) for violation in body.violations]
     if any(match and match[3] == "accountKey" for match, _ in named):
         return verdicts.refused(request, meaning.code, _WRONG_ACCOUNT)
-    told: dict[bytes, Rejected] = {}
+    told: dict[int, Rejected] = {}
     for match, words in named:
         if match:
             told.update(dict.fromkeys(_targets(request.memo, match), rejection(_OUR_NAMES[match[3]], words)))
     if not told and len(request.tasks) == 1:
         return verdicts.rejected(request, meaning.code, meaning.reason)
-    rest = [task for task in request.tasks if task.target_key not in told]
+    rest = [task for task in request.tasks if task.target_id not in told]
     further = [_again(request, some) for some in ([rest] if told else halves(rest)) if some]
     return Answer(Well(), _rejections(request.tasks, told), tuple(further), meaning.code)
 
 
-def _targets(groups: Sequence[Sequence[Place]], match: re.Match[str]) -> list[bytes]:
+def _targets(groups: Sequence[Sequence[Place]], match: re.Match[str]) -> list[int]:
     group = groups[int(match[1])] if int(match[1]) < len(groups) else ()
     if match[2] is None:
-        return [place.task.target_key for place in group]
-    return [place.task.target_key for place in group[int(match[2]) : int(match[2]) + 1]]
+        return [place.task.target_id for place in group]
+    return [place.task.target_id for place in group[int(match[2]) : int(match[2]) + 1]]
 
 
 def _again(request: Request, tasks: Sequence[CustomerTask]) -> Request:
-    keys = {task.target_key for task in tasks}
-    places = [place for group in request.memo for place in group if place.task.target_key in keys]
+    keys = {task.target_id for task in tasks}
+    places = [place for group in request.memo for place in group if place.task.target_id in keys]
     return write(request.method, request.purpose, places)
 
 
-def _rejections(tasks: Sequence[CustomerTask], told: Mapping[bytes, Rejected]) -> dict[int, Outcome]:
-    return {c.id: told[task.target_key] for task in tasks if task.target_key in told for c in task.changes}
+def _rejections(tasks: Sequence[CustomerTask], told: Mapping[int, Rejected]) -> dict[int, Outcome]:
+    return {c.id: told[task.target_id] for task in tasks if task.target_id in told for c in task.changes}

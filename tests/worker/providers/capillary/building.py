@@ -36,7 +36,7 @@ def change(  # noqa: PLR0917 - each is a word of the row
 
 def customer(*changes: ClaimedChange, address: dict[str, str] | None = None) -> CustomerTask:
     """Return a customer with due changes."""
-    return CustomerTask(b"key", address or BY_NUMBER, changes)
+    return CustomerTask(1, address or BY_NUMBER, changes)
 
 
 FOUR = (

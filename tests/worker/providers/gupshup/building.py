@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from zlib import crc32
 
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.settings import ConnectionSettings
@@ -27,7 +28,7 @@ def subscription(*rows: dict[str, Any], attempts: int = 0, **address: str) -> Cu
             ClaimedChange(n, "import-1", wish.slot, row.action, 0, wish.details, attempts, wish.value)
             for n, wish in enumerate(row.wishes(), len(changes) + 1)
         ]
-    return CustomerTask(json.dumps(whole).encode(), whole, tuple(changes))
+    return CustomerTask(crc32(json.dumps(whole).encode()), whole, tuple(changes))
 
 
 def shown(**more: Any) -> dict[str, Any]:

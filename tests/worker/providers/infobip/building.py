@@ -33,14 +33,14 @@ def rule(*rows: dict[str, Any], attempts: int = 0) -> CustomerTask:
     changes: list[ClaimedChange] = []
     for cells in rows:
         changes += [change for _, change in claimed(len(changes) + 1, attempts, **SUBSCRIPTION, **cells)]
-    return CustomerTask(b"rule", SUBSCRIPTION, tuple(changes))
+    return CustomerTask(1, SUBSCRIPTION, tuple(changes))
 
 
 def person(id_: int, action: str = "OPTOUT", tries: int = 0, attempts: int = 0, **cells: Any) -> CustomerTask:
     """Return a person on the blocklist; by default each has a number of their own."""
     cells = {"destination": f"1555010{id_:04}", "action": action, **cells}
     ((address, change),) = claimed(id_, attempts, **cells)
-    return CustomerTask(f"person-{id_}".encode(), address, (change,), tries)
+    return CustomerTask(100 + id_, address, (change,), tries)
 
 
 def document(**more: Any) -> dict[str, Any]:
