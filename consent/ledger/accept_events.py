@@ -37,11 +37,12 @@ def accept_events(
     The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was recorded,
     or all of it was and may be handed over again.
     """
-    heard = hear(database.hash_key, wishes, now)
-    keys = heard.keys
-    reject_rows = [_reject_row(database.hash_key, run_id, reject) for reject in refused]
+    secret = database.hash_key
+    reject_rows = [_reject_row(secret, run_id, reject) for reject in refused]
 
     def work(tx: Connection) -> EventsAccepted:
+        heard = hear(secret, wishes, now)  # anew with each try: the numbers of targets are those of a transaction
+        keys = heard.keys
         one_at_a_time(tx)
         known = _known(tx, keys)
         adopted = adopt(tx, run_id, keys, heard.lines) if known else {}

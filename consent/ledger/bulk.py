@@ -67,11 +67,12 @@ def insert_all(tx: Connection, table: Table, columns: Sequence[str], rows: Seque
 def select_by_key(tx: Connection, columns: str, keys: Sequence[bytes]) -> list[Row]:
     """Return columns, and what they are of, for the targets with these keys; each is looked up, however many there are.
 
-    `columns` is SQL: "id FROM targets". The driver's own statement: Core would take as long as the query.
+    `columns` is SQL: "id FROM targets"; where it joins, call `look_up_by_key` before. It is the driver's own statement:
+    Core would take as long again as the query.
     """
-    look_up_by_key(tx)
     sql = f"SELECT {columns} WHERE target_key"
     if tx.dialect.name == "postgresql":
+        tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
         return _plain_rows(tx.exec_driver_sql(f"{sql} = ANY(%s)", (list(keys),)))
     found: list[Row] = []
     for some in portions(keys):
@@ -102,7 +103,7 @@ _BY_KEY = select(*(func.set_config(name, "off", True) for name in _WAYS))  # noq
 class Renewal:
     """What becomes of a row whose key is there already: columns set to SQL expressions, if `where` says so.
 
-    `excluded.x` is the new value. A row that would stay as it is should not be written: half of a large table may be.
+    `excluded.x` is the new value. `where` spares the database rows that would be written as they are.
     """
 
     values: Mapping[str, str]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
-from consent.ledger.bulk import Row, insert_all, insert_new, select_by_key
+from consent.ledger.bulk import Row, insert_all, insert_new, look_up_by_key, select_by_key
 from consent.ledger.keys import Keys, action_text, canonical
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
@@ -37,7 +37,8 @@ _KEY, _LINE, _TARGET = range(3)
 class Heard:
     """A chunk's words in the order of arrival, and the targets that they are about by their keys.
 
-    A word names its target by its key; `numbers` holds those of the targets that the ledger knows.
+    A word names its target by its key. `numbers` holds those of the targets that the ledger knows, so this belongs to
+    one transaction: the numbers that it adds are gone if it fails.
     `named` holds the keys of words with a change id: that is the producer's own word for sameness, so the key must be
     looked up among all changes and such a word is never set aside. After `set_repeats_aside`, `words` are the ordinary
     ones and `repeated` the repeats, as rows of `repeats`; duplicates of newest words are in neither.
@@ -81,7 +82,7 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
 
 def recognise(tx: Connection, heard: Heard) -> None:
     """Find the targets that the ledger knows."""
-    heard.numbers.update(select_by_key(tx, "target_key, id FROM targets", list(heard.targets)))
+    heard.numbers = dict(select_by_key(tx, "target_key, id FROM targets", list(heard.targets)))
 
 
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:
@@ -90,10 +91,11 @@ def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, 
     With `reassert` no opt-out is a repeat. For words without a value this is `consent.newest.judge`, as far as the
     slot can tell: its newest word may have had one, or may still be pending.
     """
+    look_up_by_key(tx)
     rows = select_by_key(tx, _REGISTERS, list(heard.targets))
+    heard.numbers = {row[0]: row[1] for row in rows}
     if not rows:
         return
-    heard.numbers.update((row[0], row[1]) for row in rows)
     registers = {(row[0], row[2]): row for row in rows}
     told_again = Action.OPTOUT.value if reassert else None
     words, heard.words = heard.words, []

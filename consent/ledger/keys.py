@@ -1,4 +1,4 @@
-"""The keyed hashes by which the ledger refers to targets and recognises a change that it has seen before."""
+"""The keyed hashes by which the ledger recognises a target, and a change that it has seen before."""
 
 from __future__ import annotations
 

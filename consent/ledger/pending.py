@@ -12,9 +12,9 @@ from consent.ledger.schema import changes, slots
 from consent.outcome import State
 
 
-def newest_pending(tx: Connection, targets: Sequence[int], columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+def newest_pending(tx: Connection, numbers: Sequence[int], columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
     """Return a query for columns of the changes that are to be delivered to these targets."""
-    newest = select(slots.c.newest_id).where(among(tx, slots.c.target_id, targets))
+    newest = select(slots.c.newest_id).where(among(tx, slots.c.target_id, numbers))
     if tx.dialect.name == "postgresql":
         # An array is computed once, before anything else: as a join, the planner may begin with all changes that wait.
         among_these = changes.c.id == any_(func.array(newest.scalar_subquery()))

@@ -14,7 +14,7 @@ from consent.ledger.schema import changes, customer_tasks, slots
 from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
 
-_ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two might wait for each other's keys
+_ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two would wait for each other, and number one target
 _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
 _ACTIONS = {action.value: action for action in Action}
 

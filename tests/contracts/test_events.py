@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, text
 
 from consent.intake import ImportSource, Reject
+from consent.ledger import accept_events
+from consent.ledger.hearing import record
 from consent.ledger.ledger import Ledger
 from tests.contracts.test_ledger import counts, deliver, recorded, word
 
@@ -52,6 +58,29 @@ def test_an_event_says_what_a_file_that_broke_off_had_said(ledger: Ledger) -> No
 
     assert accepted.fresh == (True,)
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database asks for a transaction once more, and a customer who was new in it is made anew: nobody else's."""
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite has one writer and takes none back")
+    tries = []
+
+    def broken_once(tx: Connection, *arguments: Any) -> int:
+        recorded_now = record(tx, *arguments)
+        tries.append(recorded_now)
+        if len(tries) == 1:
+            tx.execute(text("DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$"))
+        return recorded_now
+
+    monkeypatch.setattr(accept_events, "record", broken_once)
+
+    accepted = ledger.accept_events(run_of(ledger), [word("1"), word("2")], [])
+
+    assert (accepted.fresh, tries) == ((True, True), [2, 2])
+    assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
 
 
 def test_a_run_that_has_ended_can_be_sealed(ledger: Ledger) -> None:

@@ -450,7 +450,7 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
 def test_what_the_database_refuses_is_told_without_values(ledger: Ledger) -> None:
     """An insert that the database does not take ends in an error that a person can act upon, and names nobody."""
     columns = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
-    refused = (b"somebody", 1, 1, None, 200, "200", "[]")
+    refused = (1, 1, 1, None, 200, "somebody", "[]")
 
     with pytest.raises(LedgerUnavailable) as told:
         ledger.database.write(lambda tx: insert_all(tx, attempts, columns, [refused]))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, select, text
 
 from consent.bucket import Bucket
@@ -19,7 +22,7 @@ from consent.ledger import migrate, report
 from consent.ledger.claim import first_tried_at
 from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.schema import REVISION, changes, repeats
+from consent.ledger.schema import REVISION, changes, metadata, repeats
 from consent.ledger.standing import standing_words
 from consent.wakeups import WakeUps
 from console.embedded import EmbeddedBroker
@@ -83,6 +86,16 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(ledger_url: str) -> 
     query = select(changes.c.target_id).where(changes.c.slot == "SMS")
     assert ledger.database.read(lambda tx: tx.execute(query).scalar_one()) == task.target_id
     ledger.close()
+
+
+def test_a_migrated_ledger_is_the_one_that_the_code_describes(ledger: Ledger) -> None:
+    """Whoever updates has the same tables as whoever begins today: no index and no bound is missing."""
+
+    def differences(tx: Connection) -> list[Any]:
+        options = {"compare_type": True, "compare_server_default": True}
+        return list(compare_metadata(MigrationContext.configure(tx, opts=options), metadata))
+
+    assert ledger.database.read(differences) == []
 
 
 def _old_words(tx: Connection) -> None:

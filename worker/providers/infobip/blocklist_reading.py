@@ -113,8 +113,8 @@ def _targets(groups: Sequence[Sequence[Place]], match: re.Match[str]) -> list[in
 
 
 def _again(request: Request, tasks: Sequence[CustomerTask]) -> Request:
-    keys = {task.target_id for task in tasks}
-    places = [place for group in request.memo for place in group if place.task.target_id in keys]
+    meant = {task.target_id for task in tasks}
+    places = [place for group in request.memo for place in group if place.task.target_id in meant]
     return write(request.method, request.purpose, places)
 
 

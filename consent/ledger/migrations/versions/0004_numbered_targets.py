@@ -1,7 +1,7 @@
 """Numbered targets: everything refers to a target by a number in the order of arrival, and no longer by its hash.
 
-What comes together lies together from then on. Every table that names a target is written anew, which takes about a
-minute for a million changes.
+What comes together lies together from then on. Every table that names a target is written anew, in the order in which
+its rows came.
 """
 
 import sqlalchemy as sa
@@ -31,7 +31,6 @@ CREATE TABLE anew (
 
 def upgrade() -> None:
     """Give every target a number, and let every other table name them by their numbers."""
-    op.drop_index("ix_attempts_target", "attempts")
     if op.get_bind().dialect.name == "sqlite":
         _in_sqlite()
     else:
@@ -40,10 +39,11 @@ def upgrade() -> None:
 
 
 def _in_sqlite() -> None:
+    op.drop_index("ix_attempts_target", "attempts")
     named = "target_key, connection, bucket, address"
     _write_anew("targets", _TARGETS_ANEW, named, f"{named} FROM targets ORDER BY rowid")
     said = "slot, newest_id, newest_at, newest_action, confirmed, newest_key"
-    numbers = f"targets.id, {said} FROM slots JOIN targets USING (target_key) ORDER BY targets.id, slot"
+    numbers = f"targets.id, {said} FROM slots LEFT JOIN targets USING (target_key) ORDER BY targets.id, slot"
     _write_anew("slots", _SLOTS_ANEW, f"target_id, {said}", numbers)
     for name in sorted({*_OTHERS} - {"slots"}):
         # Only a column of this very type numbers the rows of its table.
@@ -65,6 +65,9 @@ def _write_anew(name: str, definition: str, columns: str, source: str) -> None:
 
 
 def _in_postgresql() -> None:
+    # All at once and first: whoever reads locks one table after the other, and might wait for us as we for them.
+    op.execute(f"LOCK TABLE targets, {', '.join(_OTHERS)} IN ACCESS EXCLUSIVE MODE")
+    op.drop_index("ix_attempts_target", "attempts")
     op.execute("ALTER TABLE targets ADD COLUMN id BIGSERIAL")
     op.execute("ALTER TABLE targets DROP CONSTRAINT targets_pkey, ADD PRIMARY KEY (id), ADD UNIQUE (target_key)")
     for name in _OTHERS:
@@ -74,6 +77,9 @@ def _in_postgresql() -> None:
         op.alter_column(name, "target_id", nullable=False)
     op.create_primary_key("slots_pkey", "slots", ["target_id", "slot"])
     op.create_primary_key("customer_tasks_pkey", "customer_tasks", ["target_id"])
+    for name in _OTHERS:
+        op.execute(f"CLUSTER {name} USING {name}_pkey")
+        op.execute(f"ANALYZE {name}")
 
 
 def _name_by_number(table: str) -> None:

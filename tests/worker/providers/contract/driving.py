@@ -58,6 +58,6 @@ def check(request: Request, answer: Answer) -> None:
     """Assert that every change of a request is in exactly one of outcomes and further requests, among its own tasks."""
     passed_on = [change.id for further in answer.further for change in further.changes]
     assert sorted([*answer.outcomes, *passed_on]) == sorted(change.id for change in request.changes)
-    keys = {task.target_id for task in request.tasks}
-    assert all(task.target_id in keys for further in answer.further for task in further.tasks)
+    asked = {task.target_id for task in request.tasks}
+    assert all(task.target_id in asked for further in answer.further for task in further.tasks)
     assert all(further.changes for further in answer.further), "a further request is about nothing"
