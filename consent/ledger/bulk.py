@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -73,7 +74,9 @@ def select_by_key(tx: Connection, columns: str, keys: Sequence[bytes]) -> list[R
     sql = f"SELECT {columns} WHERE target_key"
     if tx.dialect.name == "postgresql":
         tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        return _plain_rows(tx.exec_driver_sql(f"{sql} = ANY(%s)", (list(keys),)))
+        # Keys as they are, there and back: written out, they cost a third of the time in which a dump is read.
+        with _driver(tx, binary=True) as cursor:
+            return cast("list[Row]", cursor.execute(f"{sql} = ANY(%b)", (list(keys),)).fetchall())
     found: list[Row] = []
     for some in portions(keys):
         marks = ", ".join("?" * len(some))
@@ -200,12 +203,18 @@ def _copied(tx: Connection, table: Table, names: str, rows: Sequence[Row]) -> st
 
 
 def _copy(tx: Connection, name: str, names: str, rows: Sequence[Row]) -> None:
-    cursor = tx.connection.cursor()
+    with _driver(tx) as cursor, cursor.copy(f"COPY {name} ({names}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+@contextmanager
+def _driver(tx: Connection, **options: bool) -> Iterator[Any]:
+    """Give a cursor of PostgreSQL's driver; its errors become what SQLAlchemy makes of those of any other statement."""
+    cursor = tx.connection.cursor(**options)
     try:
-        with cursor.copy(f"COPY {name} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
-    except tx.dialect.loaded_dbapi.Error as error:  # what SQLAlchemy does with an error of any other statement
+        yield cursor
+    except tx.dialect.loaded_dbapi.Error as error:
         lost = tx.dialect.is_disconnect(error, tx.connection.dbapi_connection, cursor)
         if lost:
             tx.invalidate(error)
