@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
-from consent.ledger.bulk import Row, among, insert_new, portions, select_by_key
+from consent.ledger.bulk import Row, among, insert_new, look_up_by_key, portions, select_by_key
 from consent.ledger.database import HASH_KEY, Database
 from consent.ledger.hearing import hear, recognise
 from consent.ledger.ledger import Ledger
@@ -61,6 +61,7 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
     heard = hear(real.hash_key, wishes, 0)
 
     def look(tx: Connection) -> tuple[list[Row], list[Row]]:
+        look_up_by_key(tx)
         return _known(tx, heard.keys, unfinished), select_by_key(tx, _REGISTERS, list(heard.targets))
 
     known, registers = real.read(look)
