@@ -81,16 +81,20 @@ def assert_fewest_calls(shop: MixedCompany, rows: list[Row]) -> int:
 
 
 def assert_paces_kept(shop: MixedCompany) -> None:
-    """In no second more calls came than allowed, but for the one that jitter on the way may bring; none was refused."""
+    """In no second more calls came than allowed, but for what jitter on the way may bring; none was refused.
+
+    Other tests use the machine meanwhile, so that is a call or two in a hundred; the tests marked `pace` run alone and
+    grant one.
+    """
     for name, url in (("eu", shop.url), ("us", shop.second_url)):
-        assert shop.look("stats", url, window=1)["worst_window"]["calls"] <= _limit(name) + 1
+        assert shop.look("stats", url, window=1)["worst_window"]["calls"] <= _most(name)
     infobip, gupshup = (shop.look("stats", shop.url, one, window=1) for one in ("infobip", "gupshup"))
     busiest = {name: worst["calls"] for name, worst in infobip["worst_window"]["by_bucket"].items()}
-    assert busiest["subscriptions"] <= _limit("infobip") + 1
-    assert busiest["blocklists"] <= _limit("blocklist") + 1
+    assert busiest["subscriptions"] <= _most("infobip")
+    assert busiest["blocklists"] <= _most("blocklist")
     assert gupshup["worst_window"]["by_bucket"].keys() == APPS.keys()
     for worst in gupshup["worst_window"]["by_bucket"].values():
-        assert worst["calls"] <= _limit("gupshup") + 1
+        assert worst["calls"] <= _most("gupshup")
     everyone = [shop.look("stats", url) for url in (shop.url, shop.second_url)] + [infobip, gupshup]
     assert [(one["throttled"], one["overlaps"]) for one in everyone] == [(0, 0)] * 4
 
@@ -130,3 +134,7 @@ def _rule(row: dict[str, Any]) -> dict[str, Any]:
 
 def _hook(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("active", "tag", "url")} | {"modes": set(row["modes"])}
+
+
+def _most(name: str) -> int:
+    return _limit(name) + max(1, _limit(name) // 50)
