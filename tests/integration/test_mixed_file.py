@@ -6,6 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.integration.company import Row, assert_balanced, fold
 from tests.integration.three_providers import (
     APPS,
@@ -26,6 +28,7 @@ LOOKED_UP_TOGETHER = 5
 """People whose entries go in one DELETE, after a look for each of them."""
 
 
+@pytest.mark.pace
 def test_a_mixed_file(tmp_path: Path) -> None:
     """5,000 rows for two clusters of Capillary, one account at Infobip and three apps at Gupshup.
 
@@ -81,20 +84,16 @@ def assert_fewest_calls(shop: MixedCompany, rows: list[Row]) -> int:
 
 
 def assert_paces_kept(shop: MixedCompany) -> None:
-    """In no second more calls came than allowed, but for what jitter on the way may bring; none was refused.
-
-    Other tests use the machine meanwhile, so that is a call or two in a hundred; the tests marked `pace` run alone and
-    grant one.
-    """
+    """In no second more calls came than allowed, but for the one that jitter on the way may bring; none was refused."""
     for name, url in (("eu", shop.url), ("us", shop.second_url)):
-        assert shop.look("stats", url, window=1)["worst_window"]["calls"] <= _most(name)
+        assert shop.look("stats", url, window=1)["worst_window"]["calls"] <= _limit(name) + 1
     infobip, gupshup = (shop.look("stats", shop.url, one, window=1) for one in ("infobip", "gupshup"))
     busiest = {name: worst["calls"] for name, worst in infobip["worst_window"]["by_bucket"].items()}
-    assert busiest["subscriptions"] <= _most("infobip")
-    assert busiest["blocklists"] <= _most("blocklist")
+    assert busiest["subscriptions"] <= _limit("infobip") + 1
+    assert busiest["blocklists"] <= _limit("blocklist") + 1
     assert gupshup["worst_window"]["by_bucket"].keys() == APPS.keys()
     for worst in gupshup["worst_window"]["by_bucket"].values():
-        assert worst["calls"] <= _most("gupshup")
+        assert worst["calls"] <= _limit("gupshup") + 1
     everyone = [shop.look("stats", url) for url in (shop.url, shop.second_url)] + [infobip, gupshup]
     assert [(one["throttled"], one["overlaps"]) for one in everyone] == [(0, 0)] * 4
 
@@ -134,7 +133,3 @@ def _rule(row: dict[str, Any]) -> dict[str, Any]:
 
 def _hook(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("active", "tag", "url")} | {"modes": set(row["modes"])}
-
-
-def _most(name: str) -> int:
-    return _limit(name) + max(1, _limit(name) // 50)
