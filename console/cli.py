@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from consent.collecting import collect_seldom, end_without_collecting
 from consent.settings import load_settings
 from console import dead_letters, options
 from console.durations import parse_duration
@@ -44,6 +45,7 @@ Concurrency = Annotated[
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; end with an exit code, and never with a traceback of an error that was expected."""
     signal.signal(signal.SIGTERM, _terminate)
+    collect_seldom()
     try:
         app(arguments, prog_name="optrelay")
         sys.exit(Code.WELL)
@@ -55,6 +57,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(interrupted())
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
         sys.exit(explain(error))
+    finally:
+        end_without_collecting()
 
 
 @app.command(epilog=EXIT_CODES)

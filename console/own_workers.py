@@ -21,7 +21,6 @@ from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of
 from worker.wiring import Wiring
 
 _GRACE_SECONDS = 30.0
-_QUIET_GRACE_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
         worker.ensure()
         yield _Parts(wiring, broker, worker)
     finally:
-        worker.stop(_grace(wiring))
+        worker.stop(_GRACE_SECONDS, busy=lambda: _busy(wiring))
         wiring.close()
         if broker is not None:
             broker.stop()
@@ -137,9 +136,9 @@ def _prime(wiring: Wiring) -> None:
             wiring.pacer(bucket).prime()
 
 
-def _grace(wiring: Wiring) -> float:
-    """Return how long the worker may take to end: without a stroke under way there is nothing to wait for."""
-    with suppress(redis.RedisError):
-        if not any(wiring.pacer(bucket).strokes() for bucket in buckets_of(wiring)):
-            return _QUIET_GRACE_SECONDS
-    return _GRACE_SECONDS
+def _busy(wiring: Wiring) -> bool:
+    """Whether a stroke is under way, as far as can be told: without one there is nothing to wait for."""
+    try:
+        return wiring.strokes() > 0
+    except redis.RedisError:
+        return True

@@ -57,6 +57,8 @@ class Running:
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
     look_at: float = 0.0
+    looked: float = 0.0
+    left: int = 0
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     moved_at: dict[str, float] = field(default_factory=dict)
@@ -80,8 +82,7 @@ class Running:
         Known of Celery (celery/celery#8030, #8091): what counts is progress, not a process.
         """
         names = self.wiring.settings.connections
-        busy = any(self.wiring.pacer(bucket).strokes() for bucket in buckets_of(self.wiring))
-        if busy or not any(self.wiring.wakeups.waiting(name) for name in names):
+        if self.wiring.strokes() or not any(self.wiring.wakeups.waiting(name) for name in names):
             self.heard = time.monotonic()
         elif self.worker is not None and time.monotonic() - self.heard > _DEAF_SECONDS:
             self.heard = time.monotonic()
@@ -100,15 +101,20 @@ class Running:
     def look_now_and_then(self) -> Tick | None:
         """Read how things stand; None if that was done just now.
 
-        Counting a million rows takes a while: it is done more seldom then, so that looking costs little. Raises
-        LedgerUnavailable.
+        Counting a million rows takes a while: it is done more seldom then, so that looking costs little, and yet no
+        later than half way to the end that can be foreseen. Raises LedgerUnavailable.
         """
         looked = time.monotonic()
         if looked < self.look_at:
             return None
         tick = self.look()
-        if sum(tick.pending.values()) > _NEARLY_DONE:
-            self.look_at = looked + min(_LOOKING_SHARE * (time.monotonic() - looked), _SELDOMEST_SECONDS)
+        left = sum(tick.pending.values())
+        if left > _NEARLY_DONE:
+            pause = _LOOKING_SHARE * (time.monotonic() - looked)
+            done = self.left - left
+            half_way = (looked - self.looked) * left / done / 2 if done > 0 else _SELDOMEST_SECONDS
+            self.look_at = looked + min(pause, half_way, _SELDOMEST_SECONDS)
+        self.looked, self.left = looked, left
         return tick
 
     def look_patiently(self) -> Tick | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from consent.change import ConsentChange
-from consent.collecting import collecting_seldom
 from consent.errors import ImportUnderWay
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow
@@ -92,11 +91,10 @@ def import_file(
     progress = ledger.open_import(_source(ready, options))
     ready = ready.since(progress.default_effective_at or ready.doors.effective_at)
     recording = _Recording(ready, options, ledger, progress, on_progress)
-    with collecting_seldom():
-        if progress.state == "reading":
-            recording.run()
-        if progress.state != "released":
-            ledger.release(progress.import_id, on_progress.releasing if on_progress else None)
+    if progress.state == "reading":
+        recording.run()
+    if progress.state != "released":
+        ledger.release(progress.import_id, on_progress.releasing if on_progress else None)
     return recording.result()
 
 

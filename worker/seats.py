@@ -79,6 +79,11 @@ class Seats:
         finally:
             self._leave(connection, seat, taken=answer > 0)
 
+    def occupied(self) -> int:
+        """Return how many strokes are under way; raise redis.RedisError."""
+        clock = self.store.time()
+        return int(self.store.zcount(_KEYS[0], clock[0] * 1_000_000 + clock[1], "+inf"))
+
     def _ask(self, connection: str, seat: str, seconds: float, waiting: Collection[str] | None) -> int:
         place = f"{self.process}:{threading.get_ident()}"
         others = [-1] if waiting is None else [len(waiting), *waiting]

@@ -95,6 +95,10 @@ class Wiring:
         waiting = partial(self._others_with_work, bucket.connection)
         return self._seats.taken(bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting)
 
+    def strokes(self) -> int:
+        """Return how many strokes are under way in all workers; raise redis.RedisError."""
+        return self._seats.occupied()
+
     @cached_property
     def redis(self) -> redis.Redis:
         """A client for the broker's server, for the shared pace."""

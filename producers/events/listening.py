@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from consent.collecting import collecting_seldom
 from consent.errors import LedgerUnavailable, SourceUnavailable
 from producers.events.intake import EventIntake, Result
 from producers.events.source import Source
@@ -61,9 +60,8 @@ class Listener:
         Raises ConfigurationError and LedgerOutdated, for which waiting is of no use.
         """
         try:
-            with collecting_seldom():
-                while not self.stopping():
-                    self._turn()
+            while not self.stopping():
+                self._turn()
         finally:
             self.source.close()
             with suppress(LedgerUnavailable):
