@@ -18,7 +18,7 @@ from consent.ledger.database import Database
 from consent.ledger.hearing import hear, recognise, record, set_repeats_aside
 from consent.ledger.register import fold, one_at_a_time
 from consent.ledger.schema import changes, imports, rejects
-from consent.ledger.tasks import make_due
+from consent.ledger.tasks import make_these_due
 
 
 def open_import(database: Database, source: ImportSource, now: int) -> ImportProgress:
@@ -138,8 +138,8 @@ def make_due_now(tx: Connection, import_id: str, ids: Sequence[int], *, now: int
 
     They are named by number: whatever a database knows of its tables yet, it finds those by their key.
     """
-    last, standing = fold(tx, (among(tx, changes.c.id, ids),), _WHOLE_CHUNK, now=now, reassert=reassert)
-    make_due(tx, standing, now=now)
+    last = fold(tx, (among(tx, changes.c.id, ids),), _WHOLE_CHUNK, now=now, reassert=reassert)
+    make_these_due(tx, ids, now=now)
     if last is not None:
         tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))
 

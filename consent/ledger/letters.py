@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
 from consent.change import Action
 from consent.ledger.bulk import among, insert_new, portions
 from consent.ledger.database import Database
-from consent.ledger.register import keep_out, word_of
+from consent.ledger.register import keep_out
 from consent.ledger.schema import attempts, changes, imports, interventions, slots, targets
-from consent.ledger.tasks import make_due
+from consent.ledger.tasks import make_these_due
 from consent.ledger.work import Attempt
 from consent.outcome import State
 
@@ -168,8 +168,7 @@ def _revive(tx: Connection, rows: Sequence[Row[Any]], now: int) -> None:
     for row in overtaken:
         closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
         tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
-    words = [word_of(row) for row in standing]
-    make_due(tx, words, now=now)
+    make_these_due(tx, [row.id for row in standing], now=now)
 
 
 def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: int) -> None:

@@ -1,148 +1,147 @@
-"""Holding new words against the registers of their slots: the newest-wins rule, applied to the ledger."""
+"""Holding new words against the registers of their slots: the newest-wins rule, applied to the ledger by its database.
+
+It is `consent.newest.judge` for many words at once. The words of a slot that are weighed together are ranked, and only
+the best of them is held against the slot's register; the others are superseded by it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select, text, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    MetaData,
+    Select,
+    SmallInteger,
+    Table,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.schema import CreateTable
 
 from consent.change import Action
-from consent.ledger.bulk import Renewal, UpdateEach, among, insert_or_update, look_up_by_key, portions
+from consent.ledger.bulk import Renewal, insert_or_update_from, look_up_by_key
 from consent.ledger.schema import changes, customer_tasks, slots
-from consent.newest import Register, Superseded, Unchanged, Word, judge
 from consent.outcome import State
 
 _ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two would wait for each other, and number one target
 _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
-_ACTIONS = {action.value: action for action in Action}
 
-Slot = tuple[int, str]
+_RULE = ("id", "target_id", "slot", "action", "effective_at", "dedupe_key")
+_weighed = Table(
+    "weighed",
+    MetaData(),
+    *(Column(name, changes.c[name].type) for name in _RULE),
+    Column("place", SmallInteger),
+    Column("best", changes.c.id.type),
+    Column("over", changes.c.id.type),
+    Column("wins", Boolean),
+    Column("confirmed", Boolean),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DROP",
+)
+"""Words that are weighed together, of each slot the `best` at `place` 1.
 
-
-class NewWord(NamedTuple):
-    """A recorded change, as much of it as the rule and the making of customer tasks need."""
-
-    id: int
-    target_id: int
-    slot: str
-    action: str
-    value: str
-    effective_at: int
-    origin: str
-    dedupe_key: bytes
-
-
-_WORD_COLUMNS = tuple(changes.c[name] for name in NewWord._fields)
-_newest = changes.alias("newest")
-
-
-def word_of(row: Row[Any]) -> NewWord:
-    """Return a change's row as a word."""
-    return NewWord(row.id, row.target_id, row.slot, row.action, row.value, row.effective_at, row.origin, row.dedupe_key)
-
-
-@dataclass(slots=True)
-class _Folded:
-    registers: dict[Slot, Register] = field(default_factory=dict)
-    newest: dict[Slot, bytes] = field(default_factory=dict)
-    pending: dict[int, NewWord | None] = field(default_factory=dict)
-    superseded: list[dict[str, int]] = field(default_factory=list)
-    unchanged: list[int] = field(default_factory=list)
+`over` is the word that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider is
+confirmed to hold what it says.
+"""
 
 
 def fold(
     tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int, reassert: bool
-) -> tuple[int | None, list[NewWord]]:
-    """Decide the fate of the first `limit` changes that are meant, and write it down.
+) -> int | None:
+    """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, None: no such.
 
-    Returns the number of the last of them (None: there was none), and those that stand and must be delivered; the
-    others are superseded or unchanged. Locks are taken in the order customer tasks, slots, changes, as everywhere in
-    the ledger.
+    Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
+    order customer tasks, changes, slots, as everywhere in the ledger.
     """
+    meant = (*meant, changes.c.state == State.PENDING.value)
     keep_out(tx, meant, limit)
-    folded, last = _Folded(), None
-    for *fields, newest_id, newest_at, newest_action, confirmed, state in tx.execute(
-        _with_registers(meant, limit)
-    ).all():
-        word = NewWord(*fields)
-        last, slot = word.id, (word.target_id, word.slot)
-        if slot not in folded.registers:
-            known = Word(newest_at, _ACTIONS[newest_action], newest_id) if newest_id is not None else None
-            folded.registers[slot] = Register(known, confirmed)
-            if state == State.PENDING.value:
-                folded.pending[newest_id] = None
-        _hold(folded, slot, word, reassert=reassert)
-    _write(tx, folded, now)
-    return last, [word for word in folded.pending.values() if word is not None]
-
-
-def _with_registers(meant: Sequence[ColumnElement[bool]], limit: int) -> Select[Any]:
-    own = (slots.c.target_id == changes.c.target_id) & (slots.c.slot == changes.c.slot)
-    return (
-        select(
-            *_WORD_COLUMNS,
-            slots.c.newest_id,
-            slots.c.newest_at,
-            slots.c.newest_action,
-            slots.c.confirmed,
-            _newest.c.state,
-        )
-        .outerjoin(slots, own)
-        .outerjoin(_newest, _newest.c.id == slots.c.newest_id)
-        .where(*meant)
-        .order_by(changes.c.id)
-        .limit(limit)
-    )
-
-
-def _hold(folded: _Folded, slot: Slot, new: NewWord, *, reassert: bool) -> None:
-    known = folded.registers[slot].newest
-    if known is not None and known.arrival == new.id:  # it was weighed before another import took it over
-        folded.pending[new.id] = new
-        return
-    word = Word(new.effective_at, _ACTIONS[new.action], new.id, new.value)
-    register, verdict = judge(folded.registers[slot], word, reassert=reassert)
-    if isinstance(verdict, Superseded):
-        folded.superseded.append({"loser": new.id, "winner": verdict.by})
-        return
-    folded.registers[slot] = register
-    folded.newest[slot] = new.dedupe_key
-    if verdict.over in folded.pending:
-        del folded.pending[verdict.over]
-        folded.superseded.append({"loser": verdict.over, "winner": new.id})
-    if isinstance(verdict, Unchanged):
-        folded.unchanged.append(new.id)
-    else:
-        folded.pending[new.id] = new
-
-
-def _write(tx: Connection, folded: _Folded, now: int) -> None:
-    for ids in portions(folded.unchanged):
-        settled = update(changes).where(among(tx, changes.c.id, ids), changes.c.state == State.PENDING.value)
-        tx.execute(settled.values(state=State.UNCHANGED.value, settled_at=now))
+    if (last := last_of(tx, meant, limit)) is None:
+        return None
     look_up_by_key(tx)
-    _SUPERSEDE.run(tx, [row | {"now": now} for row in folded.superseded])
-    rows = [_slot_row(slot, folded.registers[slot], folded.newest[slot]) for slot in sorted(folded.newest)]
-    insert_or_update(tx, slots, _SLOT_COLUMNS, rows, _RENEWED)
+    _weigh(tx, (*meant, changes.c.id <= last))
+    _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
+    _supersede(tx, _weighed.c.id, _weighed.c.over, and_(_first, ~_weighed.c.wins), now)
+    _supersede(tx, _weighed.c.over, _weighed.c.id, and_(_first, _weighed.c.wins), now)
+    _leave_unchanged(tx, now, reassert=reassert)
+    _renew_registers(tx)
+    return last
+
+
+def last_of(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> int | None:
+    """Return the number of the last of the first `limit` changes that are meant."""
+    some = select(changes.c.id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
+    last: int | None = tx.execute(select(func.max(some.c.id))).scalar()
+    return last
+
+
+def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
+    tx.execute(CreateTable(_weighed, if_not_exists=True))
+    tx.execute(delete(_weighed))
+    said = _rank(changes.c.effective_at, changes.c.action, changes.c.id)
+    known = _rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id)
+    newest_first = {
+        "partition_by": (changes.c.target_id, changes.c.slot),
+        "order_by": tuple(part.desc() for part in said),
+    }
+    facts = (
+        func.row_number().over(**newest_first),
+        func.first_value(changes.c.id).over(**newest_first),
+        slots.c.newest_id,
+        or_(slots.c.newest_id.is_(None), tuple_(*said) > tuple_(*known)),
+        func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),  # noqa: FBT003 - SQL's
+    )
+    own = and_(slots.c.target_id == changes.c.target_id, slots.c.slot == changes.c.slot)
+    # The word that is a slot's newest already was weighed before another import took it over.
+    new = or_(slots.c.newest_id.is_(None), slots.c.newest_id != changes.c.id)
+    words = select(*(changes.c[name] for name in _RULE), *facts).outerjoin(slots, own).where(*meant, new)
+    tx.execute(insert(_weighed).from_select(list(_weighed.c), words))
+
+
+def _rank(
+    since: ColumnElement[int], action: ColumnElement[str], number: ColumnElement[int]
+) -> tuple[ColumnElement[int], ...]:
+    """Return the terms by which words are ordered, as in `consent.newest.rank`."""
+    return since, case((action == Action.OPTOUT.value, 1), else_=0), number
+
+
+_first = _weighed.c.place == 1
+
+
+def _supersede(
+    tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
+) -> None:
+    lost = update(changes).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
+    tx.execute(lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now))
+
+
+def _leave_unchanged(tx: Connection, now: int, *, reassert: bool) -> None:
+    told = () if not reassert else (_weighed.c.action != Action.OPTOUT.value,)
+    same = update(changes).where(changes.c.id == _weighed.c.id, _first, _weighed.c.wins, _weighed.c.confirmed, *told)
+    tx.execute(same.values(state=State.UNCHANGED.value, settled_at=now))
+
+
+def _renew_registers(tx: Connection) -> None:
+    newest = select(*(_weighed.c[name] for name in ("target_id", "slot", "id", "effective_at", "action", "dedupe_key")))
+    ordered = newest.where(_first, _weighed.c.wins).order_by(_weighed.c.target_id, _weighed.c.slot)
+    insert_or_update_from(tx, slots, _SLOT_COLUMNS, ordered, _RENEWED)
 
 
 _SLOT_COLUMNS = ("target_id", "slot", "newest_id", "newest_at", "newest_action", "newest_key")
 _RENEWED = Renewal({name: f"excluded.{name}" for name in _SLOT_COLUMNS[2:]})
-_SUPERSEDE = UpdateEach(
-    table="changes",
-    types={"loser": "bigint", "winner": "bigint", "now": "bigint"},
-    values=f"state = '{State.SUPERSEDED.value}', superseded_by = {{winner}}, settled_at = {{now}}",
-    where=f"id = {{loser}} AND state = '{State.PENDING.value}'",
-)
-
-
-def _slot_row(slot: Slot, register: Register, key: bytes) -> tuple[object, ...]:
-    newest = register.newest
-    if newest is None:
-        raise AssertionError("a register that was touched holds a word")
-    return (*slot, newest.arrival, newest.effective_at, str(newest.action), key)
 
 
 def one_at_a_time(tx: Connection) -> None:

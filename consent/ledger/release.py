@@ -15,10 +15,9 @@ from consent.ledger.database import Database
 from consent.ledger.register import fold
 from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
-from consent.ledger.tasks import make_all_due
-from consent.outcome import State
+from consent.ledger.tasks import make_due
 
-CHUNK = 5_000
+CHUNK = 10_000
 
 _NEXT = {"read": "folded", "folded": "released"}
 
@@ -52,17 +51,13 @@ def _step(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | 
     row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
     if row.state not in _NEXT:
         return None
-    meant = (
-        changes.c.import_id == row.id,
-        changes.c.state == State.PENDING.value,
-        changes.c.id > row.folded_to,
-    )
+    meant = (changes.c.import_id == row.id, changes.c.id > row.folded_to)
     if row.state == "read":
         if (weighed := weigh(tx, row, now=now, reassert=reassert)) is not None:
             return weighed
-        last, _ = fold(tx, meant, CHUNK, now=now, reassert=reassert)
+        last = fold(tx, meant, CHUNK, now=now, reassert=reassert)
     else:
-        last = make_all_due(tx, meant, CHUNK, now=now)
+        last = make_due(tx, meant, CHUNK, now=now)
     if last is None:
         return _advance(tx, row, now)
     tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))

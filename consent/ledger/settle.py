@@ -17,9 +17,8 @@ from consent.change import Action, Origin, lane_of
 from consent.ledger.bulk import UpdateEach, among, insert_all, look_up_by_key, portions
 from consent.ledger.database import Database
 from consent.ledger.pending import newest_pending
-from consent.ledger.register import word_of
 from consent.ledger.schema import attempts, changes, customer_tasks, slots
-from consent.ledger.tasks import make_due
+from consent.ledger.tasks import make_these_due
 from consent.ledger.work import DOUBTFUL, ClaimedChange, Settlement
 from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
 
@@ -192,19 +191,18 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     held = select(customer_tasks.c.target_id).where(among(tx, customer_tasks.c.target_id, numbers))
     tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())
     touched = [(one.task.target_id, change.slot) for one in called for change in one.task.changes]
-    words = []
+    pending = {}
     for whose, slot in sorted(touched):
         where = (slots.c.target_id == whose, slots.c.slot == slot)
         tx.execute(update(slots).where(*where).values(confirmed=None))
         newest = select(slots.c.newest_id).where(*where).scalar_subquery()
         revived = (changes.c.id == newest, changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value)))
         tx.execute(update(changes).where(*revived).values(state=State.PENDING.value, settled_at=None))
-        row = tx.execute(select(changes).where(changes.c.id == newest, changes.c.state == State.PENDING.value)).first()
-        if row is not None:
-            words.append(word_of(row))
-    make_due(tx, words, now=now)
+        waits = (changes.c.id == newest, changes.c.state == State.PENDING.value)
+        pending.update((number, whose) for number in tx.execute(select(changes.c.id).where(*waits)).scalars())
+    make_these_due(tx, list(pending), now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
-    for some in portions([word.target_id for word in words]):
+    for some in portions(list(pending.values())):
         tx.execute(under_lease.where(among(tx, customer_tasks.c.target_id, some)).values(again=1))
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, case, func, literal, select
 
-from consent.bucket import Bucket
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import Renewal, among, insert_or_update, insert_or_update_from, portions
-from consent.ledger.register import NewWord
+from consent.ledger.bulk import Renewal, among, insert_or_update_from
+from consent.ledger.register import last_of
 from consent.ledger.schema import changes, customer_tasks, targets
+from consent.outcome import State
 
 HONOUR_WITHIN_SECONDS = 48 * 3600
 """Until when a change should be delivered: bulk senders must honour an unsubscribe within 48 hours.
@@ -22,17 +22,30 @@ Source: Google's and Yahoo's sender guidelines of 2024 (laws give more: CAN-SPAM
 _LANES = {(action.value, origin.value): int(lane_of(action, origin)) for action in Action for origin in Origin}
 
 
-def make_due(tx: Connection, words: Iterable[NewWord], *, now: int) -> None:
-    """Make, or make more urgent, the customer tasks of these standing words: due at once unless under lease."""
-    urgent: dict[int, int] = {}
-    for word in words:
-        lane = _LANES[word.action, word.origin]
-        urgent[word.target_id] = min(lane, urgent.get(word.target_id, lane))
-    numbers = sorted(urgent)
-    buckets = _buckets(tx, numbers)
-    deadline = now + HONOUR_WITHIN_SECONDS * 1_000_000
-    rows = [(number, *buckets[number], urgent[number], deadline, 1, now) for number in numbers]
-    insert_or_update(tx, customer_tasks, _COLUMNS, rows, _RENEWED)
+def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int) -> int | None:
+    """Make, or make more urgent, the customer tasks of the first `limit` pending changes that are meant.
+
+    They are due at once, unless under lease. Returns the number of the last of these changes, None if there is none.
+    """
+    meant = (*meant, changes.c.state == State.PENDING.value)
+    if (last := last_of(tx, meant, limit)) is None:
+        return None
+    urgent = func.min(case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())))
+    bounds = (literal(now + HONOUR_WITHIN_SECONDS * 1_000_000), literal(1), literal(now))
+    found = (
+        select(targets.c.id, targets.c.connection, targets.c.bucket, urgent, *bounds)
+        .join(changes, changes.c.target_id == targets.c.id)
+        .where(*meant, changes.c.id <= last)
+        .group_by(targets.c.id)
+        .order_by(targets.c.id)
+    )
+    insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
+    return last
+
+
+def make_these_due(tx: Connection, numbers: Sequence[int], *, now: int) -> None:
+    """Do the same for the pending ones of these changes."""
+    make_due(tx, (among(tx, changes.c.id, numbers),), max(1, len(numbers)), now=now)
 
 
 _COLUMNS = ("target_id", "connection", "bucket", "lane", "deadline", "waiting", "next_at")
@@ -50,33 +63,5 @@ _RENEWED = Renewal(
 )
 
 
-def make_all_due(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int) -> int | None:
-    """Do the same for the first `limit` changes that are meant, inside the database; return the number of the last."""
-    some = select(changes.c.id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
-    last: int | None = tx.execute(select(func.max(some.c.id))).scalar()
-    if last is None:
-        return None
-    urgent = func.min(case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())))
-    bounds = (literal(now + HONOUR_WITHIN_SECONDS * 1_000_000), literal(1), literal(now))
-    found = (
-        select(targets.c.id, targets.c.connection, targets.c.bucket, urgent, *bounds)
-        .join(changes, changes.c.target_id == targets.c.id)
-        .where(*meant, changes.c.id <= last)
-        .group_by(targets.c.id)
-        .order_by(targets.c.id)
-    )
-    insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
-    return last
-
-
 def _says(action: str, origin: str) -> ColumnElement[bool]:
     return (changes.c.action == action) & (changes.c.origin == origin)
-
-
-def _buckets(tx: Connection, numbers: list[int]) -> dict[int, Bucket]:
-    found: dict[int, Bucket] = {}
-    for some in portions(numbers):
-        query = select(targets.c.id, targets.c.connection, targets.c.bucket)
-        rows = tx.execute(query.where(among(tx, targets.c.id, some))).all()
-        found.update((number, Bucket(connection, name)) for number, connection, name in rows)
-    return found

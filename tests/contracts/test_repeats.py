@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
-from consent.change import Action, to_micros
+from consent.change import Action, ConsentChange, to_micros
 from consent.intake import Checkpoint, ImportSource
+from consent.ledger import release as releasing
 from consent.ledger import repeats as weighing
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import report
@@ -140,7 +141,12 @@ def test_reassert_sends_opt_outs_of_a_dump_again(ledger: Ledger) -> None:
     assert counts(ledger, dump) == {"applied": 1, "unchanged": 1}
 
 
-spoken = st.tuples(st.sampled_from("12"), st.sampled_from(["a", "b"]), st.sampled_from(Action), st.integers(0, 4))
+Spoken = tuple[str, str, Action, int, str]
+who, actions, minutes = st.sampled_from("12"), st.sampled_from(Action), st.integers(0, 4)
+spoken = st.one_of(
+    st.tuples(who, st.just("a"), actions, minutes, st.just("")),
+    st.tuples(who, st.just("holds"), actions, minutes, st.sampled_from("xy")),
+)
 night = st.tuples(st.lists(spoken, max_size=6), st.booleans())
 _number = count()
 
@@ -157,7 +163,7 @@ def empty(ledger: Ledger) -> Iterator[None]:
 @given(nights=st.lists(night, min_size=1, max_size=5), reassert=st.booleans(), at_once=st.integers(1, 4))
 def test_files_end_as_the_rule_says(
     ledger: Ledger,
-    nights: list[tuple[list[tuple[str, str, Action, int]], bool]],
+    nights: list[tuple[list[Spoken], bool]],
     reassert: bool,  # noqa: FBT001 - hypothesis gives it
     at_once: int,
 ) -> None:
@@ -166,9 +172,10 @@ def test_files_end_as_the_rule_says(
     rule = _Rule(reassert)
     with empty(ledger), pytest.MonkeyPatch.context() as patch:
         patch.setattr(weighing, "CHUNK", at_once)
+        patch.setattr(releasing, "CHUNK", at_once)
         for said, delivered in nights:
             rule.hear(said)
-            words = [word(who, str(action), minute, slot) for who, slot, action, minute in said]
+            words = [_holding(word(who, str(a), minute, slot, holds=value)) for who, slot, a, minute, value in said]
             import_id = imported(ledger, *words)
             if delivered:
                 assert set(deliver(ledger)) == rule.deliver()
@@ -177,6 +184,11 @@ def test_files_end_as_the_rule_says(
             assert found.balanced
         assert _newest(ledger) == rule.newest()
         assert set(deliver(ledger)) == rule.deliver()
+
+
+def _holding(said: ConsentChange) -> ConsentChange:
+    """The same with a value of its own, which stands in its details, too."""
+    return replace(said, value=said.details["holds"])
 
 
 class _Rule:
@@ -188,13 +200,14 @@ class _Rule:
         self._known: set[object] = set()
         self._standing: set[tuple[str, str]] = set()
 
-    def hear(self, said: list[tuple[str, str, Action, int]]) -> None:
+    def hear(self, said: list[Spoken]) -> None:
         """Judge what has not been heard before."""
-        for who, slot, action, minute in said:
-            if (who, slot, action, minute) in self._known:
+        for spoken in said:
+            if spoken in self._known:
                 continue
-            self._known.add((who, slot, action, minute))
-            one = Word(to_micros(MORNING + timedelta(minutes=minute)), action, next(_number))
+            self._known.add(spoken)
+            who, slot, action, minute, value = spoken
+            one = Word(to_micros(MORNING + timedelta(minutes=minute)), action, next(_number), value)
             before = self._registers.get((who, slot), Register())
             self._registers[who, slot], verdict = judge(before, one, reassert=self._reassert)
             if isinstance(verdict, Stands):
