@@ -59,9 +59,7 @@ confirmed to hold what it says.
 """
 
 
-def fold(
-    tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int, reassert: bool
-) -> int | None:
+def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int, reassert: bool) -> int | None:
     """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, None: no such.
 
     Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
