@@ -7,7 +7,6 @@ the best of them is held against the slot's register; the others are superseded 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import (
     Boolean,
@@ -60,7 +59,7 @@ confirmed to hold what it says.
 
 
 def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int, reassert: bool) -> int | None:
-    """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, None: no such.
+    """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, or None.
 
     Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
     order customer tasks, changes, slots, as everywhere in the ledger.
@@ -100,7 +99,7 @@ def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
         func.first_value(changes.c.id).over(**newest_first),
         slots.c.newest_id,
         or_(slots.c.newest_id.is_(None), tuple_(*said) > tuple_(*known)),
-        func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),  # noqa: FBT003 - SQL's
+        func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),
     )
     own = and_(slots.c.target_id == changes.c.target_id, slots.c.slot == changes.c.slot)
     # The word that is a slot's newest already was weighed before another import took it over.
