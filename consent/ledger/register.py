@@ -90,13 +90,10 @@ def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
     tx.execute(delete(_weighed))
     said = _rank(changes.c.effective_at, changes.c.action, changes.c.id)
     known = _rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id)
-    newest_first = {
-        "partition_by": (changes.c.target_id, changes.c.slot),
-        "order_by": tuple(part.desc() for part in said),
-    }
+    slot, newest_first = (changes.c.target_id, changes.c.slot), [part.desc() for part in said]
     facts = (
-        func.row_number().over(**newest_first),
-        func.first_value(changes.c.id).over(**newest_first),
+        func.row_number().over(partition_by=slot, order_by=newest_first),
+        func.first_value(changes.c.id).over(partition_by=slot, order_by=newest_first),
         slots.c.newest_id,
         or_(slots.c.newest_id.is_(None), tuple_(*said) > tuple_(*known)),
         func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),

@@ -191,7 +191,7 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     held = select(customer_tasks.c.target_id).where(among(tx, customer_tasks.c.target_id, numbers))
     tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())
     touched = [(one.task.target_id, change.slot) for one in called for change in one.task.changes]
-    pending = {}
+    pending: dict[int, int] = {}
     for whose, slot in sorted(touched):
         where = (slots.c.target_id == whose, slots.c.slot == slot)
         tx.execute(update(slots).where(*where).values(confirmed=None))
