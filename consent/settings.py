@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     backoff_ceiling: float = Field(900.0, gt=0, description="the longest wait before another try, in seconds")
     lease_seconds: float = Field(60.0, ge=2, description="how long a stroke may hold a target")
     horizon_seconds: float = Field(1.0, gt=0, le=10, description="how far ahead call slots may be reserved")
-    stroke_size: int = Field(200, ge=1, le=1000, description="customer tasks that one stroke claims at once, at most")
+    stroke_size: int = Field(500, ge=1, le=1000, description="customer tasks that one stroke claims at once, at most")
     sweep_seconds: float = Field(1.0, gt=0, description="seconds from one sweep to the next")
     worker_processes: int = Field(
         0, ge=0, description="worker processes over all machines, for the share of a limit when Redis is lost"

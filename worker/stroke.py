@@ -109,8 +109,8 @@ class Stroke:
     def _wanted(self, found: BucketHealth) -> int:
         """Return how many calls to take on: no more than are due, one for a probe."""
         each = self.connection.targets_per_call
-        calls = -(-self.ledger.due(self.connection.bucket, self.most * each) // each)
-        return min(calls, 1 if breaker.is_probe(found) else self.connection.portion(self.most))
+        most = 1 if breaker.is_probe(found) else self.connection.portion(self.most)
+        return -(-self.ledger.due(self.connection.bucket, most * each) // each)
 
     def _strike(self, portion: Portion, before: BucketHealth) -> None:
         started = time.monotonic()
