@@ -7,6 +7,7 @@ published after the commit that it speaks of.
 from __future__ import annotations
 
 import json
+import os
 from base64 import b64decode
 from collections import Counter
 from contextlib import suppress
@@ -32,6 +33,22 @@ _LOOKED_AT = 10_000
 """Wake-ups that are counted at most: a connection has `max_strokes` of them for each of its buckets."""
 
 _SOCKET_OPTIONS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "health_check_interval": 25}
+
+
+_OF_OTHERS = (
+    *("APP", "BROKER_URL", "CONFIG_MODULE", "LOADER", "RESULT_BACKEND"),
+    *("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND"),
+    *("CELERY_CONFIG_MODULE", "CELERY_LOADER"),
+)
+
+
+def forget_other_programs() -> None:
+    """Remove from this process's environment what is meant for another Celery program: for Celery it goes before ours.
+
+    Source: celery/app/utils.py (`Settings.broker_url`) and celery/bin/celery.py (`envvar`) of Celery 5.
+    """
+    for name in _OF_OTHERS:
+        os.environ.pop(name, None)
 
 
 def queue_of(connection: str) -> str:
@@ -76,6 +93,7 @@ class WakeUps:
 
     @cached_property
     def _app(self) -> Celery:
+        forget_other_programs()
         app = Celery("optrelay-wakeups", broker=self._broker_url, set_as_current=False)
         once = {"max_retries": 1, "interval_start": 0}  # else kombu waits 6 s for a broker that refuses us
         app.conf.broker_transport_options = broker_options(socket_timeout=5.0) | once

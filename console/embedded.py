@@ -148,7 +148,7 @@ class EmbeddedWorker:
             raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; mend that and run again")
         self._started.append(time.monotonic())
         self._turn_log()
-        command = [sys.executable, "-m", "worker", "--quiet", "worker", "--pool", "prefork"]
+        command = [sys.executable, "-P", "-m", "worker", "--quiet", "worker", "--pool", "prefork"]
         command += ["--concurrency", str(self.processes), "--hostname", f"optrelay-{os.getpid()}@%h"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         with self.log.open("ab") as log:

@@ -13,11 +13,11 @@ from typing import Self
 
 import redis
 
-from consent.errors import OptrelayError, RunUnderWay
+from consent.errors import LedgerUnavailable, OptrelayError, RunUnderWay
 from consent.ledger import health, report
 from consent.settings import Settings
 from console.embedded import EmbeddedBroker, EmbeddedWorker
-from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of
+from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of, is_busy
 from worker.wiring import Wiring
 
 _GRACE_SECONDS = 30.0
@@ -139,6 +139,6 @@ def _prime(wiring: Wiring) -> None:
 def _busy(wiring: Wiring) -> bool:
     """Whether a stroke is under way, as far as can be told: without one there is nothing to wait for."""
     try:
-        return wiring.strokes() > 0
-    except redis.RedisError:
+        return is_busy(wiring)
+    except (redis.RedisError, LedgerUnavailable):
         return True

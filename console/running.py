@@ -23,7 +23,6 @@ from worker.wiring import Wiring
 TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
 _LOOKING_SHARE = 40
-_SELDOMEST_SECONDS = 5.0
 _NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
 
 
@@ -46,6 +45,32 @@ class Ending:
 
 
 @dataclass(slots=True)
+class Rhythm:
+    """When to look again at something that takes a while to count: seldom enough to cost little, `most` seconds apart.
+
+    And yet no later than half way to the end that can be foreseen, so that nobody waits for it to be noticed.
+    """
+
+    most: float
+    _next: float = 0.0
+    _looked: float = 0.0
+    _left: int = 0
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time; moments are of the monotonic clock, in seconds."""
+        return now >= self._next
+
+    def note(self, began: float, left: int) -> None:
+        """Take in that one began to look then, and found so many left."""
+        pause = min(_LOOKING_SHARE * (time.monotonic() - began), self.most)
+        done = self._left - left
+        if done > 0:
+            pause = min(pause, (began - self._looked) * left / done / 2)
+        self._next = began + pause if left > _NEARLY_DONE else began
+        self._looked, self._left = began, left
+
+
+@dataclass(slots=True)
 class Running:
     """One run: the parts that it watches and what it has seen of them."""
 
@@ -56,9 +81,9 @@ class Running:
     worker: EmbeddedWorker | None = None
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
-    look_at: float = 0.0
-    looked: float = 0.0
-    left: int = 0
+    looking: Rhythm = field(default_factory=lambda: Rhythm(most=5.0))
+    counting: Rhythm = field(default_factory=lambda: Rhythm(most=60.0))
+    reports: tuple[ImportReport, ...] = ()
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     moved_at: dict[str, float] = field(default_factory=dict)
@@ -82,39 +107,31 @@ class Running:
         Known of Celery (celery/celery#8030, #8091): what counts is progress, not a process.
         """
         names = self.wiring.settings.connections
-        if self.wiring.strokes() or not any(self.wiring.wakeups.waiting(name) for name in names):
+        if is_busy(self.wiring) or not any(self.wiring.wakeups.waiting(name) for name in names):
             self.heard = time.monotonic()
         elif self.worker is not None and time.monotonic() - self.heard > _DEAF_SECONDS:
             self.heard = time.monotonic()
             self.worker.stop(0.0)
 
     def look(self) -> Tick:
-        """Read how things stand."""
-        database = self.wiring.ledger.database
-        found = [report.report(database, import_id) for import_id in self.imports]
-        reports = tuple(one for one in found if one is not None)
+        """Read how things stand; what became of an import's changes is counted more seldom than what is left."""
+        database, now = self.wiring.ledger.database, time.monotonic()
         pending = report.pending_by_bucket(database)
+        if not pending or self.counting.is_due(now):
+            found = [report.report(database, import_id) for import_id in self.imports]
+            self.reports = tuple(one for one in found if one is not None)
+            self.counting.note(now, sum(one.pending for one in self.reports))
         states = tuple(health.all_health(database))
-        self._note_progress(reports, pending)
-        return Tick(reports, pending, states, time.monotonic() - self.started)
+        self._note_progress(self.reports, pending)
+        return Tick(self.reports, pending, states, time.monotonic() - self.started)
 
     def look_now_and_then(self) -> Tick | None:
-        """Read how things stand; None if that was done just now.
-
-        Counting a million rows takes a while: it is done more seldom then, so that looking costs little, and yet no
-        later than half way to the end that can be foreseen. Raises LedgerUnavailable.
-        """
-        looked = time.monotonic()
-        if looked < self.look_at:
+        """Read how things stand; None if that was done just now. Raises LedgerUnavailable."""
+        now = time.monotonic()
+        if not self.looking.is_due(now):
             return None
         tick = self.look()
-        left = sum(tick.pending.values())
-        if left > _NEARLY_DONE:
-            pause = _LOOKING_SHARE * (time.monotonic() - looked)
-            done = self.left - left
-            half_way = (looked - self.looked) * left / done / 2 if done > 0 else _SELDOMEST_SECONDS
-            self.look_at = looked + min(pause, half_way, _SELDOMEST_SECONDS)
-        self.looked, self.left = looked, left
+        self.looking.note(now, sum(tick.pending.values()))
         return tick
 
     def look_patiently(self) -> Tick | None:
@@ -168,6 +185,14 @@ class Running:
 def _asked_to_wait(state: BucketHealth | None, now: int) -> float:
     """Return the seconds for which a provider wants no call in a bucket; `now` in microseconds."""
     return max(0.0, (state.throttled_until - now) / 1_000_000) if state is not None else 0.0
+
+
+def is_busy(wiring: Wiring) -> bool:
+    """Whether a stroke is under way: it holds a place of the pool, or, if it lasts long, still its bucket's pace.
+
+    Raises redis.RedisError and LedgerUnavailable.
+    """
+    return wiring.strokes() > 0 or any(wiring.pacer(bucket).strokes() for bucket in buckets_of(wiring))
 
 
 def buckets_of(wiring: Wiring) -> list[Bucket]:

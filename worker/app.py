@@ -25,7 +25,7 @@ from consent.bucket import Bucket
 from consent.collecting import collect_seldom
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated
 from consent.settings import Settings, load_settings
-from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, queue_of
+from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, forget_other_programs, queue_of
 from worker.logs import set_up_logs
 from worker.parent import end_with_parent
 from worker.wiring import Wiring
@@ -73,6 +73,7 @@ def configure(app: Celery, settings: Settings) -> None:
 
 _log = structlog.get_logger()
 settings = load_settings()
+forget_other_programs()
 app = Celery("optrelay", set_as_current=True)
 configure(app, settings)
 

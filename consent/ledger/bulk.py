@@ -113,17 +113,10 @@ class Renewal:
     where: str = "true"
 
 
-def insert_or_update(
-    tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], renewal: Renewal
-) -> None:
-    """Insert rows, or renew those that are there."""
-    _insert(tx, table, columns, rows, _renewing(table, renewal))
-
-
 def insert_or_update_from(
     tx: Connection, table: Table, columns: Sequence[str], source: Select[Any], renewal: Renewal
 ) -> None:
-    """Do the same with the rows that a query finds; it must have a WHERE."""
+    """Insert the rows that a query finds, or renew those that are there; it must have a WHERE."""
     insert = (postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert)(table)
     said = renewal.values.items()
     values: dict[str, ColumnElement[Any]] = {column: literal_column(expression) for column, expression in said}
@@ -131,12 +124,6 @@ def insert_or_update_from(
         index_elements=list(table.primary_key), set_=values, where=literal_column(renewal.where)
     )
     tx.execute(upsert)
-
-
-def _renewing(table: Table, renewal: Renewal) -> str:
-    keys = ", ".join(column.name for column in table.primary_key)
-    values = ", ".join(f"{column} = {expression}" for column, expression in renewal.values.items())
-    return f"ON CONFLICT ({keys}) DO UPDATE SET {values} WHERE {renewal.where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +147,7 @@ class UpdateEach:
             marks = {name: f":{name}" for name in self.types}
             tx.exec_driver_sql(self._sql("", marks), rows)
             return
-        arrays = ", ".join(f"%s::{kind}[]" for kind in self.types.values())
+        arrays = ", ".join(f"%b::{kind}[]" for kind in self.types.values())
         said = f" FROM unnest({arrays}) AS said({', '.join(self.types)})"
         marks = {name: f"said.{name}" for name in self.types}
         tx.exec_driver_sql(self._sql(said, marks), tuple([row[name] for row in rows] for name in self.types))

@@ -14,7 +14,7 @@ from consent.change import Action
 from consent.ledger.bulk import among, insert_new, portions
 from consent.ledger.database import Database
 from consent.ledger.register import keep_out
-from consent.ledger.schema import attempts, changes, imports, interventions, slots, targets
+from consent.ledger.schema import attempts, changes, dead_letters, imports, interventions, slots, targets
 from consent.ledger.tasks import make_these_due
 from consent.ledger.work import Attempt
 from consent.outcome import State
@@ -179,6 +179,7 @@ def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: 
 def _query(which: LetterFilter) -> Select[Any]:
     query = (
         select(changes, targets.c.connection, targets.c.address, imports.c.name.label("import_name"))
+        .join(dead_letters, dead_letters.c.change_id == changes.c.id)
         .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .where(*_DEAD, *_conditions(which))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sqlalchemy import Connection, Row, select, update
 
 from consent.ledger.database import Database
-from consent.ledger.register import fold
+from consent.ledger.register import fold, one_fold_at_a_time
 from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
 from consent.ledger.tasks import make_due
@@ -57,6 +57,8 @@ def _step(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | 
             return weighed
         last = fold(tx, meant, CHUNK, now=now, reassert=reassert)
     else:
+        # Else a word could become due, be claimed and told while a newer one is found to be so already.
+        one_fold_at_a_time(tx)
         last = make_due(tx, meant, CHUNK, now=now)
     if last is None:
         return _advance(tx, row, now)

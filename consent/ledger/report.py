@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, func, select, union_all
 
 from consent.bucket import Bucket
 from consent.ledger.database import Database
-from consent.ledger.schema import changes, customer_tasks, imports, is_due, is_put_off, rejects, targets
+from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, is_due, is_put_off, rejects, targets
 from consent.outcome import State
 
 
@@ -99,7 +99,8 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     states = _counts(tx, select(changes.c.state, func.count()).where(mine).group_by(changes.c.state))
     said_again = State.UNCHANGED if row.state in ("folded", "released") else State.PENDING
     states[said_again.value] = states.get(said_again.value, 0) + row.repeated
-    dead = select(changes.c.code, func.count()).where(mine, changes.c.state == State.DEAD.value)
+    died = dead_letters.join(changes, changes.c.id == dead_letters.c.change_id)
+    dead = select(changes.c.code, func.count()).select_from(died).where(mine, changes.c.state == State.DEAD.value)
     refused = select(rejects.c.code, func.count()).where(rejects.c.import_id == row.id).group_by(rejects.c.code)
     latest = tx.execute(select(func.max(changes.c.settled_at)).where(mine)).scalar() if not states.get("pending") else 0
     return ImportReport(

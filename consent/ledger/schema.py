@@ -24,7 +24,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -45,6 +45,7 @@ class _Key(LargeBinary):
 
 
 _key = _Key
+_ROOM = {"fillfactor": 70}  # percent: room in each page for a row's next version, which then touches no index
 
 info = Table(
     "ledger_info",
@@ -130,15 +131,16 @@ changes = Table(
     Column("reason", Text),
     Column("settled_at", BigInteger),
     Column("discarded_at", BigInteger),
+    postgresql_with=_ROOM,
 )
-"""Every wish ever accepted, in the order of arrival, and what became of it."""
-Index("ix_changes_import_state", changes.c.import_id, changes.c.state, changes.c.id)
-Index(
-    "ix_changes_dead",
-    changes.c.settled_at,
-    postgresql_where=literal_column("state = 'dead'"),
-    sqlite_where=literal_column("state = 'dead'"),
-)
+"""Every wish ever accepted, in the order of arrival, and what became of it.
+
+No index holds what becomes of it: each would have to be written again with every change that is settled.
+"""
+Index("ix_changes_import", changes.c.import_id, changes.c.id)
+
+dead_letters = Table("dead_letters", metadata, Column("change_id", _id, primary_key=True, autoincrement=False))
+"""The changes that have ever become dead letters; which of them still are, their `state` says."""
 
 repeats = Table(
     "repeats",
@@ -171,6 +173,7 @@ slots = Table(
     Column("confirmed", Text),
     Column("newest_key", _key),
     sqlite_with_rowid=False,
+    postgresql_with=_ROOM,
 )
 """The newest word of each slot, and what the provider is confirmed to hold (empty: not known).
 

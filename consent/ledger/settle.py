@@ -14,10 +14,10 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import UpdateEach, among, insert_all, look_up_by_key, portions
+from consent.ledger.bulk import UpdateEach, among, insert_all, insert_new, look_up_by_key, portions
 from consent.ledger.database import Database
 from consent.ledger.pending import newest_pending
-from consent.ledger.schema import attempts, changes, customer_tasks, slots
+from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.ledger.tasks import make_these_due
 from consent.ledger.work import DOUBTFUL, ClaimedChange, Settlement
 from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
@@ -95,6 +95,7 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
                     pass
     _close(tx, settled, now)
     _BURY.run(tx, dead)
+    insert_new(tx, dead_letters, ("change_id",), [(row["which"],) for row in dead])
     _PUT_OFF.run(tx, later)
     _CONFIRM.run(tx, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
 
@@ -187,6 +188,8 @@ _GIVE_BACK = UpdateEach(
 def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     """Deliver the newest words of these slots once more: a late call may have left an older one at the provider."""
     called = [one for one in lost if one.attempts]
+    if not called:
+        return
     numbers = sorted(one.task.target_id for one in called)
     held = select(customer_tasks.c.target_id).where(among(tx, customer_tasks.c.target_id, numbers))
     tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())

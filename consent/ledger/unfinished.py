@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from sqlalchemy import exists, or_, select
+from sqlalchemy import or_, select
 
 from consent.ledger.database import Database
-from consent.ledger.schema import changes, imports
+from consent.ledger.schema import changes, customer_tasks, imports, slots
 from consent.outcome import State
 
 
 def unfinished_imports(database: Database) -> list[str]:
     """Return the imports that were read whole and still have something to deliver, oldest first."""
-    pending = exists().where(changes.c.import_id == imports.c.id, changes.c.state == State.PENDING.value)
+    # By way of the customer tasks: of the changes of an import that is over, none needs to be looked at.
+    waiting = (
+        select(changes.c.import_id)
+        .join(slots, slots.c.newest_id == changes.c.id)
+        .join(customer_tasks, customer_tasks.c.target_id == slots.c.target_id)
+        .where(changes.c.state == State.PENDING.value)
+    )
     query = select(imports.c.id).where(
-        or_(imports.c.state.in_(("read", "folded")), (imports.c.state == "released") & pending)
+        or_(imports.c.state.in_(("read", "folded")), (imports.c.state == "released") & imports.c.id.in_(waiting))
     )
     ordered = query.order_by(imports.c.started_at, imports.c.id)
     return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))

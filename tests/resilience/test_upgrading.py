@@ -18,10 +18,11 @@ from consent.bucket import Bucket
 from consent.change import Action, ConsentChange, from_micros
 from consent.errors import LedgerOutdated
 from consent.intake import ImportSource
-from consent.ledger import migrate, report
+from consent.ledger import letters, migrate, report
 from consent.ledger.claim import first_tried_at
 from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
+from consent.ledger.letters import LetterFilter
 from consent.ledger.schema import REVISION, changes, metadata, repeats
 from consent.ledger.standing import standing_words
 from consent.wakeups import WakeUps
@@ -86,6 +87,41 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(ledger_url: str) -> 
     query = select(changes.c.target_id).where(changes.c.slot == "SMS")
     assert ledger.database.read(lambda tx: tx.execute(query).scalar_one()) == task.target_id
     ledger.close()
+
+
+def test_dead_letters_of_an_older_ledger_are_found(ledger_url: str) -> None:
+    """An update changes how dead letters are found: those of before are still there to be understood and replayed."""
+    ledger = Ledger(ledger_url)
+    ledger.database.write(_old_dead_letter, checked=False)
+
+    assert ledger.migrate() is True
+
+    (letter,) = letters.find(ledger.database, LetterFilter())
+    assert (letter.address, letter.code, letter.died_at) == ({"user_id": "9"}, "404", 5)
+    found = report.report(ledger.database, "i")
+    assert found is not None
+    assert found.dead_codes == {"404": 1}
+    ledger.close()
+
+
+def _old_dead_letter(tx: Connection) -> None:
+    _old(tx, "0004")
+    for statement in _DEAD_ROWS:
+        tx.execute(text(f"INSERT INTO {statement}"), {"key": b"key"})
+
+
+_DEAD_ROWS = (
+    """
+    imports (id, kind, name, fingerprint, size, stream, state, started_at)
+    VALUES ('i', 'csv', 'a.csv', 'a', 1, 0, 'released', 1)
+    """,
+    "targets (id, target_key, connection, bucket, address) VALUES (1, :key, 'capillary', '', '{\"user_id\":\"9\"}')",
+    """
+    changes (dedupe_key, import_id, target_id, slot, action, value, effective_at, details, origin, recorded_at, state,
+    code, reason, settled_at)
+    VALUES (:key, 'i', 1, 'EMAIL', 'OPTOUT', '', 1, '{}', 'bulk', 1, 'dead', '404', 'no such customer', 5)
+    """,
+)
 
 
 def test_a_migrated_ledger_is_the_one_that_the_code_describes(ledger: Ledger) -> None:

@@ -1,0 +1,83 @@
+"""New words are held against their slots while others deliver, settle and bring more of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from consent.change import ConsentChange
+from consent.intake import ImportSource
+from consent.ledger import accept_events as events
+from consent.ledger.ledger import Ledger
+from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
+
+
+class Cut(Exception):
+    """The importer is gone at this point."""
+
+
+def folded(ledger: Ledger, *words: ConsentChange) -> str:
+    """A file whose words have been weighed, and are not due yet: its importer was killed."""
+    import_id = recorded(ledger, *words)
+    ledger.finish_reading(import_id)
+    steps = iter(range(3))
+
+    def cut(_: int) -> None:
+        if next(steps) == 1:
+            raise Cut
+
+    with pytest.raises(Cut):
+        ledger.release(import_id, cut)
+    return import_id
+
+
+@contextmanager
+def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentChange) -> Iterator[None]:
+    """An event that has been weighed and is about to be committed: so until the end of the block."""
+    weighed, go_on, count = threading.Event(), threading.Event(), events._count
+
+    def wait(*arguments: object) -> None:
+        weighed.set()
+        assert go_on.wait(20)
+        count(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(events, "_count", wait)
+    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    listener = threading.Thread(target=lambda: ledger.accept_events(run, [said], []))
+    listener.start()
+    assert weighed.wait(20)
+    yield
+    go_on.set()
+    listener.join(20)
+
+
+def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opted out, confirmed. A file's opt-in waits; a newer opt-out is found to be so: the opt-in is never told."""
+    imported(ledger, word("1", "OPTOUT"))
+    deliver(ledger)
+    file = folded(ledger, word("1", "OPTIN", 10))
+    importer = threading.Thread(target=lambda: ledger.release(file))
+
+    with uncommitted(monkeypatch, ledger, word("1", "OPTOUT", 20)):
+        importer.start()
+        importer.join(0.5)
+        told = [] if importer.is_alive() else deliver(ledger)
+    importer.join(20)
+
+    assert told + deliver(ledger) == []
+    assert counts(ledger, file) == {"superseded": 1}
+
+
+def test_more_words_of_one_slot_than_a_small_number_holds(ledger: Ledger) -> None:
+    """Forty thousand words about one slot in one transaction: the newest is told, the others are accounted for."""
+    words = [word("1", "OPTOUT" if n % 2 else "OPTIN", n) for n in range(40_000)]
+
+    file = recorded(ledger, *words, stream=True)
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, file) == {"applied": 1, "superseded": 39_999}
