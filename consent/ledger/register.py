@@ -161,7 +161,8 @@ def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -
     some = select(changes.c.target_id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
     keep_out_of(tx, select(some.c.target_id))
     # A stroke whose lease was lost calls unknown what a slot held, perhaps at this moment and without a customer task.
-    held = select(slots.c.target_id).where(slots.c.target_id.in_(select(some.c.target_id)))
+    ours = (slots.c.target_id.in_(select(some.c.target_id)), slots.c.confirmed.is_not(None))
+    held = select(slots.c.target_id).where(*ours)
     if tx.dialect.name == "postgresql":
         tx.execute(held.order_by(slots.c.target_id, slots.c.slot).with_for_update())
 

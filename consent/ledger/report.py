@@ -117,7 +117,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         ended_at=max(latest or 0, row.released_at or 0, row.started_at),
         total_lines=row.total_lines,
         reject_codes=_counts(tx, refused),
-        dead_codes=_counts(tx, dead.group_by(changes.c.code)),
+        dead_codes=_counts(tx, dead.group_by(changes.c.code)) if states.get(State.DEAD.value) else {},
     )
 
 

@@ -45,7 +45,7 @@ class _Key(LargeBinary):
 
 
 _key = _Key
-_ROOM = {"fillfactor": 70}  # percent: room in each page for a row's next version, which then touches no index
+_ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
 info = Table(
     "ledger_info",

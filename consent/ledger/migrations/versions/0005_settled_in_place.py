@@ -11,7 +11,7 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-_ROOM = 70  # percent of a page that PostgreSQL fills before it begins another
+_ROOM = 50  # percent of a page that PostgreSQL fills before it begins another
 
 
 def upgrade() -> None:
