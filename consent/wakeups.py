@@ -26,6 +26,9 @@ STROKE_TASK = "optrelay.stroke"
 SWEEP_TASK = "optrelay.sweep"
 QUEUE_PREFIX = "optrelay.wake."
 KEY_PREFIX = "optrelay:"
+CUSTOMERS_A_WAKE_UP = 200
+"""Customers for which one more stroke is worth its while: one that takes more at once still leaves some to others."""
+
 WAKE_UP_SECONDS = 300
 """A wake-up that nobody took for this long is dropped: the sweep will have sent others."""
 

@@ -14,7 +14,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.report import ImportReport, pending_by_bucket, report
 from consent.ledger.unfinished import unfinished_imports
 from consent.settings import Settings
-from consent.wakeups import WakeUps
+from consent.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
 from console.delivering import delivery_display
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger, writing_ledger
@@ -126,7 +126,8 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
 def _strokes(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
     """Return how many strokes what is due is worth."""
     most = settings.connection(bucket.connection).max_strokes
-    return min(most, -(-ledger.due(bucket, most * settings.stroke_size) // settings.stroke_size))
+    size = min(settings.stroke_size, CUSTOMERS_A_WAKE_UP)
+    return min(most, -(-ledger.due(bucket, most * size) // size))
 
 
 @contextmanager

@@ -48,10 +48,12 @@ class Ending:
 class Rhythm:
     """When to look again at something that takes a while to count: seldom enough to cost little, `most` seconds apart.
 
-    And yet no later than half way to the end that can be foreseen, so that nobody waits for it to be noticed.
+    And yet no later than half way to the end that can be foreseen, so that nobody waits for it to be noticed, and at
+    every occasion once no more than `nearly_done` are left.
     """
 
     most: float
+    nearly_done: int = 0
     _next: float = 0.0
     _looked: float = 0.0
     _left: int = 0
@@ -66,7 +68,7 @@ class Rhythm:
         done = self._left - left
         if done > 0:
             pause = min(pause, (began - self._looked) * left / done / 2)
-        self._next = began + pause if left > _NEARLY_DONE else began
+        self._next = began + pause if left > self.nearly_done else began
         self._looked, self._left = began, left
 
 
@@ -81,9 +83,10 @@ class Running:
     worker: EmbeddedWorker | None = None
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
-    looking: Rhythm = field(default_factory=lambda: Rhythm(most=5.0))
-    counting: Rhythm = field(default_factory=lambda: Rhythm(most=60.0))
+    looking: Rhythm = field(default_factory=lambda: Rhythm(5.0, _NEARLY_DONE))
+    counting: Rhythm = field(default_factory=lambda: Rhythm(60.0))
     reports: tuple[ImportReport, ...] = ()
+    counted_with: frozenset[Bucket] = frozenset()
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     moved_at: dict[str, float] = field(default_factory=dict)
@@ -114,13 +117,17 @@ class Running:
             self.worker.stop(0.0)
 
     def look(self) -> Tick:
-        """Read how things stand; what became of an import's changes is counted more seldom than what is left."""
+        """Read how things stand.
+
+        What became of an import's changes is counted more seldom than what is left, and whenever a bucket is done.
+        """
         database, now = self.wiring.ledger.database, time.monotonic()
         pending = report.pending_by_bucket(database)
-        if not pending or self.counting.is_due(now):
+        if self.counting.is_due(now) or not self.counted_with <= pending.keys():
             found = [report.report(database, import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
             self.counting.note(now, sum(one.pending for one in self.reports))
+            self.counted_with = frozenset(pending)
         states = tuple(health.all_health(database))
         self._note_progress(self.reports, pending)
         return Tick(self.reports, pending, states, time.monotonic() - self.started)

@@ -84,7 +84,18 @@ def running(settings: SandboxSettings | None = None, port: int = 0) -> Iterator[
 
 
 def _process(port: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sandbox", "--settings", "-", "--port", str(port), "--parent", str(os.getpid())]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "sandbox",
+        "--settings",
+        "-",
+        "--port",
+        str(port),
+        "--parent",
+        str(os.getpid()),
+    ]
     here = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(  # noqa: S603  the command is our own

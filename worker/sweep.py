@@ -13,6 +13,7 @@ from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import health
 from consent.ledger.release import Place
+from consent.wakeups import CUSTOMERS_A_WAKE_UP
 from worker.breaker import may_call
 from worker.wiring import Wiring
 
@@ -101,7 +102,7 @@ def _wake(wiring: Wiring, connection: str) -> int:
 
 def _top_up(wiring: Wiring, bucket: Bucket, asked: int) -> int:
     """Wake as many workers for a bucket as it has use for, beside those that were `asked` and those at work."""
-    size = wiring.settings.stroke_size
+    size = min(wiring.settings.stroke_size, CUSTOMERS_A_WAKE_UP)
     most = wiring.settings.connection(bucket.connection).max_strokes
     due = wiring.ledger.due(bucket, most * size)
     if not due:

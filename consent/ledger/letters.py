@@ -179,10 +179,9 @@ def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: 
 def _query(which: LetterFilter) -> Select[Any]:
     query = (
         select(changes, targets.c.connection, targets.c.address, imports.c.name.label("import_name"))
-        .join(dead_letters, dead_letters.c.change_id == changes.c.id)
         .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
-        .where(*_DEAD, *_conditions(which))
+        .where(*_DEAD, changes.c.id.in_(select(dead_letters.c.change_id)), *_conditions(which))
     )
     return query.order_by(changes.c.settled_at, changes.c.id)
 

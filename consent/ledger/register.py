@@ -64,13 +64,12 @@ def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, no
     """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, or None.
 
     Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
-    order customer tasks, changes, slots, as everywhere in the ledger.
+    order customer tasks, confirmed slots, changes, other slots.
     """
     meant = (*meant, changes.c.state == State.PENDING.value)
     keep_out(tx, meant, limit)
     if (last := last_of(tx, meant, limit)) is None:
         return None
-    look_up_by_key(tx)
     _weigh(tx, (*meant, changes.c.id <= last))
     _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
     _supersede(tx, _weighed.c.id, _weighed.c.over, and_(_first, ~_weighed.c.wins), now)
@@ -158,6 +157,7 @@ def one_fold_at_a_time(tx: Connection) -> None:
 
 def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:
     """Keep other folds out until this transaction ends, and claims and settlements of the changes' targets."""
+    look_up_by_key(tx)
     some = select(changes.c.target_id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
     keep_out_of(tx, select(some.c.target_id))
     # A stroke whose lease was lost calls unknown what a slot held, perhaps at this moment and without a customer task.

@@ -96,13 +96,15 @@ def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:
 
 def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     mine = changes.c.import_id == row.id
-    states = _counts(tx, select(changes.c.state, func.count()).where(mine).group_by(changes.c.state))
+    # Without GROUP BY, for which all of an import's changes would be sorted.
+    each = (func.count().filter(changes.c.state == state.value) for state in State)
+    *counted, latest = tx.execute(select(*each, func.max(changes.c.settled_at)).where(mine)).one()
+    states = dict(zip((state.value for state in State), counted, strict=True))
     said_again = State.UNCHANGED if row.state in ("folded", "released") else State.PENDING
-    states[said_again.value] = states.get(said_again.value, 0) + row.repeated
-    died = dead_letters.join(changes, changes.c.id == dead_letters.c.change_id)
-    dead = select(changes.c.code, func.count()).select_from(died).where(mine, changes.c.state == State.DEAD.value)
+    states[said_again.value] += row.repeated
+    died = (changes.c.id.in_(select(dead_letters.c.change_id)), changes.c.state == State.DEAD.value)
+    dead = select(changes.c.code, func.count()).where(mine, *died)
     refused = select(rejects.c.code, func.count()).where(rejects.c.import_id == row.id).group_by(rejects.c.code)
-    latest = tx.execute(select(func.max(changes.c.settled_at)).where(mine)).scalar() if not states.get("pending") else 0
     return ImportReport(
         import_id=row.id,
         name=row.name,
@@ -111,13 +113,13 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         accepted=row.recorded,
         rejected=row.rejected,
         duplicates=row.duplicates,
-        **{state.value: states.get(state.value, 0) for state in State},
+        **states,
         calls=row.calls,
         started_at=row.started_at,
         ended_at=max(latest or 0, row.released_at or 0, row.started_at),
         total_lines=row.total_lines,
         reject_codes=_counts(tx, refused),
-        dead_codes=_counts(tx, dead.group_by(changes.c.code)) if states.get(State.DEAD.value) else {},
+        dead_codes=_counts(tx, dead.group_by(changes.c.code)) if states[State.DEAD.value] else {},
     )
 
 

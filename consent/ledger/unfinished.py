@@ -12,12 +12,8 @@ from consent.outcome import State
 def unfinished_imports(database: Database) -> list[str]:
     """Return the imports that were read whole and still have something to deliver, oldest first."""
     # By way of the customer tasks: of the changes of an import that is over, none needs to be looked at.
-    waiting = (
-        select(changes.c.import_id)
-        .join(slots, slots.c.newest_id == changes.c.id)
-        .join(customer_tasks, customer_tasks.c.target_id == slots.c.target_id)
-        .where(changes.c.state == State.PENDING.value)
-    )
+    newest = select(slots.c.newest_id).where(slots.c.target_id.in_(select(customer_tasks.c.target_id)))
+    waiting = select(changes.c.import_id).where(changes.c.id.in_(newest), changes.c.state == State.PENDING.value)
     query = select(imports.c.id).where(
         or_(imports.c.state.in_(("read", "folded")), (imports.c.state == "released") & imports.c.id.in_(waiting))
     )

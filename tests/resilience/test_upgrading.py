@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,27 @@ def test_dead_letters_of_an_older_ledger_are_found(ledger_url: str) -> None:
     found = report.report(ledger.database, "i")
     assert found is not None
     assert found.dead_codes == {"404": 1}
+    ledger.close()
+
+
+def test_what_dies_while_its_ledger_is_migrated_is_found(ledger_url: str) -> None:
+    """A worker of the version before is writing down a refusal when the update begins: the update waits for it."""
+    ledger = Ledger(ledger_url)
+    ledger.database.write(_old_dead_letter, checked=False)
+    ledger.database.write(lambda tx: tx.execute(text("UPDATE changes SET state = 'pending'")), checked=False)
+    updating = threading.Thread(target=ledger.migrate)
+
+    def bury(tx: Connection) -> None:
+        assert tx.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0004"
+        updating.start()
+        updating.join(0.5)
+        assert updating.is_alive()
+        tx.execute(text("UPDATE changes SET state = 'dead'"))
+
+    ledger.database.write(bury, checked=False)
+    updating.join(30)
+
+    assert [letter.code for letter in letters.find(ledger.database, LetterFilter())] == ["404"]
     ledger.close()
 
 
