@@ -16,12 +16,13 @@ import pytest
 from tests.integration.company import Company, assert_balanced, company, fold, shuffled_rows
 
 KILLS = int(os.environ.get("PROOF_KILLS", "10"))
+LONGEST_SECONDS = 12 * KILLS
 SEED = int(os.environ.get("PROOF_SEED", "7"))
 
 
 def worker_parents(run: psutil.Process) -> list[psutil.Process]:
     """The Celery worker that this run has started."""
-    return [child for child in run.children() if "worker.app" in " ".join(child.cmdline())]
+    return [child for child in run.children() if "-m worker" in " ".join(child.cmdline())]
 
 
 def victims(run: psutil.Process, kind: str) -> list[psutil.Process]:
@@ -69,7 +70,9 @@ def test_kills_at_random_lose_nothing(tmp_path: Path) -> None:
         rows = shuffled_rows(12_000, 3_000, SEED)
         path = shop.write(rows)
         process, done, tally = shop.start("run", path, "--workers", "2"), 0, dict.fromkeys(kinds, 0)
+        until = time.monotonic() + LONGEST_SECONDS
         while done < KILLS:
+            assert time.monotonic() < until, tally
             time.sleep(odds.uniform(0.3, 3.0))
             if process.poll() is not None:
                 process.communicate()
