@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from consent.collecting import collect_seldom, end_without_collecting
+from consent.collecting import collect_once_loaded, end_without_collecting
 from consent.settings import load_settings
 from console import dead_letters, options
 from console.durations import parse_duration
@@ -45,7 +45,7 @@ Concurrency = Annotated[
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; end with an exit code, and never with a traceback of an error that was expected."""
     signal.signal(signal.SIGTERM, _terminate)
-    collect_seldom()
+    collect_once_loaded()
     try:
         app(arguments, prog_name="optrelay")
         sys.exit(Code.WELL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -148,9 +149,8 @@ class EmbeddedWorker:
             raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; mend that and run again")
         self._started.append(time.monotonic())
         self._turn_log()
-        command = [sys.executable, "-P", "-m", "worker", "--quiet", "worker", "--pool", "prefork"]
-        command += ["--concurrency", str(self.processes), "--hostname", f"optrelay-{os.getpid()}@%h"]
-        command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        name = f"optrelay-{os.getpid()}@{socket.gethostname()}"
+        command = [sys.executable, "-P", "-m", "worker", "--concurrency", str(self.processes), "--hostname", name]
         with self.log.open("ab") as log:
             self._process = _spawn(command, log, self._environment())
         return True

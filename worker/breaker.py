@@ -22,6 +22,7 @@ _ODDS = random.SystemRandom()
 
 
 _GRAVITY: dict[type, int] = {Well: 0, Unwell: 1, Throttled: 2, Refused: 3}
+_ENOUGH = _GRAVITY[Throttled]
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class Watch:
     @property
     def stop(self) -> bool:
         """Whether to make no further call in this stroke."""
-        return isinstance(self.seen, Throttled | Refused) or self.failures >= FAILURES_TO_OPEN
+        return _GRAVITY[type(self.seen)] >= _ENOUGH or self.failures >= FAILURES_TO_OPEN
 
 
 def is_probe(found: BucketHealth) -> bool:

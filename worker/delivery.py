@@ -211,11 +211,16 @@ def _decided(task: CustomerTask, plan: Plan) -> Delivered:
     )
 
 
+_SETTLED = (Applied, Unchanged, Rejected)
+
+
 def _proves(outcomes: Iterable[Outcome]) -> bool:
-    return any(isinstance(outcome, Applied | Unchanged | Rejected) for outcome in outcomes)
+    return any(isinstance(outcome, _SETTLED) for outcome in outcomes)
 
 
 def _by_target(request: Request) -> dict[int, list[int]]:
+    if len(request.tasks) == 1:
+        return {request.tasks[0].target_id: [change.id for change in request.changes]}
     asked = {change.id for change in request.changes}
     found: dict[int, list[int]] = defaultdict(list)
     for task in request.tasks:

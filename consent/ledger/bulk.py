@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     CursorResult,
+    Integer,
     Select,
     Table,
     any_,
@@ -22,8 +24,7 @@ from sqlalchemy import (
     literal_column,
     select,
 )
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import cast as cast_to
 from sqlalchemy.exc import DBAPIError
 
 PARAMETERS = 5_000
@@ -36,10 +37,16 @@ T = TypeVar("T")
 def among(tx: Connection, column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
     """Say that a column holds one of these values.
 
-    For PostgreSQL they are one array: psycopg takes the text of a statement apart at each mark, which costs an IN list
-    12 µs a value, and a text of its own for each number of values is planned anew.
+    Numbers are one parameter, a list that the database takes apart: a mark for each would cost SQLAlchemy and the
+    driver more than the query costs the database, and a text for each number of marks would be planned anew.
     """
-    if tx.dialect.name == "postgresql":
+    postgresql = tx.dialect.name == "postgresql"
+    if isinstance(column.type, Integer):
+        numbers = ",".join(map(str, values))
+        if postgresql:
+            return column == any_(cast_to(literal(f"{{{numbers}}}"), ARRAY(column.type)))
+        return column.in_(select(func.json_each(f"[{numbers}]").table_valued("value").c.value))
+    if postgresql:
         return column == any_(literal(list(values), ARRAY(column.type)))
     # A parameter that holds a list: each value of a plain list would be looked at, and wrapped, on its own.
     return column.in_(bindparam("among", list(values), type_=column.type, unique=True, expanding=True))
@@ -52,7 +59,7 @@ def insert_new(tx: Connection, table: Table, columns: Sequence[str], rows: Seque
 
 def insert_new_from(tx: Connection, table: Table, columns: Sequence[str], source: Select[Any]) -> int:
     """Do the same with the rows that a query finds; it must have a WHERE."""
-    insert = (postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert)(table)
+    insert = _into(tx, table)
     new = insert.from_select(list(columns), source).on_conflict_do_nothing()
     return tx.execute(new.execution_options(preserve_rowcount=True)).rowcount
 
@@ -80,11 +87,11 @@ def select_by_key(tx: Connection, columns: str, keys: Sequence[bytes]) -> list[R
     found: list[Row] = []
     for some in portions(keys):
         marks = ", ".join("?" * len(some))
-        found.extend(_plain_rows(tx.exec_driver_sql(f"{sql} IN ({marks})", tuple(some))))
+        found.extend(plain_rows(tx.exec_driver_sql(f"{sql} IN ({marks})", tuple(some))))
     return found
 
 
-def _plain_rows(result: CursorResult[Any]) -> list[Row]:
+def plain_rows(result: CursorResult[Any]) -> list[Row]:
     """Return the driver's own tuples: SQLAlchemy's rows cost as much as the query."""
     rows = cast("list[Row]", result.cursor.fetchall())
     result.close()
@@ -117,7 +124,7 @@ def insert_or_update_from(
     tx: Connection, table: Table, columns: Sequence[str], source: Select[Any], renewal: Renewal
 ) -> None:
     """Insert the rows that a query finds, or renew those that are there; it must have a WHERE."""
-    insert = (postgresql_insert if tx.dialect.name == "postgresql" else sqlite_insert)(table)
+    insert = _into(tx, table)
     said = renewal.values.items()
     values: dict[str, ColumnElement[Any]] = {column: literal_column(expression) for column, expression in said}
     upsert = insert.from_select(list(columns), source).on_conflict_do_update(
@@ -147,13 +154,24 @@ class UpdateEach:
             marks = {name: f":{name}" for name in self.types}
             tx.exec_driver_sql(self._sql("", marks), rows)
             return
-        arrays = ", ".join(f"%b::{kind}[]" for kind in self.types.values())
+        arrays = ", ".join(f"%{'b' if kind == 'text' else 's'}::{kind}[]" for kind in self.types.values())
         said = f" FROM unnest({arrays}) AS said({', '.join(self.types)})"
         marks = {name: f"said.{name}" for name in self.types}
-        tx.exec_driver_sql(self._sql(said, marks), tuple([row[name] for row in rows] for name in self.types))
+        tx.exec_driver_sql(self._sql(said, marks), tuple(self._values(name, rows) for name in self.types))
+
+    def _values(self, name: str, rows: Sequence[Mapping[str, Any]]) -> list[str] | str:
+        values = [row[name] for row in rows]
+        if self.types[name] == "text":
+            return values
+        return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"  # the driver would adapt each on its own
 
     def _sql(self, said: str, marks: Mapping[str, str]) -> str:
         return f"UPDATE {self.table} SET {self.values}{said} WHERE {self.where}".format_map(marks)  # noqa: S608
+
+
+def _into(tx: Connection, table: Table) -> Any:
+    """Begin an INSERT that can meet rows which are there already; only the dialect that is used is loaded."""
+    return import_module(f"sqlalchemy.dialects.{tx.dialect.name}").insert(table)
 
 
 def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence[Any]]:

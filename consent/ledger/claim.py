@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
 
 from consent.bucket import Bucket
 from consent.change import Action, Lane
-from consent.ledger.bulk import UpdateEach, among, look_up_by_key, portions
+from consent.ledger.bulk import UpdateEach, among, look_up_by_key, plain_rows, portions
 from consent.ledger.database import Database
 from consent.ledger.pending import newest_pending
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
@@ -146,7 +146,7 @@ def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[int]:
             .order_by(customer_tasks.c.deadline)
             .limit(wanted)
         )
-        numbers.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars())
+        numbers.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars().all())
     return numbers
 
 
@@ -154,14 +154,16 @@ def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:
     """Return the tasks of these targets that have something to deliver."""
     words: dict[int, list[ClaimedChange]] = defaultdict(list)
     oldest_first = newest_pending(tx, numbers, _FACTS).order_by(changes.c.effective_at, changes.c.id)
-    for whose, action, details, *facts in tx.execute(oldest_first).all():
-        number, import_id, slot, effective_at, attempts, value = facts
-        what = (_ACTIONS[action], effective_at, orjson.loads(details))
-        words[whose].append(ClaimedChange(number, import_id, slot, *what, attempts, value))
+    details: dict[str, dict[str, Any]] = {}
+    for whose, number, import_id, slot, action, since, text, tried, value in plain_rows(tx.execute(oldest_first)):
+        if text not in details:
+            details[text] = orjson.loads(text)
+        said = (_ACTIONS[action], since, details[text])
+        words[whose].append(ClaimedChange(number, import_id, slot, *said, tried, value))
     query = select(targets.c.id, targets.c.address, customer_tasks.c.tries).join(
         customer_tasks, customer_tasks.c.target_id == targets.c.id
     )
-    rows = tx.execute(query.where(among(tx, targets.c.id, numbers))).all()
+    rows = plain_rows(tx.execute(query.where(among(tx, targets.c.id, numbers))))
     found = {whose: (address, tries) for whose, address, tries in rows}
     return [
         CustomerTask(whose, orjson.loads(found[whose][0]), tuple(words[whose]), found[whose][1])
@@ -172,8 +174,8 @@ def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:
 
 _ACTIONS = {action.value: action for action in Action}
 _FACTS = (
-    *(changes.c.target_id, changes.c.action, changes.c.details, changes.c.id, changes.c.import_id, changes.c.slot),
-    *(changes.c.effective_at, changes.c.attempts, changes.c.value),
+    *(changes.c.target_id, changes.c.id, changes.c.import_id, changes.c.slot, changes.c.action),
+    *(changes.c.effective_at, changes.c.details, changes.c.attempts, changes.c.value),
 )
 
 

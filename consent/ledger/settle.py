@@ -212,9 +212,9 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
 def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:
     calls: Counter[str] = Counter()
     for one in settlements:
-        imported = {change.id: change.import_id for change in one.task.changes}
-        for attempt in filter(lambda attempt: attempt.counts, one.attempts):
-            calls.update({imported[change_id] for change_id in attempt.change_ids if change_id in imported})
+        for attempt in one.attempts:
+            if attempt.counts:
+                calls.update({change.import_id for change in one.task.changes if change.id in attempt.change_ids})
     return [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
 
 

@@ -20,6 +20,7 @@ from worker.providers.lanes import CONNECT_SECONDS, way_out
 from worker.providers.line import Line
 from worker.providers.no_reply import Failure, NoReply, NoToken, no_reply, why
 from worker.providers.retry_after import retry_after_seconds
+from worker.providers.signing import Signing
 from worker.providers.writing import Writer
 
 LONGEST_BODY = 2**20
@@ -105,9 +106,9 @@ class Sender:
         self, way: httpx.AsyncBaseTransport, written: httpx.Request, pause: Pause
     ) -> tuple[httpx.Response, bytes]:
         """Send a request as often as its signing asks for; return the last response and its body."""
-        async with aclosing(self._auth.async_auth_flow(written)) as signing:
-            request = await anext(signing)
-            while True:
+        async with aclosing(Signing(self._auth, written)) as signing:
+            response = None
+            while (request := await signing.after(response)) is not None:
                 await pause()
                 try:
                     response = await way.handle_async_request(request)
@@ -115,12 +116,12 @@ class Sender:
                     if request is written:
                         raise
                     raise NoToken(refused=False) from None  # what broke was the mint of a token: nothing was sent
-                response.request = request
                 body = await _body(response)
-                try:
-                    request = await signing.asend(response)
-                except StopAsyncIteration:
-                    return response, body
+                if self._auth.requires_response_body:
+                    _keep(response, request, body)
+        if response is None:
+            raise AssertionError("an auth that sends nothing")
+        return response, body
 
     def _new_way(self) -> httpx.AsyncBaseTransport:
         way = way_out(self._url, min(CONNECT_SECONDS, self._seconds), LONGEST_BODY)
@@ -144,7 +145,7 @@ async def _pause(turn: Turn | None, limit: asyncio.Timeout) -> None:
 
 
 async def _body(response: httpx.Response) -> bytes:
-    """Read a reply's body as it came, up to a length, and leave it where whoever signs calls will look for it.
+    """Read a reply's body as it came, up to a length.
 
     A body without end must not fill the memory, and a small one could unpack to a huge one.
     """
@@ -157,11 +158,14 @@ async def _body(response: httpx.Response) -> bytes:
                 break
     finally:
         await stream.aclose()
-    body = b"".join(parts)
+    return b"".join(parts)
+
+
+def _keep(response: httpx.Response, request: httpx.Request, body: bytes) -> None:
+    """Leave a body that was read where whoever signs calls will look for it."""
     if "content-encoding" in response.headers:
         del response.headers["content-encoding"]
-    response.stream = httpx.ByteStream(body)
-    return body
+    response.request, response.stream = request, httpx.ByteStream(body)
 
 
 def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:

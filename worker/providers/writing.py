@@ -39,9 +39,10 @@ class Writer:
         if body or request.method not in _WITHOUT_BODY:
             headers["Content-Length"] = str(len(body))
         extensions = {"timeout": self._limits, "target": target.encode("ascii")}
-        return httpx.Request(
-            request.method, self._url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions
-        )
+        stream = httpx.ByteStream(body)
+        written = httpx.Request(request.method, self._url, headers=headers, stream=stream, extensions=extensions)
+        written.read()  # else whoever sends it must wait for what is there already
+        return written
 
     def _with_type(self, headers: Mapping[str, str], content_type: str) -> httpx.Headers:
         written = httpx.Headers(headers)

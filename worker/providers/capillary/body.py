@@ -43,6 +43,11 @@ class Body:
 
 
 def parse_body(text: str) -> Body:
+    """Read a body, which most customers share with many others, as it does not name them (see `_parse`)."""
+    return _parse_again(text) if len(text) <= _SHORT else _parse(text)
+
+
+def _parse(text: str) -> Body:
     """Read a body; one that is no JSON object says nothing.
 
     Full success (seed page; the customer is not named in it):
@@ -76,6 +81,10 @@ def parse_body(text: str) -> Body:
         partial=any(_about_rows(code) for code in codes),
         echoes=tuple(_echoes(body.get("subscriptions"))),
     )
+
+
+_SHORT = 1000  # characters
+_parse_again = lru_cache(maxsize=256)(_parse)
 
 
 @lru_cache(maxsize=256)  # there are few, and two are compared for every change

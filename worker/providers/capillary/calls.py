@@ -71,7 +71,7 @@ def _row(change: ClaimedChange) -> dict[str, Any]:
 
 def _place(address: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     if "user_id" in address:
-        return f"/v2/customers/{quote(address['user_id'], safe='')}/subscriptions", {"format": "json"}
+        return f"/v2/customers/{quote(address['user_id'], safe='')}/subscriptions?format=json", {}
     account = {"accountId": address["source_account_id"]} if "source_account_id" in address else {}
     return "/v2/customers/lookup/subscriptions", {
         "source": address["source"],

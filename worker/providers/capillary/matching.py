@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from consent.ledger.work import ClaimedChange
 from worker.providers.capillary.body import Body, Echo, folded
@@ -29,13 +30,20 @@ def proven(changes: Sequence[ClaimedChange], echoes: Sequence[Echo]) -> set[int]
     An echo that tells no account or org unit may be that of several changes: then it proves them only if there is an
     echo for each of them. An echo that can only be one change's, and says the opposite, disproves it.
     """
-    slots = {change.id: read_slot(change.slot) for change in changes}
-    fitting = [(echo, [change for change in changes if fits(slots[change.id], echo)]) for echo in echoes]
-    sole = [(echo, found[0]) for echo, found in fitting if len(found) == 1]
-    certain = {change.id for echo, change in sole if change.action == echo.type}
-    opposed = {change.id for echo, change in sole if change.action != echo.type}
-    shared = [{c.id for c in found if c.action == echo.type} for echo, found in fitting if len(found) > 1]
-    return (certain | {id_ for id_ in slots if _enough(id_, shared, certain)}) - opposed
+    said = tuple((change.slot, change.action.value) for change in changes)
+    return {changes[place].id for place in _proven(said, tuple(echoes))}
+
+
+@lru_cache(maxsize=1024)  # most customers say one of a few things, and are answered alike
+def _proven(said: Sequence[tuple[str, str]], echoes: Sequence[Echo]) -> frozenset[int]:
+    """Return the places of the proven ones among slots and what is said of each."""
+    slots = [read_slot(slot) for slot, _ in said]
+    fitting = [(echo, [place for place, slot in enumerate(slots) if fits(slot, echo)]) for echo in echoes]
+    sole = [(echo.type, found[0]) for echo, found in fitting if len(found) == 1]
+    certain = {place for kind, place in sole if said[place][1] == kind}
+    opposed = {place for kind, place in sole if said[place][1] != kind}
+    shared = [{place for place in found if said[place][1] == echo.type} for echo, found in fitting if len(found) > 1]
+    return frozenset((certain | {place for place in range(len(said)) if _enough(place, shared, certain)}) - opposed)
 
 
 def shown(change: ClaimedChange, others: Sequence[ClaimedChange], echoes: Sequence[Echo]) -> bool:
@@ -64,7 +72,7 @@ def _pair(slot: Slot) -> tuple[str, str]:
     return folded(slot.channel), slot.priority.casefold()
 
 
-def _enough(change_id: int, shared: Sequence[set[int]], certain: set[int]) -> bool:
-    mine = [ids for ids in shared if change_id in ids]
+def _enough(place: int, shared: Sequence[set[int]], certain: set[int]) -> bool:
+    mine = [places for places in shared if place in places]
     rivals = set().union(*mine) - certain
     return bool(mine) and len(mine) >= len(rivals)

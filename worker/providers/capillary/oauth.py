@@ -42,6 +42,8 @@ class _Token:
 class TokenAuth(httpx.Auth):
     """Puts the access token into the header that the connection names (docs.capillarytech.com/reference/oauth)."""
 
+    requires_response_body = True
+
     def __init__(self, base_url: httpx.URL, connection: ConnectionSettings) -> None:
         self._url = str(base_url).rstrip("/") + "/v3/oauth/token/generate"
         self._credentials = {"key": connection.oauth_key, "secret": connection.oauth_secret.get_secret_value()}

@@ -38,7 +38,8 @@ def calls(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Call
 
 
 def _series(task: CustomerTask, connection: ConnectionSettings) -> tuple[Request, ...]:
-    if len(task.changes) == 1:
+    details = task.changes[0].details
+    if all(change.details is details and change.attempts < SHARED_TRIES for change in task.changes):
         return (write(task, task.changes, connection),)
     bodies: dict[bytes, list[ClaimedChange]] = {}
     for change in task.changes:

@@ -35,9 +35,12 @@ def _row_by_row(request: Request, reply: Reply, body: Body, connection: Connecti
     failed_ids = {change.id for change in failed}
     # A failure that names none of our rows may be any of them: then the echo proves nothing.
     sure = set() if stray else proven(request.changes, body.echoes) - failed_ids
-    missing = [change for change in request.changes if change.id not in sure | failed_ids]
-
     outcomes: dict[int, Outcome] = dict.fromkeys(sorted(sure), Applied())
+    if len(sure) == len(request.changes):
+        return Answer(Well(), outcomes, code=str(reply.status))
+
+    told = sure | failed_ids
+    missing = [change for change in request.changes if change.id not in told]
     further = [read_back(request, missing)] if missing else []
     if request.purpose == ALONE:
         outcomes |= rejected(MEANINGS[ROW_FAILED], failed)

@@ -25,8 +25,7 @@ def test_body_of_the_seed_page() -> None:
     changes = [change(number, *wish, org_unit=200031782, **words) for number, wish in enumerate(wishes)]
     (only,) = chain.from_iterable(planned(customer(*changes)))
 
-    assert (only.method, only.path) == ("POST", "/v2/customers/1001/subscriptions")
-    assert only.params == {"format": "json"}
+    assert (only.method, only.path) == ("POST", "/v2/customers/1001/subscriptions?format=json")
     assert {
         "communicationId": -1,
         "campaignId": -1,
