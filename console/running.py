@@ -22,7 +22,7 @@ from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
-_LOOKING_SHARE = 40
+_LOOKING_SHARE, _COUNTING_SHARE = 40, 100
 _NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
 
 
@@ -48,12 +48,14 @@ class Ending:
 class Rhythm:
     """When to look again at something that takes a while to count: seldom enough to cost little, `most` seconds apart.
 
-    And yet no later than half way to the end that can be foreseen, so that nobody waits for it to be noticed, and at
-    every occasion once no more than `nearly_done` are left.
+    And yet, unless somebody else does, no later than half way to the end that can be foreseen, so that nobody waits for
+    it to be noticed, and at every occasion once no more than `nearly_done` are left.
     """
 
     most: float
     nearly_done: int = 0
+    foresees: bool = True
+    share: int = _LOOKING_SHARE
     _next: float = 0.0
     _looked: float = 0.0
     _left: int = 0
@@ -64,9 +66,9 @@ class Rhythm:
 
     def note(self, began: float, left: int) -> None:
         """Take in that one began to look then, and found so many left."""
-        pause = min(_LOOKING_SHARE * (time.monotonic() - began), self.most)
+        pause = min(self.share * (time.monotonic() - began), self.most)
         done = self._left - left
-        if done > 0:
+        if done > 0 and self.foresees:
             pause = min(pause, (began - self._looked) * left / done / 2)
         self._next = began + pause if left > self.nearly_done else began
         self._looked, self._left = began, left
@@ -84,7 +86,7 @@ class Running:
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
     looking: Rhythm = field(default_factory=lambda: Rhythm(5.0, _NEARLY_DONE))
-    counting: Rhythm = field(default_factory=lambda: Rhythm(60.0))
+    counting: Rhythm = field(default_factory=lambda: Rhythm(60.0, foresees=False, share=_COUNTING_SHARE))
     reports: tuple[ImportReport, ...] = ()
     counted_with: frozenset[Bucket] = frozenset()
     heard: float = field(default_factory=time.monotonic)

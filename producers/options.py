@@ -15,7 +15,7 @@ from consent.newest import FUTURE_TOLERANCE_SECONDS
 from producers.columns import plain
 from producers.survey import PATIENCE_SECONDS
 
-CHUNK_ROWS = 5_000
+CHUNK_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 
 from consent.change import ConsentChange, Origin
 from consent.intake import EventsAccepted, Reject
 from consent.ledger.accept import latest_change, make_due_now, newer_than
 from consent.ledger.adopt import adopt
-from consent.ledger.bulk import among, insert_new, portions
+from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, recognise, record
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.register import one_at_a_time
-from consent.ledger.schema import changes, imports, rejects
+from consent.ledger.schema import imports, rejects
 
 
 def accept_events(
@@ -44,13 +44,12 @@ def accept_events(
         heard = hear(secret, wishes, now)  # anew with each try: the numbers of targets are those of a transaction
         keys = heard.keys
         one_at_a_time(tx)
-        known = _known(tx, keys)
-        adopted = adopt(tx, run_id, keys, heard.lines) if known else {}
-        latest = latest_change(tx)
         recognise(tx, heard)
+        adopted = adopt(tx, run_id, keys, heard.lines) if heard.known else {}
+        latest = latest_change(tx)
         record(tx, heard, run_id, Origin.EVENT)
         rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)
-        fresh = _first_of_each(keys, known.difference(adopted))
+        fresh = _first_of_each(keys, heard.known.difference(adopted))
         new = sum(fresh)
         if new:
             make_due_now(tx, run_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
@@ -81,15 +80,6 @@ def _reject_row(secret: bytes, run_id: str, reject: Reject) -> tuple[object, ...
     if reject.place is not None:
         key = blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES).digest()
     return run_id, reject.line, reject.column, reject.code, reject.message, reject.place, key
-
-
-def _known(tx: Connection, keys: Sequence[bytes]) -> set[bytes]:
-    query = select(changes.c.dedupe_key)
-    return {
-        key
-        for some in portions(keys)
-        for key in tx.execute(query.where(among(tx, changes.c.dedupe_key, some))).scalars()
-    }
 
 
 def _first_of_each(keys: Sequence[bytes], known: set[bytes]) -> tuple[bool, ...]:

@@ -27,6 +27,8 @@ from sqlalchemy import (
 from sqlalchemy import cast as cast_to
 from sqlalchemy.exc import DBAPIError
 
+from consent.ledger.keys import KEY_BYTES
+
 PARAMETERS = 5_000
 """Values in one IN list: well under the limit of either database (SQLite 32,766; PostgreSQL 65,535)."""
 
@@ -73,22 +75,28 @@ def insert_all(tx: Connection, table: Table, columns: Sequence[str], rows: Seque
 
 
 def select_by_key(tx: Connection, columns: str, keys: Sequence[bytes]) -> list[Row]:
-    """Return columns, and what they are of, for the targets with these keys; each is looked up, however many there are.
+    """Return columns of the rows with these keys; each is looked up, however many there are.
 
-    `columns` is SQL: "id FROM targets"; where it joins, call `look_up_by_key` before. It is the driver's own statement:
-    Core would take as long again as the query.
+    `columns` is SQL that names the key last: "id FROM targets WHERE target_key"; where it joins, call `look_up_by_key`
+    before. It is the driver's own statement: Core would take as long again as the query.
     """
-    sql = f"SELECT {columns} WHERE target_key"
+    if not keys:
+        return []
+    sql = f"SELECT {columns}"
     if tx.dialect.name == "postgresql":
         tx.exec_driver_sql("SET LOCAL enable_seqscan = off")
         # Keys as they are, there and back: written out, they cost an eighth of the time in which a dump is read.
         with _driver(tx, binary=True) as cursor:
             return cast("list[Row]", cursor.execute(f"{sql} = ANY(%b)", (list(keys),)).fetchall())
-    found: list[Row] = []
-    for some in portions(keys):
-        marks = ", ".join("?" * len(some))
-        found.extend(plain_rows(tx.exec_driver_sql(f"{sql} IN ({marks})", tuple(some))))
-    return found
+    # All keys are one parameter: the driver keeps statements, and one for each number of marks would fill the memory.
+    apart = f"SELECT substr(:keys, place, {KEY_BYTES}) FROM places"  # noqa: S608 - names of our own
+    return plain_rows(tx.exec_driver_sql(f"{_PLACES}{sql} IN ({apart})", {"keys": b"".join(keys)}))
+
+
+_PLACES = (
+    f"WITH RECURSIVE places(place) AS (SELECT 1 UNION ALL SELECT place + {KEY_BYTES} FROM places "  # noqa: S608
+    f"WHERE place + {KEY_BYTES} <= length(:keys)) "
+)
 
 
 def plain_rows(result: CursorResult[Any]) -> list[Row]:

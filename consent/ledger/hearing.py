@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
-from consent.ledger.bulk import Row, insert_all, insert_new, look_up_by_key, select_by_key
+from consent.ledger.bulk import Row, insert_all, look_up_by_key, select_by_key
 from consent.ledger.keys import Keys, action_text, canonical
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
@@ -27,7 +27,7 @@ _REPEAT_COLUMNS = (
 )
 _REGISTERS = (
     "target_key, targets.id, slot, newest_at, newest_action, newest_key, confirmed "
-    "FROM targets LEFT JOIN slots ON slots.target_id = targets.id"
+    "FROM targets LEFT JOIN slots ON slots.target_id = targets.id WHERE target_key"
 )
 
 _KEY, _LINE, _TARGET = range(3)
@@ -37,8 +37,8 @@ _KEY, _LINE, _TARGET = range(3)
 class Heard:
     """A chunk's words in the order of arrival, and the targets that they are about by their keys.
 
-    A word names its target by its key. `numbers` holds those of the targets that the ledger knows, so this belongs to
-    one transaction: the numbers that it adds are gone if it fails.
+    A word names its target by its key. `numbers` holds those of the targets that the ledger knows, and `known` the keys
+    of the changes that it knows, so this belongs to one transaction: the numbers that it adds are gone if it fails.
     `named` holds the keys of words with a change id: that is the producer's own word for sameness, so the key must be
     looked up among all changes and such a word is never set aside. After `set_repeats_aside`, `words` are the ordinary
     ones and `repeated` the repeats, as rows of `repeats`; duplicates of newest words are in neither.
@@ -48,6 +48,7 @@ class Heard:
     targets: Mapping[bytes, Row]
     named: frozenset[bytes] = frozenset()
     numbers: dict[bytes, int] = field(default_factory=dict)
+    known: set[bytes] = field(default_factory=set)
     repeated: list[Row] = field(default_factory=list)
 
     @property
@@ -81,12 +82,18 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
 
 
 def recognise(tx: Connection, heard: Heard) -> None:
-    """Find the targets that the ledger knows."""
-    heard.numbers = dict(select_by_key(tx, "target_key, id FROM targets", list(heard.targets)))
+    """Find the targets and the changes that the ledger knows."""
+    heard.numbers = dict(select_by_key(tx, "target_key, id FROM targets WHERE target_key", list(heard.targets)))
+    _recognise_changes(tx, heard)
+
+
+def _recognise_changes(tx: Connection, heard: Heard) -> None:
+    keys = [word[_KEY] for word in heard.words if word[_TARGET] in heard.numbers]
+    heard.known = {key for (key,) in select_by_key(tx, "dedupe_key FROM changes WHERE dedupe_key", keys)}
 
 
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:
-    """Recognise the targets, and tell repeats and duplicates from ordinary words; all are numbered from `first`.
+    """Recognise targets and changes; tell repeats and duplicates from ordinary words, which are numbered from `first`.
 
     With `reassert` no opt-out is a repeat. For words without a value this is `consent.newest.judge`, as far as the
     slot can tell: its newest word may have had one, or may still be pending.
@@ -110,6 +117,7 @@ def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, 
             heard.repeated.append((import_id, number, line, key, whose, slot, action, since, details))
         else:
             heard.words.append(word)
+    _recognise_changes(tx, heard)
 
 
 _UNKNOWN = (b"", 0, "", 0, None, None, None)
@@ -122,9 +130,14 @@ def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:
     """
     insert_all(tx, repeats, _REPEAT_COLUMNS, heard.repeated)
     _introduce(tx, heard)
+    fresh: dict[bytes, Row] = {}
+    for word in heard.words:
+        if word[_KEY] not in heard.known:
+            fresh.setdefault(word[_KEY], word)
     constant, numbers = (import_id, origin.value, State.PENDING.value), heard.numbers
-    rows = [(key, line, numbers[target], *said, *constant) for key, line, target, *said in heard.words]
-    return insert_new(tx, changes, _CHANGE_COLUMNS, rows)
+    rows = [(key, line, numbers[target], *said, *constant) for key, line, target, *said in fresh.values()]
+    insert_all(tx, changes, _CHANGE_COLUMNS, rows)
+    return len(rows)
 
 
 def _introduce(tx: Connection, heard: Heard) -> None:

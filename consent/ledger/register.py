@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
+    Update,
     and_,
     case,
     delete,
@@ -33,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 
 from consent.change import Action
-from consent.ledger.bulk import Renewal, insert_or_update_from, look_up_by_key
+from consent.ledger.bulk import look_up_by_key
 from consent.ledger.schema import changes, customer_tasks, slots
 from consent.outcome import State
 
@@ -55,7 +56,7 @@ _weighed = Table(
 )
 """Words that are weighed together, of each slot the `best` at `place` 1.
 
-`over` is the word that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider is
+`over` is the word that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider was
 confirmed to hold what it says.
 """
 
@@ -64,13 +65,14 @@ def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, no
     """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, or None.
 
     Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
-    order customer tasks, confirmed slots, changes, other slots.
+    order customer tasks, slots that seem to hold a word already, changes, slots.
     """
     meant = (*meant, changes.c.state == State.PENDING.value)
     keep_out(tx, meant, limit)
     if (last := last_of(tx, meant, limit)) is None:
         return None
     _weigh(tx, (*meant, changes.c.id <= last))
+    _hold_confirmed(tx)
     _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
     _supersede(tx, _weighed.c.id, _weighed.c.over, and_(_first, ~_weighed.c.wins), now)
     _supersede(tx, _weighed.c.over, _weighed.c.id, and_(_first, _weighed.c.wins), now)
@@ -120,27 +122,51 @@ _NOUGHT: ColumnElement[int] = literal_column("0")
 _first = _weighed.c.place == 1
 
 
+def _hold_confirmed(tx: Connection) -> None:
+    """Let nobody call unknown what these slots hold until this transaction ends.
+
+    A stroke whose lease was lost does so, perhaps at this moment and without a customer task, by which it is kept out.
+    """
+    if tx.dialect.name == "postgresql":
+        held = select(slots.c.target_id).where(*_OWN, _first, _weighed.c.wins, _weighed.c.confirmed)
+        tx.execute(held.order_by(slots.c.target_id, slots.c.slot).with_for_update(of=slots))
+
+
+_OWN = (slots.c.target_id == _weighed.c.target_id, slots.c.slot == _weighed.c.slot)
+
+
 def _supersede(
     tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
 ) -> None:
-    lost = update(changes).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
+    lost = _renew(changes).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
     tx.execute(lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now))
+
+
+def _renew(table: Table) -> Update:
+    return update(table).prefix_with(_WHOLE, dialect="sqlite")
+
+
+_WHOLE = "OR ROLLBACK"  # else SQLite keeps each page as it was, in memory, in case the statement fails half way
 
 
 def _leave_unchanged(tx: Connection, now: int, *, reassert: bool) -> None:
     told = () if not reassert else (_weighed.c.action != Action.OPTOUT.value,)
-    same = update(changes).where(changes.c.id == _weighed.c.id, _first, _weighed.c.wins, _weighed.c.confirmed, *told)
+    said = slots.c.confirmed == changes.c.action + changes.c.value
+    held = (*_OWN, said, _first, _weighed.c.wins, _weighed.c.confirmed)
+    same = _renew(changes).where(changes.c.id == _weighed.c.id, *held, *told)
     tx.execute(same.values(state=State.UNCHANGED.value, settled_at=now))
 
 
 def _renew_registers(tx: Connection) -> None:
-    newest = select(*(_weighed.c[name] for name in ("target_id", "slot", "id", "effective_at", "action", "dedupe_key")))
-    ordered = newest.where(_first, _weighed.c.wins).order_by(_weighed.c.target_id, _weighed.c.slot)
-    insert_or_update_from(tx, slots, _SLOT_COLUMNS, ordered, _RENEWED)
+    """Let the words that win be the newest of their slots; those of slots without a register begin one."""
+    facts = {name: _weighed.c[source] for name, source in _NEWEST.items()}
+    tx.execute(_renew(slots).where(*_OWN, _first, _weighed.c.wins).values(**facts))
+    new = select(_weighed.c.target_id, _weighed.c.slot, *facts.values()).where(_first, _weighed.c.over.is_(None))
+    ordered = new.order_by(_weighed.c.target_id, _weighed.c.slot)
+    tx.execute(insert(slots).prefix_with(_WHOLE, dialect="sqlite").from_select(["target_id", "slot", *facts], ordered))
 
 
-_SLOT_COLUMNS = ("target_id", "slot", "newest_id", "newest_at", "newest_action", "newest_key")
-_RENEWED = Renewal({name: f"excluded.{name}" for name in _SLOT_COLUMNS[2:]})
+_NEWEST = {"newest_id": "id", "newest_at": "effective_at", "newest_action": "action", "newest_key": "dedupe_key"}
 
 
 def one_at_a_time(tx: Connection) -> None:
@@ -160,11 +186,6 @@ def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -
     look_up_by_key(tx)
     some = select(changes.c.target_id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
     keep_out_of(tx, select(some.c.target_id))
-    # A stroke whose lease was lost calls unknown what a slot held, perhaps at this moment and without a customer task.
-    ours = (slots.c.target_id.in_(select(some.c.target_id)), slots.c.confirmed.is_not(None))
-    held = select(slots.c.target_id).where(*ours)
-    if tx.dialect.name == "postgresql":
-        tx.execute(held.order_by(slots.c.target_id, slots.c.slot).with_for_update())
 
 
 def keep_out_of(tx: Connection, numbers: Select[tuple[int]]) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
-from consent.ledger.bulk import Row, among, insert_new, look_up_by_key, portions, select_by_key
+from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
 from consent.ledger.hearing import hear, recognise
 from consent.ledger.ledger import Ledger
@@ -29,7 +29,10 @@ _FAR_AHEAD = 2**40
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
 _SLOT_COLUMNS = ("target_id", "slot", "newest_id", "newest_at", "newest_action", "confirmed", "newest_key")
-_REGISTERS = f"target_key, {', '.join(_SLOT_COLUMNS[1:])} FROM targets JOIN slots ON slots.target_id = targets.id"
+_REGISTERS = (
+    f"target_key, {', '.join(_SLOT_COLUMNS[1:])} "
+    "FROM targets JOIN slots ON slots.target_id = targets.id WHERE target_key"
+)
 
 
 def rehearse(path: Path, real: Database | None, *, reassert: bool) -> Ledger:
@@ -92,12 +95,8 @@ def _follow(tx: Connection, real: Database) -> None:
 
 
 def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> list[Row]:
-    found: list[Row] = []
-    for some in portions(keys):
-        query = select(changes.c.id, changes.c.dedupe_key).where(among(tx, changes.c.dedupe_key, some))
-        rows = tx.execute(query.where(changes.c.import_id != (unfinished or "")))
-        found.extend(_known_row(row.id, row.dedupe_key) for row in rows)
-    return found
+    rows = select_by_key(tx, "id, dedupe_key, import_id FROM changes WHERE dedupe_key", keys)
+    return [_known_row(number, key) for number, key, import_id in rows if import_id != unfinished]
 
 
 def _known_row(number: int, key: bytes) -> Row:
