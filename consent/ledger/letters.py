@@ -113,7 +113,7 @@ def replay(database: Database, letters: Sequence[DeadLetter], *, who: str, why: 
 
     def work(tx: Connection) -> dict[int, Fate]:
         for some in portions([letter.id for letter in letters]):
-            keep_out(tx, (among(tx, changes.c.id, some),), len(some))
+            keep_out(tx, (among(tx, changes.c.id, some),))
         fates = _fates(tx, [letter.id for letter in letters])
         for some in portions(list(fates)):
             query = select(changes, slots.c.newest_id).join(slots, _own_slot()).where(among(tx, changes.c.id, some))

@@ -68,10 +68,13 @@ def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, no
     order customer tasks, slots that seem to hold a word already, changes, slots.
     """
     meant = (*meant, changes.c.state == State.PENDING.value)
-    keep_out(tx, meant, limit)
+    look_up_by_key(tx)
+    one_fold_at_a_time(tx)
     if (last := last_of(tx, meant, limit)) is None:
         return None
-    _weigh(tx, (*meant, changes.c.id <= last))
+    meant = (*meant, changes.c.id <= last)
+    keep_out_of(tx, select(changes.c.target_id).where(*meant))
+    _weigh(tx, meant)
     _hold_confirmed(tx)
     _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
     _supersede(tx, _weighed.c.id, _weighed.c.over, and_(_first, ~_weighed.c.wins), now)
@@ -181,11 +184,10 @@ def one_fold_at_a_time(tx: Connection) -> None:
         tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
 
 
-def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> None:
+def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
     """Keep other folds out until this transaction ends, and claims and settlements of the changes' targets."""
     look_up_by_key(tx)
-    some = select(changes.c.target_id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
-    keep_out_of(tx, select(some.c.target_id))
+    keep_out_of(tx, select(changes.c.target_id).where(*meant))
 
 
 def keep_out_of(tx: Connection, numbers: Select[tuple[int]]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, case, func, literal, select
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import Renewal, among, insert_or_update_from
+from consent.ledger.bulk import Renewal, among, insert_or_update_from, look_up_by_key
 from consent.ledger.register import last_of
-from consent.ledger.schema import changes, customer_tasks, targets
+from consent.ledger.schema import changes, customer_tasks, is_due, targets
 from consent.outcome import State
 
 HONOUR_WITHIN_SECONDS = 48 * 3600
@@ -19,6 +19,7 @@ Source: Google's and Yahoo's sender guidelines of 2024 (laws give more: CAN-SPAM
 """
 
 
+_HONOUR_WITHIN = HONOUR_WITHIN_SECONDS * 1_000_000
 _LANES = {(action.value, origin.value): int(lane_of(action, origin)) for action in Action for origin in Origin}
 
 
@@ -26,16 +27,20 @@ def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *
     """Make, or make more urgent, the customer tasks of the first `limit` pending changes that are meant.
 
     They are due at once, unless under lease. Returns the number of the last of these changes, None if there is none.
+    Customer tasks that are due and as urgent already are not touched, only seen: so the changes must have been
+    committed before, or else the customer tasks of their targets be locked.
     """
+    look_up_by_key(tx)
     meant = (*meant, changes.c.state == State.PENDING.value)
     if (last := last_of(tx, meant, limit)) is None:
         return None
-    urgent = func.min(case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())))
-    bounds = (literal(now + HONOUR_WITHIN_SECONDS * 1_000_000), literal(1), literal(now))
+    lane, deadline = case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())), _micros(now + _HONOUR_WITHIN)
+    as_urgent = (is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
+    due = select(literal(1)).where(customer_tasks.c.target_id == changes.c.target_id, *as_urgent).exists()
     found = (
-        select(targets.c.id, targets.c.connection, targets.c.bucket, urgent, *bounds)
+        select(targets.c.id, targets.c.connection, targets.c.bucket, func.min(lane), deadline, literal(1), _micros(now))
         .join(changes, changes.c.target_id == targets.c.id)
-        .where(*meant, changes.c.id <= last)
+        .where(*meant, changes.c.id <= last, ~due)
         .group_by(targets.c.id)
         .order_by(targets.c.id)
     )
@@ -61,6 +66,10 @@ _RENEWED = Renewal(
     where="excluded.lane < customer_tasks.lane OR excluded.deadline < customer_tasks.deadline "
     f"OR customer_tasks.waiting = 0 AND {_FREE}",
 )
+
+
+def _micros(moment: int) -> ColumnElement[int]:
+    return literal(moment, BigInteger)
 
 
 def _says(action: str, origin: str) -> ColumnElement[bool]:
