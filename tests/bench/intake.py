@@ -115,7 +115,10 @@ def apart(work: Callable[..., Any], *arguments: object) -> Any:
 
 
 def imported(url: str, path: Path) -> tuple[float, float, int, int]:
-    """Import a file; return what `import_once` does, and the peak memory of this process in megabytes."""
+    """Import a file as the command does; return what `import_once` does, and this process's peak in megabytes."""
+    from consent.collecting import collect_once_loaded
+
+    collect_once_loaded()
     return *import_once(url, path), round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

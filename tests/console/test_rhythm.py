@@ -1,0 +1,40 @@
+"""When a run looks again at what takes a while to count."""
+
+from __future__ import annotations
+
+import time
+
+from console.running import Rhythm
+
+
+def test_what_took_long_is_looked_at_more_seldom() -> None:
+    """Looking costs a fortieth of the time, and there is an end to waiting."""
+    rhythm, began = Rhythm(5.0), time.monotonic() - 0.05
+    assert rhythm.is_due(began)
+
+    rhythm.note(began, left=10_000)
+    assert (rhythm.is_due(began + 1.9), rhythm.is_due(began + 3.5)) == (False, True)
+
+    began = time.monotonic() - 1.0
+    rhythm.note(began, left=10_000)
+    assert (rhythm.is_due(began + 4.9), rhythm.is_due(began + 5.1)) == (False, True)
+
+
+def test_the_end_that_can_be_foreseen_is_not_waited_for() -> None:
+    """Half of it was done in ten seconds: it is looked at again half way to the end, and then at every occasion."""
+    rhythm, began = Rhythm(60.0, nearly_done=100), time.monotonic() - 1.0
+    rhythm.note(began - 10, left=2_000)
+    rhythm.note(began, left=1_000)
+    assert (rhythm.is_due(began + 4.9), rhythm.is_due(began + 5.1)) == (False, True)
+
+    rhythm.note(began + 5, left=100)
+    assert rhythm.is_due(began + 5)
+
+
+def test_what_somebody_else_notices_is_not_foreseen() -> None:
+    """What became of an import's changes is counted when a bucket is done, and else seldom."""
+    rhythm, began = Rhythm(60.0, foresees=False, share=100), time.monotonic() - 0.2
+    rhythm.note(began - 10, left=2_000)
+    rhythm.note(began, left=10)
+
+    assert (rhythm.is_due(began + 19), rhythm.is_due(began + 25)) == (False, True)
