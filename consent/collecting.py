@@ -26,7 +26,8 @@ def end_without_collecting() -> None:
     gc.freeze()
 
 
-def _pass_over(_phase: str, _facts: object) -> None:
-    """When the collector begins for the first time, what there is is modules."""
-    gc.callbacks.remove(_pass_over)
-    collect_seldom()
+def _pass_over(phase: str, _facts: object) -> None:
+    """Once the collector has looked for the first time, what there is is modules."""
+    if phase == "stop":
+        gc.callbacks.remove(_pass_over)
+        collect_seldom()

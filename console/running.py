@@ -125,7 +125,7 @@ class Running:
         """
         database, now = self.wiring.ledger.database, time.monotonic()
         pending = report.pending_by_bucket(database)
-        if self.counting.is_due(now) or not self.counted_with <= pending.keys():
+        if self.counting.is_due(now) or not pending or not self.counted_with <= pending.keys():
             found = [report.report(database, import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
             self.counting.note(now, sum(one.pending for one in self.reports))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from consent.settings import Settings
-from console.running import TICK_SECONDS, Ending, Running, Tick
+from console.running import TICK_SECONDS, Ending, Rhythm, Running, Tick
 from worker.wiring import Wiring
 
 
@@ -24,7 +24,7 @@ class WorkersElsewhere:
         """Watch; returns how it ended."""
         wiring = Wiring(settings, settings.broker_url or "")
         try:
-            return _watch(Running(wiring, imports, self.patience), on_tick)
+            return _watch(Running(wiring, imports, self.patience, counting=Rhythm(60.0)), on_tick)
         finally:
             wiring.ledger.close()
 

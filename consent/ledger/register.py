@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Update,
     and_,
+    any_,
     case,
     delete,
     func,
@@ -56,7 +57,7 @@ _weighed = Table(
 )
 """Words that are weighed together, of each slot the `best` at `place` 1.
 
-`over` is the word that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider was
+`over` is the word that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider is
 confirmed to hold what it says.
 """
 
@@ -65,7 +66,7 @@ def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, no
     """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, or None.
 
     Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
-    order customer tasks, slots that seem to hold a word already, changes, slots.
+    order folds, customer tasks, changes, slots.
     """
     meant = (*meant, changes.c.state == State.PENDING.value)
     look_up_by_key(tx)
@@ -75,7 +76,6 @@ def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, no
     meant = (*meant, changes.c.id <= last)
     keep_out_of(tx, select(changes.c.target_id).where(*meant))
     _weigh(tx, meant)
-    _hold_confirmed(tx)
     _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
     _supersede(tx, _weighed.c.id, _weighed.c.over, and_(_first, ~_weighed.c.wins), now)
     _supersede(tx, _weighed.c.over, _weighed.c.id, and_(_first, _weighed.c.wins), now)
@@ -125,16 +125,6 @@ _NOUGHT: ColumnElement[int] = literal_column("0")
 _first = _weighed.c.place == 1
 
 
-def _hold_confirmed(tx: Connection) -> None:
-    """Let nobody call unknown what these slots hold until this transaction ends.
-
-    A stroke whose lease was lost does so, perhaps at this moment and without a customer task, by which it is kept out.
-    """
-    if tx.dialect.name == "postgresql":
-        held = select(slots.c.target_id).where(*_OWN, _first, _weighed.c.wins, _weighed.c.confirmed)
-        tx.execute(held.order_by(slots.c.target_id, slots.c.slot).with_for_update(of=slots))
-
-
 _OWN = (slots.c.target_id == _weighed.c.target_id, slots.c.slot == _weighed.c.slot)
 
 
@@ -149,14 +139,14 @@ def _renew(table: Table) -> Update:
     return update(table).prefix_with(_WHOLE, dialect="sqlite")
 
 
-_WHOLE = "OR ROLLBACK"  # else SQLite keeps each page as it was, in memory, in case the statement fails half way
+# Else SQLite keeps each page as it was, in memory, in case the statement fails half way. So it must not fail inside a
+# savepoint, and nobody may go on after it: the transaction is gone.
+_WHOLE = "OR ROLLBACK"
 
 
 def _leave_unchanged(tx: Connection, now: int, *, reassert: bool) -> None:
     told = () if not reassert else (_weighed.c.action != Action.OPTOUT.value,)
-    said = slots.c.confirmed == changes.c.action + changes.c.value
-    held = (*_OWN, said, _first, _weighed.c.wins, _weighed.c.confirmed)
-    same = _renew(changes).where(changes.c.id == _weighed.c.id, *held, *told)
+    same = _renew(changes).where(changes.c.id == _weighed.c.id, _first, _weighed.c.wins, _weighed.c.confirmed, *told)
     tx.execute(same.values(state=State.UNCHANGED.value, settled_at=now))
 
 
@@ -179,7 +169,7 @@ def one_at_a_time(tx: Connection) -> None:
 
 
 def one_fold_at_a_time(tx: Connection) -> None:
-    """Keep folds out, and whoever makes customer tasks of what was folded before."""
+    """Keep folds out, and whoever makes customer tasks of what was folded before or revives what a lost stroke told."""
     if tx.dialect.name == "postgresql":
         tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
 
@@ -195,5 +185,7 @@ def keep_out_of(tx: Connection, numbers: Select[tuple[int]]) -> None:
     if tx.dialect.name != "postgresql":
         return
     one_fold_at_a_time(tx)
-    tasks = select(customer_tasks.c.target_id).where(customer_tasks.c.target_id.in_(numbers))
+    # An array is computed once, before anything else: as a join, the planner may begin with all customer tasks.
+    ours = customer_tasks.c.target_id == any_(func.array(numbers.scalar_subquery()))
+    tasks = select(customer_tasks.c.target_id).where(ours)
     tx.execute(tasks.order_by(customer_tasks.c.target_id).with_for_update())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from consent.change import Action, Origin, lane_of
 from consent.ledger.bulk import UpdateEach, among, insert_all, insert_new, look_up_by_key, portions
 from consent.ledger.database import Database
 from consent.ledger.pending import newest_pending
+from consent.ledger.register import one_fold_at_a_time
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.ledger.tasks import make_these_due
 from consent.ledger.work import DOUBTFUL, ClaimedChange, Settlement
@@ -27,12 +29,17 @@ _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "cod
 
 def settle(database: Database, token: str, settlements: Sequence[Settlement], *, now: int) -> int:
     """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile."""
+    calls = _calls(settlements)
 
-    def work(tx: Connection) -> int:
+    def work(tx: Connection, *, alone: bool) -> int | None:
         look_up_by_key(tx)
+        if alone:
+            one_fold_at_a_time(tx)
         held = _held(tx, token, settlements)
         kept = [one for one in settlements if one.task.target_id in held]
         lost = [one for one in settlements if one.task.target_id not in held]
+        if not alone and any(one.attempts for one in lost):
+            return None
         _write_attempts(tx, settlements)
         _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
         _return_tasks(tx, kept, now)
@@ -41,8 +48,9 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
             _CALLS.run(tx, calls)
         return len(lost)
 
-    calls = _calls(settlements)
-    lost = database.write(work)
+    # What a fold has just weighed must not be revived or become due behind its back: its lock comes before all others.
+    if (lost := database.write(partial(work, alone=False))) is None:
+        lost = database.write(partial(work, alone=True)) or 0
     # Apart where rows are locked one by one, because imports take these first and customer tasks afterwards.
     if calls and not database.is_sqlite:
         database.write(lambda tx: _count(tx, calls))

@@ -34,13 +34,14 @@ def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *
     meant = (*meant, changes.c.state == State.PENDING.value)
     if (last := last_of(tx, meant, limit)) is None:
         return None
+    # A value, and not NOT EXISTS, which PostgreSQL may turn into a join that begins with all that is due.
     lane, deadline = case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())), _micros(now + _HONOUR_WITHIN)
     as_urgent = (is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
-    due = select(literal(1)).where(customer_tasks.c.target_id == changes.c.target_id, *as_urgent).exists()
+    due = select(literal(1)).where(customer_tasks.c.target_id == changes.c.target_id, *as_urgent).scalar_subquery()
     found = (
         select(targets.c.id, targets.c.connection, targets.c.bucket, func.min(lane), deadline, literal(1), _micros(now))
         .join(changes, changes.c.target_id == targets.c.id)
-        .where(*meant, changes.c.id <= last, ~due)
+        .where(*meant, changes.c.id <= last, func.coalesce(due, 0) == 0)
         .group_by(targets.c.id)
         .order_by(targets.c.id)
     )

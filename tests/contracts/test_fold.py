@@ -11,8 +11,10 @@ import pytest
 from consent.change import ConsentChange
 from consent.intake import ImportSource
 from consent.ledger import accept_events as events
+from consent.ledger import register
 from consent.ledger.ledger import Ledger
-from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
+from consent.outcome import Applied
+from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, settlement, word
 
 
 class Cut(Exception):
@@ -71,6 +73,60 @@ def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
 
     assert told + deliver(ledger) == []
     assert counts(ledger, file) == {"superseded": 1}
+
+
+def lost_stroke(ledger: Ledger) -> threading.Thread:
+    """A stroke that told what is due, lost its lease to another that told it too, and will settle late."""
+    late = ledger.claim(BUCKET, 100, "slow", 0.0)
+    assert deliver(ledger)
+    settlements = [settlement(task, Applied(), ledger.now()) for task in late]
+    return threading.Thread(target=lambda: ledger.settle("slow", settlements))
+
+
+def test_a_lost_stroke_brings_no_older_word_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's opt-in waits, a newer opt-out is found to be so, and a stroke that lost its lease settles: no opt-in.
+
+    What that stroke told is another channel of the same customer: only that is told again.
+    """
+    imported(ledger, word("1", "OPTOUT", slot="EMAIL"))
+    deliver(ledger)
+    imported(ledger, word("1", "OPTIN", slot="MOBILE"))
+    stroke = lost_stroke(ledger)
+    file = folded(ledger, word("1", "OPTIN", 10, slot="EMAIL"))
+    told: list[tuple[str, str]] = []
+    other = threading.Thread(target=lambda: told.extend(deliver(ledger, token="other")))
+
+    with uncommitted(monkeypatch, ledger, word("1", "OPTOUT", 20, slot="EMAIL")):
+        stroke.start()
+        stroke.join(0.5)
+        other.start()
+        other.join(0.5)
+    stroke.join(20)
+    other.join(20)
+    ledger.release(file)
+
+    assert told + deliver(ledger) == [("1", "MOBILE OPTIN")]
+    assert counts(ledger, file) == {"superseded": 1}
+
+
+def test_what_a_lost_stroke_revives_is_accounted_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word was told twice, and a newer one is being weighed as the slower stroke settles: no change stays pending."""
+    older = imported(ledger, word("1", "OPTIN"))
+    stroke, renew = lost_stroke(ledger), register._renew_registers
+
+    def late(*arguments: object) -> None:
+        stroke.start()
+        stroke.join(0.5)
+        renew(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(register, "_renew_registers", late)
+    newer = imported(ledger, word("1", "OPTOUT", 10))
+    stroke.join(20)
+    while deliver(ledger):
+        pass
+
+    assert counts(ledger, older) == {"applied": 1}
+    assert counts(ledger, newer) == {"applied": 1}
 
 
 def test_more_words_of_one_slot_than_a_small_number_holds(ledger: Ledger) -> None:

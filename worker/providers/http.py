@@ -118,7 +118,7 @@ class Sender:
                     raise NoToken(refused=False) from None  # what broke was the mint of a token: nothing was sent
                 body = await _body(response)
                 if self._auth.requires_response_body:
-                    _keep(response, request, body)
+                    await _keep(response, request, body)
         if response is None:
             raise AssertionError("an auth that sends nothing")
         return response, body
@@ -161,11 +161,12 @@ async def _body(response: httpx.Response) -> bytes:
     return b"".join(parts)
 
 
-def _keep(response: httpx.Response, request: httpx.Request, body: bytes) -> None:
+async def _keep(response: httpx.Response, request: httpx.Request, body: bytes) -> None:
     """Leave a body that was read where whoever signs calls will look for it."""
     if "content-encoding" in response.headers:
         del response.headers["content-encoding"]
     response.request, response.stream = request, httpx.ByteStream(body)
+    await response.aread()
 
 
 def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:

@@ -31,7 +31,11 @@ def proven(changes: Sequence[ClaimedChange], echoes: Sequence[Echo]) -> set[int]
     echo for each of them. An echo that can only be one change's, and says the opposite, disproves it.
     """
     said = tuple((change.slot, change.action.value) for change in changes)
-    return {changes[place].id for place in _proven(said, tuple(echoes))}
+    prove = _proven if len(echoes) <= _FEW else _proven.__wrapped__
+    return {changes[place].id for place in prove(said, tuple(echoes))}
+
+
+_FEW = 32  # longer replies are not kept
 
 
 @lru_cache(maxsize=1024)  # most customers say one of a few things, and are answered alike
