@@ -22,7 +22,7 @@ from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
-_LOOKING_SHARE, _COUNTING_SHARE = 40, 100
+_SHARE = 100  # of the time at most one in so many goes into looking
 _NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
 
 
@@ -55,7 +55,6 @@ class Rhythm:
     most: float
     nearly_done: int = 0
     foresees: bool = True
-    share: int = _LOOKING_SHARE
     _next: float = 0.0
     _looked: float = 0.0
     _left: int = 0
@@ -66,7 +65,7 @@ class Rhythm:
 
     def note(self, began: float, left: int) -> None:
         """Take in that one began to look then, and found so many left."""
-        pause = min(self.share * (time.monotonic() - began), self.most)
+        pause = min(_SHARE * (time.monotonic() - began), self.most)
         done = self._left - left
         if done > 0 and self.foresees:
             pause = min(pause, (began - self._looked) * left / done / 2)
@@ -86,9 +85,10 @@ class Running:
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
     looking: Rhythm = field(default_factory=lambda: Rhythm(5.0, _NEARLY_DONE))
-    counting: Rhythm = field(default_factory=lambda: Rhythm(60.0, foresees=False, share=_COUNTING_SHARE))
+    counting: Rhythm = field(default_factory=lambda: Rhythm(60.0, foresees=False))
+    closing: Rhythm = field(default_factory=lambda: Rhythm(5.0, foresees=False))
     reports: tuple[ImportReport, ...] = ()
-    counted_with: frozenset[Bucket] = frozenset()
+    delivering: frozenset[Bucket] = frozenset()
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     moved_at: dict[str, float] = field(default_factory=dict)
@@ -125,11 +125,12 @@ class Running:
         """
         database, now = self.wiring.ledger.database, time.monotonic()
         pending = report.pending_by_bucket(database)
-        if self.counting.is_due(now) or not pending or not self.counted_with <= pending.keys():
+        rhythm = self.counting if pending else self.closing
+        if rhythm.is_due(now) or not self.delivering <= pending.keys():
             found = [report.report(database, import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
-            self.counting.note(now, sum(one.pending for one in self.reports))
-            self.counted_with = frozenset(pending)
+            rhythm.note(now, sum(one.pending for one in self.reports))
+        self.delivering = frozenset(pending)
         states = tuple(health.all_health(database))
         self._note_progress(self.reports, pending)
         return Tick(self.reports, pending, states, time.monotonic() - self.started)

@@ -6,9 +6,10 @@ import queue
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
@@ -37,6 +38,7 @@ _PATIENCE_SECONDS = 45.0
 _KEEP_EVERY_SECONDS = 1.0
 _DOUBT = 3  # timeouts for which a call that timed out may still be at work on the other side
 _log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -184,19 +186,22 @@ class Stroke:
         if not group:
             return 0
         try:
-            lost = self._patiently(
-                lambda: self.ledger.settle(self.token, [self._settlement(one, before) for one in group])
-            )
+            lost, settlements = self._patiently(lambda: self._write_down(group, before))
         except BaseException:
             self._unsettled = group + self._unsettled  # what was answered must not be taken for untried
             raise
         for one in group:
             self._claimed.pop(one.task.target_id, None)
+        self._patiently(lambda: self.ledger.count_calls(settlements))
         if lost:
             _log.warning("stroke.leases_lost", bucket=str(self.connection.bucket), targets=lost)
         return lost
 
-    def _patiently(self, work: Callable[[], int]) -> int:
+    def _write_down(self, group: Sequence[Delivered], before: BucketHealth) -> tuple[int, list[Settlement]]:
+        settlements = [self._settlement(one, before) for one in group]
+        return self.ledger.settle(self.token, settlements), settlements
+
+    def _patiently(self, work: Callable[[], T]) -> T:
         """Do it; while the ledger is away, wait for it, a lease at most: what was answered is not forgotten."""
         until = time.monotonic() + min(self.lease_seconds, _PATIENCE_SECONDS)
         while True:

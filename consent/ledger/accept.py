@@ -89,7 +89,7 @@ def accept(
         else:
             set_repeats_aside(tx, heard, import_id, before + 1, reassert=reassert)
         recorded = record(tx, heard, import_id, Origin.BULK)
-        adopted = adopt(tx, import_id, heard.keys, heard.lines) if recorded < len(heard.words) else {}
+        adopted = adopt(tx, import_id, heard)
         recorded += len(heard.repeated) + len(adopted)
         insert_new(tx, rejects, _REJECT_COLUMNS, [_reject_row(import_id, reject) for reject in refused])
         counts = {"recorded": recorded, "duplicates": len(wishes) - recorded, "repeated": len(heard.repeated)}

@@ -45,7 +45,7 @@ def accept_events(
         keys = heard.keys
         one_at_a_time(tx)
         recognise(tx, heard)
-        adopted = adopt(tx, run_id, keys, heard.lines) if heard.known else {}
+        adopted = adopt(tx, run_id, heard)
         latest = latest_change(tx)
         record(tx, heard, run_id, Origin.EVENT)
         rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)

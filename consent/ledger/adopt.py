@@ -7,41 +7,37 @@ same, these changes belong to that file from then on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
-from consent.ledger.bulk import UpdateEach, among, look_up_by_key, portions
-from consent.ledger.schema import changes, imports
+from consent.ledger.bulk import UpdateEach, look_up_by_key, select_by_key
+from consent.ledger.hearing import Heard
+from consent.ledger.schema import imports
 
 
-def adopt(tx: Connection, import_id: str, keys: Sequence[bytes], lines: Sequence[int | None]) -> dict[bytes, int]:
-    """Make an import the owner of unread imports' changes with these dedupe keys; return their numbers by key."""
-    found = [row for some in portions(keys) for row in tx.execute(_kept_back(tx, some, import_id)).all()]
+def adopt(tx: Connection, import_id: str, heard: Heard) -> dict[bytes, int]:
+    """Make an import the owner of unread imports' changes that it says again; return their numbers by dedupe key.
+
+    To be called while nobody else records, after `recognise` or `set_repeats_aside`.
+    """
+    known = select_by_key(tx, "dedupe_key, id, import_id FROM changes WHERE dedupe_key", sorted(heard.known))
+    unread = _kept_back(tx, {owner for _, _, owner in known} - {import_id})
+    found = [one for one in known if one[2] in unread]
     if not found:
         return {}
-    line_of = dict(zip(keys, lines, strict=True))
-    rows = [{"which": row.id, "owner": import_id, "place": line_of[row.dedupe_key]} for row in found]
+    line_of = dict(zip(heard.keys, heard.lines, strict=True))
     look_up_by_key(tx)
-    _TAKE.run(tx, rows)
-    losses: Counter[str] = Counter(row.import_id for row in found)
+    _TAKE.run(tx, [{"which": number, "owner": import_id, "place": line_of[key]} for key, number, _ in found])
+    losses: Counter[str] = Counter(owner for _, _, owner in found)
     _LOSE.run(tx, [{"which": other, "less": losses[other]} for other in sorted(losses)])
-    return {row.dedupe_key: row.id for row in found}
+    return {key: number for key, number, _ in found}
 
 
-def _kept_back(tx: Connection, keys: Sequence[bytes], import_id: str) -> Any:
-    return (
-        select(changes.c.id, changes.c.dedupe_key, changes.c.import_id)
-        .join(imports, imports.c.id == changes.c.import_id)
-        .where(
-            among(tx, changes.c.dedupe_key, keys),
-            imports.c.id != import_id,
-            imports.c.state == "reading",
-            imports.c.stream == 0,
-        )
-        .with_for_update(of=imports)  # its importer may be about to finish reading
-    )
+def _kept_back(tx: Connection, others: Iterable[str]) -> set[str]:
+    query = select(imports.c.id).where(imports.c.state == "reading", imports.c.stream == 0)
+    unread = query.order_by(imports.c.id).with_for_update()  # its importer may be about to finish reading
+    return {owner for owner in sorted(others) if tx.execute(unread.where(imports.c.id == owner)).first() is not None}
 
 
 _TAKE = UpdateEach(

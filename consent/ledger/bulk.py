@@ -107,14 +107,21 @@ def plain_rows(result: CursorResult[Any]) -> list[Row]:
 
 
 def look_up_by_key(tx: Connection) -> None:
-    """Let PostgreSQL look rows up by their keys until this transaction ends, however large the tables seem to be."""
+    """Let PostgreSQL look rows up by their keys until this transaction ends, however large the tables seem to be.
+
+    Each statement is planned anew: a plan that was kept since a table was nearly empty may read all of it, and would do
+    so until the table is analysed.
+    """
     if tx.dialect.name == "postgresql":
         tx.execute(_BY_KEY)
 
 
-_WAYS = ("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit")
+_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")
 # Before version 18 a way that is switched off still has its price, which would set off the compiler of PostgreSQL.
-_BY_KEY = select(*(func.set_config(name, "off", True) for name in _WAYS))  # noqa: FBT003
+_BY_KEY = select(
+    *(func.set_config(name, "off", True) for name in _WAYS),  # noqa: FBT003 - until the transaction ends
+    func.set_config("plan_cache_mode", "force_custom_plan", True),  # noqa: FBT003
+)
 
 
 @dataclass(frozen=True, slots=True)

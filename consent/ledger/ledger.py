@@ -99,8 +99,12 @@ class Ledger:
         return claim.claim(self.database, bucket, limit, token, term)
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
-        """Write down what became of claimed targets; return how many leases had been lost."""
+        """Write down what became of claimed targets; return how many leases had been lost. Then `count_calls`."""
         return settle.settle(self.database, token, settlements, now=self.now()) if settlements else 0
+
+    def count_calls(self, settlements: Sequence[Settlement]) -> None:
+        """Add the calls of what was settled to their imports; once, and without settling anew if that fails."""
+        settle.count_calls(self.database, settlements)
 
     def close(self) -> None:
         """Close what is open."""

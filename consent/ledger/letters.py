@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
 
 from consent.change import Action
-from consent.ledger.bulk import among, insert_new, portions
+from consent.ledger.bulk import among, insert_new, look_up_by_key, portions
 from consent.ledger.database import Database
 from consent.ledger.register import keep_out
 from consent.ledger.schema import attempts, changes, dead_letters, imports, interventions, slots, targets
@@ -101,7 +101,12 @@ def interventions_for(database: Database, change_id: int) -> list[Intervention]:
 
 def plan_replay(database: Database, letters: Sequence[DeadLetter]) -> dict[int, Fate]:
     """Return what replaying these letters would do, and do nothing."""
-    return database.read(lambda tx: _fates(tx, [letter.id for letter in letters]))
+
+    def work(tx: Connection) -> dict[int, Fate]:
+        look_up_by_key(tx)
+        return _fates(tx, [letter.id for letter in letters])
+
+    return database.read(work)
 
 
 def replay(database: Database, letters: Sequence[DeadLetter], *, who: str, why: str, now: int) -> dict[int, Fate]:
@@ -129,6 +134,7 @@ def discard(database: Database, letters: Sequence[DeadLetter], *, who: str, why:
 
     def work(tx: Connection) -> int:
         count = 0
+        look_up_by_key(tx)
         for some in portions([letter.id for letter in letters]):
             dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
             ids = tx.execute(dead.with_for_update()).scalars().all()

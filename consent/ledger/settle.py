@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import UpdateEach, among, insert_all, insert_new, look_up_by_key, portions
+from consent.ledger.bulk import UpdateEach, among, insert_all, insert_new, look_up_by_key, plain_rows, portions
 from consent.ledger.database import Database
-from consent.ledger.pending import newest_pending
 from consent.ledger.register import one_fold_at_a_time
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.ledger.tasks import make_these_due
@@ -28,8 +28,10 @@ _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "cod
 
 
 def settle(database: Database, token: str, settlements: Sequence[Settlement], *, now: int) -> int:
-    """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile."""
-    calls = _calls(settlements)
+    """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile.
+
+    On PostgreSQL the calls made are left to `count_calls`.
+    """
 
     def work(tx: Connection, *, alone: bool) -> int | None:
         look_up_by_key(tx)
@@ -41,25 +43,33 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
         if not alone and any(one.attempts for one in lost):
             return None
         _write_attempts(tx, settlements)
-        _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
-        _return_tasks(tx, kept, now)
+        settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
+        _return_tasks(tx, kept, settled, now)
         _assert_again(tx, lost, now)
         if database.is_sqlite:
-            _CALLS.run(tx, calls)
+            _CALLS.run(tx, _calls(settlements))
         return len(lost)
 
     # What a fold has just weighed must not be revived or become due behind its back: its lock comes before all others.
     if (lost := database.write(partial(work, alone=False))) is None:
         lost = database.write(partial(work, alone=True)) or 0
-    # Apart where rows are locked one by one, because imports take these first and customer tasks afterwards.
-    if calls and not database.is_sqlite:
-        database.write(lambda tx: _count(tx, calls))
     return lost
 
 
-def _count(tx: Connection, calls: Sequence[dict[str, Any]]) -> None:
-    look_up_by_key(tx)
-    _CALLS.run(tx, calls)
+def count_calls(database: Database, settlements: Sequence[Settlement]) -> None:
+    """Add the calls made to their imports, where that is not part of settling.
+
+    Each import in a transaction of its own: whoever imports locks this row first and customer tasks afterwards.
+    """
+    if database.is_sqlite:
+        return
+
+    def work(tx: Connection, row: dict[str, Any]) -> None:
+        look_up_by_key(tx)
+        _CALLS.run(tx, [row])
+
+    for row in _calls(settlements):
+        database.write(partial(work, row=row))
 
 
 def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[int, bool]:
@@ -81,7 +91,8 @@ def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
     insert_all(tx, attempts, _ATTEMPT_COLUMNS, rows)
 
 
-def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
+def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int) -> set[int]:
+    """Write down what became of each change; return those that are settled for good."""
     settled: dict[str, list[int]] = defaultdict(list)
     dead: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
@@ -106,6 +117,7 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
     insert_new(tx, dead_letters, ("change_id",), [(row["which"],) for row in dead])
     _PUT_OFF.run(tx, later)
     _CONFIRM.run(tx, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
+    return {*chain.from_iterable(settled.values()), *(row["which"] for row in dead)}
 
 
 def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> None:
@@ -142,9 +154,9 @@ _PUT_OFF = UpdateEach(
 )
 
 
-def _return_tasks(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
+def _return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:
     """Give back the leases: a task with nothing left is done, one with a fresh word is due, others wait."""
-    left = _left(tx, [one.task.target_id for one in settlements])
+    left = _left(tx, [one.task.target_id for one in settlements], settled)
     done = [one.task.target_id for one in settlements if one.task.target_id not in left]
     for some in portions(done):
         tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_id, some)))
@@ -154,10 +166,19 @@ def _return_tasks(tx: Connection, settlements: Sequence[Settlement], now: int) -
     )
 
 
-def _left(tx: Connection, numbers: Sequence[int]) -> dict[int, list[tuple[int, int]]]:
+def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[tuple[int, int]]]:
+    """Return what is still to be delivered to these targets, and how urgent it is; mostly that is nothing."""
+    newest = select(slots.c.newest_id)
+    found = [
+        number
+        for some in portions(numbers)
+        for (number,) in plain_rows(tx.execute(newest.where(among(tx, slots.c.target_id, some))))
+        if number not in settled
+    ]
     left: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for some in portions(numbers):
-        query = newest_pending(tx, some, (changes.c.target_id, changes.c.id, changes.c.action, changes.c.origin))
+    facts = select(changes.c.target_id, changes.c.id, changes.c.action, changes.c.origin)
+    for some in portions(found):
+        query = facts.where(among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
         for whose, number, action, origin in tx.execute(query).all():
             left[whose].append((number, int(lane_of(Action(action), Origin(origin)))))
     return left
@@ -220,9 +241,10 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
 def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:
     calls: Counter[str] = Counter()
     for one in settlements:
+        imported = {change.id: change.import_id for change in one.task.changes}
         for attempt in one.attempts:
             if attempt.counts:
-                calls.update({change.import_id for change in one.task.changes if change.id in attempt.change_ids})
+                calls.update({imported[change_id] for change_id in attempt.change_ids if change_id in imported})
     return [{"which": import_id, "more": more} for import_id, more in sorted(calls.items())]
 
 

@@ -14,7 +14,7 @@ import json
 from typing import Any
 
 from tests.bench.contest.contestants import CONTESTANTS, Contestant
-from tests.bench.contest.measuring import measure
+from tests.bench.contest.measuring import Result, measure
 from tests.bench.contest.showing import keep
 from tests.bench.contest.stage import heed_termination
 
@@ -34,12 +34,18 @@ def line(contestant: Contestant, rows: int) -> dict[str, Any]:
         "rows": rows,
         "cpu_us_per_row": round((found.cpu_seconds - start.cpu_seconds) / more * 1e6),
         "us_per_row": round((found.seconds - start.seconds) / more * 1e6),
+        "cpu_us_per_row_of": _by_role(start, found, more),
         "peak_mb": {role: round(most, 1) for role, most in sorted(found.peaks.items())},
         "ledger_mb": round(found.ledger_mb, 1),
         "calls_over_ideal": found.calls_over_ideal,
         "wrong": found.wrong_overtaken + found.wrong_by_order,
         "elsewhere": round(found.elsewhere, 2),
     }
+
+
+def _by_role(start: Result, found: Result, more: int) -> dict[str, float]:
+    spent = ((role, used - start.cpu_by_role.get(role, 0.0)) for role, used in sorted(found.cpu_by_role.items()))
+    return {role: round(used / more * 1e6, 1) for role, used in spent}
 
 
 def main() -> None:

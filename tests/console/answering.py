@@ -45,7 +45,9 @@ def settle_all(url: str, outcome: Outcome | None = None) -> int:
     """Settle everything that is due as if a provider had answered; return how many customers."""
     ledger, count = Ledger(url), 0
     while tasks := ledger.claim(Bucket("capillary"), 100, "test", 60.0):
-        ledger.settle("test", [_settlement(task, outcome or Applied(), ledger.now()) for task in tasks])
+        settlements = [_settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
+        ledger.settle("test", settlements)
+        ledger.count_calls(settlements)
         count += len(tasks)
     ledger.close()
     return count

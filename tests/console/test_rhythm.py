@@ -8,8 +8,8 @@ from console.running import Rhythm
 
 
 def test_what_took_long_is_looked_at_more_seldom() -> None:
-    """Looking costs a fortieth of the time, and there is an end to waiting."""
-    rhythm, began = Rhythm(5.0), time.monotonic() - 0.05
+    """Looking costs a hundredth of the time, and there is an end to waiting."""
+    rhythm, began = Rhythm(5.0), time.monotonic() - 0.02
     assert rhythm.is_due(began)
 
     rhythm.note(began, left=10_000)
@@ -33,7 +33,7 @@ def test_the_end_that_can_be_foreseen_is_not_waited_for() -> None:
 
 def test_what_somebody_else_notices_is_not_foreseen() -> None:
     """What became of an import's changes is counted when a bucket is done, and else seldom."""
-    rhythm, began = Rhythm(60.0, foresees=False, share=100), time.monotonic() - 0.2
+    rhythm, began = Rhythm(60.0, foresees=False), time.monotonic() - 0.2
     rhythm.note(began - 10, left=2_000)
     rhythm.note(began, left=10)
 

@@ -55,7 +55,9 @@ def deliver(ledger: Ledger, outcome: object = None, token: str = "stroke", limit
     """Claim what is due and settle it all with one outcome; return what was told to the provider."""
     tasks = ledger.claim(BUCKET, limit, token, 60)
     told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
-    ledger.settle(token, [settlement(task, outcome or Applied(), ledger.now()) for task in tasks])
+    settlements = [settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
+    ledger.settle(token, settlements)
+    ledger.count_calls(settlements)
     return told
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, event, text
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import pytest
+from sqlalchemy import Connection, Select, event, select, text
+
+from consent.intake import ImportSource
+from consent.ledger import release
 from consent.ledger.ledger import Ledger
-from tests.contracts.test_claim_plans import is_scan, plans
-from tests.contracts.test_ledger import deliver, imported, word
+from consent.ledger.schema import customer_tasks, imports
+from consent.outcome import Rejected
+from tests.contracts.test_claim_plans import plans, reads_whole
+from tests.contracts.test_fold import folded
+from tests.contracts.test_ledger import BUCKET, deliver, imported, recorded, settlement, word
 
 
 def heard_from(ledger: Ledger) -> dict[str, tuple[object, int]]:
@@ -21,6 +31,23 @@ def heard_from(ledger: Ledger) -> dict[str, tuple[object, int]]:
     return heard
 
 
+@contextmanager
+def locked(ledger: Ledger, rows: Select) -> Iterator[None]:
+    """Somebody else has locked these rows."""
+    engine = ledger.database.engine.execution_options(optrelay_immediate=False)
+    with engine.connect() as connection:
+        connection.execute(rows.with_for_update()).all()
+        yield
+
+
+def finished(work: Callable[..., object], *arguments: object) -> bool:
+    """Say whether something comes to its end although somebody has locked rows."""
+    thread = threading.Thread(target=work, args=arguments, daemon=True)
+    thread.start()
+    thread.join(10)
+    return not thread.is_alive()
+
+
 def test_files_of_any_length_are_the_same_statements(ledger: Ledger) -> None:
     """Drivers keep statements: if each number of rows had one of its own, long imports would fill the memory."""
     imported(ledger, word("0", "OPTIN"), word("0", "OPTOUT"))
@@ -29,7 +56,8 @@ def test_files_of_any_length_are_the_same_statements(ledger: Ledger) -> None:
     said = []
 
     for customers in (3, 4, 7):
-        imported(ledger, *(word(str(n), "OPTOUT", customers) for n in range(customers)))
+        known = word("0", "OPTIN")  # it is said again in each of them
+        imported(ledger, known, *(word(str(n), "OPTOUT", customers) for n in range(customers)))
         assert deliver(ledger)
         said.append(set(heard))
         heard.clear()
@@ -41,7 +69,9 @@ def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> N
     """A second file about a customer who waits to be told: he is told both, and his customer task stays as it is."""
     imported(ledger, word("1", slot="EMAIL|BULK"))
     heard = heard_from(ledger)
-    imported(ledger, word("1", slot="MOBILE|BULK"))
+    file = folded(ledger, word("1", slot="MOBILE|BULK"))
+    with locked(ledger, select(customer_tasks)):
+        assert finished(ledger.release, file)  # it waits for nobody who has the customer task
 
     assert sum(rows for said, (_, rows) in heard.items() if said.startswith("INSERT INTO customer_tasks")) == 0
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("1", "MOBILE|BULK OPTOUT")]
@@ -61,6 +91,91 @@ def test_a_few_rows_are_recorded_without_reading_a_large_ledger(ledger: Ledger) 
     ]
     with ledger.database.engine.connect() as connection:
         connection.exec_driver_sql("SELECT 1 FROM weighed")  # the same connection: else its statements have no plan
-    whole = [plan for plan in plans(ledger.database.engine, asked) if is_scan(plan)]
+    whole = [plan for plan in plans(ledger.database.engine, asked, by_key=True) if reads_whole(plan)]
     assert whole == []
     assert len(asked) > 12
+
+
+READ = text("SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'changes'")
+
+
+@contextmanager
+def changes_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Count the changes that each writing transaction reads."""
+    found: list[int] = []
+    write = ledger.database.write
+
+    def counted(work: Callable[[Connection], object], **how: bool) -> object:
+        def counting(tx: Connection) -> object:
+            before, result = tx.execute(READ).scalar(), work(tx)
+            found.append(tx.execute(READ).scalar_one() - (before or 0))
+            return result
+
+        return write(counting, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.database, "write", counted)
+        yield found
+
+
+def test_no_plan_stays_from_when_the_ledger_was_small(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dozen events on the first day, some refused; then a large file: the next event and refusal read only their own.
+
+    PostgreSQL keeps the plan of a statement that has been said often enough, until the table is analysed.
+    """
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite plans by the form of a table, not by its size")
+    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+
+    def one_is_refused(customer: str) -> None:
+        ledger.accept_events(run, [word(customer), word(customer, "OPTIN", 1)], [])
+        assert deliver(ledger, Rejected("1012", "no such customer"))
+
+    for number in range(12):
+        one_is_refused(f"early {number}")
+    importer = Ledger(ledger.database.url.render_as_string(hide_password=False), clock=ledger.now)
+    recorded(importer, *(word(f"late {number}") for number in range(10_000)))
+    importer.close()
+
+    with changes_read(ledger, monkeypatch) as read:
+        one_is_refused("another")
+
+    assert max(read) < 100
+    assert len(read) > 2
+
+
+def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step reads the changes of its own chunk, not all that the file has left, although nobody analysed them."""
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite does not count what it reads")
+    monkeypatch.setattr(release, "CHUNK", 1_000)
+    file = recorded(ledger, *(word(str(number)) for number in range(10_000)))
+    ledger.finish_reading(file)
+
+    with changes_read(ledger, monkeypatch) as read:
+        ledger.release(file)
+
+    assert max(read) < 6_000
+    assert len(read) > 20
+
+
+def test_counting_calls_holds_one_import_at_a_time(ledger: Ledger) -> None:
+    """One stroke's calls belong to a run of events and a file that is being made due: events do not wait for the file.
+
+    Else three would wait for each other: the counting for the file, the file for an event, the event for its run.
+    """
+    files = sorted([imported(ledger, word("1")), imported(ledger, word("2"))])
+    settlements = [settlement(task, Rejected("1012", "no"), ledger.now()) for task in ledger.claim(BUCKET, 9, "s", 60)]
+    ledger.settle("s", settlements)
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite counts them as it settles")
+
+    with locked(ledger, select(imports).where(imports.c.id == files[1])):
+        counting = threading.Thread(target=ledger.count_calls, args=(settlements,))
+        counting.start()
+        counting.join(0.5)
+        assert finished(ledger.finish_run, files[0])
+    counting.join(10)
+
+    with ledger.database.engine.connect() as connection:
+        assert [calls for (calls,) in connection.execute(select(imports.c.calls))] == [1, 1]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from consent.bucket import Bucket
+from consent.errors import LedgerUnavailable
 from consent.intake import Checkpoint, ImportSource
 from consent.ledger import health, letters, report
 from consent.ledger.health import Breaker
+from consent.ledger.work import Settlement
 from consent.outcome import Throttled, Unwell, Well
 from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
@@ -119,6 +121,25 @@ def test_one_customer_is_one_call(parts: Wiring, shop: Company) -> None:
 
     assert counts(parts, import_id) == {"applied": 4}
     assert shop.stats()["calls"] == 1
+
+
+def test_calls_that_cannot_be_counted_now_are_counted_later(parts: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger is away after a customer was settled: his calls are counted when it is back, and he is told once."""
+    asked, count_calls = [], parts.ledger.count_calls
+
+    def away_at_first(settlements: Sequence[Settlement]) -> None:
+        asked.append([one.task.address for one in settlements])
+        if len(asked) < 3:
+            raise LedgerUnavailable("it is being restarted")
+        count_calls(settlements)
+
+    monkeypatch.setattr(parts.ledger, "count_calls", away_at_first)
+    import_id = record(parts, {"user_id": "1"})
+
+    strokes(parts, settled(parts, import_id))
+
+    assert asked == [[{"user_id": "1"}]] * 3
+    assert report.report(parts.ledger.database, import_id).calls == 1
 
 
 def test_an_unknown_customer_harms_nobody_else(parts: Wiring) -> None:
