@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from rows import CREDENTIALS, QUERY, TIMEOUT, URL, Row, body, path_of, read
 
-LANES = 16
+LANES = 32
 
 
 def newest(path: str) -> list[tuple[str, list[Row]]]:
@@ -54,7 +54,7 @@ async def with_httpx(customers: list[tuple[str, list[Row]]]) -> None:
 
 
 async def with_lines(customers: list[tuple[str, list[Row]]]) -> None:
-    """As many calls under way as two of optrelay's workers have."""
+    """As many calls under way as each of optrelay's workers has."""
     from worker.providers.http import LONGEST_BODY
     from worker.providers.lanes import CONNECT_SECONDS
     from worker.providers.line import Line
