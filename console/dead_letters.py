@@ -170,7 +170,7 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
     export(settings, found, output)
     if output is not None:
         Screen().note(
-            f"{counted(len(found), 'dead letter')} written to {output}: mend it, then `optrelay import {output}`"
+            f"{counted(len(found), 'dead letter')} written to {output}: mend it, then `optrelay run {output}`"
         )
 
 

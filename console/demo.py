@@ -98,14 +98,17 @@ def _show_rejects(screen: Screen) -> None:
 
 def _show_next(screen: Screen, folder: Path) -> None:
     _head(screen, "try next")
-    screen.show(f"  cd {folder}                          its {TOML_FILE} configures the demo's connections")
+    screen.show(f"  cd {folder}                                    its {TOML_FILE} configures the demo's connections")
     for command, words in (
         ("optrelay status latest", "the import, row by row accounted for"),
         ("optrelay dead-letters list", "what nobody could deliver; `show ID` tells the whole story"),
         (f"optrelay run {FILE}", "the same file again: it changes nothing and calls nobody"),
-        (f"optrelay sandbox --port {_PORT}", "in another terminal; then `dead-letters replay --all` and `run`"),
+        (
+            f"optrelay sandbox --port {_PORT} --unknown nobody",
+            "in another terminal, as if the customer had been made; then `dead-letters replay --all` and `run`",
+        ),
     ):
-        screen.show(f"  {command:34} {words}")
+        screen.show(f"  {command:44} {words}")
 
 
 def _head(screen: Screen, words: str) -> None:

@@ -53,6 +53,7 @@ def _findings() -> Iterator[Finding]:
         yield Finding("settings", ok=False, words=str(error), remedy="correct them in the environment or optrelay.toml")
         return
     yield doctor_machine.settings_found()
+    yield from doctor_machine.settings_unknown()
     for check in _CHECKS:
         try:
             yield from check.look(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +22,16 @@ def look(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - every check
     remedy = "" if sys.version_info >= _OLDEST else "optrelay needs Python 3.11 or newer"
     yield Finding("python", ok=not remedy, words=f"{python} on {platform.system()}", remedy=remedy)
     yield Finding("packages", ok=True, words=", ".join(f"{name} {version(name)}" for name in _PACKAGES))
+
+
+def settings_unknown() -> Iterator[Finding]:
+    """Name the variables that mean nothing, and what each may have been meant to be."""
+    known = [f"OPTRELAY_{name.upper()}" for name in Settings.model_fields]
+    for name in environment_names():
+        if name.partition("__")[0] not in known:
+            close = get_close_matches(name, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else "see docs/settings.md"
+            yield Finding("settings", ok=None, words=f"{name} is no setting and is ignored", remedy=remedy)
 
 
 def settings_found() -> Finding:

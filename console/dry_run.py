@@ -111,6 +111,8 @@ class _Rehearsal:
             return
         progress = self.ledger.open_import(source)
         if progress.state == "reading":
+            for note in file.notes:
+                self.screen.note(f"{file.survey.file.name}: {note}")
             with reading_display(self.screen, f"{file.survey.file.name} (dry run)") as display:
                 self._record(file, progress, before, display)
                 self.ledger.finish_reading(progress.import_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -30,8 +30,11 @@ from producers.intake import ImportResult, import_file
 class Delivering(Protocol):
     """Who delivers what was recorded."""
 
-    def get_ready(self, settings: Settings) -> None:
-        """Begin with what takes a while, because there will be something to deliver soon."""
+    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
+        """Begin with what takes a while, because there will be something to deliver to these connections soon.
+
+        Raises ConfigurationError if that cannot be done as they are configured: nothing has been recorded yet.
+        """
         ...
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
@@ -68,11 +71,11 @@ def record_and_deliver(door: Doorway, reading: Reading, workers: Delivering, *, 
 
 
 def _record(
-    door: Doorway, reading: Reading, once_open: Callable[[Settings], None] = lambda _: None
+    door: Doorway, reading: Reading, once_open: Callable[[Settings, Collection[str]], None] = lambda *_: None
 ) -> list[ImportResult]:
     rows = row_models(door.settings)
     with reading.ready(door.settings) as files, writing_ledger(door.settings) as ledger:
-        once_open(door.settings)
+        once_open(door.settings, {file.doors.connection for file in files if file.doors.connection is not None})
         results = []
         for file in files:
             name = file.survey.file.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Self
 
 import redis
 
-from consent.errors import LedgerUnavailable, OptrelayError, RunUnderWay
+from consent.errors import ConfigurationError, LedgerUnavailable, OptrelayError, RunUnderWay
 from consent.ledger import health, report
 from consent.settings import Settings
 from console.embedded import EmbeddedBroker, EmbeddedWorker
@@ -42,10 +42,19 @@ class OwnWorkers:
     _parts: _Parts | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
-    def get_ready(self, settings: Settings) -> None:
-        """Start now what is needed later, so that it comes up while files are read; what is wrong is told then."""
-        with suppress(OptrelayError, OSError):
-            self._start(settings)
+    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
+        """Start now what is needed later, so that it comes up while files are read; what fails now is told then.
+
+        Raises ConfigurationError if the broker, or one of these connections, cannot be used as it is configured.
+        """
+        try:
+            parts = self._start(settings)
+        except ConfigurationError:
+            raise
+        except (OptrelayError, OSError):
+            return
+        for name in sorted(connections):
+            parts.wiring.check(name)
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
         """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.

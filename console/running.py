@@ -22,6 +22,7 @@ from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
+_BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
 _SHARE = 100  # of the time at most one in so many goes into looking
 _NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
 
@@ -38,7 +39,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended: 0 everything settled, 1 some rows rejected or dead, 4 unfinished for these reasons."""
+    """How a run ended: 0 everything settled, 1 some rows rejected or dead, 4 or 5 unfinished for these reasons."""
 
     exit_code: int
     reasons: tuple[str, ...] = ()
@@ -89,6 +90,9 @@ class Running:
     closing: Rhythm = field(default_factory=lambda: Rhythm(5.0, foresees=False))
     reports: tuple[ImportReport, ...] = ()
     delivering: frozenset[Bucket] = frozenset()
+    hint: str = ""
+    lost: bool = False
+    reached: bool = False
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
     moved_at: dict[str, float] = field(default_factory=dict)
@@ -96,15 +100,22 @@ class Running:
 
     def watch(self) -> None:
         """Keep broker and worker alive, and sweep when it is time; what fails now is tried again at the next tick."""
-        with suppress(BrokerUnavailable, LedgerUnavailable, redis.RedisError):
-            if self.broker is not None:
-                self.broker.ensure()
-            if self.worker is not None:
-                self.worker.ensure()
-            if time.monotonic() - self.swept >= self.wiring.settings.sweep_seconds:
-                self.swept = time.monotonic()
-                sweep(self.wiring)
-                self._wake_the_deaf()
+        with suppress(LedgerUnavailable):
+            try:
+                self._watch()
+            except (BrokerUnavailable, redis.RedisError):
+                self.lost = True
+
+    def _watch(self) -> None:
+        if self.broker is not None:
+            self.broker.ensure()
+        if self.worker is not None:
+            self.worker.ensure()
+        if time.monotonic() - self.swept >= self.wiring.settings.sweep_seconds:
+            self.swept = time.monotonic()
+            sweep(self.wiring)
+            self._wake_the_deaf()
+            self.lost, self.reached = False, True
 
     def _wake_the_deaf(self) -> None:
         """Start the worker anew if nobody takes wake-ups: after a broker's restart a worker may be up and hear nothing.
@@ -159,11 +170,16 @@ class Running:
             return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
         states = {one.name: one for one in tick.health}
         reasons = [self._stuck(bucket, states.get(str(bucket))) for bucket in sorted(tick.pending)]
+        if tick.pending and self.lost and (all(reasons) or self._never_reached()):
+            return Ending(5, ("the broker cannot be reached: see OPTRELAY_BROKER_URL, then run this again",))
         if tick.pending and all(reasons):
-            return Ending(4, tuple(reason for reason in reasons if reason))
+            return Ending(4, (*(reason for reason in reasons if reason), *([self.hint] if self.hint else [])))
         if not tick.pending and time.monotonic() - self.moved > self.patience:
             return Ending(4, ("changes are pending that nobody will deliver: please report this",))
         return None
+
+    def _never_reached(self) -> bool:
+        return not self.reached and time.monotonic() - self.started > _BROKER_SECONDS
 
     def _note_progress(self, reports: Sequence[ImportReport], pending: Mapping[Bucket, int]) -> None:
         now = time.monotonic()

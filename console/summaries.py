@@ -67,6 +67,8 @@ def seal(report: ImportReport) -> str:
     """Say that an import is sealed, or why it is not yet."""
     if report.sealed:
         return "sealed: every row is accounted for"
+    if report.state == "reading" and report.kind != "csv":
+        return "not sealed: whoever listens to this source is still at work, or was killed and will go on"
     if report.state == "reading":
         return "not sealed: its file has not been read to the end; run the same file again to go on"
     if report.state != "released":

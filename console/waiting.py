@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from consent.settings import Settings
@@ -17,16 +17,20 @@ class WorkersElsewhere:
 
     patience: float
 
-    def get_ready(self, settings: Settings) -> None:
+    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
         """Do nothing: they are up, or they are not."""
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
         """Watch; returns how it ended."""
         wiring = Wiring(settings, settings.broker_url or "")
         try:
-            return _watch(Running(wiring, imports, self.patience, counting=Rhythm(60.0)), on_tick)
+            hint = "" if settings.broker_url else _NOBODY_WOKEN
+            return _watch(Running(wiring, imports, self.patience, counting=Rhythm(60.0), hint=hint), on_tick)
         finally:
             wiring.ledger.close()
+
+
+_NOBODY_WOKEN = "OPTRELAY_BROKER_URL is not set here: is a worker at work? Else `optrelay run` delivers what is pending"
 
 
 def _watch(running: Running, on_tick: Callable[[Tick], None]) -> Ending:

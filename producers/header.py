@@ -56,7 +56,11 @@ def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
 
 
 def demand(header: Header, doors: Doors, known: Vocabulary, file: str) -> None:
-    """Raise UnusableHeader if no connection that the rows can name could make a change of these columns."""
+    """Raise UnusableHeader if no connection that the rows can name could make a change of these columns.
+
+    Also if a column's name is nearly `effective_at`: ignored, it would let old words overrule newer ones.
+    """
+    _refuse_misspelt_time(header, known, file)
     lacking = {name: _lacking(header, doors, name) for name in doors.candidates("connection" in header.ours)}
     if any(not lack for lack in lacking.values()):
         return
@@ -86,6 +90,15 @@ def _refuse_strangers(header: Header, known: Vocabulary, file: str) -> None:
         )
     if not any(column not in OWN for _, column in header.columns):
         raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
+
+
+def _refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
+    strangers = [name for name in header.names if known.find(name) is None and known.suggest(name) == "effective_at"]
+    if strangers and not header.tells_time:
+        raise UnusableHeader(
+            f"{file}: column {shown(strangers[0])} is not known; did you mean effective_at? Rename it, or lead it to "
+            f"ours with --map {strangers[0].strip()}=effective_at: else all rows would hold since the file was written."
+        )
 
 
 def _refuse_twins(header: Header, file: str) -> None:

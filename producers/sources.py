@@ -84,7 +84,9 @@ def _expand(argument: str) -> list[Path]:
     else:
         return [path]
     if not found:
-        raise UnreadableFile(f"{argument} means no file; a folder means its *.csv and *.csv.gz, without rejects files")
+        raise UnreadableFile(
+            f"{argument} is no file and matches none; a folder means its *.csv and *.csv.gz, without rejects files"
+        )
     return sorted(found)
 
 

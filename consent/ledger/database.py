@@ -222,7 +222,6 @@ def _is_passing(error: DBAPIError) -> bool:
 
 def _explained(error: DBAPIError) -> LedgerUnavailable:
     """Say what failed without the statement's parameters, which may name persons."""
-    first = (
-        str(error.orig).strip().splitlines()[0] if isinstance(error, OperationalError) else type(error.orig).__name__
-    )
+    speaks = isinstance(error, OperationalError) or type(error.orig) is sqlite3.DatabaseError  # the file is damaged
+    first = str(error.orig).strip().splitlines()[0] if speaks else type(error.orig).__name__
     return LedgerUnavailable(f"the ledger's database says: {first}")

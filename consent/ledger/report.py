@@ -34,6 +34,7 @@ class ImportReport:
     started_at: int
     ended_at: int
     total_lines: int | None = None
+    kind: str = "csv"
     reject_codes: Mapping[str, int] = field(default_factory=dict)
     dead_codes: Mapping[str, int] = field(default_factory=dict)
 
@@ -118,6 +119,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         started_at=row.started_at,
         ended_at=max(latest or 0, row.released_at or 0, row.started_at),
         total_lines=row.total_lines,
+        kind=row.kind,
         reject_codes=_counts(tx, refused),
         dead_codes=_counts(tx, dead.group_by(changes.c.code)) if states[State.DEAD.value] else {},
     )

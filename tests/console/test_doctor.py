@@ -56,3 +56,19 @@ def test_a_ledger_of_another_revision_is_a_problem(cli: Cli, tmp_path: Path) -> 
     (tmp_path / "optrelay.db").touch(0o600)
     answer = cli("doctor")
     assert (answer.code, "optrelay migrate" in answer.out) == (1, True)
+
+
+def test_a_misspelt_setting_is_pointed_out(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that means nothing is named, with what it may have been meant to be, and not what it holds."""
+    monkeypatch.setenv("OPTRELAY_LEGER_URL", "sqlite:///secret.db")
+    answer = cli("doctor")
+    assert "OPTRELAY_LEGER_URL is no setting and is ignored" in answer.out
+    assert "did you mean OPTRELAY_LEDGER_URL?" in answer.out
+    assert "secret" not in answer.out
+
+
+def test_a_file_that_is_no_ledger_is_named(cli: Cli, tmp_path: Path) -> None:
+    """A damaged file is said to be one, not only that something failed."""
+    (tmp_path / "optrelay.db").write_bytes(b"this was a ledger once" * 100)
+    answer = cli("status")
+    assert (answer.code, "file is not a database" in answer.err) == (5, True)

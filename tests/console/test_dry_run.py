@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.answering import ROWS, Cli, settle_all
+from tests.console.answering import HEADER, ROWS, Cli, settle_all
 from tests.console.conftest import write
 
 
@@ -97,3 +97,9 @@ def test_each_limit_has_its_own_forecast(cli: Cli, tmp_path: Path, monkeypatch: 
         "": (6, 3),
         "blocklist": (2, 2),
     }
+
+
+def test_it_tells_what_would_be_ignored(cli: Cli, tmp_path: Path) -> None:
+    """A column that nobody knows is named by the dry run as it is by the run."""
+    write(tmp_path, "more.csv", "1,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z,x", header=f"{HEADER},colour")
+    assert "column 'colour' is not known and is ignored" in cli("run", "more.csv", "--dry-run").err

@@ -123,3 +123,49 @@ def test_waiting_has_an_end_if_nobody_works(cli: Cli, consents: str) -> None:
     answer = cli("import", consents, "--wait", "--patience", "1s", "--json")
     assert (answer.code, answer.json["pending"]) == (4, 3)
     assert "connection capillary has been stuck for" in answer.json["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("CONNECTIONS__CAPILLARY__PASSWORD", "", "needs credentials"),
+        ("CONNECTIONS__CAPILLARY__BASE_URL", "127.0.0.1:8090", "is not a web address"),
+        ("BROKER_URL", "nonsense", "redis://localhost:6379/0"),
+    ],
+)
+def test_a_run_that_cannot_deliver_records_nothing(
+    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str
+) -> None:
+    """What is wrong with the connection or the broker is told before the first row is recorded."""
+    monkeypatch.setenv(f"OPTRELAY_{setting}", value)
+    answer = cli("run", consents)
+    assert (answer.code, words in answer.err) == (2, True)
+    assert not Path(f"{consents}.rejects.csv").exists()
+    assert cli("status", "--json").json["imports"] == []
+
+
+def test_a_broker_that_is_away_is_named(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is blamed but the broker, long before a provider would be given up; everything is kept."""
+    monkeypatch.setenv("OPTRELAY_BROKER_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr("console.running._BROKER_SECONDS", 0.5)
+    answer = cli("run", consents, "--json")
+    assert (answer.code, answer.json["pending"]) == (5, 3)
+    assert "the broker cannot be reached: see OPTRELAY_BROKER_URL" in answer.err
+
+
+def test_waiting_where_no_worker_may_be_says_so(cli: Cli, consents: str) -> None:
+    """Without a broker nobody was woken: whoever waits in vain is told what would deliver."""
+    answer = cli("import", consents, "--wait", "--patience", "1s")
+    assert answer.code == 4
+    assert "OPTRELAY_BROKER_URL is not set here" in answer.err
+    assert "`optrelay run` delivers" in answer.err
+
+
+def test_a_time_column_that_is_misspelt_is_not_ignored(cli: Cli, tmp_path: Path) -> None:
+    """Ignored, it would let every row hold since the file was written, and old words overrule newer ones."""
+    header = "user_id,channel,priority,action,efective_at"
+    file = write(tmp_path, "typo.csv", "1,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z", header=header)
+    answer = cli("import", file)
+    assert answer.code == 2
+    assert "did you mean effective_at?" in answer.err
+    assert cli("import", file, "--map", "efective_at=effective_at").code == 0

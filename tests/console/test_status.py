@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from consent.intake import ImportSource
 from consent.ledger import health
 from consent.ledger.health import Breaker, BucketHealth
 from consent.ledger.ledger import Ledger
@@ -137,3 +138,14 @@ def test_each_limit_of_a_connection_stands_by_itself(cli: Cli, apps: str) -> Non
         ("wa", "app-1", 2, "5/minute"),
         ("wa", "app-2", 1, "5/minute"),
     ]
+
+
+def test_a_source_that_is_listened_to_is_no_unread_file(cli: Cli, url: str) -> None:
+    """While a listener is at work its import is open, and there is no file to be run again."""
+    cli("migrate")
+    ledger = Ledger(url)
+    ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True))
+    ledger.close()
+    answer = cli("status", "latest")
+    assert "whoever listens to this source is still at work" in answer.out
+    assert "file" not in answer.out

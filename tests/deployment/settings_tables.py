@@ -65,7 +65,7 @@ def _shown(default: Any) -> str:
         case bool():
             return f"`{str(value).lower()}`"
         case float() | int():
-            return f"`{value:g}`"
+            return f"`{value:.12g}`"
     return f"`{value}`" if value else ""
 
 
