@@ -26,11 +26,12 @@ def look(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - every check
 
 def settings_unknown() -> Iterator[Finding]:
     """Name the variables that mean nothing, and what each may have been meant to be."""
-    known = [f"OPTRELAY_{name.upper()}" for name in Settings.model_fields]
+    known = [name.upper() for name in Settings.model_fields]
     for name in environment_names():
-        if name.partition("__")[0] not in known:
-            close = get_close_matches(name, known, n=1)
-            remedy = f"did you mean {close[0]}?" if close else "see docs/settings.md"
+        own = name.removeprefix("OPTRELAY_").partition("__")[0].upper()
+        if own not in known:
+            close = get_close_matches(own, known, n=1)
+            remedy = f"did you mean OPTRELAY_{close[0]}?" if close else "see docs/settings.md"
             yield Finding("settings", ok=None, words=f"{name} is no setting and is ignored", remedy=remedy)
 
 

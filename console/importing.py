@@ -75,7 +75,7 @@ def _record(
 ) -> list[ImportResult]:
     rows = row_models(door.settings)
     with reading.ready(door.settings) as files, writing_ledger(door.settings) as ledger:
-        once_open(door.settings, {file.doors.connection for file in files if file.doors.connection is not None})
+        once_open(door.settings, _sure_to_be_called(files))
         results = []
         for file in files:
             name = file.survey.file.name
@@ -84,6 +84,12 @@ def _record(
             _tell(door.screen, file, result)
             results.append(result)
         return results
+
+
+def _sure_to_be_called(files: Sequence[CsvFile]) -> set[str]:
+    """Return the connections of files whose rows do not say which they are for."""
+    silent = (file.doors.connection for file in files if "connection" not in file.header.ours)
+    return {name for name in silent if name is not None}
 
 
 def _tell(screen: Screen, file: CsvFile, result: ImportResult) -> None:

@@ -122,6 +122,7 @@ def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
     wiring = Wiring(settings, url)
     worker = EmbeddedWorker(folder, url, workers, settings.ledger_url)
     try:
+        wiring.redis  # noqa: B018 - raises ConfigurationError, before a worker is started
         if broker is not None:
             broker.ensure()
         worker.ensure()
@@ -149,5 +150,5 @@ def _busy(wiring: Wiring) -> bool:
     """Whether a stroke is under way, as far as can be told: without one there is nothing to wait for."""
     try:
         return is_busy(wiring)
-    except (redis.RedisError, LedgerUnavailable):
+    except (redis.RedisError, LedgerUnavailable, ConfigurationError):
         return True

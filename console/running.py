@@ -22,6 +22,7 @@ from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
+_NO_BROKER = "the broker cannot be reached: see OPTRELAY_BROKER_URL, then run this again"
 _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
 _SHARE = 100  # of the time at most one in so many goes into looking
 _NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
@@ -91,7 +92,7 @@ class Running:
     reports: tuple[ImportReport, ...] = ()
     delivering: frozenset[Bucket] = frozenset()
     hint: str = ""
-    lost: bool = False
+    lost_at: float | None = None
     reached: bool = False
     heard: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
@@ -104,7 +105,7 @@ class Running:
             try:
                 self._watch()
             except (BrokerUnavailable, redis.RedisError):
-                self.lost = True
+                self.lost_at = self.lost_at or time.monotonic()
 
     def _watch(self) -> None:
         if self.broker is not None:
@@ -115,7 +116,7 @@ class Running:
             self.swept = time.monotonic()
             sweep(self.wiring)
             self._wake_the_deaf()
-            self.lost, self.reached = False, True
+            self.lost_at, self.reached = None, True
 
     def _wake_the_deaf(self) -> None:
         """Start the worker anew if nobody takes wake-ups: after a broker's restart a worker may be up and hear nothing.
@@ -170,16 +171,17 @@ class Running:
             return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
         states = {one.name: one for one in tick.health}
         reasons = [self._stuck(bucket, states.get(str(bucket))) for bucket in sorted(tick.pending)]
-        if tick.pending and self.lost and (all(reasons) or self._never_reached()):
-            return Ending(5, ("the broker cannot be reached: see OPTRELAY_BROKER_URL, then run this again",))
         if tick.pending and all(reasons):
-            return Ending(4, (*(reason for reason in reasons if reason), *([self.hint] if self.hint else [])))
+            told = dict.fromkeys(reason for reason in (*reasons, self.hint) if reason)
+            return Ending(5 if _NO_BROKER in told else 4, tuple(told))
         if not tick.pending and time.monotonic() - self.moved > self.patience:
             return Ending(4, ("changes are pending that nobody will deliver: please report this",))
         return None
 
-    def _never_reached(self) -> bool:
-        return not self.reached and time.monotonic() - self.started > _BROKER_SECONDS
+    def _without_broker(self) -> bool:
+        """Whether the broker has been away for too long: sooner, if it never answered in this run."""
+        most = self.patience if self.reached else min(self.patience, _BROKER_SECONDS)
+        return self.lost_at is not None and time.monotonic() - self.lost_at >= most
 
     def _note_progress(self, reports: Sequence[ImportReport], pending: Mapping[Bucket, int]) -> None:
         now = time.monotonic()
@@ -202,6 +204,8 @@ class Running:
         to_wait = _asked_to_wait(state, self.wiring.ledger.now())
         if waited + to_wait > self.patience and to_wait:
             return f"connection {name} asked us to wait for {spoken(to_wait)}, and that is too long: run again then"
+        if self._without_broker():
+            return _NO_BROKER
         if waited < self.patience:
             return None
         reason = state.reason if state is not None and state.reason else "nothing has been settled"

@@ -17,7 +17,7 @@ from producers.csv_lines import LineTooLong, PushBackLines
 from producers.csv_rows import TOGETHER, CsvReader, CsvRow, Shape
 from producers.delimiter import likeliest_delimiter, named_delimiter, told_delimiter
 from producers.disarming import rearm
-from producers.header import Header, demand, read_header
+from producers.header import Header, demand, read_header, refuse_misspelt_time
 from producers.options import IntakeOptions
 from producers.sources import SourceFile
 from producers.survey import Survey, reading, survey
@@ -89,6 +89,8 @@ def prepare(
     delimiter, names = _header(found, options.delimiter, known)
     header = read_header(names, known, found.file.name)
     demand(header, doors, known, found.file.name)
+    if options.told_at is None:
+        refuse_misspelt_time(header, known, found.file.name)
     if told is None and not header.tells_time:
         raise ConfigurationError(
             f"{found.file.name} has no modification time: add a column effective_at, or --effective-at"

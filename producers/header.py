@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from consent.errors import UnusableHeader
 from producers.columns import FALLBACK_TIME, OWN, Vocabulary, meant, plain
@@ -13,6 +14,7 @@ from producers.understanding import Doors
 
 _LIKE_DATA = re.compile(r"\d{4}|@")
 _BASE = {"action", "effective_at", "change_id"}
+_SLIP = 0.9  # likeness: a letter or two are wrong or missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +58,30 @@ def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
 
 
 def demand(header: Header, doors: Doors, known: Vocabulary, file: str) -> None:
-    """Raise UnusableHeader if no connection that the rows can name could make a change of these columns.
-
-    Also if a column's name is nearly `effective_at`: ignored, it would let old words overrule newer ones.
-    """
-    _refuse_misspelt_time(header, known, file)
+    """Raise UnusableHeader if no connection that the rows can name could make a change of these columns."""
     lacking = {name: _lacking(header, doors, name) for name in doors.candidates("connection" in header.ours)}
     if any(not lack for lack in lacking.values()):
         return
     missing = "; ".join(f"{' and '.join(lack)} (for {name})" for name, lack in lacking.items())
     raise UnusableHeader(f"{file}: its header lacks {missing}. {_found(header, known)} {_remedy(header)}")
+
+
+def refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
+    """Raise UnusableHeader if `effective_at` is misspelt: ignored, it would let old words overrule newer ones.
+
+    Not if it may be another thing, like `effective_to`: that is ignored, and told.
+    """
+    slips = [name for name in header.names if known.find(name) is None and _is_slip(plain(name))]
+    if slips and "effective_at" not in header.ours:
+        raise UnusableHeader(
+            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or lead it to ours with "
+            f"--map {slips[0].strip()}=effective_at, or say with --effective-at since when all rows hold."
+        )
+
+
+def _is_slip(name: str) -> bool:
+    time = plain("effective_at")
+    return not name.startswith(time.removesuffix("at")) and SequenceMatcher(None, name, time).ratio() >= _SLIP
 
 
 def shown(name: str) -> str:
@@ -90,15 +106,6 @@ def _refuse_strangers(header: Header, known: Vocabulary, file: str) -> None:
         )
     if not any(column not in OWN for _, column in header.columns):
         raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
-
-
-def _refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
-    strangers = [name for name in header.names if known.find(name) is None and known.suggest(name) == "effective_at"]
-    if strangers and not header.tells_time:
-        raise UnusableHeader(
-            f"{file}: column {shown(strangers[0])} is not known; did you mean effective_at? Rename it, or lead it to "
-            f"ours with --map {strangers[0].strip()}=effective_at: else all rows would hold since the file was written."
-        )
 
 
 def _refuse_twins(header: Header, file: str) -> None:

@@ -192,7 +192,8 @@ class Stroke:
             raise
         for one in group:
             self._claimed.pop(one.task.target_id, None)
-        self._patiently(lambda: self.ledger.count_calls(settlements))
+        counted: set[str] = set()
+        self._patiently(lambda: self.ledger.count_calls(settlements, counted))
         if lost:
             _log.warning("stroke.leases_lost", bucket=str(self.connection.bucket), targets=lost)
         return lost

@@ -102,9 +102,9 @@ class Ledger:
         """Write down what became of claimed targets; return how many leases had been lost. Then `count_calls`."""
         return settle.settle(self.database, token, settlements, now=self.now()) if settlements else 0
 
-    def count_calls(self, settlements: Sequence[Settlement]) -> None:
-        """Add the calls of what was settled to their imports; once, and without settling anew if that fails."""
-        settle.count_calls(self.database, settlements)
+    def count_calls(self, settlements: Sequence[Settlement], counted: set[str]) -> None:
+        """Add the calls of what was settled to their imports; after a failure again, with the same set of `counted`."""
+        settle.count_calls(self.database, settlements, counted)
 
     def close(self) -> None:
         """Close what is open."""

@@ -56,10 +56,11 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
     return lost
 
 
-def count_calls(database: Database, settlements: Sequence[Settlement]) -> None:
+def count_calls(database: Database, settlements: Sequence[Settlement], counted: set[str]) -> None:
     """Add the calls made to their imports, where that is not part of settling.
 
     Each import in a transaction of its own: whoever imports locks this row first and customer tasks afterwards.
+    `counted` remembers those that are done, so that this may be tried again when it failed half way.
     """
     if database.is_sqlite:
         return
@@ -69,7 +70,9 @@ def count_calls(database: Database, settlements: Sequence[Settlement]) -> None:
         _CALLS.run(tx, [row])
 
     for row in _calls(settlements):
-        database.write(partial(work, row=row))
+        if row["which"] not in counted:
+            database.write(partial(work, row=row))
+            counted.add(row["which"])
 
 
 def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[int, bool]:

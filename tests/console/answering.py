@@ -47,7 +47,7 @@ def settle_all(url: str, outcome: Outcome | None = None) -> int:
     while tasks := ledger.claim(Bucket("capillary"), 100, "test", 60.0):
         settlements = [_settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
         ledger.settle("test", settlements)
-        ledger.count_calls(settlements)
+        ledger.count_calls(settlements, set())
         count += len(tasks)
     ledger.close()
     return count

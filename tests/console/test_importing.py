@@ -168,4 +168,24 @@ def test_a_time_column_that_is_misspelt_is_not_ignored(cli: Cli, tmp_path: Path)
     answer = cli("import", file)
     assert answer.code == 2
     assert "did you mean effective_at?" in answer.err
-    assert cli("import", file, "--map", "efective_at=effective_at").code == 0
+    assert cli("import", file, "--effective-at", "2026-01-01").code == 0
+
+
+@pytest.mark.parametrize(
+    "column", ["effective_to", "effective_date", "effective_until", "not_effective_at", "created_at"]
+)
+def test_another_time_is_not_taken_for_a_misspelt_one(cli: Cli, tmp_path: Path, column: str) -> None:
+    """What may be another thing altogether is ignored, and told, as any column that is not known."""
+    header = f"user_id,channel,priority,action,{column}"
+    file = write(tmp_path, "more.csv", "1,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z", header=header)
+    answer = cli("import", file)
+    assert (answer.code, f"column '{column}' is not known and is ignored" in answer.err) == (0, True)
+
+
+def test_mended_rows_are_not_read_with_a_misspelt_time(cli: Cli, tmp_path: Path) -> None:
+    """A rejects file holds its file's moment beside the original columns: a row's own one may not get lost again."""
+    header = "user_id,channel,priority,action,efective_at"
+    file = write(tmp_path, "typo.csv", "1,FAX,BULK,OPTOUT,2026-01-01T00:00:00Z", header=header)
+    assert cli("import", file, "--map", "efective_at=effective_at").code == 1
+    answer = cli("import", f"{file}.rejects.csv")
+    assert (answer.code, "did you mean effective_at?" in answer.err) == (2, True)

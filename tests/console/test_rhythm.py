@@ -13,7 +13,7 @@ def test_what_took_long_is_looked_at_more_seldom() -> None:
     assert rhythm.is_due(began)
 
     rhythm.note(began, left=10_000)
-    assert (rhythm.is_due(began + 1.9), rhythm.is_due(began + 3.5)) == (False, True)
+    assert (rhythm.is_due(began + 1.9), rhythm.is_due(began + 5.1)) == (False, True)
 
     began = time.monotonic() - 1.0
     rhythm.note(began, left=10_000)

@@ -57,7 +57,7 @@ def deliver(ledger: Ledger, outcome: object = None, token: str = "stroke", limit
     told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
     settlements = [settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
     ledger.settle(token, settlements)
-    ledger.count_calls(settlements)
+    ledger.count_calls(settlements, set())
     return told
 
 

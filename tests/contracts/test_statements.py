@@ -171,10 +171,11 @@ def test_counting_calls_holds_one_import_at_a_time(ledger: Ledger) -> None:
         pytest.skip("SQLite counts them as it settles")
 
     with locked(ledger, select(imports).where(imports.c.id == files[1])):
-        counting = threading.Thread(target=ledger.count_calls, args=(settlements,))
+        counting = threading.Thread(target=ledger.count_calls, args=(settlements, set()))
         counting.start()
         counting.join(0.5)
-        assert finished(ledger.finish_run, files[0])
+        other = select(imports.c.id).where(imports.c.id == files[0]).with_for_update()
+        assert finished(ledger.database.write, lambda tx: tx.execute(other).all())
     counting.join(10)
 
     with ledger.database.engine.connect() as connection:

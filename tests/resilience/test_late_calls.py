@@ -115,10 +115,14 @@ def test_a_settlement_whose_commit_went_unheard_is_written_once(on_postgresql: L
     [task] = on_postgresql.claim(BUCKET, 10, "stroke", LEASE)
     answer = LostAnswer(on_postgresql)
     answer.arm()
+    settlements = [applied(task, clock())]
 
-    assert on_postgresql.settle("stroke", [applied(task, clock())]) == 0
-
+    assert on_postgresql.settle("stroke", settlements) == 0
     assert answer.lost == 1
+    answer.arm()
+    on_postgresql.count_calls(settlements, set())
+    assert answer.lost == 2
+
     kept = on_postgresql.database.read(lambda tx: tx.execute(select(func.count()).select_from(attempts)).scalar_one())
     assert kept == 1
     assert on_postgresql.claim(BUCKET, 10, "again", LEASE) == []
@@ -144,7 +148,9 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
 
     monkeypatch.setattr("consent.ledger.settle.insert_all", break_first)
 
-    assert on_postgresql.settle("stroke", [applied(task, clock())]) == 0
+    settlements = [applied(task, clock())]
+    assert on_postgresql.settle("stroke", settlements) == 0
+    on_postgresql.count_calls(settlements, set())
 
     found = report.report(on_postgresql.database, import_id)
     assert found is not None

@@ -127,11 +127,11 @@ def test_calls_that_cannot_be_counted_now_are_counted_later(parts: Wiring, monke
     """The ledger is away after a customer was settled: his calls are counted when it is back, and he is told once."""
     asked, count_calls = [], parts.ledger.count_calls
 
-    def away_at_first(settlements: Sequence[Settlement]) -> None:
+    def away_at_first(settlements: Sequence[Settlement], counted: set[str]) -> None:
         asked.append([one.task.address for one in settlements])
         if len(asked) < 3:
             raise LedgerUnavailable("it is being restarted")
-        count_calls(settlements)
+        count_calls(settlements, counted)
 
     monkeypatch.setattr(parts.ledger, "count_calls", away_at_first)
     import_id = record(parts, {"user_id": "1"})
