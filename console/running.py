@@ -24,6 +24,7 @@ TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
 _NO_BROKER = "the broker cannot be reached: see OPTRELAY_BROKER_URL, then run this again"
 _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
+_AT_FIRST = 0.5  # seconds
 _SHARE = 100  # of the time at most one in so many goes into looking
 _NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
 
@@ -51,7 +52,8 @@ class Rhythm:
     """When to look again at something that takes a while to count: seldom enough to cost little, `most` seconds apart.
 
     And yet, unless somebody else does, no later than half way to the end that can be foreseen, so that nobody waits for
-    it to be noticed, and at every occasion once no more than `nearly_done` are left.
+    it to be noticed, and at every occasion once no more than `nearly_done` are left. Two looks must have been taken to
+    foresee anything, so the second one comes soon.
     """
 
     most: float
@@ -69,7 +71,9 @@ class Rhythm:
         """Take in that one began to look then, and found so many left."""
         pause = min(_SHARE * (time.monotonic() - began), self.most)
         done = self._left - left
-        if done > 0 and self.foresees:
+        if self.foresees and not self._looked:
+            pause = min(pause, _AT_FIRST)
+        elif self.foresees and done > 0:
             pause = min(pause, (began - self._looked) * left / done / 2)
         self._next = began + pause if left > self.nearly_done else began
         self._looked, self._left = began, left

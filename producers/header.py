@@ -74,8 +74,8 @@ def refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
     slips = [name for name in header.names if known.find(name) is None and _is_slip(plain(name))]
     if slips and "effective_at" not in header.ours:
         raise UnusableHeader(
-            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or lead it to ours with "
-            f"--map {slips[0].strip()}=effective_at, or say with --effective-at since when all rows hold."
+            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or lead it to ours "
+            f"with --map {slips[0].strip()}=effective_at, or say with --effective-at since when all rows hold."
         )
 
 

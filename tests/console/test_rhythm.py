@@ -12,6 +12,8 @@ def test_what_took_long_is_looked_at_more_seldom() -> None:
     rhythm, began = Rhythm(5.0), time.monotonic() - 0.02
     assert rhythm.is_due(began)
 
+    rhythm.note(began - 1, left=10_000)
+    assert rhythm.is_due(began - 0.4)  # soon: of one look nothing can be foreseen
     rhythm.note(began, left=10_000)
     assert (rhythm.is_due(began + 1.9), rhythm.is_due(began + 5.1)) == (False, True)
 
