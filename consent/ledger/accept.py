@@ -138,13 +138,11 @@ def make_due_now(tx: Connection, import_id: str, ids: Sequence[int], *, now: int
 
     They are named by number: whatever a database knows of its tables yet, it finds those by their key.
     """
-    last = fold(tx, (among(tx, changes.c.id, ids),), _WHOLE_CHUNK, now=now, reassert=reassert)
+    if not ids:
+        return
+    fold(tx, (among(tx, changes.c.id, ids),), now=now, reassert=reassert)
     make_these_due(tx, ids, now=now)
-    if last is not None:
-        tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))
-
-
-_WHOLE_CHUNK = 2**31 - 1
+    tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=max(ids)))
 
 
 def finish_reading(database: Database, import_id: str, now: int) -> None:

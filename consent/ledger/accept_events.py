@@ -54,7 +54,7 @@ def accept_events(
         if new:
             make_due_now(tx, run_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
         _count(tx, run_id, len(wishes) + len(refused), new, rejected)
-        return EventsAccepted(tuple(key.hex() for key in keys), fresh, rejected)
+        return EventsAccepted(heard.public_ids, fresh, rejected)
 
     return database.write(work)
 

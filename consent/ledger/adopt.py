@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, select
 
-from consent.ledger.bulk import UpdateEach, look_up_by_key, select_by_key
+from consent.ledger.bulk import UpdateEach, look_up_by_key
 from consent.ledger.hearing import Heard
+from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import imports
 
 
@@ -21,7 +22,8 @@ def adopt(tx: Connection, import_id: str, heard: Heard) -> dict[bytes, int]:
 
     To be called while nobody else records, after `recognise` or `set_repeats_aside`.
     """
-    known = select_by_key(tx, "dedupe_key, id, import_id FROM changes WHERE dedupe_key", sorted(heard.known))
+    whose = {key: target for key, target in heard.whose.items() if key in heard.known}
+    known = select_recorded(tx, "dedupe_key, changes.id, import_id", whose)
     unread = _kept_back(tx, {owner for _, _, owner in known} - {import_id})
     found = [one for one in known if one[2] in unread]
     if not found:

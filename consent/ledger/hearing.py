@@ -15,7 +15,8 @@ from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.ledger.bulk import Row, insert_all, look_up_by_key, select_by_key
-from consent.ledger.keys import Keys, action_text, canonical
+from consent.ledger.keys import Keys, action_text, canonical, public_id
+from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
 
@@ -57,6 +58,16 @@ class Heard:
         return [word[_KEY] for word in self.words]
 
     @property
+    def public_ids(self) -> tuple[str, ...]:
+        """The ids under which outsiders know `words`."""
+        return tuple(public_id(word[_TARGET], word[_KEY]) for word in self.words)
+
+    @property
+    def whose(self) -> dict[bytes, int]:
+        """The dedupe keys of those words whose targets the ledger knows, each with its target's number."""
+        return {word[_KEY]: self.numbers[word[_TARGET]] for word in self.words if word[_TARGET] in self.numbers}
+
+    @property
     def lines(self) -> list[int | None]:
         """Where `words` stand in their source."""
         return [word[_LINE] for word in self.words]
@@ -83,13 +94,17 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
 
 def recognise(tx: Connection, heard: Heard) -> None:
     """Find the targets and the changes that the ledger knows."""
-    heard.numbers = dict(select_by_key(tx, "target_key, id FROM targets WHERE target_key", list(heard.targets)))
+    recognise_targets(tx, heard)
     _recognise_changes(tx, heard)
 
 
+def recognise_targets(tx: Connection, heard: Heard) -> None:
+    """Find the targets that the ledger knows."""
+    heard.numbers = dict(select_by_key(tx, "target_key, id FROM targets WHERE target_key", list(heard.targets)))
+
+
 def _recognise_changes(tx: Connection, heard: Heard) -> None:
-    keys = [word[_KEY] for word in heard.words if word[_TARGET] in heard.numbers]
-    heard.known = {key for (key,) in select_by_key(tx, "dedupe_key FROM changes WHERE dedupe_key", keys)}
+    heard.known = {key for (key,) in select_recorded(tx, "dedupe_key", heard.whose)}
 
 
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:

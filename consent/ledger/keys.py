@@ -11,6 +11,7 @@ import orjson
 from consent.change import Action, ConsentChange, to_micros
 
 KEY_BYTES = 16
+_HINT_BYTES = 4  # of a target's hash: enough to find the few targets that a change may be about
 
 
 class Keys:
@@ -62,6 +63,23 @@ def target_key(secret: bytes, connection: str, address: Mapping[str, str]) -> by
 def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:
     """Return the hash by which one change is known again."""
     return Keys(secret).change(target, change, canonical(change.details))
+
+
+def public_id(target: bytes, key: bytes) -> str:
+    """Return the id under which outsiders know a change: a hint at its target, by which it is found, and its key."""
+    return (target[:_HINT_BYTES] + key).hex()
+
+
+def parse_public_id(text: str) -> tuple[bytes, bytes] | None:
+    """Return the hint at the target and the key of the change, or None if this is no id.
+
+    The hint is empty in ids of before revision 0006 of the ledger, which were the key alone.
+    """
+    try:
+        said = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return (said[:-KEY_BYTES], said[-KEY_BYTES:]) if len(said) in {KEY_BYTES, _HINT_BYTES + KEY_BYTES} else None
 
 
 def action_text(change: ConsentChange) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, ColumnElement, Connection, cast, select
 
 from consent.change import Action, ConsentChange
+from consent.ledger.bulk import among, look_up_by_key
 from consent.ledger.database import Database
-from consent.ledger.keys import KEY_BYTES, dedupe_key, target_key
-from consent.ledger.schema import changes, imports, slots, targets
+from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
+from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.outcome import State
 
 
@@ -41,7 +42,7 @@ def public_ids(database: Database, wishes: Sequence[ConsentChange]) -> list[str]
     """Return the ids under which changes are known to outsiders, whether they have been recorded or not."""
     secret = database.hash_key
     keyed = ((target_key(secret, wish.connection, wish.address), wish) for wish in wishes)
-    return [dedupe_key(secret, target, wish).hex() for target, wish in keyed]
+    return [public_id(target, dedupe_key(secret, target, wish)) for target, wish in keyed]
 
 
 def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tuple[str, int] | None:
@@ -57,20 +58,20 @@ def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tupl
         query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
         found = database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
         if found is not None:
-            return found.dedupe_key.hex(), found.newest_at
+            return public_id(key, found.dedupe_key), found.newest_at
     return None
 
 
-def find_change(database: Database, public_id: str) -> ChangeReport | None:
+def find_change(database: Database, id_: str) -> ChangeReport | None:
     """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""
-    key = _key(public_id)
-    if key is None:
+    if (said := parse_public_id(id_)) is None:
         return None
     winner = changes.alias("winner")
     query = (
         select(
             *(changes.c[name] for name in _OWN),
             winner.c.dedupe_key.label("winner_key"),
+            targets.c.target_key,
             targets.c.connection,
             imports.c.kind,
             imports.c.name,
@@ -78,15 +79,14 @@ def find_change(database: Database, public_id: str) -> ChangeReport | None:
         .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .outerjoin(winner, winner.c.id == changes.c.superseded_by)
-        .where(changes.c.dedupe_key == key)
     )
-    row = database.read(lambda tx: tx.execute(query).first())
+    row = database.read(lambda tx: tx.execute(query.where(*_which(tx, *said))).first())
     if row is None:
         return None
     return ChangeReport(
-        id=key.hex(),
+        id=public_id(row.target_key, row.dedupe_key),
         state=State(row.state),
-        superseded_by=None if row.winner_key is None else bytes(row.winner_key).hex(),
+        superseded_by=None if row.winner_key is None else public_id(row.target_key, row.winner_key),
         code=row.code,
         reason=row.reason,
         connection=row.connection,
@@ -104,15 +104,30 @@ def find_change(database: Database, public_id: str) -> ChangeReport | None:
     )
 
 
+def _which(tx: Connection, hint: bytes, key: bytes) -> tuple[ColumnElement[bool], ...]:
+    """Say that it is the change with this key: of a target that the hint means; without a hint, one of before."""
+    if not hint:
+        # No index knows it: all changes of that time are read.
+        return changes.c.dedupe_key == key, changes.c.id <= _FORMER
+    look_up_by_key(tx)
+    first, last = hint.ljust(KEY_BYTES, b"\0"), hint.ljust(KEY_BYTES, b"\xff")
+    near = tx.execute(select(targets.c.id).where(targets.c.target_key.between(first, last))).scalars().all()
+    return among(tx, changes.c.target_id, near), changes.c.dedupe_key == key
+
+
+_FORMER = select(cast(info.c.value, BigInteger)).where(info.c.name == "known_by_key_alone_to").scalar_subquery()
 _OWN = (
-    *("state", "code", "reason", "slot", "action", "effective_at", "recorded_at", "settled_at", "attempts"),
+    *(
+        "dedupe_key",
+        "state",
+        "code",
+        "reason",
+        "slot",
+        "action",
+        "effective_at",
+        "recorded_at",
+        "settled_at",
+        "attempts",
+    ),
     *("discarded_at", "import_id", "line"),
 )
-
-
-def _key(public_id: str) -> bytes | None:
-    try:
-        key = bytes.fromhex(public_id)
-    except ValueError:
-        return None
-    return key if len(key) == KEY_BYTES else None

@@ -18,7 +18,6 @@ from sqlalchemy import (
     MetaData,
     Select,
     Table,
-    Update,
     and_,
     any_,
     case,
@@ -35,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 
 from consent.change import Action
-from consent.ledger.bulk import look_up_by_key
+from consent.ledger.bulk import look_up_by_key, whole_or_nothing
 from consent.ledger.schema import changes, customer_tasks, slots
 from consent.outcome import State
 
@@ -62,8 +61,8 @@ confirmed to hold what it says.
 """
 
 
-def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int, reassert: bool) -> int | None:
-    """Decide the fate of the first `limit` pending changes that are meant; return the number of the last, or None.
+def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int, reassert: bool) -> None:
+    """Decide the fate of the pending ones of the changes that are meant.
 
     Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
     order folds, customer tasks, changes, slots.
@@ -71,9 +70,6 @@ def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, no
     meant = (*meant, changes.c.state == State.PENDING.value)
     look_up_by_key(tx)
     one_fold_at_a_time(tx)
-    if (last := last_of(tx, meant, limit)) is None:
-        return None
-    meant = (*meant, changes.c.id <= last)
     keep_out_of(tx, select(changes.c.target_id).where(*meant))
     _weigh(tx, meant)
     _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
@@ -81,14 +77,6 @@ def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, no
     _supersede(tx, _weighed.c.over, _weighed.c.id, and_(_first, _weighed.c.wins), now)
     _leave_unchanged(tx, now, reassert=reassert)
     _renew_registers(tx)
-    return last
-
-
-def last_of(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int) -> int | None:
-    """Return the number of the last of the first `limit` changes that are meant."""
-    some = select(changes.c.id).where(*meant).order_by(changes.c.id).limit(limit).subquery()
-    last: int | None = tx.execute(select(func.max(some.c.id))).scalar()
-    return last
 
 
 def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
@@ -131,32 +119,25 @@ _OWN = (slots.c.target_id == _weighed.c.target_id, slots.c.slot == _weighed.c.sl
 def _supersede(
     tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
 ) -> None:
-    lost = _renew(changes).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
+    lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
     tx.execute(lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now))
-
-
-def _renew(table: Table) -> Update:
-    return update(table).prefix_with(_WHOLE, dialect="sqlite")
-
-
-# Else SQLite keeps each page as it was, in memory, in case the statement fails half way. So it must not fail inside a
-# savepoint, and nobody may go on after it: the transaction is gone.
-_WHOLE = "OR ROLLBACK"
 
 
 def _leave_unchanged(tx: Connection, now: int, *, reassert: bool) -> None:
     told = () if not reassert else (_weighed.c.action != Action.OPTOUT.value,)
-    same = _renew(changes).where(changes.c.id == _weighed.c.id, _first, _weighed.c.wins, _weighed.c.confirmed, *told)
+    same = whole_or_nothing(update(changes)).where(
+        changes.c.id == _weighed.c.id, _first, _weighed.c.wins, _weighed.c.confirmed, *told
+    )
     tx.execute(same.values(state=State.UNCHANGED.value, settled_at=now))
 
 
 def _renew_registers(tx: Connection) -> None:
     """Let the words that win be the newest of their slots; those of slots without a register begin one."""
     facts = {name: _weighed.c[source] for name, source in _NEWEST.items()}
-    tx.execute(_renew(slots).where(*_OWN, _first, _weighed.c.wins).values(**facts))
+    tx.execute(whole_or_nothing(update(slots)).where(*_OWN, _first, _weighed.c.wins).values(**facts))
     new = select(_weighed.c.target_id, _weighed.c.slot, *facts.values()).where(_first, _weighed.c.over.is_(None))
     ordered = new.order_by(_weighed.c.target_id, _weighed.c.slot)
-    tx.execute(insert(slots).prefix_with(_WHOLE, dialect="sqlite").from_select(["target_id", "slot", *facts], ordered))
+    tx.execute(whole_or_nothing(insert(slots)).from_select(["target_id", "slot", *facts], ordered))
 
 
 _NEWEST = {"newest_id": "id", "newest_at": "effective_at", "newest_action": "action", "newest_key": "dedupe_key"}

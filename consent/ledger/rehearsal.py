@@ -16,8 +16,9 @@ from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
 from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
-from consent.ledger.hearing import hear, recognise
+from consent.ledger.hearing import hear, recognise_targets
 from consent.ledger.ledger import Ledger
+from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, info, slots, targets
 
 _KNOWN_COLUMNS = (
@@ -65,14 +66,18 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
 
     def look(tx: Connection) -> tuple[list[Row], list[Row]]:
         look_up_by_key(tx)
-        return _known(tx, heard.keys, unfinished), select_by_key(tx, _REGISTERS, list(heard.targets))
+        recognise_targets(tx, heard)
+        known = select_recorded(tx, "changes.id, dedupe_key, import_id", heard.whose)
+        return known, select_by_key(tx, _REGISTERS, list(heard.targets))
 
     known, registers = real.read(look)
 
     def note(tx: Connection) -> None:
         insert_new(tx, targets, _TARGET_COLUMNS, list(heard.targets.values()))
-        recognise(tx, heard)
-        insert_new(tx, changes, _KNOWN_COLUMNS, known)
+        recognise_targets(tx, heard)
+        whose = heard.whose
+        seen = [_known_row(number, key, whose[key]) for number, key, owner in known if owner != unfinished]
+        insert_new(tx, changes, _KNOWN_COLUMNS, seen)
         insert_new(tx, slots, _SLOT_COLUMNS, [(heard.numbers[key], *register) for key, *register in registers])
 
     rehearsal.database.write(note)
@@ -91,14 +96,9 @@ def _careless(connection: sqlite3.Connection, _record: object) -> None:
 def _follow(tx: Connection, real: Database) -> None:
     last = real.read(lambda other: other.execute(select(func.max(changes.c.id))).scalar())
     tx.execute(update(info).where(info.c.name == HASH_KEY).values(value=real.hash_key.hex()))
-    insert_new(tx, changes, _KNOWN_COLUMNS, [_known_row((last or 0) + _FAR_AHEAD, b"")])
+    insert_new(tx, changes, _KNOWN_COLUMNS, [_known_row((last or 0) + _FAR_AHEAD, b"", 0)])
 
 
-def _known(tx: Connection, keys: Sequence[bytes], unfinished: str | None) -> list[Row]:
-    rows = select_by_key(tx, "id, dedupe_key, import_id FROM changes WHERE dedupe_key", keys)
-    return [_known_row(number, key) for number, key, import_id in rows if import_id != unfinished]
-
-
-def _known_row(number: int, key: bytes) -> Row:
+def _known_row(number: int, key: bytes, target: int) -> Row:
     """Return a change of which nothing matters but its number and that it is known; it belongs to no import."""
-    return number, key, "", 0, "", "", "", 0, "{}", "", 0, "known"
+    return number, key, "", target, "", "", "", 0, "{}", "", 0, "known"

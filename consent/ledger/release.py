@@ -1,22 +1,29 @@
 """Making an import's changes due once its file has been read whole: so each customer costs one call.
 
 First every word is held against its slot's register, chunk by chunk; only then are customer tasks made, so that no
-customer becomes due before the last of his rows has been weighed. Both passes keep their place in `folded_to` and
-may be interrupted anywhere.
+customer becomes due before the last of his rows has been weighed. Both passes go through the changes in blocks, whose
+order is that of their targets: what lies together in the ledger is written together, in whatever order the file tells
+it. They keep their place in `folded_to`, which moves with each block, and may be interrupted anywhere: a block that was
+begun is gone through again, and what was done already stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 
+from consent.ledger.bulk import among, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
 from consent.ledger.register import fold, one_fold_at_a_time
 from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
 from consent.ledger.tasks import make_due
+from consent.outcome import State
 
+BLOCK = 200_000
 CHUNK = 10_000
 
 _NEXT = {"read": "folded", "folded": "released"}
@@ -31,45 +38,87 @@ def release(
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Make the changes of an import that was read whole due; resumable, and harmless if it has been done."""
-    while (step := database.write(lambda tx: _step(tx, import_id, now(), reassert=reassert))) is not None:
-        if on_progress is not None:
-            on_progress(step)
+    note = on_progress or (lambda _: None)
+    while (weighed := database.write(lambda tx: _weigh(tx, import_id, now(), reassert=reassert))) is not None:
+        note(weighed)
+    while (block := database.read(lambda tx: _next_block(tx, import_id))) is not None:
+        for chunk in block.chunks:
+            done = database.write(partial(_step, block=block, chunk=chunk, now=now(), reassert=reassert))
+            if not done:
+                break
+            note(len(chunk))
 
 
-Place = tuple[str, int, int]
+Place = tuple[str, int, int, int]
 """How far the release of an import has come."""
 
 
 def unreleased(database: Database) -> dict[str, Place]:
     """Return the imports that have been read whole but whose changes are not all due yet, and how far each has come."""
-    query = select(imports.c.id, imports.c.state, imports.c.folded_to, imports.c.weighed_to)
+    query = select(imports.c.id, imports.c.state, imports.c.folded_to, imports.c.weighed_to, imports.c.steps)
     rows = database.read(lambda tx: tx.execute(query.where(imports.c.state.in_(_NEXT))).all())
-    return {import_id: (state, folded_to, weighed_to) for import_id, state, folded_to, weighed_to in rows}
+    return {import_id: tuple(place) for import_id, *place in rows}
 
 
-def _step(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | None:
-    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The pending ones of an import's changes after `folded_to` up to `last` (None: there are no more changes)."""
+
+    import_id: str
+    state: str
+    folded_to: int
+    last: int | None
+    numbers: Sequence[int]
+
+    @property
+    def chunks(self) -> list[Sequence[int]]:
+        return list(portions(self.numbers, CHUNK)) or [()]
+
+
+def _next_block(tx: Connection, import_id: str) -> _Block | None:
+    row = tx.execute(select(imports).where(imports.c.id == import_id)).one()
     if row.state not in _NEXT:
         return None
-    meant = (changes.c.import_id == row.id, changes.c.id > row.folded_to)
+    look_up_by_key(tx)
+    left = (changes.c.import_id == import_id, changes.c.id > row.folded_to)
+    first = tx.execute(select(changes.c.id).where(*left).order_by(changes.c.id).limit(1)).scalar()
+    if first is None:
+        return _Block(import_id, row.state, row.folded_to, None, ())
+    last = first + BLOCK - 1
+    pending = (*left, changes.c.id <= last, changes.c.state == State.PENDING.value)
+    query = select(changes.c.id).where(*pending).order_by(changes.c.target_id, changes.c.id)
+    return _Block(import_id, row.state, row.folded_to, last, plain_numbers(tx.execute(query)))
+
+
+def _weigh(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | None:
+    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
+    return weigh(tx, row, now=now, reassert=reassert) if row.state == "read" else None
+
+
+def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, reassert: bool) -> bool:
+    """Do what is next to a chunk; return False, having done nothing, if somebody else has gone on with the import."""
+    row = tx.execute(select(imports).where(imports.c.id == block.import_id).with_for_update()).one()
+    if (row.state, row.folded_to) != (block.state, block.folded_to):
+        return False
+    if block.last is None:
+        _advance(tx, block, now)
+        return True
+    meant = (among(tx, changes.c.id, chunk),)
     if row.state == "read":
-        if (weighed := weigh(tx, row, now=now, reassert=reassert)) is not None:
-            return weighed
-        last = fold(tx, meant, CHUNK, now=now, reassert=reassert)
+        fold(tx, meant, now=now, reassert=reassert)
     else:
         # Else a word could become due, be claimed and told while a newer one is found to be so already.
         one_fold_at_a_time(tx)
-        last = make_due(tx, meant, CHUNK, now=now)
-    if last is None:
-        return _advance(tx, row, now)
-    tx.execute(update(imports).where(imports.c.id == import_id).values(folded_to=last))
-    return CHUNK
+        make_due(tx, meant, now=now)
+    ended = not chunk or chunk[-1] == block.numbers[-1]
+    reached = {"steps": imports.c.steps + 1, "folded_to": block.last if ended else block.folded_to}
+    tx.execute(update(imports).where(imports.c.id == block.import_id).values(**reached))
+    return True
 
 
-def _advance(tx: Connection, row: Row[tuple[object, ...]], now: int) -> int | None:
-    state = _NEXT[row.state]
+def _advance(tx: Connection, block: _Block, now: int) -> None:
+    state = _NEXT[block.state]
     values = {"state": state, "folded_to": 0}
     if state == "released":
         values["released_at"] = now
-    tx.execute(update(imports).where(imports.c.id == row.id).values(**values))
-    return 0
+    tx.execute(update(imports).where(imports.c.id == block.import_id).values(**values))

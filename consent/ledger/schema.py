@@ -24,7 +24,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -78,6 +78,7 @@ imports = Table(
     Column("folded_to", BigInteger, nullable=False, server_default="0"),
     Column("repeated", BigInteger, nullable=False, server_default="0"),
     Column("weighed_to", BigInteger, nullable=False, server_default="0"),
+    Column("steps", BigInteger, nullable=False, server_default="0"),
     Column("started_at", BigInteger, nullable=False),
     Column("read_at", BigInteger),
     Column("released_at", BigInteger),
@@ -113,7 +114,7 @@ changes = Table(
     "changes",
     metadata,
     Column("id", _id, primary_key=True, autoincrement=True),
-    Column("dedupe_key", _key, nullable=False, unique=True),
+    Column("dedupe_key", _key, nullable=False),
     Column("import_id", Text, nullable=False),
     Column("line", BigInteger),
     Column("target_id", BigInteger, nullable=False),
@@ -138,6 +139,7 @@ changes = Table(
 No index holds what becomes of it: each would have to be written again with every change that is settled.
 """
 Index("ix_changes_import", changes.c.import_id, changes.c.id)
+Index("ix_changes_target", changes.c.target_id, changes.c.dedupe_key, unique=True)
 
 dead_letters = Table("dead_letters", metadata, Column("change_id", _id, primary_key=True, autoincrement=False))
 """The changes that have ever become dead letters; which of them still are, their `state` says."""

@@ -16,7 +16,16 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import UpdateEach, among, insert_all, insert_new, look_up_by_key, plain_rows, portions
+from consent.ledger.bulk import (
+    UpdateEach,
+    among,
+    insert_all,
+    insert_new,
+    look_up_by_key,
+    plain_rows,
+    portions,
+    whole_or_nothing,
+)
 from consent.ledger.database import Database
 from consent.ledger.register import one_fold_at_a_time
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
@@ -126,7 +135,9 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
 def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> None:
     for state, ids in settled.items():
         for some in portions(ids):
-            done = update(changes).where(among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
+            done = whole_or_nothing(update(changes)).where(
+                among(tx, changes.c.id, some), changes.c.state == State.PENDING.value
+            )
             counted = changes.c.attempts + 1
             tx.execute(done.values(state=state, settled_at=now, attempts=counted, code=None, reason=None))
 

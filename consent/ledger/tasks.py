@@ -8,7 +8,6 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, case, func, litera
 
 from consent.change import Action, Origin, lane_of
 from consent.ledger.bulk import Renewal, among, insert_or_update_from, look_up_by_key
-from consent.ledger.register import last_of
 from consent.ledger.schema import changes, customer_tasks, is_due, targets
 from consent.outcome import State
 
@@ -23,17 +22,13 @@ _HONOUR_WITHIN = HONOUR_WITHIN_SECONDS * 1_000_000
 _LANES = {(action.value, origin.value): int(lane_of(action, origin)) for action in Action for origin in Origin}
 
 
-def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *, now: int) -> int | None:
-    """Make, or make more urgent, the customer tasks of the first `limit` pending changes that are meant.
+def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int) -> None:
+    """Make, or make more urgent, the customer tasks of the pending ones of the changes that are meant.
 
-    They are due at once, unless under lease. Returns the number of the last of these changes, None if there is none.
-    Customer tasks that are due and as urgent already are not touched, only seen: so the changes must have been
-    committed before, or else the customer tasks of their targets be locked.
+    They are due at once, unless under lease. Customer tasks that are due and as urgent already are not touched, only
+    seen: so the changes must have been committed before, or else the customer tasks of their targets be locked.
     """
     look_up_by_key(tx)
-    meant = (*meant, changes.c.state == State.PENDING.value)
-    if (last := last_of(tx, meant, limit)) is None:
-        return None
     # A value, and not NOT EXISTS, which PostgreSQL may turn into a join that begins with all that is due.
     lane, deadline = case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())), _micros(now + _HONOUR_WITHIN)
     as_urgent = (is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
@@ -41,17 +36,16 @@ def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], limit: int, *
     found = (
         select(targets.c.id, targets.c.connection, targets.c.bucket, func.min(lane), deadline, literal(1), _micros(now))
         .join(changes, changes.c.target_id == targets.c.id)
-        .where(*meant, changes.c.id <= last, func.coalesce(due, 0) == 0)
+        .where(*meant, changes.c.state == State.PENDING.value, func.coalesce(due, 0) == 0)
         .group_by(targets.c.id)
         .order_by(targets.c.id)
     )
     insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
-    return last
 
 
 def make_these_due(tx: Connection, numbers: Sequence[int], *, now: int) -> None:
     """Do the same for the pending ones of these changes."""
-    make_due(tx, (among(tx, changes.c.id, numbers),), max(1, len(numbers)), now=now)
+    make_due(tx, (among(tx, changes.c.id, numbers),), now=now)
 
 
 _COLUMNS = ("target_id", "connection", "bucket", "lane", "deadline", "waiting", "next_at")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from consent.errors import LedgerOutdated
 from consent.intake import ImportSource
 from consent.ledger import letters, migrate, report
 from consent.ledger.claim import first_tried_at
-from consent.ledger.keys import target_key
+from consent.ledger.keys import dedupe_key, target_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.letters import LetterFilter
+from consent.ledger.one_change import find_change
 from consent.ledger.schema import REVISION, changes, metadata, repeats
 from consent.ledger.standing import standing_words
 from consent.wakeups import WakeUps
@@ -62,7 +64,7 @@ def test_an_older_ledger_is_not_written_before_it_is_migrated(ledger_url: str) -
     assert ledger.migrate() is True
     assert ledger.database.revision() == REVISION
     assert ledger.open_import(source).state == "reading"
-    assert ledger.database.read(lambda tx: tx.execute(text("SELECT value FROM ledger_info")).scalars().all()) == ["00"]
+    assert ledger.database.hash_key == b"\0"
     ledger.close()
 
 
@@ -105,6 +107,27 @@ def test_dead_letters_of_an_older_ledger_are_found(ledger_url: str) -> None:
     ledger.close()
 
 
+def test_changes_of_an_older_ledger_are_known_again(ledger_url: str) -> None:
+    """An update changes how a change is known: what was said is a duplicate, and its former id finds it."""
+    ledger = Ledger(ledger_url)
+    said = ConsentChange("capillary", {"user_id": "9"}, "EMAIL", Action.OPTOUT, from_micros(1))
+    target = target_key(b"\0", "capillary", said.address)
+    former = dedupe_key(b"\0", target, said)
+    ledger.database.write(lambda tx: _old_change(tx, target, former), checked=False)
+
+    assert ledger.migrate() is True
+
+    run = ledger.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
+    again = ledger.accept_events(run, [said, replace(said, slot="MOBILE")], [])
+    assert again.fresh == (False, True)
+    found = find_change(ledger.database, former.hex())
+    assert found is not None
+    assert (found.id, found.code) == (again.ids[0], "404")
+    assert find_change(ledger.database, again.ids[0]) == found
+    assert find_change(ledger.database, again.ids[1][8:]) is None  # what came later never had such an id
+    ledger.close()
+
+
 def test_what_dies_while_its_ledger_is_migrated_is_found(ledger_url: str) -> None:
     """A worker of the version before is writing down a refusal when the update begins: the update waits for it."""
     ledger = Ledger(ledger_url)
@@ -128,8 +151,17 @@ def test_what_dies_while_its_ledger_is_migrated_is_found(ledger_url: str) -> Non
 
 def _old_dead_letter(tx: Connection) -> None:
     _old(tx, "0004")
+    _bury(tx, b"key", b"key")
+
+
+def _old_change(tx: Connection, target: bytes, key: bytes) -> None:
+    _old(tx, "0005")
+    _bury(tx, target, key)
+
+
+def _bury(tx: Connection, target: bytes, key: bytes) -> None:
     for statement in _DEAD_ROWS:
-        tx.execute(text(f"INSERT INTO {statement}"), {"key": b"key"})
+        tx.execute(text(f"INSERT INTO {statement}"), {"target": target, "key": key})
 
 
 _DEAD_ROWS = (
@@ -137,7 +169,7 @@ _DEAD_ROWS = (
     imports (id, kind, name, fingerprint, size, stream, state, started_at)
     VALUES ('i', 'csv', 'a.csv', 'a', 1, 0, 'released', 1)
     """,
-    "targets (id, target_key, connection, bucket, address) VALUES (1, :key, 'capillary', '', '{\"user_id\":\"9\"}')",
+    "targets (id, target_key, connection, bucket, address) VALUES (1, :target, 'capillary', '', '{\"user_id\":\"9\"}')",
     """
     changes (dedupe_key, import_id, target_id, slot, action, value, effective_at, details, origin, recorded_at, state,
     code, reason, settled_at)

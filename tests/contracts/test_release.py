@@ -1,0 +1,104 @@
+"""A large file becomes due in blocks, in the order of its customers, and whoever is at it may be killed anywhere."""
+
+from __future__ import annotations
+
+import random
+from itertools import count, pairwise
+
+import pytest
+
+from consent.change import ConsentChange
+from consent.ledger import release
+from consent.ledger.ledger import Ledger
+from tests.conftest import Clock
+from tests.contracts.test_fold import Cut
+from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "BLOCK", 6)
+    monkeypatch.setattr(release, "CHUNK", 2)
+
+
+def mixed(who: str) -> list[ConsentChange]:
+    """Twelve words of six customers, back and forth: three change their mind, three have two channels."""
+    minds = [word(f"{who}{n}", action, minute) for n in range(3) for minute, action in enumerate(("OPTIN", "OPTOUT"))]
+    channels = [word(f"{who}{n}", slot=slot) for n in range(3, 6) for slot in ("EMAIL", "MOBILE")]
+    words = [*minds, *channels]
+    random.Random(who).shuffle(words)
+    return words
+
+
+TOLD = {"EMAIL|BULK OPTOUT": 3, "EMAIL OPTOUT": 3, "MOBILE OPTOUT": 3}
+
+
+def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> None:
+    """The importer is killed after each step in turn, and another goes on: everybody is told the newest word, once."""
+    for cut in count():
+        file = recorded(ledger, *mixed(f"{cut}-"))
+        ledger.finish_reading(file)
+        steps = count()
+
+        def killed(_: int, steps: count = steps, cut: int = cut) -> None:
+            if next(steps) == cut:
+                raise Cut
+
+        try:
+            ledger.release(file, killed)
+        except Cut:
+            ledger.release(file)
+        else:
+            break
+        finally:
+            told = deliver(ledger)
+
+        words = [words for _, words in told]
+        assert {one: words.count(one) for one in words} == TOLD
+        assert counts(ledger, file) == {"applied": 9, "superseded": 3}
+    assert cut > 12
+
+
+def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
+    """A sweep takes a slow importer for dead, after any step: what one has done the other leaves alone."""
+    for begin in range(16):
+        file = recorded(ledger, *mixed(f"{begin}-"))
+        ledger.finish_reading(file)
+        steps = count()
+        told = []
+
+        def overtaken(_: int, file: str = file, begin: int = begin, steps: count = steps, told: list = told) -> None:
+            if next(steps) == begin:
+                ledger.release(file)
+                told += deliver(ledger)
+
+        ledger.release(file, overtaken)
+
+        told += deliver(ledger)
+        words = [words for _, words in told]
+        assert {one: words.count(one) for one in words} == TOLD
+        assert counts(ledger, file) == {"applied": 9, "superseded": 3}
+
+
+def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: Clock) -> None:
+    """A file tells known customers in any order; in each block they become due as they lie in the ledger."""
+    imported(ledger, *(word(str(n), "OPTIN") for n in range(6)))
+    deliver(ledger)
+
+    file = recorded(ledger, *(word(str(n), "OPTOUT", 1) for n in (4, 1, 5, 0, 3, 2)))
+    ledger.finish_reading(file)
+    ledger.release(file, lambda _: clock.forward(1))
+
+    assert [customer for customer, _ in deliver(ledger)] == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_others_see_each_step(ledger: Ledger) -> None:
+    """A sweep looks whether somebody is at work on a file: every step shows, within a block too."""
+    file = recorded(ledger, *mixed("a"))
+    ledger.finish_reading(file)
+    seen = [ledger.unreleased()[file]]
+
+    ledger.release(file, lambda _: seen.append(ledger.unreleased().get(file, ("released", 0, 0, 0))))
+
+    assert len(seen) > 12
+    assert all(before != after for before, after in pairwise(seen))
