@@ -102,6 +102,11 @@ class Running:
     moved: float = field(default_factory=time.monotonic)
     moved_at: dict[str, float] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
+    waiting_from: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to look for what is pending at each import's first change."""
+        self.waiting_from = dict.fromkeys(self.imports, 0)
 
     def watch(self) -> None:
         """Keep broker and worker alive, and sweep when it is time; what fails now is tried again at the next tick."""
@@ -137,19 +142,29 @@ class Running:
     def look(self) -> Tick:
         """Read how things stand.
 
-        What became of an import's changes is counted more seldom than what is left, and whenever a bucket is done.
+        What became of an import's changes is counted more seldom than what is left, and whenever a bucket or they are
+        done.
         """
         database, now = self.wiring.ledger.database, time.monotonic()
         pending = report.pending_by_bucket(database)
         rhythm = self.counting if pending else self.closing
-        if rhythm.is_due(now) or not self.delivering <= pending.keys():
+        if self._are_done() or rhythm.is_due(now) or not self.delivering <= pending.keys():
             found = [report.report(database, import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
+            waiting = (one.import_id for one in self.reports if one.pending)
+            self.waiting_from = {one: self.waiting_from.get(one, 0) for one in waiting}
             rhythm.note(now, sum(one.pending for one in self.reports))
         self.delivering = frozenset(pending)
         states = tuple(health.all_health(database))
         self._note_progress(self.reports, pending)
         return Tick(self.reports, pending, states, time.monotonic() - self.started)
+
+    def _are_done(self) -> bool:
+        """Whether the last pending change of the imports has gone since the last look: all of them are not counted."""
+        database, before = self.wiring.ledger.database, self.waiting_from
+        first = {one: report.first_pending(database, one, since) for one, since in before.items()}
+        self.waiting_from = {one: number for one, number in first.items() if number is not None}
+        return bool(before) and not self.waiting_from
 
     def look_now_and_then(self) -> Tick | None:
         """Read how things stand; None if that was done just now. Raises LedgerUnavailable."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from consent.settings import Settings
-from console.running import TICK_SECONDS, Ending, Rhythm, Running, Tick
+from console.running import TICK_SECONDS, Ending, Running, Tick
 from worker.wiring import Wiring
 
 
@@ -25,7 +25,7 @@ class WorkersElsewhere:
         wiring = Wiring(settings, settings.broker_url or "")
         try:
             hint = "" if settings.broker_url else _NOBODY_WOKEN
-            return _watch(Running(wiring, imports, self.patience, counting=Rhythm(60.0), hint=hint), on_tick)
+            return _watch(Running(wiring, imports, self.patience, hint=hint), on_tick)
         finally:
             wiring.ledger.close()
 

@@ -111,7 +111,10 @@ def first_tried_at(database: Database, task: CustomerTask) -> int | None:
 
 
 def buckets(database: Database, connection: str) -> list[Bucket]:
-    """Return the buckets of a connection that have customer tasks, by one look at the index for each."""
+    """Return the buckets of a connection that have customer tasks, by one look at the index for each.
+
+    From its end: where customers are claimed, PostgreSQL's indexes hold what is gone until they are cleaned.
+    """
 
     def work(tx: Connection) -> list[Bucket]:
         found: list[Bucket] = []
@@ -126,9 +129,9 @@ def buckets(database: Database, connection: str) -> list[Bucket]:
 
 
 def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) -> Select[str]:
-    beyond = () if last is None else (customer_tasks.c.bucket > last,)
+    beyond = () if last is None else (customer_tasks.c.bucket < last,)
     query = select(customer_tasks.c.bucket).where(state, customer_tasks.c.connection == connection, *beyond)
-    return query.order_by(customer_tasks.c.bucket).limit(1)
+    return query.order_by(customer_tasks.c.bucket.desc()).limit(1)
 
 
 def _of(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

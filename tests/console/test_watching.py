@@ -1,0 +1,51 @@
+"""When a delivery that others do is seen to be over, without counting a large file again and again."""
+
+from __future__ import annotations
+
+from consent.ledger.ledger import Ledger
+from consent.settings import load_settings
+from console.running import Running
+from tests.contracts.test_ledger import deliver, imported, word
+from worker.wiring import Wiring
+
+
+def running(ledger: Ledger, *imports: str) -> Running:
+    """Watch these imports; what became of their changes is never counted just because time has passed."""
+    url = ledger.database.url.render_as_string(hide_password=False)
+    found = Running(Wiring(load_settings(ledger_url=url), ""), imports, 60.0)
+    found.look()
+    found.counting._next = float("inf")
+    return found
+
+
+def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
+    """Another file's customers wait at the same provider: whoever waits for his own file is told that it is done."""
+    mine = imported(ledger, *(word(str(n)) for n in range(3)))
+    imported(ledger, *(word(f"other {n}", "OPTIN") for n in range(3)))
+    watched = running(ledger, mine)
+
+    deliver(ledger, limit=2)
+    before = watched.look()
+    deliver(ledger, limit=1)
+    after = watched.look()
+
+    assert [one.pending for one in before.reports] == [3]  # as it was counted before
+    assert [(one.applied, one.pending) for one in after.reports] == [(3, 0)]
+    assert sum(after.pending.values()) == 3
+    watched.wiring.ledger.close()
+
+
+def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
+    """A word behind which one has looked already must be told again, as a stroke lost its lease: it is not over yet."""
+    mine = imported(ledger, word("1"), word("2"))
+    watched = running(ledger, mine)
+    watched.waiting_from = {mine: 2**40}
+
+    before = watched.look()
+    watched.counting._next = float("inf")
+    deliver(ledger)
+    after = watched.look()
+
+    assert [one.pending for one in before.reports] == [2]
+    assert [one.pending for one in after.reports] == [0]
+    watched.wiring.ledger.close()
