@@ -4,13 +4,17 @@ Workers stand by, and what a nearly empty file costs, measured just before, is t
 counted. Prints a line for each size and the spread: the dearest row should cost at most 15 % more than the cheapest,
 the broker should stay under 10 MB, importer and worker should not grow. A machine is faster in one minute than in the
 next: so a small file is measured several times, of which the middle counts, and each larger one is held against the
-smallest of the minute before and the minute after. All of it takes five to ten minutes.
+smallest of the minute before and the minute after; of several rounds the middle counts again.
+
+A customer's rows stand together, as in a file sorted by customer; with `--apart` most second rows stand far below the
+first ones, in no order, as in the contest: then every index is read and written all over.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from statistics import median
 from typing import Any
 
 from tests.bench.contest.contestants import CONTESTANTS, Contestant
@@ -20,14 +24,15 @@ from tests.bench.contest.stage import heed_termination
 
 STANDING = {one.ledger: one for one in CONTESTANTS if one.standing and one.finishes_alone}
 HARDLY_ANY = 100
-MOST_TIMES = 3
+MOST_TIMES = 7
 GOALS = {"spread": 1.15, "broker_mb": 10.0}
+Line = dict[str, Any]
 
 
-def line(contestant: Contestant, rows: int) -> dict[str, Any]:
+def line(contestant: Contestant, rows: int, *, apart: bool) -> Line:
     """Measure one size, a small one several times, each beside what the same costs with hardly any rows."""
     times = max(1, min(MOST_TIMES, 300_000 // rows))
-    pairs = [(measure(contestant, HARDLY_ANY, 0.0), measure(contestant, rows, 0.0)) for _ in range(times)]
+    pairs = [(measure(contestant, HARDLY_ANY, 0.0), measure(contestant, rows, 0.0, apart=apart)) for _ in range(times)]
     start, found = sorted(pairs, key=lambda pair: pair[1].cpu_seconds - pair[0].cpu_seconds)[times // 2]
     more = found.rows - start.rows
     return {
@@ -48,10 +53,32 @@ def _by_role(start: Result, found: Result, more: int) -> dict[str, float]:
     return {role: round(used / more * 1e6, 1) for role, used in spent}
 
 
-def told(ledger: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Print what was found, and return it."""
-    print(json.dumps({"bench": "size", "ledger": ledger} | found), flush=True)
-    return found
+def rounds(options: argparse.Namespace) -> list[Line]:
+    """Measure all sizes, as often as is asked for; a larger one is told with its ratio to the smallest around it."""
+    contestant, smallest = STANDING[options.ledger], min(options.rows)
+
+    def told(rows: int, before: Line | None = None) -> list[Line]:
+        found = line(contestant, rows, apart=options.apart)
+        after = [] if before is None else [line(contestant, smallest, apart=options.apart)]
+        if before is not None:
+            around = before["cpu_us_per_row"] + after[0]["cpu_us_per_row"]
+            found["of_the_smallest"] = round(2 * found["cpu_us_per_row"] / around, 3)
+        for one in (found, *after):
+            print(json.dumps({"bench": "size", "ledger": options.ledger, "apart": options.apart} | one), flush=True)
+        return [found, *after]
+
+    lines = told(smallest)
+    for _ in range(options.rounds):
+        for rows in sorted(set(options.rows) - {smallest}):
+            lines += told(rows, lines[-1])
+    return lines
+
+
+def spread(lines: list[Line]) -> float:
+    """Return how many times as much as the cheapest row the dearest one costs, by the middle ratio of each size."""
+    sizes = {one["rows"] for one in lines if "of_the_smallest" in one}
+    middle = [median(one["of_the_smallest"] for one in lines if one["rows"] == rows) for rows in sizes]
+    return float(max([1.0, *middle]) / min([1.0, *middle]))
 
 
 def main() -> None:
@@ -59,22 +86,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--ledger", choices=sorted(STANDING), default="sqlite")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--apart", action="store_true")
     heed_termination()
     options = parser.parse_args()
-    contestant, smallest = STANDING[options.ledger], min(options.rows)
-    lines = [told(options.ledger, line(contestant, smallest))]
-    ratios = [1.0]
-    for rows in sorted(set(options.rows) - {smallest}):
-        before, found, after = lines[-1], line(contestant, rows), line(contestant, smallest)
-        ratios.append(2 * found["cpu_us_per_row"] / (before["cpu_us_per_row"] + after["cpu_us_per_row"]))
-        lines += [told(options.ledger, found | {"of_the_smallest": round(ratios[-1], 3)}), told(options.ledger, after)]
+    lines = rounds(options)
     summary = {
-        "spread": round(max(ratios) / min(ratios), 3),
+        "spread": round(spread(lines), 3),
         "broker_mb": max(one["peak_mb"]["broker"] for one in lines),
         "goals": GOALS,
     }
-    print(json.dumps({"bench": "size", "ledger": options.ledger} | summary), flush=True)
-    keep(f"size, {options.ledger}", {"sizes": lines} | summary)
+    print(json.dumps({"bench": "size", "ledger": options.ledger, "apart": options.apart} | summary), flush=True)
+    keep(f"size, {options.ledger}{', apart' if options.apart else ''}", {"sizes": lines} | summary)
 
 
 if __name__ == "__main__":

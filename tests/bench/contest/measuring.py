@@ -100,11 +100,16 @@ class Attempt:
             time.sleep(max(0.5, seen / 25_000))
 
 
-def measure(contestant: Contestant, rows: int, latency: float, python: str = sys.executable) -> Result:
-    """Have a contestant deliver a file of `rows` rows to a server that answers after `latency` seconds."""
+def measure(
+    contestant: Contestant, rows: int, latency: float, python: str = sys.executable, *, apart: bool = True
+) -> Result:
+    """Have a contestant deliver a file of `rows` rows to a server that answers after `latency` seconds.
+
+    `apart` is whether customers' rows stand far from each other.
+    """
     with tempfile.TemporaryDirectory(prefix="bench") as name, fast_server(latency) as server:
         folder = Path(name)
-        work = write_work(folder / "nightly.csv", rows)
+        work = write_work(folder / "nightly.csv", rows, apart=apart)
         with a_stage(folder, server, broker=contestant.needs_broker, ledger=contestant.ledger) as stage:
             attempt = Attempt(contestant, stage, python)
             attempt.prepare()

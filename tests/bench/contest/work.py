@@ -38,13 +38,16 @@ class Work:
         return len(wrong) - ordered, ordered
 
 
-def write_work(path: Path, rows: int, first: int = FIRST_CUSTOMER) -> Work:
-    """Write a file of `rows` rows, the same each time, and count what must come of it by means other than ours."""
+def write_work(path: Path, rows: int, first: int = FIRST_CUSTOMER, *, apart: bool = True) -> Work:
+    """Write a file of `rows` rows, the same each time, and count what must come of it by means other than ours.
+
+    Most customers' second rows stand far below their first ones; with `apart` false all stand together.
+    """
     customers = max(1, rows // 2)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
-        for customer, channel, action, moment in _words(first, customers):
+        for customer, channel, action, moment in _words(first, customers, apart=apart):
             writer.writerow((customer, channel, "BULK", action, moment, "nightly", "", "-1"))
     os.utime(path, (time.time() - 60,) * 2)
     newest, last = _fold(path)
@@ -52,15 +55,16 @@ def write_work(path: Path, rows: int, first: int = FIRST_CUSTOMER) -> Work:
     return Work(path, 2 * customers, customers, newest, against)
 
 
-def _words(first: int, customers: int) -> list[Word]:
+def _words(first: int, customers: int, *, apart: bool) -> list[Word]:
     """Return all rows in the file's order: the first half begins, the second half ends what was begun far above."""
     odds = random.Random(2026)
     beginning: list[tuple[Word, ...]] = []
     end: list[tuple[Word, ...]] = []
     for customer in range(first, first + customers):
         one, other, adjacent = _two_words(customer)
-        beginning.append((one, other) if adjacent else (one,))
-        end += [] if adjacent else [(other,)]
+        together = adjacent or not apart
+        beginning.append((one, other) if together else (one,))
+        end += [] if together else [(other,)]
     odds.shuffle(beginning)
     odds.shuffle(end)
     return [word for group in (*beginning, *end) for word in group]
