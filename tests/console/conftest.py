@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("USERNAME", "till"), ("PASSWORD", "hush-hush-7")):
         monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}", value)
     monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGTERM)
+    before, handlers = signal.getsignal(signal.SIGTERM), logging.root.handlers[:]
 
     def run(*arguments: str) -> Answer:
         with pytest.raises(SystemExit) as end:
@@ -31,6 +32,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     yield run
     signal.signal(signal.SIGTERM, before)
+    logging.root.handlers[:] = handlers  # else others' logs go to what was this test's standard error
 
 
 @pytest.fixture
