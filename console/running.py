@@ -151,7 +151,7 @@ class Running:
         if self._are_done() or rhythm.is_due(now) or not self.delivering <= pending.keys():
             found = [report.report(database, import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
-            waiting = (one.import_id for one in self.reports if one.pending)
+            waiting = (one.import_id for one in self.reports if _is_waiting(one))
             self.waiting_from = {one: self.waiting_from.get(one, 0) for one in waiting}
             rhythm.note(now, sum(one.pending for one in self.reports))
         self.delivering = frozenset(pending)
@@ -160,11 +160,11 @@ class Running:
         return Tick(self.reports, pending, states, time.monotonic() - self.started)
 
     def _are_done(self) -> bool:
-        """Whether the last pending change of the imports has gone since the last look: all of them are not counted."""
-        database, before = self.wiring.ledger.database, self.waiting_from
-        first = {one: report.first_pending(database, one, since) for one, since in before.items()}
+        """Whether nothing of the imports is pending any more, though some was when they were counted last."""
+        database = self.wiring.ledger.database
+        first = {one: report.first_pending(database, one, since) for one, since in self.waiting_from.items()}
         self.waiting_from = {one: number for one, number in first.items() if number is not None}
-        return bool(before) and not self.waiting_from
+        return not self.waiting_from and any(map(_is_waiting, self.reports))
 
     def look_now_and_then(self) -> Tick | None:
         """Read how things stand; None if that was done just now. Raises LedgerUnavailable."""
@@ -229,6 +229,11 @@ class Running:
             return None
         reason = state.reason if state is not None and state.reason else "nothing has been settled"
         return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
+
+
+def _is_waiting(one: ImportReport) -> bool:
+    """Whether changes of an import are to be delivered; of one that is not released yet, words may wait for that."""
+    return one.pending > 0 and one.state == "released"
 
 
 def _asked_to_wait(state: BucketHealth | None, now: int) -> float:

@@ -7,7 +7,7 @@ same, these changes belong to that file from then on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, select
 
@@ -24,16 +24,25 @@ def adopt(tx: Connection, import_id: str, heard: Heard) -> dict[bytes, int]:
     """
     whose = {key: target for key, target in heard.whose.items() if key in heard.known}
     known = select_recorded(tx, "dedupe_key, changes.id, import_id", whose)
-    unread = _kept_back(tx, {owner for _, _, owner in known} - {import_id})
-    found = [one for one in known if one[2] in unread]
-    if not found:
-        return {}
     line_of = dict(zip(heard.keys, heard.lines, strict=True))
+    taken = take_over(tx, import_id, [(number, owner, line_of[key]) for key, number, owner in known])
+    return {key: number for key, number, _ in known if number in taken}
+
+
+def take_over(tx: Connection, import_id: str, known: Sequence[tuple[int, str, int | None]]) -> set[int]:
+    """Make an import the owner of those of these changes that unread imports keep back; return their numbers.
+
+    Each is told with its owner and the line where this import says it again. To be called while nobody else records.
+    """
+    unread = _kept_back(tx, {owner for _, owner, _ in known} - {import_id})
+    found = [one for one in known if one[1] in unread]
+    if not found:
+        return set()
     look_up_by_key(tx)
-    _TAKE.run(tx, [{"which": number, "owner": import_id, "place": line_of[key]} for key, number, _ in found])
-    losses: Counter[str] = Counter(owner for _, _, owner in found)
+    _TAKE.run(tx, [{"which": number, "owner": import_id, "place": line} for number, _, line in found])
+    losses: Counter[str] = Counter(owner for _, owner, _ in found)
     _LOSE.run(tx, [{"which": other, "less": losses[other]} for other in sorted(losses)])
-    return {key: number for key, number, _ in found}
+    return {number for number, _, _ in found}
 
 
 def _kept_back(tx: Connection, others: Iterable[str]) -> set[str]:

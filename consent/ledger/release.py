@@ -15,8 +15,9 @@ from functools import partial
 
 from sqlalchemy import Connection, select, update
 
-from consent.ledger.bulk import among, look_up_by_key, plain_numbers, portions
+from consent.ledger.bulk import among, plain_numbers, portions
 from consent.ledger.database import Database
+from consent.ledger.recorded import first_of
 from consent.ledger.register import fold, one_fold_at_a_time
 from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
@@ -79,9 +80,8 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
     row = tx.execute(select(imports).where(imports.c.id == import_id)).one()
     if row.state not in _NEXT:
         return None
-    look_up_by_key(tx)
     left = (changes.c.import_id == import_id, changes.c.id > row.folded_to)
-    first = tx.execute(select(changes.c.id).where(*left).order_by(changes.c.id).limit(1)).scalar()
+    first = first_of(tx, import_id, row.folded_to)
     if first is None:
         return _Block(import_id, row.state, row.folded_to, None, ())
     last = first + BLOCK - 1
@@ -109,7 +109,7 @@ def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, reas
     else:
         # Else a word could become due, be claimed and told while a newer one is found to be so already.
         one_fold_at_a_time(tx)
-        make_due(tx, meant, now=now)
+        make_due(tx, (*meant, changes.c.code.is_(None)), now=now)  # what has a code was tried, and waits for its time
     ended = not chunk or chunk[-1] == block.numbers[-1]
     reached = {"steps": imports.c.steps + 1, "folded_to": block.last if ended else block.folded_to}
     tx.execute(update(imports).where(imports.c.id == block.import_id).values(**reached))

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select, update
 
 from consent.change import Action, Origin
-from consent.ledger.bulk import insert_new_from, look_up_by_key
+from consent.ledger.adopt import take_over
+from consent.ledger.bulk import insert_new_from, look_up_by_key, plain_rows
 from consent.ledger.register import keep_out_of, one_at_a_time
 from consent.ledger.schema import changes, imports, repeats, slots
 from consent.outcome import State
@@ -76,9 +77,16 @@ def _one_by_one(tx: Connection, import_id: str, meant: tuple[Any, ...], *, now: 
     first = select(func.min(repeats.c.number)).where(*meant).group_by(repeats.c.dedupe_key)
     known = tx.execute(delete(repeats).where(*meant, or_(the_newest, repeats.c.number.not_in(first)))).rowcount
     _move_forward(tx, meant, reassert=reassert)
-    fresh = _make_changes(tx, import_id, (*meant, ~the_newest), now)
+    fresh = _take_over(tx, import_id, (*meant, ~the_newest)) + _make_changes(tx, import_id, (*meant, ~the_newest), now)
     others = tx.execute(delete(repeats).where(*meant, ~the_newest)).rowcount
     return known + others, known + others - fresh
+
+
+def _take_over(tx: Connection, import_id: str, meant: tuple[Any, ...]) -> int:
+    """Take over those that an import which broke off keeps back: they would be known, and never delivered."""
+    same = and_(changes.c.target_id == repeats.c.target_id, changes.c.dedupe_key == repeats.c.dedupe_key)
+    recorded = select(changes.c.id, changes.c.import_id, repeats.c.line).join_from(repeats, changes, same)
+    return len(take_over(tx, import_id, plain_rows(tx.execute(recorded.where(*meant)))))
 
 
 def _make_changes(tx: Connection, import_id: str, meant: tuple[Any, ...], now: int) -> int:

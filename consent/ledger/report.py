@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Row, func, select, union_all
 
 from consent.bucket import Bucket
-from consent.ledger.bulk import look_up_by_key
 from consent.ledger.database import Database
+from consent.ledger.recorded import first_of
 from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, is_due, is_put_off, rejects, targets
 from consent.outcome import State
 
@@ -86,14 +86,7 @@ def pending_by_bucket(database: Database) -> dict[Bucket, int]:
 
 def first_pending(database: Database, import_id: str, since: int) -> int | None:
     """Return the number of an import's first pending change from the number `since` on, or None if there is none."""
-    query = select(changes.c.id).where(changes.c.import_id == import_id, changes.c.id >= since)
-    first = query.where(changes.c.state == State.PENDING.value).order_by(changes.c.id).limit(1)
-
-    def work(tx: Connection) -> int | None:
-        look_up_by_key(tx)
-        return tx.execute(first).scalar()
-
-    return database.read(work)
+    return database.read(lambda tx: first_of(tx, import_id, since - 1, changes.c.state == State.PENDING.value))
 
 
 def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:

@@ -38,14 +38,19 @@ def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
 def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
     """A word behind which one has looked already must be told again, as a stroke lost its lease: it is not over yet."""
     mine = imported(ledger, word("1"), word("2"))
+    imported(ledger, word("other", "OPTIN"))
     watched = running(ledger, mine)
     watched.waiting_from = {mine: 2**40}
 
     before = watched.look()
     watched.counting._next = float("inf")
-    deliver(ledger)
+    deliver(ledger, limit=1)
+    between = watched.look()
+    deliver(ledger, limit=1)
     after = watched.look()
 
     assert [one.pending for one in before.reports] == [2]
+    assert [one.pending for one in between.reports] == [2]  # not over, so not counted
+    assert sum(after.pending.values()) == 1
     assert [one.pending for one in after.reports] == [0]
     watched.wiring.ledger.close()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import text
 
 from consent.ledger import letters
 from consent.ledger.ledger import Ledger
 from consent.ledger.letters import LetterFilter
+from consent.ledger.report import first_pending
 from consent.ledger.unfinished import unfinished_imports
 from tests.bench.claims import fill
 from tests.contracts.test_claim_plans import is_scan, plans, said
+from tests.contracts.test_ledger import imported, word
 
 MANY = 20_000
 
@@ -29,6 +32,22 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
     assert len(asked) == 2
     whole = [plan for plan in plans(ledger.database.engine, asked) if is_scan(_without_the_few(plan))]
     assert whole == []
+
+
+def test_the_first_change_of_a_file_is_found_without_reading_other_files(ledger: Ledger) -> None:
+    """Two files of twenty thousand changes each: the next of either, or that there is none, is found at once."""
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite plans by the form of a table, not by its size")
+    files = [imported(ledger, *(word(f"{file} {n}") for n in range(MANY))) for file in range(2)]
+    ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
+    heard = said(ledger.database.engine)
+
+    found = [first_pending(ledger.database, file, since) for file in files for since in (0, 2**40)]
+
+    asked = [one for one in heard if "FROM changes" in one[0]]
+    assert [number is None for number in found] == [False, True, False, True]
+    assert len(asked) == 4
+    assert all("ix_changes_import" in plan for plan in plans(ledger.database.engine, asked, by_key=True))
 
 
 def _without_the_few(plan: str) -> str:

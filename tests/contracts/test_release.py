@@ -10,9 +10,10 @@ import pytest
 from consent.change import ConsentChange
 from consent.ledger import release
 from consent.ledger.ledger import Ledger
+from consent.outcome import TryLater
 from tests.conftest import Clock
 from tests.contracts.test_fold import Cut
-from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
+from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, settlement, word
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +79,26 @@ def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
         words = [words for _, words in told]
         assert {one: words.count(one) for one in words} == TOLD
         assert counts(ledger, file) == {"applied": 9, "superseded": 3}
+
+
+def test_who_was_put_off_stays_so(ledger: Ledger, clock: Clock) -> None:
+    """An importer is killed, and a customer of its file has been put off: going on does not hurry him."""
+    file = recorded(ledger, word("1"), word("2"), word("3"))
+    ledger.finish_reading(file)
+
+    def killed(_: int) -> None:
+        if tasks := ledger.claim(BUCKET, 1, "stroke", 60):
+            later = ledger.now() + 3_600_000_000
+            ledger.settle("stroke", [settlement(tasks[0], TryLater("503", "busy", counts=True), ledger.now(), later)])
+            raise Cut
+
+    with pytest.raises(Cut):
+        ledger.release(file, killed)
+    ledger.release(file)
+
+    assert len(deliver(ledger)) == 2
+    clock.forward(3_601)
+    assert len(deliver(ledger)) == 1
 
 
 def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: Clock) -> None:

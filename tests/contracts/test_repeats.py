@@ -253,3 +253,24 @@ def test_a_change_id_is_looked_up_however_often_it_is_said(ledger: Ledger) -> No
 
     assert deliver(ledger) == []
     assert counts(ledger, again) == {"duplicates": 2}
+
+
+def test_what_a_broken_import_keeps_back_is_told_if_a_repeat_says_it(ledger: Ledger) -> None:
+    """A file breaks off with an opt-out, another says the same, and an older opt-in is told in between: opted out.
+
+    While the second file was read its opt-out was so already; once it was not, the change was known, and kept back.
+    """
+    imported(ledger, word("1", "OPTOUT", 0))
+    broken = recorded(ledger, word("1", "OPTOUT", 10))
+    deliver(ledger)
+    second = recorded(ledger, word("1", "OPTOUT", 10))
+    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    ledger.accept_events(run, [word("1", "OPTIN", 5)], [])
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTIN")]
+
+    ledger.finish_reading(second)
+    ledger.release(second)
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, second) == {"applied": 1}
+    assert counts(ledger, broken) == {"duplicates": 1}

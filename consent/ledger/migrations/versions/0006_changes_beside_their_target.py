@@ -31,7 +31,7 @@ def upgrade() -> None:
     """Have one index of targets and keys in place of that of keys."""
     if op.get_bind().dialect.name == "postgresql":
         # Whoever writes has read the revision first: so everybody who took it for the old one ends before we begin.
-        op.execute("LOCK TABLE alembic_version, changes, imports IN ACCESS EXCLUSIVE MODE")
+        op.execute("LOCK TABLE alembic_version, imports, changes IN ACCESS EXCLUSIVE MODE")
         op.drop_constraint("changes_dedupe_key_key", "changes")
     else:
         op.execute(_CHANGES_ANEW)
