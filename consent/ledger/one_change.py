@@ -117,17 +117,6 @@ def _which(tx: Connection, hint: bytes, key: bytes) -> tuple[ColumnElement[bool]
 
 _FORMER = select(cast(info.c.value, BigInteger)).where(info.c.name == "known_by_key_alone_to").scalar_subquery()
 _OWN = (
-    *(
-        "dedupe_key",
-        "state",
-        "code",
-        "reason",
-        "slot",
-        "action",
-        "effective_at",
-        "recorded_at",
-        "settled_at",
-        "attempts",
-    ),
-    *("discarded_at", "import_id", "line"),
+    *("dedupe_key", "import_id", "line", "slot", "action", "effective_at", "recorded_at"),
+    *("state", "code", "reason", "settled_at", "attempts", "discarded_at"),
 )
