@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from sqlalchemy import Connection, func, select
 
@@ -141,7 +142,8 @@ _UNKNOWN = (b"", 0, "", 0, None, None, None)
 def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:
     """Record the ordinary words as changes, with their targets, and keep the repeats; return how many changes are new.
 
-    To be called while nobody else records, after `recognise` or `set_repeats_aside`.
+    They are laid down target by target, so that neighbours, which are weighed, claimed and settled together, lie
+    together. To be called while nobody else records, after `recognise` or `set_repeats_aside`.
     """
     insert_all(tx, repeats, _REPEAT_COLUMNS, heard.repeated)
     _introduce(tx, heard)
@@ -151,6 +153,7 @@ def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:
             fresh.setdefault(word[_KEY], word)
     constant, numbers = (import_id, origin.value, State.PENDING.value), heard.numbers
     rows = [(key, line, numbers[target], *said, *constant) for key, line, target, *said in fresh.values()]
+    rows.sort(key=itemgetter(_TARGET))  # of one target they stay as they arrived: that decides ties
     insert_all(tx, changes, _CHANGE_COLUMNS, rows)
     return len(rows)
 

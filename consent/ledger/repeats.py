@@ -99,7 +99,7 @@ def _make_changes(tx: Connection, import_id: str, meant: tuple[Any, ...], now: i
     }
     said = [repeats.c[name] for name in _SAID]
     values = [literal(value, changes.c[name].type) for name, value in constant.items()]
-    words = select(*said, *values).where(*meant).order_by(repeats.c.number)
+    words = select(*said, *values).where(*meant).order_by(repeats.c.target_id, repeats.c.number)
     return insert_new_from(tx, changes, [*_SAID, *constant], words)
 
 

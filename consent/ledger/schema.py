@@ -134,7 +134,10 @@ changes = Table(
     Column("discarded_at", BigInteger),
     postgresql_with=_ROOM,
 )
-"""Every wish ever accepted, in the order of arrival, and what became of it.
+"""Every wish ever accepted, and what became of it.
+
+Their numbers tell the order of arrival of chunks, and in a chunk that of each target's own; there, targets follow each
+other by number, so that what is weighed, claimed and settled together lies together.
 
 No index holds what becomes of it: each would have to be written again with every change that is settled.
 """

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 
 import pytest
+from sqlalchemy import select
 
 from consent.bucket import Bucket
 from consent.change import Action, ConsentChange
@@ -17,7 +18,7 @@ from consent.intake import Checkpoint, ImportSource, Reject
 from consent.ledger import letters, report
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
-from consent.ledger.schema import attempts
+from consent.ledger.schema import attempts, changes
 from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied, Rejected, TryLater
 
@@ -110,6 +111,29 @@ def test_on_a_tie_the_opt_out_wins(ledger: Ledger) -> None:
     imported(ledger, word("1", "OPTOUT"), word("1", "OPTIN"))
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+
+
+def test_of_two_wishes_of_one_moment_the_one_further_down_in_the_file_is_told(ledger: Ledger) -> None:
+    """Whatever stands between them, and in whatever order customers come: of a customer, the file's order counts."""
+    imported(ledger, *(word(str(n), "OPTIN") for n in range(9)))
+    deliver(ledger)
+    one_moment = [word(str(n), "OPTOUT", 5, note=wish) for wish in ("older", "newer") for n in (7, 2, 5, 0, 8)]
+
+    imported(ledger, *one_moment)
+
+    told = [change for task in ledger.claim(BUCKET, 100, "stroke", 60) for change in task.changes]
+    assert [change.details for change in told] == [{"note": "newer"}] * 5
+
+
+def test_what_a_file_says_of_neighbours_lies_together(ledger: Ledger) -> None:
+    """A large ledger is read and written page by page: so a chunk is laid down in the order of its customers."""
+    imported(ledger, *(word(str(n)) for n in range(9)))
+
+    recorded(ledger, *(word(str(n), minute=minute) for minute in (5, 6) for n in (7, 2, 5, 0, 8)))
+
+    rows = select(changes.c.target_id, changes.c.effective_at).order_by(changes.c.id).offset(9)
+    found = ledger.database.read(lambda tx: tx.execute(rows).all())
+    assert found == sorted(found)
 
 
 def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
