@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from consent.change import ConsentChange, Origin, from_micros, to_micros
 from consent.errors import ImportUnderWay
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, ImportState, Reject
-from consent.ledger.adopt import adopt
+from consent.ledger.adopt import adopt, note_said_again
 from consent.ledger.bulk import among, insert_new
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, recognise, record, set_repeats_aside
@@ -88,14 +88,16 @@ def accept(
             recognise(tx, heard)
         else:
             set_repeats_aside(tx, heard, import_id, before + 1, reassert=reassert)
-        recorded = record(tx, heard, import_id, Origin.BULK)
-        adopted = adopt(tx, import_id, heard)
-        recorded += len(heard.repeated) + len(adopted)
+        recorded = record(tx, heard, import_id, Origin.BULK) + len(heard.repeated)
+        if stream:
+            adopted = adopt(tx, import_id, heard)
+            recorded += len(adopted)
+            make_due_now(tx, import_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
+        else:
+            note_said_again(tx, import_id, heard)
         insert_new(tx, rejects, _REJECT_COLUMNS, [_reject_row(import_id, reject) for reject in refused])
         counts = {"recorded": recorded, "duplicates": len(wishes) - recorded, "repeated": len(heard.repeated)}
         _move_checkpoint(tx, import_id, checkpoint, counts | {"rejected": len(refused)})
-        if stream:
-            make_due_now(tx, import_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
         return Accepted(recorded, len(wishes) - recorded)
 
     return database.write(work)

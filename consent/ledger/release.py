@@ -15,10 +15,11 @@ from functools import partial
 
 from sqlalchemy import Connection, select, update
 
+from consent.ledger.adopt import take_over_noted
 from consent.ledger.bulk import among, plain_numbers, portions
 from consent.ledger.database import Database
 from consent.ledger.recorded import first_of
-from consent.ledger.register import fold, one_fold_at_a_time
+from consent.ledger.register import fold, one_at_a_time, one_fold_at_a_time
 from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
 from consent.ledger.tasks import make_due
@@ -91,8 +92,11 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
 
 
 def _weigh(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | None:
+    one_at_a_time(tx)  # before the import, as whoever records does
     row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
-    return weigh(tx, row, now=now, reassert=reassert) if row.state == "read" else None
+    if row.state != "read":
+        return None
+    return take_over_noted(tx, import_id) or weigh(tx, row, now=now, reassert=reassert)
 
 
 def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, reassert: bool) -> bool:

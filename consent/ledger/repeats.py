@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select
 from consent.change import Action, Origin
 from consent.ledger.adopt import take_over
 from consent.ledger.bulk import insert_new_from, look_up_by_key, plain_rows
-from consent.ledger.register import keep_out_of, one_at_a_time
+from consent.ledger.register import keep_out_of
 from consent.ledger.schema import changes, imports, repeats, slots
 from consent.outcome import State
 
@@ -23,14 +23,13 @@ CHUNK = 20_000
 
 
 def weigh(tx: Connection, row: Row[Any], *, now: int, reassert: bool) -> int | None:
-    """Weigh the next repeats of an import; return how many (None: there was none)."""
+    """Weigh the next repeats of an import while nobody else records; return how many (None: there was none)."""
     mine = (repeats.c.import_id == row.id, repeats.c.number > row.weighed_to)
     some = select(repeats.c.number).where(*mine).order_by(repeats.c.number).limit(CHUNK).subquery()
     count, last = tx.execute(select(func.count(), func.max(some.c.number))).one()
     if not count:
         return None
     meant = (*mine, repeats.c.number <= last)
-    one_at_a_time(tx)
     keep_out_of(tx, select(repeats.c.target_id).where(*meant))
     look_up_by_key(tx)
     taken_out, known = 0, 0

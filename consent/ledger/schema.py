@@ -24,7 +24,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-REVISION = "0006"
+REVISION = "0007"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -137,7 +137,8 @@ changes = Table(
 """Every wish ever accepted, and what became of it.
 
 Their numbers tell the order of arrival of chunks, and in a chunk that of each target's own; there, targets follow each
-other by number, so that what is weighed, claimed and settled together lies together.
+other by number, so that what is weighed, claimed and settled together lies together. A repeat that turned out to be
+none has its number from the moment when it was weighed, and what was taken over the one that it had.
 
 No index holds what becomes of it: each would have to be written again with every change that is settled.
 """
@@ -165,6 +166,19 @@ repeats = Table(
 
 `number` counts what the import says, from 1. They are part of what the import recorded (`imports.repeated`), and
 unchanged once it is due; `slots.newest_at` tells since when the newest of them holds.
+"""
+
+said_again = Table(
+    "said_again",
+    metadata,
+    Column("import_id", Text, primary_key=True),
+    Column("change_id", BigInteger, primary_key=True),
+    Column("line", BigInteger),
+    sqlite_with_rowid=False,
+)
+"""Changes that an import which has not been read whole keeps back, and that another file says again.
+
+It takes them over once it has been read whole itself, and its notes are gone then.
 """
 
 slots = Table(

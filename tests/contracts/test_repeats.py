@@ -18,6 +18,7 @@ from consent.intake import Checkpoint, ImportSource
 from consent.ledger import release as releasing
 from consent.ledger import repeats as weighing
 from consent.ledger.ledger import Ledger
+from consent.ledger.one_change import find_change, public_ids
 from consent.ledger.report import report
 from consent.ledger.schema import repeats
 from consent.newest import Register, Stands, Unchanged, Word, judge
@@ -261,9 +262,9 @@ def test_what_a_broken_import_keeps_back_is_told_if_a_repeat_says_it(ledger: Led
     While the second file was read its opt-out was so already; once it was not, the change was known, and kept back.
     """
     imported(ledger, word("1", "OPTOUT", 0))
-    broken = recorded(ledger, word("1", "OPTOUT", 10))
+    broken = recorded(ledger, replace(word("1", "OPTOUT", 10), line=7))
     deliver(ledger)
-    second = recorded(ledger, word("1", "OPTOUT", 10))
+    second = recorded(ledger, replace(word("1", "OPTOUT", 10), line=3))
     run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
     ledger.accept_events(run, [word("1", "OPTIN", 5)], [])
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTIN")]
@@ -274,3 +275,23 @@ def test_what_a_broken_import_keeps_back_is_told_if_a_repeat_says_it(ledger: Led
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, second) == {"applied": 1}
     assert counts(ledger, broken) == {"duplicates": 1}
+    found = find_change(ledger.database, *public_ids(ledger.database, [word("1", "OPTOUT", 10)]))
+    assert found is not None
+    assert (found.import_id, found.number) == (second, 3)
+
+
+def test_of_two_repeats_of_one_moment_the_one_further_down_in_the_file_is_told(ledger: Ledger) -> None:
+    """They said what was so; then an opt-in came in between, and they must be told after all: the later one is."""
+    who = ("3", "1", "2")
+    imported(ledger, *(word(one, "OPTOUT", 0) for one in who))
+    deliver(ledger)
+    file = recorded(ledger, *(word(one, "OPTOUT", 10, note=note) for note in ("older", "newer") for one in who))
+    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    ledger.accept_events(run, [word(one, "OPTIN", 5) for one in who], [])
+    deliver(ledger)
+
+    ledger.finish_reading(file)
+    ledger.release(file)
+
+    told = [change for task in ledger.claim(BUCKET, 10, "stroke", 60) for change in task.changes]
+    assert [change.details for change in told] == [{"note": "newer"}] * 3

@@ -79,7 +79,7 @@ class Consents(RuleBasedStateMachine):
         self.provider = LateProvider()
         self.files: list[File] = []
         self.strokes: list[Stroke] = []
-        self.owners: dict[Said, File | None] = {}
+        self.sources: dict[Said, list[File | None]] = {}
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
         self.numbers = count()
@@ -110,6 +110,15 @@ class Consents(RuleBasedStateMachine):
         """A file is imported again; its importer may be killed anywhere."""
         self._import(data.draw(st.sampled_from(self.files)), until, steps)
 
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), until=cuts, steps=cuts)
+    def copy_arrives(self, data: st.DataObject, until: int, steps: int) -> None:
+        """Another file says the same, perhaps while the first one has not been read whole; it may be cut too."""
+        file = self._open("csv")
+        file.words = data.draw(st.sampled_from(self.files)).words
+        self.files.append(file)
+        self._import(file, until, steps)
+
     def _import(self, file: File, until: int, steps: int) -> None:
         self._read(file, until)
         if file.read == len(file.words):
@@ -123,24 +132,25 @@ class Consents(RuleBasedStateMachine):
             after = file.read + len(chunk)
             changes_ = [word.change(file.read + n + 2) for n, word in enumerate(chunk)]
             done = self.ledger.accept(file.id, changes_, [], Checkpoint(after, after + 1, 0, after))
-            new = self._own(file, chunk)  # more may be recorded: what a slot is confirmed to hold can be said again
+            new = self._hear(file, chunk)  # more may be recorded: what a slot is confirmed to hold can be said again
             assert new <= done.recorded <= len(chunk)
             file.read = after
         if progress.state == "reading" and 0 < len(file.words) == file.read:
             self.ledger.finish_reading(file.id)
             file.whole = True
 
-    def _own(self, file: File | None, said: list[Said]) -> int:
-        """Give these words to an import, unless somebody has them who will deliver them; return how many."""
-        before = sum(owner is file for owner in self.owners.values())
+    def _hear(self, source: File | None, said: list[Said]) -> int:
+        """Note who said these words; return how many are new to the ledger, or kept back by files and now told."""
+        new = 0
         for word in said:
-            if word not in self.owners or not self._is_live(word):
-                self.owners[word] = file
-        return sum(owner is file for owner in self.owners.values()) - before
+            tells_at_once = source is None or source.stream
+            new += not self._is_live(word) if tells_at_once else word not in self.sources
+            self.sources.setdefault(word, []).append(source)
+        return new
 
     def _is_live(self, word: Said) -> bool:
-        file = self.owners[word]
-        return file is None or file.stream or file.whole
+        """Whether somebody said this word whose words must be told."""
+        return any(one is None or one.stream or one.whole for one in self.sources.get(word, ()))
 
     def _release(self, file: File, steps: int) -> None:
         left = count(1)
@@ -169,7 +179,7 @@ class Consents(RuleBasedStateMachine):
     def events_arrive(self, said: list[Said], twice: bool) -> None:  # noqa: FBT001 - hypothesis draws it
         """Events come, perhaps twice because the answer was lost on the way back to their source."""
         for _ in range(1 + twice):
-            fresh = self._own(None, said)
+            fresh = self._hear(None, said)
             done = self.ledger.accept_events(self.run, [word.change(n) for n, word in enumerate(said)], [])
             assert sum(done.fresh) == fresh
 
@@ -367,13 +377,13 @@ class Consents(RuleBasedStateMachine):
             assert recorded == states[import_id].total() + repeated
             assert wishes == read.get(import_id, wishes)
         kept = sum(number for *_, number in rows) + sum(repeated for *_, repeated in counted)
-        assert kept >= len(self.owners)
+        assert kept >= len(self.sources)
 
     def teardown(self) -> None:
         """When everybody has calmed down, the provider holds every newest word, and files again call nobody."""
         self._calm_down()
         dead = self._dead_slots()
-        live = [word for word in self.owners if self._is_live(word)]
+        live = [word for word in self.sources if self._is_live(word)]
         for slot, word in newest(live).items():
             assert slot in dead or self.provider.held.get(slot) == word.action, (slot, word, self.provider.held)
         assert not set(self.provider.held) - set(newest(live))

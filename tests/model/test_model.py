@@ -30,8 +30,9 @@ Fresh = Callable[[Callable[[], int]], Ledger]
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An import of five rows becomes due in several transactions, so that it can be cut between them."""
+    """An import of five rows becomes due in several transactions and blocks, so that it can be cut between them."""
     monkeypatch.setattr(release, "CHUNK", 2)
+    monkeypatch.setattr(release, "BLOCK", 3)
     STATISTICS.clear()
     yield
     print("\n" + ", ".join(f"{name}: {number:,}" for name, number in sorted(STATISTICS.items())))

@@ -1,0 +1,130 @@
+"""Files that break off and say the same: whichever source is read whole in the end tells it, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count, permutations
+
+import pytest
+from sqlalchemy import func, select
+
+from consent.change import ConsentChange
+from consent.intake import Checkpoint, ImportSource
+from consent.ledger import adopt
+from consent.ledger.ledger import Ledger
+from consent.ledger.one_change import find_change, public_ids
+from consent.ledger.schema import said_again
+from tests.contracts.test_fold import Cut
+from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
+
+OUT = {"1": "EMAIL|BULK OPTOUT", "2": "EMAIL|BULK OPTOUT", "3": "EMAIL|BULK OPTOUT"}
+KINDS = [{}, {"value": "weekly"}, {"change_id": "A"}]
+
+
+def gone_on_with(ledger: Ledger, file: str, *more: ConsentChange, after: int) -> None:
+    """The importer of a file that broke off after so many rows goes on, reads the rest, and makes it due."""
+    rows = after + len(more)
+    ledger.accept(file, more, [], Checkpoint(rows, rows + 1, 0, rows))
+    ledger.finish_reading(file)
+    ledger.release(file)
+
+
+def noted(ledger: Ledger) -> int:
+    """How many changes are noted as said again."""
+    query = select(func.count()).select_from(said_again)
+    return ledger.database.read(lambda tx: tx.execute(query).scalar_one())
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_file_that_breaks_off_takes_nothing_from_one_that_is_read_whole(ledger: Ledger, kind: dict[str, str]) -> None:
+    """The nightly file stops half way, a copy of it is cut short, the nightly file goes on: its opt-outs are told."""
+    opt_outs = [replace(word("1"), **kind), replace(word("2"), **kind)]
+    nightly = recorded(ledger, *opt_outs)
+    copy = recorded(ledger, *opt_outs)
+
+    gone_on_with(ledger, nightly, word("3"), after=2)
+
+    assert dict(deliver(ledger)) == OUT
+    assert counts(ledger, nightly) == {"applied": 3}
+    assert counts(ledger, copy) == {"duplicates": 2}
+
+    gone_on_with(ledger, copy, word("4"), after=2)
+
+    assert deliver(ledger) == [("4", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, copy) == {"applied": 1, "duplicates": 2}
+    assert noted(ledger) == 0
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_of_several_files_that_broke_off_the_first_to_be_read_whole_tells_it(
+    ledger: Ledger, order: Sequence[int]
+) -> None:
+    """Three copies of a file broke off; whichever is gone on with first, everybody is told, and told once."""
+    files = [recorded(ledger, word("1"), word("2")) for _ in range(3)]
+    first, second, third = (files[n] for n in order)
+
+    gone_on_with(ledger, first, word("3"), after=2)
+    assert dict(deliver(ledger)) == OUT
+    gone_on_with(ledger, second, after=2)
+    gone_on_with(ledger, third, after=2)
+
+    assert deliver(ledger) == []
+    assert counts(ledger, first) == {"applied": 3}
+    assert counts(ledger, second) == counts(ledger, third) == {"duplicates": 2}
+    assert noted(ledger) == 0
+
+
+def test_what_an_event_took_over_stays_its_own(ledger: Ledger) -> None:
+    """Two copies of a file broke off, an event says the same and is told at once: the copies tell nobody again."""
+    nightly = recorded(ledger, word("1"), word("2"))
+    copy = recorded(ledger, word("1"), word("2"))
+    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+
+    ledger.accept_events(run, [word("1")], [])
+
+    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
+    gone_on_with(ledger, copy, after=2)
+    assert deliver(ledger) == [("2", "EMAIL|BULK OPTOUT")]
+    gone_on_with(ledger, nightly, after=2)
+    assert counts(ledger, copy) == {"applied": 1, "duplicates": 1}
+    assert counts(ledger, nightly) == {"duplicates": 2}
+
+
+def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The importer that takes over is killed after each step in turn; another goes on, and all are told, once."""
+    monkeypatch.setattr(adopt, "CHUNK", 2)
+    for cut in count():
+        opt_outs = [word(f"{cut} {n}") for n in range(5)]
+        recorded(ledger, *opt_outs)
+        copy = recorded(ledger, *opt_outs)
+        ledger.finish_reading(copy)
+        steps = count()
+
+        def killed(_: int, steps: count = steps, cut: int = cut) -> None:
+            if next(steps) == cut:
+                raise Cut
+
+        try:
+            ledger.release(copy, killed)
+        except Cut:
+            ledger.release(copy)
+        else:
+            break
+        finally:
+            told = deliver(ledger)
+
+        assert sorted(customer for customer, _ in told) == [f"{cut} {n}" for n in range(5)]
+        assert counts(ledger, copy) == {"applied": 5}
+    assert cut >= 5
+
+
+def test_what_was_taken_over_is_found_where_its_new_file_says_it(ledger: Ledger) -> None:
+    """Whoever asks about a change is told of the file that told it, and of its line there."""
+    recorded(ledger, replace(word("1"), line=7))
+
+    copy = imported(ledger, replace(word("2"), line=2), replace(word("1"), line=3))
+
+    found = find_change(ledger.database, *public_ids(ledger.database, [word("1")]))
+    assert found is not None
+    assert (found.import_id, found.number) == (copy, 3)
