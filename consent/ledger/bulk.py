@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     select,
+    text,
 )
 from sqlalchemy import cast as cast_to
 from sqlalchemy.exc import DBAPIError
@@ -135,6 +136,27 @@ _BY_KEY = select(
 )
 
 
+def notice_growth(tx: Connection, table: Table, rows: int) -> None:
+    """Let PostgreSQL look how large a table is if it believes it to be smaller than what has just been put there.
+
+    One that it has found empty it believes to be so, however it grows, until it looks again by itself: for a minute or
+    more, in which it would begin joins by reading all of it. Of a few rows nobody would notice.
+    """
+    if tx.dialect.name != "postgresql" or rows < _NOTICED_FROM:
+        return
+    if tx.execute(_BELIEVED, {"name": table.name}).scalar_one() < rows:
+        tx.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table.name}")
+
+
+_NOTICED_FROM = 500
+# As its planner does: rows for each page when it looked last, times the pages that there are now.
+_BELIEVED = text(
+    "SELECT CASE WHEN reltuples < 0 THEN 'infinity' WHEN relpages = 0 THEN 'infinity' "
+    "ELSE reltuples / relpages * (pg_relation_size(oid) / current_setting('block_size')::int) END "
+    "FROM pg_class WHERE oid = CAST(:name AS regclass)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """What becomes of a row whose key is there already: columns set to SQL expressions, if `where` says so.
@@ -148,15 +170,15 @@ class Renewal:
 
 def insert_or_update_from(
     tx: Connection, table: Table, columns: Sequence[str], source: Select[Any], renewal: Renewal
-) -> None:
-    """Insert the rows that a query finds, or renew those that are there; it must have a WHERE."""
+) -> int:
+    """Insert the rows that a query finds, or renew those that are there; return how many. It must have a WHERE."""
     insert = _into(tx, table)
     said = renewal.values.items()
     values: dict[str, ColumnElement[Any]] = {column: literal_column(expression) for column, expression in said}
     upsert = insert.from_select(list(columns), source).on_conflict_do_update(
         index_elements=list(table.primary_key), set_=values, where=literal_column(renewal.where)
     )
-    tx.execute(upsert)
+    return tx.execute(upsert.execution_options(preserve_rowcount=True)).rowcount
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, case, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, false, func, literal, select
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import Renewal, among, insert_or_update_from, look_up_by_key
+from consent.ledger.bulk import Renewal, among, insert_or_update_from, look_up_by_key, notice_growth
 from consent.ledger.schema import changes, customer_tasks, is_due, targets
 from consent.outcome import State
 
@@ -29,18 +29,19 @@ def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int) 
     seen: so the changes must have been committed before, or else the customer tasks of their targets be locked.
     """
     look_up_by_key(tx)
-    # A value, and not NOT EXISTS, which PostgreSQL may turn into a join that begins with all that is due.
+    # A value, asked for by number alone: NOT EXISTS, or an index of those who are due, PostgreSQL may begin with.
     lane, deadline = case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())), _micros(now + _HONOUR_WITHIN)
-    as_urgent = (is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
-    due = select(literal(1)).where(customer_tasks.c.target_id == changes.c.target_id, *as_urgent).scalar_subquery()
+    as_urgent = and_(is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
+    due = select(as_urgent).where(customer_tasks.c.target_id == changes.c.target_id).scalar_subquery()
     found = (
         select(targets.c.id, targets.c.connection, targets.c.bucket, func.min(lane), deadline, literal(1), _micros(now))
         .join(changes, changes.c.target_id == targets.c.id)
-        .where(*meant, changes.c.state == State.PENDING.value, func.coalesce(due, 0) == 0)
+        .where(*meant, changes.c.state == State.PENDING.value, ~func.coalesce(due, false()))
         .group_by(targets.c.id)
         .order_by(targets.c.id)
     )
-    insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
+    made = insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
+    notice_growth(tx, customer_tasks, made)
 
 
 def make_these_due(tx: Connection, numbers: Sequence[int], *, now: int) -> None:
