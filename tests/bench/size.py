@@ -3,8 +3,8 @@
 Workers stand by, and what a nearly empty file costs, measured just before, is taken off, so that nobody's start is
 counted. Prints a line for each size and the spread: the dearest row should cost at most 15 % more than the cheapest,
 the broker should stay under 10 MB, importer and worker should not grow. A machine is faster in one minute than in the
-next: so a small file is measured several times, of which the middle counts, and each larger one is held against the
-smallest of the minute before and the minute after; of several rounds the middle counts again.
+next: so a small file is measured several times, and each larger one is held against the smallest before and after it,
+by how many times each costs what a yardstick costs meanwhile; of several rounds the middle counts.
 
 A customer's rows stand together, as in a file sorted by customer; with `--apart` most second rows stand far below the
 first ones, in no order, as in the contest: then every index is read and written all over.
@@ -33,11 +33,13 @@ def line(contestant: Contestant, rows: int, *, apart: bool) -> Line:
     """Measure one size, a small one several times, each beside what the same costs with hardly any rows."""
     times = max(1, min(MOST_TIMES, 300_000 // rows))
     pairs = [(measure(contestant, HARDLY_ANY, 0.0), measure(contestant, rows, 0.0, apart=apart)) for _ in range(times)]
-    start, found = sorted(pairs, key=lambda pair: pair[1].cpu_seconds - pair[0].cpu_seconds)[times // 2]
+    start, found = (sorted(some, key=_yardsticks)[times // 2] for some in zip(*pairs, strict=True))
     more = found.rows - start.rows
     return {
         "rows": rows,
         "cpu_us_per_row": round((found.cpu_seconds - start.cpu_seconds) / more * 1e6),
+        "yardsticks_per_row": round((_yardsticks(found) - _yardsticks(start)) / more, 4),
+        "yardstick_us": round(found.yardstick_us),
         "us_per_row": round((found.seconds - start.seconds) / more * 1e6),
         "cpu_us_per_row_of": _by_role(start, found, more),
         "peak_mb": {role: round(most, 1) for role, most in sorted(found.peaks.items())},
@@ -46,6 +48,10 @@ def line(contestant: Contestant, rows: int, *, apart: bool) -> Line:
         "wrong": found.wrong_overtaken + found.wrong_by_order,
         "elsewhere": round(found.elsewhere, 2),
     }
+
+
+def _yardsticks(result: Result) -> float:
+    return result.cpu_seconds * 1e6 / result.yardstick_us
 
 
 def _by_role(start: Result, found: Result, more: int) -> dict[str, float]:
@@ -61,8 +67,8 @@ def rounds(options: argparse.Namespace) -> list[Line]:
         found = line(contestant, rows, apart=options.apart)
         after = [] if before is None else [line(contestant, smallest, apart=options.apart)]
         if before is not None:
-            around = before["cpu_us_per_row"] + after[0]["cpu_us_per_row"]
-            found["of_the_smallest"] = round(2 * found["cpu_us_per_row"] / around, 3)
+            around = before["yardsticks_per_row"] + after[0]["yardsticks_per_row"]
+            found["of_the_smallest"] = round(2 * found["yardsticks_per_row"] / around, 3)
         for one in (found, *after):
             print(json.dumps({"bench": "size", "ledger": options.ledger, "apart": options.apart} | one), flush=True)
         return [found, *after]

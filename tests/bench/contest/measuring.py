@@ -15,6 +15,7 @@ from tests.bench.contest.stage import Stage, a_stage
 from tests.bench.contest.watching import Processor, Surroundings, watching
 from tests.bench.contest.work import WARM_UP_CUSTOMER, Work, write_work
 from tests.bench.fast_server import fast_server
+from tests.bench.yardstick import yardstick
 
 WARM_UP_ROWS = 40
 STALLED_SECONDS = 30.0
@@ -29,7 +30,7 @@ class Result:
     `calls_per_second` goes by the provider's clock, from the first call to the last. `wrong_overtaken` are slots that
     end wrong although the file's order was right; `wrong_by_order` those where only `effective_at` tells the newest.
     `ledger_mb` is what the ledger grew by on disk. `elsewhere` is the share of the machine that others used meanwhile:
-    what goes by the clock is not to be trusted if it is large.
+    what goes by the clock is not to be trusted if it is large. `yardstick_us` is what the yardstick cost meanwhile.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Result:
     wrong_by_order: int
     server_idle: float
     elsewhere: float
+    yardstick_us: float
 
     def as_json(self) -> dict[str, Any]:
         """Return it as it is written down."""
@@ -130,7 +132,7 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
     before = len(server.stats()["moments"])
     megabytes = attempt.stage.ledger_megabytes()
     around, processor = Surroundings(server.pid), Processor(pids)
-    with watching(pids) as watch:
+    with yardstick() as speed, watching(pids) as watch:
         started = time.monotonic()
         process = attempt.start(work)
         watch.follow(process.pid)
@@ -162,4 +164,5 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
         wrong_by_order=by_order,
         server_idle=idle,
         elsewhere=elsewhere,
+        yardstick_us=speed.microseconds,
     )
