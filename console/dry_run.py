@@ -27,7 +27,7 @@ from console.pace import limit_of
 from console.progress import ReadingDisplay, reading_display
 from console.reading import Reading
 from console.screen import Screen
-from console.summaries import codes, totals_as_json
+from console.summaries import codes, rows_in_words, totals_as_json
 from producers.chunks import read_chunks
 from producers.csv_file import CsvFile
 from producers.options import IntakeOptions, fingerprint
@@ -161,8 +161,7 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
     screen.show(Text(found.name, "bold"))
-    parts = f"{found.accepted:,} accepted + {found.rejected:,} rejected + {found.duplicates:,} duplicates"
-    screen.show(f"  {found.rows:,} rows = {parts}")
+    screen.show(f"  {rows_in_words(found)}")
     fates = f"{found.unchanged:,} unchanged + {found.superseded:,} superseded + {found.pending:,} to be delivered"
     screen.show(f"  {found.accepted:,} accepted = {fates}")
     if found.rejected:

@@ -44,7 +44,7 @@ def totals_as_json(reports: Sequence[ImportReport], seconds: float, **more: Any)
 def show_import(screen: Screen, report: ImportReport, rejects_file: str | None = None) -> None:
     """Print what became of one import: every row in exactly one place."""
     screen.show(Text.assemble((report.name, "bold"), ("  import " + report.import_id, "dim")))
-    screen.show(f"  {_rows(report)}")
+    screen.show(f"  {rows_in_words(report)}")
     screen.show(f"  {_accepted(report)}")
     screen.show(f"  {_calls(report)}; {seal(report)}", "green" if report.sealed else None)
     if report.rejected:
@@ -83,9 +83,10 @@ def codes(counted: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {code}" for code, count in Counter(counted).most_common())
 
 
-def _rows(report: ImportReport) -> str:
-    parts = f"{report.accepted:,} accepted + {report.rejected:,} rejected + {report.duplicates:,} duplicates"
-    return f"{report.rows:,} rows = {parts}"
+def rows_in_words(report: ImportReport) -> str:
+    """Return what the rows of an import were, as a sum."""
+    parts = (f"{report.accepted:,} accepted", f"{report.rejected:,} rejected", counted(report.duplicates, "duplicate"))
+    return f"{counted(report.rows, 'row')} = {' + '.join(parts)}"
 
 
 def _accepted(report: ImportReport) -> str:

@@ -48,6 +48,13 @@ def test_several_files_give_their_sum_and_each_of_them(cli: Cli, consents: str, 
     assert (found["rows"], [one["rows"] for one in found["imports"]]) == (7, [6, 1])
 
 
+def test_what_became_of_the_rows_is_said_as_a_sum(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """However many rows there are, the sentence is one that a person would say."""
+    one = write(tmp_path, "one.csv", "1004000,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z")
+    assert "\n  6 rows = 4 accepted + 1 rejected + 1 duplicate\n" in cli("import", consents).out
+    assert "\n  1 row = 1 accepted + 0 rejected + 0 duplicates\n" in cli("import", one).out
+
+
 def test_no_file_is_recorded_if_one_cannot_be_used(cli: Cli, consents: str, tmp_path: Path) -> None:
     """If one of the named files is unusable, nothing of any has been recorded."""
     answer = cli("import", consents, write(tmp_path, "bad.csv", "1,2", header="a,b"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.bench.contest.contestants import Contestant
 from tests.bench.contest.stage import Stage, a_stage
-from tests.bench.contest.watching import Processor, Surroundings, watching
+from tests.bench.contest.watching import Processor, Surroundings, spent_before_opening, watching
 from tests.bench.contest.work import WARM_UP_CUSTOMER, Work, write_work
 from tests.bench.fast_server import fast_server
 from tests.bench.yardstick import yardstick
@@ -30,7 +30,8 @@ class Result:
     `calls_per_second` goes by the provider's clock, from the first call to the last. `wrong_overtaken` are slots that
     end wrong although the file's order was right; `wrong_by_order` those where only `effective_at` tells the newest.
     `ledger_mb` is what the ledger grew by on disk. `elsewhere` is the share of the machine that others used meanwhile:
-    what goes by the clock is not to be trusted if it is large. `yardstick_us` is what the yardstick cost meanwhile.
+    what goes by the clock is not to be trusted if it is large. `yardstick_us` is what the yardstick cost meanwhile, and
+    `cpu_starting` what the producer's own start cost, until it opened the file; it is part of `cpu_seconds`.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Result:
     server_idle: float
     elsewhere: float
     yardstick_us: float
+    cpu_starting: float
 
     def as_json(self) -> dict[str, Any]:
         """Return it as it is written down."""
@@ -136,6 +138,7 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
         started = time.monotonic()
         process = attempt.start(work)
         watch.follow(process.pid)
+        starting = spent_before_opening(process.pid, work.path)
         ended = attempt.deliver(work, process, before)
     cpu = processor.seconds(watch.seconds())
     used = sum(cpu.values())
@@ -165,4 +168,5 @@ def _measured(attempt: Attempt, work: Work, latency: float, pids: tuple[int, ...
         server_idle=idle,
         elsewhere=elsewhere,
         yardstick_us=speed.microseconds,
+        cpu_starting=starting,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 EVERY_SECONDS = 0.2
+OPENED_EVERY_SECONDS = 0.005
 _MEGABYTE = 1024
 
 
@@ -48,6 +49,17 @@ def _seconds(process: psutil.Process) -> float:
         with suppress(psutil.NoSuchProcess):
             found += sum(one.cpu_times()[:4])
     return found
+
+
+def spent_before_opening(pid: int, path: Path) -> float:
+    """Wait until a process has opened a file; return the seconds of CPU that it had used by then (0: it never did)."""
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if str(path) in (one.path for one in process.open_files()):
+                return float(sum(process.cpu_times()[:2]))
+            time.sleep(OPENED_EVERY_SECONDS)
+    return 0.0
 
 
 class Surroundings:
