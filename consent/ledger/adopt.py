@@ -19,7 +19,7 @@ from consent.ledger.hearing import Heard
 from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, said_again
 
-CHUNK = 20_000
+CHUNK = 5_000
 
 Known = tuple[int, str, int | None]
 """The number of a change that the ledger has, whose import it is, and the line where another one says it again."""

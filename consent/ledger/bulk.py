@@ -140,7 +140,8 @@ def notice_growth(tx: Connection, table: Table, rows: int) -> None:
     """Let PostgreSQL look how large a table is if it believes it to be smaller than what has just been put there.
 
     One that it has found empty it believes to be so, however it grows, until it looks again by itself: for a minute or
-    more, in which it would begin joins by reading all of it. Of a few rows nobody would notice.
+    more, in which it would begin joins by reading all of it. Of a few rows nobody would notice. Who may not look, which
+    the table's owner may, leaves it at a warning in the server's log.
     """
     if tx.dialect.name != "postgresql" or rows < _NOTICED_FROM:
         return

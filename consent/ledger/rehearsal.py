@@ -60,23 +60,27 @@ def found_import(real: Database | None, fingerprint: str) -> ImportProgress | No
 def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange], unfinished: str | None) -> None:
     """Tell the rehearsal what the real ledger knows about these changes.
 
-    Changes of the import `unfinished`, which is being gone on with, count as not seen yet.
+    Changes of the import `unfinished`, which is being gone on with, count as not seen yet, and so do those of files
+    that broke off: they would be taken over.
     """
     heard = hear(real.hash_key, wishes, 0)
+    broken_off = select(imports.c.id).where(imports.c.state == "reading", imports.c.stream == 0)
 
-    def look(tx: Connection) -> tuple[list[Row], list[Row]]:
+    def look(tx: Connection) -> tuple[set[str], list[Row], list[Row]]:
         look_up_by_key(tx)
         recognise_targets(tx, heard)
         known = select_recorded(tx, "changes.id, dedupe_key, import_id", heard.whose)
-        return known, select_by_key(tx, _REGISTERS, list(heard.targets))
+        unread = set(tx.execute(broken_off).scalars())
+        return unread, known, select_by_key(tx, _REGISTERS, list(heard.targets))
 
-    known, registers = real.read(look)
+    unread, known, registers = real.read(look)
+    unseen = {unfinished, *unread}
 
     def note(tx: Connection) -> None:
         insert_new(tx, targets, _TARGET_COLUMNS, list(heard.targets.values()))
         recognise_targets(tx, heard)
         whose = heard.whose
-        seen = [_known_row(number, key, whose[key]) for number, key, owner in known if owner != unfinished]
+        seen = [_known_row(number, key, whose[key]) for number, key, owner in known if owner not in unseen]
         insert_new(tx, changes, _KNOWN_COLUMNS, seen)
         insert_new(tx, slots, _SLOT_COLUMNS, [(heard.numbers[key], *register) for key, *register in registers])
 

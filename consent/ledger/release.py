@@ -92,8 +92,11 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
 
 
 def _weigh(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | None:
+    its = imports.c.id == import_id
+    if tx.execute(select(imports.c.state).where(its)).scalar_one() != "read":
+        return None
     one_at_a_time(tx)  # before the import, as whoever records does
-    row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).one()
+    row = tx.execute(select(imports).where(its).with_for_update()).one()
     if row.state != "read":
         return None
     return take_over_noted(tx, import_id) or weigh(tx, row, now=now, reassert=reassert)

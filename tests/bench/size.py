@@ -4,8 +4,8 @@ Workers stand by, the importer counts from when it opens the file, and what a ne
 before, is taken off: so nobody's start is counted. Prints a line for each size and the spread: the dearest row should
 cost at most 15 % more than the cheapest, the broker should stay under 10 MB, importer and worker should not grow. A
 machine is faster in one minute than in the next: so a small file is measured several times, and each larger one is held
-against the smallest before and after it, by how many times each costs what a yardstick costs meanwhile; of several
-rounds the middle counts.
+against the smallest before and after it, by how many times each costs what a yardstick costs meanwhile (`by_cpu`: by
+the seconds as they are); of several rounds the middle counts.
 
 A customer's rows stand together, as in a file sorted by customer; with `--apart` most second rows stand far below the
 first ones, in no order, as in the contest: then every index is read and written all over.
@@ -27,6 +27,7 @@ STANDING = {one.ledger: one for one in CONTESTANTS if one.standing and one.finis
 HARDLY_ANY = 100
 MOST_TIMES = 7
 GOALS = {"spread": 1.15, "broker_mb": 10.0}
+RATIOS = {"of_the_smallest": "yardsticks_per_row", "of_the_smallest_by_cpu": "cpu_us_per_row"}
 Line = dict[str, Any]
 
 
@@ -74,8 +75,7 @@ def rounds(options: argparse.Namespace) -> list[Line]:
         found = line(contestant, rows, apart=options.apart)
         after = [] if before is None else [line(contestant, smallest, apart=options.apart)]
         if before is not None:
-            around = before["yardsticks_per_row"] + after[0]["yardsticks_per_row"]
-            found["of_the_smallest"] = round(2 * found["yardsticks_per_row"] / around, 3)
+            found |= {ratio: _ratio(found, before, after[0], cost) for ratio, cost in RATIOS.items()}
         for one in (found, *after):
             print(json.dumps({"bench": "size", "ledger": options.ledger, "apart": options.apart} | one), flush=True)
         return [found, *after]
@@ -87,11 +87,15 @@ def rounds(options: argparse.Namespace) -> list[Line]:
     return lines
 
 
-def spread(lines: list[Line]) -> float:
+def _ratio(found: Line, before: Line, after: Line, cost: str) -> float:
+    return round(2 * float(found[cost]) / (before[cost] + after[cost]), 3)
+
+
+def spread(lines: list[Line], ratio: str) -> float:
     """Return how many times as much as the cheapest row the dearest one costs, by the middle ratio of each size."""
-    sizes = {one["rows"] for one in lines if "of_the_smallest" in one}
-    middle = [median(one["of_the_smallest"] for one in lines if one["rows"] == rows) for rows in sizes]
-    return float(max([1.0, *middle]) / min([1.0, *middle]))
+    sizes = {one["rows"] for one in lines if ratio in one}
+    middle = [median(one[ratio] for one in lines if one["rows"] == rows) for rows in sizes]
+    return round(float(max([1.0, *middle]) / min([1.0, *middle])), 3)
 
 
 def main() -> None:
@@ -105,7 +109,8 @@ def main() -> None:
     options = parser.parse_args()
     lines = rounds(options)
     summary = {
-        "spread": round(spread(lines), 3),
+        "spread": spread(lines, "of_the_smallest"),
+        "spread_by_cpu": spread(lines, "of_the_smallest_by_cpu"),
         "broker_mb": max(one["peak_mb"]["broker"] for one in lines),
         "goals": GOALS,
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from consent.ledger.ledger import Ledger
 from tests.console.answering import HEADER, ROWS, Cli, settle_all
 from tests.console.conftest import write
 
@@ -46,6 +47,27 @@ def test_it_knows_what_the_ledger_knows(cli: Cli, consents: str, url: str, tmp_p
     assert {name: told[name] for name in ("duplicates", "superseded", "unchanged", "pending")} == {
         name: done[name] for name in ("duplicates", "superseded", "unchanged", "pending")
     }
+
+
+def test_it_foretells_that_a_file_which_broke_off_is_made_up_for(
+    cli: Cli, consents: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a file was recorded and told to nobody: the whole file would tell all of it, and the dry run says so."""
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish_reading", stopped)
+        assert cli("import", consents).code == 130
+    whole = write(tmp_path, "whole.csv", *ROWS, "1009000,EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z")
+
+    told = cli("import", whole, "--dry-run", "--json").json
+    done = cli("import", whole, "--json").json
+
+    same = ("rows", "accepted", "rejected", "duplicates", "superseded", "unchanged", "pending")
+    assert {name: told[name] for name in same} == {name: done[name] for name in same}
+    assert told["calls"] == 3
 
 
 def test_the_real_ledger_is_only_read(cli: Cli, consents: str, tmp_path: Path) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count, permutations
+from itertools import count, pairwise, permutations
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select, update
 
 from consent.change import ConsentChange
 from consent.intake import Checkpoint, ImportSource
 from consent.ledger import adopt
 from consent.ledger.ledger import Ledger
 from consent.ledger.one_change import find_change, public_ids
-from consent.ledger.schema import said_again
+from consent.ledger.schema import imports, said_again
 from tests.contracts.test_fold import Cut
 from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
 
@@ -117,6 +118,47 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
         assert sorted(customer for customer, _ in told) == [f"{cut} {n}" for n in range(5)]
         assert counts(ledger, copy) == {"applied": 5}
     assert cut >= 5
+
+
+def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep looks whether somebody is at work on a file: it must not take a long taking over for a dead importer."""
+    monkeypatch.setattr(adopt, "CHUNK", 2)
+    opt_outs = [word(str(number)) for number in range(6)]
+    recorded(ledger, *opt_outs)
+    copy = recorded(ledger, *opt_outs)
+    ledger.finish_reading(copy)
+    seen = [ledger.unreleased()[copy]]
+
+    ledger.release(copy, lambda _: seen.append(ledger.unreleased().get(copy, ("released", 0, 0, 0))))
+
+    assert all(before != after for before, after in pairwise(seen[:4]))
+
+
+def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> None:
+    """One importer notes that its file is whole while a copy's takes over: whoever comes second leaves it to the first.
+
+    On SQLite nobody writes beside another.
+    """
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    nightly = recorded(ledger, word("1"), word("2"))
+    copy = recorded(ledger, word("1"), word("2"))
+    ledger.finish_reading(copy)
+    taking = threading.Thread(target=ledger.release, args=(copy,), daemon=True)
+
+    def finish(tx: Connection) -> None:
+        tx.execute(update(imports).where(imports.c.id == nightly).values(state="read", read_at=1))
+        taking.start()
+        taking.join(0.5)
+        assert taking.is_alive()
+
+    ledger.database.write(finish)
+    taking.join(20)
+    ledger.release(nightly)
+
+    assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, nightly) == {"applied": 2}
+    assert counts(ledger, copy) == {"duplicates": 2}
 
 
 def test_what_was_taken_over_is_found_where_its_new_file_says_it(ledger: Ledger) -> None:

@@ -96,19 +96,19 @@ def test_a_few_rows_are_recorded_without_reading_a_large_ledger(ledger: Ledger) 
     assert len(asked) > 12
 
 
-READ = text("SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = :name")
+READ = text("SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'changes'")
 
 
 @contextmanager
-def rows_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, table: str = "changes") -> Iterator[list[int]]:
-    """Count the rows of a table that each writing transaction reads."""
+def changes_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Count the changes that each writing transaction reads."""
     found: list[int] = []
     write = ledger.database.write
 
     def counted(work: Callable[[Connection], object], **how: bool) -> object:
         def counting(tx: Connection) -> object:
-            before, result = tx.execute(READ, {"name": table}).scalar(), work(tx)
-            found.append(tx.execute(READ, {"name": table}).scalar_one() - (before or 0))
+            before, result = tx.execute(READ).scalar(), work(tx)
+            found.append(tx.execute(READ).scalar_one() - (before or 0))
             return result
 
         return write(counting, **how)
@@ -137,7 +137,7 @@ def test_no_plan_stays_from_when_the_ledger_was_small(ledger: Ledger, monkeypatc
     recorded(importer, *(word(f"late {number}") for number in range(10_000)))
     importer.close()
 
-    with rows_read(ledger, monkeypatch) as read:
+    with changes_read(ledger, monkeypatch) as read:
         one_is_refused("another")
 
     assert max(read) < 100
@@ -152,7 +152,7 @@ def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: py
     file = recorded(ledger, *(word(str(number)) for number in range(10_000)))
     ledger.finish_reading(file)
 
-    with rows_read(ledger, monkeypatch) as read:
+    with changes_read(ledger, monkeypatch) as read:
         ledger.release(file)
 
     assert max(read) < 6_000

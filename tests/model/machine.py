@@ -153,6 +153,9 @@ class Consents(RuleBasedStateMachine):
         return any(one is None or one.stream or one.whole for one in self.sources.get(word, ()))
 
     def _release(self, file: File, steps: int) -> None:
+        if not steps:
+            event("release never begun")
+            return
         left = count(1)
 
         def cut(_: int) -> None:
@@ -181,7 +184,9 @@ class Consents(RuleBasedStateMachine):
         for _ in range(1 + twice):
             fresh = self._hear(None, said)
             done = self.ledger.accept_events(self.run, [word.change(n) for n, word in enumerate(said)], [])
-            assert sum(done.fresh) == fresh
+            assert (
+                fresh <= sum(done.fresh) <= len(said)
+            )  # more, if a file that is whole only repeated what another kept back
 
     # Strokes
 
