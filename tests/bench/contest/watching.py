@@ -53,7 +53,7 @@ def _seconds(process: psutil.Process) -> float:
 
 def spent_before_opening(pid: int, path: Path) -> float:
     """Wait until a process has opened a file; return the seconds of CPU that it had used by then (0: it never did)."""
-    with suppress(psutil.NoSuchProcess):
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         process = psutil.Process(pid)
         while process.status() != psutil.STATUS_ZOMBIE:
             if str(path) in (one.path for one in process.open_files()):
