@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 import structlog
 from sqlalchemy import create_engine, text
 
+from consent import collecting
 from consent.ledger.ledger import Ledger
 
 
@@ -53,8 +55,13 @@ def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test depends on the settings or the terminal of whoever runs it, nor on the logs that another one set up."""
     for name in [name for name in os.environ if name.startswith("OPTRELAY_") or name in {"COLUMNS", "NO_COLOR"}]:
         monkeypatch.delenv(name)
+    threshold = gc.get_threshold()
     yield
     structlog.reset_defaults()
+    # A command has Python look for garbage seldom, and pass over what is there: where it ran in this process, no more.
+    gc.callbacks[:] = [one for one in gc.callbacks if getattr(one, "__module__", None) != collecting.__name__]
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
 
 
 class Clock:

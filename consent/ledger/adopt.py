@@ -21,6 +21,9 @@ from consent.ledger.schema import changes, imports, said_again
 
 CHUNK = 5_000
 
+KEEPS_BACK = (imports.c.state == "reading", imports.c.stream == 0)
+"""That an import keeps its changes back: a file that has not been read whole."""
+
 Known = tuple[int, str, int | None]
 """The number of a change that the ledger has, whose import it is, and the line where another one says it again."""
 
@@ -90,7 +93,7 @@ def _known(tx: Connection, heard: Heard) -> dict[bytes, Known]:
 
 
 def _kept_back(tx: Connection, others: Iterable[str]) -> set[str]:
-    query = select(imports.c.id).where(imports.c.state == "reading", imports.c.stream == 0)
+    query = select(imports.c.id).where(*KEEPS_BACK)
     unread = query.with_for_update()  # its importer may be about to finish reading
     return {owner for owner in sorted(others) if tx.execute(unread.where(imports.c.id == owner)).first() is not None}
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
+from consent.ledger.adopt import KEEPS_BACK
 from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
 from consent.ledger.hearing import hear, recognise_targets
@@ -64,7 +65,7 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
     that broke off: they would be taken over.
     """
     heard = hear(real.hash_key, wishes, 0)
-    broken_off = select(imports.c.id).where(imports.c.state == "reading", imports.c.stream == 0)
+    broken_off = select(imports.c.id).where(*KEEPS_BACK)
 
     def look(tx: Connection) -> tuple[set[str], list[Row], list[Row]]:
         look_up_by_key(tx)
