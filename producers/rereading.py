@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Annotated, Any
 
@@ -33,7 +34,7 @@ class _Known:
 
     changes: tuple[ConsentChange, ...]
     names: tuple[tuple[int, str, Check], ...]
-    moment: tuple[int, Check] | None
+    moment: tuple[int, Callable[[str], datetime]] | None
     change_id: tuple[int, Check] | None
 
 
@@ -62,7 +63,7 @@ class RowMemory:
         if known is None:
             return self._afresh(cells, line, key)
         try:
-            return _again(known, said, line, self._doors)
+            return _again(known, said, line)
         except (ValidationError, ValueError, OverflowError):
             return self._from_the_beginning(cells, line)
 
@@ -90,7 +91,8 @@ class RowMemory:
         if any(address.get(name, value) != value for (_, name, check) in names for value in [check(said[name])]):
             return None
         apart = {name: (place, check) for place, name, check in filled}
-        return _Known(changes, names, apart.get("effective_at"), apart.get("change_id"))
+        moment = apart.get("effective_at")
+        return _Known(changes, names, moment and (moment[0], _since(moment[1], self._doors)), apart.get("change_id"))
 
 
 _VARYING = {"effective_at", "change_id"}
@@ -103,7 +105,7 @@ def _varying(rows: Sequence[type[ConsentRow]]) -> set[str]:
     return _VARYING | (names - fixed)
 
 
-def _again(known: _Known, said: Sequence[str], line: int, doors: Doors) -> tuple[ConsentChange, ...]:
+def _again(known: _Known, said: Sequence[str], line: int) -> tuple[ConsentChange, ...]:
     first, *others = known.changes
     address, since, change_id = first.address, first.effective_at, first.change_id
     for place, name, check in known.names:
@@ -111,8 +113,8 @@ def _again(known: _Known, said: Sequence[str], line: int, doors: Doors) -> tuple
         if name in address:
             address = {**address, name: value}
     if known.moment is not None:
-        place, check = known.moment
-        since = _in_time(check(said[place]), doors)
+        place, read = known.moment
+        since = read(said[place])
     if known.change_id is not None:
         place, check = known.change_id
         change_id = check(said[place])
@@ -128,11 +130,17 @@ def _with(
     )
 
 
-def _in_time(moment: datetime, doors: Doors) -> datetime:
-    since = in_utc(moment, doors.zone)
-    if since > doors.latest:
-        raise ValueError
-    return since
+def _since(check: Check, doors: Doors) -> Callable[[str], datetime]:
+    """Return what reads a time, and remembers the last one: rows that follow each other often share theirs."""
+
+    @lru_cache(maxsize=1)
+    def read(cell: str) -> datetime:
+        since = in_utc(check(cell), doors.zone)
+        if since > doors.latest:
+            raise ValueError
+        return since
+
+    return read
 
 
 def _checks(model: type[ConsentRow]) -> Mapping[str, Check]:

@@ -15,9 +15,9 @@ from operator import itemgetter
 from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
-from consent.ledger.bulk import Row, insert_all, look_up_by_key, select_by_key
+from consent.ledger.bulk import Row, insert_all, select_by_key
 from consent.ledger.keys import Keys, action_text, canonical, public_id
-from consent.ledger.recorded import select_recorded
+from consent.ledger.recorded import Register, select_recorded, select_registers
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
 
@@ -25,14 +25,9 @@ _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
 _WORD_COLUMNS = ("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details")
 _CHANGE_COLUMNS = (*_WORD_COLUMNS, "recorded_at", "import_id", "origin", "state")
 _REPEAT_COLUMNS = (
-    *("import_id", "number", "line", "dedupe_key", "target_id", "slot", "action", "effective_at", "details"),
+    *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
 )
-_REGISTERS = (
-    "target_key, targets.id, slot, newest_at, newest_action, newest_key, confirmed "
-    "FROM targets LEFT JOIN slots ON slots.target_id = targets.id WHERE target_key"
-)
-
-_KEY, _LINE, _TARGET = range(3)
+_KEY, _LINE, _TARGET, _SLOT = range(4)
 
 
 @dataclass(slots=True)
@@ -84,9 +79,9 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
         target = keys.target(change.connection, address)
         if target not in whom:
             whom[target] = (target, change.connection, change.bucket, address)
-        details = keys.details(change)
-        what = (change.slot, action_text(change), change.value, to_micros(change.effective_at), details, now)
-        key = keys.change(target, change, details)
+        details, since = keys.details(change), to_micros(change.effective_at)
+        what = (change.slot, action_text(change), change.value, since, details, now)
+        key = keys.change(target, change, details, since)
         if change.change_id is not None:
             named.add(key)
         words.append((key, change.line, target, *what))
@@ -109,34 +104,39 @@ def _recognise_changes(tx: Connection, heard: Heard) -> None:
 
 
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:
-    """Recognise targets and changes; tell repeats and duplicates from ordinary words, which are numbered from `first`.
+    """Recognise targets and changes; tell repeats, which are numbered from `first`, and duplicates from ordinary words.
 
     With `reassert` no opt-out is a repeat. For words without a value this is `consent.newest.judge`, as far as the
     slot can tell: its newest word may have had one, or may still be pending.
     """
-    look_up_by_key(tx)
-    rows = select_by_key(tx, _REGISTERS, list(heard.targets))
-    heard.numbers = {row[0]: row[1] for row in rows}
-    if not rows:
-        return
-    registers = {(row[0], row[2]): row for row in rows}
     told_again = Action.OPTOUT.value if reassert else None
+    aside: list[Row] = []
     words, heard.words = heard.words, []
-    for number, word in enumerate(words, first):
+    for word, register in zip(words, _registers(tx, words), strict=True):
+        if register is None:
+            heard.words.append(word)
+            continue
         key, line, target, slot, action, value, since, details, _ = word
-        _, _, _, newest_at, newest_action, newest_key, confirmed = registers.get((target, slot), _UNKNOWN)
+        _, whose, newest_at, newest_action, newest_key, confirmed = register
+        heard.numbers[target] = whose
         if newest_key == key:
             continue
         says_again = action == confirmed == newest_action != told_again and since >= newest_at
         if says_again and not value and key not in heard.named:
-            whose = heard.numbers[target]
-            heard.repeated.append((import_id, number, line, key, whose, slot, action, since, details))
+            aside.append((whose, line, key, slot, action, since, details))
         else:
             heard.words.append(word)
+    aside.sort(key=itemgetter(0))  # by target, as in `record`
+    heard.repeated = [(import_id, number, *repeat) for number, repeat in enumerate(aside, first)]
     _recognise_changes(tx, heard)
 
 
-_UNKNOWN = (b"", 0, "", 0, None, None, None)
+def _registers(tx: Connection, words: Sequence[Row]) -> list[Register | None]:
+    """Return the register of each word's slot, None where the ledger does not know the target."""
+    found: list[Register | None] = [None] * len(words)
+    for register in select_registers(tx, [word[_TARGET] for word in words], [word[_SLOT] for word in words]):
+        found[register[0]] = register
+    return found
 
 
 def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:

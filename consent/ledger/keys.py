@@ -28,17 +28,16 @@ class Keys:
         """Return the hash that stands for a target, whose address is canonical text."""
         return self._hash(f"{connection}\0{address}".encode())
 
-    def change(self, target: bytes, change: ConsentChange, details: str) -> bytes:
+    def change(self, target: bytes, change: ConsentChange, details: str, since: int) -> bytes:
         """Return the hash by which the same change is known again, from the same file or another.
+
+        `details` and `since` are the change's own, as the ledger writes them.
 
         With a `change_id` that is the producer's own word for sameness, whatever else it says about time and reason;
         otherwise a change is the same if it says the same. A change_id used again for another target, slot or action
         is another change: nothing is lost by a producer's mistake.
         """
-        if change.change_id is None:
-            said = f"{to_micros(change.effective_at)}\0{details}"
-        else:
-            said = f"id\0{change.change_id}"
+        said = f"{since}\0{details}" if change.change_id is None else f"id\0{change.change_id}"
         return self._hash(target + f"{change.slot}\0{action_text(change)}\0{said}".encode())
 
     def details(self, change: ConsentChange) -> str:
@@ -62,7 +61,7 @@ def target_key(secret: bytes, connection: str, address: Mapping[str, str]) -> by
 
 def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:
     """Return the hash by which one change is known again."""
-    return Keys(secret).change(target, change, canonical(change.details))
+    return Keys(secret).change(target, change, canonical(change.details), to_micros(change.effective_at))
 
 
 def public_id(target: bytes, key: bytes) -> str:
@@ -84,10 +83,10 @@ def parse_public_id(text: str) -> tuple[bytes, bytes] | None:
 
 def action_text(change: ConsentChange) -> str:
     """Return a change's action as the ledger writes it."""
-    return _OPTOUT if change.action is Action.OPTOUT else _OPTIN
+    return _OPTOUT if change.action is _OUT else _OPTIN
 
 
-_OPTOUT, _OPTIN = Action.OPTOUT.value, Action.OPTIN.value
+_OUT, _OPTOUT, _OPTIN = Action.OPTOUT, Action.OPTOUT.value, Action.OPTIN.value
 
 
 def canonical(value: Mapping[str, Any]) -> str:

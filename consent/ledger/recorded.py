@@ -1,9 +1,9 @@
-"""The changes that the ledger has, found by what they are known by: their target's number and their dedupe key."""
+"""What the ledger has of the words that come in: changes by target and dedupe key, registers by target key and slot."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import orjson
 from sqlalchemy import BigInteger, ColumnElement, Connection, literal, select, tuple_
@@ -11,6 +11,22 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, literal, select, t
 from consent.ledger.bulk import Row, driver, look_up_by_key, plain_rows
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.schema import changes
+
+Register = tuple[int, int, Any, Any, Any, Any]
+"""Which word it is for, from 0; its target's number; `newest_at`, `newest_action`, `newest_key` and `confirmed`."""
+
+
+def select_registers(tx: Connection, targets: Sequence[bytes], slots: Sequence[str]) -> list[Register]:
+    """Return what the slots of some words hold, whose targets' keys and slots these are, side by side.
+
+    Words about targets that the ledger does not know are left out; a slot that has no register yet holds nothing.
+    """
+    if tx.dialect.name == "postgresql":
+        look_up_by_key(tx)
+        with driver(tx, binary=True) as cursor:
+            return cast("list[Register]", cursor.execute(_REGISTERS_IN_POSTGRESQL, (targets, slots)).fetchall())
+    asked = {"slots": orjson.dumps(slots).decode(), "keys": b"".join(targets)}
+    return cast("list[Register]", plain_rows(tx.exec_driver_sql(_REGISTERS_IN_SQLITE, asked)))
 
 
 def select_recorded(tx: Connection, columns: str, whose: Mapping[bytes, int]) -> list[Row]:
@@ -51,4 +67,15 @@ _IN_POSTGRESQL = (
 _IN_SQLITE = (
     "FROM json_each(:targets) AS said CROSS JOIN changes "
     f"ON target_id = said.value AND dedupe_key = substr(:keys, said.key * {KEY_BYTES} + 1, {KEY_BYTES})"
+)
+_REGISTER = "targets.id, newest_at, newest_action, newest_key, confirmed"
+_THEIR_SLOTS = "LEFT JOIN slots ON slots.target_id = targets.id AND slots.slot"
+_REGISTERS_IN_POSTGRESQL = (
+    f"SELECT place - 1, {_REGISTER} "  # noqa: S608 - names of our own
+    "FROM unnest(%b::bytea[], %b::text[]) WITH ORDINALITY AS said(target, slot, place) "
+    f"JOIN targets ON target_key = said.target {_THEIR_SLOTS} = said.slot"
+)
+_REGISTERS_IN_SQLITE = (
+    f"SELECT said.key, {_REGISTER} FROM json_each(:slots) AS said CROSS JOIN targets "  # noqa: S608
+    f"ON target_key = substr(:keys, said.key * {KEY_BYTES} + 1, {KEY_BYTES}) {_THEIR_SLOTS} = said.value"
 )

@@ -164,8 +164,9 @@ repeats = Table(
 )
 """Words of files that said again what their slot's newest word says and the provider holds: no change came of them.
 
-`number` counts what the import says, from 1. They are part of what the import recorded (`imports.repeated`), and
-unchanged once it is due; `slots.newest_at` tells since when the newest of them holds.
+Their numbers tell the order of arrival as those of changes do: of chunks, and in a chunk of each target's own. They are
+part of what the import recorded (`imports.repeated`), and unchanged once it is due; `slots.newest_at` tells since when
+the newest of them holds.
 """
 
 said_again = Table(

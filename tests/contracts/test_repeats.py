@@ -115,6 +115,20 @@ def test_what_changed_while_the_dump_was_read_is_weighed_again(ledger: Ledger, s
     assert counts(ledger, run) == ({"applied": 1} if settled else {"superseded": 1})
 
 
+def test_what_a_dump_repeats_of_neighbours_lies_together(ledger: Ledger) -> None:
+    """The slots of a large ledger are moved forward page by page: so repeats are laid down in their order."""
+    imported(ledger, *(word(str(n)) for n in range(9)))
+    deliver(ledger)
+
+    recorded(ledger, *(word(str(n), minute=60) for n in (7, 2, 5, 0, 8)))
+
+    found = ledger.database.read(
+        lambda tx: tx.execute(select(repeats.c.target_id).order_by(repeats.c.number)).scalars().all()
+    )
+    assert len(found) == 5
+    assert found == sorted(found)
+
+
 def test_a_slot_under_delivery_takes_the_ordinary_way(ledger: Ledger) -> None:
     """While a call is under way nobody knows what the provider holds."""
     imported(ledger, word("1", "OPTOUT", 0))
