@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from operator import itemgetter
 from typing import Annotated, Any
 
@@ -132,13 +131,17 @@ def _with(
 
 def _since(check: Check, doors: Doors) -> Callable[[str], datetime]:
     """Return what reads a time, and remembers the last one: rows that follow each other often share theirs."""
+    last: str | None = None
+    moment = doors.latest
 
-    @lru_cache(maxsize=1)
     def read(cell: str) -> datetime:
-        since = in_utc(check(cell), doors.zone)
-        if since > doors.latest:
-            raise ValueError
-        return since
+        nonlocal last, moment
+        if cell != last:
+            since = in_utc(check(cell), doors.zone)
+            if since > doors.latest:
+                raise ValueError
+            last, moment = cell, since
+        return moment
 
     return read
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, func, select
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.ledger.bulk import Row, insert_all, select_by_key
 from consent.ledger.keys import Keys, action_text, canonical, public_id
-from consent.ledger.recorded import Register, select_recorded, select_registers
+from consent.ledger.recorded import select_recorded, select_registers
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
 
@@ -112,12 +112,13 @@ def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, 
     told_again = Action.OPTOUT.value if reassert else None
     aside: list[Row] = []
     words, heard.words = heard.words, []
-    for word, register in zip(words, _registers(tx, words), strict=True):
-        if register is None:
+    registers = select_registers(tx, [word[_TARGET] for word in words], [word[_SLOT] for word in words])
+    for word, held in zip(words, registers, strict=True):
+        if held is None:
             heard.words.append(word)
             continue
         key, line, target, slot, action, value, since, details, _ = word
-        _, whose, newest_at, newest_action, newest_key, confirmed = register
+        whose, newest_at, newest_action, newest_key, confirmed = held
         heard.numbers[target] = whose
         if newest_key == key:
             continue
@@ -129,14 +130,6 @@ def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, 
     aside.sort(key=itemgetter(0))  # by target, as in `record`
     heard.repeated = [(import_id, number, *repeat) for number, repeat in enumerate(aside, first)]
     _recognise_changes(tx, heard)
-
-
-def _registers(tx: Connection, words: Sequence[Row]) -> list[Register | None]:
-    """Return the register of each word's slot, None where the ledger does not know the target."""
-    found: list[Register | None] = [None] * len(words)
-    for register in select_registers(tx, [word[_TARGET] for word in words], [word[_SLOT] for word in words]):
-        found[register[0]] = register
-    return found
 
 
 def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:

@@ -83,10 +83,10 @@ def parse_public_id(text: str) -> tuple[bytes, bytes] | None:
 
 def action_text(change: ConsentChange) -> str:
     """Return a change's action as the ledger writes it."""
-    return _OPTOUT if change.action is _OUT else _OPTIN
+    return _OPTOUT_TEXT if change.action is _OPTOUT else _OPTIN_TEXT
 
 
-_OUT, _OPTOUT, _OPTIN = Action.OPTOUT, Action.OPTOUT.value, Action.OPTIN.value
+_OPTOUT, _OPTOUT_TEXT, _OPTIN_TEXT = Action.OPTOUT, Action.OPTOUT.value, Action.OPTIN.value
 
 
 def canonical(value: Mapping[str, Any]) -> str:

@@ -12,21 +12,26 @@ from consent.ledger.bulk import Row, driver, look_up_by_key, plain_rows
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.schema import changes
 
-Register = tuple[int, int, Any, Any, Any, Any]
-"""Which word it is for, from 0; its target's number; `newest_at`, `newest_action`, `newest_key` and `confirmed`."""
+Held = tuple[int, Any, Any, Any, Any]
+"""A target's number, and of one of its slots `newest_at`, `newest_action`, `newest_key` and `confirmed`."""
 
 
-def select_registers(tx: Connection, targets: Sequence[bytes], slots: Sequence[str]) -> list[Register]:
+def select_registers(tx: Connection, targets: Sequence[bytes], slots: Sequence[str]) -> list[Held | None]:
     """Return what the slots of some words hold, whose targets' keys and slots these are, side by side.
 
-    Words about targets that the ledger does not know are left out; a slot that has no register yet holds nothing.
+    None stands for a word about a target that the ledger does not know; a slot that has no register holds nothing.
     """
     if tx.dialect.name == "postgresql":
         look_up_by_key(tx)
         with driver(tx, binary=True) as cursor:
-            return cast("list[Register]", cursor.execute(_REGISTERS_IN_POSTGRESQL, (targets, slots)).fetchall())
-    asked = {"slots": orjson.dumps(slots).decode(), "keys": b"".join(targets)}
-    return cast("list[Register]", plain_rows(tx.exec_driver_sql(_REGISTERS_IN_SQLITE, asked)))
+            rows = cursor.execute(_REGISTERS_IN_POSTGRESQL, (targets, slots)).fetchall()
+    else:
+        asked = {"slots": orjson.dumps(slots).decode(), "keys": b"".join(targets)}
+        rows = plain_rows(tx.exec_driver_sql(_REGISTERS_IN_SQLITE, asked))
+    held: list[Held | None] = [None] * len(targets)
+    for row in rows:
+        held[row[0]] = row[1:]
+    return held
 
 
 def select_recorded(tx: Connection, columns: str, whose: Mapping[bytes, int]) -> list[Row]:
@@ -68,14 +73,19 @@ _IN_SQLITE = (
     "FROM json_each(:targets) AS said CROSS JOIN changes "
     f"ON target_id = said.value AND dedupe_key = substr(:keys, said.key * {KEY_BYTES} + 1, {KEY_BYTES})"
 )
-_REGISTER = "targets.id, newest_at, newest_action, newest_key, confirmed"
-_THEIR_SLOTS = "LEFT JOIN slots ON slots.target_id = targets.id AND slots.slot"
-_REGISTERS_IN_POSTGRESQL = (
-    f"SELECT place - 1, {_REGISTER} "  # noqa: S608 - names of our own
-    "FROM unnest(%b::bytea[], %b::text[]) WITH ORDINALITY AS said(target, slot, place) "
-    f"JOIN targets ON target_key = said.target {_THEIR_SLOTS} = said.slot"
-)
-_REGISTERS_IN_SQLITE = (
-    f"SELECT said.key, {_REGISTER} FROM json_each(:slots) AS said CROSS JOIN targets "  # noqa: S608
-    f"ON target_key = substr(:keys, said.key * {KEY_BYTES} + 1, {KEY_BYTES}) {_THEIR_SLOTS} = said.value"
-)
+# LIMIT makes each lookup one by the whole key: of a join, the planner may read all slots of a target for each word.
+_REGISTERS_IN_POSTGRESQL = """
+    SELECT place - 1, whom.id, held.newest_at, held.newest_action, held.newest_key, held.confirmed
+    FROM unnest(%b::bytea[], %b::text[]) WITH ORDINALITY AS said(target, slot, place)
+    CROSS JOIN LATERAL (SELECT id FROM targets WHERE target_key = said.target LIMIT 1) AS whom
+    LEFT JOIN LATERAL (
+        SELECT newest_at, newest_action, newest_key, confirmed FROM slots
+        WHERE target_id = whom.id AND slot = said.slot LIMIT 1
+    ) AS held ON true
+"""
+_REGISTERS_IN_SQLITE = f"""
+    SELECT said.key, targets.id, newest_at, newest_action, newest_key, confirmed
+    FROM json_each(:slots) AS said
+    CROSS JOIN targets ON target_key = substr(:keys, said.key * {KEY_BYTES} + 1, {KEY_BYTES})
+    LEFT JOIN slots ON slots.target_id = targets.id AND slots.slot = said.value
+"""  # noqa: S608 - names of our own

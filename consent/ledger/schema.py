@@ -164,9 +164,9 @@ repeats = Table(
 )
 """Words of files that said again what their slot's newest word says and the provider holds: no change came of them.
 
-Their numbers tell the order of arrival as those of changes do: of chunks, and in a chunk of each target's own. They are
-part of what the import recorded (`imports.repeated`), and unchanged once it is due; `slots.newest_at` tells since when
-the newest of them holds.
+They are part of what the import recorded (`imports.repeated`), and unchanged once it is due; `slots.newest_at` tells
+since when the newest of them holds. Like the numbers of changes, `number` tells the order of chunks, and in a chunk
+that of each target's own.
 """
 
 said_again = Table(

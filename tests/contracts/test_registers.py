@@ -1,0 +1,79 @@
+"""What each word of a chunk is held against: the register of its own slot, looked up by the whole key."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from sqlalchemy import Connection, text
+
+from consent.change import to_micros
+from consent.ledger.keys import target_key
+from consent.ledger.ledger import Ledger
+from consent.ledger.recorded import Held, select_registers
+from tests.contracts.test_ledger import MORNING, deliver, imported, word
+
+ODD = (
+    *(
+        "EMAIL|BULK",
+        '["EMAIL","","BULK",-1]',
+        "a\\b",
+        "\\u0041",
+        "it's",
+        '"',
+        "%s %b :keys {}",
+        " blank ",
+        "",
+        "1",
+        "null",
+    ),
+    *("caf\u00e9", "cafe\u0301", "\u2028", "\ufeff", "\U0001f4e7", "x" * 3_000),
+)
+READ = text("SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'slots'")
+
+
+def held(ledger: Ledger, asked: list[tuple[str, str]]) -> list[Held | None]:
+    """Ask for the registers of some customers' slots."""
+    secret = ledger.database.hash_key
+    keys = [target_key(secret, "capillary", {"user_id": customer}) for customer, _ in asked]
+    return ledger.database.read(lambda tx: select_registers(tx, keys, [slot for _, slot in asked]))
+
+
+def test_each_word_is_held_against_its_own_slot(ledger: Ledger) -> None:
+    """Whatever the slots are called, in whatever order and however often they are named."""
+    imported(ledger, *(word("1", minute=minute, slot=slot) for minute, slot in enumerate(ODD)), word("2"))
+    deliver(ledger)
+    asked = [*product(("1", "2", "nobody"), ODD), ("1", ODD[0]), ("2", "none such")]
+
+    found = held(ledger, asked)
+
+    one, two = (next(row[0] for (who, _), row in zip(asked, found, strict=True) if who == name) for name in ("1", "2"))
+    nothing = (None, None, None, None)
+    for (customer, slot), row in zip(asked, found, strict=True):
+        if customer == "nobody":
+            assert row is None
+        elif customer == "2":
+            since = to_micros(MORNING)
+            assert row == ((two, since, "OPTOUT", row[3], "OPTOUT") if slot == ODD[0] else (two, *nothing))
+        else:
+            assert (row[0], row[1] - to_micros(MORNING)) == (one, ODD.index(slot) * 60_000_000)
+    assert held(ledger, []) == []
+
+
+def test_a_customer_with_many_slots_costs_no_more_than_many_customers(ledger: Ledger) -> None:
+    """A thousand words about one customer look a thousand slots up, even if the database has seen one customer only."""
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite does not count what it reads")
+    imported(ledger, *(word("1", slot=f"slot {n}") for n in range(1_000)))
+    ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
+    imported(ledger, *(word(str(n), slot="slot 7") for n in range(2, 2_000)))
+    secret = ledger.database.hash_key
+    customers = [("1", f"slot {n}") for n in range(1_000)] + [(str(n), "slot 7") for n in range(2, 1_000)]
+    keys = [target_key(secret, "capillary", {"user_id": customer}) for customer, _ in customers]
+
+    def count(tx: Connection) -> int:
+        before = tx.execute(READ).scalar() or 0
+        select_registers(tx, keys, [slot for _, slot in customers])
+        return tx.execute(READ).scalar_one() - before
+
+    assert ledger.database.read(count) == len(customers)
