@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
@@ -123,6 +124,13 @@ class ConsentRow(BaseModel):
     def since(self, default: datetime, zone: Any = UTC) -> datetime:
         """Return when the word was given, in UTC; a time without a zone is read in `zone`."""
         return in_utc(self.effective_at or default, zone)
+
+
+def cell_rule(model: type[ConsentRow], column: str) -> Callable[[object], Any]:
+    """Return a row model's own rule for the cells of one column, which raises pydantic's ValidationError."""
+    field = model.model_fields[column]
+    kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    return TypeAdapter(kind, config={"str_strip_whitespace": True}).validator.validate_python
 
 
 def in_utc(moment: datetime, zone: Any = UTC) -> datetime:

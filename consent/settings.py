@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -144,9 +146,16 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _explain(error: ValidationError) -> str:
-    lines = [f"  OPTRELAY_{'__'.join(str(p).upper() for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+    lines = [f"  OPTRELAY_{'__'.join(str(p).upper() for p in e['loc'])}: {_fault(e)}" for e in error.errors()]
     where = f" (or {TOML_FILE})" if Path(TOML_FILE).exists() else ""
     return "\n".join([f"these settings{where} cannot be used:", *lines])
+
+
+def _fault(error: ErrorDetails) -> str:
+    if error["type"] != "extra_forbidden":
+        return error["msg"].removeprefix("Value error, ")
+    close = get_close_matches(str(error["loc"][-1]).lower(), ConnectionSettings.model_fields, n=1)
+    return f"there is no such setting{f'; did you mean {close[0].upper()}?' if close else ''}"
 
 
 def _tables() -> str:

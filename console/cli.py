@@ -14,6 +14,7 @@ import typer
 from consent.collecting import collect_once_loaded, end_without_collecting
 from consent.settings import load_settings
 from console import dead_letters, options
+from console.configured import configured
 from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
 from console.listen_command import listen
@@ -101,7 +102,8 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.reading import Reading
 
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
-    door, asked = Doorway(load_settings(), Screen(as_json=as_json)), Reading(files or (), chosen)
+    screen = Screen(as_json=as_json)
+    door, asked = Doorway(configured(screen), screen), Reading(files or (), chosen)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         _end(forecast(door.settings, door.screen, asked))
@@ -144,7 +146,8 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     from console.waiting import WorkersElsewhere
 
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
-    door, asked = Doorway(load_settings(), Screen(as_json=as_json)), Reading(files, chosen)
+    screen = Screen(as_json=as_json)
+    door, asked = Doorway(configured(screen), screen), Reading(files, chosen)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         _end(forecast(door.settings, door.screen, asked))
@@ -180,6 +183,41 @@ def status(
 
 
 @app.command()
+def history(
+    *,
+    columns: Annotated[
+        list[str],
+        typer.Argument(metavar="COLUMN=VALUE…", help="What names them, or - for JSON objects, one a line."),
+    ],
+    connection: Annotated[
+        str | None, typer.Option("--connection", metavar="NAME", help="Look at this connection only.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show whom it is about; otherwise only the last characters.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what was said about somebody, by which file or event, and what became of it: every change, oldest first.
+
+    Name what the rows named: several columns together narrow it. Of words that only repeated what was so, the slot's
+    newest moment is told. Names on a command line can be seen by others on the machine: - reads them from standard
+    input. All targets of the ledger are read for it, which takes a second for every million or two.
+
+    **Exit codes:** 0 something was said · 1 nothing ever was · 2 usage or configuration.
+
+    For example:
+
+        optrelay history user_id=387006417
+        optrelay history identifier_value=ann@example.com --json
+        echo '{"destination": "+15550100"}' | optrelay history -
+    """
+    from console.history import show_histories
+
+    screen = Screen(as_json=as_json)
+    _end(show_histories(load_settings(), screen, columns, connection, reveal=reveal))
+
+
+@app.command()
 def worker(
     *,
     pool: Annotated[
@@ -188,7 +226,7 @@ def worker(
     concurrency: Concurrency = None,
 ) -> None:
     """Deliver what is due, until told to stop: the same as `celery -A worker.app worker`. Needs OPTRELAY_BROKER_URL."""
-    _end(run_worker(load_settings(), pool, concurrency))
+    _end(run_worker(configured(Screen()), pool, concurrency))
 
 
 @app.command()
@@ -196,9 +234,10 @@ def sweep(
     *, once: Annotated[bool, typer.Option("--once", help="Sweep now, and end.")] = False, as_json: JsonOption = False
 ) -> None:
     """Wake workers for whatever is due, every second: the same as `celery -A worker.app beat`. One is enough."""
-    settings = load_settings()
+    screen = Screen(as_json=as_json)
+    settings = configured(screen)
     if once:
-        sweep_once(settings, Screen(as_json=as_json))
+        sweep_once(settings, screen)
         return
     _end(run_sweep(settings))
 

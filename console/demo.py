@@ -100,7 +100,7 @@ def _show_next(screen: Screen, folder: Path) -> None:
     _head(screen, "try next")
     screen.show(f"  cd {folder}                                    its {TOML_FILE} configures the demo's connections")
     for command, words in (
-        ("optrelay status latest", "the import, row by row accounted for"),
+        ("optrelay status latest", "what became of its rows, counted"),
         ("optrelay dead-letters list", "what nobody could deliver; `show ID` tells the whole story"),
         (f"optrelay run {FILE}", "the same file again: it changes nothing and calls nobody"),
         (

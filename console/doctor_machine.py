@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
 from consent.settings import TOML_FILE, Settings, environment_names
+from console.configured import unknown_settings
 from console.finding import Finding
 
 _OLDEST = (3, 11)
@@ -25,14 +25,9 @@ def look(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - every check
 
 
 def settings_unknown() -> Iterator[Finding]:
-    """Name the variables that mean nothing, and what each may have been meant to be."""
-    known = [name.upper() for name in Settings.model_fields]
-    for name in environment_names():
-        own = name.removeprefix("OPTRELAY_").partition("__")[0].upper()
-        if own not in known:
-            close = get_close_matches(own, known, n=1)
-            remedy = f"did you mean OPTRELAY_{close[0]}?" if close else "see docs/settings.md"
-            yield Finding("settings", ok=None, words=f"{name} is no setting and is ignored", remedy=remedy)
+    """Name what was set and means nothing, and what each may have been meant to be."""
+    for name, remedy in unknown_settings():
+        yield Finding("settings", ok=None, words=f"{name} is no setting and is ignored", remedy=remedy)
 
 
 def settings_found() -> Finding:

@@ -25,7 +25,7 @@ from console.ledgers import ledger_if_any
 from console.naming import spoken_name
 from console.pace import limit_of
 from console.progress import ReadingDisplay, reading_display
-from console.reading import Reading
+from console.reading import Reading, said_anew
 from console.screen import Screen
 from console.summaries import codes, rows_in_words, totals_as_json
 from producers.chunks import read_chunks
@@ -108,6 +108,8 @@ class _Rehearsal:
         before = found_import(self.real, source.fingerprint)
         if before is not None and before.state != "reading":
             forecast.known[file.survey.file.name] = before.import_id
+            if anew := said_anew(file, before.default_effective_at or file.doors.effective_at):
+                self.screen.note(f"{file.survey.file.name} was recorded before{anew}")
             return
         progress = self.ledger.open_import(source)
         if progress.state == "reading":

@@ -151,7 +151,7 @@ class EmbeddedWorker:
         self._turn_log()
         name = f"optrelay-{os.getpid()}@{socket.gethostname()}"
         command = [sys.executable, "-P", "-m", "worker", "--concurrency", str(self.processes), "--hostname", name]
-        with self.log.open("ab") as log:
+        with open(self.log, "ab", opener=private) as log:
             self._process = _spawn(command, log, self._environment())
         return True
 
@@ -182,6 +182,11 @@ class EmbeddedWorker:
     def _environment(self) -> dict[str, str]:
         own = {"OPTRELAY_BROKER_URL": self.broker_url, "OPTRELAY_LEDGER_URL": self.ledger_url}
         return {"OPTRELAY_WORKER_PROCESSES": str(self.processes)} | os.environ | own
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file, as `open` does by its `opener`; what is created is its owner's alone."""
+    return os.open(path, flags, 0o600)
 
 
 def _spawn(

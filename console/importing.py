@@ -19,7 +19,7 @@ from console.delivering import delivery_display
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger, writing_ledger
 from console.progress import reading_display
-from console.reading import Reading, row_models
+from console.reading import Reading, row_models, said_anew
 from console.running import Ending, Tick
 from console.screen import Screen
 from console.summaries import show_import, show_totals, totals_as_json
@@ -97,9 +97,12 @@ def _tell(screen: Screen, file: CsvFile, result: ImportResult) -> None:
     for note in result.notes:
         screen.note(f"{name}: {note}")
     if result.already_known:
-        screen.note(f"{name}: these bytes were recorded before, as import {result.import_id}; nothing was recorded")
+        before = f"{name}: these bytes were recorded before, as import {result.import_id}; nothing was recorded"
+        screen.note(f"{before}{said_anew(file, result.since)}")
     elif result.resumed_at:
         screen.note(f"{name}: went on behind the {result.resumed_at:,} rows that an earlier attempt had recorded")
+    elif not result.recorded + result.duplicates + result.rejected:
+        screen.note(f"{name}: no row stands under its header; if there should be some, export it again")
 
 
 def _distinct(results: Sequence[ImportResult]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from consent.settings import load_settings
+from console.configured import configured
 from console.screen import Screen
 
 
@@ -47,7 +47,8 @@ def listen(
     from console.listening import Listening, record_events
     from producers.events.listening import BATCH
 
-    settings = load_settings()
+    screen = Screen(as_json=as_json)
+    settings = configured(screen)
     url = source or settings.source_url.get_secret_value()
     asked = Listening(url, connection, timezone, consumer, batch or BATCH)
-    raise typer.Exit(int(record_events(settings, Screen(as_json=as_json), asked)))
+    raise typer.Exit(int(record_events(settings, screen, asked)))

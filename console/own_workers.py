@@ -16,7 +16,7 @@ import redis
 from consent.errors import ConfigurationError, LedgerUnavailable, OptrelayError, RunUnderWay
 from consent.ledger import health, report
 from consent.settings import Settings
-from console.embedded import EmbeddedBroker, EmbeddedWorker
+from console.embedded import EmbeddedBroker, EmbeddedWorker, private
 from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of, is_busy
 from worker.wiring import Wiring
 
@@ -102,7 +102,7 @@ def _alone(settings: Settings) -> Iterator[None]:
     """Keep a second run out while this one has a broker of its own: two brokers would be two paces for one limit."""
     folder = run_folder(settings)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w") as lock:
+    with open(folder / "lock", "w", opener=private) as lock:
         try:
             if not settings.broker_url:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

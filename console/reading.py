@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from consent.errors import ConfigurationError
 from consent.row import ConsentRow
@@ -44,3 +45,17 @@ def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:
             "…__PASSWORD, or write them into optrelay.toml; `optrelay demo` needs none"
         )
     return {name: provider_of(connection).row for name, connection in settings.connections.items()}
+
+
+def said_anew(file: CsvFile, recorded_since: datetime | None) -> str:
+    """Return what to do if people have said anew what a file says whose bytes were recorded before.
+
+    It is "" unless nothing but the file's own time tells since when its rows hold, and that time is a later one now.
+    """
+    now = file.doors.effective_at
+    if not file.undated or now is None or recorded_since is None or now <= recorded_since:
+        return ""
+    return (
+        f"; its rows hold since {recorded_since:%Y-%m-%d %H:%M:%S} UTC, the file's own time then. "
+        f"If people have said the same again since, give --effective-at {now:%Y-%m-%dT%H:%M:%SZ}"
+    )

@@ -95,6 +95,7 @@ class Running:
     closing: Rhythm = field(default_factory=lambda: Rhythm(5.0, foresees=False))
     reports: tuple[ImportReport, ...] = ()
     delivering: frozenset[Bucket] = frozenset()
+    idle: str = "nothing has been settled"
     hint: str = ""
     lost_at: float | None = None
     reached: bool = False
@@ -186,7 +187,7 @@ class Running:
 
     def ending(self, tick: Tick) -> Ending | None:
         """Say how the run ends, if it does now."""
-        if not tick.pending and all(one.state == "released" and not one.pending for one in tick.reports):
+        if not tick.pending and all(one.told and not one.pending for one in tick.reports):
             return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
         states = {one.name: one for one in tick.health}
         reasons = [self._stuck(bucket, states.get(str(bucket))) for bucket in sorted(tick.pending)]
@@ -227,13 +228,13 @@ class Running:
             return _NO_BROKER
         if waited < self.patience:
             return None
-        reason = state.reason if state is not None and state.reason else "nothing has been settled"
+        reason = state.reason if state is not None and state.reason else self.idle
         return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
 
 
 def _is_waiting(one: ImportReport) -> bool:
     """Whether changes of an import are to be delivered; of one that is not released yet, words may wait for that."""
-    return one.pending > 0 and one.state == "released"
+    return one.pending > 0 and one.told
 
 
 def _asked_to_wait(state: BucketHealth | None, now: int) -> float:

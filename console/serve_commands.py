@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from consent.settings import load_settings
+from console.configured import configured
 from console.durations import parse_duration
 from console.options import JsonOption
 from console.screen import Screen
@@ -30,7 +31,8 @@ def serve(
     """
     from console.serving import serve_until_told
 
-    serve_until_told(load_settings(), Screen(as_json=as_json), host, port)
+    screen = Screen(as_json=as_json)
+    serve_until_told(configured(screen), screen, host, port)
 
 
 def token(

@@ -160,7 +160,14 @@ def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
         return
     counts = ("rows", "rejected", "applied", "dead", "pending")
     listed = table(
-        "import", "started (UTC)", "file", *counts, "sealed", title=f"Newest imports (≤ {_SHOWN})", right=counts
+        "import",
+        "started (UTC)",
+        "file",
+        *counts,
+        "sealed",
+        title=f"Newest imports (≤ {_SHOWN})",
+        right=counts,
+        whole=("import",),
     )
     for one in imports:
         numbers = [f"{getattr(one, name):,}" for name in counts]

@@ -27,6 +27,7 @@ def as_json(report: ImportReport) -> dict[str, Any]:
         "state": report.state,
         "reject_codes": dict(report.reject_codes),
         "dead_codes": dict(report.dead_codes),
+        "discarded": report.discarded,
     }
     return fixed | {"sealed": report.sealed, "seconds": round(report.seconds, 3)} | more
 
@@ -51,8 +52,7 @@ def show_import(screen: Screen, report: ImportReport, rejects_file: str | None =
         where = f"; mend them in {rejects_file} and import that" if rejects_file else ""
         screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
     if report.dead:
-        look = f"`optrelay dead-letters list --import {report.import_id}`"
-        screen.show(f"  dead: {codes(report.dead_codes)}; see {look}", "yellow")
+        screen.show(f"  dead: {codes(report.dead_codes)}; {_letters(report)}", "yellow")
 
 
 def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
@@ -76,6 +76,14 @@ def seal(report: ImportReport) -> str:
     if report.pending:
         return f"not sealed yet: {counted(report.pending, 'change')} pending"
     return "not sealed: the counts do not balance, which must never happen; please report it"
+
+
+def _letters(report: ImportReport) -> str:
+    """Say where the dead letters of an import are, or that somebody has decided upon them."""
+    if report.discarded == report.dead:
+        return "discarded, so nothing is left to do"
+    look = f"see `optrelay dead-letters list --import {report.import_id}`"
+    return f"{report.discarded:,} of them discarded; {look}" if report.discarded else look
 
 
 def codes(counted: Mapping[str, int]) -> str:

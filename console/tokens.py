@@ -33,7 +33,9 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
     if seconds < _SHORTEST_SECONDS:
         raise ConfigurationError("--expires: a link that is to be read by a person works for a minute at least")
     names = Names(vocabulary(doors.rows.values()))
-    said = _lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", _pairs(columns))]
+    if not settings.public_url:
+        screen.note("tokens alone: with OPTRELAY_PUBLIC_URL they become links (PUBLIC_URL/v1/unsubscribe/TOKEN)")
+    said = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
     for where, one in said:
         token = tokens.make(_checked(one, names, doors, where), seconds)
         link = f"{settings.public_url.rstrip('/')}/v1/unsubscribe/{token}" if settings.public_url else token
@@ -42,7 +44,8 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
     return Code.WELL
 
 
-def _pairs(columns: Iterable[str]) -> dict[str, str]:
+def pairs_of(columns: Iterable[str]) -> dict[str, str]:
+    """Read NAME=VALUE arguments; raise ConfigurationError for one of another form."""
     pairs = {}
     for column in columns:
         name, equals, value = column.partition("=")
@@ -52,7 +55,8 @@ def _pairs(columns: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def _lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the JSON object of each line that is not blank, and the line's name; raise ConfigurationError."""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -25,11 +25,12 @@ class WorkersElsewhere:
         wiring = Wiring(settings, settings.broker_url or "")
         try:
             hint = "" if settings.broker_url else _NOBODY_WOKEN
-            return _watch(Running(wiring, imports, self.patience, hint=hint), on_tick)
+            return _watch(Running(wiring, imports, self.patience, idle=_IDLE, hint=hint), on_tick)
         finally:
             wiring.ledger.close()
 
 
+_IDLE = "nothing has been settled: is `optrelay worker` running with this ledger and this broker?"
 _NOBODY_WOKEN = "OPTRELAY_BROKER_URL is not set here: is a worker at work? Else `optrelay run` delivers what is pending"
 
 

@@ -32,12 +32,19 @@ class CsvFile:
     delimiter: str
     header: Header
     doors: Doors
+    undated: bool = False
+    """Nobody says since when its rows hold: so they hold since the file's own time."""
 
     @property
     def notes(self) -> list[str]:
         """What a person should know about how the file is read."""
         encoding = self.survey.encoding.note
-        return [*([encoding] if encoding else []), *self.header.notes]
+        return [*([encoding] if encoding else []), *self.header.notes, *([self._dated] if self.undated else [])]
+
+    @property
+    def _dated(self) -> str:
+        since = f"{self.doors.effective_at:%Y-%m-%d %H:%M:%S} UTC"
+        return f"no column says since when its rows hold: it is since {since}, the file's own time, or --effective-at"
 
     def since(self, default: datetime | None) -> CsvFile:
         """Return the same file with another moment for rows that have none."""
@@ -95,7 +102,7 @@ def prepare(
         raise ConfigurationError(
             f"{found.file.name} has no modification time: add a column effective_at, or --effective-at"
         )
-    return CsvFile(found, delimiter, header, doors)
+    return CsvFile(found, delimiter, header, doors, undated=options.told_at is None and not header.tells_time)
 
 
 def _header(found: Survey, wanted: str | None, known: Vocabulary) -> tuple[str, list[str]]:

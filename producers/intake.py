@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -59,12 +60,13 @@ class ImportResult:
     """What an intake did: this attempt's own counts, since the ledger holds those of the import.
 
     `already_known` says that these bytes had been read before and nothing was recorded; `resumed_at` how many rows an
-    earlier attempt had recorded. `rejects_file` is None if no row was refused.
+    earlier attempt had recorded. Rows without a time hold since `since`. `rejects_file` is None if no row was refused.
     """
 
     import_id: str
     already_known: bool
     resumed_at: int
+    since: datetime | None
     recorded: int
     duplicates: int
     rejected: int
@@ -147,6 +149,7 @@ class _Recording:
             import_id=self._start.import_id,
             already_known=self._start.state != "reading",
             resumed_at=self._start.checkpoint.records,
+            since=self._file.doors.effective_at,
             recorded=self._recorded,
             duplicates=self._duplicates,
             rejected=self._rejected,

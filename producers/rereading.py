@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from consent.change import ConsentChange
-from consent.row import ConsentRow, in_utc
+from consent.row import ConsentRow, cell_rule, in_utc
 from producers.header import Header
 from producers.record import Fault, RawRecord
 from producers.understanding import Doors, understand
@@ -82,7 +82,7 @@ class RowMemory:
     def _remembered(self, changes: tuple[ConsentChange, ...], said: Mapping[str, str]) -> _Known | None:
         model = self._doors.rows[changes[0].connection]
         if model not in self._checks:
-            self._checks[model] = _checks(model)
+            self._checks[model] = {name: cell_rule(model, name) for name in (*_VARYING, *model.names_target)}
         checks = self._checks[model]
         filled = [(place, name, checks[name]) for place, name in enumerate(said) if said[name] and name in checks]
         names = tuple((place, name, check) for place, name, check in filled if name in model.names_target)
@@ -144,16 +144,6 @@ def _since(check: Check, doors: Doors) -> Callable[[str], datetime]:
         return moment
 
     return read
-
-
-def _checks(model: type[ConsentRow]) -> Mapping[str, Check]:
-    """Return the model's own rule for each column that may differ from row to row."""
-    found = {}
-    for name in (*_VARYING, *model.names_target):
-        field = model.model_fields[name]
-        kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        found[name] = TypeAdapter(kind, config={"str_strip_whitespace": True}).validator.validate_python
-    return found
 
 
 def _getter(places: Sequence[int]) -> Callable[[Sequence[str]], object]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, cast, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, select
 
 from consent.change import Action, ConsentChange
 from consent.ledger.bulk import among, look_up_by_key
@@ -66,23 +67,17 @@ def find_change(database: Database, id_: str) -> ChangeReport | None:
     """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""
     if (said := parse_public_id(id_)) is None:
         return None
-    winner = changes.alias("winner")
-    query = (
-        select(
-            *(changes.c[name] for name in _OWN),
-            winner.c.dedupe_key.label("winner_key"),
-            targets.c.target_key,
-            targets.c.connection,
-            imports.c.kind,
-            imports.c.name,
-        )
-        .join(targets, targets.c.id == changes.c.target_id)
-        .join(imports, imports.c.id == changes.c.import_id)
-        .outerjoin(winner, winner.c.id == changes.c.superseded_by)
-    )
-    row = database.read(lambda tx: tx.execute(query.where(*_which(tx, *said))).first())
-    if row is None:
-        return None
+    row = database.read(lambda tx: tx.execute(_REPORTED.where(*_which(tx, *said))).first())
+    return None if row is None else _report(row)
+
+
+def changes_of(tx: Connection, target_id: int) -> list[ChangeReport]:
+    """Return every change about a target, each slot's by itself, in the order of what was said."""
+    query = _REPORTED.where(changes.c.target_id == target_id)
+    return [_report(row) for row in tx.execute(query.order_by(changes.c.slot, changes.c.effective_at, changes.c.id))]
+
+
+def _report(row: Row[*tuple[Any, ...]]) -> ChangeReport:
     return ChangeReport(
         id=public_id(row.target_key, row.dedupe_key),
         state=State(row.state),
@@ -119,4 +114,18 @@ _FORMER = select(cast(info.c.value, BigInteger)).where(info.c.name == "known_by_
 _OWN = (
     *("dedupe_key", "import_id", "line", "slot", "action", "effective_at", "recorded_at"),
     *("state", "code", "reason", "settled_at", "attempts", "discarded_at"),
+)
+_winner = changes.alias("winner")
+_REPORTED = (
+    select(
+        *(changes.c[name] for name in _OWN),
+        _winner.c.dedupe_key.label("winner_key"),
+        targets.c.target_key,
+        targets.c.connection,
+        imports.c.kind,
+        imports.c.name,
+    )
+    .join(targets, targets.c.id == changes.c.target_id)
+    .join(imports, imports.c.id == changes.c.import_id)
+    .outerjoin(_winner, _winner.c.id == changes.c.superseded_by)
 )

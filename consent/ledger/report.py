@@ -17,7 +17,10 @@ from consent.outcome import State
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """The counts of one import; `rows` and `accepted` are sums that must agree with what was counted apart."""
+    """The counts of one import; `rows` and `accepted` are sums that must agree with what was counted apart.
+
+    `discarded` counts the dead ones that somebody has decided upon.
+    """
 
     import_id: str
     name: str
@@ -34,6 +37,8 @@ class ImportReport:
     calls: int
     started_at: int
     ended_at: int
+    stream: bool = False
+    discarded: int = 0
     total_lines: int | None = None
     kind: str = "csv"
     reject_codes: Mapping[str, int] = field(default_factory=dict)
@@ -45,6 +50,11 @@ class ImportReport:
         settled = self.applied + self.unchanged + self.superseded + self.dead
         rows = self.accepted + self.rejected + self.duplicates
         return rows == self.rows and settled + self.pending == self.accepted
+
+    @property
+    def told(self) -> bool:
+        """Whether its changes are due: it was read whole, or is told as it is read."""
+        return self.state == "released" or (self.stream and self.state == "reading")
 
     @property
     def sealed(self) -> bool:
@@ -110,7 +120,8 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     said_again = State.UNCHANGED if row.state in ("folded", "released") else State.PENDING
     states[said_again.value] += row.repeated
     died = (changes.c.id.in_(select(dead_letters.c.change_id)), changes.c.state == State.DEAD.value)
-    dead = select(changes.c.code, func.count()).where(mine, *died)
+    dead = select(changes.c.code, func.count(), func.count(changes.c.discarded_at)).where(mine, *died)
+    letters = tx.execute(dead.group_by(changes.c.code)).all() if states[State.DEAD.value] else ()
     refused = select(rejects.c.code, func.count()).where(rejects.c.import_id == row.id).group_by(rejects.c.code)
     return ImportReport(
         import_id=row.id,
@@ -124,12 +135,10 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         calls=row.calls,
         started_at=row.started_at,
         ended_at=max(latest or 0, row.released_at or 0, row.started_at),
+        stream=bool(row.stream),
+        discarded=sum(one[2] for one in letters),
         total_lines=row.total_lines,
         kind=row.kind,
-        reject_codes=_counts(tx, refused),
-        dead_codes=_counts(tx, dead.group_by(changes.c.code)) if states[State.DEAD.value] else {},
+        reject_codes={str(code): count for code, count in tx.execute(refused)},
+        dead_codes={str(code): count for code, count, _ in letters},
     )
-
-
-def _counts(tx: Connection, query: object) -> dict[str, int]:
-    return {str(row[0]): row[1] for row in tx.execute(query)}  # type: ignore[call-overload]

@@ -78,6 +78,7 @@ SCHEMAS: Schema = {
             **dict.fromkeys(_COUNTS, _COUNT),
             "reject_codes": _COUNTED,
             "dead_codes": _COUNTED,
+            "discarded": _COUNT,
             "waiting": _COUNTED,
             "stopped": {"type": "object"},
         },

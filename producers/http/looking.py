@@ -26,7 +26,7 @@ async def get_change(request: Request) -> Response:
     found = await _looked(lambda: find_change(database, id_))
     if found is None:
         raise _unknown("change")
-    return JSONResponse(_as_json(found))
+    return JSONResponse(change_as_json(found))
 
 
 async def get_import(request: Request) -> Response:
@@ -50,7 +50,8 @@ def _unknown(what: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"unknown_{what}", f"there is no {what} with this id")
 
 
-def _as_json(found: ChangeReport) -> dict[str, Any]:
+def change_as_json(found: ChangeReport) -> dict[str, Any]:
+    """Return a change as programs read it: what became of it, where it came from, and nobody's address."""
     return {
         "id": found.id,
         "state": found.state.value,

@@ -117,6 +117,21 @@ def test_discard_needs_a_reason_and_keeps_the_letter(buried: Cli) -> None:
     assert len(buried("dead-letters", "list", "--discarded", "--json").json) == 3
 
 
+def test_what_was_discarded_is_not_looked_for(buried: Cli) -> None:
+    """The report goes on counting it as dead, and sends nobody to a list on which it does not stand."""
+    assert "see `optrelay dead-letters list --import" in buried("status", "latest").out
+    [one, *_] = [letter["id"] for letter in buried("dead-letters", "list", "--json").json]
+    buried("dead-letters", "discard", str(one), "--yes", "--why", "left us")
+    assert "; 1 of them discarded; see `optrelay dead-letters list --import" in buried("status", "latest").out
+    buried("dead-letters", "discard", "--all", "--yes", "--why", "left us")
+
+    answer, found = buried("status", "latest"), buried("status", "latest", "--json").json
+
+    assert "; discarded, so nothing is left to do" in answer.out
+    assert "dead-letters list" not in answer.out
+    assert (found["dead"], found["discarded"]) == (3, 3)
+
+
 def test_export_is_taken_back_as_it_is(buried: Cli, tmp_path: Path) -> None:
     """The export, unmended, is known to the last row; mended, its rows are new ones."""
     answer = buried("dead-letters", "export", "--output", "dead.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -38,6 +39,42 @@ def test_the_same_file_again_records_nothing(cli: Cli, consents: str) -> None:
     again = cli("import", consents, "--json")
     assert "nothing was recorded" in again.err
     assert again.json == first
+
+
+UNDATED = "user_id,channel,priority,action"
+
+
+def test_since_when_rows_without_a_time_hold_is_said(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """Nobody should have to guess that it is the file's own time, which copying a file may change."""
+    file = write(tmp_path, "bare.csv", "1,EMAIL,BULK,OPTOUT", header=UNDATED)
+    words = "no column says since when its rows hold: it is since 2025-10-09 08:53:20 UTC, the file's own time"
+    assert words in cli("import", file, "--dry-run").err
+    assert words in cli("import", file).err
+    assert "no column says" not in cli("import", file, "--effective-at", "2026-01-01").err
+    assert "no column says" not in cli("import", consents).err
+
+
+def test_the_same_words_said_again_later_can_be_told(cli: Cli, tmp_path: Path) -> None:
+    """Out, in, and out again with the very bytes of the first file: that nothing was recorded comes with a remedy."""
+    out = write(tmp_path, "out.csv", "1,EMAIL,BULK,OPTOUT", header=UNDATED)
+    cli("import", out)
+    os.utime(out, (1_760_000_000, 1_760_086_400))
+    remedy = "--effective-at 2025-10-10T08:53:20Z"
+
+    foretold, again = cli("import", out, "--dry-run"), cli("import", out)
+    answer = cli("import", out, *remedy.split(), "--json")
+
+    assert remedy in foretold.err
+    assert "its rows hold since 2025-10-09 08:53:20 UTC" in again.err
+    assert again.err.count(remedy) == 1
+    assert (answer.json["accepted"], answer.json["duplicates"]) == (1, 0)
+    assert remedy not in cli("import", out, *remedy.split()).err
+
+
+def test_a_file_without_a_row_is_told(cli: Cli, tmp_path: Path) -> None:
+    """A transfer that broke off behind the header looks like a quiet night: so it is said."""
+    answer = cli("import", write(tmp_path, "quiet.csv"))
+    assert (answer.code, "no row stands under its header" in answer.err) == (0, True)
 
 
 def test_several_files_give_their_sum_and_each_of_them(cli: Cli, consents: str, tmp_path: Path) -> None:
@@ -130,6 +167,7 @@ def test_waiting_has_an_end_if_nobody_works(cli: Cli, consents: str) -> None:
     answer = cli("import", consents, "--wait", "--patience", "1s", "--json")
     assert (answer.code, answer.json["pending"]) == (4, 3)
     assert "connection capillary has been stuck for" in answer.json["reasons"][0]
+    assert "is `optrelay worker` running" in answer.json["reasons"][0]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +214,36 @@ def test_a_time_column_that_is_misspelt_is_not_ignored(cli: Cli, tmp_path: Path)
     assert answer.code == 2
     assert "did you mean effective_at?" in answer.err
     assert cli("import", file, "--effective-at", "2026-01-01").code == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [("OPTRELAY_CONECTIONS__CAPILLARY__RATE", "did you mean OPTRELAY_CONNECTIONS?"), ("OPTRELAY_ZZZ", "see docs/")],
+)
+def test_a_variable_that_is_misspelt_is_not_ignored_in_silence(
+    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
+) -> None:
+    """Else a limit that somebody has set would go unnoticed until the provider complains."""
+    monkeypatch.setenv(variable, "5/minute")
+    assert f"{variable} is no setting and is ignored: {remedy}" in cli("import", consents).err
+    assert f"{variable} is no setting and is ignored" in cli("doctor").out
+
+
+def test_a_key_that_is_misspelt_is_not_ignored_in_silence(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """The same in optrelay.toml."""
+    (tmp_path / "optrelay.toml").write_text("reasert = true\nledger_url = 'sqlite:///other.db'\n")
+    words = "optrelay.toml: reasert is no setting and is ignored"
+    assert f"{words}: did you mean reassert?" in cli("import", consents).err
+    assert words in cli("doctor").out
+
+
+def test_a_misspelt_setting_of_a_connection_is_refused(
+    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection has only settings that mean something; the message says which one may be meant."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__RAET", "5/minute")
+    answer = cli("import", consents)
+    assert (answer.code, "there is no such setting; did you mean RATE?" in answer.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from consent.change import ConsentChange
+from consent.intake import ImportSource
+from consent.ledger.ledger import Ledger
 from tests.integration.company import Company, assert_balanced, company, fold, shuffled_rows
+from worker.providers import PROVIDERS
 
 
 @pytest.fixture
@@ -40,6 +46,31 @@ def test_a_shuffled_file_ends_in_the_newest_words(shop: Company) -> None:
     assert code == 0, said
     assert shop.stats()["calls"] == customers
     assert again["import"] == found["import"]
+
+
+def test_what_events_said_is_told_and_counted_by_a_run(shop: Company) -> None:
+    """Somebody still listens, and a run delivers what he recorded: it says what became of it, and of what is dead."""
+    with closing(Ledger(f"sqlite:///{shop.folder / 'ledger.db'}")) as ledger:
+        ledger.prepare()
+        source = ImportSource("http", "shop", "a run of serve", 0, None, stream=True)
+        listened = ledger.open_import(source).import_id
+        ledger.accept_events(listened, [said("387006417"), said("404006669")], [])
+
+        code, found, words = shop.run("run")
+
+        assert (code, found["applied"], found["dead"], found["import"]) == (1, 1, 1, listened), words
+        assert shop.run("run")[1]["imports"] == []
+        ledger.accept_events(listened, [said("387006418")], [])
+        code, found, words = shop.run("run")
+        assert (found["applied"], found["pending"], found["sealed"]) == (2, 0, False), words
+
+
+def said(customer: str) -> ConsentChange:
+    """What an event says: that somebody is out."""
+    row = PROVIDERS["capillary"].row.model_validate(
+        {"user_id": customer, "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+    )
+    return ConsentChange("capillary", row.address(), row.slot(), row.action, datetime.now(UTC), row.details())
 
 
 @pytest.mark.proof

@@ -295,7 +295,7 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
 
 def test_one_stroke_claims_again_while_calls_are_under_way(shop: Company, tmp_path: Path) -> None:
     """A stroke goes on with what is due for as long as its horizon: thirty customers in portions of ten, one stroke."""
-    with wired(shop, tmp_path, stroke_size=10) as parts:
+    with wired(shop, tmp_path, stroke_size=10, horizon_seconds=10) as parts:
         import_id = record(parts, *({"user_id": str(n)} for n in range(1, 31)))
 
         assert parts.stroke(BUCKET).run() is False

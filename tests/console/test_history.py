@@ -1,0 +1,67 @@
+"""Asking on the command line what was said about somebody."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from tests.console.answering import Cli, settle_all
+
+
+@pytest.fixture
+def told(cli: Cli, consents: str, url: str) -> Cli:
+    """A file was imported and delivered."""
+    cli("import", consents)
+    settle_all(url)
+    return cli
+
+
+def test_every_change_about_a_customer_is_told(told: Cli) -> None:
+    """Since when it holds, what became of it, and in which row of which file it stood; his number stays half hidden."""
+    answer = told("history", "userId=1002888")
+    whole = told("history", "user_id=1002888", "--reveal")
+
+    assert answer.code == 0
+    assert "user_id=…88  capillary" in answer.out
+    assert "applied" in answer.out
+    assert "consents.csv, " in answer.out
+    assert "the provider holds" in answer.out
+    assert "1002888" not in answer.out
+    assert "user_id=1002888" in whole.out
+
+
+def test_programs_are_told_the_same(told: Cli) -> None:
+    """One object for each target: its slots now, and its changes as they are told over HTTP."""
+    [found] = told("history", "user_id=1002888", "--json").json
+    assert (found["connection"], found["target"]) == ("capillary", "user_id=…88")
+    assert {one["state"] for one in found["changes"]} <= {"applied", "superseded"}
+    assert found["changes"][0]["origin"]["name"] == "consents.csv"
+    assert found["slots"][0]["confirmed"] == found["slots"][0]["action"]
+
+
+def test_a_name_is_read_as_a_row_would_be(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From standard input, with blanks around it, as a number."""
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"User ID": 1002888}\n{"user_id": " 1002888 "}\n'))
+    assert len(told("history", "-", "--json").json) == 1
+
+
+def test_nobody_is_found_who_was_never_named(told: Cli) -> None:
+    """Code 1, and a hint; a part of a number is not a number."""
+    answer = told("history", "user_id=100288")
+    assert (answer.code, "nothing was ever said about this" in answer.out) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("1002888",), "NAME=VALUE"),
+        (("usr_id=1",), "'usr_id' is no column; did you mean user_id?"),
+        (("user_id=",), "name whom you ask about"),
+        (("user_id=1", "--connection", "nobody"), "there is no connection 'nobody'"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_named(told: Cli, arguments: tuple[str, ...], words: str) -> None:
+    """What is wrong, and the like; nothing that was typed as a value."""
+    answer = told("history", *arguments)
+    assert (answer.code, words in answer.err) == (2, True)

@@ -1,0 +1,64 @@
+"""Who asks about somebody is told every change about him, and nothing about anybody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consent.change import to_micros
+from consent.ledger.history import histories
+from consent.ledger.ledger import Ledger
+from consent.outcome import Rejected
+from tests.contracts.test_ledger import MORNING, deliver, imported, word
+
+
+def test_every_change_about_somebody_is_told(ledger: Ledger) -> None:
+    """What was applied, what a newer word overtook, what died, and since when his slots say what they say."""
+    first = imported(ledger, word("1", "OPTIN"), word("1", "OPTOUT", 5), word("1", slot="SMS|BULK"), word("2"))
+    deliver(ledger)
+    imported(ledger, word("1", "OPTOUT", 60))  # says again what is so
+    imported(ledger, word("1", "OPTIN", 70, slot="SMS|BULK"))
+    deliver(ledger, Rejected("1012", "not known"))
+
+    [found] = histories(ledger.database, [{"user_id": "1"}], None, 10)
+
+    told = [(one.slot, one.action, one.state.value, one.code) for one in found.changes]
+    assert told == [
+        ("EMAIL|BULK", "OPTIN", "superseded", None),
+        ("EMAIL|BULK", "OPTOUT", "applied", None),
+        ("SMS|BULK", "OPTOUT", "applied", None),
+        ("SMS|BULK", "OPTIN", "dead", "1012"),
+    ]
+    assert found.changes[0].superseded_by == found.changes[1].id
+    assert found.changes[0].import_id == first
+    email, sms = found.slots
+    assert (email.action, email.since - to_micros(MORNING), email.confirmed) == ("OPTOUT", 3_600_000_000, "OPTOUT")
+    assert (sms.action, sms.confirmed) == ("OPTIN", None)  # it was tried, so who knows
+
+
+def test_only_those_are_found_who_were_named(ledger: Ledger) -> None:
+    """Neither a longer number nor another case is the same person, nor is a name that looks like a pattern."""
+    names = ("1", "11", "1%", "_", "ann@example.com", "Ann@example.com", 'a"b', "a\\b", '{"user_id":"1"}')
+    imported(ledger, *(word(name) for name in names))
+
+    found = {name: histories(ledger.database, [{"user_id": name}], None, 10) for name in (*names, "nobody", "%")}
+
+    assert [[one.address["user_id"] for one in found[name]] for name in names] == [[name] for name in names]
+    assert (found["nobody"], found["%"]) == ([], [])
+
+
+def test_more_columns_narrow_it_and_other_ways_widen_it(ledger: Ledger) -> None:
+    """All columns of one way must fit; several ways are several questions; a connection may be asked alone."""
+    ann = {"identifier_name": "email", "identifier_value": "ann@example.com"}
+    shops = [replace(word("1"), address=ann | {"source": source}) for source in ("INSTORE", "WECHAT")]
+    imported(ledger, *shops, word("7"))
+
+    def asked(*ways: dict[str, str], connection: str | None = None, limit: int = 10) -> list[str]:
+        found = histories(ledger.database, ways, connection, limit)
+        return [one.address.get("source", one.address.get("user_id", "")) for one in found]
+
+    assert asked({"identifier_value": "ann@example.com"}) == ["INSTORE", "WECHAT"]
+    assert asked(ann | {"source": "WECHAT"}) == ["WECHAT"]
+    assert asked(ann, {"user_id": "7"}) == ["INSTORE", "WECHAT", "7"]
+    assert asked(ann, limit=1) == ["INSTORE"]
+    assert asked(ann, connection="capillary") == ["INSTORE", "WECHAT"]
+    assert asked(ann, connection="other") == []
