@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 from pydantic import ValidationError
+from rich.padding import Padding
 from rich.text import Text
 
 from consent.change import from_micros
@@ -23,6 +25,7 @@ from console.screen import Screen, table
 from console.tokens import STANDARD_INPUT, json_lines, pairs_of
 from producers.columns import meant, vocabulary
 from producers.http.looking import change_as_json
+from worker.providers import PROVIDERS
 
 _MOST = 100
 """Targets that are told about at once."""
@@ -32,8 +35,8 @@ def show_histories(
     settings: Settings, screen: Screen, columns: Sequence[str], connection: str | None, *, reveal: bool
 ) -> Code:
     """Print the story of every target that the columns name; 1 if there is none. Raises ConfigurationError."""
-    rows = row_models(settings)
-    if connection is not None:
+    rows = row_models(settings) if settings.connections else {name: one.row for name, one in PROVIDERS.items()}
+    if connection is not None and settings.connections:
         settings.connection(connection.lower())
     named = [way for said in _said(columns) for way in _ways(said, rows)]
     with reading_ledger(settings) as ledger:
@@ -73,32 +76,34 @@ def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iter
 def _show(screen: Screen, one: History, *, reveal: bool) -> None:
     whom = revealed(one.address) if reveal else masked(one.address)
     screen.show(Text.assemble((whom, "bold"), ("  " + one.connection, "dim")))
-    for slot in one.slots:
-        screen.show(f"  {_now(slot)}")
-    listed = table("holds since (UTC)", "slot", "action", "became", "why", "from", "recorded (UTC)")
-    for change in one.changes:
-        moments = [f"{from_micros(at):%Y-%m-%d %H:%M:%S}" for at in (change.effective_at, change.recorded_at)]
-        listed.add_row(
-            moments[0], change.slot, change.action, change.state.value, _why(change), _from(change), moments[1]
-        )
-    screen.show(listed)
-    screen.show()
+    now = {slot.slot: _now(slot) for slot in one.slots}
+    for slot, changes in groupby(one.changes, lambda change: change.slot):
+        listed = table("holds since (UTC)", "action", "what became of it", "from", whole=("holds since (UTC)",))
+        for change in changes:
+            listed.add_row(_moment(change.effective_at), change.action, _fate(change), _origin(change))
+        screen.show(f"  {slot}: {now.get(slot, 'nothing holds yet')}")
+        screen.show(Padding(listed, (0, 0, 1, 4)))
 
 
 def _now(slot: SlotNow) -> str:
     holds = f"the provider holds {slot.confirmed}" if slot.confirmed else "what the provider holds is not confirmed"
-    return f"{slot.slot}: {slot.action} since {from_micros(slot.since):%Y-%m-%d %H:%M:%S}; {holds}"
+    return f"{slot.action} since {_moment(slot.since)}; {holds}"
 
 
-def _why(change: ChangeReport) -> str:
+def _fate(change: ChangeReport) -> str:
     if change.state is State.SUPERSEDED:
-        return "a newer word is known"
-    said = ": ".join(part for part in (change.code, change.reason) if part)
-    return f"{said} (discarded)" if change.discarded else said
+        return "superseded by a newer word"
+    said = [change.state.value, "discarded" if change.discarded else "", change.code, change.reason]
+    return ", ".join(part for part in said if part)
 
 
-def _from(change: ChangeReport) -> str:
-    return change.import_name + (f", {change.number:,}" if change.number is not None else "")
+def _origin(change: ChangeReport) -> str:
+    place = "" if change.number is None else f", {'line ' if change.import_kind == 'csv' else ''}{change.number:,}"
+    return change.import_name + place
+
+
+def _moment(micros: int) -> str:
+    return f"{from_micros(micros):%Y-%m-%d %H:%M:%S}"
 
 
 def _as_json(one: History, *, reveal: bool) -> dict[str, object]:

@@ -34,6 +34,7 @@ from worker.providers.contract import Pace as Limit
 
 LATEST = "latest"
 _SHOWN = 10
+_WIDE = 100
 
 
 def show_all(settings: Settings, screen: Screen) -> Code:
@@ -159,20 +160,18 @@ def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
         screen.show("nothing has been imported yet")
         return
     counts = ("rows", "rejected", "applied", "dead", "pending")
-    listed = table(
-        "import",
-        "started (UTC)",
-        "file",
-        *counts,
-        "sealed",
-        title=f"Newest imports (≤ {_SHOWN})",
-        right=counts,
-        whole=("import",),
-    )
+    started = ("started (UTC)",) if screen.out.width >= _WIDE else ()  # an import's id begins with its day
+    names = ("import", *started, "file", *counts, "sealed")
+    whole = tuple(name for name in names if name != "file")
+    listed = table(*names, title=f"Newest imports (≤ {_SHOWN})", right=counts, whole=whole)
     for one in imports:
-        numbers = [f"{getattr(one, name):,}" for name in counts]
-        started = f"{from_micros(one.started_at):%Y-%m-%d %H:%M}"
-        listed.add_row(one.import_id, started, one.name, *numbers, "yes" if one.sealed else "not yet")
+        facts = {name: f"{getattr(one, name):,}" for name in counts} | {
+            "import": one.import_id,
+            "started (UTC)": f"{from_micros(one.started_at):%Y-%m-%d %H:%M}",
+            "file": one.name,
+            "sealed": "yes" if one.sealed else "not yet",
+        }
+        listed.add_row(*(facts[name] for name in names))
     screen.show()
     screen.show(listed)
 

@@ -46,6 +46,13 @@ def test_a_name_is_read_as_a_row_would_be(told: Cli, monkeypatch: pytest.MonkeyP
     assert len(told("history", "-", "--json").json) == 1
 
 
+def test_the_ledger_tells_it_where_no_connection_is_configured(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may read the ledger needs no credentials to ask."""
+    for name in ("BASE_URL", "USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}")
+    assert len(told("history", "user_id=1002888", "--json").json) == 1
+
+
 def test_nobody_is_found_who_was_never_named(told: Cli) -> None:
     """Code 1, and a hint; a part of a number is not a number."""
     answer = told("history", "user_id=100288")

@@ -149,3 +149,16 @@ def test_a_source_that_is_listened_to_is_no_unread_file(cli: Cli, url: str) -> N
     answer = cli("status", "latest")
     assert "whoever listens to this source is still at work" in answer.out
     assert "file" not in answer.out
+
+
+def test_an_import_can_be_copied_from_a_narrow_terminal(
+    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In eighty columns an import's id and its counts stand whole; its day is in the id."""
+    id_ = cli("import", consents, "--json").json["import"]
+    assert "started (UTC)" in cli("status").out
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = cli("status").out
+    assert any(line.startswith(f"{id_}  ") for line in narrow.splitlines())
+    assert "started (UTC)" not in narrow
+    assert max(map(len, narrow.splitlines())) <= 80
