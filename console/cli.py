@@ -17,6 +17,7 @@ from console import dead_letters, options
 from console.configured import configured
 from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
+from console.history_command import history
 from console.listen_command import listen
 from console.options import JsonOption, PatienceOption
 from console.screen import Screen
@@ -157,6 +158,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
 
 
 app.command(epilog=EXIT_CODES)(listen)
+app.command()(history)
 app.command(epilog=EXIT_CODES)(serve)
 app.command()(token)
 app.command()(schema)
@@ -180,41 +182,6 @@ def status(
 
     settings, screen = load_settings(), Screen(as_json=as_json)
     _end(show_one(settings, screen, import_id) if import_id else show_all(settings, screen))
-
-
-@app.command()
-def history(
-    *,
-    columns: Annotated[
-        list[str],
-        typer.Argument(metavar="COLUMN=VALUE…", help="What names them, or - for JSON objects, one a line."),
-    ],
-    connection: Annotated[
-        str | None, typer.Option("--connection", metavar="NAME", help="Look at this connection only.")
-    ] = None,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show whom it is about; otherwise only the last characters.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Tell what was said about somebody, by which file or event, and what became of it: every change, oldest first.
-
-    Name what the rows named: several columns together narrow it. Of words that only repeated what was so, the slot's
-    newest moment is told. Names on a command line can be seen by others on the machine: - reads them from standard
-    input. All targets of the ledger are read for it, which takes a second for every million or two.
-
-    **Exit codes:** 0 something was said · 1 nothing ever was · 2 usage or configuration.
-
-    For example:
-
-        optrelay history user_id=387006417
-        optrelay history identifier_value=ann@example.com --json
-        echo '{"destination": "+15550100"}' | optrelay history -
-    """
-    from console.history import show_histories
-
-    screen = Screen(as_json=as_json)
-    _end(show_histories(load_settings(), screen, columns, connection, reveal=reveal))
 
 
 @app.command()

@@ -25,7 +25,7 @@ from console.ledgers import ledger_if_any
 from console.naming import spoken_name
 from console.pace import limit_of
 from console.progress import ReadingDisplay, reading_display
-from console.reading import Reading, said_anew
+from console.reading import Reading, dated, said_anew
 from console.screen import Screen
 from console.summaries import codes, rows_in_words, totals_as_json
 from producers.chunks import read_chunks
@@ -113,7 +113,7 @@ class _Rehearsal:
             return
         progress = self.ledger.open_import(source)
         if progress.state == "reading":
-            for note in file.notes:
+            for note in [*file.notes, *dated(file, before.default_effective_at if before else file.doors.effective_at)]:
                 self.screen.note(f"{file.survey.file.name}: {note}")
             with reading_display(self.screen, f"{file.survey.file.name} (dry run)") as display:
                 self._record(file, progress, before, display)

@@ -19,7 +19,7 @@ from console.delivering import delivery_display
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger, writing_ledger
 from console.progress import reading_display
-from console.reading import Reading, row_models, said_anew
+from console.reading import Reading, dated, row_models, said_anew
 from console.running import Ending, Tick
 from console.screen import Screen
 from console.summaries import show_import, show_totals, totals_as_json
@@ -94,7 +94,7 @@ def _sure_to_be_called(files: Sequence[CsvFile]) -> set[str]:
 
 def _tell(screen: Screen, file: CsvFile, result: ImportResult) -> None:
     name = file.survey.file.name
-    for note in result.notes:
+    for note in [*result.notes, *([] if result.already_known else dated(file, result.since))]:
         screen.note(f"{name}: {note}")
     if result.already_known:
         before = f"{name}: these bytes were recorded before, as import {result.import_id}; nothing was recorded"

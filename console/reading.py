@@ -47,6 +47,14 @@ def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:
     return {name: provider_of(connection).row for name, connection in settings.connections.items()}
 
 
+def dated(file: CsvFile, since: datetime | None) -> list[str]:
+    """Return what to say of a file whose rows hold `since` for no other reason than that it is the file's own time."""
+    if not file.undated or since is None:
+        return []
+    moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
+    return [f"no column says since when its rows hold: it is since {moment}, the file's own time, or --effective-at"]
+
+
 def said_anew(file: CsvFile, recorded_since: datetime | None) -> str:
     """Return what to do if people have said anew what a file says whose bytes were recorded before.
 

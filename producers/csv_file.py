@@ -39,12 +39,7 @@ class CsvFile:
     def notes(self) -> list[str]:
         """What a person should know about how the file is read."""
         encoding = self.survey.encoding.note
-        return [*([encoding] if encoding else []), *self.header.notes, *([self._dated] if self.undated else [])]
-
-    @property
-    def _dated(self) -> str:
-        since = f"{self.doors.effective_at:%Y-%m-%d %H:%M:%S} UTC"
-        return f"no column says since when its rows hold: it is since {since}, the file's own time, or --effective-at"
+        return [*([encoding] if encoding else []), *self.header.notes]
 
     def since(self, default: datetime | None) -> CsvFile:
         """Return the same file with another moment for rows that have none."""

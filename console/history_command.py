@@ -1,0 +1,45 @@
+"""The doorway of `optrelay history`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from consent.settings import load_settings
+from console.options import JsonOption
+from console.screen import Screen
+
+
+def history(
+    *,
+    columns: Annotated[
+        list[str],
+        typer.Argument(metavar="COLUMN=VALUE…", help="What names them, or - for JSON objects, one a line."),
+    ],
+    connection: Annotated[
+        str | None, typer.Option("--connection", metavar="NAME", help="Look at this connection only.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show whom it is about; otherwise only the last characters.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what was said about somebody, by which file or event, and what became of it: every change, oldest first.
+
+    Name what the rows named: several columns together narrow it. Of words that only repeated what was so, the slot's
+    newest moment is told. Names on a command line can be seen by others on the machine: - reads them from standard
+    input. All targets of the ledger are read for it: some seconds where there are ten million.
+
+    **Exit codes:** 0 something was said · 1 nothing ever was · 2 usage or configuration.
+
+    For example:
+
+        optrelay history user_id=387006417
+        optrelay history identifier_value=ann@example.com --json
+        echo '{"destination": "+15550100"}' | optrelay history -
+    """
+    from console.history import show_histories
+
+    code = show_histories(load_settings(), Screen(as_json=as_json), columns, connection, reveal=reveal)
+    raise typer.Exit(int(code))
