@@ -97,6 +97,9 @@ class ConsentRow(BaseModel):
     """Columns that differ from row to row: `address` gives each under its own name, or leaves it out, and nothing else
     that a row says depends on what stands in them, only on whether anything does."""
 
+    address_columns: ClassVar[frozenset[str]] = frozenset()
+    """All that `address` can hold."""
+
     def address(self) -> dict[str, str]:
         """Return what names the target at the provider: the only part that may name a person."""
         raise NotImplementedError

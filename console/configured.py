@@ -29,7 +29,8 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
     for key in _toml_keys():
         if key not in Settings.model_fields:
             close = get_close_matches(key.lower(), Settings.model_fields, n=1)
-            yield f"{TOML_FILE}: {key}", f"did you mean {close[0]}?" if close else _SEE
+            shown = key if key.isidentifier() else "something that is no name"
+            yield f"{TOML_FILE}: {shown}", f"did you mean {close[0]}?" if close else _SEE
 
 
 _SEE = "see docs/settings.md"
@@ -37,4 +38,4 @@ _SEE = "see docs/settings.md"
 
 def _toml_keys() -> list[str]:
     path = Path(TOML_FILE)
-    return list(tomllib.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+    return list(tomllib.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
 
 from pydantic import ValidationError
@@ -38,7 +39,8 @@ def show_histories(
     rows = row_models(settings) if settings.connections else {name: one.row for name, one in PROVIDERS.items()}
     if connection is not None and settings.connections:
         settings.connection(connection.lower())
-    named = [way for said in _said(columns) for way in _ways(said, rows)]
+    ways = [tuple(way.items()) for said in _said(columns) for way in _ways(said, rows)]
+    named = [dict(way) for way in dict.fromkeys(ways)]
     with reading_ledger(settings) as ledger:
         found = histories(ledger.database, named, connection.lower() if connection else None, _MOST + 1)
     for one in found[:_MOST]:
@@ -46,31 +48,44 @@ def show_histories(
     if len(found) > _MOST:
         screen.note(f"there are more than {_MOST}: name more columns")
     if not found:
-        screen.show("nothing was ever said about this; name the columns by which the files or events name it")
+        screen.show("nothing was ever said about this; fewer columns look wider")
     screen.give([_as_json(one, reveal=reveal) for one in found[:_MOST]])
     return Code.WELL if found else Code.IMPERFECT
 
 
 def _said(columns: Sequence[str]) -> list[Mapping[str, str]]:
-    if list(columns) == [STANDARD_INPUT]:
-        return [{name: str(value) for name, value in said.items()} for _, said in json_lines(sys.stdin)]
-    return [pairs_of(columns)]
+    """Return what is asked, in the form in which it was typed; raise ConfigurationError if it cannot be asked."""
+    asked = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
+    said: list[Mapping[str, str]] = []
+    for where, one in asked:
+        if any(not isinstance(value, str | int) or isinstance(value, bool) for value in one.values()):
+            raise ConfigurationError(f"{where}a value is neither text nor a number")
+        said.append({name: str(value).strip() for name, value in one.items()})
+        if any(not value or not _is_sound(value) for value in said[-1].values()):
+            raise ConfigurationError(f"{where}a value is empty or holds damaged characters")
+    if not any(said):
+        raise ConfigurationError("name whom you ask about, like user_id=387006417")
+    return said
+
+
+def _is_sound(text: str) -> bool:
+    return text.encode(errors="replace").decode() == text
 
 
 def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iterator[dict[str, str]]:
     """Give the columns by our names, as they were typed and as each connection's rows would be read."""
-    known = vocabulary(rows.values())
-    ours = {known.find(name): value.strip() for name, value in said.items() if value.strip()}
-    if None in ours or not ours:
-        strange = [f"{name!r} is no column{meant(known, name)}" for name in said if known.find(name) is None]
-        raise ConfigurationError("; ".join(strange) or "name whom you ask about, like user_id=387006417")
-    yield {str(name): value for name, value in ours.items()}
-    for model in dict.fromkeys(rows.values()):
-        if ours.keys() <= model.model_fields.keys():
-            try:
-                yield {str(name): str(cell_rule(model, str(name))(value)) for name, value in ours.items()}
-            except ValidationError:
-                continue
+    known, models = vocabulary(rows.values()), dict.fromkeys(rows.values())
+    if strange := [f"{name!r} is no column{meant(known, name)}" for name in said if known.find(name) is None]:
+        raise ConfigurationError("; ".join(strange))
+    ours = {str(known.find(name)): value for name, value in said.items()}
+    able = [model for model in models if ours.keys() <= model.address_columns]
+    if not able:
+        names = ", ".join(sorted({name for model in models for name in model.address_columns}))
+        raise ConfigurationError(f"{' and '.join(ours)} together name nobody: a target is named by some of {names}")
+    yield ours
+    for model in able:
+        with suppress(ValidationError):
+            yield {name: str(cell_rule(model, name)(value)) for name, value in ours.items()}
 
 
 def _show(screen: Screen, one: History, *, reveal: bool) -> None:

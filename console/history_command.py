@@ -25,11 +25,12 @@ def history(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what was said about somebody, by which file or event, and what became of it: every change, oldest first.
+    """Tell what was said about somebody, by which file or event, and what became of it: slot by slot, oldest first.
 
-    Name what the rows named: several columns together narrow it. Of words that only repeated what was so, the slot's
-    newest moment is told. Names on a command line can be seen by others on the machine: - reads them from standard
-    input. All targets of the ledger are read for it: some seconds where there are ten million.
+    Name somebody as the rows do: by user_id, say, or identifier_value. Several columns together narrow it. Of words
+    that only repeated what was so, the slot's newest moment is told. Names on a command line can be seen by others on
+    the machine: - reads them from standard input. All targets of the ledger are read for it: some seconds where there
+    are ten million.
 
     **Exit codes:** 0 something was said · 1 nothing ever was · 2 usage or configuration.
 

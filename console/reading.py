@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from consent.errors import ConfigurationError
 from consent.row import ConsentRow
@@ -52,7 +52,8 @@ def dated(file: CsvFile, since: datetime | None) -> list[str]:
     if not file.undated or since is None:
         return []
     moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
-    return [f"no column says since when its rows hold: it is since {moment}, the file's own time, or --effective-at"]
+    words = f"no column says since when its rows hold: it is since {moment}, the file's own time"
+    return [f"{words}; --effective-at says it otherwise"]
 
 
 def said_anew(file: CsvFile, recorded_since: datetime | None) -> str:
@@ -63,6 +64,7 @@ def said_anew(file: CsvFile, recorded_since: datetime | None) -> str:
     now = file.doors.effective_at
     if not file.undated or now is None or recorded_since is None or now <= recorded_since:
         return ""
+    now += timedelta(microseconds=-now.microsecond % 1_000_000)  # whole seconds, and not before what is recorded
     return (
         f"; its rows hold since {recorded_since:%Y-%m-%d %H:%M:%S} UTC, the file's own time then. "
         f"If people have said the same again since, give --effective-at {now:%Y-%m-%dT%H:%M:%SZ}"

@@ -187,7 +187,7 @@ class Running:
 
     def ending(self, tick: Tick) -> Ending | None:
         """Say how the run ends, if it does now."""
-        if not tick.pending and all(one.told and not one.pending for one in tick.reports):
+        if not tick.pending and all(map(_is_over, tick.reports)):
             return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
         states = {one.name: one for one in tick.health}
         reasons = [self._stuck(bucket, states.get(str(bucket))) for bucket in sorted(tick.pending)]
@@ -234,7 +234,12 @@ class Running:
 
 def _is_waiting(one: ImportReport) -> bool:
     """Whether changes of an import are to be delivered; of one that is not released yet, words may wait for that."""
-    return one.pending > 0 and one.told
+    return one.pending > 0 and one.state == "released"
+
+
+def _is_over(one: ImportReport) -> bool:
+    """Whether an import has nothing left to deliver, once no customer is pending any more."""
+    return one.is_open or (one.state == "released" and not one.pending)
 
 
 def _asked_to_wait(state: BucketHealth | None, now: int) -> float:

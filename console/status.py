@@ -162,8 +162,7 @@ def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
     counts = ("rows", "rejected", "applied", "dead", "pending")
     started = ("started (UTC)",) if screen.out.width >= _WIDE else ()  # an import's id begins with its day
     names = ("import", *started, "file", *counts, "sealed")
-    whole = tuple(name for name in names if name != "file")
-    listed = table(*names, title=f"Newest imports (≤ {_SHOWN})", right=counts, whole=whole)
+    listed = table(*names, title=f"Newest imports (≤ {_SHOWN})", right=counts, whole=("import",))
     for one in imports:
         facts = {name: f"{getattr(one, name):,}" for name in counts} | {
             "import": one.import_id,

@@ -52,9 +52,9 @@ class ImportReport:
         return rows == self.rows and settled + self.pending == self.accepted
 
     @property
-    def told(self) -> bool:
-        """Whether its changes are due: it was read whole, or is told as it is read."""
-        return self.state == "released" or (self.stream and self.state == "reading")
+    def is_open(self) -> bool:
+        """Whether more may come and what has come is due already: a listener's run, or a stream."""
+        return self.stream and self.state == "reading"
 
     @property
     def sealed(self) -> bool:

@@ -64,7 +64,11 @@ def test_nobody_is_found_who_was_never_named(told: Cli) -> None:
     [
         (("1002888",), "NAME=VALUE"),
         (("usr_id=1",), "'usr_id' is no column; did you mean user_id?"),
-        (("user_id=",), "name whom you ask about"),
+        (("user_id=",), "a value is empty"),
+        (("usr_idd=", "user_id=1"), "a value is empty"),
+        (("user_id=1002888", "channel=EMAIL"), "user_id and channel together name nobody"),
+        (("user_id=1002888", "action=OPTOUT"), "a target is named by some of identifier_name, identifier_value"),
+        (("user_id=1002888\udcff",), "damaged characters"),
         (("user_id=1", "--connection", "nobody"), "there is no connection 'nobody'"),
     ],
 )
@@ -72,3 +76,21 @@ def test_a_question_that_makes_no_sense_is_named(told: Cli, arguments: tuple[str
     """What is wrong, and the like; nothing that was typed as a value."""
     answer = told("history", *arguments)
     assert (answer.code, words in answer.err) == (2, True)
+    assert "1002888" not in answer.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"), [("", "name whom you ask about"), ('{"user_id": null}', "line 1: a value is neither text")]
+)
+def test_lines_that_ask_nothing_are_named(told: Cli, monkeypatch: pytest.MonkeyPatch, lines: str, words: str) -> None:
+    """Nobody should take an empty question for an answer."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+    answer = told("history", "-")
+    assert (answer.code, words in answer.err) == (2, True)
+
+
+def test_many_may_be_asked_about_at_once(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lines there are, they are asked in portions, and each target is told once."""
+    lines = [f'{{"user_id": {number}}}' for number in (*range(5_000, 6_500), 1002888, 1001417, 1002888)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
+    assert sorted(one["target"] for one in told("history", "-", "--json").json) == ["user_id=…17", "user_id=…88"]

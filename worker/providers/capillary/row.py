@@ -60,6 +60,7 @@ class CapillaryRow(ConsentRow):
     sub_scope: str | None = None
 
     names_target: ClassVar[frozenset[str]] = frozenset({"user_id", "identifier_value"})
+    address_columns: ClassVar[frozenset[str]] = names_target | {"identifier_name", "source", "source_account_id"}
 
     remedies: ClassVar[dict[str, str]] = {
         "user_id": "give Capillary's customer number, or identifier_name and identifier_value",

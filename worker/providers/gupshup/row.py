@@ -89,6 +89,8 @@ class GupshupRow(ConsentRow):
             raise fault_at("modes", "unusable_value", message, version=self.version, wrong=", ".join(wrong))
         return self
 
+    address_columns: ClassVar[frozenset[str]] = frozenset({"app_id", "subscription_id"})
+
     def address(self) -> dict[str, str]:
         """Return app and subscription."""
         return {"app_id": self.app_id, "subscription_id": self.subscription_id}

@@ -68,6 +68,7 @@ class InfobipRow(ConsentRow):
     sender: Name | None = None
 
     names_target: ClassVar[frozenset[str]] = frozenset({"destination"})
+    address_columns: ClassVar[frozenset[str]] = names_target | {"channel", "sender", "subscription_id"}
 
     remedies: ClassVar[dict[str, str]] = {
         "events": "name the events, separated by |",

@@ -42,6 +42,14 @@ def test_every_provider_has_a_subject() -> None:
 
 
 @every
+def test_an_address_holds_nothing_that_one_cannot_ask_for(subject: Subject) -> None:
+    """`optrelay history` refuses columns that name nobody: so a row model must tell all that its address can hold."""
+    columns = subject.provider.row.address_columns
+    assert columns >= subject.provider.row.names_target
+    assert all(task.address.keys() <= columns for task in subject.tasks)
+
+
+@every
 def test_success(subject: Subject) -> None:
     """A provider that takes everything leaves nothing open, and is well."""
     told = deliver(subject.provider, subject.tasks, subject.connection, subject.well())
