@@ -130,8 +130,10 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, immediate: bool) -> Iterator[Connection]:
-        engine = self.engine.execution_options(optrelay_immediate=immediate)
-        with engine.begin() as connection:
+        options: dict[str, Any] = {"optrelay_immediate": immediate}
+        if not (immediate or self.is_sqlite):
+            options["isolation_level"] = "REPEATABLE READ"  # else each statement sees what was committed before it
+        with self.engine.execution_options(**options).begin() as connection:
             yield connection
 
     def _make_engine(self) -> Engine:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import count
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, func, select
 
 from consent.bucket import Bucket
 from consent.change import Action, ConsentChange
@@ -134,6 +134,22 @@ def test_what_a_file_says_of_neighbours_lies_together(ledger: Ledger) -> None:
     rows = select(changes.c.target_id, changes.c.effective_at).order_by(changes.c.id).offset(9)
     found = ledger.database.read(lambda tx: tx.execute(rows).all())
     assert found == sorted(found)
+
+
+def test_what_is_read_at_once_is_one_view(ledger: Ledger) -> None:
+    """While a listener records, a report counts what stood when it began to look: else its sums would not agree."""
+    imported(ledger, word("1"))
+    recorded_now = select(func.count()).select_from(changes)
+
+    def look(tx: Connection) -> list[int]:
+        before = tx.execute(recorded_now).scalar_one()
+        other = Ledger(ledger.database.url.render_as_string(hide_password=False))
+        imported(other, word("2"))
+        other.close()
+        return [before, tx.execute(recorded_now).scalar_one()]
+
+    assert ledger.database.read(look) == [1, 1]
+    assert ledger.database.read(lambda tx: tx.execute(recorded_now).scalar_one()) == 2
 
 
 def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
