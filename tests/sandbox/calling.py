@@ -7,6 +7,9 @@ from typing import Any
 
 import httpx
 
+CUT = (httpx.RemoteProtocolError, httpx.ReadError)
+"""What a caller sees of a connection that ends: a hang-up, or a reset if the server had not read all of the request."""
+
 
 def row(channel: str = "EMAIL", priority: str = "BULK", action: str = "OPTOUT", **more: Any) -> dict[str, Any]:
     """Return one row of a write."""
