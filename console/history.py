@@ -81,7 +81,7 @@ def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iter
     able = [model for model in models if ours.keys() <= model.address_columns]
     if not able:
         names = ", ".join(sorted({name for model in models for name in model.address_columns}))
-        raise ConfigurationError(f"{' and '.join(ours)} together name nobody: a target is named by some of {names}")
+        raise ConfigurationError(f"nobody is named by {' and '.join(ours)}: give some of {names}")
     yield ours
     for model in able:
         with suppress(ValidationError):
