@@ -24,7 +24,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-REVISION = "0007"
+REVISION = "0011"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
