@@ -23,7 +23,7 @@ dev: $(VENV)/.dev ## the same, with what the tests and linters need
 demo: install ## the whole product on this machine: sandbox, broker, a CSV delivered
 	@$(BIN)/optrelay demo --folder .demo
 
-test: dev ## every test, on real servers that come from wheels
+test: dev ## the tests, on real servers that come from wheels; some minutes
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
 	@$(BIN)/python -m pytest -q -m pace
 

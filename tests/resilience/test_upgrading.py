@@ -52,9 +52,9 @@ def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger)
     assert report.recent_imports(ledger.database) == []
 
 
-def test_an_older_ledger_is_not_written_before_it_is_migrated(ledger_url: str) -> None:
+def test_an_older_ledger_is_not_written_before_it_is_migrated(empty_ledger_url: str) -> None:
     """A ledger of the first revision is refused with the remedy; migrated, it keeps what it held and goes on."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(empty_ledger_url)
     ledger.database.write(lambda tx: _old(tx, "0001"), checked=False)
     source = ImportSource("csv", "a.csv", "a", 1, None)
 
@@ -68,9 +68,9 @@ def test_an_older_ledger_is_not_written_before_it_is_migrated(ledger_url: str) -
     ledger.close()
 
 
-def test_what_an_older_ledger_held_goes_on_under_its_number(ledger_url: str) -> None:
+def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: str) -> None:
     """An update changes how customers are referred to: what waited is still delivered to the right ones, once."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(empty_ledger_url)
     ledger.database.write(_old_words, checked=False)
 
     assert ledger.migrate() is True
@@ -92,9 +92,9 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(ledger_url: str) -> 
     ledger.close()
 
 
-def test_dead_letters_of_an_older_ledger_are_found(ledger_url: str) -> None:
+def test_dead_letters_of_an_older_ledger_are_found(empty_ledger_url: str) -> None:
     """An update changes how dead letters are found: those of before are still there to be understood and replayed."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(empty_ledger_url)
     ledger.database.write(_old_dead_letter, checked=False)
 
     assert ledger.migrate() is True
@@ -107,9 +107,9 @@ def test_dead_letters_of_an_older_ledger_are_found(ledger_url: str) -> None:
     ledger.close()
 
 
-def test_changes_of_an_older_ledger_are_known_again(ledger_url: str) -> None:
+def test_changes_of_an_older_ledger_are_known_again(empty_ledger_url: str) -> None:
     """An update changes how a change is known: what was said is a duplicate, and its former id finds it."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(empty_ledger_url)
     said = ConsentChange("capillary", {"user_id": "9"}, "EMAIL", Action.OPTOUT, from_micros(1))
     target = target_key(b"\0", "capillary", said.address)
     former = dedupe_key(b"\0", target, said)
@@ -128,9 +128,9 @@ def test_changes_of_an_older_ledger_are_known_again(ledger_url: str) -> None:
     ledger.close()
 
 
-def test_what_dies_while_its_ledger_is_migrated_is_found(ledger_url: str) -> None:
+def test_what_dies_while_its_ledger_is_migrated_is_found(empty_ledger_url: str) -> None:
     """A worker of the version before is writing down a refusal when the update begins: the update waits for it."""
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(empty_ledger_url)
     ledger.database.write(_old_dead_letter, checked=False)
     ledger.database.write(lambda tx: tx.execute(text("UPDATE changes SET state = 'pending'")), checked=False)
     updating = threading.Thread(target=ledger.migrate)
