@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
@@ -84,7 +86,7 @@ def _introduce(screen: Screen, folder: Path, expected: Expected) -> None:
         f"Sandboxes of Capillary, Infobip and Gupshup run on this machine. {folder / FILE} holds {expected.rows:,} "
         f"rows for all three, about {people:,} customers, {blocked} people on a blocklist and {hooks} webhooks: "
         "opt-ins and opt-outs that contradict each other, some at the very same moment, "
-        f"{expected.rejected.total()} broken rows, and a customer whom nobody knows."
+        f"{expected.rejected.total()} broken rows, and a customer whom the provider does not know."
     )
 
 
@@ -98,17 +100,30 @@ def _show_rejects(screen: Screen) -> None:
 
 def _show_next(screen: Screen, folder: Path) -> None:
     _head(screen, "try next")
-    screen.show(f"  cd {folder}                                    its {TOML_FILE} configures the demo's connections")
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if shutil.which("optrelay") is None and activate.exists():
+        _show_step(screen, f". {_short(activate)}", "makes the command `optrelay` known to this shell")
+    _show_step(screen, f"cd {folder}", f"its {TOML_FILE} configures the demo's connections")
     for command, words in (
         ("optrelay status latest", "what became of its rows, counted"),
         ("optrelay dead-letters list", "what nobody could deliver; `show ID` tells the whole story"),
-        (f"optrelay run {FILE}", "the same file again: it changes nothing and calls nobody"),
+        (f"optrelay run {FILE}", "the same file again: it changes nothing and makes no API call"),
         (
             f"optrelay sandbox --port {_PORT} --unknown nobody",
-            "in another terminal, as if the customer had been made; then `dead-letters replay --all` and `run`",
+            "in another terminal: now the unknown customer exists; then `dead-letters replay --all` and `run`",
         ),
     ):
-        screen.show(f"  {command:44} {words}")
+        _show_step(screen, command, words)
+
+
+def _show_step(screen: Screen, command: str, words: str) -> None:
+    """Print a command on a line of its own, so that it can be copied on a terminal of any width."""
+    screen.show(f"  {command}")
+    screen.show(Padding(Text(words, "dim"), (0, 0, 0, 6), expand=False))
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _head(screen: Screen, words: str) -> None:

@@ -157,8 +157,9 @@ def _conclude(
     """Print what became of the imports and why the rest was not delivered; return the exit code."""
     reports = _reports(door, imports or _distinct(results))
     rejects = {result.import_id: str(result.rejects_file) for result in results if result.rejects_file}
+    took = None if results else time.monotonic() - started
     for one in reports:
-        show_import(door.screen, one, rejects.get(one.import_id))
+        show_import(door.screen, one, rejects.get(one.import_id), took=took)
     show_totals(door.screen, reports)
     if not reports:
         door.screen.show("nothing was pending" if not ending.reasons else "")

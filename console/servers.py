@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import typer
 from pydantic import ValidationError
+from rich.text import Text
 
 from consent.errors import ConfigurationError
 from consent.settings import Settings
@@ -84,11 +86,17 @@ def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) ->
 
 def _welcome(screen: Screen, url: str, settings: SandboxSettings) -> None:
     capillary = settings.capillary
-    name = "OPTRELAY_CONNECTIONS__CAPILLARY__"
-    screen.show(f"the sandbox listens on {url} and takes {capillary.rate}; Ctrl-C ends it. To use it:", "bold")
+    limit = "sets Capillary no limit" if capillary.rate == "off" else f"allows Capillary {capillary.rate}"
+    screen.show(f"The sandbox listens on {url} and {limit}. Ctrl-C ends it. To use it, as any or all of:", "bold")
     # Not secrets: the sandbox's own published example credentials.
-    for setting, value in (("BASE_URL", url), ("USERNAME", capillary.username), ("PASSWORD", capillary.password)):
-        screen.show(f"  export {name}{setting}={value}")
+    apps = json.dumps(settings.gupshup.apps, separators=(",", ":"))
+    for provider, values in {
+        "CAPILLARY": {"BASE_URL": url, "USERNAME": capillary.username, "PASSWORD": capillary.password},
+        "INFOBIP": {"BASE_URL": url, "API_KEY": settings.infobip.api_key},
+        "GUPSHUP": {"BASE_URL": url, "TOKENS": f"'{apps}'"},
+    }.items():
+        for setting, value in values.items():
+            screen.show(Text(f"  export OPTRELAY_CONNECTIONS__{provider}__{setting}={value}", no_wrap=True))
     screen.give({"url": url, "rate": capillary.rate})
 
 

@@ -42,12 +42,17 @@ def totals_as_json(reports: Sequence[ImportReport], seconds: float, **more: Any)
     return {"import": None, **sums, "sealed": sealed, "seconds": round(seconds, 3)} | more | each
 
 
-def show_import(screen: Screen, report: ImportReport, rejects_file: str | None = None) -> None:
-    """Print what became of one import: every row in exactly one place."""
+def show_import(
+    screen: Screen, report: ImportReport, rejects_file: str | None = None, *, took: float | None = None
+) -> None:
+    """Print what became of one import: every row in exactly one place.
+
+    `took` is in seconds, where it is not the time from the import's start to its end: a later run went on with it.
+    """
     screen.show(Text.assemble((report.name, "bold"), ("  import " + report.import_id, "dim")))
     screen.show(f"  {rows_in_words(report)}")
     screen.show(f"  {_accepted(report)}")
-    screen.show(f"  {_calls(report)}; {seal(report)}", "green" if report.sealed else None)
+    screen.show(f"  {_calls(report, took)}; {seal(report)}", "green" if report.sealed else None)
     if report.rejected:
         where = f"; mend them in {rejects_file} and import that" if rejects_file else ""
         screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
@@ -68,7 +73,7 @@ def seal(report: ImportReport) -> str:
     if report.sealed:
         return "sealed: every row is accounted for"
     if report.state == "reading" and report.kind != "csv":
-        return "not sealed: whoever listens to this source is still at work, or was killed and will go on"
+        return "open: its listener is still running, or was killed and goes on when it is started again"
     if report.state == "reading":
         return "not sealed: its file has not been read to the end; run the same file again to go on"
     if report.state != "released":
@@ -88,7 +93,7 @@ def _letters(report: ImportReport) -> str:
 
 def codes(counted: Mapping[str, int]) -> str:
     """Return codes with their numbers, the commonest first."""
-    return ", ".join(f"{count:,} {code}" for code, count in Counter(counted).most_common())
+    return ", ".join(f"{count:,} × {code}" for code, count in Counter(counted).most_common())
 
 
 def rows_in_words(report: ImportReport) -> str:
@@ -102,6 +107,9 @@ def _accepted(report: ImportReport) -> str:
     return f"{report.accepted:,} accepted = " + " + ".join(f"{getattr(report, name):,} {name}" for name in names)
 
 
-def _calls(report: ImportReport) -> str:
-    took = f" in {spoken(report.seconds)}" if report.sealed else ""
-    return counted(report.calls, "call") + took
+def _calls(report: ImportReport, took: float | None) -> str:
+    if not report.sealed:
+        return counted(report.calls, "API call")
+    if took is not None:
+        return f"{counted(report.calls, 'API call')} in all, this run took {spoken(took)}"
+    return f"{counted(report.calls, 'API call')} in {spoken(report.seconds)}"

@@ -57,7 +57,7 @@ def test_a_dead_letter_makes_it_1(cli: Cli, url: str, tmp_path: Path) -> None:
     cli("import", write(tmp_path, "one.csv", "1001417,EMAIL,BULK,OPTIN,2026-01-01T00:00:00Z"))
     bury_all(url)
     answer = cli("status", "latest")
-    assert (answer.code, "dead: 1 1012" in answer.out) == (1, True)
+    assert (answer.code, "dead: 1 × 1012" in answer.out) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_a_source_that_is_listened_to_is_no_unread_file(cli: Cli, url: str) -> N
     ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True))
     ledger.close()
     answer = cli("status", "latest")
-    assert "whoever listens to this source is still at work" in answer.out
+    assert "its listener is still running" in answer.out
     assert "file" not in answer.out
 
 

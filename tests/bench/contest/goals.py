@@ -66,8 +66,8 @@ def _beside_rivals(say: Say, ours: Result, rivals: list[Result]) -> Iterator[Ver
     fastest = max(rivals, key=lambda one: one.rows_per_second)
     cheapest = min(one.cpu_us_per_row for one in rivals)
     speed = ours.rows_per_second / fastest.rows_per_second
-    yield say("rows/s ÷ the fastest of (a) (b) (c)", speed, 8.0, at_least=True, doubtful=_busy(ours, fastest))
-    yield say("rows per CPU second ÷ the best of (a) (b) (c)", cheapest / ours.cpu_us_per_row, 8.0, at_least=True)
+    yield say("rows/s ÷ the fastest task queue", speed, 8.0, at_least=True, doubtful=_busy(ours, fastest))
+    yield say("rows per CPU second ÷ the best task queue", cheapest / ours.cpu_us_per_row, 8.0, at_least=True)
 
 
 def _beside_script(say: Say, ours: Result, script: Result) -> Iterator[Verdict]:
