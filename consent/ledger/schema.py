@@ -79,11 +79,21 @@ imports = Table(
     Column("repeated", BigInteger, nullable=False, server_default="0"),
     Column("weighed_to", BigInteger, nullable=False, server_default="0"),
     Column("steps", BigInteger, nullable=False, server_default="0"),
+    Column("reassert", Text),
+    Column("times", Text),
+    Column("stamp_from", BigInteger),
+    Column("stamp_to", BigInteger),
+    Column("stamped", BigInteger, nullable=False, server_default="0"),
     Column("started_at", BigInteger, nullable=False),
     Column("read_at", BigInteger),
     Column("released_at", BigInteger),
 )
-"""One intake: a file, or a run of an event source, with its checkpoint and counts."""
+"""One intake: a file, or a run of an event source, with its checkpoint and counts.
+
+`reassert` is the rule that its command asked for (empty: that of the settings). `times` counts the rows that bring a
+time of their own, second by second and within bounds; the rows between `stamp_from` and `stamp_to` have the export's
+time, and `stamped` counts the opt-outs that are unchanged for no other reason.
+"""
 
 rejects = Table(
     "rejects",
@@ -132,6 +142,7 @@ changes = Table(
     Column("reason", Text),
     Column("settled_at", BigInteger),
     Column("discarded_at", BigInteger),
+    Column("own_time", SmallInteger, nullable=False, server_default="1"),
     postgresql_with=_ROOM,
 )
 """Every wish ever accepted, and what became of it.
@@ -139,6 +150,8 @@ changes = Table(
 Their numbers tell the order of arrival of chunks, and in a chunk that of each target's own; there, targets follow each
 other by number, so that what is weighed, claimed and settled together lies together. A repeat that turned out to be
 none has its number from the moment when it was weighed, and what was taken over the one that it had.
+
+`own_time` is 0 where a row of a file brings no time of its own and holds since the file's.
 
 No index holds what becomes of it: each would have to be written again with every change that is settled.
 """
@@ -160,6 +173,7 @@ repeats = Table(
     Column("action", Text, nullable=False),
     Column("effective_at", BigInteger, nullable=False),
     Column("details", Text, nullable=False),
+    Column("own_time", SmallInteger, nullable=False, server_default="1"),
     sqlite_with_rowid=False,
 )
 """Words of files that said again what their slot's newest word says and the provider holds: no change came of them.
@@ -192,10 +206,11 @@ slots = Table(
     Column("newest_action", Text, nullable=False),
     Column("confirmed", Text),
     Column("newest_key", _key),
+    Column("confirmed_at", BigInteger),
     sqlite_with_rowid=False,
     postgresql_with=_ROOM,
 )
-"""The newest word of each slot, and what the provider is confirmed to hold (empty: not known).
+"""The newest word of each slot, what the provider is confirmed to hold, and since when (empty: not known).
 
 `newest_id` is the change that said it first. A word that only repeated it moves `newest_at` and `newest_key`, the
 dedupe key of the newest word, and leaves `newest_id` where it is.
