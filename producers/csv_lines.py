@@ -13,6 +13,15 @@ LONGEST_LINE = 8 * 1024 * 1024
 MOST_LINES = 1_000
 """Lines that one record may span; a longer one is a quote that nobody closed."""
 
+ALWAYS_LINES = 16
+"""Lines that one record may span even where many quotes before it were never closed."""
+
+_LINE_COST = 64
+_MOST_SPARE = 8 * 1024 * 1024
+_SPARE_PER_COST = 8
+"""What it costs to read a line (its characters and these), and how much of that may be spent on records that turn out
+to be none, whose lines are read again: a store that each finished line fills up by so many times its own cost. Where
+every line opens a quote that is never closed, reading stays linear in the file, at some 24 times its usual time."""
 
 _AT_ONCE = 64 * 1024
 """Characters that are read ahead."""
@@ -43,6 +52,8 @@ class PushBackLines:
         self._rest = ""
         self._waiting: deque[str] = deque()
         self.taken: list[str] = []
+        self._taken_chars = 0
+        self._spare = _MOST_SPARE
         self.line = 0
         self.chars = 0
         self.ended = False
@@ -57,6 +68,7 @@ class PushBackLines:
         line = self._waiting.popleft()
         self.taken.append(line)
         self.chars += len(line)
+        self._taken_chars += len(line)
         if isinstance(line, _Overlong):
             raise LineTooLong
         if len(self.taken) > 1 and self._too_far():
@@ -79,20 +91,25 @@ class PushBackLines:
         first = self.line + 1
         self.line += len(lines)
         self.chars += chars
+        self._earn(len(lines), chars)
         return first
 
     def finish(self) -> int:
         """Forget the lines handed out, because a record has been made of them; return the line where it started."""
         start = self.line + 1
         self.line += len(self.taken)
+        self._earn(len(self.taken), self._taken_chars)
         self.taken.clear()
+        self._taken_chars = 0
         return start
 
     def give_back(self) -> str:
         """Take all lines but the first back, to be handed out again; return the first."""
         first, *rest = self.taken
         self._waiting.extendleft(reversed(rest))
+        self._spare = max(0, self._spare - self._cost())
         self.taken[1:] = []
+        self._taken_chars = len(first)
         self.ended = False
         return "" if isinstance(first, _Overlong) else first
 
@@ -137,7 +154,16 @@ class PushBackLines:
                 return
 
     def _too_far(self) -> bool:
-        return len(self.taken) > MOST_LINES or sum(map(len, self.taken)) > LONGEST_LINE
+        lines = len(self.taken)
+        if lines > ALWAYS_LINES and self._cost() > self._spare:
+            return True
+        return lines > MOST_LINES or self._taken_chars > LONGEST_LINE
+
+    def _cost(self) -> int:
+        return _LINE_COST * len(self.taken) + self._taken_chars
+
+    def _earn(self, lines: int, chars: int) -> None:
+        self._spare = min(_MOST_SPARE, self._spare + _SPARE_PER_COST * (_LINE_COST * lines + chars))
 
 
 _OVERLONG = _Overlong("(a line without end)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -172,3 +173,47 @@ def test_a_line_with_broken_quotes_keeps_its_quote_marks_only_where_they_are_bro
     (row,) = read('a,b,c\n"1","say "no"","3"\n')
 
     assert row.cells == ["1", '"say "no""', "3"]
+
+
+def _lost_quotes(number: int) -> str:
+    """A row as `'","'.join(cells)` writes it: the quotes at both ends of the line are missing."""
+    return f'{number}","SMS","OPTOUT","moved away to another town\n'
+
+
+@pytest.mark.parametrize("every", [1, 2, 7])
+def test_lost_quotes_at_line_ends_cost_time_in_proportion_to_the_file(every: int) -> None:
+    """A file of 100,000 such lines took the importer a quarter of an hour of CPU, in which it said nothing."""
+
+    def seconds(lines: int) -> float:
+        rows = (f"{n},SMS,OPTOUT,\n" if n % every else _lost_quotes(n) for n in range(lines))
+        text = "user_id,channel,action,reason\n" + "".join(rows)
+        started = time.process_time()
+        found = read(text, one_line=(0, 1, 2))
+        took = time.process_time() - started
+        assert len(found) == lines
+        assert sum(row.fault is not None for row in found) == len(range(0, lines, every))
+        return took
+
+    assert seconds(4_000) < 2
+    assert seconds(40_000) < 8
+
+
+def test_a_long_row_among_lost_quotes_is_kept() -> None:
+    """An opt-out whose reason has many lines is not refused because some rows before it have lost their quotes."""
+    lost = "".join(map(_lost_quotes, range(30)))
+    reason = "\n".join(["I have moved"] * 500)
+
+    found = told(f'user_id,channel,action,reason\n{lost}77,SMS,OPTOUT,"{reason}"\n', one_line=(0, 1, 2))
+
+    assert [code for _, code in found[:30]] == ["unclosed_quote"] * 30
+    assert found[30] == (32, ["77", "SMS", "OPTOUT", reason])
+
+
+def test_a_short_row_among_very_many_lost_quotes_is_kept() -> None:
+    """The same in a file of nothing but lost quotes, as long as the row itself has few lines."""
+    lost = "".join(map(_lost_quotes, range(3_000)))
+    reason = "\n".join(["I have moved"] * 10)
+
+    found = told(f'user_id,channel,action,reason\n{lost}77,SMS,OPTOUT,"{reason}"\n', one_line=(0, 1, 2))
+
+    assert found[-1] == (3_002, ["77", "SMS", "OPTOUT", reason])
