@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from producers.columns import FALLBACK_TIME, vocabulary
 from producers.events.fields import Names, as_cells
 from producers.http.tokens import Tokens
 from producers.record import Fault, RawRecord
+from producers.strict_json import named_twice, parse
 from producers.understanding import Doors, understand
 
 STANDARD_INPUT = "-"
@@ -61,11 +61,13 @@ def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            said = json.loads(line)
+            said = parse(line.encode(errors="surrogateescape"))
         except ValueError:
             said = None
         if not isinstance(said, dict):
             raise ConfigurationError(f"line {number} is no JSON object")
+        if (twice := named_twice(said)) is not None:
+            raise ConfigurationError(f"line {number}: {twice.column!r}: {twice.message}")
         yield f"line {number}: ", said
 
 

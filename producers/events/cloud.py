@@ -10,7 +10,6 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-import orjson
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings.http import HTTPMessage, from_binary
 from cloudevents.core.exceptions import BaseCloudEventException
@@ -19,6 +18,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from producers.events.event import Said
 from producers.record import Fault
+from producers.strict_json import named_twice, parse
 
 _NEEDED = ("id", "source", "type", "specversion")
 
@@ -64,7 +64,7 @@ class _Data(JSONFormat):
 
     def read_data(self, body: bytes, datacontenttype: str | None) -> dict[str, Any] | str | bytes | None:  # noqa: ARG002 - the shape is the package's
         """Parse the data; raise ValueError if it is no JSON."""
-        data: dict[str, Any] | str | bytes | None = orjson.loads(body) if body else None
+        data: dict[str, Any] | str | bytes | None = parse(body) if body else None
         return data
 
 
@@ -72,6 +72,8 @@ def _said(event: BaseCloudEvent, *, timed: bool) -> Said | Fault:
     data = event.get_data()
     if not isinstance(data, dict):
         return _NO_DATA
+    if (twice := named_twice(data)) is not None:
+        return twice
     time = event.get_time() if timed else None  # without one the package sets the present moment
     since = time.isoformat() if isinstance(time, datetime) else None
     return Said(data, identity(event.get_source(), event.get_id()), since)

@@ -9,6 +9,7 @@ import orjson
 from producers.events import cloud
 from producers.events.event import LONGEST_EVENT, Event, Said
 from producers.record import Fault
+from producers.strict_json import named_twice, parse
 
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 CLOUDEVENT = "application/cloudevents+json"
@@ -46,7 +47,7 @@ def _changes(event: Event, body: bytes) -> list[Said | Fault]:
 
 def _parsed(text: bytes) -> Any:
     try:
-        return orjson.loads(text)
+        return parse(text)
     except orjson.JSONDecodeError as error:
         return Fault("bad_json", f"this is not JSON: look near character {error.pos + 1}")
 
@@ -56,6 +57,8 @@ def _one(parsed: Any, event: Event, *, structured: bool = False) -> Said | Fault
         return parsed
     if not isinstance(parsed, dict):
         return _NOT_AN_OBJECT
+    if (twice := named_twice(parsed)) is not None:
+        return twice
     if structured or "specversion" in parsed or event.headers.get("content-type", "").startswith(CLOUDEVENT_BATCH):
         return cloud.from_object(parsed)
     return Said(parsed)

@@ -80,7 +80,12 @@ def test_a_question_that_makes_no_sense_is_named(told: Cli, arguments: tuple[str
 
 
 @pytest.mark.parametrize(
-    ("lines", "words"), [("", "name whom you ask about"), ('{"user_id": null}', "line 1: a value is neither text")]
+    ("lines", "words"),
+    [
+        ("", "name whom you ask about"),
+        ('{"user_id": null}', "line 1: a value is neither text"),
+        ('{"user_id": 1, "user_id": 2}', "line 1: 'user_id': this name stands twice"),
+    ],
 )
 def test_lines_that_ask_nothing_are_named(told: Cli, monkeypatch: pytest.MonkeyPatch, lines: str, words: str) -> None:
     """Nobody should take an empty question for an answer."""

@@ -148,3 +148,46 @@ def test_no_bytes_are_too_strange(body: bytes, kind: str) -> None:
     """Whatever bytes come, they are read or they are faults."""
     for one in format.read(Event(body, {"content-type": kind})):
         assert isinstance(one, Said | Fault)
+
+
+def twice(first: str, last: str) -> bytes:
+    """The opt-out with one name twice."""
+    return f'{{"user_id":"387006417","channel":"EMAIL","priority":"BULK",{first},{last}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (twice('"action":"OPTOUT"', '"action":"OPTIN"'), "action"),
+        (twice('"action":"OPTOUT"', '"user_id":"387006418"'), "user_id"),
+        (twice('"action":"OPTOUT"', r'"\u0061ction":"OPTIN"'), "action"),
+    ],
+)
+def test_one_name_twice_is_refused(body: bytes, name: str) -> None:
+    """An opt-out would be read as an opt-in, or as somebody else's: parsers keep the last of two values."""
+    binary = {f"ce_{attribute}": value for attribute, value in NEEDED.items()}
+    envelope = json.dumps(NEEDED)[:-1].encode() + b',"data":' + body + b"}"
+
+    for found in (said(body), said(body, **binary), said(envelope)):
+        assert [(one.code, one.column) for one in found if isinstance(one, Fault)] == [("named_twice", name)]
+
+
+def test_data_twice_in_an_envelope_is_refused() -> None:
+    """A person who opted out in the first `data` stays opted in, because the second one was read."""
+    opt_in = OPT_OUT | {"action": "OPTIN"}
+    body = f'{json.dumps(NEEDED)[:-1]},"data":{json.dumps(OPT_OUT)},"data":{json.dumps(opt_in)}}}'.encode()
+
+    for kind in ("application/json", "application/cloudevents+json"):
+        (fault,) = said(body, content_type=kind)
+        assert isinstance(fault, Fault)
+        assert (fault.code, fault.column) == ("named_twice", "data")
+
+
+def test_one_name_twice_harms_only_its_own_change() -> None:
+    """The others of a list, and of lines, are read; and so is an object whose twins stand where nobody looks."""
+    bad, good = twice('"action":"OPTOUT"', '"action":"OPTIN"'), json.dumps(OPT_OUT).encode()
+    elsewhere = good[:-1] + b',"context":{"page":1,"page":2},"big":123456789012345678901234567890}'
+
+    assert codes(said(b"[" + good + b"," + bad + b"]")) == ["said", "named_twice"]
+    assert codes(said(good + b"\n" + bad, content_type="application/x-ndjson")) == ["said", "named_twice"]
+    assert codes(said(elsewhere)) == ["said"]
