@@ -76,7 +76,7 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
     whom: dict[bytes, Row] = {}
     for change in wishes:
         address = canonical(change.address)
-        target = keys.target(change.connection, address)
+        target = keys.target(change.connection, change.address, address)
         if target not in whom:
             whom[target] = (target, change.connection, change.bucket, address)
         details, since = keys.details(change), to_micros(change.effective_at)

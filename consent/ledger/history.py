@@ -9,6 +9,7 @@ from itertools import islice
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
+from consent.identity import is_same
 from consent.ledger.bulk import portions
 from consent.ledger.database import Database
 from consent.ledger.one_change import ChangeReport, changes_of
@@ -43,7 +44,8 @@ def histories(
 ) -> list[History]:
     """Return the stories of at most `limit` targets whose address holds all of one of these sets of columns.
 
-    No index knows what an address holds: all targets are read for every hundred sets. Raises LedgerUnavailable.
+    Spelling does not matter where it does not matter for whom a change is about. No index knows what an address holds:
+    all targets are read for every hundred sets. Raises LedgerUnavailable.
     """
 
     def work(tx: Connection) -> list[History]:
@@ -68,14 +70,20 @@ def _named(tx: Connection, some: Sequence[Mapping[str, str]], connection: str | 
 
 
 def _holds(columns: Mapping[str, str]) -> ColumnElement[bool]:
-    """Say that the address, which is JSON without blanks, has these columns; SQLite takes no notice of case."""
-    parts = (orjson.dumps({name: value}).decode()[1:-1] for name, value in columns.items())
-    return and_(*(targets.c.address.contains(part, autoescape=True) for part in parts))
+    """Say that the address, which is JSON without blanks, may have these columns in some spelling.
+
+    Of a value only its letters and digits are looked for, in their order: other spellings have others between them.
+    """
+    parts = (f'%"{name}":"%{"%".join(filter(_is_plain, value))}%' for name, value in columns.items())
+    return and_(*(targets.c.address.ilike(part) for part in parts))
+
+
+def _is_plain(letter: str) -> bool:
+    return letter.isascii() and letter.isalnum()
 
 
 def _names(row: Row[int, str, str], columns: Mapping[str, str]) -> bool:
-    address: dict[str, str] = orjson.loads(row.address)
-    return columns.items() <= address.items()
+    return is_same(orjson.loads(row.address), columns)
 
 
 def _history(tx: Connection, row: Row[int, str, str]) -> History:

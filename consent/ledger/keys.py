@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from consent.change import Action, ConsentChange, to_micros
+from consent.identity import identity_of
 
 KEY_BYTES = 16
 _HINT_BYTES = 4  # of a target's hash: enough to find the few targets that a change may be about
@@ -24,9 +25,11 @@ class Keys:
         self._fresh: Callable[[], Any] = blake2b(key=secret, digest_size=KEY_BYTES).copy
         self._texts: dict[int, str] = {}
 
-    def target(self, connection: str, address: str) -> bytes:
-        """Return the hash that stands for a target, whose address is canonical text."""
-        return self._hash(f"{connection}\0{address}".encode())
+    def target(self, connection: str, address: Mapping[str, str], text: str) -> bytes:
+        """Return the hash that stands for a target, whatever the spelling of its address; `text` is that as text."""
+        identity = identity_of(address)
+        named = text if identity is address else canonical(identity)
+        return self._hash(f"{connection}\0{named}".encode())
 
     def change(self, target: bytes, change: ConsentChange, details: str, since: int) -> bytes:
         """Return the hash by which the same change is known again, from the same file or another.
@@ -55,8 +58,8 @@ class Keys:
 
 
 def target_key(secret: bytes, connection: str, address: Mapping[str, str]) -> bytes:
-    """Return the hash that stands for one target."""
-    return Keys(secret).target(connection, canonical(address))
+    """Return the hash that stands for one target, whatever the spelling of its address."""
+    return Keys(secret).target(connection, address, canonical(address))
 
 
 def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:

@@ -18,6 +18,8 @@ IDENTIFIERS = ("mobile", "email", "externalId", "cardExternalId", "cardNumber")
 SOURCES = (
     "INSTORE FACEBOOK WEB_ENGAGE WECHAT MARTJACK TMALL TAOBAO JD ECOMMERCE WEBSITE LINE MOBILE_APP".split()  # noqa: SIM905
 )
+DEFAULT_SOURCE = "INSTORE"
+"""Where a customer is looked up if neither the row nor the connection's DEFAULTS name a `source`."""
 
 _CHANNELS, _PRIORITIES = Spellings(CHANNELS, SMS="MOBILE"), Spellings(PRIORITIES)
 _IDENTIFIERS, _SOURCES = Spellings(IDENTIFIERS), Spellings(SOURCES)
@@ -31,8 +33,9 @@ class CapillaryRow(ConsentRow):
     """What a row says of a Capillary customer (docs.capillarytech.com/reference/update_subscription_details).
 
     The customer is named by `user_id`, or else by `identifier_name` and `identifier_value` in a `source`; where both
-    are given, `user_id` wins. A row that gives no `source` means its `source_name`, or else INSTORE. A row that gives
-    no `account_id` or `org_unit_id` means "" and -1, as the vendor's own samples do.
+    are given, `user_id` wins. A row that gives no `source` means INSTORE: `source_name` says where the consent was
+    collected, which is no part of whom it is about. A row that gives no `account_id` or `org_unit_id` means "" and -1,
+    as the vendor's own samples do.
     """
 
     model_config = ConfigDict(
@@ -84,7 +87,7 @@ class CapillaryRow(ConsentRow):
         address = {
             "identifier_name": self.identifier_name or "",
             "identifier_value": self.identifier_value or "",
-            "source": self.source or self.source_name or "INSTORE",
+            "source": self.source or DEFAULT_SOURCE,
         }
         if self.source_account_id:
             address["source_account_id"] = self.source_account_id

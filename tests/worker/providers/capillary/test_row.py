@@ -64,12 +64,13 @@ def test_spelling_of_channels(given_: str, spelled: str) -> None:
 
 
 def test_lookup_address() -> None:
-    """By identifier the address says which, of whom, in which source; the source is by default the source name."""
+    """By identifier the address says which, of whom, in which source; where consent was collected is no part of it."""
     mobile = {"user_id": None, "identifier_name": "CARDEXTERNALID", "identifier_value": 15550100}
     address = {"identifier_name": "cardExternalId", "identifier_value": "15550100", "source": "INSTORE"}
 
     assert address == a_row(**mobile).address()
-    assert address | {"source": "LINE"} == a_row(**mobile, source_name="line").address()
+    assert address == a_row(**mobile, source_name="line").address()
+    assert address | {"source": "LINE"} == a_row(**mobile, source="line").address()
     assert (
         address | {"source": "JD", "source_account_id": "9"}
         == a_row(**mobile, source_name="line", source="jd", source_account_id=9).address()

@@ -1,0 +1,71 @@
+"""One person is one target: every spelling of a name is about the same slots, and finds them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from consent.change import ConsentChange
+from consent.ledger.history import histories
+from consent.ledger.ledger import Ledger
+from consent.ledger.one_change import find_change, public_ids, standing_opt_in
+from consent.outcome import Applied
+from tests.contracts.test_ledger import BUCKET, imported, settlement, word
+
+ANN = {"identifier_name": "email", "source": "INSTORE"}
+
+
+def said(spelling: str, action: str = "OPTOUT", minute: int = 0, **details: str) -> ConsentChange:
+    """A change about Ann in this spelling."""
+    return replace(word("", action, minute, **details), address=ANN | {"identifier_value": spelling})
+
+
+def told(ledger: Ledger) -> list[tuple[str, str]]:
+    """Deliver what is due; return to whom, in the spelling that was sent, and what."""
+    tasks = ledger.claim(BUCKET, 100, "stroke", 60)
+    ledger.settle("stroke", [settlement(task, Applied(), ledger.now()) for task in tasks])
+    return [(task.address["identifier_value"], str(c.action)) for task in tasks for c in task.changes]
+
+
+@pytest.mark.parametrize("older_first", [True, False])
+def test_a_newer_opt_out_under_another_spelling_wins(ledger: Ledger, older_first: bool) -> None:  # noqa: FBT001
+    """A person who opted out as Ann@Example.com stays opted in: the older opt-in of ann@example.com is sent last."""
+    words = [said("ann@example.com", "OPTIN", 0), said("\u200bAnn@Example.com", "OPTOUT", 9)]
+    first, second = words if older_first else reversed(words)
+    imported(ledger, first)
+    imported(ledger, second)
+
+    assert told(ledger) == [(first.address["identifier_value"], "OPTOUT")]
+    assert told(ledger) == []
+
+
+def test_where_consent_was_collected_is_told_and_splits_nobody(ledger: Ledger) -> None:
+    """An opt-out collected in the shop is undone, because an older opt-in was collected on Facebook."""
+    imported(ledger, said("ann@example.com", "OPTOUT", 9, source_name="INSTORE"))
+    imported(ledger, said("ann@example.com", "OPTIN", 0, source_name="FACEBOOK"))
+
+    (task,) = ledger.claim(BUCKET, 100, "stroke", 60)
+    assert [(c.action, c.details) for c in task.changes] == [("OPTOUT", {"source_name": "INSTORE"})]
+
+
+def test_any_spelling_finds_a_person(ledger: Ledger) -> None:
+    """Somebody asks what was said about ANN@example.com and is told that nothing ever was."""
+    imported(ledger, said("Ann@example.com"), replace(word("9"), address={"destination": "447700900123"}))
+
+    for asked in ({"identifier_value": "ANN@Example.com"}, ANN | {"identifier_value": "\u200bann@EXAMPLE.com"}):
+        (found,) = histories(ledger.database, [asked], None, 10)
+        assert found.address["identifier_value"] == "Ann@example.com"
+    (found,) = histories(ledger.database, [{"destination": "+44 7700-900 123"}], None, 10)
+    assert len(found.changes) == 1
+    assert histories(ledger.database, [{"destination": "+44 7700-900 12"}], None, 10) == []
+
+
+def test_a_change_is_known_again_in_any_spelling(ledger: Ledger) -> None:
+    """A click on an unsubscribe link finds no standing opt-in, because the link spells the address in another way."""
+    imported(ledger, said("Ann@example.com", "OPTIN"))
+
+    (id_,) = public_ids(ledger.database, [said("ann@EXAMPLE.com", "OPTIN")])
+    found = find_change(ledger.database, id_)
+    assert found is not None
+    assert standing_opt_in(ledger.database, [said("ann@example.com")]) == (id_, found.effective_at)
