@@ -16,7 +16,7 @@ from producers.columns import FALLBACK_TIME, vocabulary
 from producers.events.fields import Names, as_cells
 from producers.http.tokens import Tokens
 from producers.record import Fault, RawRecord
-from producers.strict_json import named_twice, parse
+from producers.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.understanding import Doors, understand
 
 STANDARD_INPUT = "-"
@@ -61,7 +61,8 @@ def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            said = parse(line.encode(errors="surrogateescape"))
+            text = line.encode(errors="surrogateescape")
+            said = parse(text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text)
         except ValueError:
             said = None
         if not isinstance(said, dict):

@@ -13,6 +13,9 @@ import orjson
 
 from producers.record import Fault
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some publishers write before a text; RFC 8259 section 8.1 lets a reader skip it."""
+
 
 class NamedTwice(dict[str, Any]):
     """A JSON object that gives a value to one name twice; `name` is the first such name."""

@@ -9,7 +9,7 @@ import orjson
 from producers.events import cloud
 from producers.events.event import LONGEST_EVENT, Event, Said
 from producers.record import Fault
-from producers.strict_json import named_twice, parse
+from producers.strict_json import BYTE_ORDER_MARK, named_twice, parse
 
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 CLOUDEVENT = "application/cloudevents+json"
@@ -27,7 +27,9 @@ def read(event: Event) -> list[Said | Fault]:
         return [event.fault]
     if not isinstance(event.body, bytes):
         return [Said(event.body)]
-    return [_TOO_LARGE] if len(event.body) > LONGEST_EVENT else _changes(event, event.body)
+    if len(event.body) > LONGEST_EVENT:
+        return [_TOO_LARGE]
+    return _changes(event, event.body.removeprefix(BYTE_ORDER_MARK))
 
 
 def _changes(event: Event, body: bytes) -> list[Said | Fault]:
@@ -35,7 +37,9 @@ def _changes(event: Event, body: bytes) -> list[Said | Fault]:
     if kind in NDJSON:
         lines = [line for line in body.splitlines() if line.strip()]
         return [_one(_parsed(line), event) for line in lines] if len(lines) <= MOST_CHANGES else [_TOO_MANY]
-    if cloud.is_binary(event.headers):
+    if kind not in (CLOUDEVENT, CLOUDEVENT_BATCH) and cloud.is_binary(
+        event.headers
+    ):  # the type decides, says the binding
         return [cloud.from_headers(event.headers, body)]
     parsed = _parsed(body)
     if isinstance(parsed, list) and len(parsed) > MOST_CHANGES:

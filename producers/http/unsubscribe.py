@@ -6,7 +6,7 @@ https://www.rfc-editor.org/rfc/rfc8058
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from email import message_from_bytes
@@ -35,7 +35,7 @@ REPEAT_SECONDS = 600
 """A link that is used again this soon is the same click: a mail provider that tried again, or an impatient finger."""
 
 FIELD, VALUE = "List-Unsubscribe", "One-Click"
-_URL_ENCODED = "application/x-www-form-urlencoded"
+_MULTIPART = "multipart/form-data"
 _LONGEST_BODY = 8 * 1024
 _log = logging.getLogger("optrelay.http")
 
@@ -58,7 +58,7 @@ async def unsubscribe(request: Request) -> Response:
         kind = request.headers.get("content-type", "")
         if not _is_one_click(kind, body):
             return pages.page(pages.NOT_ASKED, HTTPStatus.BAD_REQUEST)
-        said = await run_in_threadpool(_word_of, link, parts.ledger, parts.doors, by_person=_is_person(kind, body))
+        said = await run_in_threadpool(_word_of, link, parts.ledger, parts.doors, by_person=_is_person(body))
         results = await parts.gatherer.record(Event(said, place=f"unsubscribe link {link.id}"), len(body))
     except (Expired, Forged) as error:
         return _useless(error)
@@ -96,30 +96,43 @@ def _word_of(link: Link, ledger: Ledger, doors: Doors, *, by_person: bool) -> di
 
 
 def _is_one_click(content_type: str, body: bytes) -> bool:
-    """Whether a form says `List-Unsubscribe=One-Click`, in either of the two encodings that RFC 8058 allows."""
-    if _kind(content_type) == _URL_ENCODED:
-        return parse_qs(body.decode("latin-1")).get(FIELD) == [VALUE]
-    if _kind(content_type) != "multipart/form-data":
-        return False
+    """Whether a form says `List-Unsubscribe=One-Click`, in either of the two encodings that RFC 8058 allows.
+
+    What the content type says does not matter, nor white space around the value: an opt-out that is refused is the
+    worse mistake, and no scanner that follows links sends this form.
+    """
+    if _says_it(_fields(body).get(FIELD, ())):
+        return True
+    if _kind(content_type) != _MULTIPART:
+        if not body.startswith(b"--"):
+            return False
+        boundary = body.partition(b"\n")[0].removeprefix(b"--").strip().decode("latin-1").replace('"', "")
+        content_type = f'{_MULTIPART}; boundary="{boundary}"'
     form = message_from_bytes(b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n" + body)
-    return any(_says_it(part) for part in form.walk() if not part.is_multipart())
+    parts = [part for part in form.walk() if not part.is_multipart()]
+    return _says_it([_text(part) for part in parts if part.get_param("name", header="content-disposition") == FIELD])
 
 
-def _is_person(content_type: str, body: bytes) -> bool:
+def _is_person(body: bytes) -> bool:
     """Whether a form comes from the button of our own page."""
-    return _kind(content_type) == _URL_ENCODED and parse_qs(body.decode("latin-1")).get(pages.PRESSED) == [
-        pages.BY_PERSON
-    ]
+    return _fields(body).get(pages.PRESSED) == [pages.BY_PERSON]
+
+
+def _fields(body: bytes) -> dict[str, list[str]]:
+    return parse_qs(body.decode("latin-1").strip())
+
+
+def _says_it(values: Iterable[str]) -> bool:
+    return any(value.strip() == VALUE for value in values)
+
+
+def _text(part: Message) -> str:
+    payload = part.get_payload(decode=True)
+    return payload.decode("latin-1") if isinstance(payload, bytes) else ""
 
 
 def _kind(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-def _says_it(part: Message) -> bool:
-    payload = part.get_payload(decode=True)
-    named = part.get_param("name", header="content-disposition") == FIELD
-    return named and isinstance(payload, bytes) and payload.strip() == VALUE.encode()
 
 
 def _useless(error: Expired | Forged) -> Response:

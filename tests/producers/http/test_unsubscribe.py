@@ -64,10 +64,44 @@ def test_the_other_encoding_of_the_form_works_too(served: Server) -> None:
     assert answered.status_code == 200
 
 
+FORM = b"List-Unsubscribe=One-Click"
+IN_PARTS = b'--x1\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--x1--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (FORM + b"\r\n", "application/x-www-form-urlencoded"),
+        (b"List-Unsubscribe=+One-Click%0D%0A", "application/x-www-form-urlencoded"),
+        (FORM, None),
+        (FORM, "text/plain"),
+        (FORM, "application/octet-stream"),
+        (IN_PARTS, None),
+        (IN_PARTS, "text/plain"),
+        (IN_PARTS, "multipart/form-data; boundary=x1"),
+        (b"a=b&" + FORM, "application/x-www-form-urlencoded; charset=UTF-8"),
+    ],
+)
+def test_the_form_counts_whatever_is_said_about_it(
+    served: Server, books: Ledger, content: bytes, kind: str | None
+) -> None:
+    """Somebody pressed unsubscribe in a mail program that sends the form its own way, and went on getting mail."""
+    headers = {} if kind is None else {"content-type": kind}
+    answered = served.client.post(
+        f"/v1/unsubscribe/{served.parts.tokens.make(FIELDS, 60)}", content=content, headers=headers
+    )
+
+    assert answered.status_code == 200
+    assert counts(books) == {"accepted": 1, "duplicates": 0}
+
+
 @pytest.mark.parametrize(
     "sent",
     [
         {},
+        {"content": b""},
+        {"content": b"--"},
+        {"content": b"--x\r\n\r\nList-Unsubscribe: One-Click"},
         {"data": {"List-Unsubscribe": "No"}},
         {"data": {"Other": "One-Click"}},
         {"json": {"List-Unsubscribe": "One-Click"}},
