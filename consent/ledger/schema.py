@@ -279,6 +279,7 @@ connections = Table(
     Column("trips", Integer, nullable=False, server_default="0"),
     Column("throttled_until", BigInteger, nullable=False, server_default="0"),
     Column("well_at", BigInteger),
+    *(Column("suspects", Text), Column("served_id", BigInteger)),  # see health.BucketHealth
 )
 """How each bucket is (`name` is the bucket as text): its breaker, and until when its provider asked us to wait."""
 
