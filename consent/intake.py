@@ -31,14 +31,16 @@ class Checkpoint:
     """How far an import has been recorded.
 
     `records` counts the rows that were handed over, `wishes` what they said (a row that names three slots says three
-    things; a refused row counts once), `line` is the physical line after which the next one starts, and
-    `rejects_offset` the length in bytes of the rejects file that belongs to them.
+    things; a refused row counts once), `line` is the physical line after which the next one starts,
+    `rejects_offset` the length in bytes of the rejects file that belongs to them, and `rejects_digest` the digest of
+    its content, by which it is found again ("": not kept, by an earlier version).
     """
 
     records: int = 0
     line: int = 0
     rejects_offset: int = 0
     wishes: int = 0
+    rejects_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
 from consent.row import ConsentRow
-from producers.columns import FREE_TEXT, Vocabulary, vocabulary
+from producers.columns import FREE_TEXT, OWN, Vocabulary, vocabulary
 from producers.csv_lines import LineTooLong, PushBackLines
 from producers.csv_rows import TOGETHER, CsvReader, CsvRow, Shape
 from producers.delimiter import likeliest_delimiter, named_delimiter, told_delimiter
@@ -89,6 +89,8 @@ def prepare(
     told = options.told_at or (None if found.file.spooled else found.stamp.modified_at)
     doors = open_doors(rows, defaults, options.connection, told, options.zone)
     delimiter, names = _header(found, options.delimiter, known)
+    if any(known.find(name) in OWN for name in names):
+        names = [rearm(name) for name in names]  # as the names were before we disarmed them
     header = read_header(names, known, found.file.name)
     demand(header, doors, known, found.file.name)
     if options.told_at is None:

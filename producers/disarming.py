@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-_FORMULA = re.compile(r"'*[=@\t\r+\-]")
-_NUMBER = re.compile(r"[+\-][\d\s().,/\-]*")
+_FORMULA = re.compile(r"'*[=@\t\r\n+\-\uff1d\uff20\uff0b\uff0d]")  # full-width forms too
+_NUMBER = re.compile(r"[+\-\uff0b\uff0d][\d\s().,/\-]*")
 
 
 def disarm(cell: str) -> str:

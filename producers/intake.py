@@ -135,11 +135,14 @@ class _Recording:
         with RejectsFile(
             self._rejects_path, header.names, self._file.delimiter, header.own, self._still_ours
         ) as rejects:
-            if not rejects.resume(checkpoint.rejects_offset):
-                self._notes.append(f"rows rejected by an earlier attempt are no longer in {self._rejects_path}")
+            if not rejects.resume(checkpoint.rejects_offset, checkpoint.rejects_digest):
+                self._notes.append(
+                    f"rows rejected by an earlier attempt are no longer in {self._rejects_path} as they were"
+                )
             for chunk in read_chunks(self._file, checkpoint, self._options.chunk_rows):
                 self._record(chunk, rejects)
-            self._offset = rejects.offset
+            self._offset, self._rejects_path = rejects.offset, rejects.path
+            self._notes.extend(rejects.notes)
         self._ledger.finish_reading(self._start.import_id)
         self._note_stale()
 
@@ -164,7 +167,7 @@ class _Recording:
             (reject, cells, self._file.header.held_since(cells, default))
             for reject, cells in zip(chunk.rejects, chunk.cells, strict=True)
         )
-        checkpoint = replace(chunk.checkpoint, rejects_offset=offset)
+        checkpoint = replace(chunk.checkpoint, rejects_offset=offset, rejects_digest=rejects.digest)
         accepted = self._ledger.accept(self._start.import_id, chunk.changes, chunk.rejects, checkpoint)
         self._reached = checkpoint
         self._recorded += accepted.recorded

@@ -1,13 +1,22 @@
-"""The rows that were refused, as a file that can be mended and imported again."""
+"""The rows that were refused, as a file that can be mended and imported again.
+
+A person may be at work on an earlier import's file of the same name, which alone holds what the refused rows said. So
+nothing is cut off or written over unless it is known to be this import's own, by a digest that the checkpoint keeps, or
+to hold nothing but what is being written anyway. Any other file gets a number before its ending and stays.
+"""
 
 from __future__ import annotations
 
 import csv
 import fcntl
+import glob
 import io
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +28,7 @@ from producers.disarming import disarm
 
 REJECTS_ENDING = ".rejects.csv"
 _DAMAGED = re.compile(r"[\ud800-\udfff]")
+_AT_ONCE = 1024 * 1024
 
 
 class RejectsFile:
@@ -30,7 +40,8 @@ class RejectsFile:
     newer word than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not disarmed
     against spreadsheets' formulas, because that would change telephone numbers.
 
-    The file is made when there is something to write, and replaces one that belongs to other bytes.
+    The file is made when there is something to write. `path` is where it really is, `digest` that of its content, and
+    `notes` what a person should know about earlier files of the same name.
     """
 
     def __init__(
@@ -47,10 +58,12 @@ class RejectsFile:
         """
         self.path = path
         self.offset = 0
+        self.notes: list[str] = []
         self._before_cutting = before_cutting
         self._own = own
         self._delimiter = delimiter
-        self._header = [*OWN, *self._original(names)]
+        self._header = [*OWN, *map(disarm, self._original(names))]
+        self._digest = blake2b(digest_size=16)
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -65,60 +78,165 @@ class RejectsFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def resume(self, offset: int) -> bool:
-        """Cut off what was written after the checkpoint; return False if the earlier rows are not there any more."""
-        if not offset or not self.path.exists() or self.path.stat().st_size < offset:
-            return not offset
-        self._open(offset)
-        return True
+    @property
+    def digest(self) -> str:
+        """The digest of what was written up to `offset`, as hex; "" if nothing was."""
+        return self._digest.hexdigest() if self.offset else ""
+
+    def resume(self, offset: int, digest: str = "") -> bool:
+        """Go on with the file whose first `offset` bytes have this digest, and cut off what was written after them.
+
+        Another import may have given it a number since. Returns False if it is not there any more, or was changed: then
+        it stays as it is. Without a digest, which earlier versions did not keep, its length alone is compared.
+        """
+        return not offset or any(self._continue(path, offset, digest) for path in (self.path, *self._numbered()))
 
     def write(self, refused: Iterable[tuple[Reject, Sequence[str], str]]) -> int:
         """Add refused rows with their cells and since when they would have held; return the file's length in bytes.
 
-        The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written.
+        The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written, or is not
+        ours to write, and ImportUnderWay if another import writes it.
         """
         rows = [
             [str(no.line), no.column or "", no.code, no.message, since, *map(disarm, self._original(cells))]
             for no, cells, since in refused
         ]
         if rows:
-            descriptor = self._open(0) if self._descriptor is None else self._descriptor
-            self._append(descriptor, rows if self.offset else [self._header, *rows])
+            data = self._encoded(rows if self.offset else [self._header, *rows])
+            try:
+                self._append(self._begin(data) if self._descriptor is None else self._descriptor, data)
+            except OSError as error:
+                raise self._unwritable(error.strerror) from None
         return self.offset
 
     def _original(self, cells: Sequence[str]) -> list[str]:
         return [cell for index, cell in enumerate(cells) if index not in self._own] if self._own else list(cells)
 
-    def _append(self, descriptor: int, rows: list[list[str]]) -> None:
+    def _encoded(self, rows: list[list[str]]) -> bytes:
         text = io.StringIO(newline="")
         csv.writer(text, delimiter=self._delimiter).writerows(rows)
-        left = memoryview(_DAMAGED.sub("\ufffd", text.getvalue()).encode())
-        try:
-            while left:
-                written = os.pwrite(descriptor, left, self.offset)
-                self.offset += written
-                left = left[written:]
-            os.fsync(descriptor)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        return _DAMAGED.sub("\ufffd", text.getvalue()).encode()
 
-    def _open(self, length: int) -> int:
-        try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        self._descriptor, self.offset = descriptor, length
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ImportUnderWay(f"{self.path} is being written by another import of the same file") from None
-        self._before_cutting()
-        os.fchmod(descriptor, 0o600)
-        os.ftruncate(descriptor, length)
+    def _append(self, descriptor: int, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(descriptor, left, self.offset)
+            self._digest.update(left[:written])
+            self.offset += written
+            left = left[written:]
+        os.fsync(descriptor)
+
+    def _begin(self, data: bytes) -> int:
+        """Return a file that is ours alone and holds nothing that `data` does not hold too."""
+        found = self._existing(self.path)
+        if found is None:
+            return self._new()
+        if not self._locked(found):
+            os.close(found)
+            return self._beside_readers()
+        self._keep(found)
+        if not os.path.samestat(os.fstat(found), self.path.lstat()):
+            raise ImportUnderWay(self._busy())  # another import has given it a number before we had it
+        if os.pread(found, len(data) + 1, 0) == data[: os.fstat(found).st_size]:
+            os.fchmod(found, 0o600)
+            return found
+        aside = self._free_name()
+        self.path.rename(aside)
+        self.notes.append(f"the rows that an earlier import rejected are now in {aside}")
+        return self._new()
+
+    def _beside_readers(self) -> int:
+        usual, self.path = self.path, self._free_name()
+        self.notes.append(f"{usual} is being imported at this moment: the rejected rows are in {self.path}")
+        return self._new()
+
+    def _new(self) -> int:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        self._locked(descriptor)
+        self._keep(descriptor)
         return descriptor
 
-    def _unwritable(self, error: OSError) -> ConfigurationError:
+    def _locked(self, descriptor: int) -> bool:
+        """Lock a file for ourselves; return False if others read it, raise ImportUnderWay if another writes to it."""
+        for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                return kind == fcntl.LOCK_EX
+        os.close(descriptor)
+        raise ImportUnderWay(self._busy())
+
+    def _keep(self, descriptor: int) -> None:
+        """Take a file that nobody else has; raise ImportUnderWay if we have been overtaken before we had it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = descriptor
+        self._before_cutting()
+
+    def _continue(self, path: Path, offset: int, digest: str) -> bool:
+        found = None
+        with suppress(OSError, ConfigurationError):
+            found = self._existing(path)
+        if found is None:
+            return False
+        begun = _digest_of(found, offset) if os.fstat(found).st_size >= offset else None
+        if begun is None or digest not in {"", begun.hexdigest()}:
+            os.close(found)
+            return False
+        if not self._locked(found):
+            os.close(found)
+            raise ImportUnderWay(self._busy())
+        self._keep(found)
+        try:
+            os.fchmod(found, 0o600)
+            os.ftruncate(found, offset)
+        except OSError as error:
+            raise self._unwritable(error.strerror) from None
+        self.path, self.offset, self._digest = path, offset, begun
+        return True
+
+    def _existing(self, path: Path) -> int | None:
+        """Open a file that is there already; raise ConfigurationError unless it is an ordinary file of our own."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        facts = os.fstat(descriptor)
+        if stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid():
+            return descriptor
+        os.close(descriptor)
+        raise self._unwritable(
+            "it belongs to another user" if stat.S_ISREG(facts.st_mode) else "it is no ordinary file"
+        )
+
+    def _numbered(self) -> list[Path]:
+        stem, ending = self._parts()
+        return sorted(self.path.parent.glob(f"{glob.escape(stem)}.[0-9]*{glob.escape(ending)}"))
+
+    def _free_name(self) -> Path:
+        """Return the usual name with a number before its ending that none has yet: a later file has a higher one."""
+        stem, ending = self._parts()
+        texts = [path.name[len(stem) + 1 : len(path.name) - len(ending)] for path in self._numbered()]
+        highest = max((int(text) for text in texts if text.isascii() and text.isdigit()), default=0)
+        return self.path.with_name(f"{stem}.{highest + 1}{ending}")
+
+    def _parts(self) -> tuple[str, str]:
+        name = self.path.name
+        ending = REJECTS_ENDING if name.endswith(REJECTS_ENDING) else self.path.suffix
+        return name.removesuffix(ending) if ending else name, ending
+
+    def _busy(self) -> str:
+        return f"{self.path} is in use by another import at this moment: let it finish, then run this again"
+
+    def _unwritable(self, why: str | None) -> ConfigurationError:
         return ConfigurationError(
-            f"rejected rows cannot be written to {self.path} ({error.strerror}): name another file with --rejects; "
+            f"rejected rows cannot be written to {self.path} ({why}): name another file with --rejects; "
             "the import goes on from where it stands"
         )
+
+
+def _digest_of(descriptor: int, length: int) -> blake2b:
+    digest, place = blake2b(digest_size=16), 0
+    while place < length and (piece := os.pread(descriptor, min(_AT_ONCE, length - place), place)):
+        digest.update(piece)
+        place += len(piece)
+    return digest

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from consent.errors import UnreadableFile
+from producers.columns import OWN
 from producers.rejects import REJECTS_ENDING
 
 STDIN = "-"
@@ -60,10 +62,24 @@ def source_files(arguments: Sequence[str], stdin: BinaryIO | None = None) -> Ite
 @contextmanager
 def _source(path: Path) -> Iterator[SourceFile]:
     if stat.S_ISREG(_mode(path)):
-        yield SourceFile(path, str(path))
+        with _shared(path):
+            yield SourceFile(path, str(path))
         return
     with path.open("rb") as stream, _spooled(stream, "stdin") as source:
         yield source
+
+
+@contextmanager
+def _shared(path: Path) -> Iterator[None]:
+    """Let no other import give a rejects file another name while it is being read (see `producers.rejects`)."""
+    with ExitStack() as stack:
+        with suppress(OSError):
+            file = stack.enter_context(path.open("rb"))
+            if path.name.endswith(REJECTS_ENDING) or OWN[0].encode() in file.read(16):
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            else:
+                file.close()
+        yield
 
 
 @contextmanager

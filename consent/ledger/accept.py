@@ -58,7 +58,8 @@ def _import_row(source: ImportSource, now: int) -> tuple[object, ...]:
 def _progress(row: Row[tuple[object, ...]]) -> ImportProgress:
     state = cast("ImportState", "read" if row.state == "folded" else row.state)
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
-    return ImportProgress(row.id, state, Checkpoint(row.records, row.line, row.rejects_offset, row.wishes), since)
+    place = Checkpoint(row.records, row.line, row.rejects_offset, row.wishes, row.rejects_digest or "")
+    return ImportProgress(row.id, state, place, since)
 
 
 def accept(
@@ -120,7 +121,9 @@ def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> bool:
 
 
 def _move_checkpoint(tx: Connection, import_id: str, checkpoint: Checkpoint, counts: Mapping[str, int]) -> None:
-    place = {name: getattr(checkpoint, name) for name in ("records", "line", "wishes", "rejects_offset")}
+    place = {
+        name: getattr(checkpoint, name) for name in ("records", "line", "wishes", "rejects_offset", "rejects_digest")
+    }
     more = {name: imports.c[name] + count for name, count in counts.items()}
     tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more))
 

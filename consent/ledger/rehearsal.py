@@ -55,7 +55,8 @@ def found_import(real: Database | None, fingerprint: str) -> ImportProgress | No
         return None
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
     state: ImportState = row.state if row.state in ("reading", "released") else "read"
-    return ImportProgress(row.id, state, Checkpoint(row.records, row.line, row.rejects_offset, row.wishes), since)
+    place = Checkpoint(row.records, row.line, row.rejects_offset, row.wishes, row.rejects_digest or "")
+    return ImportProgress(row.id, state, place, since)
 
 
 def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange], unfinished: str | None) -> None:

@@ -71,6 +71,7 @@ imports = Table(
     Column("line", BigInteger, nullable=False, server_default="0"),
     Column("wishes", BigInteger, nullable=False, server_default="0"),
     Column("rejects_offset", BigInteger, nullable=False, server_default="0"),
+    Column("rejects_digest", Text),
     Column("recorded", BigInteger, nullable=False, server_default="0"),
     Column("duplicates", BigInteger, nullable=False, server_default="0"),
     Column("rejected", BigInteger, nullable=False, server_default="0"),

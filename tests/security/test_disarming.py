@@ -13,7 +13,19 @@ from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
 
 
 @pytest.mark.parametrize(
-    "formula", ["=1+1", '=HYPERLINK("https://example.com")', "@SUM(A1)", "+1+cmd|' /C calc'!A0", "-A1"]
+    "formula",
+    [
+        "=1+1",
+        '=HYPERLINK("https://example.com")',
+        "@SUM(A1)",
+        "+1+cmd|' /C calc'!A0",
+        "-A1",
+        "\n=1",
+        "\uff1d1",
+        "\uff0bA1",
+        "\uff0dA1",
+        "\uff20SUM(A1)",
+    ],
 )
 def test_a_formula_is_disarmed(formula: str) -> None:
     """What a spreadsheet would run is text after this."""
@@ -21,14 +33,14 @@ def test_a_formula_is_disarmed(formula: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["+15550100", "+1 (555) 010-0000", "-5", "15550100", "jane@example.com", "", "O'Neil"]
+    "number", ["+15550100", "+1 (555) 010-0000", "\uff0b15550100", "-5", "15550100", "jane@example.com", "", "O'Neil"]
 )
 def test_a_telephone_number_stays_as_it_is(number: str) -> None:
     """Numbers and ordinary text are not touched: a damaged number would be another person's."""
     assert disarm(number) == number
 
 
-@given(st.text(alphabet="'=@+-\t\r1a ", max_size=8) | st.text())
+@given(st.text(alphabet="'=@+-\t\r\n\uff1d\uff20\uff0b\uff0d1a ", max_size=8) | st.text())
 @example("'=1")
 @example("''+15550100")
 def test_what_was_disarmed_comes_back(cell: str) -> None:
@@ -46,3 +58,17 @@ def test_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
     take_in(file_of(rejects, written.replace("PIGEON", "SMS"), age=60), ledger)
 
     assert [(one.address, one.details) for one in ledger.changes] == [({"user_id": "+15550100"}, {"reason": "=1+1"})]
+
+
+def test_the_header_of_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
+    """Whoever opened the rejects in a spreadsheet ran what the name of a column said."""
+    ledger, rejects = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
+    header = 'user_id,channel,action,"=HYPERLINK(""https://example.com"")"'
+    take_in(csv_of(tmp_path / "x.csv", ["1,PIGEON,OPTOUT,kept"], header), ledger)
+    first = rejects.read_text()
+    assert ",\"'=HYPERLINK(" in first
+
+    again = take_in(file_of(rejects, first.replace("PIGEON", "DOVE"), age=60), ledger)
+
+    assert again.rejects_file is not None
+    assert again.rejects_file.read_text().splitlines()[0] == first.splitlines()[0]

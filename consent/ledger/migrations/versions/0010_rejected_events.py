@@ -1,4 +1,7 @@
-"""A rejected event keeps what it said, for a set time."""
+"""A rejected event keeps what it said, for a set time; an import knows its rejects file by what stands in it."""
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0010"
 down_revision = "0009"
@@ -7,4 +10,5 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Change nothing yet."""
+    """Add what is kept."""
+    op.add_column("imports", sa.Column("rejects_digest", sa.Text(), nullable=True))
