@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
+from consent.times import PATTERN, UnusableTime, in_utc, read_time
 
 _DAMAGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
 
@@ -25,14 +26,12 @@ def _action(value: object) -> object:
 
 
 def _moment(value: object) -> object:
-    if not isinstance(value, str):
+    if value is None or isinstance(value, datetime):
         return value
     try:
-        return datetime.fromisoformat(value)
-    except ValueError:
-        raise PydanticCustomError(
-            "unreadable_time", "write the time as ISO 8601, for example 2026-11-22T08:30:00Z"
-        ) from None
+        return read_time(str(value))
+    except UnusableTime as error:
+        raise PydanticCustomError(error.code, error.message) from None
 
 
 def undamaged(value: object) -> object:
@@ -50,7 +49,6 @@ Identifier = Annotated[str, BeforeValidator(undamaged), Field(min_length=1, max_
 
 _LOST = r"\u0000\ufffd"
 _TEXT = rf"^[^{_LOST}]*[^\s\u0000-\u001f\ufffd][^{_LOST}]*$"
-_TIME = r"^(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 
 
 def text_schema(longest: int | None = 255, form: str = _TEXT) -> dict[str, Any]:
@@ -85,7 +83,7 @@ class ConsentRow(BaseModel):
     effective_at: Annotated[
         datetime | None,
         BeforeValidator(_moment),
-        WithJsonSchema({"type": "string", "format": "date-time", "pattern": _TIME}),
+        WithJsonSchema({"type": "string", "format": "date-time", "pattern": PATTERN}),
     ] = Field(None, description="when the person said it, with its zone; never in the future")
     change_id: Annotated[str | None, Field(max_length=255), WithJsonSchema(text_schema())] = Field(
         None, description="your own name of this change: the same change under the same name is recorded once"
@@ -134,8 +132,3 @@ def cell_rule(model: type[ConsentRow], column: str) -> Callable[[object], Any]:
     field = model.model_fields[column]
     kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     return TypeAdapter(kind, config={"str_strip_whitespace": True}).validator.validate_python
-
-
-def in_utc(moment: datetime, zone: Any = UTC) -> datetime:
-    """Return a moment in UTC; one without a zone is read in `zone`."""
-    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from consent.errors import ConfigurationError
+from consent.times import UnusableTime, read_time
 
 _PANEL = "How the files are read"
 
@@ -84,11 +85,9 @@ def moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise ConfigurationError(
-            f"--effective-at is written as ISO 8601, for example 2026-11-22T08:30:00Z, not {text!r}"
-        ) from None
+        return read_time(text.strip())
+    except UnusableTime as error:
+        raise ConfigurationError(f"--effective-at: {error.message}") from None
 
 
 def maps(arguments: Sequence[str] | None) -> dict[str, str]:

@@ -87,7 +87,7 @@ def prepare(
     known = vocabulary(rows.values(), options.maps)
     found = file if isinstance(file, Survey) else survey(file, options.encoding, options.patience)
     told = options.told_at or (None if found.file.spooled else found.stamp.modified_at)
-    doors = open_doors(rows, defaults, options.connection, told, options.zone)
+    doors = replace(open_doors(rows, defaults, options.connection, told, options.zone), told=options.told_at)
     delimiter, names = _header(found, options.delimiter, known)
     if any(known.find(name) in OWN for name in names):
         names = [rearm(name) for name in names]  # as the names were before we disarmed them
@@ -96,9 +96,8 @@ def prepare(
     if options.told_at is None:
         refuse_misspelt_time(header, known, found.file.name)
     if told is None and not header.tells_time:
-        raise ConfigurationError(
-            f"{found.file.name} has no modification time: add a column effective_at, or --effective-at"
-        )
+        clock = "has no modification time" if found.file.spooled else "was last written at a time that cannot be so"
+        raise ConfigurationError(f"{found.file.name} {clock}: add a column effective_at, or give --effective-at")
     return CsvFile(found, delimiter, header, doors, undated=options.told_at is None and not header.tells_time)
 
 

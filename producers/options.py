@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
 from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.times import UnusableTime, in_utc
 from producers.columns import plain
 from producers.survey import PATIENCE_SECONDS
 
@@ -48,13 +49,16 @@ class IntakeOptions:
 
     @property
     def told_at(self) -> datetime | None:
-        """The user's `effective_at` in UTC; raises ConfigurationError if it lies in the future."""
+        """The user's `effective_at` in UTC; raises ConfigurationError if it cannot be used."""
         if self.effective_at is None:
             return None
-        moment = self.effective_at if self.effective_at.tzinfo else self.effective_at.replace(tzinfo=self.zone)
+        try:
+            moment = in_utc(self.effective_at, self.zone)
+        except UnusableTime as error:
+            raise ConfigurationError(f"--effective-at: {error.message}") from None
         if moment > datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS):
             raise ConfigurationError("--effective-at lies in the future: give the moment when the people said it")
-        return moment.astimezone(UTC)
+        return moment
 
 
 def fingerprint(sha256: str, options: IntakeOptions, connection: str | None) -> str:

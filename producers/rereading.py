@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from consent.change import ConsentChange
-from consent.row import ConsentRow, cell_rule, in_utc
+from consent.row import ConsentRow, cell_rule
+from consent.times import in_utc
 from producers.header import Header
 from producers.record import Fault, RawRecord
 from producers.understanding import Doors, understand

@@ -11,10 +11,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from consent.errors import UnreadableFile, UnstableFile
+from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.times import is_too_old
 from producers.encoding import Encoding, EncodingSurvey
 from producers.sources import SourceFile
 
@@ -36,9 +38,14 @@ class Stamp:
     modified_ns: int
 
     @property
-    def modified_at(self) -> datetime:
-        """When the file was written, in UTC."""
-        return datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
+    def modified_at(self) -> datetime | None:
+        """When the file was written, in UTC; None if the clock that says so was never set, or runs far ahead."""
+        try:
+            moment = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+        latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
+        return None if is_too_old(moment) or moment > latest else moment
 
 
 @dataclass(frozen=True, slots=True)

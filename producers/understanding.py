@@ -12,6 +12,7 @@ from consent.change import ConsentChange
 from consent.errors import ConfigurationError
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
+from consent.times import UnusableTime, in_utc, read_time
 from producers.columns import FALLBACK_TIME, OWN, meant, vocabulary
 from producers.explaining import explain
 from producers.record import Fault, RawRecord
@@ -24,7 +25,8 @@ class Doors:
     """What is needed to understand records: the row model of each connection, and what holds where a record is silent.
 
     `connection` and `effective_at` are used for records that name none; `defaults` fills empty columns, by connection;
-    a time without a zone is read in `zone`, and a word from after `latest` is refused.
+    a time without a zone is read in `zone`, and a word from after `latest` is refused. `told` is the `effective_at`
+    that a person gave, not a file's clock.
     """
 
     rows: Mapping[str, type[ConsentRow]]
@@ -33,6 +35,7 @@ class Doors:
     effective_at: datetime | None
     zone: tzinfo
     latest: datetime
+    told: datetime | None = None
 
     def candidates(self, rows_name_it: bool) -> list[str]:  # noqa: FBT001 - it reads as a sentence where it is used
         """Return the connections that a record can belong to; raise ConfigurationError if there is none.
@@ -107,25 +110,40 @@ def _unknown_connection(doors: Doors, columns: Mapping[str, str]) -> Fault:
 
 
 def _since(row: ConsentRow, fields: Mapping[str, object], doors: Doors) -> datetime | Fault:
-    default, column = doors.effective_at, "effective_at"
     try:
-        if row.effective_at is None and (fallback := fields.get(FALLBACK_TIME)) is not None:
-            column = FALLBACK_TIME
-            default = datetime.fromisoformat(str(fallback))
-        if row.effective_at is None and default is None:
-            return Fault("missing_field", _NO_TIME, column)
-        since = row.since(default or doors.latest, doors.zone)
-    except (ValueError, OverflowError):
-        return Fault("unreadable_time", _BAD_TIME, column)
-    return since if since <= doors.latest else Fault("from_the_future", _FUTURE, column)
+        if row.effective_at is not None or (fallback := fields.get(FALLBACK_TIME)) is None:
+            return _own_or_default(row, doors)
+        return _fallen_back(str(fallback), doors)
+    except UnusableTime as error:
+        return Fault(error.code, error.message, "effective_at")
 
 
+def _own_or_default(row: ConsentRow, doors: Doors) -> datetime | Fault:
+    if row.effective_at is None and doors.effective_at is None:
+        return Fault("missing_field", _NO_TIME, "effective_at")
+    since = row.since(doors.effective_at or doors.latest, doors.zone)
+    return since if since <= doors.latest else Fault("from_the_future", _FUTURE, "effective_at")
+
+
+def _fallen_back(written: str, doors: Doors) -> datetime | Fault:
+    """Return since when a row held that was rejected before; a useless clock of then gives way to --effective-at."""
+    try:
+        since = in_utc(read_time(written), doors.zone)
+        fault = Fault("from_the_future", _FUTURE + _OR_TELL, FALLBACK_TIME) if since > doors.latest else None
+    except UnusableTime as error:
+        since, fault = doors.latest, Fault(error.code, error.message + _OR_TELL, FALLBACK_TIME)
+    if fault is None:
+        return since
+    return doors.told if doors.told is not None and fault.code in _CLOCK_FAULTS else fault
+
+
+_CLOCK_FAULTS = {"from_the_future", "time_too_old"}
 _NO_TIME = "nothing says since when this holds: fill effective_at, or give --effective-at"
-_BAD_TIME = "write the time as ISO 8601, for example 2026-11-22T08:30:00Z"
 _FUTURE = (
     f"the time lies more than {FUTURE_TOLERANCE_SECONDS} seconds in the future and would win for ever: "
     "write when the person said it, with its zone"
 )
+_OR_TELL = ", or give --effective-at"
 
 
 def _by_our_names(connection: str, values: Mapping[str, str], rows: Iterable[type[ConsentRow]]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 
+from consent.times import UnusableTime, read_time
 from producers.events.event import Said
 from producers.record import Fault
 from producers.strict_json import BYTE_ORDER_MARK, named_twice, parse
@@ -64,16 +65,13 @@ def _understood(attributes: dict[str, Any], read_data: Callable[[], Any]) -> Sai
         return _INCOMPLETE
     try:
         if timed := "time" in attributes:
-            attributes["time"] = _moment(attributes["time"])
+            attributes["time"] = read_time(attributes["time"])
         event = CloudEvent(attributes, read_data())
+    except UnusableTime as error:
+        return _untimely(error)
     except (BaseCloudEventException, ValueError, TypeError):
         return _INVALID
     return _said(event, timed=timed)
-
-
-def _moment(text: str) -> datetime:
-    """Read a time of RFC 3339, which allows t and z for T and Z; raise ValueError or TypeError for anything else."""
-    return datetime.fromisoformat(text.upper() if isinstance(text, str) else text)
 
 
 def _decoded(encoded: object) -> Any:
@@ -92,6 +90,11 @@ def _said(event: BaseCloudEvent, *, timed: bool) -> Said | Fault:
     time = event.get_time() if timed else None  # without one the package sets the present moment
     since = time.isoformat() if isinstance(time, datetime) else None
     return Said(data, identity(event.get_source(), event.get_id()), since)
+
+
+def _untimely(error: UnusableTime) -> Fault:
+    code = "bad_cloudevent" if error.code == "unreadable_time" else error.code
+    return Fault(code, f"the CloudEvent's time cannot be used: {error.message}", "time")
 
 
 _INCOMPLETE = Fault("bad_cloudevent", "a CloudEvent needs specversion, id, source and type: add what is missing")

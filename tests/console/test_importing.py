@@ -264,3 +264,24 @@ def test_mended_rows_are_not_read_with_a_misspelt_time(cli: Cli, tmp_path: Path)
     assert cli("import", file, "--map", "efective_at=effective_at").code == 1
     answer = cli("import", f"{file}.rejects.csv")
     assert (answer.code, "did you mean effective_at?" in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize("seconds", [0, 1_432_735_084_800, 4_000_000_000])
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_file_of_a_wrong_clock_is_refused_with_the_remedy(
+    cli: Cli, tmp_path: Path, seconds: int, more: tuple[str, ...]
+) -> None:
+    """Exit code 0 would tell that opt-outs were recorded which any older opt-in beats; 70 would tell nothing."""
+    name = write(tmp_path, "undated.csv", "7,EMAIL,BULK,OPTOUT", header="user_id,channel,priority,action")
+    os.utime(tmp_path / name, (seconds, seconds))
+
+    answer = cli("import", name, *more)
+    assert (answer.code, "give --effective-at" in answer.err) == (2, True)
+    assert cli("import", name, "--effective-at", "2026-11-20", *more).code == 0
+
+
+@pytest.mark.parametrize("told", ["1795112000830", "20261120112233Z", "1970-01-01", "2026-11-20+05:30"])
+def test_a_told_time_that_is_no_time_is_refused(cli: Cli, consents: str, told: str) -> None:
+    """It would date every row of the file."""
+    answer = cli("import", consents, "--effective-at", told)
+    assert (answer.code, "--effective-at: " in answer.err) == (2, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -105,3 +107,70 @@ def test_standard_input_with_a_time_column_refuses_only_the_rows_that_leave_it_e
 
     assert ledger.users == ["1"]
     assert ledger.codes == [(3, "effective_at", "missing_field")]
+
+
+DATED = "user_id,channel,action,effective_at"
+UNUSABLE = [-1, 0, 86_400, 946_684_800, 1_432_735_084_800]
+"""Before 1970, 1970, the next day, 2000-01-01, and milliseconds that were taken for seconds: the year 47371."""
+
+
+def written_at(file: SourceFile, seconds: float) -> SourceFile:
+    """Set the file's own time."""
+    os.utime(file.path, (seconds, seconds))
+    return file
+
+
+@pytest.mark.parametrize("seconds", [*UNUSABLE, time.time() + 7_200])
+def test_a_file_whose_clock_was_wrong_does_not_date_its_rows(tmp_path: Path, seconds: float) -> None:
+    """Every opt-out of a file written in 1970 would be older than any opt-in and be dropped, with exit code 0."""
+    file = written_at(csv_of(tmp_path / "x.csv", ["7,SMS,OPTOUT,"]), seconds)
+
+    with pytest.raises(ConfigurationError, match="--effective-at"):
+        since(file)
+
+    assert since(file, IntakeOptions(effective_at=TOLD)) == [TOLD]
+
+
+@pytest.mark.parametrize("seconds", [*UNUSABLE, time.time() + 7_200])
+def test_rows_that_say_their_time_need_no_clock(tmp_path: Path, seconds: float) -> None:
+    """An opt-out with a time of its own must not wait because the file's clock was wrong."""
+    ledger = MemoryLedger()
+    file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,2026-01-01", "2,SMS,OPTOUT,"], DATED)
+
+    take_in(written_at(file, seconds), ledger)
+
+    assert ledger.users == ["1"]
+    assert ledger.codes == [(3, "effective_at", "missing_field")]
+
+
+def test_rejects_of_a_clock_that_ran_ahead_can_be_imported_with_a_time(tmp_path: Path) -> None:
+    """People whose rows a wrong clock rejected stay subscribed, because no option overrules `_effective_at`."""
+    ahead, header = (datetime.now(UTC) + timedelta(hours=2)).isoformat(), "user_id,channel,action,_effective_at"
+    lines = [f"1,SMS,OPTOUT,{ahead}", "2,SMS,OPTOUT,1970-01-01T00:00:00+00:00", "3,SMS,OPTOUT,2026-02-02"]
+    file, ledger = csv_of(tmp_path / "x.csv", lines, header), MemoryLedger()
+
+    take_in(file, ledger)
+    assert ledger.codes == [(2, "_effective_at", "from_the_future"), (3, "_effective_at", "time_too_old")]
+    assert all("--effective-at" in reject.message for reject in ledger.rejects)
+
+    assert since(file, IntakeOptions(effective_at=TOLD)) == [TOLD, TOLD, datetime(2026, 2, 2, tzinfo=UTC)]
+
+
+def test_an_hour_that_came_twice_refuses_its_rows_and_no_others(tmp_path: Path) -> None:
+    """A person who opted out 40 minutes after the opt-in stays opted in, if 02:10 is taken for the earlier one."""
+    ledger = MemoryLedger()
+    moments = ["2026-10-25T01:50:00", "2026-10-25T02:10:00", "2026-10-25T03:10:00", "2026-03-29T02:30:00"]
+    file = csv_of(tmp_path / "x.csv", [f"{row},SMS,OPTOUT,{at}" for row, at in enumerate(moments)], DATED)
+
+    take_in(file, ledger, IntakeOptions(timezone="Europe/Berlin"))
+
+    assert ledger.users == ["0", "2"]
+    assert ledger.codes == [(3, "effective_at", "ambiguous_time"), (5, "effective_at", "no_such_time")]
+
+
+def test_a_told_time_is_read_as_strictly(tmp_path: Path) -> None:
+    """It would hold for every row of the file."""
+    told = datetime(2026, 10, 25, 2, 10, tzinfo=UTC).replace(tzinfo=None)
+
+    with pytest.raises(ConfigurationError, match="--effective-at: the clocks were put back"):
+        since(csv_of(tmp_path / "x.csv", []), IntakeOptions(effective_at=told, timezone="Europe/Berlin"))

@@ -269,3 +269,20 @@ def test_one_name_twice_harms_only_its_own_change() -> None:
     assert codes(said(b"[" + good + b"," + bad + b"]")) == ["said", "named_twice"]
     assert codes(said(good + b"\n" + bad, content_type="application/x-ndjson")) == ["said", "named_twice"]
     assert codes(said(elsewhere)) == ["said"]
+
+
+@pytest.mark.parametrize(
+    ("time", "code"),
+    [
+        ("0001-01-01T00:00:00Z", "time_too_old"),
+        ("1970-01-01T00:00:00Z", "time_too_old"),
+        ("20261120112233Z", "bad_cloudevent"),
+        ("1795112000830", "bad_cloudevent"),
+    ],
+)
+def test_the_time_of_an_envelope_is_read_like_any_other(time: str, code: str) -> None:
+    """An opt-out sent with Go's zero time would be older than any opt-in, and be dropped."""
+    binary = {f"ce_{name}": value for name, value in {**NEEDED, "time": time}.items()}
+
+    for found in (said({**NEEDED, "time": time, "data": OPT_OUT}), said(OPT_OUT, **binary)):
+        assert [(one.code, one.column) for one in found if isinstance(one, Fault)] == [(code, "time")]

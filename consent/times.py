@@ -1,0 +1,135 @@
+"""The one reader of times: what is written is read exactly, or refused with a code and words that say what it is.
+
+A time is a date alone or a date and a time of day, as RFC 3339 writes them: `2026-11-22`, `2026-11-22T08:30:00Z`,
+`2026-11-22 08:30:00.123+01:00`. `datetime.fromisoformat` reads much more: it takes the first digits of milliseconds
+since 1970 for a year, and 23 of `112233Z` for hours. So it only sees what has this form.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, tzinfo
+
+EARLIEST = datetime(2000, 1, 2, tzinfo=UTC)
+"""A time before this is no consent but an empty field of some system: 0001 (Go, .NET), 1601 (Windows), 1753 and 1900
+(SQL Server), 1899 (spreadsheets), 1970 (Unix), 1980 (zip), 2000-01-01 (devices without a clock)."""
+
+EXAMPLE = "2026-11-22T08:30:00Z"
+PATTERN = (
+    r"^(?!2000-01-01)20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$"
+)
+"""The times that a producer should write, as a regular expression of JSON Schema; all of them can be read."""
+
+_DATE = r"\d{4}-\d\d-\d\d"
+_FORM = re.compile(rf"({_DATE})(?:[Tt ](\d\d:\d\d(?::\d\d(?:[.,]\d{{1,9}})?)?)([Zz]|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII)
+
+_DIGITS = {
+    8: "the year, month and day without hyphens",
+    **dict.fromkeys((9, 10), "seconds since 1970"),
+    13: "milliseconds since 1970",
+    14: "a date and a time without separators",
+    **dict.fromkeys((15, 16), "microseconds since 1970"),
+    18: "100-nanosecond steps since 1601, as Windows counts",
+    19: "nanoseconds since 1970",
+}
+_OTHERS = [
+    (re.compile(form, re.ASCII), words)
+    for form, words in (
+        (r"\d{5}([.,]\d+)?", "a spreadsheet's number of days (format the column as a date)"),
+        (r"[+-]?(\d{9,10})[.,]\d+", "seconds since 1970"),
+        (r"\d{8}[Tt ]?\d{4}(\d\d)?([.,]\d+)?([Zz]|[+-]\d{2}:?\d{2})?", "a date and a time without separators"),
+        (rf"{_DATE}([Zz]|[+-]\d\d:?\d\d)", "a date with a zone and no time of day"),
+        (r"\d{4}-?[Ww]\d\d(-?\d)?", "a week (name the day)"),
+        (r"\d{4}-?\d{3}", "a year and the number of a day in it"),
+        (rf"{_DATE}[Tt ]\d\d\.\d\d([.:]\d\d)?", "a time of day with dots (write colons)"),
+        (rf"{_DATE}[Tt ]\d\d([Zz].*)?", "a time of day without minutes"),
+        (
+            rf"{_DATE}[Tt ][\d:.,]+ ?([A-Za-z]{{3,}}|[+-]\d\d:?\d\d)",
+            "a zone apart from its time (write Z or +01:00 right behind it)",
+        ),
+        (r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*", "the day and the month first (nobody can know which is which)"),
+        (r"\d{4}[./]\d{1,2}[./]\d{1,2}.*", "a date without hyphens"),
+    )
+]
+
+
+class UnusableTime(ValueError):
+    """A time that cannot be used: `code` for programs, the message for people, without what was written."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def read_time(text: str) -> datetime:
+    """Return a time as it is written, with a zone only if it names one; microseconds are kept and no less.
+
+    Raises UnusableTime: `unreadable_time` for any other form, `time_too_old` before `EARLIEST`.
+    """
+    found = _FORM.fullmatch(text)
+    if found is None:
+        raise _unreadable(text)
+    date, time, zone = found.groups()
+    if date < f"{EARLIEST:%Y-%m-%d}":
+        raise _too_old()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time or '00:00'}{(zone or '').upper()}")
+    except ValueError:
+        raise UnusableTime("unreadable_time", f"there is no such day or time of day: {_REMEDY}") from None
+    return moment
+
+
+def in_utc(moment: datetime, zone: tzinfo = UTC) -> datetime:
+    """Return a moment in UTC; one without a zone is read in `zone`.
+
+    Raises UnusableTime for a local time that the clocks of the zone showed twice (`ambiguous_time`) or never
+    (`no_such_time`), because they were put back or forward.
+    """
+    if moment.tzinfo is not None:
+        return _moved(moment)
+    local = moment.replace(tzinfo=zone)
+    if zone is not UTC and (step := _step(local)):
+        raise UnusableTime(*(_TWICE if step > 0 else _NEVER))
+    return _moved(local)
+
+
+def is_too_old(moment: datetime) -> bool:
+    """Whether a moment with a zone is before `EARLIEST` in UTC: a clock that was never set."""
+    return moment < EARLIEST
+
+
+def _moved(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise UnusableTime("unreadable_time", _REMEDY) from None
+
+
+def _too_old() -> UnusableTime:
+    words = f"a time before {EARLIEST:%Y-%m-%d} is how systems write that they know none: write when the person said it"
+    return UnusableTime("time_too_old", words)
+
+
+def _step(local: datetime) -> float:
+    """Return by how many seconds the zone's clocks are put back (forward: less than 0) around this moment."""
+    first, second = local.utcoffset(), local.replace(fold=1).utcoffset()
+    return 0.0 if first is None or second is None else (first - second).total_seconds()
+
+
+def _unreadable(text: str) -> UnusableTime:
+    words = _DIGITS.get(len(text)) if text.isdigit() else None
+    words = words or next((words for form, words in _OTHERS if form.fullmatch(text)), None)
+    return UnusableTime("unreadable_time", f"this looks like {words}: {_REMEDY}" if words else _REMEDY)
+
+
+_REMEDY = f"write the time as ISO 8601, for example {EXAMPLE}"
+_TWICE = (
+    "ambiguous_time",
+    "the clocks were put back, so this hour came twice: write the time with its offset from UTC, like +02:00 or +01:00",
+)
+_NEVER = (
+    "no_such_time",
+    "the clocks were put forward, so there was no such time: write the time with its offset from UTC, like +01:00",
+)
