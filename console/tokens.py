@@ -14,9 +14,9 @@ from console.screen import Screen
 from console.serving import open_doors_of
 from producers.columns import FALLBACK_TIME, vocabulary
 from producers.events.fields import Names, as_cells
+from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.http.tokens import Tokens
 from producers.record import Fault, RawRecord
-from producers.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.understanding import Doors, understand
 
 STANDARD_INPUT = "-"

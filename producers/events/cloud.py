@@ -18,8 +18,8 @@ from cloudevents.core.v1.event import CloudEvent
 
 from consent.times import UnusableTime, read_time
 from producers.events.event import Said
+from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.record import Fault
-from producers.strict_json import BYTE_ORDER_MARK, named_twice, parse
 
 _NEEDED = ("id", "source", "type", "specversion")
 _HEADER = "ce-"

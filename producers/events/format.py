@@ -8,8 +8,8 @@ import orjson
 
 from producers.events import cloud
 from producers.events.event import LONGEST_EVENT, Event, Said
+from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.record import Fault
-from producers.strict_json import BYTE_ORDER_MARK, named_twice, parse
 
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 CLOUDEVENT = "application/cloudevents+json"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from producers.events import format  # noqa: A004 - the module's name
 from producers.events.cloud import identity
 from producers.events.event import LONGEST_EVENT, Event, Said
+from producers.events.strict_json import BYTE_ORDER_MARK
 from producers.record import Fault
-from producers.strict_json import BYTE_ORDER_MARK
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
 NEEDED = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "com.example.consent"}
