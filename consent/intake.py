@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -57,12 +58,33 @@ class ImportProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedEvent:
+    """What a refused change of an event said, so that it can be fixed and sent again.
+
+    `body` is its text, or the first MOST_KEPT bytes of the event's `size`; `headers` are its envelope; `published_at`
+    and `key` are what its source said about time and identity; `position` is its place in the event that it came in.
+    """
+
+    body: bytes = field(repr=False)
+    size: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    published_at: datetime | None = None
+    key: str | None = field(default=None, repr=False)
+    position: int = 0
+
+
+MOST_KEPT = 16 * 1024 * 1024
+"""Bytes of a refused event that are kept: as many as RabbitMQ 4 lets a message have."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reject:
     """One row or event that was not recorded: where it stands, which column is at fault, and what to do about it.
 
     `line` is the physical line where a row starts, or the number of an event in its run. `place` says where an event
     stands in its source, if the source can say it: it never changes, so an event that comes twice is refused once.
-    The message never repeats what stands in a cell.
+    The message never repeats what stands in a cell. `said` is what an event said; a row of a file stands in the rejects
+    file.
     """
 
     line: int
@@ -70,6 +92,7 @@ class Reject:
     code: str
     message: str
     place: str | None = None
+    said: RefusedEvent | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ def _rate(value: object) -> object:
     return parse_rate(value) if isinstance(value, str) else value
 
 
+def _days(value: object) -> object:
+    return value.lower().removesuffix("d").strip() if isinstance(value, str) else value
+
+
 class ConnectionSettings(BaseModel):
     """One configured account at a provider."""
 
@@ -93,6 +97,12 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     source_url: SecretStr = Field(SecretStr(""), description="where `optrelay listen` finds events, if it is not told")
+    keep_rejected_events: Annotated[float, BeforeValidator(_days)] = Field(
+        30.0,
+        gt=0,
+        le=36_500,
+        description="days that rejected events are kept, so that they can be fixed and sent again",
+    )
     api_keys: SecretStr = Field(SecretStr(""), description="keys for `optrelay serve`: `name=key`, several with commas")
     api_rate: Annotated[Rate, NoDecode, BeforeValidator(_rate)] = Field(
         Rate(100, 1), description="requests that each key may make at each server process"

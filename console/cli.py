@@ -13,7 +13,7 @@ import typer
 
 from consent.collecting import collect_once_loaded, end_without_collecting
 from consent.settings import load_settings
-from console import dead_letters, options
+from console import dead_letters, options, rejected_events
 from console.configured import configured
 from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
@@ -38,6 +38,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dead_letters.app)
+app.add_typer(rejected_events.app)
 
 Concurrency = Annotated[
     int | None, typer.Option("--concurrency", "-c", min=1, help="Processes or threads.", show_default="CPU count")

@@ -134,7 +134,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
         fates = plan_replay(ledger.database, found)
         door.screen.show(fate_words(fates))
         if found and not only_say:
-            _confirm(f"Replay {counted(len(found), 'dead letter')}?", yes=yes)
+            confirm(f"Replay {counted(len(found), 'dead letter')}?", yes=yes)
             fates = replay(ledger.database, found, who=who or getpass.getuser(), why=why, now=ledger.now())
             door.screen.show("done")
             wake_workers(door, ledger)
@@ -210,14 +210,14 @@ def _discard(ledger: Ledger, found: list[DeadLetter], screen: Screen, said: dict
 
     if not found:
         return 0
-    _confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=said["yes"])
+    confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=said["yes"])
     who = said["who"] or getpass.getuser()
     count = discard(ledger.database, found, who=who, why=said["why"], now=ledger.now())
     screen.show(f"{count:,} discarded")
     return count
 
 
-def _confirm(question: str, *, yes: bool) -> None:
+def confirm(question: str, *, yes: bool) -> None:
     """Ask, unless told not to; raise typer.Exit if the answer is no, ConfigurationError if there is nobody to ask."""
     if yes:
         return

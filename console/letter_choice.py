@@ -79,11 +79,12 @@ class Choice:
             connection=self.connection.lower() if self.connection else None,
             code=self.code,
             import_id=find_import(ledger, self.import_id).import_id if self.import_id else None,
-            died_before=_ago(self.older_than, "--older-than"),
-            died_after=_ago(self.newer_than, "--newer-than"),
+            died_before=ago(self.older_than, "--older-than"),
+            died_after=ago(self.newer_than, "--newer-than"),
             discarded=discarded,
         )
 
 
-def _ago(text: str | None, option: str) -> int | None:
+def ago(text: str | None, option: str) -> int | None:
+    """Return the moment so long ago, in microseconds; raise ConfigurationError that names the option."""
     return None if text is None else int((time.time() - parse_duration(text, option)) * 1_000_000)

@@ -42,7 +42,7 @@ def record_events(settings: Settings, screen: Screen, asked: Listening) -> Code:
     """Record events until a signal comes; the batch in hand is finished. Returns the exit code."""
     consumer = asked.consumer or socket.gethostname()
     source = open_source(asked.url, consumer)
-    doors = _doors(settings, asked)
+    doors = open_doors_for(settings, asked.connection, asked.timezone)
     stop, counts = _Stop(), _Counts(screen)
     with ExitStack() as stack:
         ledger = stack.enter_context(writing_ledger(settings))
@@ -56,10 +56,11 @@ def record_events(settings: Settings, screen: Screen, asked: Listening) -> Code:
     return stop.code
 
 
-def _doors(settings: Settings, asked: Listening) -> Doors:
+def open_doors_for(settings: Settings, connection_name: str | None, timezone: str) -> Doors:
+    """Return what is needed to understand events; raise ConfigurationError for a connection or zone there is not."""
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}
-    zone = IntakeOptions(timezone=asked.timezone).zone
-    return open_doors(row_models(settings), defaults, asked.connection, None, zone)
+    zone = IntakeOptions(timezone=timezone).zone
+    return open_doors(row_models(settings), defaults, connection_name, None, zone)
 
 
 @contextmanager
@@ -147,6 +148,8 @@ class _Counts:
     def conclude(self) -> None:
         """Print the counts, or give them as JSON."""
         self.screen.show(self._words())
+        if self.counts["rejected"]:
+            self.screen.note("`optrelay rejected-events list` shows what was rejected: fix it, then `resend` it")
         seconds = round(time.monotonic() - self.started, 2)
         self.screen.give({"events": self.events, **self._each(), "seconds": seconds})
 

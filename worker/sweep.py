@@ -11,13 +11,14 @@ import structlog
 
 from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
-from consent.ledger import health
+from consent.ledger import health, rejected_events
 from consent.ledger.release import Place
 from consent.wakeups import CUSTOMERS_A_WAKE_UP
 from worker.breaker import may_call
 from worker.wiring import Wiring
 
 _log = structlog.get_logger()
+_DAY = 86_400_000_000  # microseconds
 
 
 ABANDONED_SECONDS = 5.0
@@ -51,12 +52,19 @@ def sweep(wiring: Wiring, abandoned: Abandoned | None = None) -> int:
     """
     wiring.ledger.database.check_revision()
     sent = _wake_all(wiring)
+    _forget_old_rejects(wiring)
     unreleased = wiring.ledger.unreleased()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
         awake = _Rounds(wiring)
         wiring.ledger.release(import_id, awake.go_on)
         sent += awake.sent + _wake_all(wiring)
     return sent
+
+
+def _forget_old_rejects(wiring: Wiring) -> None:
+    """Remove what rejected events said once their time is over."""
+    kept = wiring.settings.keep_rejected_events * _DAY
+    rejected_events.purge(wiring.ledger.database, int(wiring.ledger.now() - kept))
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from consent.ledger.database import Database
 from consent.ledger.hearing import hear, recognise, record
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.register import one_at_a_time
+from consent.ledger.rejected_events import keep
 from consent.ledger.schema import imports, rejects
 
 
@@ -49,6 +50,7 @@ def accept_events(
         latest = latest_change(tx)
         record(tx, heard, run_id, Origin.EVENT)
         rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)
+        keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
         fresh = _first_of_each(keys, heard.known.difference(adopted))
         new = sum(fresh)
         if new:
@@ -76,10 +78,15 @@ _REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place
 
 
 def _reject_row(secret: bytes, run_id: str, reject: Reject) -> tuple[object, ...]:
-    key = None
-    if reject.place is not None:
-        key = blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES).digest()
+    key = _place_key(secret, reject)
     return run_id, reject.line, reject.column, reject.code, reject.message, reject.place, key
+
+
+def _place_key(secret: bytes, reject: Reject) -> bytes | None:
+    """Return the hash of the place where an event stands in its source."""
+    if reject.place is None:
+        return None
+    return blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES).digest()
 
 
 def _first_of_each(keys: Sequence[bytes], known: set[bytes]) -> tuple[bool, ...]:

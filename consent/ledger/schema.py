@@ -1,8 +1,8 @@
 """The ledger's tables.
 
-Persons stand in one column only, `targets.address` (see PERSONAL_COLUMNS). A target is known again by `target_key`, a
-keyed hash; everything else refers to it by its number, which follows the order of arrival: rows that come together lie
-together, however large a ledger has become, where hashes would strew them over it.
+Persons are named by `targets.address`, and may be by what `personal.py` lists. A target is known again by
+`target_key`, a keyed hash; everything else refers to it by its number, which follows the order of arrival: rows that
+come together lie together, however large a ledger has become, where hashes would strew them over it.
 
 All `_at` columns are microseconds since 1970-01-01 UTC: exact, and the same on every database.
 """
@@ -296,6 +296,3 @@ interventions = Table(
 )
 """What people did to dead letters: who, what, why."""
 Index("ix_interventions_change", interventions.c.change_id)
-
-PERSONAL_COLUMNS = (targets.c.address,)
-"""Every column that may name a person."""

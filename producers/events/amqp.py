@@ -6,6 +6,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/amqp-protoc
 
 from __future__ import annotations
 
+import secrets
 import ssl
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ class Amqp:
         self.name = f"{address.shown} queue {self._queue}"
         self._connection: Any = None
         self._channel: Any = None
+        self._session = ""
         self._came: deque[Event] = deque()
         forgive_unreadable_properties()
 
@@ -98,7 +100,7 @@ class Amqp:
             connect_timeout=5,
             transport_options={"client_properties": {"connection_name": f"optrelay listen {self._consumer}"}},
         )
-        self._connection = connection
+        self._connection, self._session = connection, secrets.token_hex(4)
         connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
         queue: Any = Queue(self._queue, durable=True, no_declare=True)
         self._channel = self._at_the_queue(connection, queue)
@@ -121,18 +123,26 @@ class Amqp:
         try:
             event = self._event(message)
         except (ValueError, TypeError, AttributeError):
-            event = Event(b"", fault=_UNREADABLE, receipt=message.delivery_tag)
+            event = self._unreadable(message)
         self._came.append(event)
 
     def _event(self, message: Any) -> Event:
         properties: Mapping[str, Any] = message.properties
         if properties.get("type") == UNREADABLE:
-            return Event(b"", fault=_UNREADABLE, receipt=message.delivery_tag)
-        body = message.body.encode() if isinstance(message.body, str) else bytes(message.body)
+            return self._unreadable(message)
         id_ = properties.get("message_id") or None
-        place = f"{self.name}, message {_printable(id_)}" if id_ else None
+        place = f"{self.name}, message {_printable(id_)}" if id_ else self._delivery(message)
         headers = dict(_headers(message.headers, message.content_type))
-        return Event(body, headers, place, _moment(properties.get("timestamp")), id_, receipt=message.delivery_tag)
+        return Event(
+            _body(message), headers, place, _moment(properties.get("timestamp")), id_, receipt=message.delivery_tag
+        )
+
+    def _unreadable(self, message: Any) -> Event:
+        return Event(_body(message), place=self._delivery(message), fault=_UNREADABLE, receipt=message.delivery_tag)
+
+    def _delivery(self, message: Any) -> str:
+        """Say where a message without an id stands: delivered again over another connection it is another one."""
+        return f"{self.name}, delivery {self._session}-{message.delivery_tag}"
 
     @contextmanager
     def _told_well(self) -> Iterator[None]:
@@ -143,6 +153,10 @@ class Amqp:
             raise ConfigurationError(f"{self.name}: the broker refuses our user, password, vhost or rights") from None
         except _errors(self._connection) as error:
             raise SourceUnavailable(f"{self.name} cannot be reached ({type(error).__name__})") from error
+
+
+def _body(message: Any) -> bytes:
+    return message.body.encode(errors="surrogateescape") if isinstance(message.body, str) else bytes(message.body)
 
 
 def _errors(connection: Any) -> tuple[type[Exception], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,8 +20,10 @@ class Event:
 
     `headers` are its headers or properties with lower-case names (`content-type`, `ce-id`, …). `place` says where it
     stands in its source, for ever, so that a refused one is recorded once; `since` is when the source says that it was
-    published, for events that name no time; `key` makes it known again if it names no id of its own. `fault` says why
-    the source could not even read it; `receipt` is what the source needs to acknowledge it.
+    published, for events that name no time; `key` makes it known again if it names no id of its own, together with the
+    place of the change in the event, where `first` is that of the first one. `fault` says why the source could not even
+    read it; `receipt` is what the source needs to acknowledge it. `is_answered` says that its sender waits, and is told
+    if nothing in it can be read.
     """
 
     body: bytes | Mapping[str, str] = field(repr=False)
@@ -30,6 +33,15 @@ class Event:
     key: str | None = field(default=None, repr=False)
     fault: Fault | None = None
     receipt: object = field(default=None, repr=False, compare=False)
+    first: int = 0
+    is_answered: bool = False
+
+    @property
+    def text(self) -> bytes:
+        """The event as bytes; flat fields as a JSON object, in which bytes that are no UTF-8 stay what they are."""
+        if isinstance(self.body, bytes):
+            return self.body
+        return json.dumps(dict(self.body), ensure_ascii=False).encode(errors="surrogateescape")
 
 
 class Said(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import orjson
@@ -16,6 +18,9 @@ CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENT_BATCH = "application/cloudevents-batch+json"
 MOST_CHANGES = 10_000
 """Changes that one event may speak of."""
+
+UNREADABLE = frozenset({"bad_json", "bad_cloudevent", "event_too_large"})
+"""Codes of events in which no change can be seen."""
 
 
 def read(event: Event) -> list[Said | Fault]:
@@ -32,10 +37,22 @@ def read(event: Event) -> list[Said | Fault]:
     return _changes(event, event.body.removeprefix(BYTE_ORDER_MARK))
 
 
+def texts(event: Event, count: int) -> list[bytes]:
+    """Return the text of each of the `count` changes that `read` has found in an event, in the same order.
+
+    It is the whole event where there is one change, or where it cannot be taken apart.
+    """
+    text = event.text
+    if count == 1 or len(text) > LONGEST_EVENT:
+        return [text] * count
+    found = _lines(text) if _kind(event) in NDJSON else _members(text)
+    return found if len(found) == count else [text] * count
+
+
 def _changes(event: Event, body: bytes) -> list[Said | Fault]:
-    kind = event.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(event)
     if kind in NDJSON:
-        lines = [line for line in body.splitlines() if line.strip()]
+        lines = _lines(body)
         return [_one(_parsed(line), event) for line in lines] if len(lines) <= MOST_CHANGES else [_TOO_MANY]
     if kind not in (CLOUDEVENT, CLOUDEVENT_BATCH) and cloud.is_binary(
         event.headers
@@ -47,6 +64,31 @@ def _changes(event: Event, body: bytes) -> list[Said | Fault]:
     if isinstance(parsed, list):
         return [_one(one, event) for one in parsed] or [_EMPTY]
     return [_one(parsed, event, structured=kind == CLOUDEVENT)]
+
+
+def _kind(event: Event) -> str:
+    return event.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _lines(text: bytes) -> list[bytes]:
+    return [line for line in text.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()]
+
+
+def _members(text: bytes) -> list[bytes]:
+    """Take a JSON list apart without rewriting its members: a name twice, or a number's form, must stay as it was."""
+    decoded = text.removeprefix(BYTE_ORDER_MARK).decode(errors="surrogateescape").strip()
+    found, place = [], 1
+    try:
+        while (begin := _BETWEEN.match(decoded, place)) and begin.end() < len(decoded) - 1:
+            _, place = _DECODER.raw_decode(decoded, begin.end())
+            found.append(decoded[begin.end() : place].encode(errors="surrogateescape"))
+    except (ValueError, RecursionError):
+        return []
+    return found
+
+
+_BETWEEN = re.compile(r"[\s,]*")
+_DECODER = json.JSONDecoder()
 
 
 def _parsed(text: bytes) -> Any:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from consent.bucket import Bucket
 from consent.change import ConsentChange
-from consent.intake import EventsAccepted, ImportProgress, ImportSource, Reject
+from consent.intake import MOST_KEPT, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from producers.columns import FALLBACK_TIME, vocabulary
 from producers.events import fields, format  # noqa: A004 - the word of the field
@@ -20,6 +20,7 @@ from producers.events.event import Event, Said
 from producers.record import Fault, RawRecord
 from producers.understanding import Doors, understand
 
+_LONGEST_NAME = 200
 _log = logging.getLogger("optrelay.events")
 
 
@@ -99,6 +100,10 @@ class EventIntake:
             self._wake(sorted(fresh))
         return _results(batch, accepted)
 
+    def faults(self, event: Event) -> list[Fault]:
+        """Return what keeps an event's changes from being recorded, and record nothing."""
+        return [one for one in self._found(event, self._doors_now()) if isinstance(one, Fault)]
+
     def end_abandoned(self) -> None:
         """End the runs of this kind and name that a killed process has left; for names that one process uses."""
         self._ledger.finish_abandoned_runs(self._kind, self._name)
@@ -119,19 +124,21 @@ class EventIntake:
         return self._run[1]
 
     def _understood(self, events: Sequence[Event]) -> _Batch:
-        doors = replace(self._doors, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
+        doors = self._doors_now()
         batch = _Batch([], [], [])
         for event in events:
             first = self._number + 1
             found = self._found(event, doors)
             self._number += len(found)
             batch.understood.append(found)
-            for place, one in enumerate(found):
-                if isinstance(one, Fault):
-                    batch.rejects.append(_reject(first + place, one, event, place))
-                else:
+            for one in found:
+                if not isinstance(one, Fault):
                     batch.changes.extend(one)
+            batch.rejects.extend(_rejects(event, found, first))
         return batch
+
+    def _doors_now(self) -> Doors:
+        return replace(self._doors, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
 
     def _found(self, event: Event, doors: Doors) -> list[tuple[ConsentChange, ...] | Fault]:
         """Understand what an event says; whatever it does to us, it must not come back for ever."""
@@ -157,7 +164,8 @@ class EventIntake:
         if said.change_id is not None:
             values["change_id"] = said.change_id
         elif event.key is not None:
-            values.setdefault("change_id", f"key:{sha256(f'{place} {event.key}'.encode()).hexdigest()}")
+            key = f"{event.first + place} {event.key}".encode()
+            values.setdefault("change_id", f"key:{sha256(key).hexdigest()}")
         since = said.since or (event.since and event.since.isoformat())
         if since:
             values[FALLBACK_TIME] = since
@@ -173,9 +181,30 @@ def _our_error(error: Exception) -> Fault:
 _OUR_ERROR = Fault("unreadable_event", "reading this event ended in an error that nobody expected: please report it")
 
 
-def _reject(number: int, fault: Fault, event: Event, place: int) -> Reject:
-    where = None if event.place is None else f"{event.place}, change {place + 1}" if place else event.place
-    return Reject(number, fault.column, fault.code, fault.message, where)
+def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | Fault], first: int) -> Iterator[Reject]:
+    """Give what is refused of an event, with what it said, unless its sender is told that nothing could be read."""
+    faults = [(place, one) for place, one in enumerate(found) if isinstance(one, Fault)]
+    if not faults:
+        return
+    is_told = event.is_answered and all(isinstance(one, Fault) and one.code in format.UNREADABLE for one in found)
+    texts = format.texts(event, len(found))
+    for place, fault in faults:
+        said = None if is_told else _said(event, texts[place], event.first + place)
+        where = _where(event, event.first + place)
+        yield Reject(first + place, fault.column and _printable(fault.column), fault.code, fault.message, where, said)
+
+
+def _said(event: Event, text: bytes, position: int) -> RefusedEvent:
+    return RefusedEvent(text[:MOST_KEPT], len(text), event.headers, event.since, event.key, position)
+
+
+def _where(event: Event, position: int) -> str | None:
+    return f"{event.place}, change {position + 1}" if event.place is not None and position else event.place
+
+
+def _printable(name: str) -> str:
+    """Return the name of a field as it may be shown and written down: senders may call one anything."""
+    return "".join(one if one.isprintable() else "?" for one in name[:_LONGEST_NAME])
 
 
 def _results(batch: _Batch, accepted: EventsAccepted) -> list[list[Result]]:

@@ -142,11 +142,18 @@ class RedisStream:
         since = _moment(id_)
         if (body := fields.get(b"event")) is not None:
             return Event(body, place=place, since=since, receipt=id_)
-        try:
-            flat = {name.decode(): value.decode() for name, value in fields.items()}
-        except UnicodeDecodeError:
-            return Event(b"", place=place, since=since, fault=_NOT_UTF8, receipt=id_)
-        return Event(flat, place=place, since=since, receipt=id_)
+        flat = {_text(name): _text(value) for name, value in fields.items()}
+        whole = all(one.isascii() or _is_whole(one) for pair in flat.items() for one in pair)
+        return Event(flat, place=place, since=since, fault=None if whole else _NOT_UTF8, receipt=id_)
+
+
+def _text(told: bytes) -> str:
+    return told.decode(errors="surrogateescape")
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a text was UTF-8: bytes that were none came through as halves of surrogate pairs."""
+    return not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def _moment(id_: bytes) -> datetime | None:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from producers.events.event import Event
+from producers.events.format import UNREADABLE
 from producers.events.intake import Result
 from producers.http.body import check_media_type, read_body
 from producers.http.parts import REQUEST_ID, admit, parts_of
@@ -18,8 +19,6 @@ from producers.http.problem import CONTENT_TYPE, Problem
 
 KEY_HEADER = "idempotency-key"
 LONGEST_KEY = 255
-
-_UNREADABLE = {"bad_json", "bad_cloudevent", "event_too_large"}
 
 
 async def post_changes(request: Request) -> Response:
@@ -31,7 +30,7 @@ async def post_changes(request: Request) -> Response:
     body = await read_body(request, parts.body_limit)
     results = await parts.gatherer.record(_event(request, owner, body, key), len(body))
     told = {"results": [_told(one) for one in results]}
-    if all(one.code in _UNREADABLE for one in results):
+    if all(one.code in UNREADABLE for one in results):
         return JSONResponse(_unreadable(results) | told, HTTPStatus.BAD_REQUEST, media_type=CONTENT_TYPE)
     return JSONResponse(told, HTTPStatus.ACCEPTED)
 
@@ -39,7 +38,7 @@ async def post_changes(request: Request) -> Response:
 def _event(request: Request, owner: str, body: bytes, key: str | None) -> Event:
     headers = {name: value for name, value in request.headers.items() if name == "content-type" or name[:3] == "ce-"}
     told_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
-    return Event(body, headers, place=f"POST /v1/changes, key {owner}, {told_by}", key=key)
+    return Event(body, headers, place=f"POST /v1/changes, key {owner}, {told_by}", key=key, is_answered=True)
 
 
 def _scoped_key(request: Request, owner: str) -> str | None:

@@ -11,8 +11,9 @@ import pytest
 
 from consent.bucket import Bucket
 from consent.change import Action, ConsentChange
-from consent.intake import Checkpoint, ImportSource
+from consent.intake import Checkpoint, ImportSource, RefusedEvent, Reject
 from consent.ledger.health import BucketHealth
+from consent.ledger.rejected_events import RejectedFilter, find
 from consent.outcome import Refused
 from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
@@ -41,6 +42,21 @@ def parts(tmp_path: Path) -> Iterator[Wiring]:
     finally:
         wiring.close()
         broker.stop()
+
+
+def test_what_rejected_events_said_is_forgotten_after_its_time(parts: Wiring) -> None:
+    """It names persons: the sweep removes it once nobody is going to fix it any more, and nothing before."""
+    run = parts.ledger.open_import(ImportSource("http", "web", "a run", 0, None, stream=True)).import_id
+    now, days = parts.ledger.now, parts.settings.keep_rejected_events
+    for place, age in (("old", days + 1), ("young", days - 1)):
+        parts.ledger.now = lambda age=age: int(now() - age * 86_400_000_000)
+        said = RefusedEvent(b"{oops", 5)
+        parts.ledger.accept_events(run, [], [Reject(len(place), None, "bad_json", "no JSON", place, said)])
+    parts.ledger.now = now
+
+    sweep(parts)
+
+    assert [one.place for one in find(parts.ledger.database, RejectedFilter())] == ["young"]
 
 
 def _record(wiring: Wiring, *apps: str) -> None:

@@ -16,14 +16,17 @@ from sqlalchemy import select
 
 from consent.bucket import Bucket
 from consent.ledger.ledger import Ledger
+from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.report import recent_imports, report
 from consent.ledger.schema import changes, rejects
-from producers.events.event import Event
+from producers.events.event import LONGEST_EVENT, Event
 from producers.events.intake import EventIntake, Result
+from producers.record import Fault
 from producers.understanding import open_doors
 from worker.providers import PROVIDERS
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
+ALL = RejectedFilter()
 MORNING = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 
 
@@ -152,6 +155,59 @@ def test_a_poison_event_harms_only_itself(any_taker: Taker) -> None:
         ("named_twice", "Action", "stream consent, entry 6-0, change 2"),
         ("missing_field", "action", "stream consent, entry 6-0, change 3"),
     ]
+
+
+def kept(taker: Taker) -> list[tuple[str, bytes, int]]:
+    """Code, text and place in its event of each refused change that is kept."""
+    found = [(one.code, what_it_said(taker.ledger.database, one.id)) for one in find(taker.ledger.database, ALL)]
+    return [(code, said.body, said.position) for code, said in found]
+
+
+def test_of_a_list_only_what_is_refused_is_kept(any_taker: Taker) -> None:
+    """It is kept as its sender wrote it, so that it can be fixed: names that stand twice, numbers of any form."""
+    good = json.dumps(OPT_OUT).encode()
+    twice = b'{"action": "OPTOUT", "action":  "OPTIN", "x": 1.50, "y": [1, "],"]}'
+    any_taker.take(
+        event(b"\xef\xbb\xbf [" + good + b" ,\n" + twice + b", 7 ]"),
+        event(good + b"\r\n{oops\xff\n", headers={"content-type": "application/x-ndjson"}),
+    )
+
+    assert kept(any_taker) == [("named_twice", twice, 1), ("bad_json", b"7", 2), ("bad_json", b"{oops\xff", 1)]
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (event(b"\xff\xfe{"), b"\xff\xfe{"),
+        (event(b"[]"), b"[]"),
+        (Event({"user_id": "1"}, since=MORNING), b'{"user_id": "1"}'),
+        (Event({"user_id": "\udcff"}, since=MORNING, fault=Fault("bad_encoding", "")), b'{"user_id": "\xff"}'),
+        (event(b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'), b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_kept_to_the_byte(taker: Taker, said: Event, text: bytes) -> None:
+    """A person opted out in an event of another encoding, or too large: it was acknowledged, and must not be lost."""
+    taker.take(said)
+
+    ((_, found, position),) = kept(taker)
+    assert (found, position) == (text, 0)
+
+
+def test_what_its_sender_is_told_is_not_kept(taker: Taker) -> None:
+    """A request that is answered with 400 is its sender's to send again; of one with 202 it is ours."""
+    good = json.dumps(OPT_OUT).encode()
+    taker.take(event(b"{oops", is_answered=True), event(b"[" + good + b", 7]", is_answered=True))
+
+    assert [(code, text) for code, text, _ in kept(taker)] == [("bad_json", b"7")]
+    assert len(taker.refused()) == 2
+
+
+def test_a_name_that_no_database_takes_is_no_end(any_taker: Taker) -> None:
+    """The rest of the batch is recorded, whatever a sender calls a field."""
+    text = b'{"a\\u0000\\ud800": 1, "a\\u0000\\ud800": 2}'
+    results = any_taker.take(event(b'{"specversion": "1.0"}'), event(text), OPT_OUT)
+
+    assert [one.status for [one] in results] == ["rejected", "rejected", "accepted"]
 
 
 UNUSABLE = [

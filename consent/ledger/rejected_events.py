@@ -1,0 +1,162 @@
+"""What refused events said: kept for a set time, listed, closed once they were sent again or put away, and purged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from consent.change import from_micros, to_micros
+from consent.intake import MOST_KEPT, RefusedEvent, Reject
+from consent.ledger.bulk import among
+from consent.ledger.database import Database
+from consent.ledger.personal import rejected_events
+from consent.ledger.schema import imports
+
+_AT_ONCE = 1_000  # rows that one transaction purges, so that nobody waits long for it
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedEvent:
+    """A refused change of an event: why, where it came from, and what became of it. Moments are in microseconds.
+
+    `kind` and `source` name the run that it came in; `size` is in bytes, `is_cut` says that only its beginning is kept.
+    """
+
+    id: int
+    kind: str
+    source: str
+    import_id: str
+    line: int
+    place: str | None
+    code: str
+    message: str
+    column: str | None
+    size: int
+    is_cut: bool
+    rejected_at: int
+    closed_at: int | None
+    closed_as: str | None
+    closed_by: str | None
+    closed_why: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedFilter:
+    """Which rejected events are meant: all of these together. `source` is a part of the source's kind or name."""
+
+    ids: tuple[int, ...] = ()
+    source: str | None = None
+    code: str | None = None
+    import_id: str | None = None
+    before: int | None = None
+    after: int | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How rejected events are closed, by whom and why."""
+
+    how: Literal["resent", "discarded"]
+    who: str
+    why: str = ""
+
+
+def keep(tx: Connection, run_id: str, refused: Sequence[Reject], dedupe_keys: Sequence[bytes | None], now: int) -> None:
+    """Keep what refused events said, each place in a source once; `dedupe_keys` are those of the places."""
+    insert = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(rejected_events)
+    for reject, key in zip(refused, dedupe_keys, strict=True):
+        if reject.said is not None:
+            row = _row(run_id, reject, reject.said) | {"dedupe_key": key, "rejected_at": now}
+            tx.execute(insert.on_conflict_do_nothing(), row)
+
+
+def find(database: Database, which: RejectedFilter, limit: int | None = None) -> list[RejectedEvent]:
+    """Return the rejected events that a filter means, oldest first, without what they said."""
+    query = _query(which).limit(limit)
+    return [RejectedEvent(*row) for row in database.read(lambda tx: tx.execute(query).all())]
+
+
+def count_open(database: Database) -> int:
+    """Return how many rejected events wait for a person."""
+    ids = select(rejected_events.c.id).where(rejected_events.c.closed_at.is_(None))
+    return len(database.read(lambda tx: tx.execute(ids).all()))
+
+
+def what_it_said(database: Database, id_: int) -> RefusedEvent:
+    """Return what one rejected event said."""
+    c = rejected_events.c
+    query = select(c.body, c.size, c.envelope, c.published_at, c.position).where(c.id == id_)
+    row = database.read(lambda tx: tx.execute(query).one())
+    published_at = None if row.published_at is None else from_micros(row.published_at)
+    envelope = json.loads(row.envelope)
+    return RefusedEvent(bytes(row.body), row.size, envelope["headers"], published_at, envelope["key"], row.position)
+
+
+def close(database: Database, ids: Sequence[int], closing: Closing, now: int) -> int:
+    """Note that these need nobody's attention any more; return how many were open."""
+    values = {"closed_at": now, "closed_as": closing.how, "closed_by": closing.who, "closed_why": closing.why}
+
+    def work(tx: Connection) -> int:
+        open_ones = (among(tx, rejected_events.c.id, ids), rejected_events.c.closed_at.is_(None))
+        return tx.execute(update(rejected_events).where(*open_ones).values(values)).rowcount
+
+    return database.write(work)
+
+
+def purge(database: Database, before: int) -> int:
+    """Remove what was rejected before a moment, closed or not; return how many that were.
+
+    That they were rejected, where and why stays in `rejects`, where nobody is quoted.
+    """
+    old = select(rejected_events.c.id).where(rejected_events.c.rejected_at < before).limit(_AT_ONCE)
+    some = delete(rejected_events).where(rejected_events.c.id.in_(old))
+    purged = 0
+    while database.read(lambda tx: tx.execute(old.limit(1)).all()):  # who only looks is in nobody's way
+        purged += database.write(lambda tx: tx.execute(some).rowcount)
+    return purged
+
+
+def _row(run_id: str, reject: Reject, said: RefusedEvent) -> dict[str, Any]:
+    return {
+        "import_id": run_id,
+        "line": reject.line,
+        "place": reject.place,
+        "code": reject.code,
+        "message": reject.message,
+        "column_name": reject.column,
+        "published_at": None if said.published_at is None else to_micros(said.published_at),
+        "position": said.position,
+        "envelope": json.dumps({"headers": dict(said.headers), "key": said.key}),  # ASCII, whatever stands in it
+        "body": said.body[:MOST_KEPT],
+        "size": said.size,
+    }
+
+
+def _query(which: RejectedFilter) -> Select[Any]:
+    c = rejected_events.c
+    query = select(
+        *(c.id, imports.c.kind, imports.c.name, c.import_id, c.line, c.place, c.code, c.message, c.column_name),
+        *(c.size, c.size > MOST_KEPT, c.rejected_at, c.closed_at, c.closed_as, c.closed_by, c.closed_why),
+    ).join_from(rejected_events, imports, imports.c.id == c.import_id)
+    return query.where(*_conditions(which)).order_by(c.id)
+
+
+def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:
+    c = rejected_events.c
+    source = imports.c.kind + " " + imports.c.name
+    told: list[tuple[object, ColumnElement[bool]]] = [
+        (which.ids, c.id.in_(which.ids)),
+        (which.source, source.contains(which.source or "", autoescape=True)),
+        (which.code, c.code == which.code),
+        (which.import_id, c.import_id == which.import_id),
+        (which.before, c.rejected_at < (which.before or 0)),
+        (which.after, c.rejected_at >= (which.after or 0)),
+        (not which.closed, c.closed_at.is_(None)),
+    ]
+    return [condition for is_told, condition in told if is_told]

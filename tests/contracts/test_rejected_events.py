@@ -1,0 +1,122 @@
+"""What every ledger promises about the events that it refuses, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import inspect
+
+from consent.intake import MOST_KEPT, RefusedEvent, Reject
+from consent.ledger.ledger import Ledger
+from consent.ledger.personal import PERSONAL_COLUMNS, rejected_events
+from consent.ledger.rejected_events import (
+    Closing,
+    RejectedFilter,
+    close,
+    count_open,
+    find,
+    purge,
+    what_it_said,
+)
+from consent.ledger.schema import metadata
+from tests.contracts.test_events import run_of
+
+DAY = 86_400_000_000
+SAID = RefusedEvent(
+    b'{"user_id": "387006417", \xff\x00',
+    27,
+    {"ce-subject": "a\x00b \ud800 \u00fc"},
+    datetime(2026, 11, 20, 8, 30, tzinfo=UTC),
+    "m-\ud800\x00",
+    3,
+)
+REFUSED = Reject(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0", SAID)
+EVERYTHING = RejectedFilter(closed=True)
+
+
+def test_what_a_refused_event_said_is_kept(ledger: Ledger) -> None:
+    """A person opted out in an event that we could not read: it was acknowledged, and nothing else holds it."""
+    ledger.accept_events(run_of(ledger), [], [REFUSED])
+
+    (found,) = find(ledger.database, RejectedFilter())
+    assert (found.kind, found.source) == ("redis stream", "consent")
+    assert (found.place, found.code, found.column) == (REFUSED.place, "missing_field", "action")
+    assert (found.size, found.is_cut, found.closed_at) == (27, False, None)
+    assert what_it_said(ledger.database, found.id) == SAID
+    assert "387006417" not in repr(found) + repr(SAID) + repr(REFUSED)
+
+
+def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
+    """A source delivers at least once: nobody has to fix the same event twice."""
+    ledger.accept_events(run_of(ledger), [], [REFUSED])
+    ledger.accept_events(run_of(ledger, "another"), [], [replace(REFUSED, line=9)])
+    ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=3, place="stream consent, entry 6-0")])
+    ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=4, place=None)])
+
+    assert [one.line for one in find(ledger.database, EVERYTHING)] == [1, 3, 4]
+
+
+def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
+    """An event may be larger than what is kept: how long it was is known, and where it stands."""
+    body = b"x" * MOST_KEPT
+    whole = replace(REFUSED, said=RefusedEvent(body, len(body)))
+    longer = replace(REFUSED, line=2, place="elsewhere", said=RefusedEvent(body + b"y", len(body) + 1))
+    ledger.accept_events(run_of(ledger), [], [whole, longer])
+
+    first, second = find(ledger.database, EVERYTHING)
+    assert (first.is_cut, second.is_cut, second.size) == (False, True, MOST_KEPT + 1)
+    assert what_it_said(ledger.database, second.id).body == body
+
+
+def test_filters_mean_all_of_what_they_say(ledger: Ledger) -> None:
+    """By id, source, code, import and time; what is closed is left out unless it is asked for."""
+    run = run_of(ledger)
+    for number in (1, 2, 3):
+        ledger.accept_events(run, [], [replace(REFUSED, line=number, code=f"code{number}", place=str(number))])
+    one, two, three = (found.id for found in find(ledger.database, EVERYTHING))
+    now = ledger.now()
+    assert close(ledger.database, [two], Closing("discarded", "ann", "a test"), now) == 1
+    assert close(ledger.database, [two], Closing("resent", "bob"), now) == 0
+
+    def ids(**said: object) -> list[int]:
+        return [found.id for found in find(ledger.database, RejectedFilter(**said))]  # type: ignore[arg-type]
+
+    assert ids() == [one, three]
+    assert ids(closed=True) == [one, two, three]
+    assert (ids(ids=(three, two)), ids(code="code3")) == ([three], [three])
+    assert (ids(source="stream cons"), ids(source="%"), ids(import_id=run)) == ([one, three], [], [one, three])
+    assert (ids(before=now - DAY), ids(after=now - DAY), ids(before=now + DAY)) == ([], [one, three], [one, three])
+    assert count_open(ledger.database) == 2
+    (closed,) = find(ledger.database, RejectedFilter(ids=(two,), closed=True))
+    assert (closed.closed_as, closed.closed_by, closed.closed_why, closed.closed_at) == (
+        *("discarded", "ann", "a test"),
+        now,
+    )
+
+
+def test_what_was_said_is_forgotten_after_its_time(ledger: Ledger) -> None:
+    """It names persons, so it is kept as long as somebody may fix it and no longer; that it was refused stays."""
+    ledger.accept_events(run_of(ledger), [], [REFUSED])
+    assert purge(ledger.database, ledger.now() - DAY) == 0
+    assert purge(ledger.database, ledger.now() + DAY) == 1
+
+    assert find(ledger.database, EVERYTHING) == []
+    ledger.accept_events(run_of(ledger), [], [REFUSED])
+    assert len(find(ledger.database, EVERYTHING)) == 1  # it came again, and is kept again
+
+
+def test_the_migrations_make_the_tables_that_are_described(ledger: Ledger) -> None:
+    """A column that only one of the two knows would be found by the first customer."""
+    assert rejected_events.metadata is metadata
+    looked = inspect(ledger.database.engine)
+    for table in metadata.tables.values():
+        columns = {one["name"]: one["nullable"] for one in looked.get_columns(table.name)}
+        assert columns == {column.name: column.nullable for column in table.columns}, table.name
+
+
+@pytest.mark.parametrize("column", ["body", "envelope", "place", "closed_why"])
+def test_what_names_persons_is_marked(column: str) -> None:
+    """Whoever erases a person goes through one list."""
+    assert rejected_events.c[column] in set(PERSONAL_COLUMNS)
