@@ -52,7 +52,8 @@ class ConsentChange:
     `address` names the target as its provider knows it (the only part that names a person), `slot` the smallest
     thing inside the target that can be in or out, `details` what else the provider wants to be told.
     `bucket` names the limit that the target's calls fall under, where a connection has several. `value` tells apart
-    wishes for a slot that holds more than in or out.
+    wishes for a slot that holds more than in or out. `own_time` is False if `effective_at` is not what the sender says,
+    but the moment of a file or of receipt.
     """
 
     connection: str
@@ -65,6 +66,7 @@ class ConsentChange:
     line: int | None = None
     bucket: str = ""
     value: str = ""
+    own_time: bool = True
 
 
 def to_micros(moment: datetime) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from consent.reassert import Reassert
+
 ImportState = Literal["reading", "read", "released"]
 
 
@@ -15,7 +17,8 @@ class ImportSource:
     """One intake: what kind of source, which bytes, and how its changes become due.
 
     `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. `stream` asks for
-    changes to become due as they are read. `total_lines` is None where nobody can know it beforehand.
+    changes to become due as they are read. `total_lines` is None where nobody can know it beforehand. `reassert` is the
+    way that the command has told, None where the settings hold.
     """
 
     kind: str
@@ -25,6 +28,7 @@ class ImportSource:
     default_effective_at: datetime | None
     stream: bool = False
     total_lines: int | None = None
+    reassert: Reassert | None = None
 
 
 @dataclass(frozen=True, slots=True)

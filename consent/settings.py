@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from consent.errors import ConfigurationError
 from consent.rate import Rate, parse_rate
+from consent.reassert import Reassert, ReassertRules, parse_reassert
 
 TOML_FILE = "optrelay.toml"
 LONGEST_BODY = 1024 * 1024
@@ -48,6 +49,9 @@ class ConnectionSettings(BaseModel):
     timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
     allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")
     defaults: dict[str, str] = Field({}, description="values for columns that a row leaves empty (JSON object)")
+    reassert: Annotated[Reassert | None, BeforeValidator(parse_reassert)] = Field(
+        None, description="fresh, always or never, where this connection differs from OPTRELAY_REASSERT"
+    )
 
     username: str = Field("", description="Capillary: the till's user name (Basic)")
     password: SecretStr = Field(SecretStr(""), description="Capillary: the till's password (Basic)")
@@ -84,7 +88,9 @@ class Settings(BaseSettings):
     ledger_url: str = Field("sqlite:///optrelay.db", description="the ledger's database")
     broker_url: str | None = Field(None, description="Valkey/Redis; unset: an embedded one on a private socket")
     connections: dict[str, ConnectionSettings] = Field({}, description="the accounts at providers, by name")
-    reassert: bool = Field(default=False, description="deliver opt-outs again even if they are confirmed")
+    reassert: Annotated[Reassert, BeforeValidator(parse_reassert)] = Field(
+        Reassert.FRESH, description="which opt-outs are delivered though they are confirmed: fresh, always or never"
+    )
     max_attempts: int = Field(8, ge=1, description="answers about a change before it becomes a dead letter")
     backoff_seconds: float = Field(2.0, gt=0, description="the first wait before another try; it doubles")
     backoff_ceiling: float = Field(900.0, gt=0, description="the longest wait before another try, in seconds")
@@ -126,6 +132,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let arguments overrule the environment, and the environment overrule the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def reassert_rules(self) -> ReassertRules:
+        """Which opt-outs are delivered again, for every connection."""
+        told = {name: one.reassert for name, one in self.connections.items() if one.reassert is not None}
+        return ReassertRules(self.reassert, told)
 
     def connection(self, name: str) -> ConnectionSettings:
         """Return a connection by name; raise ConfigurationError that names the ones there are."""

@@ -75,6 +75,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
     stream: options.StreamOption = False,
+    reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Worker processes.", show_default="CPU count")
@@ -103,7 +104,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.own_workers import OwnWorkers
     from console.reading import Reading
 
-    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
+    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
     door, asked = Doorway(configured(screen), screen), Reading(files or (), chosen)
     seconds = parse_duration(patience, "--patience")
@@ -125,6 +126,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
     stream: options.StreamOption = False,
+    reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until workers elsewhere have settled it.")] = False,
     patience: PatienceOption = "15m",
@@ -147,7 +149,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     from console.reading import Reading
     from console.waiting import WorkersElsewhere
 
-    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects)
+    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
     door, asked = Doorway(configured(screen), screen), Reading(files, chosen)
     seconds = parse_duration(patience, "--patience")
@@ -271,7 +273,7 @@ def version() -> None:
 def _options(*said: Any) -> IntakeOptions:
     from producers.options import IntakeOptions
 
-    connection, maps, since, timezone, encoding, delimiter, stream, rejects = said
+    connection, maps, since, timezone, encoding, delimiter, stream, rejects, reassert = said
     return IntakeOptions(
         connection=connection,
         maps=options.maps(maps),
@@ -281,6 +283,7 @@ def _options(*said: Any) -> IntakeOptions:
         delimiter=delimiter,
         stream=stream,
         rejects_path=rejects,
+        reassert=options.way(reassert),
     )
 
 

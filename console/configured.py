@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
+from consent.reassert import BOOLEANS
 from consent.settings import TOML_FILE, Settings, environment_names, load_settings
 from console.screen import Screen
 
@@ -16,7 +19,23 @@ def configured(screen: Screen) -> Settings:
     settings = load_settings()
     for name, remedy in unknown_settings():
         screen.note(f"{name} is no setting and is ignored: {remedy}")
+    for name, way in former_ways():
+        screen.note(f"{name} has three ways now: write {way}, which is what it means")
     return settings
+
+
+def former_ways() -> Iterator[tuple[str, str]]:
+    """Give the settings of `reassert` that are true or false, and how the same is written now."""
+    told: dict[str, object] = {name: os.environ[name] for name in environment_names() if name.endswith("REASSERT")}
+    tables = _toml()
+    told[f"{TOML_FILE}: reassert"] = tables.get("reassert")
+    if isinstance(connections := tables.get("connections"), dict):
+        for name, own in connections.items():
+            told[f"{TOML_FILE}: connections.{name}.reassert"] = own.get("reassert") if isinstance(own, dict) else None
+    for name, value in told.items():
+        way = BOOLEANS.get(str(value).strip().lower())
+        if way is not None:
+            yield name, way.value
 
 
 def unknown_settings() -> Iterator[tuple[str, str]]:
@@ -26,7 +45,7 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
         if own not in Settings.model_fields:
             close = get_close_matches(own, Settings.model_fields, n=1)
             yield name, f"did you mean OPTRELAY_{close[0].upper()}?" if close else _SEE
-    for key in _toml_keys():
+    for key in _toml():
         if key not in Settings.model_fields:
             close = get_close_matches(key.lower(), Settings.model_fields, n=1)
             shown = key if key.isidentifier() else "something that is no name"
@@ -36,6 +55,6 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
 _SEE = "see docs/settings.md"
 
 
-def _toml_keys() -> list[str]:
+def _toml() -> dict[str, Any]:
     path = Path(TOML_FILE)
-    return list(tomllib.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

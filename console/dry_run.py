@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from consent.bucket import Bucket
-from consent.intake import Checkpoint, ImportProgress, ImportSource
+from consent.intake import Checkpoint, ImportProgress
 from consent.ledger.database import Database
 from consent.ledger.ledger import Ledger
 from consent.ledger.rehearsal import copy_known, count_targets, found_import, rehearse
@@ -27,10 +27,11 @@ from console.pace import limit_of
 from console.progress import ReadingDisplay, reading_display
 from console.reading import Reading, dated, said_anew
 from console.screen import Screen
-from console.summaries import codes, rows_in_words, totals_as_json
+from console.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
 from producers.chunks import read_chunks
 from producers.csv_file import CsvFile
-from producers.options import IntakeOptions, fingerprint
+from producers.intake import source_of
+from producers.options import IntakeOptions
 from worker.providers import provider_of
 from worker.providers.contract import Calls
 
@@ -73,7 +74,9 @@ def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
         ledger_if_any(settings) as real,
         tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
     ):
-        rehearsal = rehearse(Path(folder) / "rehearsal.db", real.database if real else None, reassert=settings.reassert)
+        rehearsal = rehearse(
+            Path(folder) / "rehearsal.db", real.database if real else None, reassert=settings.reassert_rules
+        )
         try:
             forecast = _Rehearsal(settings, screen, reading.options, rehearsal, real.database if real else None)
             found = forecast.run(files)
@@ -104,8 +107,8 @@ class _Rehearsal:
         return forecast
 
     def _file(self, file: CsvFile, forecast: Forecast) -> None:
-        source = _source(file, self.options)
-        before = found_import(self.real, source.fingerprint)
+        source = replace(source_of(file, self.options), stream=False)
+        before = found_import(self.real, source.fingerprint, source.reassert)
         if before is not None and before.state != "reading":
             forecast.known[file.survey.file.name] = before.import_id
             if anew := said_anew(file, before.default_effective_at or file.doors.effective_at):
@@ -144,11 +147,6 @@ class _Rehearsal:
         return Need(calls, limit.rate)
 
 
-def _source(file: CsvFile, options: IntakeOptions) -> ImportSource:
-    identity = fingerprint(file.survey.sha256, options, file.doors.connection)
-    return ImportSource("csv", file.survey.file.name, identity, file.survey.stamp.size, file.doors.effective_at)
-
-
 def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     screen.show(Text("dry run: nothing was recorded, and nobody was called", "bold"))
     for file, import_id in forecast.known.items():
@@ -166,6 +164,8 @@ def _show_file(screen: Screen, found: ImportReport) -> None:
     screen.show(f"  {rows_in_words(found)}")
     fates = f"{found.unchanged:,} unchanged + {found.superseded:,} superseded + {found.pending:,} to be delivered"
     screen.show(f"  {found.accepted:,} accepted = {fates}")
+    if found.stamped:
+        screen.show(f"  {stamped_in_words(found)}", "yellow")
     if found.rejected:
         screen.show(f"  would be rejected: {codes(found.reject_codes)}", "yellow")
 

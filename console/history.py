@@ -101,8 +101,15 @@ def _show(screen: Screen, one: History, *, reveal: bool) -> None:
 
 
 def _now(slot: SlotNow) -> str:
-    holds = f"the provider holds {slot.confirmed}" if slot.confirmed else "what the provider holds is not confirmed"
-    return f"{slot.action} since {_moment(slot.since)}; {holds}"
+    return f"{slot.action} since {_moment(slot.since)}; {_confirmed(slot)}"
+
+
+def _confirmed(slot: SlotNow) -> str:
+    if slot.confirmed is None:
+        return "what the provider holds is not confirmed"
+    if slot.confirmed_at is None:
+        return f"the provider confirmed {slot.confirmed} at a time that is not known"
+    return f"the provider confirmed {slot.confirmed} at {_moment(slot.confirmed_at)}"
 
 
 def _fate(change: ChangeReport) -> str:
@@ -128,6 +135,7 @@ def _as_json(one: History, *, reveal: bool) -> dict[str, object]:
             "action": slot.action,
             "since": from_micros(slot.since).isoformat(),
             "confirmed": slot.confirmed,
+            "confirmed_at": None if slot.confirmed_at is None else from_micros(slot.confirmed_at).isoformat(),
         }
         for slot in one.slots
     ]

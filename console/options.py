@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from consent.errors import ConfigurationError
 from consent.times import UnusableTime, read_time
+
+if TYPE_CHECKING:
+    from consent.reassert import Reassert
 
 _PANEL = "How the files are read"
 
@@ -63,6 +66,17 @@ StreamOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+ReassertOption = Annotated[
+    str | None,
+    typer.Option(
+        "--reassert",
+        metavar="WAY",
+        help="Which opt-outs are sent though the provider is confirmed to hold them: fresh (said since), always (all "
+        "of the file, also if it was sent before) or never. Otherwise OPTRELAY_REASSERT.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 RejectsOption = Annotated[
     Path | None,
     typer.Option(
@@ -88,6 +102,18 @@ def moment(text: str | None) -> datetime | None:
         return read_time(text.strip())
     except UnusableTime as error:
         raise ConfigurationError(f"--effective-at: {error.message}") from None
+
+
+def way(text: str | None) -> Reassert | None:
+    """Read --reassert; raise ConfigurationError if it is no way."""
+    from consent.reassert import Reassert
+
+    if text is None:
+        return None
+    try:
+        return Reassert(text.strip().lower())
+    except ValueError:
+        raise ConfigurationError(f"--reassert is fresh, always or never, not {text!r}") from None
 
 
 def maps(arguments: Sequence[str] | None) -> dict[str, str]:

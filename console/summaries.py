@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from consent.change import from_micros
 from consent.ledger.report import ImportReport
 from console.counting import counted
 from console.durations import spoken
@@ -28,6 +29,7 @@ def as_json(report: ImportReport) -> dict[str, Any]:
         "reject_codes": dict(report.reject_codes),
         "dead_codes": dict(report.dead_codes),
         "discarded": report.discarded,
+        "stamped": report.stamped,
     }
     return fixed | {"sealed": report.sealed, "seconds": round(report.seconds, 3)} | more
 
@@ -53,6 +55,8 @@ def show_import(
     screen.show(f"  {rows_in_words(report)}")
     screen.show(f"  {_accepted(report)}")
     screen.show(f"  {_calls(report, took)}; {seal(report)}", "green" if report.sealed else None)
+    if report.stamped:
+        screen.show(f"  {stamped_in_words(report)}", "yellow")
     if report.rejected:
         where = f"; mend them in {rejects_file} and import that" if rejects_file else ""
         screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
@@ -100,6 +104,13 @@ def rows_in_words(report: ImportReport) -> str:
     """Return what the rows of an import were, as a sum."""
     parts = (f"{report.accepted:,} accepted", f"{report.rejected:,} rejected", counted(report.duplicates, "duplicate"))
     return f"{counted(report.rows, 'row')} = {' + '.join(parts)}"
+
+
+def stamped_in_words(report: ImportReport) -> str:
+    """Say how many opt-outs were not sent because of the export's time, and how to send them."""
+    moment = "" if report.stamped_at is None else f" {from_micros(report.stamped_at):%Y-%m-%d %H:%M:%S} UTC"
+    words = f"{counted(report.stamped, 'opt-out')} unchanged only because{moment} stands on most rows"
+    return f"{words}: it is taken for the export's time; `--reassert always` sends them"
 
 
 def _accepted(report: ImportReport) -> str:

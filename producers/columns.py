@@ -19,6 +19,11 @@ KNOWN = (
     *("app_id", "modes", "tag", "url", "version", "do_check"),
 )
 FALLBACK_TIME = "_effective_at"
+"""Since when a record holds that names no time itself; the moment is not its sender's."""
+
+OWN_TIME = "_said_at"
+"""Since when its sender says that it holds, in the envelope of an event; no column can have this name."""
+
 OWN = ("_line", "_column", "_code", "_message", FALLBACK_TIME)
 """The columns that a rejects file has beside its original ones."""
 

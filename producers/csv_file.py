@@ -41,6 +41,12 @@ class CsvFile:
         encoding = self.survey.encoding.note
         return [*([encoding] if encoding else []), *self.header.notes]
 
+    @property
+    def defaults(self) -> dict[str, Mapping[str, str]]:
+        """What fills the columns that its rows leave empty, by connection."""
+        named = self.doors.candidates("connection" in self.header.ours)
+        return {name: self.doors.defaults[name] for name in named if name in self.doors.defaults}
+
     def since(self, default: datetime | None) -> CsvFile:
         """Return the same file with another moment for rows that have none."""
         return replace(self, doors=replace(self.doors, effective_at=default))

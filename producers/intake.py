@@ -90,7 +90,7 @@ def import_file(
     """
     defaults = {name: settings.defaults for name, settings in connections.items() if name in rows}
     ready = prepare(file, options, rows, defaults)
-    progress = ledger.open_import(_source(ready, options))
+    progress = ledger.open_import(source_of(ready, options))
     ready = ready.since(progress.default_effective_at or ready.doors.effective_at)
     recording = _Recording(ready, options, ledger, progress, on_progress)
     if progress.state == "reading":
@@ -100,11 +100,12 @@ def import_file(
     return recording.result()
 
 
-def _source(file: CsvFile, options: IntakeOptions) -> ImportSource:
+def source_of(file: CsvFile, options: IntakeOptions) -> ImportSource:
+    """Return what the ledger knows a file by: its bytes and all that changes their meaning."""
     survey, doors = file.survey, file.doors
-    identity = fingerprint(survey.sha256, options, doors.connection)
-    name, size = survey.file.name, survey.stamp.size
-    return ImportSource("csv", name, identity, size, doors.effective_at, options.stream, survey.lines)
+    identity = fingerprint(survey.sha256, options, doors.connection, file.defaults)
+    facts = (survey.file.name, identity, survey.stamp.size, doors.effective_at)
+    return ImportSource("csv", *facts, options.stream, survey.lines, options.reassert)
 
 
 class _Recording:
@@ -179,7 +180,7 @@ class _Recording:
 
     def _still_ours(self) -> None:
         """Raise ImportUnderWay if another process has recorded more of this import than we know of."""
-        found = self._ledger.open_import(_source(self._file, self._options))
+        found = self._ledger.open_import(source_of(self._file, self._options))
         if found.checkpoint != self._reached or found.state != "reading":
             message = f"another process has recorded more of import {found.import_id} meanwhile: run this again"
             raise ImportUnderWay(message)

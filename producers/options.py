@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
 from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.reassert import Reassert
 from consent.times import UnusableTime, in_utc
 from producers.columns import plain
 from producers.survey import PATIENCE_SECONDS
@@ -25,7 +27,8 @@ class IntakeOptions:
 
     `maps` leads its column names to ours, `effective_at` holds for rows without a time (one without a zone is read in
     `timezone`), `stream` lets changes become due as they are read, `chunk_rows` are recorded in one transaction,
-    `rejects_path` is where refused rows go, and `patience` is how many seconds a file may still change.
+    `rejects_path` is where refused rows go, `patience` is how many seconds a file may still change, and `reassert` says
+    which opt-outs are sent though they are confirmed, None where the settings do.
     """
 
     connection: str | None = None
@@ -38,6 +41,7 @@ class IntakeOptions:
     chunk_rows: int = CHUNK_ROWS
     rejects_path: Path | None = None
     patience: float = PATIENCE_SECONDS
+    reassert: Reassert | None = None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -61,12 +65,15 @@ class IntakeOptions:
         return moment
 
 
-def fingerprint(sha256: str, options: IntakeOptions, connection: str | None) -> str:
+def fingerprint(
+    sha256: str, options: IntakeOptions, connection: str | None, defaults: Mapping[str, Mapping[str, str]]
+) -> str:
     """Name an import by its bytes and by what changes their meaning, never by the file's name or time.
 
-    `sha256` is the bytes' digest, `connection` the one that rows without one belong to.
+    `sha256` is the bytes' digest, `connection` the one that rows without one belong to, and `defaults` what fills empty
+    columns, by connection.
     """
-    meaning = {
+    meaning: dict[str, Any] = {
         "bytes": sha256,
         "connection": connection,
         "maps": sorted((plain(their), plain(ours)) for their, ours in options.maps.items()),
@@ -75,4 +82,6 @@ def fingerprint(sha256: str, options: IntakeOptions, connection: str | None) -> 
         "timezone": options.timezone,
         "effective_at": options.told_at.isoformat() if options.told_at else None,
     }
+    if defaults:  # else as it was before they belonged to it: what was recorded then is known again
+        meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()

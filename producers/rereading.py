@@ -126,7 +126,17 @@ def _with(
     one: ConsentChange, address: Mapping[str, str], since: datetime, change_id: str | None, line: int
 ) -> ConsentChange:
     return ConsentChange(
-        one.connection, address, one.slot, one.action, since, one.details, change_id, line, one.bucket, one.value
+        one.connection,
+        address,
+        one.slot,
+        one.action,
+        since,
+        one.details,
+        change_id,
+        line,
+        one.bucket,
+        one.value,
+        one.own_time,
     )
 
 

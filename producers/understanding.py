@@ -13,7 +13,7 @@ from consent.errors import ConfigurationError
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
 from consent.times import UnusableTime, in_utc, read_time
-from producers.columns import FALLBACK_TIME, OWN, meant, vocabulary
+from producers.columns import FALLBACK_TIME, OWN, OWN_TIME, meant, vocabulary
 from producers.explaining import explain
 from producers.record import Fault, RawRecord
 
@@ -91,9 +91,10 @@ def understand(
     since = _since(row, fields, doors)
     if not isinstance(since, datetime):
         return since._replace(column=columns.get(since.column or "", since.column))
+    own, line, who = row.effective_at is not None or OWN_TIME in fields, record.line, row.change_id
     address, bucket = row.address(), row.bucket()
     return tuple(
-        ConsentChange(connection, address, slot, row.action, since, details, row.change_id, record.line, bucket, value)
+        ConsentChange(connection, address, slot, row.action, since, details, who, line, bucket, value, own)
         for slot, details, value in row.wishes()
     )
 
@@ -111,7 +112,8 @@ def _unknown_connection(doors: Doors, columns: Mapping[str, str]) -> Fault:
 
 def _since(row: ConsentRow, fields: Mapping[str, object], doors: Doors) -> datetime | Fault:
     try:
-        if row.effective_at is not None or (fallback := fields.get(FALLBACK_TIME)) is None:
+        fallback = fields.get(OWN_TIME, fields.get(FALLBACK_TIME))
+        if row.effective_at is not None or fallback is None:
             return _own_or_default(row, doors)
         return _fallen_back(str(fallback), doors)
     except UnusableTime as error:

@@ -38,7 +38,7 @@ class Wiring:
 
     def __init__(self, settings: Settings, broker_url: str) -> None:
         self.settings = settings
-        self.ledger = Ledger(settings.ledger_url, reassert=settings.reassert)
+        self.ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules)
         self.wakeups = WakeUps(broker_url)
         self.pid = os.getpid()
         self._broker_url = broker_url

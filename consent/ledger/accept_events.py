@@ -19,9 +19,11 @@ from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, recognise, record
 from consent.ledger.keys import KEY_BYTES
+from consent.ledger.reasserting import Reasserting
 from consent.ledger.register import one_at_a_time
 from consent.ledger.rejected_events import keep
 from consent.ledger.schema import imports, rejects
+from consent.reassert import ReassertRules
 
 
 def accept_events(
@@ -31,7 +33,7 @@ def accept_events(
     refused: Sequence[Reject],
     *,
     now: int,
-    reassert: bool,
+    rules: ReassertRules,
 ) -> EventsAccepted:
     """Record what some events say, and which were refused, in one transaction, and let what stands become due.
 
@@ -54,7 +56,8 @@ def accept_events(
         fresh = _first_of_each(keys, heard.known.difference(adopted))
         new = sum(fresh)
         if new:
-            make_due_now(tx, run_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
+            due = [*adopted.values(), *newer_than(tx, latest)]
+            make_due_now(tx, run_id, due, now=now, reassert=Reasserting(rules))
         _count(tx, run_id, len(wishes) + len(refused), new, rejected)
         return EventsAccepted(heard.public_ids, fresh, rejected)
 

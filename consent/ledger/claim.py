@@ -201,6 +201,6 @@ def _drop_empty(tx: Connection, numbers: Sequence[int], tasks: Sequence[Customer
 _FORGET_CONFIRMED = UpdateEach(
     table="slots",
     types={"whose": "bigint", "which": "text"},
-    values="confirmed = NULL",
+    values="confirmed = NULL, confirmed_at = NULL",
     where="target_id = {whose} AND slot = {which}",
 )

@@ -8,26 +8,31 @@ read whole (`consent.ledger.repeats`). Everything else is an ordinary change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from operator import itemgetter
 
 from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.ledger.bulk import Row, insert_all, select_by_key
-from consent.ledger.keys import Keys, action_text, canonical, public_id
+from consent.ledger.keys import KEY_BYTES, Keys, action_text, canonical, public_id
 from consent.ledger.recorded import select_recorded, select_registers
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
+from consent.reassert import Reassert, ReassertRules
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
-_WORD_COLUMNS = ("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details")
+_WORD_COLUMNS = (
+    *("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time"),
+)
 _CHANGE_COLUMNS = (*_WORD_COLUMNS, "recorded_at", "import_id", "origin", "state")
 _REPEAT_COLUMNS = (
     *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
+    "own_time",
 )
-_KEY, _LINE, _TARGET, _SLOT = range(4)
+_KEY, _LINE, _TARGET, _SLOT, _ACTION, _VALUE, _SINCE, _DETAILS, _OWN_TIME = range(9)
 
 
 @dataclass(slots=True)
@@ -68,6 +73,11 @@ class Heard:
         """Where `words` stand in their source."""
         return [word[_LINE] for word in self.words]
 
+    @property
+    def times(self) -> Iterator[tuple[int | None, int, int]]:
+        """Of each word where it stands, since when it holds, and whether it says so itself."""
+        return map(itemgetter(_LINE, _SINCE, _OWN_TIME), self.words)
+
 
 def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
     """Return what a chunk says."""
@@ -80,7 +90,7 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
         if target not in whom:
             whom[target] = (target, change.connection, change.bucket, address)
         details, since = keys.details(change), to_micros(change.effective_at)
-        what = (change.slot, action_text(change), change.value, since, details, now)
+        what = (change.slot, action_text(change), change.value, since, details, int(change.own_time), now)
         key = keys.change(target, change, details, since)
         if change.change_id is not None:
             named.add(key)
@@ -103,32 +113,89 @@ def _recognise_changes(tx: Connection, heard: Heard) -> None:
     heard.known = {key for (key,) in select_recorded(tx, "dedupe_key", heard.whose)}
 
 
-def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, reassert: bool) -> None:
+def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, rules: ReassertRules) -> None:
     """Recognise targets and changes; tell repeats, which are numbered from `first`, and duplicates from ordinary words.
 
-    With `reassert` no opt-out is a repeat. For words without a value this is `consent.newest.judge`, as far as the
-    slot can tell: its newest word may have had one, or may still be pending.
+    No opt-out is a repeat where they are always sent. For words without a value this is `consent.newest.judge`, as far
+    as the slot can tell: its newest word may have had one, or may still be pending; and whether an opt-out is fresh can
+    be said only once the file has been read whole.
     """
-    told_again = Action.OPTOUT.value if reassert else None
     aside: list[Row] = []
+    again: list[int] = []
+    always = _always(heard, rules)
     words, heard.words = heard.words, []
     registers = select_registers(tx, [word[_TARGET] for word in words], [word[_SLOT] for word in words])
     for word, held in zip(words, registers, strict=True):
         if held is None:
             heard.words.append(word)
             continue
-        key, line, target, slot, action, value, since, details, _ = word
+        key, line, target, slot, action, value, since, details, own, _ = word
         whose, newest_at, newest_action, newest_key, confirmed = held
         heard.numbers[target] = whose
+        if action == _OUT and target in always:
+            if _holds(word, *held[1:]):
+                again.append(len(heard.words))
+            heard.words.append(word)
+            continue
         if newest_key == key:
             continue
-        says_again = action == confirmed == newest_action != told_again and since >= newest_at
-        if says_again and not value and key not in heard.named:
-            aside.append((whose, line, key, slot, action, since, details))
+        if action == confirmed == newest_action and since >= newest_at and not value and key not in heard.named:
+            aside.append((whose, line, key, slot, action, since, details, own))
         else:
             heard.words.append(word)
     aside.sort(key=itemgetter(0))  # by target, as in `record`
     heard.repeated = [(import_id, number, *repeat) for number, repeat in enumerate(aside, first)]
+    _recognise_changes(tx, heard)
+    _say_again(tx, heard, again, import_id)
+
+
+_OUT = Action.OPTOUT.value
+
+
+def _always(heard: Heard, rules: ReassertRules) -> set[bytes]:
+    """Return the targets whose opt-outs are sent whatever is confirmed."""
+    if Reassert.ALWAYS not in (rules.default, *rules.by_connection.values()):
+        return set()
+    return {key for key, (_, connection, *_) in heard.targets.items() if rules.of(connection) is Reassert.ALWAYS}
+
+
+def say_again(tx: Connection, heard: Heard, import_id: str, rules: ReassertRules) -> None:
+    """Do for a file that is told as it is read what `set_repeats_aside` does where opt-outs are always sent.
+
+    To be called after `recognise`.
+    """
+    always = _always(heard, rules)
+    places = [
+        place
+        for place, word in enumerate(heard.words)
+        if word[_ACTION] == _OUT and word[_TARGET] in always and word[_KEY] in heard.known
+    ]
+    words = [heard.words[place] for place in places]
+    if not words:
+        return
+    registers = select_registers(tx, [word[_TARGET] for word in words], [word[_SLOT] for word in words])
+    asked = zip(places, words, registers, strict=True)
+    _say_again(tx, heard, [place for place, word, held in asked if held and _holds(word, *held[1:])], import_id)
+
+
+def _holds(word: Row, newest_at: int, newest_action: str, _newest_key: bytes, confirmed: str | None) -> bool:
+    """Whether a word is as new as its slot's newest, says the same, and the provider is confirmed to hold it."""
+    says = word[_ACTION] + word[_VALUE]
+    return bool(word[_SINCE] == newest_at and newest_action == word[_ACTION] and confirmed == says)
+
+
+def _say_again(tx: Connection, heard: Heard, places: Sequence[int], import_id: str) -> None:
+    """Make new changes of those of these words that are known: the file says them to have them sent once more.
+
+    Each has a key of its own in this import, so that the same row further down is a duplicate.
+    """
+    known = [place for place in places if heard.words[place][_KEY] in heard.known]
+    if not known:
+        return
+    for place in known:
+        key, *rest = heard.words[place]
+        own = blake2b(key + import_id.encode(), digest_size=KEY_BYTES).digest()
+        heard.words[place] = (own, *rest)
     _recognise_changes(tx, heard)
 
 

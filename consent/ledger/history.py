@@ -20,13 +20,15 @@ from consent.ledger.schema import slots, targets
 class SlotNow:
     """A slot's newest word and the moment since when it holds (microseconds, also of words that only repeated it).
 
-    `confirmed` is what the provider is confirmed to hold (None: not known).
+    `confirmed` is what the provider is confirmed to hold (None: not known), and `confirmed_at` when it confirmed that
+    (microseconds; None also where that was before the ledger kept it).
     """
 
     slot: str
     action: str
     since: int
     confirmed: str | None
+    confirmed_at: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ def _names(row: Row[int, str, str], columns: Mapping[str, str]) -> bool:
 
 
 def _history(tx: Connection, row: Row[int, str, str]) -> History:
-    now = select(slots.c.slot, slots.c.newest_action, slots.c.newest_at, slots.c.confirmed)
+    confirmed = (slots.c.confirmed, slots.c.confirmed_at)
+    now = select(slots.c.slot, slots.c.newest_action, slots.c.newest_at, *confirmed)
     registers = tx.execute(now.where(slots.c.target_id == row.id).order_by(slots.c.slot))
     return History(
         row.connection,

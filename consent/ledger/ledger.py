@@ -14,6 +14,7 @@ from consent.ledger.release import Place
 from consent.ledger.schema import REVISION
 from consent.ledger.server_time import ServerClock, wall_clock
 from consent.ledger.work import CustomerTask, Settlement
+from consent.reassert import ReassertRules
 
 Clock = Callable[[], int]
 
@@ -21,9 +22,9 @@ Clock = Callable[[], int]
 class Ledger:
     """Every change and what became of it. All methods raise LedgerUnavailable if the database cannot be used."""
 
-    def __init__(self, url: str, *, reassert: bool = False, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *, reassert: ReassertRules | None = None, clock: Clock | None = None) -> None:
         self.database = Database(url)
-        self.reassert = reassert
+        self.reassert = reassert or ReassertRules()
         self.now = clock or (wall_clock if self.database.is_sqlite else ServerClock(self.database))
 
     def prepare(self) -> None:
@@ -51,12 +52,12 @@ class Ledger:
     ) -> Accepted:
         """Record a chunk and its checkpoint in one transaction; raises ImportUnderWay."""
         chunk = (changes, rejects)
-        return accept.accept(self.database, import_id, chunk, checkpoint, now=self.now(), reassert=self.reassert)
+        return accept.accept(self.database, import_id, chunk, checkpoint, now=self.now(), rules=self.reassert)
 
     def accept_events(self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject]) -> EventsAccepted:
         """Record what events say in one transaction and let it become due; it may be handed over again."""
         now = self.now()
-        return accept_events.accept_events(self.database, run_id, changes, rejects, now=now, reassert=self.reassert)
+        return accept_events.accept_events(self.database, run_id, changes, rejects, now=now, rules=self.reassert)
 
     def finish_run(self, run_id: str) -> None:
         """Note that a run of an event source has ended."""
@@ -72,7 +73,7 @@ class Ledger:
 
     def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
         """Make the changes of an import that was read whole due; resumable."""
-        release.release(self.database, import_id, self.now, reassert=self.reassert, on_progress=on_progress)
+        release.release(self.database, import_id, self.now, rules=self.reassert, on_progress=on_progress)
 
     def unreleased(self) -> dict[str, Place]:
         """Return the imports that were read whole but whose changes are not all due."""

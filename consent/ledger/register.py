@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    null,
     or_,
     select,
     text,
@@ -34,8 +35,10 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 
 from consent.change import Action
-from consent.ledger.bulk import look_up_by_key, whole_or_nothing
+from consent.ledger.bulk import among, look_up_by_key, portions, whole_or_nothing
+from consent.ledger.reasserting import Reasserting
 from consent.ledger.schema import changes, customer_tasks, slots
+from consent.ledger.tasks import make_these_due
 from consent.outcome import State
 
 _ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two would wait for each other, and number one target
@@ -51,35 +54,43 @@ _weighed = Table(
     Column("over", changes.c.id.type),
     Column("wins", Boolean),
     Column("confirmed", Boolean),
+    Column("fresh", Boolean),
+    Column("always", Boolean),
+    Column("stamped", Boolean),
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DELETE ROWS",
 )
 """Words that are weighed together, of each slot the `best` at `place` 1.
 
 `over` is the word that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider is
-confirmed to hold what it says.
+confirmed to hold what it says. `fresh` are opt-outs with a time of their own since the confirmation, `stamped` those
+that would be but for their time, which is the export's; `always` are opt-outs that are delivered whatever is confirmed.
 """
 
 
-def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int, reassert: bool) -> None:
+def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int, reassert: Reasserting) -> int:
     """Decide the fate of the pending ones of the changes that are meant.
 
-    Those that stay pending stand and must be delivered; the others are superseded or unchanged. Locks are taken in the
-    order folds, customer tasks, changes, slots.
+    Those that stay pending stand and must be delivered; the others are superseded or unchanged. Returns how many
+    opt-outs are unchanged only because their time is the export's. Locks are taken in the order folds, customer tasks,
+    changes, slots.
     """
     meant = (*meant, changes.c.state == State.PENDING.value)
     look_up_by_key(tx)
     one_fold_at_a_time(tx)
     keep_out_of(tx, select(changes.c.target_id).where(*meant))
-    _weigh(tx, meant)
+    _weigh(tx, meant, reassert)
+    _spread_freshness(tx)
     _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
     _supersede(tx, _weighed.c.id, _weighed.c.over, and_(_first, ~_weighed.c.wins), now)
     _supersede(tx, _weighed.c.over, _weighed.c.id, and_(_first, _weighed.c.wins), now)
-    _leave_unchanged(tx, now, reassert=reassert)
+    stamped = _leave_unchanged(tx, now)
+    _send_again(tx, now)
     _renew_registers(tx)
+    return stamped
 
 
-def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
+def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]], reassert: Reasserting) -> None:
     tx.execute(CreateTable(_weighed, if_not_exists=True))
     tx.execute(delete(_weighed))
     said = _rank(changes.c.effective_at, changes.c.action, changes.c.id)
@@ -91,6 +102,7 @@ def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
         slots.c.newest_id,
         or_(slots.c.newest_id.is_(None), tuple_(*said) > tuple_(*known)),
         func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),
+        *reassert.of_changes(),
     )
     own = and_(slots.c.target_id == changes.c.target_id, slots.c.slot == changes.c.slot)
     # The word that is a slot's newest already was weighed before another import took it over.
@@ -123,18 +135,53 @@ def _supersede(
     tx.execute(lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now))
 
 
-def _leave_unchanged(tx: Connection, now: int, *, reassert: bool) -> None:
-    told = () if not reassert else (_weighed.c.action != Action.OPTOUT.value,)
-    same = whole_or_nothing(update(changes)).where(
-        changes.c.id == _weighed.c.id, _first, _weighed.c.wins, _weighed.c.confirmed, *told
-    )
-    tx.execute(same.values(state=State.UNCHANGED.value, settled_at=now))
+_sent = or_(_weighed.c.fresh, _weighed.c.always)
+
+
+def _spread_freshness(tx: Connection) -> None:
+    """Let the best word of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
+    fresh = (_weighed.c.place > 1, _weighed.c.fresh, _weighed.c.over.is_not(None))
+    for some in portions(tx.execute(select(_weighed.c.best).where(*fresh).distinct()).scalars().all()):
+        best = (_first, _weighed.c.action == _OPTOUT, among(tx, _weighed.c.id, some))
+        tx.execute(update(_weighed).where(*best).values(fresh=True))
+
+
+def _leave_unchanged(tx: Connection, now: int) -> int:
+    same = (_first, _weighed.c.wins, _weighed.c.confirmed, ~_sent)
+    left = whole_or_nothing(update(changes)).where(changes.c.id == _weighed.c.id, *same)
+    tx.execute(left.values(state=State.UNCHANGED.value, settled_at=now))
+    return tx.execute(select(func.count()).select_from(_weighed).where(*same, _weighed.c.stamped)).scalar_one()
+
+
+def _send_again(tx: Connection, now: int) -> None:
+    """Deliver the newest opt-outs of slots again that were confirmed before an older word which is fresh."""
+    newer = select(_weighed.c.over).where(_first, ~_weighed.c.wins, _weighed.c.fresh)
+    for some in portions(tx.execute(newer).scalars().all()):
+        held = and_(slots.c.newest_id == changes.c.id, *(slots.c[name] == changes.c[name] for name in _SLOT))
+        settled = changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value))
+        out = (changes.c.action == Action.OPTOUT.value, slots.c.confirmed == changes.c.action + changes.c.value)
+        query = select(changes.c.id).join(slots, held).where(among(tx, changes.c.id, some), settled, *out)
+        again = tx.execute(query).scalars().all()
+        revived = update(changes).where(among(tx, changes.c.id, again))
+        tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
+        tx.execute(update(slots).where(*_OWN, among(tx, slots.c.newest_id, again)).values(**_UNKNOWN))
+        make_these_due(tx, again, now=now)
+
+
+_SLOT = ("target_id", "slot")
+_UNKNOWN = {"confirmed": None, "confirmed_at": None}
 
 
 def _renew_registers(tx: Connection) -> None:
-    """Let the words that win be the newest of their slots; those of slots without a register begin one."""
+    """Let the words that win be the newest of their slots; those of slots without a register begin one.
+
+    What is confirmed of a slot whose opt-out is sent all the same counts as unknown from here on: a newer word that
+    takes its place before it is sent must be sent instead.
+    """
     facts = {name: _weighed.c[source] for name, source in _NEWEST.items()}
-    tx.execute(whole_or_nothing(update(slots)).where(*_OWN, _first, _weighed.c.wins).values(**facts))
+    sent = and_(_weighed.c.confirmed, _sent)
+    kept = {name: case((sent, null()), else_=slots.c[name]) for name in _UNKNOWN}
+    tx.execute(whole_or_nothing(update(slots)).where(*_OWN, _first, _weighed.c.wins).values(**facts, **kept))
     new = select(_weighed.c.target_id, _weighed.c.slot, *facts.values()).where(_first, _weighed.c.over.is_(None))
     ordered = new.order_by(_weighed.c.target_id, _weighed.c.slot)
     tx.execute(whole_or_nothing(insert(slots)).from_select(["target_id", "slot", *facts], ordered))

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
 from consent.intake import Checkpoint, ImportProgress, ImportState
+from consent.ledger.accept import find_import
 from consent.ledger.adopt import KEEPS_BACK
 from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
@@ -21,6 +22,7 @@ from consent.ledger.hearing import hear, recognise_targets
 from consent.ledger.ledger import Ledger
 from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, info, slots, targets
+from consent.reassert import Reassert, ReassertRules
 
 _KNOWN_COLUMNS = (
     *("id", "dedupe_key", "import_id", "target_id", "slot", "action", "value", "effective_at"),
@@ -30,14 +32,16 @@ _FAR_AHEAD = 2**40
 """The distance between the numbers of real and of rehearsed changes: the real ledger may grow meanwhile."""
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
-_SLOT_COLUMNS = ("target_id", "slot", "newest_id", "newest_at", "newest_action", "confirmed", "newest_key")
+_SLOT_COLUMNS = (
+    *("target_id", "slot", "newest_id", "newest_at", "newest_action", "confirmed", "confirmed_at", "newest_key"),
+)
 _REGISTERS = (
     f"target_key, {', '.join(_SLOT_COLUMNS[1:])} "
     "FROM targets JOIN slots ON slots.target_id = targets.id WHERE target_key"
 )
 
 
-def rehearse(path: Path, real: Database | None, *, reassert: bool) -> Ledger:
+def rehearse(path: Path, real: Database | None, *, reassert: ReassertRules) -> Ledger:
     """Return an empty ledger in a file, whose changes are numbered behind those of the real one (None: no such)."""
     ledger = Ledger(f"sqlite:///{path}", reassert=reassert)
     event.listen(ledger.database.engine, "connect", _careless)
@@ -47,10 +51,9 @@ def rehearse(path: Path, real: Database | None, *, reassert: bool) -> Ledger:
     return ledger
 
 
-def found_import(real: Database | None, fingerprint: str) -> ImportProgress | None:
-    """Return how far the real ledger has come with these bytes, or None if it has never seen them."""
-    query = select(imports).where(imports.c.fingerprint == fingerprint)
-    row = None if real is None else real.read(lambda tx: tx.execute(query).first())
+def found_import(real: Database | None, fingerprint: str, reassert: Reassert | None) -> ImportProgress | None:
+    """Return how far the real ledger has come with these bytes, or None if it would begin with them."""
+    row = None if real is None else real.read(lambda tx: find_import(tx, fingerprint, reassert)[1])
     if row is None:
         return None
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)

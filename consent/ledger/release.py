@@ -18,12 +18,14 @@ from sqlalchemy import Connection, select, update
 from consent.ledger.adopt import take_over_noted
 from consent.ledger.bulk import among, plain_numbers, portions
 from consent.ledger.database import Database
+from consent.ledger.reasserting import reasserting
 from consent.ledger.recorded import first_of
 from consent.ledger.register import fold, one_at_a_time, one_fold_at_a_time
 from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
 from consent.ledger.tasks import make_due
 from consent.outcome import State
+from consent.reassert import ReassertRules
 
 BLOCK = 200_000
 CHUNK = 10_000
@@ -36,16 +38,16 @@ def release(
     import_id: str,
     now: Callable[[], int],
     *,
-    reassert: bool,
+    rules: ReassertRules,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
     """Make the changes of an import that was read whole due; resumable, and harmless if it has been done."""
     note = on_progress or (lambda _: None)
-    while (weighed := database.write(lambda tx: _weigh(tx, import_id, now(), reassert=reassert))) is not None:
+    while (weighed := database.write(lambda tx: _weigh(tx, import_id, now(), rules=rules))) is not None:
         note(weighed)
     while (block := database.read(lambda tx: _next_block(tx, import_id))) is not None:
         for chunk in block.chunks:
-            done = database.write(partial(_step, block=block, chunk=chunk, now=now(), reassert=reassert))
+            done = database.write(partial(_step, block=block, chunk=chunk, now=now(), rules=rules))
             if not done:
                 break
             note(len(chunk))
@@ -91,7 +93,7 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
     return _Block(import_id, row.state, row.folded_to, last, plain_numbers(tx.execute(query)))
 
 
-def _weigh(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int | None:
+def _weigh(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:
     its = imports.c.id == import_id
     if tx.execute(select(imports.c.state).where(its)).scalar_one() != "read":
         return None
@@ -99,10 +101,10 @@ def _weigh(tx: Connection, import_id: str, now: int, *, reassert: bool) -> int |
     row = tx.execute(select(imports).where(its).with_for_update()).one()
     if row.state != "read":
         return None
-    return take_over_noted(tx, import_id) or weigh(tx, row, now=now, reassert=reassert)
+    return take_over_noted(tx, import_id) or weigh(tx, row, now=now, reassert=reasserting(row, rules))
 
 
-def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, reassert: bool) -> bool:
+def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rules: ReassertRules) -> bool:
     """Do what is next to a chunk; return False, having done nothing, if somebody else has gone on with the import."""
     row = tx.execute(select(imports).where(imports.c.id == block.import_id).with_for_update()).one()
     if (row.state, row.folded_to) != (block.state, block.folded_to):
@@ -110,15 +112,17 @@ def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, reas
     if block.last is None:
         _advance(tx, block, now)
         return True
-    meant = (among(tx, changes.c.id, chunk),)
+    meant, stamped = (among(tx, changes.c.id, chunk),), 0
     if row.state == "read":
-        fold(tx, meant, now=now, reassert=reassert)
+        stamped = fold(tx, meant, now=now, reassert=reasserting(row, rules))
     else:
         # Else a word could become due, be claimed and told while a newer one is found to be so already.
         one_fold_at_a_time(tx)
         make_due(tx, (*meant, changes.c.code.is_(None)), now=now)  # what has a code was tried, and waits for its time
     ended = not chunk or chunk[-1] == block.numbers[-1]
     reached = {"steps": imports.c.steps + 1, "folded_to": block.last if ended else block.folded_to}
+    if stamped:
+        reached["stamped"] = imports.c.stamped + stamped
     tx.execute(update(imports).where(imports.c.id == block.import_id).values(**reached))
     return True
 

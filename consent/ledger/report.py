@@ -19,7 +19,8 @@ from consent.outcome import State
 class ImportReport:
     """The counts of one import; `rows` and `accepted` are sums that must agree with what was counted apart.
 
-    `discarded` counts the dead ones that somebody has decided upon.
+    `discarded` counts the dead ones that somebody has decided upon, `stamped` the opt-outs that are unchanged only
+    because their time is taken for that of the export; `stamped_at` is that time (microseconds), None if there is none.
     """
 
     import_id: str
@@ -41,6 +42,8 @@ class ImportReport:
     discarded: int = 0
     total_lines: int | None = None
     kind: str = "csv"
+    stamped: int = 0
+    stamped_at: int | None = None
     reject_codes: Mapping[str, int] = field(default_factory=dict)
     dead_codes: Mapping[str, int] = field(default_factory=dict)
 
@@ -139,6 +142,8 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         discarded=sum(one[2] for one in letters),
         total_lines=row.total_lines,
         kind=row.kind,
+        stamped=row.stamped,
+        stamped_at=row.stamp_from,
         reject_codes={str(code): count for code, count in tx.execute(refused)},
         dead_codes={str(code): count for code, count, _ in letters},
     )

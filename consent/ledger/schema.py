@@ -91,9 +91,8 @@ imports = Table(
 )
 """One intake: a file, or a run of an event source, with its checkpoint and counts.
 
-`reassert` is the rule that its command asked for (empty: that of the settings). `times` counts the rows that bring a
-time of their own, second by second and within bounds; the rows between `stamp_from` and `stamp_to` have the export's
-time, and `stamped` counts the opt-outs that are unchanged for no other reason.
+`reassert` is the way that its command told. `times` counts the rows' own times; those between `stamp_from` and
+`stamp_to` are the export's, and `stamped` counts the opt-outs that are unchanged for no other reason.
 """
 
 rejects = Table(
@@ -152,7 +151,7 @@ Their numbers tell the order of arrival of chunks, and in a chunk that of each t
 other by number, so that what is weighed, claimed and settled together lies together. A repeat that turned out to be
 none has its number from the moment when it was weighed, and what was taken over the one that it had.
 
-`own_time` is 0 where a row of a file brings no time of its own and holds since the file's.
+`own_time` is 0 where a row of a file holds since the file's time.
 
 No index holds what becomes of it: each would have to be written again with every change that is settled.
 """

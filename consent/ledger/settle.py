@@ -114,10 +114,10 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
             match one.outcomes.get(change.id):
                 case Applied():
                     settled[State.APPLIED].append(change.id)
-                    confirmed.append(_confirmed(one, change))
+                    confirmed.append(_confirmed(one, change, now))
                 case Unchanged():
                     settled[State.UNCHANGED].append(change.id)
-                    confirmed.append(_confirmed(one, change))
+                    confirmed.append(_confirmed(one, change, now))
                 case Rejected(code, reason):
                     dead.append({"which": change.id, "why": code, "words": reason, "now": now})
                 case TryLater(code, reason, counts):
@@ -142,14 +142,16 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> No
             tx.execute(done.values(state=state, settled_at=now, attempts=counted, code=None, reason=None))
 
 
-def _confirmed(one: Settlement, change: ClaimedChange) -> dict[str, Any]:
-    return {"whose": one.task.target_id, "which": change.slot, "what": change.says}
+def _confirmed(one: Settlement, change: ClaimedChange, now: int) -> dict[str, Any]:
+    """Say what is confirmed, and when: as the last call for it began, for what came meanwhile it cannot know."""
+    since = max((made.at for made in one.attempts if change.id in made.change_ids), default=now)
+    return {"whose": one.task.target_id, "which": change.slot, "what": change.says, "since": min(since, now)}
 
 
 _CONFIRM = UpdateEach(
     table="slots",
-    types={"whose": "bigint", "which": "text", "what": "text"},
-    values="confirmed = {what}",
+    types={"whose": "bigint", "which": "text", "what": "text", "since": "bigint"},
+    values="confirmed = {what}, confirmed_at = {since}",
     where="target_id = {whose} AND slot = {which}",
 )
 _PENDING = f"id = {{which}} AND state = '{State.PENDING.value}'"
@@ -240,7 +242,7 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     pending: dict[int, int] = {}
     for whose, slot in sorted(touched):
         where = (slots.c.target_id == whose, slots.c.slot == slot)
-        tx.execute(update(slots).where(*where).values(confirmed=None))
+        tx.execute(update(slots).where(*where).values(confirmed=None, confirmed_at=None))
         newest = select(slots.c.newest_id).where(*where).scalar_subquery()
         revived = (changes.c.id == newest, changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value)))
         tx.execute(update(changes).where(*revived).values(state=State.PENDING.value, settled_at=None))

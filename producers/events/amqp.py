@@ -133,9 +133,8 @@ class Amqp:
         id_ = properties.get("message_id") or None
         place = f"{self.name}, message {_printable(id_)}" if id_ else self._delivery(message)
         headers = dict(_headers(message.headers, message.content_type))
-        return Event(
-            _body(message), headers, place, _moment(properties.get("timestamp")), id_, receipt=message.delivery_tag
-        )
+        since = _moment(properties.get("timestamp"))
+        return Event(_body(message), headers, place, since, id_, since_is_own=True, receipt=message.delivery_tag)
 
     def _unreadable(self, message: Any) -> Event:
         return Event(_body(message), place=self._delivery(message), fault=_UNREADABLE, receipt=message.delivery_tag)

@@ -14,7 +14,7 @@ from consent.bucket import Bucket
 from consent.change import ConsentChange
 from consent.intake import MOST_KEPT, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
 from consent.newest import FUTURE_TOLERANCE_SECONDS
-from producers.columns import FALLBACK_TIME, vocabulary
+from producers.columns import FALLBACK_TIME, OWN_TIME, vocabulary
 from producers.events import fields, format  # noqa: A004 - the word of the field
 from producers.events.event import Event, Said
 from producers.record import Fault, RawRecord
@@ -166,9 +166,10 @@ class EventIntake:
         elif event.key is not None:
             key = f"{event.first + place} {event.key}".encode()
             values.setdefault("change_id", f"key:{sha256(key).hexdigest()}")
-        since = said.since or (event.since and event.since.isoformat())
-        if since:
-            values[FALLBACK_TIME] = since
+        if said.since:
+            values[OWN_TIME] = said.since
+        elif event.since:
+            values[OWN_TIME if event.since_is_own else FALLBACK_TIME] = event.since.isoformat()
         return understand(RawRecord(values, self._number + 1 + place), doors, spelled)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.change import Action
-from consent.newest import Register, Stands, Superseded, Unchanged, Word, judge, rank
+from consent.newest import Register, Stands, Superseded, Unchanged, Word, is_fresh, judge, rank
+from consent.reassert import Reassert
 
 spoken = st.tuples(st.integers(0, 5), st.sampled_from(Action))
 
@@ -19,6 +20,21 @@ def fold(words: list[Word]) -> Register:
     for word in words:
         register, _ = judge(register, word)
     return register
+
+
+def sent(words: list[Word], register: Register, reassert: Reassert = Reassert.FRESH) -> bool:
+    """Whether the newest word is to be sent after all these, in this order of arrival."""
+    is_sent = False
+    for word in words:
+        register, verdict = judge(register, word, reassert=reassert)
+        match verdict:
+            case Stands():
+                is_sent = True
+            case Unchanged():
+                is_sent = False
+            case Superseded(_, sends_again):
+                is_sent = is_sent or sends_again
+    return is_sent
 
 
 def what_stands(register: Register) -> tuple[int, Action] | None:
@@ -89,5 +105,44 @@ def test_reassert_lets_an_opt_out_stand_though_it_is_confirmed() -> None:
     """Who asks for it has opt-outs delivered again, but never opt-ins."""
     out, back = Word(1, Action.OPTOUT, 1), Word(1, Action.OPTIN, 1)
 
-    assert isinstance(judge(Register(None, Action.OPTOUT), out, reassert=True)[1], Stands)
-    assert isinstance(judge(Register(None, Action.OPTIN), back, reassert=True)[1], Unchanged)
+    assert isinstance(judge(Register(None, Action.OPTOUT), out, reassert=Reassert.ALWAYS)[1], Stands)
+    assert isinstance(judge(Register(None, Action.OPTIN), back, reassert=Reassert.ALWAYS)[1], Unchanged)
+
+
+timed = st.tuples(st.integers(0, 9), st.booleans())
+
+
+@given(st.lists(timed, min_size=1), st.integers(0, 9), st.randoms(use_true_random=False))
+def test_a_fresh_opt_out_is_sent_in_whatever_order_it_comes(
+    said: list[tuple[int, bool]], confirmed_at: int, odds: random.Random
+) -> None:
+    """An unsubscribe click does not stay unsent because a list that names no time was read before or after it.
+
+    It is sent, as part of the newest opt-out, if any of them is fresh; and nobody is called if none of them is.
+    """
+    words = [Word(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(said)]
+    held = Register(Word(0, Action.OPTOUT, -1), "OPTOUT", confirmed_at)
+
+    assert sent(odds.sample(words, len(words)), held) == any(is_fresh(held, word) for word in words)
+
+
+@given(spoken, st.booleans(), st.sampled_from([None, 2]))
+def test_a_word_is_fresh_only_with_a_time_of_its_own_since_the_confirmation(
+    word: tuple[int, Action],
+    own: bool,  # noqa: FBT001 - drawn
+    confirmed_at: int | None,
+) -> None:
+    """An opt-in is never sent again, nor an opt-out that says nothing which the confirmation does not cover."""
+    moment, action = word
+    new = Word(moment, action, 1, own_time=own)
+    later = confirmed_at is None or moment > confirmed_at
+
+    assert is_fresh(Register(None, action, confirmed_at), new) == (own and later and action is Action.OPTOUT)
+
+
+@given(spoken)
+def test_who_never_wants_it_has_nothing_sent_again(word: tuple[int, Action]) -> None:
+    """With `never`, what is confirmed is believed."""
+    held = Register(None, word[1], None)
+
+    assert isinstance(judge(held, Word(*word, 1), reassert=Reassert.NEVER)[1], Unchanged)

@@ -26,7 +26,7 @@ def test_every_change_about_a_customer_is_told(told: Cli) -> None:
     assert "user_id=…88  capillary" in answer.out
     assert "applied" in answer.out
     assert "consents.csv, " in answer.out
-    assert "the provider holds" in answer.out
+    assert "the provider confirmed OPTIN at 20" in answer.out
     assert "1002888" not in answer.out
     assert "user_id=1002888" in whole.out
 
@@ -38,6 +38,7 @@ def test_programs_are_told_the_same(told: Cli) -> None:
     assert {one["state"] for one in found["changes"]} <= {"applied", "superseded"}
     assert found["changes"][0]["origin"]["name"] == "consents.csv"
     assert found["slots"][0]["confirmed"] == found["slots"][0]["action"]
+    assert found["slots"][0]["confirmed_at"].endswith("+00:00")
 
 
 def test_a_name_is_read_as_a_row_would_be(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from consent.settings import load_settings
 from tests.console.answering import Cli, settle_all
 from tests.console.conftest import write
 
@@ -285,3 +287,65 @@ def test_a_told_time_that_is_no_time_is_refused(cli: Cli, consents: str, told: s
     """It would date every row of the file."""
     answer = cli("import", consents, "--effective-at", told)
     assert (answer.code, "--effective-at: " in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize(("said", "way"), [("true", "always"), ("False", "never"), ("1", "always"), ("off", "never")])
+def test_the_former_values_of_reassert_are_understood_with_a_notice(
+    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, said: str, way: str
+) -> None:
+    """Whoever has asked for every opt-out to be sent goes on having it, and learns how that is written now."""
+    monkeypatch.setenv("OPTRELAY_REASSERT", said)
+
+    assert f"OPTRELAY_REASSERT has three ways now: write {way}, which is what it means" in cli("import", consents).err
+    assert load_settings().reassert == way
+
+
+def test_the_former_value_in_optrelay_toml_is_understood(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """The same in the file, for the installation and for a connection."""
+    (tmp_path / "optrelay.toml").write_text("reassert = true\n[connections.capillary]\nreassert = false\n")
+
+    noted = cli("import", consents).err
+
+    assert "optrelay.toml: reassert has three ways now: write always" in noted
+    assert "optrelay.toml: connections.capillary.reassert has three ways now: write never" in noted
+    assert load_settings().reassert_rules.of("capillary") == "never"
+
+
+def test_an_export_that_stamps_its_time_says_what_it_did_not_send(cli: Cli, url: str, tmp_path: Path) -> None:
+    """A nightly dump calls nobody; whoever wants its opt-outs sent learns how, and the same file then sends them."""
+    rows = [f"{number},EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z" for number in range(1_001, 2_101)]
+    cli("import", write(tmp_path, "monday.csv", *rows))
+    settle_all(url)
+    now = f"{datetime.now(UTC) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
+    later = [row.replace("2026-01-02T00:00:00Z", now) for row in rows]
+    tuesday = write(tmp_path, "tuesday.csv", *later)
+    words = "1,100 opt-outs unchanged only because"
+
+    told = cli("import", tuesday, "--dry-run")
+    done = cli("import", tuesday)
+    again = cli("import", tuesday, "--reassert", "always", "--json")
+
+    assert words in told.out
+    assert words in done.out
+    assert "`--reassert always` sends them" in done.out
+    assert (again.json["pending"], again.json["stamped"]) == (1_100, 0)
+
+
+def test_a_way_that_is_none_is_refused(cli: Cli, consents: str) -> None:
+    """A slip must not be taken for the default."""
+    answer = cli("import", consents, "--reassert", "sometimes")
+
+    assert answer.code == 2
+    assert "--reassert is fresh, always or never" in answer.err
+
+
+def test_a_file_is_read_again_once_the_defaults_of_its_columns_have_changed(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An opt-out for the wrong priority stays wrong: after the setting was fixed, the file was `recorded before`."""
+    file = tmp_path / "consents.csv"
+    file.write_text("user_id,channel,action,effective_at\n1001417,EMAIL,OPTOUT,2026-01-02T00:00:00Z\n")
+    for priority in ("TRANS", "BULK"):
+        monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__DEFAULTS", f'{{"priority": "{priority}"}}')
+        assert cli("import", str(file), "--json").json["pending"] == 1
+        assert "recorded before" in cli("import", str(file)).err

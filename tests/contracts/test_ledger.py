@@ -21,6 +21,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.schema import attempts, changes
 from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied, Rejected, TryLater
+from consent.reassert import Reassert, ReassertRules
 
 BUCKET = Bucket("capillary")
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -185,7 +186,7 @@ def test_what_the_provider_already_holds_is_not_told_again(ledger: Ledger) -> No
 
 def test_reassert_tells_opt_outs_again(ledger: Ledger) -> None:
     """Who does not trust the provider's memory can have opt-outs repeated."""
-    ledger.reassert = True
+    ledger.reassert = ReassertRules(Reassert.ALWAYS)
     imported(ledger, word("1", "OPTOUT", 0), word("2", "OPTIN", 0))
     deliver(ledger)
 

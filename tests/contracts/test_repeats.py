@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import count
 
 import pytest
@@ -21,7 +22,8 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.one_change import find_change, public_ids
 from consent.ledger.report import report
 from consent.ledger.schema import repeats
-from consent.newest import Register, Stands, Unchanged, Word, judge
+from consent.newest import Register, Stands, Superseded, Unchanged, Word, judge
+from consent.reassert import Reassert, ReassertRules
 from tests.contracts.test_ledger import BUCKET, MORNING, counts, deliver, imported, recorded, word
 
 
@@ -148,7 +150,7 @@ def test_reassert_sends_opt_outs_of_a_dump_again(ledger: Ledger) -> None:
     imported(ledger, word("1"), word("2", "OPTIN"))
     deliver(ledger)
     dump = recorded(ledger, word("1", minute=60), word("2", "OPTIN", 60))
-    ledger.reassert = True
+    ledger.reassert = ReassertRules(Reassert.ALWAYS)
 
     finish(ledger, dump)
 
@@ -156,11 +158,11 @@ def test_reassert_sends_opt_outs_of_a_dump_again(ledger: Ledger) -> None:
     assert counts(ledger, dump) == {"applied": 1, "unchanged": 1}
 
 
-Spoken = tuple[str, str, Action, int, str]
-who, actions, minutes = st.sampled_from("12"), st.sampled_from(Action), st.integers(0, 4)
+Spoken = tuple[str, str, Action, int, str, bool]
+who, actions, minutes = st.sampled_from("12"), st.sampled_from(Action), st.integers(0, 8)
 spoken = st.one_of(
-    st.tuples(who, st.just("a"), actions, minutes, st.just("")),
-    st.tuples(who, st.just("holds"), actions, minutes, st.sampled_from("xy")),
+    st.tuples(who, st.just("a"), actions, minutes, st.just(""), st.booleans()),
+    st.tuples(who, st.just("holds"), actions, minutes, st.sampled_from("xy"), st.booleans()),
 )
 night = st.tuples(st.lists(spoken, max_size=6), st.booleans())
 _number = count()
@@ -174,67 +176,79 @@ def empty(ledger: Ledger) -> Iterator[None]:
     yield
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(nights=st.lists(night, min_size=1, max_size=5), reassert=st.booleans(), at_once=st.integers(1, 4))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(nights=st.lists(night, min_size=1, max_size=5), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
 def test_files_end_as_the_rule_says(
-    ledger: Ledger,
-    nights: list[tuple[list[Spoken], bool]],
-    reassert: bool,  # noqa: FBT001 - hypothesis gives it
-    at_once: int,
+    ledger: Ledger, nights: list[tuple[list[Spoken], bool]], reassert: Reassert, at_once: int
 ) -> None:
     """Whatever files say, in whatever order, the provider is told, and each slot holds, what the rule alone says."""
-    ledger.reassert = reassert
+    ledger.reassert = ReassertRules(reassert)
     rule = _Rule(reassert)
     with empty(ledger), pytest.MonkeyPatch.context() as patch:
         patch.setattr(weighing, "CHUNK", at_once)
         patch.setattr(releasing, "CHUNK", at_once)
-        for said, delivered in nights:
+        for number, (said, delivered) in enumerate(nights, 1):
             rule.hear(said)
-            words = [_holding(word(who, str(a), minute, slot, holds=value)) for who, slot, a, minute, value in said]
+            words = [_holding(*one) for one in said]
             import_id = imported(ledger, *words)
             if delivered:
-                assert set(deliver(ledger)) == rule.deliver()
+                patch.setattr(ledger, "now", partial(_after, 2 * number))
+                assert set(deliver(ledger)) == rule.deliver(_after(2 * number))
             found = report(ledger.database, import_id)
             assert found is not None
             assert found.balanced
         assert _newest(ledger) == rule.newest()
-        assert set(deliver(ledger)) == rule.deliver()
+        assert set(deliver(ledger)) == rule.deliver(_after(9))
 
 
-def _holding(said: ConsentChange) -> ConsentChange:
-    """The same with a value of its own, which stands in its details, too."""
-    return replace(said, value=said.details["holds"])
+def _after(minutes: int) -> int:
+    """The moment at which a night's changes are delivered: words of some minutes are newer than that."""
+    return to_micros(MORNING + timedelta(minutes=minutes)) - 1
+
+
+def _holding(who: str, slot: str, action: Action, minute: int, value: str, own_time: bool) -> ConsentChange:  # noqa: FBT001 - drawn
+    """A row with a value of its own, which stands in its details, too."""
+    return replace(word(who, str(action), minute, slot, holds=value), value=value, own_time=own_time)
 
 
 class _Rule:
     """The rule alone: registers, and the slots whose newest word must be told."""
 
-    def __init__(self, reassert: bool) -> None:  # noqa: FBT001 - a test's own
+    def __init__(self, reassert: Reassert) -> None:
         self._reassert = reassert
         self._registers: dict[tuple[str, str], Register] = {}
         self._known: set[object] = set()
         self._standing: set[tuple[str, str]] = set()
 
     def hear(self, said: list[Spoken]) -> None:
-        """Judge what has not been heard before."""
+        """Judge what has not been heard before; and where all opt-outs are sent, what is the newest and confirmed."""
+        again = {spoken for spoken in said if self._is_to_be_sent_again(spoken)}
         for spoken in said:
-            if spoken in self._known:
+            if spoken[:-1] in self._known and spoken not in again:
                 continue
-            self._known.add(spoken)
-            who, slot, action, minute, value = spoken
-            one = Word(to_micros(MORNING + timedelta(minutes=minute)), action, next(_number), value)
+            again.discard(spoken)
+            self._known.add(spoken[:-1])
+            who, slot, action, minute, value, own_time = spoken
+            one = Word(_moment(minute), action, next(_number), value, own_time)
             before = self._registers.get((who, slot), Register())
             self._registers[who, slot], verdict = judge(before, one, reassert=self._reassert)
-            if isinstance(verdict, Stands):
+            if isinstance(verdict, Stands) or (isinstance(verdict, Superseded) and verdict.sends_again):
                 self._standing.add((who, slot))
             elif isinstance(verdict, Unchanged):
                 self._standing.discard((who, slot))
 
-    def deliver(self) -> set[tuple[str, str]]:
+    def _is_to_be_sent_again(self, spoken: Spoken) -> bool:
+        who, slot, action, minute, value, _ = spoken
+        held = self._registers.get((who, slot), Register())
+        same = held.newest is not None and (_moment(minute), action) == held.newest[:2]
+        out = self._reassert is Reassert.ALWAYS and action is Action.OPTOUT
+        return out and same and held.confirmed == action + value
+
+    def deliver(self, now: int) -> set[tuple[str, str]]:
         """Tell the provider what stands."""
         told = {(who, f"{slot} {self._word(who, slot).action}") for who, slot in self._standing}
         for slot in self._standing:
-            self._registers[slot] = Register(self._word(*slot), self._word(*slot).says)
+            self._registers[slot] = Register(self._word(*slot), self._word(*slot).says, now)
         self._standing.clear()
         return told
 
@@ -247,6 +261,10 @@ class _Rule:
         newest = self._registers[who, slot].newest
         assert newest is not None
         return newest
+
+
+def _moment(minute: int) -> int:
+    return to_micros(MORNING + timedelta(minutes=minute))
 
 
 def _newest(ledger: Ledger) -> dict[tuple[str, str], tuple[int, str]]:

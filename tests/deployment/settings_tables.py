@@ -24,6 +24,23 @@ overrules the file. `optrelay doctor` says which were found, and never a value.
 
 """
 _BETWEEN = """
+## Opt-outs that the provider is confirmed to hold
+
+A change that says what the provider is confirmed to hold already is `unchanged` and costs no call. But others may have
+written to the provider since it confirmed. `OPTRELAY_REASSERT` says which opt-outs are delivered all the same:
+
+| way | what is delivered |
+|---|---|
+| `fresh` | opt-outs with a time of their own (events, rows with `effective_at`) that is later than the confirmation |
+| `always` | all opt-outs, also those of a file that says the same with the same times as the one before |
+| `never` | none |
+
+A row without a time of its own, which holds since the file's, stays `unchanged` with `fresh`. So does a row whose time
+is taken for that of the export: see [csv.md](csv.md#the-time-of-an-export). `--reassert` of `optrelay run` and
+`optrelay import` says it for one command, and with `--reassert always` a file that was recorded before is read once
+more and its opt-outs are sent. With the setting alone, the same bytes are not read again. An event that comes twice is
+one change in every way. `OPTRELAY_REASSERT=true` goes on meaning `always` and `false` `never`.
+
 ## Each connection
 
 `<NAME>` is yours to choose, such as `CAPILLARY` or `SECOND_BRAND`; it names the provider too unless `PROVIDER` does.
