@@ -10,7 +10,7 @@
     │   ├── LedgerUnavailable     the database cannot be reached or written
     │   └── LedgerOutdated        the schema is not the one that this version needs
     ├── ImportUnderWay            another process is recording the same import at this moment
-    ├── RunUnderWay               another run is at work with a broker of its own in the same folder
+    ├── RunUnderWay               another run is at work with a broker of its own on this ledger
     ├── WorkerUnavailable         a worker that we started ends again and again
     ├── BrokerUnavailable         Valkey/Redis cannot be started or reached
     └── SourceUnavailable         a source of events cannot be reached or read now
@@ -75,4 +75,4 @@ class WorkerUnavailable(OptrelayError):
 
 
 class RunUnderWay(OptrelayError):
-    """Another run is at work with a broker of its own in the same folder."""
+    """Another run is at work with a broker of its own on the same ledger."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,11 +12,14 @@ from typing import Self
 
 import redis
 
-from consent.errors import ConfigurationError, LedgerUnavailable, OptrelayError, RunUnderWay
+from consent.errors import ConfigurationError, LedgerError, LedgerUnavailable, OptrelayError
 from consent.ledger import health, report
+from consent.ledger.database import Database
 from consent.settings import Settings
-from console.embedded import EmbeddedBroker, EmbeddedWorker, private
+from console.embedded import EmbeddedBroker, EmbeddedWorker
+from console.run_lease import alone_at_work
 from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of, is_busy
+from worker.pacing import end_reservations_of
 from worker.wiring import Wiring
 
 _GRACE_SECONDS = 30.0
@@ -82,7 +84,7 @@ class OwnWorkers:
     def _start(self, settings: Settings) -> _Parts:
         if self._parts is None:
             with ExitStack() as opened:
-                opened.enter_context(_alone(settings))
+                opened.enter_context(alone_at_work(settings))
                 self._parts = opened.enter_context(_started(settings, self.workers))
                 self._open = opened.pop_all()
         return self._parts
@@ -95,21 +97,6 @@ class OwnWorkers:
     ) -> None:
         self._parts = None
         self._open.close()
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Keep a second run out while this one has a broker of its own: two brokers would be two paces for one limit."""
-    folder = run_folder(settings)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(folder / "lock", "w", opener=private) as lock:
-        try:
-            if not settings.broker_url:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f"another run is at work in {folder.parent}: wait until it has finished, then run this again"
-            raise RunUnderWay(message) from None
-        yield
 
 
 @contextmanager
@@ -129,6 +116,9 @@ def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
         yield _Parts(wiring, broker, worker)
     finally:
         worker.stop(_GRACE_SECONDS, busy=lambda: _busy(wiring))
+        if broker is not None:
+            with suppress(redis.RedisError, LedgerError):  # then the next run waits a few seconds longer
+                end_reservations_of(wiring.redis, wiring.ledger)
         wiring.close()
         if broker is not None:
             broker.stop()
@@ -136,8 +126,9 @@ def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
 
 def run_folder(settings: Settings) -> Path:
     """Return where a run keeps its socket and its worker's log: beside the ledger's file, or here."""
-    path = settings.ledger_url.removeprefix("sqlite:///") if settings.ledger_url.startswith("sqlite:///") else ""
-    return (Path(path).parent if path else Path()) / ".optrelay"
+    url = Database(settings.ledger_url).url
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    return (Path(file).parent if file else Path()) / ".optrelay"
 
 
 def _prime(wiring: Wiring) -> None:

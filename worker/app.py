@@ -28,10 +28,9 @@ from consent.settings import Settings, load_settings
 from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, forget_other_programs, queue_of
 from worker.logs import set_up_logs
 from worker.parent import end_with_parent
-from worker.wiring import Wiring
+from worker.wiring import Wiring, time_limit
 
-TIME_LIMIT = 180
-"""Seconds after which a stroke is killed; a lease and a call's timeout are shorter, so that never happens."""
+_BEFORE_THE_KILL_SECONDS = 10.0
 
 SWITCH_SECONDS = 0.0005
 """How long the ledger's thread may keep the calls' thread waiting: in Python's own 5 ms calls miss their moments."""
@@ -45,10 +44,11 @@ def configure(app: Celery, settings: Settings) -> None:
         raise ConfigurationError(
             "set OPTRELAY_BROKER_URL to the address of a Valkey or Redis, redis://localhost:6379/0"
         )
+    longest = time_limit(settings)
     app.conf.update(
         broker_url=settings.broker_url,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=broker_options() | {"visibility_timeout": 4 * TIME_LIMIT},
+        broker_transport_options=broker_options() | {"visibility_timeout": 4 * longest},
         task_queues=[Queue(queue_of(name)) for name in sorted(settings.connections)],
         task_default_queue="optrelay",
         task_create_missing_queues=False,
@@ -58,8 +58,8 @@ def configure(app: Celery, settings: Settings) -> None:
         task_store_errors_even_if_ignored=False,
         task_serializer="json",
         accept_content=["json"],
-        task_time_limit=TIME_LIMIT,
-        task_soft_time_limit=TIME_LIMIT - 10,
+        task_time_limit=longest,
+        task_soft_time_limit=longest - _BEFORE_THE_KILL_SECONDS,
         worker_prefetch_multiplier=1,
         worker_soft_shutdown_timeout=60,
         worker_hijack_root_logger=False,

@@ -1,14 +1,19 @@
 """Keeping a provider's limit over all processes: call slots are reserved in Redis, spread evenly, before they are used.
 
-One script, one round trip a stroke, Redis' own clock. A slot that is not used in time is lost, never used late: that is
-what keeps every window within the limit. When Redis cannot be reached each process falls back to its share of the
-limit, never to none.
+One script, one round trip a stroke, Redis' own clock. A slot that is not used in time is lost, never used late: that
+keeps every window within the limit. When Redis cannot be reached each process falls back to its share, never to none.
+
+Up to when slots are given out is written into the ledger before, a few seconds at a time, with the name of the broker
+that does it. A broker that comes after another one, or beside it, begins when those slots are over.
 """
 
 from __future__ import annotations
 
+import math
+import secrets
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +22,9 @@ import redis
 import structlog
 
 from consent.bucket import Bucket
+from consent.errors import LedgerUnavailable
+from consent.ledger.leases import end_reservations, reserve_ahead
+from consent.ledger.ledger import Ledger
 from consent.rate import Rate
 from consent.wakeups import KEY_PREFIX
 
@@ -44,6 +52,18 @@ _KEEP = """
 local clock = redis.call('TIME')
 return redis.call('ZADD', KEYS[1], 'XX', clock[1] * 1000000 + clock[2] + tonumber(ARGV[1]), ARGV[2])
 """
+_WRITTEN = """
+if tonumber(ARGV[1]) > (tonumber(redis.call('GET', KEYS[1])) or 0) then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', 604800000)
+end
+return 1
+"""
+_BROKER = f"{KEY_PREFIX}broker"
+_CROWDED, _UNWRITTEN = -1, -2
+_AHEAD_SECONDS = 2.0
+"""For how long, or two horizons, slots are written down ahead of their being given out: what a kill costs at most."""
+
+_LATEST_SECONDS = 10.0  # by which a process that lives may use a slot late, as far as another broker minds
 PLACE_SECONDS = 5.0
 """For how long a stroke has its place without saying that it is still there: what a killed one blocks at most."""
 _PROCESS_MEMORY_SECONDS = 120
@@ -79,7 +99,10 @@ class Pacer:
     processes: int = 1
     known: int = 1
     lanes: int = 1
+    ledger: Ledger | None = None
     _alone_from: float = 0.0
+    _alone_to: float = 0.0
+    _owner: str = ""
 
     @property
     def interval(self) -> float:
@@ -110,7 +133,10 @@ class Pacer:
         return spare if spare >= self.lanes else 0
 
     def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = PLACE_SECONDS) -> Reservation:
-        """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one."""
+        """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one.
+
+        Raises LedgerOutdated; without ledger there are no slots.
+        """
         arguments = (
             self.interval * 1e6,
             wanted,
@@ -120,21 +146,26 @@ class Pacer:
             stroke_seconds * 1e6,
             self.process,
             _PROCESS_MEMORY_SECONDS * 1e6,
+            int(self.ledger is not None),
         )
-        before = time.monotonic()
         try:
-            answer = cast("list[Any]", self.store.eval(_RESERVE, 3, *self._keys(), *arguments))
+            answer, seconds = self._ask(arguments)
+            if int(answer[0]) == _UNWRITTEN and self._write_ahead(int(answer[2])):
+                answer, seconds = self._ask(arguments)
         except redis.RedisError as error:
             return self._share(wanted, error)
+        except LedgerUnavailable as error:
+            _log.warning("pace.not_written", bucket=str(self.bucket), reason=str(error))
+            return Reservation()
         asked = time.monotonic()
-        if asked - before > _LATE_REPLY_SECONDS:
+        if seconds > _LATE_REPLY_SECONDS:
             self.end_stroke(stroke)
             return Reservation()  # nobody knows when Redis' clock was read: these slots are lost
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
         late = max(self.horizon, self.tolerance) if count <= self.spare_calls else self.tolerance
-        return Reservation(moments, late, crowded=count < 0, tat=tat)
+        return Reservation(moments, late, crowded=count == _CROWDED, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:
         """Return the last `unused` slots of a reservation, if nobody has reserved any since."""
@@ -178,24 +209,92 @@ class Pacer:
         clock = self.store.time()
         self.store.set(self._keys()[0], clock[0] * 1_000_000 + clock[1], nx=True, px=604_800_000)
 
+    def _ask(self, arguments: Sequence[str | float]) -> tuple[list[Any], float]:
+        """Run the script; return its answer, and how many seconds it took."""
+        before = time.monotonic()
+        answer = cast("list[Any]", self.store.eval(_RESERVE, 4, *self._keys(), *arguments))
+        return answer, time.monotonic() - before
+
+    def _write_ahead(self, now: int) -> bool:
+        """Write into the ledger that slots are given out from `now` (Redis' clock, microseconds) for a while.
+
+        Returns False if another broker gives them out: then this one begins when those are over.
+        """
+        self.store.set(_BROKER, secrets.token_hex(8), nx=True)
+        self._owner = cast("bytes", self.store.get(_BROKER)).decode()
+        ahead = self.horizon + max(_AHEAD_SECONDS, 2 * self.horizon)
+        if wait := self._reserve_in_ledger(ahead):
+            _log.warning("pace.held_by_another_broker", bucket=str(self.bucket), seconds=round(wait, 3))
+            self.push(wait)
+            return False
+        self.store.eval(_WRITTEN, 1, self._keys()[3], f"{now + ahead * 1e6:.0f}")
+        return True
+
+    def _reserve_in_ledger(self, seconds: float) -> float:
+        """Write down that slots up to so many seconds from now may be used; return the seconds to wait before."""
+        if self.ledger is None:
+            return 0.0
+        now, late = self.ledger.now(), min(max(self.horizon, self.tolerance), _LATEST_SECONDS)
+        until = now + int((seconds + late) * 1e6)
+        owner = self._owner or self.process
+        return reserve_ahead(self.ledger.database, str(self.bucket), owner, self.interval, now=now, until=until)
+
     def _share(self, wanted: int, error: redis.RedisError) -> Reservation:
         """Pace alone, at this process's share; the first slot lies beyond what others have reserved already."""
         now = time.monotonic()
         if not self._alone_from:
             _log.warning("pace.redis_lost", bucket=str(self.bucket), share=self.processes, error=type(error).__name__)
-            self._alone_from = now + self.horizon
-        interval = self.interval * self.processes
+            self._alone_from = now + self.horizon + self.interval
+        interval = self._interval_alone
         first = max(now, self._alone_from)
-        count = max(0, min(wanted, int((now + self.horizon - first) / interval) + 1))
+        count = max(0, min(wanted, math.floor((now + self.horizon - first) / interval) + 1))
+        if not count or not self._is_written_alone(first + (count - 1) * interval, now):
+            return Reservation(shared=False)
         self._alone_from = first + count * interval
         return Reservation(deque(first + n * interval for n in range(count)), self.tolerance, shared=False)
 
-    def _keys(self) -> tuple[str, str, str]:
+    @property
+    def _interval_alone(self) -> float:
+        """Seconds between two slots of one process of several that know nothing of each other.
+
+        In each window every process makes the same whole number of calls, so that they keep the limit together
+        whatever their phases; where there are more processes than calls, only on average.
+        """
+        each = max(1, int(self.rate.calls / self.processes))
+        return max(self.interval * self.processes, self.interval * self.rate.calls / each)
+
+    def _is_written_alone(self, last: float, now: float) -> bool:
+        """Write down what this process gives itself, up to the moment `last`; return whether it may."""
+        if last <= self._alone_to:
+            return True
+        ahead = last - now + max(_AHEAD_SECONDS, 2 * self.horizon)
+        try:
+            wait = self._reserve_in_ledger(ahead)
+        except LedgerUnavailable as error:
+            _log.warning("pace.not_written", bucket=str(self.bucket), reason=str(error))
+            return False
+        if wait:
+            self._alone_from = max(self._alone_from, now + wait)
+            return False
+        self._alone_to = now + ahead
+        return True
+
+    def _keys(self) -> tuple[str, str, str, str]:
         stem = f"{KEY_PREFIX}pace:{self.bucket}"
-        return f"{stem}:tat", f"{stem}:strokes", f"{KEY_PREFIX}processes"
+        return f"{stem}:tat", f"{stem}:strokes", f"{KEY_PREFIX}processes", f"{stem}:written"
 
     def _quietly(self, script: str, key: str, *arguments: str | float) -> None:
         try:
             self.store.eval(script, 1, key, *arguments)
         except redis.RedisError:
             _log.warning("pace.redis_lost", bucket=str(self.bucket))
+
+
+def end_reservations_of(store: redis.Redis, ledger: Ledger) -> None:
+    """Note in the ledger that no call is made any more with this broker, whose workers have all ended.
+
+    Then the next broker waits for an interval from now, and not for what was written ahead. Raises redis.RedisError and
+    LedgerUnavailable.
+    """
+    if owner := cast("bytes | None", store.get(_BROKER)):
+        end_reservations(ledger.database, owner.decode(), now=ledger.now())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from consent.errors import LedgerOutdated
 from worker.breaker import Watch
 from worker.connection import LiveConnection
 from worker.pacing import FEW, Reservation
@@ -75,8 +77,8 @@ class Slots:
             if len(self.held) > few:
                 return
             pacer = self.connection.pacer
-            more = await asyncio.to_thread(pacer.reserve, self.connection.slots_for(left))
-            self.add(more)
+            with suppress(LedgerOutdated):  # the stroke is told when it settles what has been answered
+                self.add(await asyncio.to_thread(pacer.reserve, self.connection.slots_for(left)))
             if not self.held:
                 await asyncio.sleep(min(pacer.horizon / 2, pacer.interval))
 

@@ -34,7 +34,9 @@ _LOOK_EVERY_SECONDS = 0.02
 _BEFORE_LEASE_ENDS = 1.0
 _UNWINDING_SECONDS = 5.0
 _AGAIN_SECONDS = 0.25
-_PATIENCE_SECONDS = 45.0
+PATIENCE_SECONDS = 45.0
+"""For how long a stroke waits for a ledger that is away, at most, before it gives up what it has to write."""
+
 _KEEP_EVERY_SECONDS = 1.0
 _DOUBT = 3  # timeouts for which a call that timed out may still be at work on the other side
 _log = structlog.get_logger()
@@ -204,7 +206,7 @@ class Stroke:
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do it; while the ledger is away, wait for it, a lease at most: what was answered is not forgotten."""
-        until = time.monotonic() + min(self.lease_seconds, _PATIENCE_SECONDS)
+        until = time.monotonic() + min(self.lease_seconds, PATIENCE_SECONDS)
         while True:
             try:
                 return work()

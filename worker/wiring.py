@@ -28,9 +28,21 @@ from worker.providers.http import Sender
 from worker.providers.warming import warm_up
 from worker.retrying import RetryPolicy
 from worker.seats import Seats
-from worker.stroke import LONGEST, Stroke
+from worker.stroke import LONGEST, PATIENCE_SECONDS, Stroke
 
 _LEASE_SPARE_SECONDS = 3.0
+_LEAST_TIME_LIMIT = 180.0
+_SPARE_SECONDS = 20.0
+
+
+def time_limit(settings: Settings) -> float:
+    """Return the seconds after which a stroke is killed: later than any can last, so that no answer is thrown away.
+
+    A stroke claims for `LONGEST` horizons. What it claimed is called within a lease, which `Wiring.check` holds to be
+    longer than the connection's TIMEOUT, and then written down, for which it may wait for the ledger twice.
+    """
+    needed = LONGEST * settings.horizon_seconds + settings.lease_seconds + 2 * PATIENCE_SECONDS
+    return max(_LEAST_TIME_LIMIT, needed + _SPARE_SECONDS)
 
 
 class Wiring:
@@ -87,6 +99,7 @@ class Wiring:
             processes=max(1, self.settings.worker_processes),
             known=max(1, self.settings.worker_processes),
             lanes=connection.concurrency,
+            ledger=self.ledger,
         )
 
     def seat(self, bucket: Bucket) -> AbstractContextManager[bool]:

@@ -13,10 +13,8 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Dialect,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -24,28 +22,12 @@ from sqlalchemy import (
     literal_column,
 )
 
+from consent.ledger.columns import NUMBER, ROOM, Key
+
 REVISION = "0011"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
-
-_id = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER numbers itself in SQLite
-
-
-class _Key(LargeBinary):
-    """A key as bytes, which both drivers take and give as they are; SQLAlchemy would wrap and copy each."""
-
-    cache_ok = True
-
-    def bind_processor(self, dialect: Dialect) -> None:
-        """Hand bytes on."""
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> None:
-        """Hand bytes on."""
-
-
-_key = _Key
-_ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
 info = Table(
     "ledger_info",
@@ -104,7 +86,7 @@ rejects = Table(
     Column("code", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("place", Text),
-    Column("dedupe_key", _key),
+    Column("dedupe_key", Key),
 )
 """Rows and events that could not be understood: where and why, never what they said."""
 Index("ix_rejects_dedupe", rejects.c.dedupe_key, unique=True)
@@ -112,8 +94,8 @@ Index("ix_rejects_dedupe", rejects.c.dedupe_key, unique=True)
 targets = Table(
     "targets",
     metadata,
-    Column("id", _id, primary_key=True, autoincrement=True),
-    Column("target_key", _key, nullable=False, unique=True),
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
+    Column("target_key", Key, nullable=False, unique=True),
     Column("connection", Text, nullable=False),
     Column("bucket", Text, nullable=False),
     Column("address", Text, nullable=False),
@@ -123,8 +105,8 @@ targets = Table(
 changes = Table(
     "changes",
     metadata,
-    Column("id", _id, primary_key=True, autoincrement=True),
-    Column("dedupe_key", _key, nullable=False),
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
+    Column("dedupe_key", Key, nullable=False),
     Column("import_id", Text, nullable=False),
     Column("line", BigInteger),
     Column("target_id", BigInteger, nullable=False),
@@ -143,7 +125,7 @@ changes = Table(
     Column("settled_at", BigInteger),
     Column("discarded_at", BigInteger),
     Column("own_time", SmallInteger, nullable=False, server_default="1"),
-    postgresql_with=_ROOM,
+    postgresql_with=ROOM,
 )
 """Every wish ever accepted, and what became of it.
 
@@ -158,7 +140,7 @@ No index holds what becomes of it: each would have to be written again with ever
 Index("ix_changes_import", changes.c.import_id, changes.c.id)
 Index("ix_changes_target", changes.c.target_id, changes.c.dedupe_key, unique=True)
 
-dead_letters = Table("dead_letters", metadata, Column("change_id", _id, primary_key=True, autoincrement=False))
+dead_letters = Table("dead_letters", metadata, Column("change_id", NUMBER, primary_key=True, autoincrement=False))
 """The changes that have ever become dead letters; which of them still are, their `state` says."""
 
 repeats = Table(
@@ -167,7 +149,7 @@ repeats = Table(
     Column("import_id", Text, primary_key=True),
     Column("number", BigInteger, primary_key=True),
     Column("line", BigInteger),
-    Column("dedupe_key", _key, nullable=False),
+    Column("dedupe_key", Key, nullable=False),
     Column("target_id", BigInteger, nullable=False),
     Column("slot", Text, nullable=False),
     Column("action", Text, nullable=False),
@@ -205,10 +187,10 @@ slots = Table(
     Column("newest_at", BigInteger, nullable=False),
     Column("newest_action", Text, nullable=False),
     Column("confirmed", Text),
-    Column("newest_key", _key),
+    Column("newest_key", Key),
     Column("confirmed_at", BigInteger),
     sqlite_with_rowid=False,
-    postgresql_with=_ROOM,
+    postgresql_with=ROOM,
 )
 """The newest word of each slot, what the provider is confirmed to hold, and since when (empty: not known).
 
@@ -219,7 +201,7 @@ dedupe key of the newest word, and leaves `newest_id` where it is.
 customer_tasks = Table(
     "customer_tasks",
     metadata,
-    Column("target_id", _id, primary_key=True, autoincrement=False),
+    Column("target_id", NUMBER, primary_key=True, autoincrement=False),
     Column("connection", Text, nullable=False),
     Column("bucket", Text, nullable=False),
     Column("lane", SmallInteger, nullable=False),
@@ -255,7 +237,7 @@ Index(
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
     Column("target_id", BigInteger, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("milliseconds", Integer, nullable=False),
@@ -280,13 +262,29 @@ connections = Table(
     Column("throttled_until", BigInteger, nullable=False, server_default="0"),
     Column("well_at", BigInteger),
     *(Column("suspects", Text), Column("served_id", BigInteger)),  # see health.BucketHealth
+    Column("reserved_until", BigInteger, nullable=False, server_default="0"),
+    Column("reserved_by", Text),
 )
-"""How each bucket is (`name` is the bucket as text): its breaker, and until when its provider asked us to wait."""
+"""How each bucket is (`name` is the bucket as text): its breaker, and until when its provider asked us to wait.
+
+No call of it has a moment later than `reserved_until`, which was written before any of them could be made, by the
+broker `reserved_by`: so the next broker knows when it may begin.
+"""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
+)
+"""What only one process at a time may do (`name`): which one does (`holder`, for people) and until when it says so."""
 
 interventions = Table(
     "interventions",
     metadata,
-    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
     Column("at", BigInteger, nullable=False),
     Column("who", Text, nullable=False),
     Column("what", Text, nullable=False),

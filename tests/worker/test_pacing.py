@@ -96,16 +96,24 @@ def test_slots_behind_somebody_elses_are_not_given_back(broker: EmbeddedBroker) 
 
 
 def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: EmbeddedBroker) -> None:
-    """After FLUSHALL nobody calls within the horizon, where others may still hold slots."""
+    """Five calls are allowed in ten seconds and six are made, because a broker that was wiped begins too early."""
     pace = pacer(broker.url, "10/second", "one")
     pace.prime()
-    last = pace.reserve(5).moments[-1]
+    last = pace.reserve(100).moments[-1]
     pace.store.flushall()
 
-    wiped = pace.reserve(1)
+    first = first_moment(pace)
 
-    assert [moment for moment in wiped.moments if moment <= last] == []
-    assert len(wiped.moments) == 1
+    assert last + pace.interval - 0.02 <= first <= last + pace.horizon + 1
+
+
+def first_moment(pace: Pacer) -> float:
+    """The moment of the next slot that is to be had."""
+    end = time.monotonic() + 30
+    while not (found := pace.reserve(1).moments):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found[0]
 
 
 def test_throttling_seen_by_one_slows_all(broker: EmbeddedBroker) -> None:
@@ -129,7 +137,7 @@ def test_without_redis_each_process_keeps_to_its_share(broker: EmbeddedBroker) -
     broker.stop()
 
     started, moments = time.monotonic(), []
-    while time.monotonic() < started + 3.5:
+    while time.monotonic() < started + 3.5 or not moments:
         for pace in paces:
             moments.extend(pace.reserve(20).moments)
         time.sleep(0.05)

@@ -21,7 +21,8 @@ from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company
 from worker.breaker import Watch
 from worker.providers import PROVIDERS
-from worker.wiring import Wiring
+from worker.stroke import LONGEST, PATIENCE_SECONDS
+from worker.wiring import Wiring, time_limit
 
 BUCKET = Bucket("capillary")
 ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"}
@@ -339,3 +340,14 @@ def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
 
     assert watch.stop
     assert watch.seen == Throttled(30.0)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "lease", "horizon"), [(20.0, 60.0, 1.0), (240.0, 260.0, 1.0), (300.0, 900.0, 10.0)]
+)
+def test_no_stroke_is_killed_before_its_calls_can_have_answered(timeout: float, lease: float, horizon: float) -> None:
+    """A provider that answers after 190 s is cut off at 170 s, asked again, and the person's change stays pending."""
+    settings = load_settings(lease_seconds=lease, horizon_seconds=horizon)
+
+    assert time_limit(settings) - 10 > LONGEST * horizon + timeout + 3 + PATIENCE_SECONDS
+    assert time_limit(settings) >= 180

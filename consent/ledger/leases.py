@@ -1,0 +1,86 @@
+"""What only one at a time may do, and who does: give out a bucket's call slots, or run with a broker of its own.
+
+Both stand in the ledger, because that is the one thing that all processes of an installation share: brokers come and
+go, and a ledger may be reached by several paths, from several machines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, select, update
+
+from consent.ledger.bulk import insert_new
+from consent.ledger.database import Database
+from consent.ledger.health import Breaker
+from consent.ledger.schema import connections, leases
+
+LONGEST_RESERVATION_SECONDS = 40.0
+"""How far ahead call slots are ever given out, with what is written ahead of them; later means that a clock was set."""
+
+_CLOCKS_SECONDS = 0.25
+"""How exactly two machines are taken to know the database's time, when one goes on behind the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds something until when (microseconds); `holder` is for people, `token` tells one process from another."""
+
+    name: str
+    holder: str
+    token: str
+    until: int
+
+
+def reserve_ahead(database: Database, name: str, owner: str, interval: float, *, now: int, until: int) -> float:
+    """Write down that a broker gives out the call slots of a bucket up to `until`, before it does.
+
+    Returns 0.0 if it may. Otherwise another broker has given out slots, and it returns the seconds after which they
+    are all over and an `interval` (in seconds) has passed. Raises LedgerUnavailable.
+    """
+
+    def work(tx: Connection) -> float:
+        insert_new(tx, connections, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
+        row = tx.execute(select(connections).where(connections.c.name == name).with_for_update()).one()
+        at = update(connections).where(connections.c.name == name)
+        before = min(row.reserved_until, now + int(LONGEST_RESERVATION_SECONDS * 1e6))
+        if before and row.reserved_by != owner:
+            wait: float = (before - now) / 1e6 + interval + _CLOCKS_SECONDS
+            if wait > 0:
+                tx.execute(at.values(reserved_until=before))
+                return wait
+        tx.execute(at.values(reserved_until=max(before, until), reserved_by=owner))
+        return 0.0
+
+    return database.write(work)
+
+
+def end_reservations(database: Database, owner: str, *, now: int) -> None:
+    """Note that a broker and all who use it have ended: no call is made any more. Raises LedgerUnavailable."""
+    ended = update(connections).where(connections.c.reserved_by == owner, connections.c.reserved_until > now)
+    database.write(lambda tx: tx.execute(ended.values(reserved_until=now)))
+
+
+def take_lease(database: Database, wanted: Lease, *, now: int, dead: str = "") -> Lease | None:
+    """Take something, or prolong it, if nobody else holds it; return who does, or None. Raises LedgerUnavailable.
+
+    `dead` is the token of a holder that is known to have ended without giving its lease back.
+    """
+
+    def work(tx: Connection) -> Lease | None:
+        columns = ("name", "holder", "token", "until")
+        insert_new(tx, leases, columns, [(wanted.name, wanted.holder, wanted.token, wanted.until)])
+        row = tx.execute(select(leases).where(leases.c.name == wanted.name).with_for_update()).one()
+        if row.token not in {wanted.token, dead} and row.until > now:
+            return Lease(row.name, row.holder, row.token, row.until)
+        values = {"holder": wanted.holder, "token": wanted.token, "until": wanted.until}
+        tx.execute(update(leases).where(leases.c.name == wanted.name).values(**values))
+        return None
+
+    return database.write(work)
+
+
+def give_up_lease(database: Database, lease: Lease) -> None:
+    """Let others take it, unless it was lost before. Raises LedgerUnavailable."""
+    held = delete(leases).where(leases.c.name == lease.name, leases.c.token == lease.token)
+    database.write(lambda tx: tx.execute(held))
