@@ -8,6 +8,7 @@
     │   └── UnstableFile          somebody is still writing it
     ├── LedgerError
     │   ├── LedgerUnavailable     the database cannot be reached or written
+    │   │   └── LedgerRefused     it refuses what it was given, and would do so again
     │   └── LedgerOutdated        the schema is not the one that this version needs
     ├── ImportUnderWay            another process is recording the same import at this moment
     ├── RunUnderWay               another run is at work with a broker of its own on this ledger
@@ -52,6 +53,15 @@ class LedgerError(OptrelayError):
 
 class LedgerUnavailable(LedgerError):
     """The ledger's database cannot be reached or written."""
+
+
+class LedgerRefused(LedgerUnavailable):
+    """The ledger's database refuses some of what it was given, and would do so again; nothing was recorded.
+
+    `members` tells which of the changes that were handed over, by their places; () if that is not known.
+    """
+
+    members: tuple[int, ...] = ()
 
 
 class LedgerOutdated(LedgerError):

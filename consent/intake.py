@@ -99,6 +99,13 @@ class Reject:
     said: RefusedEvent | None = None
 
 
+REFUSED = (
+    "refused_by_the_ledger",
+    "the ledger's database cannot keep this: shorten its longest values and remove unusual characters",
+)
+"""Code and message of what is rejected because of LedgerRefused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """What the ledger made of a chunk's changes: new ones, and ones that it held already."""

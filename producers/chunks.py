@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 
 from consent.change import ConsentChange
 from consent.errors import UnreadableFile
-from consent.intake import Checkpoint, Reject
+from consent.intake import REFUSED, Checkpoint, Reject
 from producers.csv_file import CsvFile
 from producers.csv_lines import LONGEST_LINE
-from producers.csv_rows import CsvReader
+from producers.csv_rows import CsvReader, CsvRow
 from producers.options import CHUNK_ROWS
 from producers.record import Fault
 from producers.rereading import RowMemory
+
+MOST_CHANGES = 20_000
+"""Changes of one chunk, and those of one row more: a row that names the members of a list may be several hundred."""
 
 
 @dataclass(slots=True)
 class Chunk:
     """Some rows that follow each other: the changes, the refused ones with their cells, and the place behind them.
 
-    `cells` runs beside `rejects`. The checkpoint's `rejects_offset` is left to whoever writes a rejects file.
+    `cells` runs beside `rejects`, and `rows` holds all rows as they were read. What the checkpoint says of the rejects
+    file is left to whoever writes one.
     """
 
     changes: list[ConsentChange] = field(default_factory=list)
@@ -28,6 +33,18 @@ class Chunk:
     cells: list[list[str]] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     records: int = 0
+    rows: list[CsvRow] = field(default_factory=list)
+
+    def refuse(self, members: Collection[int]) -> None:
+        """Make rejects of the rows of these changes, given by their places: whoever records them has refused them."""
+        lines = {self.changes[place].line for place in members}
+        kept = [change for change in self.changes if change.line not in lines]
+        code, message = REFUSED
+        found = [row for row in self.rows if row.line in lines]
+        wishes = self.checkpoint.wishes - (len(self.changes) - len(kept)) + len(found)
+        self.changes, self.checkpoint = kept, replace(self.checkpoint, wishes=wishes)
+        self.rejects.extend(Reject(row.line, None, code, message) for row in found)
+        self.cells.extend(row.cells for row in found)
 
 
 def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -41,37 +58,81 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
     memory = RowMemory(file.doors, file.header)
     try:
         with file.open() as reader:
-            _pass_over(file, reader, done)
-            while (chunk := _next_chunk(file, reader, memory, chunk_rows)).records:
+            rows = _Rows(file, reader)
+            rows.pass_over(done)
+            while (chunk := _next_chunk(rows, memory, chunk_rows)).records:
                 file.survey.confirm()
                 done += chunk.records
+                # Counted where it stands, as whoever records a chunk may refuse some of its rows.
                 wishes += len(chunk.changes) + len(chunk.rejects)
-                chunk.checkpoint = Checkpoint(done, reader.lines.line, wishes=wishes)
+                chunk.checkpoint = Checkpoint(done, rows.line, wishes=wishes)
                 yield chunk
+                wishes = chunk.checkpoint.wishes
     except UnreadableFile:
         file.survey.confirm()
         raise
     file.survey.confirm()
 
 
-def _pass_over(file: CsvFile, reader: CsvReader, rows: int) -> None:
-    while rows and (some := file.some_rows(reader, rows)):
-        rows -= len(some)
+class _Rows:
+    """The rows of a file, of which some may be left for the next chunk."""
+
+    def __init__(self, file: CsvFile, reader: CsvReader) -> None:
+        self._file, self._reader = file, reader
+        self._left: deque[CsvRow] = deque()
+
+    @property
+    def line(self) -> int:
+        """The physical line after which the next row starts."""
+        return self._left[0].line - 1 if self._left else self._reader.lines.line
+
+    @property
+    def chars(self) -> int:
+        """The characters that have been read."""
+        return self._reader.lines.chars
+
+    def pass_over(self, rows: int) -> None:
+        """Leave out so many rows."""
+        while rows and (some := self._file.some_rows(self._reader, rows)):
+            rows -= len(some)
+
+    def some(self, most: int) -> list[CsvRow]:
+        """Return some of the next rows, at most `most`; [] at the end."""
+        if self._left:
+            return [self._left.popleft() for _ in range(min(most, len(self._left)))]
+        return self._file.some_rows(self._reader, most)
+
+    def give_back(self, rows: list[CsvRow]) -> None:
+        """Leave these for the next chunk."""
+        self._left.extendleft(reversed(rows))
 
 
-def _next_chunk(file: CsvFile, reader: CsvReader, memory: RowMemory, chunk_rows: int) -> Chunk:
+def _next_chunk(source: _Rows, memory: RowMemory, chunk_rows: int) -> Chunk:
     chunk = Chunk()
-    enough = reader.lines.chars + LONGEST_LINE
-    while (left := chunk_rows - chunk.records) > 0 and reader.lines.chars <= enough:
-        rows = file.some_rows(reader, left)
+    enough = source.chars + LONGEST_LINE
+    while (left := chunk_rows - len(chunk.rows)) > 0 and source.chars <= enough and len(chunk.changes) < MOST_CHANGES:
+        rows = source.some(left)
         if not rows:
             break
-        chunk.records += len(rows)
-        for line, cells, fault in rows:
-            result = fault or memory.understand(cells, line)
-            if not isinstance(result, Fault):
-                chunk.changes.extend(result)
-            else:
-                chunk.rejects.append(Reject(line, result.column, result.code, result.message))
-                chunk.cells.append(cells)
+        taken = _understand(rows, memory, chunk)
+        if taken < len(rows):
+            source.give_back(rows[taken:])
+            del rows[taken:]
+        chunk.rows += rows
+    chunk.records = len(chunk.rows)
     return chunk
+
+
+def _understand(rows: list[CsvRow], memory: RowMemory, chunk: Chunk) -> int:
+    """Add what rows say to a chunk until it is full; return how many rows were taken."""
+    changes = chunk.changes
+    for number, (line, cells, fault) in enumerate(rows, 1):
+        result = fault or memory.understand(cells, line)
+        if isinstance(result, Fault):
+            chunk.rejects.append(Reject(line, result.column, result.code, result.message))
+            chunk.cells.append(cells)
+            continue
+        changes.extend(result)
+        if len(changes) >= MOST_CHANGES:
+            return number
+    return len(rows)

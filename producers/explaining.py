@@ -58,8 +58,13 @@ def _words(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
     if kind not in _THEIRS:
         return kind, error["msg"]
     code = _CODES.get(kind, "unusable_value")
-    remedy = row.remedies.get(_column(error) or "") or _limits(error.get("ctx", {}))
+    limits = _members if kind == "too_long" else _limits
+    remedy = row.remedies.get(_column(error) or "") or limits(error.get("ctx", {}))
     return code, f"{_SAID[code]}: {remedy}" if remedy else _SAID[code]
+
+
+def _members(context: Mapping[str, Any]) -> str:
+    return f"at most {context['max_length']} members in one list: put the others into a row of their own"
 
 
 def _limits(context: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from consent.change import ConsentChange
-from consent.errors import ImportUnderWay
+from consent.errors import ImportUnderWay, LedgerRefused
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
@@ -162,14 +162,17 @@ class _Recording:
         )
 
     def _record(self, chunk: Chunk, rejects: RejectsFile) -> None:
-        since = self._file.doors.effective_at
-        default = since.isoformat() if since else ""
-        offset = rejects.write(
-            (reject, cells, self._file.header.held_since(cells, default))
-            for reject, cells in zip(chunk.rejects, chunk.cells, strict=True)
-        )
-        checkpoint = replace(chunk.checkpoint, rejects_offset=offset, rejects_digest=rejects.digest)
-        accepted = self._ledger.accept(self._start.import_id, chunk.changes, chunk.rejects, checkpoint)
+        accepted, written = None, 0
+        while accepted is None:
+            offset = self._write(chunk, written, rejects)
+            written = len(chunk.rejects)
+            checkpoint = replace(chunk.checkpoint, rejects_offset=offset, rejects_digest=rejects.digest)
+            try:
+                accepted = self._ledger.accept(self._start.import_id, chunk.changes, chunk.rejects, checkpoint)
+            except LedgerRefused as error:
+                if not error.members:
+                    raise
+                chunk.refuse(error.members)
         self._reached = checkpoint
         self._recorded += accepted.recorded
         self._duplicates += accepted.duplicates
@@ -177,6 +180,15 @@ class _Recording:
         if self._on_progress is not None:
             total = self._file.survey.lines
             self._on_progress.reading(checkpoint.records, checkpoint.line, total, self._rejected)
+
+    def _write(self, chunk: Chunk, first: int, rejects: RejectsFile) -> int:
+        """Write the rejected rows of a chunk from this one on; return how long the rejects file is."""
+        since = self._file.doors.effective_at
+        default = since.isoformat() if since else ""
+        return rejects.write(
+            (reject, cells, self._file.header.held_since(cells, default))
+            for reject, cells in zip(chunk.rejects[first:], chunk.cells[first:], strict=True)
+        )
 
     def _still_ours(self) -> None:
         """Raise ImportUnderWay if another process has recorded more of this import than we know of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from consent.ledger.database import Database
 from consent.ledger.hearing import Heard, hear, recognise, record, say_again, set_repeats_aside
 from consent.ledger.reasserting import Reasserting, Stamp, count_times, find_stamp
 from consent.ledger.recorded import first_of
+from consent.ledger.refusals import write_or_name
 from consent.ledger.register import fold, one_at_a_time
 from consent.ledger.schema import changes, imports, rejects
 from consent.ledger.tasks import make_these_due
@@ -108,14 +110,14 @@ def accept(
 ) -> Accepted:
     """Record a chunk and move the import's checkpoint, in one transaction; return what was new and what was known.
 
-    Raises ImportUnderWay if another process has moved the checkpoint since, LedgerUnavailable if the database fails:
-    in both cases nothing of the chunk has been recorded.
+    Raises ImportUnderWay if another process has moved the checkpoint since, LedgerUnavailable if the database fails,
+    LedgerRefused, naming them, if it refuses some of the changes: in all cases nothing of the chunk has been recorded.
     """
     wishes, refused = chunk
     before = checkpoint.wishes - len(wishes) - len(refused)
     secret = database.hash_key
 
-    def work(tx: Connection) -> Accepted:
+    def take(tx: Connection, wishes: Sequence[ConsentChange]) -> Accepted:
         heard = hear(secret, wishes, now)
         one_at_a_time(tx)
         row = _claim_checkpoint(tx, import_id, before)
@@ -128,12 +130,16 @@ def accept(
             set_repeats_aside(tx, heard, import_id, before + 1, rules=told)
             recorded = record(tx, heard, import_id, Origin.BULK) + len(heard.repeated)
             note_said_again(tx, import_id, heard)
-        insert_new(tx, rejects, _REJECT_COLUMNS, [_reject_row(import_id, reject) for reject in refused])
         counts = {"recorded": recorded, "duplicates": len(wishes) - recorded, "repeated": len(heard.repeated)}
         _move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})
         return Accepted(recorded, len(wishes) - recorded)
 
-    return database.write(work)
+    def work(tx: Connection) -> Accepted:
+        accepted = take(tx, wishes)
+        insert_new(tx, rejects, _REJECT_COLUMNS, [_reject_row(import_id, storable(reject)) for reject in refused])
+        return accepted
+
+    return write_or_name(database, wishes, work, take)
 
 
 def _record_and_release(tx: Connection, import_id: str, heard: Heard, *, now: int, reassert: Reasserting) -> int:
@@ -152,6 +158,16 @@ _REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message")
 
 def _reject_row(import_id: str, reject: Reject) -> tuple[object, ...]:
     return import_id, reject.line, reject.column, reject.code, reject.message
+
+
+def storable(reject: Reject) -> Reject:
+    """Return a reject that any database takes: it is recorded, whatever its source calls its columns or places."""
+    column, message, place = reject.column, _storable(reject.message), reject.place
+    return replace(reject, column=column and _storable(column), message=message, place=place and _storable(place))
+
+
+def _storable(text: str) -> str:
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:

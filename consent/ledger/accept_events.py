@@ -13,13 +13,14 @@ from sqlalchemy import Connection, update
 
 from consent.change import ConsentChange, Origin
 from consent.intake import EventsAccepted, Reject
-from consent.ledger.accept import latest_change, make_due_now, newer_than
+from consent.ledger.accept import latest_change, make_due_now, newer_than, storable
 from consent.ledger.adopt import adopt
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.hearing import hear, recognise, record
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.reasserting import Reasserting
+from consent.ledger.refusals import write_or_name
 from consent.ledger.register import one_at_a_time
 from consent.ledger.rejected_events import keep
 from consent.ledger.schema import imports, rejects
@@ -38,12 +39,12 @@ def accept_events(
     """Record what some events say, and which were refused, in one transaction, and let what stands become due.
 
     The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was recorded,
-    or all of it was and may be handed over again.
+    or all of it was and may be handed over again; LedgerRefused names the changes that the database refuses, and
+    nothing was recorded.
     """
-    secret = database.hash_key
-    reject_rows = [_reject_row(secret, run_id, reject) for reject in refused]
+    secret, refused = database.hash_key, [storable(reject) for reject in refused]
 
-    def work(tx: Connection) -> EventsAccepted:
+    def take(tx: Connection, wishes: Sequence[ConsentChange], refused: Sequence[Reject]) -> EventsAccepted:
         heard = hear(secret, wishes, now)  # anew with each try: the numbers of targets are those of a transaction
         keys = heard.keys
         one_at_a_time(tx)
@@ -51,7 +52,8 @@ def accept_events(
         adopted = adopt(tx, run_id, heard)
         latest = latest_change(tx)
         record(tx, heard, run_id, Origin.EVENT)
-        rejected = insert_new(tx, rejects, _REJECT_COLUMNS, reject_rows)
+        rows = [_reject_row(secret, run_id, reject) for reject in refused]
+        rejected = insert_new(tx, rejects, _REJECT_COLUMNS, rows)
         keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
         fresh = _first_of_each(keys, heard.known.difference(adopted))
         new = sum(fresh)
@@ -61,7 +63,7 @@ def accept_events(
         _count(tx, run_id, len(wishes) + len(refused), new, rejected)
         return EventsAccepted(heard.public_ids, fresh, rejected)
 
-    return database.write(work)
+    return write_or_name(database, wishes, lambda tx: take(tx, wishes, refused), lambda tx, some: take(tx, some, ()))
 
 
 def finish_run(database: Database, run_id: str, now: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import orjson
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -23,15 +24,19 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError, ProgrammingError
 
-from consent.errors import ConfigurationError, LedgerOutdated, LedgerUnavailable
+from consent.errors import ConfigurationError, LedgerOutdated, LedgerRefused, LedgerUnavailable
 from consent.ledger.schema import REVISION, info
 
 T = TypeVar("T")
 HASH_KEY = "hash_key"
 BUSY_SECONDS = 60
 _PASSING = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
+_REFUSED = (
+    "22",
+    "54",
+)  # classes: data exceptions (a NUL, a number out of range), limits (a text too long for an index)
 _TRIES = 5
 
 
@@ -66,8 +71,9 @@ class Database:
     def write(self, work: Callable[[Connection], T], *, checked: bool = True) -> T:
         """Run `work` in one writing transaction, again if the database asks for it.
 
-        Raises LedgerUnavailable, and LedgerOutdated if somebody has migrated the ledger meanwhile (unless not
-        `checked`): a version that was written for another schema writes nothing.
+        Raises LedgerUnavailable, LedgerRefused if the database will never take what it was given, and LedgerOutdated if
+        somebody has migrated the ledger meanwhile (unless not `checked`): a version that was written for another schema
+        writes nothing.
         """
         doubtful: Writing | None = None
         for remaining in reversed(range(_TRIES)):
@@ -82,6 +88,8 @@ class Database:
                     raise _explained(error) from error
                 doubtful = writing if writing.is_doubtful(error) else doubtful
                 time.sleep(0.05 * (_TRIES - remaining))
+            except (UnicodeError, OverflowError, orjson.JSONEncodeError) as error:  # the driver or we cannot write it
+                raise LedgerRefused(f"the ledger's database cannot be told: {type(error).__name__}") from error
         raise AssertionError("unreachable")
 
     def _was_committed(self, writing: Writing) -> bool:
@@ -222,8 +230,16 @@ def _is_passing(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in _PASSING
 
 
+def _is_refused(error: DBAPIError) -> bool:
+    """Whether the database refuses what it was given, and would do so at any other time."""
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, DataError) if state is None else str(state).startswith(_REFUSED)
+
+
 def _explained(error: DBAPIError) -> LedgerUnavailable:
     """Say what failed without the statement's parameters, which may name persons."""
+    if _is_refused(error):
+        return LedgerRefused(f"the ledger's database refuses what it was given: {type(error.orig).__name__}")
     speaks = isinstance(error, OperationalError) or type(error.orig) is sqlite3.DatabaseError  # the file is damaged
     first = str(error.orig).strip().splitlines()[0] if speaks else type(error.orig).__name__
     return LedgerUnavailable(f"the ledger's database says: {first}")

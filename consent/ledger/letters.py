@@ -146,6 +146,22 @@ def discard(database: Database, letters: Sequence[DeadLetter], *, who: str, why:
     return database.write(work)
 
 
+def bury(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
+    """Make dead letters of pending changes that the ledger cannot keep a slot for; `why` is code and reason."""
+    code, reason = why
+    dead = {"state": State.DEAD.value, "code": code, "reason": reason, "settled_at": now}
+
+    def work(tx: Connection) -> None:
+        look_up_by_key(tx)
+        for some in portions(numbers):
+            pending = (among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
+            ids = tx.execute(select(changes.c.id).where(*pending).with_for_update()).scalars().all()
+            insert_new(tx, dead_letters, ("change_id",), [(number,) for number in ids])
+            tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(**dead))
+
+    database.write(work)
+
+
 _DEAD = (changes.c.state == State.DEAD.value,)
 
 

@@ -15,11 +15,15 @@ from functools import partial
 
 from sqlalchemy import Connection, select, update
 
+from consent.errors import LedgerRefused
+from consent.intake import REFUSED
 from consent.ledger.adopt import take_over_noted
 from consent.ledger.bulk import among, plain_numbers, portions
 from consent.ledger.database import Database
+from consent.ledger.letters import bury
 from consent.ledger.reasserting import reasserting
 from consent.ledger.recorded import first_of
+from consent.ledger.refusals import write_or_name
 from consent.ledger.register import fold, one_at_a_time, one_fold_at_a_time
 from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
@@ -47,10 +51,21 @@ def release(
         note(weighed)
     while (block := database.read(lambda tx: _next_block(tx, import_id))) is not None:
         for chunk in block.chunks:
-            done = database.write(partial(_step, block=block, chunk=chunk, now=now(), rules=rules))
+            step = partial(_step, block=block, now=now(), rules=rules)
+            try:
+                done = write_or_name(database, chunk, partial(step, chunk=chunk), _attempt(step))
+            except LedgerRefused as error:
+                if not error.members:
+                    raise
+                bury(database, [chunk[place] for place in error.members], REFUSED, now())
+                done = database.write(partial(step, chunk=chunk))
             if not done:
                 break
             note(len(chunk))
+
+
+def _attempt(step: Callable[..., bool]) -> Callable[[Connection, Sequence[int]], bool]:
+    return lambda tx, some: step(tx, chunk=some)
 
 
 Place = tuple[str, int, int, int]

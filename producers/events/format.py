@@ -17,7 +17,7 @@ NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines"
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENT_BATCH = "application/cloudevents-batch+json"
 MOST_CHANGES = 10_000
-"""Changes that one event may speak of."""
+"""Changes that one event may speak of: each member of a list that it names is one."""
 
 UNREADABLE = frozenset({"bad_json", "bad_cloudevent", "event_too_large"})
 """Codes of events in which no change can be seen."""
@@ -53,14 +53,14 @@ def _changes(event: Event, body: bytes) -> list[Said | Fault]:
     kind = _kind(event)
     if kind in NDJSON:
         lines = _lines(body)
-        return [_one(_parsed(line), event) for line in lines] if len(lines) <= MOST_CHANGES else [_TOO_MANY]
+        return [_one(_parsed(line), event) for line in lines] if len(lines) <= MOST_CHANGES else [TOO_MANY]
     if kind not in (CLOUDEVENT, CLOUDEVENT_BATCH) and cloud.is_binary(
         event.headers
     ):  # the type decides, says the binding
         return [cloud.from_headers(event.headers, body)]
     parsed = _parsed(body)
     if isinstance(parsed, list) and len(parsed) > MOST_CHANGES:
-        return [_TOO_MANY]
+        return [TOO_MANY]
     if isinstance(parsed, list):
         return [_one(one, event) for one in parsed] or [_EMPTY]
     return [_one(parsed, event, structured=kind == CLOUDEVENT)]
@@ -111,6 +111,9 @@ def _one(parsed: Any, event: Event, *, structured: bool = False) -> Said | Fault
 
 
 _TOO_LARGE = Fault("event_too_large", f"an event may have {LONGEST_EVENT} bytes: send the changes in several")
-_TOO_MANY = Fault("event_too_large", f"an event may speak of {MOST_CHANGES} changes: send them in several")
+TOO_MANY = Fault(
+    "event_too_large",
+    f"an event may speak of {MOST_CHANGES} changes, and each member of a list is one: send them in several events",
+)
 _NOT_AN_OBJECT = Fault("bad_json", 'a change is a JSON object, like {"action": "OPTOUT", …}')
 _EMPTY = Fault("bad_json", "the list is empty: send at least one change")

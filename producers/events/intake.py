@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
 from consent.bucket import Bucket
 from consent.change import ConsentChange
-from consent.intake import MOST_KEPT, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
+from consent.errors import LedgerRefused
+from consent.intake import MOST_KEPT, REFUSED, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from producers.columns import FALLBACK_TIME, OWN_TIME, vocabulary
 from producers.events import fields, format  # noqa: A004 - the word of the field
@@ -57,11 +59,40 @@ class Result(NamedTuple):
     field: str | None = None
 
 
+MOST_AT_ONCE = 10_000
+"""Changes and rejects after which a transaction takes no further event; one event may speak of as many."""
+
+
 @dataclass(slots=True)
 class _Batch:
-    changes: list[ConsentChange]
-    rejects: list[Reject]
-    understood: list[list[tuple[ConsentChange, ...] | Fault]]
+    """Events that share a transaction, with the number of the first change of each."""
+
+    changes: list[ConsentChange] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    understood: list[list[tuple[ConsentChange, ...] | Fault]] = field(default_factory=list)
+    origins: list[tuple[Event, int]] = field(default_factory=list)
+
+    def add(self, event: Event, first: int, found: list[tuple[ConsentChange, ...] | Fault]) -> None:
+        """Add an event, and what was understood of it."""
+        self.understood.append(found)
+        self.origins.append((event, first))
+        for one in found:
+            if not isinstance(one, Fault):
+                self.changes.extend(one)
+        self.rejects.extend(_rejects(event, found, first))
+
+    def refuse(self, members: AbstractSet[int]) -> None:
+        """Take out what was understood of these changes, given by their places: the ledger has refused them."""
+        code, message = REFUSED
+        place, before = 0, list(zip(self.origins, self.understood, strict=True))
+        self.changes, self.rejects, self.understood, self.origins = [], [], [], []
+        for (event, first), found in before:
+            kept: list[tuple[ConsentChange, ...] | Fault] = []
+            for one in found:
+                count = 0 if isinstance(one, Fault) else len(one)
+                kept.append(one if members.isdisjoint(range(place, place + count)) else Fault(code, message))
+                place += count
+            self.add(event, first, kept)
 
 
 class EventIntake:
@@ -87,18 +118,30 @@ class EventIntake:
         """Record what events say; return what became of each change of each event, after the commit.
 
         An event that cannot be understood is recorded as rejected. Raises LedgerUnavailable, after which the same
-        events may be handed over again.
+        events may be handed over again. Events that speak of very many changes are recorded in several transactions.
         """
-        batch = self._understood(events)
-        accepted = self._ledger.accept_events(self._run_id(), batch.changes, batch.rejects)
-        fresh = {
-            Bucket(change.connection, change.bucket)
-            for change, is_fresh in zip(batch.changes, accepted.fresh, strict=True)
-            if is_fresh
-        }
-        if fresh:
-            self._wake(sorted(fresh))
-        return _results(batch, accepted)
+        results: list[list[Result]] = []
+        for batch in self._batches(events):
+            accepted = self._recorded(batch)
+            fresh = {
+                Bucket(change.connection, change.bucket)
+                for change, is_fresh in zip(batch.changes, accepted.fresh, strict=True)
+                if is_fresh
+            }
+            if fresh:
+                self._wake(sorted(fresh))
+            results.extend(_results(batch, accepted))
+        return results
+
+    def _recorded(self, batch: _Batch) -> EventsAccepted:
+        """Record a batch; what the ledger refuses is recorded as rejected, and the rest goes on."""
+        while True:
+            try:
+                return self._ledger.accept_events(self._run_id(), batch.changes, batch.rejects)
+            except LedgerRefused as error:
+                if not error.members:
+                    raise
+                batch.refuse(set(error.members))
 
     def faults(self, event: Event) -> list[Fault]:
         """Return what keeps an event's changes from being recorded, and record nothing."""
@@ -123,19 +166,19 @@ class EventIntake:
             self._run = day, self._ledger.open_import(source).import_id
         return self._run[1]
 
-    def _understood(self, events: Sequence[Event]) -> _Batch:
+    def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:
+        """Understand events one after the other, and give them together until they speak of enough changes."""
         doors = self._doors_now()
-        batch = _Batch([], [], [])
+        batch = _Batch()
         for event in events:
-            first = self._number + 1
             found = self._found(event, doors)
+            batch.add(event, self._number + 1, found)
             self._number += len(found)
-            batch.understood.append(found)
-            for one in found:
-                if not isinstance(one, Fault):
-                    batch.changes.extend(one)
-            batch.rejects.extend(_rejects(event, found, first))
-        return batch
+            if len(batch.changes) + len(batch.rejects) >= MOST_AT_ONCE:
+                yield batch
+                batch = _Batch()
+        if batch.understood:
+            yield batch
 
     def _doors_now(self) -> Doors:
         return replace(self._doors, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
@@ -146,7 +189,14 @@ class EventIntake:
             said = format.read(event)
         except Exception as error:  # noqa: BLE001 - see above
             return [_our_error(error)]
-        return [self._safely(one, event, place, doors) for place, one in enumerate(said)]
+        found, count = [], 0
+        for place, one in enumerate(said):
+            understood = self._safely(one, event, place, doors)
+            count += 1 if isinstance(understood, Fault) else len(understood)
+            if count > format.MOST_CHANGES:
+                return [format.TOO_MANY]
+            found.append(understood)
+        return found
 
     def _safely(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
         try:

@@ -31,7 +31,8 @@ async def post_changes(request: Request) -> Response:
     results = await parts.gatherer.record(_event(request, owner, body, key), len(body))
     told = {"results": [_told(one) for one in results]}
     if all(one.code in UNREADABLE for one in results):
-        return JSONResponse(_unreadable(results) | told, HTTPStatus.BAD_REQUEST, media_type=CONTENT_TYPE)
+        problem = _unreadable(results)
+        return JSONResponse(problem | told, problem["status"], media_type=CONTENT_TYPE)
     return JSONResponse(told, HTTPStatus.ACCEPTED)
 
 
@@ -67,6 +68,6 @@ def _told(result: Result) -> dict[str, Any]:
 
 
 def _unreadable(results: Sequence[Result]) -> dict[str, Any]:
-    status = HTTPStatus.BAD_REQUEST
     code, detail = (results[0].code, results[0].message) if results else ("bad_json", "the body is empty")
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE if code == "event_too_large" else HTTPStatus.BAD_REQUEST
     return {"type": "about:blank", "title": status.phrase, "status": status.value, "code": code, "detail": detail}

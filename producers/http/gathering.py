@@ -21,7 +21,7 @@ _log = logging.getLogger("optrelay.http")
 MOST_AT_ONCE = 500
 """Events in one commit."""
 
-_MOST_BYTES_AT_ONCE = 4 * 1024 * 1024
+_MOST_BYTES_AT_ONCE = 512 * 1024  # a byte can be a third of a change, and all results are in memory at once
 _MOST_WAITING = 2_000
 _MOST_BYTES_WAITING = 64 * 1024 * 1024
 _PATIENCE_SECONDS = 30.0

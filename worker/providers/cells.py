@@ -61,17 +61,17 @@ _ONE_MEMBER = r"[^|\s\u0000-\u001f\ufffd]+"
 _MEMBER_SCHEMA = text_schema(form=f"^{_ONE_MEMBER}$")
 _MEMBERS_SCHEMA = {
     "anyOf": [
-        {"type": "array", "items": _MEMBER_SCHEMA, "minItems": 1},
-        text_schema(form=rf"^{_ONE_MEMBER}(\|{_ONE_MEMBER})*$"),
+        {"type": "array", "items": _MEMBER_SCHEMA, "minItems": 1, "maxItems": LONGEST},
+        text_schema(form=rf"^{_ONE_MEMBER}(\|{_ONE_MEMBER}){{0,{LONGEST - 1}}}$"),
     ]
 }
 Members = Annotated[
     tuple[Name, ...],
     BeforeValidator(_members),
-    Field(min_length=1),
+    Field(min_length=1, max_length=LONGEST),
     WithJsonSchema(_MEMBERS_SCHEMA),
 ]
-"""Members of a set, written `a|b|c` in a cell and as a list in an event."""
+"""Members of a set, written `a|b|c` in a cell and as a list in an event; no provider keeps more in one list."""
 
 Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})]
 """True or false."""

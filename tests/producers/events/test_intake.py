@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from consent.bucket import Bucket
+from consent.errors import LedgerRefused
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.report import recent_imports, report
 from consent.ledger.schema import changes, rejects
+from producers.events import intake
 from producers.events.event import LONGEST_EVENT, Event
 from producers.events.intake import EventIntake, Result
 from producers.record import Fault
@@ -276,3 +278,71 @@ def test_a_run_that_was_killed_is_ended_by_the_next(taker: Taker) -> None:
     Taker(taker.ledger).intake.end_abandoned()
 
     assert report(taker.ledger.database, killed).state == "released"
+
+
+class Refusing:
+    """A real ledger whose database refuses what is said about some customers."""
+
+    def __init__(self, ledger: Ledger, customers: set[str]) -> None:
+        self._ledger, self._customers = ledger, customers
+        self.calls: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the ledger's own."""
+        return getattr(self._ledger, name)
+
+    def accept_events(self, run: str, changes: Any, rejects: Any) -> Any:
+        """Name the changes that are refused, or record all."""
+        self.calls.append(len(changes))
+        found = tuple(n for n, one in enumerate(changes) if one.address["user_id"] in self._customers)
+        if found:
+            error = LedgerRefused("no")
+            error.members = found
+            raise error
+        return self._ledger.accept_events(run, changes, rejects)
+
+
+def test_an_event_that_the_ledger_refuses_is_rejected_alone(ledger: Ledger) -> None:
+    """41 requests shared its commit and were all told 503, for ever; now only that one is rejected, with a remedy."""
+    taker = Taker(ledger)
+    taker.intake._ledger = Refusing(ledger, {"2"})
+    said = [OPT_OUT | {"user_id": str(n)} for n in range(1, 4)]
+
+    results = taker.take(said[0], [said[1], said[2]], b"no JSON")
+
+    assert [[one.status for one in found] for found in results] == [
+        ["accepted"],
+        ["rejected", "accepted"],
+        ["rejected"],
+    ]
+    assert [code for code, _, _ in taker.refused()] == ["refused_by_the_ledger", "bad_json"]
+    assert "shorten" in (results[1][0].message or "")
+
+
+def test_events_of_very_many_changes_are_recorded_in_several_transactions(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of large events was one transaction with a million changes in memory."""
+    monkeypatch.setattr(intake, "MOST_AT_ONCE", 5)
+    taker = Taker(ledger)
+    taker.intake._ledger = counting = Refusing(ledger, set())
+
+    results = taker.take(*([OPT_OUT | {"user_id": str(3 * n + m)} for m in range(1, 4)] for n in range(7)))
+
+    assert [len(found) for found in results] == [3] * 7
+    assert counting.calls == [6, 6, 6, 3]
+    assert len({id_ for found in results for one in found for id_ in one.ids}) == 21
+
+
+def test_an_event_of_too_many_changes_is_refused_whole(ledger: Ledger) -> None:
+    """One request of a megabyte was 336,960 changes: half a gigabyte, and five seconds in which nobody was answered."""
+    doors = open_doors({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
+    members = [f"{a}{b}" for a in "abcdefghijklmno" for b in "abcdefghijklmnop"]
+    one = {"action": "OPTOUT", "subscription_id": "s1", "channel": "SMS", "users": members}
+    taking = EventIntake(ledger, doors, "http", "test", lambda _: None)
+
+    (just,) = taking.take([event([one] * 41)])
+    (beyond,) = taking.take([event([one] * 42)])
+
+    assert {found.status for found in just} <= {"accepted", "duplicate"}
+    assert [(found.status, found.code) for found in beyond] == [("rejected", "event_too_large")]
