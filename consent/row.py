@@ -63,6 +63,10 @@ def or_whole_number(schema: dict[str, Any], least: int = -(2**63) + 1, most: int
     return {"anyOf": [schema, {"type": "integer", "minimum": least, "maximum": most}]}
 
 
+LONGEST_SLOT = 2_400
+"""Bytes of the longest slot: PostgreSQL's index of slots takes no key of more than about 2,700 (a third of a page)."""
+
+
 class Wish(NamedTuple):
     """What a row says about one slot: which, what else the provider wants to be told, and what it is to hold."""
 

@@ -142,7 +142,8 @@ class _Rehearsal:
         connection = self.settings.connection(bucket.connection)
         provider, limit = provider_of(connection), limit_of(connection, bucket.name)
         at_once, calls = max(_TASKS_AT_ONCE, limit.targets_per_call), Calls()
-        while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS):
+        overlap = provider.overlap(bucket.name)
+        while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS, overlap=overlap):
             calls += provider.calls(tasks, connection)
         return Need(calls, limit.rate)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiolimiter import AsyncLimiter
 
 from consent.bucket import Bucket
+from consent.overlap import Overlap
 from consent.rate import Rate
 from consent.settings import ConnectionSettings
 from worker.pacing import Pacer
@@ -37,6 +38,11 @@ class LiveConnection:
     def name(self) -> str:
         """The connection's name."""
         return self.bucket.connection
+
+    @property
+    def overlap(self) -> Overlap | None:
+        """How slots overlap in this bucket, None if they do not."""
+        return self.provider.overlap(self.bucket.name)
 
     def note_call(self, seconds: float) -> None:
         """Learn how long a call takes lately."""

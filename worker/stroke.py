@@ -98,7 +98,8 @@ class Stroke:
         each, started = self.connection.targets_per_call, time.monotonic()
         calls = count if count < asked else wanted
         doubt = _DOUBT * self.connection.settings.timeout
-        tasks = self.ledger.claim(self.connection.bucket, calls * each, self.token, self.lease_seconds, doubt)
+        bucket, overlap = self.connection.bucket, self.connection.overlap
+        tasks = self.ledger.claim(bucket, calls * each, self.token, self.lease_seconds, doubt, overlap)
         self._claimed.update((task.target_id, task) for task in tasks)
         if not tasks:
             pacer.give_back(reservation, count)

@@ -13,9 +13,11 @@ from consent.bucket import Bucket
 from consent.change import Action, Lane
 from consent.ledger.bulk import UpdateEach, among, look_up_by_key, plain_rows, portions
 from consent.ledger.database import Database
+from consent.ledger.overlaps import resolve_overlaps
 from consent.ledger.pending import newest_pending
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.ledger.work import DOUBTFUL, ClaimedChange, CustomerTask
+from consent.overlap import Overlap
 
 PROMOTED_AT_ONCE = 2_000
 
@@ -28,12 +30,17 @@ class Term(NamedTuple):
     doubt_until: int = 0
 
 
-def claim(database: Database, bucket: Bucket, limit: int, token: str, term: Term) -> list[CustomerTask]:
+def claim(
+    database: Database, bucket: Bucket, limit: int, token: str, term: Term, overlap: Overlap | None = None
+) -> list[CustomerTask]:
     """Take up to `limit` due targets of a bucket under a lease; return them with their newest words.
 
     Whoever still holds the token when the lease ends has lost it. What the provider holds for these slots counts as
     unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left alone
     for as long as there is doubt: a call of the stroke that held it may still be under way.
+
+    With `overlap` the words of a target's slots are held against each other first, and then what the provider holds in
+    any of them counts as unknown.
     """
 
     def work(tx: Connection) -> list[CustomerTask]:
@@ -46,6 +53,8 @@ def claim(database: Database, bucket: Bucket, limit: int, token: str, term: Term
         leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
         tx.execute(leased.values(waiting=0, again=0, lease_token=token, next_at=term.lease_until))
         tasks = _load(tx, numbers)
+        if overlap is not None:
+            tasks = resolve_overlaps(tx, tasks, overlap, term.now)
         _drop_empty(tx, numbers, tasks)
         _forget_confirmed(tx, tasks)
         return tasks
@@ -184,7 +193,7 @@ _FACTS = (
 
 def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
     """Call unknown what the provider holds in the slots that it is about to be told of."""
-    told = {(task.target_id, change.slot) for task in tasks for change in task.changes}
+    told = {(task.target_id, slot) for task in tasks for slot in task.touched}
     numbers = [task.target_id for task in tasks]
     query = select(slots.c.target_id, slots.c.slot).where(among(tx, slots.c.target_id, numbers))
     rows = tx.execute(query.where(slots.c.confirmed.is_not(None))).all()

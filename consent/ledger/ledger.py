@@ -14,6 +14,7 @@ from consent.ledger.release import Place
 from consent.ledger.schema import REVISION
 from consent.ledger.server_time import ServerClock, wall_clock
 from consent.ledger.work import CustomerTask, Settlement
+from consent.overlap import Overlap
 from consent.reassert import ReassertRules
 
 Clock = Callable[[], int]
@@ -92,12 +93,21 @@ class Ledger:
         return claim.first_tried_at(self.database, task)
 
     def claim(
-        self, bucket: Bucket, limit: int, token: str, lease_seconds: float, doubt_seconds: float = 0.0
+        self,
+        bucket: Bucket,
+        limit: int,
+        token: str,
+        lease_seconds: float,
+        doubt_seconds: float = 0.0,
+        overlap: Overlap | None = None,
     ) -> list[CustomerTask]:
-        """Take up to `limit` due targets under a lease; those of lost strokes wait for `doubt_seconds` more."""
+        """Take up to `limit` due targets under a lease; those of lost strokes wait for `doubt_seconds` more.
+
+        `overlap` is what the bucket's provider says of slots that overlap.
+        """
         now = self.now()
         term = claim.Term(now, now + int(lease_seconds * 1_000_000), now + int(doubt_seconds * 1_000_000))
-        return claim.claim(self.database, bucket, limit, token, term)
+        return claim.claim(self.database, bucket, limit, token, term, overlap)
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         """Write down what became of claimed targets; return how many leases had been lost. Then `count_calls`."""

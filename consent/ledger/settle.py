@@ -114,10 +114,10 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
             match one.outcomes.get(change.id):
                 case Applied():
                     settled[State.APPLIED].append(change.id)
-                    confirmed.append(_confirmed(one, change, now))
+                    confirmed += _confirmed(one, change, now)
                 case Unchanged():
                     settled[State.UNCHANGED].append(change.id)
-                    confirmed.append(_confirmed(one, change, now))
+                    confirmed += _confirmed(one, change, now)
                 case Rejected(code, reason):
                     dead.append({"which": change.id, "why": code, "words": reason, "now": now})
                 case TryLater(code, reason, counts):
@@ -142,10 +142,11 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> No
             tx.execute(done.values(state=state, settled_at=now, attempts=counted, code=None, reason=None))
 
 
-def _confirmed(one: Settlement, change: ClaimedChange, now: int) -> dict[str, Any]:
+def _confirmed(one: Settlement, change: ClaimedChange, now: int) -> list[dict[str, Any]]:
     """Say what is confirmed, and when: as the last call for it began, for what came meanwhile it cannot know."""
     since = max((made.at for made in one.attempts if change.id in made.change_ids), default=now)
-    return {"whose": one.task.target_id, "which": change.slot, "what": change.says, "since": min(since, now)}
+    row = {"whose": one.task.target_id, "which": change.slot, "what": change.says, "since": min(since, now)}
+    return [row] if change.confirms else []
 
 
 _CONFIRM = UpdateEach(
@@ -238,7 +239,7 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     numbers = sorted(one.task.target_id for one in called)
     held = select(customer_tasks.c.target_id).where(among(tx, customer_tasks.c.target_id, numbers))
     tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())
-    touched = [(one.task.target_id, change.slot) for one in called for change in one.task.changes]
+    touched = [(one.task.target_id, slot) for one in called for slot in _touched(tx, one)]
     pending: dict[int, int] = {}
     for whose, slot in sorted(touched):
         where = (slots.c.target_id == whose, slots.c.slot == slot)
@@ -252,6 +253,13 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
     for some in portions(list(pending.values())):
         tx.execute(under_lease.where(among(tx, customer_tasks.c.target_id, some)).values(again=1))
+
+
+def _touched(tx: Connection, one: Settlement) -> set[str]:
+    """Return the slots that a late call may have touched: where it may be any, also those that came since."""
+    if not one.task.standing:
+        return one.task.touched
+    return set(tx.execute(select(slots.c.slot).where(slots.c.target_id == one.task.target_id)).scalars())
 
 
 def _calls(settlements: Sequence[Settlement]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consent.change import Action
+from consent.newest import Word
 from consent.outcome import Outcome
 
 DOUBTFUL = "a call may still be under way"
@@ -15,7 +16,10 @@ DOUBTFUL = "a call may still be under way"
 
 @dataclass(frozen=True, slots=True)
 class ClaimedChange:
-    """The newest word of one slot, held by a stroke: what must be told to the provider."""
+    """The newest word of one slot, held by a stroke: what must be told to the provider.
+
+    `confirms` says whether its slot holds nothing else once it has been applied.
+    """
 
     id: int
     import_id: str
@@ -25,6 +29,7 @@ class ClaimedChange:
     details: Mapping[str, Any] = field(repr=False)
     attempts: int = 0
     value: str = ""
+    confirms: bool = True
 
     @property
     def says(self) -> str:
@@ -34,12 +39,22 @@ class ClaimedChange:
 
 @dataclass(frozen=True, slots=True)
 class CustomerTask:
-    """A target under lease, with its changes that are due, oldest first."""
+    """A target under lease, with its changes that are due, oldest first.
+
+    `standing` is the newest word of each of the target's slots, where a write may touch several of them: so what is
+    newer can be left alone, and what older words have made be told from what others have.
+    """
 
     target_id: int
     address: Mapping[str, str] = field(repr=False)
     changes: tuple[ClaimedChange, ...]
     tries: int = 0
+    standing: Mapping[str, Word] = field(default_factory=dict)
+
+    @property
+    def touched(self) -> set[str]:
+        """The slots of which nothing is known any more once the provider is called."""
+        return {change.slot for change in self.changes}.union(self.standing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import httpx
 
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Health, Outcome, Well
+from consent.overlap import Overlap
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
@@ -113,6 +114,14 @@ class Provider(Protocol):
 
     def pace(self, bucket: str, connection: ConnectionSettings) -> Pace:
         """Return the limit of one of the connection's buckets, and how much one call can carry."""
+        ...
+
+    def overlap(self, bucket: str) -> Overlap | None:
+        """Return how slots of a target in this bucket overlap, None if each write touches its own slot alone.
+
+        Where they do, the ledger holds their words against each other before it hands out a task, tells in
+        `CustomerTask.standing` what the target's slots say, and forgets what it believed of all of them.
+        """
         ...
 
     def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:

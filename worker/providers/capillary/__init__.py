@@ -23,6 +23,9 @@ class _Capillary:
         """Return the configured limit, or the documented one of demo clusters; a call carries one customer."""
         return Pace(connection.rate or _DEMO_RATE)
 
+    def overlap(self, _bucket: str) -> None:
+        """Say that no write touches another slot than its own."""
+
     plan = staticmethod(plan)
     calls = staticmethod(calls)
     read = staticmethod(read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from json.encoder import encode_basestring_ascii as quoted
+from json.encoder import encode_basestring as quoted  # not escaped: a slot is a key, and keys are limited in bytes
 
 
 @dataclass(frozen=True, slots=True)

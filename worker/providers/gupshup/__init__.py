@@ -24,6 +24,9 @@ class _Gupshup:
         """Return the configured limit of each app, or the published one; a call carries one subscription."""
         return Pace(connection.rate or _RATE, name=f"app {bucket}" if bucket else "")
 
+    def overlap(self, _bucket: str) -> None:
+        """Say that no write touches another slot than its own."""
+
     plan = staticmethod(plan)
     calls = staticmethod(calls)
     read = staticmethod(read)

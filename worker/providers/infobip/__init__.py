@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consent.ledger.work import CustomerTask
+from consent.overlap import Overlap
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
@@ -14,6 +15,7 @@ from worker.providers.infobip.blocklist_reading import read_blocklist
 from worker.providers.infobip.restoring import columns_of_change
 from worker.providers.infobip.row import BLOCKLIST, InfobipRow
 from worker.providers.infobip.signing import auth
+from worker.providers.infobip.slots import OVERLAP
 from worker.providers.infobip.subscription import (
     PURPOSES,
     calls_for_subscription,
@@ -34,6 +36,10 @@ class _Infobip:
         if bucket == BLOCKLIST:
             return Pace(connection.blocklist_rate or _BLOCKLIST_RATE, connection.blocklist_batch, BLOCKLIST)
         return Pace(connection.rate or _SUBSCRIPTION_RATE)
+
+    def overlap(self, bucket: str) -> Overlap | None:
+        """Return how entries of one person overlap; of a subscription each member and field is one by itself."""
+        return OVERLAP if bucket == BLOCKLIST else None
 
     def plan(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
         """Plan a look at each subscription, and as few blocklist calls as there can be."""

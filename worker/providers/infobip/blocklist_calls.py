@@ -6,13 +6,14 @@ done later; a DELETE removes only entries all of whose properties it lists; GET 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.settings import ConnectionSettings
 from worker.providers.contract import Request
+from worker.providers.infobip.slots import read_place
 
 BLOCK, LOOKUP, UNBLOCK = "block", "lookup", "unblock"
 """Why a call is made."""
@@ -25,10 +26,11 @@ Properties = tuple[tuple[str, str], ...]
 """What an entry says beside its destination, by Infobip's names: a call lists it once for many destinations."""
 
 
-class Place(NamedTuple):
-    """One destination in a body, and the target that it is there for."""
+class Item(NamedTuple):
+    """One destination in a body, and the change that it is there for."""
 
     task: CustomerTask
+    change: ClaimedChange
     destination: str
     properties: Properties
 
@@ -37,46 +39,54 @@ class Place(NamedTuple):
 class Search:
     """What a row of lookups knows: whom it still asks about (the first one now), and what it has found.
 
-    `found` are the entries to remove, `absent` the targets whose entry has to be made again.
+    `found` are the entries to remove, `absent` those that have to be made again.
     """
 
     waiting: tuple[CustomerTask, ...]
-    found: tuple[Place, ...] = ()
-    absent: tuple[CustomerTask, ...] = ()
+    found: tuple[Item, ...] = ()
+    absent: tuple[Item, ...] = ()
 
 
-def block(tasks: Iterable[CustomerTask], connection: ConnectionSettings) -> Request:
-    """Return the call that makes an entry for each of the targets."""
+def entry_of(task: CustomerTask, change: ClaimedChange, connection: ConnectionSettings) -> Item:
+    """Return the entry that a change is about."""
+    place = read_place(change.slot)
+    named = {} if place is None else {name: part for name, part in place._asdict().items() if part}
     account = {"accountKey": connection.account_key} if connection.account_key else {}
-    return write(
-        "POST",
-        BLOCK,
-        [Place(task, task.address["destination"], properties_of({**task.address, **account})) for task in tasks],
-    )
+    return Item(task, change, task.address["destination"], properties_of({**named, **account}))
 
 
-def write(method: str, purpose: str, places: Iterable[Place]) -> Request:
+def block(entries: Iterable[Item]) -> Request:
+    """Return the call that makes these entries."""
+    return write("POST", BLOCK, entries)
+
+
+def write(method: str, purpose: str, items: Iterable[Item]) -> Request:
     """Return the call that makes or removes these entries; its memo tells which place of the body is whose."""
-    groups: dict[Properties, list[Place]] = {}
-    for place in places:
-        groups.setdefault(place.properties, []).append(place)
+    groups: dict[Properties, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.properties, []).append(item)
     body = [
-        {"destinations": [{"to": place.destination} for place in group], **dict(properties)}
+        {"destinations": [{"to": item.destination} for item in group], **dict(properties)}
         for properties, group in groups.items()
     ]
-    tasks = _each_once(place.task for group in groups.values() for place in group)
     memo = tuple(tuple(group) for group in groups.values())
-    return Request(method, PATH, tasks, _changes(tasks), purpose, json={"blocklist": body}, memo=memo)
+    listed = [item for group in memo for item in group]
+    changes = _each_once(item.change for item in listed)
+    return Request(method, PATH, _tasks_of(listed), changes, purpose, json={"blocklist": body}, memo=memo)
 
 
 def lookup(search: Search, connection: ConnectionSettings) -> Request:
-    """Return the call that shows one person's entries; the others of the row wait for their turn or for its end."""
-    address = search.waiting[0].address
-    params = {name: address[name] for name in ("destination", "channel", "sender") if name in address}
+    """Return the call that shows all entries of one person; the others of the row wait for their turn or for its end.
+
+    All of them, whatever is sought: an entry for everything decides over one for a channel.
+    """
+    params = {"destination": search.waiting[0].address["destination"]}
     if connection.account_key:
         params["accountKey"] = connection.account_key
-    tasks = _each_once([*search.waiting, *search.absent, *(place.task for place in search.found)])
-    return Request("GET", PATH, tasks, _changes(tasks), LOOKUP, {**params, "size": str(PAGE)}, memo=search)
+    decided = [*search.absent, *search.found]
+    tasks = tuple({task.target_id: task for task in (*search.waiting, *_tasks_of(decided))}.values())
+    changes = [*(one for task in search.waiting for one in task.changes), *(item.change for item in decided)]
+    return Request("GET", PATH, tasks, _each_once(changes), LOOKUP, {**params, "size": str(PAGE)}, memo=search)
 
 
 def properties_of(entry: Mapping[str, Any]) -> Properties:
@@ -85,9 +95,9 @@ def properties_of(entry: Mapping[str, Any]) -> Properties:
     return tuple((name, entry[name]) for name in names if isinstance(entry.get(name), str))
 
 
-def _each_once(tasks: Iterable[CustomerTask]) -> tuple[CustomerTask, ...]:
-    return tuple({task.target_id: task for task in tasks}.values())
+def _tasks_of(items: Iterable[Item]) -> tuple[CustomerTask, ...]:
+    return tuple({item.task.target_id: item.task for item in items}.values())
 
 
-def _changes(tasks: Sequence[CustomerTask]) -> tuple[ClaimedChange, ...]:
-    return tuple(change for task in tasks for change in task.changes)
+def _each_once(changes: Iterable[ClaimedChange]) -> tuple[ClaimedChange, ...]:
+    return tuple({change.id: change for change in changes}.values())

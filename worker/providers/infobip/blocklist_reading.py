@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from consent.change import Action
-from consent.ledger.work import CustomerTask
-from consent.outcome import Applied, Outcome, Rejected, TryLater, Unchanged, Well
+from consent.outcome import Applied, Outcome, TryLater, Well
 from consent.settings import ConnectionSettings
 from worker.providers import verdicts
 from worker.providers.contract import Answer, Reply, Request
 from worker.providers.infobip.blame import rejection
-from worker.providers.infobip.blocklist_calls import LOOKUP, UNBLOCK, Place, Search, block, lookup, write
-from worker.providers.infobip.blocklist_entries import entries_of, removal
+from worker.providers.infobip.blocklist_calls import LOOKUP, UNBLOCK, Item, Search, block, lookup, write
+from worker.providers.infobip.blocklist_entries import entries_of, weigh
 from worker.providers.infobip.body import Body, parse_body
 from worker.providers.infobip.judging import Meaning, Next, judge, verdict
 from worker.providers.infobip.sharing import halves
@@ -48,10 +46,12 @@ def _accepted(request: Request, reply: Reply, connection: ConnectionSettings) ->
     """Take the 202 for done, or with `verify` wait until it shows; to be looked up makes the least calls."""
     if not connection.verify:
         return Answer(Well(), verdicts.all_of(request.changes, Applied()), code=str(reply.status))
+    asked = {change.id for change in request.changes}
     waits = {
         change.id: TryLater(*UNCONFIRMED, counts=task.tries >= PATIENT_TRIES, after=reply.retry_after or SHOWN_AFTER)
         for task in request.tasks
         for change in task.changes
+        if change.id in asked
     }
     return Answer(Well(), waits, code=UNCONFIRMED[0])
 
@@ -62,30 +62,20 @@ def _looked_up(request: Request, reply: Reply, meaning: Meaning, body: Body, con
     asked = search.waiting[0]
     onward = replace(search, waiting=search.waiting[1:])
     entries = entries_of(body.json, asked) if meaning.next is Next.LOOK else None
-    decided: Outcome | None = None
     if entries is None:
         of_one = replace(request, tasks=(asked,), changes=asked.changes)
-        decided = next(iter(verdict(meaning, of_one, reply).outcomes.values()))
-    elif asked.changes[0].action is Action.OPTOUT:
-        decided, onward = (Applied(), onward) if entries else (None, replace(onward, absent=(*onward.absent, asked)))
+        outcomes = dict(verdict(meaning, of_one, reply).outcomes)
     else:
-        decided, onward = _to_remove(removal(entries, asked), onward, wrote=connection.verify and asked.tries > 0)
-    outcomes = verdicts.all_of(asked.changes, decided) if decided else {}
+        seen = weigh(entries, asked, connection)
+        outcomes = seen.outcomes
+        onward = replace(onward, found=(*onward.found, *seen.remove), absent=(*onward.absent, *seen.absent))
     return Answer(Well(), outcomes, _go_on(onward, connection), meaning.code)
-
-
-def _to_remove(found: Sequence[Place] | Rejected, onward: Search, *, wrote: bool) -> tuple[Outcome | None, Search]:
-    if isinstance(found, Rejected):
-        return found, onward
-    if not found:
-        return Applied() if wrote else Unchanged(), onward
-    return None, replace(onward, found=(*onward.found, *found))
 
 
 def _go_on(search: Search, connection: ConnectionSettings) -> tuple[Request, ...]:
     if search.waiting:
         return (lookup(search, connection),)
-    again = (block(search.absent, connection),) if search.absent else ()
+    again = (block(search.absent),) if search.absent else ()
     return (*again, write("DELETE", UNBLOCK, search.found)) if search.found else again
 
 
@@ -94,29 +84,25 @@ def _fault(request: Request, body: Body, meaning: Meaning) -> Answer:
     named = [(_PLACE.fullmatch(violation.path), violation.words) for violation in body.violations]
     if any(match and match[3] == "accountKey" for match, _ in named):
         return verdicts.refused(request, meaning.code, _WRONG_ACCOUNT)
-    told: dict[int, Rejected] = {}
+    told: dict[int, Outcome] = {}
     for match, words in named:
         if match:
-            told.update(dict.fromkeys(_targets(request.memo, match), rejection(_OUR_NAMES[match[3]], words)))
-    if not told and len(request.tasks) == 1:
+            told.update(dict.fromkeys(_changes_at(request.memo, match), rejection(_OUR_NAMES[match[3]], words)))
+    if not told and len(request.changes) == 1:
         return verdicts.rejected(request, meaning.code, meaning.reason)
-    rest = [task for task in request.tasks if task.target_id not in told]
+    rest = [change.id for change in request.changes if change.id not in told]
     further = [_again(request, some) for some in ([rest] if told else halves(rest)) if some]
-    return Answer(Well(), _rejections(request.tasks, told), tuple(further), meaning.code)
+    return Answer(Well(), told, tuple(further), meaning.code)
 
 
-def _targets(groups: Sequence[Sequence[Place]], match: re.Match[str]) -> list[int]:
+def _changes_at(groups: Sequence[Sequence[Item]], match: re.Match[str]) -> list[int]:
     group = groups[int(match[1])] if int(match[1]) < len(groups) else ()
     if match[2] is None:
-        return [place.task.target_id for place in group]
-    return [place.task.target_id for place in group[int(match[2]) : int(match[2]) + 1]]
+        return [item.change.id for item in group]
+    return [item.change.id for item in group[int(match[2]) : int(match[2]) + 1]]
 
 
-def _again(request: Request, tasks: Sequence[CustomerTask]) -> Request:
-    meant = {task.target_id for task in tasks}
-    places = [place for group in request.memo for place in group if place.task.target_id in meant]
-    return write(request.method, request.purpose, places)
-
-
-def _rejections(tasks: Sequence[CustomerTask], told: Mapping[int, Rejected]) -> dict[int, Outcome]:
-    return {c.id: told[task.target_id] for task in tasks if task.target_id in told for c in task.changes}
+def _again(request: Request, ids: Sequence[int]) -> Request:
+    meant = set(ids)
+    items = [item for group in request.memo for item in group if item.change.id in meant]
+    return write(request.method, request.purpose, items)

@@ -7,11 +7,18 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from consent.change import Action
-from consent.row import ConsentRow, Wish, text_schema
+from consent.row import LONGEST_SLOT, ConsentRow, Wish, text_schema
 from worker.providers.cells import Members, Name, PathName, digest, fault_at
 from worker.providers.infobip.channel_events import CHANNELS
 from worker.providers.infobip.destination import Destination
-from worker.providers.infobip.slots import BLOCKED, CRITERION_NAMES, FIELD, criterion_key, slot_text
+from worker.providers.infobip.slots import (
+    CRITERION_NAMES,
+    FIELD,
+    Place,
+    blocked_text,
+    criterion_key,
+    slot_text,
+)
 
 BLOCKLIST = "blocklist"
 """The bucket of blocklist calls: Infobip limits them by themselves."""
@@ -68,7 +75,7 @@ class InfobipRow(ConsentRow):
     sender: Name | None = None
 
     names_target: ClassVar[frozenset[str]] = frozenset({"destination"})
-    address_columns: ClassVar[frozenset[str]] = names_target | {"channel", "sender", "subscription_id"}
+    address_columns: ClassVar[frozenset[str]] = names_target | {"channel", "subscription_id"}
 
     remedies: ClassVar[dict[str, str]] = {
         "events": "name the events, separated by |",
@@ -96,16 +103,17 @@ class InfobipRow(ConsentRow):
             raise fault_at("channel", "missing_field", "a subscription needs its channel: fill channel")
         if self.channel not in CHANNELS:
             raise fault_at("channel", "unknown_value", "write one of {known}", known=", ".join(CHANNELS))
-        if not self.wishes():
+        if not (wishes := self.wishes()):
             raise fault_at("events", "missing_field", _NOTHING)
+        if any(len(wish.slot.encode()) > LONGEST_SLOT for wish in wishes):
+            raise fault_at("application_id", "too_long", _TOO_LONG)
         return self
 
     def address(self) -> dict[str, str]:
-        """Return channel and id of a subscription, or a person's destination with what narrows it."""
+        """Return channel and id of a subscription, or a person's destination."""
         if self.destination is None:
             return {"channel": self.channel or "", "subscription_id": self.subscription_id or ""}
-        narrowed = {"channel": self.channel, "sender": self.sender}
-        return {"destination": self.destination} | {name: text for name, text in narrowed.items() if text}
+        return {"destination": self.destination}
 
     def bucket(self) -> str:
         """Return the limit that the calls fall under."""
@@ -114,7 +122,7 @@ class InfobipRow(ConsentRow):
     def wishes(self) -> tuple[Wish, ...]:
         """Return a wish for each member and each field that the row names, or for the person's entry."""
         if self.destination is not None:
-            return (Wish(BLOCKED, {}),)
+            return (Wish(blocked_text(Place(self.channel or "", self.sender or "")), {}),)
         sets = {"events": self.events, "resources": self.resources, "users": self.users}
         members = [Wish(slot_text(kind, one), {}) for kind, named in sets.items() for one in named or ()]
         fields = {"name": self.name, "profile_id": self.profile_id}
@@ -129,6 +137,7 @@ class InfobipRow(ConsentRow):
 _BOTH = "the row names a subscription and a person: fill subscription_id or destination, and use two rows for both"
 _NEITHER = "the row names nothing: fill subscription_id and channel, or the destination of a person"
 _NO_BLOCKING = "the blocklist has no such channel for this action: write one of {known}, or leave it empty for all"
+_TOO_LONG = "application_id, entity_id and calls_configuration_id are too long together: shorten one of them"
 _NOTHING = (
     "the row does not say what to add or remove: fill events, resources, users, application_id, entity_id or "
     "calls_configuration_id, or set name or profile_id"

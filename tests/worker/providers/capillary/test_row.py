@@ -149,4 +149,4 @@ def test_slot_is_unambiguous(account: str, org_unit: int) -> None:
     text = slot_text("EMAIL", account, "BULK", org_unit)
 
     assert Slot("EMAIL", account, "BULK", org_unit) == read_slot(text)
-    assert text == json.dumps(json.loads(text), separators=(",", ":"))
+    assert text == json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 from consent.change import Action, to_micros
 from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.newest import Word
 from consent.settings import ConnectionSettings
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.infobip import INFOBIP
@@ -38,9 +39,17 @@ def rule(*rows: dict[str, Any], attempts: int = 0) -> CustomerTask:
 
 def person(id_: int, action: str = "OPTOUT", tries: int = 0, attempts: int = 0, **cells: Any) -> CustomerTask:
     """Return a person on the blocklist; by default each has a number of their own."""
-    cells = {"destination": f"1555010{id_:04}", "action": action, **cells}
-    ((address, change),) = claimed(id_, attempts, **cells)
-    return CustomerTask(100 + id_, address, (change,), tries)
+    return somebody(id_, {"action": action, **cells}, tries=tries, attempts=attempts)
+
+
+def somebody(id_: int, *rows: dict[str, Any], tries: int = 0, attempts: int = 0) -> CustomerTask:
+    """Return a person who said what these rows say, numbered from `id_`, as the ledger claims it."""
+    said = [
+        claimed(number, attempts, **{"destination": f"1555010{id_:04}", **cells})[0]
+        for number, cells in enumerate(rows, id_)
+    ]
+    standing = {c.slot: Word(c.effective_at, c.action, c.id) for _, c in said}
+    return CustomerTask(100 + id_, said[0][0], tuple(change for _, change in said), tries, standing)
 
 
 def document(**more: Any) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from consent.ledger.work import CustomerTask
 from consent.outcome import Applied, Refused, Rejected, TryLater, Unchanged
 from consent.rate import Rate
 from consent.settings import ConnectionSettings
@@ -23,6 +25,7 @@ from tests.worker.providers.infobip.building import (
     plan,
     read,
     shown,
+    somebody,
 )
 from worker.providers.contract import Calls, Pace
 from worker.providers.infobip import INFOBIP
@@ -174,14 +177,54 @@ def test_opt_ins_are_looked_up() -> None:
     assert read(only(last), "", 202).outcomes == {1: Applied(), 3: Applied()}
 
 
-def test_lookup_is_narrowed() -> None:
-    """A channel and a sender narrow the lookup, and entries of others are left alone."""
-    request = first(person(1, "OPTIN", channel="SMS", sender="SHOP"))
-    others = [entry("15550100001", channel="SMS"), entry("15550100002", channel="SMS", sender="SHOP")]
+def test_an_opt_in_removes_no_more_than_it_names() -> None:
+    """Somebody opts in to SMS of one shop and gets the mails of all, because everything was removed."""
+    request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z", channel="SMS", sender="SHOP"))
+    mine = entry("15550100001", channel="SMS", sender="SHOP")
+    others = [entry("15550100001", channel="EMAIL"), entry("15550100002", channel="SMS", sender="SHOP")]
 
-    assert request.params["channel"] == "SMS"
-    assert request.params["sender"] == "SHOP"
+    assert request.params == {"destination": "15550100001", "size": "1000"}
     assert read(request, shown(*others)).outcomes == {1: Unchanged()}
+    assert only(read(request, shown(mine, *others))).json == {
+        "blocklist": [
+            {"destinations": numbers(1), "channel": "SMS", "sender": "SHOP", "sourceType": "CUSTOM"},
+        ]
+    }
+
+
+@pytest.mark.parametrize("wider", [{}, {"channel": "SMS"}, {"sender": "SHOP"}])
+def test_a_part_of_a_block_cannot_be_lifted(wider: dict[str, str]) -> None:
+    """Somebody is told that SMS of the shop come again, while everything stays blocked."""
+    request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z", channel="SMS", sender="SHOP"))
+    for source in ("CUSTOM", "MO"):
+        answer = read(request, shown(entry("15550100001", sourceType=source, **wider)))
+        assert fates(answer) == {1: "under_wider_block"}
+        assert answer.further == ()
+
+
+def test_a_newer_opt_out_of_ours_stays() -> None:
+    """An opt-in to everything that arrives late removes the newer opt-out of SMS."""
+    late = {"createdDate": "2026-02-01T00:00:00Z"}
+    everything = {"action": "OPTIN", "effective_at": "2026-01-02T00:00:00Z"}
+    sms = {"action": "OPTOUT", "channel": "SMS"}
+    older, newer = {"effective_at": "2026-01-01T00:00:00Z"}, {"effective_at": "2026-01-03T00:00:00Z"}
+    for said, removed in ((older, 2), (newer, 1)):
+        both = somebody(1, everything, sms | said)
+        request = first(CustomerTask(both.target_id, both.address, both.changes[:1], 0, both.standing))
+        answer = read(request, shown(entry("15550100001", **late), entry("15550100001", channel="SMS", **late)))
+        assert len(only(answer).json["blocklist"]) == removed
+
+
+def test_opt_outs_of_a_person_go_first() -> None:
+    """Who opts out of SMS and into mail waits for the look at the blocklist, though an opt-out needs none."""
+    both = somebody(1, {"action": "OPTIN", "channel": "EMAIL"}, {"action": "OPTOUT", "channel": "SMS"})
+    request = first(both)
+    assert (request.method, ids(request)) == ("POST", {2})
+    assert INFOBIP.calls([both], CONNECTION) == Calls(2, 3)
+
+    looking = first(replace(both, tries=1), connection=VERIFYING)
+    answer = read(looking, shown(entry("15550100001", channel="EMAIL")), connection=VERIFYING)
+    assert [(call.method, ids(call)) for call in answer.further] == [("POST", {2}), ("DELETE", {1})]
 
 
 @pytest.mark.parametrize("source", ["MO", "URL_OPT_OUT", "CAMPAIGN"])
@@ -196,12 +239,13 @@ def test_newer_opt_out_stays(source: str) -> None:
 
 
 def test_entry_of_ours_may_be_late() -> None:
-    """An entry of exactly this target that a call like ours made goes, even if it was made late; another's does not."""
+    """An entry of a slot that the ledger knows goes, even if it was made late; another's does not."""
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z"))
     late: dict[str, Any] = {"createdDate": "2026-01-02T00:00:00Z"}
 
     assert only(read(request, shown(entry("15550100001", **late)))).method == "DELETE"
     assert fates(read(request, shown(entry("15550100001", channel="SMS", **late)))) == {1: "newer_optout"}
+    assert fates(read(request, shown(entry("15550100001", sourceType="MO", **late)))) == {1: "newer_optout"}
 
 
 def test_channel_where_nothing_can_be_removed() -> None:

@@ -87,11 +87,23 @@ def test_fields() -> None:
 
 
 def test_person() -> None:
-    """A person's row has one slot, in a bucket of its own."""
+    """A person's row has one slot, what narrows the block, in a bucket of its own; the target is the person."""
     row = a_row(PERSON, channel="sms", sender="SHOP")
 
-    assert row.address() == {"destination": "15550100", "channel": "SMS", "sender": "SHOP"}
-    assert (slots(row), row.bucket()) == (["blocked"], "blocklist")
+    assert row.address() == {"destination": "15550100"}
+    assert (slots(row), row.bucket()) == (['blocked:["SMS","SHOP"]'], "blocklist")
+    assert slots(a_row(PERSON)) == ["blocked"]
+    assert slots(a_row(PERSON, sender="日本")) == ['blocked:["","日本"]']
+
+
+def test_a_slot_is_no_longer_than_a_key_may_be() -> None:
+    """A row with long names of applications stops its whole file for ever, because no index takes its slot."""
+    long = dict.fromkeys(("application_id", "entity_id", "calls_configuration_id"), "日" * 255)
+    two = {name: long[name] for name in ("application_id", "entity_id")}
+
+    assert len(slots(a_row(RULE, events=None, **two))[0].encode()) < 2_000
+    long |= {"entity_id": "𠮷" * 255}
+    assert faults(RULE, events=None, **long) == [("application_id", "too_long")]
 
 
 @pytest.mark.parametrize(

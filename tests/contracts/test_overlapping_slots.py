@@ -1,0 +1,310 @@
+"""Blocks of everything and of one channel, in whatever order they come: what holds is the newest of all that cover it.
+
+The ledger and Infobip's translations are the real ones. The blocklist is a few lines: an entry blocks all that it does
+not narrow, a POST makes entries, a DELETE removes those whose every property it lists.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from consent.bucket import Bucket
+from consent.change import ConsentChange
+from consent.intake import Checkpoint, ImportSource
+from consent.ledger import letters, report
+from consent.ledger.history import histories
+from consent.ledger.ledger import Ledger
+from consent.ledger.letters import LetterFilter
+from consent.ledger.work import Attempt, CustomerTask, Settlement
+from consent.outcome import Outcome, TryLater
+from consent.settings import ConnectionSettings
+from tests.conftest import Clock
+from worker.providers.contract import Reply, Request
+from worker.providers.infobip import INFOBIP
+from worker.providers.infobip.row import BLOCKLIST, InfobipRow
+
+MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
+BUCKET = Bucket("infobip", BLOCKLIST)
+CONNECTION = ConnectionSettings.model_validate({"provider": "infobip", "api_key": "throw-away"})
+CHANNELS, SENDERS = ("", "SMS", "EMAIL"), ("", "SHOP")
+CELLS = tuple(product(("SMS", "EMAIL", "VIBER"), ("SHOP", "CLUB")))
+"""Where a message may come from: VIBER and CLUB stand for every channel and sender that nobody names."""
+
+_numbers = count()
+
+
+class Said(NamedTuple):
+    """What Ann says: on which channel and for which sender (empty: all), what, and when."""
+
+    channel: str = ""
+    sender: str = ""
+    action: str = "OPTOUT"
+    minute: int = 0
+
+    def covers(self, cell: tuple[str, str]) -> bool:
+        """The rule, said again independently of the product."""
+        return self.channel in ("", cell[0]) and self.sender in ("", cell[1])
+
+    def change(self) -> ConsentChange:
+        """The same as a producer hands it over."""
+        cells = {name: text for name, text in self._asdict().items() if name in ("channel", "sender") and text}
+        spelled = "Ann@Example.com" if self.minute % 2 else "ann@example.com"
+        row = InfobipRow.model_validate({"destination": spelled, "action": self.action, **cells})
+        (wish,) = row.wishes()
+        moment = MORNING + timedelta(minutes=self.minute)
+        return ConsentChange("infobip", row.address(), wish.slot, row.action, moment, {}, bucket=row.bucket())
+
+
+@dataclass
+class Blocklist:
+    """Ann's entries: channel and sender of each, and where it came from."""
+
+    entries: set[tuple[str, str, str]] = field(default_factory=set)
+    calls: int = 0
+
+    def __call__(self, request: Request) -> Reply:
+        """Answer a call."""
+        self.calls += 1
+        if request.method == "GET":
+            shown = [self._shown(*entry) for entry in sorted(self.entries)]
+            return Reply(200, json.dumps({"results": shown, "paging": {}}))
+        for group in request.json["blocklist"]:
+            entry = (group.get("channel", ""), group.get("sender", ""), group.get("sourceType", "CUSTOM"))
+            (self.entries.add if request.method == "POST" else self.entries.discard)(entry)
+        return Reply(202, "")
+
+    def _shown(self, channel: str, sender: str, source: str) -> dict[str, Any]:
+        named = {"channel": channel, "sender": sender}
+        late = {"createdDate": "2030-01-01T00:00:00Z", "sourceType": source, "destination": "ann@example.com"}
+        return late | {name: text for name, text in named.items() if text}
+
+    def blocks(self, cell: tuple[str, str]) -> bool:
+        """Whether no message of this channel and sender comes through."""
+        return any(channel in ("", cell[0]) and sender in ("", cell[1]) for channel, sender, _ in self.entries)
+
+
+def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:
+    """Deliver what is due until nothing is; `fails` says of each call whether the worker dies before it."""
+    for _ in range(20):
+        tasks = ledger.claim(BUCKET, 10, "stroke", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+        if not tasks:
+            return
+        ledger.settle(
+            "stroke", [_settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
+        )
+    raise AssertionError("it never ends")
+
+
+def _called(
+    tasks: Sequence[CustomerTask], provider: Blocklist, fails: Callable[[Request], bool]
+) -> Iterator[tuple[CustomerTask, dict[int, Outcome]]]:
+    (task,) = tasks
+    plan = INFOBIP.plan(tasks, CONNECTION)
+    outcomes: dict[int, Outcome] = dict(plan.outcomes)
+    requests = deque(request for series in plan.series for request in series)
+    while requests:
+        request = requests.popleft()
+        if fails(request):
+            later = TryLater("cut", "the connection was cut", counts=False)
+            outcomes.update({change.id: later for change in request.changes})
+            continue
+        answer = INFOBIP.read(request, provider(request), CONNECTION)
+        assert not outcomes.keys() & answer.outcomes.keys()
+        outcomes.update(answer.outcomes)
+        requests.extendleft(reversed(answer.further))
+    yield task, outcomes
+
+
+def _settlement(ledger: Ledger, task: CustomerTask, outcomes: dict[int, Outcome]) -> Settlement:
+    attempt = Attempt(task.target_id, ledger.now(), 1, "write", 200, "200", tuple(outcomes))
+    return Settlement(task, outcomes, (attempt,))
+
+
+def recorded(ledger: Ledger, *said: Said) -> str:
+    """Record a file of what Ann says and let it become due."""
+    name = f"{next(_numbers)}.csv"
+    import_id = ledger.open_import(ImportSource("csv", name, name, 1, None)).import_id
+    changes = [one.change() for one in said]
+    ledger.accept(import_id, changes, [], Checkpoint(len(said), len(said) + 1, 0, len(said)))
+    ledger.finish_reading(import_id)
+    ledger.release(import_id)
+    return import_id
+
+
+def states(ledger: Ledger) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """What became of each change, by slot and action."""
+    (found,) = histories(ledger.database, [{"destination": "ANN@example.com"}], None, 10)
+    return {(one.slot, one.action): (one.state.value, one.code) for one in found.changes}
+
+
+def test_a_block_of_sms_is_sent_again_after_everything_was_let_through(ledger: Ledger) -> None:
+    """Ann opts out of SMS again, her word is `unchanged`, nothing is called, and SMS go on coming."""
+    provider = Blocklist()
+    for minute, said in enumerate((Said("SMS"), Said(action="OPTIN"), Said("SMS"))):
+        recorded(ledger, said._replace(minute=minute))
+        delivered(ledger, provider)
+    assert provider.entries == {("SMS", "", "CUSTOM")}
+
+
+def test_everything_is_let_through_again_after_a_block_of_sms(ledger: Ledger) -> None:
+    """Ann opts in to everything again, her word is `unchanged`, and the block of SMS stays for ever."""
+    provider = Blocklist()
+    for minute, said in enumerate((Said(action="OPTIN"), Said("SMS"), Said(action="OPTIN"))):
+        recorded(ledger, said._replace(minute=minute))
+        delivered(ledger, provider)
+    assert provider.entries == set()
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool) -> None:  # noqa: FBT001
+    """Ann is told that SMS come again: `applied`, or `unchanged`. But everything stays blocked."""
+    provider = Blocklist()
+    words = [Said(minute=1), Said("SMS", action="OPTIN", minute=2)]
+    import_id = ""
+    for said in reversed(words) if late else words:
+        import_id = recorded(ledger, said)
+        delivered(ledger, provider)
+
+    assert provider.entries == {("", "", "CUSTOM")}
+    assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
+    (letter,) = letters.find(ledger.database, LetterFilter())
+    assert "channel and sender left empty" in letter.reason
+    found = report.report(ledger.database, import_id)
+    assert found is not None
+    assert found.sealed
+
+    letters.replay(ledger.database, [letter], who="ann", why="tried", now=ledger.now())
+    delivered(ledger, provider)
+    assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
+    recorded(ledger, Said(action="OPTIN", minute=3))
+    letters.replay(ledger.database, letters.find(ledger.database, LetterFilter()), who="ann", why="-", now=ledger.now())
+    delivered(ledger, provider)
+    assert provider.entries == set()
+    assert states(ledger)['blocked:["SMS",""]', "OPTIN"][0] == "superseded"
+
+
+def test_what_a_person_said_at_infobip_stays(ledger: Ledger) -> None:
+    """Ann unsubscribes by SMS, and an opt-in that was given before takes her block away."""
+    provider = Blocklist({("SMS", "", "MO")})
+    recorded(ledger, Said(action="OPTIN", minute=1))
+    delivered(ledger, provider)
+    assert provider.entries == {("SMS", "", "MO")}
+    assert states(ledger)["blocked", "OPTIN"] == ("dead", "newer_optout")
+
+
+said = st.builds(
+    Said, st.sampled_from(CHANNELS), st.sampled_from(SENDERS), st.sampled_from(("OPTIN", "OPTOUT")), st.integers(0, 7)
+)
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(("deliver", "deliver", "deliver", "nothing", "cut", "killed", "late", "replay")),
+        st.lists(said, min_size=1, max_size=3),
+    ),
+    min_size=1,
+    max_size=8,
+)
+ALL, SMS = Said(), Said("SMS")
+
+
+def opt_in(word: Said, minute: int) -> Said:
+    """The opposite, said then."""
+    return word._replace(action="OPTIN", minute=minute)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger to copy."""
+    path = tmp_path_factory.mktemp("ledger") / "template.db"
+    ledger = Ledger(f"sqlite:///{path}")
+    ledger.migrate()
+    ledger.close()
+    return path
+
+
+@given(steps)
+@example([("deliver", [SMS._replace(minute=2)]), ("deliver", [opt_in(ALL, 1)])])
+@example([("deliver", [opt_in(ALL, 2)]), ("deliver", [SMS._replace(minute=1)])])
+@example([("deliver", [ALL, opt_in(SMS, 1), opt_in(ALL, 2)])])
+@example([("deliver", [opt_in(SMS, 3)]), ("late", [Said("", "SHOP", minute=2)])])
+@example([("deliver", [opt_in(ALL, 2), SMS._replace(minute=3)]), ("deliver", [opt_in(ALL, 5)])])
+@example([("deliver", [SMS]), ("deliver", [opt_in(ALL, 1)]), ("deliver", [SMS._replace(minute=2)])])
+@example([("deliver", [SMS]), ("nothing", [opt_in(ALL, 1)]), ("late", [SMS._replace(minute=2)])])
+@settings(max_examples=80, deadline=None)
+def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: list[Any]) -> None:
+    """Ann is blocked where her newest word lets messages through, or the other way round, for ever."""
+    path = template.with_name(f"{next(_numbers)}.db")
+    shutil.copy(template, path)
+    clock = Clock()
+    ledger, provider = Ledger(f"sqlite:///{path}", clock=clock), Blocklist()
+    heard = _live_through(ledger, provider, clock, steps)
+    delivered(ledger, provider)
+
+    dead = {slot for (slot, _), (state, code) in states(ledger).items() if state == "dead"} if heard else set()
+    for cell in CELLS:
+        words = [one for one in heard if one.covers(cell)]
+        if not words:
+            assert not provider.blocks(cell)
+            continue
+        newest = max(words, key=lambda one: (one.minute, one.action))
+        if newest.action == "OPTOUT":
+            assert provider.blocks(cell), (cell, provider.entries)
+        elif provider.blocks(cell):
+            assert newest.change().slot in dead, (cell, newest, provider.entries)
+    ledger.close()
+    path.unlink()
+
+
+def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list[Any]) -> list[Said]:
+    heard: list[Said] = []
+    for step, words in steps:
+        heard += words
+        if step == "late":
+            _loses_its_lease(ledger, provider, clock, words)
+            continue
+        recorded(ledger, *words)
+        match step:
+            case "deliver":
+                delivered(ledger, provider)
+            case "cut":
+                turns = count()
+                delivered(ledger, provider, lambda _, turns=turns: next(turns) == 1)  # type: ignore[misc]
+            case "killed":
+                ledger.claim(BUCKET, 10, "killed", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+                clock.forward(61)
+            case "replay":
+                found = letters.find(ledger.database, LetterFilter())
+                letters.replay(ledger.database, found, who="ann", why="-", now=clock())
+    return heard
+
+
+def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: Sequence[Said]) -> None:
+    """A stroke is stopped before its first write, another one is quicker, and the first one goes on and settles."""
+    tasks = ledger.claim(BUCKET, 10, "slow", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+    stopped = not tasks
+
+    def stops(request: Request) -> bool:
+        nonlocal stopped
+        if request.method != "GET" and not stopped:
+            stopped = True
+            clock.forward(61)
+            recorded(ledger, *words)
+            delivered(ledger, provider)
+        return False
+
+    if tasks:
+        called = list(_called(tasks, provider, stops))
+        ledger.settle("slow", [_settlement(ledger, task, outcomes) for task, outcomes in called])
+    if not tasks or not stopped:
+        recorded(ledger, *words)
