@@ -60,6 +60,10 @@ class Ledger:
         now = self.now()
         return accept_events.accept_events(self.database, run_id, changes, rejects, now=now, rules=self.reassert)
 
+    def check_writable(self) -> None:
+        """Raise LedgerUnavailable if nothing can be recorded now, LedgerOutdated if it is for another version."""
+        self.database.write(lambda _tx: None)
+
     def finish_run(self, run_id: str) -> None:
         """Note that a run of an event source has ended."""
         accept_events.finish_run(self.database, run_id, self.now())

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import secrets
 import ssl
+import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +27,7 @@ from kombu.messaging import Consumer
 from consent.errors import ConfigurationError, SourceUnavailable
 from producers.events.amqp_properties import UNREADABLE, forgive_unreadable_properties
 from producers.events.event import Event
-from producers.events.source import read_address
+from producers.events.source import MOST_BYTES, Sizes, read_address
 from producers.record import Fault
 
 SCHEMES = ("amqp", "amqps")
@@ -33,6 +35,7 @@ EXAMPLE = "amqp://user:password@localhost:5672/vhost?queue=consent"
 HEARTBEAT_SECONDS = 30.0
 _MOMENT = 0.005  # how long the next message may take to belong to the same batch
 _AHEAD = 2  # batches that the broker may have sent before the first is acknowledged
+_MOST_BYTES_AHEAD = 64 * 1024 * 1024
 _MOST_AHEAD = 65_535  # prefetch is a 16-bit number
 _TOO_LATE = 100_000_000_000  # the year 5138: such a timestamp is in milliseconds
 _PREFIXES = ("ce-", "cloudevents:", "cloudevents_")
@@ -60,22 +63,69 @@ class Amqp:
         self._connection: Any = None
         self._channel: Any = None
         self._session = ""
+        self._reader: Any = None
         self._came: deque[Event] = deque()
+        self._bytes = self._ahead = 0
+        self._is_too_far_ahead = False
+        self._sizes, self._beaten = Sizes(), 0.0
         forgive_unreadable_properties()
 
-    def read(self, most: int, wait_seconds: float) -> Sequence[Event]:
-        """Return up to `most` events as soon as there is one, or none after a while."""
+    def read(self, most: int, wait_seconds: float, most_bytes: int = MOST_BYTES) -> Sequence[Event]:
+        """Return up to `most` events of about `most_bytes` as soon as there is one, or none after a while."""
         with self._told_well():
-            connection = self._connection or self._connect(most)
-            connection.heartbeat_check()
-            wait = wait_seconds
-            while len(self._came) < most:
-                with suppress(TimeoutError):
-                    connection.drain_events(timeout=wait)
-                    wait = _MOMENT
-                    continue
+            if self._is_too_far_ahead:
+                self._hang_up()
+            connection = self._connection or self._connect(most, most_bytes)
+            self._take_in(most, most_bytes, wait_seconds)
+            connection.heartbeat_check()  # not before: while nobody reads, the broker's heartbeats are not seen
+            events = list(self._given_out(most, most_bytes))
+            if self._sizes.saw(events):
+                self._adapt(most, most_bytes)
+        return events
+
+    def _take_in(self, most: int, most_bytes: int, wait: float) -> None:
+        """Read what has come, and no more than fits: the rest waits at the broker and in the network."""
+        with suppress(TimeoutError):
+            while len(self._came) < most and self._bytes < most_bytes:
+                self._connection.drain_events(timeout=_MOMENT if self._came else wait)
+
+    def _given_out(self, most: int, most_bytes: int) -> Iterator[Event]:
+        for _ in range(min(most, len(self._came))):
+            event = self._came.popleft()
+            self._bytes -= event.size
+            most_bytes -= event.size
+            yield event
+            if most_bytes <= 0:
                 break
-        return [self._came.popleft() for _ in range(min(most, len(self._came)))]
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Send heartbeats from a thread, however long the ledger takes: a lost connection gives everything back."""
+        done = threading.Event()
+        beating = threading.Thread(target=self._beat_until, args=(done,), name="heartbeats", daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beating.join()
+
+    def _beat_until(self, done: threading.Event) -> None:
+        with suppress(*_errors(self._connection)):  # a lost connection is noticed by who uses it next
+            while not done.wait(self._heartbeat / 3):
+                self._connection.connection.send_heartbeat()
+
+    def keep_alive(self) -> None:
+        """Send heartbeats and read what has come, as far as there is room."""
+        if self._connection is None:
+            return
+        with self._told_well():
+            if self._bytes < MOST_BYTES:
+                self._take_in(_MOST_AHEAD, MOST_BYTES, _MOMENT)
+                self._connection.heartbeat_check()
+            elif time.monotonic() - self._beaten > self._heartbeat / 3:
+                self._beaten = time.monotonic()
+                self._connection.connection.send_heartbeat()
 
     def acknowledge(self, events: Sequence[Event]) -> None:
         """Let the broker forget events: they and everything that was read before them is recorded."""
@@ -88,11 +138,18 @@ class Amqp:
         """End the connection; the broker gives what was not acknowledged to somebody else."""
         connection, self._connection, self._channel = self._connection, None, None
         self._came.clear()
+        self._bytes, self._is_too_far_ahead = 0, False
         if connection is not None:
             with suppress(*_errors(connection)):
                 connection.release()
 
-    def _connect(self, most: int) -> Any:
+    def _hang_up(self) -> None:
+        """End the connection without reading what is on its way: to say goodbye would mean to read all of it."""
+        with suppress(*_errors(self._connection)):
+            self._connection.connection.collect()
+        self.close()
+
+    def _connect(self, most: int, most_bytes: int) -> Any:
         connection: Any = Connection(
             self._server,
             ssl=self._ssl,
@@ -104,10 +161,27 @@ class Amqp:
         connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
         queue: Any = Queue(self._queue, durable=True, no_declare=True)
         self._channel = self._at_the_queue(connection, queue)
-        self._channel.basic_qos(0, min(most * _AHEAD, _MOST_AHEAD), a_global=False)
-        consumer: Any = Consumer(self._channel, [queue], on_message=self._take, auto_declare=False)
-        consumer.consume()
+        self._reader = Consumer(self._channel, [queue], on_message=self._take, auto_declare=False)
+        self._ahead = 0
+        self._adapt(most, most_bytes)
         return connection
+
+    def _adapt(self, most: int, most_bytes: int) -> None:
+        """Let the broker send about two batches ahead, by the size of what has come: RabbitMQ counts messages only.
+
+        A limit holds for consumers that begin after it was set, so we begin anew if it has changed much; one for the
+        whole channel is refused for quorum queues: https://www.rabbitmq.com/docs/consumer-prefetch
+        """
+        wanted = _AHEAD * self._sizes.fitting(most_bytes, min(most, _MOST_AHEAD // _AHEAD))
+        if self._ahead // 2 < wanted < max(self._ahead * 2, 1):
+            return
+        if wanted < self._ahead and self._ahead * self._sizes.bytes_each > _MOST_BYTES_AHEAD:
+            self._is_too_far_ahead = True  # to cancel would mean to read all of it; a new connection gives it back
+            return
+        self._reader.cancel()
+        self._channel.basic_qos(0, wanted, a_global=False)
+        self._reader.consume()
+        self._ahead = wanted
 
     def _at_the_queue(self, connection: Any, queue: Any) -> Any:
         """Return a channel on which the queue is known to exist."""
@@ -120,11 +194,14 @@ class Amqp:
         return channel
 
     def _take(self, message: Any) -> None:
+        if self._connection is None:
+            return  # it came while the connection was being closed, and comes again
         try:
             event = self._event(message)
         except (ValueError, TypeError, AttributeError):
             event = self._unreadable(message)
         self._came.append(event)
+        self._bytes += event.size
 
     def _event(self, message: Any) -> Event:
         properties: Mapping[str, Any] = message.properties

@@ -38,6 +38,13 @@ class Event:
     is_answered: bool = False
 
     @property
+    def size(self) -> int:
+        """How many bytes it is, roughly."""
+        if isinstance(self.body, bytes):
+            return len(self.body)
+        return sum(len(name) + len(value) for name, value in self.body.items())
+
+    @property
     def text(self) -> bytes:
         """The event as bytes; flat fields as a JSON object, in which bytes that are no UTF-8 stay what they are."""
         if isinstance(self.body, bytes):

@@ -37,6 +37,10 @@ class EventLedger(Protocol):
         """Record changes and refused events in one transaction."""
         ...
 
+    def check_writable(self) -> None:
+        """Raise LedgerUnavailable if nothing can be recorded now."""
+        ...
+
     def finish_run(self, run_id: str) -> None:
         """Note that a run has ended."""
         ...
@@ -147,6 +151,10 @@ class EventIntake:
         """Return what keeps an event's changes from being recorded, and record nothing."""
         return [one for one in self._found(event, self._doors_now()) if isinstance(one, Fault)]
 
+    def check(self) -> None:
+        """Raise LedgerUnavailable if nothing could be recorded now."""
+        self._ledger.check_writable()
+
     def end_abandoned(self) -> None:
         """End the runs of this kind and name that a killed process has left; for names that one process uses."""
         self._ledger.finish_abandoned_runs(self._kind, self._name)
@@ -187,6 +195,8 @@ class EventIntake:
         """Understand what an event says; whatever it does to us, it must not come back for ever."""
         try:
             said = format.read(event)
+        except MemoryError:  # not the event's fault: fewer at once will do
+            raise
         except Exception as error:  # noqa: BLE001 - see above
             return [_our_error(error)]
         found, count = [], 0
@@ -201,6 +211,8 @@ class EventIntake:
     def _safely(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
         try:
             return self._one(said, event, place, doors)
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - the same
             return _our_error(error)
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
+from producers.events.event import Event
 from producers.events.intake import EventIntake, Result
-from producers.events.source import Source
+from producers.events.source import MOST_BYTES, Source
 
 BATCH = 2000
 """Events in one transaction at most."""
@@ -51,8 +52,11 @@ class Listener:
     stopping: Callable[[], bool]
     batch: int = BATCH
     pause: Callable[[float], None] = time.sleep
+    most_bytes: int = MOST_BYTES
     _troubles: int = 0
-    _tidied: bool = field(default=False)
+    _tidied: bool = False
+    _is_sure: bool = False
+    _held: Sequence[Event] = field(default=(), repr=False)
 
     def run(self) -> None:
         """Listen until told to stop; end the run, and leave to the source what was not acknowledged.
@@ -68,17 +72,24 @@ class Listener:
                 self.intake.close()
 
     def _turn(self) -> None:
-        """Take one batch; whatever fails, nothing was acknowledged and everything is read again."""
+        """Take one batch; nothing is acknowledged that was not recorded.
+
+        While the ledger is away the batch stays in hand and the source's connection open, and nothing more is read:
+        brokers count how often they have given a message away, and drop it in the end.
+        """
         try:
-            if not self._tidied:
-                self.intake.end_abandoned()
-                self._tidied = True
-            events = self.source.read(self.batch, WAIT_SECONDS)
-            results = self.intake.take(events) if events else []
-            if events:
-                self.source.acknowledge(events)
-        except (SourceUnavailable, LedgerUnavailable) as error:
-            self._endure(str(error))
+            results = self._taken()
+        except LedgerUnavailable as error:
+            self._is_sure = False
+            self._endure(str(error), let_go=False)
+            return
+        except SourceUnavailable as error:
+            self._endure(str(error), let_go=True)
+            return
+        except MemoryError:
+            self.batch, self.most_bytes = max(1, self.batch // 2), max(1, self.most_bytes // 2)
+            words = f"there is not enough memory: from now on at most {self.batch:,} events at once"
+            self._endure(words, let_go=True)
             return
         if self._troubles:
             self._troubles = 0
@@ -86,14 +97,47 @@ class Listener:
         if results:
             self.told.took(results)
 
-    def _endure(self, words: str) -> None:
-        """Let go of the source, so that others may have what we held, and wait: longer each time."""
+    def _taken(self) -> list[list[Result]]:
+        """Record and acknowledge the batch in hand, or the next one."""
+        if not self._held:
+            self._make_sure()
+            self._held = self.source.read(self.batch, WAIT_SECONDS, self.most_bytes)
+        if not self._held:
+            return []
+        with self.source.recording():
+            results = self.intake.take(self._held)
+        self._is_sure = True
+        self.source.acknowledge(self._held)
+        self._held = ()
+        return results
+
+    def _make_sure(self) -> None:
+        """Ask the ledger before anything is read that it might not take."""
+        if not self._tidied:
+            self.intake.end_abandoned()
+            self._tidied = True
+        elif not self._is_sure:
+            self.intake.check()
+        self._is_sure = True
+
+    def _let_go(self) -> None:
+        """Leave what is in hand to the source, which gives it again, here or to another listener."""
+        self._held = ()
+        self.source.close()
+
+    def _endure(self, words: str, *, let_go: bool) -> None:
+        """Wait, longer each time; keep what is in hand, or let others have it."""
         if not self._troubles:
             self.told.trouble(words)
-        self.source.close()
+        if let_go:
+            self._let_go()
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._troubles)
         self._troubles += 1
         left = random.uniform(longest / 2, longest)  # noqa: S311 - so that listeners do not come back as one
         while left > 0 and not self.stopping():
             self.pause(min(_SLICE, left))
             left -= _SLICE
+            try:
+                self.source.keep_alive()
+            except SourceUnavailable:
+                self._let_go()

@@ -5,10 +5,12 @@ https://redis.io/docs/latest/develop/data-types/streams/
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import redis
@@ -17,7 +19,7 @@ from redis.retry import Retry
 
 from consent.errors import ConfigurationError, SourceUnavailable
 from producers.events.event import Event
-from producers.events.source import read_address
+from producers.events.source import MOST_BYTES, Sizes, read_address
 from producers.record import Fault
 
 SCHEMES = ("redis", "rediss", "unix", "redis+socket")
@@ -25,6 +27,8 @@ EXAMPLE = "redis://localhost:6379/0?stream=consent&group=optrelay"
 CLAIM_AFTER_SECONDS = 60.0
 _FIRST_BELIEVED = 946_684_800_000  # 2000-01-01: a smaller id was chosen by the publisher and is no time
 _ANSWER_SECONDS = 10.0
+_PING_SECONDS = 20.0
+_MOST_ASKED = 100  # entries in one answer: in memory before anybody can know how large they are
 _GONE = ("NOGROUP", "UNBLOCKED")
 """Answers that say that somebody has deleted the stream or the group."""
 
@@ -49,17 +53,44 @@ class RedisStream:
         self._claim_after = address.number("claim_after", CLAIM_AFTER_SECONDS)
         self._client = _client(address.server)
         self.name = f"{address.shown} stream {self._stream}"
-        self._ready = False
+        self._ready, self._may_create = False, True
+        self._sizes, self._spoke = Sizes(), 0.0
         self._own: bytes | None = b"0"
         self._abandoned = b"0-0"
         self._look_again = 0.0
 
-    def read(self, most: int, wait_seconds: float) -> Sequence[Event]:
-        """Return up to `most` events as soon as there is one, or none after a while."""
+    def read(self, most: int, wait_seconds: float, most_bytes: int = MOST_BYTES) -> Sequence[Event]:
+        """Return up to `most` events of about `most_bytes` as soon as there is one, or none after a while."""
         with self._told_well():
             if not self._ready:
                 self._make_group()
-            return self._own_pending(most) or self._of_the_dead(most) or self._new(most, wait_seconds)
+            for portions in (self._own_pending, self._of_the_dead, partial(self._new, wait_seconds)):
+                if events := self._gathered(portions, most, most_bytes):
+                    return events
+            return []
+
+    def _gathered(self, portions: Callable[[int, bool], list[Event]], most: int, most_bytes: int) -> list[Event]:
+        """Read portion by portion, for the server counts entries and not bytes."""
+        events: list[Event] = []
+        while len(events) < most and most_bytes > 0:
+            asked = self._sizes.fitting(most_bytes, min(most - len(events), _MOST_ASKED))
+            came = portions(asked, not events)
+            events += came
+            most_bytes -= self._sizes.saw(came)
+            if len(came) < asked:
+                break
+        return events
+
+    def recording(self) -> AbstractContextManager[None]:
+        """Do nothing: the server waits as long as it takes."""
+        return nullcontext()
+
+    def keep_alive(self) -> None:
+        """Say something, so that no proxy takes the connection for dead; a lost one is opened anew when it is used."""
+        if time.monotonic() - self._spoke > _PING_SECONDS:
+            self._spoke = time.monotonic()
+            with suppress(redis.RedisError, OSError):
+                self._client.ping()
 
     def acknowledge(self, events: Sequence[Event]) -> None:
         """Take events off the group's list of pending ones."""
@@ -76,26 +107,37 @@ class RedisStream:
         """Turn the library's errors into ours."""
         try:
             yield
-        except (redis.AuthenticationError, redis.exceptions.NoPermissionError):
-            raise ConfigurationError(f"{self.name}: the server refuses our user, password or rights") from None
+        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+            raise ConfigurationError(f"{self.name}: the server refuses {_refused(error)}") from None
         except redis.ResponseError as error:
             word = str(error).partition(" ")[0]
             if word == "WRONGTYPE":
                 raise ConfigurationError(f"{self.name}: this key is there and is no stream") from None
+            if word == "NOGROUP" and not self._may_create:
+                raise ConfigurationError(f"{self.name}: {self._how_to_create()}") from None
             words = "stream or group was deleted; it is made anew" if word in _GONE else f"the server says {word}"
             raise SourceUnavailable(f"{self.name}: {words}") from error
         except (redis.RedisError, OSError) as error:
             raise SourceUnavailable(f"{self.name} cannot be reached ({type(error).__name__})") from error
 
     def _make_group(self) -> None:
+        """Make the group if it is not there; a user who may not is content with one that somebody else has made."""
+        with suppress(redis.exceptions.NoPermissionError):
+            self._client.client_setname("optrelay-listen")  # for who looks at the server; no right that we need
         try:
             self._client.xgroup_create(self._stream, self._group, id="0", mkstream=True)
+        except redis.exceptions.NoPermissionError:
+            self._may_create = False
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
         self._ready = True
 
-    def _own_pending(self, most: int) -> list[Event]:
+    def _how_to_create(self) -> str:
+        command = f"XGROUP CREATE {self._stream} {self._group} 0 MKSTREAM"
+        return f"there is no group {self._group}, and our user may not make one: run `{command}` as another user"
+
+    def _own_pending(self, most: int, _is_first: bool = True) -> list[Event]:  # noqa: FBT001, FBT002 - see _gathered
         """Return what was delivered to this consumer before and never acknowledged."""
         while self._own is not None:
             entries = self._group_read(self._own, most, None)
@@ -104,7 +146,7 @@ class RedisStream:
                 return events
         return []
 
-    def _of_the_dead(self, most: int) -> list[Event]:
+    def _of_the_dead(self, most: int, _is_first: bool = True) -> list[Event]:  # noqa: FBT001, FBT002
         """Claim what other consumers have held for too long; look again only now and then."""
         while time.monotonic() >= self._look_again:
             idle = int(self._claim_after * 1000)
@@ -118,8 +160,9 @@ class RedisStream:
                 return events
         return []
 
-    def _new(self, most: int, wait_seconds: float) -> list[Event]:
-        return self._events(self._group_read(b">", most, max(1, int(wait_seconds * 1000))))
+    def _new(self, wait_seconds: float, most: int, is_first: bool) -> list[Event]:  # noqa: FBT001
+        """Return new entries; wait for the first of a batch only."""
+        return self._events(self._group_read(b">", most, max(1, int(wait_seconds * 1000)) if is_first else None))
 
     def _group_read(self, after: bytes, most: int, block: int | None) -> list[Entry]:
         said: Any = self._client.xreadgroup(self._group, self._consumer, {self._stream: after}, count=most, block=block)
@@ -145,6 +188,15 @@ class RedisStream:
         flat = {_text(name): _text(value) for name, value in fields.items()}
         whole = all(one.isascii() or _is_whole(one) for pair in flat.items() for one in pair)
         return Event(flat, place=place, since=since, fault=None if whole else _NOT_UTF8, receipt=id_)
+
+
+def _refused(error: Exception) -> str:
+    """Say which command our user may not use, if the server tells it."""
+    found = _COMMAND.search(str(error))
+    return f"our user the command {found[1].upper()}" if found else "our user, password or rights"
+
+
+_COMMAND = re.compile(r"permissions to run the '([a-z|]+)' command")
 
 
 def _text(told: bytes) -> str:
@@ -174,7 +226,6 @@ def _client(server: str) -> redis.Redis:
             retry=Retry(NoBackoff(), 0),
             socket_timeout=_ANSWER_SECONDS,
             socket_connect_timeout=5.0,
-            client_name="optrelay-listen",
         )
         client.connection_pool.make_connection()  # it only looks at the options
     except (ValueError, TypeError, redis.RedisError):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from consent.errors import ConfigurationError
 from producers.events.event import Event
 
+MOST_BYTES = 4 * 1024 * 1024
+"""Bytes of the events that are read at once, roughly: a batch must fit into memory whatever its events weigh."""
+
 
 class Source(Protocol):
     """Where events come from; what was read and not acknowledged comes again, here or at another listener.
+
+    A source may count how often it has given an event away, and drop one that comes back too often: so nobody reads
+    what cannot be recorded.
 
     `kind` and `name` say what it is, without any credential. Every method raises SourceUnavailable, after which the
     source is closed and may be used anew, and ConfigurationError for what waiting does not mend.
@@ -27,8 +35,16 @@ class Source(Protocol):
         """Which one it is."""
         ...
 
-    def read(self, most: int, wait_seconds: float) -> Sequence[Event]:
-        """Return up to `most` events as soon as there is one, or none after a while."""
+    def read(self, most: int, wait_seconds: float, most_bytes: int = MOST_BYTES) -> Sequence[Event]:
+        """Return up to `most` events of about `most_bytes` as soon as there is one, or none after a while."""
+        ...
+
+    def recording(self) -> AbstractContextManager[None]:
+        """Keep the connection while its user is busy with what was read; nothing else may be called meanwhile."""
+        ...
+
+    def keep_alive(self) -> None:
+        """Keep the connection; to be called several times a second while what was read cannot be recorded."""
         ...
 
     def acknowledge(self, events: Sequence[Event]) -> None:
@@ -38,6 +54,27 @@ class Source(Protocol):
     def close(self) -> None:
         """Let go of the connection; what was not acknowledged stays in the source."""
         ...
+
+
+@dataclass(slots=True)
+class Sizes:
+    """How large a source's events are, so that it is asked for no more than fits into memory.
+
+    A larger one counts at once, smaller ones little by little; the first ones are taken for large.
+    """
+
+    bytes_each: int = 256 * 1024
+
+    def saw(self, events: Sequence[Event]) -> int:
+        """Take note of some events; return how many bytes they are together."""
+        sizes = [event.size for event in events]
+        if sizes:
+            self.bytes_each = max(*sizes, self.bytes_each // 4, 1)
+        return sum(sizes)
+
+    def fitting(self, most_bytes: int, most: int) -> int:
+        """Return how many events of this size fit, at least one and at most `most`."""
+        return max(1, min(most, most_bytes // self.bytes_each))
 
 
 class Address(NamedTuple):

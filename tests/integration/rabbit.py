@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from amqp.exceptions import NotFound
 from kombu import Connection
 
 START_SECONDS = 90.0
@@ -107,7 +108,8 @@ class Rabbit:
         """Publish messages to a durable queue as any client would, and wait until the broker has them."""
         with Connection(self.server, transport_options={"confirm_publish": True}) as connection:
             channel = connection.default_channel
-            channel.queue_declare(queue, durable=True, auto_delete=False)
+            if not self._is_there(queue):
+                channel.queue_declare(queue, durable=True, auto_delete=False)
             producer = connection.Producer(channel, serializer=None)
             for body in bodies:
                 own = properties | (body if isinstance(body, dict) else {"body": body})
@@ -118,6 +120,12 @@ class Rabbit:
         """Return how many messages wait in a queue that nobody reads."""
         with self.connect() as connection:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+
+    def _is_there(self, queue: str) -> bool:
+        with self.connect() as connection, suppress(NotFound):
+            connection.default_channel.queue_declare(queue, passive=True)
+            return True
+        return False
 
     def _environment(self) -> dict[str, str]:
         own = {

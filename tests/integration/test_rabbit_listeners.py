@@ -5,24 +5,30 @@ from __future__ import annotations
 import json
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from struct import pack
 from typing import Any
 
+import psutil
 import pytest
 from amqp import Message
 from cloudevents.core.bindings.amqp import to_binary_event
 from cloudevents.core.v1.event import CloudEvent
 
+from producers.events import listening
 from tests.integration.company import Company
 from tests.integration.rabbit import ABSENT, Rabbit, rabbitmq, server_program
 from tests.integration.streams import bodies, listeners, opt_out, recorded, stream, until
 from tests.producers.http.serving import process, statuses
 
 GOOD, BAD, KILLS = 1_000, 20, 4
+MIB = 1024 * 1024
+SMALL_ONES, LARGE_ONES, LARGE = 3_000, 300, 900_000
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,90 @@ def test_kills_of_two_listeners_lose_no_event(rabbit: Rabbit, shop: Company) -> 
     assert found.codes == {"bad_json": 12, "unknown_value": 4, "bad_cloudevent": 4}
     assert all("queue kills, message " in str(place) for place in found.places)
     assert rabbit.left("kills") == 0
+
+
+def declare_quorum(rabbit: Rabbit, name: str, limit: int) -> None:
+    """A quorum queue that drops a message which it had to give away more often than this; RabbitMQ 4's own is 20."""
+    told = {"x-queue-type": "quorum", "x-delivery-limit": limit}
+    with rabbit.connect() as connection:
+        connection.default_channel.queue_declare(name, durable=True, auto_delete=False, arguments=told)
+
+
+def test_a_queue_with_a_delivery_limit_loses_nothing_while_the_ledger_is_away(
+    rabbit: Rabbit, shop: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten people's opt-outs were dropped by RabbitMQ: each try while the ledger was away had given them back once more.
+
+    The connection outlives the outage, too, which lasts for several of its heartbeats.
+    """
+    monkeypatch.setattr(listening, "_LONGEST_PAUSE", 0.5)
+    declare_quorum(rabbit, "limited", 3)
+    with listeners(shop, rabbit.source("limited&heartbeat=1")) as one:
+        one.start("one")
+        rabbit.publish("limited", [json.dumps(opt_out(0)).encode()])
+        until(lambda: recorded(shop).customers.total() == 1)
+        rename_table(shop, "alembic_version", "away")
+        rabbit.publish("limited", [json.dumps(opt_out(number)).encode() for number in range(1, 11)])
+        assert "nothing is lost" in one.said("one")
+        time.sleep(5)
+        rabbit.publish("limited", [json.dumps(opt_out(11)).encode()])
+        rename_table(shop, "away", "alembic_version")
+        assert "can be used again" in one.said("one")
+        until(lambda: recorded(shop).customers.total() == 12)
+        assert one.stop("one") == 143
+
+    assert "0 duplicates" in one.output("one", "out")
+    assert rabbit.left("limited") == 0
+
+
+def test_a_slow_commit_costs_no_connection(rabbit: Rabbit, shop: Company) -> None:
+    """Another program holds the ledger's lock for longer than three heartbeats: nothing is given away twice."""
+    declare_quorum(rabbit, "slow", 1)
+    with listeners(shop, rabbit.source("slow&heartbeat=1")) as one:
+        one.start("one")
+        rabbit.publish("slow", [json.dumps(opt_out(0)).encode()])
+        until(lambda: recorded(shop).customers.total() == 1)
+        with closing(sqlite3.connect(shop.folder / "ledger.db")) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            rabbit.publish("slow", [json.dumps(opt_out(1)).encode()])
+            time.sleep(4)
+        until(lambda: recorded(shop).customers.total() == 2)
+        rabbit.publish("slow", [json.dumps(opt_out(2)).encode()])
+        until(lambda: recorded(shop).customers.total() == 3)
+        one.stop("one")
+
+    assert "3 events: 3 accepted, 0 duplicates" in one.output("one", "out")
+
+
+def rename_table(shop: Company, name: str, new: str) -> None:
+    """Make the ledger useless, or useful again."""
+    with closing(sqlite3.connect(shop.folder / "ledger.db", timeout=30)) as database:
+        database.execute(f"ALTER TABLE {name} RENAME TO {new}")
+
+
+def test_large_messages_fit_into_little_memory(rabbit: Rabbit, shop: Company) -> None:
+    """A listener read 2,000 messages of a megabyte at once, ended for want of memory, and recorded nobody's opt-out.
+
+    Small ones come first, so that the broker is allowed to send many ahead.
+    """
+    reason = "x" * LARGE
+    rabbit.publish("large", [json.dumps(opt_out(number)).encode() for number in range(SMALL_ONES)])
+    rabbit.publish("large", [json.dumps(opt_out(SMALL_ONES + n, padding=reason)).encode() for n in range(LARGE_ONES)])
+    with listeners(shop, rabbit.source("large")) as one:
+        one.start("one")
+        process = psutil.Process(one.processes["one"].pid)
+        before, most = process.memory_info().rss, 0
+
+        def is_done() -> bool:
+            nonlocal most
+            most = max(most, process.memory_info().rss)
+            return recorded(shop).customers.total() == SMALL_ONES + LARGE_ONES
+
+        until(is_done, 120)
+        one.stop("one")
+
+    assert most - before < 150 * MIB
+    assert rabbit.left("large") == 0
 
 
 def test_a_listener_outlives_its_broker(rabbit: Rabbit, shop: Company) -> None:

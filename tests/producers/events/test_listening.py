@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
 from producers.events.event import Event
 from producers.events.intake import Result
 from producers.events.listening import Listener
+from producers.events.source import MOST_BYTES
 
 
 class Script:
@@ -16,14 +18,23 @@ class Script:
 
     kind = name = "script"
 
-    def __init__(self, *steps: Any, recorded: Sequence[Any] = (), acknowledged: Sequence[Any] = ()) -> None:
+    def __init__(
+        self,
+        *steps: Any,
+        recorded: Sequence[Any] = (),
+        acknowledged: Sequence[Any] = (),
+        kept: Sequence[Any] = (),
+        checked: Sequence[Any] = (),
+    ) -> None:
         self.steps, self.seen = list(steps), []
         self.troubles = {"take": list(recorded), "acknowledge": list(acknowledged)}
-        self.paused = 0.0
+        self.troubles["keep"], self.troubles["check"] = list(kept), list(checked)
+        self.paused, self.asked = 0.0, []
 
-    def read(self, most: int, wait_seconds: float) -> list[Event]:
+    def read(self, most: int, wait_seconds: float, most_bytes: int) -> list[Event]:
         """Give the next batch, or fail as the script says."""
-        assert (most, wait_seconds) == (7, 0.5)
+        assert wait_seconds == 0.5
+        self.asked.append((most, most_bytes))
         step = self.steps.pop(0)
         if isinstance(step, Exception):
             self.seen.append("no source")
@@ -41,6 +52,19 @@ class Script:
         """Acknowledge a batch, or fail as the script says."""
         self._perhaps("acknowledge")
         self.seen.append(f"acknowledge {len(events)}")
+
+    def recording(self) -> nullcontext[None]:
+        """Keep the connection."""
+        return nullcontext()
+
+    def keep_alive(self) -> None:
+        """Keep the connection, or lose it as the script says."""
+        self._perhaps("keep")
+
+    def check(self) -> None:
+        """Say whether anything can be recorded, as the script says."""
+        self._perhaps("check")
+        self.seen.append("checked")
 
     def end_abandoned(self) -> None:
         """Tidy up."""
@@ -88,16 +112,44 @@ def test_a_batch_is_acknowledged_after_its_commit() -> None:
     ]
 
 
-def test_what_could_not_be_recorded_is_not_acknowledged() -> None:
-    """The ledger is away: the source gives its events again; it is told once, and once when it is over."""
-    away = LedgerUnavailable("away")
+AWAY = LedgerUnavailable("away")
 
-    assert Script(ONE, ONE, ONE, ONE, recorded=[away, away]).run() == [
-        *("read 1", "told: away", "close"),
-        *("read 1", "close"),
-        *("read 1", "commit 1", "acknowledge 1", "told: well again"),
+
+def test_what_could_not_be_recorded_stays_in_hand() -> None:
+    """Ten people's opt-outs were dropped by their broker: each try to record them had given them back once more.
+
+    While the ledger is away nothing is given back and nothing is read; it is told once, and once when it is over.
+    """
+    assert Script(ONE, ONE, recorded=[AWAY] * 5).run() == [
+        *("read 1", "told: away", "commit 1", "acknowledge 1", "told: well again"),
         *("read 1", "commit 1", "acknowledge 1"),
     ]
+
+
+def test_a_connection_that_is_lost_meanwhile_gives_everything_back_once() -> None:
+    """Before it is read again the ledger is asked, so that nothing is given back twice."""
+    lost = SourceUnavailable("gone")
+
+    assert Script(ONE, ONE, recorded=[AWAY], kept=[lost], checked=[AWAY, AWAY]).run() == [
+        *("read 1", "told: away", "close"),
+        *("checked", "read 1", "commit 1", "acknowledge 1", "told: well again"),
+    ]
+
+
+def test_a_batch_that_does_not_fit_is_halved() -> None:
+    """A listener on a small machine ended, started again, ended at the same events, and recorded nobody's opt-out."""
+    script = Script(MemoryError(), ONE, recorded=[MemoryError()])
+    script.steps.append(ONE)
+
+    assert script.run() == [
+        *("no source", "told: there is not enough memory: from now on at most 3 events at once", "close"),
+        *("read 1", "close"),
+        *("read 1", "commit 1", "acknowledge 1", "told: well again"),
+    ]
+    assert [most for most, _ in script.asked] == [7, 3, 1]
+    assert [most_bytes * divisor for (_, most_bytes), divisor in zip(script.asked, (1, 2, 4), strict=True)] == [
+        MOST_BYTES
+    ] * 3
 
 
 def test_an_acknowledgement_that_was_lost_is_no_end() -> None:

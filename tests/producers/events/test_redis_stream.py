@@ -125,6 +125,55 @@ def test_what_waiting_does_not_mend_is_a_matter_of_settings(events: Stream) -> N
     assert "hush" not in str(refused.value)
 
 
+def may(events: Stream, *rights: str) -> RedisStream:
+    """A listener whose user may do this and nothing else."""
+    events.client.acl_setuser("reader", enabled=True, reset=True, passwords=["+hush-hush-7"], keys=["*"])
+    events.client.execute_command("ACL", "SETUSER", "reader", *rights)
+    return RedisStream(events.source().replace("socket://", "socket://reader:hush-hush-7@"), "one")
+
+
+READING = ("+xreadgroup", "+xautoclaim", "+xack")
+
+
+def test_a_user_who_may_not_make_groups_reads_from_one_that_is_there(events: Stream) -> None:
+    """Security gave the listener a user who may read and acknowledge: it ended at once, and nobody was opted out."""
+    events.client.xgroup_create("consent", "optrelay", id="0", mkstream=True)
+    published = events.publish(b"1", b"2")
+    one = may(events, *READING)
+
+    found = one.read(10, SOON)
+    one.acknowledge(found)
+
+    assert ids(found) == published
+    assert events.pending() == 0
+
+
+def test_a_user_who_may_not_make_the_group_is_told_how(events: Stream) -> None:
+    """What is missing is said as the command that somebody else has to run."""
+    events.publish(b"1")
+
+    with pytest.raises(ConfigurationError, match="XGROUP CREATE consent optrelay 0 MKSTREAM"):
+        may(events, *READING).read(1, SOON)
+    with pytest.raises(ConfigurationError, match="refuses our user the command XREADGROUP"):
+        may(events, "+xgroup").read(1, SOON)
+
+
+def test_a_batch_holds_so_many_bytes_and_no_more(events: Stream) -> None:
+    """Whatever the entries weigh, new, pending or taken over: one by one if one alone is too much."""
+    published = events.publish(*[b"x" * 1000] * 300, *[b"x" * 100_000] * 40)
+    for name, after in (("one", 60.0), ("one", 60.0), ("other", 0.01)):
+        again = listener(events, name, claim_after=after)
+        time.sleep(0.02)
+        batches = list(iter(lambda again=again: again.read(250, SOON, 1_000_000), []))  # type: ignore[misc]
+        assert [one for batch in batches for one in ids(batch)] == published
+        assert max(len(batch) for batch in batches) == 250
+        # The first of the large ones come before anybody can know how large they are: no more than a hundred.
+        assert sorted(sum(one.size for one in batch) for batch in batches)[-2] < 1_200_000
+    one = listener(events, "third", claim_after=0.01)
+    time.sleep(0.02)
+    assert len([one.read(250, SOON, 1), one.read(250, SOON, 1)][1]) == 1
+
+
 def test_a_group_that_is_gone_is_said_and_made_anew(events: Stream) -> None:
     """Somebody has flushed the server: what was published since is read."""
     one = listener(events)
