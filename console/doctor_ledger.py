@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from consent.errors import LedgerOutdated
+from consent.ledger.database import READ_ONLY
 from consent.ledger.ledger import Ledger
 from consent.ledger.server_time import server_time
 from consent.settings import Settings
@@ -46,6 +47,8 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
         yield from _room(path.parent)
     else:
         yield _clock(ledger)
+        if not ledger.database.takes_writes():
+            yield Finding("ledger's writes", ok=False, words=READ_ONLY, remedy="name the server that takes writes")
 
 
 def _rights(path: Path) -> Finding:

@@ -12,6 +12,7 @@ from rich.text import Text
 from consent.bucket import Bucket, read_bucket
 from consent.change import from_micros
 from consent.errors import ConfigurationError
+from consent.ledger.database import READ_ONLY
 from consent.ledger.health import Breaker, BucketHealth, all_health
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import (
@@ -43,12 +44,16 @@ def show_all(settings: Settings, screen: Screen) -> Code:
         health = {one.name: one for one in all_health(ledger.database)}
         pending = pending_by_bucket(ledger.database)
         found = [report(ledger.database, one) for one in recent_imports(ledger.database, _SHOWN)]
+        writable = ledger.database.takes_writes()
+    if not writable:
+        screen.complain(f"the ledger's database: {READ_ONLY}")
     standings = [_standing(settings, one, health.get(str(one)), pending) for one in _shown(settings, health, pending)]
     imports = [one for one in found if one is not None]
     _show_connections(screen, standings)
     _show_imports(screen, imports)
     connections = [_connection_json(one) for one in standings]
-    screen.give({"connections": connections, "imports": [as_json(one) for one in imports]})
+    told = {"connections": connections, "imports": [as_json(one) for one in imports]}
+    screen.give(told | {"ledger": {"takes_writes": writable}})
     return Code.WELL
 
 

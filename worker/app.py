@@ -23,7 +23,7 @@ from kombu.entity import Queue
 
 from consent.bucket import Bucket
 from consent.collecting import collect_seldom
-from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated
+from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
 from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, forget_other_programs, queue_of
 from worker.logs import set_up_logs
@@ -101,6 +101,9 @@ def stroke(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG0
     except LedgerOutdated as error:
         _log.error("ledger.outdated", reason=str(error))
         os.kill(_parent or os.getpid(), signal.SIGTERM)  # a warm shutdown: whoever keeps us up starts the new version
+    except LedgerUnavailable as error:
+        _log.warning("ledger.unavailable", reason=str(error))
+        raise
 
 
 stroke.throws = (ConfigurationError, LedgerError, BrokerUnavailable)

@@ -16,27 +16,28 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    ExceptionContext,
     create_engine,
     event,
     literal,
     literal_column,
-    make_url,
     select,
     text,
 )
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
 
 from consent.errors import ConfigurationError, LedgerOutdated, LedgerRefused, LedgerUnavailable
+from consent.ledger.address import connect_options, read_address
 from consent.ledger.schema import REVISION, info
 
 T = TypeVar("T")
+READ_ONLY = "it takes no writes (read-only): it is a standby, or was switched over; nothing is delivered until it does"
 HASH_KEY = "hash_key"
 BUSY_SECONDS = 60
 _PASSING = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
-_REFUSED = (
-    "22",
-    "54",
-)  # classes: data exceptions (a NUL, a number out of range), limits (a text too long for an index)
+_REFUSED = ("22", "54")  # classes: data exceptions (a NUL, a number too great), limits (a text too long for an index)
+_READ_ONLY = "25006"
+_DEPOSED = {_READ_ONLY, "57P01", "57P02", "57P03"}  # takes reads only, is shut down, crashed, starts up
 _TRIES = 5
 
 
@@ -44,12 +45,7 @@ class Database:
     """One ledger's database; it opens no connection before the first use, so it may be made before a fork."""
 
     def __init__(self, url: str) -> None:
-        try:
-            self.url = make_url(url)
-        except ArgumentError:
-            raise ConfigurationError("OPTRELAY_LEDGER_URL is not a database address like sqlite:///x.db") from None
-        if self.url.get_backend_name() not in {"sqlite", "postgresql"}:
-            raise ConfigurationError("OPTRELAY_LEDGER_URL: the ledger lives in sqlite:/// or postgresql+psycopg://")
+        self.url = read_address(url)
         self._engine: Engine | None = None
         self._pid = 0
         self._hash_key: bytes | None = None
@@ -130,6 +126,13 @@ class Database:
                 return None
             raise
 
+    def takes_writes(self) -> bool:
+        """Return whether the database takes writes: a standby does not; raise LedgerUnavailable."""
+        if self.is_sqlite:
+            return os.access(str(self.url.database), os.W_OK)
+        query = text("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'")
+        return not self.read(lambda tx: tx.execute(query).scalar_one())
+
     def close(self) -> None:
         """Close what is open."""
         if self._engine is not None and self._pid == os.getpid():
@@ -146,7 +149,12 @@ class Database:
 
     def _make_engine(self) -> Engine:
         if not self.is_sqlite:
-            return create_engine(self.url, pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 10})
+            url, options = connect_options(self.url)
+            engine = create_engine(url, pool_pre_ping=True, pool_size=4, connect_args=options)
+            event.listen(engine, "handle_error", _forget_deposed_server)
+            if "prepare_threshold" not in options:
+                event.listen(engine, "connect", _prepare_nothing_behind_pooler)
+            return engine
         _make_private(self.url.database)
         engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
@@ -195,6 +203,25 @@ def check(found: str | None) -> None:
     raise LedgerOutdated(message)
 
 
+def _forget_deposed_server(context: ExceptionContext) -> None:
+    """Close every connection to a server that takes writes no more: a new one may lead to the server that does."""
+    if getattr(context.original_exception, "sqlstate", None) in _DEPOSED:
+        context.is_disconnect = True
+
+
+def _prepare_nothing_behind_pooler(connection: Any, _record: object) -> None:
+    """Prepare no statements where the server's session may be another one in the next transaction.
+
+    A pooler hands out a number of its own instead of the server process's: so it is known without a setting.
+    Source: PgBouncer, "Features" (transaction pooling) and its cancel keys.
+    """
+    with connection.cursor() as cursor:
+        (number,) = cursor.execute("SELECT pg_backend_pid()").fetchone()
+    connection.rollback()
+    if number != connection.info.backend_pid:
+        connection.prepare_threshold = None
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves: the driver's own is deferred, and upgrades end in BUSY
     for pragma in _PRAGMAS:
@@ -240,6 +267,8 @@ def _explained(error: DBAPIError) -> LedgerUnavailable:
     """Say what failed without the statement's parameters, which may name persons."""
     if _is_refused(error):
         return LedgerRefused(f"the ledger's database refuses what it was given: {type(error.orig).__name__}")
+    if getattr(error.orig, "sqlstate", None) == _READ_ONLY:
+        return LedgerUnavailable(f"the ledger's database says: {READ_ONLY}")
     speaks = isinstance(error, OperationalError) or type(error.orig) is sqlite3.DatabaseError  # the file is damaged
     first = str(error.orig).strip().splitlines()[0] if speaks else type(error.orig).__name__
     return LedgerUnavailable(f"the ledger's database says: {first}")

@@ -37,7 +37,7 @@ from sqlalchemy.schema import CreateTable
 from consent.change import Action
 from consent.ledger.bulk import among, look_up_by_key, portions, whole_or_nothing
 from consent.ledger.reasserting import Reasserting
-from consent.ledger.schema import changes, customer_tasks, slots
+from consent.ledger.schema import REVISION, changes, customer_tasks, slots
 from consent.ledger.tasks import make_these_due
 from consent.outcome import State
 
@@ -46,7 +46,7 @@ _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one write
 
 _RULE = ("id", "target_id", "slot", "action", "effective_at", "dedupe_key")
 _weighed = Table(
-    "weighed",
+    f"weighed_{REVISION}",  # behind a pooler, a session with the table of another version may come back
     MetaData(),
     *(Column(name, changes.c[name].type) for name in _RULE),
     Column("place", Integer),
