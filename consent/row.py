@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, NamedTuple
+from functools import cache
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
+from consent.identifiers import UNSEEN_PATTERN, UnusableIdentifier, clean, refuse_rounded
 from consent.times import PATTERN, UnusableTime, in_utc, read_time
 
-_DAMAGED = re.compile(r"[+-]?\d+(?:[.,]\d+)?[eE][+-]?\d+")
-
-
+T = TypeVar("T")
 _ACTIONS: dict[str, Action] = {action.value: action for action in Action}
 
 
@@ -36,18 +35,32 @@ def _moment(value: object) -> object:
 
 def undamaged(value: object) -> object:
     """Refuse a number that a spreadsheet has rounded to something like 9.19E+11: its digits are gone."""
-    if isinstance(value, str) and _DAMAGED.fullmatch(value):
-        raise PydanticCustomError(
-            "damaged_number",
-            "a spreadsheet has rounded this number and its digits are lost; format the column as text and export again",
-        )
+    if isinstance(value, str):
+        checked(refuse_rounded, value)
     return value
+
+
+def checked(read: Callable[[str], T], text: str) -> T:
+    """Return what a reader of identifiers makes of a text; its refusal becomes one of pydantic's."""
+    try:
+        return read(text)
+    except UnusableIdentifier as error:
+        raise PydanticCustomError(error.code, error.message) from None
+
+
+def named(value: object) -> object:
+    """Return text that names something without what nobody sees of it; a whole number as its text."""
+    text = str(value) if type(value) is int else value
+    return undamaged(checked(clean, text)) if isinstance(text, str) else text
 
 
 Identifier = Annotated[str, BeforeValidator(undamaged), Field(min_length=1, max_length=255)]
 """Text that names something at a provider, kept to the letter."""
 
 _LOST = r"\u0000\ufffd"
+NAME_FORM = rf"^(?!\s*['=])[^{UNSEEN_PATTERN}]*[^\s{UNSEEN_PATTERN}][^{UNSEEN_PATTERN}]*$"
+"""What a name may look like, for JSON Schema: nothing in it is invisible, and no spreadsheet's mark is before it."""
+
 _TEXT = rf"^[^{_LOST}]*[^\s\u0000-\u001f\ufffd][^{_LOST}]*$"
 
 
@@ -65,6 +78,12 @@ def or_whole_number(schema: dict[str, Any], least: int = -(2**63) + 1, most: int
 
 LONGEST_SLOT = 2_400
 """Bytes of the longest slot: PostgreSQL's index of slots takes no key of more than about 2,700 (a third of a page)."""
+
+DOUBTS = {
+    "unknown_number": "numbers that are possible but not known to be in use",
+    "whole_domain": "whole e-mail domains in place of addresses",
+}
+"""What may be meant and may be a slip: it is delivered, and counted for people to see."""
 
 
 class Wish(NamedTuple):
@@ -102,6 +121,35 @@ class ConsentRow(BaseModel):
     address_columns: ClassVar[frozenset[str]] = frozenset()
     """All that `address` can hold."""
 
+    region: ClassVar[str] = ""
+    """The country (ISO 3166, like GB) in which numbers without a country code are at home; "" for none."""
+
+    @classmethod
+    def in_region(cls, region: str) -> type[Self]:
+        """Return the same rows with national numbers of a country; the same class each time."""
+        return cast(type[Self], _in_region(cls, region)) if region else cls
+
+    @classmethod
+    def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
+        """Return what a column that names a target holds, as it is sent, in a row of this address.
+
+        Raises PydanticCustomError.
+        """
+        del column, address
+        return text
+
+    @classmethod
+    def target_rule(cls, column: str, address: Mapping[str, object]) -> Callable[[object], str]:
+        """Return the whole rule for the cells of a column that names a target, in rows of this address."""
+        rule, value = cell_rule(cls, column), cls.target_value
+        return lambda cell: value(column, rule(cell), address)
+
+    @classmethod
+    def doubt(cls, address: Mapping[str, str]) -> str | None:
+        """Return what a person should look at before such a target is told: one of `DOUBTS`."""
+        del address
+        return None
+
     def address(self) -> dict[str, str]:
         """Return what names the target at the provider: the only part that may name a person."""
         raise NotImplementedError
@@ -131,6 +179,12 @@ class ConsentRow(BaseModel):
         return in_utc(self.effective_at or default, zone)
 
 
+@cache
+def _in_region(model: type[ConsentRow], region: str) -> type[ConsentRow]:
+    return type(model.__name__, (model,), {"region": region, "__module__": model.__module__, "__doc__": model.__doc__})
+
+
+@cache
 def cell_rule(model: type[ConsentRow], column: str) -> Callable[[object], Any]:
     """Return a row model's own rule for the cells of one column, which raises pydantic's ValidationError."""
     field = model.model_fields[column]

@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 from consent.errors import ConfigurationError
+from consent.phones import is_region
 from consent.rate import Rate, parse_rate
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
@@ -36,6 +37,13 @@ def _days(value: object) -> object:
     return value.lower().removesuffix("d").strip() if isinstance(value, str) else value
 
 
+def _region(value: object) -> object:
+    region = value.strip().upper() if isinstance(value, str) else value
+    if region and not is_region(str(region)):
+        raise ValueError("write the two letters of a country, like GB or US")
+    return region
+
+
 class ConnectionSettings(BaseModel):
     """One configured account at a provider."""
 
@@ -48,6 +56,9 @@ class ConnectionSettings(BaseModel):
     max_strokes: int = Field(4, ge=1, le=100, description="strokes under way at once, over all workers")
     timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
     allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")
+    region: Annotated[str, BeforeValidator(_region)] = Field(
+        "", description="the country (like GB) whose numbers are written without a country code; empty: none is"
+    )
     defaults: dict[str, str] = Field({}, description="values for columns that a row leaves empty (JSON object)")
     reassert: Annotated[Reassert | None, BeforeValidator(parse_reassert)] = Field(
         None, description="fresh, always or never, where this connection differs from OPTRELAY_REASSERT"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from console.progress import ReadingDisplay, reading_display
 from console.reading import Reading, dated, said_anew
 from console.screen import Screen
 from console.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
-from producers.chunks import read_chunks
+from producers.chunks import doubtful, read_chunks
 from producers.csv_file import CsvFile
 from producers.intake import source_of
 from producers.options import IntakeOptions
@@ -129,13 +130,16 @@ class _Rehearsal:
         self, file: CsvFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
     ) -> None:
         remembered = before.default_effective_at if before else None
-        ready, rejected = file.since(remembered or file.doors.effective_at), 0
+        ready, rejected, doubts = file.since(remembered or file.doors.effective_at), 0, Counter[str]()
         for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
             if self.real is not None:
                 copy_known(self.real, self.ledger, chunk.changes, before.import_id if before else None)
             self.ledger.accept(progress.import_id, chunk.changes, chunk.rejects, chunk.checkpoint)
             rejected += len(chunk.rejects)
+            doubts += chunk.doubts
             display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.survey.lines, rejected)
+        for note in doubtful(doubts):
+            self.screen.note(f"{file.survey.file.name}: {note}")
 
     def _need(self, bucket: Bucket) -> Need:
         """Foretell the calls of a bucket, as its provider would plan them."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 
-from pydantic import ValidationError
 from rich.padding import Padding
 from rich.text import Text
 
@@ -17,7 +16,7 @@ from consent.ledger.history import History, SlotNow, histories
 from consent.ledger.one_change import ChangeReport
 from consent.masking import masked, revealed
 from consent.outcome import State
-from consent.row import ConsentRow, cell_rule
+from consent.row import ConsentRow
 from consent.settings import Settings
 from console.endings import Code
 from console.ledgers import reading_ledger
@@ -84,8 +83,8 @@ def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iter
         raise ConfigurationError(f"nobody is named by {' and '.join(ours)}: give some of {names}")
     yield ours
     for model in able:
-        with suppress(ValidationError):
-            yield {name: str(cell_rule(model, name)(value)) for name, value in ours.items()}
+        with suppress(ValueError):  # it is no row of theirs
+            yield {name: str(model.target_rule(name, ours)(value)) for name, value in ours.items()}
 
 
 def _show(screen: Screen, one: History, *, reveal: bool) -> None:

@@ -38,7 +38,7 @@ def history(
 
         optrelay history user_id=387006417
         optrelay history identifier_value=ann@example.com --json
-        echo '{"destination": "+15550100"}' | optrelay history -
+        echo '{"destination": "+447700900123"}' | optrelay history -
     """
     from console.history import show_histories
 

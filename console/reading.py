@@ -44,7 +44,10 @@ def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:
             "no connection is configured: set OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL, …__USERNAME and "
             "…__PASSWORD, or write them into optrelay.toml; `optrelay demo` needs none"
         )
-    return {name: provider_of(connection).row for name, connection in settings.connections.items()}
+    return {
+        name: provider_of(connection).row.in_region(connection.region)
+        for name, connection in settings.connections.items()
+    }
 
 
 def dated(file: CsvFile, since: datetime | None) -> list[str]:

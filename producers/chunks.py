@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from consent.change import ConsentChange
 from consent.errors import UnreadableFile
 from consent.intake import REFUSED, Checkpoint, Reject
+from consent.row import DOUBTS
 from producers.csv_file import CsvFile
 from producers.csv_lines import LONGEST_LINE
 from producers.csv_rows import CsvReader, CsvRow
@@ -24,8 +25,8 @@ MOST_CHANGES = 20_000
 class Chunk:
     """Some rows that follow each other: the changes, the refused ones with their cells, and the place behind them.
 
-    `cells` runs beside `rejects`, and `rows` holds all rows as they were read. What the checkpoint says of the rejects
-    file is left to whoever writes one.
+    `cells` runs beside `rejects`, and `rows` holds all rows as they were read. `doubts` counts rows whose target may be
+    a slip. What the checkpoint says of the rejects file is left to whoever writes one.
     """
 
     changes: list[ConsentChange] = field(default_factory=list)
@@ -34,6 +35,7 @@ class Chunk:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     records: int = 0
     rows: list[CsvRow] = field(default_factory=list)
+    doubts: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, members: Collection[int]) -> None:
         """Make rejects of the rows of these changes, given by their places: whoever records them has refused them."""
@@ -72,6 +74,11 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
         file.survey.confirm()
         raise
     file.survey.confirm()
+
+
+def doubtful(doubts: Mapping[str, int]) -> list[str]:
+    """Return what to say of rows whose target may be a slip."""
+    return [f"{DOUBTS[doubt]}: {count:,}; they are delivered all the same" for doubt, count in sorted(doubts.items())]
 
 
 class _Rows:
@@ -133,6 +140,8 @@ def _understand(rows: list[CsvRow], memory: RowMemory, chunk: Chunk) -> int:
             chunk.cells.append(cells)
             continue
         changes.extend(result)
+        if doubt := memory.doubt(result[0]):
+            chunk.doubts[doubt] += 1
         if len(changes) >= MOST_CHANGES:
             return number
     return len(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from consent.errors import ImportUnderWay, LedgerRefused
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
-from producers.chunks import Chunk, read_chunks
+from producers.chunks import Chunk, doubtful, read_chunks
 from producers.csv_file import CsvFile, prepare
 from producers.options import IntakeOptions, fingerprint
 from producers.rejects import RejectsFile
@@ -128,6 +129,7 @@ class _Recording:
         self._rejects_path = options.rejects_path or file.survey.file.rejects_path
         self._recorded = self._duplicates = self._rejected = self._offset = 0
         self._notes = list(file.notes)
+        self._doubts: Counter[str] = Counter()
 
     def run(self) -> None:
         """Read from the checkpoint to the end, and say so once the whole file is trusted."""
@@ -158,7 +160,7 @@ class _Recording:
             duplicates=self._duplicates,
             rejected=self._rejected,
             rejects_file=self._rejects_path if self._offset else None,
-            notes=self._notes,
+            notes=[*self._notes, *doubtful(self._doubts)],
         )
 
     def _record(self, chunk: Chunk, rejects: RejectsFile) -> None:
@@ -177,6 +179,7 @@ class _Recording:
         self._recorded += accepted.recorded
         self._duplicates += accepted.duplicates
         self._rejected += len(chunk.rejects)
+        self._doubts += chunk.doubts
         if self._on_progress is not None:
             total = self._file.survey.lines
             self._on_progress.reading(checkpoint.records, checkpoint.line, total, self._rejected)

@@ -51,7 +51,6 @@ class RowMemory:
         self._others = _getter([index for index, name in header.columns if name not in varying])
         self._useful = bool(set(self._own_names) - _VARYING)
         self._known: dict[tuple[object, ...], _Known | None] = {}
-        self._checks: dict[type[ConsentRow], Mapping[str, Check]] = {}
 
     def understand(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | Fault:
         """Make changes of a row, or say what is wrong with it: exactly as `producers.understanding.understand`."""
@@ -66,6 +65,10 @@ class RowMemory:
             return _again(known, said, line)
         except (ValidationError, ValueError, OverflowError):
             return self._from_the_beginning(cells, line)
+
+    def doubt(self, change: ConsentChange) -> str | None:
+        """Return what a person should look at before a change is delivered (`consent.row.DOUBTS`), None for nothing."""
+        return self._doors.rows[change.connection].doubt(change.address)
 
     def _afresh(self, cells: Sequence[str], line: int, key: tuple[object, ...]) -> tuple[ConsentChange, ...] | Fault:
         found = self._from_the_beginning(cells, line)
@@ -82,12 +85,11 @@ class RowMemory:
 
     def _remembered(self, changes: tuple[ConsentChange, ...], said: Mapping[str, str]) -> _Known | None:
         model = self._doors.rows[changes[0].connection]
-        if model not in self._checks:
-            self._checks[model] = {name: cell_rule(model, name) for name in (*_VARYING, *model.names_target)}
-        checks = self._checks[model]
+        address = changes[0].address
+        checks = {name: cell_rule(model, name) for name in _VARYING}
+        checks |= {name: model.target_rule(name, address) for name in model.names_target if said.get(name)}
         filled = [(place, name, checks[name]) for place, name in enumerate(said) if said[name] and name in checks]
         names = tuple((place, name, check) for place, name, check in filled if name in model.names_target)
-        address = changes[0].address
         if any(address.get(name, value) != value for (_, name, check) in names for value in [check(said[name])]):
             return None
         apart = {name: (place, check) for place, name, check in filled}

@@ -62,3 +62,13 @@ def test_a_rate_that_is_none_is_refused_with_an_example(text: str) -> None:
     """The message shows how a rate is written."""
     with pytest.raises(ValueError, match="100/minute"):
         parse_rate(text)
+
+
+def test_a_region_is_a_country(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UK is none: a typing error would refuse every national number, or read it as another country's."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__INFOBIP__REGION", "gb")
+    assert load_settings().connection("infobip").region == "GB"
+
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__INFOBIP__REGION", "UK")
+    with pytest.raises(ConfigurationError, match="two letters of a country, like GB"):
+        load_settings()

@@ -125,3 +125,25 @@ def test_it_tells_what_would_be_ignored(cli: Cli, tmp_path: Path) -> None:
     """A column that nobody knows is named by the dry run as it is by the run."""
     write(tmp_path, "more.csv", "1,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z,x", header=f"{HEADER},colour")
     assert "column 'colour' is not known and is ignored" in cli("run", "more.csv", "--dry-run").err
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_what_may_be_a_slip_is_counted(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    """Everybody at a company is blocked by `ann.example.com`, a mistyped address, and nobody notices."""
+    for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("API_KEY", "throw-away"), ("REGION", "us")):
+        monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__INFOBIP__{name}", value)
+    people = ("ann.example.com", "+447700900123", "(202) 555-0104", "+44 7700 900124", "ann@example.com", "555-0101")
+    write(
+        tmp_path,
+        "people.csv",
+        *(f"{one},OPTOUT,2026-01-01" for one in people),
+        header="destination,action,effective_at",
+    )
+
+    answer = cli("import", "people.csv", "--connection", "infobip", *more)
+
+    assert "whole e-mail domains in place of addresses: 1; they are delivered all the same" in answer.err
+    assert "possible but not known to be in use: 2;" in answer.err
+    assert (answer.code, "unusable_value" in answer.out) == (1, True)

@@ -10,16 +10,20 @@ from worker.providers.capillary.row import CHANNELS, IDENTIFIERS, PRIORITIES, SO
 
 _TEXT = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=12).map(lambda t: f"x{t}")
 _NUMBERS = st.integers(1, 2**53).map(str)
+_VALUES = {"mobile": _NUMBERS, "email": _TEXT.map(lambda text: f"{text}@example.com")}
 _CUSTOMERS = st.one_of(
     st.fixed_dictionaries({"user_id": _NUMBERS}),
-    st.fixed_dictionaries(
-        {
-            "identifier_name": st.sampled_from(IDENTIFIERS),
-            "identifier_value": _TEXT,
-            "source": st.sampled_from(SOURCES),
-        },
-        optional={"source_account_id": _TEXT},
-    ),
+    *[
+        st.fixed_dictionaries(
+            {
+                "identifier_name": st.just(name),
+                "identifier_value": _VALUES.get(name, _TEXT),
+                "source": st.sampled_from(SOURCES),
+            },
+            optional={"source_account_id": _TEXT},
+        )
+        for name in IDENTIFIERS
+    ],
 )
 _PLACES = st.fixed_dictionaries(
     {"channel": st.sampled_from(CHANNELS), "priority": st.sampled_from(PRIORITIES)},

@@ -19,16 +19,16 @@ from tests.producers.fakes import PersonRow
 from worker.providers import PROVIDERS
 
 CAPILLARY = {
-    "user_id": ["", "7", "007", "x", " 8 ", "15550100"],
-    "identifier_name": ["", "email", "fax"],
-    "identifier_value": ["", "ann@example.com", "9.19E+11", "+15550100"],
+    "user_id": ["", "7", "007", "x", " 8 ", "387006417.0"],
+    "identifier_name": ["", "email", "Mobile", "externalId", "fax"],
+    "identifier_value": ["", "ann@example.com", "9.19E+11", "+44 (0)7700 900123", "\u200b447700900123", "07700900123"],
     "channel": ["EMAIL", "sms", "FAX"],
     "priority": ["BULK", ""],
     "action": ["OPTOUT", "opt-in", "maybe"],
     "reason": ["", "nightly"],
 }
 INFOBIP = {
-    "destination": ["", "+1 (555) 0100", "15550100", "ann@Example.com", "nobody"],
+    "destination": ["", "+1 (202) 555-0100", "12025550100", "07700 900123", "'ann@Example.com", "nobody"],
     "channel": ["", "SMS", "EMAIL"],
     "subscription_id": ["", "", "sub-1"],
     "events": ["", "", "BLOCK"],
@@ -43,6 +43,8 @@ COMMON = {
         "2026-11-20T08:00:00+05:30",
         "soon",
         "2999-01-01",
+        "2026-10-25T02:10:00",
+        "1795112000830",
     ],
     "change_id": ["", "", "a", "b" * 300],
     "_effective_at": ["", "", "2026-11-19T08:00:00Z", "late"],
@@ -50,6 +52,8 @@ COMMON = {
 MODELS: dict[str, tuple[type[ConsentRow], dict[str, list[str]]]] = {
     "capillary": (PROVIDERS["capillary"].row, CAPILLARY),
     "infobip": (PROVIDERS["infobip"].row, INFOBIP),
+    "capillary in Britain": (PROVIDERS["capillary"].row.in_region("GB"), CAPILLARY),
+    "infobip in Britain": (PROVIDERS["infobip"].row.in_region("GB"), INFOBIP),
     "crm": (PersonRow, PERSON),
 }
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from consent.row import or_whole_number, text_schema, undamaged
+from consent.identifiers import UNSEEN_PATTERN
+from consent.row import NAME_FORM, named, or_whole_number, text_schema, undamaged
 
 LONGEST = 255
 SEPARATOR = "|"
@@ -28,7 +29,7 @@ def _members(value: object) -> object:
     if not all(isinstance(text, str) for text in texts):
         return value
     split = (part.strip() for text in texts for part in str(text).split(SEPARATOR))
-    return tuple(dict.fromkeys(part for part in split if part))
+    return tuple(dict.fromkeys(str(named(part)) for part in split if part))
 
 
 def _url_safe(text: str) -> str:
@@ -49,15 +50,20 @@ def _flag(value: object) -> object:
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema(or_whole_number(text_schema()))]
 """Text kept to the letter; an event may write it as a number."""
 
-Name = Annotated[Text, Field(min_length=1, max_length=LONGEST)]
-"""Text that names something."""
+Name = Annotated[
+    str,
+    BeforeValidator(named),
+    Field(min_length=1, max_length=LONGEST),
+    WithJsonSchema(or_whole_number(text_schema(form=NAME_FORM))),
+]
+"""Text that names something, without what nobody sees of it; an event may write it as a number."""
 
 PathName = Annotated[
     Name, AfterValidator(_url_safe), WithJsonSchema(or_whole_number(text_schema(form="^[A-Za-z0-9_-]+$"), least=0))
 ]
 """Text that names something in the path of a call, where it must not lead elsewhere."""
 
-_ONE_MEMBER = r"[^|\s\u0000-\u001f\ufffd]+"
+_ONE_MEMBER = rf"(?!['=])[^|\s{UNSEEN_PATTERN}]+"
 _MEMBER_SCHEMA = text_schema(form=f"^{_ONE_MEMBER}$")
 _MEMBERS_SCHEMA = {
     "anyOf": [

@@ -7,7 +7,9 @@ from typing import Annotated, NoReturn
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from consent.row import or_whole_number, text_schema, undamaged
+from consent.identifiers import LOCAL_PATTERN, UnusableIdentifier, clean, is_email, refuse_damaged, without_scheme
+from consent.phones import read_number
+from consent.row import NAME_FORM, checked, named, or_whole_number, text_schema
 
 _LONGEST = 2**63 - 1
 _LONG_DIGITS = 19
@@ -16,7 +18,7 @@ _LONG_DIGITS = 19
 def _number(text: str) -> str:
     if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < _LONG_DIGITS:
         return text
-    number = _whole(text)
+    number = _whole(checked(clean, text))
     return str(number) if number > 0 else _not_a_number()
 
 
@@ -29,7 +31,7 @@ def _whole(value: object) -> int:
 
 
 def _signed(text: str) -> int:
-    undamaged(text)
+    checked(refuse_damaged, text)
     return int(text) if text.isascii() and text.removeprefix("-").isdigit() else _not_a_number()
 
 
@@ -37,10 +39,22 @@ def _not_a_number() -> NoReturn:
     raise PydanticCustomError("not_a_number", "write a whole number, in digits only")
 
 
-def _text(value: object) -> object:
-    if isinstance(value, str):
-        return undamaged(value) if "E" in value or "e" in value else value
-    return str(value) if type(value) is int else value
+def read_identifier(name: object, text: str, region: str) -> str:
+    """Return the value of an identifier of this kind (`mobile`, `email`, …) as it is sent; raise UnusableIdentifier.
+
+    A mobile number keeps its + or the lack of one. Digits alone are kept to the letter where no region is set: only
+    Capillary knows which country its customers' numbers belong to. Anything else becomes the digits of E.164.
+    """
+    if name == "email":
+        bare = without_scheme(text, "mailto:")
+        if not is_email(bare) or (bare is not text and "%" in bare):
+            raise UnusableIdentifier("unusable_value", "write an e-mail address, like ann@example.com")
+        return bare
+    if name == "mobile" and not (text.isdigit() and text.isascii() and not region):
+        return ("+" if text.startswith("+") else "") + read_number(text, region)
+    if name == "cardNumber":
+        refuse_damaged(text)
+    return text
 
 
 CustomerNumber = Annotated[
@@ -58,5 +72,9 @@ Long = Annotated[
 ]
 """A whole number of 64 bits, where -1 means none."""
 
-Text = Annotated[str, BeforeValidator(_text), WithJsonSchema(or_whole_number(text_schema()))]
-"""Text kept to the letter; an event may write it as a number."""
+Text = Annotated[str, BeforeValidator(named), WithJsonSchema(or_whole_number(text_schema(form=NAME_FORM)))]
+"""Text kept to the letter but for what nobody sees of it; an event may write it as a number."""
+
+EMAIL_SCHEMA = text_schema(form=rf"^{LOCAL_PATTERN}@[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z][A-Za-z0-9-]*)+$")
+MOBILE_SCHEMA = or_whole_number(text_schema(form="^[1-9][0-9]{6,14}$"), 1_000_000, 999_999_999_999_999)
+"""Values of identifiers as a producer should write them."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from consent.row import ConsentRow
-from worker.providers.capillary.columns import CustomerNumber, Long, Text
+from consent.phones import is_known
+from consent.row import ConsentRow, checked
+from worker.providers.capillary.columns import EMAIL_SCHEMA, MOBILE_SCHEMA, CustomerNumber, Long, Text, read_identifier
 from worker.providers.capillary.slots import slot_text
 from worker.providers.spellings import Spellings
 
@@ -29,6 +40,12 @@ IdentifierName = Annotated[str, AfterValidator(_IDENTIFIERS.__getitem__), WithJs
 Source = Annotated[str, AfterValidator(_SOURCES.__getitem__), WithJsonSchema(_SOURCES.schema())]
 
 
+def _value_of(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema that the value of this kind of identifier keeps."""
+    named = {"required": ["identifier_name", "identifier_value"], "properties": {"identifier_name": {"const": name}}}
+    return {"if": named, "then": {"properties": {"identifier_value": schema}}}
+
+
 class CapillaryRow(ConsentRow):
     """What a row says of a Capillary customer (docs.capillarytech.com/reference/update_subscription_details).
 
@@ -41,6 +58,7 @@ class CapillaryRow(ConsentRow):
     model_config = ConfigDict(
         json_schema_extra={
             "anyOf": [{"required": ["user_id"]}, {"required": ["identifier_name", "identifier_value"]}],
+            "allOf": [_value_of("email", EMAIL_SCHEMA), _value_of("mobile", MOBILE_SCHEMA)],
         }
     )
 
@@ -73,6 +91,26 @@ class CapillaryRow(ConsentRow):
         "source": f"write one of {', '.join(SOURCES)}",
         "source_name": f"write one of {', '.join(SOURCES)}",
     }
+
+    @field_validator("identifier_value", mode="after")
+    @classmethod
+    def _read_identifier(cls, text: str | None, told: ValidationInfo) -> str | None:
+        unused = text is None or told.data.get("user_id") is not None
+        return text if unused else cls.target_value("identifier_value", str(text), told.data)
+
+    @classmethod
+    def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
+        """Return an identifier as it is sent, by the kind of identifier that it is."""
+        if column != "identifier_value" or "identifier_name" not in address:
+            return text
+        return checked(lambda told: read_identifier(address["identifier_name"], told, cls.region), text)
+
+    @classmethod
+    def doubt(cls, address: Mapping[str, str]) -> str | None:
+        """Return whether a mobile number with its country code may be a slip."""
+        number = address.get("identifier_value", "") if address.get("identifier_name") == "mobile" else ""
+        is_whole = number.startswith("+") or (number and cls.region)
+        return "unknown_number" if is_whole and not is_known(number.removeprefix("+")) else None
 
     @model_validator(mode="after")
     def _names_a_customer(self) -> Self:

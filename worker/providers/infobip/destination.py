@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
-from pydantic import AfterValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import WithJsonSchema
 
+from consent.identifiers import LOCAL_PATTERN, UnusableIdentifier, is_domain, is_email, without_scheme
+from consent.phones import is_known, looks_like_number, read_number
 from consent.row import or_whole_number, text_schema
 from worker.providers.cells import Name
 
-_ORNAMENTS = re.compile(r"[\s().\-\u00a0]")
-_NUMBER = re.compile(r"\+?([1-9]\d{3,14})", re.ASCII)  # ITU-T E.164: at most 15 digits, and none starts with 0
-_DOMAIN = re.compile(r"(?!-)[\w-]+(\.[\w-]+)+")
-_LOCAL = re.compile(r"[^\s@]+")
 
+def read_destination(text: str, region: str) -> str:
+    """Return a number as the digits of E.164, and a domain in lower case; the part before @ is kept to the letter.
 
-def _destination(text: str) -> str:
-    """Write a number without + and ornaments, and a domain in lower case; the part before @ is kept to the letter."""
-    number = _NUMBER.fullmatch(_ORNAMENTS.sub("", text))
-    if number:
-        return number[1]
-    local, at, domain = text.rpartition("@")
-    if not _DOMAIN.fullmatch(domain) or not _has_letter(domain) or bool(at) != bool(_LOCAL.fullmatch(local)):
-        raise PydanticCustomError(
-            "unusable_value",
-            "write a number with its country code (like 15550100), an e-mail address or an e-mail domain",
-        )
+    `mailto:` and `tel:` before it are left out. Raises UnusableIdentifier.
+    """
+    if looks_like_number(text):
+        return read_number(text, region)
+    bare = without_scheme(text, "mailto:")
+    if not is_email(bare) and (bare is not text or not is_domain(bare)):
+        raise UnusableIdentifier("unusable_value", _REMEDY)
+    if bare is not text and "%" in bare:
+        raise UnusableIdentifier("unusable_value", "write the address itself, without mailto: and what it encodes")
+    local, at, domain = bare.rpartition("@")
     return f"{local}{at}{domain.lower()}"
 
 
-def _has_letter(text: str) -> bool:
-    return any(letter.isalpha() for letter in text)
+def doubt_about(destination: str) -> str | None:
+    """Return why a destination may be a slip: a number that is not known to be in use, or a whole domain."""
+    if destination.isdigit():
+        return None if is_known(destination) else "unknown_number"
+    return None if "@" in destination else "whole_domain"
 
 
-_WRITTEN = r"^(\+?[1-9][0-9]{3,14}|([^\s@\u0000-\u001f\ufffd]+@)?[a-z0-9][a-z0-9-]*(\.[a-z][a-z0-9-]*)+)$"
+_REMEDY = (
+    "write a number with + and its country code (like +447700900123), an e-mail address (like ann@example.com) or an "
+    "e-mail domain"
+)
+_WRITTEN = rf"^(\+?[1-9][0-9]{{6,14}}|({LOCAL_PATTERN}@)?[a-z0-9][a-z0-9-]*(\.[a-z][a-z0-9-]*)+)$"
 Destination = Annotated[
     Name,
-    AfterValidator(_destination),
-    WithJsonSchema(or_whole_number(text_schema(form=_WRITTEN), 1000, 999_999_999_999_999)),
+    WithJsonSchema(
+        or_whole_number(text_schema(form=_WRITTEN), 1_000_000, 999_999_999_999_999)
+        | {"description": "a number must be one that its country can have"}
+    ),
 ]
 """International number without +, e-mail address, or e-mail domain (Infobip's OpenAPI description, `to`)."""

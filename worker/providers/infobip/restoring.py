@@ -12,6 +12,8 @@ from worker.providers.infobip.slots import CRITERION_NAMES, FIELD, read_place, r
 def columns_of_change(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
     """Return the columns of a row that names only this slot."""
     kind, member = read_slot(slot)
+    if (to := address.get("destination", "")).isdigit():
+        address = {**address, "destination": f"+{to}"}  # without + it would be read as a number of REGION
     if (place := read_place(slot)) is not None:
         return {**address, **{name: part for name, part in place._asdict().items() if part}}
     if kind == FIELD:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from consent.change import Action
-from consent.row import LONGEST_SLOT, ConsentRow, Wish, text_schema
+from consent.row import LONGEST_SLOT, ConsentRow, Wish, checked, text_schema
 from worker.providers.cells import Members, Name, PathName, digest, fault_at
 from worker.providers.infobip.channel_events import CHANNELS
-from worker.providers.infobip.destination import Destination
+from worker.providers.infobip.destination import Destination, doubt_about, read_destination
 from worker.providers.infobip.slots import (
     CRITERION_NAMES,
     FIELD,
@@ -81,6 +82,24 @@ class InfobipRow(ConsentRow):
         "events": "name the events, separated by |",
         "subscription_id": "give the id of the subscription, or the destination of a person",
     }
+
+    @field_validator("destination", mode="after")
+    @classmethod
+    def _read_destination(cls, text: str | None) -> str | None:
+        return None if text is None else cls.target_value("destination", text, {})
+
+    @classmethod
+    def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
+        """Return a destination in its one spelling."""
+        del address
+        if column != "destination":
+            return text
+        return checked(lambda told: read_destination(told, cls.region), text)
+
+    @classmethod
+    def doubt(cls, address: Mapping[str, str]) -> str | None:
+        """Return whether a destination may be a slip."""
+        return doubt_about(address["destination"]) if "destination" in address else None
 
     @model_validator(mode="after")
     def _names_one_thing(self) -> Self:

@@ -150,3 +150,62 @@ def test_slot_is_unambiguous(account: str, org_unit: int) -> None:
 
     assert Slot("EMAIL", account, "BULK", org_unit) == read_slot(text)
     assert text == json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "sent"),
+    [
+        ("email", "\u200bann@example.com", "ann@example.com"),
+        ("email", "Ann@Example.com", "Ann@Example.com"),
+        ("mobile", "'+447700900123", "+447700900123"),
+        ("mobile", '="447700900124"', "447700900124"),
+        ("mobile", "'447700900125", "447700900125"),
+        ("mobile", "+44 (0)7700 900126", "+447700900126"),
+        ("mobile", "447700900127", "447700900127"),
+        ("mobile", "9876543210", "9876543210"),
+        ("externalId", "\ufeffA-7.0", "A-7.0"),
+    ],
+)
+def test_an_identifier_is_sent_without_what_nobody_sees(name: str, written: str, sent: str) -> None:
+    """Capillary knows no customer by `'+447700900123`, so the opt-out would be a dead letter."""
+    row = a_row(user_id=None, identifier_name=name, identifier_value=written)
+
+    assert row.address()["identifier_value"] == sent
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "code"),
+    [
+        ("mobile", "447700900123.0", "damaged_number"),
+        ("mobile", "(202) 555-0104", "unusable_value"),
+        ("mobile", "+44 7700 900123-4", "unusable_value"),
+        ("email", "car\u00adol@example.com", "unusable_value"),
+        ("email", "'ann@example.com", "unusable_value"),
+        ("email", "ann@localhost", "unusable_value"),
+        ("cardNumber", "4000123.0", "damaged_number"),
+    ],
+)
+def test_an_identifier_that_may_be_somebody_elses_is_refused(name: str, written: str, code: str) -> None:
+    """A wrong customer is opted out, or none."""
+    found = faults(user_id=None, identifier_name=name, identifier_value=written)
+
+    assert found == [("identifier_value", code)]
+
+
+def test_a_customer_number_with_a_point_is_damaged() -> None:
+    """A person learns that the export is at fault, not that a number is no number."""
+    assert faults(user_id="387006417.0") == [("user_id", "damaged_number")]
+    assert a_row(user_id="\u200e387006417").address() == {"user_id": "387006417"}
+
+
+def test_a_connections_region_makes_national_numbers_whole() -> None:
+    """Digits alone are sent as they are where nobody says which country they are from."""
+    indian = CapillaryRow.in_region("IN")
+    cells = {**LEAST, "identifier_name": "mobile", "identifier_value": "98765 43210"}
+    row = indian.model_validate({name: cell for name, cell in cells.items() if name != "user_id"})
+
+    assert row.address()["identifier_value"] == "919876543210"
+    assert indian.model_validate(cells).address() == {"user_id": "1001"}
+    assert indian.doubt(row.address()) is None
+    assert CapillaryRow.doubt({"identifier_name": "mobile", "identifier_value": "+447700900123"}) == "unknown_number"
+    assert CapillaryRow.doubt({"identifier_name": "mobile", "identifier_value": "447700900123"}) is None

@@ -18,7 +18,7 @@ _RULES = st.fixed_dictionaries(
     | {"application_id": _TEXT, "entity_id": _TEXT, "calls_configuration_id": _TEXT},
 )
 _PEOPLE = st.fixed_dictionaries(
-    {"destination": st.integers(10_000, 10**14).map(str)},
+    {"destination": st.integers(10**6, 10**7 - 1).map(lambda last: f"1202{last}")},
     optional={"channel": st.sampled_from(["SMS", "EMAIL"]), "sender": _TEXT},
 )
 

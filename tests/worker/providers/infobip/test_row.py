@@ -157,3 +157,62 @@ def test_faults(base: dict[str, Any], cells: dict[str, Any], fault: tuple[str, s
 def test_channel_where_an_entry_can_only_be_removed() -> None:
     """On Apple's channel an entry can be removed, though none can be made."""
     assert a_row(PERSON, action="OPTIN", channel="apple_mb").channel == "APPLE_MB"
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("\u200bann@example.com", "ann@example.com"),
+        ("\ufeffbob@example.com", "bob@example.com"),
+        ("eve@example.com\u00a0", "eve@example.com"),
+        ("\u202a+447700900123\u202c", "447700900123"),
+        ("'+447700900123", "447700900123"),
+        ('="447700900124"', "447700900124"),
+        ("+44 (0)7700 900123", "447700900123"),
+        ("mailto:ann@example.com", "ann@example.com"),
+        ("TEL:+447700900123", "447700900123"),
+    ],
+)
+def test_what_stands_around_a_destination_is_not_sent(written: str, kept: str) -> None:
+    """A person's entry is made for an address with U+200B in it, so the person goes on getting messages."""
+    assert a_row(PERSON, destination=written).destination == kept
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("447700900123.0", "damaged_number"),
+        ("15550100.0", "damaged_number"),
+        ("(202) 555-0104", "unusable_value"),
+        ("555-0101", "unusable_value"),
+        ("car\u00adol@example.com", "unusable_value"),
+        ("'ann@example.com", "unusable_value"),
+        ("mailto:ann%40example.com@example.com", "unusable_value"),
+        ("mailto:example.com", "unusable_value"),
+    ],
+)
+def test_what_may_be_somebody_else_is_refused(written: str, code: str) -> None:
+    """Somebody else is blocked, "applied", and the person who opted out is not."""
+    assert faults(PERSON, destination=written) == [("destination", code)]
+
+
+def test_a_connections_region_reads_national_numbers() -> None:
+    """An American list without country codes blocks the Americans on it, and no Egyptians."""
+    american = InfobipRow.in_region("US")
+
+    assert american is InfobipRow.in_region("US")
+    assert american.model_validate(PERSON | {"destination": "(202) 555-0104"}).address() == {
+        "destination": "12025550104"
+    }
+    assert InfobipRow.in_region("") is InfobipRow
+
+
+def test_doubtful_destinations_are_known() -> None:
+    """A whole domain, or a number of no known range, is delivered; a person is told how many there are."""
+    doubts = {
+        to: InfobipRow.doubt({"destination": to})
+        for to in ("447700900123", "12025550101", "example.com", "a@example.com")
+    }
+
+    assert list(doubts.values()) == ["unknown_number", None, "whole_domain", None]
+    assert InfobipRow.doubt({"subscription_id": "s", "channel": "SMS"}) is None
