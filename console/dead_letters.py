@@ -27,7 +27,7 @@ from console.screen import Screen
 
 if TYPE_CHECKING:
     from consent.ledger.ledger import Ledger
-    from consent.ledger.letters import DeadLetter
+    from consent.ledger.letters import FoundLetters
 
 app = typer.Typer(
     name="dead-letters",
@@ -70,12 +70,14 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
     choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
     with reading_ledger(settings) as ledger:
         found = choice.find(ledger, discarded=discarded)
-    screen.give([as_json(letter, reveal=reveal) for letter in found])
-    if not found:
-        screen.show("no dead letters")
-        return
-    show_groups(screen, found)
-    show_letters(screen, found[:limit], reveal=reveal)
+        screen.give_each(as_json(letter, reveal=reveal) for letter in found)
+        if screen.as_json:
+            return
+        if not found:
+            screen.show("no dead letters")
+            return
+        show_groups(screen, found.groups())
+        show_letters(screen, found.first(limit), reveal=reveal)
     if len(found) > limit:
         screen.show(f"… and {len(found) - limit:,} more: --limit shows more, filters show fewer")
 
@@ -167,7 +169,7 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
     choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
     with reading_ledger(settings) as ledger:
         found = choice.find(ledger)
-    export(settings, found, output)
+        export(settings, found, output)
     if output is not None:
         Screen().note(
             f"{counted(len(found), 'dead letter')} written to {output}: mend it, then `optrelay run {output}`"
@@ -202,10 +204,10 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
         found = choice.find(ledger)
         screen.show(f"{counted(len(found), 'dead letter')} would be discarded, and not delivered")
         count = 0 if only_say else _discard(ledger, found, screen, {"who": who, "why": why, "yes": yes})
-    screen.give({"dry_run": only_say, "discarded": count, "letters": [letter.id for letter in found]})
+    screen.give({"dry_run": only_say, "discarded": count, "letters": list(found.ids)})
 
 
-def _discard(ledger: Ledger, found: list[DeadLetter], screen: Screen, said: dict[str, Any]) -> int:
+def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str, Any]) -> int:
     from consent.ledger.letters import discard
 
     if not found:

@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from consent.errors import ConfigurationError
-from consent.ledger.letters import LetterFilter, find
+from consent.ledger.letters import FoundLetters, LetterFilter
 from consent.ledger.report import recent_imports, report
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.demo_check import check
@@ -69,9 +69,9 @@ def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
 
 def _prove(screen: Screen, settings: Settings, expected: Expected, sandbox: Sandbox) -> bool:
     with reading_ledger(settings) as ledger:
-        letters = find(ledger.database, LetterFilter())
+        letters = FoundLetters(ledger.database, LetterFilter())
         _head(screen, "optrelay dead-letters list")
-        show_groups(screen, letters)
+        show_groups(screen, letters.groups())
         show_letters(screen, letters, reveal=False)
         _head(screen, "the proof")
         found = report(ledger.database, recent_imports(ledger.database, 1)[0])

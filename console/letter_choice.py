@@ -14,7 +14,7 @@ from console.durations import parse_duration
 
 if TYPE_CHECKING:
     from consent.ledger.ledger import Ledger
-    from consent.ledger.letters import DeadLetter, LetterFilter
+    from consent.ledger.letters import FoundLetters, LetterFilter
 
 _PANEL = "Which dead letters"
 
@@ -59,12 +59,12 @@ class Choice:
         if self.is_empty:
             raise ConfigurationError("say which dead letters: ids, --connection, --code, --import, … or --all")
 
-    def find(self, ledger: Ledger, *, discarded: bool = False) -> list[DeadLetter]:
+    def find(self, ledger: Ledger, *, discarded: bool = False) -> FoundLetters:
         """Return the letters that are meant, oldest first; raise ConfigurationError for an id that is none."""
-        from consent.ledger.letters import find
+        from consent.ledger.letters import FoundLetters
 
-        found = find(ledger.database, self._filter(ledger, discarded=discarded))
-        missing = sorted(set(self.ids) - {letter.id for letter in found})
+        found = FoundLetters(ledger.database, self._filter(ledger, discarded=discarded))
+        missing = sorted(set(self.ids).difference(found.ids)) if self.ids else []
         if missing:
             listed = ", ".join(map(str, missing))
             raise ConfigurationError(f"no such dead letter: {listed} (`optrelay dead-letters list` shows them)")

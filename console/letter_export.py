@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from consent.change import from_micros
 from consent.errors import ConfigurationError
-from consent.ledger.letters import DeadLetter
+from consent.ledger.letters import DeadLetter, FoundLetters
 from consent.settings import Settings
 from producers.disarming import disarm
 from worker.providers import provider_of
@@ -20,22 +21,41 @@ _FIRST = ("connection", "action", "effective_at")
 _LAST = ("_code", "_message")
 
 
-def export(settings: Settings, letters: Sequence[DeadLetter], path: Path | None) -> None:
-    """Write letters to a new file for its owner alone, or to standard output; raise ConfigurationError."""
-    rows = [_row(settings, letter) for letter in letters]
-    text = _csv(rows)
+def export(settings: Settings, letters: FoundLetters, path: Path | None) -> None:
+    """Write letters to a new file for its owner alone, or to standard output; raise ConfigurationError.
+
+    They are gone through twice, because the header must name the columns of all.
+    """
+    between = list(dict.fromkeys(name for one in letters for name in _row(settings, one) if name not in _FIRST + _LAST))
+    header = [*_FIRST, *between, *_LAST]
     if path is None:
-        sys.stdout.write(text)
+        _write(sys.stdout, header, settings, letters)
         return
     try:
         # O_EXCL: a file with other rights, or a link to elsewhere, must not receive people's data.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file, _whole(path):
+            _write(file, header, settings, letters)
     except FileExistsError:
         raise ConfigurationError(f"{path} is there already: name a new file, or remove it first") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Remove a file that could not be written to its end: the next try finds its name free."""
+    try:
+        yield
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _write(file: TextIO, header: Sequence[str], settings: Settings, letters: FoundLetters) -> None:
+    writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_row(settings, letter) for letter in letters)
 
 
 def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
@@ -48,12 +68,3 @@ def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
     columns = provider.columns(letter.address, letter.slot, letter.details)
     disarmed = {name: disarm(cell) for name, cell in columns.items()}
     return own | disarmed | {"_code": letter.code, "_message": letter.reason}
-
-
-def _csv(rows: Sequence[Mapping[str, str]]) -> str:
-    between = dict.fromkeys(name for row in rows for name in row if name not in _FIRST + _LAST)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*_FIRST, *between, *_LAST], restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -44,16 +44,15 @@ def origin(letter: DeadLetter) -> str:
     return letter.import_name + (f", line {letter.line:,}" if letter.line is not None else "")
 
 
-def show_groups(screen: Screen, letters: Sequence[DeadLetter]) -> None:
+def show_groups(screen: Screen, groups: Counter[tuple[str, str, str]]) -> None:
     """Print how many letters there are for each connection and code, with the reason, most first."""
-    groups = Counter((one.connection, one.code, one.reason) for one in letters)
     listed = table("letters", "connection", "code", "reason", right=("letters",))
     for (connection, code, reason), count in groups.most_common():
         listed.add_row(f"{count:,}", connection, code, reason)
     screen.show(listed)
 
 
-def show_letters(screen: Screen, letters: Sequence[DeadLetter], *, reveal: bool) -> None:
+def show_letters(screen: Screen, letters: Iterable[DeadLetter], *, reveal: bool) -> None:
     """Print letters one by one."""
     listed = table("id", "whom", "slot", "action", "code", "tries", "from", "died (UTC)", right=("id", "tries"))
     for one in letters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import typer
@@ -45,6 +46,16 @@ class Screen:
         """Print the JSON value that was asked for; nothing otherwise."""
         if self.as_json:
             typer.echo(json.dumps(value, ensure_ascii=False))
+
+    def give_each(self, values: Iterable[Any]) -> None:
+        """Print a JSON list that was asked for, one value after the other; nothing otherwise."""
+        if not self.as_json:
+            return
+        before = "["
+        for value in values:
+            typer.echo(before + json.dumps(value, ensure_ascii=False), nl=False)
+            before = ", "
+        typer.echo("[]" if before == "[" else "]")
 
 
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:

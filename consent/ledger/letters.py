@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
 from consent.change import Action
-from consent.ledger.bulk import among, insert_new, look_up_by_key, portions
+from consent.ledger.bulk import among, insert_new, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
 from consent.ledger.register import keep_out
 from consent.ledger.schema import attempts, changes, dead_letters, imports, interventions, slots, targets
@@ -77,6 +79,56 @@ def find(database: Database, which: LetterFilter, limit: int | None = None) -> l
     return [_letter(row) for row in database.read(lambda tx: tx.execute(query).all())]
 
 
+class FoundLetters:
+    """The dead letters that a filter means, oldest first: their numbers, and they themselves a thousand at a time.
+
+    A letter that has been replayed or discarded meanwhile is left out when they are gone through.
+    """
+
+    def __init__(self, database: Database, which: LetterFilter) -> None:
+        """Find them; raises LedgerUnavailable."""
+        self._database, self._which = database, which
+        query = _query(which).with_only_columns(changes.c.id)
+        self.ids: Sequence[int] = database.read(lambda tx: plain_numbers(tx.execute(query)))
+
+    def __len__(self) -> int:
+        """How many were found."""
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        """Read them; raises LedgerUnavailable."""
+        return self.first(len(self.ids))
+
+    def first(self, count: int) -> Iterator[DeadLetter]:
+        """Read so many of them."""
+        for some in portions(self.ids[:count], _AT_ONCE):
+            yield from map(_letter, self._rows(some, _query(self._which)))
+
+    def groups(self) -> Counter[tuple[str, str, str]]:
+        """Count them by connection, code and reason."""
+        groups: Counter[tuple[str, str, str]] = Counter()
+        what = (targets.c.connection, func.coalesce(changes.c.code, ""), func.coalesce(changes.c.reason, ""))
+        query = _query(self._which).with_only_columns(*what, func.count()).order_by(None).group_by(*what)
+        for some in portions(self.ids):
+            for connection, code, reason, count in self._rows(some, query):
+                groups[connection, code, reason] += count
+        return groups
+
+    def _rows(self, some: Sequence[int], query: Select[Any]) -> list[Any]:
+        def work(tx: Connection) -> list[Any]:
+            look_up_by_key(tx)
+            return list(tx.execute(query.where(among(tx, changes.c.id, some))))
+
+        return self._database.read(work)
+
+
+Letters = FoundLetters | Sequence[DeadLetter]
+
+
+def _ids(letters: Letters) -> Sequence[int]:
+    return letters.ids if isinstance(letters, FoundLetters) else [letter.id for letter in letters]
+
+
 def attempts_for(database: Database, letter: DeadLetter, target_id: int | None = None) -> list[Attempt]:
     """Return every call that was made about a dead letter, oldest first."""
 
@@ -99,51 +151,49 @@ def interventions_for(database: Database, change_id: int) -> list[Intervention]:
     return [Intervention(row.at, row.who, row.what, row.why) for row in rows]
 
 
-def plan_replay(database: Database, letters: Sequence[DeadLetter]) -> dict[int, Fate]:
+def plan_replay(database: Database, letters: Letters) -> dict[int, Fate]:
     """Return what replaying these letters would do, and do nothing."""
 
     def work(tx: Connection) -> dict[int, Fate]:
         look_up_by_key(tx)
-        return _fates(tx, [letter.id for letter in letters])
+        return _fates(tx, _ids(letters))
 
     return database.read(work)
 
 
-def replay(database: Database, letters: Sequence[DeadLetter], *, who: str, why: str, now: int) -> dict[int, Fate]:
+def replay(database: Database, letters: Letters, *, who: str, why: str, now: int) -> dict[int, Fate]:
     """Make dead letters due again unless a newer word has overtaken them; note who did it and why.
 
     Goes through the same lease, pace and newest-wins rule as anything else. A letter that is no longer dead is left
-    alone, so doing it twice does nothing more.
+    alone, so doing it twice does nothing more. Many are replayed in several transactions.
     """
 
-    def work(tx: Connection) -> dict[int, Fate]:
-        for some in portions([letter.id for letter in letters]):
-            keep_out(tx, (among(tx, changes.c.id, some),))
-        fates = _fates(tx, [letter.id for letter in letters])
-        for some in portions(list(fates)):
-            query = select(changes, slots.c.newest_id).join(slots, _own_slot()).where(among(tx, changes.c.id, some))
-            _revive(tx, tx.execute(query).all(), now)
+    def work(tx: Connection, some: Sequence[int]) -> dict[int, Fate]:
+        keep_out(tx, (among(tx, changes.c.id, some),))
+        fates = _fates(tx, some)
+        query = select(changes, slots.c.newest_id).join(slots, _own_slot())
+        _revive(tx, tx.execute(query.where(among(tx, changes.c.id, list(fates)))).all(), now)
         _note(tx, fates, who=who, why=why, now=now)
         return fates
 
-    return database.write(work)
+    fates: dict[int, Fate] = {}
+    for some in portions(_ids(letters)):
+        fates |= database.write(partial(work, some=some))
+    return fates
 
 
-def discard(database: Database, letters: Sequence[DeadLetter], *, who: str, why: str, now: int) -> int:
+def discard(database: Database, letters: Letters, *, who: str, why: str, now: int) -> int:
     """Put dead letters away for good; they stay in the history with who did it and why. Return how many."""
 
-    def work(tx: Connection) -> int:
-        count = 0
+    def work(tx: Connection, some: Sequence[int]) -> int:
         look_up_by_key(tx)
-        for some in portions([letter.id for letter in letters]):
-            dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
-            ids = tx.execute(dead.with_for_update()).scalars().all()
-            tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
-            _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
-            count += len(ids)
-        return count
+        dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
+        ids = tx.execute(dead.with_for_update()).scalars().all()
+        tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
+        _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
+        return len(ids)
 
-    return database.write(work)
+    return sum(database.write(partial(work, some=some)) for some in portions(_ids(letters)))
 
 
 def bury(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
@@ -161,6 +211,9 @@ def bury(database: Database, numbers: Sequence[int], why: tuple[str, str], now: 
 
     database.write(work)
 
+
+_AT_ONCE = 1_000
+"""Letters in memory at a time."""
 
 _DEAD = (changes.c.state == State.DEAD.value,)
 

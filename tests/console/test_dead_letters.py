@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from tests.console.answering import Cli, bury_all, settle_all
 from tests.console.conftest import write
@@ -163,3 +167,54 @@ def test_an_unknown_id_is_named(buried: Cli) -> None:
     """An id that is no dead letter is said, and nothing is done."""
     answer = buried("dead-letters", "replay", "999", "--yes")
     assert (answer.code, "no such dead letter: 999" in answer.err) == (2, True)
+
+
+_MEMORY = """
+import resource, sys
+from console.cli import app
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    app(sys.argv[1:], standalone_mode=False)
+finally:
+    print("\\nMORE", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [("list", "--json"), ("list",), ("export",), ("replay", "--all", "--dry-run"), ("discard", "--all")]
+)
+@pytest.mark.usefixtures("buried")
+def test_many_letters_fill_no_memory(url: str, words: tuple[str, ...]) -> None:
+    """100,000 letters took 324 MB, so a night that a provider refused could not be looked at in a small container."""
+    multiply_letters(url, 40_000)
+    more = ("--why", "test data", "--yes") if words[0] == "discard" else ()
+
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY, "dead-letters", *words, *more], capture_output=True, text=True, check=True
+    )
+
+    assert len(done.stdout) > 20
+    assert int(done.stderr.rpartition("MORE")[2]) < 60 * 1024  # KiB, most of them for modules
+    if words == ("list", "--json"):
+        assert len(json.loads(done.stdout)) == 40_000
+    if words == ("export",):
+        assert len(done.stdout.splitlines()) == 40_001
+
+
+def multiply_letters(url: str, count: int) -> None:
+    """Make so many dead letters of the ones that are there."""
+    columns = "import_id, line, slot, action, value, effective_at, details, origin, recorded_at, state, code, reason"
+    engine = create_engine(url)
+    with engine.begin() as tx:
+        (have,) = tx.execute(text("SELECT count(*) FROM dead_letters")).one()
+        tx.execute(
+            text(
+                f"INSERT INTO changes (dedupe_key, target_id, settled_at, attempts, {columns}) "
+                "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :more) "
+                f"SELECT randomblob(16), target_id, settled_at + n, attempts, {columns} "
+                "FROM n, (SELECT * FROM changes WHERE id = (SELECT min(change_id) FROM dead_letters))"
+            ),
+            {"more": count - have},
+        )
+        tx.execute(text("INSERT OR IGNORE INTO dead_letters SELECT id FROM changes WHERE state = 'dead'"))
+    engine.dispose()
