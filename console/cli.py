@@ -14,6 +14,7 @@ import typer
 from consent.collecting import collect_once_loaded, end_without_collecting
 from consent.settings import load_settings
 from console import dead_letters, options, rejected_events
+from console.backup import backup
 from console.configured import configured
 from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
@@ -162,6 +163,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
 
 app.command(epilog=EXIT_CODES)(listen)
 app.command()(history)
+app.command()(backup)
 app.command(epilog=EXIT_CODES)(serve)
 app.command()(token)
 app.command()(schema)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC
 from typing import Any
 
 from consent.bucket import Bucket
-from consent.errors import BrokerUnavailable, ConfigurationError
+from consent.errors import BrokerUnavailable, ConfigurationError, LedgerOutdated, LedgerUnavailable
+from consent.ledger.ledger import Ledger
 from consent.row import ConsentRow
 from consent.settings import Settings
 from consent.wakeups import WakeUps
@@ -32,12 +34,14 @@ from worker.logs import set_up_logs
 from worker.providers import PROVIDERS
 
 KIND = "http"
+_LOOK_SECONDS = 2.0
 
 
 def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; what is in hand is finished, and the run is ended.
 
-    Raises ConfigurationError if nobody could use it, and LedgerUnavailable if the ledger is away at the start.
+    Raises ConfigurationError if nobody could use it, LedgerUnavailable if the ledger is away at the start, and
+    LedgerOutdated once somebody has migrated it: then the newer version must serve.
     """
     keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
     if not keys and not tokens:
@@ -66,7 +70,34 @@ def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -
             import_report=lambda id_: import_as_json(ledger, id_),
             broker_state=broker_state,
         )
-        serve(create_app(parts), listener, lambda: _welcome(screen, listener, keys, tokens))
+        outdated = stack.enter_context(_watched(ledger))
+        serve(create_app(parts), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated))
+        if outdated:
+            raise outdated[0]
+
+
+@contextmanager
+def _watched(ledger: Ledger) -> Iterator[list[LedgerOutdated]]:
+    """Look now and then whether the schema is still ours; gives a list that holds the error once it is not."""
+    found: list[LedgerOutdated] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not found and not ended.wait(_LOOK_SECONDS):
+            try:
+                ledger.database.check_revision()
+            except LedgerOutdated as error:
+                found.append(error)
+            except LedgerUnavailable:
+                continue
+
+    thread = threading.Thread(target=look, name="schema", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join(_LOOK_SECONDS)
 
 
 def open_doors_of(settings: Settings) -> Doors:

@@ -42,9 +42,14 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def serve(app: ASGIApp, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve until SIGTERM or SIGINT, and end the way that the signal asks for once every request is answered."""
-    _Announcing(_configuration(app), on_ready).run(sockets=[listener])
+def serve(
+    app: ASGIApp, listener: socket.socket, on_ready: Callable[[], None], is_over: Callable[[], bool] = lambda: False
+) -> None:
+    """Serve until SIGTERM or SIGINT, and end the way that the signal asks for once every request is answered.
+
+    Returns in the same way once `is_over` says so; it is asked several times a second and must not wait.
+    """
+    _Announcing(_configuration(app), on_ready, is_over).run(sockets=[listener])
 
 
 def _configuration(app: ASGIApp) -> uvicorn.Config:
@@ -65,11 +70,18 @@ def _configuration(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Announcing(uvicorn.Server):
-    """A server that says when it is ready."""
+    """A server that says when it is ready, and asks whether it is time to end."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ready: Callable[[], None], is_over: Callable[[], bool] = lambda: False
+    ) -> None:
         super().__init__(config)
         self._ready = ready
+        self._is_over = is_over
+
+    @override
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._is_over()
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -257,3 +257,22 @@ def _wait_for(path: Path, words: str) -> None:
     while words not in path.read_text():
         assert time.monotonic() < end, path.read_text()
         time.sleep(0.1)
+
+
+def test_a_running_server_ends_when_its_ledger_is_migrated(tmp_path: Path) -> None:
+    """After a migration the old server answers 503 to every click on an unsubscribe link until somebody restarts it."""
+    shop = Company(tmp_path, "http://127.0.0.1:1", {"API_KEYS": "shop=a-key-for-the-tests"})
+    server = shop.start("serve", "--port", "0", "--json")
+    try:
+        assert server.stdout is not None
+        assert "url" in server.stdout.readline()
+        ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
+        at(ledger, NEWER)
+        ledger.close()
+
+        said = server.communicate(timeout=30)[1]
+    finally:
+        server.kill()
+        server.communicate()
+    assert server.returncode == 2
+    assert "start the newer version" in " ".join(said.split())
