@@ -126,11 +126,13 @@ def why_stopped(state: BucketHealth | None, now: float) -> str | None:
     match state:
         case BucketHealth(breaker=Breaker.REFUSED, reason=reason):
             return f"stopped, everything is kept: {reason}"
+        case BucketHealth(throttled_until=until) if until / 1e6 > now:
+            return f"the provider asked us to wait; on again in {spoken(until / 1e6 - now)}"
         case BucketHealth(breaker=Breaker.DOWN, reason=reason, probe_at=probe_at):
             wait = max(0.0, probe_at / 1e6 - now)
             return f"down, everything is kept: {reason}; tried again in {spoken(wait)}"
-        case BucketHealth(throttled_until=until) if until / 1e6 > now:
-            return f"the provider asked us to wait; on again in {spoken(until / 1e6 - now)}"
+        case _:
+            pass
     return None
 
 

@@ -78,8 +78,15 @@ class OwnWorkers:
             if (tick := running.look_patiently()) is not None:
                 on_tick(tick)
                 if (ending := running.ending(tick)) is not None:
-                    return ending
+                    return ending if not ending.reasons else self._settled(parts, running, ending)
             time.sleep(TICK_SECONDS)
+
+    def _settled(self, parts: _Parts, running: Running, ending: Ending) -> Ending:
+        """Let the workers settle what they have under way, so that what is counted then is what was done."""
+        parts.worker.stop(_GRACE_SECONDS, busy=lambda: _busy(parts.wiring))
+        with suppress(LedgerUnavailable):
+            return running.ending(running.look()) or ending
+        return ending
 
     def _start(self, settings: Settings) -> _Parts:
         if self._parts is None:

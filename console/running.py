@@ -17,6 +17,7 @@ from consent.ledger.report import ImportReport
 from console.durations import spoken
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.naming import spoken_name
+from worker.breaker import PROBES_TO_CONFIRM
 from worker.sweep import sweep
 from worker.wiring import Wiring
 
@@ -190,7 +191,7 @@ class Running:
         if not tick.pending and all(map(_is_over, tick.reports)):
             return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
         states = {one.name: one for one in tick.health}
-        reasons = [self._stuck(bucket, states.get(str(bucket))) for bucket in sorted(tick.pending)]
+        reasons = [self._stuck(bucket, states.get(str(bucket)), left) for bucket, left in sorted(tick.pending.items())]
         if tick.pending and all(reasons):
             told = dict.fromkeys(reason for reason in (*reasons, self.hint) if reason)
             return Ending(5 if _NO_BROKER in told else 4, tuple(told))
@@ -211,14 +212,14 @@ class Running:
         if turned or len(seen) != len(self.seen):
             self.seen, self.moved = seen, now
 
-    def _stuck(self, bucket: Bucket, state: BucketHealth | None) -> str | None:
+    def _stuck(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
         """Say why a bucket will not deliver what it has pending, or None if it still may."""
         settings = self.wiring.settings
         if bucket.connection not in settings.connections:
             variables = f"OPTRELAY_CONNECTIONS__{bucket.connection.upper()}__…"
             return f"connection {bucket.connection!r} is not configured: set {variables}"
         name = spoken_name(settings, bucket)
-        if state is not None and state.breaker is Breaker.REFUSED and state.trips:
+        if state is not None and _is_refused(state, pending):
             return f"connection {name} refuses our credentials ({state.reason}): mend them and run again"
         waited = time.monotonic() - self.moved_at.get(str(bucket), self.started)
         to_wait = _asked_to_wait(state, self.wiring.ledger.now())
@@ -230,6 +231,11 @@ class Running:
             return None
         reason = state.reason if state is not None and state.reason else self.idle
         return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
+
+
+def _is_refused(state: BucketHealth, pending: int) -> bool:
+    """Whether a refusal is the connection's: several customers drew it in a row, or all that are pending."""
+    return state.breaker is Breaker.REFUSED and state.trips >= min(PROBES_TO_CONFIRM, pending)
 
 
 def _is_waiting(one: ImportReport) -> bool:

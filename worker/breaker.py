@@ -6,55 +6,110 @@ What opens it stands in the ledger, so every process stops; half-open is one pro
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from consent.bucket import Bucket
 from consent.ledger import health
-from consent.ledger.health import Breaker, BucketHealth
+from consent.ledger.health import Breaker, BucketHealth, Trouble
 from consent.ledger.ledger import Ledger
-from consent.ledger.work import CustomerTask
+from consent.ledger.work import Attempt, CustomerTask
 from consent.outcome import Health, Refused, Throttled, Unwell, Well
 
 FAILURES_TO_OPEN = 5
+REFUSALS_TO_STOP = 3
+"""Refused calls in a row, with nobody served between them, after which a stroke makes no further call."""
+
+PROBES_TO_CONFIRM = 3
+"""Openings in a row after which a refusal is the connection's: each was another customer's, if there is any."""
+
 THROTTLE_SECONDS = 60.0
-_WELL_AGAIN_AFTER = 5_000_000
+_WELL_AGAIN_AFTER = 1_000_000
 _ODDS = random.SystemRandom()
 
-
-_GRAVITY: dict[type, int] = {Well: 0, Unwell: 1, Throttled: 2, Refused: 3}
-_ENOUGH = _GRAVITY[Throttled]
+Bad = Refused | Unwell | Throttled
 
 
 @dataclass(slots=True)
 class Watch:
     """What one stroke has seen of its bucket, and whether it should go on.
 
-    `blamed` says that a failure may be the fault of its change: then it matters when the bucket last did well.
+    A bad answer is at first only what one customer drew: its targets are `suspects` until another one is served.
+    `unfit` says that the bucket cannot be called at all, `throttled` that everybody has to wait. `blamed` says that an
+    answer may be the fault of its change: then it matters when the bucket last did well.
     """
 
-    proven: bool = False
     blamed: bool = False
     answered: bool = False
     failures: int = 0
-    seen: Health = field(default_factory=Well)
+    refusals: int = 0
+    unfit: Refused | None = None
+    throttled: Throttled | None = None
+    suspects: dict[int, Refused | Unwell] = field(default_factory=dict)
+    _served: dict[int, int] = field(default_factory=dict)
 
-    def note(self, seen: Health, *, proof: bool) -> None:
-        """Take in one answer; `proof` says that it settled a change, so the bucket surely works."""
+    def note(self, seen: Health, targets: Iterable[int] = (), *, served: Iterable[int] = (), at: int = 0) -> None:
+        """Take in one answer about these targets; some are `served`: it settled a change of theirs, at this moment."""
         match seen:
             case Well():
                 self.answered, self.failures = True, 0
-                self.proven = self.proven or proof
+                self._serve(served, at)
             case Unwell():
                 self.failures += 1
-            case Throttled() | Refused():
-                pass
-        if _GRAVITY[type(seen)] >= _GRAVITY[type(self.seen)]:
-            self.seen = seen
+                self._suspect(targets, seen)
+            case Refused():
+                self.refusals += 1
+                self._suspect(targets, seen)
+            case Throttled():
+                self.throttled = seen
+                self._suspect(targets, Unwell("throttled"))
+
+    def vouch(self, target: int, at: int) -> None:
+        """Take in that a harmless read about another customer was answered well."""
+        self.answered = True
+        self._serve((target,), at)
+
+    def excuse(self, target: int) -> None:
+        """Take in that the bad answers about a target are its own, and say nothing of the bucket."""
+        self.suspects.pop(target, None)
+        if not self.suspects:
+            self.failures = self.refusals = 0
+
+    @property
+    def proven(self) -> bool:
+        """Whether the bucket settled something for somebody in this stroke."""
+        return bool(self._served)
+
+    @property
+    def last_served(self) -> tuple[int, int] | None:
+        """The target that was served last, and when."""
+        return max(self._served.items(), key=lambda one: one[1], default=None)
+
+    def served_since(self, at: int, *, but: int) -> bool:
+        """Whether another target was served at that moment or later."""
+        return any(target != but and moment >= at for target, moment in tuple(self._served.items()))
 
     @property
     def stop(self) -> bool:
         """Whether to make no further call in this stroke."""
-        return _GRAVITY[type(self.seen)] >= _ENOUGH or self.failures >= FAILURES_TO_OPEN
+        told = self.unfit is not None or self.throttled is not None
+        return told or self.refusals >= REFUSALS_TO_STOP or self.failures >= FAILURES_TO_OPEN
+
+    def _suspect(self, targets: Iterable[int], seen: Refused | Unwell) -> None:
+        self.blamed = True
+        for target in targets or (0,):
+            self.suspects[target] = seen
+
+    def _serve(self, targets: Iterable[int], at: int) -> None:
+        """Keep the last two that were served: one of them is another customer than any that is asked about."""
+        for target in targets:
+            self._served.pop(target, None)
+            self._served[target] = at
+            self.refusals = 0
+            for suspect in [one for one in self.suspects if one != target]:
+                del self.suspects[suspect]
+        while len(self._served) > 2:  # noqa: PLR2004
+            del self._served[next(iter(self._served))]
 
 
 def is_probe(found: BucketHealth) -> bool:
@@ -86,23 +141,59 @@ def is_proven(ledger: Ledger, found: BucketHealth, watch: Watch, task: CustomerT
         return True
     if found.well_at is None or found.breaker is not Breaker.CLOSED:
         return False
-    first = ledger.first_tried_at(task)
-    return first is not None and found.well_at > first
+    tries = ledger.earlier_tries(task)
+    return bool(tries) and found.well_at > tries[0].at
+
+
+def is_its_own(
+    ledger: Ledger, before: BucketHealth, watch: Watch, task: CustomerTask, call: Attempt, seen: Health
+) -> bool:
+    """Whether a bad answer about the connection (refused, throttled, no answer) is only about this one customer.
+
+    It is if another customer was served while the call was made or after it, in this stroke; or in others, since this
+    customer drew the same refusal for the first time, or since the latest try where the answer may well be a passing
+    trouble. Being told to slow down must happen twice for that: while one is throttled, calls that are under way may
+    still be served.
+    """
+    watch.blamed = True
+    if not isinstance(seen, Throttled) and watch.served_since(call.at, but=task.target_id):
+        return True
+    tries = ledger.earlier_tries(task)
+    alike = [one for one in tries if one.code == call.code]
+    match seen:
+        case Refused():
+            since = alike[0].at if alike else None
+        case Throttled():
+            since = tries[-1].answered_at if alike and tries[-1] == alike[-1] else None
+        case _:
+            since = tries[-1].answered_at if tries else None
+    if since is None:
+        return False
+    if watch.served_since(since + 1, but=task.target_id):
+        return True
+    found = health.health_of(ledger.database, before.name)
+    if before.breaker is not Breaker.CLOSED or found.served_id == task.target_id:
+        return False
+    return found.well_at is not None and found.well_at > since
 
 
 def conclude(ledger: Ledger, before: BucketHealth, watch: Watch) -> None:
-    """Write down what a stroke has learnt about its bucket."""
-    match watch.seen:
-        case Refused(reason):
-            _open(ledger, before, Breaker.REFUSED, reason)
-        case Throttled():
-            pass  # was told at once, see `throttle`
-        case Unwell(reason) if watch.failures and _too_many(ledger, before, watch):
-            _open(ledger, before, Breaker.DOWN, reason)
-        case _ if watch.answered:
-            _close(ledger, before, watch)
-        case _:
-            pass
+    """Write down what a stroke has learnt about its bucket.
+
+    A stroke in which a customer was served opens nothing: if there is trouble, the next one will serve nobody.
+    """
+    refused = next((one for one in watch.suspects.values() if isinstance(one, Refused)), None)
+    unwell = next((one for one in watch.suspects.values() if isinstance(one, Unwell)), None)
+    if watch.unfit is not None:
+        _open(ledger, before, watch, Breaker.REFUSED, watch.unfit.reason)
+    elif watch.throttled is not None:
+        _open(ledger, before, watch, Breaker.DOWN, "the provider asked us to slow down")
+    elif refused is not None and not watch.proven:
+        _open(ledger, before, watch, Breaker.REFUSED, refused.reason)
+    elif unwell is not None and not watch.proven and watch.failures and _too_many(ledger, before, watch):
+        _open(ledger, before, watch, Breaker.DOWN, unwell.reason)
+    elif watch.answered:
+        _close(ledger, before, watch)
 
 
 def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:
@@ -116,16 +207,25 @@ def _too_many(ledger: Ledger, before: BucketHealth, watch: Watch) -> bool:
     return health.count_failures(ledger.database, before.name, watch.failures) >= FAILURES_TO_OPEN
 
 
-def _open(ledger: Ledger, before: BucketHealth, breaker: Breaker, reason: str) -> None:
-    first, longest = (15.0, 300.0) if breaker is Breaker.REFUSED else (1.0, 10.0)
-    wait = min(longest, first * 2 ** min(before.trips, 10)) * _ODDS.uniform(0.5, 1.0)
+def _open(ledger: Ledger, before: BucketHealth, watch: Watch, breaker: Breaker, reason: str) -> None:
     now = ledger.now()
-    probe_at = now + int(wait * 1_000_000)
-    health.open_breaker(ledger.database, before, breaker, reason, now=now, probe_at=probe_at)
+    probe_at = now + int(_seconds_to_probe(breaker, before.trips) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
+    suspects = tuple(target for target in watch.suspects if target)
+    health.open_breaker(ledger.database, before, Trouble(breaker, reason, probe_at, suspects), now=now)
+
+
+def _seconds_to_probe(breaker: Breaker, trips: int) -> float:
+    """Return the longest wait before the next probe: short until several customers have drawn the same refusal."""
+    if breaker is Breaker.DOWN:
+        first, longest, doubled = 1.0, 10.0, trips
+    elif trips < PROBES_TO_CONFIRM:
+        first, longest, doubled = 0.5, 10.0, trips
+    else:
+        first, longest, doubled = 15.0, 300.0, trips - PROBES_TO_CONFIRM
+    return min(longest, first * float(1 << min(doubled, 10)))
 
 
 def _close(ledger: Ledger, before: BucketHealth, watch: Watch) -> None:
-    now = ledger.now()
-    stale = before.well_at is None or now - before.well_at > _WELL_AGAIN_AFTER
+    stale = before.well_at is None or ledger.now() - before.well_at > _WELL_AGAIN_AFTER
     if ((stale or watch.blamed) and watch.proven) or before.failures or before.breaker is not Breaker.CLOSED:
-        health.close_breaker(ledger.database, before, proven_at=now if watch.proven else None)
+        health.close_breaker(ledger.database, before, served=watch.last_served)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from collections import deque
+from dataclasses import dataclass, field
 
 from aiolimiter import AsyncLimiter
 
@@ -18,6 +20,8 @@ from worker.providers.http import Sender
 _CAP_SECONDS = 0.25
 _HEADROOM = 1.1
 _FIRST_GUESS_SECONDS = 0.05
+_PAUSES_COUNT_FOR = 120.0
+_FIRST_PAUSE = 32
 
 
 @dataclass(slots=True)
@@ -33,6 +37,7 @@ class LiveConnection:
     places: asyncio.Semaphore
     targets_per_call: int = 1
     call_seconds: float = _FIRST_GUESS_SECONDS
+    _pauses: deque[float] = field(default_factory=deque)
 
     @property
     def name(self) -> str:
@@ -47,6 +52,20 @@ class LiveConnection:
     def note_call(self, seconds: float) -> None:
         """Learn how long a call takes lately."""
         self.call_seconds += 0.1 * (seconds - self.call_seconds)
+
+    def pause(self, longest: float, trips: int) -> float:
+        """Return for how many seconds nobody calls after a 429 that does not say for how long.
+
+        At first it is a small part of `longest`, because it may be said to one customer only; another one will show.
+        It doubles with each of the last minutes and each probe that failed (`trips`): where everybody is throttled the
+        provider is soon left alone for as long as it likes.
+        """
+        now = time.monotonic()
+        while self._pauses and now - self._pauses[0] > _PAUSES_COUNT_FOR:
+            self._pauses.popleft()
+        self._pauses.append(now)
+        doubled = min(max(len(self._pauses) - 1, trips), 10)
+        return min(longest, longest / _FIRST_PAUSE * float(1 << doubled))
 
     def reach(self, seconds: float) -> int:
         """Return how many calls this process can make in so many seconds, going by the latest ones."""

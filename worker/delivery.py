@@ -6,18 +6,19 @@ import asyncio
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import structlog
 
-from consent.ledger.work import Attempt, CustomerTask
-from consent.outcome import Applied, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
-from worker.breaker import THROTTLE_SECONDS, Watch
+from consent.ledger.work import WITNESS, Attempt, CustomerTask
+from consent.outcome import Applied, Health, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
+from worker.breaker import Watch
 from worker.connection import LiveConnection
 from worker.pacing import Reservation
 from worker.providers.contract import Answer, Plan, Reply, Request
-from worker.providers.no_reply import Failure, NoReply, unanswered
+from worker.providers.no_reply import NOTHING_SENT, Failure, NoReply, unanswered
 from worker.slots import NoSlot, Slots, Turn
 
 Series = tuple[Request, ...]
@@ -29,12 +30,22 @@ class Delivered:
     """What became of one customer task so far: outcomes by change id, and the calls that were made.
 
     `doubtful` says that a call went out whose answer never came, or was a proxy's: the provider may still be at it.
+    `suspicion` is a bad answer about the connection that may be about this customer only, and the changes it was for.
     """
 
     task: CustomerTask
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     doubtful: bool = False
+    suspicion: Suspicion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What a call was answered that may speak of the connection or only of one customer."""
+
+    seen: Health
+    call: Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,8 @@ class Delivery:
     watch: Watch
     clock: Callable[[], int]
     report: Callable[[Delivered], None]
-    throttled: Callable[[float], None]
+    throttled: Callable[[Request, Answer, Attempt, bool], bool]
+    witness: Callable[[int], Request | None]
     ended: threading.Event = field(default_factory=threading.Event)
     _slots: Slots = field(init=False)
     _waiting: deque[tuple[Series, Portion]] = field(default_factory=deque)
@@ -119,9 +131,10 @@ class Delivery:
         try:
             while requests and (answer := await self._send(requests[0], found, portion.deadline)) is not None:
                 requests.popleft()
-                if any(one.doubtful for one in found.values()):
-                    break  # the provider may still be at it: nothing more for these targets before the doubt is over
+                if any(one.doubtful or one.suspicion is not None for one in found.values()):
+                    break  # it may still be at it, or refuse this customer: nothing more for these targets now
                 requests.extendleft(reversed(answer.further))
+            await self._look_for_a_witness(found, portion.deadline)
         finally:
             for delivered in found.values():
                 self.report(delivered)
@@ -136,33 +149,57 @@ class Delivery:
     async def _call(self, request: Request, found: dict[int, Delivered], turn: Turn) -> Answer | None:
         at, started = self.clock(), time.monotonic()
         try:
-            status, answer, doubtful = await self._exchange(request, turn)
+            status, answer, doubtful, reply = await self._exchange(request, turn)
         except NoSlot:
             return None
         except asyncio.CancelledError:
             self._note(request, found, (at, started, None, _interrupted(request)), doubtful=True)
             raise
         self.connection.note_call(time.monotonic() - started)
-        self.watch.note(answer.health, proof=_proves(answer.outcomes.values()))
-        self._note(request, found, (at, started, status, answer), doubtful=doubtful)
+        calls = self._note(request, found, (at, started, status, answer), doubtful=doubtful)
         if isinstance(answer.health, Throttled):
-            await asyncio.to_thread(self.throttled, answer.health.after or THROTTLE_SECONDS)
+            asked = isinstance(reply, Reply) and reply.retry_after is not None
+            everybody = await asyncio.to_thread(self.throttled, request, answer, calls[0], asked)
+            if not everybody:
+                return answer
+        targets = [task.target_id for task in request.tasks]
+        self.watch.note(answer.health, targets, served=_served(request, answer), at=self.clock())
         return answer
 
-    async def _exchange(self, request: Request, turn: Turn) -> tuple[int | None, Answer, bool]:
+    async def _look_for_a_witness(self, found: dict[int, Delivered], deadline: float) -> None:
+        """Where only this customer is left, read something about another one, to see whether that one is served."""
+        suspects = [one for one in found.values() if one.suspicion is not None]
+        if not suspects or self.watch.proven or self._waiting or self._lanes > 1:
+            return
+        one = suspects[0]
+        request = await asyncio.to_thread(self.witness, one.task.target_id)
+        async with self.connection.places:
+            if request is None or (until := await self._slots.take(deadline, 1)) is None:
+                return
+            at, started = self.clock(), time.monotonic()
+            try:
+                status, answer, _, _ = await self._exchange(request, Turn(self._slots, deadline, until))
+            except NoSlot:
+                return
+        if isinstance(answer.health, Well):
+            self.watch.vouch(request.tasks[0].target_id, self.clock())
+        milliseconds, ids = int((time.monotonic() - started) * 1000), tuple(change.id for change in one.task.changes)
+        one.attempts.append(Attempt(one.task.target_id, at, milliseconds, WITNESS, status, answer.code, ids))
+
+    async def _exchange(self, request: Request, turn: Turn) -> tuple[int | None, Answer, bool, Reply | NoReply | None]:
         """Send a request and have its reply read; a reply that nobody can make sense of harms only its own changes."""
         writes, reply = request.method not in _LOOKING, None
         try:
             reply = await self.connection.sender.send(request, turn)
             if isinstance(reply, NoReply):
-                return None, unanswered(reply, request), writes and reply.kind in _STILL_AT_IT
+                return None, unanswered(reply, request), writes and reply.kind in _STILL_AT_IT, reply
             answer = self.connection.provider.read(request, reply, self.connection.settings)
         except NoSlot:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a provider answers, its neighbours must not suffer
             _log.error("reply.unreadable", bucket=str(self.connection.bucket), error=type(error).__name__)
-            return None, _unreadable(request), writes and _is_passed_on(reply)
-        return reply.status, answer, writes and _is_passed_on(reply)
+            return None, _unreadable(request), writes and _is_passed_on(reply), reply
+        return reply.status, answer, writes and _is_passed_on(reply), reply
 
     def _note(
         self,
@@ -171,15 +208,20 @@ class Delivery:
         call: tuple[int, float, int | None, Answer],
         *,
         doubtful: bool,
-    ) -> None:
+    ) -> list[Attempt]:
+        """Add a call to what became of each of its targets; return it as an attempt for each of them."""
         at, started, status, answer = call
-        milliseconds = int((time.monotonic() - started) * 1000)
+        milliseconds, calls = int((time.monotonic() - started) * 1000), []
         for number, (key, ids) in enumerate(_by_target(request).items()):
             one = found[key]
             facts = (key, at, milliseconds, request.purpose, status, answer.code, tuple(ids))
-            one.attempts.append(Attempt(*facts, counts=number == 0))
+            calls.append(Attempt(*facts, counts=number == 0))
+            one.attempts.append(calls[-1])
+            if not isinstance(answer.health, Well) and answer.code not in NOTHING_SENT:
+                one.suspicion = Suspicion(answer.health, calls[-1])
             one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
             one.doubtful = one.doubtful or doubtful
+        return calls
 
 
 _LOOKING = {"GET", "HEAD"}
@@ -214,8 +256,13 @@ def _decided(task: CustomerTask, plan: Plan) -> Delivered:
 _SETTLED = (Applied, Unchanged, Rejected)
 
 
-def _proves(outcomes: Iterable[Outcome]) -> bool:
-    return any(isinstance(outcome, _SETTLED) for outcome in outcomes)
+def _served(request: Request, answer: Answer) -> list[int]:
+    """Return up to two of the targets of which an answer settled a change: that proves that the provider works."""
+    settled = {number for number, outcome in answer.outcomes.items() if isinstance(outcome, _SETTLED)}
+    if not settled or len(request.tasks) == 1:
+        return [request.tasks[0].target_id] if settled else []
+    served = (task.target_id for task in request.tasks if any(change.id in settled for change in task.changes))
+    return list(islice(served, 2))
 
 
 def _by_target(request: Request) -> dict[int, list[int]]:

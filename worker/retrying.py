@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from consent.ledger.work import CustomerTask
@@ -29,14 +29,19 @@ class RetryPolicy:
         bound = min(self.ceiling, self.first * 2 ** min(tries, 30))
         return self.odds.uniform(bound / 10, bound)
 
-    def decide(self, task: CustomerTask, outcomes: Mapping[int, Outcome], *, healthy: bool) -> dict[int, Outcome]:
+    def decide(
+        self, task: CustomerTask, outcomes: Mapping[int, Outcome], *, healthy: bool, own: Collection[int] = ()
+    ) -> dict[int, Outcome]:
         """Return the outcomes with an end put to those that were tried often enough.
 
         Only answers about the change itself count, and only from a connection that is known to work (`healthy`):
-        an outage, however long, kills nothing.
+        an outage, however long, kills nothing. Of the changes in `own` it is known that others were served while these
+        drew an answer that speaks of the connection: so it counts as well.
         """
         return {
-            change.id: self._ended(outcomes[change.id], change.attempts, healthy=healthy)
+            change.id: self._ended_while_others_were_served(outcomes[change.id], change.attempts)
+            if change.id in own
+            else self._ended(outcomes[change.id], change.attempts, healthy=healthy)
             for change in task.changes
             if change.id in outcomes
         }
@@ -48,6 +53,15 @@ class RetryPolicy:
             return 0.0
         asked = max(outcome.after or 0.0 for outcome in later)
         return max(asked, self.wait(task.tries))
+
+    def _ended_while_others_were_served(self, outcome: Outcome, attempts: int) -> Outcome:
+        if not isinstance(outcome, TryLater) or outcome.counts:
+            return self._ended(outcome, attempts, healthy=True)
+        ended = self._ended(replace(outcome, counts=True), attempts, healthy=True)
+        if not isinstance(ended, Rejected):
+            return ended
+        words = f"given up after {attempts + 1} attempts while other customers were served: {outcome.reason}"
+        return Rejected(outcome.code, words)
 
     def _ended(self, outcome: Outcome, attempts: int, *, healthy: bool) -> Outcome:
         if not isinstance(outcome, TryLater) or not outcome.counts:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -17,12 +18,13 @@ from consent.errors import LedgerUnavailable
 from consent.ledger import health
 from consent.ledger.health import BucketHealth
 from consent.ledger.ledger import Ledger
-from consent.ledger.work import CustomerTask, Settlement
-from consent.outcome import TryLater, Well
+from consent.ledger.work import Attempt, CustomerTask, Settlement
+from consent.outcome import Refused, Throttled, TryLater
 from worker import breaker
 from worker.connection import LiveConnection
 from worker.delivery import Delivered, Delivery, Portion
 from worker.loop import LoopThread
+from worker.providers.contract import Answer, Request
 from worker.retrying import RetryPolicy
 
 SETTLE_EVERY_SECONDS = 0.5
@@ -62,6 +64,7 @@ class Stroke:
     _claimed: dict[int, CustomerTask] = field(default_factory=dict)
     _done: queue.SimpleQueue[Delivered] = field(default_factory=queue.SimpleQueue)
     _unsettled: list[Delivered] = field(default_factory=list)
+    _paused: bool = False
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the horizon; return whether more is due at once."""
@@ -73,7 +76,8 @@ class Stroke:
             self._strike(portion, before)
         finally:
             self.connection.pacer.end_stroke(self.token)
-        return not self.watch.stop and self.ledger.due(self.connection.bucket, 1) > 0
+        goes_on = not self.watch.stop or (self.watch.proven and self.watch.throttled is None)
+        return goes_on and self.ledger.due(self.connection.bucket, 1) > 0
 
     def _health(self) -> BucketHealth:
         return health.health_of(self.ledger.database, str(self.connection.bucket))
@@ -99,15 +103,19 @@ class Stroke:
         calls = count if count < asked else wanted
         doubt = _DOUBT * self.connection.settings.timeout
         bucket, overlap = self.connection.bucket, self.connection.overlap
-        tasks = self.ledger.claim(bucket, calls * each, self.token, self.lease_seconds, doubt, overlap)
+        limits = (self.token, self.lease_seconds, doubt, overlap)
+        if breaker.is_probe(found):
+            tasks = self.ledger.claim_another(bucket, found.suspects, *limits)
+        else:
+            tasks = self.ledger.claim(bucket, calls * each, *limits)
         self._claimed.update((task.target_id, task) for task in tasks)
         if not tasks:
             pacer.give_back(reservation, count)
             return None
         plan = self.connection.provider.plan(tasks, self.connection.settings)
         pacer.give_back(reservation, count - len(plan.series))
-        if not isinstance(plan.health, Well):
-            self.watch.note(plan.health, proof=False)
+        if isinstance(plan.health, Refused):
+            self.watch.unfit = plan.health
         latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
         return Portion(tasks, plan, reservation, started + self.lease_seconds - latest)
 
@@ -119,7 +127,8 @@ class Stroke:
 
     def _strike(self, portion: Portion, before: BucketHealth) -> None:
         started = time.monotonic()
-        delivery = Delivery(self.connection, self.watch, self.ledger.now, self._done.put, self._throttled)
+        throttled = partial(self._throttled, before)
+        delivery = Delivery(self.connection, self.watch, self.ledger.now, self._done.put, throttled, self._witness)
         work = self.loop.start(delivery.run())
         try:
             self._hand_over(delivery, portion)
@@ -219,17 +228,51 @@ class Stroke:
     def _settlement(self, one: Delivered, before: BucketHealth) -> Settlement:
         counted = any(isinstance(outcome, TryLater) and outcome.counts for outcome in one.outcomes.values())
         healthy = counted and breaker.is_proven(self.ledger, before, self.watch, one.task)
-        outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy)
+        outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy, own=self._own(one, before))
         wait_for = self.policy.put_off(one.task, outcomes)
         now = self.ledger.now()
         until = now + int(wait_for * 1_000_000) if wait_for else 0
         doubt = now + int(_DOUBT * self.connection.settings.timeout * 1_000_000) if one.doubtful else 0
         return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
 
-    def _throttled(self, seconds: float) -> None:
-        """Slow every process at once: the pace for those that reserve, the ledger for those that come later."""
-        self.connection.pacer.push(seconds)
+    def _own(self, one: Delivered, before: BucketHealth) -> frozenset[int]:
+        """Return the changes whose bad answer says nothing of the bucket, because it serves others."""
+        if one.suspicion is None:
+            return frozenset()
+        told = (one.task, one.suspicion.call, one.suspicion.seen)
+        if not breaker.is_its_own(self.ledger, before, self.watch, *told):
+            return frozenset()
+        self.watch.excuse(one.task.target_id)
+        return frozenset(one.suspicion.call.change_ids)
+
+    def _witness(self, suspect: int) -> Request | None:
+        """Return a read about the customer that was served last, if nothing else is left that could be a witness."""
+        found = self._health()
+        if found.served_id in (None, suspect) or self.ledger.due(self.connection.bucket, 1):
+            return None
+        other = self.ledger.customer(found.served_id)
+        return None if other is None else self.connection.provider.witness(other, self.connection.settings)
+
+    def _throttled(self, before: BucketHealth, request: Request, answer: Answer, call: Attempt, asked: bool) -> bool:  # noqa: FBT001
+        """Slow every process at once: the pace for those that reserve, the ledger for those that come later.
+
+        Return False, and slow nobody, if only this customer draws that answer while others are served. Where the
+        provider did not say for how long (`asked`), the first waits are short: then another customer is tried.
+        """
+        seconds = (answer.health.after if isinstance(answer.health, Throttled) else None) or breaker.THROTTLE_SECONDS
         try:
+            if len(request.tasks) == 1 and request.tasks[0].tries:
+                told = (request.tasks[0], call, answer.health)
+                if breaker.is_its_own(self.ledger, before, self.watch, *told):
+                    return False
+            if self._paused and not asked:
+                return True  # it was said to several calls at once
+            if not asked:
+                seconds = self.connection.pause(seconds, before.trips)
+            self._paused = True
+            self.connection.pacer.push(seconds)
             breaker.throttle(self.ledger, self.connection.bucket, seconds)
         except LedgerUnavailable as error:
+            self.connection.pacer.push(seconds)
             _log.warning("throttle.not_noted", bucket=str(self.connection.bucket), reason=str(error))
+        return True

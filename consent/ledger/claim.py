@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,24 +17,28 @@ from consent.ledger.database import Database
 from consent.ledger.overlaps import resolve_overlaps
 from consent.ledger.pending import newest_pending
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
-from consent.ledger.work import DOUBTFUL, ClaimedChange, CustomerTask
+from consent.ledger.work import DOUBTFUL, WITNESS, ClaimedChange, CustomerTask
 from consent.overlap import Overlap
 
 PROMOTED_AT_ONCE = 2_000
 
 
 class Term(NamedTuple):
-    """The moments of a claim, in microseconds: now, when its lease ends, and until when lost strokes are in doubt."""
+    """The moments of a claim, in microseconds: now, when its lease ends, and until when lost strokes are in doubt.
+
+    With `suspects` it is a probe, to find out how a bucket is: one target, and another than these if there is any.
+    """
 
     now: int
     lease_until: int
     doubt_until: int = 0
+    suspects: tuple[int, ...] | None = None
 
 
 def claim(
     database: Database, bucket: Bucket, limit: int, token: str, term: Term, overlap: Overlap | None = None
 ) -> list[CustomerTask]:
-    """Take up to `limit` due targets of a bucket under a lease; return them with their newest words.
+    """Take up to `limit` due targets of a bucket under a lease, or one for a probe; return their newest changes.
 
     Whoever still holds the token when the lease ends has lost it. What the provider holds for these slots counts as
     unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left alone
@@ -47,7 +52,7 @@ def claim(
         look_up_by_key(tx)
         doubt(tx, bucket, term.now, term.doubt_until)
         promote(tx, bucket, term.now)
-        numbers = _pick(tx, bucket, limit)
+        numbers = _pick(tx, bucket, limit) if term.suspects is None else _pick_another(tx, bucket, term.suspects)
         if not numbers:
             return []
         leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
@@ -111,12 +116,32 @@ def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
     return min(limit, database.read(work))
 
 
-def first_tried_at(database: Database, task: CustomerTask) -> int | None:
-    """Return when the provider was first told one of a task's changes (microseconds), None for never."""
-    query = select(attempts.c.at, attempts.c.change_ids).where(attempts.c.target_id == task.target_id)
+class Try(NamedTuple):
+    """An earlier call for a task's changes: when it was made and answered (microseconds), and with which code."""
+
+    at: int
+    answered_at: int
+    code: str
+
+
+def earlier_tries(database: Database, task: CustomerTask) -> list[Try]:
+    """Return the calls that were made for a task's changes and are written down, the oldest first."""
+    facts = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
+    query = select(*facts).where(attempts.c.target_id == task.target_id, attempts.c.purpose != WITNESS)
     asked = {change.id for change in task.changes}
     made = database.read(lambda tx: tx.execute(query).all())
-    return min((at for at, ids in made if asked.intersection(orjson.loads(ids))), default=None)
+    return sorted(
+        Try(at, at + milliseconds * 1_000, code)
+        for at, milliseconds, code, ids in made
+        if asked.intersection(orjson.loads(ids))
+    )
+
+
+def customer(database: Database, target_id: int) -> CustomerTask | None:
+    """Return a target as a task with nothing to deliver, None if it is gone."""
+    query = select(targets.c.address).where(targets.c.id == target_id)
+    address = database.read(lambda tx: tx.execute(query).scalar())
+    return None if address is None else CustomerTask(target_id, orjson.loads(address), ())
 
 
 def buckets(database: Database, connection: str) -> list[Bucket]:
@@ -160,6 +185,30 @@ def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[int]:
         )
         numbers.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars().all())
     return numbers
+
+
+def _pick_another(tx: Connection, bucket: Bucket, suspects: Collection[int]) -> list[int]:
+    """Return one target for a probe.
+
+    The most urgent one that is due and no suspect, before others one that was never tried: whoever is refused again and
+    again would be asked again and again. Else one that waits for its next try, since that may be for the bucket's fault
+    and not its own; else, where there are only suspects, the one whose turn is longest ago.
+    """
+    another = customer_tasks.c.target_id.not_in(tuple(suspects))
+    one = select(customer_tasks.c.target_id).limit(1).with_for_update(skip_locked=True)
+    for fresh, lane in product((True, False), Lane):
+        tried = (customer_tasks.c.tries == 0,) if fresh else ()
+        ready = one.where(is_due, *_of(bucket), customer_tasks.c.lane == int(lane), another, *tried)
+        if found := tx.execute(ready.order_by(customer_tasks.c.deadline)).scalars().all():
+            return list(found)
+    waits = one.where(is_put_off, *_of(bucket), customer_tasks.c.lease_token.is_(None), another)
+    if found := tx.execute(waits.order_by(customer_tasks.c.next_at)).scalars().all():
+        return list(found)
+    for suspect in suspects:
+        query = one.where(is_due, *_of(bucket), customer_tasks.c.target_id == suspect)
+        if found := tx.execute(query).scalars().all():
+            return list(found)
+    return []
 
 
 def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:

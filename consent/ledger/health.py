@@ -7,14 +7,19 @@ It stands in the ledger, not in the broker, so that every process sees it and a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import orjson
 from sqlalchemy import Connection, Row, select, update
 
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.schema import connections
+
+_REMEMBERED = 50
+"""Suspects that are kept for each bucket: the latest ones."""
 
 
 class Breaker(StrEnum):
@@ -27,7 +32,11 @@ class Breaker(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BucketHealth:
-    """What is known of a bucket, by its name as text; moments in microseconds, 0 or None for never."""
+    """What is known of a bucket, by its name as text; moments in microseconds, 0 or None for never.
+
+    `suspects` are the targets whose answers opened the breaker, the latest last: the next probe takes another one.
+    `served_id` is the target that was served last, at `well_at`.
+    """
 
     name: str
     breaker: Breaker = Breaker.CLOSED
@@ -38,6 +47,8 @@ class BucketHealth:
     trips: int = 0
     throttled_until: int = 0
     well_at: int | None = None
+    suspects: tuple[int, ...] = ()
+    served_id: int | None = None
 
 
 def health_of(database: Database, name: str) -> BucketHealth:
@@ -53,10 +64,18 @@ def all_health(database: Database) -> list[BucketHealth]:
     return [_health(row) for row in database.read(lambda tx: tx.execute(query).all())]
 
 
-def open_breaker(
-    database: Database, before: BucketHealth, breaker: Breaker, reason: str, *, now: int, probe_at: int
-) -> None:
-    """Make no call in a bucket until `probe_at`; how often in a row that happened is counted in `trips`.
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a breaker opens: what it becomes, in which words, when the next probe is due, and whose answers did it."""
+
+    breaker: Breaker
+    reason: str
+    probe_at: int
+    suspects: tuple[int, ...] = ()
+
+
+def open_breaker(database: Database, before: BucketHealth, trouble: Trouble, *, now: int) -> None:
+    """Make no call in a bucket until the probe is due; how often in a row that happened is counted in `trips`.
 
     `before` is how the bucket was when the failing calls began. Where another stroke has opened the breaker since, it
     is the same trouble seen twice: that is not counted again, but a refusal is still noted.
@@ -65,14 +84,15 @@ def open_breaker(
     def work(tx: Connection) -> None:
         row = _locked(tx, before.name)
         fresh = _is_as(row, before)
-        if not fresh and (breaker is not Breaker.REFUSED or row.breaker == Breaker.REFUSED.value):
+        if not fresh and (trouble.breaker is not Breaker.REFUSED or row.breaker == Breaker.REFUSED.value):
             return
         values = {
-            "breaker": breaker.value,
-            "reason": reason,
+            "breaker": trouble.breaker.value,
+            "reason": trouble.reason,
             "opened_at": row.opened_at or now,
-            "probe_at": probe_at,
+            "probe_at": trouble.probe_at,
             "trips": row.trips + (1 if fresh else 0),
+            "suspects": orjson.dumps(_latest(*_suspects(row), *trouble.suspects)).decode(),
         }
         tx.execute(_at(before.name).values(**values))
 
@@ -85,8 +105,8 @@ def take_probe(database: Database, name: str, *, now: int, until: int) -> bool:
     return database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
 
 
-def close_breaker(database: Database, before: BucketHealth, *, proven_at: int | None) -> None:
-    """Note that a bucket answers, and when it last settled a change (None: not this time).
+def close_breaker(database: Database, before: BucketHealth, *, served: tuple[int, int] | None) -> None:
+    """Note that a bucket answers, and which target it served last and when (None: none this time).
 
     `before` is how the bucket was when the answered calls began: a breaker that was opened since stays open, because
     what opened it is the newer news.
@@ -94,10 +114,11 @@ def close_breaker(database: Database, before: BucketHealth, *, proven_at: int | 
 
     def work(tx: Connection) -> None:
         row = _locked(tx, before.name)
-        tx.execute(_at(before.name).values(well_at=proven_at or row.well_at))
+        if served is not None and served[1] >= (row.well_at or 0):
+            tx.execute(_at(before.name).values(served_id=served[0], well_at=served[1]))
         if _is_as(row, before):
             closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
-            tx.execute(_at(before.name).values(**closed, failures=0, trips=0))
+            tx.execute(_at(before.name).values(**closed, failures=0, trips=0, suspects=None))
 
     database.write(work)
 
@@ -124,7 +145,10 @@ def throttle(database: Database, name: str, *, until: int) -> None:
 
 
 def probe_soon(database: Database, *, now: int) -> None:
-    """Let every open breaker be probed at once: a person is looking, and may have mended something."""
+    """Let every open breaker be probed at once: a person is looking, and may have fixed something.
+
+    The probes are counted anew (`trips`), but still take other customers than those whose answers opened it.
+    """
     waiting = update(connections).where(connections.c.breaker != Breaker.CLOSED.value)
     database.write(lambda tx: tx.execute(waiting.values(probe_at=now, trips=0)))
 
@@ -137,6 +161,15 @@ def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:
 def _is_as(row: Row[tuple[object, ...]], before: BucketHealth) -> bool:
     """Return whether no breaker was opened or closed since."""
     return (row.opened_at, row.trips) == (before.opened_at, before.trips)
+
+
+def _suspects(row: Row[tuple[object, ...]]) -> tuple[int, ...]:
+    return tuple(orjson.loads(row.suspects)) if row.suspects else ()
+
+
+def _latest(*targets: int) -> Iterable[int]:
+    """Return each target once, where it stands last, and no more than are remembered."""
+    return list(dict.fromkeys(reversed(targets)))[:_REMEMBERED][::-1]
 
 
 def _at(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
@@ -154,4 +187,6 @@ def _health(row: Row[tuple[object, ...]]) -> BucketHealth:
         row.trips,
         row.throttled_until,
         row.well_at,
+        _suspects(row),
+        row.served_id,
     )

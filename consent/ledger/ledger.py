@@ -92,9 +92,13 @@ class Ledger:
         """Return how many targets of a bucket are due, counting no further than `limit`."""
         return claim.due_count(self.database, bucket, limit, self.now())
 
-    def first_tried_at(self, task: CustomerTask) -> int | None:
-        """Return when the provider was first told one of a task's changes (microseconds), None for never."""
-        return claim.first_tried_at(self.database, task)
+    def earlier_tries(self, task: CustomerTask) -> list[claim.Try]:
+        """Return the calls that were made for a task's changes before, the oldest first."""
+        return claim.earlier_tries(self.database, task)
+
+    def customer(self, target_id: int) -> CustomerTask | None:
+        """Return a target as a task with nothing to deliver, None if it is gone."""
+        return claim.customer(self.database, target_id)
 
     def claim(
         self,
@@ -109,9 +113,25 @@ class Ledger:
 
         `overlap` is what the bucket's provider says of slots that overlap.
         """
-        now = self.now()
-        term = claim.Term(now, now + int(lease_seconds * 1_000_000), now + int(doubt_seconds * 1_000_000))
+        term = self._term(lease_seconds, doubt_seconds)
         return claim.claim(self.database, bucket, limit, token, term, overlap)
+
+    def claim_another(
+        self,
+        bucket: Bucket,
+        suspects: tuple[int, ...],
+        token: str,
+        lease_seconds: float,
+        doubt_seconds: float = 0.0,
+        overlap: Overlap | None = None,
+    ) -> list[CustomerTask]:
+        """Take one target for a probe, another one than the suspects if there is any."""
+        term = self._term(lease_seconds, doubt_seconds)._replace(suspects=suspects)
+        return claim.claim(self.database, bucket, 1, token, term, overlap)
+
+    def _term(self, lease_seconds: float, doubt_seconds: float) -> claim.Term:
+        now = self.now()
+        return claim.Term(now, now + int(lease_seconds * 1_000_000), now + int(doubt_seconds * 1_000_000))
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         """Write down what became of claimed targets; return how many leases had been lost. Then `count_calls`."""

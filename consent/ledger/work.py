@@ -13,6 +13,9 @@ from consent.outcome import Outcome
 DOUBTFUL = "a call may still be under way"
 """Stands where a lease's token stands while nobody may call a target, not even for a fresh word."""
 
+WITNESS = "witness"
+"""The purpose of a call that only finds out whether the provider serves another customer."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedChange:

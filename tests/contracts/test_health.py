@@ -17,6 +17,7 @@ from consent.outcome import Refused, Throttled, Unwell, Well
 from worker import breaker
 from worker.breaker import FAILURES_TO_OPEN, Watch
 
+NOW = 1_800_000_000_000_000
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
 
 
@@ -25,11 +26,11 @@ def found(ledger: Ledger, bucket: Bucket = BUSY) -> BucketHealth:
     return health.health_of(ledger.database, str(bucket))
 
 
-def watched(*seen: Refused | Unwell | Throttled | Well) -> Watch:
-    """What a stroke has seen that got these answers."""
+def watched(*seen: Refused | Unwell | Throttled | Well, at: int = NOW) -> Watch:
+    """What a stroke has seen that got these answers: bad ones about customer 1, and customer 2 was served."""
     watch = Watch()
     for one in seen:
-        watch.note(one, proof=isinstance(one, Well))
+        watch.note(one, (1,), served=(2,) if isinstance(one, Well) else (), at=at)
     return watch
 
 

@@ -21,7 +21,7 @@ from consent.change import Action, ConsentChange, from_micros
 from consent.errors import LedgerOutdated
 from consent.intake import ImportSource
 from consent.ledger import letters, migrate, report
-from consent.ledger.claim import first_tried_at
+from consent.ledger.claim import earlier_tries
 from consent.ledger.keys import dedupe_key, target_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.letters import LetterFilter
@@ -79,7 +79,7 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: st
     assert task.address == {"user_id": "2"}
     assert [(change.slot, change.action) for change in task.changes] == [("EMAIL", Action.OPTOUT)]
     assert task.tries == 3
-    assert first_tried_at(ledger.database, task) == 7
+    assert [one.at for one in earlier_tries(ledger.database, task)] == [7]
     standing = {word.address["user_id"]: word.action for word in standing_words(ledger.database)}
     assert standing == {"1": Action.OPTIN, "2": Action.OPTOUT}
     (said_again,) = ledger.database.read(lambda tx: tx.execute(select(repeats.c.target_id)).scalars().all())

@@ -334,12 +334,12 @@ def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
     """A provider that throttles and cuts lines at once is throttling."""
     watch = Watch()
 
-    watch.note(Throttled(30.0), proof=False)
-    watch.note(Unwell("cut"), proof=False)
-    watch.note(Well(), proof=True)
+    watch.note(Throttled(30.0), (1,))
+    watch.note(Unwell("cut"), (2,))
+    watch.note(Well(), (3,), served=(3,))
 
     assert watch.stop
-    assert watch.seen == Throttled(30.0)
+    assert watch.throttled == Throttled(30.0)
 
 
 @pytest.mark.parametrize(

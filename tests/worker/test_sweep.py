@@ -120,7 +120,7 @@ def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: Wiring, stoppe
         breaker.throttle(parts.ledger, BUSY, 600)
     else:
         watch = Watch()
-        watch.note(Refused("no such token"), proof=False)
+        watch.note(Refused("no such token"), (1,))
         breaker.conclude(parts.ledger, BucketHealth(str(BUSY)), watch)
 
     assert sweep(parts) == 1

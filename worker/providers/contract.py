@@ -136,6 +136,14 @@ class Provider(Protocol):
         """Say what a reply means for each change of its request."""
         ...
 
+    def witness(self, task: CustomerTask, connection: ConnectionSettings) -> Request | None:
+        """Return a harmless read about a customer, None if there is none: it shows whether the connection works.
+
+        Its purpose is `WITNESS`, it has no changes, and `read` answers it with Well only if the provider itself
+        showed what was asked for.
+        """
+        ...
+
     def columns(self, address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
         """Turn what the ledger holds of a change back into columns of a row that means the same."""
         ...

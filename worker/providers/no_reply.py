@@ -33,6 +33,9 @@ _REASONS = {
     Failure.UNREADABLE: "the provider's answer could not be decoded",
 }
 
+NOTHING_SENT = frozenset({Failure.UNREACHABLE.value, Failure.TLS.value, Failure.NO_TOKEN.value})
+"""The codes of calls that never reached the provider: they cannot be about any customer."""
+
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 

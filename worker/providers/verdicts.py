@@ -41,5 +41,11 @@ def unwell(request: Request, reply: Reply, code: str, reason: str) -> Answer:
     return _waiting(request, health, code, reason, reply.retry_after)
 
 
+def witnessed(reply: Reply, *, shown: bool) -> Answer:
+    """Say what a read about another customer tells: that the provider works if it showed what was asked for."""
+    health = Well() if shown else Unwell("the provider does not show another customer either")
+    return Answer(health, {}, code=str(reply.status))
+
+
 def _waiting(request: Request, health: Health, code: str, reason: str, after: float | None = None) -> Answer:
     return Answer(health, all_of(request.changes, TryLater(code, reason, counts=False, after=after)), code=code)

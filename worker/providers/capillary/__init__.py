@@ -5,6 +5,7 @@ from __future__ import annotations
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
+from worker.providers.capillary.calls import witness
 from worker.providers.capillary.planning import calls, plan
 from worker.providers.capillary.reading import read
 from worker.providers.capillary.restoring import columns_of_change
@@ -29,6 +30,7 @@ class _Capillary:
     plan = staticmethod(plan)
     calls = staticmethod(calls)
     read = staticmethod(read)
+    witness = staticmethod(witness)
     columns = staticmethod(columns_of_change)
     auth = staticmethod(auth)
 

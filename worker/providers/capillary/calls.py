@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.work import WITNESS, ClaimedChange, CustomerTask
 from consent.settings import ConnectionSettings
 from worker.providers.capillary.slots import read_slot
 from worker.providers.contract import Request
@@ -40,6 +40,12 @@ def each_alone(request: Request, changes: Sequence[ClaimedChange], connection: C
 def read_back(request: Request, changes: Sequence[ClaimedChange]) -> Request:
     """Return the call that shows what the customer of a written request is subscribed to."""
     return replace(request, method="GET", changes=tuple(changes), purpose=READBACK, json=None)
+
+
+def witness(task: CustomerTask, _: ConnectionSettings) -> Request:
+    """Return the call that shows what a customer is subscribed to, to see whether Capillary answers at all."""
+    path, params = _place(task.address)
+    return Request("GET", path, (task,), (), WITNESS, params)
 
 
 def body_head(details: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consent.ledger.work import ClaimedChange
+from consent.ledger.work import WITNESS, ClaimedChange
 from consent.outcome import Applied, Outcome, TryLater, Well
 from consent.settings import ConnectionSettings
 from worker.providers.capillary.body import Body, parse_body
@@ -14,12 +14,15 @@ from worker.providers.capillary.judging import judge
 from worker.providers.capillary.matching import failed_ones, proven, shown
 from worker.providers.capillary.verdicts import rejected, verdict
 from worker.providers.contract import Answer, Reply, Request
+from worker.providers.verdicts import witnessed
 
 
 def read(request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
     """Say what a reply means for each change of its request."""
     body = parse_body(reply.text)
     meaning = judge(reply.status, body)
+    if request.purpose == WITNESS:
+        return witnessed(reply, shown=meaning.next is Next.ROWS and body.is_capillary)
     if request.purpose == READBACK:
         return _read_back(request, reply, body, meaning)
     if meaning.next is Next.ALONE and len(request.changes) > 1:

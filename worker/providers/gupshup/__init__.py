@@ -6,6 +6,7 @@ from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
 from worker.providers.contract import Pace, Provider
+from worker.providers.gupshup.calls import witness
 from worker.providers.gupshup.planning import calls, plan
 from worker.providers.gupshup.reading import read
 from worker.providers.gupshup.restoring import columns_of_change
@@ -30,6 +31,7 @@ class _Gupshup:
     plan = staticmethod(plan)
     calls = staticmethod(calls)
     read = staticmethod(read)
+    witness = staticmethod(witness)
     columns = staticmethod(columns_of_change)
     auth = staticmethod(auth)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from consent.change import Action
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.work import WITNESS, ClaimedChange, CustomerTask
+from consent.settings import ConnectionSettings
 from worker.providers.contract import Request
 from worker.providers.gupshup.modes import joined
 from worker.providers.gupshup.slots import ACTIVE, FIELD, FORM_NAMES, MODES, read_slot
@@ -26,6 +27,11 @@ def first_call(task: CustomerTask, changes: Sequence[ClaimedChange]) -> Request:
 def look(task: CustomerTask, changes: Sequence[ClaimedChange], purpose: str) -> Request:
     """GET /partner/app/{appId}/subscription/{subscriptionId} (partner-docs.gupshup.io)."""
     return Request("GET", _path(task), (task,), tuple(changes), purpose)
+
+
+def witness(task: CustomerTask, _: ConnectionSettings) -> Request:
+    """Return a look at a subscription, to see whether Gupshup answers at all."""
+    return look(task, (), WITNESS)
 
 
 def write(task: CustomerTask, changes: Sequence[ClaimedChange], modes: Sequence[str] | None = None) -> Request:

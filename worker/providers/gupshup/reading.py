@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
-from consent.ledger.work import ClaimedChange
+from consent.ledger.work import WITNESS, ClaimedChange
 from consent.outcome import Applied, Outcome, Rejected, TryLater, Well
 from consent.settings import ConnectionSettings
 from worker.providers import verdicts
@@ -29,6 +29,8 @@ def read(request: Request, reply: Reply, _: ConnectionSettings) -> Answer:
     """Say what a reply means for each change of its request."""
     body = json_object(reply.text)
     meaning = judge(reply.status, body)
+    if request.purpose == WITNESS:
+        return verdicts.witnessed(reply, shown=meaning.next is Next.LOOK and subscription_of(body) is not None)
     if meaning.next is not Next.LOOK:
         return _failed(meaning, request, reply)
     return _succeeded(meaning, request, reply, body)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from consent.ledger.work import CustomerTask
+from consent.ledger.work import WITNESS, CustomerTask
 from consent.overlap import Overlap
 from consent.rate import Rate
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
 from worker.providers.contract import Answer, Calls, Pace, Plan, Provider, Reply, Request
+from worker.providers.infobip.blocklist_calls import Search, lookup
+from worker.providers.infobip.blocklist_entries import entries_of
 from worker.providers.infobip.blocklist_planning import calls_for_people, series_of_people
 from worker.providers.infobip.blocklist_reading import read_blocklist
+from worker.providers.infobip.body import parse_body
+from worker.providers.infobip.document import document_of
+from worker.providers.infobip.judging import Next, judge
 from worker.providers.infobip.restoring import columns_of_change
 from worker.providers.infobip.row import BLOCKLIST, InfobipRow
 from worker.providers.infobip.signing import auth
@@ -19,9 +25,11 @@ from worker.providers.infobip.slots import OVERLAP
 from worker.providers.infobip.subscription import (
     PURPOSES,
     calls_for_subscription,
+    look,
     read_subscription,
     series_of_subscription,
 )
+from worker.providers.verdicts import witnessed
 
 _SUBSCRIPTION_RATE = Rate(10, 1)  # Infobip publishes no limit for these calls; this is our own moderation
 _BLOCKLIST_RATE = Rate(1, 1)  # published with the operations in Infobip's OpenAPI description (x-throttling-info)
@@ -55,12 +63,29 @@ class _Infobip:
 
     def read(self, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
         """Read a reply by what its call was for."""
+        if request.purpose == WITNESS:
+            return witnessed(reply, shown=_shows(request, reply))
         if request.purpose in PURPOSES:
             return read_subscription(request, reply, connection)
         return read_blocklist(request, reply, connection)
 
+    def witness(self, task: CustomerTask, connection: ConnectionSettings) -> Request:
+        """Return a look at a subscription or at a person's entries, to see whether Infobip answers at all."""
+        if "subscription_id" in task.address:
+            return replace(look(task, ()), purpose=WITNESS)
+        return replace(lookup(Search((task,)), connection), purpose=WITNESS)
+
     columns = staticmethod(columns_of_change)
     auth = staticmethod(auth)
+
+
+def _shows(request: Request, reply: Reply) -> bool:
+    body, task = parse_body(reply.text), request.tasks[0]
+    if judge(reply.status, body).next is not Next.LOOK:
+        return False
+    if "subscription_id" in task.address:
+        return document_of(body.json) is not None
+    return entries_of(body.json, task) is not None
 
 
 def _sorted(tasks: Sequence[CustomerTask]) -> tuple[list[CustomerTask], list[CustomerTask]]:

@@ -39,7 +39,7 @@ EVENT_IGNORED = Rejected(
 def series_of_subscription(task: CustomerTask) -> tuple[Request, ...]:
     """Return a look at the subscription for all of its changes; what failed often is put in by itself."""
     groups = companies(task.changes, MOST_TOGETHER, lambda change: change.attempts)
-    return tuple(_look(task, group) for group in groups)
+    return tuple(look(task, group) for group in groups)
 
 
 def calls_for_subscription(task: CustomerTask, connection: ConnectionSettings) -> Calls:
@@ -68,7 +68,7 @@ def read_subscription(request: Request, reply: Reply, connection: ConnectionSett
     return (_merged if request.purpose == LOOK else _verified)(request, reply, document, connection)
 
 
-def _look(task: CustomerTask, changes: Sequence[ClaimedChange]) -> Request:
+def look(task: CustomerTask, changes: Sequence[ClaimedChange]) -> Request:
     """GET …/{channel}/{subscriptionId}; page "Update subscription" has the same path for the PUT."""
     channel, id_ = (quote(task.address[name], safe="") for name in ("channel", "subscription_id"))
     return Request("GET", f"/subscriptions/1/subscription/{channel}/{id_}", (task,), tuple(changes), LOOK)
@@ -126,7 +126,7 @@ def _gone(request: Request) -> Answer:
 
 def _without(request: Request, told: Mapping[int, Outcome], code: str) -> Answer:
     rest = [change for change in request.changes if change.id not in told]
-    further = [_look(request.tasks[0], some) for some in ([rest] if told else halves(rest)) if some]
+    further = [look(request.tasks[0], some) for some in ([rest] if told else halves(rest)) if some]
     return Answer(Well(), told, tuple(further), code)
 
 
