@@ -8,7 +8,7 @@ import pytest
 
 from consent.intake import ImportSource
 from consent.ledger import health
-from consent.ledger.health import Breaker, BucketHealth
+from consent.ledger.health import Breaker, BucketHealth, Trouble
 from consent.ledger.ledger import Ledger
 from tests.console.answering import Cli, bury_all, settle_all
 from tests.console.conftest import write
@@ -19,10 +19,8 @@ def _stop(url: str, breaker: Breaker, reason: str, name: str = "capillary") -> N
     health.open_breaker(
         ledger.database,
         BucketHealth(name),
-        breaker,
-        reason,
+        Trouble(breaker, reason, ledger.now() + 60_000_000),
         now=ledger.now(),
-        probe_at=ledger.now() + 60_000_000,
     )
     ledger.close()
 
