@@ -9,6 +9,7 @@ from consent.bucket import Bucket
 from consent.change import ConsentChange
 from consent.intake import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
 from consent.ledger import accept, accept_events, claim, release, settle
+from consent.ledger.claim import Term, Try
 from consent.ledger.database import Database
 from consent.ledger.release import Place
 from consent.ledger.schema import REVISION
@@ -92,7 +93,7 @@ class Ledger:
         """Return how many targets of a bucket are due, counting no further than `limit`."""
         return claim.due_count(self.database, bucket, limit, self.now())
 
-    def earlier_tries(self, task: CustomerTask) -> list[claim.Try]:
+    def earlier_tries(self, task: CustomerTask) -> list[Try]:
         """Return the calls that were made for a task's changes before, the oldest first."""
         return claim.earlier_tries(self.database, task)
 
@@ -129,9 +130,9 @@ class Ledger:
         term = self._term(lease_seconds, doubt_seconds)._replace(suspects=suspects)
         return claim.claim(self.database, bucket, 1, token, term, overlap)
 
-    def _term(self, lease_seconds: float, doubt_seconds: float) -> claim.Term:
+    def _term(self, lease_seconds: float, doubt_seconds: float) -> Term:
         now = self.now()
-        return claim.Term(now, now + int(lease_seconds * 1_000_000), now + int(doubt_seconds * 1_000_000))
+        return Term(now, now + int(lease_seconds * 1_000_000), now + int(doubt_seconds * 1_000_000))
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         """Write down what became of claimed targets; return how many leases had been lost. Then `count_calls`."""
