@@ -35,6 +35,8 @@ _KINDS = (
 
 def looks_like_number(text: str) -> bool:
     """Whether a text holds nothing but digits and what is written between them, or begins with `tel:`."""
+    if text.isdigit():
+        return True
     bare = without_scheme(text, "tel:")
     return bare is not text or _WRITTEN.fullmatch(bare.translate(_LOOKALIKES)) is not None
 
@@ -54,7 +56,8 @@ def read_number(text: str, region: str = "") -> str:
     written = without_scheme(text, "tel:").translate(_LOOKALIKES)
     _refuse_odd_groups(written)
     if written.startswith("+"):
-        return _possible(written)
+        digits = "".join(_DIGITS.findall(written))
+        return digits if is_known(digits) else _possible(written)
     if region:
         return _read_at_home(written, region)
     if clean is None:

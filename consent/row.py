@@ -40,10 +40,10 @@ def undamaged(value: object) -> object:
     return value
 
 
-def checked(read: Callable[[str], T], text: str) -> T:
-    """Return what a reader of identifiers makes of a text; its refusal becomes one of pydantic's."""
+def checked(read: Callable[..., T], *told: object) -> T:
+    """Return what a reader of identifiers makes of what it is told; its refusal becomes one of pydantic's."""
     try:
-        return read(text)
+        return read(*told)
     except UnusableIdentifier as error:
         raise PydanticCustomError(error.code, error.message) from None
 
@@ -51,7 +51,12 @@ def checked(read: Callable[[str], T], text: str) -> T:
 def named(value: object) -> object:
     """Return text that names something without what nobody sees of it; a whole number as its text."""
     text = str(value) if type(value) is int else value
-    return undamaged(checked(clean, text)) if isinstance(text, str) else text
+    return checked(_named, text) if isinstance(text, str) else text
+
+
+def _named(text: str) -> str:
+    refuse_rounded(found := clean(text))
+    return found
 
 
 Identifier = Annotated[str, BeforeValidator(undamaged), Field(min_length=1, max_length=255)]
@@ -121,6 +126,9 @@ class ConsentRow(BaseModel):
     address_columns: ClassVar[frozenset[str]] = frozenset()
     """All that `address` can hold."""
 
+    doubtful: ClassVar[frozenset[str]] = frozenset()
+    """Columns of `names_target` whose value depends on more than its cell, and may be a slip."""
+
     region: ClassVar[str] = ""
     """The country (ISO 3166, like GB) in which numbers without a country code are at home; "" for none."""
 
@@ -131,7 +139,7 @@ class ConsentRow(BaseModel):
 
     @classmethod
     def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
-        """Return what a column that names a target holds, as it is sent, in a row of this address.
+        """Return what a column of `doubtful` holds, as it is sent, in a row of this address.
 
         Raises PydanticCustomError.
         """
@@ -142,7 +150,7 @@ class ConsentRow(BaseModel):
     def target_rule(cls, column: str, address: Mapping[str, object]) -> Callable[[object], str]:
         """Return the whole rule for the cells of a column that names a target, in rows of this address."""
         rule, value = cell_rule(cls, column), cls.target_value
-        return lambda cell: value(column, rule(cell), address)
+        return (lambda cell: value(column, rule(cell), address)) if column in cls.doubtful else rule
 
     @classmethod
     def doubt(cls, address: Mapping[str, str]) -> str | None:

@@ -14,6 +14,7 @@ EARLIEST = datetime(2000, 1, 2, tzinfo=UTC)
 """A time before this is no consent but an empty field of some system: 0001 (Go, .NET), 1601 (Windows), 1753 and 1900
 (SQL Server), 1899 (spreadsheets), 1970 (Unix), 1980 (zip), 2000-01-01 (devices without a clock)."""
 
+_FIRST_DAY = f"{EARLIEST:%Y-%m-%d}"
 EXAMPLE = "2026-11-22T08:30:00Z"
 PATTERN = (
     r"^(?!2000-01-01)20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
@@ -68,17 +69,14 @@ def read_time(text: str) -> datetime:
 
     Raises UnusableTime: `unreadable_time` for any other form, `time_too_old` before `EARLIEST`.
     """
-    found = _FORM.fullmatch(text)
-    if found is None:
+    if _FORM.fullmatch(text) is None:
         raise _unreadable(text)
-    date, time, zone = found.groups()
-    if date < f"{EARLIEST:%Y-%m-%d}":
+    if text < _FIRST_DAY:
         raise _too_old()
     try:
-        moment = datetime.fromisoformat(f"{date}T{time or '00:00'}{(zone or '').upper()}")
+        return datetime.fromisoformat(text if text[-1] != "z" else text.upper())
     except ValueError:
         raise UnusableTime("unreadable_time", f"there is no such day or time of day: {_REMEDY}") from None
-    return moment
 
 
 def in_utc(moment: datetime, zone: tzinfo = UTC) -> datetime:
@@ -87,12 +85,14 @@ def in_utc(moment: datetime, zone: tzinfo = UTC) -> datetime:
     Raises UnusableTime for a local time that the clocks of the zone showed twice (`ambiguous_time`) or never
     (`no_such_time`), because they were put back or forward.
     """
-    if moment.tzinfo is not None:
-        return _moved(moment)
-    local = moment.replace(tzinfo=zone)
-    if zone is not UTC and (step := _step(local)):
-        raise UnusableTime(*(_TWICE if step > 0 else _NEVER))
-    return _moved(local)
+    if moment.tzinfo is None:
+        moment = _placed(moment, zone)
+    if moment.tzinfo is UTC:
+        return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise UnusableTime("unreadable_time", _REMEDY) from None
 
 
 def is_too_old(moment: datetime) -> bool:
@@ -100,22 +100,18 @@ def is_too_old(moment: datetime) -> bool:
     return moment < EARLIEST
 
 
-def _moved(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise UnusableTime("unreadable_time", _REMEDY) from None
-
-
 def _too_old() -> UnusableTime:
-    words = f"a time before {EARLIEST:%Y-%m-%d} is how systems write that they know none: write when the person said it"
+    words = f"a time before {_FIRST_DAY} is how systems write that they know none: write when the person said it"
     return UnusableTime("time_too_old", words)
 
 
-def _step(local: datetime) -> float:
-    """Return by how many seconds the zone's clocks are put back (forward: less than 0) around this moment."""
-    first, second = local.utcoffset(), local.replace(fold=1).utcoffset()
-    return 0.0 if first is None or second is None else (first - second).total_seconds()
+def _placed(moment: datetime, zone: tzinfo) -> datetime:
+    """Return a local time in its zone; raise UnusableTime if the clocks are put back or forward around it."""
+    first, second = moment.replace(tzinfo=zone), moment.replace(tzinfo=zone, fold=1)
+    before, after = first.utcoffset(), second.utcoffset()
+    if before != after and before is not None and after is not None:
+        raise UnusableTime(*(_TWICE if before > after else _NEVER))
+    return first
 
 
 def _unreadable(text: str) -> UnusableTime:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from consent.change import ConsentChange
 from consent.row import ConsentRow, cell_rule
-from consent.times import in_utc
+from consent.times import in_utc, read_time
 from producers.header import Header
 from producers.record import Fault, RawRecord
 from producers.understanding import Doors, understand
@@ -50,6 +50,7 @@ class RowMemory:
         self._own_names = tuple(name for _, name in own)
         self._others = _getter([index for index, name in header.columns if name not in varying])
         self._useful = bool(set(self._own_names) - _VARYING)
+        self._may_doubt = any(row.doubtful & header.ours.keys() for row in doors.rows.values())
         self._known: dict[tuple[object, ...], _Known | None] = {}
 
     def understand(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | Fault:
@@ -68,7 +69,7 @@ class RowMemory:
 
     def doubt(self, change: ConsentChange) -> str | None:
         """Return what a person should look at before a change is delivered (`consent.row.DOUBTS`), None for nothing."""
-        return self._doors.rows[change.connection].doubt(change.address)
+        return self._doors.rows[change.connection].doubt(change.address) if self._may_doubt else None
 
     def _afresh(self, cells: Sequence[str], line: int, key: tuple[object, ...]) -> tuple[ConsentChange, ...] | Fault:
         found = self._from_the_beginning(cells, line)
@@ -94,7 +95,7 @@ class RowMemory:
             return None
         apart = {name: (place, check) for place, name, check in filled}
         moment = apart.get("effective_at")
-        return _Known(changes, names, moment and (moment[0], _since(moment[1], self._doors)), apart.get("change_id"))
+        return _Known(changes, names, moment and (moment[0], _since(self._doors)), apart.get("change_id"))
 
 
 _VARYING = {"effective_at", "change_id"}
@@ -142,7 +143,7 @@ def _with(
     )
 
 
-def _since(check: Check, doors: Doors) -> Callable[[str], datetime]:
+def _since(doors: Doors) -> Callable[[str], datetime]:
     """Return what reads a time, and remembers the last one: rows that follow each other often share theirs."""
     last: str | None = None
     moment = doors.latest
@@ -150,7 +151,7 @@ def _since(check: Check, doors: Doors) -> Callable[[str], datetime]:
     def read(cell: str) -> datetime:
         nonlocal last, moment
         if cell != last:
-            since = in_utc(check(cell), doors.zone)
+            since = in_utc(read_time(cell), doors.zone)
             if since > doors.latest:
                 raise ValueError
             last, moment = cell, since

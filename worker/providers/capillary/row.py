@@ -81,6 +81,7 @@ class CapillaryRow(ConsentRow):
     sub_scope: str | None = None
 
     names_target: ClassVar[frozenset[str]] = frozenset({"user_id", "identifier_value"})
+    doubtful: ClassVar[frozenset[str]] = frozenset({"identifier_value"})
     address_columns: ClassVar[frozenset[str]] = names_target | {"identifier_name", "source", "source_account_id"}
 
     remedies: ClassVar[dict[str, str]] = {
@@ -101,9 +102,8 @@ class CapillaryRow(ConsentRow):
     @classmethod
     def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
         """Return an identifier as it is sent, by the kind of identifier that it is."""
-        if column != "identifier_value" or "identifier_name" not in address:
-            return text
-        return checked(lambda told: read_identifier(address["identifier_name"], told, cls.region), text)
+        del column
+        return checked(read_identifier, address.get("identifier_name"), text, cls.region)
 
     @classmethod
     def doubt(cls, address: Mapping[str, str]) -> str | None:

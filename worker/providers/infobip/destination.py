@@ -17,7 +17,7 @@ def read_destination(text: str, region: str) -> str:
 
     `mailto:` and `tel:` before it are left out. Raises UnusableIdentifier.
     """
-    if looks_like_number(text):
+    if "@" not in text and looks_like_number(text):
         return read_number(text, region)
     bare = without_scheme(text, "mailto:")
     if not is_email(bare) and (bare is not text or not is_domain(bare)):

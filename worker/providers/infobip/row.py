@@ -76,6 +76,7 @@ class InfobipRow(ConsentRow):
     sender: Name | None = None
 
     names_target: ClassVar[frozenset[str]] = frozenset({"destination"})
+    doubtful: ClassVar[frozenset[str]] = names_target
     address_columns: ClassVar[frozenset[str]] = names_target | {"channel", "subscription_id"}
 
     remedies: ClassVar[dict[str, str]] = {
@@ -91,10 +92,8 @@ class InfobipRow(ConsentRow):
     @classmethod
     def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
         """Return a destination in its one spelling."""
-        del address
-        if column != "destination":
-            return text
-        return checked(lambda told: read_destination(told, cls.region), text)
+        del column, address
+        return checked(read_destination, text, cls.region)
 
     @classmethod
     def doubt(cls, address: Mapping[str, str]) -> str | None:
