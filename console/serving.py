@@ -66,6 +66,7 @@ def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -
             allowance=Allowance(settings.api_rate),
             tokens=tokens,
             schema=schema_of(settings),
+            public_schema=public_schema(),
             body_limit=settings.api_body_bytes,
             import_report=lambda id_: import_as_json(ledger, id_),
             broker_state=broker_state,
@@ -109,6 +110,11 @@ def schema_of(settings: Settings) -> dict[str, Any]:
     """Return the event format: of the configured connections, or of every provider if there is none."""
     if settings.connections:
         return event_schema(row_models(settings), _defaults(settings), configured=True)
+    return public_schema()
+
+
+def public_schema() -> dict[str, Any]:
+    """Return the event format of every provider: it says nothing about this installation."""
     known: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
     return event_schema(known, {}, configured=False)
 

@@ -93,7 +93,8 @@ def prepare(
     known = vocabulary(rows.values(), options.maps)
     found = file if isinstance(file, Survey) else survey(file, options.encoding, options.patience)
     told = options.told_at or (None if found.file.spooled else found.stamp.modified_at)
-    doors = replace(open_doors(rows, defaults, options.connection, told, options.zone), told=options.told_at)
+    doors = open_doors(rows, defaults, options.connection, told, options.zone)
+    doors = replace(doors, told=options.told_at, or_tell=", or give --effective-at")
     delimiter, names = _header(found, options.delimiter, known)
     if any(known.find(name) in OWN for name in names):
         names = [rearm(name) for name in names]  # as the names were before we disarmed them

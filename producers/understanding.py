@@ -26,7 +26,7 @@ class Doors:
 
     `connection` and `effective_at` are used for records that name none; `defaults` fills empty columns, by connection;
     a time without a zone is read in `zone`, and a word from after `latest` is refused. `told` is the `effective_at`
-    that a person gave, not a file's clock.
+    that a person gave, not a file's clock; `or_tell` ends a sentence with the option that a person has to tell a time.
     """
 
     rows: Mapping[str, type[ConsentRow]]
@@ -36,6 +36,7 @@ class Doors:
     zone: tzinfo
     latest: datetime
     told: datetime | None = None
+    or_tell: str = ""
 
     def candidates(self, rows_name_it: bool) -> list[str]:  # noqa: FBT001 - it reads as a sentence where it is used
         """Return the connections that a record can belong to; raise ConfigurationError if there is none.
@@ -122,7 +123,7 @@ def _since(row: ConsentRow, fields: Mapping[str, object], doors: Doors) -> datet
 
 def _own_or_default(row: ConsentRow, doors: Doors) -> datetime | Fault:
     if row.effective_at is None and doors.effective_at is None:
-        return Fault("missing_field", _NO_TIME, "effective_at")
+        return Fault("missing_field", _NO_TIME + doors.or_tell, "effective_at")
     since = row.since(doors.effective_at or doors.latest, doors.zone)
     return since if since <= doors.latest else Fault("from_the_future", _FUTURE, "effective_at")
 
@@ -131,21 +132,20 @@ def _fallen_back(written: str, doors: Doors) -> datetime | Fault:
     """Return since when a row held that was rejected before; a useless clock of then gives way to --effective-at."""
     try:
         since = in_utc(read_time(written), doors.zone)
-        fault = Fault("from_the_future", _FUTURE + _OR_TELL, FALLBACK_TIME) if since > doors.latest else None
+        fault = Fault("from_the_future", _FUTURE + doors.or_tell, FALLBACK_TIME) if since > doors.latest else None
     except UnusableTime as error:
-        since, fault = doors.latest, Fault(error.code, error.message + _OR_TELL, FALLBACK_TIME)
+        since, fault = doors.latest, Fault(error.code, error.message + doors.or_tell, FALLBACK_TIME)
     if fault is None:
         return since
     return doors.told if doors.told is not None and fault.code in _CLOCK_FAULTS else fault
 
 
 _CLOCK_FAULTS = {"from_the_future", "time_too_old"}
-_NO_TIME = "nothing says since when this holds: fill effective_at, or give --effective-at"
+_NO_TIME = "nothing says since when this holds: fill effective_at"
 _FUTURE = (
     f"the time lies more than {FUTURE_TOLERANCE_SECONDS} seconds in the future and would win for ever: "
     "write when the person said it, with its zone"
 )
-_OR_TELL = ", or give --effective-at"
 
 
 def _by_our_names(connection: str, values: Mapping[str, str], rows: Iterable[type[ConsentRow]]) -> dict[str, str]:

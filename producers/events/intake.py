@@ -232,7 +232,10 @@ class EventIntake:
             values[OWN_TIME] = said.since
         elif event.since:
             values[OWN_TIME if event.since_is_own else FALLBACK_TIME] = event.since.isoformat()
-        return understand(RawRecord(values, self._number + 1 + place), doors, spelled)
+        found = understand(RawRecord(values, self._number + 1 + place), doors, spelled)
+        if isinstance(found, Fault) and found.column == FALLBACK_TIME:  # our name for it is not the sender's
+            return found._replace(column="time" if said.since else None)
+        return found
 
 
 def _our_error(error: Exception) -> Fault:

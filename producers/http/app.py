@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -28,10 +29,12 @@ from producers.http.unsubscribe import confirm, unsubscribe
 def create_app(parts: Parts) -> Starlette:
     """Return the application around these parts; its lifespan runs the ledger's writer."""
     described = description(parts.schema, parts.body_limit)
-    html = docs_page(described)
+    for_anybody = description(parts.public_schema, parts.body_limit)
+    html = docs_page(for_anybody)
 
-    async def openapi(_request: Request) -> Response:
-        return JSONResponse(described)
+    async def openapi(request: Request) -> Response:
+        """Tell the names of our connections to whoever has a key, and to nobody else."""
+        return JSONResponse(described if parts.keys.owner(request.headers) is not None else for_anybody)
 
     async def docs(_request: Request) -> Response:
         return HTMLResponse(html, headers={"content-security-policy": POLICY})
@@ -57,6 +60,7 @@ def create_app(parts: Parts) -> Starlette:
     app.router.redirect_slashes = False  # a redirect would carry the token of a link along
     app.state.parts = parts
     app.state.readiness_at, app.state.readiness = float("-inf"), {}
+    app.state.readiness_lock = asyncio.Lock()
     return app
 
 

@@ -23,6 +23,9 @@ _HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
 _PLACES = ("/v1/unsubscribe/", "/v1/changes/", "/v1/imports/")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""Methods of RFC 9110 and 5789; a client may send 20 KB of any other word, and anything may stand in it."""
+
 _PATHS = ("/v1/changes", "/healthz", "/readyz", "/openapi.json", "/docs")
 
 
@@ -72,7 +75,7 @@ class _Watched:
         """Write the access log's line: neither address nor token nor key, and no path that might hold one."""
         _log.info(
             "%s %s %d %.1f ms key=%s id=%s",
-            self._scope["method"] if self._scope["method"].isalpha() else "?",
+            self._scope["method"] if self._scope["method"] in _METHODS else "?",
             shown_path(self._scope["path"]),
             self.status,
             1000 * (time.perf_counter() - self._started),

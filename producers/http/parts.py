@@ -28,7 +28,8 @@ REQUEST_ID = "optrelay.request_id"
 class Parts:
     """The parts of one server. `import_report` raises LedgerUnavailable; `broker_state` says how the broker is.
 
-    `schema` is the JSON Schema of what may be posted, `body_limit` is in bytes.
+    `schema` is the JSON Schema of what may be posted, `public_schema` the same without the names of our connections;
+    `body_limit` is in bytes.
     """
 
     ledger: Ledger
@@ -38,6 +39,7 @@ class Parts:
     allowance: Allowance
     tokens: Tokens
     schema: dict[str, Any]
+    public_schema: dict[str, Any]
     body_limit: int
     import_report: Callable[[str], dict[str, Any] | None]
     broker_state: Callable[[], str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ HEAD_SECONDS = 15.0
 _KEEP_ALIVE_SECONDS = 30
 _GRACE_SECONDS = 25
 _MOST_CONNECTIONS = 1_000
+_ACCEPTED_AT_ONCE = 32  # in one turn of the loop, before anything can be refused
+_OTHER_FILES = 64 + 4 * _ACCEPTED_AT_ONCE  # ledger, broker, logs, and connections that are about to be refused
+_QUEUE = 1_024  # connections that the system holds until they are accepted
 _LONGEST_HEAD = 32 * 1024
 
 
@@ -49,10 +53,24 @@ def serve(
 
     Returns in the same way once `is_over` says so; it is asked several times a second and must not wait.
     """
-    _Announcing(_configuration(app), on_ready, is_over).run(sockets=[listener])
+    _Announcing(_configuration(app, _most_connections()), on_ready, is_over).run(sockets=[listener])
 
 
-def _configuration(app: ASGIApp) -> uvicorn.Config:
+def _most_connections() -> int:
+    """Return how many connections this process takes, after asking the system for as many open files as they need.
+
+    A process without a free descriptor can accept nothing, and asyncio writes an error for each attempt.
+    """
+    needed = _MOST_CONNECTIONS + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    free = needed if soft == resource.RLIM_INFINITY else soft
+    return max(1, min(_MOST_CONNECTIONS, free - _OTHER_FILES))
+
+
+def _configuration(app: ASGIApp, most: int = _MOST_CONNECTIONS) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=PatientProtocol,
@@ -62,7 +80,9 @@ def _configuration(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
+        loop="asyncio",
+        backlog=_ACCEPTED_AT_ONCE,
+        limit_concurrency=most + 1,  # it refuses what reaches the limit
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
         h11_max_incomplete_event_size=_LONGEST_HEAD,
@@ -86,8 +106,13 @@ class _Announcing(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for one in sockets or ():
+            one.listen(_QUEUE)
         if not self.should_exit:
             self._ready()
+
+
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n"
 
 
 class PatientProtocol(H11Protocol):
@@ -98,6 +123,10 @@ class PatientProtocol(H11Protocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            transport.write(_TOO_MANY)
+            transport.close()
+            return
         self.access_log = False  # its lines hold whole paths, and so the tokens of links
         self._expect_head()
 

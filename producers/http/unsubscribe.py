@@ -59,7 +59,7 @@ async def unsubscribe(request: Request) -> Response:
         if not _is_one_click(kind, body):
             return pages.page(pages.NOT_ASKED, HTTPStatus.BAD_REQUEST)
         said = await run_in_threadpool(_word_of, link, parts.ledger, parts.doors, by_person=_is_person(body))
-        results = await parts.gatherer.record(Event(said, place=f"unsubscribe link {link.id}"), len(body))
+        results = await parts.gatherer.record(Event(said, place=f"unsubscribe {said['change_id']}"), len(body))
     except (Expired, Forged) as error:
         return _useless(error)
     except LedgerError:

@@ -93,6 +93,7 @@ def parts_around(ledger: Ledger, intake: Intake, rate: str = "10000/second", **m
         allowance=Allowance(parse_rate(rate)),
         tokens=Tokens(SECRET),
         schema=event_schema(ROWS, {}, configured=True),
+        public_schema=event_schema(ROWS, {}, configured=False),
         body_limit=more.pop("body_limit", 100_000),
         import_report=lambda id_: import_as_json(ledger, id_),
         broker_state=lambda: "not configured",

@@ -6,8 +6,12 @@ import logging
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from html import unescape
+from pathlib import Path
 
+import httpx
 import pytest
 
 from consent.errors import ConfigurationError
@@ -17,7 +21,7 @@ from producers.http import body, serving
 from producers.http.allowance import Allowance
 from producers.http.guard import shown_path
 from producers.http.keys import ApiKeys
-from tests.producers.http.serving import ANN, KEY, OTHER_KEY, Server, ndjson, server, statuses
+from tests.producers.http.serving import ANN, KEY, OTHER_KEY, Server, ndjson, process, server, statuses
 
 
 @pytest.mark.parametrize(
@@ -216,6 +220,63 @@ def test_the_server_says_whether_it_is_ready(served: Server) -> None:
     """The process lives; the ledger can be used; how the broker is is told and changes nothing."""
     assert served.client.get("/healthz").json() == {"status": "ok"}
     assert served.client.get("/readyz").json() == {"status": "ready", "ledger": "usable", "broker": "not configured"}
+
+
+def test_several_who_ask_at_once_are_all_told(served: Server) -> None:
+    """A balancer's probes came at the same time, and seven of eight took the server for broken."""
+    with ThreadPoolExecutor(8) as together:
+        answered = list(together.map(lambda _: httpx.get(f"{served.url}/readyz", timeout=30).status_code, range(16)))
+
+    assert answered == [200] * 16
+
+
+def test_idle_connections_do_not_exhaust_the_process(tmp_path: Path) -> None:
+    """Somebody opened sockets and said nothing: 219,000 lines of log later nobody could unsubscribe."""
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))"
+    with process(tmp_path, instead=few) as running, ExitStack() as stack:
+        address = running.url.removeprefix("http://").split(":")
+        before = (tmp_path / "serve.log").stat().st_size
+        idle = [
+            stack.enter_context(socket.create_connection((address[0], int(address[1])), timeout=10)) for _ in range(400)
+        ]
+        refused = idle[-1].recv(1000)
+        for one in idle:
+            one.close()
+        time.sleep(0.2)
+
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert httpx.get(f"{running.url}/healthz", timeout=30).status_code == 200
+        assert (tmp_path / "serve.log").stat().st_size - before < 1000
+
+
+def test_a_word_of_the_sender_is_no_method_in_the_log(served: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """A method may be any word of 20 KB, and anybody's name: the log shows the known ones only."""
+    caplog.set_level(logging.INFO, "optrelay.http")
+    served.client.request("ANNATEXAMPLE" * 100, "/healthz")
+
+    assert "ANNATEXAMPLE" not in caplog.text
+    assert "? /healthz 405" in caplog.text
+
+
+def test_the_names_of_connections_are_for_those_with_a_key(served: Server) -> None:
+    """Strangers learn the format and not whose accounts there are."""
+    known = served.parts.schema["$defs"]["capillary"]["properties"]["connection"]
+    told = served.client.get("/openapi.json", headers={"x-api-key": KEY}).json()
+    untold = served.client.get("/openapi.json").json()
+
+    assert told["components"]["schemas"]["capillary"]["properties"]["connection"] == known == {"const": "capillary"}
+    assert "const" not in untold["components"]["schemas"]["capillary"]["properties"]["connection"]
+    assert '"const": "capillary"' not in unescape(served.client.get("/docs").text)
+
+
+def test_what_is_wrong_is_said_in_the_sender_s_words(served: Server) -> None:
+    """A sender of JSON has fields and no options of a command line."""
+    timeless = {name: value for name, value in ANN.items() if name != "effective_at"}
+    envelope = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t", "time": "2999-01-01T00:00:00Z"}
+    for said, field in ((timeless, "effective_at"), ({**envelope, "data": timeless}, "time")):
+        (result,) = served.post(said).json()["results"]
+        assert (result["status"], result["field"]) == ("rejected", field)
+        assert "--" not in result["message"]
 
 
 def test_a_head_without_end_is_refused(served: Server) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from consent.bucket import Bucket
 from consent.ledger.ledger import Ledger
+from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.report import recent_imports, report
 from tests.producers.http.serving import (
     ANN,
@@ -227,3 +228,22 @@ def test_two_servers_side_by_side_are_one(books: Ledger) -> None:
     found = [report(books.database, id_) for id_ in recent_imports(books.database)]
     assert sum(one.accepted for one in found if one) == 20
     assert len(found) == 2
+
+
+def kept(ledger: Ledger) -> list[tuple[str, bytes]]:
+    """Code and text of what is kept of rejected changes."""
+    found = find(ledger.database, RejectedFilter())
+    return [(one.code, what_it_said(ledger.database, one.id).body) for one in found]
+
+
+def test_what_was_rejected_of_an_accepted_request_is_kept(served: Server, books: Ledger) -> None:
+    """A program that looks at 202 and not at its results has lost nobody's opt-out; one that gets 400 has it itself."""
+    bad = {**ANN, "channel": "FAX"}
+    answers = [served.post([ANN, bad]).status_code, served.post(content=b"{oops").status_code]
+    unfit = served.click(served.parts.tokens.make({"connection": "closed", "user_id": "1"}, 60))
+
+    assert answers == [202, 400]
+    assert unfit.status_code == 503
+    ((code, text), (link_code, link_text)) = kept(books)
+    assert (code, json.loads(text)) == ("unknown_value", bad)
+    assert (link_code, json.loads(link_text)["user_id"]) == ("unknown_connection", "1")
