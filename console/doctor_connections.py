@@ -10,6 +10,7 @@ from console.finding import Finding
 from console.pace import limit_of
 from worker.providers import provider_of
 from worker.providers.endpoint import endpoint
+from worker.providers.http import check_connection
 
 _LEASE_SPARE_SECONDS = 3.0
 
@@ -29,7 +30,7 @@ def look(settings: Settings) -> Iterator[Finding]:
 def _connection(settings: Settings, name: str, connection: ConnectionSettings) -> Finding:
     provider = provider_of(connection)
     url = endpoint(connection, name)
-    provider.auth(connection, name)
+    check_connection(connection, provider.auth(connection, name), name)
     needed = connection.timeout + settings.horizon_seconds + _LEASE_SPARE_SECONDS
     if settings.lease_seconds < needed:
         remedy = f"raise OPTRELAY_LEASE_SECONDS to {needed:g} or lower the connection's timeout"

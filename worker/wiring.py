@@ -23,8 +23,7 @@ from worker.connection import LiveConnection, process_cap
 from worker.loop import LoopThread, process_loop
 from worker.pacing import Pacer
 from worker.providers import provider_of
-from worker.providers.endpoint import endpoint
-from worker.providers.http import Sender
+from worker.providers.http import Sender, check_connection
 from worker.providers.warming import warm_up
 from worker.retrying import RetryPolicy
 from worker.seats import Seats
@@ -151,8 +150,7 @@ class Wiring:
     def check(self, name: str) -> None:
         """Raise ConfigurationError, with the remedy, if a connection cannot be called as it is configured."""
         connection = self.settings.connection(name)
-        provider_of(connection).auth(connection, name)
-        endpoint(connection, name)
+        check_connection(connection, provider_of(connection).auth(connection, name), name)
         needed = connection.timeout + self.settings.horizon_seconds + _LEASE_SPARE_SECONDS
         if self.settings.lease_seconds < needed:
             message = (

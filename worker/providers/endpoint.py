@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 
 import httpx
 
 from consent.errors import ConfigurationError
 from consent.settings import ConnectionSettings
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 
 
 def variable(name: str, setting: str) -> str:
@@ -30,6 +33,11 @@ def endpoint(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.URL:
     if url.scheme != "https" and not (is_loopback(url) or connection.allow_plain_http):
         raise ConfigurationError(f"{where} must start with https://; plain http is only for this machine (localhost)")
     return url
+
+
+def is_header_name(text: str) -> bool:
+    """Say whether a text can be the name of a header (a token: RFC 9110, 5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
 
 
 def is_loopback(url: httpx.URL) -> bool:

@@ -15,7 +15,7 @@ import httpx
 from consent.errors import ConfigurationError
 from consent.settings import ConnectionSettings
 from worker.providers.contract import Reply, Request
-from worker.providers.endpoint import endpoint, variable
+from worker.providers.endpoint import endpoint, is_header_name, variable
 from worker.providers.lanes import CONNECT_SECONDS, way_out
 from worker.providers.line import Line
 from worker.providers.no_reply import Failure, NoReply, NoToken, no_reply, why
@@ -70,6 +70,10 @@ class Sender:
             finally:
                 self._idle.append(way)
 
+    def check(self) -> None:
+        """Raise ConfigurationError if there can be no way to the provider: a proxy or certificates that are no use."""
+        way_out(self._url, min(CONNECT_SECONDS, self._seconds), LONGEST_BODY)
+
     async def warm(self) -> None:
         """Have a connection open before a slot is taken; if there can be none, the call itself will tell."""
         way = self._idle.pop() if self._idle else self._new_way()
@@ -99,7 +103,8 @@ class Sender:
         except (httpx.HTTPError, OSError) as error:
             return why(error)
         asked = response.headers.get("retry-after")
-        wait = retry_after_seconds(asked, datetime.now(UTC)) if asked else None
+        sent_at = response.headers.get("date")
+        wait = retry_after_seconds(asked, datetime.now(UTC), sent_at) if asked else None
         return Reply(response.status_code, body.decode(errors="replace"), wait)
 
     async def _signed(
@@ -169,9 +174,17 @@ async def _keep(response: httpx.Response, request: httpx.Request, body: bytes) -
     await response.aread()
 
 
+def check_connection(connection: ConnectionSettings, auth: httpx.Auth, name: str) -> None:
+    """Raise ConfigurationError, naming the variable, if a connection cannot be called as it is configured.
+
+    Everything that a call needs is built once, so that what cannot be built is not found out by each call anew.
+    """
+    Sender(connection, auth, name).check()
+
+
 def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:
     if not all(
-        f"{key}{value}".isascii() and f"{key}{value}".isprintable() for key, value in connection.headers.items()
+        is_header_name(key) and value.isascii() and value.isprintable() for key, value in connection.headers.items()
     ):
         raise ConfigurationError(f"{variable(name, 'HEADERS')} must hold plain printable text only")
     # No compression: a small reply that unfolds into a huge one would get around LONGEST_BODY.

@@ -6,6 +6,11 @@ import json
 from typing import Any
 
 
+def without_mark(text: str) -> str:
+    """Return a text without the byte order mark that some servers and gateways put before it (RFC 8259, 8.1)."""
+    return text.removeprefix("\ufeff")
+
+
 def json_object(text: str) -> dict[str, Any] | None:
     """Return the object that a body holds; None for anything else.
 
@@ -13,7 +18,7 @@ def json_object(text: str) -> dict[str, Any] | None:
     sent back.
     """
     try:
-        body = json.loads(text)
+        body = json.loads(without_mark(text))
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return None

@@ -28,7 +28,7 @@ class Line(httpx.AsyncBaseTransport):
     a compressed one could grow without bound.
     """
 
-    def __init__(self, tls: ssl.SSLContext, connect_seconds: float, longest_body: int) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, connect_seconds: float, longest_body: int) -> None:
         self._tls = tls
         self._connect_seconds = connect_seconds
         self._longest = longest_body

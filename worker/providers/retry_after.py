@@ -15,13 +15,18 @@ SHORTEST = 1.0
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 
 
-def retry_after_seconds(header: str | None, now: datetime) -> float | None:
-    """Read both forms of the header (RFC 9110, 10.2.3: seconds, or an HTTP date); None for anything else."""
+def retry_after_seconds(header: str | None, now: datetime, date: str | None = None) -> float | None:
+    """Read both forms of the header (RFC 9110, 10.2.3: seconds, or an HTTP date); None for anything else.
+
+    A date is measured by the reply's own Date header, if there is one: the clocks of this machine and of the provider
+    may be minutes apart, so that we would come back too soon or wait for nothing.
+    """
     text = (header or "").strip()
     if _SECONDS.fullmatch(text):
         return min(float(text), LONGEST)
     moment = _date(text)
-    return min(max((moment - now).total_seconds(), 0.0), LONGEST) if moment else None
+    sent_at = _date((date or "").strip()) or now
+    return min(max((moment - sent_at).total_seconds(), 0.0), LONGEST) if moment else None
 
 
 def pause(asked: float | None, usual: float) -> float:

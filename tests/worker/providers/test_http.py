@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -21,8 +22,10 @@ from consent.settings import ConnectionSettings
 from tests.worker.providers.calling import CALL, CHANGES, TASK, answered, raw, sent
 from tests.worker.providers.local_server import Asked, Says, serving
 from worker.providers.capillary import CAPILLARY
+from worker.providers.capillary.signing import auth as capillary_auth
 from worker.providers.contract import Reply, Request
-from worker.providers.http import LONGEST_BODY, Sender
+from worker.providers.http import LONGEST_BODY, Sender, check_connection
+from worker.providers.lanes import _tls
 from worker.providers.no_reply import Failure, NoReply, no_reply
 
 
@@ -187,7 +190,7 @@ def test_retry_after_in_seconds() -> None:
 
 def test_retry_after_as_a_date() -> None:
     """A Retry-After as a date comes as the seconds until then."""
-    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)  # the server dates its reply itself
     reply = answered(Says(503, headers={"Retry-After": date}))
 
     assert isinstance(reply, Reply)
@@ -209,3 +212,59 @@ def test_unusable_headers() -> None:
     connection = ConnectionSettings(base_url="https://capillary.example.com", headers={"X": "two\nlines"})
     with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__EU__HEADERS"):
         Sender(connection, httpx.BasicAuth("a", "b"), "eu")
+
+
+@pytest.mark.parametrize("headers", [{"X": "two\r\nlines"}, {"X\r\nY": "1"}, {"a b": "1"}, {"": "1"}])
+def test_headers_that_http_cannot_carry(headers: dict[str, str]) -> None:
+    """A night's opt-outs waited for a header that nothing could send: it is found when the connection is set up."""
+    connection = ConnectionSettings(base_url="https://capillary.example.com", headers=headers)
+    with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__EU__HEADERS"):
+        check_connection(connection, httpx.BasicAuth("a", "b"), "eu")
+
+
+@pytest.mark.parametrize("header", ["", "X TOKEN", "X-TOKEN:", "X\r\nY"])
+def test_a_token_header_that_is_none(header: str) -> None:
+    """A name that is no header's is told with its variable, before anything is recorded."""
+    connection = ConnectionSettings(
+        base_url="https://capillary.example.com", oauth_key="k", oauth_secret="s", oauth_header=header
+    )
+    with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__EU__OAUTH_HEADER"):
+        capillary_auth(connection, "eu")
+
+
+@pytest.mark.parametrize("address", ["socks5h://127.0.0.1:1", "socks4://127.0.0.1:1", "http://[::1", "odd://a:1"])
+def test_a_proxy_that_cannot_be_used(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything stood still without a reason: the proxy was looked at by each call anew, and each raised."""
+    monkeypatch.setenv("ALL_PROXY", address)
+    with pytest.raises(ConfigurationError, match="ALL_PROXY"):
+        check_connection(EU, httpx.BasicAuth("a", "b"), "eu")
+
+
+def test_a_password_of_a_proxy_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the password stood in the log 85 times."""
+    monkeypatch.setenv("https_proxy", "http://user:hush/secret@127.0.0.1:3128")
+    with pytest.raises(ConfigurationError) as error:
+        check_connection(EU, httpx.BasicAuth("a", "b"), "eu")
+    assert "hush" not in str(error.value)
+    assert "https_proxy" in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "folder"])
+def test_certificates_that_cannot_be_used(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong SSL_CERT_FILE is told by its name; plain HTTP to this machine does not need it."""
+    place = tmp_path / "certificates.pem"
+    if kind == "empty":
+        place.touch()
+    elif kind == "folder":
+        place.mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(place))
+    _tls.cache_clear()
+    try:
+        with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
+            check_connection(EU, httpx.BasicAuth("a", "b"), "eu")
+        check_connection(ConnectionSettings(base_url="http://127.0.0.1:1"), httpx.BasicAuth("a", "b"), "eu")
+    finally:
+        _tls.cache_clear()
+
+
+EU = ConnectionSettings(base_url="https://capillary.example.com")

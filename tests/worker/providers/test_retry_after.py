@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -39,3 +39,18 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
 def test_pause(asked: float | None, seconds: float) -> None:
     """Told to slow down without a time we wait as long as usual; "0" is a time, and means a second."""
     assert pause(asked, 60) == seconds
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_a_date_is_measured_by_the_clock_that_wrote_it(minutes: int) -> None:
+    """With our clock ten minutes off, everybody waited for ten minutes, or called a provider that had said to wait."""
+    ours = NOW + timedelta(minutes=minutes)
+
+    seconds = retry_after_seconds("Sun, 22 Nov 2026 08:00:30 GMT", ours, "Sun, 22 Nov 2026 08:00:00 GMT")
+
+    assert seconds == 30
+
+
+def test_a_date_without_a_sound_date_of_the_reply_is_measured_by_ours() -> None:
+    """A gateway that writes no readable Date is still understood."""
+    assert retry_after_seconds("Sun, 22 Nov 2026 08:00:30 GMT", NOW, "today") == 30

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from worker.providers.capillary.codes import LONGEST_CODE, MEANINGS, ROW_FAILED, Next
+from worker.providers.json_body import without_mark
 
 _ROW_NAMED = re.compile(r"failed to update subscription for (\S+) channel and priority (\w+)", re.IGNORECASE)
 
@@ -44,6 +45,7 @@ class Body:
 
 def parse_body(text: str) -> Body:
     """Read a body, which most customers share with many others, as it does not name them (see `_parse`)."""
+    text = without_mark(text)
     return _parse_again(text) if len(text) <= _SHORT else _parse(text)
 
 

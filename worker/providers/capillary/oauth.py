@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from typing import Any, NoReturn
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
+from consent.errors import ConfigurationError
 from consent.settings import ConnectionSettings
+from worker.providers.endpoint import is_header_name, variable
+from worker.providers.json_body import without_mark
 from worker.providers.no_reply import NoToken
 
 MARGIN = 0.1
@@ -44,7 +48,9 @@ class TokenAuth(httpx.Auth):
 
     requires_response_body = True
 
-    def __init__(self, base_url: httpx.URL, connection: ConnectionSettings) -> None:
+    def __init__(self, base_url: httpx.URL, connection: ConnectionSettings, name: str = "<NAME>") -> None:
+        if not is_header_name(connection.oauth_header):
+            raise ConfigurationError(f"{variable(name, 'OAUTH_HEADER')} is not the name of an HTTP header")
         self._url = str(base_url).rstrip("/") + "/v3/oauth/token/generate"
         self._credentials = {"key": connection.oauth_key, "secret": connection.oauth_secret.get_secret_value()}
         self._header = connection.oauth_header
@@ -87,7 +93,7 @@ class TokenAuth(httpx.Auth):
         if not minted.is_success:
             raise NoToken(refused=False)
         try:
-            data = _Minted.model_validate_json(minted.content).data
+            data = _Minted.model_validate_json(without_mark(minted.text)).data
         except ValidationError:
             self._doubt(minted)
         return _Token(data.access_token, asked_at + data.seconds * (1 - MARGIN))
@@ -105,7 +111,7 @@ class TokenAuth(httpx.Auth):
 
 def _has_errors(minted: httpx.Response) -> bool:
     try:
-        body: Any = minted.json()
+        body: Any = json.loads(without_mark(minted.text))
     except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and bool(body.get("errors"))

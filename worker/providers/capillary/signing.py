@@ -18,7 +18,7 @@ def auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
     Basic carries the MD5 digest of the password, not the password (docs.capillarytech.com, API client).
     """
     if connection.oauth_key and connection.oauth_secret.get_secret_value():
-        return TokenAuth(endpoint(connection, name), connection)
+        return TokenAuth(endpoint(connection, name), connection, name)
     password = connection.password.get_secret_value()
     if connection.username and password:
         digest = hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from worker.providers.json_body import json_object
+from worker.providers.json_body import json_object, without_mark
 
 _STATUSES = {
     "BAD_REQUEST": HTTPStatus.BAD_REQUEST,
@@ -56,7 +56,7 @@ def parse_body(text: str) -> Body:
     """
     body = json_object(text)
     if body is None:
-        return Body(blank=not text.strip())
+        return Body(blank=not without_mark(text).strip())
     match body:
         case {"requestError": {"serviceException": {**fault}}}:
             status = _STATUSES.get(str(fault.get("messageId")))

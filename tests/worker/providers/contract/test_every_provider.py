@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consent.ledger.work import WITNESS
 from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell, Well
 from tests.worker.providers.contract.driving import Told, deliver
 from tests.worker.providers.contract.subjects import SUBJECTS, Subject, reply
 from worker.providers import PROVIDERS
-from worker.providers.contract import Reply
+from worker.providers.contract import Reply, Request
 
 PERSON = "jane.doe@example.com"
 HTML = "<html><body>Bad Gateway</body></html>"
@@ -47,6 +49,37 @@ def test_an_address_holds_nothing_that_one_cannot_ask_for(subject: Subject) -> N
     columns = subject.provider.row.address_columns
     assert columns >= subject.provider.row.names_target
     assert all(task.address.keys() <= columns for task in subject.tasks)
+
+
+@every
+def test_a_success_behind_a_byte_order_mark(subject: Subject) -> None:
+    """A gateway put U+FEFF before each answer: every opt-out was done, held for lost and said again without end."""
+    says = subject.well()
+
+    def marked(request: Request) -> Reply:
+        return replace(plain := says(request), text="\ufeff" + plain.text)
+
+    told = deliver(subject.provider, subject.tasks, subject.connection, marked)
+
+    assert set(told.outcomes) == subject.ids
+    assert kinds(told) <= {Applied, Unchanged}
+    assert set(map(type, told.health)) == {Well}
+
+
+@every
+def test_a_witness_is_a_read_and_only_the_provider_itself_can_be_one(subject: Subject) -> None:
+    """A gateway's page must not vouch for a connection: a wrong password would bury the last customer's opt-out."""
+    other = replace(subject.tasks[0], changes=())
+    request = subject.provider.witness(other, subject.connection)
+
+    assert request is not None
+    assert (request.method, request.purpose, request.changes) == ("GET", WITNESS, ())
+    assert request.json is None
+    assert request.form is None
+    for status in (200, 302, 401, 403, 404, 429, 500, 503):
+        read = subject.provider.read(request, Reply(status, HTML), subject.connection)
+        assert not isinstance(read.health, Well)
+        assert not read.outcomes
 
 
 @every
