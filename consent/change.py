@@ -53,7 +53,8 @@ class ConsentChange:
     thing inside the target that can be in or out, `details` what else the provider wants to be told.
     `bucket` names the limit that the target's calls fall under, where a connection has several. `value` tells apart
     wishes for a slot that holds more than in or out. `own_time` is False if `effective_at` is not what the sender says,
-    but the moment of a file or of receipt.
+    but the moment of a file or of receipt. `sender` says in whose name `change_id` is unique, `recorded_as` under which
+    public id the ledger has the change already, if it has not been altered since.
     """
 
     connection: str
@@ -67,6 +68,8 @@ class ConsentChange:
     bucket: str = ""
     value: str = ""
     own_time: bool = True
+    sender: str = ""
+    recorded_as: str | None = None
 
 
 def to_micros(moment: datetime) -> int:

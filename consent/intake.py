@@ -67,6 +67,7 @@ class RefusedEvent:
 
     `body` is its text, or the first MOST_KEPT bytes of the event's `size`; `headers` are its envelope; `published_at`
     and `key` are what its source said about time and identity; `position` is its place in the event that it came in.
+    `is_own_time` and `sender` say whose word the time is, and in whose name ids are unique.
     """
 
     body: bytes = field(repr=False)
@@ -75,6 +76,8 @@ class RefusedEvent:
     published_at: datetime | None = None
     key: str | None = field(default=None, repr=False)
     position: int = 0
+    is_own_time: bool = False
+    sender: str = ""
 
 
 MOST_KEPT = 16 * 1024 * 1024

@@ -14,11 +14,12 @@ from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.ledger.letters import DeadLetter, FoundLetters
 from consent.settings import Settings
+from producers.columns import RECORDED_AS
 from producers.disarming import disarm
 from worker.providers import provider_of
 
 _FIRST = ("connection", "action", "effective_at")
-_LAST = ("_code", "_message")
+_LAST = ("_code", "_message", RECORDED_AS)
 
 
 def export(settings: Settings, letters: FoundLetters, path: Path | None) -> None:
@@ -67,4 +68,4 @@ def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
     }
     columns = provider.columns(letter.address, letter.slot, letter.details)
     disarmed = {name: disarm(cell) for name, cell in columns.items()}
-    return own | disarmed | {"_code": letter.code, "_message": letter.reason}
+    return own | disarmed | {"_code": letter.code, "_message": letter.reason, RECORDED_AS: letter.public_id}

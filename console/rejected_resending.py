@@ -102,7 +102,8 @@ def _readable(
 
 
 def _event(one: RejectedEvent, said: RefusedEvent, fixed: Mapping[str, Any] | None) -> Event:
-    event = Event(said.body, said.headers, one.place, said.published_at, said.key, first=said.position)
+    whose = (said.published_at, said.key, said.is_own_time, said.sender)
+    event = Event(said.body, said.headers, one.place, *whose, first=said.position)
     if fixed is not None:
         return replace(event, body=fixed["body"], headers=fixed.get("headers", said.headers), fault=fixed.get("fault"))
     return replace(event, fault=_CUT) if one.is_cut else event

@@ -27,6 +27,9 @@ OWN_TIME = "_said_at"
 OWN = ("_line", "_column", "_code", "_message", FALLBACK_TIME)
 """The columns that a rejects file has beside its original ones."""
 
+RECORDED_AS = "_recorded_as"
+"""The id of the change that an exported row was; the row is the same change as long as nobody alters it."""
+
 FREE_TEXT = frozenset({"reason", "name"})
 """Columns in which a line break can be meant; anywhere else it is a quote that somebody forgot to close."""
 
@@ -44,7 +47,7 @@ class Vocabulary:
     def find(self, name: str) -> str | None:
         """Return our name for a header's name, or None if it is not known; case, spaces, _ and - do not matter."""
         spelled = name.strip().lower()
-        if spelled in OWN:
+        if spelled in OWN or spelled == RECORDED_AS:
             return spelled
         return self.maps.get(plain(name)) or self.plain.get(plain(name))
 

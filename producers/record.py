@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 class RawRecord(NamedTuple):
     """A row or an event under our own column names, without the ones that nobody filled.
 
-    `line` is the physical line of a file where it starts, None for an event.
+    `line` is the physical line of a file where it starts, None for an event. `sender` says in whose name its change_id
+    is unique; "" stands for all files.
     """
 
     fields: Mapping[str, Any]
     line: int | None = None
+    sender: str = ""
 
 
 class Fault(NamedTuple):

@@ -140,6 +140,8 @@ def _with(
         one.bucket,
         one.value,
         one.own_time,
+        one.sender,
+        one.recorded_as,
     )
 
 

@@ -13,11 +13,11 @@ from consent.errors import ConfigurationError
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
 from consent.times import UnusableTime, in_utc, read_time
-from producers.columns import FALLBACK_TIME, OWN, OWN_TIME, meant, vocabulary
+from producers.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
 from producers.explaining import explain
 from producers.record import Fault, RawRecord
 
-_NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", *OWN}
+_NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,14 @@ def understand(
     since = _since(row, fields, doors)
     if not isinstance(since, datetime):
         return since._replace(column=columns.get(since.column or "", since.column))
-    own, line, who = row.effective_at is not None or OWN_TIME in fields, record.line, row.change_id
-    address, bucket = row.address(), row.bucket()
+    own = row.effective_at is not None or OWN_TIME in fields
+    recorded_as = None if RECORDED_AS not in fields else str(fields[RECORDED_AS])
+    who, line, sender = row.change_id, record.line, record.sender
+    address, bucket, action = row.address(), row.bucket(), row.action
     return tuple(
-        ConsentChange(connection, address, slot, row.action, since, details, who, line, bucket, value, own)
+        ConsentChange(
+            connection, address, slot, action, since, details, who, line, bucket, value, own, sender, recorded_as
+        )
         for slot, details, value in row.wishes()
     )
 

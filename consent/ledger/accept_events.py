@@ -46,9 +46,9 @@ def accept_events(
 
     def take(tx: Connection, wishes: Sequence[ConsentChange], refused: Sequence[Reject]) -> EventsAccepted:
         heard = hear(secret, wishes, now)  # anew with each try: the numbers of targets are those of a transaction
-        keys = heard.keys
         one_at_a_time(tx)
         recognise(tx, heard)
+        keys = heard.keys
         adopted = adopt(tx, run_id, heard)
         latest = latest_change(tx)
         record(tx, heard, run_id, Origin.EVENT)

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import itemgetter
+from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.ledger.bulk import Row, insert_all, select_by_key
-from consent.ledger.keys import KEY_BYTES, Keys, action_text, canonical, public_id
+from consent.ledger.keys import KEY_BYTES, Keys, action_text, canonical, parse_public_id, public_id, timed_key
 from consent.ledger.recorded import select_recorded, select_registers
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
@@ -35,6 +36,13 @@ _REPEAT_COLUMNS = (
 _KEY, _LINE, _TARGET, _SLOT, _ACTION, _VALUE, _SINCE, _DETAILS, _OWN_TIME = range(9)
 
 
+class _Alias(NamedTuple):
+    """Another key of a word; with `exactly`, only if the change that has it says all the same."""
+
+    key: bytes
+    exactly: bool
+
+
 @dataclass(slots=True)
 class Heard:
     """A chunk's words in the order of arrival, and the targets that they are about by their keys.
@@ -42,13 +50,16 @@ class Heard:
     A word names its target by its key. `numbers` holds those of the targets that the ledger knows, and `known` the keys
     of the changes that it knows, so this belongs to one transaction: the numbers that it adds are gone if it fails.
     `named` holds the keys of words with a change id: that is the producer's own word for sameness, so the key must be
-    looked up among all changes and such a word is never set aside. After `set_repeats_aside`, `words` are the ordinary
-    ones and `repeated` the repeats, as rows of `repeats`; duplicates of newest words are in neither.
+    looked up among all changes and such a word is never set aside. `aliases` holds for some words another key under
+    which the ledger may have them, if it has them at the same time (and, if so asked, exactly as they are). After
+    `set_repeats_aside`, `words` are the ordinary ones and `repeated` the repeats, as rows of `repeats`; duplicates of
+    newest words are in neither.
     """
 
     words: list[Row]
     targets: Mapping[bytes, Row]
     named: frozenset[bytes] = frozenset()
+    aliases: Mapping[bytes, _Alias] = field(default_factory=dict)
     numbers: dict[bytes, int] = field(default_factory=dict)
     known: set[bytes] = field(default_factory=set)
     repeated: list[Row] = field(default_factory=list)
@@ -69,6 +80,11 @@ class Heard:
         return {word[_KEY]: self.numbers[word[_TARGET]] for word in self.words if word[_TARGET] in self.numbers}
 
     @property
+    def whose_aliases(self) -> list[tuple[bytes, int]]:
+        """The other keys of those words whose targets the ledger knows, each with its target's number."""
+        return [(self.aliases[key].key, number) for key, number in self.whose.items() if key in self.aliases]
+
+    @property
     def lines(self) -> list[int | None]:
         """Where `words` stand in their source."""
         return [word[_LINE] for word in self.words]
@@ -83,6 +99,7 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
     """Return what a chunk says."""
     keys, words = Keys(secret), []
     named: set[bytes] = set()
+    aliases: dict[bytes, _Alias] = {}
     whom: dict[bytes, Row] = {}
     for change in wishes:
         address = canonical(change.address)
@@ -92,10 +109,19 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
         details, since = keys.details(change), to_micros(change.effective_at)
         what = (change.slot, action_text(change), change.value, since, details, int(change.own_time), now)
         key = keys.change(target, change, details, since)
-        if change.change_id is not None:
+        if change.change_id is not None or change.recorded_as is not None:
             named.add(key)
+            if (alias := _alias(keys, target, change)) is not None:
+                aliases[key] = alias
         words.append((key, change.line, target, *what))
-    return Heard(words, whom, frozenset(named))
+    return Heard(words, whom, frozenset(named), aliases)
+
+
+def _alias(keys: Keys, target: bytes, change: ConsentChange) -> _Alias | None:
+    if change.recorded_as is not None:
+        said = parse_public_id(change.recorded_as)
+        return None if said is None else _Alias(said[1], exactly=True)
+    return _Alias(keys.without_sender(target, change), exactly=False) if change.sender else None
 
 
 def recognise(tx: Connection, heard: Heard) -> None:
@@ -110,7 +136,49 @@ def recognise_targets(tx: Connection, heard: Heard) -> None:
 
 
 def _recognise_changes(tx: Connection, heard: Heard) -> None:
-    heard.known = {key for (key,) in select_recorded(tx, "dedupe_key", heard.whose)}
+    if not heard.named:
+        heard.known = {key for (key,) in select_recorded(tx, "dedupe_key", heard.whose)}
+        return
+    since_of: dict[bytes, int] = dict(select_recorded(tx, "dedupe_key, effective_at", heard.whose))
+    heard.known = set(since_of)
+    if heard.aliases and (others := select_recorded(tx, _FACTS, heard.whose_aliases)):
+        recorded = {(key, target): tuple(said) for key, target, *said in others}
+        heard.words = [_by_its_alias(word, heard, recorded) for word in heard.words]
+        since_of |= {key: said[3] for (key, _), said in recorded.items()}
+    _tell_apart(tx, heard, since_of)
+
+
+_FACTS = "dedupe_key, target_id, slot, action, changes.value, effective_at, details"
+
+
+def _by_its_alias(word: Row, heard: Heard, recorded: Mapping[tuple[bytes, int | None], Row]) -> Row:
+    """Return a word under the key that the ledger has it by, if that is its alias."""
+    alias = heard.aliases.get(word[_KEY])
+    if alias is None or word[_KEY] in heard.known:
+        return word
+    said = recorded.get((alias.key, heard.numbers.get(word[_TARGET])))
+    if said is None:
+        return word
+    if said != word[_SLOT:_OWN_TIME] if alias.exactly else said[3] != word[_SINCE]:
+        return word
+    heard.known.add(alias.key)
+    return (alias.key, *word[1:])
+
+
+def _tell_apart(tx: Connection, heard: Heard, since_of: dict[bytes, int]) -> None:
+    """Make another change of a word whose id is known with another time, if its own time is its sender's word.
+
+    So a retry, which says the same time, is a duplicate, and a number that is used twice loses nothing.
+    """
+    apart: dict[bytes, int] = {}
+    for place, word in enumerate(heard.words):
+        key, since = word[_KEY], word[_SINCE]
+        if key in heard.named and since_of.setdefault(key, since) != since and word[_OWN_TIME]:
+            own = timed_key(key, since)
+            heard.words[place] = (own, *word[1:])
+            if (number := heard.numbers.get(word[_TARGET])) is not None:
+                apart[own] = number
+    heard.known.update(key for (key,) in select_recorded(tx, "dedupe_key", apart))
 
 
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, rules: ReassertRules) -> None:

@@ -36,11 +36,19 @@ class Keys:
 
         `details` and `since` are the change's own, as the ledger writes them.
 
-        With a `change_id` that is the producer's own word for sameness, whatever else it says about time and reason;
-        otherwise a change is the same if it says the same. A change_id used again for another target, slot or action
-        is another change: nothing is lost by a producer's mistake.
+        With a `change_id` that is its sender's own word for sameness, whatever it says about reasons; otherwise a
+        change is the same if it says the same. A change_id used again for another target, slot or action is another
+        change, and so it is for another time (`timed_key`): nothing is lost by a sender's mistake.
         """
-        said = f"{since}\0{details}" if change.change_id is None else f"id\0{change.change_id}"
+        if change.change_id is None:
+            return self._change(target, change, f"{since}\0{details}")
+        return self._change(target, change, f"id\0{change.change_id}" + (f"\0{change.sender}" if change.sender else ""))
+
+    def without_sender(self, target: bytes, change: ConsentChange) -> bytes:
+        """Return the hash of a change with a `change_id` as it was before the sender belonged to it."""
+        return self._change(target, change, f"id\0{change.change_id}")
+
+    def _change(self, target: bytes, change: ConsentChange, said: str) -> bytes:
         return self._hash(target + f"{change.slot}\0{action_text(change)}\0{said}".encode())
 
     def details(self, change: ConsentChange) -> str:
@@ -65,6 +73,11 @@ def target_key(secret: bytes, connection: str, address: Mapping[str, str]) -> by
 def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:
     """Return the hash by which one change is known again."""
     return Keys(secret).change(target, change, canonical(change.details), to_micros(change.effective_at))
+
+
+def timed_key(key: bytes, since: int) -> bytes:
+    """Return the key of a change whose id, and so whose key, another change has that holds since another time."""
+    return blake2b(key + since.to_bytes(8, "big", signed=True), digest_size=KEY_BYTES).digest()
 
 
 def public_id(target: bytes, key: bytes) -> str:

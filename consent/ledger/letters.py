@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, upd
 from consent.change import Action
 from consent.ledger.bulk import among, insert_new, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
+from consent.ledger.keys import public_id
 from consent.ledger.register import keep_out
 from consent.ledger.schema import attempts, changes, dead_letters, imports, interventions, slots, targets
 from consent.ledger.tasks import make_these_due
@@ -41,6 +42,7 @@ class DeadLetter:
     line: int | None
     died_at: int
     discarded: bool
+    public_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +254,9 @@ def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: 
 
 
 def _query(which: LetterFilter) -> Select[Any]:
+    whom = (targets.c.connection, targets.c.address, targets.c.target_key)
     query = (
-        select(changes, targets.c.connection, targets.c.address, imports.c.name.label("import_name"))
+        select(changes, *whom, imports.c.name.label("import_name"))
         .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .where(*_DEAD, changes.c.id.in_(select(dead_letters.c.change_id)), *_conditions(which))
@@ -291,4 +294,5 @@ def _letter(row: Row[Any]) -> DeadLetter:
         line=row.line,
         died_at=row.settled_at,
         discarded=row.discarded_at is not None,
+        public_id=public_id(row.target_key, row.dedupe_key),
     )

@@ -34,19 +34,22 @@ def select_registers(tx: Connection, targets: Sequence[bytes], slots: Sequence[s
     return held
 
 
-def select_recorded(tx: Connection, columns: str, whose: Mapping[bytes, int]) -> list[Row]:
+def select_recorded(
+    tx: Connection, columns: str, whose: Mapping[bytes, int] | Sequence[tuple[bytes, int]]
+) -> list[Row]:
     """Return columns of the recorded ones of these changes, which are dedupe keys, each with its target's number.
 
     Each is looked up, however many there are. It is the driver's own statement: Core would take as long again.
     """
     if not whose:
         return []
+    keys, numbers = zip(*(whose.items() if isinstance(whose, Mapping) else whose), strict=True)
     if tx.dialect.name == "postgresql":
         look_up_by_key(tx)
         with driver(tx, binary=True) as cursor:
             said = f"SELECT {columns} {_IN_POSTGRESQL}"
-            return cast("list[Row]", cursor.execute(said, (list(whose.values()), list(whose))).fetchall())
-    asked = {"targets": orjson.dumps(list(whose.values())).decode(), "keys": b"".join(whose)}
+            return cast("list[Row]", cursor.execute(said, (list(numbers), list(keys))).fetchall())
+    asked = {"targets": orjson.dumps(numbers).decode(), "keys": b"".join(keys)}
     return plain_rows(tx.exec_driver_sql(f"SELECT {columns} {_IN_SQLITE}", asked))
 
 

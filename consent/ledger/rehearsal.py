@@ -18,7 +18,7 @@ from consent.ledger.accept import find_import
 from consent.ledger.adopt import KEEPS_BACK
 from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
-from consent.ledger.hearing import hear, recognise_targets
+from consent.ledger.hearing import hear, recognise, recognise_targets
 from consent.ledger.ledger import Ledger
 from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, info, slots, targets
@@ -28,6 +28,7 @@ _KNOWN_COLUMNS = (
     *("id", "dedupe_key", "import_id", "target_id", "slot", "action", "value", "effective_at"),
     *("details", "origin", "recorded_at", "state"),
 )
+_FACTS = "changes.id, dedupe_key, import_id, slot, action, changes.value, effective_at, details"
 _FAR_AHEAD = 2**40
 """The distance between the numbers of real and of rehearsed changes: the real ledger may grow meanwhile."""
 
@@ -71,22 +72,27 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
     heard = hear(real.hash_key, wishes, 0)
     broken_off = select(imports.c.id).where(*KEEPS_BACK)
 
-    def look(tx: Connection) -> tuple[set[str], list[Row], list[Row]]:
+    def look(tx: Connection) -> tuple[set[str], list[Row], list[Row], dict[bytes, bytes]]:
         look_up_by_key(tx)
         recognise_targets(tx, heard)
-        known = select_recorded(tx, "changes.id, dedupe_key, import_id", heard.whose)
+        asked = heard.whose | dict(heard.whose_aliases)
+        recognise(tx, heard)  # by which some words get a key of their own
+        asked |= heard.whose
+        known = select_recorded(tx, _FACTS, asked)
         unread = set(tx.execute(broken_off).scalars())
-        return unread, known, select_by_key(tx, _REGISTERS, list(heard.targets))
+        whom = {number: target for target, number in heard.numbers.items()}
+        whose = {key: whom[number] for key, number in asked.items()}
+        return unread, known, select_by_key(tx, _REGISTERS, list(heard.targets)), whose
 
-    unread, known, registers = real.read(look)
+    unread, known, registers, whose = real.read(look)
     unseen = {unfinished, *unread}
 
     def note(tx: Connection) -> None:
         insert_new(tx, targets, _TARGET_COLUMNS, list(heard.targets.values()))
         recognise_targets(tx, heard)
-        whose = heard.whose
-        seen = [_known_row(number, key, whose[key]) for number, key, owner in known if owner not in unseen]
-        insert_new(tx, changes, _KNOWN_COLUMNS, seen)
+        seen = [(number, key, said) for number, key, owner, *said in known if owner not in unseen]
+        rows = [_known_row(number, key, heard.numbers[whose[key]], *said) for number, key, said in seen]
+        insert_new(tx, changes, _KNOWN_COLUMNS, rows)
         insert_new(tx, slots, _SLOT_COLUMNS, [(heard.numbers[key], *register) for key, *register in registers])
 
     rehearsal.database.write(note)
@@ -108,6 +114,15 @@ def _follow(tx: Connection, real: Database) -> None:
     insert_new(tx, changes, _KNOWN_COLUMNS, [_known_row((last or 0) + _FAR_AHEAD, b"", 0)])
 
 
-def _known_row(number: int, key: bytes, target: int) -> Row:
-    """Return a change of which nothing matters but its number and that it is known; it belongs to no import."""
-    return number, key, "", target, "", "", "", 0, "{}", "", 0, "known"
+def _known_row(  # noqa: PLR0913, PLR0917 - one for each column
+    number: int,
+    key: bytes,
+    target: int,
+    slot: str = "",
+    action: str = "",
+    value: str = "",
+    since: int = 0,
+    details: str = "{}",
+) -> Row:
+    """Return a change of which nothing matters but its number, that it is known, and what it says."""
+    return number, key, "", target, slot, action, value, since, details, "", 0, "known"

@@ -95,7 +95,8 @@ def what_it_said(database: Database, id_: int) -> RefusedEvent:
     row = database.read(lambda tx: tx.execute(query).one())
     published_at = None if row.published_at is None else from_micros(row.published_at)
     envelope = json.loads(row.envelope)
-    return RefusedEvent(bytes(row.body), row.size, envelope["headers"], published_at, envelope["key"], row.position)
+    told = (envelope["headers"], published_at, envelope["key"], row.position)
+    return RefusedEvent(bytes(row.body), row.size, *told, envelope.get("own_time", False), envelope.get("sender", ""))
 
 
 def close(database: Database, ids: Sequence[int], closing: Closing, now: int) -> int:
@@ -132,10 +133,15 @@ def _row(run_id: str, reject: Reject, said: RefusedEvent) -> dict[str, Any]:
         "column_name": reject.column,
         "published_at": None if said.published_at is None else to_micros(said.published_at),
         "position": said.position,
-        "envelope": json.dumps({"headers": dict(said.headers), "key": said.key}),  # ASCII, whatever stands in it
+        "envelope": json.dumps(_envelope(said)),  # ASCII, whatever stands in it
         "body": said.body[:MOST_KEPT],
         "size": said.size,
     }
+
+
+def _envelope(said: RefusedEvent) -> dict[str, Any]:
+    whose = {"own_time": said.is_own_time, "sender": said.sender}
+    return {"headers": dict(said.headers), "key": said.key} | whose
 
 
 def _query(which: RejectedFilter) -> Select[Any]:

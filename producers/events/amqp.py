@@ -211,7 +211,16 @@ class Amqp:
         place = f"{self.name}, message {_printable(id_)}" if id_ else self._delivery(message)
         headers = dict(_headers(message.headers, message.content_type))
         since = _moment(properties.get("timestamp"))
-        return Event(_body(message), headers, place, since, id_, since_is_own=True, receipt=message.delivery_tag)
+        return Event(
+            _body(message),
+            headers,
+            place,
+            since,
+            id_,
+            since_is_own=True,
+            sender=self.name,
+            receipt=message.delivery_tag,
+        )
 
     def _unreadable(self, message: Any) -> Event:
         return Event(_body(message), place=self._delivery(message), fault=_UNREADABLE, receipt=message.delivery_tag)

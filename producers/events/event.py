@@ -20,9 +20,10 @@ class Event:
 
     `headers` are its headers or properties with lower-case names (`content-type`, `ce-id`, …). `place` says where it
     stands in its source, for ever, so that a refused one is recorded once; `since` is when the source says that it was
-    published, for events that name no time, and `since_is_own` whether that is its sender's word; `key` makes it known
-    again if it names no id of its own, together with the place of the change in the event, where `first` is that of the
-    first one. `fault` says why the source could not even read it; `receipt` is what the source needs to acknowledge it.
+    published, for events that name no time, and `since_is_own` whether that is its sender's word; `sender` says in
+    whose name its ids are unique; `key` makes it known again if it names no id of its own, together with the place of
+    the change in the event, where `first` is that of the first one. `fault` says why the source could not even read it;
+    `receipt` is what the source needs to acknowledge it.
     `is_answered` says that its sender waits, and is told if nothing in it can be read.
     """
 
@@ -32,6 +33,7 @@ class Event:
     since: datetime | None = None
     key: str | None = field(default=None, repr=False)
     since_is_own: bool = False
+    sender: str = ""
     fault: Fault | None = None
     receipt: object = field(default=None, repr=False, compare=False)
     first: int = 0

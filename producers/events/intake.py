@@ -232,7 +232,8 @@ class EventIntake:
             values[OWN_TIME] = said.since
         elif event.since:
             values[OWN_TIME if event.since_is_own else FALLBACK_TIME] = event.since.isoformat()
-        found = understand(RawRecord(values, self._number + 1 + place), doors, spelled)
+        sender = event.sender if said.change_id is None else ""  # a CloudEvent's source and id are unique anywhere
+        found = understand(RawRecord(values, self._number + 1 + place, sender), doors, spelled)
         if isinstance(found, Fault) and found.column == FALLBACK_TIME:  # our name for it is not the sender's
             return found._replace(column="time" if said.since else None)
         return found
@@ -261,7 +262,8 @@ def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | Fault], f
 
 
 def _said(event: Event, text: bytes, position: int) -> RefusedEvent:
-    return RefusedEvent(text[:MOST_KEPT], len(text), event.headers, event.since, event.key, position)
+    whose = (event.since, event.key, position, event.since_is_own, event.sender)
+    return RefusedEvent(text[:MOST_KEPT], len(text), event.headers, *whose)
 
 
 def _where(event: Event, position: int) -> str | None:

@@ -184,10 +184,10 @@ class RedisStream:
         place = f"{self.name}, entry {id_.decode()}"
         since = _moment(id_)
         if (body := fields.get(b"event")) is not None:
-            return Event(body, place=place, since=since, receipt=id_)
+            return Event(body, place=place, since=since, sender=self.name, receipt=id_)
         flat = {_text(name): _text(value) for name, value in fields.items()}
         whole = all(one.isascii() or _is_whole(one) for pair in flat.items() for one in pair)
-        return Event(flat, place=place, since=since, fault=None if whole else _NOT_UTF8, receipt=id_)
+        return Event(flat, place=place, since=since, sender=self.name, fault=None if whole else _NOT_UTF8, receipt=id_)
 
 
 def _refused(error: Exception) -> str:

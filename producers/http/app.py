@@ -34,7 +34,7 @@ def create_app(parts: Parts) -> Starlette:
 
     async def openapi(request: Request) -> Response:
         """Tell the names of our connections to whoever has a key, and to nobody else."""
-        return JSONResponse(described if parts.keys.owner(request.headers) is not None else for_anybody)
+        return JSONResponse(described if parts.keys.sender(request.headers) is not None else for_anybody)
 
     async def docs(_request: Request) -> Response:
         return HTMLResponse(html, headers={"content-security-policy": POLICY})

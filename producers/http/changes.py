@@ -14,6 +14,7 @@ from producers.events.event import Event
 from producers.events.format import UNREADABLE
 from producers.events.intake import Result
 from producers.http.body import check_media_type, read_body
+from producers.http.keys import Sender
 from producers.http.parts import REQUEST_ID, admit, parts_of
 from producers.http.problem import CONTENT_TYPE, Problem
 
@@ -23,12 +24,12 @@ LONGEST_KEY = 255
 
 async def post_changes(request: Request) -> Response:
     """Record what a body says; answer with what became of each change."""
-    owner = admit(request)
+    sender = admit(request)
     check_media_type(request)
     parts = parts_of(request)
-    key = _scoped_key(request, owner)
+    key = _idempotency_key(request)
     body = await read_body(request, parts.body_limit)
-    results = await parts.gatherer.record(_event(request, owner, body, key), len(body))
+    results = await parts.gatherer.record(_event(request, sender, body, key), len(body))
     told = {"results": [_told(one) for one in results]}
     if all(one.code in UNREADABLE for one in results):
         problem = _unreadable(results)
@@ -36,21 +37,22 @@ async def post_changes(request: Request) -> Response:
     return JSONResponse(told, HTTPStatus.ACCEPTED)
 
 
-def _event(request: Request, owner: str, body: bytes, key: str | None) -> Event:
+def _event(request: Request, sender: Sender, body: bytes, key: str | None) -> Event:
     headers = {name: value for name, value in request.headers.items() if name == "content-type" or name[:3] == "ce-"}
     told_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
-    return Event(body, headers, place=f"POST /v1/changes, key {owner}, {told_by}", key=key, is_answered=True)
+    place = f"POST /v1/changes, key {sender.name}, {told_by}"
+    return Event(body, headers, place=place, key=key, sender=sender.scope, is_answered=True)
 
 
-def _scoped_key(request: Request, owner: str) -> str | None:
-    """Return the request's Idempotency-Key in the name of its sender, as a hash: two senders may use the same one."""
+def _idempotency_key(request: Request) -> str | None:
+    """Return the request's Idempotency-Key as a hash: it may name a person."""
     key = request.headers.get(KEY_HEADER)
     if key is None:
         return None
     if not 0 < len(key) <= LONGEST_KEY:
         detail = f"an Idempotency-Key has 1 to {LONGEST_KEY} characters"
         raise Problem(HTTPStatus.BAD_REQUEST, "unusable_idempotency_key", detail)
-    return sha256(f"{owner}\0{key}".encode()).hexdigest()
+    return sha256(key.encode()).hexdigest()
 
 
 def _told(result: Result) -> dict[str, Any]:

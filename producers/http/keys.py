@@ -15,6 +15,16 @@ NAMELESS = "default"
 _SHORTEST = 16
 
 
+class Sender(NamedTuple):
+    """Who sends: the name of the key, which may be logged, and in whose name ids are unique: a digest of the key.
+
+    Two keys are two senders, also if they have one name or none.
+    """
+
+    name: str
+    scope: str
+
+
 class _Key(NamedTuple):
     name: str
     digest: bytes
@@ -31,8 +41,8 @@ class ApiKeys:
         """Whether there is any key."""
         return bool(self._keys)
 
-    def owner(self, headers: Mapping[str, str]) -> str | None:
-        """Return the name of the key that a request shows, or None if it shows no valid one.
+    def sender(self, headers: Mapping[str, str]) -> Sender | None:
+        """Return whose key a request shows, or None if it shows no valid one.
 
         Every key is compared in full, so that the time taken tells nothing about any of them.
         """
@@ -40,7 +50,7 @@ class ApiKeys:
         found = None
         for key in self._keys:
             if hmac.compare_digest(shown, key.digest):
-                found = key.name
+                found = Sender(key.name, sha256(b"in the name of " + key.digest).hexdigest())
         return found
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from consent.ledger.ledger import Ledger
 from producers.http.allowance import Allowance
 from producers.http.gathering import Gatherer
-from producers.http.keys import ApiKeys
+from producers.http.keys import ApiKeys, Sender
 from producers.http.problem import Problem
 from producers.http.tokens import Tokens
 from producers.understanding import Doors
@@ -51,15 +51,15 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-def admit(request: Request) -> str:
-    """Return the name of the request's key; raise Problem for a request without a valid one, or one too many."""
+def admit(request: Request) -> Sender:
+    """Return whose key the request shows; raise Problem for a request without a valid one, or one too many."""
     parts = parts_of(request)
-    owner = parts.keys.owner(request.headers)
-    if owner is None:
+    sender = parts.keys.sender(request.headers)
+    if sender is None:
         detail = "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail)
-    request.scope[OWNER] = owner
-    if wait := parts.allowance.wait(owner):
+    request.scope[OWNER] = sender.name
+    if wait := parts.allowance.wait(sender.scope):
         detail = "too many requests with this key: wait, or put more changes into one request"
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests", detail, wait)
-    return owner
+    return sender

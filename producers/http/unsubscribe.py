@@ -22,6 +22,7 @@ from consent.change import from_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from consent.ledger.one_change import find_change, public_ids, standing_opt_in
+from producers.columns import FALLBACK_TIME
 from producers.events.event import Event
 from producers.http import pages
 from producers.http.body import read_body
@@ -80,14 +81,15 @@ def _word_of(link: Link, ledger: Ledger, doors: Doors, *, by_person: bool) -> di
     """
     now = ledger.now()
     turn = now // (REPEAT_SECONDS * 1_000_000)
-    said = {**link.fields, "action": "OPTOUT", "effective_at": from_micros(now).isoformat()}
+    said = {**link.fields, "action": "OPTOUT", FALLBACK_TIME: from_micros(now).isoformat()}
+    said.pop("effective_at", None)  # the moment is ours: with one of its own, a click that is sent twice would be two
     before = said | {"change_id": f"link:{link.id}:{turn - 1}"}
     recently = replace(doors, latest=from_micros(now) + timedelta(seconds=1))
     wishes = understand(RawRecord(before), recently)
     if not isinstance(wishes, Fault):
         if by_person and (opt_in := standing_opt_in(ledger.database, wishes)) is not None:
             id_, since = opt_in
-            latest = {"effective_at": from_micros(max(now, since)).isoformat()}  # it may stand a little in the future
+            latest = {FALLBACK_TIME: from_micros(max(now, since)).isoformat()}  # it may stand a little in the future
             return said | latest | {"change_id": f"link:{link.id}:{turn}:after:{id_}"}
         earlier = find_change(ledger.database, public_ids(ledger.database, wishes)[0])
         if earlier is not None and now - earlier.recorded_at < REPEAT_SECONDS * 1_000_000:

@@ -149,6 +149,22 @@ def test_export_is_taken_back_as_it_is(buried: Cli, tmp_path: Path) -> None:
     assert buried("import", "mended.csv", "--json").json["accepted"] == 2
 
 
+def test_letters_of_rows_with_ids_are_taken_back_as_they_are(cli: Cli, url: str, tmp_path: Path) -> None:
+    """Whoever imports an export by mistake must not send a second time what a person has not looked at."""
+    header = "user_id,channel,priority,action,effective_at,change_id,reason"
+    rows = ("7,EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z,A-1,=cmd", "8,EMAIL,BULK,OPTOUT,,A-2,", "9,EMAIL,BULK,OPTIN,,,")
+    cli("import", write(tmp_path, "named.csv", *rows, header=header))
+    bury_all(url)
+    cli("dead-letters", "export", "--output", "dead.csv")
+    os.utime(tmp_path / "dead.csv", (1_760_000_000, 1_760_000_000))
+
+    told = cli("import", "dead.csv", "--dry-run", "--json").json
+    again = cli("import", "dead.csv", "--json").json
+
+    assert (again["rows"], again["duplicates"], again["pending"]) == (3, 3, 0)
+    assert (told["duplicates"], told["pending"]) == (3, 0)
+
+
 def test_export_overwrites_nothing(buried: Cli, tmp_path: Path) -> None:
     """People's data never land in a file that others may read already."""
     (tmp_path / "dead.csv").write_text("mine")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_an_event_from_the_future_is_refused(taker: Taker) -> None:
 
 
 def test_the_source_s_key_makes_an_event_known_again(taker: Taker) -> None:
-    """A message with the same message id is the same, whatever its time; an id of its own comes first."""
+    """A message with the same message id is the same, whenever it was received; an id of its own comes first."""
     later = MORNING.replace(hour=9)
     results = taker.take(
         event(OPT_OUT, key="m1"),
@@ -138,6 +139,42 @@ def test_the_source_s_key_makes_an_event_known_again(taker: Taker) -> None:
     )
 
     assert [one.status for [one] in results] == ["accepted", "duplicate", "accepted", "accepted", "duplicate"]
+
+
+def test_a_number_that_its_sender_uses_again_is_another_event(taker: Taker) -> None:
+    """A publisher's counter starts anew, and its clock goes on: the opt-out that got number m1 again was lost."""
+    sent = partial(event, OPT_OUT, key="m1", since_is_own=True)
+    results = taker.take(
+        sent(sender="queue a"),
+        sent(sender="queue a", since=MORNING.replace(hour=9)),
+        sent(sender="queue a"),
+        sent(sender="queue b"),
+    )
+
+    assert [one.status for [one] in results] == ["accepted", "accepted", "duplicate", "accepted"]
+
+
+@pytest.mark.parametrize(
+    "named", [{"change_id": "7"}, {"specversion": "1.0", "id": "7", "source": "shop", "type": "x"}]
+)
+def test_an_entry_that_was_added_twice_is_one_change(taker: Taker, named: dict[str, str]) -> None:
+    """A client that got no answer from the stream adds its entry again: only the moment of receipt is another."""
+    said = named | ({"data": OPT_OUT} if "specversion" in named else OPT_OUT)
+    results = taker.take(event(said), event(said, since=MORNING.replace(hour=9)))
+
+    assert [one.status for [one] in results] == ["accepted", "duplicate"]
+
+
+def test_a_cloud_event_of_another_time_is_another_event(taker: Taker) -> None:
+    """Its sender has used its id again; from whichever source it comes, the same one is the same."""
+    named = {"specversion": "1.0", "id": "7", "source": "shop", "type": "x", "data": OPT_OUT}
+    results = taker.take(
+        event({**named, "time": "2026-11-20T08:00:00Z"}, sender="queue a"),
+        event({**named, "time": "2026-11-20T08:00:00Z"}, sender="queue b"),
+        event({**named, "time": "2026-11-20T09:00:00Z"}, sender="queue b"),
+    )
+
+    assert [one.status for [one] in results] == ["accepted", "duplicate", "accepted"]
 
 
 def test_a_poison_event_harms_only_itself(any_taker: Taker) -> None:

@@ -89,7 +89,7 @@ def parts_around(ledger: Ledger, intake: Intake, rate: str = "10000/second", **m
         ledger=ledger,
         gatherer=Gatherer(intake, **more.pop("gathering", {})),
         doors=doors,
-        keys=ApiKeys(f"shop={KEY},crm={OTHER_KEY}"),
+        keys=more.pop("keys", None) or ApiKeys(f"shop={KEY},crm={OTHER_KEY}"),
         allowance=Allowance(parse_rate(rate)),
         tokens=Tokens(SECRET),
         schema=event_schema(ROWS, {}, configured=True),

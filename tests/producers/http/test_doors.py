@@ -57,9 +57,15 @@ def test_keys_are_written_with_and_without_names() -> None:
     """A key may have a name before =, and may end in = itself; a short one is refused, and not repeated."""
     keys = ApiKeys("shop=0123456789abcdef, plain-0123456789abcdef,MDEyMzQ1Njc4OWFiY2RlZg==")
 
-    assert keys.owner({"x-api-key": "0123456789abcdef"}) == "shop"
-    assert keys.owner({"x-api-key": "plain-0123456789abcdef"}) == "default"
-    assert keys.owner({"authorization": "bearer MDEyMzQ1Njc4OWFiY2RlZg=="}) == "default"
+    named = keys.sender({"x-api-key": "0123456789abcdef"})
+    plain = keys.sender({"x-api-key": "plain-0123456789abcdef"})
+    other = keys.sender({"authorization": "bearer MDEyMzQ1Njc4OWFiY2RlZg=="})
+    assert named is not None
+    assert plain is not None
+    assert other is not None
+    assert (named.name, plain.name, other.name) == ("shop", "default", "default")
+    assert len({named.scope, plain.scope, other.scope}) == 3
+    assert "0123456789abcdef" not in named.scope
     with pytest.raises(ConfigurationError) as refused:
         ApiKeys("shop=secret")
     assert "secret" not in str(refused.value)

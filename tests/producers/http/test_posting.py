@@ -14,6 +14,7 @@ from consent.bucket import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.report import recent_imports, report
+from producers.http.keys import ApiKeys
 from tests.producers.http.serving import (
     ANN,
     KEY,
@@ -156,12 +157,34 @@ def test_the_time_of_a_cloudevent_will_do(served: Server) -> None:
 
 
 def test_an_idempotency_key_makes_a_request_known_again(served: Server) -> None:
-    """A client that heard no answer asks again with its key, even if it writes another time this time."""
+    """A client that heard no answer asks again with its key and says the same."""
     body = [ANN, {**ANN, "user_id": "2"}]
     first = served.post(body, idempotency_key="order-1")
-    again = served.post([{**one, "effective_at": "2026-11-20T09:00:00Z"} for one in body], idempotency_key="order-1")
+    again = served.post([{**one, "reason": "asked twice"} for one in body], idempotency_key="order-1")
 
     assert (statuses(first), statuses(again)) == (["accepted"] * 2, ["duplicate"] * 2)
+    assert first.json()["results"][0]["id"] == again.json()["results"][0]["id"]
+
+
+def test_a_key_that_is_used_again_for_another_time_loses_nothing(served: Server) -> None:
+    """A client whose keys start anew says a later opt-out under an old one: it was a duplicate, and lost."""
+    served.post(ANN, idempotency_key="order-1")
+    served.post({**ANN, "change_id": "7"})
+    later = {**ANN, "effective_at": "2026-11-20T09:00:00Z"}
+
+    assert statuses(served.post(later, idempotency_key="order-1")) == ["accepted"]
+    assert statuses(served.post({**later, "change_id": "7"})) == ["accepted"]
+    assert statuses(served.post({**later, "change_id": "7"})) == ["duplicate"]
+
+
+@pytest.mark.parametrize("named", [{"change_id": "1"}, {}])
+def test_two_keys_without_names_are_two_senders(books: Ledger, named: dict[str, str]) -> None:
+    """System 2's opt-out number 1 was taken for system 1's, answered with 202, and lost; one limit slowed both."""
+    keys = ("first-0123456789abcdef", "other-0123456789abcdef")
+    with server(books, keys=ApiKeys(",".join(keys)), rate="1/hour") as served:
+        answers = [served.post({**ANN, **named}, idempotency_key="1", authorization=f"Bearer {key}") for key in keys]
+
+    assert [statuses(one) for one in answers] == [["accepted"], ["accepted"]]
 
 
 def test_two_senders_may_use_the_same_idempotency_key(served: Server) -> None:

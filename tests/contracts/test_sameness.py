@@ -1,0 +1,154 @@
+"""When two changes are one: what an id says, together with the time and with whose id it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from consent.change import ConsentChange, to_micros
+from consent.intake import ImportSource
+from consent.ledger import letters
+from consent.ledger.keys import Keys
+from consent.ledger.ledger import Ledger
+from consent.ledger.letters import LetterFilter
+from consent.outcome import Rejected
+from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, word
+
+_names = count()
+OUT = [("1", "EMAIL|BULK OPTOUT")]
+
+
+def named(id_: str, action: str = "OPTOUT", minute: int = 0, **more: object) -> ConsentChange:
+    """What a sender says of customer 1 under an id of its own."""
+    return replace(word("1", action, minute), change_id=id_, **more)  # type: ignore[arg-type]
+
+
+def heard(ledger: Ledger, *words: ConsentChange) -> tuple[bool, ...]:
+    """Hand events over; return which of them are new."""
+    run = ledger.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
+    return ledger.accept_events(run, words, []).fresh
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_opt_out_under_a_used_id_is_not_lost(ledger: Ledger, stream: bool) -> None:  # noqa: FBT001 - a parameter
+    """November's file counts its rows from 1 again: a person who opted out in it stays opted in, as October's row 1."""
+    for said in (named("1"), named("2", "OPTIN", 10)):
+        imported(ledger, said)
+        deliver(ledger)
+
+    november = recorded(ledger, named("1", minute=20), stream=stream)
+    ledger.finish_reading(november)
+    ledger.release(november)
+
+    assert deliver(ledger) == OUT
+    assert counts(ledger, november) == {"applied": 1}
+
+
+def test_an_event_under_a_used_id_is_not_lost(ledger: Ledger) -> None:
+    """A publisher's counter starts anew: the opt-out that gets number 7 again is one of its own."""
+    heard(ledger, named("7"), named("8", "OPTIN", 10))
+    deliver(ledger)
+
+    assert heard(ledger, named("7", minute=20)) == (True,)
+    assert deliver(ledger) == OUT
+
+
+def test_a_retry_is_a_duplicate_also_of_the_second_change_of_its_id(ledger: Ledger) -> None:
+    """A client that got no answer sends the same again, and undoes nothing that was said in between."""
+    first, second = named("7", "OPTIN"), named("7", "OPTIN", 20)
+    heard(ledger, first, second, named("8", minute=30))
+    deliver(ledger)
+
+    assert heard(ledger, first, second, second) == (False, False, False)
+    assert counts(ledger, imported(ledger, second, first)) == {"duplicates": 2}
+
+
+def test_two_times_under_one_id_in_one_batch_are_two_changes(ledger: Ledger) -> None:
+    """An opt-in and, later in the same batch, an opt-out of one id and slot: both are kept; the same twice is one."""
+    assert heard(ledger, named("7"), named("7", minute=5), named("7"), named("7", minute=5)) == (
+        True,
+        True,
+        False,
+        False,
+    )
+
+
+def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
+    """It is another change, which came late."""
+    heard(ledger, named("7", minute=20))
+
+    assert heard(ledger, named("7", minute=5)) == (True,)
+    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    assert [change.effective_at for change in task.changes] == [to_micros(named("7", minute=20).effective_at)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_without_a_time_of_its_own_the_id_says_it_all(ledger: Ledger, first: bool) -> None:  # noqa: FBT001 - a parameter
+    """A stream entry that was added twice, or a list that was exported again, has another time and no other meaning."""
+    heard(ledger, named("7", "OPTIN", own_time=first), named("8", minute=10))
+    deliver(ledger)
+
+    assert heard(ledger, named("7", "OPTIN", 20, own_time=False)) == (False,)
+    assert deliver(ledger) == []
+
+
+def test_two_senders_may_use_one_id(ledger: Ledger) -> None:
+    """System 2's opt-out number 1 was taken for system 1's, acknowledged, and lost."""
+    heard(ledger, named("1", sender="system 1", own_time=False))
+    deliver(ledger)
+    heard(ledger, named("2", "OPTIN", 10, sender="system 1", own_time=False))
+    deliver(ledger)
+
+    assert heard(ledger, named("1", minute=20, sender="system 2", own_time=False)) == (True,)
+    assert deliver(ledger) == OUT
+
+
+def test_what_was_recorded_before_senders_belonged_to_ids_is_known_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request whose answer was lost is sent again after the upgrade: it is the same, and has the same id."""
+    run = ledger.open_import(ImportSource("http", "api", "run", 0, None, stream=True)).import_id
+    with monkeypatch.context() as patch:
+        patch.setattr(Keys, "change", lambda keys, target, change, *_: keys.without_sender(target, change))
+        before = ledger.accept_events(run, [named("1", sender="system 1")], [])
+
+    after = ledger.accept_events(run, [named("1", sender="system 1"), named("1", minute=5, sender="system 1")], [])
+
+    assert (after.ids[0], after.fresh) == (before.ids[0], (False, True))
+
+
+def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Ledger) -> None:
+    """Whoever exports dead letters and imports the file by mistake must not send what a person has not looked at."""
+    first = [named("A"), word("2"), replace(word("3"), own_time=False), named("B", own_time=False)]
+    imported(ledger, *first)
+    deliver(ledger, Rejected("1012", "Capillary cannot find this customer"))
+    dead = {letter.id: letter for letter in letters.find(ledger.database, LetterFilter())}
+    assert len(dead) == 3  # A and B are of one slot and moment
+    again = [
+        replace(word(one.address["user_id"]), recorded_as=one.public_id, details=one.details) for one in dead.values()
+    ]
+
+    second = imported(ledger, *again)
+
+    assert counts(ledger, second) == {"duplicates": 3}
+    assert deliver(ledger) == []
+
+
+def test_an_exported_letter_that_was_mended_is_sent(ledger: Ledger) -> None:
+    """What a person has corrected is another change, whatever else of the row still says whose it was."""
+    imported(ledger, named("A"))
+    deliver(ledger, Rejected("1012", "Capillary cannot find this customer"))
+    [letter] = letters.find(ledger.database, LetterFilter())
+    mended = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
+
+    second = imported(ledger, *(replace(one, recorded_as=letter.public_id) for one in mended))
+
+    assert counts(ledger, second) == {"pending": 2, "superseded": 1, "duplicates": 1}
+
+
+@pytest.mark.parametrize("told", ["", "zz", "00" * 20, "abc"])
+def test_an_id_that_means_nothing_changes_nothing(ledger: Ledger, told: str) -> None:
+    """A row whose id was damaged is read as if it had none."""
+    assert counts(ledger, imported(ledger, replace(word("1"), recorded_as=told))) == {"pending": 1}
