@@ -6,6 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from console.screen import Screen
 from console.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
 from producers.chunks import doubtful, read_chunks
 from producers.csv_file import CsvFile
-from producers.intake import source_of
+from producers.intake import record_chunk, source_of
 from producers.options import IntakeOptions
 from worker.providers import provider_of
 from worker.providers.contract import Calls
@@ -134,7 +135,7 @@ class _Rehearsal:
         for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
             if self.real is not None:
                 copy_known(self.real, self.ledger, chunk.changes, before.import_id if before else None)
-            self.ledger.accept(progress.import_id, chunk.changes, chunk.rejects, chunk.checkpoint)
+            record_chunk(self.ledger, progress.import_id, chunk, partial(getattr, chunk, "checkpoint"))
             rejected += len(chunk.rejects)
             doubts += chunk.doubts
             display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.survey.lines, rejected)

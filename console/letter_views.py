@@ -118,7 +118,9 @@ def own_fate(letter: DeadLetter, fates: Mapping[int, Fate]) -> str:
     """Say what replaying one letter does."""
     if letter.discarded:
         return "it was discarded"
-    if fates.get(letter.id) is Fate.SUPERSEDED:
+    if letter.id not in fates:
+        return "it cannot be delivered: the ledger keeps no register of its slot"
+    if fates[letter.id] is Fate.SUPERSEDED:
         return "it would be closed, because a newer word has overtaken it"
     return "it would be delivered again"
 

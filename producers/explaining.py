@@ -54,12 +54,12 @@ def _column(error: ErrorDetails) -> str | None:
 
 
 def _words(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
-    kind = error["type"]
-    if kind not in _THEIRS:
+    kind, context = error["type"], error.get("ctx", {})
+    is_list = kind == "too_long" and "field_type" in context  # else one of our own that has the same name
+    if kind not in _THEIRS or (kind == "too_long" and not is_list):
         return kind, error["msg"]
     code = _CODES.get(kind, "unusable_value")
-    limits = _members if kind == "too_long" else _limits
-    remedy = row.remedies.get(_column(error) or "") or limits(error.get("ctx", {}))
+    remedy = row.remedies.get(_column(error) or "") or (_members if is_list else _limits)(context)
     return code, f"{_SAID[code]}: {remedy}" if remedy else _SAID[code]
 
 

@@ -109,6 +109,23 @@ def source_of(file: CsvFile, options: IntakeOptions) -> ImportSource:
     return ImportSource("csv", *facts, options.stream, survey.lines, options.reassert)
 
 
+def record_chunk(
+    ledger: IntakeLedger, import_id: str, chunk: Chunk, checkpoint: Callable[[], Checkpoint]
+) -> tuple[Accepted, Checkpoint]:
+    """Record a chunk; rows that the ledger's database refuses become rejects of it, and the rest is recorded.
+
+    `checkpoint` is asked for the place behind the chunk, again after each refusal.
+    """
+    while True:
+        place = checkpoint()
+        try:
+            return ledger.accept(import_id, chunk.changes, chunk.rejects, place), place
+        except LedgerRefused as error:
+            if not error.members:
+                raise
+            chunk.refuse(error.members)
+
+
 class _Recording:
     """One attempt to read a file into the ledger."""
 
@@ -164,17 +181,15 @@ class _Recording:
         )
 
     def _record(self, chunk: Chunk, rejects: RejectsFile) -> None:
-        accepted, written = None, 0
-        while accepted is None:
+        written = 0
+
+        def write_rejects() -> Checkpoint:
+            nonlocal written
             offset = self._write(chunk, written, rejects)
             written = len(chunk.rejects)
-            checkpoint = replace(chunk.checkpoint, rejects_offset=offset, rejects_digest=rejects.digest)
-            try:
-                accepted = self._ledger.accept(self._start.import_id, chunk.changes, chunk.rejects, checkpoint)
-            except LedgerRefused as error:
-                if not error.members:
-                    raise
-                chunk.refuse(error.members)
+            return replace(chunk.checkpoint, rejects_offset=offset, rejects_digest=rejects.digest)
+
+        accepted, checkpoint = record_chunk(self._ledger, self._start.import_id, chunk, write_rejects)
         self._reached = checkpoint
         self._recorded += accepted.recorded
         self._duplicates += accepted.duplicates

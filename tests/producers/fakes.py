@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,16 @@ class PersonRow(ConsentRow):
     def details(self) -> dict[str, Any]:
         """Keep the reason, where there is one."""
         return {"reason": self.reason} if self.reason else {}
+
+
+class WordyRow(PersonRow):
+    """A row whose slot, for the reason `long`, is longer than an index entry of PostgreSQL and compresses badly."""
+
+    def slot(self) -> str:
+        """Name the channel, or something endless."""
+        odds = random.Random(1)
+        endless = (chr(odds.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
+        return "".join(endless) if self.reason == "long" else self.channel
 
 
 ROWS: dict[str, type[ConsentRow]] = {"crm": PersonRow}

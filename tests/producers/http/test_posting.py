@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from functools import partial
 from http.client import HTTPConnection
 from typing import Any
@@ -14,7 +15,10 @@ from consent.bucket import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.report import recent_imports, report
+from producers.events.intake import EventIntake
 from producers.http.keys import ApiKeys
+from producers.understanding import open_doors
+from tests.producers.fakes import WordyRow
 from tests.producers.http.serving import (
     ANN,
     KEY,
@@ -270,3 +274,34 @@ def test_what_was_rejected_of_an_accepted_request_is_kept(served: Server, books:
     ((code, text), (link_code, link_text)) = kept(books)
     assert (code, json.loads(text)) == ("unknown_value", bad)
     assert (link_code, json.loads(link_text)["user_id"]) == ("unknown_connection", "1")
+
+
+def test_a_request_that_the_database_refuses_fails_alone(ledger: Ledger) -> None:
+    """41 requests that shared its commit were told 503, as often as they were sent, and none of them was recorded."""
+    one = {"user_id": "1", "channel": "SMS", "action": "OPTOUT", "effective_at": ANN["effective_at"]}
+    doors = open_doors({"crm": WordyRow}, {}, None, None, UTC)
+    intake = EventIntake(ledger, doors, "http", "test", lambda _: None)
+    with server(ledger, intake) as served, ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda n: served.post(one | {"user_id": f"{n}", "reason": "long" if n == 3 else "x"}), range(8))
+        )
+
+    refused = 0 if ledger.database.is_sqlite else 1
+    assert [one.status_code for one in answers] == [202] * 8
+    assert [statuses(one)[0] == "accepted" for one in answers] == [n != 3 or not refused for n in range(8)]
+    assert counted(ledger)["accepted"] == 8 - refused
+    if refused:
+        assert answers[3].json()["results"][0]["code"] == "refused_by_the_ledger"
+
+
+def test_a_request_of_too_many_changes_is_told_to_send_less(served: Server) -> None:
+    """One of a megabyte was 336,960 changes: the server took half a gigabyte, and answered nobody for five seconds."""
+    one = {"connection": "infobip", "subscription_id": "s1", "channel": "SMS", "action": "OPTOUT"}
+    one |= {"effective_at": ANN["effective_at"], "users": [str(n) for n in range(200)]}
+
+    beyond, just = served.post([one] * 51), served.post([one] * 50)
+
+    assert (beyond.status_code, beyond.json()["code"]) == (413, "event_too_large")
+    assert "10000 changes" in beyond.json()["detail"]
+    assert just.status_code == 202
+    assert len(statuses(just)) == 50
