@@ -58,7 +58,7 @@ def show_import(
     if report.stamped:
         screen.show(f"  {stamped_in_words(report)}", "yellow")
     if report.rejected:
-        where = f"; mend them in {rejects_file} and import that" if rejects_file else ""
+        where = f"; mend them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
         screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
     if report.dead:
         screen.show(f"  dead: {codes(report.dead_codes)}; {_letters(report)}", "yellow")
@@ -85,6 +85,11 @@ def seal(report: ImportReport) -> str:
     if report.pending:
         return f"not sealed yet: {counted(report.pending, 'change')} pending"
     return "not sealed: the counts do not balance, which must never happen; please report it"
+
+
+def _rejected_events(report: ImportReport) -> str:
+    """Say where the rejects of an event source are; those of a file are where its run has said."""
+    return "" if report.kind == "csv" else f"; see `optrelay rejected-events list --import {report.import_id}`"
 
 
 def _letters(report: ImportReport) -> str:

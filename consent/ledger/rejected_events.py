@@ -82,12 +82,6 @@ def find(database: Database, which: RejectedFilter, limit: int | None = None) ->
     return [RejectedEvent(*row) for row in database.read(lambda tx: tx.execute(query).all())]
 
 
-def count_open(database: Database) -> int:
-    """Return how many rejected events wait for a person."""
-    ids = select(rejected_events.c.id).where(rejected_events.c.closed_at.is_(None))
-    return len(database.read(lambda tx: tx.execute(ids).all()))
-
-
 def what_it_said(database: Database, id_: int) -> RefusedEvent:
     """Return what one rejected event said."""
     c = rejected_events.c

@@ -54,6 +54,7 @@ def recorded(url: str) -> list[tuple[str, datetime]]:
 def test_the_list_says_what_and_where_and_names_nobody(rejected: Cli) -> None:
     """Somebody's opt-out was rejected tonight: the operator sees how many, why, and where they stand."""
     answer = rejected("rejected-events", "list")
+    assert "see `optrelay rejected-events list --import" in rejected("status", "latest").out
 
     for words in (SOURCE, "unknown_value", "bad_json", "missing_field", "entry 3-0, change 2"):
         assert words in answer.out
@@ -103,6 +104,7 @@ def test_a_fixed_file_is_sent_again(rejected: Cli, url: str, tmp_path: Path) -> 
     assert rejected("rejected-events", "export", "--output", "fix.ndjson").code == 2
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [sorted({"event", "text", "base64"} & line.keys()) for line in lines] == [["event"], ["base64"], ["event"]]
+    assert [json.loads(line) for line in rejected("rejected-events", "export").out.splitlines()] == lines
     lines[0]["event"]["channel"] = "MOBILE"
     del lines[1]["base64"]
     lines[1] |= {"event": {**ANN, "channel": "line", "effective_at": "2026-11-19T08:30:00Z"}}

@@ -7,11 +7,12 @@ import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,12 @@ def recorded(shop: Company) -> Recorded:
         ledger.close()
     users = Counter(json.loads(one)["user_id"] for one in addresses)
     return Recorded(users, Counter(row.code for row in refused), [row.place for row in refused])
+
+
+def rename_table(shop: Company, name: str, new: str) -> None:
+    """Make the ledger useless, or useful again."""
+    with closing(sqlite3.connect(shop.folder / "ledger.db", timeout=30)) as database:
+        database.execute(f"ALTER TABLE {name} RENAME TO {new}")
 
 
 def until(what: Callable[[], Any], seconds: float = 60.0) -> None:

@@ -23,7 +23,7 @@ from cloudevents.core.v1.event import CloudEvent
 from producers.events import listening
 from tests.integration.company import Company
 from tests.integration.rabbit import ABSENT, Rabbit, rabbitmq, server_program
-from tests.integration.streams import bodies, listeners, opt_out, recorded, stream, until
+from tests.integration.streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
 from tests.producers.http.serving import process, statuses
 
 GOOD, BAD, KILLS = 1_000, 20, 4
@@ -122,12 +122,6 @@ def test_a_slow_commit_costs_no_connection(rabbit: Rabbit, shop: Company) -> Non
         one.stop("one")
 
     assert "3 events: 3 accepted, 0 duplicates" in one.output("one", "out")
-
-
-def rename_table(shop: Company, name: str, new: str) -> None:
-    """Make the ledger useless, or useful again."""
-    with closing(sqlite3.connect(shop.folder / "ledger.db", timeout=30)) as database:
-        database.execute(f"ALTER TABLE {name} RENAME TO {new}")
 
 
 def test_large_messages_fit_into_little_memory(rabbit: Rabbit, shop: Company) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.company import Company
-from tests.integration.streams import bodies, listeners, opt_out, recorded, stream, until
+from tests.integration.streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
 
 GOOD, BAD, KILLS = 5_000, 50, 10
 
@@ -76,6 +76,30 @@ def test_a_listener_outlives_its_server(tmp_path: Path) -> None:
     assert sorted(recorded(shop).customers) == ["500000001", "500000002", "500000003"]
 
 
+def test_nothing_is_given_out_again_while_the_ledger_is_away(tmp_path: Path) -> None:
+    """A stream counts how often it has given an entry out, and some take one that comes too often for poison.
+
+    The listener is content with what it holds, and reads nothing behind it.
+    """
+    shop = shop_in(tmp_path)
+    with stream(tmp_path) as events, listeners(shop, events.source()) as one:
+        one.start("one")
+        events.publish(json.dumps(opt_out(1)).encode())
+        until(events.taken)
+        rename_table(shop, "alembic_version", "away")
+        first = events.publish(json.dumps(opt_out(2)).encode())
+        assert "nothing is lost" in one.said("one")
+        events.publish(json.dumps(opt_out(3)).encode())
+        time.sleep(3)
+        (held,) = events.client.xpending_range("consent", "optrelay", "-", "+", 10)
+        rename_table(shop, "away", "alembic_version")
+        until(events.taken)
+        one.stop("one")
+
+    assert (held["message_id"], held["times_delivered"]) == (first[0], 1)
+    assert "3 events: 3 accepted, 0 duplicates" in one.output("one", "out")
+
+
 def test_a_listener_says_what_it_did(tmp_path: Path) -> None:
     """Its counts are one JSON object; its run is sealed once delivered; and the password of its source is nowhere."""
     shop = shop_in(tmp_path)
@@ -91,8 +115,11 @@ def test_a_listener_says_what_it_did(tmp_path: Path) -> None:
         out, said = one.output("one", "out"), one.output("one", "err")
         counts = json.loads(out)
         _, status, _ = shop.run("status", "latest")
+        _, rejected, _ = shop.run("rejected-events", "show", "1", "--reveal")
 
         assert (counts["events"], counts["accepted"], counts["duplicates"], counts["rejected"]) == (3, 1, 1, 1)
         assert (status["rows"], status["pending"], status["reject_codes"]) == (3, 1, {"bad_json": 1})
         assert status["state"] == "released"
+        assert "rejected-events list" in said
+        assert rejected["text"] == "{oops"
         assert "hush-hush-7" not in out + said + json.dumps(status)
