@@ -13,6 +13,7 @@ from consent.row import DOUBTS
 from producers.csv_file import CsvFile
 from producers.csv_lines import LONGEST_LINE
 from producers.csv_rows import CsvReader, CsvRow
+from producers.header import Header
 from producers.options import CHUNK_ROWS
 from producers.record import Fault
 from producers.rereading import RowMemory
@@ -89,6 +90,11 @@ class _Rows:
         self._left: deque[CsvRow] = deque()
 
     @property
+    def header(self) -> Header:
+        """The file's header."""
+        return self._file.header
+
+    @property
     def line(self) -> int:
         """The physical line after which the next row starts."""
         return self._left[0].line - 1 if self._left else self._reader.lines.line
@@ -121,7 +127,7 @@ def _next_chunk(source: _Rows, memory: RowMemory, chunk_rows: int) -> Chunk:
         rows = source.some(left)
         if not rows:
             break
-        taken = _understand(rows, memory, chunk)
+        taken = _understand(rows, memory, source.header, chunk)
         if taken < len(rows):
             source.give_back(rows[taken:])
             del rows[taken:]
@@ -130,13 +136,14 @@ def _next_chunk(source: _Rows, memory: RowMemory, chunk_rows: int) -> Chunk:
     return chunk
 
 
-def _understand(rows: list[CsvRow], memory: RowMemory, chunk: Chunk) -> int:
+def _understand(rows: list[CsvRow], memory: RowMemory, header: Header, chunk: Chunk) -> int:
     """Add what rows say to a chunk until it is full; return how many rows were taken."""
     changes = chunk.changes
     for number, (line, cells, fault) in enumerate(rows, 1):
         result = fault or memory.understand(cells, line)
         if isinstance(result, Fault):
-            chunk.rejects.append(Reject(line, result.column, result.code, result.message))
+            plain = header.told_of(cells, result)
+            chunk.rejects.append(Reject(line, plain.column, plain.code, plain.message))
             chunk.cells.append(cells)
             continue
         changes.extend(result)

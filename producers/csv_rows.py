@@ -172,7 +172,7 @@ def _plausible(cells: list[str], shape: Shape) -> bool:
 def _ragged(cells: list[str], shape: Shape) -> Fault | None:
     width = len(shape.names)
     if len(cells) < width:
-        return Fault("too_few_cells", f"the row has {len(cells)} cells and the header {width}: {_RAGGED}")
+        return Fault("too_few_cells", f"the row has {len(cells)} cells and the header {width}: {_LEFT_OUT}{_RAGGED}")
     if len(cells) > width:
         return Fault("too_many_cells", f"the row has {len(cells)} cells and the header {width}: {_RAGGED}")
     if any(cell.strip() and not name.strip() for cell, name in zip(cells, shape.names, strict=True)):
@@ -190,6 +190,7 @@ def _cell_fault(cell: str, column: str) -> Fault | None:
     return None
 
 
+_LEFT_OUT = "Excel leaves out the separators behind a row's last filled cell: write them again; otherwise "
 _RAGGED = "put each value under its column, and quote a value that holds the delimiter"
 _BAD_ENCODING = Fault("bad_encoding", "some characters are damaged: write the cell again and save the file as UTF-8")
 _UNCLOSED_QUOTE = Fault(

@@ -10,6 +10,7 @@ from difflib import SequenceMatcher
 
 from consent.errors import UnusableHeader
 from producers.columns import FALLBACK_TIME, OWN, Vocabulary, meant, plain
+from producers.record import Fault
 from producers.understanding import Doors
 
 _LIKE_DATA = re.compile(r"\d{4}|@")
@@ -40,10 +41,38 @@ class Header:
         """Whether a row can say itself since when its word holds."""
         return not self.ours.keys().isdisjoint({"effective_at", FALLBACK_TIME})
 
+    def told_of(self, cells: Sequence[str], fault: Fault) -> Fault:
+        """Return a fault of a row, or a plainer one if the row is this header again: files that were joined."""
+        names, said = _bare(self.names), _bare(cells)
+        if said == names:
+            return _HEADER_AGAIN
+        if (
+            len(said) == 2 * len(names) - 1
+            and said[-len(names) + 1 :] == names[1:]
+            and said[-len(names)].endswith(names[0])
+        ):
+            return _JOINED_WITHOUT_END
+        return fault
+
     def held_since(self, cells: Sequence[str], default: str) -> str:
         """Return since when a refused row would have held: what an earlier rejects file says of it, or `default`."""
         place = next((index for index, column in self.columns if column == FALLBACK_TIME), len(cells))
         return (cells[place].strip() if place < len(cells) else "") or default
+
+
+def _bare(cells: Sequence[str]) -> list[str]:
+    return [cell.replace("\ufeff", "").strip() for cell in cells]
+
+
+_HEADER_AGAIN = Fault(
+    "repeated_header",
+    "this line is the header again, for several files were joined into one: remove it, or import the files one by one",
+)
+_JOINED_WITHOUT_END = Fault(
+    "repeated_header",
+    "the header of another file stands behind this row: files were joined without a line end between them. Put the row "
+    "into a line of its own, or import the files one by one",
+)
 
 
 def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:

@@ -5,9 +5,10 @@ https://redis.io/docs/latest/develop/data-types/streams/
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -32,7 +33,8 @@ _MOST_ASKED = 100  # entries in one answer: in memory before anybody can know ho
 _GONE = ("NOGROUP", "UNBLOCKED")
 """Answers that say that somebody has deleted the stream or the group."""
 
-Entry = tuple[bytes, Mapping[bytes, bytes] | None]
+Entry = tuple[bytes, Sequence[bytes] | None]
+"""An id with its fields' names and values in turn: in a dictionary one name twice could not be seen."""
 
 
 class RedisStream:
@@ -153,7 +155,7 @@ class RedisStream:
             said: Any = self._client.xautoclaim(
                 self._stream, self._group, self._consumer, idle, self._abandoned, count=most
             )
-            self._abandoned, entries = said[0], said[1]
+            self._abandoned, entries = said[0], _entries(said[1])
             if self._abandoned == b"0-0":
                 self._look_again = time.monotonic() + self._claim_after / 2
             if events := self._events(entries):
@@ -167,7 +169,7 @@ class RedisStream:
     def _group_read(self, after: bytes, most: int, block: int | None) -> list[Entry]:
         said: Any = self._client.xreadgroup(self._group, self._consumer, {self._stream: after}, count=most, block=block)
         streams = said.values() if isinstance(said, dict) else [one[1] for one in said or ()]
-        return [entry for entries in streams for entry in entries]
+        return [entry for entries in streams for entry in _entries(entries)]
 
     def _events(self, entries: Sequence[Entry]) -> list[Event]:
         """Return entries as events; one that was deleted while it was pending is forgotten."""
@@ -180,9 +182,11 @@ class RedisStream:
         if ids:
             self._client.xack(self._stream, self._group, *ids)
 
-    def _event(self, id_: bytes, fields: Mapping[bytes, bytes]) -> Event:
+    def _event(self, id_: bytes, said: Sequence[bytes]) -> Event:
         place = f"{self.name}, entry {id_.decode()}"
-        since = _moment(id_)
+        since, fields = _moment(id_), dict(zip(said[::2], said[1::2], strict=True))
+        if 2 * len(fields) != len(said):
+            return Event(_as_json(said), place=place, since=since, sender=self.name, receipt=id_)
         if (body := fields.get(b"event")) is not None:
             return Event(body, place=place, since=since, sender=self.name, receipt=id_)
         flat = {_text(name): _text(value) for name, value in fields.items()}
@@ -197,6 +201,22 @@ def _refused(error: Exception) -> str:
 
 
 _COMMAND = re.compile(r"permissions to run the '([a-z|]+)' command")
+
+
+def _entries(said: Sequence[Any] | None) -> list[Entry]:
+    return [(entry[0], entry[1]) for entry in said or () if entry]
+
+
+def _as_sent(response: Any, **_options: object) -> Any:
+    """Keep an answer as the server sent it."""
+    return response
+
+
+def _as_json(said: Sequence[bytes]) -> bytes:
+    """Return fields of which one stands twice as a JSON object that says so: it is refused like any other."""
+    parts = [json.dumps(_text(part)) for part in said]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return f"{{{', '.join(f'{name}: {value}' for name, value in pairs)}}}".encode()
 
 
 def _text(told: bytes) -> str:
@@ -228,6 +248,8 @@ def _client(server: str) -> redis.Redis:
             socket_connect_timeout=5.0,
         )
         client.connection_pool.make_connection()  # it only looks at the options
+        for command in ("XREADGROUP", "XAUTOCLAIM"):
+            client.set_response_callback(command, _as_sent)
     except (ValueError, TypeError, redis.RedisError):
         raise ConfigurationError(f"the address of a Redis stream is written like {EXAMPLE}") from None
     return client

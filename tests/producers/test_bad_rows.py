@@ -122,3 +122,25 @@ def test_rows_are_recorded_refused_or_known_already(tmp_path: Path) -> None:
     result = take_in(csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "1,SMS,OPTOUT,", "1,X,OPTOUT,", ""]), ledger)
 
     assert (result.recorded, result.duplicates, result.rejected) == (1, 1, 1)
+
+
+def test_a_header_in_the_middle_is_told_as_one(tmp_path: Path) -> None:
+    """A person looks for a wrong value in vain where files were joined with `cat`."""
+    ledger = MemoryLedger()
+    lines = ["1,SMS,1,OPTOUT,,,", f"\ufeff{WIDE}", f"2,SMS,1,OPTOUT,,,moved\ufeff{WIDE}", "3,SMS,1,OPTOUT,,,"]
+
+    take_in(csv_of(tmp_path / "x.csv", lines, f"\ufeff{WIDE}"), ledger)
+
+    assert ledger.users == ["1", "3"]
+    assert ledger.codes == [(3, None, "repeated_header"), (4, None, "repeated_header")]
+    assert "joined" in ledger.rejects[0].message
+
+
+def test_rows_that_excel_has_cut_short_are_told_so(tmp_path: Path) -> None:
+    """Two thirds of an export are refused, and nobody knows why, for Excel shows no separators."""
+    ledger = MemoryLedger()
+
+    take_in(csv_of(tmp_path / "x.csv", ["1,SMS,1,OPTOUT,2026-01-01"], WIDE), ledger)
+
+    assert ledger.codes == [(2, None, "too_few_cells")]
+    assert "Excel leaves out the separators" in ledger.rejects[0].message

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from consent.errors import ConfigurationError, SourceUnavailable
+from producers.events import format  # noqa: A004 - the word of the field
 from producers.events.event import Event
 from producers.events.redis_stream import RedisStream
+from producers.record import Fault
 from tests.integration.streams import Stream, stream
 
 SOON = 0.01
@@ -185,3 +187,24 @@ def test_a_group_that_is_gone_is_said_and_made_anew(events: Stream) -> None:
     published = events.publish(b"1")
 
     assert ids(one.read(1, SOON)) == published
+
+
+def test_an_entry_with_one_field_twice_is_refused(events: Stream) -> None:
+    """An opt-out is read as an opt-in, because a dictionary keeps the last of two fields."""
+    said = ("user_id", "7", "action", "OPTOUT", "action", "OPTIN")
+    events.client.execute_command("XADD", "consent", "*", *said)
+    events.client.execute_command("XADD", "consent", "*", *said[:4])
+    one = listener(events, claim_after=0.01)
+
+    found = one.read(10, SOON)
+
+    assert [_codes(event) for event in found] == [["named_twice"], []]
+    assert found[1].body == {"user_id": "7", "action": "OPTOUT"}
+    assert b'"OPTOUT", "action": "OPTIN"' in bytes(found[0].body)
+    time.sleep(0.05)
+    again = listener(events, "two", claim_after=0.01).read(10, SOON)
+    assert [_codes(event) for event in again] == [["named_twice"], []]
+
+
+def _codes(event: Event) -> list[str]:
+    return [one.code for one in format.read(event) if isinstance(one, Fault)]
