@@ -88,10 +88,16 @@ def _reject_row(secret: bytes, run_id: str, reject: Reject) -> tuple[object, ...
 
 
 def _place_key(secret: bytes, reject: Reject) -> bytes | None:
-    """Return the hash of the place where an event stands in its source."""
+    """Return the hash by which a refused event that comes again is known: where it stands in its source, what it says.
+
+    A place alone would not do: publishers begin their message ids anew, and senders use an Idempotency-Key twice.
+    """
     if reject.place is None:
         return None
-    return blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES).digest()
+    told = blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES)
+    if reject.said is not None:
+        told.update(f"\0{reject.said.published_at}\0".encode() + reject.said.body)
+    return told.digest()
 
 
 def _first_of_each(keys: Sequence[bytes], known: set[bytes]) -> tuple[bool, ...]:

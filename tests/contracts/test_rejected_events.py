@@ -57,6 +57,15 @@ def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
     assert [one.line for one in find(ledger.database, EVERYTHING)] == [1, 3, 4]
 
 
+def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
+    """A publisher's counter began anew: the second person's opt-out was taken for the first one, and thrown away."""
+    for said in (SAID, replace(SAID, body=b"{another"), replace(SAID, published_at=None), SAID):
+        ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=len(said.body), said=said)])
+        ledger.accept_events(run_of(ledger, "again"), [], [replace(REFUSED, line=len(said.body), said=said)])
+
+    assert len(find(ledger.database, EVERYTHING)) == 3
+
+
 def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
     """An event may be larger than what is kept: how long it was is known, and where it stands."""
     body = b"x" * MOST_KEPT
