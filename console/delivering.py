@@ -83,7 +83,10 @@ class DeliveryView:
     def buckets(self, tick: Tick) -> list[Sight]:
         """Return what to say of each bucket with something left."""
         health = {one.name: one for one in tick.health}
-        return [self._bucket(bucket, left, health.get(str(bucket))) for bucket, left in sorted(tick.pending.items())]
+        return [
+            self._bucket(bucket, left, health.get(str(bucket)), tick.answers.get(bucket))
+            for bucket, left in sorted(tick.pending.items())
+        ]
 
     def picture(self, tick: Tick) -> RenderableType:
         """Return all of it for a terminal."""
@@ -96,7 +99,7 @@ class DeliveryView:
         lines = [Text(one.words, "yellow" if one.stopped else "") for one in in_short(self.buckets(tick))]
         return Group(top, Text(self.counts(tick), "dim"), *lines)
 
-    def _bucket(self, bucket: Bucket, left: int, state: BucketHealth | None) -> Sight:
+    def _bucket(self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None) -> Sight:
         words = f"{spoken_name(self.settings, bucket)}: {left:,} left"
         if (connection := self.settings.connections.get(bucket.connection)) is None:
             return Sight(bucket, left, f"{words}, but this connection is not configured", stopped=True)
@@ -104,7 +107,12 @@ class DeliveryView:
             return Sight(bucket, left, f"{words}; {obstacle}", stopped=True)
         limit = limit_of(connection, bucket.name)
         time_left = self.pace.time_left(str(bucket), left, limit.rate, limit.targets_per_call)
-        return Sight(bucket, left, f"{words}; {time_left}", stopped=False)
+        return Sight(bucket, left, f"{words}; {time_left}{told_answer(answer)}", stopped=False)
+
+
+def told_answer(answer: str | None) -> str:
+    """Return what to add about the latest answer to a customer who has to wait for another try."""
+    return "" if answer is None else f"; the latest answer to what is tried again: {answer}"
 
 
 def in_short(sights: Sequence[Sight]) -> list[Sight]:

@@ -6,10 +6,12 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from consent.errors import LedgerOutdated
 from consent.ledger.database import READ_ONLY
+from consent.ledger.health import Breaker, all_health
 from consent.ledger.ledger import Ledger
 from consent.ledger.server_time import server_time
 from consent.settings import Settings
@@ -41,6 +43,7 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
         yield Finding("ledger", ok=True, words=f"{where} at revision {ledger.database.revision()}")
     except LedgerOutdated as error:
         yield Finding("ledger", ok=False, words=f"{where}: {error}")
+    yield from _stopped(ledger)
     if ledger.database.is_sqlite:
         path = Path(ledger.database.url.database or "").absolute()
         yield _rights(path)
@@ -49,6 +52,14 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
         yield _clock(ledger)
         if not ledger.database.takes_writes():
             yield Finding("ledger's writes", ok=False, words=READ_ONLY, remedy="name the server that takes writes")
+
+
+def _stopped(ledger: Ledger) -> Iterator[Finding]:
+    """Tell the buckets that make no calls, and why."""
+    with suppress(LedgerOutdated):
+        for one in all_health(ledger.database):
+            if one.breaker is not Breaker.CLOSED:
+                yield Finding(f"calls of {one.name}", ok=False, words=f"stopped, everything is kept: {one.reason}")
 
 
 def _rights(path: Path) -> Finding:

@@ -27,6 +27,7 @@ _NO_BROKER = "the broker cannot be reached: see OPTRELAY_BROKER_URL, then run th
 _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
 _AT_FIRST = 0.5  # seconds
 _SHARE = 100  # of the time at most one in so many goes into looking
+_ANSWERS = 8  # buckets of which the latest answer is told
 _NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
 
 
@@ -38,6 +39,7 @@ class Tick:
     pending: Mapping[Bucket, int]
     health: tuple[BucketHealth, ...]
     elapsed: float
+    answers: Mapping[Bucket, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,9 @@ class Running:
         self.delivering = frozenset(pending)
         states = tuple(health.all_health(database))
         self._note_progress(self.reports, pending)
-        return Tick(self.reports, pending, states, time.monotonic() - self.started)
+        answers = {one: health.latest_answer(database, one) for one in sorted(pending)[:_ANSWERS]}
+        told = {one: answer for one, answer in answers.items() if answer is not None}
+        return Tick(self.reports, pending, states, time.monotonic() - self.started, told)
 
     def _are_done(self) -> bool:
         """Whether nothing of the imports is pending any more, though some was when they were counted last."""
@@ -229,7 +233,9 @@ class Running:
             return _NO_BROKER
         if waited < self.patience:
             return None
-        reason = state.reason if state is not None and state.reason else self.idle
+        latest = health.latest_answer(self.wiring.ledger.database, bucket)
+        idle = self.idle if latest is None else f"the latest answer was {latest}"
+        reason = state.reason if state is not None and state.reason else idle
         return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
 
 

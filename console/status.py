@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
@@ -13,7 +13,7 @@ from consent.bucket import Bucket, read_bucket
 from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.ledger.database import READ_ONLY
-from consent.ledger.health import Breaker, BucketHealth, all_health
+from consent.ledger.health import Breaker, BucketHealth, all_health, latest_answer
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import (
     ImportReport,
@@ -24,7 +24,7 @@ from consent.ledger.report import (
 )
 from consent.ledger.unfinished import imports_named
 from consent.settings import Settings
-from console.delivering import why_stopped
+from console.delivering import told_answer, why_stopped
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger
 from console.naming import spoken_name
@@ -44,10 +44,12 @@ def show_all(settings: Settings, screen: Screen) -> Code:
         health = {one.name: one for one in all_health(ledger.database)}
         pending = pending_by_bucket(ledger.database)
         found = [report(ledger.database, one) for one in recent_imports(ledger.database, _SHOWN)]
+        shown = _shown(settings, health, pending)
+        answers = {one: latest_answer(ledger.database, one) for one in shown}
         writable = ledger.database.takes_writes()
     if not writable:
         screen.complain(f"the ledger's database: {READ_ONLY}")
-    standings = [_standing(settings, one, health.get(str(one)), pending) for one in _shown(settings, health, pending)]
+    standings = [replace(_standing(settings, one, health.get(str(one)), pending), answer=answers[one]) for one in shown]
     imports = [one for one in found if one is not None]
     _show_connections(screen, standings)
     _show_imports(screen, imports)
@@ -111,6 +113,7 @@ class _Standing:
     limit: Limit | None
     health: BucketHealth
     left: int
+    answer: str | None = None
 
     @property
     def obstacle(self) -> str | None:
@@ -123,7 +126,7 @@ class _Standing:
         if self.obstacle is not None or self.limit is None or not self.left:
             return self.obstacle or "ready"
         calls = -(-self.left // self.limit.targets_per_call)
-        return f"ready; {time_needed(calls, self.limit.rate)}"
+        return f"ready; {time_needed(calls, self.limit.rate)}{told_answer(self.answer)}"
 
 
 def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapping[Bucket, int]) -> list[Bucket]:
@@ -190,6 +193,7 @@ def _connection_json(one: _Standing) -> dict[str, Any]:
         "breaker": one.health.breaker.value,
         "reason": one.health.reason,
         "pending": one.left,
+        "latest_answer": one.answer,
         "throttled_until": from_micros(one.health.throttled_until).isoformat() if throttled else None,
         "configured": one.limit is not None,
     }

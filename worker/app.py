@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+import redis
 import structlog
 from celery import Celery, Task
 from celery.signals import (
@@ -26,6 +27,7 @@ from consent.collecting import collect_seldom
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
 from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, forget_other_programs, queue_of
+from worker.breaker import note_error
 from worker.logs import set_up_logs
 from worker.parent import end_with_parent
 from worker.wiring import Wiring, time_limit
@@ -89,13 +91,24 @@ def wiring() -> Wiring:
     return _wiring
 
 
+def _deliver(parts: Wiring, due: Bucket) -> bool:
+    """Run a stroke; an error that nobody expected becomes the bucket's reason, and not a loop of tracebacks."""
+    try:
+        return parts.stroke(due).run()
+    except (LedgerError, BrokerUnavailable, redis.RedisError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must be told
+        _log.error("stroke.failed", bucket=str(due), reason=note_error(parts.ledger, due, error))
+        return False
+
+
 @app.task(name=STROKE_TASK, bind=True)
 def stroke(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG001 - Celery hands itself over
     """Deliver what is due in a bucket of a connection, and wake a successor if there is more."""
     parts, due = wiring(), Bucket(connection, bucket)
     try:
         with parts.seat(due) as seated:
-            more = seated and parts.stroke(due).run()
+            more = seated and _deliver(parts, due)
         if more:
             parts.wakeups.send(due)
     except LedgerOutdated as error:

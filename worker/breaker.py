@@ -6,10 +6,13 @@ What opens it stands in the ledger, so every process stops; half-open is one pro
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from consent.bucket import Bucket
+from consent.errors import ConfigurationError
 from consent.ledger import health
 from consent.ledger.health import Breaker, BucketHealth, Trouble
 from consent.ledger.ledger import Ledger
@@ -194,6 +197,27 @@ def conclude(ledger: Ledger, before: BucketHealth, watch: Watch) -> None:
         _open(ledger, before, watch, Breaker.DOWN, unwell.reason)
     elif watch.answered:
         _close(ledger, before, watch)
+
+
+def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
+    """Stop a bucket for a growing while after an error that no call explains; return the reason that is told.
+
+    A message may name a person or hold a password, so only where the error came from is told; what is wrong with the
+    configuration is told whole, because its messages are ours.
+    """
+    reason = str(error) if isinstance(error, ConfigurationError) else f"the worker failed: {place_of(error)}"
+    found, now = health.health_of(ledger.database, str(bucket)), ledger.now()
+    if found.breaker is Breaker.CLOSED or found.probe_at <= now or found.reason != reason:
+        probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
+        health.open_breaker(ledger.database, found, Trouble(Breaker.DOWN, reason, probe_at), now=now)
+    return reason
+
+
+def place_of(error: BaseException) -> str:
+    """Return the kind of an error and the line it came from, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
 
 
 def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import structlog
 from aiolimiter import AsyncLimiter
 
 from consent.bucket import Bucket
+from consent.ledger.work import CustomerTask
+from consent.outcome import Outcome, TryLater
 from consent.overlap import Overlap
 from consent.rate import Rate
 from consent.settings import ConnectionSettings
+from worker.breaker import place_of
 from worker.pacing import Pacer
-from worker.providers.contract import Provider
+from worker.providers.contract import Plan, Provider
 from worker.providers.http import Sender
 
+_log = structlog.get_logger()
 _CAP_SECONDS = 0.25
 _HEADROOM = 1.1
 _FIRST_GUESS_SECONDS = 0.05
@@ -52,6 +58,26 @@ class LiveConnection:
     def note_call(self, seconds: float) -> None:
         """Learn how long a call takes lately."""
         self.call_seconds += 0.1 * (seconds - self.call_seconds)
+
+    def plan(self, tasks: Sequence[CustomerTask]) -> Plan:
+        """Turn tasks into requests; one with which the provider's code fails waits, and takes no other with it."""
+        try:
+            return self.provider.plan(tasks, self.settings)
+        except Exception:  # noqa: BLE001 - which task it is comes out below
+            parts = [self._plan_one(task) for task in tasks]
+        outcomes: dict[int, Outcome] = {}
+        for part in parts:
+            outcomes.update(part.outcomes)
+        return Plan(tuple(series for part in parts for series in part.series), outcomes)
+
+    def _plan_one(self, task: CustomerTask) -> Plan:
+        try:
+            return self.provider.plan([task], self.settings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
+            where = place_of(error)
+            _log.error("task.unplannable", bucket=str(self.bucket), error=where)
+            later = TryLater("unplannable", f"the worker could make no request of it ({where})", counts=True)
+            return Plan((), {change.id: later for change in task.changes})
 
     def pause(self, longest: float, trips: int) -> float:
         """Return for how many seconds nobody calls after a 429 that does not say for how long.

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -69,13 +70,13 @@ class Stroke:
     def run(self) -> bool:
         """Deliver what is due and may be sent within the horizon; return whether more is due at once."""
         before = self._health()
-        portion = self._take(before)
         try:
-            if portion is None:
+            if (portion := self._take(before)) is None:
                 return False
             self._strike(portion, before)
         finally:
             self.connection.pacer.end_stroke(self.token)
+            self._return_untouched()
         goes_on = not self.watch.stop or (self.watch.proven and self.watch.throttled is None)
         return goes_on and self.ledger.due(self.connection.bucket, 1) > 0
 
@@ -112,12 +113,19 @@ class Stroke:
         if not tasks:
             pacer.give_back(reservation, count)
             return None
-        plan = self.connection.provider.plan(tasks, self.connection.settings)
+        plan = self.connection.plan(tasks)
         pacer.give_back(reservation, count - len(plan.series))
         if isinstance(plan.health, Refused):
             self.watch.unfit = plan.health
         latest = self.connection.settings.timeout + _BEFORE_LEASE_ENDS
         return Portion(tasks, plan, reservation, started + self.lease_seconds - latest)
+
+    def _return_untouched(self) -> None:
+        """Give back what is still claimed because the stroke failed before it could begin; else its lease runs out."""
+        left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
+        self._claimed.clear()
+        with suppress(LedgerUnavailable):
+            self.ledger.settle(self.token, left)
 
     def _wanted(self, found: BucketHealth) -> int:
         """Return how many calls to take on: no more than are due, one for a probe."""
@@ -187,6 +195,7 @@ class Stroke:
         self._settle(before)
         left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
         self._patiently(lambda: self.ledger.settle(self.token, left))
+        self._claimed.clear()
 
     def _drain(self) -> None:
         while not self._done.empty():

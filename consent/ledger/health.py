@@ -14,9 +14,11 @@ from enum import StrEnum
 import orjson
 from sqlalchemy import Connection, Row, select, update
 
+from consent.bucket import Bucket
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
-from consent.ledger.schema import connections
+from consent.ledger.schema import changes, connections, customer_tasks, is_put_off
+from consent.outcome import State
 
 _REMEMBERED = 50
 """Suspects that are kept for each bucket: the latest ones."""
@@ -72,6 +74,20 @@ class Trouble:
     reason: str
     probe_at: int
     suspects: tuple[int, ...] = ()
+
+
+def latest_answer(database: Database, bucket: Bucket) -> str | None:
+    """Return the latest answer (code and words) about a customer of a bucket that waits for its next try, or None."""
+    waits = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
+    query = (
+        select(changes.c.code, changes.c.reason)
+        .join(customer_tasks, customer_tasks.c.target_id == changes.c.target_id)
+        .where(is_put_off, *waits, changes.c.state == State.PENDING.value, changes.c.code.is_not(None))
+        .order_by(customer_tasks.c.next_at.desc())
+        .limit(1)
+    )
+    row = database.read(lambda tx: tx.execute(query).first())
+    return None if row is None else f"{row.code}: {row.reason}"
 
 
 def open_breaker(database: Database, before: BucketHealth, trouble: Trouble, *, now: int) -> None:

@@ -14,13 +14,15 @@ from consent.errors import LedgerUnavailable
 from consent.intake import Checkpoint, ImportSource
 from consent.ledger import health, letters, report
 from consent.ledger.health import Breaker
-from consent.ledger.work import Settlement
+from consent.ledger.work import CustomerTask, Settlement
 from consent.outcome import Throttled, Unwell, Well
 from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company
+from worker import breaker
 from worker.breaker import Watch
 from worker.providers import PROVIDERS
+from worker.providers.contract import Plan
 from worker.stroke import LONGEST, PATIENCE_SECONDS
 from worker.wiring import Wiring, time_limit
 
@@ -351,3 +353,118 @@ def test_no_stroke_is_killed_before_its_calls_can_have_answered(timeout: float, 
 
     assert time_limit(settings) - 10 > LONGEST * horizon + timeout + 3 + PATIENCE_SECONDS
     assert time_limit(settings) >= 180
+
+
+def test_a_change_that_the_worker_cannot_put_into_a_request_harms_nobody_else(
+    parts: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row on which our own code fails kept the other 599 opt-outs of the file from being sent."""
+    provider = parts.connection(BUCKET).provider
+    plan = provider.plan
+
+    def failing(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
+        if any(task.address["user_id"] == "13" for task in tasks):
+            raise KeyError("jane.doe@example.com")
+        return plan(tasks, connection)
+
+    monkeypatch.setattr(type(provider), "plan", staticmethod(failing))
+    import_id = record(parts, *({"user_id": str(n)} for n in range(10, 30)))
+
+    strokes(parts, lambda: counts(parts, import_id).get("applied") == 19)
+
+    latest = health.latest_answer(parts.ledger.database, BUCKET)
+    assert latest is not None
+    assert latest.startswith("unplannable: the worker could make no request of it (KeyError in test_stroke.py:")
+
+
+def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom(parts: Wiring) -> None:
+    """Nothing was sent all night, a thousand tracebacks a minute were written, and `status` said "ready"."""
+    waits = []
+    for _ in range(4):
+        with pytest.raises(KeyError) as caught:
+            {}["jane.doe@example.com"]
+        reason = breaker.note_error(parts.ledger, BUCKET, caught.value)
+        found = health.health_of(parts.ledger.database, str(BUCKET))
+        waits.append(round((found.probe_at - parts.ledger.now()) / 1_000_000))
+        health.take_probe(parts.ledger.database, str(BUCKET), now=found.probe_at, until=0)
+
+    assert "jane.doe" not in reason
+    assert reason.startswith("the worker failed: KeyError in test_stroke.py:")
+    assert (found.breaker, found.reason) == (Breaker.DOWN, reason)
+    assert waits == [1, 2, 4, 8]
+
+
+def test_what_the_latest_answer_was_is_told_before_a_breaker_opens(parts: Wiring, shop: Company) -> None:
+    """With one customer left there are never five failures in a row: nothing said why the opt-out did not go."""
+    shop.fault(kind="error", code=500)
+    record(parts, {"user_id": "1"})
+
+    parts.stroke(BUCKET).run()
+
+    assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
+    assert health.latest_answer(parts.ledger.database, BUCKET) == "500: Capillary failed on this request"
+
+
+@pytest.mark.parametrize(("status", "breaker_then"), [(403, Breaker.CLOSED), (502, Breaker.CLOSED)])
+def test_the_only_customer_left_dies_once_a_read_shows_that_another_is_served(
+    shop: Company, tmp_path: Path, status: int, breaker_then: Breaker
+) -> None:
+    """The last customer of a file that a gateway refuses kept every run from ending well, night after night."""
+    with wired(shop, tmp_path, max_attempts=3, timeout=0.5) as parts:
+        first = record(parts, {"user_id": "1"})
+        strokes(parts, settled(parts, first))
+        shop.fault(kind="html", http_status=status, users=["2"])
+        import_id = record(parts, {"user_id": "2"})
+
+        strokes(parts, settled(parts, import_id), seconds=30)
+
+        assert counts(parts, import_id) == {"dead": 1}
+        [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+        assert (letter.code, letter.attempts) == (str(status), 3)
+        assert "while other customers were served" in str(letter.reason)
+        assert {one.purpose for one in letters.attempts_for(parts.ledger.database, letter)} == {"write", "witness"}
+        assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is breaker_then
+
+
+def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: Wiring, shop: Company) -> None:
+    """With a wrong password and one customer that customer must not be buried: nobody else was ever served."""
+    shop.fault(kind="refuse", code=401)
+    import_id = record(parts, {"user_id": "1"})
+
+    for _ in range(12):
+        health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+        parts.stroke(BUCKET).run()
+        time.sleep(0.1)
+
+    assert counts(parts, import_id) == {"pending": 1}
+    assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.REFUSED
+
+
+def test_a_password_that_is_withdrawn_buries_nobody(shop: Company, tmp_path: Path) -> None:
+    """Some were served a moment before, reads and writes are refused since: the others are kept, however few."""
+    with wired(shop, tmp_path, max_attempts=2) as parts:
+        first = record(parts, *({"user_id": str(n)} for n in range(1, 30)))
+        strokes(parts, settled(parts, first))
+        shop.fault(kind="refuse", code=401)
+        import_id = record(parts, *({"user_id": str(n)} for n in range(30, 33)))
+
+        for _ in range(20):
+            health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+            parts.stroke(BUCKET).run()
+            time.sleep(0.05)
+
+        assert counts(parts, import_id) == {"pending": 3}
+
+
+def test_probes_go_round(parts: Wiring, shop: Company) -> None:
+    """A customer who is refused was asked again by every probe, and nobody else was ever asked."""
+    shop.fault(kind="refuse", code=401)
+    record(parts, *({"user_id": str(n)} for n in range(1, 40)))
+    parts.stroke(BUCKET).run()
+    asked = []
+    for _ in range(6):
+        health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+        parts.stroke(BUCKET).run()
+        asked.append(health.health_of(parts.ledger.database, str(BUCKET)).suspects[-1])
+
+    assert len(set(asked)) == 6
