@@ -22,6 +22,9 @@ Each message says what is wrong and what to do next, and never names a person or
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class ConfigurationError(Exception):
     """The settings or arguments contradict themselves or the world."""
@@ -86,3 +89,10 @@ class WorkerUnavailable(OptrelayError):
 
 class RunUnderWay(OptrelayError):
     """Another run is at work with a broker of its own on the same ledger."""
+
+
+def place_of(error: BaseException) -> str:
+    """Return the kind of an error and the line it came from, without its message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

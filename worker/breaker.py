@@ -6,13 +6,11 @@ What opens it stands in the ledger, so every process stops; half-open is one pro
 from __future__ import annotations
 
 import random
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from consent.bucket import Bucket
-from consent.errors import ConfigurationError
+from consent.errors import ConfigurationError, place_of
 from consent.ledger import health
 from consent.ledger.health import Breaker, BucketHealth, Trouble
 from consent.ledger.ledger import Ledger
@@ -211,13 +209,6 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
         probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
         health.open_breaker(ledger.database, found, Trouble(Breaker.DOWN, reason, probe_at), now=now)
     return reason
-
-
-def place_of(error: BaseException) -> str:
-    """Return the kind of an error and the line it came from, without its message."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"
 
 
 def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:

@@ -12,12 +12,12 @@ import structlog
 from aiolimiter import AsyncLimiter
 
 from consent.bucket import Bucket
+from consent.errors import place_of
 from consent.ledger.work import CustomerTask
 from consent.outcome import Outcome, TryLater
 from consent.overlap import Overlap
 from consent.rate import Rate
 from consent.settings import ConnectionSettings
-from worker.breaker import place_of
 from worker.pacing import Pacer
 from worker.providers.contract import Plan, Provider
 from worker.providers.http import Sender
