@@ -19,8 +19,8 @@ from consent.settings import Settings
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.run_lease import alone_at_work
 from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of, is_busy
-from worker.pacing import end_reservations_of
 from worker.wiring import Wiring
+from worker.written_ahead import end_reservations_of
 
 _GRACE_SECONDS = 30.0
 

@@ -10,7 +10,6 @@ that does it. A broker that comes after another one, or beside it, begins when t
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,10 +22,10 @@ import structlog
 
 from consent.bucket import Bucket
 from consent.errors import LedgerUnavailable
-from consent.ledger.leases import end_reservations, reserve_ahead
 from consent.ledger.ledger import Ledger
 from consent.rate import Rate
 from consent.wakeups import KEY_PREFIX
+from worker.written_ahead import WrittenAhead
 
 MARGIN = 1.005
 """Slots lie half a percent further apart than the limit asks, so that jitter on the way breaks no window."""
@@ -52,18 +51,7 @@ _KEEP = """
 local clock = redis.call('TIME')
 return redis.call('ZADD', KEYS[1], 'XX', clock[1] * 1000000 + clock[2] + tonumber(ARGV[1]), ARGV[2])
 """
-_WRITTEN = """
-if tonumber(ARGV[1]) > (tonumber(redis.call('GET', KEYS[1])) or 0) then
-  redis.call('SET', KEYS[1], ARGV[1], 'PX', 604800000)
-end
-return 1
-"""
-_BROKER = f"{KEY_PREFIX}broker"
 _CROWDED, _UNWRITTEN = -1, -2
-_AHEAD_SECONDS = 2.0
-"""For how long, or two horizons, slots are written down ahead of their being given out: what a kill costs at most."""
-
-_LATEST_SECONDS = 10.0  # by which a process that lives may use a slot late, as far as another broker minds
 PLACE_SECONDS = 5.0
 """For how long a stroke has its place without saying that it is still there: what a killed one blocks at most."""
 _PROCESS_MEMORY_SECONDS = 120
@@ -99,10 +87,9 @@ class Pacer:
     processes: int = 1
     known: int = 1
     lanes: int = 1
-    ledger: Ledger | None = None
+    written: WrittenAhead | None = None
     _alone_from: float = 0.0
     _alone_to: float = 0.0
-    _owner: str = ""
 
     @property
     def interval(self) -> float:
@@ -132,6 +119,11 @@ class Pacer:
         spare = int(room / (2 + 1 / FEW))
         return spare if spare >= self.lanes else 0
 
+    def write_into(self, ledger: Ledger) -> None:
+        """Have a ledger know from now on up to when slots are given out, before they are."""
+        key = self._keys()[3]
+        self.written = WrittenAhead(self.store, ledger, self.bucket, self.process, key, self.horizon, self.tolerance)
+
     def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = PLACE_SECONDS) -> Reservation:
         """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one.
 
@@ -146,11 +138,11 @@ class Pacer:
             stroke_seconds * 1e6,
             self.process,
             _PROCESS_MEMORY_SECONDS * 1e6,
-            int(self.ledger is not None),
+            int(self.written is not None),
         )
         try:
             answer, seconds = self._ask(arguments)
-            if int(answer[0]) == _UNWRITTEN and self._write_ahead(int(answer[2])):
+            if int(answer[0]) == _UNWRITTEN and self._write_ahead(int(answer[4])):
                 answer, seconds = self._ask(arguments)
         except redis.RedisError as error:
             return self._share(wanted, error)
@@ -161,6 +153,8 @@ class Pacer:
         if seconds > _LATE_REPLY_SECONDS:
             self.end_stroke(stroke)
             return Reservation()  # nobody knows when Redis' clock was read: these slots are lost
+        if self.written is not None and int(answer[0]) > 0 and int(answer[5]) < self.written.ahead * 1e6 / 2:
+            self.written.extend_soon(int(answer[4]), self.interval)
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
@@ -216,28 +210,12 @@ class Pacer:
         return answer, time.monotonic() - before
 
     def _write_ahead(self, now: int) -> bool:
-        """Write into the ledger that slots are given out from `now` (Redis' clock, microseconds) for a while.
-
-        Returns False if another broker gives them out: then this one begins when those are over.
-        """
-        self.store.set(_BROKER, secrets.token_hex(8), nx=True)
-        self._owner = cast("bytes", self.store.get(_BROKER)).decode()
-        ahead = self.horizon + max(_AHEAD_SECONDS, 2 * self.horizon)
-        if wait := self._reserve_in_ledger(ahead):
+        """Have the ledger know up to when slots are given out; False if another broker does it: then not before."""
+        wait = self.written.extend(now, self.interval) if self.written is not None else 0.0
+        if wait:
             _log.warning("pace.held_by_another_broker", bucket=str(self.bucket), seconds=round(wait, 3))
             self.push(wait)
-            return False
-        self.store.eval(_WRITTEN, 1, self._keys()[3], f"{now + ahead * 1e6:.0f}")
-        return True
-
-    def _reserve_in_ledger(self, seconds: float) -> float:
-        """Write down that slots up to so many seconds from now may be used; return the seconds to wait before."""
-        if self.ledger is None:
-            return 0.0
-        now, late = self.ledger.now(), min(max(self.horizon, self.tolerance), _LATEST_SECONDS)
-        until = now + int((seconds + late) * 1e6)
-        owner = self._owner or self.process
-        return reserve_ahead(self.ledger.database, str(self.bucket), owner, self.interval, now=now, until=until)
+        return not wait
 
     def _share(self, wanted: int, error: redis.RedisError) -> Reservation:
         """Pace alone, at this process's share; the first slot lies beyond what others have reserved already."""
@@ -265,11 +243,11 @@ class Pacer:
 
     def _is_written_alone(self, last: float, now: float) -> bool:
         """Write down what this process gives itself, up to the moment `last`; return whether it may."""
-        if last <= self._alone_to:
+        if last <= self._alone_to or self.written is None:
             return True
-        ahead = last - now + max(_AHEAD_SECONDS, 2 * self.horizon)
+        ahead = last - now + self.written.ahead
         try:
-            wait = self._reserve_in_ledger(ahead)
+            wait = self.written.extend_alone(ahead, self.interval)
         except LedgerUnavailable as error:
             _log.warning("pace.not_written", bucket=str(self.bucket), reason=str(error))
             return False
@@ -288,13 +266,3 @@ class Pacer:
             self.store.eval(script, 1, key, *arguments)
         except redis.RedisError:
             _log.warning("pace.redis_lost", bucket=str(self.bucket))
-
-
-def end_reservations_of(store: redis.Redis, ledger: Ledger) -> None:
-    """Note in the ledger that no call is made any more with this broker, whose workers have all ended.
-
-    Then the next broker waits for an interval from now, and not for what was written ahead. Raises redis.RedisError and
-    LedgerUnavailable.
-    """
-    if owner := cast("bytes | None", store.get(_BROKER)):
-        end_reservations(ledger.database, owner.decode(), now=ledger.now())

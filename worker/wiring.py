@@ -88,7 +88,7 @@ class Wiring:
     def pacer(self, bucket: Bucket) -> Pacer:
         """Return the shared pace of a bucket, for this process."""
         connection = self.settings.connection(bucket.connection)
-        return Pacer(
+        pacer = Pacer(
             store=self.redis,
             bucket=bucket,
             rate=provider_of(connection).pace(bucket.name, connection).rate,
@@ -98,8 +98,9 @@ class Wiring:
             processes=max(1, self.settings.worker_processes),
             known=max(1, self.settings.worker_processes),
             lanes=connection.concurrency,
-            ledger=self.ledger,
         )
+        pacer.write_into(self.ledger)
+        return pacer
 
     def seat(self, bucket: Bucket) -> AbstractContextManager[bool]:
         """Take a place of the worker pool for a stroke; the value says whether there is one to spare."""

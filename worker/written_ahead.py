@@ -1,0 +1,102 @@
+"""Up to when a bucket's call slots are given out, written into the ledger before they are: see `Pacer`."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import cast
+
+import redis
+
+from consent.bucket import Bucket
+from consent.errors import LedgerError
+from consent.ledger.leases import end_reservations, reserve_ahead
+from consent.ledger.ledger import Ledger
+from consent.wakeups import KEY_PREFIX
+
+_WRITTEN = """
+if tonumber(ARGV[1]) > (tonumber(redis.call('GET', KEYS[1])) or 0) then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', 604800000)
+end
+return 1
+"""
+_BROKER = f"{KEY_PREFIX}broker"
+_AHEAD_SECONDS = 2.0
+"""For how long, or two horizons, slots are written down ahead of their being given out: what a kill costs at most."""
+
+_LATEST_SECONDS = 10.0  # by which a process that lives may use a slot late, as far as another broker minds
+_WRITING_MILLISECONDS = 500  # in which nobody else begins to write the same
+
+
+@dataclass(slots=True)
+class WrittenAhead:
+    """One process's view of what is written down for a bucket.
+
+    `late` is by how many seconds a slot may be used late, `key` where Redis keeps up to when it is written.
+    """
+
+    store: redis.Redis
+    ledger: Ledger
+    bucket: Bucket
+    process: str
+    key: str
+    horizon: float
+    late: float
+    _owner: str = ""
+    _busy: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def ahead(self) -> float:
+        """Seconds that are written down beyond what is given out."""
+        return max(_AHEAD_SECONDS, 2 * self.horizon)
+
+    def extend(self, now: int, interval: float) -> float:
+        """Write down that slots are given out from `now` (Redis' clock, microseconds) for a while.
+
+        Returns 0.0, or the seconds after which what another broker has given out is over. Raises redis.RedisError,
+        LedgerUnavailable and LedgerOutdated.
+        """
+        self.store.set(_BROKER, secrets.token_hex(8), nx=True)
+        self._owner = cast("bytes", self.store.get(_BROKER)).decode()
+        seconds = self.horizon + self.ahead
+        if wait := self.extend_alone(seconds, interval):
+            return wait
+        self.store.eval(_WRITTEN, 1, self.key, f"{now + seconds * 1e6:.0f}")
+        return 0.0
+
+    def extend_soon(self, now: int, interval: float) -> None:
+        """Do the same beside the calls, so that none waits for the ledger; once at a time, over all processes."""
+        if not self._busy.acquire(blocking=False):
+            return
+
+        def extend() -> None:
+            try:
+                with suppress(redis.RedisError, LedgerError):  # then it is done when the last written slot is gone
+                    if self.store.set(f"{self.key}:now", 1, nx=True, px=_WRITING_MILLISECONDS):
+                        self.extend(now, interval)
+            finally:
+                self._busy.release()
+
+        threading.Thread(target=extend, name="written ahead", daemon=True).start()
+
+    def extend_alone(self, seconds: float, interval: float) -> float:
+        """Write down that slots up to so many seconds from now may be used, without Redis; returns like `extend`.
+
+        Raises LedgerUnavailable and LedgerOutdated.
+        """
+        now = self.ledger.now()
+        until = now + int((seconds + min(max(self.horizon, self.late), _LATEST_SECONDS)) * 1e6)
+        owner = self._owner or self.process
+        return reserve_ahead(self.ledger.database, str(self.bucket), owner, interval, now=now, until=until)
+
+
+def end_reservations_of(store: redis.Redis, ledger: Ledger) -> None:
+    """Note in the ledger that no call is made any more with this broker, whose workers have all ended.
+
+    Then the next broker waits for an interval from now, and not for what was written ahead. Raises redis.RedisError and
+    LedgerUnavailable.
+    """
+    if owner := cast("bytes | None", store.get(_BROKER)):
+        end_reservations(ledger.database, owner.decode(), now=ledger.now())
