@@ -349,3 +349,28 @@ def test_a_file_is_read_again_once_the_defaults_of_its_columns_have_changed(
         monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__DEFAULTS", f'{{"priority": "{priority}"}}')
         assert cli("import", str(file), "--json").json["pending"] == 1
         assert "recorded before" in cli("import", str(file)).err
+
+
+def test_a_pipe_under_the_name_of_the_rejects_is_told_with_its_remedy(cli: Cli, tmp_path: Path) -> None:
+    """Each night's import ended with exit code 70, as if our code were broken, and recorded nothing."""
+    write(tmp_path, "bad.csv", "1,FAX,BULK,OPTOUT,")
+    os.mkfifo(tmp_path / "bad.csv.rejects.csv")
+
+    answer = cli("import", "bad.csv")
+
+    assert answer.code == 2
+    assert "--rejects" in answer.err
+    assert cli("import", "bad.csv", "--rejects", "elsewhere.csv").code == 1
+
+
+def test_the_summary_says_where_the_rejects_of_last_night_are(cli: Cli, tmp_path: Path) -> None:
+    """An opt-out that was fixed and not yet imported is still there, and a person is told its new name."""
+    write(tmp_path, "nightly.csv", "1,FAX,BULK,OPTOUT,")
+    cli("import", "nightly.csv")
+    write(tmp_path, "nightly.csv", "2,FUX,BULK,OPTOUT,")
+
+    answer = cli("import", "nightly.csv")
+
+    assert "nightly.csv.1.rejects.csv" in answer.err
+    assert "FAX" in (tmp_path / "nightly.csv.1.rejects.csv").read_text()
+    assert "FUX" in (tmp_path / "nightly.csv.rejects.csv").read_text()

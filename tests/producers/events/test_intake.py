@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -383,3 +385,41 @@ def test_an_event_of_too_many_changes_is_refused_whole(ledger: Ledger) -> None:
 
     assert {found.status for found in just} <= {"accepted", "duplicate"}
     assert [(found.status, found.code) for found in beyond] == [("rejected", "event_too_large")]
+
+
+_TAKE = """
+import json, resource, sys
+from datetime import UTC
+from consent.ledger.ledger import Ledger
+from producers.events.event import Event
+from producers.events.intake import EventIntake
+from producers.understanding import open_doors
+from worker.providers import PROVIDERS
+ledger = Ledger(sys.argv[1])
+ledger.prepare()
+doors = open_doors({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
+intake = EventIntake(ledger, doors, "http", "test", lambda _: None)
+one = {"action": "OPTOUT", "channel": "SMS", "effective_at": "2026-11-20T08:30:00Z"}
+users = [str(n) for n in range(250)]
+many = [one | {"subscription_id": f"s{n}", "users": users} for n in range(int(sys.argv[2]))]
+events = [Event(json.dumps(many[at : at + 40]).encode()) for at in range(0, len(many), 40)]
+events.append(Event(json.dumps(many[:700]).encode()))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+results = intake.take(events)
+kinds = [one.code or one.status for found in results for one in found]
+print(json.dumps([sorted(set(kinds)), len(kinds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before]))
+"""
+
+
+def test_events_of_very_many_changes_fill_no_memory(tmp_path: Path) -> None:
+    """Requests of a megabyte took half a gigabyte each, and the container of 512 MB was killed."""
+    told = subprocess.run(
+        [sys.executable, "-c", _TAKE, f"sqlite:///{tmp_path / 'ledger.db'}", "800"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kinds, count, kilobytes = json.loads(told.stdout)
+
+    assert (kinds, count) == (["accepted", "event_too_large"], 801)
+    assert kilobytes < 120 * 1024
