@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
 from tests.console.answering import Cli, settle_all
+from tests.console.conftest import write
 
 
 @pytest.fixture
@@ -100,3 +102,22 @@ def test_many_may_be_asked_about_at_once(told: Cli, monkeypatch: pytest.MonkeyPa
     lines = [f'{{"user_id": {number}}}' for number in (*range(5_000, 6_500), 1002888, 1001417, 1002888)]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
     assert sorted(one["target"] for one in told("history", "-", "--json").json) == ["user_id=…17", "user_id=…88"]
+
+
+def test_a_national_number_is_asked_for_as_rows_write_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who answers a complaint types the number as the person said it, and must not hear that nothing was ever said."""
+    for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("API_KEY", "throw-away"), ("REGION", "US")):
+        monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__INFOBIP__{name}", value)
+    header = "destination,action,effective_at"
+    cli(
+        "import",
+        write(tmp_path, "people.csv", "2025550104,OPTOUT,2026-01-01", header=header),
+        "--connection",
+        "infobip",
+    )
+
+    for asked in ("(202) 555-0104", "+1 202 555 0104", "12025550104"):
+        assert cli("history", f"destination={asked}").code == 0
+    assert cli("history", "destination=(202) 555-0105").code == 1
