@@ -53,6 +53,14 @@ NOT_UNDERSTOOD: dict[str, dict[str, Any]] = {
     "nothing to add": {"connection": "infobip", "subscription_id": "s", "channel": "SMS"},
     "a mode of another version": {"connection": "gupshup", "app_id": "a", "subscription_id": "1", "version": 3}
     | {"modes": ["COPY"]},
+    "a number read as a decimal": {"connection": "infobip", "destination": "447700900123.0"},
+    "a number without its country code": {"connection": "infobip", "destination": "(202) 555-0104"},
+    "an invisible character": {"connection": "infobip", "destination": "car\u00adol@example.com"},
+    "a mark of a spreadsheet": {"connection": "infobip", "destination": "'ann@example.com"},
+    "an address without a domain": {"connection": "capillary", "identifier_name": "email"}
+    | {"identifier_value": "ann", "channel": "EMAIL", "priority": "BULK"},
+    "a mobile read as a decimal": {"connection": "capillary", "identifier_name": "mobile"}
+    | {"identifier_value": "447700900123.0", "channel": "SMS", "priority": "BULK"},
     "no such connection": {"connection": "closed", "user_id": "1", "channel": "EMAIL", "priority": "BULK"},
 }
 
@@ -96,6 +104,21 @@ def test_what_is_not_understood_is_not_allowed(name: str) -> None:
 
     assert isinstance(said(event)[0], Fault)
     assert not VALID.is_valid(event)
+
+
+@pytest.mark.parametrize(
+    "time", [1795112000830, "1795112000", "20261120112233Z", "0001-01-01T00:00:00Z", "2026-W47", "2026-11-20+05:30"]
+)
+def test_a_time_that_is_not_read_is_not_allowed(time: object) -> None:
+    """An event's time is read as a file's is, and the schema says so before anything is sent."""
+    change = {**UNDERSTOOD["a customer by number"], "action": "OPTOUT", "effective_at": time}
+    envelope = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "consent"}
+
+    for event in (change, envelope | {"data": change}, envelope | {"data": change, "time": SINCE["effective_at"]}):
+        (fault,) = said(event)
+        assert isinstance(fault, Fault)
+        assert fault.code in {"unreadable_time", "time_too_old"}
+        assert not VALID.is_valid(event)
 
 
 def test_an_event_without_a_time_is_not_allowed() -> None:
