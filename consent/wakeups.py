@@ -6,23 +6,21 @@ published after the commit that it speaks of.
 
 from __future__ import annotations
 
-import json
 import os
-from base64 import b64decode
 from collections import Counter
 from contextlib import suppress
 from functools import cached_property
 from typing import cast
-from urllib.parse import urlsplit
 
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from consent.broker import read_broker_address
 from consent.bucket import Bucket
-from consent.errors import BrokerUnavailable, ConfigurationError
+from consent.errors import BrokerUnavailable
+from consent.wakeup_transport import STROKE_TASK, UnreadableWakeUp, bucket_of
 
-STROKE_TASK = "optrelay.stroke"
 SWEEP_TASK = "optrelay.sweep"
 QUEUE_PREFIX = "optrelay.wake."
 KEY_PREFIX = "optrelay:"
@@ -34,8 +32,6 @@ WAKE_UP_SECONDS = 300
 
 _LOOKED_AT = 10_000
 """Wake-ups that are counted at most: a connection has `max_strokes` of them for each of its buckets."""
-
-_SOCKET_OPTIONS = {"socket_timeout": 5.0, "socket_connect_timeout": 5.0, "health_check_interval": 25}
 
 
 _OF_OTHERS = (
@@ -59,33 +55,27 @@ def queue_of(connection: str) -> str:
     return f"{QUEUE_PREFIX}{connection}"
 
 
-def broker_options(socket_timeout: float = 30.0) -> dict[str, object]:
-    """Return what kombu must be told about the broker, the same for everyone who uses it."""
+def broker_settings(broker_url: str, socket_timeout: float = 30.0) -> dict[str, object]:
+    """Return what Celery is told about the broker, the same on every side; raises ConfigurationError."""
     return {
-        "global_keyprefix": KEY_PREFIX,
-        "socket_timeout": socket_timeout,
-        "socket_connect_timeout": 5.0,
-        "health_check_interval": 25,
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
+        "broker_url": read_broker_address(broker_url).url,
+        "broker_transport": "consent.wakeup_transport:Transport",
+        "broker_transport_options": {
+            "global_keyprefix": KEY_PREFIX,
+            "socket_timeout": socket_timeout,
+            "socket_connect_timeout": 5.0,
+            "health_check_interval": 25,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+        },
     }
 
 
 def redis_client(url: str) -> redis.Redis:
     """Return a client for the broker's own server; it connects at first use. Raises ConfigurationError."""
-    if url.startswith("redis+socket://"):
-        return redis.Redis(unix_socket_path=urlsplit(url).path, **_SOCKET_OPTIONS)  # type: ignore[arg-type]
-    try:
-        return redis.Redis.from_url(url, **_SOCKET_OPTIONS)
-    except ValueError:
-        raise ConfigurationError("OPTRELAY_BROKER_URL is an address like redis://localhost:6379/0") from None
-
-
-def _arguments(message: bytes) -> list[str]:
-    """Read what a wake-up says from the form that kombu gives it in Redis: JSON around a body in base64."""
-    body = json.loads(message)["body"]
-    arguments: list[str] = json.loads(b64decode(body))[0]
-    return arguments
+    address = read_broker_address(url)
+    connecting = {} if address.path else {"socket_connect_timeout": 5.0}
+    return address.client(socket_timeout=5.0, health_check_interval=25, **connecting)
 
 
 class WakeUps:
@@ -97,9 +87,10 @@ class WakeUps:
     @cached_property
     def _app(self) -> Celery:
         forget_other_programs()
-        app = Celery("optrelay-wakeups", broker=self._broker_url, set_as_current=False)
+        app = Celery("optrelay-wakeups", set_as_current=False)
+        app.conf.update(broker_settings(self._broker_url, socket_timeout=5.0))
         once = {"max_retries": 1, "interval_start": 0}  # else kombu waits 6 s for a broker that refuses us
-        app.conf.broker_transport_options = broker_options(socket_timeout=5.0) | once
+        app.conf.broker_transport_options.update(once)
         app.conf.task_ignore_result = True
         return app
 
@@ -137,7 +128,11 @@ class WakeUps:
             messages = cast("list[bytes]", self._redis.lrange(f"{KEY_PREFIX}{queue_of(connection)}", 0, _LOOKED_AT - 1))
         except redis.RedisError as error:
             raise BrokerUnavailable("the broker cannot be reached") from error
-        return Counter(Bucket(*_arguments(message)) for message in messages)
+        found: Counter[Bucket] = Counter()
+        for message in messages:
+            with suppress(UnreadableWakeUp):  # the worker that takes it drops it
+                found[bucket_of(message)] += 1
+        return found
 
     def close(self) -> None:
         """Close what is open."""

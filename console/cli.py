@@ -247,11 +247,11 @@ def sandbox(
 
 
 @app.command()
-def doctor(*, as_json: JsonOption = False) -> None:
+def doctor(*, worker: options.OnlyWorkerOption = False, as_json: JsonOption = False) -> None:
     """Look whether everything is there and well: settings, ledger, broker, connections. Exit code 1 if not."""
     from console.doctor import doctor as examine
 
-    _end(examine(Screen(as_json=as_json)))
+    _end(examine(Screen(as_json=as_json), only_worker=worker))
 
 
 @app.command()

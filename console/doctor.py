@@ -27,11 +27,12 @@ _CHECKS = (
     _Check("broker", doctor_broker.look),
     _Check("connections", doctor_connections.look),
 )
+_WORKER = _Check("worker", doctor_broker.look_at_worker)
 
 
-def doctor(screen: Screen) -> Code:
-    """Look at everything, say what was found; return 1 if there is a problem."""
-    findings = list(_findings())
+def doctor(screen: Screen, *, only_worker: bool = False) -> Code:
+    """Look at everything, or at this machine's worker only; say what was found; return 1 if there is a problem."""
+    findings = list(_findings((_WORKER,) if only_worker else _CHECKS))
     for one in findings:
         style, mark = _MARKS[one.ok]
         screen.show(Text.assemble((f"{mark:8}", style), (f"{one.what}: ", "bold"), one.words))
@@ -46,7 +47,7 @@ def doctor(screen: Screen) -> Code:
 _MARKS = {True: ("green", "ok"), False: ("bold red", "problem"), None: ("yellow", "hint")}
 
 
-def _findings() -> Iterator[Finding]:
+def _findings(checks: tuple[_Check, ...]) -> Iterator[Finding]:
     try:
         settings = load_settings()
     except ConfigurationError as error:
@@ -54,7 +55,7 @@ def _findings() -> Iterator[Finding]:
         return
     yield doctor_machine.settings_found()
     yield from doctor_machine.settings_unknown()
-    for check in _CHECKS:
+    for check in checks:
         try:
             yield from check.look(settings)
         except (ConfigurationError, OptrelayError) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import redis
 
+from consent.broker import why_unreachable
 from consent.settings import Settings
 from consent.wakeups import redis_client
 from console.doctor_ledger import clock_finding
@@ -26,10 +28,35 @@ def look(settings: Settings) -> Iterator[Finding]:
     try:
         yield from _server(client)
     except (redis.RedisError, OSError) as error:
-        remedy = "see OPTRELAY_BROKER_URL; nothing is lost meanwhile, but nothing is delivered"
-        yield Finding("broker", ok=False, words=f"it cannot be reached ({type(error).__name__})", remedy=remedy)
+        yield _unreachable(error)
     finally:
         client.close()
+
+
+def look_at_worker(settings: Settings) -> Iterator[Finding]:
+    """Look whether this machine's worker, under the name that Celery gives it, takes wake-ups."""
+    if not settings.broker_url:
+        yield Finding("worker", ok=False, words="it needs a broker", remedy="set OPTRELAY_BROKER_URL")
+        return
+    from worker.liveness import why_unhealthy  # noqa: PLC0415 - it loads Celery, which the others need not
+
+    client = redis_client(settings.broker_url)
+    try:
+        why = why_unhealthy(client, f"celery@{socket.gethostname()}", settings.connections)
+        remedy = "start the worker again" if why else ""
+        yield Finding("worker", ok=not why, words=why or "it takes wake-ups", remedy=remedy)
+    except (redis.RedisError, OSError) as error:
+        yield _unreachable(error)
+    finally:
+        client.close()
+
+
+def _unreachable(error: Exception) -> Finding:
+    why = why_unreachable(error)
+    remedy = "see OPTRELAY_BROKER_URL; nothing is lost meanwhile, but nothing is delivered"
+    if "certificate" in why:
+        remedy += "; of a certificate's own authority the option ssl_ca_certs=FILE of the address names the file"
+    return Finding("broker", ok=False, words=f"it cannot be reached ({why})", remedy=remedy)
 
 
 def _server(client: redis.Redis) -> Iterator[Finding]:

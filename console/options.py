@@ -88,6 +88,9 @@ RejectsOption = Annotated[
     ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Record nothing; say what would happen.")]
+OnlyWorkerOption = Annotated[
+    bool, typer.Option("--worker", help="Look only whether the worker of this machine takes wake-ups.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 PatienceOption = Annotated[
     str, typer.Option("--patience", metavar="TIME", help="How long a connection may be stuck, like 90s, 15m or 2h.")

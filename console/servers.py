@@ -41,7 +41,7 @@ def parse_pool(name: str) -> Pool:
 
 def run_worker(settings: Settings, pool: Pool, concurrency: int | None) -> int:
     """Run a worker until it is told to stop; return Celery's exit code."""
-    arguments = ["worker", "--pool", pool.value, "--loglevel", settings.log_level]
+    arguments = ["worker", "--pool", pool.value, "--loglevel", settings.log_level, "--without-heartbeat"]
     if concurrency:
         arguments += ["--concurrency", str(concurrency)]
     return _celery(arguments)
@@ -101,7 +101,11 @@ def _welcome(screen: Screen, url: str, settings: SandboxSettings) -> None:
 
 
 def _celery(arguments: list[str]) -> int:
+    """Run a command of Celery's, and return its exit code: `Celery.start` would lose that of a worker that failed."""
+    from celery.bin.celery import celery
+
     # worker.app reads the settings when it is imported, so it is imported only when it is wanted.
     from worker.app import app
 
-    return int(app.start(argv=arguments) or 0)
+    celery.params[0].default = app  # what `Celery.start` does, celery/app/base.py
+    return int(celery.main(args=arguments, standalone_mode=False) or 0)

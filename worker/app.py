@@ -26,8 +26,10 @@ from consent.bucket import Bucket
 from consent.collecting import collect_seldom
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
-from consent.wakeups import STROKE_TASK, SWEEP_TASK, broker_options, forget_other_programs, queue_of
+from consent.wakeup_transport import STROKE_TASK
+from consent.wakeups import SWEEP_TASK, broker_settings, forget_other_programs, queue_of
 from worker.breaker import note_error
+from worker.liveness import Telling
 from worker.logs import set_up_logs
 from worker.parent import end_with_parent
 from worker.wiring import Wiring, time_limit
@@ -47,10 +49,10 @@ def configure(app: Celery, settings: Settings) -> None:
             "set OPTRELAY_BROKER_URL to the address of a Valkey or Redis, redis://localhost:6379/0"
         )
     longest = time_limit(settings)
+    app.conf.update(broker_settings(settings.broker_url))
+    app.conf.broker_transport_options.update(visibility_timeout=4 * longest)
     app.conf.update(
-        broker_url=settings.broker_url,
         broker_connection_retry_on_startup=True,
-        broker_transport_options=broker_options() | {"visibility_timeout": 4 * longest},
         task_queues=[Queue(queue_of(name)) for name in sorted(settings.connections)],
         task_default_queue="optrelay",
         task_create_missing_queues=False,
@@ -66,6 +68,7 @@ def configure(app: Celery, settings: Settings) -> None:
         worker_soft_shutdown_timeout=60,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
+        worker_enable_remote_control=False,
         worker_proc_alive_timeout=30,
         beat_schedule={SWEEP_TASK: {"task": SWEEP_TASK, "schedule": settings.sweep_seconds}},
         beat_scheduler="worker.beat:SweepScheduler",
@@ -78,6 +81,7 @@ settings = load_settings()
 forget_other_programs()
 app = Celery("optrelay", set_as_current=True)
 configure(app, settings)
+app.steps["consumer"].add(Telling)
 
 _wiring: Wiring | None = None
 _parent: int | None = None

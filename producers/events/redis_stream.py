@@ -18,6 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from consent.broker import read_broker_address, why_unreachable
 from consent.errors import ConfigurationError, SourceUnavailable
 from producers.events.event import Event
 from producers.events.source import MOST_BYTES, Sizes, read_address
@@ -120,7 +121,7 @@ class RedisStream:
             words = "stream or group was deleted; it is made anew" if word in _GONE else f"the server says {word}"
             raise SourceUnavailable(f"{self.name}: {words}") from error
         except (redis.RedisError, OSError) as error:
-            raise SourceUnavailable(f"{self.name} cannot be reached ({type(error).__name__})") from error
+            raise SourceUnavailable(f"{self.name} cannot be reached ({why_unreachable(error)})") from error
 
     def _make_group(self) -> None:
         """Make the group if it is not there; a user who may not is content with one that somebody else has made."""
@@ -239,19 +240,11 @@ def _moment(id_: bytes) -> datetime | None:
 
 def _client(server: str) -> redis.Redis:
     """Return a client that never tries again by itself: the answer to a read that was lost is in our pending list."""
-    url = server.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=")
-    try:
-        client = redis.Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_ANSWER_SECONDS,
-            socket_connect_timeout=5.0,
-        )
-        client.connection_pool.make_connection()  # it only looks at the options
-        for command in ("XREADGROUP", "XAUTOCLAIM"):
-            client.set_response_callback(command, _as_sent)
-    except (ValueError, TypeError, redis.RedisError):
-        raise ConfigurationError(f"the address of a Redis stream is written like {EXAMPLE}") from None
+    address = read_broker_address(server, "the address of a Redis stream", EXAMPLE)
+    connecting = {} if address.path else {"socket_connect_timeout": 5.0}
+    client = address.client(retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_SECONDS, **connecting)
+    for command in ("XREADGROUP", "XAUTOCLAIM"):
+        client.set_response_callback(command, _as_sent)
     return client
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from consent.broker import HALF_ENCODED, HOW_TO_ENCODE
 from consent.errors import ConfigurationError
 from producers.events.event import Event
 
+EXAMPLE = "redis://localhost:6379/0?stream=consent"
 MOST_BYTES = 4 * 1024 * 1024
 """Bytes of the events that are read at once, roughly: a batch must fit into memory whatever its events weigh."""
 
@@ -102,7 +104,10 @@ def read_address(url: str, ours: Sequence[str]) -> Address:
         parts = urlsplit(url.strip())
         shown = f"{parts.scheme}://{_place(parts)}"
     except ValueError:
-        raise ConfigurationError("the source's address cannot be read: look at its port and brackets") from None
+        wrong = "the source's address cannot be read: look at its port and brackets"
+        raise ConfigurationError(f"{wrong}; {HOW_TO_ENCODE}") from None
+    if "@" in parts.path + parts.query or parts.fragment or ";" in url or HALF_ENCODED.search(url):
+        raise ConfigurationError(f"the source's address (like {EXAMPLE}) cannot be read: {HOW_TO_ENCODE}")
     said = parse_qsl(parts.query, keep_blank_values=True)
     theirs = urlencode([(name, value) for name, value in said if name not in ours])
     server = url.strip().partition("?")[0] + (f"?{theirs}" if theirs else "")

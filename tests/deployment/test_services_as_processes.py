@@ -28,6 +28,7 @@ import redis
 from console.embedded import broker_binary
 from tests.deployment.compose import Service, env_example, services
 from tests.integration.company import assert_balanced
+from worker.liveness import SILENT_SECONDS
 
 WORDS = {"POSTGRES_PASSWORD": "postgres0secret", "BROKER_PASSWORD": "broker0secret"}
 FAST = {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": "200/second"}
@@ -189,7 +190,7 @@ def test_an_import_goes_through_the_composed_services(host: Host) -> None:
         assert host.healthy("worker"), host.log("worker")
         assert host.healthy("sweep"), host.log("sweep")
         worker.send_signal(signal.SIGSTOP)
-        assert not host.healthy("worker")
+        _until(lambda: not host.healthy("worker"), SILENT_SECONDS + 30)
         worker.send_signal(signal.SIGCONT)
     assert _nobody_left(host)
     for name in ("broker", "worker", "sweep", "import", "migrate"):

@@ -47,3 +47,19 @@ def test_an_address_that_cannot_be_used_is_explained(url: str) -> None:
         open_source(url, "web-1").read(1, 0.01)
     assert "hush" not in str(refused.value)
     assert "://" in str(refused.value) or "number of seconds" in str(refused.value) or "brackets" in str(refused.value)
+
+
+@pytest.mark.parametrize("odd", ["@/", "/", "#", "?", "[", "%", ";"])
+@pytest.mark.parametrize("server", ["redis://:{}@host/0?stream=consent", "amqp://me:{}@host/shop?queue=consent"])
+def test_a_password_that_is_not_encoded_is_told_how_to_be_written(server: str, odd: str) -> None:
+    """The listener asks another host, and shows a part of the password as that host's name."""
+    for password in (f"63{odd}hush", f"hush{odd}hush"):
+        with pytest.raises(ConfigurationError, match="%40 for @") as refused:
+            open_source(server.format(password), "web-1")
+        assert "hush" not in str(refused.value)
+
+
+def test_an_address_that_would_verify_less_is_refused() -> None:
+    """The events, and our password, go to a server that nobody has vouched for."""
+    with pytest.raises(ConfigurationError, match="always verified"):
+        open_source("rediss://:hush@host/0?stream=consent&ssl_cert_reqs=none", "web-1")
