@@ -17,21 +17,26 @@ from consent.bucket import Bucket
 from consent.change import to_micros
 from consent.errors import ImportUnderWay
 from consent.intake import Checkpoint, ImportSource
-from consent.ledger import letters, report
+from consent.ledger import health, letters, report
+from consent.ledger.health import BucketHealth
 from consent.ledger.ledger import Ledger
 from consent.ledger.letters import LetterFilter
 from consent.ledger.schema import changes, imports
 from consent.ledger.standing import standing_words
 from consent.ledger.work import Attempt, ClaimedChange, CustomerTask, Settlement
-from consent.outcome import Applied, Outcome, Rejected, State, TryLater
+from consent.outcome import Applied, Outcome, Refused, Rejected, State, TryLater, Well
 from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
 from tests.model.words import MORNING, Said, Slot, newest, words
+from worker import breaker
+from worker.breaker import Watch
+from worker.retrying import RetryPolicy
 
 BUCKET = Bucket("capillary")
 LEASE = 60.0
 HORIZON = LEASE - TIMEOUT - 1.0
 DOUBT = 3 * TIMEOUT
 ANSWERS = ("applied", "rejected", "try later", "busy", "committed, cut", "timed out", "timed out", "unreachable")
+POLICY = RetryPolicy(2, 1.0, 1.0)
 ENDS = ("settled", "settled", "killed", "killed", "stopped")
 STATISTICS: Counter[str] = Counter()
 cuts = st.sampled_from((9, 9, 0, 1, 2, 3))
@@ -82,6 +87,9 @@ class Consents(RuleBasedStateMachine):
         self.sources: dict[Said, list[File | None]] = {}
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
+        self.refused: set[str] = set()
+        self.refused_at: dict[str, int] = {}
+        self.served_at: dict[str, int] = {}
         self.numbers = count()
         self.run = self._open("events", stream=True).id
         STATISTICS["examples"] += 1
@@ -211,7 +219,13 @@ class Consents(RuleBasedStateMachine):
 
     def _claim(self, limit: int) -> Stroke | None:
         token = f"stroke {next(self.numbers)}"
-        tasks = {task.address["user_id"]: task for task in self.ledger.claim(BUCKET, limit, token, LEASE, DOUBT)}
+        found = health.health_of(self.ledger.database, str(BUCKET))
+        if breaker.is_probe(found):
+            claimed = self.ledger.claim_another(BUCKET, found.suspects, token, LEASE, DOUBT)
+            STATISTICS["probes"] += len(claimed)
+        else:
+            claimed = self.ledger.claim(BUCKET, limit, token, LEASE, DOUBT)
+        tasks = {task.address["user_id"]: task for task in claimed}
         held = {name for one in self.strokes if one.until > self.elapsed + self.offset for name in one.tasks}
         assert not held & set(tasks), "two live leases for one target"
         if not tasks:
@@ -247,6 +261,10 @@ class Consents(RuleBasedStateMachine):
         if in_time:
             assert alone, "two calls for one target at once"
             self._never_older(name, task.changes)
+        if name in self.refused:
+            answer = "refused"
+            STATISTICS["calls: refused by the gateway"] += 1
+            self.refused_at.setdefault(name, self._micros())
         call = self.provider.receive(name, task.changes, self.elapsed)
         if answer in {"applied", "committed, cut"}:
             self.provider.land(call)
@@ -275,16 +293,33 @@ class Consents(RuleBasedStateMachine):
         self.strokes.remove(stroke)
         late = self.elapsed + self.offset >= stroke.until
         STATISTICS["settled late" if late else "settled in time"] += 1
-        lost = self.ledger.settle(stroke.token, [self._settlement(stroke, name) for name in stroke.tasks])
+        watch, before = self._watch(stroke), health.health_of(self.ledger.database, str(BUCKET))
+        settlements = [self._settlement(stroke, name, watch, before) for name in stroke.tasks]
+        lost = self.ledger.settle(stroke.token, settlements)
+        breaker.conclude(self.ledger, before, watch)
         assert late or not lost
 
-    def _settlement(self, stroke: Stroke, name: str) -> Settlement:
+    def _watch(self, stroke: Stroke) -> Watch:
+        """Take in what a stroke has seen, as a worker does."""
+        watch, now = Watch(), self._micros()
+        for name, (answer, _) in stroke.called.items():
+            target = stroke.tasks[name].target_id
+            if answer == "refused":
+                watch.note(Refused("no access"), (target,))
+            elif answer in {"applied", "rejected"}:
+                watch.note(Well(), (target,), served=(target,), at=now)
+                self.served_at[name] = now
+        return watch
+
+    def _settlement(self, stroke: Stroke, name: str, watch: Watch, before: BucketHealth) -> Settlement:
         task = stroke.tasks[name]
         if name not in stroke.called:
             return Settlement(task, {}, tried=False)
         answer, _ = stroke.called[name]
         outcome, now = self._outcome(answer), self._micros()
         ids = tuple(change.id for change in task.changes)
+        if answer == "refused":
+            return self._refusal(task, watch, before)
         if isinstance(outcome, Rejected):
             self.killed.update(ids)
         elif isinstance(outcome, Applied):
@@ -294,6 +329,23 @@ class Consents(RuleBasedStateMachine):
         doubt = now + int(DOUBT * 1_000_000) if answer == "timed out" else 0
         attempt = Attempt(task.target_id, now, 1, "write", 200, "200", ids)
         return Settlement(task, dict.fromkeys(ids, outcome), (attempt,), put_off, doubtful_until=doubt)
+
+    def _refusal(self, task: CustomerTask, watch: Watch, before: BucketHealth) -> Settlement:
+        """Settle what the gateway refused: it counts only if another customer was served since it first was."""
+        name, now = task.address["user_id"], self._micros()
+        ids = tuple(change.id for change in task.changes)
+        call = Attempt(task.target_id, now, 1, "write", 403, "403", ids)
+        later = TryLater("403", "a gateway refuses this customer", counts=False)
+        own = ids if breaker.is_its_own(self.ledger, before, watch, task, call, Refused("no access")) else ()
+        outcomes = POLICY.decide(task, dict.fromkeys(ids, later), healthy=False, own=own)
+        dead = {number for number, outcome in outcomes.items() if isinstance(outcome, Rejected)}
+        self.killed |= dead
+        if own:
+            STATISTICS["refusals that count"] += 1
+            others = (at for other, at in self.served_at.items() if other != name)
+            assert max(others, default=0) >= self.refused_at[name], "it counts, and nobody else was served"
+            watch.excuse(task.target_id)
+        return Settlement(task, outcomes, (call,), now + 5_000_000)
 
     def _outcome(self, answer: str) -> Outcome:
         match answer:
@@ -331,6 +383,11 @@ class Consents(RuleBasedStateMachine):
     def _pass(self, seconds: float) -> None:
         self.elapsed += seconds
         self.provider.land_until(self.elapsed)
+
+    @rule(name=st.sampled_from("ABC"))
+    def gateway_takes_against_a_customer(self, name: str) -> None:
+        """A gateway before the provider begins to refuse one customer, or has done with it."""
+        self.refused ^= {name}
 
     @precondition(lambda self: not self.provider.under_way)
     @rule(seconds=st.sampled_from((-90.0, -5.0, 5.0, 90.0)))
@@ -398,6 +455,7 @@ class Consents(RuleBasedStateMachine):
         self.ledger.close()
 
     def _calm_down(self) -> None:
+        self.refused.clear()
         for stroke in list(self.strokes):
             self._settle(stroke)
         for _ in range(12):

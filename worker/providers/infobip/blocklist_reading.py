@@ -14,7 +14,7 @@ from worker.providers.infobip.blame import rejection
 from worker.providers.infobip.blocklist_calls import LOOKUP, UNBLOCK, Item, Search, block, lookup, write
 from worker.providers.infobip.blocklist_entries import entries_of, weigh
 from worker.providers.infobip.body import Body, parse_body
-from worker.providers.infobip.judging import Meaning, Next, judge, verdict
+from worker.providers.infobip.judging import Meaning, Next, judge, undivided, verdict
 from worker.providers.infobip.sharing import halves
 
 SHOWN_AFTER = 5.0
@@ -89,7 +89,7 @@ def _fault(request: Request, body: Body, meaning: Meaning) -> Answer:
         if match:
             told.update(dict.fromkeys(_changes_at(request.memo, match), rejection(_OUR_NAMES[match[3]], words)))
     if not told and len(request.changes) == 1:
-        return verdicts.rejected(request, meaning.code, meaning.reason)
+        return undivided(meaning, request)
     rest = [change.id for change in request.changes if change.id not in told]
     further = [_again(request, some) for some in ([rest] if told else halves(rest)) if some]
     return Answer(Well(), told, tuple(further), meaning.code)

@@ -75,11 +75,22 @@ def judge(status: int, body: Body) -> Meaning:
     return _failure(status, body)
 
 
+def undivided(meaning: Meaning, request: Request) -> Answer:
+    """Return the answer to a request that is not accepted and cannot be made smaller: its changes are dead.
+
+    But what finds even the smallest request too large may say so to everybody: whether it does, others show.
+    """
+    if meaning.code == str(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value):
+        words = "something before Infobip finds even the smallest request too large"
+        return verdicts.refused(request, meaning.code, words)
+    return verdicts.rejected(request, meaning.code, meaning.reason)
+
+
 def verdict(meaning: Meaning, request: Request, reply: Reply) -> Answer:
     """Return an answer in which all changes of the request share one fate."""
     match meaning.next:
         case Next.FAULTY | Next.GONE:
-            return verdicts.rejected(request, meaning.code, meaning.reason)
+            return undivided(meaning, request)
         case Next.REFUSED:
             return verdicts.refused(request, meaning.code, meaning.reason)
         case Next.SLOW_DOWN:

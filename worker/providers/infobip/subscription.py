@@ -16,7 +16,7 @@ from worker.providers.infobip.blame import blamed
 from worker.providers.infobip.body import Body, parse_body
 from worker.providers.infobip.channel_events import offers
 from worker.providers.infobip.document import Document, document_of, holds
-from worker.providers.infobip.judging import Meaning, Next, judge, verdict
+from worker.providers.infobip.judging import Meaning, Next, judge, undivided, verdict
 from worker.providers.infobip.merging import merge
 from worker.providers.infobip.sharing import companies, halves
 from worker.providers.infobip.slots import FIELD, read_slot, slot_text
@@ -112,7 +112,7 @@ def _fault(request: Request, body: Body, meaning: Meaning) -> Answer:
     """Reject what the reply names, and look again for the rest; where it names nothing, each half by itself."""
     told = blamed(request, body.violations)
     if not told and len(request.changes) == 1:
-        return verdicts.rejected(request, meaning.code, meaning.reason)
+        return undivided(meaning, request)
     return _without(request, told, meaning.code)
 
 
