@@ -28,6 +28,7 @@ _HEADROOM = 1.1
 _FIRST_GUESS_SECONDS = 0.05
 _PAUSES_COUNT_FOR = 120.0
 _FIRST_PAUSE = 32
+_SHORTEST_PAUSE = 1.0
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class LiveConnection:
             self._pauses.popleft()
         self._pauses.append(now)
         doubled = min(max(len(self._pauses) - 1, trips), 10)
-        return min(longest, longest / _FIRST_PAUSE * float(1 << doubled))
+        return min(longest, max(_SHORTEST_PAUSE, longest / _FIRST_PAUSE) * float(1 << doubled))
 
     def reach(self, seconds: float) -> int:
         """Return how many calls this process can make in so many seconds, going by the latest ones."""
