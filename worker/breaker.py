@@ -224,9 +224,14 @@ def _too_many(ledger: Ledger, before: BucketHealth, watch: Watch) -> bool:
 
 def _open(ledger: Ledger, before: BucketHealth, watch: Watch, breaker: Breaker, reason: str) -> None:
     now = ledger.now()
-    probe_at = now + int(_seconds_to_probe(breaker, before.trips) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
     suspects = tuple(target for target in watch.suspects if target)
-    health.open_breaker(ledger.database, before, Trouble(breaker, reason, probe_at, suspects), now=now)
+    # Refused again, and nobody but those who were: that is no news of the bucket. They have waits of their own, and
+    # whoever comes next must not wait for minutes because of them.
+    known = breaker is Breaker.REFUSED and bool(suspects) and set(suspects) <= set(before.suspects)
+    trips = min(before.trips, PROBES_TO_CONFIRM - 1) if known else before.trips
+    probe_at = now + int(_seconds_to_probe(breaker, trips) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
+    grows = not known or before.trips < PROBES_TO_CONFIRM
+    health.open_breaker(ledger.database, before, Trouble(breaker, reason, probe_at, suspects, grows), now=now)
 
 
 def _seconds_to_probe(breaker: Breaker, trips: int) -> float:

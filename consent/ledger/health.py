@@ -68,12 +68,16 @@ def all_health(database: Database) -> list[BucketHealth]:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a breaker opens: what it becomes, in which words, when the next probe is due, and whose answers did it."""
+    """Why a breaker opens: what it becomes, in which words, when the next probe is due, and whose answers did it.
+
+    `counts` says whether it is one trip more.
+    """
 
     breaker: Breaker
     reason: str
     probe_at: int
     suspects: tuple[int, ...] = ()
+    counts: bool = True
 
 
 def latest_answer(database: Database, bucket: Bucket) -> str | None:
@@ -107,7 +111,7 @@ def open_breaker(database: Database, before: BucketHealth, trouble: Trouble, *, 
             "reason": trouble.reason,
             "opened_at": row.opened_at or now,
             "probe_at": trouble.probe_at,
-            "trips": row.trips + (1 if fresh else 0),
+            "trips": row.trips + (1 if fresh and trouble.counts else 0),
             "suspects": orjson.dumps(_latest(*_suspects(row), *trouble.suspects)).decode(),
         }
         tx.execute(_at(before.name).values(**values))

@@ -468,3 +468,22 @@ def test_probes_go_round(parts: Wiring, shop: Company) -> None:
         asked.append(health.health_of(parts.ledger.database, str(BUCKET)).suspects[-1])
 
     assert len(set(asked)) == 6
+
+
+def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: Wiring, shop: Company) -> None:
+    """Two customers whom a gateway refuses were all there was; who unsubscribed then waited for up to five minutes."""
+    shop.fault(kind="html", http_status=403, users=["1", "2"])
+    record(parts, {"user_id": "1"}, {"user_id": "2"})
+    end = time.monotonic() + 12
+    while health.health_of(parts.ledger.database, str(BUCKET)).trips < 3 and time.monotonic() < end:
+        parts.stroke(BUCKET).run()
+        time.sleep(0.05)
+    parts.stroke(BUCKET).run()
+
+    row = PROVIDERS["capillary"].row.model_validate(ROW | {"user_id": "3"})
+    parts.ledger.accept_events("run", [as_change(row)], [])
+    arrived = time.monotonic()
+    strokes(parts, lambda: ("3", "EMAIL", "BULK") in shop.held(), seconds=5)
+
+    assert time.monotonic() - arrived < 4
+    assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
