@@ -121,7 +121,7 @@ def accept(
         heard = hear(secret, wishes, now)
         one_at_a_time(tx)
         row = _claim_checkpoint(tx, import_id, before)
-        times = count_times(row.times, heard.times)
+        times = count_times(row.times, heard.own_times(checkpoint.records - row.records - len(refused)))
         told = rules.overruled_by(row.reassert)
         if row.stream:
             stamp = find_stamp(times, checkpoint.records)
@@ -171,7 +171,7 @@ def _storable(text: str) -> str:
 
 
 def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
-    facts = ("wishes", "state", "stream", "times", "reassert")
+    facts = ("wishes", "records", "state", "stream", "times", "reassert")
     query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
     row = tx.execute(query.with_for_update()).one()
     if row.wishes != expected or row.state != "reading":

@@ -8,7 +8,7 @@ read whole (`consent.ledger.repeats`). Everything else is an ordinary change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from operator import itemgetter
@@ -89,10 +89,12 @@ class Heard:
         """Where `words` stand in their source."""
         return [word[_LINE] for word in self.words]
 
-    @property
-    def times(self) -> Iterator[tuple[int | None, int, int]]:
-        """Of each word where it stands, since when it holds, and whether it says so itself."""
-        return map(itemgetter(_LINE, _SINCE, _OWN_TIME), self.words)
+    def own_times(self, rows: int) -> list[int]:
+        """Since when the rows hold that say so themselves, so many rows in all; one may make several changes."""
+        if rows >= len(self.words):
+            return [word[_SINCE] for word in self.words if word[_OWN_TIME]]
+        first_of_rows = {word[_LINE]: word for word in reversed(self.words)}.values()
+        return [word[_SINCE] for word in first_of_rows if word[_OWN_TIME]]
 
 
 def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:

@@ -7,6 +7,7 @@ as one. Rows with it are treated like rows that bring no time, and only those.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -33,25 +34,19 @@ class Stamp(NamedTuple):
     last: int
 
 
-def count_times(told: str | None, rows: Iterable[tuple[int | None, int, int]]) -> str | None:
-    """Add rows to the count of a file's own times, second by second; None as long as no row brings one.
+def count_times(told: str | None, moments: Iterable[int]) -> str | None:
+    """Add the own times of some rows (microseconds) to the count of a file's; None as long as no row brings one.
 
-    Of each change that a row makes, `rows` gives the line, the moment (microseconds) and whether it is the row's own.
-    A thousand seconds are kept, by the algorithm of Misra and Gries: where there are more, each count may be too small,
-    by a thousandth of the rows at most. So a time may be missed that stands on hardly more than half of the rows, and
-    its opt-outs are sent. https://doi.org/10.1016/0167-6423(82)90012-0
+    They are counted second by second. A thousand seconds are kept, by the algorithm of Misra and Gries: where there are
+    more, each count may be too small, by a thousandth of the rows at most. So a time may be missed that stands on
+    hardly more than half of the rows, and its opt-outs are sent. https://doi.org/10.1016/0167-6423(82)90012-0
     """
-    counts = _counts(told)
-    last: object = None
-    for line, moment, own in rows:
-        if own and (line is None or line != last):
-            second = moment // _SECOND
-            counts[second] = counts.get(second, 0) + 1
-        last = line
+    counts = Counter(_counts(told))
+    counts.update([moment // _SECOND for moment in moments])
     if len(counts) > _KEPT:
         least = sorted(counts.values(), reverse=True)[_KEPT]
-        counts = {second: count - least for second, count in counts.items() if count > least}
-    return orjson.dumps(counts, option=orjson.OPT_NON_STR_KEYS).decode() if counts else told
+        counts = Counter({second: count - least for second, count in counts.items() if count > least})
+    return orjson.dumps(dict(counts), option=orjson.OPT_NON_STR_KEYS).decode() if counts else told
 
 
 def _counts(told: str | None) -> dict[int, int]:
