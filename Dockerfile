@@ -11,6 +11,7 @@ WORKDIR /src
 COPY requirements.lock ./
 RUN /opt/optrelay/bin/pip install --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md ./
+COPY optrelay optrelay
 COPY consent consent
 COPY producers producers
 COPY worker worker

@@ -46,7 +46,7 @@ def parse_rate(text: str) -> Rate:
     """Read "100/minute", "50/s" or "5/60s"; raise ValueError with the remedy for anything else."""
     match = _FORM.fullmatch(text)
     unit = _UNITS.get(match[3].lower()) if match else None
-    if match is None or unit is None or float(match[1]) <= 0:
+    if match is None or unit is None or float(match[1]) <= 0 or match[2] == "0" * len(match[2] or "-"):
         message = f"a rate is written like 100/minute or 50/second, not {text!r}"
         raise ValueError(message)
     return Rate(float(match[1]), float(unit * int(match[2] or 1)))

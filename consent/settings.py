@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,17 +21,23 @@ from pydantic_settings import (
 )
 
 from consent.errors import ConfigurationError
+from consent.files import path_text, refuse_planted
 from consent.phones import is_region
 from consent.rate import Rate, parse_rate
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
 TOML_FILE = "optrelay.toml"
+CONFIG_VARIABLE = "OPTRELAY_CONFIG"
 LONGEST_BODY = 1024 * 1024
 """Bytes of the longest message that any source may bring."""
 
 
 def _rate(value: object) -> object:
     return parse_rate(value) if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
 
 
 def _days(value: object) -> object:
@@ -92,9 +99,7 @@ class ConnectionSettings(BaseModel):
 class Settings(BaseSettings):
     """What one installation of optrelay is told."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="OPTRELAY_", env_nested_delimiter="__", extra="ignore", toml_file=TOML_FILE, frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="OPTRELAY_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
     ledger_url: str = Field("sqlite:///optrelay.db", description="the ledger's database")
     broker_url: str | None = Field(None, description="Valkey/Redis; unset: an embedded one on a private socket")
@@ -103,16 +108,20 @@ class Settings(BaseSettings):
         Reassert.FRESH, description="which opt-outs are delivered though they are confirmed: fresh, always or never"
     )
     max_attempts: int = Field(8, ge=1, description="answers about a change before it becomes a dead letter")
-    backoff_seconds: float = Field(2.0, gt=0, description="the first wait before another try; it doubles")
-    backoff_ceiling: float = Field(900.0, gt=0, description="the longest wait before another try, in seconds")
-    lease_seconds: float = Field(60.0, ge=2, description="how long a stroke may hold a target")
+    backoff_seconds: float = Field(2.0, gt=0, le=86_400, description="the first wait before another try; it doubles")
+    backoff_ceiling: float = Field(
+        900.0, gt=0, le=86_400, description="the longest wait before another try, in seconds"
+    )
+    lease_seconds: float = Field(60.0, ge=2, le=3600, description="how long a stroke may hold a target")
     horizon_seconds: float = Field(1.0, gt=0, le=10, description="how far ahead call slots may be reserved")
     stroke_size: int = Field(500, ge=1, le=1000, description="customer tasks that one stroke claims at once, at most")
-    sweep_seconds: float = Field(1.0, gt=0, description="seconds from one sweep to the next")
+    sweep_seconds: float = Field(1.0, gt=0, le=3600, description="seconds from one sweep to the next")
     worker_processes: int = Field(
         0, ge=0, description="worker processes over all machines, for the share of a limit when Redis is lost"
     )
-    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+        "INFO", description="DEBUG, INFO, WARNING or ERROR"
+    )
     source_url: SecretStr = Field(SecretStr(""), description="where `optrelay listen` finds events, if it is not told")
     keep_rejected_events: Annotated[float, BeforeValidator(_days)] = Field(
         30.0,
@@ -142,7 +151,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let arguments overrule the environment, and the environment overrule the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file())
 
     @property
     def reassert_rules(self) -> ReassertRules:
@@ -160,6 +169,23 @@ class Settings(BaseSettings):
             raise ConfigurationError(message) from None
 
 
+def toml_file() -> Path:
+    """Return the file of settings: the one that OPTRELAY_CONFIG names (/dev/null: none), or ./optrelay.toml.
+
+    It decides where changes go and with which credentials. So one that another user may have put there is refused, and
+    so is one that is named and is not there: raises ConfigurationError.
+    """
+    named = os.environ.get(CONFIG_VARIABLE, "")
+    path = Path(named or TOML_FILE)
+    if named == os.devnull:
+        return path  # no file at all
+    if path.exists():
+        refuse_planted(path.stat(), path, stat.S_IWOTH)
+    elif named:
+        raise ConfigurationError(f"{CONFIG_VARIABLE} names a file that is not there: {path_text(path)}")
+    return path
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; raise ConfigurationError that names each wrong setting, and no value of any."""
     try:
@@ -168,7 +194,7 @@ def load_settings(**overrides: Any) -> Settings:
         raise ConfigurationError(_explain(error)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         place = error if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
-        raise ConfigurationError(f"{TOML_FILE} cannot be read: {place}") from None
+        raise ConfigurationError(f"{path_text(toml_file())} cannot be read: {place}") from None
     except SettingsError:
         raise ConfigurationError(f"an OPTRELAY_ variable that holds a table must be JSON: {_tables()}") from None
     named = {
@@ -180,7 +206,7 @@ def load_settings(**overrides: Any) -> Settings:
 
 def _explain(error: ValidationError) -> str:
     lines = [f"  OPTRELAY_{'__'.join(str(p).upper() for p in e['loc'])}: {_fault(e)}" for e in error.errors()]
-    where = f" (or {TOML_FILE})" if Path(TOML_FILE).exists() else ""
+    where = f" (or {path_text(toml_file())})" if toml_file().exists() else ""
     return "\n".join([f"these settings{where} cannot be used:", *lines])
 
 

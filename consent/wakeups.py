@@ -110,7 +110,7 @@ class WakeUps:
                     retry=False,
                 )
         except (OperationalError, redis.RedisError, OSError) as error:
-            raise BrokerUnavailable("the broker takes no wake-ups; the sweep sends them once it is back") from error
+            raise BrokerUnavailable("the broker takes no wake-ups") from error
 
     def waiting(self, connection: str) -> int:
         """Return how many wake-ups nobody has taken yet; raise BrokerUnavailable."""

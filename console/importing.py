@@ -10,6 +10,7 @@ from typing import Protocol
 
 from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable
+from consent.files import path_text
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import ImportReport, pending_by_bucket, report
 from consent.ledger.unfinished import unfinished_imports
@@ -129,10 +130,13 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
         return
     try:
         with _wakeups(door.settings.broker_url) as wakeups:
+            asked = {name: wakeups.waiting_by_bucket(name) for name in {bucket.connection for bucket in waiting}}
             for bucket in waiting:
-                wakeups.send(bucket, _strokes(door.settings, ledger, bucket))
+                # No more than it has use for: with many buckets, each import would add wake-ups for all of them.
+                wanted = _strokes(door.settings, ledger, bucket) - asked[bucket.connection][bucket]
+                wakeups.send(bucket, max(0, wanted))
     except BrokerUnavailable as error:
-        door.screen.note(f"{error}; nothing is lost")
+        door.screen.note(f"{error}: the sweep sends them once it is back; nothing is lost")
 
 
 def _strokes(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
@@ -156,7 +160,7 @@ def _conclude(
 ) -> Code:
     """Print what became of the imports and why the rest was not delivered; return the exit code."""
     reports = _reports(door, imports or _distinct(results))
-    rejects = {result.import_id: str(result.rejects_file) for result in results if result.rejects_file}
+    rejects = {result.import_id: path_text(result.rejects_file) for result in results if result.rejects_file}
     took = None if results else time.monotonic() - started
     for one in reports:
         show_import(door.screen, one, rejects.get(one.import_id), took=took)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consent.errors import ConfigurationError
+from consent.files import user_name
 from consent.settings import load_settings
 from console.configured import configured
 from console.counting import counted
@@ -172,7 +172,7 @@ def resend(  # noqa: PLR0913 - one argument for each option
         question = f"Send {counted(len(found), 'rejected event')} again?"
         if found and not only_say:
             confirm(question, yes=yes)
-        asked = Resending(found, fixed, connection, timezone, who or getpass.getuser(), only_say=only_say)
+        asked = Resending(found, fixed, connection, timezone, who or user_name(), only_say=only_say)
         code_ = send_again(Doorway(settings, screen), ledger, asked)
     raise typer.Exit(int(code_))
 
@@ -208,7 +208,7 @@ def discard(  # noqa: PLR0913 - one argument for each option
         count = 0
         if found and not only_say:
             confirm(f"Discard {counted(len(found), 'rejected event')}?", yes=yes)
-            closing = Closing("discarded", who or getpass.getuser(), why)
+            closing = Closing("discarded", who or user_name(), why)
             count = close(ledger.database, [one.id for one in found], closing, ledger.now())
             screen.show(f"{count:,} discarded")
     screen.give({"dry_run": only_say, "discarded": count, "events": [one.id for one in found]})

@@ -4,15 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 _WIDTH_OF_A_FILE = 160
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys instead of showing them: control characters but tab and line feed, and the marks
+that turn the direction of text (Unicode Standard Annex 9)."""
+
+
+def visible(text: str) -> str:
+    r"""Return a text with each character that a terminal would obey written out, like \x1b or \u202e."""
+    return _UNSEEN.sub(lambda found: _written_out(found[0]), text)
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def take_any_character() -> None:
+    """Let both outputs write what their encoding lacks as an escape, instead of failing: a terminal may be Latin-1."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+class _Plain(Console):
+    """A console that writes out control characters: names of files, cells and replies may hold them."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render as rich does, but for the text of what is no control sequence of rich's own."""
+        for segment in super().render(renderable, options):
+            if segment.control or not _UNSEEN.search(segment.text):
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
 
 
 class Screen:
@@ -45,7 +80,7 @@ class Screen:
     def give(self, value: Any) -> None:
         """Print the JSON value that was asked for; nothing otherwise."""
         if self.as_json:
-            typer.echo(json.dumps(value, ensure_ascii=False))
+            typer.echo(_as_json(value))
 
     def give_each(self, values: Iterable[Any]) -> None:
         """Print a JSON list that was asked for, one value after the other; nothing otherwise."""
@@ -53,9 +88,13 @@ class Screen:
             return
         before = "["
         for value in values:
-            typer.echo(before + json.dumps(value, ensure_ascii=False), nl=False)
+            typer.echo(before + _as_json(value), nl=False)
             before = ", "
         typer.echo("[]" if before == "[" else "]")
+
+
+def _as_json(value: Any) -> str:
+    return _UNSEEN.sub(lambda one: f"\\u{ord(one[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:
@@ -69,7 +108,7 @@ def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), 
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    console = _Plain(stderr=stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH_OF_A_FILE
     return console

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from consent.change import ConsentChange
 from consent.errors import ImportUnderWay, LedgerRefused
+from consent.files import path_text
 from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow
 from consent.settings import ConnectionSettings
@@ -157,7 +158,7 @@ class _Recording:
         ) as rejects:
             if not rejects.resume(checkpoint.rejects_offset, checkpoint.rejects_digest):
                 self._notes.append(
-                    f"rows rejected by an earlier attempt are no longer in {self._rejects_path} as they were"
+                    f"rows rejected by an earlier attempt are no longer in {path_text(self._rejects_path)} as they were"
                 )
             for chunk in read_chunks(self._file, checkpoint, self._options.chunk_rows):
                 self._record(chunk, rejects)
@@ -217,4 +218,6 @@ class _Recording:
 
     def _note_stale(self) -> None:
         if not self._offset and self._rejects_path.exists():
-            self._notes.append(f"{self._rejects_path} is from an earlier import; no row of this one was rejected")
+            self._notes.append(
+                f"{path_text(self._rejects_path)} is from an earlier import; no row of this one was rejected"
+            )

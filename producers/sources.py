@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from consent.errors import UnreadableFile
+from consent.files import path_text
 from producers.columns import OWN
 from producers.rejects import REJECTS_ENDING
 
@@ -36,7 +37,9 @@ class SourceFile:
     @property
     def rejects_path(self) -> Path:
         """Where its refused rows go unless somebody says otherwise: beside it, or in the current folder."""
-        return Path(self.name + REJECTS_ENDING)
+        return (
+            Path(self.name + REJECTS_ENDING) if self.spooled else self.path.with_name(self.path.name + REJECTS_ENDING)
+        )
 
 
 @contextmanager
@@ -63,7 +66,7 @@ def source_files(arguments: Sequence[str], stdin: BinaryIO | None = None) -> Ite
 def _source(path: Path) -> Iterator[SourceFile]:
     if stat.S_ISREG(_mode(path)):
         with _shared(path):
-            yield SourceFile(path, str(path))
+            yield SourceFile(path, path_text(path))
         return
     with path.open("rb") as stream, _spooled(stream, "stdin") as source:
         yield source
@@ -101,7 +104,8 @@ def _expand(argument: str) -> list[Path]:
         return [path]
     if not found:
         raise UnreadableFile(
-            f"{argument} is no file and matches none; a folder means its *.csv and *.csv.gz, without rejects files"
+            f"{path_text(argument)} is no file and matches none; "
+            "a folder means its *.csv and *.csv.gz, without rejects files"
         )
     return sorted(found)
 
@@ -114,4 +118,4 @@ def _mode(path: Path) -> int:
     try:
         return path.stat().st_mode
     except OSError as error:
-        raise UnreadableFile(f"{path} cannot be read: {error.strerror}") from None
+        raise UnreadableFile(f"{path_text(path)} cannot be read: {error.strerror}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
 
 from consent.errors import ConfigurationError, LedgerOutdated, LedgerRefused, LedgerUnavailable
+from consent.files import refuse_planted
 from consent.ledger.address import connect_options, read_address
 from consent.ledger.schema import REVISION, info
 
@@ -247,8 +249,10 @@ def _make_private(path: str | None) -> None:
     """Create the file for its owner alone; SQLite gives its companions the same rights."""
     if not path or path == ":memory:":
         raise ConfigurationError("OPTRELAY_LEDGER_URL: the ledger needs a file, a memory database forgets everything")
-    with suppress(FileExistsError, OSError):
+    with suppress(OSError):
         os.close(os.open(Path(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    with suppress(OSError):  # what SQLite says of it is told in its words
+        refuse_planted(os.stat(path), path, stat.S_IWOTH)  # noqa: PTH116 - it may be a name in any encoding
 
 
 def _is_passing(error: DBAPIError) -> bool:

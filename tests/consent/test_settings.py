@@ -72,3 +72,26 @@ def test_a_region_is_a_country(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPTRELAY_CONNECTIONS__INFOBIP__REGION", "UK")
     with pytest.raises(ConfigurationError, match="two letters of a country, like GB"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("LEASE_SECONDS", "inf"), ("SWEEP_SECONDS", "inf"), ("BACKOFF_CEILING", "nan"), ("LOG_LEVEL", "loud")),
+        *(("API_RATE", "5/0s"), ("API_RATE", "0/second")),
+    ],
+)
+def test_a_setting_that_no_process_could_work_with_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A run would wait for a quarter of an hour and then say that nothing was settled, or end without a reason."""
+    monkeypatch.setenv(f"OPTRELAY_{name}", value)
+    with pytest.raises(ConfigurationError, match=name):
+        load_settings()
+
+
+def test_a_log_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`debug` would keep the worker from staying up."""
+    monkeypatch.setenv("OPTRELAY_LOG_LEVEL", "debug")
+
+    assert load_settings().log_level == "DEBUG"

@@ -13,12 +13,15 @@ from worker.providers import PROVIDERS
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 PREFIX = "OPTRELAY_"
+CONFIG = "OPTRELAY_CONFIG"
 OF_A_CONNECTION = f"{PREFIX}CONNECTIONS__<NAME>__"
 
 _ABOVE = """# Settings
 
 From the environment, or from `optrelay.toml` in the current folder (see `optrelay.toml.example`); the environment
-overrules the file. `optrelay doctor` says which were found, and never a value.
+overrules the file. `OPTRELAY_CONFIG` names a file elsewhere, or `/dev/null` for none. A file that belongs to another
+user than you and root, or that everybody may write to, is refused. `optrelay doctor` says which were found, and never a
+value.
 
 ## The installation
 
@@ -64,6 +67,7 @@ def page() -> str:
 
 def names() -> Iterator[str]:
     """Return the name of every setting."""
+    yield CONFIG
     yield from (PREFIX + name.upper() for name in Settings.model_fields)
     yield from (OF_A_CONNECTION + name.upper() for name in ConnectionSettings.model_fields)
 

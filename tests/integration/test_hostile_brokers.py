@@ -304,3 +304,12 @@ def test_a_broker_with_a_certificate_of_our_own_authority_is_used(tmp_path: Path
     finally:
         server.kill()
         server.wait()
+
+
+def test_imports_do_not_pile_up_wake_ups(shop: Company, store: redis.Redis) -> None:
+    """With thousands of apps, each import adds wake-ups for all of them, and the sweep counts them each second."""
+    for number in range(4):
+        path = shop.write(shuffled_rows(3, 3 + number), f"{number}.csv")
+        shop.run("import", path, "--effective-at", f"2026-11-2{number}")
+
+    assert store.llen(QUEUE) == 1

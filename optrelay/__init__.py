@@ -1,0 +1,1 @@
+"""The command under the name of the project: `python -m optrelay` is `optrelay`."""
