@@ -128,6 +128,35 @@ def test_changes_of_an_older_ledger_are_known_again(empty_ledger_url: str) -> No
     ledger.close()
 
 
+def test_what_was_confirmed_before_moments_were_kept_is_as_old_as_its_call(empty_ledger_url: str) -> None:
+    """A fresh opt-out is sent after the update, too: only a call proves when the provider held something."""
+    ledger = Ledger(empty_ledger_url)
+
+    def old(tx: Connection) -> None:
+        _old(tx, "0007")
+        for number, tried in ((1, 1), (2, 0)):
+            tx.execute(text(_APPLIED_AT_0007), {"n": number, "tried": tried, "key": bytes([number])})
+            tx.execute(text(_SLOT_AT_0007), {"n": number})
+
+    ledger.database.write(old, checked=False)
+    ledger.migrate()
+
+    query = text("SELECT confirmed_at FROM slots ORDER BY newest_id")
+    assert ledger.database.read(lambda tx: tx.execute(query).scalars().all()) == [77, None]
+    ledger.close()
+
+
+_APPLIED_AT_0007 = """
+    INSERT INTO changes (id, dedupe_key, import_id, target_id, slot, action, value, effective_at, details, origin,
+        recorded_at, state, attempts, settled_at)
+    VALUES (:n, :key, 'old', :n, 'EMAIL', 'OPTOUT', '', 1, '{}', 'bulk', 2, 'unchanged', :tried, 77)
+"""
+_SLOT_AT_0007 = """
+    INSERT INTO slots (target_id, slot, newest_id, newest_at, newest_action, confirmed)
+    VALUES (:n, 'EMAIL', :n, 1, 'OPTOUT', 'OPTOUT')
+"""
+
+
 def test_what_dies_while_its_ledger_is_migrated_is_found(empty_ledger_url: str) -> None:
     """A worker of the version before is writing down a refusal when the update begins: the update waits for it."""
     ledger = Ledger(empty_ledger_url)
