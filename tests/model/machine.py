@@ -196,6 +196,19 @@ class Consents(RuleBasedStateMachine):
                 fresh <= sum(done.fresh) <= len(said)
             )  # more, if a file that is whole only repeated what another kept back
 
+    @rule(customer=st.sampled_from("ABC"), slot=st.sampled_from(("EMAIL", "MOBILE")))
+    def others_opt_a_person_in_who_unsubscribes(self, customer: str, slot: str) -> None:
+        """Another program writes to the provider, and then the person opts out: that must arrive, whatever we believe.
+
+        The clock may have been set back, so the moment lies behind every confirmation.
+        """
+        self.provider.held[customer, slot] = "OPTIN"
+        now = (self._micros() - to_micros(MORNING)) // 60_000_000
+        said = Said(customer, slot, "OPTOUT", now + 60, f"click {next(self.numbers)}")
+        self._hear(None, [said])
+        assert self.ledger.accept_events(self.run, [said.change(0)], []).fresh == (True,)
+        STATISTICS["opt-outs since others wrote"] += 1
+
     # Strokes
 
     @rule(
