@@ -126,6 +126,9 @@ class ConsentRow(BaseModel):
     address_columns: ClassVar[frozenset[str]] = frozenset()
     """All that `address` can hold."""
 
+    narrows: ClassVar[frozenset[str]] = frozenset()
+    """Columns that may stand beside those of a person to say on what; whoever asks about the person may give them."""
+
     doubtful: ClassVar[frozenset[str]] = frozenset()
     """Columns of `names_target` whose value depends on more than its cell, and may be a slip."""
 

@@ -218,17 +218,9 @@ def sweep(
 @app.command()
 def migrate(*, as_json: JsonOption = False) -> None:
     """Bring the ledger's schema up to date; SQLite is also migrated by any import, PostgreSQL only by this."""
-    from consent.ledger.ledger import Ledger
-    from consent.ledger.schema import REVISION
+    from console.migrating import migrate_ledger
 
-    settings, screen = load_settings(), Screen(as_json=as_json)
-    ledger = Ledger(settings.ledger_url)
-    try:
-        before, done = ledger.database.revision(), ledger.migrate()
-    finally:
-        ledger.close()
-    screen.show(f"migrated from {before or 'nothing'} to {REVISION}" if done else f"nothing to do: it is at {REVISION}")
-    screen.give({"migrated": done, "from": before, "to": REVISION})
+    migrate_ledger(load_settings(), Screen(as_json=as_json))
 
 
 @app.command()

@@ -77,14 +77,22 @@ def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iter
     if strange := [f"{name!r} is no column{meant(known, name)}" for name in said if known.find(name) is None]:
         raise ConfigurationError("; ".join(strange))
     ours = {str(known.find(name)): value for name, value in said.items()}
-    able = [model for model in models if ours.keys() <= model.address_columns]
+    able = [(model, asked) for model in models for asked in _asked(model, ours)]
     if not able:
         names = ", ".join(sorted({name for model in models for name in model.address_columns}))
         raise ConfigurationError(f"nobody is named by {' and '.join(ours)}: give some of {names}")
-    yield ours
-    for model in able:
+    for model, asked in able:
+        yield asked
         with suppress(ValueError):  # it is no row of theirs
-            yield {name: str(model.target_rule(name, ours)(value)) for name, value in ours.items()}
+            yield {name: str(model.target_rule(name, asked)(value)) for name, value in asked.items()}
+
+
+def _asked(model: type[ConsentRow], ours: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Give the columns that an address of this model may hold, also without those that only narrow what is said."""
+    if ours.keys() <= model.address_columns:
+        yield ours
+    if ours.keys() & model.names_target and ours.keys() <= model.names_target | model.narrows:
+        yield {name: value for name, value in ours.items() if name not in model.narrows}
 
 
 def _show(screen: Screen, one: History, *, reveal: bool) -> None:

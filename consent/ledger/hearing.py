@@ -19,6 +19,7 @@ from sqlalchemy import Connection, func, select
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.ledger.bulk import Row, insert_all, select_by_key
 from consent.ledger.keys import KEY_BYTES, Keys, action_text, canonical, parse_public_id, public_id, timed_key
+from consent.ledger.names import under_main_keys
 from consent.ledger.recorded import select_recorded, select_registers
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
@@ -29,6 +30,7 @@ _WORD_COLUMNS = (
     *("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time"),
 )
 _CHANGE_COLUMNS = (*_WORD_COLUMNS, "recorded_at", "import_id", "origin", "state")
+_OUT = Action.OPTOUT.value
 _REPEAT_COLUMNS = (
     *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
     "own_time",
@@ -134,6 +136,7 @@ def recognise(tx: Connection, heard: Heard) -> None:
 
 def recognise_targets(tx: Connection, heard: Heard) -> None:
     """Find the targets that the ledger knows."""
+    heard.words, heard.targets = under_main_keys(tx, heard.words, heard.targets, _TARGET)
     heard.numbers = dict(select_by_key(tx, "target_key, id FROM targets WHERE target_key", list(heard.targets)))
 
 
@@ -190,6 +193,7 @@ def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, 
     as the slot can tell: its newest word may have had one, or may still be pending; and whether an opt-out is fresh can
     be said only once the file has been read whole.
     """
+    heard.words, heard.targets = under_main_keys(tx, heard.words, heard.targets, _TARGET)
     aside: list[Row] = []
     again: list[int] = []
     always = _always(heard, rules)
@@ -217,9 +221,6 @@ def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, 
     heard.repeated = [(import_id, number, *repeat) for number, repeat in enumerate(aside, first)]
     _recognise_changes(tx, heard)
     _say_again(tx, heard, again, import_id)
-
-
-_OUT = Action.OPTOUT.value
 
 
 def _always(heard: Heard, rules: ReassertRules) -> set[bytes]:

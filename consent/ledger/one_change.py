@@ -12,6 +12,7 @@ from consent.change import Action, ConsentChange
 from consent.ledger.bulk import among, look_up_by_key
 from consent.ledger.database import Database
 from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
+from consent.ledger.names import former_ids, is_known_as, target_aliases
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.outcome import State
 
@@ -54,7 +55,7 @@ def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tupl
     secret = database.hash_key
     for wish in wishes:
         key = target_key(secret, wish.connection, wish.address)
-        own = (targets.c.target_key == key, slots.c.slot == wish.slot, slots.c.newest_action == Action.OPTIN.value)
+        own = (is_known_as(key), slots.c.slot == wish.slot, slots.c.newest_action == Action.OPTIN.value)
         words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
         query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
         found = database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
@@ -67,7 +68,12 @@ def find_change(database: Database, id_: str) -> ChangeReport | None:
     """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""
     if (said := parse_public_id(id_)) is None:
         return None
-    row = database.read(lambda tx: tx.execute(_REPORTED.where(*_which(tx, *said))).first())
+    former = changes.c.id.in_(select(former_ids.c.change_id).where(former_ids.c.key == said[1]))
+
+    def work(tx: Connection) -> Row[*tuple[Any, ...]] | None:
+        return tx.execute(_REPORTED.where(former)).first() or tx.execute(_REPORTED.where(*_which(tx, *said))).first()
+
+    row = database.read(work)
     return None if row is None else _report(row)
 
 
@@ -106,7 +112,9 @@ def _which(tx: Connection, hint: bytes, key: bytes) -> tuple[ColumnElement[bool]
         return changes.c.dedupe_key == key, changes.c.id <= _FORMER
     look_up_by_key(tx)
     first, last = hint.ljust(KEY_BYTES, b"\0"), hint.ljust(KEY_BYTES, b"\xff")
-    near = tx.execute(select(targets.c.id).where(targets.c.target_key.between(first, last))).scalars().all()
+    near = list(tx.execute(select(targets.c.id).where(targets.c.target_key.between(first, last))).scalars())
+    aliases = select(target_aliases.c.target_id).where(target_aliases.c.target_key.between(first, last))
+    near += tx.execute(aliases).scalars()
     return among(tx, changes.c.target_id, near), changes.c.dedupe_key == key
 
 

@@ -20,6 +20,7 @@ from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
 from consent.ledger.hearing import hear, recognise, recognise_targets
 from consent.ledger.ledger import Ledger
+from consent.ledger.names import aliases_of, target_aliases
 from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.reassert import Reassert, ReassertRules
@@ -72,8 +73,11 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
     heard = hear(real.hash_key, wishes, 0)
     broken_off = select(imports.c.id).where(*KEEPS_BACK)
 
-    def look(tx: Connection) -> tuple[set[str], list[Row], list[Row], dict[bytes, bytes]]:
+    def look(
+        tx: Connection,
+    ) -> tuple[set[str], list[Row], list[Row], dict[bytes, bytes], list[Row]]:
         look_up_by_key(tx)
+        aliases = aliases_of(tx, heard.targets)
         recognise_targets(tx, heard)
         asked = heard.whose | dict(heard.whose_aliases)
         recognise(tx, heard)  # by which some words get a key of their own
@@ -82,14 +86,15 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
         unread = set(tx.execute(broken_off).scalars())
         whom = {number: target for target, number in heard.numbers.items()}
         whose = {key: whom[number] for key, number in asked.items()}
-        return unread, known, select_by_key(tx, _REGISTERS, list(heard.targets)), whose
+        return unread, known, select_by_key(tx, _REGISTERS, list(heard.targets)), whose, aliases
 
-    unread, known, registers, whose = real.read(look)
+    unread, known, registers, whose, aliases = real.read(look)
     unseen = {unfinished, *unread}
 
     def note(tx: Connection) -> None:
         insert_new(tx, targets, _TARGET_COLUMNS, list(heard.targets.values()))
         recognise_targets(tx, heard)
+        insert_new(tx, target_aliases, ("target_key", "target_id"), [(one, heard.numbers[key]) for key, one in aliases])
         seen = [(number, key, said) for number, key, owner, *said in known if owner not in unseen]
         rows = [_known_row(number, key, heard.numbers[whose[key]], *said) for number, key, said in seen]
         insert_new(tx, changes, _KNOWN_COLUMNS, rows)

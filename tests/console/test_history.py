@@ -121,3 +121,16 @@ def test_a_national_number_is_asked_for_as_rows_write_it(
     for asked in ("(202) 555-0104", "+1 202 555 0104", "12025550104"):
         assert cli("history", f"destination={asked}").code == 0
     assert cli("history", "destination=(202) 555-0105").code == 1
+
+
+def test_what_narrows_a_block_is_no_name(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody asks by the row that was sent, with its channel, and is told that nothing was ever said."""
+    for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("API_KEY", "throw-away")):
+        monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__INFOBIP__{name}", value)
+    header = "destination,channel,action,effective_at"
+    rows = write(tmp_path, "people.csv", "ann@example.com,SMS,OPTOUT,2026-01-01T00:00:00Z", header=header)
+    cli("import", rows, "--connection", "infobip")
+
+    for narrowed in (("channel=SMS",), ("channel=SMS", "sender=SHOP"), ()):
+        assert cli("history", "destination=Ann@example.com", *narrowed).code == 0
+    assert "nobody is named by sender" in cli("history", "sender=SHOP").err

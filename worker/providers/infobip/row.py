@@ -78,6 +78,7 @@ class InfobipRow(ConsentRow):
     names_target: ClassVar[frozenset[str]] = frozenset({"destination"})
     doubtful: ClassVar[frozenset[str]] = names_target
     address_columns: ClassVar[frozenset[str]] = names_target | {"channel", "subscription_id"}
+    narrows: ClassVar[frozenset[str]] = frozenset({"channel", "sender"})
 
     remedies: ClassVar[dict[str, str]] = {
         "events": "name the events, separated by |",

@@ -1,0 +1,68 @@
+"""Names of before: of targets that were merged into others, and of changes that are known by another key now.
+
+Revision 0011 made one target of each person and noted here what else people and files may call it by.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, or_, select
+
+from consent.ledger.bulk import Row, select_by_key
+from consent.ledger.columns import Key
+from consent.ledger.database import Database
+from consent.ledger.schema import info, metadata, targets
+
+target_aliases = Table(
+    "target_aliases",
+    metadata,
+    Column("target_key", Key, primary_key=True),
+    Column("target_id", BigInteger, nullable=False),
+)
+"""Other keys under which a target is known: those of targets that were merged into it though their names differ."""
+
+former_ids = Table(
+    "former_ids", metadata, Column("key", Key, primary_key=True), Column("change_id", BigInteger, nullable=False)
+)
+"""The keys of changes that have another one now: outsiders were given them as ids."""
+
+
+def is_known_as(key: bytes) -> ColumnElement[bool]:
+    """Say that a target has this key, or was merged with one that had it."""
+    return or_(
+        targets.c.target_key == key,
+        targets.c.id.in_(select(target_aliases.c.target_id).where(target_aliases.c.target_key == key)),
+    )
+
+
+def merged(database: Database) -> dict[str, int]:
+    """Return what revision 0011 counted when it made one target of each person; empty if there was nothing to do."""
+    query = select(info.c.value).where(info.c.name == "merged_by_0011")
+    found = database.read(lambda tx: tx.execute(query).scalar())
+    return {} if found is None else dict(json.loads(found))
+
+
+def aliases_of(tx: Connection, keys: Iterable[bytes]) -> list[Row]:
+    """Return which of these keys are aliases: the key of the target, and the alias. Few ledgers have any."""
+    if tx.execute(select(target_aliases.c.target_id).limit(1)).first() is None:
+        return []
+    return select_by_key(tx, _ALIASES, list(keys))
+
+
+def under_main_keys(
+    tx: Connection, words: list[Row], targets_: Mapping[bytes, Row], place: int
+) -> tuple[list[Row], Mapping[bytes, Row]]:
+    """Let words about targets that were merged into others be about those; `place` is that of a word's target."""
+    others = {alias: key for key, alias in aliases_of(tx, targets_)}
+    if not others:
+        return words, targets_
+    renamed = [(*word[:place], others.get(word[place], word[place]), *word[place + 1 :]) for word in words]
+    return renamed, {others.get(key, key): (others.get(key, key), *row[1:]) for key, row in targets_.items()}
+
+
+_ALIASES = (
+    "targets.target_key, target_aliases.target_key FROM target_aliases JOIN targets ON targets.id = target_id "
+    "WHERE target_aliases.target_key"
+)
