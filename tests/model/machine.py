@@ -26,7 +26,7 @@ from consent.ledger.standing import standing_words
 from consent.ledger.work import Attempt, ClaimedChange, CustomerTask, Settlement
 from consent.outcome import Applied, Outcome, Refused, Rejected, State, TryLater, Well
 from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
-from tests.model.words import MORNING, Said, Slot, newest, words
+from tests.model.words import MORNING, Said, Slot, newest, whom, words
 from worker import breaker
 from worker.breaker import Watch
 from worker.retrying import RetryPolicy
@@ -238,7 +238,7 @@ class Consents(RuleBasedStateMachine):
             STATISTICS["probes"] += len(claimed)
         else:
             claimed = self.ledger.claim(BUCKET, limit, token, LEASE, DOUBT)
-        tasks = {task.address["user_id"]: task for task in claimed}
+        tasks = {whom(task.address): task for task in claimed}
         held = {name for one in self.strokes if one.until > self.elapsed + self.offset for name in one.tasks}
         assert not held & set(tasks), "two live leases for one target"
         if not tasks:
@@ -345,7 +345,7 @@ class Consents(RuleBasedStateMachine):
 
     def _refusal(self, task: CustomerTask, watch: Watch, before: BucketHealth) -> Settlement:
         """Settle what the gateway refused: it counts only if another customer was served since it first was."""
-        name, now = task.address["user_id"], self._micros()
+        name, now = whom(task.address), self._micros()
         ids = tuple(change.id for change in task.changes)
         call = Attempt(task.target_id, now, 1, "write", 403, "403", ids)
         later = TryLater("403", "a gateway refuses this customer", counts=False)
@@ -482,9 +482,7 @@ class Consents(RuleBasedStateMachine):
 
     def _dead_slots(self) -> set[Slot]:
         dead = {
-            (one.address["user_id"], one.slot)
-            for one in standing_words(self.ledger.database)
-            if one.state is State.DEAD
+            (whom(one.address), one.slot) for one in standing_words(self.ledger.database) if one.state is State.DEAD
         }
         assert not dead or self.killed, "a change died that nobody rejected"
         return dead
