@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import stat
 from pathlib import Path
 
 from consent.errors import ConfigurationError
 
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def path_text(path: Path | str) -> str:
-    r"""Return a path as text that every database and terminal takes: a byte that is no UTF-8 is written as \xe4."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""Return a path as text that every database and terminal takes: a byte that is no UTF-8 is written as \xe4.
+
+    So is a control character, with line feeds: a name may not look like a line of ours.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def private(path: str | Path, flags: int) -> int:
@@ -52,6 +58,17 @@ def refuse_planted(found: os.stat_result, path: str | Path, others: int = 0) -> 
         raise _refused(path, f"belongs to another user (uid {found.st_uid})")
     if found.st_mode & others:
         raise _refused(path, "may be written by other users")
+
+
+def refuse_planted_at(path: str | Path, others: int = 0) -> None:
+    """Refuse what is at a path in the same way, and a link that another user has put there, wherever it leads.
+
+    Raises ConfigurationError, and OSError if nothing is there.
+    """
+    link = os.lstat(path)
+    if link.st_uid not in {0, os.geteuid()}:
+        raise _refused(path, f"belongs to another user (uid {link.st_uid})")
+    refuse_planted(os.stat(path), path, others)  # noqa: PTH116 - it may be a name in any encoding
 
 
 def private_folder(path: Path) -> None:

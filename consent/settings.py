@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from consent.errors import ConfigurationError
-from consent.files import path_text, refuse_planted
+from consent.files import path_text, refuse_planted_at
 from consent.phones import is_region
 from consent.rate import Rate, parse_rate
 from consent.reassert import Reassert, ReassertRules, parse_reassert
@@ -180,7 +180,7 @@ def toml_file() -> Path:
     if named == os.devnull:
         return path  # no file at all
     if path.exists():
-        refuse_planted(path.stat(), path, stat.S_IWOTH)
+        refuse_planted_at(path, stat.S_IWOTH)
     elif named:
         raise ConfigurationError(f"{CONFIG_VARIABLE} names a file that is not there: {path_text(path)}")
     return path

@@ -18,6 +18,7 @@ from consent.errors import (
     RunUnderWay,
     UnusableInput,
 )
+from consent.files import path_text
 from console.screen import Screen
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def explain(error: Exception) -> Code:
             Screen().complain(str(error), _REMEDIES.get(type(error), ""))
             return Code.UNABLE
         case OSError(filename=str(place), strerror=str(words)):
-            Screen().complain(f"{place}: {words}", _KEPT)
+            Screen().complain(f"{path_text(place)}: {words}", _KEPT)
             return Code.UNABLE
         case _:
             _confess(error)

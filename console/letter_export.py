@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.ledger.letters import DeadLetter, FoundLetters
 from consent.settings import Settings
+from console.screen import visible
 from producers.columns import RECORDED_AS
 from producers.disarming import disarm
 from worker.providers import provider_of
@@ -30,7 +32,8 @@ def export(settings: Settings, letters: FoundLetters, path: Path | None) -> None
     between = list(dict.fromkeys(name for one in letters for name in _row(settings, one) if name not in _FIRST + _LAST))
     header = [*_FIRST, *between, *_LAST]
     if path is None:
-        _write(sys.stdout, header, settings, letters)
+        with _standard_output() as file:
+            _write(file, header, settings, letters)
         return
     try:
         # O_EXCL: a file with other rights, or a link to elsewhere, must not receive people's data.
@@ -41,6 +44,19 @@ def export(settings: Settings, letters: FoundLetters, path: Path | None) -> None
         raise ConfigurationError(f"{path} is there already: name a new file, or remove it first") from None
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    """Give standard output in the encoding of our files; a terminal is shown control characters, and obeys none."""
+    if sys.stdout.isatty():
+        shown = io.StringIO()
+        yield shown
+        sys.stdout.write(visible(shown.getvalue()))
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="strict")
+    yield sys.stdout
 
 
 @contextmanager

@@ -139,7 +139,7 @@ class _Counts:
         if not self.screen.err.is_terminal:
             yield
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"))
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
         with Progress(*columns, console=self.screen.err, transient=True) as self._progress:
             self._task = self._progress.add_task("waiting for the first event", total=None)
             yield

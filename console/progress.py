@@ -33,7 +33,7 @@ def reading_display(screen: Screen, name: str) -> Iterator[ReadingDisplay]:
     if not screen.err.is_terminal:
         yield _Lines(screen, name)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), _Rows(), _Rejected())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), _Rows(), _Rejected())
     with Progress(*columns, console=screen.err, transient=True) as progress:
         yield _Bar(progress, progress.add_task(f"reading {name}", total=None, rows=0, rejected=0))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import sys
 from collections import Counter
@@ -19,7 +20,7 @@ from consent.errors import ConfigurationError
 from consent.intake import RefusedEvent
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedEvent, what_it_said
-from console.screen import Screen, table
+from console.screen import Screen, table, visible_json
 
 _DAY = 86_400_000_000  # microseconds
 
@@ -133,6 +134,11 @@ def _content(said: RefusedEvent) -> tuple[str, Any]:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None and sys.stdout.isatty():
+        shown = io.BytesIO()
+        yield shown
+        sys.stdout.write(visible_json(shown.getvalue().decode()))
+        return
     if path is None:
         yield sys.stdout.buffer
         return

@@ -94,7 +94,15 @@ class Screen:
 
 
 def _as_json(value: Any) -> str:
-    return _UNSEEN.sub(lambda one: f"\\u{ord(one[0]):04x}", json.dumps(value, ensure_ascii=False))
+    r"""Return JSON in the encoding of standard output: an escape of Python's (\U0001f600) would be none of JSON's."""
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    text = json.dumps(value, ensure_ascii=encoding != "utf8")
+    return visible_json(text)
+
+
+def visible_json(text: str) -> str:
+    """Return JSON that means the same, with each character that a terminal would obey as an escape of JSON's."""
+    return _UNSEEN.sub(lambda one: f"\\u{ord(one[0]):04x}", text)
 
 
 def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Table:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from consent.errors import ConfigurationError, ImportUnderWay
+from consent.files import path_text
 from consent.intake import Reject
 from producers.columns import OWN
 from producers.disarming import disarm
@@ -147,7 +148,7 @@ class RejectsFile:
 
     def _beside_readers(self) -> int:
         usual, self.path = self.path, self._free_name()
-        self.notes.append(f"{usual} is being imported at this moment: the rejected rows are in {self.path}")
+        self.notes.append(f"{path_text(usual)} is being imported now: the rejected rows are in {path_text(self.path)}")
         return self._new()
 
     def _new(self) -> int:
@@ -225,11 +226,11 @@ class RejectsFile:
         return name.removesuffix(ending) if ending else name, ending
 
     def _busy(self) -> str:
-        return f"{self.path} is in use by another import at this moment: let it finish, then run this again"
+        return f"{path_text(self.path)} is in use by another import at this moment: let it finish, then run this again"
 
     def _unwritable(self, why: str | None) -> ConfigurationError:
         return ConfigurationError(
-            f"rejected rows cannot be written to {self.path} ({why}): name another file with --rejects; "
+            f"rejected rows cannot be written to {path_text(self.path)} ({why}): name another file with --rejects; "
             "the import goes on from where it stands"
         )
 

@@ -37,9 +37,8 @@ class SourceFile:
     @property
     def rejects_path(self) -> Path:
         """Where its refused rows go unless somebody says otherwise: beside it, or in the current folder."""
-        return (
-            Path(self.name + REJECTS_ENDING) if self.spooled else self.path.with_name(self.path.name + REJECTS_ENDING)
-        )
+        beside = str(self.path) if self.name == path_text(self.path) else self.name  # the text may hold escapes
+        return Path(beside + REJECTS_ENDING)
 
 
 @contextmanager

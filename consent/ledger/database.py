@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
 
 from consent.errors import ConfigurationError, LedgerOutdated, LedgerRefused, LedgerUnavailable
-from consent.files import refuse_planted
+from consent.files import refuse_planted_at
 from consent.ledger.address import connect_options, read_address
 from consent.ledger.schema import REVISION, info
 
@@ -251,8 +251,9 @@ def _make_private(path: str | None) -> None:
         raise ConfigurationError("OPTRELAY_LEDGER_URL: the ledger needs a file, a memory database forgets everything")
     with suppress(OSError):
         os.close(os.open(Path(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    with suppress(OSError):  # what SQLite says of it is told in its words
-        refuse_planted(os.stat(path), path, stat.S_IWOTH)  # noqa: PTH116 - it may be a name in any encoding
+    for companion in ("", "-wal", "-shm", "-journal"):
+        with suppress(OSError):  # what SQLite says of it is told in its words
+            refuse_planted_at(path + companion, stat.S_IWOTH)
 
 
 def _is_passing(error: DBAPIError) -> bool:
