@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -13,6 +14,7 @@ from consent.broker import why_unreachable
 from consent.settings import Settings
 from consent.wakeups import redis_client
 from console.doctor_ledger import clock_finding
+from console.doctor_rights import look_at_rights
 from console.embedded import broker_binary
 from console.finding import Finding
 
@@ -61,10 +63,16 @@ def _unreachable(error: Exception) -> Finding:
 
 def _server(client: redis.Redis) -> Iterator[Finding]:
     client.ping()
-    info = client.info("server")
-    yield Finding("broker", ok=True, words=f"{info.get('server_name', 'redis')} {_version(info)} answers")
-    seconds, micros = client.time()
-    yield clock_finding("broker's clock", seconds + micros / 1e6 - time.time())
+    try:
+        info = client.info("server")
+        words = f"{info.get('server_name', 'redis')} {_version(info)} answers"
+    except redis.ResponseError:  # a rented server, or one that grants us little, may refuse the question
+        words = "it answers, and does not say which version it is"
+    yield Finding("broker", ok=True, words=words)
+    yield from look_at_rights(client)
+    with suppress(redis.ResponseError):
+        seconds, micros = client.time()
+        yield clock_finding("broker's clock", seconds + micros / 1e6 - time.time())
     yield _policy(_setting(client, "maxmemory-policy"))
     yield _persistence(_setting(client, "appendonly"))
 
@@ -88,6 +96,8 @@ def _policy(found: str | None) -> Finding:
 
 
 def _persistence(found: str | None) -> Finding:
+    if found is None:
+        return Finding("broker disk", ok=None, words="the server does not say whether appendonly is on")
     if found == "yes":
         return Finding("broker disk", ok=True, words="appendonly is on")
     words = "appendonly is off: after a restart the pace starts afresh, and the sweep sends the wake-ups again"

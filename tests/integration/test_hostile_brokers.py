@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import redis
@@ -24,6 +25,7 @@ import trustme
 from consent.broker import read_broker_address
 from consent.bucket import Bucket
 from consent.wakeups import WakeUps
+from console.doctor_rights import RIGHTS
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, company, fold, shuffled_rows
 from worker import liveness
@@ -313,3 +315,26 @@ def test_imports_do_not_pile_up_wake_ups(shop: Company, store: redis.Redis) -> N
         shop.run("import", path, "--effective-at", f"2026-11-2{number}")
 
     assert store.llen(QUEUE) == 1
+
+
+def test_the_doctor_names_rights_that_are_missing(shop: Company, broker: EmbeddedBroker, store: redis.Redis) -> None:
+    """The worker dies for want of a right, or waits, and the doctor says that a broker which answers is not there."""
+    shop.settings["BROKER_URL"] = broker.url.replace("redis+socket://", "redis+socket://little:p%40ss@")
+
+    def granted(rights: str) -> tuple[int, dict[str, str]]:
+        store.execute_command("ACL", "SETUSER", "little", "reset", "on", ">p@ss", *rights.split())
+        code, found, _ = shop.run("doctor")
+        return code, {one["what"]: one["words"] for one in found["checks"] if one["what"].startswith("broker")}
+
+    rows = shuffled_rows(40, 10)
+    assert shop.run("import", shop.write(rows))[0] == 0
+    assert granted(f"{RIGHTS} -brpop -eval -smembers") == (1, ANY)
+    assert granted(f"{RIGHTS} -brpop -eval -smembers")[1]["broker's rights"].endswith("BRPOP, SMEMBERS, EVAL")
+    assert "keys optrelay:*" in granted(RIGHTS.replace("~optrelay:*", "~another:*"))[1]["broker's rights"]
+    code, words = granted(RIGHTS)
+    assert code == 0, words
+    assert words["broker"].startswith("it answers")
+    with process(shop, *CELERY), process(shop, OPTRELAY, "sweep"):
+        until(lambda: shop.held() == fold(rows))
+    store.replicaof("127.0.0.1", "1")
+    assert "takes no writes" in granted(RIGHTS)[1]["broker's rights"]
