@@ -49,7 +49,7 @@ _OTHERS = [
             rf"{_DATE}[Tt ][\d:.,]+ ?([A-Za-z]{{3,}}|[+-]\d\d:?\d\d)",
             "a zone apart from its time (write Z or +01:00 right behind it)",
         ),
-        (r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*", "the day and the month first (nobody can know which is which)"),
+        (r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*", "the day and the month first (which is which cannot be told)"),
         (r"\d{4}[./]\d{1,2}[./]\d{1,2}.*", "a date without hyphens"),
     )
 ]

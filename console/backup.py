@@ -17,7 +17,7 @@ def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
-    """Copy the ledger into FILE while others are at work on it; SQLite only.
+    """Copy the ledger into FILE while other processes use it; SQLite only.
 
     The copy is the ledger as it stood at one moment. It names persons, so only its owner can read it. To use it, name
     it in OPTRELAY_LEDGER_URL, or put it in the ledger's place while nothing runs, without the old -wal and -shm.

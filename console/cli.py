@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="optrelay",
-    help="Deliver marketing-consent changes in bulk: no change lost, the newest word wins.\n\n"
+    help="Deliver marketing-consent changes in bulk: no change lost, the newest change wins.\n\n"
     "Start with `optrelay demo`, then `optrelay doctor`, then `optrelay run FILE`.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -89,7 +89,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     """Record files and deliver until nothing is pending; without files, deliver what is pending.
 
     A broker is started for the time of the run if none is configured. Every row ends in exactly one of: applied,
-    unchanged, superseded, rejected, dead, pending. Running the same file again changes nothing and calls nobody.
+    unchanged, superseded, rejected, dead, pending. Running the same file again changes nothing and makes no API call.
 
     An OPTOUT is one person's at Capillary and, in a row with `destination`, at Infobip (blocklist). In a row with
     `subscription_id` (Infobip, Gupshup) it changes a webhook for the whole account or app.
@@ -194,7 +194,10 @@ def status(
 def worker(
     *,
     pool: Annotated[
-        Pool, typer.Option("--pool", "-P", parser=parse_pool, metavar="prefork|threads|solo", help="How strokes run.")
+        Pool,
+        typer.Option(
+            "--pool", "-P", parser=parse_pool, metavar="prefork|threads|solo", help="How delivery batches run."
+        ),
     ] = Pool.PREFORK,
     concurrency: Concurrency = None,
 ) -> None:
@@ -206,7 +209,7 @@ def worker(
 def sweep(
     *, once: Annotated[bool, typer.Option("--once", help="Sweep now, and end.")] = False, as_json: JsonOption = False
 ) -> None:
-    """Wake workers for whatever is due, every second: the same as `celery -A worker.app beat`. One is enough."""
+    """Wake workers for what is due, every second: the same as `celery -A worker.app beat`. One is enough."""
     screen = Screen(as_json=as_json)
     settings = configured(screen)
     if once:
@@ -235,7 +238,7 @@ def sandbox(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a stand-in for the providers on this machine, to try things without calling anybody."""
+    """Serve a stand-in for the providers on this machine, to try things without calling a real one."""
     run_sandbox(Screen(as_json=as_json), host, port, {"rate": rate, "burst": burst, "unknown": unknown or None})
 
 

@@ -19,7 +19,7 @@ def configured(screen: Screen) -> Settings:
     for name, remedy in unknown_settings():
         screen.note(f"{name} is no setting and is ignored: {remedy}")
     for name, way in former_ways():
-        screen.note(f"{name} has three ways now: write {way}, which is what it means")
+        screen.note(f"{name} is fresh, always or never now: write {way}, which is what it means")
     return settings
 
 

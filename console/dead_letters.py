@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="dead-letters",
     help="What could not be delivered, why, and what to do about it.\n\nA dead letter is a change that will not be "
-    "delivered without a person. Look at it (list, show), then mend what was wrong and replay it, or export, mend and "
+    "delivered without a person. Look at it (list, show), then fix what was wrong and replay it, or export, fix and "
     "import it, or discard it. None is ever removed from the history.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 
-Reveal = Annotated[bool, typer.Option("--reveal", help="Show whom it is about; otherwise only the last characters.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show who it is about; otherwise only the last characters.")]
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept in the history.", show_default=False)]
 Who = Annotated[
     str | None, typer.Option("--who", metavar="NAME", help="Kept in the history; your user name if not given.")
@@ -121,7 +121,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
 ) -> None:
     """Deliver dead letters again, unchanged: say what would happen, ask, do it.
 
-    A letter that a newer word has overtaken is closed as superseded, and never sent. Doing it twice does no harm.
+    A letter that a newer change has overtaken is closed as superseded, and never sent. Doing it twice does no harm.
     """
     from consent.ledger.letters import plan_replay, replay
     from console.importing import Doorway, wake_workers
@@ -158,7 +158,7 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
         Path | None, typer.Option("--output", metavar="FILE", help="A new file, for you alone (mode 0600).")
     ] = None,
 ) -> None:
-    """Write dead letters as CSV, with whom they are about, to be mended and imported again as it is.
+    """Write dead letters as CSV, with the persons they are about, to be fixed and imported again as it is.
 
     Rows that are left as they are count as duplicates when they are imported: `replay` tries those again.
     """
@@ -171,9 +171,7 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
         found = choice.find(ledger)
         export(settings, found, output)
     if output is not None:
-        Screen().note(
-            f"{counted(len(found), 'dead letter')} written to {output}: mend it, then `optrelay run {output}`"
-        )
+        Screen().note(f"{counted(len(found), 'dead letter')} written to {output}: fix it, then `optrelay run {output}`")
 
 
 @app.command("discard")
@@ -224,7 +222,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise ConfigurationError("nobody is there to be asked: give --yes")
+        raise ConfigurationError("there is no terminal to ask at: give --yes")
     if not typer.confirm(question, err=True):
         Screen().note("nothing was done")
         raise typer.Exit

@@ -86,7 +86,7 @@ def _introduce(screen: Screen, folder: Path, expected: Expected) -> None:
         f"Sandboxes of Capillary, Infobip and Gupshup run on this machine. {folder / FILE} holds {expected.rows:,} "
         f"rows for all three, about {people:,} customers, {blocked} people on a blocklist and {hooks} webhooks: "
         "opt-ins and opt-outs that contradict each other, some at the very same moment, "
-        f"{expected.rejected.total()} broken rows, and a customer whom the provider does not know."
+        f"{expected.rejected.total()} broken rows, and a customer that the provider does not know."
     )
 
 
@@ -106,10 +106,10 @@ def _show_next(screen: Screen, folder: Path) -> None:
     _show_step(screen, f"cd {folder}", f"its {TOML_FILE} configures the demo's connections")
     for command, words in (
         ("optrelay status latest", "what became of its rows, counted"),
-        ("optrelay dead-letters list", "what nobody could deliver; `show ID` tells the whole story"),
+        ("optrelay dead-letters list", "what could not be delivered; `show ID` tells the whole story"),
         (f"optrelay run {FILE}", "the same file again: it changes nothing and makes no API call"),
         (
-            f"optrelay sandbox --port {_PORT} --unknown nobody",
+            f"optrelay sandbox --port {_PORT} --unknown none",
             "in another terminal: now the unknown customer exists; then `dead-letters replay --all` and `run`",
         ),
     ):

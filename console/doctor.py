@@ -39,7 +39,7 @@ def doctor(screen: Screen, *, only_worker: bool = False) -> Code:
         if one.remedy:
             screen.show(Text(f"        {one.remedy}"))
     well = all(one.ok is not False for one in findings)
-    screen.show("no problem found" if well else "mend the problems above, then look again")
+    screen.show("no problem found" if well else "fix the problems above, then run doctor again")
     screen.give({"ok": well, "checks": [asdict(one) for one in findings]})
     return Code.WELL if well else Code.IMPERFECT
 

@@ -91,7 +91,9 @@ def _setting(client: redis.Redis, name: str) -> str | None:
 def _policy(found: str | None) -> Finding:
     if found is None:
         return Finding("broker memory", ok=None, words="the server does not say its maxmemory-policy: see noeviction")
-    remedy = "" if found == "noeviction" else "set maxmemory-policy to noeviction: the shared pace must not be evicted"
+    remedy = (
+        "" if found == "noeviction" else "set maxmemory-policy to noeviction: the shared rate limit must not be evicted"
+    )
     return Finding("broker memory", ok=not remedy, words=f"maxmemory-policy is {found}", remedy=remedy)
 
 
@@ -100,5 +102,5 @@ def _persistence(found: str | None) -> Finding:
         return Finding("broker disk", ok=None, words="the server does not say whether appendonly is on")
     if found == "yes":
         return Finding("broker disk", ok=True, words="appendonly is on")
-    words = "appendonly is off: after a restart the pace starts afresh, and the sweep sends the wake-ups again"
+    words = "appendonly is off: after a restart the rate limit starts afresh, and the sweep sends the wake-ups again"
     return Finding("broker disk", ok=None, words=words)

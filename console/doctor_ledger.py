@@ -88,5 +88,5 @@ def _clock(ledger: Ledger) -> Finding:
 def clock_finding(what: str, ahead: float) -> Finding:
     """Say by how many seconds another clock is ahead of ours, and whether that is too much."""
     words = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    remedy = "" if abs(ahead) < _CLOCK_SECONDS else "set the clocks by NTP: the newest word wins, so clocks matter"
+    remedy = "" if abs(ahead) < _CLOCK_SECONDS else "set the clocks by NTP: the newest change wins, so clocks matter"
     return Finding(what, ok=not remedy, words=words, remedy=remedy)

@@ -154,7 +154,7 @@ class _Rehearsal:
 
 
 def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
-    screen.show(Text("dry run: nothing was recorded, and nobody was called", "bold"))
+    screen.show(Text("dry run: nothing was recorded, and no API call was made", "bold"))
     for file, import_id in forecast.known.items():
         screen.show(f"{file}: recorded before, as import {import_id}; running it again changes nothing")
     for one in forecast.reports:

@@ -146,7 +146,7 @@ class EmbeddedWorker:
         if self._process is not None and self._process.poll() is None:
             return False
         if len(self._started) == _STARTS and time.monotonic() - self._started[0] < _SOON_SECONDS:
-            raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; mend that and run again")
+            raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; fix that and run again")
         self._started.append(time.monotonic())
         self._turn_log()
         name = f"optrelay-{os.getpid()}@{socket.gethostname()}"

@@ -90,5 +90,5 @@ def _confess(error: Exception) -> None:
         for frame in traceback.extract_tb(error.__traceback__)
     ]
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
-    remedy = f"{_KEPT} Please report these lines; they hold nobody's data."
-    Screen().complain(f"an error that nobody expected ({kind}) at", "\n".join([*places, remedy]))
+    remedy = f"{_KEPT} Please report these lines; they hold no personal data."
+    Screen().complain(f"an unexpected error ({kind}) at", "\n".join([*places, remedy]))

@@ -63,7 +63,7 @@ def _said(columns: Sequence[str]) -> list[Mapping[str, str]]:
         if any(not value or not _is_sound(value) for value in said[-1].values()):
             raise ConfigurationError(f"{where}a value is empty or holds damaged characters")
     if not any(said):
-        raise ConfigurationError("name whom you ask about, like user_id=387006417")
+        raise ConfigurationError("name a person, like user_id=387006417")
     return said
 
 
@@ -74,13 +74,13 @@ def _is_sound(text: str) -> bool:
 def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iterator[dict[str, str]]:
     """Give the columns by our names, as they were typed and as each connection's rows would be read."""
     known, models = vocabulary(rows.values()), dict.fromkeys(rows.values())
+    names = ", ".join(sorted({name for model in models for name in model.address_columns}))
     if strange := [f"{name!r} is no column{meant(known, name)}" for name in said if known.find(name) is None]:
-        raise ConfigurationError("; ".join(strange))
+        raise ConfigurationError(f"{'; '.join(strange)} A person or a subscription is named by some of {names}")
     ours = {str(known.find(name)): value for name, value in said.items()}
     able = [(model, asked) for model in models for asked in _asked(model, ours)]
     if not able:
-        names = ", ".join(sorted({name for model in models for name in model.address_columns}))
-        raise ConfigurationError(f"nobody is named by {' and '.join(ours)}: give some of {names}")
+        raise ConfigurationError(f"no person is named by {' and '.join(ours)}: give some of {names}")
     for model, asked in able:
         yield asked
         with suppress(ValueError):  # it is no row of theirs
@@ -121,7 +121,7 @@ def _confirmed(slot: SlotNow) -> str:
 
 def _fate(change: ChangeReport) -> str:
     if change.state is State.SUPERSEDED:
-        return "superseded by a newer word"
+        return "superseded by a newer change"
     said = [change.state.value, "discarded" if change.discarded else "", change.code, change.reason]
     return ", ".join(part for part in said if part)
 

@@ -21,18 +21,18 @@ def history(
         str | None, typer.Option("--connection", metavar="NAME", help="Look at this connection only.")
     ] = None,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show whom it is about; otherwise only the last characters.")
+        bool, typer.Option("--reveal", help="Show who it is about; otherwise only the last characters.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what was said about somebody, by which file or event, and what became of it: slot by slot, oldest first.
+    """Show every change of one person, what it came from, and what became of it, slot by slot, oldest first.
 
-    Name somebody as the rows do: by user_id, say, or identifier_value. Several columns together narrow it. Of words
-    that only repeated what was so, the slot's newest moment is told. Names on a command line can be seen by others on
-    the machine: - reads them from standard input. All targets of the ledger are read for it: some seconds where there
-    are ten million.
+    Name a person as the rows do: by user_id, say, or identifier_value. Several columns together narrow it. Changes that
+    only repeated what was so are not listed; they move the slot's date forward. Other users of the machine can see the
+    names on a command line: - reads them from standard input. All targets of the ledger are read for it: some seconds
+    where there are ten million.
 
-    **Exit codes:** 0 something was said · 1 nothing ever was · 2 usage or configuration.
+    **Exit codes:** 0 there are changes · 1 there are none · 2 usage or configuration.
 
     For example:
 

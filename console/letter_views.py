@@ -54,7 +54,7 @@ def show_groups(screen: Screen, groups: Counter[tuple[str, str, str]]) -> None:
 
 def show_letters(screen: Screen, letters: Iterable[DeadLetter], *, reveal: bool) -> None:
     """Print letters one by one."""
-    listed = table("id", "whom", "slot", "action", "code", "tries", "from", "died (UTC)", right=("id", "tries"))
+    listed = table("id", "target", "slot", "action", "code", "tries", "from", "died (UTC)", right=("id", "tries"))
     for one in letters:
         whom = target(one, reveal=reveal)
         died = f"{from_micros(one.died_at):%Y-%m-%d %H:%M}"
@@ -69,7 +69,7 @@ def show_letter(screen: Screen, letter: DeadLetter, *, reveal: bool) -> None:
     """Print the facts of one letter; its further columns may name a person, so only on request."""
     screen.show(Text.assemble((f"dead letter {letter.id}", "bold"), f"  {letter.action.value} on {letter.connection}"))
     lines = {
-        "whom": target(letter, reveal=reveal) + ("" if reveal else "  (--reveal shows it)"),
+        "target": target(letter, reveal=reveal) + ("" if reveal else "  (--reveal shows it)"),
         "slot": letter.slot,
         "since": _iso(letter.effective_at),
         "from": f"{origin(letter)} (import {letter.import_id})",
@@ -110,7 +110,7 @@ def fate_words(fates: Mapping[int, Fate]) -> str:
     counts = Counter(fates.values())
     return (
         f"{counts[Fate.REPLAYED]:,} would be delivered again; "
-        f"{counts[Fate.SUPERSEDED]:,} would be closed, because a newer word has overtaken them"
+        f"{counts[Fate.SUPERSEDED]:,} would be closed, because a newer change has overtaken them"
     )
 
 
@@ -121,7 +121,7 @@ def own_fate(letter: DeadLetter, fates: Mapping[int, Fate]) -> str:
     if letter.id not in fates:
         return "it cannot be delivered: the ledger keeps no register of its slot"
     if fates[letter.id] is Fate.SUPERSEDED:
-        return "it would be closed, because a newer word has overtaken it"
+        return "it would be closed, because a newer change has overtaken it"
     return "it would be delivered again"
 
 

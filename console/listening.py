@@ -14,6 +14,7 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
 from consent.bucket import Bucket
 from consent.settings import Settings
+from console.counting import counted
 from console.endings import Code
 from console.ledgers import writing_ledger
 from console.progress import PLAIN_EVERY_SECONDS
@@ -161,7 +162,7 @@ class _Counts:
 
     def _words(self) -> str:
         each = ", ".join(f"{count:,} {name}" for name, count in self._each().items())
-        return f"{self.events:,} events: {each}"
+        return f"{counted(self.events, 'event')}: {each}"
 
     def _each(self) -> dict[str, int]:
         return {

@@ -64,7 +64,7 @@ def _take(ledger: Ledger, token: str) -> None:
         other = take_lease(ledger.database, wanted, now=now, dead=other.token)
     if other is not None:
         raise RunUnderWay(
-            f"another run is at work on this ledger ({other.holder}): wait until it has finished, then run this again; "
+            f"another run is using this ledger ({other.holder}): wait until it has finished, then run this again; "
             f"if it was killed, that is in {LEASE_SECONDS} seconds"
         )
 

@@ -200,7 +200,7 @@ class Running:
             told = dict.fromkeys(reason for reason in (*reasons, self.hint) if reason)
             return Ending(5 if _NO_BROKER in told else 4, tuple(told))
         if not tick.pending and time.monotonic() - self.moved > self.patience:
-            return Ending(4, ("changes are pending that nobody will deliver: please report this",))
+            return Ending(4, ("changes are pending that no worker will deliver: please report this",))
         return None
 
     def _without_broker(self) -> bool:
@@ -224,7 +224,7 @@ class Running:
             return f"connection {bucket.connection!r} is not configured: set {variables}"
         name = spoken_name(settings, bucket)
         if state is not None and _is_refused(state, pending):
-            return f"connection {name} refuses our credentials ({state.reason}): mend them and run again"
+            return f"connection {name} refuses our credentials ({state.reason}): fix them and run again"
         waited = time.monotonic() - self.moved_at.get(str(bucket), self.started)
         to_wait = _asked_to_wait(state, self.wiring.ledger.now())
         if waited + to_wait > self.patience and to_wait:

@@ -46,7 +46,7 @@ def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -
     keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
     if not keys and not tokens:
         raise ConfigurationError(
-            "nobody could use this server, not even from this machine: set OPTRELAY_API_KEYS "
+            "no client could use this server, not even on this machine: set OPTRELAY_API_KEYS "
             "(such as shop=$(openssl rand -hex 24)), or OPTRELAY_TOKEN_SECRET for unsubscribe links, or both"
         )
     set_up_logs(settings.log_level)
@@ -152,7 +152,7 @@ def _welcome(screen: Screen, listener: socket.socket, keys: ApiKeys, tokens: Tok
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     if not keys:
-        screen.note("no OPTRELAY_API_KEYS: /v1/changes and /v1/imports answer nobody")
+        screen.note("no OPTRELAY_API_KEYS: /v1/changes and /v1/imports answer no client")
     if not tokens:
         screen.note("no OPTRELAY_TOKEN_SECRET: unsubscribe links do not work")
     screen.show(f"listening on {url}, documented at {url}/docs; SIGTERM or Ctrl-C ends it")

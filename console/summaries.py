@@ -58,7 +58,7 @@ def show_import(
     if report.stamped:
         screen.show(f"  {stamped_in_words(report)}", "yellow")
     if report.rejected:
-        where = f"; mend them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
+        where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
         screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
     if report.dead:
         screen.show(f"  dead: {codes(report.dead_codes)}; {_letters(report)}", "yellow")

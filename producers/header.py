@@ -103,7 +103,7 @@ def refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
     slips = [name for name in header.names if known.find(name) is None and _is_slip(plain(name))]
     if slips and "effective_at" not in header.ours:
         raise UnusableHeader(
-            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or lead it to ours "
+            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or map it to ours "
             f"with --map {slips[0].strip()}=effective_at, or say with --effective-at since when all rows hold."
         )
 
@@ -165,4 +165,4 @@ def _remedy(header: Header) -> str:
         return "It looks like UTF-16 without a byte order mark: give --encoding utf-16-le."
     if any(_LIKE_DATA.search(name) for name in header.names):
         return "Its first line looks like a row: add a line with the names of the columns."
-    return "Rename the columns, or lead them to ours with --map their=ours; --delimiter names another separator."
+    return "Rename the columns, or map them to ours with --map their=ours; --delimiter names another separator."

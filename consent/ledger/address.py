@@ -39,7 +39,7 @@ def read_address(text: str) -> URL:
         return url
     if url.drivername not in _POSTGRESQL:
         raise ConfigurationError(f"{SETTING}: the ledger lives in sqlite:/// or postgresql+psycopg://")
-    return _postgresql(url.set(drivername="postgresql+psycopg"))
+    return _postgresql(url.set(drivername="postgresql+psycopg"), text)
 
 
 def connect_options(url: URL) -> tuple[URL, dict[str, Any]]:
@@ -64,7 +64,9 @@ def connect_options(url: URL) -> tuple[URL, dict[str, Any]]:
     return url.difference_update_query([_THRESHOLD]), {k: v for k, v in options.items() if k not in given}
 
 
-def _postgresql(url: URL) -> URL:
+def _postgresql(url: URL, text: str) -> URL:
+    if "@" in (url.database or "") or (text.count("@") > 1 and not url.query):
+        raise ConfigurationError(f"{SETTING}: an @ separates password and host, and there is another one: {_ENCODE}")
     named = url.query.get("password")
     if isinstance(named, str):
         url = url.set(password=named).difference_update_query(["password"])

@@ -245,7 +245,7 @@ def _our_error(error: Exception) -> Fault:
     return _OUR_ERROR
 
 
-_OUR_ERROR = Fault("unreadable_event", "reading this event ended in an error that nobody expected: please report it")
+_OUR_ERROR = Fault("unreadable_event", "reading this event ended in an unexpected error: please report it")
 
 
 def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | Fault], first: int) -> Iterator[Reject]:

@@ -52,7 +52,7 @@ SCHEMAS: Schema = {
         {
             "id": _TEXT,
             "state": {"$ref": "#/components/schemas/State"},
-            "superseded_by": {**_MAYBE_TEXT, "description": "the id of the newer word about the same slot"},
+            "superseded_by": {**_MAYBE_TEXT, "description": "the id of the newer change of the same slot"},
             "code": {**_MAYBE_TEXT, "description": "why it is dead, or why the last try failed"},
             "reason": _MAYBE_TEXT,
             "connection": _TEXT,

@@ -131,7 +131,7 @@ class Gatherer:
                 for one in batch:
                     self._record([one])
             else:
-                _log.error("an error that nobody expected: %s", type(error).__qualname__)
+                _log.error("an unexpected error: %s", type(error).__qualname__)
                 _fail(batch, Problem.unexpected())
         else:
             for one, result in zip(batch, results, strict=True):

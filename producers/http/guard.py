@@ -45,7 +45,7 @@ class Guard:
         try:
             await self._app(scope, receive, watched)
         except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
-            _log.error("an error that nobody expected: %s", _places_of(error))
+            _log.error("an unexpected error: %s", _places_of(error))
             if watched.status == 0:
                 await Problem.unexpected().response()(scope, receive, watched)
         finally:

@@ -69,7 +69,7 @@ def test_nobody_is_found_who_was_never_named(told: Cli) -> None:
         (("usr_id=1",), "'usr_id' is no column; did you mean user_id?"),
         (("user_id=",), "a value is empty"),
         (("usr_idd=", "user_id=1"), "a value is empty"),
-        (("user_id=1002888", "channel=EMAIL"), "nobody is named by user_id and channel"),
+        (("user_id=1002888", "channel=EMAIL"), "no person is named by user_id and channel"),
         (("user_id=1002888", "action=OPTOUT"), "give some of identifier_name, identifier_value"),
         (("user_id=1002888\udcff",), "damaged characters"),
         (("user_id=1", "--connection", "nobody"), "there is no connection 'nobody'"),
@@ -85,7 +85,7 @@ def test_a_question_that_makes_no_sense_is_named(told: Cli, arguments: tuple[str
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("", "name whom you ask about"),
+        ("", "name a person"),
         ('{"user_id": null}', "line 1: a value is neither text"),
         ('{"user_id": 1, "user_id": 2}', "line 1: 'user_id': this name stands twice"),
     ],
@@ -133,4 +133,4 @@ def test_what_narrows_a_block_is_no_name(cli: Cli, tmp_path: Path, monkeypatch: 
 
     for narrowed in (("channel=SMS",), ("channel=SMS", "sender=SHOP"), ()):
         assert cli("history", "destination=Ann@example.com", *narrowed).code == 0
-    assert "nobody is named by sender" in cli("history", "sender=SHOP").err
+    assert "no person is named by sender" in cli("history", "sender=SHOP").err

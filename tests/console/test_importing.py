@@ -31,7 +31,7 @@ def test_json_holds_the_promised_keys_first_and_the_sums_hold(cli: Cli, consents
 def test_a_rejected_row_is_in_a_file_that_can_be_mended(cli: Cli, consents: str, tmp_path: Path) -> None:
     """Whoever sees that rows were rejected is told how many, why, and in which file they are."""
     answer = cli("import", consents)
-    assert "1 × unknown_value; mend them in consents.csv.rejects.csv" in answer.out
+    assert "1 × unknown_value; fix them in consents.csv.rejects.csv" in answer.out
     assert "1003999" in (tmp_path / "consents.csv.rejects.csv").read_text()
 
 
@@ -296,7 +296,10 @@ def test_the_former_values_of_reassert_are_understood_with_a_notice(
     """Whoever has asked for every opt-out to be sent goes on having it, and learns how that is written now."""
     monkeypatch.setenv("OPTRELAY_REASSERT", said)
 
-    assert f"OPTRELAY_REASSERT has three ways now: write {way}, which is what it means" in cli("import", consents).err
+    assert (
+        f"OPTRELAY_REASSERT is fresh, always or never now: write {way}, which is what it means"
+        in cli("import", consents).err
+    )
     assert load_settings().reassert == way
 
 
@@ -306,8 +309,8 @@ def test_the_former_value_in_optrelay_toml_is_understood(cli: Cli, consents: str
 
     noted = cli("import", consents).err
 
-    assert "optrelay.toml: reassert has three ways now: write always" in noted
-    assert "optrelay.toml: connections.capillary.reassert has three ways now: write never" in noted
+    assert "optrelay.toml: reassert is fresh, always or never now: write always" in noted
+    assert "optrelay.toml: connections.capillary.reassert is fresh, always or never now: write never" in noted
     assert load_settings().reassert_rules.of("capillary") == "never"
 
 

@@ -10,6 +10,9 @@ from tests.console.answering import Cli
 
 WRONG = [
     "postgresql+psycopg://optrelay:S3cr@et-Pw@127.0.0.1/x",
+    "postgresql+psycopg://optrelay:S3@cret/x@127.0.0.1/x",
+    "postgresql+psycopg://optrelay:S3@cret/et#Pw@127.0.0.1/x",
+    "postgresql+psycopg://optrelay:S3@cret?et-Pw@127.0.0.1/x",
     "postgresql+psycopg://optrelay:S3/cr@et-Pw@127.0.0.1/x",
     "postgresql+psycopg://optrelay@127.0.0.1:S3cret-Pw/x",
     "postgresql+psycopg://optrelay:S3cret-Pw@127.0.0.1:99999/x",
