@@ -110,7 +110,7 @@ class WakeUps:
                     retry=False,
                 )
         except (OperationalError, redis.RedisError, OSError) as error:
-            raise BrokerUnavailable("the broker takes no wake-ups") from error
+            raise BrokerUnavailable("the broker takes no wake-ups; the sweep sends them once it is back") from error
 
     def waiting(self, connection: str) -> int:
         """Return how many wake-ups nobody has taken yet; raise BrokerUnavailable."""
@@ -127,7 +127,7 @@ class WakeUps:
         try:
             messages = cast("list[bytes]", self._redis.lrange(f"{KEY_PREFIX}{queue_of(connection)}", 0, _LOOKED_AT - 1))
         except redis.RedisError as error:
-            raise BrokerUnavailable("the broker cannot be reached") from error
+            raise BrokerUnavailable("the broker cannot be reached; the sweep sends them once it is back") from error
         found: Counter[Bucket] = Counter()
         for message in messages:
             with suppress(UnreadableWakeUp):  # the worker that takes it drops it

@@ -136,7 +136,7 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
                 wanted = _strokes(door.settings, ledger, bucket) - asked[bucket.connection][bucket]
                 wakeups.send(bucket, max(0, wanted))
     except BrokerUnavailable as error:
-        door.screen.note(f"{error}: the sweep sends them once it is back; nothing is lost")
+        door.screen.note(f"{error}; nothing is lost")
 
 
 def _strokes(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
