@@ -77,7 +77,8 @@ def seal(report: ImportReport) -> str:
     if report.sealed:
         return "sealed: every row is accounted for"
     if report.state == "reading" and report.kind != "csv":
-        return "open: its listener is still running, or was killed and goes on when it is started again"
+        who = "server" if report.kind == "http" else "listener"
+        return f"open: its {who} is still running, or was killed and goes on when it is started again"
     if report.state == "reading":
         return "not sealed: its file has not been read to the end; run the same file again to go on"
     if report.state != "released":

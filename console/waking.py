@@ -60,7 +60,7 @@ class Waker:
                 self._wakeups.send(bucket)
         except BrokerUnavailable as error:
             if not self._lost:
-                self._note(f"{error}; events are recorded meanwhile")
+                self._note(f"{error}: events are recorded meanwhile, and the sweep sends the wake-ups later")
             self._lost = True
             if not self._ending:
                 time.sleep(_AFTER_TROUBLE_SECONDS)
