@@ -19,7 +19,10 @@ from tests.deployment.settings_tables import OF_A_CONNECTION, SETTINGS_PAGE, nam
 from worker.providers.capillary.codes import MEANINGS
 from worker.providers.capillary.row import CapillaryRow
 
-PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+PAGES = {
+    path.name: path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
+}
 EVERYTHING = "\n".join(PAGES.values())
 FILES = [
     ROOT / name for name in (".env.example", "optrelay.toml.example", "docker-compose.yml", "Dockerfile", "Makefile")
@@ -81,7 +84,7 @@ def test_every_path_is_there() -> None:
     """Every file that a page names or links to exists."""
     named = set(re.findall(r"`((?:tests|consent|producers|worker|console|sandbox|docs)/[\w/.]+)`", EVERYTHING))
     linked = {
-        (ROOT / ("" if name == "README.md" else "docs") / target)
+        (ROOT / ("" if (ROOT / name).exists() else "docs") / target)
         for name, text in PAGES.items()
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     }
