@@ -17,7 +17,7 @@ from consent.ledger.report import ImportReport
 from console.durations import spoken
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.naming import spoken_name
-from worker.breaker import PROBES_TO_CONFIRM
+from worker.breaker import openings_to_confirm
 from worker.sweep import sweep
 from worker.wiring import Wiring
 
@@ -241,7 +241,7 @@ class Running:
 
 def _is_refused(state: BucketHealth, pending: int) -> bool:
     """Whether a refusal is the connection's: several customers drew it in a row, or all that are pending."""
-    return state.breaker is Breaker.REFUSED and state.trips >= min(PROBES_TO_CONFIRM, pending)
+    return state.breaker is Breaker.REFUSED and state.trips >= min(openings_to_confirm(state), pending)
 
 
 def _is_waiting(one: ImportReport) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consent.bucket import Bucket
 from consent.errors import ConfigurationError, place_of
@@ -23,6 +23,11 @@ REFUSALS_TO_STOP = 3
 
 PROBES_TO_CONFIRM = 3
 """Openings in a row after which a refusal is the connection's: each was another customer's, if there is any."""
+
+PROBES_TO_DOUBT = 6
+"""The same where somebody was served less than a minute before: many refused customers may stand in the queue."""
+
+_JUST_NOW = 60_000_000
 
 THROTTLE_SECONDS = 60.0
 _WELL_AGAIN_AFTER = 1_000_000
@@ -116,6 +121,12 @@ class Watch:
 def is_probe(found: BucketHealth) -> bool:
     """Whether a call in this bucket would be the probe of an open breaker: then one task is enough."""
     return found.breaker is not Breaker.CLOSED
+
+
+def openings_to_confirm(found: BucketHealth) -> int:
+    """Return after how many openings in a row a refusal is the connection's, and not that of single customers."""
+    just_now = found.well_at is not None and (found.opened_at or 0) - found.well_at < _JUST_NOW
+    return PROBES_TO_DOUBT if just_now else PROBES_TO_CONFIRM
 
 
 def win_probe(ledger: Ledger, found: BucketHealth, seconds: float) -> bool:
@@ -228,20 +239,21 @@ def _open(ledger: Ledger, before: BucketHealth, watch: Watch, breaker: Breaker, 
     # Refused again, and nobody but those who were: that is no news of the bucket. They have waits of their own, and
     # whoever comes next must not wait for minutes because of them.
     known = breaker is Breaker.REFUSED and bool(suspects) and set(suspects) <= set(before.suspects)
-    trips = min(before.trips, PROBES_TO_CONFIRM - 1) if known else before.trips
-    probe_at = now + int(_seconds_to_probe(breaker, trips) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
-    grows = not known or before.trips < PROBES_TO_CONFIRM
+    enough = openings_to_confirm(replace(before, opened_at=before.opened_at or now))
+    trips = min(before.trips, enough - 1) if known else before.trips
+    probe_at = now + int(_seconds_to_probe(breaker, trips, enough) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
+    grows = not known or before.trips < enough
     health.open_breaker(ledger.database, before, Trouble(breaker, reason, probe_at, suspects, grows), now=now)
 
 
-def _seconds_to_probe(breaker: Breaker, trips: int) -> float:
+def _seconds_to_probe(breaker: Breaker, trips: int, enough: int) -> float:
     """Return the longest wait before the next probe: short until several customers have drawn the same refusal."""
     if breaker is Breaker.DOWN:
         first, longest, doubled = 1.0, 10.0, trips
-    elif trips < PROBES_TO_CONFIRM:
-        first, longest, doubled = 0.5, 10.0, trips
+    elif trips < enough:
+        first, longest, doubled = 0.5, 4.0, trips
     else:
-        first, longest, doubled = 15.0, 300.0, trips - PROBES_TO_CONFIRM
+        first, longest, doubled = 15.0, 300.0, trips - enough
     return min(longest, first * float(1 << min(doubled, 10)))
 
 

@@ -88,6 +88,20 @@ def test_customers_that_a_gateway_refuses_stop_nobody(shop: Company, answer: dic
     assert time.monotonic() - started < 30
 
 
+def test_refused_customers_who_stand_side_by_side_stop_nobody(shop: Company) -> None:
+    """A file begins with the 30 customers of a closed branch: night after night nobody behind them was called.
+
+    Each probe took the next one of them, and after three the credentials were said to be wrong.
+    """
+    branch = [str(FIRST + number) for number in range(30)]
+    refuse(shop, {"kind": "html", "http_status": 403}, branch)
+
+    exit_code, found, said = shop.run("run", shop.write(rows(300)), timeout=100)
+
+    assert exit_code == 1, said
+    assert (found["applied"], found["dead"]) == (270, 30)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
