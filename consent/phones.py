@@ -25,7 +25,7 @@ _LOOKALIKES = str.maketrans(
     dict.fromkeys("\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000", " ")
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
 )
-_BEFORE = {"", "+", "(", "+(", "+ "}
+_BEFORE = {"", "+", "(", "+(", "(+", "+ "}
 _BETWEEN = {" ", ".", "-", " - ", "(", ")", " (", ") ", "-(", ")-"}
 _KINDS = (
     *("fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost"),
@@ -55,9 +55,9 @@ def read_number(text: str, region: str = "") -> str:
     refuse_damaged(text)
     written = without_scheme(text, "tel:").translate(_LOOKALIKES)
     _refuse_odd_groups(written)
-    if written.startswith("+"):
+    if written.startswith(("+", "(+")):
         digits = "".join(_DIGITS.findall(written))
-        return digits if is_known(digits) else _possible(written)
+        return digits if is_known(digits) else _possible(written.replace("(+", "+(", 1))
     if region:
         return _read_at_home(written, region)
     if clean is None:
@@ -113,13 +113,27 @@ def _refuse_odd_groups(written: str) -> None:
 
 
 def _possible(written: str) -> str:
-    """Return the digits of a number that begins with +."""
+    """Return the digits of a number that begins with +; one that lacks its area code is refused too."""
+    number = _parsed(written, None)
+    digits, found = "".join(_DIGITS.findall(written)), _e164(number)
+    if not _is_complete(number) or found not in {digits, _without_trunk(digits, number)}:
+        raise UnusableIdentifier("unusable_value", _IMPOSSIBLE)
+    return found
+
+
+def _without_trunk(digits: str, number: phonenumbers.PhoneNumber) -> str | None:
+    """Return digits without one trunk prefix behind the country code; None if there is none, or there are two.
+
+    The library removes more: what a caller in the country dials to choose a carrier, as in +352 15995 38557.
+    """
     import phonenumbers
 
-    number = _parsed(written, None)
-    if not phonenumbers.is_possible_number(number):
-        raise UnusableIdentifier("unusable_value", _IMPOSSIBLE)
-    return _e164(number)
+    country = number.country_code or 0
+    code, trunk = str(country), _ndd(phonenumbers.region_code_for_country_code(country))
+    rest = digits[len(code) :]
+    if not trunk or not rest.startswith(trunk) or rest[len(trunk) :].startswith(trunk):
+        return None
+    return code + rest[len(trunk) :]
 
 
 def _read_at_home(written: str, region: str) -> str:

@@ -36,7 +36,7 @@ UNDERSTOOD: dict[str, dict[str, Any]] = {
     | {"channel": "SMS", "priority": "TRANS", "org_unit_id": -1, "reason": "asked by phone"},
     "a customer by address": {"connection": "capillary", "identifier_name": "email"}
     | {"identifier_value": "ann@example.com", "channel": "EMAIL", "priority": "BULK", "source": "INSTORE"},
-    "a person's number": {"connection": "infobip", "destination": "+15550100", "channel": "SMS"},
+    "a person's number": {"connection": "infobip", "destination": "+12025550100", "channel": "SMS"},
     "a person's address": {"connection": "infobip", "destination": "ann@example.com"},
     "members of a subscription": {"connection": "infobip", "subscription_id": "sub-1", "channel": "SMS"}
     | {"events": ["DELIVERY", "SEEN"], "users": "one|two"},
@@ -48,7 +48,12 @@ NOT_UNDERSTOOD: dict[str, dict[str, Any]] = {
     "no such channel": {"connection": "capillary", "user_id": "1", "channel": "FAX", "priority": "BULK"},
     "rounded by a spreadsheet": {"connection": "capillary", "user_id": "9.19E+11", "channel": "EMAIL"}
     | {"priority": "BULK"},
-    "two things at once": {"connection": "infobip", "destination": "15550100", "subscription_id": "s", "channel": "SMS"}
+    "two things at once": {
+        "connection": "infobip",
+        "destination": "12025550100",
+        "subscription_id": "s",
+        "channel": "SMS",
+    }
     | {"events": ["SEEN"]},
     "nothing to add": {"connection": "infobip", "subscription_id": "s", "channel": "SMS"},
     "a mode of another version": {"connection": "gupshup", "app_id": "a", "subscription_id": "1", "version": 3}
@@ -151,7 +156,9 @@ def is_possible(destination: Any) -> bool:
     if not (number := re.fullmatch(r"\s*\+?([0-9]+)\s*", str(destination or ""))):
         return True
     with suppress(phonenumbers.NumberParseException):
-        return phonenumbers.is_possible_number(phonenumbers.parse(f"+{number[1]}"))
+        parsed = phonenumbers.parse(f"+{number[1]}")
+        is_whole = phonenumbers.is_possible_number_with_reason(parsed) == phonenumbers.ValidationResult.IS_POSSIBLE
+        return is_whole and phonenumbers.format_number(parsed, 0) == f"+{number[1]}"
     return False
 
 

@@ -26,7 +26,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 CLICK = {"body": {"List-Unsubscribe": "One-Click"}, "media_type": "application/x-www-form-urlencoded"}
-FIELDS = {"connection": "infobip", "destination": "15550100"}
+FIELDS = {"connection": "infobip", "destination": "12025550100"}
 
 
 def test_the_description_is_true(books: Ledger) -> None:

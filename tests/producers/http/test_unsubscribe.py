@@ -248,7 +248,7 @@ def test_a_short_secret_is_refused_and_not_repeated() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"connection": "infobip", "destination": "15550100", "channel": "SMS"},
+        {"connection": "infobip", "destination": "12025550100", "channel": "SMS"},
         {"connection": "gupshup", "app_id": "app", "subscription_id": "sub", "modes": "READ|SENT"},
         {"connection": "capillary", "identifier_name": "email", "identifier_value": "ann@example.com"}
         | {"channel": "EMAIL", "priority": "BULK"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from consent.change import Action, from_micros
@@ -13,6 +13,7 @@ from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.newest import Word, rank
 from consent.outcome import Applied, Outcome, Rejected, Unchanged
 from consent.settings import ConnectionSettings
+from consent.times import UnusableTime, in_utc, read_time
 from worker.providers.infobip.blocklist_calls import Item, entry_of, properties_of
 from worker.providers.infobip.row import REMOVE_CHANNELS
 from worker.providers.infobip.slots import INEXPRESSIBLE, Place, blocked_text, read_place
@@ -123,8 +124,11 @@ def _destination(entry: Entry) -> str | None:
 
 
 def _is_newer(entry: Entry, given: datetime) -> bool:
-    try:
-        created = datetime.fromisoformat(str(entry.get("createdDate")))
-        return (created if created.tzinfo else created.replace(tzinfo=UTC)) > given
-    except (ValueError, OverflowError):
+    """Whether an entry was made after an opt-in was given; one whose date cannot be read may have been."""
+    created = entry.get("createdDate")
+    if created is None:
         return False
+    try:
+        return in_utc(read_time(str(created))) > given
+    except UnusableTime as error:
+        return error.code != "time_too_old"

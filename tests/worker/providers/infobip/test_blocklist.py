@@ -215,6 +215,14 @@ def test_a_newer_opt_out_of_ours_stays() -> None:
         assert len(only(answer).json["blocklist"]) == removed
 
 
+@pytest.mark.parametrize("created", ["2026-02-01T00:00:00.123+0000", "20260201T000000Z", 1785542400000])
+def test_an_opt_out_of_the_persons_own_stays_whatever_its_date_looks_like(created: object) -> None:
+    """A person who answered STOP in February is written to again, because the date was read as one of 1785."""
+    request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z"))
+    answer = read(request, shown(entry("15550100001", sourceType="MO", createdDate=created)))
+    assert (fates(answer), answer.further) == ({1: "newer_optout"}, ())
+
+
 def test_opt_outs_of_a_person_go_first() -> None:
     """Who opts out of SMS and into mail waits for the look at the blocklist, though an opt-out needs none."""
     both = somebody(1, {"action": "OPTIN", "channel": "EMAIL"}, {"action": "OPTOUT", "channel": "SMS"})

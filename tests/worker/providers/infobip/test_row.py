@@ -11,7 +11,7 @@ from worker.providers.infobip.channel_events import CHANNELS, offers
 from worker.providers.infobip.row import InfobipRow
 
 RULE = {"action": "OPTIN", "channel": "SMS", "subscription_id": "ABC-1", "events": "DELIVERY"}
-PERSON = {"action": "OPTOUT", "destination": "15550100"}
+PERSON = {"action": "OPTOUT", "destination": "12025550100"}
 
 _ASKED_FOR = """
     BLOCKLIST CUSTOMER_ENGAGEMENT EMAIL FACEBOOK KAKAO_ALIM KAKAO_CHINGU LINE MMS MOBILE_IDENTITY
@@ -90,7 +90,7 @@ def test_person() -> None:
     """A person's row has one slot, what narrows the block, in a bucket of its own; the target is the person."""
     row = a_row(PERSON, channel="sms", sender="SHOP")
 
-    assert row.address() == {"destination": "15550100"}
+    assert row.address() == {"destination": "12025550100"}
     assert (slots(row), row.bucket()) == (['blocked:["SMS","SHOP"]'], "blocklist")
     assert slots(a_row(PERSON)) == ["blocked"]
     assert slots(a_row(PERSON, sender="日本")) == ['blocked:["","日本"]']
@@ -110,7 +110,7 @@ def test_a_slot_is_no_longer_than_a_key_may_be() -> None:
     ("written", "kept"),
     [
         ("+1 (555) 0100-200", "15550100200"),
-        (15550100, "15550100"),
+        (12025550100, "12025550100"),
         ("Jane.Doe@Example.COM", "Jane.Doe@example.com"),
         ("Example.com", "example.com"),
     ],
@@ -142,7 +142,7 @@ def test_unusable_destination(written: str) -> None:
         (RULE, {"subscription_id": "9.19E+11"}, ("subscription_id", "damaged_number")),
         (RULE, {"name": "x" * 256}, ("name", "string_too_long")),
         (RULE, {"profile_id": "x" * 256}, ("profile_id", "too_long")),
-        (RULE, {"destination": "15550100"}, ("destination", "ambiguous_row")),
+        (RULE, {"destination": "12025550100"}, ("destination", "ambiguous_row")),
         (PERSON, {"destination": "9.19E+11"}, ("destination", "damaged_number")),
         (PERSON, {"channel": "APPLE_MB"}, ("channel", "unknown_value")),
         (PERSON, {"channel": "VOICE_VIDEO", "action": "OPTIN"}, ("channel", "unknown_value")),
@@ -182,7 +182,7 @@ def test_what_stands_around_a_destination_is_not_sent(written: str, kept: str) -
     ("written", "code"),
     [
         ("447700900123.0", "damaged_number"),
-        ("15550100.0", "damaged_number"),
+        ("12025550100.0", "damaged_number"),
         ("(202) 555-0104", "unusable_value"),
         ("555-0101", "unusable_value"),
         ("car\u00adol@example.com", "unusable_value"),
