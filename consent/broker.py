@@ -132,7 +132,10 @@ def _options(query: str, wrong: str, *, tls: bool) -> dict[str, str]:
     told = parse_qsl(query, keep_blank_values=True)
     options = dict(told)
     if len(options) < len(told) or any(name not in _KNOWN for name in options):
-        raise ConfigurationError(f"{wrong}; its options are, each once, {', '.join(_KNOWN)}: {HOW_TO_ENCODE}")
+        ours = ", ".join(name for name in _KNOWN if name != "virtual_host")
+        raise ConfigurationError(
+            f"{wrong}; the options that concern the server are, each once, {ours}: {HOW_TO_ENCODE}"
+        )
     if not tls and any(name.startswith("ssl_") for name in options):
         raise ConfigurationError(f"{wrong}; options that begin with ssl_ belong to an address that begins rediss://")
     for name, strict in _STRICT.items():

@@ -102,5 +102,5 @@ def _persistence(found: str | None) -> Finding:
         return Finding("broker disk", ok=None, words="the server does not say whether appendonly is on")
     if found == "yes":
         return Finding("broker disk", ok=True, words="appendonly is on")
-    words = "appendonly is off: after a restart the rate limit starts afresh, and the sweep sends the wake-ups again"
+    words = "appendonly is off: after a restart calls pause for some seconds, and the sweep sends the wake-ups again"
     return Finding("broker disk", ok=None, words=words)

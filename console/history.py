@@ -76,7 +76,8 @@ def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iter
     known, models = vocabulary(rows.values()), dict.fromkeys(rows.values())
     names = ", ".join(sorted({name for model in models for name in model.address_columns}))
     if strange := [f"{name!r} is no column{meant(known, name)}" for name in said if known.find(name) is None]:
-        raise ConfigurationError(f"{'; '.join(strange)} A person or a subscription is named by some of {names}")
+        end = "" if strange[-1].endswith("?") else "."
+        raise ConfigurationError(f"{'; '.join(strange)}{end} A person or a subscription is named by some of {names}")
     ours = {str(known.find(name)): value for name, value in said.items()}
     able = [(model, asked) for model in models for asked in _asked(model, ours)]
     if not able:

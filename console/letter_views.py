@@ -12,6 +12,7 @@ from consent.change import from_micros
 from consent.ledger.letters import DeadLetter, Fate, Intervention
 from consent.ledger.work import Attempt
 from consent.masking import masked, revealed
+from console.counting import counted
 from console.screen import Screen, table
 
 
@@ -73,7 +74,7 @@ def show_letter(screen: Screen, letter: DeadLetter, *, reveal: bool) -> None:
         "slot": letter.slot,
         "since": _iso(letter.effective_at),
         "from": f"{origin(letter)} (import {letter.import_id})",
-        "died": f"{_iso(letter.died_at)} after {letter.attempts} answers about it",
+        "died": f"{_iso(letter.died_at)} after {counted(letter.attempts, 'answer')} about it",
         "reason": f"{letter.code}: {letter.reason}",
     }
     if reveal and letter.details:

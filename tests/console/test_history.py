@@ -66,7 +66,11 @@ def test_nobody_is_found_who_was_never_named(told: Cli) -> None:
     ("arguments", "words"),
     [
         (("1002888",), "NAME=VALUE"),
-        (("usr_id=1",), "'usr_id' is no column; did you mean user_id?"),
+        (("usr_id=1",), "'usr_id' is no column; did you mean user_id? A person"),
+        (
+            ("email=ann@example.com",),
+            "'email' is no column. A person or a subscription is named by some of identifier_name",
+        ),
         (("user_id=",), "a value is empty"),
         (("usr_idd=", "user_id=1"), "a value is empty"),
         (("user_id=1002888", "channel=EMAIL"), "no person is named by user_id and channel"),
