@@ -23,7 +23,7 @@ from console.listening import open_doors_for
 from console.screen import Screen
 from producers.events.event import Event
 from producers.events.intake import EventIntake
-from producers.events.strict_json import named_twice, parse
+from producers.events.strict_json import named_twice, named_twice_anywhere, parse
 from producers.record import Fault
 
 _AT_ONCE = 500  # events in one transaction
@@ -156,7 +156,7 @@ def _fixed_line(line: bytes, where: str) -> tuple[int, Mapping[str, Any]]:
         raise ConfigurationError(f"{where} is not JSON") from None
     if not isinstance(said, dict) or named_twice(said) or not isinstance(said.get("_id"), int):
         raise ConfigurationError(f"{where} is no line of `rejected-events export`: it has an _id and an event")
-    told: dict[str, Any] = {"body": _body(exact, where), "fault": named_twice(said.get("event"))}
+    told: dict[str, Any] = {"body": _body(exact, where), "fault": named_twice_anywhere(said.get("event"))}
     if isinstance(headers := said.get("headers"), dict):
         told["headers"] = {str(name).lower(): str(value) for name, value in headers.items()}
     return said["_id"], told

@@ -143,7 +143,7 @@ class RejectsFile:
             return found
         aside = self._free_name()
         self.path.rename(aside)
-        self.notes.append(f"the rows that an earlier import rejected are now in {aside}")
+        self.notes.append(f"the rows that an earlier import rejected are now in {path_text(aside)}")
         return self._new()
 
     def _beside_readers(self) -> int:

@@ -54,11 +54,12 @@ def _changes(event: Event, body: bytes) -> list[Said | Fault]:
     if kind in NDJSON:
         lines = _lines(body)
         return [_one(_parsed(line), event) for line in lines] if len(lines) <= MOST_CHANGES else [TOO_MANY]
-    if kind not in (CLOUDEVENT, CLOUDEVENT_BATCH) and cloud.is_binary(
-        event.headers
-    ):  # the type decides, says the binding
+    is_binary = cloud.is_binary(event.headers)
+    if is_binary and kind not in (CLOUDEVENT, CLOUDEVENT_BATCH):  # the type decides, says the binding
         return [cloud.from_headers(event.headers, body)]
     parsed = _parsed(body)
+    if is_binary and kind == CLOUDEVENT and isinstance(parsed, dict) and "specversion" not in parsed:
+        return [cloud.from_headers(event.headers, body)]  # the type is wrong: this is the data, not its envelope
     if isinstance(parsed, list) and len(parsed) > MOST_CHANGES:
         return [TOO_MANY]
     if isinstance(parsed, list):

@@ -49,6 +49,17 @@ def named_twice(value: object) -> Fault | None:
     return Fault("named_twice", "this name stands twice in one JSON object: keep one", value.name)
 
 
+def named_twice_anywhere(value: object) -> Fault | None:
+    """Return the fault of the first object with one name twice, however deep it lies in a value."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if (found := named_twice(one)) is not None:
+            return found
+        left.extend(reversed(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()))
+    return None
+
+
 class _Twice(Exception):
     """An object names something twice."""
 

@@ -96,6 +96,18 @@ def test_what_was_our_fault_is_sent_again_as_it_was(rejected: Cli, url: str, mon
     assert (closed["closed_as"], closed["closed_by"]) == ("resent", "ann")
 
 
+def test_a_name_twice_deep_in_a_line_is_refused(rejected: Cli, url: str, tmp_path: Path) -> None:
+    """A person who opted out is opted in: the exported line still said both, and the last one was taken."""
+    both = json.dumps(ANN | {"effective_at": "2026-11-20T08:30:00Z"})[:-1] + ', "action": "OPTIN"}'
+    envelope = '"specversion": "1.0", "id": "7", "source": "/shop", "type": "consent"'
+    (tmp_path / "fix.ndjson").write_text(f'{{"_id": 1, "event": {{{envelope}, "data": {both}}}}}\n')
+
+    answer = rejected("rejected-events", "resend", "--file", "fix.ndjson", "--yes", "--json")
+
+    assert [(one["code"], one["field"]) for one in answer.json["still_rejected"]] == [("named_twice", "action")]
+    assert recorded(url) == [("EMAIL", MORNING)]
+
+
 def test_a_fixed_file_is_sent_again(rejected: Cli, url: str, tmp_path: Path) -> None:
     """Exported, fixed by hand and sent again, an event keeps its source and time; twice is once."""
     assert rejected("rejected-events", "export", "--output", "fix.ndjson").code == 0

@@ -26,7 +26,9 @@ def endpoint(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.URL:
     """
     where = variable(name, "BASE_URL")
     if not connection.base_url:
-        raise ConfigurationError(f"set {where}, for example https://eu.api.capillarytech.com")
+        raise ConfigurationError(
+            f"set {where} to the address that the provider gives your account, like https://api.example.com"
+        )
     url = _parsed(connection.base_url, where)
     if url.userinfo or url.query or url.fragment:
         raise ConfigurationError(f"{where} must hold no user name, query or fragment: credentials have own settings")

@@ -196,6 +196,14 @@ def test_the_content_type_decides_between_envelope_and_headers() -> None:
     assert said(OPT_OUT, content_type="application/json", **headers) == [Said(OPT_OUT, identity("/shop", "7"), None)]
 
 
+def test_plain_data_under_the_type_of_an_envelope_are_read_beside_the_headers() -> None:
+    """A person's opt-out is refused for want of an envelope that stands in the headers, where its publisher put it."""
+    headers = {"ce-specversion": "1.0", "ce-id": "a-1", "ce-source": "/shop", "ce-type": "consent"}
+    found = said(OPT_OUT, content_type="application/cloudevents+json", **headers)
+    assert found == said(OPT_OUT, content_type="application/json", **headers)
+    assert codes(found) == ["said"]
+
+
 def test_a_byte_order_mark_is_skipped_once() -> None:
     """A person who opted out stays opted in, because a program of Windows wrote a mark before the JSON."""
     text = BYTE_ORDER_MARK + json.dumps(OPT_OUT).encode()
