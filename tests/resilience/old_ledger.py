@@ -233,7 +233,8 @@ def _fill(tx: Connection, old: OldLedger) -> None:
     insert_all(tx, slots, _SLOT_COLUMNS, sorted(registers))
     dead = [change.id for change in newest if change.state == "dead"]
     insert_all(tx, dead_letters, ("change_id",), [(number,) for number in sorted(dead)])
-    insert_all(tx, interventions, ("at", "who", "what", "why", "change_id"), [(1, "ann", "replayed", "-", dead[0])])
+    replayed = [(1, "ann", "replayed", "-", number) for number in dead[:1]]
+    insert_all(tx, interventions, ("at", "who", "what", "why", "change_id"), replayed)
     told = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
     called = [(c.target, 7, 1, "write", 200, "200", f"[{c.id}]") for c in newest if c.state in ("applied", "dead")]
     insert_all(tx, attempts, told, called)

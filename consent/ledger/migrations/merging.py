@@ -16,7 +16,7 @@ _HONOUR_WITHIN = 48 * 3600 * 1_000_000
 _DOUBTFUL = "a call may still be under way"
 
 _TABLES = {
-    "naming": "id BIGINT PRIMARY KEY, new_key {key}, slot TEXT, address TEXT, renamed SMALLINT",
+    "naming": "id BIGINT PRIMARY KEY, new_key {key}, slot TEXT, address TEXT, renamed SMALLINT, amended SMALLINT",
     "named_too": "target_key {key}, id BIGINT",
     "moved_changes": "id BIGINT PRIMARY KEY, target_id BIGINT, slot TEXT, old_key {key}, new_key {key}, "
     "former SMALLINT",
@@ -65,7 +65,7 @@ def find_moving(tx: Connection) -> int:
     temporary = " ON COMMIT DROP" if tx.dialect.name == "postgresql" else ""
     tx.execute(
         text(
-            f"CREATE TEMPORARY TABLE moving{temporary} AS SELECT id, new_key, slot, address, "  # noqa: S608
+            f"CREATE TEMPORARY TABLE moving{temporary} AS SELECT id, new_key, slot, address, amended, "  # noqa: S608
             "first_value(id) OVER (PARTITION BY new_key ORDER BY id) AS new_id, "
             "count(*) OVER (PARTITION BY new_key) AS members, max(renamed) OVER (PARTITION BY new_key) AS renamed "
             "FROM naming"
@@ -73,6 +73,7 @@ def find_moving(tx: Connection) -> int:
     )
     tx.execute(text("DELETE FROM moving WHERE members = 1 AND renamed = 0"))
     tx.execute(text("CREATE UNIQUE INDEX ix_moving ON moving (id)"))
+    tx.execute(text(_ADDRESS_THAT_WORKED))
     if tx.dialect.name == "postgresql":
         tx.execute(text("ANALYZE moving"))
     return int(tx.execute(text("SELECT count(*) FROM moving")).scalar_one())
@@ -85,15 +86,30 @@ _SAME_SOURCE = """
 """Who was given by a column the source that others have by the name of theirs is one of them."""
 
 
+_ADDRESS_THAT_WORKED = """
+    UPDATE moving SET address = best.address FROM (
+        SELECT id, first_value(address) OVER (PARTITION BY new_id ORDER BY served DESC, id) AS address FROM (
+            SELECT id, new_id, address, EXISTS (
+                SELECT 1 FROM changes WHERE target_id = moving.id AND state IN ('applied', 'unchanged')
+            ) AS served FROM moving
+        ) AS tried
+    ) AS best WHERE best.id = moving.id
+"""
+"""Of several addresses the first is sent by which the provider has found the person, if it has by any."""
+
+
 def moved_slots(tx: Connection, plainly: Callable[[str], str]) -> Iterator[tuple[Any, ...]]:
     """Give the registers of merged targets: of each slot the newest word, an opt-out on a tie.
 
-    What was confirmed is kept only where nothing was merged. Words that were overtaken are noted in `overtaken`.
+    What was confirmed is kept only where nothing was merged or amended. Words that were overtaken are noted in
+    `overtaken`. An opt-out is told again if others said otherwise, or if it was only told to an address that has been
+    amended; one that died is so if it overtakes one that is pending.
     """
     query = (
         "SELECT new_id, moving.slot, slots.slot, newest_id, newest_at, newest_action, confirmed, "
-        "CASE WHEN newest_key = old_key THEN moved_changes.new_key ELSE newest_key END, confirmed_at, members "
-        "FROM moving JOIN slots ON slots.target_id = moving.id LEFT JOIN moved_changes ON moved_changes.id = newest_id "
+        "CASE WHEN newest_key = old_key THEN moved_changes.new_key ELSE newest_key END, confirmed_at, members, "
+        "amended, state FROM moving JOIN slots ON slots.target_id = moving.id "
+        "LEFT JOIN moved_changes ON moved_changes.id = newest_id LEFT JOIN changes ON changes.id = newest_id "
         "ORDER BY new_id"
     )
     overtaken: list[tuple[int, int]] = []
@@ -105,13 +121,20 @@ def moved_slots(tx: Connection, plainly: Callable[[str], str]) -> Iterator[tuple
         everything = {register[2] for registers in slots.values() for register in registers}
         for slot, registers in slots.items():
             best = max(registers, key=lambda one: (one[1], one[2] == "OPTOUT", one[0]))
-            number, since, action, confirmed, key, confirmed_at, members = best
+            number, since, action, confirmed, key, confirmed_at, members, amended, state = best
             overtaken += [(one[0], number) for one in registers if one[0] != number]
             said = everything if one_block else {register[2] for register in registers}
-            alone = members == 1
-            held = (confirmed, key, confirmed_at) if alone else (None, key, None)
-            yield target, slot, number, since, action, *held, int(not alone and len(said) > 1)
+            kept = members == 1 and not amended
+            held = (confirmed, key, confirmed_at) if kept else (None, key, None)
+            told_again = (members > 1 and len(said) > 1) or (action == "OPTOUT" and not _reached(registers))
+            revived = state == "dead" and action == "OPTOUT" and any(one[8] == "pending" for one in registers)
+            yield target, slot, number, since, action, *held, 2 if revived else int(told_again)
     put(tx, "overtaken", iter(overtaken))
+
+
+def _reached(registers: Sequence[tuple[Any, ...]]) -> bool:
+    """Say whether the provider was told of these registers by an address that is sent from now on, too."""
+    return any(not amended for *_, amended, _ in registers)
 
 
 def move(tx: Connection) -> None:
@@ -166,14 +189,16 @@ _STATEMENTS = (
     ORDER BY target_id, slot
     """,
     """
-    UPDATE changes SET state = 'pending', settled_at = NULL FROM moved_slots
-    WHERE changes.id = newest_id AND told_again = 1 AND state IN ('applied', 'unchanged')
+    UPDATE changes SET state = 'pending', settled_at = NULL, attempts = CASE state WHEN 'dead' THEN 0 ELSE attempts END
+    FROM moved_slots
+    WHERE changes.id = newest_id AND (told_again = 1 AND state IN ('applied', 'unchanged')
+        OR told_again = 2 AND state = 'dead' AND discarded_at IS NULL)
     """,
     """
     INSERT INTO customer_tasks (target_id, connection, bucket, lane, deadline, waiting, next_at)
     SELECT targets.id, connection, bucket, min(CASE newest_action WHEN 'OPTOUT' THEN 1 ELSE 3 END), :deadline, 1, :now
     FROM moved_slots JOIN targets ON targets.id = moved_slots.target_id JOIN changes ON changes.id = newest_id
-    WHERE told_again = 1 AND state = 'pending' GROUP BY targets.id, connection, bucket
+    WHERE told_again > 0 AND state = 'pending' GROUP BY targets.id, connection, bucket
     ON CONFLICT DO NOTHING
     """,
     """
@@ -209,5 +234,5 @@ _COUNTS = {
     "superseded": "SELECT count(*) FROM overtaken JOIN changes ON changes.id = overtaken.id "
     "WHERE winner = superseded_by",
     "delivered_again": "SELECT count(*) FROM moved_slots JOIN changes ON changes.id = newest_id "
-    "WHERE told_again = 1 AND state = 'pending'",
+    "WHERE told_again > 0 AND state = 'pending'",
 }

@@ -2,7 +2,8 @@
 
 Targets that name one person are merged into the first of them: what they held, waited for and were told goes on there,
 and of each slot the newest word stands, an opt-out on a tie. Where the merged ones said different things, nobody knows
-what the provider holds, and what stands is delivered again.
+what the provider holds, and what stands is delivered again. So is an opt-out that went to an address which names nobody
+as it was written, with an invisible character or spaces in it: from now on that is sent as it is meant.
 
 A target's key is part of what changes are known by, so these keys are computed anew, where that can be done: of a
 change with an id of its producer's the id is not kept. Ids that were given out stay good by `former_ids`.
@@ -102,21 +103,33 @@ def _name(tx: sa.Connection, hashes: _Hashes) -> None:
         for number, old, connection, text in merging.rows(tx, query):
             if '"destination"' not in text and '"identifier_value"' not in text:
                 if number in escaped:
-                    yield number, bytes(old), None, text, 1
+                    yield number, bytes(old), None, text, 1, 0
                 continue
             address = json.loads(text)
             slot = _block_of(address)
-            sent = {"destination": address["destination"]} if slot else address
-            named = dict(identity_of(sent))
+            written = {"destination": address["destination"]} if slot else address
+            named, sent = dict(identity_of(written)), _as_meant(written)
             if number in by_name:
                 aliases.append((hashes.target(connection, named), number))
                 named["source"] = "INSTORE"
+                sent = sent if by_name[number] else {**sent, "source": "INSTORE"}
             new = hashes.target(connection, named)
-            renamed = new != bytes(old) or number in escaped or (slot or "blocked") != "blocked"
-            yield number, new, slot, _canonical(sent), int(renamed)
+            amended = sent != written
+            renamed = new != bytes(old) or number in escaped or (slot or "blocked") != "blocked" or amended
+            yield number, new, slot, _canonical(sent), int(renamed), int(amended)
 
     merging.put(tx, "naming", names())
     merging.put(tx, "named_too", iter(aliases))
+
+
+def _as_meant(address: Mapping[str, str]) -> Mapping[str, str]:
+    """Return an address as it is sent, without what a provider finds nobody by; letter case is kept, and a +."""
+    named = identity_of(address)
+    for column in ("destination", "identifier_value"):
+        if column in address and named[column] not in (address[column], address[column].lower()):
+            plus = "+" if address.get("identifier_name") == "mobile" and address[column].strip().startswith("+") else ""
+            return address if plus + named[column] == address[column] else {**named, column: plus + named[column]}
+    return address
 
 
 def _block_of(address: Mapping[str, str]) -> str | None:
@@ -139,21 +152,25 @@ def plainly(slot: str) -> str:
     return f"{kind}{parted}{_listed(json.loads(member))}"
 
 
-def _sources_by_name(tx: sa.Connection) -> set[int]:
-    """Return the targets that were looked up in a source because consent had been collected there.
+def _sources_by_name(tx: sa.Connection) -> dict[int, bool]:
+    """Return the targets that were looked up in a source because consent had been collected there, and if it was found.
 
     Each of their changes tells the same `source_name`. Nobody can tell from whom they differ who were given that source
     by a column of its own: so from now on they are found by both.
     """
     query = (
-        "SELECT DISTINCT targets.id, address, details FROM targets JOIN changes ON changes.target_id = targets.id "
+        "SELECT DISTINCT targets.id, address, details, state "
+        "FROM targets JOIN changes ON changes.target_id = targets.id "
         """WHERE address LIKE '%"identifier_value"%' AND NOT address LIKE '%"source":"INSTORE"%'"""
     )
     told: dict[int, bool] = {}
-    for number, address, details in merging.rows(tx, query):
+    served: set[int] = set()
+    for number, address, details, state in merging.rows(tx, query):
         source = json.loads(address).get("source")
         told[number] = told.get(number, True) and json.loads(details).get("source_name") == source
-    return {number for number, same in told.items() if same}
+        if state in {"applied", "unchanged"}:
+            served.add(number)
+    return {number: number in served for number, same in told.items() if same}
 
 
 def _moved_changes(tx: sa.Connection, hashes: _Hashes) -> Iterator[tuple[Any, ...]]:
