@@ -105,7 +105,7 @@ def _show(screen: Screen, one: History, *, reveal: bool) -> None:
         for change in changes:
             listed.add_row(_moment(change.effective_at), change.action, _fate(change), _origin(change))
         screen.show(f"  {slot}: {now.get(slot, 'nothing holds yet')}")
-        screen.show(Padding(listed, (0, 0, 1, 4)))
+        screen.show(Padding(listed, (0, 0, 1, 4), expand=False))
 
 
 def _now(slot: SlotNow) -> str:
