@@ -64,7 +64,9 @@ def end_reservations(database: Database, owner: str, *, now: int) -> None:
 def take_lease(database: Database, wanted: Lease, *, now: int, dead: str = "") -> Lease | None:
     """Take something, or prolong it, if nobody else holds it; return who does, or None. Raises LedgerUnavailable.
 
-    `dead` is the token of a holder that is known to have ended without giving its lease back.
+    `dead` is the token of a holder that is known to have ended without giving its lease back. A lease that ends later
+    than one that is taken now was written by a clock that was set back since: it is shortened, for who still lives
+    prolongs it.
     """
 
     def work(tx: Connection) -> Lease | None:
@@ -72,6 +74,8 @@ def take_lease(database: Database, wanted: Lease, *, now: int, dead: str = "") -
         insert_new(tx, leases, columns, [(wanted.name, wanted.holder, wanted.token, wanted.until)])
         row = tx.execute(select(leases).where(leases.c.name == wanted.name).with_for_update()).one()
         if row.token not in {wanted.token, dead} and row.until > now:
+            if row.until > wanted.until:
+                tx.execute(update(leases).where(leases.c.name == wanted.name).values(until=wanted.until))
             return Lease(row.name, row.holder, row.token, row.until)
         values = {"holder": wanted.holder, "token": wanted.token, "until": wanted.until}
         tx.execute(update(leases).where(leases.c.name == wanted.name).values(**values))

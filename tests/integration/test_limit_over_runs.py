@@ -143,6 +143,24 @@ def test_a_run_that_was_killed_elsewhere_keeps_nobody_out_for_long(shop: Company
     assert shop.stats()["calls"] == 2
 
 
+def test_a_clock_that_was_wrong_keeps_nobody_out_for_long(shop: Company) -> None:
+    """A run in a container was killed while the clock was a day ahead: for a day every later run said it was busy."""
+    assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0
+    engine = create_engine(shop.environment()["OPTRELAY_LEDGER_URL"])
+    until = int((time.time() + 86_400) * 1_000_000)
+    with engine.begin() as tx:
+        tx.execute(text("INSERT INTO leases VALUES ('run', 'db7, process 4', 'elsewhere', :until)"), {"until": until})
+    engine.dispose()
+
+    code, _, said = shop.run("run", one_row(shop, 2), "--workers", "1")
+    assert code == 5
+    assert "db7, process 4" in " ".join(said.split())
+
+    time.sleep(LEASE_SECONDS)
+    assert shop.run("run", "--workers", "1")[0] == 0
+    assert shop.stats()["calls"] == 2
+
+
 def test_a_ledger_file_with_two_names_is_refused(shop: Company) -> None:
     """SQLite keeps a log beside each name of a file: two runs that open it by two hard links damage the ledger."""
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0
