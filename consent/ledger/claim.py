@@ -266,12 +266,23 @@ _FACTS = (
 
 
 def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
-    """Call unknown what the provider holds in the slots that it is about to be told of."""
-    told = {(task.target_id, slot) for task in tasks for slot in task.touched}
-    numbers = [task.target_id for task in tasks]
-    query = select(slots.c.target_id, slots.c.slot).where(among(tx, slots.c.target_id, numbers))
-    rows = tx.execute(query.where(slots.c.confirmed.is_not(None))).all()
-    _FORGET_CONFIRMED.run(tx, [{"whose": whose, "which": slot} for whose, slot in rows if (whose, slot) in told])
+    """Call unknown what the provider holds in the slots that it is about to be told of, or that this may change.
+
+    Opt-outs change nothing in other slots that are opted out: else of wide and narrow ones, each would be sent again
+    whenever the other has been.
+    """
+    touched = {(task.target_id, slot) for task in tasks for slot in task.touched}
+    own = {(task.target_id, change.slot) for task in tasks for change in task.changes}
+    opting_in = {task.target_id for task in tasks if any(one.action is Action.OPTIN for one in task.changes)}
+    numbers = among(tx, slots.c.target_id, [task.target_id for task in tasks])
+    query = select(slots.c.target_id, slots.c.slot, slots.c.confirmed).where(numbers)
+    forgotten = [
+        {"whose": whose, "which": slot}
+        for whose, slot, confirmed in tx.execute(query.where(slots.c.confirmed.is_not(None)))
+        if (whose, slot) in own
+        or ((whose, slot) in touched and (whose in opting_in or not confirmed.startswith(Action.OPTOUT.value)))
+    ]
+    _FORGET_CONFIRMED.run(tx, forgotten)
 
 
 def _drop_empty(tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask]) -> None:

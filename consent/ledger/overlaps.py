@@ -8,7 +8,7 @@ to a part of what stays opted out becomes a dead letter, even if it was settled 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,29 +18,48 @@ from consent.change import Action
 from consent.ledger.bulk import UpdateEach, among, insert_new, plain_rows
 from consent.ledger.schema import changes, dead_letters, slots
 from consent.ledger.work import CustomerTask
-from consent.newest import Word
+from consent.newest import Register, Word
 from consent.outcome import Rejected, State
 from consent.overlap import Overlap, Resolved, resolve
 
 
 def resolve_overlaps(tx: Connection, tasks: Sequence[CustomerTask], overlap: Overlap, now: int) -> list[CustomerTask]:
     """Settle what needs no call any more; return the tasks that are left, each with what its slots say."""
-    standing = _standing(tx, [task.target_id for task in tasks])
-    found = {whose: resolve(words, overlap) for whose, words in standing.items()}
+    held = _registers(tx, [task.target_id for task in tasks])
+    told = {change.id for task in tasks for change in task.changes}
+    standing = {whose: {slot: one.newest for slot, one in its.items() if one.newest} for whose, its in held.items()}
+    found = {whose: _let_unheld_out(resolve(words, overlap), held[whose], told) for whose, words in standing.items()}
     _supersede(tx, found, standing, now)
     _bury(tx, [standing[whose][slot].arrival for whose, one in found.items() for slot in one.cut_off], overlap, now)
     left = [_what_is_left(task, found[task.target_id], standing[task.target_id]) for task in tasks]
     return [task for task in left if task.changes]
 
 
-def _standing(tx: Connection, numbers: Sequence[int]) -> dict[int, dict[str, Word]]:
-    registers = select(slots.c.target_id, slots.c.slot, slots.c.newest_at, slots.c.newest_action, slots.c.newest_id)
-    found: dict[int, dict[str, Word]] = defaultdict(dict)
-    for whose, slot, since, action, number in plain_rows(
+def _registers(tx: Connection, numbers: Sequence[int]) -> dict[int, dict[str, Register]]:
+    facts = ("newest_at", "newest_action", "newest_id", "confirmed", "confirmed_at")
+    registers = select(slots.c.target_id, slots.c.slot, *(slots.c[name] for name in facts))
+    found: dict[int, dict[str, Register]] = defaultdict(dict)
+    for whose, slot, since, action, number, *confirmed in plain_rows(
         tx.execute(registers.where(among(tx, slots.c.target_id, numbers)))
     ):
-        found[whose][slot] = Word(since, Action(action), number)
+        found[whose][slot] = Register(Word(since, Action(action), number), *confirmed)
     return found
+
+
+def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collection[int]) -> Resolved:
+    """Let an opt-out be sent by itself if a wider one overtakes it that the provider was not told of since, nor is now.
+
+    The wider one may have died, or have been confirmed before somebody else lifted it and the person opted out again.
+    """
+    confirmed_at = {one.newest.arrival: one.confirmed_at for one in held.values() if one.newest and one.confirmed}
+
+    def is_unheld(slot: str, winner: Word) -> bool:
+        word, known = held[slot].newest, confirmed_at.get(winner.arrival)
+        if word is None or winner.arrival in told or not word.action is winner.action is Action.OPTOUT:
+            return False
+        return known is None or word.effective_at > known
+
+    return replace(found, overruled={one: by for one, by in found.overruled.items() if not is_unheld(one, by)})
 
 
 def _supersede(

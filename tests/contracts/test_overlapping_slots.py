@@ -102,7 +102,7 @@ def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bo
         if not tasks:
             return
         ledger.settle(
-            "stroke", [_settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
+            "stroke", [settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
         )
     raise AssertionError("it never ends")
 
@@ -127,17 +127,22 @@ def _called(
     yield task, outcomes
 
 
-def _settlement(ledger: Ledger, task: CustomerTask, outcomes: dict[int, Outcome]) -> Settlement:
+def settlement(ledger: Ledger, task: CustomerTask, outcomes: dict[int, Outcome]) -> Settlement:
+    """What became of a task, with the call that was made for it."""
     attempt = Attempt(task.target_id, ledger.now(), 1, "write", 200, "200", tuple(outcomes))
     return Settlement(task, outcomes, (attempt,))
 
 
 def recorded(ledger: Ledger, *said: Said) -> str:
     """Record a file of what Ann says and let it become due."""
+    return record_changes(ledger, [one.change() for one in said])
+
+
+def record_changes(ledger: Ledger, changes: Sequence[ConsentChange]) -> str:
+    """Record a file of changes and let them become due."""
     name = f"{next(_numbers)}.csv"
     import_id = ledger.open_import(ImportSource("csv", name, name, 1, None)).import_id
-    changes = [one.change() for one in said]
-    ledger.accept(import_id, changes, [], Checkpoint(len(said), len(said) + 1, 0, len(said)))
+    ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
     ledger.finish_reading(import_id)
     ledger.release(import_id)
     return import_id
@@ -305,6 +310,6 @@ def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: S
 
     if tasks:
         called = list(_called(tasks, provider, stops))
-        ledger.settle("slow", [_settlement(ledger, task, outcomes) for task, outcomes in called])
+        ledger.settle("slow", [settlement(ledger, task, outcomes) for task, outcomes in called])
     if not tasks or not stopped:
         recorded(ledger, *words)

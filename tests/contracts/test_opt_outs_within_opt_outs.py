@@ -1,0 +1,68 @@
+"""Opt-outs of everything and of one channel: whichever the provider holds, no opt-out is kept back for the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from consent.change import from_micros
+from consent.ledger.ledger import Ledger
+from consent.outcome import Outcome, Rejected
+from tests.contracts.test_overlapping_slots import (
+    BUCKET,
+    MORNING,
+    Blocklist,
+    Said,
+    delivered,
+    record_changes,
+    recorded,
+    settlement,
+)
+from worker.providers.infobip import INFOBIP
+from worker.providers.infobip.row import BLOCKLIST
+
+
+def said_by_dump(ledger: Ledger, moment: datetime, *said: Said) -> None:
+    """Record a file whose rows bring no time, so that they hold since its own."""
+    record_changes(ledger, [replace(one.change(), effective_at=moment, own_time=False) for one in said])
+
+
+def test_an_opt_out_since_a_wider_one_was_confirmed_is_sent(ledger: Ledger) -> None:
+    """Somebody lifts Ann's block at Infobip, she opts out of SMS again, and a dump keeps that from being sent."""
+    provider = Blocklist()
+    said_by_dump(ledger, MORNING, Said())
+    delivered(ledger, provider)
+    confirmed_at = from_micros(ledger.now())
+    said_by_dump(ledger, confirmed_at + timedelta(minutes=2), Said())
+    provider.entries.clear()
+
+    record_changes(ledger, [replace(Said("SMS").change(), effective_at=confirmed_at + timedelta(minutes=1))])
+    delivered(ledger, provider)
+    assert provider.entries == {("SMS", "", "CUSTOM")}
+
+
+def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) -> None:
+    """Infobip refuses to block everything for Ann, and her older opt-out of SMS is never tried."""
+    provider = Blocklist()
+    recorded(ledger, Said(minute=2))
+    (task,) = ledger.claim(BUCKET, 10, "stroke", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+    dead: dict[int, Outcome] = {change.id: Rejected("400", "refused") for change in task.changes}
+    ledger.settle("stroke", [settlement(ledger, task, dead)])
+
+    recorded(ledger, Said("SMS", minute=1))
+    delivered(ledger, provider)
+    assert provider.entries == {("SMS", "", "CUSTOM")}
+
+
+@pytest.mark.parametrize("rows", [(Said(), Said("SMS")), (Said("SMS"), Said())])
+def test_a_dump_that_opts_out_of_everything_and_of_sms_calls_once(ledger: Ledger, rows: tuple[Said, Said]) -> None:
+    """Each night a call is made for everybody who opted out twice, since either call makes the other forgotten."""
+    provider = Blocklist()
+    calls = []
+    for night in range(4):
+        said_by_dump(ledger, MORNING + timedelta(days=night), *rows)
+        delivered(ledger, provider)
+        calls.append(provider.calls)
+    assert calls[1:] == [calls[1]] * 3
