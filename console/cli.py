@@ -20,7 +20,7 @@ from console.durations import parse_duration
 from console.endings import EXIT_CODES, Code, explain, interrupted
 from console.history_command import history
 from console.listen_command import listen
-from console.options import JsonOption, PatienceOption
+from console.options import JsonOption, PatienceOption, as_text
 from console.screen import Screen, take_any_character
 from console.serve_commands import schema, serve, token
 from console.servers import Pool, parse_pool, run_sandbox, run_sweep, run_worker, sweep_once
@@ -175,7 +175,9 @@ def status(
     *,
     import_id: Annotated[
         str | None,
-        typer.Argument(metavar="[IMPORT]", help="An import's id, its beginning, or latest.", show_default=False),
+        typer.Argument(
+            metavar="[IMPORT]", help="An import's id, its beginning, or latest.", show_default=False, callback=as_text
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -22,7 +22,7 @@ from console.letter_choice import (
     NewerThan,
     OlderThan,
 )
-from console.options import JsonOption
+from console.options import JsonOption, as_text
 from console.screen import Screen
 
 if TYPE_CHECKING:
@@ -39,9 +39,12 @@ app = typer.Typer(
 )
 
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show who it is about; otherwise only the last characters.")]
-Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept in the history.", show_default=False)]
+Why = Annotated[
+    str, typer.Option("--why", metavar="TEXT", help="Kept in the history.", show_default=False, callback=as_text)
+]
 Who = Annotated[
-    str | None, typer.Option("--who", metavar="NAME", help="Kept in the history; your user name if not given.")
+    str | None,
+    typer.Option("--who", metavar="NAME", help="Kept in the history; your user name if not given.", callback=as_text),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]

@@ -11,6 +11,7 @@ import typer
 
 from consent.errors import ConfigurationError
 from console.durations import parse_duration
+from console.options import as_text
 
 if TYPE_CHECKING:
     from consent.ledger.ledger import Ledger
@@ -19,13 +20,24 @@ if TYPE_CHECKING:
 _PANEL = "Which dead letters"
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="By id.", show_default=False)]
-ByConnection = Annotated[str | None, typer.Option("--connection", metavar="NAME", rich_help_panel=_PANEL)]
+ByConnection = Annotated[
+    str | None, typer.Option("--connection", metavar="NAME", rich_help_panel=_PANEL, callback=as_text)
+]
 ByCode = Annotated[
-    str | None, typer.Option("--code", metavar="CODE", help="The reason's code, like 1012.", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(
+        "--code", metavar="CODE", help="The reason's code, like 1012.", rich_help_panel=_PANEL, callback=as_text
+    ),
 ]
 ByImport = Annotated[
     str | None,
-    typer.Option("--import", metavar="ID", help="An import's id, its beginning, or latest.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--import",
+        metavar="ID",
+        help="An import's id, its beginning, or latest.",
+        rich_help_panel=_PANEL,
+        callback=as_text,
+    ),
 ]
 OlderThan = Annotated[
     str | None, typer.Option("--older-than", metavar="TIME", help="Died before, like 2d.", rich_help_panel=_PANEL)

@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consent.errors import ConfigurationError
+from consent.files import path_text
 from consent.times import UnusableTime, read_time
 
 if TYPE_CHECKING:
     from consent.reassert import Reassert
 
 _PANEL = "How the files are read"
+
+
+def as_text(argument: str | None) -> str | None:
+    """Return an argument that is no path as text that every database takes: it may hold bytes that are no UTF-8."""
+    return None if argument is None else path_text(argument)
+
 
 SomeFiles = Annotated[
     list[str] | None,

@@ -15,7 +15,7 @@ from console.configured import configured
 from console.counting import counted
 from console.dead_letters import Dry, Who, Why, Yes, confirm
 from console.letter_choice import ago
-from console.options import JsonOption
+from console.options import JsonOption, as_text
 from console.screen import Screen
 
 if TYPE_CHECKING:
@@ -35,12 +35,26 @@ _PANEL = "Which rejected events"
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="By id.", show_default=False)]
 BySource = Annotated[
     str | None,
-    typer.Option("--source", metavar="TEXT", help="A part of the source's kind or name.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--source",
+        metavar="TEXT",
+        help="A part of the source's kind or name.",
+        rich_help_panel=_PANEL,
+        callback=as_text,
+    ),
 ]
-ByCode = Annotated[str | None, typer.Option("--code", metavar="CODE", help="Like bad_json.", rich_help_panel=_PANEL)]
+ByCode = Annotated[
+    str | None, typer.Option("--code", metavar="CODE", help="Like bad_json.", rich_help_panel=_PANEL, callback=as_text)
+]
 ByImport = Annotated[
     str | None,
-    typer.Option("--import", metavar="ID", help="An import's id, its beginning, or latest.", rich_help_panel=_PANEL),
+    typer.Option(
+        "--import",
+        metavar="ID",
+        help="An import's id, its beginning, or latest.",
+        rich_help_panel=_PANEL,
+        callback=as_text,
+    ),
 ]
 OlderThan = Annotated[
     str | None, typer.Option("--older-than", metavar="TIME", help="Rejected before, like 2d.", rich_help_panel=_PANEL)

@@ -8,6 +8,7 @@ to hold nothing but what is being written anyway. Any other file gets a number b
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import glob
 import io
@@ -141,10 +142,20 @@ class RejectsFile:
         if os.pread(found, len(data) + 1, 0) == data[: os.fstat(found).st_size]:
             os.fchmod(found, 0o600)
             return found
+        if not self._is_rejects_file(found):
+            raise self._unwritable("it is there already, and is no file of rejected rows")
         aside = self._free_name()
         self.path.rename(aside)
         self.notes.append(f"the rows that an earlier import rejected are now in {path_text(aside)}")
         return self._new()
+
+    def _is_rejects_file(self, descriptor: int) -> bool:
+        """Whether a file may be given another name: one that is ours by its name, empty, or begins like ours.
+
+        A person may have named an export, or the very file that is being imported.
+        """
+        beginning = os.pread(descriptor, 16, 0)
+        return self.path.name.endswith(REJECTS_ENDING) or not beginning or OWN[0].encode() in beginning
 
     def _beside_readers(self) -> int:
         usual, self.path = self.path, self._free_name()
@@ -201,6 +212,10 @@ class RejectsFile:
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise self._unwritable("it is a link") from None
+            raise
         facts = os.fstat(descriptor)
         if stat.S_ISREG(facts.st_mode) and facts.st_uid == os.geteuid():
             return descriptor

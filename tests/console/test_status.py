@@ -91,6 +91,22 @@ def test_an_unknown_import_is_refused(cli: Cli, consents: str) -> None:
     assert (answer.code, "`optrelay status` lists them" in answer.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["status", "n\udce4"], 2),
+        (["dead-letters", "list", "--code", "\udce4"], 0),
+        (["dead-letters", "discard", "--all", "--yes", "--why", "sch\udcf6n", "--who", "j\udcf6rg"], 0),
+        (["rejected-events", "list", "--source", "n\udce4chtlich.csv"], 0),
+        (["rejected-events", "list", "--import", "\udce4"], 2),
+    ],
+)
+def test_words_in_another_encoding_are_words(cli: Cli, consents: str, command: list[str], code: int) -> None:
+    """Somebody at a terminal of Latin-1 says why an opt-out is put away, and is told of an unexpected error."""
+    assert cli("import", consents).code == 1
+    assert cli(*command).code == code
+
+
 def test_a_beginning_that_fits_two_imports_is_refused(cli: Cli, consents: str, tmp_path: Path) -> None:
     """Half an id never picks an import at random."""
     cli("import", consents, write(tmp_path, "one.csv", "1001417,EMAIL,BULK,OPTIN,2026-01-09T00:00:00Z"))

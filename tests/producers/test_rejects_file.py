@@ -313,3 +313,28 @@ def test_two_imports_do_not_write_one_rejects_file_at_once(tmp_path: Path) -> No
         one.write([row])
         with pytest.raises(ImportUnderWay):
             two.write([row])
+
+
+def test_only_a_file_of_rejected_rows_is_given_another_name(tmp_path: Path) -> None:
+    """Tonight's file is gone from its place, and its opt-outs are not read: it was named as the file for rejects."""
+    file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "2,PIGEON,OPTOUT,"])
+    other = csv_of(tmp_path / "tonight.csv", ["3,SMS,OPTOUT,"])
+    for named in (file, other):
+        before = named.path.read_bytes()
+        with pytest.raises(ConfigurationError, match="no file of rejected rows"):
+            take_in(file, MemoryLedger(), IntakeOptions(rejects_path=named.path))
+        assert named.path.read_bytes() == before
+
+    take_in(file, MemoryLedger(), IntakeOptions(rejects_path=tmp_path / "bad.csv"))
+    again = csv_of(tmp_path / "y.csv", ["4,PIGEON,OPTOUT,"])
+    take_in(again, MemoryLedger(), IntakeOptions(rejects_path=tmp_path / "bad.csv"))
+
+    assert rejects_of(tmp_path / "bad.1.csv")[1][5] == "2"
+    assert rejects_of(tmp_path / "bad.csv")[1][5] == "4"
+
+
+def test_a_link_in_place_of_the_rejects_is_called_one(tmp_path: Path) -> None:
+    """Who reads of too many levels of links looks for a fault in the disk."""
+    (tmp_path / "x.csv.rejects.csv").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match="it is a link"):
+        take_in(csv_of(tmp_path / "x.csv", ["2,PIGEON,OPTOUT,"]), MemoryLedger())
