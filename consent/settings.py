@@ -102,7 +102,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="OPTRELAY_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
     ledger_url: str = Field("sqlite:///optrelay.db", description="the ledger's database")
-    broker_url: str | None = Field(None, description="Valkey/Redis; unset: an embedded one on a private socket")
+    broker_url: str | None = Field(
+        None, description="Valkey/Redis; unset: `optrelay run` starts one on a private socket"
+    )
     connections: dict[str, ConnectionSettings] = Field({}, description="the accounts at providers, by name")
     reassert: Annotated[Reassert, BeforeValidator(parse_reassert)] = Field(
         Reassert.FRESH, description="which opt-outs are delivered though they are confirmed: fresh, always or never"
