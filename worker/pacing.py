@@ -57,6 +57,7 @@ PLACE_SECONDS = 5.0
 _PROCESS_MEMORY_SECONDS = 120
 _JITTER_SECONDS = 0.010
 _LATE_REPLY_SECONDS = 0.05
+_DRIFT = 0.0005  # seconds by which two clocks part in a second at most, while one is slewed: ntpd's 500 ppm
 _log = structlog.get_logger()
 
 
@@ -72,6 +73,29 @@ class Reservation:
     crowded: bool = False
     tat: int = 0
     shared: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """By how many seconds Redis' clock is ahead of this process's monotonic one: known at a moment, to an `error`.
+
+    The quickest reply tells it best. A later one that took long on its way, because a machine is busy, must not move
+    the slots of this process against those of others.
+    """
+
+    seconds: float
+    error: float
+    at: float
+
+    @classmethod
+    def better(cls, before: Offset | None, clock: float, asked: float, answered: float) -> Offset:
+        """Return what is known after a reply: Redis' clock stood at `clock` at some moment between these two."""
+        found = cls(clock - answered, answered - asked, answered)
+        if before is None:
+            return found
+        doubt = (answered - before.at) * _DRIFT
+        is_possible = found.seconds - doubt <= before.seconds <= found.seconds + found.error + doubt
+        return before if is_possible and before.error + doubt < found.error else found
 
 
 @dataclass(slots=True)
@@ -90,6 +114,7 @@ class Pacer:
     written: WrittenAhead | None = None
     _alone_from: float = 0.0
     _alone_to: float = 0.0
+    _offset: Offset | None = None
 
     @property
     def interval(self) -> float:
@@ -155,6 +180,9 @@ class Pacer:
             return Reservation()  # nobody knows when Redis' clock was read: these slots are lost
         if self.written is not None and int(answer[0]) > 0 and int(answer[5]) < self.written.ahead * 1e6 / 2:
             self.written.extend_soon(int(answer[4]), self.interval)
+        if int(answer[4]):
+            self._offset = Offset.better(self._offset, int(answer[4]) / 1e6, asked - seconds, asked)
+            asked = int(answer[4]) / 1e6 - self._offset.seconds
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))

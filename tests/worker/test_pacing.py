@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from bisect import bisect_left
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,34 @@ def test_without_redis_each_process_keeps_to_its_share(broker: EmbeddedBroker) -
 
     assert min(moments) >= started + 1.9
     assert worst_window(moments, 1.0) <= 44
+
+
+class Late(redis.Redis):
+    """A client whose process waits for its turn before it reads a reply, as on a machine that is busy."""
+
+    late = 0.0
+
+    def eval(self, *arguments):
+        """Run a script."""
+        answer = super().eval(*arguments)
+        time.sleep(self.late)
+        return answer
+
+
+def test_a_reply_that_is_late_moves_no_slot(broker: EmbeddedBroker) -> None:
+    """On a busy machine a second held two calls too many: some had read their slots later than others."""
+    prompt, busy = pacer(broker.url, "50/second", "prompt", 2), pacer(broker.url, "50/second", "busy", 2)
+    busy.store = Late(unix_socket_path=broker.url.removeprefix("redis+socket://"))
+    prompt.prime()
+    moments = [*prompt.reserve(1).moments, *busy.reserve(1).moments]
+
+    busy.store.late = 0.03
+    moments += [*busy.reserve(5).moments, *prompt.reserve(5).moments]
+
+    gaps = [second - first for first, second in pairwise(moments)]
+    assert len(gaps) == 11
+    assert min(gaps) > 0.01
+    assert max(gaps) < 0.03
 
 
 def test_no_more_strokes_than_allowed(broker: EmbeddedBroker) -> None:
