@@ -103,6 +103,16 @@ def test_filters_mean_all_of_what_they_say(ledger: Ledger) -> None:
     )
 
 
+def test_any_number_of_events_can_be_meant_by_their_ids(ledger: Ledger) -> None:
+    """Everybody's opt-outs of a night were rejected, and the fixed file of them ends with an unexpected error."""
+    ledger.accept_events(run_of(ledger), [], [REFUSED])
+    (one,) = find(ledger.database, RejectedFilter())
+
+    found = find(ledger.database, RejectedFilter(ids=tuple(range(one.id, one.id + 300_000))))
+
+    assert [each.id for each in found] == [one.id]
+
+
 def test_what_was_said_is_forgotten_after_its_time(ledger: Ledger) -> None:
     """It names persons, so it is kept as long as somebody may fix it and no longer; that it was refused stays."""
     ledger.accept_events(run_of(ledger), [], [REFUSED])
