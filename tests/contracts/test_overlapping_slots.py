@@ -1,16 +1,12 @@
 """Blocks of everything and of one channel, in whatever order they come: what holds is the newest of all that cover it.
 
-The ledger and Infobip's translations are the real ones. The blocklist is a few lines: an entry blocks all that it does
-not narrow, a POST makes entries, a DELETE removes those whose every property it lists.
+The ledger and Infobip's translations are the real ones; the blocklist is that of the model.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count, product
 from pathlib import Path
@@ -20,7 +16,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consent.bucket import Bucket
 from consent.change import ConsentChange
 from consent.intake import Checkpoint, ImportSource
 from consent.ledger import letters, report
@@ -29,15 +24,12 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.letters import LetterFilter
 from consent.ledger.work import Attempt, CustomerTask, Settlement
 from consent.outcome import Outcome, TryLater
-from consent.settings import ConnectionSettings
 from tests.conftest import Clock
-from worker.providers.contract import Reply, Request
-from worker.providers.infobip import INFOBIP
-from worker.providers.infobip.row import BLOCKLIST, InfobipRow
+from tests.model.blocklist import BUCKET, OVERLAP, Blocklist, Errand
+from worker.providers.contract import Request
+from worker.providers.infobip.row import InfobipRow
 
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
-BUCKET = Bucket("infobip", BLOCKLIST)
-CONNECTION = ConnectionSettings.model_validate({"provider": "infobip", "api_key": "throw-away"})
 CHANNELS, SENDERS = ("", "SMS", "EMAIL"), ("", "SHOP")
 CELLS = tuple(product(("SMS", "EMAIL", "VIBER"), ("SHOP", "CLUB")))
 """Where a message may come from: VIBER and CLUB stand for every channel and sender that nobody names."""
@@ -67,38 +59,10 @@ class Said(NamedTuple):
         return ConsentChange("infobip", row.address(), wish.slot, row.action, moment, {}, bucket=row.bucket())
 
 
-@dataclass
-class Blocklist:
-    """Ann's entries: channel and sender of each, and where it came from."""
-
-    entries: set[tuple[str, str, str]] = field(default_factory=set)
-    calls: int = 0
-
-    def __call__(self, request: Request) -> Reply:
-        """Answer a call."""
-        self.calls += 1
-        if request.method == "GET":
-            shown = [self._shown(*entry) for entry in sorted(self.entries)]
-            return Reply(200, json.dumps({"results": shown, "paging": {}}))
-        for group in request.json["blocklist"]:
-            entry = (group.get("channel", ""), group.get("sender", ""), group.get("sourceType", "CUSTOM"))
-            (self.entries.add if request.method == "POST" else self.entries.discard)(entry)
-        return Reply(202, "")
-
-    def _shown(self, channel: str, sender: str, source: str) -> dict[str, Any]:
-        named = {"channel": channel, "sender": sender}
-        late = {"createdDate": "2030-01-01T00:00:00Z", "sourceType": source, "destination": "ann@example.com"}
-        return late | {name: text for name, text in named.items() if text}
-
-    def blocks(self, cell: tuple[str, str]) -> bool:
-        """Whether no message of this channel and sender comes through."""
-        return any(channel in ("", cell[0]) and sender in ("", cell[1]) for channel, sender, _ in self.entries)
-
-
 def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:
     """Deliver what is due until nothing is; `fails` says of each call whether the worker dies before it."""
     for _ in range(20):
-        tasks = ledger.claim(BUCKET, 10, "stroke", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+        tasks = ledger.claim(BUCKET, 10, "stroke", 60, overlap=OVERLAP)
         if not tasks:
             return
         ledger.settle(
@@ -111,20 +75,15 @@ def _called(
     tasks: Sequence[CustomerTask], provider: Blocklist, fails: Callable[[Request], bool]
 ) -> Iterator[tuple[CustomerTask, dict[int, Outcome]]]:
     (task,) = tasks
-    plan = INFOBIP.plan(tasks, CONNECTION)
-    outcomes: dict[int, Outcome] = dict(plan.outcomes)
-    requests = deque(request for series in plan.series for request in series)
-    while requests:
-        request = requests.popleft()
+    errand = Errand.of(task)
+    while (request := errand.next_call()) is not None:
         if fails(request):
+            errand.requests.popleft()
             later = TryLater("cut", "the connection was cut", counts=False)
-            outcomes.update({change.id: later for change in request.changes})
+            errand.outcomes.update({change.id: later for change in request.changes})
             continue
-        answer = INFOBIP.read(request, provider(request), CONNECTION)
-        assert not outcomes.keys() & answer.outcomes.keys()
-        outcomes.update(answer.outcomes)
-        requests.extendleft(reversed(answer.further))
-    yield task, outcomes
+        errand.answered(provider(request))
+    yield task, errand.outcomes
 
 
 def settlement(ledger: Ledger, task: CustomerTask, outcomes: dict[int, Outcome]) -> Settlement:
@@ -286,7 +245,7 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
                 turns = count()
                 delivered(ledger, provider, lambda _, turns=turns: next(turns) == 1)  # type: ignore[misc]
             case "killed":
-                ledger.claim(BUCKET, 10, "killed", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+                ledger.claim(BUCKET, 10, "killed", 60, overlap=OVERLAP)
                 clock.forward(61)
             case "replay":
                 found = letters.find(ledger.database, LetterFilter())
@@ -296,7 +255,7 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
 
 def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: Sequence[Said]) -> None:
     """A stroke is stopped before its first write, another one is quicker, and the first one goes on and settles."""
-    tasks = ledger.claim(BUCKET, 10, "slow", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+    tasks = ledger.claim(BUCKET, 10, "slow", 60, overlap=OVERLAP)
     stopped = not tasks
 
     def stops(request: Request) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from consent.ledger.work import ClaimedChange
-from tests.model.words import Slot
+from tests.model.blocklist import Blocklist
+from tests.model.words import OVERLAPPING, Slot
+from worker.providers.contract import Request
 
 TIMEOUT = 20.0
 LATEST = 4 * TIMEOUT
@@ -14,11 +16,15 @@ LATEST = 4 * TIMEOUT
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call on its way: for whom, what it says of each slot, and when it lands at the latest (seconds)."""
+    """One call on its way: for whom, what it says of each slot, and when it lands at the latest (seconds).
+
+    `writes` is a call to the blocklist, which may touch more slots than it is about.
+    """
 
     customer: str
     says: dict[Slot, str]
     lands_by: float
+    writes: Request | None = None
 
 
 @dataclass(slots=True)
@@ -26,22 +32,30 @@ class LateProvider:
     """What is held, slot by slot, and what is still under way."""
 
     held: dict[Slot, str] = field(default_factory=dict)
+    blocklists: dict[str, Blocklist] = field(
+        default_factory=lambda: {name: Blocklist(destination=f"{name}@example.com") for name in OVERLAPPING}
+    )
     under_way: list[Call] = field(default_factory=list)
     calls: int = 0
     overlaps: int = 0
 
-    def receive(self, customer: str, changes: tuple[ClaimedChange, ...], now: float) -> Call:
+    def receive(
+        self, customer: str, changes: tuple[ClaimedChange, ...], now: float, writes: Request | None = None
+    ) -> Call:
         """Take a call in; it changes nothing before it lands."""
         self.calls += 1
         self.overlaps += any(call.customer == customer for call in self.under_way)
-        call = Call(customer, {(customer, c.slot): c.action.value for c in changes}, now + LATEST)
+        call = Call(customer, {(customer, c.slot): c.action.value for c in changes}, now + LATEST, writes)
         self.under_way.append(call)
         return call
 
     def land(self, call: Call) -> None:
         """Do what a call says."""
         self.under_way.remove(call)
-        self.held.update(call.says)
+        if call.writes is None:
+            self.held.update(call.says)
+        else:
+            self.blocklists[call.customer](call.writes)
 
     def lose(self, call: Call) -> None:
         """Forget a call that never arrived."""

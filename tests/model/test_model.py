@@ -74,7 +74,7 @@ def test_whatever_happens_the_newest_word_arrives_sqlite(folder: Path) -> None:
         shutil.copy(template, path)
         return Ledger(f"sqlite:///{path}", clock=clock)
 
-    prove(fresh, 14)
+    prove(fresh, 10)
 
 
 def test_whatever_happens_the_newest_word_arrives_postgresql(postgres_database: str) -> None:
@@ -87,5 +87,5 @@ def test_whatever_happens_the_newest_word_arrives_postgresql(postgres_database: 
         first.database.write(lambda tx: tx.execute(text(f"TRUNCATE {tables}")))
         return Ledger(postgres_database, clock=clock)
 
-    prove(fresh, 5)
+    prove(fresh, 4)
     first.close()

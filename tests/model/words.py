@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import NamedTuple
 
 from hypothesis import strategies as st
 
 from consent.change import Action, ConsentChange
+from worker.providers.infobip.row import InfobipRow
+from worker.providers.infobip.slots import Place, blocked_text
 
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 Slot = tuple[str, str]
 
-SPELLINGS = {name: (f"{name}@Example.com", f"{name.lower()}@example.com\u200b") for name in "ABC"}
+OVERLAPPING = "DE"
+"""The customers of whom everything, a channel or a sender can be blocked: a part of each other's slots."""
+
+SPELLINGS = {name: (f"{name}@Example.com", f"{name.lower()}@example.com\u200b") for name in "ABC" + OVERLAPPING}
 """How the customers are named: each of them is one, however it is written."""
+
+PLACES = {blocked_text(Place(*place)): place for place in (("", ""), ("SMS", ""), ("SMS", "SHOP"), ("", "SHOP"))}
+"""Channel and sender of the slots that overlap, each empty for all of them."""
+
+CELLS = tuple(product(("SMS", "EMAIL"), ("SHOP", "CLUB")))
+"""Where a message may come from: EMAIL and CLUB stand for every channel and sender that nobody names."""
 
 
 def whom(address: Mapping[str, str]) -> str:
     """Return the customer whom an address names, in whichever spelling it was recorded first."""
-    return next(name for name, spellings in SPELLINGS.items() if address["identifier_value"] in spellings)
+    return (address.get("destination") or address["identifier_value"])[0].upper()
 
 
 class Said(NamedTuple):
@@ -41,23 +53,52 @@ class Said(NamedTuple):
         """The rule, said again independently of the product: the latest word wins, on a tie the opt-out."""
         return self.minute, self.action == "OPTOUT"
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Channel and sender of a slot that overlaps with others."""
+        return PLACES[self.slot]
+
+    def covers(self, cell: tuple[str, str]) -> bool:
+        """The rule, said again independently of the product: an empty part names everything."""
+        return all(mine in ("", there) for mine, there in zip(self.place, cell, strict=True))
+
     def change(self, line: int) -> ConsentChange:
         """The same as a producer hands it over."""
         moment = MORNING + timedelta(minutes=self.minute)
-        spellings = SPELLINGS[self.customer]
+        spellings, details = SPELLINGS[self.customer], {"reason": self.reason}
         value = spellings[(self.minute + len(self.reason)) % len(spellings)]
-        address, details = {"identifier_name": "email", "identifier_value": value}, {"reason": self.reason}
+        if self.customer in OVERLAPPING:
+            row = InfobipRow.model_validate({"destination": value, "action": self.action})
+            action, bucket = Action(self.action), row.bucket()
+            return ConsentChange("infobip", row.address(), self.slot, action, moment, details, line=line, bucket=bucket)
+        address = {"identifier_name": "email", "identifier_value": value}
         return ConsentChange("capillary", address, self.slot, Action(self.action), moment, details, line=line)
 
 
-words = st.builds(
-    Said,
-    st.sampled_from("ABC"),
-    st.sampled_from(("EMAIL", "MOBILE")),
-    st.sampled_from(("OPTIN", "OPTOUT")),
-    st.integers(0, 4),
-    st.sampled_from(("x", "xy")),
+def _said(customers: str, slots: Iterable[str]) -> st.SearchStrategy[Said]:
+    return st.builds(
+        Said,
+        st.sampled_from(customers),
+        st.sampled_from(tuple(slots)),
+        st.sampled_from(("OPTIN", "OPTOUT")),
+        st.integers(0, 4),
+        st.sampled_from(("x", "xy")),
+    )
+
+
+words = _said("ABC", ("EMAIL", "MOBILE")) | _said(OVERLAPPING, PLACES)
+
+
+def _to_and_fro(name: str, narrow: str, wide: str, action: str) -> list[Said]:
+    opposite = "OPTIN" if action == "OPTOUT" else "OPTOUT"
+    return [Said(name, narrow, action, n, "x") if n % 2 else Said(name, wide, opposite, n, "x") for n in range(1, 5)]
+
+
+_names, _places = st.sampled_from(OVERLAPPING), st.sampled_from(tuple(PLACES))
+minds = _names.flatmap(lambda name: st.lists(_said(name, PLACES), min_size=2, max_size=4)) | st.builds(
+    _to_and_fro, _names, _places, _places, st.sampled_from(("OPTIN", "OPTOUT"))
 )
+"""What one person says of slots that overlap, one after the other: anything, or of two slots by turns."""
 
 
 def newest(said: Iterable[Said]) -> dict[Slot, Said]:
