@@ -6,6 +6,7 @@ What opens it stands in the ledger, so every process stops; half-open is one pro
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -35,6 +36,29 @@ _ODDS = random.SystemRandom()
 
 Bad = Refused | Unwell | Throttled
 
+FEW_THROTTLED, SERVED_FOR_EACH_THROTTLED = 10, 3
+"""So many customers may draw a 429 of their own. Where more do, so many must be served for each of them."""
+
+
+@dataclass(slots=True)
+class Recent:
+    """Who was served in a bucket lately and who was told to slow down, as this process has seen it."""
+
+    _seen: deque[tuple[int, bool]] = field(default_factory=lambda: deque(maxlen=5_000))
+
+    def note(self, targets: Iterable[int], *, served: bool) -> None:
+        """Take in an answer about these targets."""
+        self._seen.extend((target, served) for target in targets)
+
+    def mostly_serves(self, *, but: int) -> bool:
+        """Whether nearly all others were served lately: where many are throttled, it is the limit that speaks."""
+        served: set[int] = set()
+        throttled: set[int] = set()
+        for target, well in tuple(self._seen):
+            if target != but:
+                (served if well else throttled).add(target)
+        return len(throttled) <= FEW_THROTTLED or len(served) >= SERVED_FOR_EACH_THROTTLED * len(throttled)
+
 
 @dataclass(slots=True)
 class Watch:
@@ -52,6 +76,7 @@ class Watch:
     unfit: Refused | None = None
     throttled: Throttled | None = None
     suspects: dict[int, Refused | Unwell] = field(default_factory=dict)
+    recent: Recent = field(default_factory=Recent)
     _served: dict[int, int] = field(default_factory=dict)
 
     def note(self, seen: Health, targets: Iterable[int] = (), *, served: Iterable[int] = (), at: int = 0) -> None:
@@ -108,6 +133,8 @@ class Watch:
 
     def _serve(self, targets: Iterable[int], at: int) -> None:
         """Keep the last two that were served: one of them is another customer than any that is asked about."""
+        targets = tuple(targets)
+        self.recent.note(targets, served=True)
         for target in targets:
             self._served.pop(target, None)
             self._served[target] = at
@@ -165,7 +192,8 @@ def is_its_own(
     It is if another customer was served while the call was made or after it, in this stroke; or in others, since this
     customer drew the same refusal for the first time, or since the latest try where the answer may well be a passing
     trouble. Being told to slow down must happen twice for that: while one is throttled, calls that are under way may
-    still be served.
+    still be served. And hardly any other customer may have been told the same lately: an account whose limit others use
+    up serves some and throttles most, and makes no dead letters.
     """
     watch.blamed = True
     if not isinstance(seen, Throttled) and watch.served_since(call.at, but=task.target_id):
@@ -176,7 +204,9 @@ def is_its_own(
         case Refused():
             since = alike[0].at if alike else None
         case Throttled():
-            since = tries[-1].answered_at if alike and tries[-1] == alike[-1] else None
+            again = bool(alike) and tries[-1] == alike[-1]
+            alone = again and watch.recent.mostly_serves(but=task.target_id)
+            since = tries[-1].answered_at if alone else None
         case _:
             since = tries[-1].answered_at if tries else None
     if since is None:

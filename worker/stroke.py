@@ -269,6 +269,7 @@ class Stroke:
         provider did not say for how long (`asked`), the first waits are short: then another customer is tried.
         """
         seconds = (answer.health.after if isinstance(answer.health, Throttled) else None) or breaker.THROTTLE_SECONDS
+        self.watch.recent.note([task.target_id for task in request.tasks], served=False)
         try:
             if len(request.tasks) == 1 and request.tasks[0].tries:
                 told = (request.tasks[0], call, answer.health)

@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import threading
+from collections import defaultdict
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
 
@@ -18,7 +19,7 @@ from consent.ledger import health
 from consent.ledger.ledger import Ledger
 from consent.settings import ConnectionSettings, Settings
 from consent.wakeups import WakeUps, redis_client
-from worker.breaker import may_call
+from worker.breaker import Recent, Watch, may_call
 from worker.connection import LiveConnection, process_cap
 from worker.loop import LoopThread, process_loop
 from worker.pacing import Pacer
@@ -54,6 +55,7 @@ class Wiring:
         self.pid = os.getpid()
         self._broker_url = broker_url
         self._connections: dict[Bucket, LiveConnection] = {}
+        self._recent: defaultdict[Bucket, Recent] = defaultdict(Recent)
         self._senders: dict[str, Sender] = {}
         self._places: dict[str, asyncio.Semaphore] = {}
         self._lock = threading.Lock()
@@ -69,6 +71,7 @@ class Wiring:
             ),
             lease_seconds=self.settings.lease_seconds,
             most=self.settings.stroke_size,
+            watch=Watch(recent=self._recent[bucket]),
         )
 
     def connection(self, bucket: Bucket) -> LiveConnection:

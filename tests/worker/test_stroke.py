@@ -487,3 +487,16 @@ def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: Wiring, shop:
 
     assert time.monotonic() - arrived < 4
     assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
+
+
+def test_an_account_whose_limit_others_use_up_makes_no_dead_letters(tmp_path: Path) -> None:
+    """Another program uses the same account: some calls are served, most draw a 429, and opt-outs were given up."""
+    with company(tmp_path, rate="4/second", retry_after=True) as shop, wired(shop, tmp_path, max_attempts=2) as parts:
+        import_id = record(parts, *({"user_id": str(number)} for number in range(1, 61)))
+        until = time.monotonic() + 12
+        while time.monotonic() < until and not settled(parts, import_id)():
+            if not parts.stroke(BUCKET).run():
+                time.sleep(0.02)
+
+        assert "dead" not in counts(parts, import_id)
+        assert counts(parts, import_id)["applied"] > 8
