@@ -34,16 +34,16 @@ lint: dev ## style, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: dev ## beside what a user would pick instead, and every other benchmark; writes build/bench.json
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m bench
 
 bench-quick: dev ## the regression guard: fails only if a goal is missed by far
-	@$(BIN)/python -m tests.bench.guard
+	@$(BIN)/python -m bench.guard
 
 model: dev ## everything that can happen to a ledger, in any order, against a model; minutes
 	@PROOF_MODEL_EXAMPLES=$(EXAMPLES) PROOF_MODEL_STEPS=$(STEPS) $(BIN)/python -m pytest -q -s tests/model
 
 chaos: dev ## real processes, faults from a seed, a verdict: SEED, SECONDS, CHANGES, KILLS, LEDGER
-	@$(BIN)/python -m tests.chaos --seed $(SEED) --seconds $(SECONDS) --changes $(CHANGES) --kills $(KILLS) --ledger $(LEDGER)
+	@$(BIN)/python -m chaos --seed $(SEED) --seconds $(SECONDS) --changes $(CHANGES) --kills $(KILLS) --ledger $(LEDGER)
 
 audit: build/audit/.installed ## look the locked packages up in the advisory database
 	@build/audit/bin/python tests/deployment/audit.py

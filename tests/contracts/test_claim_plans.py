@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, event, text
 
+from bench.claims import fill
+from bench.delivery import BUCKET
 from consent.ledger.bulk import look_up_by_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied
-from tests.bench.claims import fill
-from tests.bench.delivery import BUCKET
 
 PENDING = 20_000
 

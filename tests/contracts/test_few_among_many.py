@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
+from bench.claims import fill
 from consent.ledger import letters
 from consent.ledger.ledger import Ledger
 from consent.ledger.letters import LetterFilter
 from consent.ledger.report import first_pending
 from consent.ledger.unfinished import unfinished_imports
-from tests.bench.claims import fill
 from tests.contracts.test_claim_plans import is_scan, plans, said
 from tests.contracts.test_ledger import imported, word
 

@@ -1,6 +1,6 @@
 """The regression guard of the gate: half a minute, and it fails only if a goal is missed by far.
 
-`python -m tests.bench.guard` has three contestants deliver small files and judges ratios alone, never an absolute
+`python -m bench.guard` has three contestants deliver small files and judges ratios alone, never an absolute
 time: it fails if not even half of a goal is reached, twice in a row. What goes by the clock is not judged while others
 use the machine; CPU seconds always are.
 """
@@ -11,11 +11,11 @@ import sys
 
 from rich.console import Console
 
-from tests.bench.contest.__main__ import contest
-from tests.bench.contest.contestants import CONTESTANTS
-from tests.bench.contest.goals import Verdict, verdicts
-from tests.bench.contest.showing import show_results, show_verdicts
-from tests.bench.contest.stage import heed_termination
+from bench.contest.__main__ import contest
+from bench.contest.contestants import CONTESTANTS
+from bench.contest.goals import Verdict, verdicts
+from bench.contest.showing import show_results, show_verdicts
+from bench.contest.stage import heed_termination
 
 TAKING_PART = ("a2", "dl", "ws")
 ROWS, SAMPLE = 20_000, 1_000

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.contest.contestants import Contestant
-from tests.bench.contest.stage import Stage, a_stage
-from tests.bench.contest.watching import Processor, Surroundings, spent_before_opening, watching
-from tests.bench.contest.work import WARM_UP_CUSTOMER, Work, write_work
-from tests.bench.fast_server import fast_server
-from tests.bench.yardstick import yardstick
+from bench.contest.contestants import Contestant
+from bench.contest.stage import Stage, a_stage
+from bench.contest.watching import Processor, Surroundings, spent_before_opening, watching
+from bench.contest.work import WARM_UP_CUSTOMER, Work, write_work
+from bench.fast_server import fast_server
+from bench.yardstick import yardstick
 
 WARM_UP_ROWS = 40
 STALLED_SECONDS = 30.0

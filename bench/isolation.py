@@ -1,6 +1,6 @@
 """How much a connection that hangs takes from another: throughput of B while A never answers, and of B alone.
 
-Run it with `make bench`, or `python tests/bench/isolation.py --rate 1000/second` to see it beyond the pace. Both are
+Run it with `make bench`, or `python -m bench.isolation --rate 1000/second` to see it beyond the pace. Both are
 measured in turns in one run, with real workers, so that what else the machine does weighs on both. Prints calls per
 second of B in each turn, and their ratio, which should be 0.9 or more.
 """
@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.serve import running

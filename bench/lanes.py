@@ -1,6 +1,6 @@
 """How soon an opt-out that is published now reaches the provider while a large file is being delivered.
 
-Run it with `make bench`, or `python tests/bench/lanes.py`. A file of 200,000 customers is pending, the provider takes
+Run it with `make bench`, or `python -m bench.lanes`. A file of 200,000 customers is pending, the provider takes
 100 calls a second, and 200 opt-outs come at random moments of a minute through a Redis stream and a listener. Prints
 the seconds from publication to the provider's door: the median should be under 1.5, the 99th percentile under 3.
 """
@@ -22,8 +22,6 @@ from pathlib import Path
 
 import httpx
 import redis
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company

@@ -1,4 +1,4 @@
-"""The figures of docs/performance.md: `python -m tests.bench.page` writes them there from build/bench.json.
+"""The figures of docs/performance.md: `python -m bench.page` writes them there from build/bench.json.
 
 What is calculated and not measured (how long, how many cores, how large) is calculated here, from the same run.
 """
@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tests.bench.contest.showing import JSON_FILE
-from tests.bench.contest.stage import ROOT
+from bench.contest.showing import JSON_FILE
+from bench.contest.stage import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
 CUSTOMERS = (1_000_000, 10_000_000, 100_000_000)

@@ -1,4 +1,4 @@
-"""What a row costs in small and large files, and what memory a large one takes: `python -m tests.bench.size`.
+"""What a row costs in small and large files, and what memory a large one takes: `python -m bench.size`.
 
 Workers stand by, the importer counts from when it opens the file, and what a nearly empty file costs, measured just
 before, is taken off: so nobody's start is counted. Prints a line for each size and the spread: the dearest row should
@@ -18,10 +18,10 @@ import json
 from statistics import median
 from typing import Any
 
-from tests.bench.contest.contestants import CONTESTANTS, Contestant
-from tests.bench.contest.measuring import Result, measure
-from tests.bench.contest.showing import keep
-from tests.bench.contest.stage import heed_termination
+from bench.contest.contestants import CONTESTANTS, Contestant
+from bench.contest.measuring import Result, measure
+from bench.contest.showing import keep
+from bench.contest.stage import heed_termination
 
 STANDING = {one.ledger: one for one in CONTESTANTS if one.standing and one.finishes_alone}
 HARDLY_ANY = 100

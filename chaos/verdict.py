@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 from sqlalchemy import func, select
 
+from chaos.consents import Consents, Slot
 from consent.change import Origin
 from consent.ledger import letters
 from consent.ledger.ledger import Ledger
 from consent.ledger.letters import LetterFilter
 from consent.ledger.report import recent_imports, report
 from consent.ledger.schema import changes, customer_tasks
-from tests.chaos.consents import Consents, Slot
 
 
 @dataclass

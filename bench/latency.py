@@ -1,6 +1,6 @@
 """How long one change takes from its wake-up to the provider's socket while workers are idle.
 
-`python -m tests.bench.latency` records one change at a time, wakes a worker as a producer of events does, and compares
+`python -m bench.latency` records one change at a time, wakes a worker as a producer of events does, and compares
 with the provider's own clock (the same machine's).
 """
 
@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.delivery import BUCKET, a_ledger, environment, workers
+from bench.fast_server import FastServer, fast_server
 from consent.change import ConsentChange
 from consent.intake import Checkpoint, ImportSource
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
-from tests.bench.delivery import BUCKET, a_ledger, environment, workers
-from tests.bench.fast_server import FastServer, fast_server
 from worker.providers import PROVIDERS
 from worker.wiring import Wiring
 

@@ -1,6 +1,6 @@
 """How fast a CSV becomes committed, released changes: SQLite and PostgreSQL side by side, and how much memory it takes.
 
-Run it with `make bench`, or `python tests/bench/intake.py --rows 1000000` for the large file. Prints rows per second
+Run it with `make bench`, or `python -m bench.intake --rows 1000000` for the large file. Prints rows per second
 from CSV text to committed ledger (validation and dedupe included), the same until every change is due (newest-wins and
 customer tasks included), for a second file that says nothing new (each row newer than the first file's, all of it so
 already) and for a third (the second's rows in other bytes), and the peak memory of the importer.

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tests.bench.contest.contestants import OURS, RIVALS, SAME_TRANSPORT
-from tests.bench.contest.measuring import Result
+from bench.contest.contestants import OURS, RIVALS, SAME_TRANSPORT
+from bench.contest.measuring import Result
 
 GROSS = 2.0
 """A goal missed by this factor is grossly missed."""

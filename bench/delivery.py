@@ -1,6 +1,6 @@
 """How fast what is due gets delivered: workers against a fast local server, beside a plain asyncio script.
 
-`python -m tests.bench.delivery` prints one line of JSON for each way. The ledger is filled through the product's own
+`python -m bench.delivery` prints one line of JSON for each way. The ledger is filled through the product's own
 intake beforehand; the rate is set so high that it does not bind; the script uses the same HTTP transport, and has
 neither queue nor ledger.
 """
@@ -24,13 +24,13 @@ from typing import Any
 import httpx
 import psutil
 
+from bench.fast_server import FastServer, fast_server
+from bench.intake import apart, import_once, write_file
 from consent.bucket import Bucket
 from consent.errors import OptrelayError
 from consent.ledger import report
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
-from tests.bench.fast_server import FastServer, fast_server
-from tests.bench.intake import apart, import_once, write_file
 from worker.providers.http import LONGEST_BODY
 from worker.providers.lanes import CONNECT_SECONDS
 from worker.providers.line import Line

@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other: `make bench`, or `python -m tests.bench`.
+"""Every benchmark, one after the other: `make bench`, or `python -m bench`.
 
 Prints what each one prints; the contest's tables come first. Everything goes into build/bench.json, with the machine
 and its load. `--only` picks some, `--long` adds those that take ten minutes or more.
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.bench.contest.showing import keep
+from bench.contest.showing import keep
 
 BENCHES: dict[str, tuple[str, ...]] = {
     "contest": (),
@@ -33,7 +33,7 @@ GROWTH = 1.7
 def run(name: str, arguments: tuple[str, ...]) -> list[Any]:
     """Run one benchmark, pass on what it prints, and return the lines of JSON among it."""
     print(f"\n== {name} {' '.join(arguments)}", flush=True)
-    command = [sys.executable, "-m", f"tests.bench.{name}", *arguments]
+    command = [sys.executable, "-m", f"bench.{name}", *arguments]
     found = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.contest.stage import PROGRAMS
+from bench.contest.stage import PROGRAMS
 
 OPTRELAY = str(Path(sys.executable).with_name("optrelay"))
 

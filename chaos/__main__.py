@@ -1,4 +1,4 @@
-"""Chaos: real processes, faults at random from a seed, and a verdict. `python -m tests.chaos --help`."""
+"""Chaos: real processes, faults at random from a seed, and a verdict. `python -m chaos --help`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pathlib import Path
 
 import httpx
 
+from chaos.consents import Consents
+from chaos.estate import Estate
+from chaos.inflicting import Inflicting, Pulse
+from chaos.plan import KILLS, Fault, plan
+from chaos.verdict import Verdict, judge, left_over, recoveries, table
 from consent.ledger.ledger import Ledger
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
-from tests.chaos.consents import Consents
-from tests.chaos.estate import Estate
-from tests.chaos.inflicting import Inflicting, Pulse
-from tests.chaos.plan import KILLS, Fault, plan
-from tests.chaos.verdict import Verdict, judge, left_over, recoveries, table
 
 WINDOW_SECONDS = 10
 VICTIM_SECONDS = 10
-BUILD = Path(__file__).parents[2] / "build"
+BUILD = Path(__file__).parents[1] / "build"
 
 
 def main() -> int:
@@ -49,7 +49,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     """Read what is asked for."""
-    reader = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    reader = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
     reader.add_argument("--seconds", type=float, default=60, help="how long faults are inflicted")
     reader.add_argument("--seed", type=int, default=1, help="the same seed plans the same faults and files")
     reader.add_argument("--changes", type=int, default=6_000)

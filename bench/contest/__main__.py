@@ -1,4 +1,4 @@
-"""optrelay beside what a user would pick instead: `python -m tests.bench.contest`.
+"""optrelay beside what a user would pick instead: `python -m bench.contest`.
 
 All deliver the same file to the same fast local server. Slow contestants get the first `--sample` rows' worth of
 customers by default, so that the whole takes minutes; `--whole` gives all of them all rows.
@@ -14,12 +14,12 @@ from itertools import chain
 
 from rich.console import Console
 
-from tests.bench.contest.contestants import CONTESTANTS, Contestant
-from tests.bench.contest.environment import rivals_python
-from tests.bench.contest.goals import verdicts
-from tests.bench.contest.measuring import Result, measure
-from tests.bench.contest.showing import as_json, keep, show_results, show_verdicts
-from tests.bench.contest.stage import heed_termination
+from bench.contest.contestants import CONTESTANTS, Contestant
+from bench.contest.environment import rivals_python
+from bench.contest.goals import verdicts
+from bench.contest.measuring import Result, measure
+from bench.contest.showing import as_json, keep, show_results, show_verdicts
+from bench.contest.stage import heed_termination
 
 _QUICK_ROWS, _QUICK_SAMPLE = 10_000, 1_000
 

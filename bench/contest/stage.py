@@ -12,11 +12,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.fast_server import FastServer
 from console.embedded import EmbeddedBroker
-from tests.bench.fast_server import FastServer
 
 PROGRAMS = Path(__file__).parent / "programs"
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 
 

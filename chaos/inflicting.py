@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
+from chaos.estate import Estate
+from chaos.plan import STOPS, Fault, order
 from consent.errors import OptrelayError
-from tests.chaos.estate import Estate
-from tests.chaos.plan import STOPS, Fault, order
 
 
 @dataclass

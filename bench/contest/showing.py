@@ -12,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.contest.goals import Verdict
-from tests.bench.contest.measuring import Result
-from tests.bench.contest.stage import ROOT
+from bench.contest.goals import Verdict
+from bench.contest.measuring import Result
+from bench.contest.stage import ROOT
 
 JSON_FILE = ROOT / "build" / "bench.json"
 _COLUMNS = (

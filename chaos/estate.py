@@ -17,8 +17,8 @@ from typing import Any, cast
 import psutil
 import redis
 
+from chaos.plan import LEASE_SECONDS, TIMEOUT_SECONDS
 from console.embedded import EmbeddedBroker
-from tests.chaos.plan import LEASE_SECONDS, TIMEOUT_SECONDS
 
 OPTRELAY = str(Path(sys.executable).with_name("optrelay"))
 AGAIN_SECONDS = 0.5

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.bench.contest.stage import PROGRAMS, ROOT
+from bench.contest.stage import PROGRAMS, ROOT
 
 FOLDER = ROOT / "build" / "bench-venv"
 REQUIREMENTS = PROGRAMS / "requirements.txt"
