@@ -1,4 +1,4 @@
-"""The figures of docs/performance.md: `python -m bench.page` writes them there from build/bench.json.
+"""The figures of docs/performance.md and docs/sizing.md: `python -m bench.page` writes them from build/bench.json.
 
 What is calculated and not measured (how long, how many cores, how large) is calculated here, from the same run.
 """
@@ -13,7 +13,10 @@ from typing import Any
 from bench.contest.showing import JSON_FILE
 from bench.contest.stage import ROOT
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGES = {
+    ROOT / "docs" / "performance.md": ("machine", "contestants", "goals"),
+    ROOT / "docs" / "sizing.md": ("sizing", "cores"),
+}
 CUSTOMERS = (1_000_000, 10_000_000, 100_000_000)
 RATES = ((100 / 60, "100/minute"), (1_000 / 60, "1,000/minute"), (100, "100/second"), (1_000, "1,000/second"))
 ROWS_A_CUSTOMER = 2
@@ -98,12 +101,13 @@ def main() -> None:
         "sizing": sizing(by_key["wp", 0.0]),
         "cores": cores(by_key["wp", 0.0]),
     }
-    text = PAGE.read_text()
-    for name, part in parts.items():
-        mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        assert mark.search(text), f"{PAGE.name} has no mark {name}"
-        text = mark.sub(lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text)
-    PAGE.write_text(text)
+    for page, names in PAGES.items():
+        text = page.read_text()
+        for name in names:
+            mark = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            assert mark.search(text), f"{page.name} has no mark {name}"
+            text = mark.sub(lambda found, part=parts[name]: f"{found[1]}{part}\n{found[2]}", text)
+        page.write_text(text)
 
 
 if __name__ == "__main__":

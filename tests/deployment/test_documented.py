@@ -19,10 +19,7 @@ from tests.deployment.settings_tables import OF_A_CONNECTION, SETTINGS_PAGE, nam
 from worker.providers.capillary.codes import MEANINGS
 from worker.providers.capillary.row import CapillaryRow
 
-PAGES = {
-    path.name: path.read_text()
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
-}
+PAGES = {path.name: path.read_text() for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))}
 EVERYTHING = "\n".join(PAGES.values())
 FILES = [
     ROOT / name for name in (".env.example", "optrelay.toml.example", "docker-compose.yml", "Dockerfile", "Makefile")
@@ -57,8 +54,8 @@ def test_no_setting_is_invented() -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_is_documented(name: str) -> None:
-    """Each command stands in docs/operations.md, and in the README if a newcomer needs it."""
-    listed = PAGES["operations.md"].partition("## One machine")[0]
+    """Each command is in docs/cli.md."""
+    listed = PAGES["cli.md"].partition("## Exit codes")[0]
     *group, last = name.split()
     assert f"`optrelay {' '.join(group)}" in listed if group else f"`optrelay {last}" in listed
     assert f"`{last}`" in listed or f" {last}" in listed
@@ -75,7 +72,7 @@ def test_no_command_or_option_is_invented() -> None:
 
 
 def test_which_commands_speak_json() -> None:
-    """The README names the commands without --json, and no other lacks it."""
+    """docs/cli.md names the commands without --json, and no other lacks it."""
     without = {name.split()[-1] for name, command in COMMANDS.items() if "--json" not in options(command)}
     assert without == NO_JSON
 
@@ -90,6 +87,29 @@ def test_every_path_is_there() -> None:
     }
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
     assert sorted(path for path in linked if not path.exists()) == []
+
+
+def test_every_link_leads_to_a_heading() -> None:
+    """Every link to a part of a page names a heading that the page has, as GitHub writes it."""
+    found = [
+        (name, target or name, anchor)
+        for name, text in PAGES.items()
+        for target, anchor in re.findall(r"\]\(([^)#:\s]*)#([^)]+)\)", text)
+    ]
+    assert len(found) > 20
+    assert [one for one in found if one[2] not in _anchors(PAGES[Path(one[1]).name])] == []
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", CODE.sub(lambda found: found[2] or "", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/index.md links to every page of the folder, and the README to the index."""
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert sorted(name for name in pages if f"]({name})" not in PAGES["index.md"]) == []
+    assert "](docs/index.md)" in PAGES["README.md"]
 
 
 def test_columns_and_codes_are_documented() -> None:
@@ -122,11 +142,11 @@ def test_capillary_codes_are_documented() -> None:
 
 
 def test_exit_codes_and_keys_are_documented() -> None:
-    """The README has every exit code, docs/operations.md every key of an import's JSON object."""
-    table = PAGES["README.md"].partition("| exit code |")[2].partition("\n\n")[0]
+    """docs/cli.md has every exit code and every key of an import's JSON object."""
+    table = PAGES["cli.md"].partition("| exit code |")[2].partition("\n\n")[0]
     assert {str(code.value) for code in Code} <= set(re.findall(r"\b\d+\b", table))
     blank = ImportReport(**{name: _blank(name) for name in ImportReport.__dataclass_fields__})
-    assert [key for key in as_json(blank) if f"`{key}`" not in PAGES["operations.md"]] == []
+    assert [key for key in as_json(blank) if f"`{key}`" not in PAGES["cli.md"]] == []
 
 
 def _blank(name: str) -> object:
