@@ -31,11 +31,11 @@ from consent.errors import OptrelayError
 from consent.ledger import report
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
+from worker.bootstrap import WorkerContext
 from worker.providers.http import LONGEST_BODY
 from worker.providers.lanes import CONNECT_SECONDS
 from worker.providers.line import Line
 from worker.sweep import sweep
-from worker.wiring import Wiring
 
 BUCKET = Bucket("capillary")
 OPTRELAY = str(Path(sys.executable).with_name("optrelay"))
@@ -98,19 +98,19 @@ def delivered(folder: Path, server: FastServer, ledger_url: str, processes: int,
     broker.ensure()
     told = environment(folder, server.url, ledger_url, broker.url)
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
-    wiring = Wiring(load_settings(), broker.url)
-    wiring.pacer(BUCKET).prime()
+    worker_context = WorkerContext(load_settings(), broker.url)
+    worker_context.rate_limiter(BUCKET).prime()
     try:
         with workers(folder, told, processes) as worker:
             before, started = processor_seconds(worker), time.monotonic()
-            while report.pending_by_bucket(wiring.ledger.database):
+            while report.pending_by_bucket(worker_context.ledger.database):
                 with suppress(OptrelayError):
-                    sweep(wiring)
+                    sweep(worker_context)
                 time.sleep(0.25)
             wall, used = time.monotonic() - started, processor_seconds(worker) - before
             peak = max(one.memory_info().rss for one in (worker, *worker.children(recursive=True)))
     finally:
-        wiring.close()
+        worker_context.close()
         broker.stop()
     found = tally(server, wall, used)
     return found | {"processes": processes, "peak_mb": round(peak / 2**20)}

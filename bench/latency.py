@@ -21,22 +21,22 @@ from consent.change import ConsentChange
 from consent.intake import Checkpoint, ImportSource
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
+from worker.bootstrap import WorkerContext
 from worker.providers import PROVIDERS
-from worker.wiring import Wiring
 
 PAUSE_SECONDS = 0.3
 
 
-def record(wiring: Wiring, customer: int) -> None:
+def record(worker_context: WorkerContext, customer: int) -> None:
     """Record one change and make it due."""
     cells = {"user_id": str(customer), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     row = PROVIDERS["capillary"].row.model_validate(cells)
     since = row.since(datetime.now(UTC))
     change = ConsentChange("capillary", row.address(), row.slot(), row.action, since, row.details())
-    import_id = wiring.ledger.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
-    wiring.ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
-    wiring.ledger.finish_reading(import_id)
-    wiring.ledger.release(import_id)
+    import_id = worker_context.ledger.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
+    worker_context.ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
+    worker_context.ledger.finish_reading(import_id)
+    worker_context.ledger.release(import_id)
 
 
 def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str, Any]:
@@ -45,21 +45,21 @@ def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str
     broker.ensure()
     told = environment(folder, server.url, url, broker.url)
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
-    wiring, woken = Wiring(load_settings(), broker.url), []
-    wiring.ledger.prepare()
-    wiring.pacer(BUCKET).prime()
+    worker_context, woken = WorkerContext(load_settings(), broker.url), []
+    worker_context.ledger.prepare()
+    worker_context.rate_limiter(BUCKET).prime()
     try:
         with workers(folder, told, 2):
             for number in range(count):
-                record(wiring, 500_000_000 + number)
+                record(worker_context, 500_000_000 + number)
                 woken.append(time.monotonic())
-                wiring.wakeups.send(BUCKET)
+                worker_context.wakeups.send(BUCKET)
                 while len(server.stats()["moments"]) <= number:
                     time.sleep(0.02)
                 time.sleep(PAUSE_SECONDS)
             moments = server.stats()["moments"]
     finally:
-        wiring.close()
+        worker_context.close()
         broker.stop()
     waits = sorted(1000 * (moment - since) for moment, since in zip(moments, woken, strict=True))
     warm = sorted(waits[: -max(2, count // 20)])

@@ -23,8 +23,8 @@ from consent.errors import OptrelayError
 from consent.rate import Rate, parse_rate
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
+from worker.bootstrap import WorkerContext
 from worker.sweep import sweep
-from worker.wiring import Wiring
 
 SETTLING_SECONDS = 3.0
 """The beginning that does not count: processes start at different moments."""
@@ -45,17 +45,17 @@ def paced(folder: Path, server: FastServer, url: str, rate: str, seconds: float)
     broker.ensure()
     told = environment(folder, server.url, url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
-    wiring = Wiring(load_settings(), broker.url)
-    wiring.pacer(BUCKET).prime()
+    worker_context = WorkerContext(load_settings(), broker.url)
+    worker_context.rate_limiter(BUCKET).prime()
     try:
         with workers(folder, told, 4):
             end = time.monotonic() + seconds + SETTLING_SECONDS + 60
             while time.monotonic() < end and not is_over(moments := server.stats()["moments"], seconds):
                 with suppress(OptrelayError):
-                    sweep(wiring)
+                    sweep(worker_context)
                 time.sleep(1)
     finally:
-        wiring.close()
+        worker_context.close()
         broker.stop()
     return {"rate": rate} | tally(moments, limit, seconds)
 

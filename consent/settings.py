@@ -60,7 +60,7 @@ class ConnectionSettings(BaseModel):
     base_url: str = Field("", description="where the provider listens, for example https://eu.api.capillarytech.com")
     rate: Annotated[Rate | None, BeforeValidator(_rate)] = Field(None, description='the limit, like "100/minute"')
     concurrency: int = Field(8, ge=1, le=500, description="calls under way at once, in each worker process")
-    max_strokes: int = Field(4, ge=1, le=100, description="strokes under way at once, over all workers")
+    max_strokes: int = Field(4, ge=1, le=100, description="deliveries under way at once, over all workers")
     timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
     allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")
     region: Annotated[str, BeforeValidator(_region)] = Field(
@@ -114,9 +114,9 @@ class Settings(BaseSettings):
     backoff_ceiling: float = Field(
         900.0, gt=0, le=86_400, description="the longest wait before another try, in seconds"
     )
-    lease_seconds: float = Field(60.0, ge=2, le=3600, description="how long a stroke may hold a target")
+    lease_seconds: float = Field(60.0, ge=2, le=3600, description="how long a delivery may hold a target")
     horizon_seconds: float = Field(1.0, gt=0, le=10, description="how far ahead call slots may be reserved")
-    stroke_size: int = Field(500, ge=1, le=1000, description="customer tasks that one stroke claims at once, at most")
+    stroke_size: int = Field(500, ge=1, le=1000, description="customer tasks that one delivery claims at once, at most")
     sweep_seconds: float = Field(1.0, gt=0, le=3600, description="seconds from one sweep to the next")
     worker_processes: int = Field(
         0, ge=0, description="worker processes over all machines, for the share of a limit when Redis is lost"

@@ -19,7 +19,10 @@ from kombu.transport.redis import Transport as RedisTransport
 from consent.broker import read_broker_address
 from consent.bucket import Bucket
 
-STROKE_TASK = "optrelay.stroke"
+DELIVER_TASK = "optrelay.deliver"
+_DELIVER_TASKS = {DELIVER_TASK, "optrelay.stroke"}
+"""The name, and the one that earlier versions gave it: their wake-ups may still be waiting."""
+
 _log = structlog.get_logger()
 _MOST_NAME = 512  # characters of a connection's or a bucket's name
 
@@ -62,7 +65,7 @@ def _cleaned(message: dict[str, Any], queue: str) -> dict[str, Any]:
     """
     _bucket(message)
     headers, properties = message.get("headers"), message.get("properties")
-    if not isinstance(headers, dict) or not isinstance(properties, dict) or headers.get("task") != STROKE_TASK:
+    if not isinstance(headers, dict) or not isinstance(properties, dict) or headers.get("task") not in _DELIVER_TASKS:
         raise UnreadableWakeUp
     id_, tag, expires = headers.get("id"), properties.get("delivery_tag"), headers.get("expires")
     if not isinstance(id_, str) or not isinstance(tag, str):
@@ -74,7 +77,7 @@ def _cleaned(message: dict[str, Any], queue: str) -> dict[str, Any]:
         "content-type": "application/json",
         "headers": {
             "lang": "py",
-            "task": STROKE_TASK,
+            "task": DELIVER_TASK,
             "id": id_,
             "root_id": id_,
             "parent_id": None,

@@ -19,13 +19,13 @@ from kombu.exceptions import OperationalError
 from consent.broker import read_broker_address
 from consent.bucket import Bucket
 from consent.errors import BrokerUnavailable
-from consent.wakeup_transport import STROKE_TASK, UnreadableWakeUp, bucket_of
+from consent.wakeup_transport import DELIVER_TASK, UnreadableWakeUp, bucket_of
 
 SWEEP_TASK = "optrelay.sweep"
 QUEUE_PREFIX = "optrelay.wake."
 KEY_PREFIX = "optrelay:"
 CUSTOMERS_A_WAKE_UP = 200
-"""Customers for which one more stroke is worth its while: one that takes more at once still leaves some to others."""
+"""Customers for which one more delivery is worth its while: one that takes more at once still leaves some to others."""
 
 WAKE_UP_SECONDS = 300
 """A wake-up that nobody took for this long is dropped: the sweep will have sent others."""
@@ -103,7 +103,7 @@ class WakeUps:
         try:
             for _ in range(count):
                 self._app.send_task(
-                    STROKE_TASK,
+                    DELIVER_TASK,
                     args=tuple(bucket),
                     queue=queue_of(bucket.connection),
                     expires=WAKE_UP_SECONDS,

@@ -40,7 +40,7 @@ def look_at_worker(settings: Settings) -> Iterator[Finding]:
     if not settings.broker_url:
         yield Finding("worker", ok=False, words="it needs a broker", remedy="set OPTRELAY_BROKER_URL")
         return
-    from worker.liveness import why_unhealthy  # noqa: PLC0415 - it loads Celery, which the others need not
+    from worker.heartbeat import why_unhealthy  # noqa: PLC0415 - it loads Celery, which the others need not
 
     client = redis_client(settings.broker_url)
     try:

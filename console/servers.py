@@ -22,7 +22,7 @@ _GREEN = ("gevent", "eventlet")
 
 
 class Pool(StrEnum):
-    """The pools that a worker can run its strokes in."""
+    """The pools that a worker can run its deliveries in."""
 
     PREFORK = "prefork"
     THREADS = "threads"
@@ -54,17 +54,17 @@ def run_sweep(settings: Settings) -> int:
 
 def sweep_once(settings: Settings, screen: Screen) -> None:
     """Sweep now, once."""
+    from worker.bootstrap import WorkerContext
     from worker.sweep import sweep
-    from worker.wiring import Wiring
 
     if not settings.broker_url:
         raise ConfigurationError("a sweep wakes workers through a broker: set OPTRELAY_BROKER_URL")
-    wiring = Wiring(settings, settings.broker_url)
+    worker_context = WorkerContext(settings, settings.broker_url)
     try:
-        wiring.ledger.prepare()
-        sent = sweep(wiring)
+        worker_context.ledger.prepare()
+        sent = sweep(worker_context)
     finally:
-        wiring.close()
+        worker_context.close()
     screen.show(f"sent {counted(sent, 'wake-up')}")
     screen.give({"wakeups": sent})
 

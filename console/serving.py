@@ -30,7 +30,7 @@ from producers.http.parts import Parts
 from producers.http.serving import listening, serve
 from producers.http.tokens import Tokens
 from producers.understanding import Doors, open_doors
-from worker.logs import set_up_logs
+from worker.process import set_up_logs
 from worker.providers import PROVIDERS
 
 KIND = "http"

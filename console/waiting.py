@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from consent.settings import Settings
 from console.running import TICK_SECONDS, Ending, Running, Tick
-from worker.wiring import Wiring
+from worker.bootstrap import WorkerContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class WorkersElsewhere:
 
     def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
         """Watch; returns how it ended."""
-        wiring = Wiring(settings, settings.broker_url or "")
+        worker_context = WorkerContext(settings, settings.broker_url or "")
         try:
             hint = "" if settings.broker_url else _NOBODY_WOKEN
-            return _watch(Running(wiring, imports, self.patience, idle=_IDLE, hint=hint), on_tick)
+            return _watch(Running(worker_context, imports, self.patience, idle=_IDLE, hint=hint), on_tick)
         finally:
-            wiring.ledger.close()
+            worker_context.ledger.close()
 
 
 _IDLE = "nothing has been settled: is `optrelay worker` running with this ledger and this broker?"

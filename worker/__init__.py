@@ -1,1 +1,1 @@
-"""From the ledger to the providers: wake-ups, strokes, pacing, delivery."""
+"""From the ledger to the providers: wake-ups, deliveries, pacing, delivery."""

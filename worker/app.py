@@ -11,6 +11,7 @@ from typing import Any
 import redis
 import structlog
 from celery import Celery, Task
+from celery.beat import ScheduleEntry, Scheduler
 from celery.signals import (
     beat_init,
     celeryd_init,
@@ -26,13 +27,13 @@ from consent.bucket import Bucket
 from consent.collecting import collect_seldom
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
-from consent.wakeup_transport import STROKE_TASK
+from consent.wakeup_transport import DELIVER_TASK
 from consent.wakeups import SWEEP_TASK, broker_settings, forget_other_programs, queue_of
+from worker.bootstrap import WorkerContext, time_limit
 from worker.breaker import note_error
-from worker.liveness import Telling
-from worker.logs import set_up_logs
-from worker.parent import end_with_parent
-from worker.wiring import Wiring, time_limit
+from worker.heartbeat import HeartbeatStep
+from worker.process import end_with_parent, set_up_logs
+from worker.sweep import Abandoned, sweep_quietly
 
 _BEFORE_THE_KILL_SECONDS = 10.0
 
@@ -71,7 +72,7 @@ def configure(app: Celery, settings: Settings) -> None:
         worker_enable_remote_control=False,
         worker_proc_alive_timeout=30,
         beat_schedule={SWEEP_TASK: {"task": SWEEP_TASK, "schedule": settings.sweep_seconds}},
-        beat_scheduler="worker.beat:SweepScheduler",
+        beat_scheduler="worker.app:SweepScheduler",
         beat_max_loop_interval=settings.sweep_seconds,
     )
 
@@ -81,49 +82,49 @@ settings = load_settings()
 forget_other_programs()
 app = Celery("optrelay", set_as_current=True)
 configure(app, settings)
-app.steps["consumer"].add(Telling)
+app.steps["consumer"].add(HeartbeatStep)
 
-_wiring: Wiring | None = None
+_context: WorkerContext | None = None
 _parent: int | None = None
 
 
-def wiring() -> Wiring:
-    """Return this process's parts; a child of a fork gets its own."""
-    global _wiring  # noqa: PLW0603 - one for each process is the point
-    if _wiring is None or _wiring.pid != os.getpid():
-        _wiring = Wiring(settings, str(settings.broker_url))
-    return _wiring
+def worker_context() -> WorkerContext:
+    """Return this process's context; a child of a fork gets its own."""
+    global _context  # noqa: PLW0603 - one for each process is the point
+    if _context is None or _context.pid != os.getpid():
+        _context = WorkerContext(settings, str(settings.broker_url))
+    return _context
 
 
-def _deliver(parts: Wiring, due: Bucket) -> bool:
-    """Run a stroke; an error that nobody expected becomes the bucket's reason, and not a loop of tracebacks."""
+def _run_delivery(context: WorkerContext, due: Bucket) -> bool:
+    """Run a delivery; an error that nobody expected becomes the bucket's reason, and not a loop of tracebacks."""
     try:
-        return parts.stroke(due).run()
+        return context.delivery(due).run()
     except (LedgerError, BrokerUnavailable, redis.RedisError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must be told
-        _log.error("stroke.failed", bucket=str(due), reason=note_error(parts.ledger, due, error))
+    except Exception as error:  # noqa: BLE001 - any error becomes the reason that is shown
+        _log.error("delivery.failed", bucket=str(due), reason=note_error(context.ledger, due, error))
         return False
 
 
-@app.task(name=STROKE_TASK, bind=True)
-def stroke(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG001 - Celery hands itself over
+@app.task(name=DELIVER_TASK, bind=True)
+def deliver(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG001 - Celery hands itself over
     """Deliver what is due in a bucket of a connection, and wake a successor if there is more."""
-    parts, due = wiring(), Bucket(connection, bucket)
+    context, due = worker_context(), Bucket(connection, bucket)
     try:
-        with parts.seat(due) as seated:
-            more = seated and _deliver(parts, due)
+        with context.process_share(due) as acquired:
+            more = acquired and _run_delivery(context, due)
         if more:
-            parts.wakeups.send(due)
+            context.wakeups.send(due)
     except LedgerOutdated as error:
         _log.error("ledger.outdated", reason=str(error))
-        os.kill(_parent or os.getpid(), signal.SIGTERM)  # a warm shutdown: whoever keeps us up starts the new version
+        os.kill(_parent or os.getpid(), signal.SIGTERM)  # a warm shutdown: the supervisor starts the new version
     except LedgerUnavailable as error:
         _log.warning("ledger.unavailable", reason=str(error))
         raise
 
 
-stroke.throws = (ConfigurationError, LedgerError, BrokerUnavailable)
+deliver.throws = (ConfigurationError, LedgerError, BrokerUnavailable)
 
 
 @celeryd_init.connect
@@ -146,7 +147,7 @@ def _set_up_logs(**_: object) -> None:
 @beat_init.connect
 def _refuse_another_schema(**_: object) -> None:
     try:
-        wiring().ledger.prepare()
+        worker_context().ledger.prepare()
     except LedgerOutdated as error:
         raise SystemExit(f"error: {error}") from None
     except LedgerError as error:
@@ -159,13 +160,27 @@ def _end_with_worker(**_: object) -> None:
     _parent = os.getppid()
     end_with_parent()
     sys.setswitchinterval(SWITCH_SECONDS)
-    with suppress(ConfigurationError):  # whoever wakes this process is told of it
-        wiring().get_ready()
+    with suppress(ConfigurationError):  # the delivery that needs it raises it again
+        worker_context().get_ready()
     collect_seldom()
 
 
 @worker_process_shutdown.connect
 @worker_shutdown.connect
 def _close(**_: object) -> None:
-    if _wiring is not None and _wiring.pid == os.getpid():
-        _wiring.close()
+    if _context is not None and _context.pid == os.getpid():
+        _context.close()
+
+
+_abandoned = Abandoned()
+
+
+class SweepScheduler(Scheduler):
+    """Celery beat's scheduler without a file: it sweeps in the beat process, so that no dead worker can stop it.
+
+    A published sweep would pile up in the broker for as long as no worker runs.
+    """
+
+    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:  # noqa: ARG002 - Celery's shape
+        """Sweep now."""
+        sweep_quietly(worker_context(), _abandoned)

@@ -20,7 +20,7 @@ from consent.outcome import Health, Refused, Throttled, Unwell, Well
 
 FAILURES_TO_OPEN = 5
 REFUSALS_TO_STOP = 3
-"""Refused calls in a row, with nobody served between them, after which a stroke makes no further call."""
+"""Refused calls in a row, with nobody served between them, after which a delivery makes no further call."""
 
 PROBES_TO_CONFIRM = 3
 """Openings in a row after which a refusal is the connection's: each was another customer's, if there is any."""
@@ -41,7 +41,7 @@ FEW_THROTTLED, SERVED_FOR_EACH_THROTTLED = 10, 3
 
 
 @dataclass(slots=True)
-class Recent:
+class RecentCustomers:
     """Who was served in a bucket lately and who was told to slow down, as this process has seen it."""
 
     _seen: deque[tuple[int, bool]] = field(default_factory=lambda: deque(maxlen=5_000))
@@ -61,8 +61,8 @@ class Recent:
 
 
 @dataclass(slots=True)
-class Watch:
-    """What one stroke has seen of its bucket, and whether it should go on.
+class Observations:
+    """What one delivery has seen of its bucket, and whether it should go on.
 
     A bad answer is at first only what one customer drew: its targets are `suspects` until another one is served.
     `unfit` says that the bucket cannot be called at all, `throttled` that everybody has to wait. `blamed` says that an
@@ -76,7 +76,7 @@ class Watch:
     unfit: Refused | None = None
     throttled: Throttled | None = None
     suspects: dict[int, Refused | Unwell] = field(default_factory=dict)
-    recent: Recent = field(default_factory=Recent)
+    recent: RecentCustomers = field(default_factory=RecentCustomers)
     _served: dict[int, int] = field(default_factory=dict)
 
     def note(self, seen: Health, targets: Iterable[int] = (), *, served: Iterable[int] = (), at: int = 0) -> None:
@@ -108,7 +108,7 @@ class Watch:
 
     @property
     def proven(self) -> bool:
-        """Whether the bucket settled something for somebody in this stroke."""
+        """Whether the bucket settled something for somebody in this delivery."""
         return bool(self._served)
 
     @property
@@ -122,7 +122,7 @@ class Watch:
 
     @property
     def stop(self) -> bool:
-        """Whether to make no further call in this stroke."""
+        """Whether to make no further call in this delivery."""
         told = self.unfit is not None or self.throttled is not None
         return told or self.refusals >= REFUSALS_TO_STOP or self.failures >= FAILURES_TO_OPEN
 
@@ -169,10 +169,10 @@ def may_call(found: BucketHealth, now: int) -> bool:
     return found.breaker is Breaker.CLOSED or found.probe_at <= now
 
 
-def is_proven(ledger: Ledger, found: BucketHealth, watch: Watch, task: CustomerTask) -> bool:
+def is_proven(ledger: Ledger, found: BucketHealth, watch: Observations, task: CustomerTask) -> bool:
     """Whether a failure is about the change and not about the provider.
 
-    It is if the bucket settled something for somebody in this stroke, or since the task's changes failed first: a
+    It is if the bucket settled something for somebody in this delivery, or since the task's changes failed first: a
     provider that answers everybody with "internal error" kills nothing, however long and however few they are.
     """
     watch.blamed = True
@@ -185,11 +185,11 @@ def is_proven(ledger: Ledger, found: BucketHealth, watch: Watch, task: CustomerT
 
 
 def is_its_own(
-    ledger: Ledger, before: BucketHealth, watch: Watch, task: CustomerTask, call: Attempt, seen: Health
+    ledger: Ledger, before: BucketHealth, watch: Observations, task: CustomerTask, call: Attempt, seen: Health
 ) -> bool:
     """Whether a bad answer about the connection (refused, throttled, no answer) is only about this one customer.
 
-    It is if another customer was served while the call was made or after it, in this stroke; or in others, since this
+    It is if another customer was served while the call was made or after it, in this delivery; or in others, since this
     customer drew the same refusal for the first time, or since the latest try where the answer may well be a passing
     trouble. Being told to slow down must happen twice for that: while one is throttled, calls that are under way may
     still be served. And hardly any other customer may have been told the same lately: an account whose limit others use
@@ -219,10 +219,10 @@ def is_its_own(
     return found.well_at is not None and found.well_at > since
 
 
-def conclude(ledger: Ledger, before: BucketHealth, watch: Watch) -> None:
-    """Write down what a stroke has learnt about its bucket.
+def conclude(ledger: Ledger, before: BucketHealth, watch: Observations) -> None:
+    """Write down what a delivery has learnt about its bucket.
 
-    A stroke in which a customer was served opens nothing: if there is trouble, the next one will serve nobody.
+    A delivery in which a customer was served opens nothing: if there is trouble, the next one will serve nobody.
     """
     refused = next((one for one in watch.suspects.values() if isinstance(one, Refused)), None)
     unwell = next((one for one in watch.suspects.values() if isinstance(one, Unwell)), None)
@@ -257,13 +257,13 @@ def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:
     health.throttle(ledger.database, str(bucket), until=ledger.now() + int(seconds * 1_000_000))
 
 
-def _too_many(ledger: Ledger, before: BucketHealth, watch: Watch) -> bool:
+def _too_many(ledger: Ledger, before: BucketHealth, watch: Observations) -> bool:
     if before.breaker is not Breaker.CLOSED or watch.failures >= FAILURES_TO_OPEN:
         return True
     return health.count_failures(ledger.database, before.name, watch.failures) >= FAILURES_TO_OPEN
 
 
-def _open(ledger: Ledger, before: BucketHealth, watch: Watch, breaker: Breaker, reason: str) -> None:
+def _open(ledger: Ledger, before: BucketHealth, watch: Observations, breaker: Breaker, reason: str) -> None:
     now = ledger.now()
     suspects = tuple(target for target in watch.suspects if target)
     # Refused again, and nobody but those who were: that is no news of the bucket. They have waits of their own, and
@@ -287,7 +287,7 @@ def _seconds_to_probe(breaker: Breaker, trips: int, enough: int) -> float:
     return min(longest, first * float(1 << min(doubled, 10)))
 
 
-def _close(ledger: Ledger, before: BucketHealth, watch: Watch) -> None:
+def _close(ledger: Ledger, before: BucketHealth, watch: Observations) -> None:
     stale = before.well_at is None or ledger.now() - before.well_at > _WELL_AGAIN_AFTER
     if ((stale or watch.blamed) and watch.proven) or before.failures or before.breaker is not Breaker.CLOSED:
         health.close_breaker(ledger.database, before, served=watch.last_served)

@@ -14,8 +14,8 @@ from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import health, rejected_events
 from consent.ledger.release import Place
 from consent.wakeups import CUSTOMERS_A_WAKE_UP
+from worker.bootstrap import WorkerContext
 from worker.breaker import may_call
-from worker.wiring import Wiring
 
 _log = structlog.get_logger()
 _DAY = 86_400_000_000  # microseconds
@@ -44,89 +44,89 @@ class Abandoned:
         return [import_id for import_id, (_, since) in self.seen.items() if now - since >= ABANDONED_SECONDS]
 
 
-def sweep(wiring: Wiring, abandoned: Abandoned | None = None) -> int:
+def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> int:
     """Look once at every bucket; return how many wake-ups were sent.
 
     Also makes due what a producer that died had read whole; without a memory of what is `abandoned`, everything that
     was read whole. Raises LedgerUnavailable, LedgerOutdated and BrokerUnavailable.
     """
-    wiring.ledger.database.check_revision()
-    sent = _wake_all(wiring)
-    _forget_old_rejects(wiring)
-    unreleased = wiring.ledger.unreleased()
+    worker_context.ledger.database.check_revision()
+    sent = _wake_all(worker_context)
+    _forget_old_rejects(worker_context)
+    unreleased = worker_context.ledger.unreleased()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
-        awake = _Rounds(wiring)
-        wiring.ledger.release(import_id, awake.go_on)
-        sent += awake.sent + _wake_all(wiring)
+        awake = _Rounds(worker_context)
+        worker_context.ledger.release(import_id, awake.go_on)
+        sent += awake.sent + _wake_all(worker_context)
     return sent
 
 
-def _forget_old_rejects(wiring: Wiring) -> None:
+def _forget_old_rejects(worker_context: WorkerContext) -> None:
     """Remove what rejected events said once their time is over."""
-    kept = wiring.settings.keep_rejected_events * _DAY
-    rejected_events.purge(wiring.ledger.database, int(wiring.ledger.now() - kept))
+    kept = worker_context.settings.keep_rejected_events * _DAY
+    rejected_events.purge(worker_context.ledger.database, int(worker_context.ledger.now() - kept))
 
 
 @dataclass(slots=True)
 class _Rounds:
     """Goes on waking workers while something long is done."""
 
-    wiring: Wiring
+    worker_context: WorkerContext
     sent: int = 0
     last: float = field(default_factory=time.monotonic)
 
     def go_on(self, _: int) -> None:
         """Wake workers if the last time is a sweep ago."""
-        if time.monotonic() - self.last >= self.wiring.settings.sweep_seconds:
-            self.sent += _wake_all(self.wiring)
+        if time.monotonic() - self.last >= self.worker_context.settings.sweep_seconds:
+            self.sent += _wake_all(self.worker_context)
             self.last = time.monotonic()
 
 
-def _wake_all(wiring: Wiring) -> int:
-    return sum(_wake(wiring, name) for name in wiring.settings.connections)
+def _wake_all(worker_context: WorkerContext) -> int:
+    return sum(_wake(worker_context, name) for name in worker_context.settings.connections)
 
 
-def sweep_quietly(wiring: Wiring, abandoned: Abandoned) -> None:
+def sweep_quietly(worker_context: WorkerContext, abandoned: Abandoned) -> None:
     """Sweep, and leave it to the next sweep if ledger or broker cannot be reached now.
 
     Ends the process if the ledger has been migrated under it: another version must go on.
     """
     try:
-        sweep(wiring, abandoned)
+        sweep(worker_context, abandoned)
     except LedgerOutdated as error:
         raise SystemExit(f"error: {error}") from None
     except OptrelayError as error:
         _log.warning("sweep.failed", reason=str(error))
 
 
-def _wake(wiring: Wiring, connection: str) -> int:
+def _wake(worker_context: WorkerContext, connection: str) -> int:
     """Wake workers for each bucket of a connection that may be called, whatever its neighbours do."""
-    database, now = wiring.ledger.database, wiring.ledger.now()
-    found = wiring.ledger.buckets(connection)
+    database, now = worker_context.ledger.database, worker_context.ledger.now()
+    found = worker_context.ledger.buckets(connection)
     callable_ = [bucket for bucket in found if may_call(health.health_of(database, str(bucket)), now)]
-    asked = wiring.wakeups.waiting_by_bucket(connection) if callable_ else {}
-    return sum(_top_up(wiring, bucket, asked.get(bucket, 0)) for bucket in callable_)
+    asked = worker_context.wakeups.waiting_by_bucket(connection) if callable_ else {}
+    return sum(_top_up(worker_context, bucket, asked.get(bucket, 0)) for bucket in callable_)
 
 
-def _top_up(wiring: Wiring, bucket: Bucket, asked: int) -> int:
+def _top_up(worker_context: WorkerContext, bucket: Bucket, asked: int) -> int:
     """Wake as many workers for a bucket as it has use for, beside those that were `asked` and those at work."""
-    size = min(wiring.settings.stroke_size, CUSTOMERS_A_WAKE_UP)
-    most = wiring.settings.connection(bucket.connection).max_strokes
-    due = wiring.ledger.due(bucket, most * size)
+    size = min(worker_context.settings.stroke_size, CUSTOMERS_A_WAKE_UP)
+    most = worker_context.settings.connection(bucket.connection).max_strokes
+    due = worker_context.ledger.due(bucket, most * size)
     if not due:
         return 0
     wanted = min(most, -(-due // size)) - asked
     if wanted > 0:
-        wanted -= _strokes(wiring, bucket, wanted)
+        wanted -= _strokes(worker_context, bucket, wanted)
     if wanted > 0:
-        wiring.wakeups.send(bucket, wanted)
+        worker_context.wakeups.send(bucket, wanted)
     return max(0, wanted)
 
 
-def _strokes(wiring: Wiring, bucket: Bucket, most: int) -> int:
-    """Return how many strokes are at work, or `most` if another one would find no free call slot."""
-    pacer = wiring.pacer(bucket)
+def _strokes(worker_context: WorkerContext, bucket: Bucket, most: int) -> int:
+    """Return how many deliveries are at work, or `most` if another one would find no free permit."""
+    rate_limiter = worker_context.rate_limiter(bucket)
     try:
-        return most if pacer.soonest() > pacer.horizon else pacer.strokes()
+        return most if rate_limiter.soonest() > rate_limiter.reservation_seconds else rate_limiter.deliveries()
     except redis.RedisError as error:
         raise BrokerUnavailable("the broker cannot be reached") from error

@@ -31,7 +31,7 @@ _GOLDEN = 0.618_033_988_749_895
 
 
 class Term(NamedTuple):
-    """The moments of a claim, in microseconds: now, when its lease ends, and until when lost strokes are in doubt.
+    """The moments of a claim, in microseconds: now, when its lease ends, and until when lost deliveries are in doubt.
 
     With `suspects` it is a probe, to find out how a bucket is: one target, and another than these if there is any.
     """
@@ -49,7 +49,7 @@ def claim(
 
     Whoever still holds the token when the lease ends has lost it. What the provider holds for these slots counts as
     unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left alone
-    for as long as there is doubt: a call of the stroke that held it may still be under way.
+    for as long as there is doubt: a call of the delivery that held it may still be under way.
 
     With `overlap` the words of a target's slots are held against each other first, and then what the provider holds in
     any of them counts as unknown.
@@ -75,7 +75,7 @@ def claim(
 
 
 def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
-    """Leave alone for a while what a stroke held that was lost."""
+    """Leave alone for a while what a delivery held that was lost."""
     if until <= now:
         return
     held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != DOUBTFUL)

@@ -97,7 +97,7 @@ def latest_answer(database: Database, bucket: Bucket) -> str | None:
 def open_breaker(database: Database, before: BucketHealth, trouble: Trouble, *, now: int) -> None:
     """Make no call in a bucket until the probe is due; how often in a row that happened is counted in `trips`.
 
-    `before` is how the bucket was when the failing calls began. Where another stroke has opened the breaker since, it
+    `before` is how the bucket was when the failing calls began. Where another delivery has opened the breaker since, it
     is the same trouble seen twice: that is not counted again, but a refusal is still noted.
     """
 

@@ -110,7 +110,7 @@ class Ledger:
         doubt_seconds: float = 0.0,
         overlap: Overlap | None = None,
     ) -> list[CustomerTask]:
-        """Take up to `limit` due targets under a lease; those of lost strokes wait for `doubt_seconds` more.
+        """Take up to `limit` due targets under a lease; those of lost deliveries wait for `doubt_seconds` more.
 
         `overlap` is what the bucket's provider says of slots that overlap.
         """

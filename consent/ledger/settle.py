@@ -1,6 +1,6 @@
 """Writing down what became of claimed changes, under the token of their lease.
 
-A stroke whose lease was lost may have reached the provider after a newer word did. So its settlement counts for
+A delivery whose lease was lost may have reached the provider after a newer word did. So its settlement counts for
 nothing but its attempts, and the target's newest words are delivered again.
 """
 

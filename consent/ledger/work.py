@@ -1,4 +1,4 @@
-"""What passes between the ledger and a stroke: targets under lease, and what became of their changes."""
+"""What passes between the ledger and a delivery: targets under lease, and what became of their changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITNESS = "witness"
 
 @dataclass(frozen=True, slots=True)
 class ClaimedChange:
-    """The newest word of one slot, held by a stroke: what must be told to the provider.
+    """The newest word of one slot, held by a delivery: what must be told to the provider.
 
     `confirms` says whether its slot holds nothing else once it has been applied.
     """

@@ -6,13 +6,13 @@ from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
 from console.running import Running
 from tests.contracts.test_ledger import deliver, imported, word
-from worker.wiring import Wiring
+from worker.bootstrap import WorkerContext
 
 
 def running(ledger: Ledger, *imports: str) -> Running:
     """Watch these imports; what became of their changes is never counted just because time has passed."""
     url = ledger.database.url.render_as_string(hide_password=False)
-    found = Running(Wiring(load_settings(ledger_url=url), ""), imports, 60.0)
+    found = Running(WorkerContext(load_settings(ledger_url=url), ""), imports, 60.0)
     found.look()
     found.counting._next = float("inf")
     return found
@@ -32,11 +32,11 @@ def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
     assert [one.pending for one in before.reports] == [3]  # as it was counted before
     assert [(one.applied, one.pending) for one in after.reports] == [(3, 0)]
     assert sum(after.pending.values()) == 3
-    watched.wiring.ledger.close()
+    watched.worker_context.ledger.close()
 
 
 def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
-    """A word behind which one has looked already must be told again, as a stroke lost its lease: it is not over yet."""
+    """A word behind which one has looked already must be told again, as a delivery lost its lease: it goes on."""
     mine = imported(ledger, word("1"), word("2"))
     imported(ledger, word("other", "OPTIN"))
     watched = running(ledger, mine)
@@ -53,4 +53,4 @@ def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
     assert [one.pending for one in between.reports] == [2]  # not over, so not counted
     assert sum(after.pending.values()) == 1
     assert [one.pending for one in after.reports] == [0]
-    watched.wiring.ledger.close()
+    watched.worker_context.ledger.close()

@@ -76,7 +76,7 @@ def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
 
 
 def lost_stroke(ledger: Ledger) -> threading.Thread:
-    """A stroke that told what is due, lost its lease to another that told it too, and will settle late."""
+    """A delivery that told what is due, lost its lease to another that told it too, and will settle late."""
     late = ledger.claim(BUCKET, 100, "slow", 0.0)
     assert deliver(ledger)
     settlements = [settlement(task, Applied(), ledger.now()) for task in late]
@@ -84,24 +84,24 @@ def lost_stroke(ledger: Ledger) -> threading.Thread:
 
 
 def test_a_lost_stroke_brings_no_older_word_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file's opt-in waits, a newer opt-out is found to be so, and a stroke that lost its lease settles: no opt-in.
+    """A file's opt-in waits, a newer opt-out is found to be so, and a delivery that lost its lease settles: no opt-in.
 
-    What that stroke told is another channel of the same customer: only that is told again.
+    What that delivery told is another channel of the same customer: only that is told again.
     """
     imported(ledger, word("1", "OPTOUT", slot="EMAIL"))
     deliver(ledger)
     imported(ledger, word("1", "OPTIN", slot="MOBILE"))
-    stroke = lost_stroke(ledger)
+    delivery = lost_stroke(ledger)
     file = folded(ledger, word("1", "OPTIN", 10, slot="EMAIL"))
     told: list[tuple[str, str]] = []
     other = threading.Thread(target=lambda: told.extend(deliver(ledger, token="other")))
 
     with uncommitted(monkeypatch, ledger, word("1", "OPTOUT", 20, slot="EMAIL")):
-        stroke.start()
-        stroke.join(0.5)
+        delivery.start()
+        delivery.join(0.5)
         other.start()
         other.join(0.5)
-    stroke.join(20)
+    delivery.join(20)
     other.join(20)
     ledger.release(file)
 
@@ -110,18 +110,18 @@ def test_a_lost_stroke_brings_no_older_word_back(ledger: Ledger, monkeypatch: py
 
 
 def test_what_a_lost_stroke_revives_is_accounted_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A word was told twice, and a newer one is being weighed as the slower stroke settles: no change stays pending."""
+    """A word was told twice, a newer one is being weighed as the slower delivery settles: no change stays pending."""
     older = imported(ledger, word("1", "OPTIN"))
-    stroke, renew = lost_stroke(ledger), register._renew_registers
+    delivery, renew = lost_stroke(ledger), register._renew_registers
 
     def late(*arguments: object) -> None:
-        stroke.start()
-        stroke.join(0.5)
+        delivery.start()
+        delivery.join(0.5)
         renew(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(register, "_renew_registers", late)
     newer = imported(ledger, word("1", "OPTOUT", 10))
-    stroke.join(20)
+    delivery.join(20)
     while deliver(ledger):
         pass
 

@@ -1,4 +1,4 @@
-"""How each bucket is, on SQLite and on PostgreSQL alike: strokes that end late neither double nor undo anything."""
+"""How each bucket is, on SQLite and on PostgreSQL alike: deliveries that end late neither double nor undo anything."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from consent.ledger.schema import attempts
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Refused, Throttled, Unwell, Well
 from worker import breaker
-from worker.breaker import FAILURES_TO_OPEN, Watch
+from worker.breaker import FAILURES_TO_OPEN, Observations
 
 NOW = 1_800_000_000_000_000
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
@@ -26,9 +26,9 @@ def found(ledger: Ledger, bucket: Bucket = BUSY) -> BucketHealth:
     return health.health_of(ledger.database, str(bucket))
 
 
-def watched(*seen: Refused | Unwell | Throttled | Well, at: int = NOW) -> Watch:
-    """What a stroke has seen that got these answers: bad ones about customer 1, and customer 2 was served."""
-    watch = Watch()
+def watched(*seen: Refused | Unwell | Throttled | Well, at: int = NOW) -> Observations:
+    """What a delivery has seen that got these answers: bad ones about customer 1, and customer 2 was served."""
+    watch = Observations()
     for one in seen:
         watch.note(one, (1,), served=(2,) if isinstance(one, Well) else (), at=at)
     return watch
@@ -71,8 +71,8 @@ def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
     tried(ledger, ledger.now() - 1)
     breaker.conclude(ledger, found(ledger), watched(Well()))
 
-    assert breaker.is_proven(ledger, found(ledger), Watch(), TASK)
-    assert not breaker.is_proven(ledger, found(ledger, CALM), Watch(), TASK)
+    assert breaker.is_proven(ledger, found(ledger), Observations(), TASK)
+    assert not breaker.is_proven(ledger, found(ledger, CALM), Observations(), TASK)
 
 
 def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Ledger) -> None:
@@ -80,12 +80,12 @@ def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Led
     breaker.conclude(ledger, found(ledger), watched(Well()))
     tried(ledger, ledger.now() + 1)
 
-    assert not breaker.is_proven(ledger, found(ledger), Watch(), TASK)
+    assert not breaker.is_proven(ledger, found(ledger), Observations(), TASK)
     assert breaker.is_proven(ledger, found(ledger), watched(Well()), TASK)
 
 
 def test_the_same_outage_seen_by_several_strokes_is_one_trip(ledger: Ledger) -> None:
-    """Four strokes that began before the breaker opened, and fail together, count once: the first wait stays short."""
+    """Four deliveries that began before the breaker opened and fail together count once: the first wait stays short."""
     before = found(ledger)
 
     at_once(*[lambda: breaker.conclude(ledger, before, watched(*DOWN))] * 4)
@@ -101,7 +101,7 @@ def test_each_failed_probe_is_a_trip(ledger: Ledger) -> None:
 
 
 def test_a_refusal_is_noted_over_an_outage(ledger: Ledger) -> None:
-    """One stroke sees cut lines and another, begun at the same moment, a refusal: what a person must mend is said."""
+    """One delivery sees cut lines and another, begun at the same moment, a refusal: what a person must mend is said."""
     before = found(ledger)
 
     breaker.conclude(ledger, before, watched(*DOWN))

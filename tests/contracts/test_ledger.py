@@ -53,7 +53,7 @@ def imported(ledger: Ledger, *words: ConsentChange) -> str:
     return import_id
 
 
-def deliver(ledger: Ledger, outcome: object = None, token: str = "stroke", limit: int = 100) -> list[tuple[str, str]]:
+def deliver(ledger: Ledger, outcome: object = None, token: str = "delivery", limit: int = 100) -> list[tuple[str, str]]:
     """Claim what is due and settle it all with one outcome; return what was told to the provider."""
     tasks = ledger.claim(BUCKET, limit, token, 60)
     told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
@@ -122,7 +122,7 @@ def test_of_two_wishes_of_one_moment_the_one_further_down_in_the_file_is_told(le
 
     imported(ledger, *one_moment)
 
-    told = [change for task in ledger.claim(BUCKET, 100, "stroke", 60) for change in task.changes]
+    told = [change for task in ledger.claim(BUCKET, 100, "delivery", 60) for change in task.changes]
     assert [change.details for change in told] == [{"note": "newer"}] * 5
 
 
@@ -157,7 +157,7 @@ def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
     """Four wishes of one customer are one task."""
     imported(ledger, *(word("1", slot=f"slot {n}") for n in range(4)), word("2"))
 
-    tasks = ledger.claim(BUCKET, 10, "stroke", 60)
+    tasks = ledger.claim(BUCKET, 10, "delivery", 60)
 
     assert sorted(len(task.changes) for task in tasks) == [1, 4]
 
@@ -235,7 +235,7 @@ def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: 
 
 
 def test_a_target_is_held_by_one_stroke_at_a_time(ledger: Ledger) -> None:
-    """Two strokes never hold the same customer."""
+    """Two deliveries never hold the same customer."""
     imported(ledger, *(word(str(n)) for n in range(10)))
 
     first = ledger.claim(BUCKET, 6, "first", 60)
@@ -250,7 +250,7 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
     """Opt-ins wait until every opt-out has been taken."""
     imported(ledger, word("1", "OPTIN"), word("2", "OPTIN"), word("3", "OPTOUT"), word("4", "OPTOUT"))
 
-    first = ledger.claim(BUCKET, 2, "stroke", 60)
+    first = ledger.claim(BUCKET, 2, "delivery", 60)
 
     assert sorted(task.address["user_id"] for task in first) == ["3", "4"]
 
@@ -258,7 +258,7 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
 def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
     """When a worker dies its customers are delivered by another."""
     imported(ledger, word("1"))
-    ledger.claim(BUCKET, 1, "dead stroke", 60)
+    ledger.claim(BUCKET, 1, "dead delivery", 60)
     clock.forward(61)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -267,12 +267,12 @@ def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
 def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> None:
     """A call that ends after its lease was lost may have overwritten a newer word; so that one is sent once more."""
     imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.claim(BUCKET, 1, "slow stroke", 60)
+    [late] = ledger.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
     newer = imported(ledger, word("1", "OPTOUT", 5))
     deliver(ledger)
 
-    lost = ledger.settle("slow stroke", [settlement(late, Applied(), ledger.now())])
+    lost = ledger.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
 
     assert lost == 1
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -282,13 +282,13 @@ def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> 
 def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:
     """If the late answer comes while the newer word is on its way, that call does not count as proof."""
     imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.claim(BUCKET, 1, "slow stroke", 60)
+    [late] = ledger.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
     imported(ledger, word("1", "OPTOUT", 5))
-    [task] = ledger.claim(BUCKET, 1, "quick stroke", 60)
-    ledger.settle("slow stroke", [settlement(late, Applied(), ledger.now())])
+    [task] = ledger.claim(BUCKET, 1, "quick delivery", 60)
+    ledger.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
 
-    ledger.settle("quick stroke", [settlement(task, Applied(), ledger.now())])
+    ledger.settle("quick delivery", [settlement(task, Applied(), ledger.now())])
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     assert deliver(ledger) == []
@@ -297,15 +297,15 @@ def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clo
 def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
     """A change to be tried later is not touched before then, and its attempt is counted."""
     import_id = imported(ledger, word("1"))
-    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
-    ledger.settle("stroke", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
+    ledger.settle("delivery", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
 
     assert ledger.due(BUCKET, 5) == 0
     assert deliver(ledger) == []
 
     clock.forward(31)
-    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
 
     assert task.tries == 1
     assert task.changes[0].attempts == 1
@@ -315,9 +315,9 @@ def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
 def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
     """A customer whose call was put off and who speaks again is due at once."""
     imported(ledger, word("1", "OPTIN"))
-    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
-    ledger.settle("stroke", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
+    ledger.settle("delivery", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
 
     imported(ledger, word("1", "OPTOUT", 5))
 
@@ -327,9 +327,9 @@ def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
 def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> None:
     """What cannot be delivered is kept with code, reason, origin and every attempt."""
     import_id = imported(ledger, word("404"), word("1"))
-    tasks = {task.address["user_id"]: task for task in ledger.claim(BUCKET, 5, "stroke", 60)}
+    tasks = {task.address["user_id"]: task for task in ledger.claim(BUCKET, 5, "delivery", 60)}
     ledger.settle(
-        "stroke",
+        "delivery",
         [
             settlement(tasks["404"], Rejected("1012", "no such customer"), ledger.now()),
             settlement(tasks["1"], Applied(), ledger.now()),
@@ -432,11 +432,11 @@ def test_rows_of_a_file_that_broke_off_are_not_lost(ledger: Ledger) -> None:
 def test_after_a_call_that_timed_out_nobody_calls_for_a_while(ledger: Ledger, clock) -> None:
     """The provider may still be at it, so even a newer word waits; otherwise the older one could land last."""
     imported(ledger, word("1", "OPTIN", 0))
-    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     later = TryLater("timed_out", "no answer", counts=False)
     doubt = ledger.now() + 30_000_000
     one = settlement(task, later, ledger.now())
-    ledger.settle("stroke", [Settlement(task, one.outcomes, one.attempts, doubtful_until=doubt)])
+    ledger.settle("delivery", [Settlement(task, one.outcomes, one.attempts, doubtful_until=doubt)])
 
     imported(ledger, word("1", "OPTOUT", 5))
 
@@ -448,7 +448,7 @@ def test_after_a_call_that_timed_out_nobody_calls_for_a_while(ledger: Ledger, cl
 
 
 def side_by_side(importing: list[Callable[[], None]], delivering: Callable[[threading.Event, str], None]) -> list[str]:
-    """Run importers and three strokes at once; return what went wrong."""
+    """Run importers and three deliveries at once; return what went wrong."""
     errors: list[str] = []
     over = threading.Event()
 
@@ -459,21 +459,21 @@ def side_by_side(importing: list[Callable[[], None]], delivering: Callable[[thre
             errors.append(repr(error))
 
     importers = [threading.Thread(target=guarded, args=(work,)) for work in importing]
-    strokes = [
-        threading.Thread(target=guarded, args=(partial(delivering, over, f"stroke {number}"),)) for number in range(3)
+    deliveries = [
+        threading.Thread(target=guarded, args=(partial(delivering, over, f"delivery {number}"),)) for number in range(3)
     ]
-    for thread in (*importers, *strokes):
+    for thread in (*importers, *deliveries):
         thread.start()
     for thread in importers:
         thread.join()
     over.set()
-    for thread in strokes:
+    for thread in deliveries:
         thread.join()
     return errors
 
 
 def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
-    """Two importers and three strokes at work at once: nobody fails, nothing is left over, everything balances."""
+    """Two importers and three deliveries at work at once: nobody fails, nothing is left over, everything balances."""
 
     def bring(first: int) -> None:
         for start in range(first, first + 1_000, 100):

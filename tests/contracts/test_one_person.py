@@ -23,8 +23,8 @@ def said(spelling: str, action: str = "OPTOUT", minute: int = 0, **details: str)
 
 def told(ledger: Ledger) -> list[tuple[str, str]]:
     """Deliver what is due; return to whom, in the spelling that was sent, and what."""
-    tasks = ledger.claim(BUCKET, 100, "stroke", 60)
-    ledger.settle("stroke", [settlement(task, Applied(), ledger.now()) for task in tasks])
+    tasks = ledger.claim(BUCKET, 100, "delivery", 60)
+    ledger.settle("delivery", [settlement(task, Applied(), ledger.now()) for task in tasks])
     return [(task.address["identifier_value"], str(c.action)) for task in tasks for c in task.changes]
 
 
@@ -45,7 +45,7 @@ def test_where_consent_was_collected_is_told_and_splits_nobody(ledger: Ledger) -
     imported(ledger, said("ann@example.com", "OPTOUT", 9, source_name="INSTORE"))
     imported(ledger, said("ann@example.com", "OPTIN", 0, source_name="FACEBOOK"))
 
-    (task,) = ledger.claim(BUCKET, 100, "stroke", 60)
+    (task,) = ledger.claim(BUCKET, 100, "delivery", 60)
     assert [(c.action, c.details) for c in task.changes] == [("OPTOUT", {"source_name": "INSTORE"})]
 
 

@@ -47,9 +47,9 @@ def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) ->
     """Infobip refuses to block everything for Ann, and her older opt-out of SMS is never tried."""
     provider = Blocklist()
     recorded(ledger, Said(minute=2))
-    (task,) = ledger.claim(BUCKET, 10, "stroke", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+    (task,) = ledger.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
     dead: dict[int, Outcome] = {change.id: Rejected("400", "refused") for change in task.changes}
-    ledger.settle("stroke", [settlement(ledger, task, dead)])
+    ledger.settle("delivery", [settlement(ledger, task, dead)])
 
     recorded(ledger, Said("SMS", minute=1))
     delivered(ledger, provider)

@@ -62,11 +62,11 @@ class Said(NamedTuple):
 def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:
     """Deliver what is due until nothing is; `fails` says of each call whether the worker dies before it."""
     for _ in range(20):
-        tasks = ledger.claim(BUCKET, 10, "stroke", 60, overlap=OVERLAP)
+        tasks = ledger.claim(BUCKET, 10, "delivery", 60, overlap=OVERLAP)
         if not tasks:
             return
         ledger.settle(
-            "stroke", [settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
+            "delivery", [settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
         )
     raise AssertionError("it never ends")
 
@@ -254,7 +254,7 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
 
 
 def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: Sequence[Said]) -> None:
-    """A stroke is stopped before its first write, another one is quicker, and the first one goes on and settles."""
+    """A delivery is stopped before its first write, another one is quicker, and the first one goes on and settles."""
     tasks = ledger.claim(BUCKET, 10, "slow", 60, overlap=OVERLAP)
     stopped = not tasks
 

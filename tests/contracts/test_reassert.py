@@ -99,10 +99,10 @@ def test_what_is_confirmed_is_as_old_as_the_call_that_confirmed_it(
 ) -> None:
     """A person unsubscribes while a call that was slow is under way: what it confirms cannot cover that."""
     imported(ledger, word("1"))
-    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     called = settlement(task, Applied(), ledger.now())
     monkeypatch.setattr(ledger, "now", lambda: to_micros(MORNING + timedelta(minutes=40)))
-    ledger.settle("stroke", [called])
+    ledger.settle("delivery", [called])
 
     event(ledger, word("1", minute=35))
 

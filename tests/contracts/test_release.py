@@ -133,9 +133,9 @@ def test_who_was_put_off_stays_so(ledger: Ledger, clock: Clock) -> None:
     ledger.finish_reading(file)
 
     def killed(_: int) -> None:
-        if tasks := ledger.claim(BUCKET, 1, "stroke", 60):
+        if tasks := ledger.claim(BUCKET, 1, "delivery", 60):
             later = ledger.now() + 3_600_000_000
-            ledger.settle("stroke", [settlement(tasks[0], TryLater("503", "busy", counts=True), ledger.now(), later)])
+            ledger.settle("delivery", [settlement(tasks[0], TryLater("503", "busy", counts=True), ledger.now(), later)])
             raise Cut
 
     with pytest.raises(Cut):

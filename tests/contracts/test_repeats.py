@@ -137,7 +137,7 @@ def test_a_slot_under_delivery_takes_the_ordinary_way(ledger: Ledger) -> None:
     deliver(ledger)
     dump = recorded(ledger, word("1", "OPTOUT", 60))
     imported(ledger, word("1", "OPTIN", 30))
-    ledger.claim(BUCKET, 1, "stroke", 60)
+    ledger.claim(BUCKET, 1, "delivery", 60)
 
     finish(ledger, dump)
 
@@ -325,5 +325,5 @@ def test_of_two_repeats_of_one_moment_the_one_further_down_in_the_file_is_told(l
     ledger.finish_reading(file)
     ledger.release(file)
 
-    told = [change for task in ledger.claim(BUCKET, 10, "stroke", 60) for change in task.changes]
+    told = [change for task in ledger.claim(BUCKET, 10, "delivery", 60) for change in task.changes]
     assert [change.details for change in told] == [{"note": "newer"}] * 3

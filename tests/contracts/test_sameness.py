@@ -80,7 +80,7 @@ def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
     heard(ledger, named("7", minute=20))
 
     assert heard(ledger, named("7", minute=5)) == (True,)
-    [task] = ledger.claim(BUCKET, 1, "stroke", 60)
+    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     assert [change.effective_at for change in task.changes] == [to_micros(named("7", minute=20).effective_at)]
 
 

@@ -175,7 +175,7 @@ def test_nobody_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
     imported(ledger, *(word(str(number)) for number in range(3_000)))
     heard = heard_from(ledger)
 
-    ledger.settle("stroke", [settlement(task, Applied(), 1) for task in ledger.claim(BUCKET, 100, "stroke", 60)])
+    ledger.settle("delivery", [settlement(task, Applied(), 1) for task in ledger.claim(BUCKET, 100, "delivery", 60)])
     imported(ledger, *(word(str(number), "OPTIN", 1) for number in range(1_000)))
 
     asked = [(said, how) for said, (how, _) in heard.items() if "customer_tasks" in said]
@@ -185,7 +185,7 @@ def test_nobody_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
 
 
 def test_counting_calls_holds_one_import_at_a_time(ledger: Ledger) -> None:
-    """One stroke's calls belong to a run of events and a file that is being made due: events do not wait for the file.
+    """A delivery's calls belong to a run of events and a file that is being made due: events do not wait for the file.
 
     Else three would wait for each other: the counting for the file, the file for an event, the event for its run.
     """

@@ -53,7 +53,7 @@ today: {providers}.
 
 """
 _BELOW = """
-`LEASE_SECONDS` must be at least a connection's `TIMEOUT` + `HORIZON_SECONDS` + 3, or its workers start no stroke. In
+`LEASE_SECONDS` must be at least a connection's `TIMEOUT` + `HORIZON_SECONDS` + 3, or its workers start no delivery. In
 `optrelay.toml` the same settings are written in lower case, `[connections.<name>]` for each connection.
 """
 

@@ -28,7 +28,7 @@ import redis
 from console.embedded import broker_binary
 from tests.deployment.compose import Service, env_example, services
 from tests.integration.company import assert_balanced
-from worker.liveness import SILENT_SECONDS
+from worker.heartbeat import SILENT_SECONDS
 
 WORDS = {"POSTGRES_PASSWORD": "postgres0secret", "BROKER_PASSWORD": "broker0secret"}
 FAST = {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": "200/second"}

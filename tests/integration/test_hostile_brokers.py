@@ -28,7 +28,7 @@ from consent.wakeups import WakeUps
 from console.doctor_rights import RIGHTS
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, company, fold, shuffled_rows
-from worker import liveness
+from worker import heartbeat
 
 WORKER = [OPTRELAY, "worker", "--pool", "solo"]
 CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", "prefork", "--concurrency", "1"]
@@ -193,25 +193,25 @@ def test_a_worker_is_well_while_it_takes_wake_ups(
     shop: Company, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The health check is green while nobody is delivered, because a process is there that answers questions."""
-    monkeypatch.setattr(liveness, "SILENT_SECONDS", 7.0)
+    monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 7.0)
     name = f"celery@{socket.gethostname()}"
     assert shop.run("doctor", "--worker")[0] == 1
     with process(shop, *CELERY) as worker:
         until(lambda: shop.run("doctor", "--worker")[0] == 0)
         time.sleep(8)
-        assert liveness.why_unhealthy(store, name, ["capillary"]) == ""
+        assert heartbeat.why_unhealthy(store, name, ["capillary"]) == ""
         worker.send_signal(signal.SIGSTOP)
-        until(lambda: "said nothing" in liveness.why_unhealthy(store, name, ["capillary"]))
+        until(lambda: "said nothing" in heartbeat.why_unhealthy(store, name, ["capillary"]))
         worker.send_signal(signal.SIGCONT)
 
     long_ago = {"at": time.time(), "taken": time.time() - 100, "busy": False}
     store.set(f"optrelay:worker:{name}", json.dumps(long_ago))
     store.delete(QUEUE)
-    assert liveness.why_unhealthy(store, name, ["capillary"]) == "", "there is nothing to take"
+    assert heartbeat.why_unhealthy(store, name, ["capillary"]) == "", "there is nothing to take"
     store.rpush(QUEUE, "a wake-up")
-    assert "wake-ups wait" in liveness.why_unhealthy(store, name, ["capillary"])
+    assert "wake-ups wait" in heartbeat.why_unhealthy(store, name, ["capillary"])
     store.set(f"optrelay:worker:{name}", json.dumps(long_ago | {"busy": True}))
-    assert liveness.why_unhealthy(store, name, ["capillary"]) == "", "its processes are at work"
+    assert heartbeat.why_unhealthy(store, name, ["capillary"]) == "", "its processes are at work"
 
 
 class Stranger:

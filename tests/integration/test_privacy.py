@@ -64,8 +64,8 @@ def test_nobody_is_named_outside_the_ledger(tmp_path: Path) -> None:
     broker.stop()
     logs = "".join(log.read_text() for log in tmp_path.rglob("*.log"))
     everything = {"broker": " ".join(heard), "log": logs, "console": said + str(found) + str(listed)}
-    assert "optrelay.stroke" in everything["broker"]
-    assert "optrelay.stroke" in logs
+    assert "optrelay.deliver" in everything["broker"]
+    assert "optrelay.deliver" in logs
     for where, text in everything.items():
         for private in ("7007000", "404700700", "jane.roe", "example.com", "1555010", PASSWORD):
             assert private not in text, f"{private} stands in the {where}"

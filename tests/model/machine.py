@@ -31,9 +31,9 @@ from tests.model.overlapping import UNDER_WIDER_BLOCK, is_part, must_be_dead, wr
 from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
 from tests.model.words import MORNING, OVERLAPPING, PLACES, Said, Slot, minds, newest, whom, words
 from worker import breaker
-from worker.breaker import Watch
+from worker.breaker import Observations
 from worker.providers.contract import Reply
-from worker.retrying import RetryPolicy
+from worker.retry import RetryPolicy
 
 BUCKET = Bucket("capillary")
 BUCKETS = (BUCKET, blocklist.BUCKET)
@@ -75,7 +75,7 @@ class File:
 
 @dataclass
 class Stroke:
-    """A stroke as its worker holds it: its claim, the calls that it has made, and what it does at the blocklist."""
+    """A delivery as its worker holds it: its claim, the calls that it has made, and what it does at the blocklist."""
 
     bucket: Bucket
     token: str
@@ -86,7 +86,7 @@ class Stroke:
 
 
 class Consents(RuleBasedStateMachine):
-    """Producers, strokes, a provider and a person with dead letters, all at once on one ledger."""
+    """Producers, deliveries, a provider and a person with dead letters, all at once on one ledger."""
 
     fresh: ClassVar[staticmethod[[object], Ledger]]
 
@@ -96,7 +96,7 @@ class Consents(RuleBasedStateMachine):
         self.ledger = type(self).fresh(self._micros)
         self.provider = LateProvider()
         self.files: list[File] = []
-        self.strokes: list[Stroke] = []
+        self.deliveries: list[Stroke] = []
         self.sources: dict[Said, list[File | None]] = {}
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
@@ -232,7 +232,7 @@ class Consents(RuleBasedStateMachine):
     def _latest(self, name: str) -> int:
         return max((word.minute for word in self.sources if word.customer == name), default=0)
 
-    # Strokes
+    # Deliveries
 
     @rule(
         bucket=st.sampled_from(BUCKETS),
@@ -242,20 +242,20 @@ class Consents(RuleBasedStateMachine):
         wait=st.sampled_from((0.0, 0.0, 6.0, 61.0)),
     )
     def stroke_works(self, bucket: Bucket, limit: int, answers: list[str], end: str, wait: float) -> None:
-        """A stroke takes what is due, makes some calls, and settles, is killed or is stopped; time passes."""
-        stroke = self._claim(limit, bucket)
-        if stroke is None:
+        """A delivery takes what is due, makes some calls, and settles, is killed or is stopped; time passes."""
+        delivery = self._claim(limit, bucket)
+        if delivery is None:
             return
-        for name, answer in zip(self._may_call(stroke), answers, strict=False):
-            self._call(stroke, name, answer, in_time=True)
+        for name, answer in zip(self._may_call(delivery), answers, strict=False):
+            self._call(delivery, name, answer, in_time=True)
         if end == "settled":
-            self._settle(stroke)
+            self._settle(delivery)
         elif end == "killed":
-            self._kill(stroke)
+            self._kill(delivery)
         self._pass(wait)
 
     def _claim(self, limit: int, bucket: Bucket) -> Stroke | None:
-        token = f"stroke {next(self.numbers)}"
+        token = f"delivery {next(self.numbers)}"
         found = health.health_of(self.ledger.database, str(bucket))
         overlap = blocklist.OVERLAP if bucket == blocklist.BUCKET else None
         if breaker.is_probe(found):
@@ -264,24 +264,24 @@ class Consents(RuleBasedStateMachine):
         else:
             claimed = self.ledger.claim(bucket, limit, token, LEASE, DOUBT, overlap)
         tasks = {whom(task.address): task for task in claimed}
-        held = {name for one in self.strokes if one.until > self.elapsed + self.offset for name in one.tasks}
+        held = {name for one in self.deliveries if one.until > self.elapsed + self.offset for name in one.tasks}
         assert not held & set(tasks), "two live leases for one target"
         if not tasks:
             return None
-        self.strokes.append(Stroke(bucket, token, tasks, self.elapsed + self.offset + LEASE))
-        return self.strokes[-1]
+        self.deliveries.append(Stroke(bucket, token, tasks, self.elapsed + self.offset + LEASE))
+        return self.deliveries[-1]
 
-    def _may_call(self, stroke: Stroke) -> list[str]:
-        in_time = self.elapsed + self.offset < stroke.until - LEASE + HORIZON
-        return [name for name in stroke.tasks if name not in stroke.called] if in_time else []
+    def _may_call(self, delivery: Stroke) -> list[str]:
+        in_time = self.elapsed + self.offset < delivery.until - LEASE + HORIZON
+        return [name for name in delivery.tasks if name not in delivery.called] if in_time else []
 
-    @precondition(lambda self: any(self._may_call(one) for one in self.strokes))
+    @precondition(lambda self: any(self._may_call(one) for one in self.deliveries))
     @rule(data=st.data(), answer=st.sampled_from(ANSWERS))
     def stroke_calls(self, data: st.DataObject, answer: str) -> None:
-        """A stroke calls the provider in time, and this is what becomes of it."""
-        stroke = data.draw(st.sampled_from([one for one in self.strokes if self._may_call(one)]))
-        name = data.draw(st.sampled_from(sorted(self._may_call(stroke))))
-        self._call(stroke, name, answer, in_time=True)
+        """A delivery calls the provider in time, and this is what becomes of it."""
+        delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_call(one)]))
+        name = data.draw(st.sampled_from(sorted(self._may_call(delivery))))
+        self._call(delivery, name, answer, in_time=True)
 
     @rule(
         said=minds,
@@ -290,7 +290,7 @@ class Consents(RuleBasedStateMachine):
         end=st.sampled_from(ENDS),
     )
     def person_changes_her_mind(self, said: list[Said], in_order: bool, answers: list[str], end: str) -> None:  # noqa: FBT001
-        """One person says this and that of slots that overlap, and is served in between; the last stroke may die."""
+        """One person says this and that of slots that overlap, and is served in between; the last delivery may die."""
         if in_order:  # each word counts
             latest = self._latest(said[0].customer)
             said = [word._replace(minute=latest + n) for n, word in enumerate(said, 1)]
@@ -301,53 +301,53 @@ class Consents(RuleBasedStateMachine):
 
     @rule(first=minds, meanwhile=minds)
     def stroke_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:
-        """A stroke sees what entries a person has, loses its lease, and writes what it would have written then."""
+        """A delivery sees what entries a person has, loses its lease, and writes what it would have written then."""
         self.events_arrive(first, twice=False)
-        stroke = self._claim(3, blocklist.BUCKET)
-        if stroke is None:
+        delivery = self._claim(3, blocklist.BUCKET)
+        if delivery is None:
             return
-        for name in self._may_look(stroke):
-            self._look(name, self._errand(stroke, name))
+        for name in self._may_look(delivery):
+            self._look(name, self._errand(delivery, name))
         for _ in range(2):  # until the lease is over, and then until there is no doubt any more
             self._pass(LEASE + 1)
             self.stroke_works(blocklist.BUCKET, 3, ["applied"] * 3, "settled", 0.0)
         self.person_changes_her_mind(meanwhile, True, ["applied"] * 4, "settled")  # noqa: FBT003
-        for name in set(stroke.tasks) - set(stroke.called):
-            self._call(stroke, name, "applied", in_time=False)
-        self._settle(stroke)
+        for name in set(delivery.tasks) - set(delivery.called):
+            self._call(delivery, name, "applied", in_time=False)
+        self._settle(delivery)
 
-    @precondition(lambda self: any(self._may_look(one) for one in self.strokes))
+    @precondition(lambda self: any(self._may_look(one) for one in self.deliveries))
     @rule(data=st.data())
     def stroke_looks(self, data: st.DataObject) -> None:
-        """A stroke sees what entries a person has; it writes later, perhaps when its lease is long lost."""
-        stroke = data.draw(st.sampled_from([one for one in self.strokes if self._may_look(one)]))
-        name = data.draw(st.sampled_from(sorted(self._may_look(stroke))))
+        """A delivery sees what entries a person has; it writes later, perhaps when its lease is long lost."""
+        delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_look(one)]))
+        name = data.draw(st.sampled_from(sorted(self._may_look(delivery))))
         assert not any(call.customer == name for call in self.provider.under_way), "a look while a write is under way"
-        self._look(name, self._errand(stroke, name))
+        self._look(name, self._errand(delivery, name))
         STATISTICS["looks before a pause"] += 1
 
-    def _may_look(self, stroke: Stroke) -> list[str]:
-        return [name for name in self._may_call(stroke) if name in OVERLAPPING and name not in stroke.errands]
+    def _may_look(self, delivery: Stroke) -> list[str]:
+        return [name for name in self._may_call(delivery) if name in OVERLAPPING and name not in delivery.errands]
 
-    def _errand(self, stroke: Stroke, name: str) -> Errand:
-        return stroke.errands.setdefault(name, Errand.of(stroke.tasks[name]))
+    def _errand(self, delivery: Stroke, name: str) -> Errand:
+        return delivery.errands.setdefault(name, Errand.of(delivery.tasks[name]))
 
     def _look(self, name: str, errand: Errand) -> None:
         while (request := errand.next_call()) is not None and request.method == "GET":
             errand.answered(self.provider.blocklists[name](request))
 
-    @precondition(lambda self: any(set(one.tasks) - set(one.called) for one in self.strokes))
+    @precondition(lambda self: any(set(one.tasks) - set(one.called) for one in self.deliveries))
     @rule(data=st.data())
     def stopped_stroke_calls_late(self, data: st.DataObject) -> None:
         """A worker is stopped for longer than its lease, goes on, and calls and settles at once."""
-        stroke = data.draw(st.sampled_from([one for one in self.strokes if set(one.tasks) - set(one.called)]))
-        name = data.draw(st.sampled_from(sorted(set(stroke.tasks) - set(stroke.called))))
-        self._call(stroke, name, "applied", in_time=False)
-        self._settle(stroke)
+        delivery = data.draw(st.sampled_from([one for one in self.deliveries if set(one.tasks) - set(one.called)]))
+        name = data.draw(st.sampled_from(sorted(set(delivery.tasks) - set(delivery.called))))
+        self._call(delivery, name, "applied", in_time=False)
+        self._settle(delivery)
 
-    def _call(self, stroke: Stroke, name: str, answer: str, *, in_time: bool) -> None:
+    def _call(self, delivery: Stroke, name: str, answer: str, *, in_time: bool) -> None:
         STATISTICS[f"calls: {answer}" if in_time else "calls after the lease was lost"] += 1
-        task = stroke.tasks[name]
+        task = delivery.tasks[name]
         alone = not any(call.customer == name for call in self.provider.under_way)
         if in_time:
             assert alone, "two calls for one target at once"
@@ -357,11 +357,11 @@ class Consents(RuleBasedStateMachine):
             STATISTICS["calls: refused by the gateway"] += 1
             self.refused_at.setdefault(name, self._micros())
         if name in OVERLAPPING:
-            stroke.called[name] = self._deal(name, self._errand(stroke, name), answer)
+            delivery.called[name] = self._deal(name, self._errand(delivery, name), answer)
             return
         call = self.provider.receive(name, task.changes, self.elapsed)
         self._arrive(call, answer)
-        stroke.called[name] = (answer, call if call in self.provider.under_way else None)
+        delivery.called[name] = (answer, call if call in self.provider.under_way else None)
 
     def _arrive(self, call: Call, answer: str) -> None:
         if answer in {"applied", "committed, cut"}:
@@ -396,29 +396,29 @@ class Consents(RuleBasedStateMachine):
     def _minute(self, change: ClaimedChange) -> int:
         return (change.effective_at - to_micros(MORNING)) // 60_000_000
 
-    @precondition(lambda self: self.strokes)
+    @precondition(lambda self: self.deliveries)
     @rule(data=st.data())
     def stroke_settles(self, data: st.DataObject) -> None:
-        """A stroke writes down what became of its calls, in time or after its lease."""
-        self._settle(data.draw(st.sampled_from(self.strokes)))
+        """A delivery writes down what became of its calls, in time or after its lease."""
+        self._settle(data.draw(st.sampled_from(self.deliveries)))
 
-    def _settle(self, stroke: Stroke) -> None:
-        if any(answer == "timed out" for answer, _ in stroke.called.values()):
+    def _settle(self, delivery: Stroke) -> None:
+        if any(answer == "timed out" for answer, _ in delivery.called.values()):
             self._pass(TIMEOUT)
-        self.strokes.remove(stroke)
-        late = self.elapsed + self.offset >= stroke.until
+        self.deliveries.remove(delivery)
+        late = self.elapsed + self.offset >= delivery.until
         STATISTICS["settled late" if late else "settled in time"] += 1
-        watch, before = self._watch(stroke), health.health_of(self.ledger.database, str(stroke.bucket))
-        settlements = [self._settlement(stroke, name, watch, before) for name in stroke.tasks]
-        lost = self.ledger.settle(stroke.token, settlements)
+        watch, before = self._watch(delivery), health.health_of(self.ledger.database, str(delivery.bucket))
+        settlements = [self._settlement(delivery, name, watch, before) for name in delivery.tasks]
+        lost = self.ledger.settle(delivery.token, settlements)
         breaker.conclude(self.ledger, before, watch)
         assert late or not lost
 
-    def _watch(self, stroke: Stroke) -> Watch:
-        """Take in what a stroke has seen, as a worker does."""
-        watch, now = Watch(), self._micros()
-        for name, (answer, _) in stroke.called.items():
-            target = stroke.tasks[name].target_id
+    def _watch(self, delivery: Stroke) -> Observations:
+        """Take in what a delivery has seen, as a worker does."""
+        watch, now = Observations(), self._micros()
+        for name, (answer, _) in delivery.called.items():
+            target = delivery.tasks[name].target_id
             if answer == "refused":
                 watch.note(Refused("no access"), (target,))
             elif answer in {"applied", "rejected"}:
@@ -426,16 +426,16 @@ class Consents(RuleBasedStateMachine):
                 self.served_at[name] = now
         return watch
 
-    def _settlement(self, stroke: Stroke, name: str, watch: Watch, before: BucketHealth) -> Settlement:
-        task = stroke.tasks[name]
-        if name not in stroke.called:
+    def _settlement(self, delivery: Stroke, name: str, watch: Observations, before: BucketHealth) -> Settlement:
+        task = delivery.tasks[name]
+        if name not in delivery.called:
             return Settlement(task, {}, tried=False)
-        answer, _ = stroke.called[name]
+        answer, _ = delivery.called[name]
         if answer == "refused":
             return self._refusal(task, watch, before)
         now, ids = self._micros(), tuple(change.id for change in task.changes)
         outcomes: dict[int, Outcome] = dict.fromkeys(ids, self._outcome(answer))
-        if (errand := stroke.errands.get(name)) is not None:
+        if (errand := delivery.errands.get(name)) is not None:
             outcomes, ids = errand.outcomes, tuple(errand.asked)
         self._note(name, task, outcomes)
         put_off = now + 5_000_000 if any(isinstance(one, TryLater) for one in outcomes.values()) else 0
@@ -453,7 +453,7 @@ class Consents(RuleBasedStateMachine):
                     rank, where = (self._minute(change), change.action == "OPTOUT"), (name, change.slot)
                     self.applied[where] = max(rank, self.applied.get(where, rank))
 
-    def _refusal(self, task: CustomerTask, watch: Watch, before: BucketHealth) -> Settlement:
+    def _refusal(self, task: CustomerTask, watch: Observations, before: BucketHealth) -> Settlement:
         """Settle what the gateway refused: it counts only if another customer was served since it first was."""
         name, now = whom(task.address), self._micros()
         ids = tuple(change.id for change in task.changes)
@@ -480,14 +480,14 @@ class Consents(RuleBasedStateMachine):
             case _:
                 return TryLater("500", "not now", counts=answer == "try later")
 
-    @precondition(lambda self: self.strokes)
+    @precondition(lambda self: self.deliveries)
     @rule(data=st.data())
     def worker_is_killed(self, data: st.DataObject) -> None:
         """A worker is gone with all that it knew; what it had sent may still land."""
-        self._kill(data.draw(st.sampled_from(self.strokes)))
+        self._kill(data.draw(st.sampled_from(self.deliveries)))
 
-    def _kill(self, stroke: Stroke) -> None:
-        self.strokes.remove(stroke)
+    def _kill(self, delivery: Stroke) -> None:
+        self.deliveries.remove(delivery)
         STATISTICS["workers killed"] += 1
 
     # The world
@@ -518,8 +518,8 @@ class Consents(RuleBasedStateMachine):
     def clock_jumps(self, seconds: float) -> None:
         """Somebody sets the machine's clock: of the leases that were taken before nobody knows how long they hold."""
         self.offset += seconds
-        for stroke in self.strokes:
-            stroke.until = -inf
+        for delivery in self.deliveries:
+            delivery.until = -inf
 
     @precondition(lambda self: any(file.whole for file in self.files))
     @rule()
@@ -599,17 +599,17 @@ class Consents(RuleBasedStateMachine):
 
     def _calm_down(self) -> None:
         self.refused.clear()
-        for stroke in list(self.strokes):
-            self._settle(stroke)
+        for delivery in list(self.deliveries):
+            self._settle(delivery)
         for _ in range(12):
             self._pass(LATEST + LEASE)
             self.sweep()
             for bucket in BUCKETS:
                 self._claim(100, bucket)
-            for stroke in list(self.strokes):
-                for name in stroke.tasks:
-                    self._call(stroke, name, "applied", in_time=True)
-                self._settle(stroke)
+            for delivery in list(self.deliveries):
+                for name in delivery.tasks:
+                    self._call(delivery, name, "applied", in_time=True)
+                self._settle(delivery)
 
     def _dead_slots(self) -> dict[Slot, str]:
         """Return the slots whose newest word is dead, and why."""
@@ -638,5 +638,5 @@ class Consents(RuleBasedStateMachine):
             assert found.duplicates + found.unchanged + found.superseded == found.rows
         for bucket in BUCKETS:
             self._claim(100, bucket)
-        assert not self.strokes
+        assert not self.deliveries
         assert calls == self.provider.calls

@@ -21,8 +21,8 @@ from consent.settings import load_settings
 from consent.wakeups import WakeUps
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
+from worker.bootstrap import WorkerContext
 from worker.sweep import Abandoned, sweep, sweep_quietly
-from worker.wiring import Wiring
 
 BUCKET = Bucket("capillary")
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -111,7 +111,7 @@ def entry(url: str, *, open_: bool) -> None:
 
 
 @pytest.fixture
-def wiring(tmp_path: Path) -> Iterator[Wiring]:
+def worker_context(tmp_path: Path) -> Iterator[WorkerContext]:
     """A worker's parts with a broker and a ledger of their own; a change is due."""
     broker = EmbeddedBroker(tmp_path / "broker")
     broker.ensure()
@@ -120,7 +120,7 @@ def wiring(tmp_path: Path) -> Iterator[Wiring]:
     settings = load_settings(
         ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", broker_url=broker.url, connections={"capillary": connection}
     )
-    made = Wiring(settings, broker.url)
+    made = WorkerContext(settings, broker.url)
     made.ledger.prepare()
     file = File(made.ledger)
     file.record()
@@ -130,31 +130,31 @@ def wiring(tmp_path: Path) -> Iterator[Wiring]:
     broker.stop()
 
 
-def test_a_full_broker_loses_wake_ups_and_no_change(wiring: Wiring) -> None:
+def test_a_full_broker_loses_wake_ups_and_no_change(worker_context: WorkerContext) -> None:
     """With noeviction and no memory left no wake-up is taken: that is said; the first sweep with room sends them."""
-    broker = wiring.redis
+    broker = worker_context.redis
     broker.config_set("maxmemory", 1)
-    wakeups = WakeUps(str(wiring.settings.broker_url))
+    wakeups = WakeUps(str(worker_context.settings.broker_url))
 
     with pytest.raises(BrokerUnavailable, match="the sweep sends them once it is back"):
         wakeups.send(BUCKET)
-    sweep_quietly(wiring, Abandoned())
-    assert wiring.ledger.due(BUCKET, 1_000) == CHUNK
+    sweep_quietly(worker_context, Abandoned())
+    assert worker_context.ledger.due(BUCKET, 1_000) == CHUNK
 
     broker.config_set("maxmemory", 0)
-    assert sweep(wiring) > 0
+    assert sweep(worker_context) > 0
     assert wakeups.waiting("capillary") > 0
     wakeups.close()
 
 
-def test_a_full_broker_never_means_unlimited(wiring: Wiring) -> None:
+def test_a_full_broker_never_means_unlimited(worker_context: WorkerContext) -> None:
     """Where the shared pace cannot be written, a process keeps to its own share."""
-    pacer = wiring.pacer(BUCKET)
-    wiring.redis.config_set("maxmemory", 1)
+    rate_limiter = worker_context.rate_limiter(BUCKET)
+    worker_context.redis.config_set("maxmemory", 1)
 
     with pytest.raises(redis.RedisError):
-        wiring.redis.set("anything", 1)
-    found = pacer.reserve(1_000)
+        worker_context.redis.set("anything", 1)
+    found = rate_limiter.reserve(1_000)
 
     assert not found.shared
-    assert len(found.moments) <= pacer.horizon / pacer.interval + 1
+    assert len(found.moments) <= rate_limiter.horizon / rate_limiter.interval + 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.company import company
-from tests.worker.test_stroke import BUCKET, record, settled, strokes, wired
+from tests.worker.test_deliver import BUCKET, deliveries, record, settled, wired
 
 LANDS_AFTER_SECONDS = 1.5
 EARLY, LATE = "2026-11-20T08:00:00+00:00", "2026-11-20T09:00:00+00:00"
@@ -79,10 +79,10 @@ def test_what_lands_behind_an_impatient_proxy_is_not_the_last_word(tmp_path: Pat
         behind = replace(shop, url=f"http://127.0.0.1:{port}")
         with wired(behind, tmp_path, timeout=1.0) as parts:
             record(parts, {"user_id": "1", "action": "OPTIN", "effective_at": EARLY})
-            parts.stroke(BUCKET).run()
+            parts.delivery(BUCKET).run()
             newer = record(parts, {"user_id": "1", "action": "OPTOUT", "effective_at": LATE})
 
-            strokes(parts, settled(parts, newer), seconds=12)
+            deliveries(parts, settled(parts, newer), seconds=12)
             time.sleep(LANDS_AFTER_SECONDS)
 
             assert set(shop.held().values()) == {"OPTOUT"}

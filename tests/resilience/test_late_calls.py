@@ -112,12 +112,12 @@ def on_postgresql(postgres_database: str, clock: Clock) -> Iterator[Ledger]:
 def test_a_settlement_whose_commit_went_unheard_is_written_once(on_postgresql: Ledger, clock: Clock) -> None:
     """The connection breaks after the COMMIT was done: the call is counted once and nothing is said again."""
     import_id = say(on_postgresql, "OPTOUT", 1)
-    [task] = on_postgresql.claim(BUCKET, 10, "stroke", LEASE)
+    [task] = on_postgresql.claim(BUCKET, 10, "delivery", LEASE)
     answer = LostAnswer(on_postgresql)
     answer.arm()
     settlements = [applied(task, clock())]
 
-    assert on_postgresql.settle("stroke", settlements) == 0
+    assert on_postgresql.settle("delivery", settlements) == 0
     assert answer.lost == 1
     answer.arm()
     on_postgresql.count_calls(settlements, set())
@@ -136,7 +136,7 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
 ) -> None:
     """The connection breaks in the middle of writing down what was answered: it is written down again, once."""
     import_id = say(on_postgresql, "OPTOUT", 1)
-    [task] = on_postgresql.claim(BUCKET, 10, "stroke", LEASE)
+    [task] = on_postgresql.claim(BUCKET, 10, "delivery", LEASE)
     copied = []
 
     def break_first(tx: Connection, *what: Any) -> None:
@@ -149,7 +149,7 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
     monkeypatch.setattr("consent.ledger.settle.insert_all", break_first)
 
     settlements = [applied(task, clock())]
-    assert on_postgresql.settle("stroke", settlements) == 0
+    assert on_postgresql.settle("delivery", settlements) == 0
     on_postgresql.count_calls(settlements, set())
 
     found = report.report(on_postgresql.database, import_id)

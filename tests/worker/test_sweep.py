@@ -18,15 +18,15 @@ from consent.outcome import Refused
 from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
 from worker import breaker
-from worker.breaker import Watch
+from worker.bootstrap import WorkerContext
+from worker.breaker import Observations
 from worker.sweep import Abandoned, sweep
-from worker.wiring import Wiring
 
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Wiring]:
+def parts(tmp_path: Path) -> Iterator[WorkerContext]:
     """What a sweep holds, and two apps with a webhook to pause each."""
     broker = EmbeddedBroker(tmp_path / "broker")
     broker.ensure()
@@ -34,17 +34,17 @@ def parts(tmp_path: Path) -> Iterator[Wiring]:
     settings = load_settings(
         ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", connections={"gupshup": connection}, stroke_size=1
     )
-    wiring = Wiring(settings, broker.url)
-    wiring.ledger.prepare()
-    _record(wiring, BUSY.name, BUSY.name, CALM.name)
+    worker_context = WorkerContext(settings, broker.url)
+    worker_context.ledger.prepare()
+    _record(worker_context, BUSY.name, BUSY.name, CALM.name)
     try:
-        yield wiring
+        yield worker_context
     finally:
-        wiring.close()
+        worker_context.close()
         broker.stop()
 
 
-def test_what_rejected_events_said_is_forgotten_after_its_time(parts: Wiring) -> None:
+def test_what_rejected_events_said_is_forgotten_after_its_time(parts: WorkerContext) -> None:
     """It names persons: the sweep removes it once nobody is going to fix it any more, and nothing before."""
     run = parts.ledger.open_import(ImportSource("http", "web", "a run", 0, None, stream=True)).import_id
     now, days = parts.ledger.now, parts.settings.keep_rejected_events
@@ -59,11 +59,11 @@ def test_what_rejected_events_said_is_forgotten_after_its_time(parts: Wiring) ->
     assert [one.place for one in find(parts.ledger.database, RejectedFilter())] == ["young"]
 
 
-def _record(wiring: Wiring, *apps: str) -> None:
-    wiring.ledger.release(_read_whole(wiring, *apps))
+def _record(worker_context: WorkerContext, *apps: str) -> None:
+    worker_context.ledger.release(_read_whole(worker_context, *apps))
 
 
-def _read_whole(wiring: Wiring, *apps: str) -> str:
+def _read_whole(worker_context: WorkerContext, *apps: str) -> str:
     since = datetime(2026, 11, 20, 8, tzinfo=UTC)
     changes = [
         ConsentChange(
@@ -71,13 +71,13 @@ def _read_whole(wiring: Wiring, *apps: str) -> str:
         )
         for n, app in enumerate(apps)
     ]
-    import_id = wiring.ledger.open_import(ImportSource("csv", "pauses.csv", str(apps), 1, None)).import_id
-    wiring.ledger.accept(import_id, changes, [], Checkpoint(len(apps), len(apps) + 1, 0, len(apps)))
-    wiring.ledger.finish_reading(import_id)
+    import_id = worker_context.ledger.open_import(ImportSource("csv", "pauses.csv", str(apps), 1, None)).import_id
+    worker_context.ledger.accept(import_id, changes, [], Checkpoint(len(apps), len(apps) + 1, 0, len(apps)))
+    worker_context.ledger.finish_reading(import_id)
     return import_id
 
 
-def test_a_file_is_left_to_whoever_makes_it_due(parts: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_left_to_whoever_makes_it_due(parts: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """While an importer makes a file's changes due the sweep does not meddle; once it has died, the sweep goes on."""
     _read_whole(parts, "late")
     abandoned = Abandoned()
@@ -99,7 +99,7 @@ def test_an_import_that_comes_further_is_not_abandoned() -> None:
     assert abandoned.among({"moves": ("read", 5_001, 0), "stands": ("read", 1, 0), "new": ("read", 0, 0)}) == ["stands"]
 
 
-def test_a_busy_app_does_not_use_up_its_neighbours_wake_ups(parts: Wiring) -> None:
+def test_a_busy_app_does_not_use_up_its_neighbours_wake_ups(parts: WorkerContext) -> None:
     """Wake-ups of one app fill the connection's queue; the other app is woken all the same, and only once."""
     parts.wakeups.send(BUSY, 10)
 
@@ -107,19 +107,19 @@ def test_a_busy_app_does_not_use_up_its_neighbours_wake_ups(parts: Wiring) -> No
     assert parts.wakeups.waiting_by_bucket("gupshup") == {BUSY: 10, CALM: 1}
 
 
-def test_as_many_are_woken_as_have_something_to_do(parts: Wiring) -> None:
-    """Two strokes' worth for the one app and one for the other; what is asked for already is not asked for again."""
+def test_as_many_are_woken_as_have_something_to_do(parts: WorkerContext) -> None:
+    """Two deliveries' worth for the one app and one for the other; what is asked for already is not asked for again."""
     assert (sweep(parts), sweep(parts)) == (3, 0)
     assert parts.wakeups.waiting_by_bucket("gupshup") == {BUSY: 2, CALM: 1}
 
 
 @pytest.mark.parametrize("stopped", ["throttled", "refused"])
-def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: Wiring, stopped: str) -> None:
+def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: WorkerContext, stopped: str) -> None:
     """An app that must wait, or whose token is refused, costs no wake-up; its neighbour gets its own."""
     if stopped == "throttled":
         breaker.throttle(parts.ledger, BUSY, 600)
     else:
-        watch = Watch()
+        watch = Observations()
         watch.note(Refused("no such token"), (1,))
         breaker.conclude(parts.ledger, BucketHealth(str(BUSY)), watch)
 
@@ -127,13 +127,13 @@ def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: Wiring, stoppe
     assert parts.wakeups.waiting_by_bucket("gupshup") == {CALM: 1}
 
 
-def test_nobody_is_woken_before_there_is_a_slot(parts: Wiring) -> None:
+def test_nobody_is_woken_before_there_is_a_slot(parts: WorkerContext) -> None:
     """An app whose calls of this minute are spent is woken when the next one may be made soon, not every second."""
     parts.wakeups.send(BUSY, 2)
-    parts.pacer(CALM).push(10)
+    parts.rate_limiter(CALM).push(10)
 
     assert sweep(parts) == 0
 
     parts.redis.flushall()
-    parts.pacer(CALM).push(1)
+    parts.rate_limiter(CALM).push(1)
     assert sweep(parts) == 3

@@ -154,7 +154,7 @@ def test_a_late_reply_is_nobody_elses() -> None:
 
 
 def test_giving_up_on_a_connection_leaves_none_behind() -> None:
-    """A stroke that ends while its connections are being made closes them, at whatever moment that comes."""
+    """A delivery that ends while its connections are being made closes them, at whatever moment that comes."""
 
     async def run(url: httpx.URL) -> None:
         for passes in range(60):

@@ -13,9 +13,9 @@ from worker.providers.infobip.blocklist_calls import Item, Search, block, entry_
 from worker.providers.infobip.sharing import companies
 
 LOOKUPS = 5
-"""People who are looked up in one stroke, before one DELETE for all of them.
+"""People who are looked up in one delivery, before one DELETE for all of them.
 
-A row of lookups has to end within the stroke's lease, even where several strokes share one call a second; and an
+A row of lookups has to end within the delivery's lease, even where several deliveries share one call a second; and an
 opt-out that comes meanwhile should not wait for long. The others are given back and come next.
 """
 

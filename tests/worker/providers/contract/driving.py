@@ -1,4 +1,4 @@
-"""Delivering to a provider that is pretended: as a stroke does it, and with the contract checked at each step."""
+"""Delivering to a provider that is pretended: as a delivery does it, and with the contract checked at each step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Told:
 
     @property
     def stopped(self) -> bool:
-        """Whether a stroke would have made no further call."""
+        """Whether a delivery would have made no further call."""
         return bool(self.health) and isinstance(self.health[-1], Throttled | Refused)
 
 

@@ -274,7 +274,7 @@ def test_failed_lookup_harms_one() -> None:
 
 
 def test_few_lookups_at_once() -> None:
-    """A stroke takes a few opt-ins, after all the opt-outs; the others are given back."""
+    """A delivery takes a few opt-ins, after all the opt-outs; the others are given back."""
     planned = plan(*(person(n, "OPTIN") for n in range(10, 100)), person(1), person(2))
 
     assert [[ids(call) for call in series] for series in planned.series] == [[{1, 2}], [{10, 11, 12, 13, 14}]]

@@ -1,4 +1,4 @@
-"""Strokes against a provider that misbehaves: what dies, what waits, and what never happens."""
+"""Deliveries against a provider that misbehaves: what dies, what waits, and what never happens."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company
 from worker import breaker
-from worker.breaker import Watch
+from worker.bootstrap import WorkerContext, time_limit
+from worker.breaker import Observations
+from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS
 from worker.providers import PROVIDERS
 from worker.providers.contract import Plan
-from worker.stroke import LONGEST, PATIENCE_SECONDS
-from worker.wiring import Wiring, time_limit
 
 BUCKET = Bucket("capillary")
 ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"}
@@ -38,14 +38,14 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 
 
 @pytest.fixture
-def parts(shop: Company, tmp_path: Path) -> Iterator[Wiring]:
+def parts(shop: Company, tmp_path: Path) -> Iterator[WorkerContext]:
     """What a worker process holds."""
-    with wired(shop, tmp_path) as wiring:
-        yield wiring
+    with wired(shop, tmp_path) as worker_context:
+        yield worker_context
 
 
 @contextmanager
-def wired(shop: Company, folder: Path, timeout: float = 2.0, **more: object) -> Iterator[Wiring]:
+def wired(shop: Company, folder: Path, timeout: float = 2.0, **more: object) -> Iterator[WorkerContext]:
     """Put a worker process's parts together around a real broker and ledger."""
     broker = EmbeddedBroker(folder / "broker")
     broker.ensure()
@@ -57,27 +57,27 @@ def wired(shop: Company, folder: Path, timeout: float = 2.0, **more: object) -> 
         ledger_url=f"sqlite:///{folder / 'ledger.db'}", connections={"capillary": connection},
         backoff_seconds=0.05, backoff_ceiling=0.3, **more,
     )  # fmt: skip
-    wiring = Wiring(settings, broker.url)
-    wiring.ledger.prepare()
-    wiring.pacer(BUCKET).prime()
+    worker_context = WorkerContext(settings, broker.url)
+    worker_context.ledger.prepare()
+    worker_context.rate_limiter(BUCKET).prime()
     try:
-        yield wiring
+        yield worker_context
     finally:
-        wiring.close()
+        worker_context.close()
         broker.stop()
 
 
-def record(wiring: Wiring, *rows: dict[str, str]) -> str:
+def record(worker_context: WorkerContext, *rows: dict[str, str]) -> str:
     """Record rows as a file does, and let them become due."""
     changes = []
     for cells in rows:
         row = PROVIDERS["capillary"].row.model_validate(ROW | cells)
         changes.append(as_change(row))
     source = ImportSource("csv", "nightly.csv", str(rows), 1, None)
-    import_id = wiring.ledger.open_import(source).import_id
-    wiring.ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
-    wiring.ledger.finish_reading(import_id)
-    wiring.ledger.release(import_id)
+    import_id = worker_context.ledger.open_import(source).import_id
+    worker_context.ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
+    worker_context.ledger.finish_reading(import_id)
+    worker_context.ledger.release(import_id)
     return import_id
 
 
@@ -91,42 +91,44 @@ def as_change(row):
     return ConsentChange("capillary", row.address(), row.slot(), row.action, since, row.details())
 
 
-def strokes(wiring: Wiring, until: Callable[[], bool], seconds: float = 8.0) -> None:
-    """Let strokes go on until something holds."""
+def deliveries(worker_context: WorkerContext, until: Callable[[], bool], seconds: float = 8.0) -> None:
+    """Let deliveries go on until something holds."""
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, "it never came to hold"
-        if not wiring.stroke(BUCKET).run():
+        if not worker_context.delivery(BUCKET).run():
             time.sleep(0.02)
 
 
-def counts(wiring: Wiring, import_id: str) -> dict[str, int]:
+def counts(worker_context: WorkerContext, import_id: str) -> dict[str, int]:
     """The counts of an import that are not nought."""
-    found = report.report(wiring.ledger.database, import_id)
+    found = report.report(worker_context.ledger.database, import_id)
     assert found is not None
     assert found.balanced
     names = ("applied", "unchanged", "superseded", "dead", "pending")
     return {name: getattr(found, name) for name in names if getattr(found, name)}
 
 
-def settled(wiring: Wiring, import_id: str) -> Callable[[], bool]:
+def settled(worker_context: WorkerContext, import_id: str) -> Callable[[], bool]:
     """Whether nothing of an import is pending."""
-    return lambda: "pending" not in counts(wiring, import_id)
+    return lambda: "pending" not in counts(worker_context, import_id)
 
 
-def test_one_customer_is_one_call(parts: Wiring, shop: Company) -> None:
+def test_one_customer_is_one_call(parts: WorkerContext, shop: Company) -> None:
     """Four wishes of one customer travel in one array."""
     import_id = record(
         parts, *({"user_id": "1", "channel": c, "priority": p} for c in ("EMAIL", "MOBILE") for p in ("BULK", "TRANS"))
     )
 
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 4}
     assert shop.stats()["calls"] == 1
 
 
-def test_calls_that_cannot_be_counted_now_are_counted_later(parts: Wiring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_cannot_be_counted_now_are_counted_later(
+    parts: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The ledger is away after a customer was settled: his calls are counted when it is back, and he is told once."""
     asked, count_calls = [], parts.ledger.count_calls
 
@@ -139,65 +141,65 @@ def test_calls_that_cannot_be_counted_now_are_counted_later(parts: Wiring, monke
     monkeypatch.setattr(parts.ledger, "count_calls", away_at_first)
     import_id = record(parts, {"user_id": "1"})
 
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert asked == [[{"user_id": "1"}]] * 3
     assert report.report(parts.ledger.database, import_id).calls == 1
 
 
-def test_an_unknown_customer_harms_nobody_else(parts: Wiring) -> None:
+def test_an_unknown_customer_harms_nobody_else(parts: WorkerContext) -> None:
     """The one becomes a dead letter with code 1012; the others are delivered."""
     import_id = record(parts, *({"user_id": user} for user in ("1", "2", "404123", "3")))
 
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 3, "dead": 1}
     [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
     assert (letter.code, letter.address) == ("1012", {"user_id": "404123"})
 
 
-def test_a_row_that_is_silently_missing_is_not_believed(parts: Wiring, shop: Company) -> None:
+def test_a_row_that_is_silently_missing_is_not_believed(parts: WorkerContext, shop: Company) -> None:
     """200 is no proof: a row that the provider dropped is read back, sent again, and applied in the end."""
     shop.fault(kind="drop", next=2)
     import_id = record(parts, {"user_id": "1"}, {"user_id": "1", "channel": "MOBILE"}, {"user_id": "2"})
 
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 3}
     assert len(shop.held()) == 3
 
 
-def test_a_row_with_a_warning_is_tried_alone_and_then_dies(parts: Wiring, shop: Company) -> None:
+def test_a_row_with_a_warning_is_tried_alone_and_then_dies(parts: WorkerContext, shop: Company) -> None:
     """A row that the provider fails to update (91022) dies; its neighbours in the same call are applied."""
     shop.fault(kind="warn", channel="MOBILE", priority="BULK", users=["1"])
     import_id = record(parts, {"user_id": "1"}, {"user_id": "1", "channel": "MOBILE"}, {"user_id": "2"})
 
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 2, "dead": 1}
     [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
     assert letter.code == "91022"
 
 
-def test_a_call_whose_answer_was_lost_is_repeated(parts: Wiring, shop: Company) -> None:
+def test_a_call_whose_answer_was_lost_is_repeated(parts: WorkerContext, shop: Company) -> None:
     """The provider did it and the line broke: saying the same again is harmless, and it ends as applied."""
     shop.fault(kind="commit_then_drop", next=2)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 6)))
 
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 5}
     assert shop.stats()["calls"] == 7
 
 
-def test_a_provider_that_is_down_makes_no_dead_letters(parts: Wiring, shop: Company) -> None:
+def test_a_provider_that_is_down_makes_no_dead_letters(parts: WorkerContext, shop: Company) -> None:
     """While every call fails the breaker is open and everything waits; then all is delivered."""
     shop.fault(kind="down", seconds=2)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
 
-    strokes(parts, lambda: health.health_of(parts.ledger.database, "capillary").breaker is Breaker.DOWN)
+    deliveries(parts, lambda: health.health_of(parts.ledger.database, "capillary").breaker is Breaker.DOWN)
     down_for = shop.stats()["calls"]
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 39}
     assert down_for < 39
@@ -214,12 +216,12 @@ def test_a_provider_that_is_down_makes_no_dead_letters(parts: Wiring, shop: Comp
     {"kind": "busy", "seconds": 1},
     {"kind": "throttle", "next": 1, "retry_after": 1},
 ])  # fmt: skip
-def test_trouble_that_passes_kills_nothing(parts: Wiring, shop: Company, order: dict[str, object]) -> None:
+def test_trouble_that_passes_kills_nothing(parts: WorkerContext, shop: Company, order: dict[str, object]) -> None:
     """Server errors, error pages, broken or empty answers, cut lines, throttling: all is delivered afterwards."""
     shop.fault(**order)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 30)))
 
-    strokes(parts, settled(parts, import_id), seconds=15)
+    deliveries(parts, settled(parts, import_id), seconds=15)
 
     assert counts(parts, import_id) == {"applied": 29}
 
@@ -230,7 +232,7 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
     with wired(shop, tmp_path, max_attempts=4) as parts:
         import_id = record(parts, *({"user_id": str(n)} for n in range(10, 30)))
 
-        strokes(parts, settled(parts, import_id))
+        deliveries(parts, settled(parts, import_id))
 
         assert counts(parts, import_id) == {"applied": 19, "dead": 1}
         [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
@@ -238,13 +240,13 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
         assert len(letters.attempts_for(parts.ledger.database, letter)) == 4
 
 
-def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: Wiring, shop: Company) -> None:
+def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: WorkerContext, shop: Company) -> None:
     """One refused call opens the breaker; nobody is called until somebody has mended it."""
     shop.fault(kind="refuse", code=401)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
 
     for _ in range(5):
-        parts.stroke(BUCKET).run()
+        parts.delivery(BUCKET).run()
 
     found = health.health_of(parts.ledger.database, "capillary")
     assert found.breaker is Breaker.REFUSED
@@ -253,70 +255,70 @@ def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: Wiring,
 
     shop.mend()
     health.probe_soon(parts.ledger.database, now=parts.ledger.now())
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 39}
 
 
-def test_when_told_to_wait_every_process_waits(parts: Wiring, shop: Company) -> None:
+def test_when_told_to_wait_every_process_waits(parts: WorkerContext, shop: Company) -> None:
     """After a 429 with Retry-After no call is made before that time, and what was claimed is given back."""
     shop.fault(kind="throttle", next=1, retry_after=2)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
-    parts.stroke(BUCKET).run()
+    parts.delivery(BUCKET).run()
     calls, started = shop.stats()["calls"], time.monotonic()
 
     while time.monotonic() < started + 1.5:
-        assert not parts.stroke(BUCKET).run()
+        assert not parts.delivery(BUCKET).run()
         time.sleep(0.1)
 
     assert shop.stats()["calls"] == calls
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}
 
 
 def test_a_stroke_that_is_interrupted_gives_everything_back(
-    parts: Wiring, shop: Company, monkeypatch: pytest.MonkeyPatch
+    parts: WorkerContext, shop: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When a stroke ends early, what it had not sent is due again at once and nothing stays under lease."""
+    """When a delivery ends early, what it had not sent is due again at once and nothing stays under lease."""
     shop.fault(kind="latency", delay=0.3)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
-    stroke = parts.stroke(BUCKET)
+    delivery = parts.delivery(BUCKET)
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("worker.stroke.wait", interrupted)
+    monkeypatch.setattr("worker.deliver.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        stroke.run()
+        delivery.run()
     monkeypatch.undo()
 
     assert parts.ledger.due(BUCKET, 100) >= 50
     shop.mend()
-    strokes(parts, settled(parts, import_id))
+    deliveries(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}
 
 
 def test_one_stroke_claims_again_while_calls_are_under_way(shop: Company, tmp_path: Path) -> None:
-    """A stroke goes on with what is due for as long as its horizon: thirty customers in portions of ten, one stroke."""
+    """A delivery goes on with what is due for a reservation window: thirty customers, in batches of ten."""
     with wired(shop, tmp_path, stroke_size=10, horizon_seconds=10) as parts:
         import_id = record(parts, *({"user_id": str(n)} for n in range(1, 31)))
 
-        assert parts.stroke(BUCKET).run() is False
+        assert parts.delivery(BUCKET).run() is False
 
         assert counts(parts, import_id) == {"applied": 30}
         assert shop.stats()["calls"] == 30
 
 
-def test_a_slow_process_leaves_the_slots_that_it_cannot_use(parts: Wiring) -> None:
+def test_a_slow_process_leaves_the_slots_that_it_cannot_use(parts: WorkerContext) -> None:
     """Slots pass while all calls of a process are under way: it takes no more than it can use, others have the rest."""
-    connection = parts.connection(BUCKET)
+    connection = parts.bucket_context(BUCKET)
     connection.call_seconds = 0.0001
 
-    assert connection.slots_for(100) == 100
+    assert connection.permits_for(100) == 100
 
     connection.call_seconds = 0.8
 
-    assert connection.slots_for(100) <= connection.settings.concurrency + 1
+    assert connection.permits_for(100) <= connection.settings.concurrency + 1
 
 
 def test_an_older_word_that_lands_late_is_not_the_last(tmp_path: Path) -> None:
@@ -324,17 +326,17 @@ def test_an_older_word_that_lands_late_is_not_the_last(tmp_path: Path) -> None:
     with company(tmp_path, busy_521=False) as shop, wired(shop, tmp_path, timeout=1.0) as parts:
         shop.fault(kind="latency", users=["1"], delay=3, next=1)
         record(parts, {"user_id": "1", "action": "OPTIN", "effective_at": "2026-11-20T08:00:00+00:00"})
-        parts.stroke(BUCKET).run()
+        parts.delivery(BUCKET).run()
         newer = record(parts, {"user_id": "1", "action": "OPTOUT", "effective_at": "2026-11-20T09:00:00+00:00"})
 
-        strokes(parts, settled(parts, newer), seconds=10)
+        deliveries(parts, settled(parts, newer), seconds=10)
 
         assert set(shop.held().values()) == {"OPTOUT"}
 
 
 def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
     """A provider that throttles and cuts lines at once is throttling."""
-    watch = Watch()
+    watch = Observations()
 
     watch.note(Throttled(30.0), (1,))
     watch.note(Unwell("cut"), (2,))
@@ -351,15 +353,15 @@ def test_no_stroke_is_killed_before_its_calls_can_have_answered(timeout: float, 
     """A provider that answers after 190 s is cut off at 170 s, asked again, and the person's change stays pending."""
     settings = load_settings(lease_seconds=lease, horizon_seconds=horizon)
 
-    assert time_limit(settings) - 10 > LONGEST * horizon + timeout + 3 + PATIENCE_SECONDS
+    assert time_limit(settings) - 10 > LONGEST_WINDOWS * horizon + timeout + 3 + PATIENCE_SECONDS
     assert time_limit(settings) >= 180
 
 
 def test_a_change_that_the_worker_cannot_put_into_a_request_harms_nobody_else(
-    parts: Wiring, monkeypatch: pytest.MonkeyPatch
+    parts: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One row on which our own code fails kept the other 599 opt-outs of the file from being sent."""
-    provider = parts.connection(BUCKET).provider
+    provider = parts.bucket_context(BUCKET).provider
     plan = provider.plan
 
     def failing(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
@@ -370,14 +372,14 @@ def test_a_change_that_the_worker_cannot_put_into_a_request_harms_nobody_else(
     monkeypatch.setattr(type(provider), "plan", staticmethod(failing))
     import_id = record(parts, *({"user_id": str(n)} for n in range(10, 30)))
 
-    strokes(parts, lambda: counts(parts, import_id).get("applied") == 19)
+    deliveries(parts, lambda: counts(parts, import_id).get("applied") == 19)
 
     latest = health.latest_answer(parts.ledger.database, BUCKET)
     assert latest is not None
-    assert latest.startswith("unplannable: the worker could make no request of it (KeyError in test_stroke.py:")
+    assert latest.startswith("unplannable: the worker could make no request of it (KeyError in test_deliver.py:")
 
 
-def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom(parts: Wiring) -> None:
+def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom(parts: WorkerContext) -> None:
     """Nothing was sent all night, a thousand tracebacks a minute were written, and `status` said "ready"."""
     waits = []
     for _ in range(4):
@@ -389,17 +391,17 @@ def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom
         health.take_probe(parts.ledger.database, str(BUCKET), now=found.probe_at, until=0)
 
     assert "jane.doe" not in reason
-    assert reason.startswith("the worker failed: KeyError in test_stroke.py:")
+    assert reason.startswith("the worker failed: KeyError in test_deliver.py:")
     assert (found.breaker, found.reason) == (Breaker.DOWN, reason)
     assert waits == [1, 2, 4, 8]
 
 
-def test_what_the_latest_answer_was_is_told_before_a_breaker_opens(parts: Wiring, shop: Company) -> None:
+def test_what_the_latest_answer_was_is_told_before_a_breaker_opens(parts: WorkerContext, shop: Company) -> None:
     """With one customer left there are never five failures in a row: nothing said why the opt-out did not go."""
     shop.fault(kind="error", code=500)
     record(parts, {"user_id": "1"})
 
-    parts.stroke(BUCKET).run()
+    parts.delivery(BUCKET).run()
 
     assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
     assert health.latest_answer(parts.ledger.database, BUCKET) == "500: Capillary failed on this request"
@@ -412,11 +414,11 @@ def test_the_only_customer_left_dies_once_a_read_shows_that_another_is_served(
     """The last customer of a file that a gateway refuses kept every run from ending well, night after night."""
     with wired(shop, tmp_path, max_attempts=3, timeout=0.5) as parts:
         first = record(parts, {"user_id": "1"})
-        strokes(parts, settled(parts, first))
+        deliveries(parts, settled(parts, first))
         shop.fault(kind="html", http_status=status, users=["2"])
         import_id = record(parts, {"user_id": "2"})
 
-        strokes(parts, settled(parts, import_id), seconds=30)
+        deliveries(parts, settled(parts, import_id), seconds=30)
 
         assert counts(parts, import_id) == {"dead": 1}
         [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
@@ -426,14 +428,14 @@ def test_the_only_customer_left_dies_once_a_read_shows_that_another_is_served(
         assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is breaker_then
 
 
-def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: Wiring, shop: Company) -> None:
+def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: WorkerContext, shop: Company) -> None:
     """With a wrong password and one customer that customer must not be buried: nobody else was ever served."""
     shop.fault(kind="refuse", code=401)
     import_id = record(parts, {"user_id": "1"})
 
     for _ in range(12):
         health.probe_soon(parts.ledger.database, now=parts.ledger.now())
-        parts.stroke(BUCKET).run()
+        parts.delivery(BUCKET).run()
         time.sleep(0.1)
 
     assert counts(parts, import_id) == {"pending": 1}
@@ -444,46 +446,46 @@ def test_a_password_that_is_withdrawn_buries_nobody(shop: Company, tmp_path: Pat
     """Some were served a moment before, reads and writes are refused since: the others are kept, however few."""
     with wired(shop, tmp_path, max_attempts=2) as parts:
         first = record(parts, *({"user_id": str(n)} for n in range(1, 30)))
-        strokes(parts, settled(parts, first))
+        deliveries(parts, settled(parts, first))
         shop.fault(kind="refuse", code=401)
         import_id = record(parts, *({"user_id": str(n)} for n in range(30, 33)))
 
         for _ in range(20):
             health.probe_soon(parts.ledger.database, now=parts.ledger.now())
-            parts.stroke(BUCKET).run()
+            parts.delivery(BUCKET).run()
             time.sleep(0.05)
 
         assert counts(parts, import_id) == {"pending": 3}
 
 
-def test_probes_go_round(parts: Wiring, shop: Company) -> None:
+def test_probes_go_round(parts: WorkerContext, shop: Company) -> None:
     """A customer who is refused was asked again by every probe, and nobody else was ever asked."""
     shop.fault(kind="refuse", code=401)
     record(parts, *({"user_id": str(n)} for n in range(1, 40)))
-    parts.stroke(BUCKET).run()
+    parts.delivery(BUCKET).run()
     asked = []
     for _ in range(6):
         health.probe_soon(parts.ledger.database, now=parts.ledger.now())
-        parts.stroke(BUCKET).run()
+        parts.delivery(BUCKET).run()
         asked.append(health.health_of(parts.ledger.database, str(BUCKET)).suspects[-1])
 
     assert len(set(asked)) == 6
 
 
-def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: Wiring, shop: Company) -> None:
+def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: WorkerContext, shop: Company) -> None:
     """Two customers whom a gateway refuses were all there was; who unsubscribed then waited for up to five minutes."""
     shop.fault(kind="html", http_status=403, users=["1", "2"])
     record(parts, {"user_id": "1"}, {"user_id": "2"})
     end = time.monotonic() + 12
     while health.health_of(parts.ledger.database, str(BUCKET)).trips < 3 and time.monotonic() < end:
-        parts.stroke(BUCKET).run()
+        parts.delivery(BUCKET).run()
         time.sleep(0.05)
-    parts.stroke(BUCKET).run()
+    parts.delivery(BUCKET).run()
 
     row = PROVIDERS["capillary"].row.model_validate(ROW | {"user_id": "3"})
     parts.ledger.accept_events("run", [as_change(row)], [])
     arrived = time.monotonic()
-    strokes(parts, lambda: ("3", "EMAIL", "BULK") in shop.held(), seconds=5)
+    deliveries(parts, lambda: ("3", "EMAIL", "BULK") in shop.held(), seconds=5)
 
     assert time.monotonic() - arrived < 4
     assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
@@ -495,7 +497,7 @@ def test_an_account_whose_limit_others_use_up_makes_no_dead_letters(tmp_path: Pa
         import_id = record(parts, *({"user_id": str(number)} for number in range(1, 61)))
         until = time.monotonic() + 12
         while time.monotonic() < until and not settled(parts, import_id)():
-            if not parts.stroke(BUCKET).run():
+            if not parts.delivery(BUCKET).run():
                 time.sleep(0.02)
 
         assert "dead" not in counts(parts, import_id)

@@ -1,4 +1,4 @@
-"""The one place where a worker process puts its parts together."""
+"""Where a worker process puts its parts together."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from consent.ledger import health
 from consent.ledger.ledger import Ledger
 from consent.settings import ConnectionSettings, Settings
 from consent.wakeups import WakeUps, redis_client
-from worker.breaker import Recent, Watch, may_call
-from worker.connection import LiveConnection, process_cap
+from worker.breaker import Observations, RecentCustomers, may_call
+from worker.bucket_context import BucketContext, process_cap
+from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
 from worker.loop import LoopThread, process_loop
-from worker.pacing import Pacer
 from worker.providers import provider_of
 from worker.providers.http import Sender, check_connection
 from worker.providers.warming import warm_up
-from worker.retrying import RetryPolicy
-from worker.seats import Seats
-from worker.stroke import LONGEST, PATIENCE_SECONDS, Stroke
+from worker.ratelimit.fairness import FairSharing
+from worker.ratelimit.limiter import RateLimiter
+from worker.retry import RetryPolicy
 
 _LEASE_SPARE_SECONDS = 3.0
 _LEAST_TIME_LIMIT = 180.0
@@ -36,16 +36,17 @@ _SPARE_SECONDS = 20.0
 
 
 def time_limit(settings: Settings) -> float:
-    """Return the seconds after which a stroke is killed: later than any can last, so that no answer is thrown away.
+    """Return the seconds after which Celery kills a delivery: later than any can last, so that no answer is lost.
 
-    A stroke claims for `LONGEST` horizons. What it claimed is called within a lease, which `Wiring.check` holds to be
-    longer than the connection's TIMEOUT, and then written down, for which it may wait for the ledger twice.
+    A delivery claims for `LONGEST_WINDOWS` reservation windows. It makes its calls within a lease, which
+    `WorkerContext.check` holds to be longer than the connection's TIMEOUT, and then settles, for which it may wait for
+    the ledger twice.
     """
-    needed = LONGEST * settings.horizon_seconds + settings.lease_seconds + 2 * PATIENCE_SECONDS
+    needed = LONGEST_WINDOWS * settings.horizon_seconds + settings.lease_seconds + 2 * PATIENCE_SECONDS
     return max(_LEAST_TIME_LIMIT, needed + _SPARE_SECONDS)
 
 
-class Wiring:
+class WorkerContext:
     """What one process needs to deliver; nothing is opened before it is used, so it may be made before a fork."""
 
     def __init__(self, settings: Settings, broker_url: str) -> None:
@@ -54,70 +55,70 @@ class Wiring:
         self.wakeups = WakeUps(broker_url)
         self.pid = os.getpid()
         self._broker_url = broker_url
-        self._connections: dict[Bucket, LiveConnection] = {}
-        self._recent: defaultdict[Bucket, Recent] = defaultdict(Recent)
+        self._buckets: dict[Bucket, BucketContext] = {}
+        self._recent: defaultdict[Bucket, RecentCustomers] = defaultdict(RecentCustomers)
         self._senders: dict[str, Sender] = {}
-        self._places: dict[str, asyncio.Semaphore] = {}
+        self._concurrency: dict[str, asyncio.Semaphore] = {}
         self._lock = threading.Lock()
 
-    def stroke(self, bucket: Bucket) -> Stroke:
-        """Return a stroke for a bucket; raise ConfigurationError if it cannot be called as it is configured."""
-        return Stroke(
+    def delivery(self, bucket: Bucket) -> Delivery:
+        """Return a delivery for a bucket; raise ConfigurationError if it cannot be called as it is configured."""
+        return Delivery(
             ledger=self.ledger,
-            connection=self.connection(bucket),
+            context=self.bucket_context(bucket),
             loop=self.loop,
             policy=RetryPolicy(
                 self.settings.max_attempts, self.settings.backoff_seconds, self.settings.backoff_ceiling
             ),
             lease_seconds=self.settings.lease_seconds,
             most=self.settings.stroke_size,
-            watch=Watch(recent=self._recent[bucket]),
+            observations=Observations(recent=self._recent[bucket]),
         )
 
-    def connection(self, bucket: Bucket) -> LiveConnection:
-        """Return a connection's bucket, made at first use."""
+    def bucket_context(self, bucket: Bucket) -> BucketContext:
+        """Return what a bucket needs, made at first use."""
         with self._lock:
-            if bucket not in self._connections:
-                self._connections[bucket] = self._connect(bucket, self.settings.connection(bucket.connection))
-            return self._connections[bucket]
+            if bucket not in self._buckets:
+                self._buckets[bucket] = self._connect(bucket, self.settings.connection(bucket.connection))
+            return self._buckets[bucket]
 
     def get_ready(self) -> None:
-        """Make beforehand what the first stroke needs, so that it need not wait; raises ConfigurationError."""
+        """Make beforehand what the first delivery needs, so that it need not wait; raises ConfigurationError."""
         for name in self.settings.connections:
-            self.connection(Bucket(name))
+            self.bucket_context(Bucket(name))
             with suppress(LedgerError):
                 self.ledger.buckets(name)
 
-    def pacer(self, bucket: Bucket) -> Pacer:
-        """Return the shared pace of a bucket, for this process."""
+    def rate_limiter(self, bucket: Bucket) -> RateLimiter:
+        """Return a bucket's shared rate limit, as this process uses it."""
         connection = self.settings.connection(bucket.connection)
-        pacer = Pacer(
+        rate_limiter = RateLimiter(
             store=self.redis,
             bucket=bucket,
             rate=provider_of(connection).pace(bucket.name, connection).rate,
             process=f"{socket.gethostname()}:{self.pid}:{self._nonce}",
-            horizon=self.settings.horizon_seconds,
-            max_strokes=connection.max_strokes,
+            reservation_seconds=self.settings.horizon_seconds,
+            max_deliveries=connection.max_strokes,
             processes=max(1, self.settings.worker_processes),
             known=max(1, self.settings.worker_processes),
-            lanes=connection.concurrency,
+            concurrency=connection.concurrency,
         )
-        pacer.write_into(self.ledger)
-        return pacer
+        rate_limiter.write_into(self.ledger)
+        return rate_limiter
 
-    def seat(self, bucket: Bucket) -> AbstractContextManager[bool]:
-        """Take a place of the worker pool for a stroke; the value says whether there is one to spare."""
-        seconds = self.settings.connection(bucket.connection).timeout + LONGEST * self.settings.horizon_seconds
+    def process_share(self, bucket: Bucket) -> AbstractContextManager[bool]:
+        """Acquire one of the worker pool's processes for a delivery; the value says whether there is one to spare."""
+        seconds = self.settings.connection(bucket.connection).timeout + LONGEST_WINDOWS * self.settings.horizon_seconds
         waiting = partial(self._others_with_work, bucket.connection)
-        return self._seats.taken(bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting)
+        return self._fair_sharing.acquire(bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting)
 
-    def strokes(self) -> int:
-        """Return how many strokes are under way in all workers; raise redis.RedisError."""
-        return self._seats.occupied()
+    def deliveries(self) -> int:
+        """Return how many deliveries are under way in all workers; raise redis.RedisError."""
+        return self._fair_sharing.in_use()
 
     @cached_property
     def redis(self) -> redis.Redis:
-        """A client for the broker's server, for the shared pace."""
+        """A client for the broker's server, for the shared rate limits."""
         return redis_client(self._broker_url)
 
     @cached_property
@@ -126,8 +127,8 @@ class Wiring:
         return process_loop()
 
     @cached_property
-    def _seats(self) -> Seats:
-        return Seats(self.redis, f"{socket.gethostname()}:{self.pid}:{self._nonce}")
+    def _fair_sharing(self) -> FairSharing:
+        return FairSharing(self.redis, f"{socket.gethostname()}:{self.pid}:{self._nonce}")
 
     def _others_with_work(self, connection: str) -> list[str]:
         """Return the other connections that could make a call now."""
@@ -159,21 +160,21 @@ class Wiring:
         if self.settings.lease_seconds < needed:
             message = (
                 f"OPTRELAY_LEASE_SECONDS is {self.settings.lease_seconds:g}, but connection {name!r} needs {needed:g}: "
-                "its timeout, the horizon and 3 seconds; raise the lease or lower the timeout"
+                "its timeout, the reservation window and 3 seconds; raise the lease or lower the timeout"
             )
             raise ConfigurationError(message)
 
-    def _connect(self, bucket: Bucket, connection: ConnectionSettings) -> LiveConnection:
+    def _connect(self, bucket: Bucket, connection: ConnectionSettings) -> BucketContext:
         name = bucket.connection
         self.check(name)
-        provider, pacer = provider_of(connection), self.pacer(bucket)
+        provider, rate_limiter = provider_of(connection), self.rate_limiter(bucket)
         if name not in self._senders:
             self._senders[name] = self.loop.run(_sender(connection, name))
-            self._places[name] = asyncio.Semaphore(connection.concurrency)
-        limiter = self.loop.run(_cap(pacer))
+            self._concurrency[name] = asyncio.Semaphore(connection.concurrency)
+        cap = self.loop.run(_cap(rate_limiter))
         each = provider.pace(bucket.name, connection).targets_per_call
-        return LiveConnection(
-            bucket, connection, provider, self._senders[name], pacer, limiter, self._places[name], each
+        return BucketContext(
+            bucket, connection, provider, self._senders[name], rate_limiter, cap, self._concurrency[name], each
         )
 
 
@@ -182,5 +183,5 @@ async def _sender(connection: ConnectionSettings, name: str) -> Sender:
     return Sender(connection, provider_of(connection).auth(connection, name), name)
 
 
-async def _cap(pacer: Pacer):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    return process_cap(pacer.rate)
+async def _cap(rate_limiter: RateLimiter):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    return process_cap(rate_limiter.rate)

@@ -14,19 +14,19 @@ import structlog
 
 from consent.ledger.work import WITNESS, Attempt, CustomerTask
 from consent.outcome import Applied, Health, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
-from worker.breaker import Watch
-from worker.connection import LiveConnection
-from worker.pacing import Reservation
+from worker.breaker import Observations
+from worker.bucket_context import BucketContext
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.no_reply import NOTHING_SENT, Failure, NoReply, unanswered
-from worker.slots import NoSlot, Slots, Turn
+from worker.ratelimit.limiter import Reservation
+from worker.ratelimit.permits import NoPermit, Permit, Permits
 
 Series = tuple[Request, ...]
 _log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Delivered:
+class TaskResult:
     """What became of one customer task so far: outcomes by change id, and the calls that were made.
 
     `doubtful` says that a call went out whose answer never came, or was a proxy's: the provider may still be at it.
@@ -49,37 +49,37 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
-    """Customer tasks that were claimed together, what they need, and slots for the first calls.
+class ClaimedBatch:
+    """Customer tasks that were claimed together, what they need, and permits for the first calls.
 
     No call starts after `deadline` (monotonic seconds), when their lease would be too short.
     """
 
     tasks: Sequence[CustomerTask]
     plan: Plan
-    slots: Reservation
+    permits: Reservation
     deadline: float
 
 
 @dataclass(slots=True)
-class Delivery:
-    """One stroke's calls: portions may be added while others are being delivered, until it is closed."""
+class ConcurrentCalls:
+    """One delivery's calls: batches may be added while others are being delivered, until it is closed."""
 
-    connection: LiveConnection
-    watch: Watch
+    context: BucketContext
+    observations: Observations
     clock: Callable[[], int]
-    report: Callable[[Delivered], None]
+    report: Callable[[TaskResult], None]
     throttled: Callable[[Request, Answer, Attempt, bool], bool]
     witness: Callable[[int], Request | None]
     ended: threading.Event = field(default_factory=threading.Event)
-    _slots: Slots = field(init=False)
-    _waiting: deque[tuple[Series, Portion]] = field(default_factory=deque)
-    _lanes: int = 0
+    _permits: Permits = field(init=False)
+    _waiting: deque[tuple[Series, ClaimedBatch]] = field(default_factory=deque)
+    _running: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
 
     def __post_init__(self) -> None:
-        self._slots = Slots(self.connection, self.watch)
+        self._permits = self.context.permits(lambda: self.observations.stop)
 
     @property
     def left(self) -> int:
@@ -87,29 +87,29 @@ class Delivery:
         return len(self._waiting)
 
     async def run(self) -> None:
-        """Send every series of every portion, a few at a time; report each task as soon as its series has ended."""
+        """Send every series of every batch, a few at a time; report each task as soon as its series has ended."""
         try:
             async with asyncio.TaskGroup() as group:
                 while self._waiting or not self._closed:
-                    free = self.connection.settings.concurrency - self._lanes
+                    free = self.context.settings.concurrency - self._running
                     for _ in range(min(free, len(self._waiting))):
-                        self._lanes += 1
-                        group.create_task(self._take_turns())
+                        self._running += 1
+                        group.create_task(self._work_off())
                     self._news.clear()
                     await self._news.wait()
         finally:
-            await self._slots.aclose()
+            await self._permits.aclose()
             self.ended.set()
 
-    def add(self, portion: Portion) -> None:
+    def add(self, batch: ClaimedBatch) -> None:
         """Take in more to deliver; to be called inside the event loop."""
-        plan = portion.plan
+        plan = batch.plan
         planned = {task.target_id for series in plan.series for request in series for task in request.tasks}
-        for task in portion.tasks:
+        for task in batch.tasks:
             if task.target_id not in planned:
                 self.report(_decided(task, plan))
-        self._slots.add(portion.slots)
-        self._waiting.extend((series, portion) for series in plan.series)
+        self._permits.add(batch.permits)
+        self._waiting.extend((series, batch) for series in plan.series)
         self._news.set()
 
     def close(self) -> None:
@@ -117,45 +117,45 @@ class Delivery:
         self._closed = True
         self._news.set()
 
-    async def _take_turns(self) -> None:
+    async def _work_off(self) -> None:
         try:
             while self._waiting:
                 await self._send_series(*self._waiting.popleft())
         finally:
-            self._lanes -= 1
+            self._running -= 1
             self._news.set()
 
-    async def _send_series(self, series: Series, portion: Portion) -> None:
-        found = {task.target_id: _decided(task, portion.plan) for request in series for task in request.tasks}
+    async def _send_series(self, series: Series, batch: ClaimedBatch) -> None:
+        found = {task.target_id: _decided(task, batch.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
-            while requests and (answer := await self._send(requests[0], found, portion.deadline)) is not None:
+            while requests and (answer := await self._send(requests[0], found, batch.deadline)) is not None:
                 requests.popleft()
                 if any(one.doubtful or one.suspicion is not None for one in found.values()):
                     break  # it may still be at it, or refuse this customer: nothing more for these targets now
                 requests.extendleft(reversed(answer.further))
-            await self._look_for_a_witness(found, portion.deadline)
+            await self._look_for_a_witness(found, batch.deadline)
         finally:
             for delivered in found.values():
                 self.report(delivered)
 
-    async def _send(self, request: Request, found: dict[int, Delivered], deadline: float) -> Answer | None:
+    async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment; return None if its moment does not come. First a place, then the moment."""
-        async with self.connection.places:
-            await self.connection.sender.warm()
-            until = await self._slots.take(deadline, self.left + 1)
-            return None if until is None else await self._call(request, found, Turn(self._slots, deadline, until))
+        async with self.context.concurrency:
+            await self.context.sender.warm()
+            until = await self._permits.take(deadline, self.left + 1)
+            return None if until is None else await self._call(request, found, Permit(self._permits, deadline, until))
 
-    async def _call(self, request: Request, found: dict[int, Delivered], turn: Turn) -> Answer | None:
+    async def _call(self, request: Request, found: dict[int, TaskResult], turn: Permit) -> Answer | None:
         at, started = self.clock(), time.monotonic()
         try:
             status, answer, doubtful, reply = await self._exchange(request, turn)
-        except NoSlot:
+        except NoPermit:
             return None
         except asyncio.CancelledError:
             self._note(request, found, (at, started, None, _interrupted(request)), doubtful=True)
             raise
-        self.connection.note_call(time.monotonic() - started)
+        self.context.note_call(time.monotonic() - started)
         calls = self._note(request, found, (at, started, status, answer), doubtful=doubtful)
         if isinstance(answer.health, Throttled):
             asked = isinstance(reply, Reply) and reply.retry_after is not None
@@ -163,48 +163,50 @@ class Delivery:
             if not everybody:
                 return answer
         targets = [task.target_id for task in request.tasks]
-        self.watch.note(answer.health, targets, served=_served(request, answer), at=self.clock())
+        self.observations.note(answer.health, targets, served=_served(request, answer), at=self.clock())
         return answer
 
-    async def _look_for_a_witness(self, found: dict[int, Delivered], deadline: float) -> None:
+    async def _look_for_a_witness(self, found: dict[int, TaskResult], deadline: float) -> None:
         """Where only this customer is left, read something about another one, to see whether that one is served."""
         suspects = [one for one in found.values() if one.suspicion is not None]
-        if not suspects or self.watch.proven or self._waiting or self._lanes > 1:
+        if not suspects or self.observations.proven or self._waiting or self._running > 1:
             return
         one = suspects[0]
         request = await asyncio.to_thread(self.witness, one.task.target_id)
-        async with self.connection.places:
-            if request is None or (until := await self._slots.take(deadline, 1)) is None:
+        async with self.context.concurrency:
+            if request is None or (until := await self._permits.take(deadline, 1)) is None:
                 return
             at, started = self.clock(), time.monotonic()
             try:
-                status, answer, _, _ = await self._exchange(request, Turn(self._slots, deadline, until))
-            except NoSlot:
+                status, answer, _, _ = await self._exchange(request, Permit(self._permits, deadline, until))
+            except NoPermit:
                 return
         if isinstance(answer.health, Well):
-            self.watch.vouch(request.tasks[0].target_id, self.clock())
+            self.observations.vouch(request.tasks[0].target_id, self.clock())
         milliseconds, ids = int((time.monotonic() - started) * 1000), tuple(change.id for change in one.task.changes)
         one.attempts.append(Attempt(one.task.target_id, at, milliseconds, WITNESS, status, answer.code, ids))
 
-    async def _exchange(self, request: Request, turn: Turn) -> tuple[int | None, Answer, bool, Reply | NoReply | None]:
+    async def _exchange(
+        self, request: Request, turn: Permit
+    ) -> tuple[int | None, Answer, bool, Reply | NoReply | None]:
         """Send a request and have its reply read; a reply that nobody can make sense of harms only its own changes."""
         writes, reply = request.method not in _LOOKING, None
         try:
-            reply = await self.connection.sender.send(request, turn)
+            reply = await self.context.sender.send(request, turn)
             if isinstance(reply, NoReply):
                 return None, unanswered(reply, request), writes and reply.kind in _STILL_AT_IT, reply
-            answer = self.connection.provider.read(request, reply, self.connection.settings)
-        except NoSlot:
+            answer = self.context.provider.read(request, reply, self.context.settings)
+        except NoPermit:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a provider answers, its neighbours must not suffer
-            _log.error("reply.unreadable", bucket=str(self.connection.bucket), error=type(error).__name__)
+            _log.error("reply.unreadable", bucket=str(self.context.bucket), error=type(error).__name__)
             return None, _unreadable(request), writes and _is_passed_on(reply), reply
         return reply.status, answer, writes and _is_passed_on(reply), reply
 
     def _note(
         self,
         request: Request,
-        found: dict[int, Delivered],
+        found: dict[int, TaskResult],
         call: tuple[int, float, int | None, Answer],
         *,
         doubtful: bool,
@@ -247,8 +249,8 @@ def _unreadable(request: Request) -> Answer:
     return Answer(Well(), {change.id: later for change in request.changes}, code=later.code)
 
 
-def _decided(task: CustomerTask, plan: Plan) -> Delivered:
-    return Delivered(
+def _decided(task: CustomerTask, plan: Plan) -> TaskResult:
+    return TaskResult(
         task, {change.id: plan.outcomes[change.id] for change in task.changes if change.id in plan.outcomes}
     )
 

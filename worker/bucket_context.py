@@ -1,11 +1,11 @@
-"""A bucket of a connection as a worker process holds it: its provider, its sender, its pace."""
+"""What one worker process needs to deliver within one bucket: provider, HTTP sender, rate limit, concurrency."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,9 +18,10 @@ from consent.outcome import Outcome, TryLater
 from consent.overlap import Overlap
 from consent.rate import Rate
 from consent.settings import ConnectionSettings
-from worker.pacing import Pacer
 from worker.providers.contract import Plan, Provider
 from worker.providers.http import Sender
+from worker.ratelimit.limiter import RateLimiter
+from worker.ratelimit.permits import Permits
 
 _log = structlog.get_logger()
 _CAP_SECONDS = 0.25
@@ -32,16 +33,16 @@ _SHORTEST_PAUSE = 1.0
 
 
 @dataclass(slots=True)
-class LiveConnection:
-    """Everything that delivering within one limit of one connection needs in one process."""
+class BucketContext:
+    """Everything that a delivery within one limit of one connection needs in one process."""
 
     bucket: Bucket
     settings: ConnectionSettings
     provider: Provider
     sender: Sender
-    pacer: Pacer
-    limiter: AsyncLimiter
-    places: asyncio.Semaphore
+    rate_limiter: RateLimiter
+    process_cap: AsyncLimiter
+    concurrency: asyncio.Semaphore
     targets_per_call: int = 1
     call_seconds: float = _FIRST_GUESS_SECONDS
     _pauses: deque[float] = field(default_factory=deque)
@@ -55,6 +56,10 @@ class LiveConnection:
     def overlap(self) -> Overlap | None:
         """How slots overlap in this bucket, None if they do not."""
         return self.provider.overlap(self.bucket.name)
+
+    def permits(self, stopped: Callable[[], bool]) -> Permits:
+        """Return what hands out permits to one delivery, until that has `stopped`."""
+        return Permits(self.rate_limiter, self.process_cap, self.permits_for, stopped)
 
     def note_call(self, seconds: float) -> None:
         """Learn how long a call takes lately."""
@@ -81,11 +86,11 @@ class LiveConnection:
             return Plan((), {change.id: later for change in task.changes})
 
     def pause(self, longest: float, trips: int) -> float:
-        """Return for how many seconds nobody calls after a 429 that does not say for how long.
+        """Return for how many seconds no process calls after a 429 that does not say for how long.
 
         At first it is a small part of `longest`, because it may be said to one customer only; another one will show.
-        It doubles with each of the last minutes and each probe that failed (`trips`): where everybody is throttled the
-        provider is soon left alone for as long as it likes.
+        It doubles with each of the last minutes and each probe that failed (`trips`): where every customer is
+        throttled, the provider is soon left alone for as long as it likes.
         """
         now = time.monotonic()
         while self._pauses and now - self._pauses[0] > _PAUSES_COUNT_FOR:
@@ -98,33 +103,33 @@ class LiveConnection:
         """Return how many calls this process can make in so many seconds, going by the latest ones."""
         return max(1, int(self.settings.concurrency * seconds / max(self.call_seconds, 0.001)))
 
-    def portion(self, most: int) -> int:
-        """Return how many calls one stroke should take on: half a horizon's worth, and no more than it can make.
+    def batch_size(self, most: int) -> int:
+        """Return how many calls one batch should hold: half a reservation window's worth, and no more than it can make.
 
-        Half, so that two strokes can keep the reservations ahead of the clock between them.
+        Half, so that two deliveries can keep the reservations ahead of the clock between them.
         """
-        ahead = self.pacer.horizon / 2
-        allowed = max(1, int(ahead / self.pacer.interval))
+        ahead = self.rate_limiter.reservation_seconds / 2
+        allowed = max(1, int(ahead / self.rate_limiter.interval))
         return min(most, allowed, self.reach(ahead))
 
-    def slots_for(self, calls: int) -> int:
-        """Return how many slots to reserve for so many calls: no more than can be used before they are lost.
+    def permits_for(self, calls: int) -> int:
+        """Return how many permits to reserve for so many calls: no more than can be used before they are lost.
 
-        Where this process is slower than the limit, slots pass while all its calls are under way, and those it holds
+        Where this process is slower than the limit, permits pass while all its calls are under way, and those it holds
         are missing elsewhere: then it takes only as many as it can use within the tolerance, or may use late, and more
         soon after.
         """
-        behind = self.call_seconds / self.settings.concurrency - self.pacer.interval
+        behind = self.call_seconds / self.settings.concurrency - self.rate_limiter.interval
         if behind <= 0:
-            return min(calls, self.portion(calls))
-        in_time = self.settings.concurrency + int(self.pacer.tolerance / behind)
-        return min(calls, max(in_time, self.pacer.spare_calls))
+            return min(calls, self.batch_size(calls))
+        in_time = self.settings.concurrency + int(self.rate_limiter.tolerance / behind)
+        return min(calls, max(in_time, self.rate_limiter.spare_calls))
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:
-    """Return a limiter that no single process can outrun, whatever the shared pace says.
+    """Return a limiter that no single process can outrun, whatever the shared rate limiter says.
 
-    A tenth above the limit: a cap that is as tight as the pace would never work off a backlog.
+    A tenth above the limit: a cap as tight as the limit itself would never work off a backlog.
     """
     calls = max(1.0, rate.per_second * _CAP_SECONDS)
     return AsyncLimiter(calls, calls * rate.interval / _HEADROOM)

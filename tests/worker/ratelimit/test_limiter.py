@@ -14,7 +14,7 @@ import redis
 from consent.bucket import Bucket
 from consent.rate import parse_rate
 from console.embedded import EmbeddedBroker
-from worker.pacing import FEW, MARGIN, Pacer
+from worker.ratelimit.limiter import FEW, MARGIN, RateLimiter
 
 
 @pytest.fixture
@@ -26,18 +26,18 @@ def broker(tmp_path: Path):
     broker.stop()
 
 
-def pacer(broker_url: str, rate: str, process: str, processes: int = 1) -> Pacer:
-    """One process's view of the shared pace."""
+def rate_limiter(broker_url: str, rate: str, process: str, processes: int = 1) -> RateLimiter:
+    """One process's view of the shared limiter."""
     store = redis.Redis(unix_socket_path=broker_url.removeprefix("redis+socket://"), socket_timeout=1)
-    return Pacer(store, Bucket("capillary"), parse_rate(rate), process, 2.0, 4, processes)
+    return RateLimiter(store, Bucket("capillary"), parse_rate(rate), process, 2.0, 4, processes)
 
 
 def call_for(seconds: float, url: str, rate: str, process: str, found) -> None:
-    """Reserve slots and use each at its moment, as a stroke does."""
-    pace = pacer(url, rate, process)
+    """Reserve slots and use each at its moment, as a delivery does."""
+    limiter = rate_limiter(url, rate, process)
     end, moments = time.monotonic() + seconds, []
     while time.monotonic() < end:
-        portion = pace.reserve(25).moments
+        portion = limiter.reserve(25).moments
         if not portion:
             time.sleep(0.1)
         for moment in portion:
@@ -55,7 +55,7 @@ def worst_window(moments: list[float], seconds: float) -> int:
 @pytest.mark.pace
 def test_four_processes_share_one_limit(broker: EmbeddedBroker) -> None:
     """Four processes at 50 a second never make more than 51 calls in any second, and use at least 95 of 100 slots."""
-    pacer(broker.url, "50/second", "first").prime()
+    rate_limiter(broker.url, "50/second", "first").prime()
     spawn = multiprocessing.get_context("spawn")
     found = spawn.Queue()
     processes = [spawn.Process(target=call_for, args=(6.0, broker.url, "50/second", f"p{n}", found)) for n in range(4)]
@@ -72,20 +72,20 @@ def test_four_processes_share_one_limit(broker: EmbeddedBroker) -> None:
 
 
 def test_an_unused_slot_is_given_back(broker: EmbeddedBroker) -> None:
-    """Slots that a stroke reserved and found no work for are there for the next one."""
-    pace = pacer(broker.url, "10/second", "one")
-    pace.prime()
-    first = pace.reserve(10)
+    """Slots that a delivery reserved and found no work for are there for the next one."""
+    limiter = rate_limiter(broker.url, "10/second", "one")
+    limiter.prime()
+    first = limiter.reserve(10)
 
-    pace.give_back(first, 9)
+    limiter.give_back(first, 9)
 
     assert len(first.moments) == 1
-    assert len(pace.reserve(10).moments) >= 9
+    assert len(limiter.reserve(10).moments) >= 9
 
 
 def test_slots_behind_somebody_elses_are_not_given_back(broker: EmbeddedBroker) -> None:
     """What another process has reserved since stays where it is: no two calls get one moment."""
-    one, two = pacer(broker.url, "10/second", "one"), pacer(broker.url, "10/second", "two")
+    one, two = rate_limiter(broker.url, "10/second", "one"), rate_limiter(broker.url, "10/second", "two")
     one.prime()
     first = one.reserve(5)
     second = two.reserve(5)
@@ -98,20 +98,20 @@ def test_slots_behind_somebody_elses_are_not_given_back(broker: EmbeddedBroker) 
 
 def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: EmbeddedBroker) -> None:
     """Five calls are allowed in ten seconds and six are made, because a broker that was wiped begins too early."""
-    pace = pacer(broker.url, "10/second", "one")
-    pace.prime()
-    last = pace.reserve(100).moments[-1]
-    pace.store.flushall()
+    limiter = rate_limiter(broker.url, "10/second", "one")
+    limiter.prime()
+    last = limiter.reserve(100).moments[-1]
+    limiter.store.flushall()
 
-    first = first_moment(pace)
+    first = first_moment(limiter)
 
-    assert last + pace.interval - 0.02 <= first <= last + pace.horizon + 1
+    assert last + limiter.interval - 0.02 <= first <= last + limiter.reservation_seconds + 1
 
 
-def first_moment(pace: Pacer) -> float:
+def first_moment(limiter: RateLimiter) -> float:
     """The moment of the next slot that is to be had."""
     end = time.monotonic() + 30
-    while not (found := pace.reserve(1).moments):
+    while not (found := limiter.reserve(1).moments):
         assert time.monotonic() < end
         time.sleep(0.05)
     return found[0]
@@ -119,7 +119,7 @@ def first_moment(pace: Pacer) -> float:
 
 def test_throttling_seen_by_one_slows_all(broker: EmbeddedBroker) -> None:
     """When one process is told to wait, no other gets a slot before then."""
-    one, two = pacer(broker.url, "10/second", "one"), pacer(broker.url, "10/second", "two")
+    one, two = rate_limiter(broker.url, "10/second", "one"), rate_limiter(broker.url, "10/second", "two")
     one.prime()
 
     one.push(30)
@@ -129,18 +129,18 @@ def test_throttling_seen_by_one_slows_all(broker: EmbeddedBroker) -> None:
 
 def test_without_redis_each_process_keeps_to_its_share(broker: EmbeddedBroker) -> None:
     """Four processes that lose the server each make a quarter of the calls, after a pause."""
-    paces = [pacer(broker.url, "40/second", f"p{n}") for n in range(4)]
-    paces[0].prime()
-    for pace in paces:
-        pace.reserve(1)
-    for pace in paces:
-        pace.reserve(1)
+    limiters = [rate_limiter(broker.url, "40/second", f"p{n}") for n in range(4)]
+    limiters[0].prime()
+    for limiter in limiters:
+        limiter.reserve(1)
+    for limiter in limiters:
+        limiter.reserve(1)
     broker.stop()
 
     started, moments = time.monotonic(), []
     while time.monotonic() < started + 3.5 or not moments:
-        for pace in paces:
-            moments.extend(pace.reserve(20).moments)
+        for limiter in limiters:
+            moments.extend(limiter.reserve(20).moments)
         time.sleep(0.05)
 
     assert min(moments) >= started + 1.9
@@ -161,7 +161,7 @@ class Late(redis.Redis):
 
 def test_a_reply_that_is_late_moves_no_slot(broker: EmbeddedBroker) -> None:
     """On a busy machine a second held two calls too many: some had read their slots later than others."""
-    prompt, busy = pacer(broker.url, "50/second", "prompt", 2), pacer(broker.url, "50/second", "busy", 2)
+    prompt, busy = rate_limiter(broker.url, "50/second", "prompt", 2), rate_limiter(broker.url, "50/second", "busy", 2)
     busy.store = Late(unix_socket_path=broker.url.removeprefix("redis+socket://"))
     prompt.prime()
     moments = [*prompt.reserve(1).moments, *busy.reserve(1).moments]
@@ -177,43 +177,43 @@ def test_a_reply_that_is_late_moves_no_slot(broker: EmbeddedBroker) -> None:
 
 def test_no_more_strokes_than_allowed(broker: EmbeddedBroker) -> None:
     """A slow provider can hold only so many workers."""
-    pace = pacer(broker.url, "1000/second", "one")
-    pace.prime()
+    limiter = rate_limiter(broker.url, "1000/second", "one")
+    limiter.prime()
 
-    first = [pace.reserve(1, f"stroke {n}") for n in range(5)]
+    first = [limiter.reserve(1, f"delivery {n}") for n in range(5)]
 
     assert [one.crowded for one in first] == [False] * 4 + [True]
 
-    pace.end_stroke("stroke 0")
+    limiter.end_delivery("delivery 0")
 
-    assert not pace.reserve(1, "stroke 5").crowded
+    assert not limiter.reserve(1, "delivery 5").crowded
 
 
 def test_every_key_in_the_server_expires(broker: EmbeddedBroker) -> None:
     """Nothing of ours stays in Redis for ever."""
-    pace = pacer(broker.url, "10/second", "one")
-    pace.prime()
-    pace.reserve(1, "stroke")
-    pace.push(1)
+    limiter = rate_limiter(broker.url, "10/second", "one")
+    limiter.prime()
+    limiter.reserve(1, "delivery")
+    limiter.push(1)
 
-    lives = [pace.store.ttl(key) for key in pace.store.scan_iter("*")]
+    lives = [limiter.store.ttl(key) for key in limiter.store.scan_iter("*")]
     assert len(lives) == 3
     assert min(lives) > 0
 
 
-def test_a_slot_is_used_late_only_where_no_window_can_notice(broker: EmbeddedBroker) -> None:
+def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: EmbeddedBroker) -> None:
     """At a low limit a slot lapses within milliseconds; at one that nobody reaches, a few are within the margin."""
-    low, high = pacer(broker.url, "500/second", "one"), pacer(broker.url, "100000/second", "one")
-    low.lanes = high.lanes = 8
+    low, high = rate_limiter(broker.url, "500/second", "one"), rate_limiter(broker.url, "100000/second", "one")
+    low.concurrency = high.concurrency = 8
     low.prime()
 
     assert low.spare_calls == 0
     assert low.reserve(1).late == low.tolerance < 0.01
-    assert high.max_strokes * ((2 + 1 / FEW) * high.spare_calls + high.lanes) <= 100_000 * (1 - 1 / MARGIN)
-    assert high.reserve(high.spare_calls).late == high.horizon
+    assert high.max_deliveries * ((2 + 1 / FEW) * high.spare_calls + high.concurrency) <= 100_000 * (1 - 1 / MARGIN)
+    assert high.reserve(high.spare_calls).late == high.reservation_seconds
     assert high.reserve(high.spare_calls + 1).late == high.tolerance
 
 
 def test_a_slow_limits_slots_keep_as_long_as_its_windows_allow(broker: EmbeddedBroker) -> None:
     """At 10,000 a day half a percent of the window is minutes: a slot is not lost over a second."""
-    assert pacer(broker.url, "10000/day", "one").reserve(1).late > 60
+    assert rate_limiter(broker.url, "10000/day", "one").reserve(1).late > 60

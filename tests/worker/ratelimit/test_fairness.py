@@ -11,7 +11,7 @@ import redis
 
 from consent.wakeups import redis_client
 from console.embedded import EmbeddedBroker
-from worker.seats import Seats
+from worker.ratelimit.fairness import FairSharing
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,17 @@ class Pool:
 
     def __init__(self, store: redis.Redis, size: int) -> None:
         store.flushall()
-        self.processes = [Seats(store, f"process-{n}") for n in range(size)]
+        self.processes = [FairSharing(store, f"process-{n}") for n in range(size)]
         self.waiting = {"a", "b"}
         self.stack = ExitStack()
         for one in self.processes:
-            with one.taken("warming", 1, set):  # so that all places are known
+            with one.acquire("warming", 1, set):  # so that all places are known
                 pass
 
     def take(self, process: int, connection: str) -> bool:
-        """Let a process ask for a place for a connection's stroke."""
+        """Let a process ask for a place for a connection's delivery."""
         others = self.waiting - {connection}
-        return self.stack.enter_context(self.processes[process].taken(connection, 60, lambda: others))
+        return self.stack.enter_context(self.processes[process].acquire(connection, 60, lambda: others))
 
 
 def test_a_connection_that_hangs_leaves_the_last_place_to_another(store: redis.Redis) -> None:
@@ -51,7 +51,7 @@ def test_a_connection_that_hangs_leaves_the_last_place_to_another(store: redis.R
 
 
 def test_of_four_places_each_connection_can_have_two(store: redis.Redis) -> None:
-    """Two strokes in turn keep a pace: a third for A is refused while B could not have its second one."""
+    """Two deliveries in turn use a limit without gaps: a third for A is refused while B cannot have a second one."""
     pool = Pool(store, 4)
 
     assert [pool.take(n, "a") for n in (0, 1, 2)] == [True, True, False]
@@ -67,25 +67,25 @@ def test_alone_a_connection_may_have_every_place(store: redis.Redis) -> None:
 
 
 def test_a_place_is_given_back(store: redis.Redis) -> None:
-    """When a stroke of A has ended, another one of A may begin."""
+    """When a delivery of A has ended, another one of A may begin."""
     pool = Pool(store, 2)
     for _ in range(3):
-        with pool.processes[0].taken("a", 60, lambda: {"b"}) as seated:
-            assert seated
+        with pool.processes[0].acquire("a", 60, lambda: {"b"}) as acquired:
+            assert acquired
 
     assert pool.take(0, "a")
 
 
 def test_a_place_of_a_killed_process_is_free_in_the_end(store: redis.Redis) -> None:
-    """A process that never gave its place back counts no longer than its stroke could have lasted."""
+    """A process that never gave its place back counts no longer than its delivery could have lasted."""
     pool = Pool(store, 2)
-    pool.stack.enter_context(pool.processes[0].taken("a", -1, set))
+    pool.stack.enter_context(pool.processes[0].acquire("a", -1, set))
 
     assert [pool.take(0, "a"), pool.take(1, "b")] == [True, True]
 
 
-def test_without_redis_everybody_is_seated(tmp_path: Path) -> None:
-    """A broker that is gone stops nobody: the pace has its own way to go on alone."""
+def test_without_redis_every_delivery_goes_on(tmp_path: Path) -> None:
+    """A broker that is gone stops no delivery: the rate limiter has its own way to go on alone."""
     lost = redis_client(f"redis+socket://{tmp_path}/nobody.sock")
-    with Seats(lost, "process").taken("a", 60, set) as seated:
-        assert seated
+    with FairSharing(lost, "process").acquire("a", 60, set) as acquired:
+        assert acquired

@@ -1,8 +1,8 @@
--- Reserve call slots, spread evenly (GCRA), and a place among a connection's strokes: one round trip a stroke.
--- KEYS: tat, strokes, processes, written.  ARGV: interval (us), wanted, horizon (us), stroke id, most strokes, stroke's
--- end (us from now), process id, process memory (us), 1 if slots must be written down in the ledger before.
--- Returns: slots, us until the first, tat afterwards, processes seen lately, now, us for which slots are still written
--- down. Slots is -1 if there are strokes enough, and -2 if they lie beyond what is written down (`written`).
+-- Reserve call permits, spread evenly (GCRA), and a place among a connection's deliveries: one round trip a delivery.
+-- KEYS: tat, deliveries, processes, written.  ARGV: interval (us), wanted, horizon (us), delivery id, most deliveries, delivery's
+-- end (us from now), process id, process memory (us), 1 if permits must be written down in the ledger before.
+-- Returns: permits, us until the first, tat afterwards, processes seen lately, now, us for which permits are still written
+-- down. Permits is -1 if there are deliveries enough, and -2 if they lie beyond what is written down (`written`).
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local interval, wanted, horizon = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -17,22 +17,22 @@ if ARGV[4] ~= '' and not redis.call('ZSCORE', KEYS[2], ARGV[4]) and redis.call('
   return {-1, 0, '0', processes, '0', '0'}
 end
 
--- Without a tat this server may just have lost one: the last slot that others reserved lies a horizon ahead at most.
+-- Without a tat this server may just have lost one: the last permit that others reserved lies a horizon ahead at most.
 local tat = tonumber(redis.call('GET', KEYS[1]))
 if not tat then tat = now + horizon + interval end
 local first = math.max(tat, now)
-local slots = math.min(wanted, math.floor((now + horizon - first) / interval) + 1)
-if slots < 0 then slots = 0 end
+local permits = math.min(wanted, math.floor((now + horizon - first) / interval) + 1)
+if permits < 0 then permits = 0 end
 local written = tonumber(redis.call('GET', KEYS[4])) or 0
-if slots > 0 and ARGV[9] == '1' and first + (slots - 1) * interval > written then
+if permits > 0 and ARGV[9] == '1' and first + (permits - 1) * interval > written then
   redis.call('SET', KEYS[1], string.format('%.0f', tat), 'PX', 604800000)
   return {-2, 0, '0', processes, string.format('%.0f', now), '0'}
 end
-local after = first + slots * interval
+local after = first + permits * interval
 redis.call('SET', KEYS[1], string.format('%.0f', after), 'PX', 604800000)
-if slots > 0 and ARGV[4] ~= '' then
+if permits > 0 and ARGV[4] ~= '' then
   redis.call('ZADD', KEYS[2], now + tonumber(ARGV[6]), ARGV[4])
   redis.call('PEXPIRE', KEYS[2], 3600000)
 end
-return {slots, first - now, string.format('%.0f', after), processes, string.format('%.0f', now),
+return {permits, first - now, string.format('%.0f', after), processes, string.format('%.0f', now),
         string.format('%.0f', written - after)}

@@ -21,7 +21,7 @@ from consent.wakeups import KEY_PREFIX, queue_of, redis_client
 
 TELL_SECONDS = 5.0
 SILENT_SECONDS = 60.0
-"""For how long a worker may say nothing: in the pool `solo` its main loop waits for each stroke."""
+"""For how long a worker may say nothing: in the pool `solo` its main loop waits for each delivery."""
 
 DEAF_SECONDS = 60.0
 """For how long a worker with a free process may take nothing while wake-ups wait."""
@@ -36,7 +36,7 @@ def _key(worker: str) -> str:
 
 
 @dataclass(slots=True)
-class Teller:
+class Heartbeat:
     """Tells how one worker stands; `taken` is the moment of the last wake-up, of this machine's clock in seconds."""
 
     store: redis.Redis
@@ -57,7 +57,7 @@ class Teller:
             _log.warning("worker.unheard", reason=type(error).__name__)
 
 
-class Telling(bootsteps.StartStopStep):
+class HeartbeatStep(bootsteps.StartStopStep):
     """The part of Celery's consumer that tells; it is started once the worker listens, and stopped when it does not."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -69,7 +69,7 @@ class Telling(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Begin to tell, at once and every few seconds."""
         store = redis_client(consumer.app.conf.broker_url)
-        teller = Teller(store, consumer.hostname, consumer.controller.concurrency or 1)
+        teller = Heartbeat(store, consumer.hostname, consumer.controller.concurrency or 1)
         teller.tell()
         self._timer = consumer.timer.call_repeatedly(TELL_SECONDS, teller.tell)
 

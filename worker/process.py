@@ -1,8 +1,10 @@
-"""Log lines for people and machines: what happened and how many, never who."""
+"""What every worker process sets up first: its log lines, which name no person, and its end with its parent."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import signal
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -39,3 +41,15 @@ def _written_out(_logger: object, _method: str, facts: MutableMapping[str, Any])
 
 def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have the kernel send us a signal when our parent dies; does nothing where there is no such thing (macOS).
+
+    To be called in the child, from its main thread.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)

@@ -16,8 +16,8 @@ from consent.ledger.ledger import Ledger
 from consent.rate import parse_rate
 from console.embedded import EmbeddedBroker
 from sandbox.rate import worst_window
-from worker.pacing import Pacer
-from worker.written_ahead import end_reservations_of
+from worker.ratelimit.limiter import RateLimiter
+from worker.ratelimit.write_ahead import end_reservations_of
 
 HORIZON = 0.2
 JITTER = 0.1
@@ -41,19 +41,19 @@ def started(folder: Path, open_: ExitStack) -> EmbeddedBroker:
     return broker
 
 
-def pacer(broker: EmbeddedBroker, ledger: Ledger, rate: str) -> Pacer:
-    """The pace of one process that has just started."""
+def rate_limiter(broker: EmbeddedBroker, ledger: Ledger, rate: str) -> RateLimiter:
+    """The rate limiter of one process that has just started."""
     store = redis.Redis(unix_socket_path=broker.url.removeprefix("redis+socket://"), socket_timeout=1)
-    made = Pacer(store, Bucket("capillary"), parse_rate(rate), "here", HORIZON, 4)
+    made = RateLimiter(store, Bucket("capillary"), parse_rate(rate), "here", HORIZON, 4)
     made.write_into(ledger)
     made.prime()
     return made
 
 
-def call(pace: Pacer, moments: list[float], until: float) -> None:
-    """Use each slot at its moment, as a stroke does, until a moment of the monotonic clock."""
+def call(limiter: RateLimiter, moments: list[float], until: float) -> None:
+    """Use each slot at its moment, as a delivery does, until a moment of the monotonic clock."""
     while time.monotonic() < until:
-        for moment in pace.reserve(3).moments:
+        for moment in limiter.reserve(3).moments:
             time.sleep(max(0.0, moment - time.monotonic()))
             moments.append(time.monotonic())
         time.sleep(0.01)
@@ -66,25 +66,25 @@ def test_no_window_is_overfull_whatever_becomes_of_the_broker(ready: Ledger, tmp
     with ExitStack() as open_:
         broker = started(tmp_path / "0", open_)
         for number, event in enumerate(odds.sample(["killed", "wiped", "ended", "restarted"], 4), 1):
-            pace = pacer(broker, ready, "10/2s")
+            limiter = rate_limiter(broker, ready, "10/2s")
             before = len(moments)
-            call(pace, moments, time.monotonic() + 3.6 + odds.uniform(0.2, 1.0))
+            call(limiter, moments, time.monotonic() + 3.6 + odds.uniform(0.2, 1.0))
             assert len(moments) > before
-            pace.reserve(odds.randrange(3))  # and is gone before it can use these
+            limiter.reserve(odds.randrange(3))  # and is gone before it can use these
             match event:
                 case "wiped":
-                    pace.store.flushall()
+                    limiter.store.flushall()
                 case "restarted":
                     broker.stop()
                     broker.ensure()
                 case "ended":
-                    end_reservations_of(pace.store, ready)
+                    end_reservations_of(limiter.store, ready)
                     broker.stop()
                     broker = started(tmp_path / str(number), open_)
                 case _:
                     broker.stop()
                     broker = started(tmp_path / str(number), open_)
-        call(pacer(broker, ready, "10/2s"), moments, time.monotonic() + 4.5)
+        call(rate_limiter(broker, ready, "10/2s"), moments, time.monotonic() + 4.5)
 
     assert worst_window(moments, 2.0 - JITTER) <= 10
     assert len(moments) > 50
@@ -94,12 +94,12 @@ def test_two_brokers_of_one_ledger_never_give_out_slots_at_once(ready: Ledger, t
     """A run beside workers that have a broker of their own calls at twice the limit, and nobody is told."""
     moments: list[float] = []
     with ExitStack() as open_:
-        one = pacer(started(tmp_path / "one", open_), ready, "10/second")
-        two = pacer(started(tmp_path / "two", open_), ready, "10/second")
+        one = rate_limiter(started(tmp_path / "one", open_), ready, "10/second")
+        two = rate_limiter(started(tmp_path / "two", open_), ready, "10/second")
         end = time.monotonic() + 4
         while time.monotonic() < end:
-            for pace in (one, two):
-                moments.extend(pace.reserve(3).moments)
+            for limiter in (one, two):
+                moments.extend(limiter.reserve(3).moments)
             time.sleep(0.02)
 
     assert worst_window(sorted(moments), 1.0 - JITTER) <= 10
@@ -109,11 +109,11 @@ def test_two_brokers_of_one_ledger_never_give_out_slots_at_once(ready: Ledger, t
 def test_a_clock_that_was_set_back_stops_no_bucket(ready: Ledger, tmp_path: Path) -> None:
     """A machine whose clock was a year ahead for a moment would call nobody for a year."""
     with ExitStack() as open_:
-        first = pacer(started(tmp_path / "one", open_), ready, "10/second")
+        first = rate_limiter(started(tmp_path / "one", open_), ready, "10/second")
         true, ready.now = ready.now, lambda: time.time_ns() // 1_000 + 365 * 86_400 * 1_000_000
         assert first.reserve(1).moments
         ready.now = true
-        second = pacer(started(tmp_path / "two", open_), ready, "10/second")
+        second = rate_limiter(started(tmp_path / "two", open_), ready, "10/second")
 
         assert not second.reserve(1).moments
         assert 0 < second.soonest() < 60
@@ -126,7 +126,7 @@ def test_slots_are_written_down_a_few_seconds_at_a_time(ready: Ledger, tmp_path:
     ready.database.write = lambda work, **options: writes.append(1) or write(work, **options)  # type: ignore[method-assign]
     with ExitStack() as open_:
         moments: list[float] = []
-        call(pacer(started(tmp_path / "one", open_), ready, "200/second"), moments, time.monotonic() + 3)
+        call(rate_limiter(started(tmp_path / "one", open_), ready, "200/second"), moments, time.monotonic() + 3)
 
     assert len(moments) > 200
     assert len(writes) <= 6
@@ -136,7 +136,7 @@ def test_without_its_broker_a_process_writes_down_what_it_gives_itself(ready: Le
     """A worker that outlives its broker goes on calling, and the run that is started meanwhile calls beside it."""
     with ExitStack() as open_:
         broker = started(tmp_path / "one", open_)
-        orphan = pacer(broker, ready, "10/second")
+        orphan = rate_limiter(broker, ready, "10/second")
         orphan.reserve(1)
         broker.stop()
         moments: list[float] = []
@@ -145,7 +145,7 @@ def test_without_its_broker_a_process_writes_down_what_it_gives_itself(ready: Le
             assert time.monotonic() < end
             moments.extend(orphan.reserve(3).moments)
             time.sleep(0.02)
-        second = pacer(started(tmp_path / "two", open_), ready, "10/second")
+        second = rate_limiter(started(tmp_path / "two", open_), ready, "10/second")
         while not (found := second.reserve(1).moments):
             time.sleep(0.02)
 

@@ -1,4 +1,4 @@
-"""Up to when a bucket's call slots are given out, written into the ledger before they are: see `Pacer`."""
+"""Up to when a bucket's permits are given out, written into the ledger before they are: see `RateLimiter`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ return 1
 """
 _BROKER = f"{KEY_PREFIX}broker"
 _AHEAD_SECONDS = 2.0
-"""For how long, or two horizons, slots are written down ahead of their being given out: what a kill costs at most."""
+"""For how long permits are written down ahead, at least; two reservation windows if longer. A kill costs no more."""
 
-_LATEST_SECONDS = 10.0  # by which a process that lives may use a slot late, as far as another broker minds
-_WRITING_MILLISECONDS = 500  # in which nobody else begins to write the same
+_LATEST_SECONDS = 10.0  # by which a process that lives may use a permit late, as far as another broker minds
+_WRITING_MILLISECONDS = 500  # in which no other process begins to write the same
 
 
 @dataclass(slots=True)
-class WrittenAhead:
+class WriteAhead:
     """One process's view of what is written down for a bucket.
 
-    `late` is by how many seconds a slot may be used late, `key` where Redis keeps up to when it is written.
+    `late` is by how many seconds a permit may be used late, `key` where Redis keeps up to when it is written.
     """
 
     store: redis.Redis
@@ -42,7 +42,7 @@ class WrittenAhead:
     bucket: Bucket
     process: str
     key: str
-    horizon: float
+    reservation_seconds: float
     late: float
     _owner: str = ""
     _busy: threading.Lock = field(default_factory=threading.Lock)
@@ -50,17 +50,17 @@ class WrittenAhead:
     @property
     def ahead(self) -> float:
         """Seconds that are written down beyond what is given out."""
-        return max(_AHEAD_SECONDS, 2 * self.horizon)
+        return max(_AHEAD_SECONDS, 2 * self.reservation_seconds)
 
     def extend(self, now: int, interval: float) -> float:
-        """Write down that slots are given out from `now` (Redis' clock, microseconds) for a while.
+        """Write down that permits are given out from `now` (Redis' clock, microseconds) for a while.
 
         Returns 0.0, or the seconds after which what another broker has given out is over. Raises redis.RedisError,
         LedgerUnavailable and LedgerOutdated.
         """
         self.store.set(_BROKER, secrets.token_hex(8), nx=True)
         self._owner = cast("bytes", self.store.get(_BROKER)).decode()
-        seconds = self.horizon + self.ahead
+        seconds = self.reservation_seconds + self.ahead
         if wait := self.extend_alone(seconds, interval):
             return wait
         self.store.eval(_WRITTEN, 1, self.key, f"{now + seconds * 1e6:.0f}")
@@ -73,7 +73,7 @@ class WrittenAhead:
 
         def extend() -> None:
             try:
-                with suppress(redis.RedisError, LedgerError):  # then it is done when the last written slot is gone
+                with suppress(redis.RedisError, LedgerError):  # then it is done when the last written permit is gone
                     if self.store.set(f"{self.key}:now", 1, nx=True, px=_WRITING_MILLISECONDS):
                         self.extend(now, interval)
             finally:
@@ -82,12 +82,12 @@ class WrittenAhead:
         threading.Thread(target=extend, name="written ahead", daemon=True).start()
 
     def extend_alone(self, seconds: float, interval: float) -> float:
-        """Write down that slots up to so many seconds from now may be used, without Redis; returns like `extend`.
+        """Write down that permits up to so many seconds from now may be used, without Redis; returns like `extend`.
 
         Raises LedgerUnavailable and LedgerOutdated.
         """
         now = self.ledger.now()
-        until = now + int((seconds + min(max(self.horizon, self.late), _LATEST_SECONDS)) * 1e6)
+        until = now + int((seconds + min(max(self.reservation_seconds, self.late), _LATEST_SECONDS)) * 1e6)
         owner = self._owner or self.process
         return reserve_ahead(self.ledger.database, str(self.bucket), owner, interval, now=now, until=until)
 

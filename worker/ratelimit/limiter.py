@@ -1,10 +1,11 @@
-"""Keeping a provider's limit over all processes: call slots are reserved in Redis, spread evenly, before they are used.
+"""Keeping a provider's limit over all processes: permits are reserved in Redis, spread evenly, before they are used.
 
-One script, one round trip a stroke, Redis' own clock. A slot that is not used in time is lost, never used late: that
-keeps every window within the limit. When Redis cannot be reached each process falls back to its share, never to none.
+A script in Redis does it (GCRA, `reserve.lua`): one round trip a batch, on Redis' own clock. A permit that is not used
+in time is lost, never used late: that keeps every window within the limit. When Redis cannot be reached, each process
+falls back to its share, never to none.
 
-Up to when slots are given out is written into the ledger before, a few seconds at a time, with the name of the broker
-that does it. A broker that comes after another one, or beside it, begins when those slots are over.
+Up to when permits are given out is written into the ledger before, a few seconds at a time, with the name of the broker
+that does it. A broker that comes after another one, or beside it, begins when those permits are over.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from consent.rate import Rate
 from consent.wakeups import KEY_PREFIX
-from worker.written_ahead import WrittenAhead
+from worker.ratelimit.write_ahead import WriteAhead
 
 MARGIN = 1.005
-"""Slots lie half a percent further apart than the limit asks, so that jitter on the way breaks no window."""
+"""Permits lie half a percent further apart than the limit asks, so that jitter on the way breaks no window."""
 
 LONE_MARGIN = 1.03
-"""The same where a window allows a single call: there is no second slot to make up for jitter."""
+"""The same where a window allows a single call: there is no second permit to make up for jitter."""
 
 FEW = 4
-"""A stroke asks for more slots when this part of a reservation is left."""
+"""A delivery asks for more permits when this part of a reservation is left."""
 
 _RESERVE = (Path(__file__).parent / "reserve.lua").read_text()
 _GIVE_BACK = """
@@ -53,7 +54,7 @@ return redis.call('ZADD', KEYS[1], 'XX', clock[1] * 1000000 + clock[2] + tonumbe
 """
 _CROWDED, _UNWRITTEN = -1, -2
 PLACE_SECONDS = 5.0
-"""For how long a stroke has its place without saying that it is still there: what a killed one blocks at most."""
+"""For how long a delivery counts without saying that it is still there: what a killed one blocks at most."""
 _PROCESS_MEMORY_SECONDS = 120
 _JITTER_SECONDS = 0.010
 _LATE_REPLY_SECONDS = 0.05
@@ -63,10 +64,7 @@ _log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Reservation:
-    """Call slots, as moments of this process's monotonic clock; `crowded` means that there are strokes enough.
-
-    Each slot may be used `late` seconds late.
-    """
+    """Permits: moments of our monotonic clock, to be used `late` seconds late at most; `crowded`: deliveries enough."""
 
     moments: deque[float] = field(default_factory=deque)
     late: float = 0.0
@@ -80,7 +78,7 @@ class Offset:
     """By how many seconds Redis' clock is ahead of this process's monotonic one: known at a moment, to an `error`.
 
     The quickest reply tells it best. A later one that took long on its way, because a machine is busy, must not move
-    the slots of this process against those of others.
+    the permits of this process against those of others.
     """
 
     seconds: float
@@ -99,31 +97,31 @@ class Offset:
 
 
 @dataclass(slots=True)
-class Pacer:
-    """The pace of one bucket: one limit of one connection, shared by every process that uses the same Redis."""
+class RateLimiter:
+    """The rate limit of one bucket of a connection, shared by every process that uses the same Redis."""
 
     store: redis.Redis
     bucket: Bucket
     rate: Rate
     process: str
-    horizon: float
-    max_strokes: int
+    reservation_seconds: float
+    max_deliveries: int
     processes: int = 1
     known: int = 1
-    lanes: int = 1
-    written: WrittenAhead | None = None
+    concurrency: int = 1
+    written: WriteAhead | None = None
     _alone_from: float = 0.0
     _alone_to: float = 0.0
     _offset: Offset | None = None
 
     @property
     def interval(self) -> float:
-        """Seconds between two slots."""
+        """Seconds between two permits."""
         return self.rate.interval * (MARGIN if self.rate.calls > 1 else LONE_MARGIN)
 
     @property
     def tolerance(self) -> float:
-        """Seconds by which a slot may be used late.
+        """Seconds by which a permit may be used late.
 
         As much as the margins of one window add up to; on short windows a little more, which can bring one call more
         than the limit into a window (a burst of 1). What happens after the check, on the way, comes on top. It draws
@@ -134,33 +132,35 @@ class Pacer:
 
     @property
     def spare_calls(self) -> int:
-        """How many slots a stroke may reserve at once and use late as it likes; 0 where the limit is too low for that.
+        """How many permits a delivery may reserve at once and use late; 0 where the limit is too low for that.
 
-        Late calls come into a window on top of its own, and its margins have room for those of as many strokes as there
-        can be. A stroke holds two such reservations, what was left when it asked for one of them, and one slot for each
-        call that it prepares: no more.
+        Late calls come into a window on top of its own, and its margins have room for those of `max_deliveries`. A
+        delivery holds at most two such reservations, what was left when it asked for one of them, and one permit for
+        each call that it prepares.
         """
-        room = self.rate.calls * (1 - 1 / MARGIN) / self.max_strokes - self.lanes
+        room = self.rate.calls * (1 - 1 / MARGIN) / self.max_deliveries - self.concurrency
         spare = int(room / (2 + 1 / FEW))
-        return spare if spare >= self.lanes else 0
+        return spare if spare >= self.concurrency else 0
 
     def write_into(self, ledger: Ledger) -> None:
-        """Have a ledger know from now on up to when slots are given out, before they are."""
+        """Have a ledger know from now on up to when permits are given out, before they are."""
         key = self._keys()[3]
-        self.written = WrittenAhead(self.store, ledger, self.bucket, self.process, key, self.horizon, self.tolerance)
+        self.written = WriteAhead(
+            self.store, ledger, self.bucket, self.process, key, self.reservation_seconds, self.tolerance
+        )
 
-    def reserve(self, wanted: int, stroke: str = "", stroke_seconds: float = PLACE_SECONDS) -> Reservation:
-        """Reserve up to `wanted` slots within the horizon, and a place among the strokes if `stroke` names one.
+    def reserve(self, wanted: int, delivery: str = "", delivery_seconds: float = PLACE_SECONDS) -> Reservation:
+        """Reserve up to `wanted` permits within the reservation window; register `delivery` if it names one.
 
-        Raises LedgerOutdated; without ledger there are no slots.
+        Raises LedgerOutdated; without ledger there are no permits.
         """
         arguments = (
             self.interval * 1e6,
             wanted,
-            self.horizon * 1e6,
-            stroke,
-            self.max_strokes,
-            stroke_seconds * 1e6,
+            self.reservation_seconds * 1e6,
+            delivery,
+            self.max_deliveries,
+            delivery_seconds * 1e6,
             self.process,
             _PROCESS_MEMORY_SECONDS * 1e6,
             int(self.written is not None),
@@ -172,12 +172,12 @@ class Pacer:
         except redis.RedisError as error:
             return self._share(wanted, error)
         except LedgerUnavailable as error:
-            _log.warning("pace.not_written", bucket=str(self.bucket), reason=str(error))
+            _log.warning("rate_limit.not_written", bucket=str(self.bucket), reason=str(error))
             return Reservation()
         asked = time.monotonic()
         if seconds > _LATE_REPLY_SECONDS:
-            self.end_stroke(stroke)
-            return Reservation()  # nobody knows when Redis' clock was read: these slots are lost
+            self.end_delivery(delivery)
+            return Reservation()  # it is unknown when Redis' clock was read: these permits are lost
         if self.written is not None and int(answer[0]) > 0 and int(answer[5]) < self.written.ahead * 1e6 / 2:
             self.written.extend_soon(int(answer[4]), self.interval)
         if int(answer[4]):
@@ -186,11 +186,11 @@ class Pacer:
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
-        late = max(self.horizon, self.tolerance) if count <= self.spare_calls else self.tolerance
+        late = max(self.reservation_seconds, self.tolerance) if count <= self.spare_calls else self.tolerance
         return Reservation(moments, late, crowded=count == _CROWDED, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:
-        """Return the last `unused` slots of a reservation, if nobody has reserved any since."""
+        """Return the last `unused` permits of a reservation, if nobody has reserved any since."""
         if unused <= 0 or not reservation.shared:
             return
         before = reservation.tat - unused * self.interval * 1e6
@@ -199,35 +199,35 @@ class Pacer:
             reservation.moments.pop()
 
     def push(self, seconds: float) -> None:
-        """Let no process reserve a slot for so many seconds: the provider asked us to wait."""
+        """Let no process reserve a permit for so many seconds: the provider asked us to wait."""
         self._quietly(_PUSH, self._keys()[0], seconds * 1e6)
         self._alone_from = max(self._alone_from, time.monotonic() + seconds)
 
-    def keep_stroke(self, stroke: str) -> None:
-        """Say that a stroke is still under way; a place that was lost is not won back."""
-        self._quietly(_KEEP, self._keys()[1], PLACE_SECONDS * 1e6, stroke)
+    def keep_delivery(self, delivery: str) -> None:
+        """Say that a delivery is still under way; a place that was lost is not won back."""
+        self._quietly(_KEEP, self._keys()[1], PLACE_SECONDS * 1e6, delivery)
 
-    def end_stroke(self, stroke: str) -> None:
-        """Free a stroke's place."""
+    def end_delivery(self, delivery: str) -> None:
+        """Free a delivery's place."""
         try:
-            self.store.zrem(self._keys()[1], stroke)
+            self.store.zrem(self._keys()[1], delivery)
         except redis.RedisError:
-            _log.warning("pace.redis_lost", bucket=str(self.bucket))
+            _log.warning("rate_limit.redis_lost", bucket=str(self.bucket))
 
-    def strokes(self) -> int:
-        """Return how many strokes are under way; raise redis.RedisError."""
+    def deliveries(self) -> int:
+        """Return how many deliveries are under way; raise redis.RedisError."""
         clock = self.store.time()
         now = clock[0] * 1_000_000 + clock[1]
         return int(self.store.zcount(self._keys()[1], now, "+inf"))
 
     def soonest(self) -> float:
-        """Return the seconds until the next slot that nobody has reserved; raise redis.RedisError."""
+        """Return the seconds until the next permit that no delivery has reserved; raise redis.RedisError."""
         clock = self.store.time()
         tat = cast("bytes | None", self.store.get(self._keys()[0]))
         return max(0.0, int(tat or 0) / 1e6 - clock[0] - clock[1] / 1e6)
 
     def prime(self) -> None:
-        """Tell a broker that was just started, and that nobody has used, that slots are free from now on."""
+        """Tell a broker that was just started, and that no process has used, that permits are free from now on."""
         clock = self.store.time()
         self.store.set(self._keys()[0], clock[0] * 1_000_000 + clock[1], nx=True, px=604_800_000)
 
@@ -238,22 +238,24 @@ class Pacer:
         return answer, time.monotonic() - before
 
     def _write_ahead(self, now: int) -> bool:
-        """Have the ledger know up to when slots are given out; False if another broker does it: then not before."""
+        """Have the ledger know up to when permits are given out; False if another broker does it: then not before."""
         wait = self.written.extend(now, self.interval) if self.written is not None else 0.0
         if wait:
-            _log.warning("pace.held_by_another_broker", bucket=str(self.bucket), seconds=round(wait, 3))
+            _log.warning("rate_limit.held_by_another_broker", bucket=str(self.bucket), seconds=round(wait, 3))
             self.push(wait)
         return not wait
 
     def _share(self, wanted: int, error: redis.RedisError) -> Reservation:
-        """Pace alone, at this process's share; the first slot lies beyond what others have reserved already."""
+        """Keep the limit alone, at this process's share; the first permit lies beyond what others have reserved."""
         now = time.monotonic()
         if not self._alone_from:
-            _log.warning("pace.redis_lost", bucket=str(self.bucket), share=self.processes, error=type(error).__name__)
-            self._alone_from = now + self.horizon + self.interval
+            _log.warning(
+                "rate_limit.redis_lost", bucket=str(self.bucket), share=self.processes, error=type(error).__name__
+            )
+            self._alone_from = now + self.reservation_seconds + self.interval
         interval = self._interval_alone
         first = max(now, self._alone_from)
-        count = max(0, min(wanted, math.floor((now + self.horizon - first) / interval) + 1))
+        count = max(0, min(wanted, math.floor((now + self.reservation_seconds - first) / interval) + 1))
         if not count or not self._is_written_alone(first + (count - 1) * interval, now):
             return Reservation(shared=False)
         self._alone_from = first + count * interval
@@ -261,7 +263,7 @@ class Pacer:
 
     @property
     def _interval_alone(self) -> float:
-        """Seconds between two slots of one process of several that know nothing of each other.
+        """Seconds between two permits of one process of several that know nothing of each other.
 
         In each window every process makes the same whole number of calls, so that they keep the limit together
         whatever their phases; where there are more processes than calls, only on average.
@@ -277,7 +279,7 @@ class Pacer:
         try:
             wait = self.written.extend_alone(ahead, self.interval)
         except LedgerUnavailable as error:
-            _log.warning("pace.not_written", bucket=str(self.bucket), reason=str(error))
+            _log.warning("rate_limit.not_written", bucket=str(self.bucket), reason=str(error))
             return False
         if wait:
             self._alone_from = max(self._alone_from, now + wait)
@@ -286,11 +288,11 @@ class Pacer:
         return True
 
     def _keys(self) -> tuple[str, str, str, str]:
-        stem = f"{KEY_PREFIX}pace:{self.bucket}"
-        return f"{stem}:tat", f"{stem}:strokes", f"{KEY_PREFIX}processes", f"{stem}:written"
+        stem = f"{KEY_PREFIX}pace:{self.bucket}"  # processes of older versions keep the same limit under this name
+        return f"{stem}:tat", f"{stem}:deliveries", f"{KEY_PREFIX}processes", f"{stem}:written"
 
     def _quietly(self, script: str, key: str, *arguments: str | float) -> None:
         try:
             self.store.eval(script, 1, key, *arguments)
         except redis.RedisError:
-            _log.warning("pace.redis_lost", bucket=str(self.bucket))
+            _log.warning("rate_limit.redis_lost", bucket=str(self.bucket))
