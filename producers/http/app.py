@@ -1,4 +1,4 @@
-"""The application: which path leads where."""
+"""The application: which path leads where, and what other paths are told."""
 
 from __future__ import annotations
 
@@ -7,74 +7,72 @@ import contextlib
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
-from starlette.applications import Starlette
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Match
 
-from producers.http import problem
-from producers.http.changes import post_changes
-from producers.http.docs_page import POLICY, docs_page
+from producers.http import changes, docs_page, health, looking, problem, unsubscribe
+from producers.http.docs_page import Description
 from producers.http.guard import Guard
-from producers.http.health import healthz, readyz
-from producers.http.looking import get_change, get_import
-from producers.http.openapi import description
+from producers.http.openapi import describe
 from producers.http.parts import Parts
 from producers.http.problem import Problem
-from producers.http.unsubscribe import confirm, unsubscribe
+
+_ROUTERS = (changes.router, looking.router, unsubscribe.router, health.router, docs_page.router)
 
 
-def create_app(parts: Parts) -> Starlette:
+def create_app(parts: Parts) -> FastAPI:
     """Return the application around these parts; its lifespan runs the ledger's writer."""
-    described = description(parts.schema, parts.body_limit)
-    for_anybody = description(parts.public_schema, parts.body_limit)
-    html = docs_page(for_anybody)
-
-    async def openapi(request: Request) -> Response:
-        """Tell the names of our connections to whoever has a key, and to nobody else."""
-        return JSONResponse(described if parts.keys.sender(request.headers) is not None else for_anybody)
-
-    async def docs(_request: Request) -> Response:
-        return HTMLResponse(html, headers={"content-security-policy": POLICY})
 
     @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         parts.gatherer.start()
         yield
         parts.gatherer.stop()
 
-    routes = [
-        Route("/v1/changes", post_changes, methods=["POST"]),
-        Route("/v1/changes/{id}", get_change, methods=["GET"]),
-        Route("/v1/imports/{id}", get_import, methods=["GET"]),
-        Route("/v1/unsubscribe/{token}", _link, methods=["GET", "POST"]),
-        Route("/healthz", healthz, methods=["GET"]),
-        Route("/readyz", readyz, methods=["GET"]),
-        Route("/openapi.json", openapi, methods=["GET"]),
-        Route("/docs", docs, methods=["GET"]),
-    ]
-    handlers = {Problem: problem.answer, HTTPException: _no_such_thing}
-    app = Starlette(routes=routes, middleware=[Middleware(Guard)], exception_handlers=handlers, lifespan=lifespan)
-    app.router.redirect_slashes = False  # a redirect would carry the token of a link along
+    app = FastAPI(
+        routes=_routes(),
+        openapi_url=None,  # what it tells depends on who asks
+        redirect_slashes=False,  # a redirect would carry the token of a link along
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # it tells whole paths
+        middleware=[Middleware(Guard)],
+        exception_handlers={Problem: problem.answer, HTTPException: _no_such_thing, RequestValidationError: _invalid},
+        lifespan=lifespan,
+    )
     app.state.parts = parts
+    known, public = (describe(app.routes, one, parts.body_limit) for one in (parts.schema, parts.public_schema))
+    app.state.description = Description(known, public, docs_page.docs_page(public))
     app.state.readiness_at, app.state.readiness = float("-inf"), {}
     app.state.readiness_lock = asyncio.Lock()
     return app
 
 
-async def _link(request: Request) -> Response:
-    return await (unsubscribe if request.method == "POST" else confirm)(request)
+def _routes() -> list[BaseRoute]:
+    """Return every route; HEAD is answered where GET is, which FastAPI does not do of itself."""
+    routes = [route for router in _ROUTERS for route in router.routes]
+    gets = [route for route in routes if isinstance(route, APIRoute) and "GET" in (route.methods or ())]
+    return [*routes, *(APIRoute(one.path, one.endpoint, methods=["HEAD"], include_in_schema=False) for one in gets)]
 
 
-def _no_such_thing(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
+async def _no_such_thing(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        found = Problem(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods: see /docs")
-    else:
-        found = Problem(HTTPStatus.NOT_FOUND, "unknown_path", "there is nothing at this path: see /docs")
-    answered = found.response()
-    answered.headers.update(error.headers or {})
-    return answered
+        answered = Problem(
+            HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods: see /docs"
+        ).response()
+        answered.headers["allow"] = ", ".join(sorted(_methods_of(request)))
+        return answered
+    return Problem(HTTPStatus.NOT_FOUND, "unknown_path", "there is nothing at this path: see /docs").response()
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Return the methods of a path: each has a route of its own."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    return {method for route in routes for method in route.methods}
+
+
+async def _invalid(_request: Request, _error: Exception) -> Response:
+    """Answer a request with a parameter of another type; FastAPI's own answer would repeat what was sent."""
+    return Problem(HTTPStatus.BAD_REQUEST, "bad_parameter", "a parameter has another form: see /docs").response()

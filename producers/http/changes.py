@@ -5,35 +5,68 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import WithJsonSchema
 
 from producers.events.event import Event
-from producers.events.format import UNREADABLE
+from producers.events.format import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
 from producers.events.intake import Result
+from producers.http import responses
 from producers.http.body import check_media_type, read_body
 from producers.http.keys import Sender
+from producers.http.openapi import COMPONENTS, KEYED, operation_id, problems
 from producers.http.parts import REQUEST_ID, admit, parts_of
 from producers.http.problem import CONTENT_TYPE, Problem
 
-KEY_HEADER = "idempotency-key"
-LONGEST_KEY = 255
+_LONGEST_KEY = 255
+_CHANGE = {"$ref": f"{COMPONENTS}Change"}
+_CLOUDEVENT = {"$ref": f"{COMPONENTS}CloudEvent"}
+_BODIES = {
+    "application/json": {"anyOf": [_CHANGE, {"type": "array", "items": _CHANGE, "minItems": 1}]},
+    CLOUDEVENT: _CLOUDEVENT,
+    CLOUDEVENT_BATCH: {"type": "array", "items": _CLOUDEVENT, "minItems": 1},
+    **{kind: {"type": "string", "description": "One change a line"} for kind in NDJSON},
+}
+_IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Makes the request known again if it names no change_id and is no CloudEvent.",
+    ),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY, "pattern": "^[!-~]+$"}),
+]
+router = APIRouter(generate_unique_id_function=operation_id)
 
 
-async def post_changes(request: Request) -> Response:
-    """Record what a body says; answer with what became of each change."""
+@router.post(
+    "/v1/changes",
+    summary="Record changes",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=responses.Results,
+    response_description="Recorded: what became of each change, in the order in which they were sent",
+    responses=problems(400, 401, 408, 413, 415, 429, 500, 503),
+    openapi_extra=KEYED
+    | {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in _BODIES.items()}}},
+)
+async def post_changes(request: Request, idempotency_key: _IdempotencyKey = None) -> Response:
+    """Send one change, a list of them, one a line, or CloudEvents (structured, batch, or binary with ce- headers).
+
+    Answered after the commit, with what became of each change: accepted, duplicate (known already), or rejected (why,
+    and which field). One bad change harms only itself.
+    """
     sender = admit(request)
     check_media_type(request)
     parts = parts_of(request)
-    key = _idempotency_key(request)
+    key = _hashed(idempotency_key)
     body = await read_body(request, parts.body_limit)
     results = await parts.gatherer.record(_event(request, sender, body, key), len(body))
-    told = {"results": [_told(one) for one in results]}
+    told: responses.Results = {"results": [_told(one) for one in results]}
     if all(one.code in UNREADABLE for one in results):
         problem = _unreadable(results)
-        return JSONResponse(problem | told, problem["status"], media_type=CONTENT_TYPE)
+        return JSONResponse({**problem, **told}, problem["status"], media_type=CONTENT_TYPE)
     return JSONResponse(told, HTTPStatus.ACCEPTED)
 
 
@@ -44,19 +77,18 @@ def _event(request: Request, sender: Sender, body: bytes, key: str | None) -> Ev
     return Event(body, headers, place=place, key=key, sender=sender.scope, is_answered=True)
 
 
-def _idempotency_key(request: Request) -> str | None:
+def _hashed(key: str | None) -> str | None:
     """Return the request's Idempotency-Key as a hash: it may name a person."""
-    key = request.headers.get(KEY_HEADER)
     if key is None:
         return None
-    if not 0 < len(key) <= LONGEST_KEY:
-        detail = f"an Idempotency-Key has 1 to {LONGEST_KEY} characters"
+    if not 0 < len(key) <= _LONGEST_KEY:
+        detail = f"an Idempotency-Key has 1 to {_LONGEST_KEY} characters"
         raise Problem(HTTPStatus.BAD_REQUEST, "unusable_idempotency_key", detail)
     return sha256(key.encode()).hexdigest()
 
 
-def _told(result: Result) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _told(result: Result) -> responses.Result:
+    told: responses.Result = {
         "status": result.status,
         "id": result.ids[0] if result.ids else None,
         "code": result.code,

@@ -1,4 +1,4 @@
-"""The description of this surface as a page for people: plain HTML, nothing from elsewhere, no script."""
+"""The description of this surface, for programs and as a page: plain HTML, nothing from elsewhere, no script."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import json
 from collections.abc import Iterator
 from hashlib import sha256
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from producers.http.openapi import operation_id, pages, problems
+from producers.http.parts import parts_of
 
 _STYLE = (
     ":root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}"
@@ -18,6 +24,44 @@ _STYLE = (
 )
 _HASH = base64.b64encode(sha256(_STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+router = APIRouter(generate_unique_id_function=operation_id)
+
+
+class Description(NamedTuple):
+    """What is told about this surface: with the names of our connections, without them, and that as a page."""
+
+    known: dict[str, Any]
+    public: dict[str, Any]
+    page: str
+
+
+@router.get(
+    "/openapi.json",
+    summary="This description",
+    response_model=dict[str, Any],
+    response_description="The description",
+    responses=problems(500),
+)
+async def openapi(request: Request) -> Response:
+    """Send a key to see the names of the connections in it."""
+    told: Description = request.app.state.description
+    has_key = parts_of(request).keys.sender(request.headers) is not None
+    return JSONResponse(told.known if has_key else told.public)
+
+
+@router.get(
+    "/docs",
+    summary="This description for people",
+    response_class=HTMLResponse,
+    response_description="A page",
+    responses=pages(500),
+)
+async def docs(request: Request) -> Response:
+    """Show plain HTML, which loads nothing from elsewhere and runs no script."""
+    told: Description = request.app.state.description
+    return HTMLResponse(told.page, headers={"content-security-policy": POLICY})
 
 
 def docs_page(description: dict[str, Any]) -> str:
@@ -51,7 +95,8 @@ def _operation(operation: dict[str, Any]) -> Iterator[str]:
     if "description" in operation:
         yield f"<p>{escape(operation['description'])}</p>"
     for one in operation.get("parameters", []):
-        yield f"<p>Header <code>{escape(one['name'])}</code>: {escape(one['description'])}</p>"
+        if one["in"] == "header":
+            yield f"<p>Header <code>{escape(one['name'])}</code>: {escape(one['description'])}</p>"
     if "requestBody" in operation:
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in operation["requestBody"]["content"])
         yield f"<p>Body: {kinds}</p>"

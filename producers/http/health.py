@@ -7,26 +7,43 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
+from producers.http import responses
+from producers.http.openapi import operation_id, problems
 from producers.http.parts import Parts, parts_of
 
 _SECONDS = 5.0
 _FRESH_SECONDS = 1.0
+router = APIRouter(generate_unique_id_function=operation_id)
 
 
-async def healthz(_request: Request) -> Response:
-    """Say that the process lives and answers."""
+@router.get(
+    "/healthz",
+    summary="The process lives",
+    response_model=responses.Alive,
+    response_description="It lives",
+    responses=problems(500),
+)
+async def healthz() -> Response:
+    """Say nothing about the ledger: see /readyz."""
     return JSONResponse({"status": "ok"})
 
 
+@router.get(
+    "/readyz",
+    summary="Whether changes can be recorded now",
+    response_model=responses.Ready,
+    response_description="The ledger can be used",
+    responses=problems(500) | {503: {"model": responses.Ready, "description": "The ledger cannot be used now"}},
+)
 async def readyz(request: Request) -> Response:
-    """Say whether the ledger can be used, and how the broker is; anybody may ask, so the answer is kept a second."""
-    state = request.app.state
+    """Tell how ledger and broker are; changes can be recorded without the broker."""
+    state = request.app.state  # any client may ask, so the answer is kept for a second
     async with state.readiness_lock:  # of several who ask at once, one looks
         if time.monotonic() - state.readiness_at > _FRESH_SECONDS:
             state.readiness = await _look(parts_of(request))

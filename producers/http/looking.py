@@ -4,36 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
-from consent.change import from_micros
+from consent.change import Action, from_micros
 from consent.errors import LedgerError
 from consent.ledger.one_change import ChangeReport, find_change
+from producers.http import responses
+from producers.http.openapi import KEYED, operation_id, problems
 from producers.http.parts import admit, parts_of
 from producers.http.problem import Problem, ledger_away
 
 T = TypeVar("T")
+_PROBLEMS = problems(401, 404, 429, 500, 503)
+router = APIRouter(generate_unique_id_function=operation_id)
 
 
-async def get_change(request: Request) -> Response:
-    """Tell what became of one change, and nobody's address."""
+@router.get(
+    "/v1/changes/{id}",
+    summary="What became of a change",
+    response_model=responses.ChangeState,
+    response_description="What became of it",
+    responses=_PROBLEMS,
+    openapi_extra=KEYED,
+)
+async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
+    """Tell its state, where it came from and why it failed, if it did; no address is shown."""
     admit(request)
-    database, id_ = parts_of(request).ledger.database, request.path_params["id"]
-    found = await _looked(lambda: find_change(database, id_))
+    database = parts_of(request).ledger.database
+    found = await _looked(lambda: find_change(database, id))
     if found is None:
         raise _unknown("change")
     return JSONResponse(change_as_json(found))
 
 
-async def get_import(request: Request) -> Response:
-    """Tell the counts of one import, as `optrelay status IMPORT --json` does."""
+@router.get(
+    "/v1/imports/{id}",
+    summary="The counts of an import",
+    response_model=responses.ImportReport,
+    response_description="Its counts",
+    responses=_PROBLEMS,
+    openapi_extra=KEYED,
+)
+async def get_import(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
+    """Tell what `optrelay status IMPORT --json` prints."""
     admit(request)
-    report, id_ = parts_of(request).import_report, request.path_params["id"]
-    found = await _looked(lambda: report(id_))
+    report = parts_of(request).import_report
+    found = await _looked(lambda: report(id))
     if found is None:
         raise _unknown("import")
     return JSONResponse(found)
@@ -50,17 +70,17 @@ def _unknown(what: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"unknown_{what}", f"there is no {what} with this id")
 
 
-def change_as_json(found: ChangeReport) -> dict[str, Any]:
+def change_as_json(found: ChangeReport) -> responses.ChangeState:
     """Return a change as programs read it: what became of it, where it came from, and nobody's address."""
     return {
         "id": found.id,
-        "state": found.state.value,
+        "state": found.state,
         "superseded_by": found.superseded_by,
         "code": found.code,
         "reason": found.reason,
         "connection": found.connection,
         "slot": found.slot,
-        "action": found.action,
+        "action": Action(found.action),
         "effective_at": from_micros(found.effective_at).isoformat(),
         "recorded_at": from_micros(found.recorded_at).isoformat(),
         "settled_at": from_micros(found.settled_at).isoformat() if found.settled_at is not None else None,

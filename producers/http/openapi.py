@@ -1,44 +1,91 @@
-"""The description of this surface, OpenAPI 3.1: what may be sent and what is answered."""
+"""The description of this surface, OpenAPI 3.1: FastAPI writes it from the routes, and the event format joins it.
+
+What may be posted depends on the configured connections and comes in five media types, so it is no type of Python: it
+is the JSON Schema that `optrelay schema` prints, under this document's own places.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
-from consent.outcome import State
-from producers.events.format import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON
-from producers.http.answers import ANSWERS, PROBLEMS, SCHEMAS
-from producers.http.changes import KEY_HEADER, LONGEST_KEY
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
+from starlette.routing import BaseRoute
+
+from producers.http import responses
+from producers.http.problem import CONTENT_TYPE
 
 Schema = dict[str, Any]
 
-_COMPONENTS = "#/components/schemas/"
-
-
-def description(events: Schema, body_limit: int) -> Schema:
-    """Return the description; `events` is the JSON Schema of the event format, `body_limit` is in bytes."""
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "optrelay", "version": "1", "description": _ABOUT},
-        "paths": _paths(body_limit),
-        "components": {
-            "schemas": {
-                **_events(events),
-                **SCHEMAS,
-                "State": {"type": "string", "enum": [one.value for one in State]},
-            },
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
-        },
-    }
-
-
+COMPONENTS = "#/components/schemas/"
 _ABOUT = (
     "Changes of consent in, by programs (with a key) and by people (with a link). A change is acknowledged once it is "
     "on disk, and delivered to its provider by workers, opt-outs first."
 )
-_KEYED: list[dict[str, list[str]]] = [{"bearer": []}, {"apiKey": []}]
+KEYED: Schema = {"security": [{"bearer": []}, {"apiKey": []}]}
+"""What a route that needs a key adds to its description."""
+
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_PROBLEMS = {
+    400: "Nothing in the request can be read",
+    401: "No valid key",
+    404: "There is no such thing",
+    408: "The body came too slowly",
+    410: "The link has expired",
+    413: "The body is too long",
+    415: "The body is in a form that is not read here",
+    429: "Too many requests with this key",
+    500: "A fault of the server; nothing was acknowledged",
+    503: "The ledger cannot be used now; nothing was acknowledged: send it again",
+}
+_RETRY_AFTER = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
+_ADDED_BY_FASTAPI = ("HTTPValidationError", "ValidationError")
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of an operation, which generated clients call it by: that of its function."""
+    return route.name
+
+
+def problems(*statuses: int) -> dict[int | str, Schema]:
+    """Return the description of answers to requests that cannot be served, for a route's `responses`."""
+    return {status: _problem(status, {}) for status in statuses}
+
+
+def pages(*statuses: int) -> dict[int | str, Schema]:
+    """Return the same where a person may see a page instead."""
+    return {status: _problem(status, {"text/html": {"schema": {"type": "string"}}}) for status in statuses}
+
+
+def _problem(status: int, content: Schema) -> Schema:
+    described = {CONTENT_TYPE: {"schema": {"$ref": f"{COMPONENTS}Problem"}}}
+    waits = status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE) and not content
+    return {"description": _PROBLEMS[status], "content": content | described} | (
+        {"headers": _RETRY_AFTER} if waits else {}
+    )
+
+
+def describe(routes: Sequence[BaseRoute], events: Schema, body_limit: int) -> Schema:
+    """Return the description; `events` is the JSON Schema of the event format, `body_limit` is in bytes."""
+    described = get_openapi(title="optrelay", version="1", description=_ABOUT, routes=routes)
+    for path in described["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)  # every parameter is text, which is never invalid
+    described["paths"]["/v1/changes"]["post"]["description"] += f" At most {body_limit:,} bytes."
+    answered = {name: one for name, one in described["components"]["schemas"].items() if name not in _ADDED_BY_FASTAPI}
+    problem = TypeAdapter(responses.Problem).json_schema(ref_template=f"{COMPONENTS}{{model}}")
+    problem.pop("$defs")  # it shares them with the answers
+    described["components"] = {
+        "schemas": {**_events(events), **answered, "Problem": problem},
+        "securitySchemes": _SECURITY_SCHEMES,
+    }
+    return described
 
 
 def _events(schema: Schema) -> Schema:
@@ -52,114 +99,10 @@ def _events(schema: Schema) -> Schema:
 def _moved(part: Any) -> Any:
     match part:
         case {"$ref": str(place)}:
-            return {**part, "$ref": place.replace("#/$defs/", _COMPONENTS)}
+            return {**part, "$ref": place.replace("#/$defs/", COMPONENTS)}
         case dict():
             return {name: _moved(one) for name, one in part.items()}
         case list():
             return [_moved(one) for one in part]
         case _:
             return part
-
-
-def _paths(body_limit: int) -> Schema:
-    id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-    token = {"name": "token", "in": "path", "required": True, "schema": {"type": "string"}}
-    return {
-        "/v1/changes": {"post": _post_changes(body_limit)},
-        "/v1/changes/{id}": {
-            "parameters": [id_],
-            "get": _get("What became of a change", "ChangeState", 401, 404, 429, 500, 503, security=_KEYED),
-        },
-        "/v1/imports/{id}": {
-            "parameters": [id_],
-            "get": _get("The counts of an import", "ImportReport", 401, 404, 429, 500, 503, security=_KEYED),
-        },
-        "/v1/unsubscribe/{token}": {
-            "parameters": [token],
-            "get": {"summary": "A page that asks, and changes nothing", "responses": _pages(200, 404, 410, 500)},
-            "post": _post_unsubscribe(),
-        },
-        "/healthz": {"get": _get("The process lives", "Alive", 500)},
-        "/readyz": {"get": _readyz()},
-        "/openapi.json": {"get": _get("This description", "AnyObject", 500)},
-        "/docs": {"get": {"summary": "This description for people", "responses": _pages(200, 500)}},
-    }
-
-
-def _post_changes(body_limit: int) -> Schema:
-    one = {"$ref": f"{_COMPONENTS}Change"}
-    some = {"type": "array", "items": one, "minItems": 1}
-    cloud = {"$ref": f"{_COMPONENTS}CloudEvent"}
-    content = {
-        "application/json": {"schema": {"anyOf": [one, some]}},
-        CLOUDEVENT: {"schema": cloud},
-        CLOUDEVENT_BATCH: {"schema": {"type": "array", "items": cloud, "minItems": 1}},
-        **{kind: {"schema": {"type": "string", "description": "One change a line"}} for kind in NDJSON},
-    }
-    key = {
-        "name": KEY_HEADER.title(),
-        "in": "header",
-        "description": "Makes the request known again if it names no change_id and is no CloudEvent.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY, "pattern": "^[!-~]+$"},
-    }
-    return {
-        "summary": "Record changes",
-        "description": f"{_POSTED} At most {body_limit:,} bytes.",
-        "security": _KEYED,
-        "parameters": [key],
-        "requestBody": {"required": True, "content": content},
-        "responses": {"202": ANSWERS["Results"]} | _problems(400, 401, 408, 413, 415, 429, 500, 503),
-    }
-
-
-_POSTED = (
-    "One change, a list of them, one a line, or CloudEvents (structured, batch, or binary with ce- headers). Answered "
-    "after the commit, with what became of each change: accepted, duplicate (known already), or rejected (why, and "
-    "which field). One bad change harms only itself."
-)
-
-
-def _post_unsubscribe() -> Schema:
-    form = {
-        "type": "object",
-        "required": ["List-Unsubscribe"],
-        "properties": {"List-Unsubscribe": {"const": "One-Click"}},
-    }
-    kinds = ("application/x-www-form-urlencoded", "multipart/form-data")
-    return {
-        "summary": "Opt out at this moment (RFC 8058); no key, no cookie",
-        "requestBody": {"required": True, "content": {kind: {"schema": form} for kind in kinds}},
-        "responses": _pages(200, 400, 404, 408, 410, 413, 500, 503),
-    }
-
-
-def _readyz() -> Schema:
-    ready = {"content": {"application/json": {"schema": {"$ref": f"{_COMPONENTS}Ready"}}}}
-    return {
-        "summary": "Whether changes can be recorded now; the broker is told of, and not needed for that",
-        "responses": {
-            "200": {"description": "The ledger can be used", **ready},
-            "503": {"description": "The ledger cannot be used now", **ready},
-        }
-        | _problems(500),
-    }
-
-
-def _get(summary: str, name: str, *problems: int, security: list[Any] | None = None) -> Schema:
-    keyed = {"security": security} if security else {}
-    return {"summary": summary, **keyed, "responses": {"200": ANSWERS[name]} | _problems(*problems)}
-
-
-def _problems(*statuses: int) -> Schema:
-    return {str(status): PROBLEMS[status] for status in statuses}
-
-
-def _pages(*statuses: int) -> Schema:
-    page = {"text/html": {"schema": {"type": "string"}}}
-    problem = {"application/problem+json": {"schema": {"$ref": f"{_COMPONENTS}Problem"}}}
-    return {
-        str(status): {"description": PROBLEMS[status]["description"], "content": page | problem}
-        if status in PROBLEMS
-        else {"description": "A page", "content": page}
-        for status in statuses
-    }

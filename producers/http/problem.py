@@ -49,10 +49,8 @@ class Problem(Exception):
         return JSONResponse(body, self.status.value, self.headers, CONTENT_TYPE)
 
 
-def answer(_request: Request, problem: Exception) -> Response:
+async def answer(_request: Request, problem: Problem) -> Response:
     """Answer a request that ended in a Problem."""
-    if not isinstance(problem, Problem):
-        raise problem
     return problem.response()
 
 

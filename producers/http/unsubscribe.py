@@ -14,9 +14,9 @@ from email.message import Message
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import Response
 
 from consent.change import from_micros
 from consent.errors import LedgerError
@@ -24,7 +24,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.one_change import find_change, public_ids, standing_opt_in
 from producers.columns import FALLBACK_TIME
 from producers.events.event import Event
-from producers.http import pages
+from producers.http import openapi, pages
 from producers.http.body import read_body
 from producers.http.parts import parts_of
 from producers.http.problem import Problem, ledger_away
@@ -36,25 +36,46 @@ REPEAT_SECONDS = 600
 """A link that is used again this soon is the same click: a mail provider that tried again, or an impatient finger."""
 
 FIELD, VALUE = "List-Unsubscribe", "One-Click"
-_MULTIPART = "multipart/form-data"
+_URL_ENCODED, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 _LONGEST_BODY = 8 * 1024
+_FORM = {
+    "schema": {
+        "type": "object",
+        "required": [FIELD],
+        "properties": {FIELD: {"const": VALUE}},
+    }
+}
 _log = logging.getLogger("optrelay.http")
+router = APIRouter(generate_unique_id_function=openapi.operation_id, default_response_class=HTMLResponse)
 
 
-async def confirm(request: Request) -> Response:
-    """Show a page with a button; programs that follow every link of a mail change nothing by it."""
+@router.get(
+    "/v1/unsubscribe/{token}",
+    summary="A page that asks, and changes nothing",
+    response_description="A page",
+    responses=openapi.pages(404, 410, 500),
+)
+async def confirm(request: Request, token: str) -> Response:
+    """Show one button, which opts out; programs that follow every link of a mail change nothing by it."""
     try:
-        parts_of(request).tokens.read(request.path_params["token"])
+        parts_of(request).tokens.read(token)
     except (Expired, Forged) as error:
         return _useless(error)
     return pages.page(pages.CONFIRM)
 
 
-async def unsubscribe(request: Request) -> Response:
-    """Record the opt-out of a link, said at this moment."""
+@router.post(
+    "/v1/unsubscribe/{token}",
+    summary="Opt out at this moment (RFC 8058); no key, no cookie",
+    response_description="A page",
+    responses=openapi.pages(400, 404, 408, 410, 413, 500, 503),
+    openapi_extra={"requestBody": {"required": True, "content": {_URL_ENCODED: _FORM, _MULTIPART: _FORM}}},
+)
+async def unsubscribe(request: Request, token: str) -> Response:
+    """Send the form List-Unsubscribe=One-Click; without it nothing is changed."""
     parts = parts_of(request)
     try:
-        link = parts.tokens.read(request.path_params["token"])
+        link = parts.tokens.read(token)
         body = await read_body(request, _LONGEST_BODY)
         kind = request.headers.get("content-type", "")
         if not _is_one_click(kind, body):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from consent.bucket import Bucket
 from consent.ledger.ledger import Ledger
@@ -60,6 +61,7 @@ class Server:
     """One server and how it is called."""
 
     url: str
+    app: FastAPI
     parts: Parts
     client: httpx.Client
     woken: list[Bucket] = field(default_factory=list)
@@ -109,13 +111,14 @@ def server(ledger: Ledger, intake: Intake | None = None, **more: Any) -> Iterato
     ready = threading.Event()
     with listening("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        running = _Announcing(_configuration(create_app(parts)), ready.set)
+        app = create_app(parts)
+        running = _Announcing(_configuration(app), ready.set)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         assert ready.wait(10)
         try:
             with httpx.Client(base_url=url, timeout=30) as client:
-                yield Server(url, parts, client, woken)
+                yield Server(url, app, parts, client, woken)
         finally:
             running.should_exit = True
             thread.join(30)

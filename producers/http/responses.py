@@ -1,0 +1,118 @@
+"""The JSON that is answered, as types: the endpoints build it, mypy checks it, and FastAPI describes it to clients.
+
+The endpoints answer with finished responses, so nothing is validated at run time; the tests hold them to these types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from consent.change import Action
+from consent.outcome import State
+
+_exact = with_config(ConfigDict(extra="forbid"))
+_Count = Annotated[int, Field(ge=0)]
+_Counts = dict[str, _Count]
+_Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+@_exact
+class Result(TypedDict):
+    """What became of one change."""
+
+    status: Literal["accepted", "duplicate", "rejected"]
+    id: Annotated[str | None, Field(description="for GET /v1/changes/{id}; null if rejected")]
+    code: Annotated[str | None, Field(description="why it was rejected")]
+    message: Annotated[str | None, Field(description="why it was rejected, and what to do")]
+    ids: NotRequired[Annotated[list[str], Field(description="all of them, where a change names several slots")]]
+    field: NotRequired[Annotated[str, Field(description="the field at fault")]]
+
+
+@_exact
+class Results(TypedDict):
+    """What became of each change, in the order in which they were sent."""
+
+    results: Annotated[list[Result], Field(min_length=1)]
+
+
+@_exact
+class Problem(TypedDict):
+    """Why a request was not served (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: Annotated[str, Field(description="for programs: it never changes")]
+    detail: Annotated[str, Field(description="for people: what to do")]
+    results: NotRequired[list[Result]]
+
+
+Origin = TypedDict("Origin", {"import": str, "kind": str, "name": str, "number": int | None})
+_exact(Origin)
+
+
+@_exact
+class ChangeState(TypedDict):
+    """What became of one change, and where it came from; no address."""
+
+    id: str
+    state: State
+    superseded_by: Annotated[str | None, Field(description="the id of the newer change of the same slot")]
+    code: Annotated[str | None, Field(description="why it is dead, or why the last try failed")]
+    reason: str | None
+    connection: str
+    slot: str
+    action: Action
+    effective_at: _Time
+    recorded_at: _Time
+    settled_at: _Time | None
+    attempts: _Count
+    discarded: Annotated[bool, Field(description="a person has put this dead letter away")]
+    origin: Origin
+
+
+ImportReport = TypedDict(
+    "ImportReport",
+    {
+        "import": str,
+        "name": NotRequired[str],
+        "state": NotRequired[str],
+        "sealed": bool,
+        "seconds": NotRequired[float],
+        "rows": _Count,
+        "accepted": _Count,
+        "rejected": _Count,
+        "duplicates": _Count,
+        "applied": _Count,
+        "unchanged": _Count,
+        "superseded": _Count,
+        "dead": _Count,
+        "pending": _Count,
+        "calls": _Count,
+        "reject_codes": NotRequired[_Counts],
+        "dead_codes": NotRequired[_Counts],
+        "discarded": NotRequired[_Count],
+        "waiting": NotRequired[_Counts],
+        "stopped": NotRequired[dict[str, Any]],
+    },
+)
+ImportReport.__doc__ = "As `optrelay status IMPORT --json` prints it."
+
+
+@_exact
+class Alive(TypedDict):
+    """The process lives and answers."""
+
+    status: Literal["ok"]
+
+
+@_exact
+class Ready(TypedDict):
+    """Whether changes can be recorded, and how ledger and broker are."""
+
+    status: Literal["ready", "not ready"]
+    ledger: str
+    broker: str
