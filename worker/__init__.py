@@ -1,1 +1,1 @@
-"""From the ledger to the providers: wake-ups, deliveries, pacing, delivery."""
+"""Everything that sends: Celery tasks deliver what the ledger holds to the providers, within their rate limits."""

@@ -9,7 +9,7 @@ from consent.collecting import collect_once_loaded, end_without_collecting
 
 
 def main() -> int:
-    """Work until told to end; return the exit code."""
+    """Work until a signal ends it; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument("--concurrency", type=int, required=True, help="processes that deliver")
     parser.add_argument("--hostname", required=True, help="the worker's name in Celery's words: name@machine")

@@ -97,7 +97,7 @@ def worker_context() -> WorkerContext:
 
 
 def _run_delivery(context: WorkerContext, due: Bucket) -> bool:
-    """Run a delivery; an error that nobody expected becomes the bucket's reason, and not a loop of tracebacks."""
+    """Run a delivery; an unexpected error becomes the reason that the bucket shows, and not a loop of tracebacks."""
     try:
         return context.delivery(due).run()
     except (LedgerError, BrokerUnavailable, redis.RedisError):

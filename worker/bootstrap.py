@@ -19,10 +19,11 @@ from consent.ledger import health
 from consent.ledger.ledger import Ledger
 from consent.settings import ConnectionSettings, Settings
 from consent.wakeups import WakeUps, redis_client
-from worker.breaker import Observations, RecentCustomers, may_call
+from worker.breaker import may_call
 from worker.bucket_context import BucketContext, process_cap
 from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
 from worker.loop import LoopThread, process_loop
+from worker.observations import Observations, RecentCustomers
 from worker.providers import provider_of
 from worker.providers.http import Sender, check_connection
 from worker.providers.warming import warm_up

@@ -14,8 +14,8 @@ import structlog
 
 from consent.ledger.work import WITNESS, Attempt, CustomerTask
 from consent.outcome import Applied, Health, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
-from worker.breaker import Observations
 from worker.bucket_context import BucketContext
+from worker.observations import Observations
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.no_reply import NOTHING_SENT, Failure, NoReply, unanswered
 from worker.ratelimit.limiter import Reservation
@@ -83,7 +83,7 @@ class ConcurrentCalls:
 
     @property
     def left(self) -> int:
-        """How many series nobody has begun with; may be asked from any thread."""
+        """How many series have not begun; may be asked from any thread."""
         return len(self._waiting)
 
     async def run(self) -> None:
@@ -159,8 +159,8 @@ class ConcurrentCalls:
         calls = self._note(request, found, (at, started, status, answer), doubtful=doubtful)
         if isinstance(answer.health, Throttled):
             asked = isinstance(reply, Reply) and reply.retry_after is not None
-            everybody = await asyncio.to_thread(self.throttled, request, answer, calls[0], asked)
-            if not everybody:
+            for_all = await asyncio.to_thread(self.throttled, request, answer, calls[0], asked)
+            if not for_all:
                 return answer
         targets = [task.target_id for task in request.tasks]
         self.observations.note(answer.health, targets, served=_served(request, answer), at=self.clock())
@@ -189,7 +189,7 @@ class ConcurrentCalls:
     async def _exchange(
         self, request: Request, turn: Permit
     ) -> tuple[int | None, Answer, bool, Reply | NoReply | None]:
-        """Send a request and have its reply read; a reply that nobody can make sense of harms only its own changes."""
+        """Send a request and have its reply read; a reply that makes no sense harms only its own changes."""
         writes, reply = request.method not in _LOOKING, None
         try:
             reply = await self.context.sender.send(request, turn)

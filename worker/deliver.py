@@ -1,4 +1,4 @@
-"""What a wake-up does: reserve pace, claim due customer tasks, deliver, settle."""
+"""What a wake-up does: reserve permits, claim due customer tasks, call the provider, settle."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from worker import breaker
 from worker.bucket_context import BucketContext
 from worker.calls import ClaimedBatch, ConcurrentCalls, TaskResult
 from worker.loop import LoopThread
+from worker.observations import Observations
 from worker.providers.contract import Answer, Request
 from worker.retry import RetryPolicy
 
@@ -61,7 +62,7 @@ class Delivery:
     lease_seconds: float
     most: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    observations: breaker.Observations = field(default_factory=breaker.Observations)
+    observations: Observations = field(default_factory=Observations)
     _claimed: dict[int, CustomerTask] = field(default_factory=dict)
     _done: queue.SimpleQueue[TaskResult] = field(default_factory=queue.SimpleQueue)
     _unsettled: list[TaskResult] = field(default_factory=list)
@@ -250,8 +251,8 @@ class Delivery:
         """Return the changes whose bad answer says nothing of the bucket, because it serves others."""
         if one.suspicion is None:
             return frozenset()
-        told = (one.task, one.suspicion.call, one.suspicion.seen)
-        if not breaker.is_its_own(self.ledger, before, self.observations, *told):
+        evidence = (one.task, one.suspicion.call, one.suspicion.seen)
+        if not breaker.is_its_own(self.ledger, before, self.observations, *evidence):
             return frozenset()
         self.observations.excuse(one.task.target_id)
         return frozenset(one.suspicion.call.change_ids)
@@ -265,17 +266,17 @@ class Delivery:
         return None if other is None else self.context.provider.witness(other, self.context.settings)
 
     def _throttled(self, before: BucketHealth, request: Request, answer: Answer, call: Attempt, asked: bool) -> bool:  # noqa: FBT001
-        """Slow every process at once: the pace for those that reserve, the ledger for those that come later.
+        """Slow every process at once: the rate limiter those that reserve, the ledger those that come later.
 
-        Return False, and slow nobody, if only this customer draws that answer while others are served. Where the
+        Return False, and slow no process, if only this customer draws that answer while others are served. Where the
         provider did not say for how long (`asked`), the first waits are short: then another customer is tried.
         """
         seconds = (answer.health.after if isinstance(answer.health, Throttled) else None) or breaker.THROTTLE_SECONDS
         self.observations.recent.note([task.target_id for task in request.tasks], served=False)
         try:
             if len(request.tasks) == 1 and request.tasks[0].tries:
-                told = (request.tasks[0], call, answer.health)
-                if breaker.is_its_own(self.ledger, before, self.observations, *told):
+                evidence = (request.tasks[0], call, answer.health)
+                if breaker.is_its_own(self.ledger, before, self.observations, *evidence):
                     return False
             if self._paused and not asked:
                 return True  # it was said to several calls at once

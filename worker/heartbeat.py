@@ -1,4 +1,4 @@
-"""Whether a worker takes wake-ups: it says so at the broker every few seconds, and a health check reads it.
+"""A worker's heartbeat: it reports at the broker every few seconds whether it takes wake-ups; a health check reads it.
 
 A process that is there proves nothing, and neither does one that answers questions: what counts is that its main loop
 runs on a connection, and that wake-ups which wait are taken.
@@ -19,11 +19,11 @@ from celery.worker import state
 
 from consent.wakeups import KEY_PREFIX, queue_of, redis_client
 
-TELL_SECONDS = 5.0
+EVERY_SECONDS = 5.0
 SILENT_SECONDS = 60.0
 """For how long a worker may say nothing: in the pool `solo` its main loop waits for each delivery."""
 
-DEAF_SECONDS = 60.0
+IDLE_SECONDS = 60.0
 """For how long a worker with a free process may take nothing while wake-ups wait."""
 
 _KEPT_SECONDS = 600
@@ -37,28 +37,28 @@ def _key(worker: str) -> str:
 
 @dataclass(slots=True)
 class Heartbeat:
-    """Tells how one worker stands; `taken` is the moment of the last wake-up, of this machine's clock in seconds."""
+    """Reports the state of one worker; `taken` is when it took its last wake-up, by this machine's clock in seconds."""
 
     store: redis.Redis
     worker: str
-    places: int
+    processes: int
     count: int = 0
     taken: float = field(default_factory=time.time)
 
-    def tell(self) -> None:
+    def beat(self) -> None:
         """Say that the main loop runs, when it took something last, and whether there is a place to take more."""
         count = sum(state.total_count.values())
         if count != self.count:
             self.count, self.taken = count, time.time()
-        said = {"at": time.time(), "taken": self.taken, "busy": len(state.active_requests) >= self.places}
+        said = {"at": time.time(), "taken": self.taken, "busy": len(state.active_requests) >= self.processes}
         try:
             self.store.set(_key(self.worker), json.dumps(said), ex=_KEPT_SECONDS)
         except redis.RedisError as error:
-            _log.warning("worker.unheard", reason=type(error).__name__)
+            _log.warning("heartbeat.failed", reason=type(error).__name__)
 
 
 class HeartbeatStep(bootsteps.StartStopStep):
-    """The part of Celery's consumer that tells; it is started once the worker listens, and stopped when it does not."""
+    """The step of Celery's consumer that sends the heartbeat, from when the worker listens until it does not."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -67,14 +67,14 @@ class HeartbeatStep(bootsteps.StartStopStep):
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Begin to tell, at once and every few seconds."""
+        """Begin, at once and then every few seconds."""
         store = redis_client(consumer.app.conf.broker_url)
-        teller = Heartbeat(store, consumer.hostname, consumer.controller.concurrency or 1)
-        teller.tell()
-        self._timer = consumer.timer.call_repeatedly(TELL_SECONDS, teller.tell)
+        heartbeat = Heartbeat(store, consumer.hostname, consumer.controller.concurrency or 1)
+        heartbeat.beat()
+        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, heartbeat.beat)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - the library's shape
-        """Fall silent: there is no connection."""
+        """Stop: there is no connection."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -89,7 +89,7 @@ def why_unhealthy(store: redis.Redis, worker: str, connections: Iterable[str]) -
         return f"no worker {worker} has said anything: it is not connected to the broker"
     if (silent := time.time() - at) > SILENT_SECONDS:
         return f"worker {worker} has said nothing for {silent:.0f} seconds: its main loop hangs, or it has ended"
-    if not busy and time.time() - taken > DEAF_SECONDS and _some_wait(store, list(connections)):
+    if not busy and time.time() - taken > IDLE_SECONDS and _some_wait(store, list(connections)):
         return f"worker {worker} has taken nothing for {time.time() - taken:.0f} seconds, and wake-ups wait"
     return ""
 

@@ -22,14 +22,14 @@ _DAY = 86_400_000_000  # microseconds
 
 
 ABANDONED_SECONDS = 5.0
-"""After so long without a step, nobody is making an import's changes due any more: a step takes a fifth of a second."""
+"""After so long without a step, the producer of an import has died: a step takes a fifth of a second."""
 
 
 @dataclass(slots=True)
 class Abandoned:
     """Tells the imports whose producer has died from those whose producer is at work: two would be in each other's way.
 
-    For whoever sweeps again and again; it remembers how far each import had come.
+    A process that sweeps again and again keeps one; it remembers how far each import had come.
     """
 
     seen: dict[str, tuple[Place, float]] = field(default_factory=dict)
@@ -117,13 +117,13 @@ def _top_up(worker_context: WorkerContext, bucket: Bucket, asked: int) -> int:
         return 0
     wanted = min(most, -(-due // size)) - asked
     if wanted > 0:
-        wanted -= _strokes(worker_context, bucket, wanted)
+        wanted -= _under_way(worker_context, bucket, wanted)
     if wanted > 0:
         worker_context.wakeups.send(bucket, wanted)
     return max(0, wanted)
 
 
-def _strokes(worker_context: WorkerContext, bucket: Bucket, most: int) -> int:
+def _under_way(worker_context: WorkerContext, bucket: Bucket, most: int) -> int:
     """Return how many deliveries are at work, or `most` if another one would find no free permit."""
     rate_limiter = worker_context.rate_limiter(bucket)
     try:

@@ -15,7 +15,7 @@ from consent.ledger.schema import attempts
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Refused, Throttled, Unwell, Well
 from worker import breaker
-from worker.breaker import FAILURES_TO_OPEN, Observations
+from worker.observations import FAILURES_TO_OPEN, Observations
 
 NOW = 1_800_000_000_000_000
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")

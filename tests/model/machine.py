@@ -31,7 +31,7 @@ from tests.model.overlapping import UNDER_WIDER_BLOCK, is_part, must_be_dead, wr
 from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
 from tests.model.words import MORNING, OVERLAPPING, PLACES, Said, Slot, minds, newest, whom, words
 from worker import breaker
-from worker.breaker import Observations
+from worker.observations import Observations
 from worker.providers.contract import Reply
 from worker.retry import RetryPolicy
 

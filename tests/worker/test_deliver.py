@@ -21,8 +21,8 @@ from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company
 from worker import breaker
 from worker.bootstrap import WorkerContext, time_limit
-from worker.breaker import Observations
 from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS
+from worker.observations import Observations
 from worker.providers import PROVIDERS
 from worker.providers.contract import Plan
 

@@ -19,7 +19,7 @@ from consent.settings import ConnectionSettings, load_settings
 from console.embedded import EmbeddedBroker
 from worker import breaker
 from worker.bootstrap import WorkerContext
-from worker.breaker import Observations
+from worker.observations import Observations
 from worker.sweep import Abandoned, sweep
 
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")

@@ -190,7 +190,7 @@ class RateLimiter:
         return Reservation(moments, late, crowded=count == _CROWDED, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:
-        """Return the last `unused` permits of a reservation, if nobody has reserved any since."""
+        """Return the last `unused` permits of a reservation, if no process has reserved any since."""
         if unused <= 0 or not reservation.shared:
             return
         before = reservation.tat - unused * self.interval * 1e6

@@ -79,7 +79,7 @@ class Permits:
         async with self._reserving:
             if len(self.held) > few:
                 return
-            with suppress(LedgerOutdated):  # the delivery is told when it settles what has been answered
+            with suppress(LedgerOutdated):  # the delivery raises it when it settles what has been answered
                 self.add(await asyncio.to_thread(self.limiter.reserve, self.size(left)))
             if not self.held:
                 await asyncio.sleep(min(self.limiter.reservation_seconds / 2, self.limiter.interval))
@@ -93,9 +93,9 @@ class Permits:
 
 @dataclass(slots=True)
 class Permit:
-    """The turns of one call: the first permit was taken for it, each further thing that it sends takes another.
+    """The permits of one call: the first permit was taken for it, each further thing that it sends takes another.
 
-    The first one is given up if it was not used in time: signing may have waited for somebody else's token.
+    The first one is given up if it was not used in time: it may have waited for a token that another call fetches.
     """
 
     permits: Permits
