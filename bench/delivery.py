@@ -26,7 +26,7 @@ import psutil
 
 from bench.fast_server import FastServer, fast_server
 from bench.intake import apart, import_once, write_file
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.errors import OptrelayError
 from consent.ledger import report
 from consent.settings import load_settings

@@ -58,10 +58,10 @@ class Watch:
 def listen(url: str, source: str, events: int) -> dict[str, object]:
     """Record all events in this process."""
     from consent.ledger.ledger import Ledger
-    from producers.events.intake import EventIntake
-    from producers.events.listening import Listener
-    from producers.events.opening import open_source
-    from producers.understanding import open_doors
+    from producers.events.consumer import Listener
+    from producers.events.ingest import EventIntake
+    from producers.events.sources import open_source
+    from producers.parsing.row_parser import open_doors
     from worker.providers import PROVIDERS
 
     ledger, watch = Ledger(url), Watch(events)

@@ -59,11 +59,11 @@ class Stopwatch:
 
 def import_once(url: str, path: Path) -> tuple[float, float, int]:
     """Record and release one file; return the seconds until all was committed, until all was due, and rows recorded."""
+    from consent.connection import ConnectionSettings
     from consent.ledger.ledger import Ledger
-    from consent.settings import ConnectionSettings
-    from producers.intake import import_file
+    from producers.csv.sources import source_files
+    from producers.ingest_file import import_file
     from producers.options import IntakeOptions
-    from producers.sources import source_files
     from worker.providers import PROVIDERS
 
     ledger = Ledger(url)

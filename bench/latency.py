@@ -18,7 +18,7 @@ from typing import Any
 from bench.delivery import BUCKET, a_ledger, environment, workers
 from bench.fast_server import FastServer, fast_server
 from consent.change import ConsentChange
-from consent.intake import Checkpoint, ImportSource
+from consent.imports import Checkpoint, ImportSource
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from worker.bootstrap import WorkerContext

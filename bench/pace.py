@@ -19,8 +19,8 @@ from typing import Any
 from bench.delivery import BUCKET, a_ledger, environment, workers
 from bench.fast_server import FastServer, fast_server
 from bench.intake import apart, import_once, write_file
+from consent.connection import Rate, parse_rate
 from consent.errors import OptrelayError
-from consent.rate import Rate, parse_rate
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from worker.bootstrap import WorkerContext

@@ -1,4 +1,4 @@
-"""What a consent change is: one wish for one slot of one target, on somebody's word."""
+"""A consent change: one opt-in or opt-out for one slot of one target; and a bucket, the rate limit it falls under."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Action(StrEnum):
@@ -85,3 +85,20 @@ def from_micros(micros: int) -> datetime:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Bucket(NamedTuple):
+    """A connection, and the name of the limit within it ("" where the connection has only one)."""
+
+    connection: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """Write it as it is written in keys and messages."""
+        return f"{self.connection}/{self.name}" if self.name else self.connection
+
+
+def read_bucket(text: str) -> Bucket:
+    """Read what `str` of a bucket wrote."""
+    connection, _, name = text.partition("/")
+    return Bucket(connection, name)

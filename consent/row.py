@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
-from consent.identifiers import UNSEEN_PATTERN, UnusableIdentifier, clean, refuse_rounded
+from consent.identifiers.normalize import UNSEEN_PATTERN, UnusableIdentifier, clean, refuse_rounded
 from consent.times import PATTERN, UnusableTime, in_utc, read_time
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -20,10 +20,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from consent.connection import ConnectionSettings, Rate, read_rate
 from consent.errors import ConfigurationError
 from consent.files import path_text, refuse_planted_at
-from consent.phones import is_region
-from consent.rate import Rate, parse_rate
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
 TOML_FILE = "optrelay.toml"
@@ -32,68 +31,12 @@ LONGEST_BODY = 1024 * 1024
 """Bytes of the longest message that any source may bring."""
 
 
-def _rate(value: object) -> object:
-    return parse_rate(value) if isinstance(value, str) else value
-
-
 def _upper(value: object) -> object:
     return value.strip().upper() if isinstance(value, str) else value
 
 
 def _days(value: object) -> object:
     return value.lower().removesuffix("d").strip() if isinstance(value, str) else value
-
-
-def _region(value: object) -> object:
-    region = value.strip().upper() if isinstance(value, str) else value
-    if region and not is_region(str(region)):
-        raise ValueError("write the two letters of a country, like GB or US")
-    return region
-
-
-class ConnectionSettings(BaseModel):
-    """One configured account at a provider."""
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
-
-    provider: str = Field("", description="capillary, infobip or gupshup; defaults to the connection's name")
-    base_url: str = Field("", description="where the provider listens, for example https://eu.api.capillarytech.com")
-    rate: Annotated[Rate | None, BeforeValidator(_rate)] = Field(None, description='the limit, like "100/minute"')
-    concurrency: int = Field(8, ge=1, le=500, description="calls under way at once, in each worker process")
-    max_strokes: int = Field(4, ge=1, le=100, description="deliveries under way at once, over all workers")
-    timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
-    allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")
-    region: Annotated[str, BeforeValidator(_region)] = Field(
-        "", description="the country (like GB) whose numbers are written without a country code; empty: none is"
-    )
-    defaults: dict[str, str] = Field({}, description="values for columns that a row leaves empty (JSON object)")
-    reassert: Annotated[Reassert | None, BeforeValidator(parse_reassert)] = Field(
-        None, description="fresh, always or never, where this connection differs from OPTRELAY_REASSERT"
-    )
-
-    username: str = Field("", description="Capillary: the till's user name (Basic)")
-    password: SecretStr = Field(SecretStr(""), description="Capillary: the till's password (Basic)")
-    oauth_key: str = Field("", description="Capillary: OAuth client key")
-    oauth_secret: SecretStr = Field(SecretStr(""), description="Capillary: OAuth client secret")
-    oauth_header: str = Field("X-CAP-API-OAUTH-TOKEN", description="Capillary: the header that carries the token")
-    method: Literal["POST", "PUT"] = Field("POST", description="Capillary: its pages disagree; POST is the commoner")
-    lookup_writes: bool = Field(default=True, description="Capillary: allow writing by identifier (lookup form)")
-    headers: dict[str, str] = Field({}, description="further headers, such as Capillary's attribution pair (JSON)")
-
-    api_key: SecretStr = Field(SecretStr(""), description="Infobip: the API key")
-    account_key: str = Field("", description="Infobip: the sub-account whose blocklist is meant; empty: your own")
-    verify: bool = Field(default=False, description="Infobip: look after each write; an opt-out waits until it is seen")
-    allow_empty_filters: bool = Field(
-        default=False, description="Infobip: remove the last criterion, resource or user too: it then matches all"
-    )
-    blocklist_rate: Annotated[Rate | None, BeforeValidator(_rate)] = Field(
-        None, description="Infobip: the limit of blocklist calls; 1/second unless Infobip raised yours"
-    )
-    blocklist_batch: int = Field(1000, ge=1, le=50_000, description="Infobip: destinations in one blocklist call")
-
-    tokens: dict[str, SecretStr] = Field({}, description="Gupshup: the token of each app (JSON, app id to token)")
-    token: SecretStr = Field(SecretStr(""), description="Gupshup: the token of every app that TOKENS does not name")
-    token_prefix: str = Field("", description="Gupshup: what stands before the token, like Bearer; usually nothing")
 
 
 class Settings(BaseSettings):
@@ -132,7 +75,7 @@ class Settings(BaseSettings):
         description="days that rejected events are kept, so that they can be fixed and sent again",
     )
     api_keys: SecretStr = Field(SecretStr(""), description="keys for `optrelay serve`: `name=key`, several with commas")
-    api_rate: Annotated[Rate, NoDecode, BeforeValidator(_rate)] = Field(
+    api_rate: Annotated[Rate, NoDecode, BeforeValidator(read_rate)] = Field(
         Rate(100, 1), description="requests that each key may make at each server process"
     )
     api_body_bytes: int = Field(

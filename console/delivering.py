@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.ledger.health import Breaker, BucketHealth
 from consent.settings import Settings
 from console.counting import counted

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import redis
 
-from consent.broker import why_unreachable
+from consent.broker.address import why_unreachable
+from consent.broker.wakeups import redis_client
 from consent.settings import Settings
-from consent.wakeups import redis_client
 from console.doctor_ledger import clock_finding
 from console.doctor_rights import look_at_rights
 from console.embedded import broker_binary

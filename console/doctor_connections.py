@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings, Settings
+from consent.settings import Settings
 from console.finding import Finding
 from console.pace import limit_of
 from worker.providers import provider_of

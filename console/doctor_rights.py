@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import redis
 
-from consent.wakeups import KEY_PREFIX
+from consent.broker.wakeups import KEY_PREFIX
 from console.finding import Finding
 
 _KEY = f"{KEY_PREFIX}doctor"

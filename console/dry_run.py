@@ -12,13 +12,13 @@ from typing import Any
 
 from rich.text import Text
 
-from consent.bucket import Bucket
-from consent.intake import Checkpoint, ImportProgress
+from consent.change import Bucket
+from consent.connection import Rate
+from consent.imports import Checkpoint, ImportProgress
 from consent.ledger.database import Database
 from consent.ledger.ledger import Ledger
 from consent.ledger.rehearsal import copy_known, count_targets, found_import, rehearse
 from consent.ledger.report import ImportReport, pending_by_bucket, report
-from consent.rate import Rate
 from consent.settings import Settings
 from console.counting import counted
 from console.durations import spoken
@@ -30,9 +30,9 @@ from console.progress import ReadingDisplay, reading_display
 from console.reading import Reading, dated, said_anew
 from console.screen import Screen
 from console.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
-from producers.chunks import doubtful, read_chunks
-from producers.csv_file import CsvFile
-from producers.intake import record_chunk, source_of
+from producers.csv.chunks import doubtful, read_chunks
+from producers.csv.file import CsvFile
+from producers.ingest_file import record_chunk, source_of
 from producers.options import IntakeOptions
 from worker.providers import provider_of
 from worker.providers.contract import Calls

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from consent.change import from_micros
 from consent.errors import ConfigurationError
+from consent.identifiers.masking import masked, revealed
 from consent.ledger.history import History, SlotNow, histories
 from consent.ledger.one_change import ChangeReport
-from consent.masking import masked, revealed
 from consent.outcome import State
 from consent.row import ConsentRow
 from consent.settings import Settings
@@ -23,8 +23,8 @@ from console.ledgers import reading_ledger
 from console.reading import row_models
 from console.screen import Screen, table
 from console.tokens import STANDARD_INPUT, json_lines, pairs_of
-from producers.columns import meant, vocabulary
 from producers.http.looking import change_as_json
+from producers.parsing.columns import meant, vocabulary
 from worker.providers import PROVIDERS
 
 _MOST = 100

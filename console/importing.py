@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from consent.bucket import Bucket
+from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
+from consent.change import Bucket
 from consent.errors import BrokerUnavailable
 from consent.files import path_text
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import ImportReport, pending_by_bucket, report
 from consent.ledger.unfinished import unfinished_imports
 from consent.settings import Settings
-from consent.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
 from console.delivering import delivery_display
 from console.endings import Code, code_of
 from console.ledgers import reading_ledger, writing_ledger
@@ -24,8 +24,8 @@ from console.reading import Reading, dated, row_models, said_anew
 from console.running import Ending, Tick
 from console.screen import Screen
 from console.summaries import show_import, show_totals, totals_as_json
-from producers.csv_file import CsvFile
-from producers.intake import ImportResult, import_file
+from producers.csv.file import CsvFile
+from producers.ingest_file import ImportResult, import_file
 
 
 class Delivering(Protocol):

@@ -16,8 +16,8 @@ from consent.errors import ConfigurationError
 from consent.ledger.letters import DeadLetter, FoundLetters
 from consent.settings import Settings
 from console.screen import visible
-from producers.columns import RECORDED_AS
-from producers.disarming import disarm
+from producers.csv.csv_injection import disarm
+from producers.parsing.columns import RECORDED_AS
 from worker.providers import provider_of
 
 _FIRST = ("connection", "action", "effective_at")

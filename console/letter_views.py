@@ -9,9 +9,9 @@ from typing import Any
 from rich.text import Text
 
 from consent.change import from_micros
+from consent.identifiers.masking import masked, revealed
 from consent.ledger.letters import DeadLetter, Fate, Intervention
 from consent.ledger.work import Attempt
-from consent.masking import masked, revealed
 from console.counting import counted
 from console.screen import Screen, table
 

@@ -45,7 +45,7 @@ def listen(
         optrelay listen 'amqp://user:password@localhost:5672/vhost?queue=consent' --consumer web-1
     """
     from console.listening import Listening, record_events
-    from producers.events.listening import BATCH
+    from producers.events.consumer import BATCH
 
     screen = Screen(as_json=as_json)
     settings = configured(screen)

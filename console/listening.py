@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.settings import Settings
 from console.counting import counted
 from console.endings import Code
@@ -21,11 +21,11 @@ from console.progress import PLAIN_EVERY_SECONDS
 from console.reading import row_models
 from console.screen import Screen
 from console.waking import Waker
-from producers.events.intake import EventIntake, Result
-from producers.events.listening import BATCH, Listener
-from producers.events.opening import open_source
+from producers.events.consumer import BATCH, Listener
+from producers.events.ingest import EventIntake, Result
+from producers.events.sources import open_source
 from producers.options import IntakeOptions
-from producers.understanding import Doors, open_doors
+from producers.parsing.row_parser import Doors, open_doors
 
 
 @dataclass(frozen=True, slots=True)

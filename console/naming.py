@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.settings import Settings
 from console.pace import limit_of
 

@@ -128,6 +128,6 @@ def way(text: str | None) -> Reassert | None:
 
 def maps(arguments: Sequence[str] | None) -> dict[str, str]:
     """Read the --map options; raise ConfigurationError for one of another form."""
-    from producers.columns import parse_maps
+    from producers.parsing.columns import parse_maps
 
     return parse_maps(arguments or ())

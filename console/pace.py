@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from consent.rate import Rate
-from consent.settings import ConnectionSettings
+from consent.connection import ConnectionSettings, Rate
 from console.durations import spoken
 from worker.providers import provider_of
 from worker.providers.contract import Pace as Limit

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from consent.errors import ConfigurationError
 from consent.row import ConsentRow
 from consent.settings import Settings
-from producers.csv_file import CsvFile, prepare
+from producers.csv.file import CsvFile, prepare
+from producers.csv.sources import source_files
 from producers.options import IntakeOptions
-from producers.sources import source_files
 from worker.providers import provider_of
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from consent.errors import ConfigurationError
-from consent.intake import RefusedEvent
+from consent.imports import RefusedEvent
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import Closing, RejectedEvent, close, what_it_said
 from console.endings import Code
@@ -22,9 +22,9 @@ from console.importing import Doorway, wake_workers
 from console.listening import open_doors_for
 from console.screen import Screen
 from producers.events.event import Event
-from producers.events.intake import EventIntake
+from producers.events.ingest import EventIntake
 from producers.events.strict_json import named_twice, named_twice_anywhere, parse
-from producers.record import Fault
+from producers.parsing.error_messages import Fault
 
 _AT_ONCE = 500  # events in one transaction
 _BYTES_AT_ONCE = 4 * 1024 * 1024

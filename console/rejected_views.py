@@ -17,7 +17,7 @@ from rich.text import Text
 
 from consent.change import from_micros
 from consent.errors import ConfigurationError
-from consent.intake import RefusedEvent
+from consent.imports import RefusedEvent
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedEvent, what_it_said
 from console.screen import Screen, table, visible_json

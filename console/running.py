@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import redis
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerUnavailable
 from consent.ledger import health, report
 from consent.ledger.health import Breaker, BucketHealth

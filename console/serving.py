@@ -9,18 +9,18 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC
 from typing import Any
 
-from consent.bucket import Bucket
+from consent.broker.wakeups import WakeUps
+from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerOutdated, LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from consent.row import ConsentRow
 from consent.settings import Settings
-from consent.wakeups import WakeUps
 from console.ledgers import writing_ledger
 from console.reading import row_models
 from console.screen import Screen
 from console.status import import_as_json
 from console.waking import Waker
-from producers.events.intake import EventIntake
+from producers.events.ingest import EventIntake
 from producers.events.schema import event_schema
 from producers.http.allowance import Allowance
 from producers.http.app import create_app
@@ -29,7 +29,7 @@ from producers.http.keys import ApiKeys
 from producers.http.parts import Parts
 from producers.http.serving import listening, serve
 from producers.http.tokens import Tokens
-from producers.understanding import Doors, open_doors
+from producers.parsing.row_parser import Doors, open_doors
 from worker.process import set_up_logs
 from worker.providers import PROVIDERS
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from consent.bucket import Bucket, read_bucket
-from consent.change import from_micros
+from consent.change import Bucket, from_micros, read_bucket
 from consent.errors import ConfigurationError
 from consent.ledger.database import READ_ONLY
 from consent.ledger.health import Breaker, BucketHealth, all_health, latest_answer

@@ -12,12 +12,12 @@ from consent.settings import Settings
 from console.endings import Code
 from console.screen import Screen
 from console.serving import open_doors_of
-from producers.columns import FALLBACK_TIME, vocabulary
 from producers.events.fields import Names, as_cells
 from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.http.tokens import Tokens
-from producers.record import Fault, RawRecord
-from producers.understanding import Doors, understand
+from producers.parsing.columns import FALLBACK_TIME, vocabulary
+from producers.parsing.error_messages import Fault, RawRecord
+from producers.parsing.row_parser import Doors, understand
 
 STANDARD_INPUT = "-"
 _SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)

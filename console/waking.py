@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from consent.bucket import Bucket
+from consent.broker.wakeups import WakeUps
+from consent.change import Bucket
 from consent.errors import BrokerUnavailable
-from consent.wakeups import WakeUps
 
 _AFTER_TROUBLE_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 2.0

@@ -15,10 +15,11 @@ from consent.errors import ConfigurationError
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
 from consent.times import UnusableTime, in_utc
-from producers.columns import plain
-from producers.survey import PATIENCE_SECONDS
+from producers.parsing.columns import plain
 
 CHUNK_ROWS = 10_000
+PATIENCE_SECONDS = 30.0
+"""How long a file may still be written to before it is refused."""
 
 
 @dataclass(frozen=True, slots=True)

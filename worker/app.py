@@ -23,12 +23,12 @@ from celery.signals import (
 )
 from kombu.entity import Queue
 
-from consent.bucket import Bucket
+from consent.broker.transport import DELIVER_TASK
+from consent.broker.wakeups import SWEEP_TASK, broker_settings, forget_other_programs, queue_of
+from consent.change import Bucket
 from consent.collecting import collect_seldom
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
-from consent.wakeup_transport import DELIVER_TASK
-from consent.wakeups import SWEEP_TASK, broker_settings, forget_other_programs, queue_of
 from worker.bootstrap import WorkerContext, time_limit
 from worker.breaker import note_error
 from worker.heartbeat import HeartbeatStep

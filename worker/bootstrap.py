@@ -13,12 +13,13 @@ from functools import cached_property, partial
 
 import redis
 
-from consent.bucket import Bucket
+from consent.broker.wakeups import WakeUps, redis_client
+from consent.change import Bucket
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, LedgerError
 from consent.ledger import health
 from consent.ledger.ledger import Ledger
-from consent.settings import ConnectionSettings, Settings
-from consent.wakeups import WakeUps, redis_client
+from consent.settings import Settings
 from worker.breaker import may_call
 from worker.bucket_context import BucketContext, process_cap
 from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.errors import ConfigurationError, place_of
 from consent.ledger import health
 from consent.ledger.health import Breaker, BucketHealth, Trouble

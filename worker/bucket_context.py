@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 import structlog
 from aiolimiter import AsyncLimiter
 
-from consent.bucket import Bucket
+from consent.change import Bucket
+from consent.connection import ConnectionSettings, Rate
 from consent.errors import place_of
 from consent.ledger.work import CustomerTask
 from consent.outcome import Outcome, TryLater
 from consent.overlap import Overlap
-from consent.rate import Rate
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Plan, Provider
 from worker.providers.http import Sender
 from worker.ratelimit.limiter import RateLimiter

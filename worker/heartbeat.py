@@ -17,7 +17,7 @@ import structlog
 from celery import bootsteps
 from celery.worker import state
 
-from consent.wakeups import KEY_PREFIX, queue_of, redis_client
+from consent.broker.wakeups import KEY_PREFIX, queue_of, redis_client
 
 EVERY_SECONDS = 5.0
 SILENT_SECONDS = 60.0

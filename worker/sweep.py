@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import redis
 import structlog
 
-from consent.bucket import Bucket
+from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP
+from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import health, rejected_events
 from consent.ledger.release import Place
-from consent.wakeups import CUSTOMERS_A_WAKE_UP
 from worker.bootstrap import WorkerContext
 from worker.breaker import may_call
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, func, select, update
 
 from consent.change import ConsentChange, Origin, from_micros, to_micros
 from consent.errors import ImportUnderWay
-from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, ImportState, Reject
+from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, ImportState, Reject
 from consent.ledger.adopt import adopt, note_said_again
 from consent.ledger.bulk import among, insert_new
 from consent.ledger.database import Database

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from sqlalchemy import Connection, update
 
 from consent.change import ConsentChange, Origin
-from consent.intake import EventsAccepted, Reject
+from consent.imports import EventsAccepted, Reject
 from consent.ledger.accept import latest_change, make_due_now, newer_than, storable
 from consent.ledger.adopt import adopt
 from consent.ledger.bulk import insert_new

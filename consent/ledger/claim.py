@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
 
-from consent.bucket import Bucket
-from consent.change import Action, Lane
+from consent.change import Action, Bucket, Lane
 from consent.ledger.bulk import UpdateEach, among, look_up_by_key, plain_rows, portions
 from consent.ledger.database import Database
 from consent.ledger.overlaps import resolve_overlaps

@@ -14,7 +14,7 @@ from enum import StrEnum
 import orjson
 from sqlalchemy import Connection, Row, select, update
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
 from consent.ledger.schema import changes, connections, customer_tasks, is_put_off

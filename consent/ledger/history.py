@@ -9,7 +9,7 @@ from itertools import islice
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
-from consent.identity import is_same
+from consent.identifiers.identity import is_same
 from consent.ledger.bulk import portions
 from consent.ledger.database import Database
 from consent.ledger.one_change import ChangeReport, changes_of

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from consent.change import Action, ConsentChange, to_micros
-from consent.identity import identity_of
+from consent.identifiers.identity import identity_of
 
 KEY_BYTES = 16
 _HINT_BYTES = 4  # of a target's hash: enough to find the few targets that a change may be about

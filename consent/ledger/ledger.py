@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from consent.bucket import Bucket
-from consent.change import ConsentChange
-from consent.intake import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
+from consent.change import Bucket, ConsentChange
+from consent.imports import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
 from consent.ledger import accept, accept_events, claim, release, settle
 from consent.ledger.claim import Term, Try
 from consent.ledger.database import Database

@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
-from consent.intake import Checkpoint, ImportProgress, ImportState
+from consent.imports import Checkpoint, ImportProgress, ImportState
 from consent.ledger.accept import find_import
 from consent.ledger.adopt import KEEPS_BACK
 from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from consent.change import from_micros, to_micros
-from consent.intake import MOST_KEPT, RefusedEvent, Reject
+from consent.imports import MOST_KEPT, RefusedEvent, Reject
 from consent.ledger.bulk import among
 from consent.ledger.database import Database
 from consent.ledger.personal import rejected_events

@@ -16,7 +16,7 @@ from functools import partial
 from sqlalchemy import Connection, select, update
 
 from consent.errors import LedgerRefused
-from consent.intake import REFUSED
+from consent.imports import REFUSED
 from consent.ledger.adopt import take_over_noted
 from consent.ledger.bulk import among, plain_numbers, portions
 from consent.ledger.database import Database

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Row, func, select, union_all
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.ledger.database import Database
 from consent.ledger.recorded import first_of
 from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, is_due, is_put_off, rejects, targets

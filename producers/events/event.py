@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from producers.record import Fault
+from producers.parsing.error_messages import Fault
 
 LONGEST_EVENT = 1024 * 1024
 """Bytes of the longest event that is read; a longer one is refused."""

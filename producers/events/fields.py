@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from producers.columns import Vocabulary
-from producers.record import Fault
+from producers.parsing.columns import Vocabulary
+from producers.parsing.error_messages import Fault
 
 SEPARATOR = "|"
 _LOST = "\ufffd"

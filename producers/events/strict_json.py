@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from producers.record import Fault
+from producers.parsing.error_messages import Fault
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some publishers write before a text; RFC 8259 section 8.1 lets a reader skip it."""

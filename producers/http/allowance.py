@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from consent.rate import Rate
+from consent.connection import Rate
 
 _BURST_SECONDS = 1.0
 

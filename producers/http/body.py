@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from starlette.requests import ClientDisconnect, Request
 
-from producers.events.format import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON
+from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON
 from producers.http.problem import Problem
 
 SECONDS = 20.0

@@ -12,8 +12,8 @@ from fastapi.responses import JSONResponse
 from pydantic import WithJsonSchema
 
 from producers.events.event import Event
-from producers.events.format import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
-from producers.events.intake import Result
+from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
+from producers.events.ingest import Result
 from producers.http import responses
 from producers.http.body import check_media_type, read_body
 from producers.http.keys import Sender

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from consent.errors import OptrelayError
 from producers.events.event import Event
-from producers.events.intake import Result
+from producers.events.ingest import Result
 from producers.http.problem import Problem, ledger_away, too_busy
 
 _log = logging.getLogger("optrelay.http")

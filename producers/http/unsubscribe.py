@@ -22,15 +22,15 @@ from consent.change import from_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from consent.ledger.one_change import find_change, public_ids, standing_opt_in
-from producers.columns import FALLBACK_TIME
 from producers.events.event import Event
 from producers.http import openapi, pages
 from producers.http.body import read_body
 from producers.http.parts import parts_of
 from producers.http.problem import Problem, ledger_away
 from producers.http.tokens import Expired, Forged, Link
-from producers.record import Fault, RawRecord
-from producers.understanding import Doors, understand
+from producers.parsing.columns import FALLBACK_TIME
+from producers.parsing.error_messages import Fault, RawRecord
+from producers.parsing.row_parser import Doors, understand
 
 REPEAT_SECONDS = 600
 """A link that is used again this soon is the same click: a mail provider that tried again, or an impatient finger."""

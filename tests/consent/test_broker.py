@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consent.broker import BrokerAddress, read_broker_address
+from consent.broker.address import BrokerAddress, read_broker_address
 from consent.errors import ConfigurationError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent.identifiers import UnusableIdentifier, clean, is_email, refuse_damaged
+from consent.identifiers.normalize import UnusableIdentifier, clean, is_email, refuse_damaged
 
 ANN = "ann@example.com"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent.identity import identity_of, is_same
+from consent.identifiers.identity import identity_of, is_same
 
 
 def email(value: str, **more: str) -> dict[str, str]:

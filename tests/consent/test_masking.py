@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consent.masking import masked
+from consent.identifiers.masking import masked
 
 
 @pytest.mark.parametrize(

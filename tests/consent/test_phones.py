@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent.identifiers import UnusableIdentifier
-from consent.phones import is_known, is_region, looks_like_number, read_number
+from consent.identifiers.normalize import UnusableIdentifier
+from consent.identifiers.phones import is_known, is_region, looks_like_number, read_number
 
 
 def code(text: str, region: str = "") -> str:

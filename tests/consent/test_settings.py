@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consent.connection import parse_rate
 from consent.errors import ConfigurationError
-from consent.rate import parse_rate
 from consent.settings import load_settings
 
 

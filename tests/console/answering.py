@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied, Outcome, Rejected

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 import console.progress
-from consent.bucket import Bucket
+from consent.change import Bucket
+from consent.connection import ConnectionSettings
 from consent.ledger.health import Breaker, BucketHealth
 from consent.ledger.report import ImportReport
-from consent.settings import ConnectionSettings, Settings
+from consent.settings import Settings
 from console.delivering import DeliveryView, delivery_display, in_short
 from console.progress import reading_display
 from console.running import Tick

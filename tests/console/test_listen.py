@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from console.waking import Waker
 from tests.console.answering import Cli
 

@@ -14,8 +14,8 @@ from consent.change import from_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes
 from producers.events.event import Event
-from producers.events.intake import EventIntake
-from producers.understanding import open_doors
+from producers.events.ingest import EventIntake
+from producers.parsing.row_parser import open_doors
 from tests.console.answering import Cli
 from worker.providers import PROVIDERS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consent.intake import ImportSource
+from consent.imports import ImportSource
 from consent.ledger import health
 from consent.ledger.health import Breaker, BucketHealth, Trouble
 from consent.ledger.ledger import Ledger

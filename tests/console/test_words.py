@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from consent.connection import Rate
 from consent.errors import ConfigurationError
+from consent.identifiers.masking import masked, revealed
 from consent.ledger.health import Breaker, BucketHealth
-from consent.masking import masked, revealed
-from consent.rate import Rate
 from console.counting import counted
 from console.delivering import why_stopped
 from console.durations import parse_duration, spoken

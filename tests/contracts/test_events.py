@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from consent.intake import ImportSource, Reject
+from consent.imports import ImportSource, Reject
 from consent.ledger import accept_events
 from consent.ledger.hearing import record
 from consent.ledger.ledger import Ledger

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from consent.change import ConsentChange
-from consent.intake import ImportSource
+from consent.imports import ImportSource
 from consent.ledger import accept_events as events
 from consent.ledger import register
 from consent.ledger.ledger import Ledger

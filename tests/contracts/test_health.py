@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from consent.bucket import Bucket
-from consent.change import Action
+from consent.change import Action, Bucket
 from consent.ledger import health
 from consent.ledger.bulk import insert_new
 from consent.ledger.health import Breaker, BucketHealth

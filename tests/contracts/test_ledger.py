@@ -11,10 +11,9 @@ from itertools import count
 import pytest
 from sqlalchemy import Connection, func, select
 
-from consent.bucket import Bucket
-from consent.change import Action, ConsentChange
+from consent.change import Action, Bucket, ConsentChange
 from consent.errors import LedgerUnavailable
-from consent.intake import Checkpoint, ImportSource, Reject
+from consent.imports import Checkpoint, ImportSource, Reject
 from consent.ledger import letters, report
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consent.change import ConsentChange
-from consent.intake import Checkpoint, ImportSource
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import letters, report
 from consent.ledger.history import histories
 from consent.ledger.ledger import Ledger

@@ -10,9 +10,8 @@ from itertools import count
 
 import pytest
 
-from consent.bucket import Bucket
-from consent.change import ConsentChange, to_micros
-from consent.intake import Checkpoint, ImportSource
+from consent.change import Bucket, ConsentChange, to_micros
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import reasserting
 from consent.ledger.history import histories
 from consent.ledger.ledger import Ledger

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from consent.change import ConsentChange
 from consent.errors import LedgerRefused, LedgerUnavailable
-from consent.intake import Checkpoint, ImportSource, Reject
+from consent.imports import Checkpoint, ImportSource, Reject
 from consent.ledger import letters, report
 from consent.ledger.ledger import Ledger
 from consent.ledger.refusals import refused

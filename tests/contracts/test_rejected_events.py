@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import inspect
 
-from consent.intake import MOST_KEPT, RefusedEvent, Reject
+from consent.imports import MOST_KEPT, RefusedEvent, Reject
 from consent.ledger.ledger import Ledger
 from consent.ledger.personal import PERSONAL_COLUMNS, rejected_events
 from consent.ledger.rejected_events import (

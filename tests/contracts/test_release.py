@@ -10,7 +10,7 @@ from itertools import count, pairwise
 import pytest
 
 from consent.change import ConsentChange
-from consent.intake import Checkpoint, ImportSource
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import release
 from consent.ledger.ledger import Ledger
 from consent.outcome import TryLater

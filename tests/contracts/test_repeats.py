@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select, text
 
 from consent.change import Action, ConsentChange, to_micros
-from consent.intake import Checkpoint, ImportSource
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import release as releasing
 from consent.ledger import repeats as weighing
 from consent.ledger.ledger import Ledger

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, func, select, update
 
 from consent.change import ConsentChange
-from consent.intake import Checkpoint, ImportSource
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import adopt
 from consent.ledger.ledger import Ledger
 from consent.ledger.one_change import find_change, public_ids

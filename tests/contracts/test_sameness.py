@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from consent.change import ConsentChange, to_micros
-from consent.intake import ImportSource
+from consent.imports import ImportSource
 from consent.ledger import letters
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger

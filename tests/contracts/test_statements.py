@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import Connection, Select, event, select, text
 
-from consent.intake import ImportSource
+from consent.imports import ImportSource
 from consent.ledger import release
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION, customer_tasks, imports

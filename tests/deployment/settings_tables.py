@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from consent.settings import ConnectionSettings, Settings
+from consent.connection import ConnectionSettings
+from consent.settings import Settings
 from tests.deployment.compose import ROOT
 from worker.providers import PROVIDERS
 

@@ -22,9 +22,9 @@ import pytest
 import redis
 import trustme
 
-from consent.broker import read_broker_address
-from consent.bucket import Bucket
-from consent.wakeups import WakeUps
+from consent.broker.address import read_broker_address
+from consent.broker.wakeups import WakeUps
+from consent.change import Bucket
 from console.doctor_rights import RIGHTS
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, company, fold, shuffled_rows

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consent.change import ConsentChange
-from consent.intake import ImportSource
+from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from tests.integration.company import Company, assert_balanced, company, fold, shuffled_rows
 from worker.providers import PROVIDERS

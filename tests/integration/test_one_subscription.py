@@ -13,12 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from consent.bucket import Bucket
-from consent.change import ConsentChange
-from consent.intake import Checkpoint, ImportSource
+from consent.broker.wakeups import KEY_PREFIX, WakeUps, redis_client
+from consent.change import Bucket, ConsentChange
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import pending_by_bucket
-from consent.wakeups import KEY_PREFIX, WakeUps, redis_client
 from console.embedded import EmbeddedBroker
 from sandbox.serve import running
 from tests.integration.company import OPTRELAY

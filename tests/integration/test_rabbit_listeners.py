@@ -20,7 +20,7 @@ from amqp import Message
 from cloudevents.core.bindings.amqp import to_binary_event
 from cloudevents.core.v1.event import CloudEvent
 
-from producers.events import listening
+from producers.events import consumer
 from tests.integration.company import Company
 from tests.integration.rabbit import ABSENT, Rabbit, rabbitmq, server_program
 from tests.integration.streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
@@ -85,7 +85,7 @@ def test_a_queue_with_a_delivery_limit_loses_nothing_while_the_ledger_is_away(
 
     The connection outlives the outage, too, which lasts for several of its heartbeats.
     """
-    monkeypatch.setattr(listening, "_LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(consumer, "_LONGEST_PAUSE", 0.5)
     declare_quorum(rabbit, "limited", 3)
     with listeners(shop, rabbit.source("limited&heartbeat=1")) as one:
         one.start("one")

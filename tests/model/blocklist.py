@@ -10,10 +10,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from consent.bucket import Bucket
+from consent.change import Bucket
+from consent.connection import ConnectionSettings
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Outcome
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Reply, Request
 from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import BLOCKLIST

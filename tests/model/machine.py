@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import func, select
 
-from consent.bucket import Bucket
-from consent.change import to_micros
+from consent.change import Bucket, to_micros
 from consent.errors import ImportUnderWay
-from consent.intake import Checkpoint, ImportSource
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import health, letters, report
 from consent.ledger.health import BucketHealth
 from consent.ledger.ledger import Ledger

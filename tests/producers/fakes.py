@@ -13,12 +13,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from consent.change import ConsentChange
-from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
+from consent.connection import ConnectionSettings
+from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow, Identifier
-from consent.settings import ConnectionSettings
-from producers.intake import ImportResult, import_file
+from producers.csv.sources import SourceFile
+from producers.ingest_file import ImportResult, import_file
 from producers.options import IntakeOptions
-from producers.sources import SourceFile
 
 HOUR_AGO = 3600
 HEADER = "user_id,channel,action,reason"

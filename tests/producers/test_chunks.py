@@ -12,10 +12,10 @@ import pytest
 
 from consent.change import ConsentChange
 from consent.errors import LedgerRefused
-from consent.intake import Accepted, Checkpoint, Reject
+from consent.imports import Accepted, Checkpoint, Reject
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import report
-from producers import chunks
+from producers.csv import chunks
 from producers.options import IntakeOptions
 from tests.producers.fakes import MemoryLedger, WordyRow, csv_of, file_of, take_in
 from worker.providers import PROVIDERS
@@ -148,9 +148,9 @@ import resource, sys
 from pathlib import Path
 from consent.ledger.ledger import Ledger
 from consent.settings import ConnectionSettings
-from producers.intake import import_file
+from producers.ingest_file import import_file
 from producers.options import IntakeOptions
-from producers.sources import SourceFile
+from producers.csv.sources import SourceFile
 from worker.providers import PROVIDERS
 ledger = Ledger(sys.argv[2])
 ledger.prepare()

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from consent.row import ConsentRow
-from producers.columns import vocabulary
-from producers.events import fields, format  # noqa: A004 - the word of the field
+from producers.events import fields, formats
 from producers.events.event import Event
 from producers.events.schema import event_schema
-from producers.record import Fault, RawRecord
-from producers.understanding import FALLBACK_TIME, open_doors, understand
+from producers.parsing.columns import vocabulary
+from producers.parsing.error_messages import Fault, RawRecord
+from producers.parsing.row_parser import FALLBACK_TIME, open_doors, understand
 from worker.providers import PROVIDERS
 
 ROWS: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
@@ -73,7 +73,7 @@ NOT_UNDERSTOOD: dict[str, dict[str, Any]] = {
 def said(body: Any, kind: str = "application/json") -> list[Any]:
     """What becomes of a message, up to the ledger."""
     found = []
-    for one in format.read(Event(json.dumps(body).encode(), {"content-type": kind})):
+    for one in formats.read(Event(json.dumps(body).encode(), {"content-type": kind})):
         cells = one if isinstance(one, Fault) else fields.as_cells(one.fields, NAMES)
         if isinstance(cells, Fault):
             found.append(cells)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.row import ConsentRow
-from consent.settings import ConnectionSettings
-from producers.columns import KNOWN, parse_maps, plain
 from producers.options import IntakeOptions
+from producers.parsing.columns import KNOWN, parse_maps, plain
 from tests.producers.fakes import MemoryLedger, PersonRow, csv_of, take_in
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.csv_lines import LONGEST_LINE, PushBackLines
-from producers.csv_rows import LONGEST_CELL, CsvReader, CsvRow, Shape
-from producers.delimiter import DELIMITERS
+from producers.csv.encoding import DELIMITERS
+from producers.csv.lines import LONGEST_LINE, PushBackLines
+from producers.csv.rows import LONGEST_CELL, CsvReader, CsvRow, Shape
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=12)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from consent.errors import ConfigurationError, ImportUnderWay
-from consent.intake import Checkpoint, Reject
+from consent.imports import Checkpoint, Reject
+from producers.csv.rejects import RejectsFile
+from producers.csv.sources import SourceFile, source_files
 from producers.options import IntakeOptions
-from producers.rejects import RejectsFile
-from producers.sources import SourceFile, source_files
 from tests.producers.fakes import HEADER, MemoryLedger, csv_of, file_of, take_in
 
 

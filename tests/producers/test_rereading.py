@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consent.row import ConsentRow
-from producers.columns import vocabulary
-from producers.header import read_header
-from producers.record import RawRecord
-from producers.rereading import RowMemory
-from producers.understanding import Doors, understand
+from producers.csv.header import read_header
+from producers.csv.row_cache import RowMemory
+from producers.parsing.columns import vocabulary
+from producers.parsing.error_messages import RawRecord
+from producers.parsing.row_parser import Doors, understand
 from tests.producers.fakes import PersonRow
 from worker.providers import PROVIDERS
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consent.errors import UnreadableFile, UnstableFile
-from consent.intake import Checkpoint
+from consent.imports import Checkpoint
+from producers.csv.inspect import survey
+from producers.csv.sources import SourceFile
 from producers.options import IntakeOptions
-from producers.sources import SourceFile
-from producers.survey import survey
 from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
 
 GOOD, BAD, RAGGED, UNCLOSED, BLANK = "{n},SMS,OPTOUT,", "{n},PIGEON,OPTOUT,", "{n}", '{n},SMS,OPTOUT,"oops', ""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from consent.errors import UnreadableFile
-from producers.sources import source_files
+from producers.csv.sources import source_files
 
 
 def names(arguments: list[str]) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
-from producers.chunks import read_chunks
-from producers.csv_file import prepare
+from producers.csv.chunks import read_chunks
+from producers.csv.file import prepare
 from producers.options import IntakeOptions
 from tests.producers.fakes import ROWS, csv_of
 

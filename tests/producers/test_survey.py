@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from consent.errors import UnreadableFile, UnstableFile
-from producers import survey as surveying
-from producers.sources import SourceFile
-from producers.survey import Survey, survey
+from producers.csv import inspect as surveying
+from producers.csv.inspect import Survey, survey
+from producers.csv.sources import SourceFile
 from tests.producers.fakes import file_of
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from consent.errors import ConfigurationError
+from producers.csv.sources import SourceFile
 from producers.options import IntakeOptions
-from producers.sources import SourceFile
 from tests.producers.fakes import MemoryLedger, csv_of, take_in
 
 TOLD = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -11,14 +11,13 @@ import pytest
 import redis
 from sqlalchemy import create_engine, event, text
 
-from consent.bucket import Bucket
-from consent.change import Action, ConsentChange
+from consent.broker.wakeups import WakeUps
+from consent.change import Action, Bucket, ConsentChange
 from consent.errors import BrokerUnavailable, LedgerUnavailable
-from consent.intake import Accepted, Checkpoint, ImportSource
+from consent.imports import Accepted, Checkpoint, ImportSource
 from consent.ledger import report
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
-from consent.wakeups import WakeUps
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
 from worker.bootstrap import WorkerContext

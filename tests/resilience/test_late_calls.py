@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, select, text
 
-from consent.bucket import Bucket
-from consent.change import Action, ConsentChange
-from consent.intake import Checkpoint, ImportSource
+from consent.change import Action, Bucket, ConsentChange
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import report
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger

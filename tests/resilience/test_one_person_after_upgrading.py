@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from consent.change import Action, ConsentChange, from_micros
 from consent.errors import LedgerOutdated, LedgerUnavailable
-from consent.intake import ImportSource
+from consent.imports import ImportSource
 from consent.ledger import report
 from consent.ledger.history import histories
 from consent.ledger.ledger import Ledger

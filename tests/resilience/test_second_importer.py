@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from consent.errors import ImportUnderWay
-from consent.intake import ImportProgress, ImportSource
+from consent.imports import ImportProgress, ImportSource
+from producers.csv.sources import SourceFile
 from producers.options import IntakeOptions
-from producers.sources import SourceFile
 from tests.producers.fakes import MemoryLedger, csv_of, take_in
 
 ROWS = ["1,SMS,OPTOUT,", "2,FAX,OPTOUT,", "3,SMS,OPTOUT,", "4,FAX,OPTOUT,"]

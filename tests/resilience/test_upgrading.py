@@ -16,10 +16,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, select, text
 
-from consent.bucket import Bucket
-from consent.change import Action, ConsentChange, from_micros
+from consent.broker.wakeups import WakeUps
+from consent.change import Action, Bucket, ConsentChange, from_micros
 from consent.errors import LedgerOutdated
-from consent.intake import ImportSource
+from consent.imports import ImportSource
 from consent.ledger import letters, migrate, report
 from consent.ledger.claim import earlier_tries
 from consent.ledger.keys import dedupe_key, target_key
@@ -28,7 +28,6 @@ from consent.ledger.letters import LetterFilter
 from consent.ledger.one_change import find_change
 from consent.ledger.schema import REVISION, changes, metadata, repeats
 from consent.ledger.standing import standing_words
-from consent.wakeups import WakeUps
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, shuffled_rows
 

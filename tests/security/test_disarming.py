@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from producers.disarming import disarm, rearm
+from producers.csv.csv_injection import disarm, rearm
 from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from consent.bucket import Bucket
+from consent.change import Bucket
+from consent.connection import ConnectionSettings
 from consent.errors import LedgerUnavailable
-from consent.intake import Checkpoint, ImportSource
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger import health, letters, report
 from consent.ledger.health import Breaker
 from consent.ledger.work import CustomerTask, Settlement
 from consent.outcome import Throttled, Unwell, Well
-from consent.settings import ConnectionSettings, load_settings
+from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company
 from worker import breaker

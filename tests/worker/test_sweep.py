@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from consent.bucket import Bucket
-from consent.change import Action, ConsentChange
-from consent.intake import Checkpoint, ImportSource, RefusedEvent, Reject
+from consent.change import Action, Bucket, ConsentChange
+from consent.connection import ConnectionSettings
+from consent.imports import Checkpoint, ImportSource, RefusedEvent, Reject
 from consent.ledger.health import BucketHealth
 from consent.ledger.rejected_events import RejectedFilter, find
 from consent.outcome import Refused
-from consent.settings import ConnectionSettings, load_settings
+from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from worker import breaker
 from worker.bootstrap import WorkerContext

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from worker.providers.capillary import CAPILLARY
 from worker.providers.contract import Provider
 from worker.providers.gupshup import GUPSHUP

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from consent.identifiers import UNSEEN_PATTERN
+from consent.identifiers.normalize import UNSEEN_PATTERN
 from consent.row import NAME_FORM, named, or_whole_number, text_schema, undamaged
 
 LONGEST = 255

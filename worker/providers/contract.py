@@ -11,12 +11,11 @@ from typing import Any, Protocol
 
 import httpx
 
+from consent.connection import ConnectionSettings, Rate
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Health, Outcome, Well
 from consent.overlap import Overlap
-from consent.rate import Rate
 from consent.row import ConsentRow
-from consent.settings import ConnectionSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from typing import Protocol, Self, cast
 
 import httpx
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Reply, Request
 from worker.providers.endpoint import endpoint, is_header_name, variable
 from worker.providers.lanes import CONNECT_SECONDS, way_out

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import redis
 import structlog
 
-from consent.wakeups import KEY_PREFIX
+from consent.broker.wakeups import KEY_PREFIX
 
 _ACQUIRE = """
 -- KEYS: deliveries, processes.  ARGV: connection, delivery, its end (us from now), process, waiting: -1 not asked yet,

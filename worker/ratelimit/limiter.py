@@ -21,11 +21,11 @@ from typing import Any, cast
 import redis
 import structlog
 
-from consent.bucket import Bucket
+from consent.broker.wakeups import KEY_PREFIX
+from consent.change import Bucket
+from consent.connection import Rate
 from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
-from consent.rate import Rate
-from consent.wakeups import KEY_PREFIX
 from worker.ratelimit.write_ahead import WriteAhead
 
 MARGIN = 1.005

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consent.errors import ConfigurationError
-from producers.events.opening import open_source
+from producers.events.sources import open_source
 
 
 @pytest.mark.parametrize(

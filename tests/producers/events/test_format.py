@@ -13,11 +13,11 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.events import format  # noqa: A004 - the module's name
-from producers.events.cloud import identity
+from producers.events import formats
 from producers.events.event import LONGEST_EVENT, Event, Said
+from producers.events.formats import cloudevent_change_id
 from producers.events.strict_json import BYTE_ORDER_MARK
-from producers.record import Fault
+from producers.parsing.error_messages import Fault
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
 NEEDED = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "com.example.consent"}
@@ -26,7 +26,7 @@ NEEDED = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "com.examp
 def said(body: Any, **headers: str) -> list[Said | Fault]:
     """What an event says, given as JSON unless it is bytes already."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return format.read(Event(body if isinstance(body, bytes) else json.dumps(body).encode(), named))
+    return formats.read(Event(body if isinstance(body, bytes) else json.dumps(body).encode(), named))
 
 
 def codes(found: list[Said | Fault]) -> list[str]:
@@ -41,7 +41,7 @@ def test_one_object_is_one_change() -> None:
 
 def test_flat_fields_are_one_change() -> None:
     """The entry of a Redis stream may hold the columns themselves."""
-    assert format.read(Event(OPT_OUT)) == [Said(OPT_OUT)]
+    assert formats.read(Event(OPT_OUT)) == [Said(OPT_OUT)]
 
 
 def test_a_list_and_lines_are_several_changes() -> None:
@@ -82,20 +82,20 @@ def test_a_cloud_event_says_the_same_in_every_mode(mode: str) -> None:
     if mode == "undeclared":
         headers = {}
 
-    assert format.read(Event(body, headers)) == [Said(OPT_OUT, identity("/shop", "7"), moment.isoformat())]
+    assert formats.read(Event(body, headers)) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), moment.isoformat())]
 
 
 def test_a_cloud_event_without_a_time_gets_none() -> None:
     """The package would say now; a redelivered event must not look newer than it is."""
     binary = {f"ce_{name}": value for name, value in NEEDED.items()}
 
-    assert said({**NEEDED, "data": OPT_OUT}) == [Said(OPT_OUT, identity("/shop", "7"), None)]
-    assert said(OPT_OUT, **binary) == [Said(OPT_OUT, identity("/shop", "7"), None)]
+    assert said({**NEEDED, "data": OPT_OUT}) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+    assert said(OPT_OUT, **binary) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
 
 
 def test_identities_do_not_run_together() -> None:
     """Source and id are told apart, wherever one ends and the other begins."""
-    assert identity("/a", "bc") != identity("/ab", "c")
+    assert cloudevent_change_id("/a", "bc") != cloudevent_change_id("/ab", "c")
 
 
 @pytest.mark.parametrize("lacking", NEEDED)
@@ -143,8 +143,8 @@ def test_data_in_base64_are_read(mark: bytes) -> None:
 
     for content_type in ("application/json", "application/octet-stream"):
         event = {**NEEDED, "datacontenttype": content_type, "data_base64": encoded}
-        assert said(event) == [Said(OPT_OUT, identity("/shop", "7"), None)]
-        assert said({**event, "data": None}) == [Said(OPT_OUT, identity("/shop", "7"), None)]
+        assert said(event) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+        assert said({**event, "data": None}) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_an_attribute_that_is_null_was_not_set() -> None:
     """A person who opted out stays opted in, because the publisher's library writes null for what it did not set."""
     unset = dict.fromkeys(("time", "subject", "dataschema", "datacontenttype", "extension"))
 
-    assert said({**NEEDED, **unset, "data": OPT_OUT}) == [Said(OPT_OUT, identity("/shop", "7"), None)]
+    assert said({**NEEDED, **unset, "data": OPT_OUT}) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
     assert codes(said({**NEEDED, "id": None, "data": OPT_OUT})) == ["bad_cloudevent"]
 
 
@@ -189,11 +189,13 @@ def test_the_content_type_decides_between_envelope_and_headers() -> None:
     """A person who opted out stays opted in, because a proxy repeated an envelope's attributes as headers."""
     envelope = {**NEEDED, "id": "8", "data": OPT_OUT}
     headers = {f"ce_{name}": value for name, value in NEEDED.items()}
-    expected = [Said(OPT_OUT, identity("/shop", "8"), None)]
+    expected = [Said(OPT_OUT, cloudevent_change_id("/shop", "8"), None)]
 
     assert said(envelope, content_type="application/cloudevents+json; charset=utf-8", **headers) == expected
     assert said([envelope], content_type="application/cloudevents-batch+json", **headers) == expected
-    assert said(OPT_OUT, content_type="application/json", **headers) == [Said(OPT_OUT, identity("/shop", "7"), None)]
+    assert said(OPT_OUT, content_type="application/json", **headers) == [
+        Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)
+    ]
 
 
 def test_plain_data_under_the_type_of_an_envelope_are_read_beside_the_headers() -> None:
@@ -232,7 +234,7 @@ def test_no_cloud_event_is_too_strange(attributes: dict[str, Any]) -> None:
 @given(st.binary(), st.sampled_from(["", "application/x-ndjson", "application/cloudevents+json", "text/plain"]))
 def test_no_bytes_are_too_strange(body: bytes, kind: str) -> None:
     """Whatever bytes come, they are read or they are faults."""
-    for one in format.read(Event(body, {"content-type": kind})):
+    for one in formats.read(Event(body, {"content-type": kind})):
         assert isinstance(one, Said | Fault)
 
 

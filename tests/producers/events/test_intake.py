@@ -17,17 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.errors import LedgerRefused
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.report import recent_imports, report
 from consent.ledger.schema import changes, rejects
-from producers.events import intake
+from producers.events import ingest
 from producers.events.event import LONGEST_EVENT, Event
-from producers.events.intake import EventIntake, Result
-from producers.record import Fault
-from producers.understanding import open_doors
+from producers.events.ingest import EventIntake, Result
+from producers.parsing.error_messages import Fault
+from producers.parsing.row_parser import open_doors
 from worker.providers import PROVIDERS
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
@@ -286,7 +286,7 @@ def test_an_error_of_ours_is_recorded_and_not_repeated(taker: Taker, monkeypatch
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("producers.events.intake.understand", fail)
+    monkeypatch.setattr("producers.events.ingest.understand", fail)
     [[result]] = taker.take(event(OPT_OUT, place="stream consent, entry 7-0"))
 
     assert (result.status, result.code) == ("rejected", "unreadable_event")
@@ -362,7 +362,7 @@ def test_events_of_very_many_changes_are_recorded_in_several_transactions(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch of large events was one transaction with a million changes in memory."""
-    monkeypatch.setattr(intake, "MOST_AT_ONCE", 5)
+    monkeypatch.setattr(ingest, "MOST_AT_ONCE", 5)
     taker = Taker(ledger)
     taker.intake._ledger = counting = Refusing(ledger, set())
 
@@ -392,8 +392,8 @@ import json, resource, sys
 from datetime import UTC
 from consent.ledger.ledger import Ledger
 from producers.events.event import Event
-from producers.events.intake import EventIntake
-from producers.understanding import open_doors
+from producers.events.ingest import EventIntake
+from producers.parsing.row_parser import open_doors
 from worker.providers import PROVIDERS
 ledger = Ledger(sys.argv[1])
 ledger.prepare()

@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from typing import Any
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
+from producers.events.consumer import Listener
 from producers.events.event import Event
-from producers.events.intake import Result
-from producers.events.listening import Listener
-from producers.events.source import MOST_BYTES
+from producers.events.ingest import Result
+from producers.events.sources.source import MOST_BYTES
 
 
 class Script:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from consent.errors import ConfigurationError, SourceUnavailable
-from producers.events import format  # noqa: A004 - the word of the field
+from producers.events import formats
 from producers.events.event import Event
-from producers.events.redis_stream import RedisStream
-from producers.record import Fault
+from producers.events.sources.redis_stream import RedisStream
+from producers.parsing.error_messages import Fault
 from tests.integration.streams import Stream, stream
 
 SOON = 0.01
@@ -207,4 +207,4 @@ def test_an_entry_with_one_field_twice_is_refused(events: Stream) -> None:
 
 
 def _codes(event: Event) -> list[str]:
-    return [one.code for one in format.read(event) if isinstance(one, Fault)]
+    return [one.code for one in formats.read(event) if isinstance(one, Fault)]

@@ -19,11 +19,11 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from consent.bucket import Bucket
+from consent.change import Bucket
+from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
-from consent.rate import parse_rate
 from console.status import import_as_json
-from producers.events.intake import EventIntake
+from producers.events.ingest import EventIntake
 from producers.events.schema import event_schema
 from producers.http.allowance import Allowance
 from producers.http.app import create_app
@@ -32,7 +32,7 @@ from producers.http.keys import ApiKeys
 from producers.http.parts import Parts
 from producers.http.serving import _Announcing, _configuration, listening
 from producers.http.tokens import Tokens
-from producers.understanding import open_doors
+from producers.parsing.row_parser import open_doors
 from tests.integration.company import OPTRELAY
 from worker.providers import PROVIDERS
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from consent.connection import parse_rate
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
-from consent.rate import parse_rate
 from producers.http import body, serving
 from producers.http.allowance import Allowance
 from producers.http.guard import shown_path

@@ -11,7 +11,7 @@ import pytest
 from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from producers.events.event import Event
-from producers.events.intake import Result
+from producers.events.ingest import Result
 from producers.http import gathering
 from tests.producers.http.serving import ANN, server, statuses
 

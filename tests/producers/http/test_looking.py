@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, Rejected, TryLater, Unchanged
 from tests.console.answering import _settlement

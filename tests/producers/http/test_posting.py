@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from consent.bucket import Bucket
+from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.report import recent_imports, report
-from producers.events.intake import EventIntake
+from producers.events.ingest import EventIntake
 from producers.http.keys import ApiKeys
-from producers.understanding import open_doors
+from producers.parsing.row_parser import open_doors
 from tests.producers.fakes import WordyRow
 from tests.producers.http.serving import (
     ANN,

@@ -8,8 +8,7 @@ import time
 import httpx
 import pytest
 
-from consent.bucket import Bucket
-from consent.change import from_micros
+from consent.change import Bucket, from_micros
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.ledger.report import recent_imports, report

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import httpx
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import ClaimedChange, CustomerTask
-from consent.settings import ConnectionSettings
 from tests.worker.providers.capillary.building import BY_MOBILE, change, customer
 from tests.worker.providers.local_server import Says, serving
 from worker.providers.contract import Reply, Request

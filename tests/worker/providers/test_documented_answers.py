@@ -9,9 +9,9 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import CustomerTask
 from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell
-from consent.settings import ConnectionSettings
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
 from tests.worker.providers import documented_answers as says

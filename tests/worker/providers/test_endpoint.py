@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from worker.providers.endpoint import endpoint
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from tests.worker.providers.calling import CALL, CHANGES, TASK, answered, raw, sent
 from tests.worker.providers.local_server import Asked, Says, serving
 from worker.providers.capillary import CAPILLARY

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from consent.connection import ConnectionSettings, Rate
 from consent.errors import ConfigurationError
-from consent.rate import Rate
-from consent.settings import ConnectionSettings
 from worker.providers import PROVIDERS, provider_of
 
 

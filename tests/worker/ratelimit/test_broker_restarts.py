@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from consent.bucket import Bucket
+from consent.change import Bucket
+from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
-from consent.rate import parse_rate
 from console.embedded import EmbeddedBroker
 from sandbox.rate import worst_window
 from worker.ratelimit.limiter import RateLimiter

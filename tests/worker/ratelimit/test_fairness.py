@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from consent.wakeups import redis_client
+from consent.broker.wakeups import redis_client
 from console.embedded import EmbeddedBroker
 from worker.ratelimit.fairness import FairSharing
 

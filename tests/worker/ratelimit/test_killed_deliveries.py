@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from consent.bucket import Bucket
-from consent.rate import parse_rate
-from consent.wakeups import redis_client
+from consent.broker.wakeups import redis_client
+from consent.change import Bucket
+from consent.connection import parse_rate
 from console.embedded import EmbeddedBroker
 from worker.ratelimit import limiter
 from worker.ratelimit.limiter import RateLimiter

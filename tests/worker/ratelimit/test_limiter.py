@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from consent.bucket import Bucket
-from consent.rate import parse_rate
+from consent.change import Bucket
+from consent.connection import parse_rate
 from console.embedded import EmbeddedBroker
 from worker.ratelimit.limiter import FEW, MARGIN, RateLimiter
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consent.rate import Rate
+from consent.connection import Rate
 from tests.integration.company import company
 from tests.worker.test_deliver import BUCKET, wired
 from worker.bucket_context import BucketContext

@@ -7,8 +7,15 @@ from typing import Annotated, NoReturn
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from consent.identifiers import LOCAL_PATTERN, UnusableIdentifier, clean, is_email, refuse_damaged, without_scheme
-from consent.phones import read_number
+from consent.identifiers.normalize import (
+    LOCAL_PATTERN,
+    UnusableIdentifier,
+    clean,
+    is_email,
+    refuse_damaged,
+    without_scheme,
+)
+from consent.identifiers.phones import read_number
 from consent.row import NAME_FORM, checked, named, or_whole_number, text_schema
 
 _LONGEST = 2**63 - 1

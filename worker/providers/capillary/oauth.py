@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from worker.providers.endpoint import is_header_name, variable
 from worker.providers.json_body import without_mark
 from worker.providers.no_reply import NoToken

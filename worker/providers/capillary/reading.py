@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import WITNESS, ClaimedChange
 from consent.outcome import Applied, Outcome, TryLater, Well
-from consent.settings import ConnectionSettings
 from worker.providers.capillary.body import Body, parse_body
 from worker.providers.capillary.calls import ALONE, READBACK, each_alone, read_back
 from worker.providers.capillary.codes import MEANINGS, ROW_FAILED, UNCONFIRMED, Meaning, Next

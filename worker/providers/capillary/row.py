@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from consent.phones import is_known
+from consent.identifiers.phones import is_known
 from consent.row import ConsentRow, checked
 from worker.providers.capillary.columns import EMAIL_SCHEMA, MOBILE_SCHEMA, CustomerNumber, Long, Text, read_identifier
 from worker.providers.capillary.slots import slot_text

@@ -6,8 +6,8 @@ import hashlib
 
 import httpx
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from worker.providers.capillary.oauth import TokenAuth
 from worker.providers.endpoint import endpoint, variable
 

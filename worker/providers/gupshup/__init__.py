@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from consent.rate import Rate
+from consent.connection import ConnectionSettings, Rate
 from consent.row import ConsentRow
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Pace, Provider
 from worker.providers.gupshup.calls import witness
 from worker.providers.gupshup.planning import calls, plan

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import CustomerTask
 from consent.outcome import Refused, TryLater, Well
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Calls, Plan, Request
 from worker.providers.endpoint import variable
 from worker.providers.gupshup.calls import LOOK, first_call

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import WITNESS, ClaimedChange
 from consent.outcome import Applied, Outcome, Rejected, TryLater, Well
-from consent.settings import ConnectionSettings
 from worker.providers import verdicts
 from worker.providers.contract import Answer, Reply, Request
 from worker.providers.gupshup.calls import LOOK, VERIFY, WRITE, first_call, look, without_field, write

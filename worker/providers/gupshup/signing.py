@@ -7,8 +7,8 @@ from urllib.parse import unquote
 
 import httpx
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from worker.providers.endpoint import variable
 from worker.providers.no_reply import NoToken
 from worker.providers.writing import target_of

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from consent.connection import ConnectionSettings, Rate
 from consent.ledger.work import WITNESS, CustomerTask
 from consent.overlap import Overlap
-from consent.rate import Rate
 from consent.row import ConsentRow
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Answer, Calls, Pace, Plan, Provider, Reply, Request
 from worker.providers.infobip.blocklist_calls import Search, lookup
 from worker.providers.infobip.blocklist_entries import entries_of

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import ClaimedChange, CustomerTask
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Request
 from worker.providers.infobip.slots import read_place
 

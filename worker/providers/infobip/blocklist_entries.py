@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from consent.change import Action, from_micros
-from consent.identity import fold_destination
+from consent.connection import ConnectionSettings
+from consent.identifiers.identity import fold_destination
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.newest import Word, rank
 from consent.outcome import Applied, Outcome, Rejected, Unchanged
-from consent.settings import ConnectionSettings
 from consent.times import UnusableTime, in_utc, read_time
 from worker.providers.infobip.blocklist_calls import Item, entry_of, properties_of
 from worker.providers.infobip.row import REMOVE_CHANNELS

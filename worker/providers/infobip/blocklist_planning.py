@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from consent.change import Action
+from consent.connection import ConnectionSettings
 from consent.ledger.work import ClaimedChange, CustomerTask
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Calls, Request
 from worker.providers.infobip.blocklist_calls import Item, Search, block, entry_of, lookup
 from worker.providers.infobip.sharing import companies

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from consent.connection import ConnectionSettings
 from consent.outcome import Applied, Outcome, TryLater, Well
-from consent.settings import ConnectionSettings
 from worker.providers import verdicts
 from worker.providers.contract import Answer, Reply, Request
 from worker.providers.infobip.blame import rejection

@@ -6,8 +6,14 @@ from typing import Annotated
 
 from pydantic import WithJsonSchema
 
-from consent.identifiers import LOCAL_PATTERN, UnusableIdentifier, is_domain, is_email, without_scheme
-from consent.phones import is_known, looks_like_number, read_number
+from consent.identifiers.normalize import (
+    LOCAL_PATTERN,
+    UnusableIdentifier,
+    is_domain,
+    is_email,
+    without_scheme,
+)
+from consent.identifiers.phones import is_known, looks_like_number, read_number
 from consent.row import or_whole_number, text_schema
 from worker.providers.cells import Name
 

@@ -6,8 +6,8 @@ from collections.abc import Generator
 
 import httpx
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from worker.providers.endpoint import variable
 
 

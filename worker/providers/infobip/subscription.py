@@ -7,9 +7,9 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from consent.change import Action
+from consent.connection import ConnectionSettings
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Outcome, Rejected, TryLater, Well
-from consent.settings import ConnectionSettings
 from worker.providers import verdicts
 from worker.providers.contract import Answer, Calls, Reply, Request
 from worker.providers.infobip.blame import blamed

@@ -20,7 +20,7 @@ import orjson
 import sqlalchemy as sa
 from alembic import op
 
-from consent.identity import identity_of
+from consent.identifiers.identity import identity_of
 from consent.ledger.migrations import merging
 
 revision = "0011"

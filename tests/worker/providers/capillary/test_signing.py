@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.settings import ConnectionSettings
 from tests.worker.providers.capillary.building import change, customer
 from tests.worker.providers.local_server import Asked, Cut, Says, Server, serving
 from worker.providers.capillary import CAPILLARY

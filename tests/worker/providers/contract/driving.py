@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import CustomerTask
 from consent.outcome import Health, Outcome, Refused, Throttled
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Answer, Provider, Reply, Request
 
 Says = Callable[[Request], Reply]

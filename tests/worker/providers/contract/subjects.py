@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from consent.connection import ConnectionSettings
 from consent.ledger.work import CustomerTask
-from consent.settings import ConnectionSettings
 from tests.worker.providers.capillary import building as capillary
 from tests.worker.providers.contract.driving import Says
 from tests.worker.providers.gupshup import building as gupshup

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
-from consent.settings import ConnectionSettings
 from tests.worker.providers.gupshup.building import CONNECTION, SEVERAL, calls, error, first, read, subscription
 from worker.providers.contract import Answer
 from worker.providers.gupshup import GUPSHUP

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from consent.connection import Rate
 from consent.outcome import Applied, Rejected, Unchanged
-from consent.rate import Rate
 from tests.worker.providers.gupshup.building import (
     CONNECTION,
     calls,

@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from consent.change import Action, to_micros
+from consent.connection import ConnectionSettings
 from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.newest import Word
-from consent.settings import ConnectionSettings
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import InfobipRow

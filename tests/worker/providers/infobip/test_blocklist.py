@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
+from consent.connection import ConnectionSettings, Rate
 from consent.ledger.work import CustomerTask
 from consent.outcome import Applied, Refused, Rejected, TryLater, Unchanged
-from consent.rate import Rate
-from consent.settings import ConnectionSettings
 from tests.worker.providers.infobip.building import (
     CONNECTION,
     VERIFYING,

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
-from consent.settings import ConnectionSettings
 from tests.worker.providers.infobip.building import CONNECTION, classic, first, newer, person, plan, read, rule
 from worker.providers.contract import Answer
 from worker.providers.infobip import INFOBIP

@@ -24,9 +24,9 @@ from typing import Self
 
 from consent.errors import ConfigurationError, ImportUnderWay
 from consent.files import path_text
-from consent.intake import Reject
-from producers.columns import OWN
-from producers.disarming import disarm
+from consent.imports import Reject
+from producers.csv.csv_injection import disarm
+from producers.parsing.columns import OWN
 
 REJECTS_ENDING = ".rejects.csv"
 _DAMAGED = re.compile(r"[\ud800-\udfff]")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from consent.errors import UnusableHeader
-from producers.columns import FALLBACK_TIME, OWN, Vocabulary, meant, plain
-from producers.record import Fault
-from producers.understanding import Doors
+from producers.parsing.columns import FALLBACK_TIME, OWN, Vocabulary, meant, plain
+from producers.parsing.error_messages import Fault
+from producers.parsing.row_parser import Doors
 
 _LIKE_DATA = re.compile(r"\d{4}|@")
 _BASE = {"action", "effective_at", "change_id"}

@@ -1,11 +1,14 @@
-"""Which encoding a file is in: its byte order mark, what the user says, or what its bytes allow."""
+"""How the bytes of a file become cells: which encoding it is in, and which character separates its cells."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import re
 from dataclasses import dataclass
 
 from consent.errors import ConfigurationError
+from producers.parsing.columns import Vocabulary
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -89,3 +92,32 @@ def _checked(name: str) -> str:
     except (LookupError, ValueError):
         raise ConfigurationError(f"{name!r} is no text encoding; try utf-8, latin-1, cp1252 or utf-16-le") from None
     return codec
+
+
+DELIMITERS = (",", ";", "\t", "|")
+_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_TOLD = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+
+
+def named_delimiter(argument: str) -> str:
+    """Read a `--delimiter`: one character, or its name; raise ConfigurationError for what cannot be one."""
+    character = _WORDS.get(argument.lower(), argument)
+    if len(character) != 1 or character in '"\r\n\0':
+        raise ConfigurationError(f"--delimiter is one character or one of {', '.join(_WORDS)}, not {argument!r}")
+    return character
+
+
+def told_delimiter(line: str) -> str | None:
+    """Return the delimiter that a spreadsheet's `sep=;` line tells, None if the line is no such line."""
+    match = _TOLD.fullmatch(line.strip("\ufeff \r\n"))
+    return match[1] if match else None
+
+
+def likeliest_delimiter(line: str, known: Vocabulary) -> str:
+    """Return the delimiter that finds most of our columns in a header line, and of equals the one with most cells."""
+    return max(DELIMITERS, key=lambda delimiter: _score(line, delimiter, known))
+
+
+def _score(line: str, delimiter: str, known: Vocabulary) -> tuple[int, int]:
+    names = next(csv.reader([line], delimiter=delimiter), [])
+    return sum(known.find(name) is not None for name in names), len(names)

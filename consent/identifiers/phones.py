@@ -5,15 +5,16 @@ not quite: new ranges come before any library knows them, so a number that is on
 The library is imported when the first number is read: that takes 25 ms, and most commands meet none.
 """
 
-# ruff: noqa: PLC0415 - see above
-
 from __future__ import annotations
 
 import re
 from functools import cache
 from typing import TYPE_CHECKING
 
-from consent.identifiers import UnusableIdentifier, refuse_damaged, without_scheme
+from consent.identifiers.normalize import UnusableIdentifier, refuse_damaged, without_scheme
+
+# ruff: noqa: PLC0415 - see above
+
 
 if TYPE_CHECKING:
     import phonenumbers

@@ -11,16 +11,15 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
-from consent.bucket import Bucket
-from consent.change import ConsentChange
+from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
-from consent.intake import MOST_KEPT, REFUSED, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
+from consent.imports import MOST_KEPT, REFUSED, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
 from consent.newest import FUTURE_TOLERANCE_SECONDS
-from producers.columns import FALLBACK_TIME, OWN_TIME, vocabulary
-from producers.events import fields, format  # noqa: A004 - the word of the field
+from producers.events import fields, formats
 from producers.events.event import Event, Said
-from producers.record import Fault, RawRecord
-from producers.understanding import Doors, understand
+from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, vocabulary
+from producers.parsing.error_messages import Fault, RawRecord
+from producers.parsing.row_parser import Doors, understand
 
 _LONGEST_NAME = 200
 _log = logging.getLogger("optrelay.events")
@@ -194,7 +193,7 @@ class EventIntake:
     def _found(self, event: Event, doors: Doors) -> list[tuple[ConsentChange, ...] | Fault]:
         """Understand what an event says; whatever it does to us, it must not come back for ever."""
         try:
-            said = format.read(event)
+            said = formats.read(event)
         except MemoryError:  # not the event's fault: fewer at once will do
             raise
         except Exception as error:  # noqa: BLE001 - see above
@@ -203,8 +202,8 @@ class EventIntake:
         for place, one in enumerate(said):
             understood = self._safely(one, event, place, doors)
             count += 1 if isinstance(understood, Fault) else len(understood)
-            if count > format.MOST_CHANGES:
-                return [format.TOO_MANY]
+            if count > formats.MOST_CHANGES:
+                return [formats.TOO_MANY]
             found.append(understood)
         return found
 
@@ -253,8 +252,8 @@ def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | Fault], f
     faults = [(place, one) for place, one in enumerate(found) if isinstance(one, Fault)]
     if not faults:
         return
-    is_told = event.is_answered and all(isinstance(one, Fault) and one.code in format.UNREADABLE for one in found)
-    texts = format.texts(event, len(found))
+    is_told = event.is_answered and all(isinstance(one, Fault) and one.code in formats.UNREADABLE for one in found)
+    texts = formats.texts(event, len(found))
     for place, fault in faults:
         said = None if is_told else _said(event, texts[place], event.first + place)
         where = _where(event, event.first + place)

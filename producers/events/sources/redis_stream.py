@@ -18,11 +18,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from consent.broker import read_broker_address, why_unreachable
+from consent.broker.address import read_broker_address, why_unreachable
 from consent.errors import ConfigurationError, SourceUnavailable
 from producers.events.event import Event
-from producers.events.source import MOST_BYTES, Sizes, read_address
-from producers.record import Fault
+from producers.events.sources.source import MOST_BYTES, Sizes, read_address
+from producers.parsing.error_messages import Fault
 
 SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 EXAMPLE = "redis://localhost:6379/0?stream=consent&group=optrelay"

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from consent.change import ConsentChange
 from consent.errors import UnreadableFile
-from consent.intake import REFUSED, Checkpoint, Reject
+from consent.imports import REFUSED, Checkpoint, Reject
 from consent.row import DOUBTS
-from producers.csv_file import CsvFile
-from producers.csv_lines import LONGEST_LINE
-from producers.csv_rows import CsvReader, CsvRow
-from producers.header import Header
+from producers.csv.file import CsvFile
+from producers.csv.header import Header
+from producers.csv.lines import LONGEST_LINE
+from producers.csv.row_cache import RowMemory
+from producers.csv.rows import CsvReader, CsvRow
 from producers.options import CHUNK_ROWS
-from producers.record import Fault
-from producers.rereading import RowMemory
+from producers.parsing.error_messages import Fault
 
 MOST_CHANGES = 20_000
 """Changes of one chunk, and those of one row more: a row that names the members of a list may be several hundred."""

@@ -16,10 +16,10 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from consent.broker import read_broker_address
-from consent.bucket import Bucket
+from consent.broker.address import read_broker_address
+from consent.broker.transport import DELIVER_TASK, UnreadableWakeUp, bucket_of
+from consent.change import Bucket
 from consent.errors import BrokerUnavailable
-from consent.wakeup_transport import DELIVER_TASK, UnreadableWakeUp, bucket_of
 
 SWEEP_TASK = "optrelay.sweep"
 QUEUE_PREFIX = "optrelay.wake."
@@ -59,7 +59,7 @@ def broker_settings(broker_url: str, socket_timeout: float = 30.0) -> dict[str, 
     """Return what Celery is told about the broker, the same on every side; raises ConfigurationError."""
     return {
         "broker_url": read_broker_address(broker_url).url,
-        "broker_transport": "consent.wakeup_transport:Transport",
+        "broker_transport": "consent.broker.transport:Transport",
         "broker_transport_options": {
             "global_keyprefix": KEY_PREFIX,
             "socket_timeout": socket_timeout,

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from consent.change import ConsentChange
 from consent.row import ConsentRow, cell_rule
 from consent.times import in_utc, read_time
-from producers.header import Header
-from producers.record import Fault, RawRecord
-from producers.understanding import Doors, understand
+from producers.csv.header import Header
+from producers.parsing.error_messages import Fault, RawRecord
+from producers.parsing.row_parser import Doors, understand
 
 _MOST = 1_000
 """Rows remembered; when there are more, all are forgotten."""
@@ -54,7 +54,7 @@ class RowMemory:
         self._known: dict[tuple[object, ...], _Known | None] = {}
 
     def understand(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | Fault:
-        """Make changes of a row, or say what is wrong with it: exactly as `producers.understanding.understand`."""
+        """Make changes of a row, or say what is wrong with it: exactly as `producers.parsing.row_parser.understand`."""
         if not self._useful:
             return self._from_the_beginning(cells, line)
         said = [cells[index].strip() for index in self._own]

@@ -16,8 +16,8 @@ import structlog
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.redis import Transport as RedisTransport
 
-from consent.broker import read_broker_address
-from consent.bucket import Bucket
+from consent.broker.address import read_broker_address
+from consent.change import Bucket
 
 DELIVER_TASK = "optrelay.deliver"
 _DELIVER_TASKS = {DELIVER_TASK, "optrelay.stroke"}
@@ -108,7 +108,7 @@ def _is_moment(value: object) -> bool:
 
 
 class Channel(RedisChannel):
-    """Speaks to the server that the address names, as `consent.broker` reads it."""
+    """Speaks to the server that the address names, as `consent.broker.address` reads it."""
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - the library's shape
         address = read_broker_address(self.connection.client.hostname)

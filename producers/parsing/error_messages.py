@@ -1,16 +1,36 @@
-"""From a row model's errors to one fault, in words that a person can act on and without any value of the row."""
+"""What is wrong with a row or an event: a code, a sentence with a remedy and without any value, and the column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
 from consent.row import ConsentRow
-from producers.record import Fault
+
+
+class RawRecord(NamedTuple):
+    """A row or an event under our own column names, without the ones that nobody filled.
+
+    `line` is the physical line of a file where it starts, None for an event. `sender` says in whose name its change_id
+    is unique; "" stands for all files.
+    """
+
+    fields: Mapping[str, Any]
+    line: int | None = None
+    sender: str = ""
+
+
+class Fault(NamedTuple):
+    """Why a record is refused: a code, a sentence with a remedy and without any cell's value, and the column."""
+
+    code: str
+    message: str
+    column: str | None = None
+
 
 _THEIRS = frozenset(get_args(ErrorType))
 """pydantic's own kinds of error; any other kind, with its message, comes from one of our row models."""

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
 from producers.events.event import Event
-from producers.events.intake import EventIntake, Result
-from producers.events.source import MOST_BYTES, Source
+from producers.events.ingest import EventIntake, Result
+from producers.events.sources.source import MOST_BYTES, Source
 
 BATCH = 2000
 """Events in one transaction at most."""

@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 from consent.errors import UnreadableFile
 from consent.files import path_text
-from producers.columns import OWN
-from producers.rejects import REJECTS_ENDING
+from producers.csv.rejects import REJECTS_ENDING
+from producers.parsing.columns import OWN
 
 STDIN = "-"
 _ENDINGS = (".csv", ".csv.gz")
@@ -73,7 +73,7 @@ def _source(path: Path) -> Iterator[SourceFile]:
 
 @contextmanager
 def _shared(path: Path) -> Iterator[None]:
-    """Let no other import give a rejects file another name while it is being read (see `producers.rejects`)."""
+    """Let no other import give a rejects file another name while it is being read (see `producers.csv.rejects`)."""
     with ExitStack() as stack:
         with suppress(OSError):
             file = stack.enter_context(path.open("rb"))

@@ -13,9 +13,8 @@ from consent.errors import ConfigurationError
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
 from consent.times import UnusableTime, in_utc, read_time
-from producers.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
-from producers.explaining import explain
-from producers.record import Fault, RawRecord
+from producers.parsing.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
+from producers.parsing.error_messages import Fault, RawRecord, explain
 
 _NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
 

@@ -1,10 +1,10 @@
-"""From the address of an event source to the source."""
+"""The sources of events: one module for each kind, and which of them an address means."""
 
 from __future__ import annotations
 
 from consent.errors import ConfigurationError
-from producers.events import amqp, redis_stream
-from producers.events.source import Source
+from producers.events.sources import amqp, redis_stream
+from producers.events.sources.source import Source
 
 _FORMS = f"{redis_stream.EXAMPLE} or {amqp.EXAMPLE}"
 

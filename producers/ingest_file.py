@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Protocol
 
 from consent.change import ConsentChange
+from consent.connection import ConnectionSettings
 from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text
-from consent.intake import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
+from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
 from consent.row import ConsentRow
-from consent.settings import ConnectionSettings
-from producers.chunks import Chunk, doubtful, read_chunks
-from producers.csv_file import CsvFile, prepare
+from producers.csv.chunks import Chunk, doubtful, read_chunks
+from producers.csv.file import CsvFile, prepare
+from producers.csv.inspect import Survey
+from producers.csv.rejects import RejectsFile
+from producers.csv.sources import SourceFile
 from producers.options import IntakeOptions, fingerprint
-from producers.rejects import RejectsFile
-from producers.sources import SourceFile
-from producers.survey import Survey
 
 
 class IntakeLedger(Protocol):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from producers.csv_lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
-from producers.record import Fault
+from producers.csv.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
+from producers.parsing.error_messages import Fault
 
 LONGEST_CELL = 64 * 1024
 TOGETHER = 256

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
-from consent.broker import HALF_ENCODED, HOW_TO_ENCODE
+from consent.broker.address import HALF_ENCODED, HOW_TO_ENCODE
 from consent.errors import ConfigurationError
 from producers.events.event import Event
 

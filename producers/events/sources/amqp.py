@@ -25,10 +25,10 @@ from kombu.exceptions import KombuError
 from kombu.messaging import Consumer
 
 from consent.errors import ConfigurationError, SourceUnavailable
-from producers.events.amqp_properties import UNREADABLE, forgive_unreadable_properties
 from producers.events.event import Event
-from producers.events.source import MOST_BYTES, Sizes, read_address
-from producers.record import Fault
+from producers.events.sources.amqp_messages import UNREADABLE, forgive_unreadable_properties
+from producers.events.sources.source import MOST_BYTES, Sizes, read_address
+from producers.parsing.error_messages import Fault
 
 SCHEMES = ("amqp", "amqps")
 EXAMPLE = "amqp://user:password@localhost:5672/vhost?queue=consent"

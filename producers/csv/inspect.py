@@ -17,10 +17,10 @@ from pathlib import Path
 from consent.errors import UnreadableFile, UnstableFile
 from consent.newest import FUTURE_TOLERANCE_SECONDS
 from consent.times import is_too_old
-from producers.encoding import Encoding, EncodingSurvey
-from producers.sources import SourceFile
+from producers.csv.encoding import Encoding, EncodingSurvey
+from producers.csv.sources import SourceFile
+from producers.options import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 30.0
 _SETTLED_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.2
 _CHUNK = 1024 * 1024

@@ -12,16 +12,16 @@ from typing import TextIO
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
 from consent.row import ConsentRow
-from producers.columns import FREE_TEXT, OWN, Vocabulary, vocabulary
-from producers.csv_lines import LineTooLong, PushBackLines
-from producers.csv_rows import TOGETHER, CsvReader, CsvRow, Shape
-from producers.delimiter import likeliest_delimiter, named_delimiter, told_delimiter
-from producers.disarming import rearm
-from producers.header import Header, demand, read_header, refuse_misspelt_time
+from producers.csv.csv_injection import rearm
+from producers.csv.encoding import likeliest_delimiter, named_delimiter, told_delimiter
+from producers.csv.header import Header, demand, read_header, refuse_misspelt_time
+from producers.csv.inspect import Survey, reading, survey
+from producers.csv.lines import LineTooLong, PushBackLines
+from producers.csv.rows import TOGETHER, CsvReader, CsvRow, Shape
+from producers.csv.sources import SourceFile
 from producers.options import IntakeOptions
-from producers.sources import SourceFile
-from producers.survey import Survey, reading, survey
-from producers.understanding import Doors, open_doors
+from producers.parsing.columns import FREE_TEXT, OWN, Vocabulary, vocabulary
+from producers.parsing.row_parser import Doors, open_doors
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The broker (Valkey or Redis): its address, and the wake-ups that tell the workers of due tasks."""

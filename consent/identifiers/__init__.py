@@ -1,0 +1,1 @@
+"""Identifiers of people: how they are written, which of them name the same person, and how they are shown."""
