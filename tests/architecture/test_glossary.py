@@ -1,0 +1,238 @@
+"""The words of docs/glossary.md, and no others: retired names are gone from the code, the messages and the pages."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from console.cli import app
+from tests.deployment.command_line import commands
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("consent", "producers", "worker", "console", "sandbox", "optrelay")
+CODE = (*PRODUCT, "bench", "chaos", "tests")
+MIGRATIONS = ROOT / "consent" / "ledger" / "migrations"
+"""Old tables keep their old names in the steps that made them."""
+
+IN_NAMES = {
+    "adopt": "reassign",
+    "allowance": "rate_limit",
+    "desk": "service",
+    "disarm": "escape",
+    "disarming": "csv_injection",
+    "doubt": "unknown_outcome",
+    "embedded": "local_broker, local_worker",
+    "explaining": "error_messages",
+    "gathering": "batch_writer",
+    "harm": "faults",
+    "heard": "IncomingBatch",
+    "hearing": "batch",
+    "hears": "accepts",
+    "interventions": "audit_log",
+    "journal": "call_log",
+    "judge": "merge, classify",
+    "judging": "classify",
+    "looking": "queries",
+    "own_workers": "local_worker",
+    "pace": "rate_limit",
+    "pacer": "RateLimiter",
+    "pacing": "rate limit",
+    "planning": "requests",
+    "planting": "seeds",
+    "portion": "ClaimedBatch",
+    "rehearsal": "dry_run",
+    "repeats": "noop_changes, pending_duplicates",
+    "rereading": "row_cache",
+    "restoring": "export",
+    "rhythm": "PollInterval",
+    "signing": "auth",
+    "sisters": "providers",
+    "survey": "inspect",
+    "told": "published, enqueued",
+    "understand": "parse",
+    "understanding": "row_parser",
+    "verdict": "outcome, Classification",
+    "verdicts": "classify",
+    "waking": "notifier",
+    "wiring": "bootstrap",
+    "word": "change",
+}
+"""Parts of public names (modules, classes, functions) of the product, and what replaces them. Prose may use them."""
+
+EVERYWHERE = {
+    r"strokes?": "delivery batch",
+    r"wish(es|ed)?": "SlotChange, change",
+    r"weigh(s|ed|ing)?": "merge, compare",
+    r"unwell": "Unavailable",
+    r"doorways?": "command, endpoint",
+    r"seats?": "fairness",
+    r"warming": "preconnect",
+    r"disarm(s|ed|ing)?": "escape",
+    r"mend(s|ed|ing)?": "fix",
+    r"foretells?|foretold": "predict",
+    r"nobody|somebody|whom|whoever": "name the component",
+    r"doubtful": "in doubt, unknown outcome",
+    r"horizons?": "reservation window",
+    r"call slots?": "permit",
+    r"(new|newer|newest|old|older|oldest|latest|best|each|two) words?": "change",
+    r"newest-word|words? of a slot|on [a-z]+'s word": "change",
+    r"ma(ke|kes|de|king) (it |them )?due": "publish, enqueue",
+    r"said_again|says_again": "no-op change, pending duplicate",
+    r"call desk|sister providers?": "service, providers",
+    r"Portion|ClaimedChange|Heard|TryLater|LiveConnection|Doors|Told|Pacer|Wish": "docs/glossary.md",
+}
+"""Words of the whole tree, prose too, and what replaced them. Upper case in a class's name counts."""
+
+ALIASES = {
+    "consent/settings.py": r"(?i)\b\w*(stroke_size|max_strokes|horizon_seconds)\b",
+    "docs/settings.md": r"\b\w*(STROKE_SIZE|MAX_STROKES|HORIZON_SECONDS)\b",
+}
+"""Settings with a retired word in their old name, which goes on working."""
+
+LEFT: dict[str, int] = {
+    "adopt (name)": 3,
+    "allowance (name)": 3,
+    "desk (name)": 6,
+    "disarm (name)": 3,
+    "disarming (name)": 3,
+    "doubt (name)": 8,
+    "embedded (name)": 3,
+    "explaining (name)": 3,
+    "gathering (name)": 3,
+    "harm (name)": 4,
+    "heard (name)": 3,
+    "hearing (name)": 3,
+    "interventions (name)": 3,
+    "journal (name)": 3,
+    "judge (name)": 6,
+    "judging (name)": 4,
+    "looking (name)": 3,
+    "own_workers (name)": 3,
+    "pace (name)": 7,
+    "pacer (name)": 4,
+    "pacing (name)": 3,
+    "planning (name)": 5,
+    "planting (name)": 3,
+    "portion (name)": 4,
+    "rehearsal (name)": 3,
+    "repeats (name)": 4,
+    "rereading (name)": 3,
+    "restoring (name)": 5,
+    "rhythm (name)": 3,
+    "signing (name)": 6,
+    "survey (name)": 4,
+    "told (name)": 8,
+    "understand (name)": 4,
+    "understanding (name)": 3,
+    "verdict (name)": 4,
+    "verdicts (name)": 4,
+    "waking (name)": 3,
+    "wiring (name)": 4,
+    "word (name)": 3,
+    "strokes?": 63,
+    "wish(es|ed)?": 53,
+    "weigh(s|ed|ing)?": 17,
+    "unwell": 26,
+    "doorways?": 11,
+    "seats?": 7,
+    "warming": 4,
+    "disarm(s|ed|ing)?": 8,
+    "mend(s|ed|ing)?": 37,
+    "foretells?|foretold": 14,
+    "nobody|somebody|whom|whoever": 221,
+    "doubtful": 22,
+    "horizons?": 20,
+    "call slots?": 11,
+    "(new|newer|newest|old|older|oldest|latest|best|each|two) words?": 55,
+    "newest-word|words? of a slot|on [a-z]+'s word": 4,
+    "ma(ke|kes|de|king) (it |them )?due": 19,
+    "said_again|says_again": 10,
+    "Portion|ClaimedChange|Heard|TryLater|LiveConnection|Doors|Told|Pacer|Wish": 89,
+}
+"""What is not renamed yet: term and in how many files it may still stand. It only shrinks."""
+
+
+def words(name: str) -> list[str]:
+    """Return the words of an identifier: `ClaimedBatch` and `claimed_batch` are claimed and batch."""
+    return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def modules(folders: tuple[str, ...]) -> Iterator[Path]:
+    """Every module below some folders but the migrations and this one."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if MIGRATIONS not in path.parents and path != Path(__file__):
+                yield path
+
+
+@cache
+def names() -> set[tuple[str, str]]:
+    """Every public name of the product, its parts in lower case between underscores, and where it stands."""
+    return {
+        (str(path.relative_to(ROOT)), f"_{'_'.join(words(name))}_")
+        for path in modules(PRODUCT)
+        for name in public_names(path)
+    }
+
+
+def public_names(path: Path) -> Iterator[str]:
+    """The public names of a module: its own, its classes', its functions'."""
+    yield path.parent.name if path.stem == "__init__" else path.stem
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield node.name
+
+
+@cache
+def texts() -> dict[str, str]:
+    """What people read: each module, page, example file and help text, by where it is."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.example"), ROOT / "Makefile"]
+    pages = [*(page for page in pages if page.name != "CHANGELOG.md"), *modules(CODE)]
+    found = {str(path.relative_to(ROOT)): path.read_text() for path in pages}
+    for name in ("", *commands()):
+        found[f"optrelay {name} --help"] = CliRunner().invoke(app, [*name.split(), "--help"]).output
+    return {name: re.sub(ALIASES.get(name, r"(?!)"), "", text) for name, text in found.items()}
+
+
+@pytest.mark.parametrize("term", IN_NAMES)
+def test_no_public_name_uses_a_retired_word(term: str) -> None:
+    """A name of the product says what the glossary says."""
+    _assert_gone(f"{term} (name)", {where for where, name in names() if f"_{term}_" in name}, IN_NAMES[term])
+
+
+@pytest.mark.parametrize("term", EVERYWHERE)
+def test_no_text_uses_a_retired_word(term: str) -> None:
+    """Nothing that a person reads uses a word that only this project knew."""
+    _assert_gone(term, {name for name, text in texts().items() if in_text(term).search(text)}, EVERYWHERE[term])
+
+
+def in_text(term: str) -> re.Pattern[str]:
+    """Return what finds a term in prose and in identifiers; a name of a class counts only as it is."""
+    if not term.islower():
+        return re.compile(rf"\b({term})\b")
+    return re.compile(rf"(?<![^\W_])({term.replace(' ', '[ _]')})(?![^\W_])", re.IGNORECASE)
+
+
+def _assert_gone(term: str, found: set[str], instead: str) -> None:
+    where = "\n".join(sorted(found))
+    assert len(found) <= LEFT.get(term, 0), f"{term!r} is retired, write {instead}:\n{where}"
+
+
+def test_the_glossary_is_short() -> None:
+    """At most 20 terms for everyone and 40 for the code, each with a meaning and where it is known from."""
+    everyone, code = (ROOT / "docs" / "glossary.md").read_text().split("\n## ")[1:]
+    for part, most in ((everyone, 20), (code, 40)):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line[:2] == "| "]
+        assert 0 < len(rows[1:]) <= most
+        assert [row for row in rows if len(row) != 3 or not all(row)] == []
+
+
+def test_no_exception_is_left_over() -> None:
+    """Every exception names a term that is retired."""
+    assert set(LEFT) <= {f"{term} (name)" for term in IN_NAMES} | set(EVERYWHERE)
