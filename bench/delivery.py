@@ -32,9 +32,8 @@ from consent.ledger import report
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from worker.bootstrap import WorkerContext
-from worker.providers.http import LONGEST_BODY
-from worker.providers.lanes import CONNECT_SECONDS
-from worker.providers.line import Line
+from worker.http.client import LONGEST_BODY
+from worker.http.transport import CONNECT_SECONDS, Line
 from worker.sweep import sweep
 
 BUCKET = Bucket("capillary")

@@ -9,9 +9,9 @@ from consent.errors import ConfigurationError
 from consent.settings import Settings
 from console.finding import Finding
 from console.pace import limit_of
+from worker.http.client import check_connection
 from worker.providers import provider_of
 from worker.providers.endpoint import endpoint
-from worker.providers.http import check_connection
 
 _LEASE_SPARE_SECONDS = 3.0
 

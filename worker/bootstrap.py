@@ -23,11 +23,11 @@ from consent.settings import Settings
 from worker.breaker import may_call
 from worker.bucket_context import BucketContext, process_cap
 from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
+from worker.http.client import Sender, check_connection
+from worker.http.protocol import warm_up
 from worker.loop import LoopThread, process_loop
 from worker.observations import Observations, RecentCustomers
 from worker.providers import provider_of
-from worker.providers.http import Sender, check_connection
-from worker.providers.warming import warm_up
 from worker.ratelimit.fairness import FairSharing
 from worker.ratelimit.limiter import RateLimiter
 from worker.retry import RetryPolicy

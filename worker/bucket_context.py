@@ -17,8 +17,8 @@ from consent.errors import place_of
 from consent.ledger.work import CustomerTask
 from consent.outcome import Outcome, TryLater
 from consent.overlap import Overlap
+from worker.http.client import Sender
 from worker.providers.contract import Plan, Provider
-from worker.providers.http import Sender
 from worker.ratelimit.limiter import RateLimiter
 from worker.ratelimit.permits import Permits
 

@@ -15,9 +15,9 @@ import structlog
 from consent.ledger.work import WITNESS, Attempt, CustomerTask
 from consent.outcome import Applied, Health, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
 from worker.bucket_context import BucketContext
+from worker.http.failures import NOTHING_SENT, Failure, NoReply, unanswered
 from worker.observations import Observations
 from worker.providers.contract import Answer, Plan, Reply, Request
-from worker.providers.no_reply import NOTHING_SENT, Failure, NoReply, unanswered
 from worker.ratelimit.limiter import Reservation
 from worker.ratelimit.permits import NoPermit, Permit, Permits
 

@@ -105,6 +105,23 @@ class Answer:
     code: str = "200"
 
 
+class NoToken(Exception):
+    """Raised by an auth that has no token; `refused` says whether the provider refused our key."""
+
+    def __init__(self, *, refused: bool) -> None:
+        super().__init__()
+        self.refused = refused
+
+
+SHORTEST_PAUSE = 1.0
+"""A second: a provider that asks us to slow down and names no time at all does not want the same call at once."""
+
+
+def pause(asked: float | None, usual: float) -> float:
+    """Return the seconds to wait when told to slow down: what was asked for, or as long as usual if nothing was."""
+    return usual if asked is None else max(asked, SHORTEST_PAUSE)
+
+
 class Provider(Protocol):
     """One module with these names is a provider."""
 

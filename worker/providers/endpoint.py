@@ -42,6 +42,12 @@ def is_header_name(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+def target_of(request: httpx.Request) -> bytes:
+    """Return the path and query that a request is for: `target` names them where they were written beforehand."""
+    target = request.extensions.get("target")
+    return target if isinstance(target, bytes) else request.url.raw_path
+
+
 def is_loopback(url: httpx.URL) -> bool:
     """Say whether a URL leads to this machine."""
     if url.host == "localhost" or url.host.endswith(".localhost"):

@@ -55,9 +55,8 @@ async def with_httpx(customers: list[tuple[str, list[Row]]]) -> None:
 
 async def with_lines(customers: list[tuple[str, list[Row]]]) -> None:
     """As many calls under way as each of optrelay's workers has."""
-    from worker.providers.http import LONGEST_BODY
-    from worker.providers.lanes import CONNECT_SECONDS
-    from worker.providers.line import Line
+    from worker.http.client import LONGEST_BODY
+    from worker.http.transport import CONNECT_SECONDS, Line
 
     waiting = iter(customers)
     tls = ssl.create_default_context()

@@ -14,9 +14,9 @@ from consent.connection import ConnectionSettings
 from consent.ledger.work import ClaimedChange, CustomerTask
 from tests.worker.providers.capillary.building import BY_MOBILE, change, customer
 from tests.worker.providers.local_server import Says, serving
+from worker.http.client import Sender
+from worker.http.failures import NoReply
 from worker.providers.contract import Reply, Request
-from worker.providers.http import Sender
-from worker.providers.no_reply import NoReply
 
 CHANGES: tuple[ClaimedChange, ...] = (change(1), change(2, "MOBILE"))
 TASK: CustomerTask = customer(*CHANGES, address=BY_MOBILE)

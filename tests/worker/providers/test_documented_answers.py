@@ -21,12 +21,12 @@ from tests.worker.providers.contract.driving import deliver
 from tests.worker.providers.documented_answers import CAPILLARY, GUPSHUP, INFOBIP, Told
 from tests.worker.providers.gupshup import building as gupshup
 from tests.worker.providers.infobip import building as infobip
+from worker.http.client import Sender
 from worker.loop import LoopThread
 from worker.providers import PROVIDERS
 from worker.providers.capillary.codes import MEANINGS
 from worker.providers.contract import Reply, Request
 from worker.providers.gupshup.messages import _BY_MESSAGE as MESSAGES
-from worker.providers.http import Sender
 
 CASES = (*CAPILLARY, *INFOBIP, *GUPSHUP)
 SUBSCRIPTION = {"subscriptionId": "ABC-123-DEF", "profile": {"profileId": "P"}, "events": ["DELIVERY"]}

@@ -15,9 +15,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
+from worker.providers.contract import NoToken
 from worker.providers.endpoint import is_header_name, variable
 from worker.providers.json_body import without_mark
-from worker.providers.no_reply import NoToken
 
 MARGIN = 0.1
 """The last part of a token's life in which it is not used: a call that is under way must not lose it."""

@@ -8,8 +8,7 @@ from typing import assert_never
 from consent.ledger.work import ClaimedChange
 from consent.outcome import Health, Outcome, Refused, Rejected, Throttled, TryLater, Unwell, Well
 from worker.providers.capillary.codes import FEW, Meaning, Next
-from worker.providers.contract import Answer, Reply, Request
-from worker.providers.retry_after import pause
+from worker.providers.contract import Answer, Reply, Request, pause
 
 PAUSE = 60.0
 """Seconds to pause when the provider throttles and does not say for how long: its limits are per minute."""

@@ -10,13 +10,12 @@ from consent.connection import ConnectionSettings
 from consent.ledger.work import WITNESS, ClaimedChange
 from consent.outcome import Applied, Outcome, Rejected, TryLater, Well
 from worker.providers import verdicts
-from worker.providers.contract import Answer, Reply, Request
+from worker.providers.contract import Answer, Reply, Request, pause
 from worker.providers.gupshup.calls import LOOK, VERIFY, WRITE, first_call, look, without_field, write
 from worker.providers.gupshup.messages import Meaning, Next, judge
 from worker.providers.gupshup.slots import FIELD, MODES, read_slot, slot_text
 from worker.providers.gupshup.subscription import Subscription, merge, subscription_of
 from worker.providers.json_body import json_object
-from worker.providers.retry_after import pause
 
 PAUSE = 60.0
 """Seconds to pause when Gupshup throttles: its limits per minute cool down in a minute (page on rate limits)."""

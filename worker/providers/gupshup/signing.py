@@ -9,9 +9,8 @@ import httpx
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from worker.providers.endpoint import variable
-from worker.providers.no_reply import NoToken
-from worker.providers.writing import target_of
+from worker.providers.contract import NoToken
+from worker.providers.endpoint import target_of, variable
 
 _BEFORE_APP = "/partner/app/"
 

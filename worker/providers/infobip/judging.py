@@ -8,9 +8,8 @@ from http import HTTPStatus
 from typing import assert_never
 
 from worker.providers import verdicts
-from worker.providers.contract import Answer, Reply, Request
+from worker.providers.contract import Answer, Reply, Request, pause
 from worker.providers.infobip.body import Body
-from worker.providers.retry_after import pause
 
 
 class Next(Enum):

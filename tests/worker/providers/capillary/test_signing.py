@@ -14,10 +14,10 @@ from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from tests.worker.providers.capillary.building import change, customer
 from tests.worker.providers.local_server import Asked, Cut, Says, Server, serving
+from worker.http.client import Sender
+from worker.http.failures import Failure, NoReply
 from worker.providers.capillary import CAPILLARY
 from worker.providers.contract import Reply
-from worker.providers.http import Sender
-from worker.providers.no_reply import Failure, NoReply
 
 BASIC = {"username": "till.one", "password": "throw-away"}
 OAUTH = {"oauth_key": "key-1", "oauth_secret": "throw-away-secret"}

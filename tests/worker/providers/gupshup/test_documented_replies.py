@@ -11,9 +11,8 @@ from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
 from tests.worker.providers.gupshup.building import CONNECTION, SEVERAL, calls, error, first, read, subscription
-from worker.providers.contract import Answer
+from worker.providers.contract import Answer, NoToken
 from worker.providers.gupshup import GUPSHUP
-from worker.providers.no_reply import NoToken
 
 DEAD = (Well, Rejected, None)
 COUNTS = (Well, TryLater, True)

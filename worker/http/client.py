@@ -14,14 +14,11 @@ import httpx
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from worker.providers.contract import Reply, Request
+from worker.http.failures import Failure, NoReply, no_reply, retry_after_seconds, why
+from worker.http.requests import Signing, Writer
+from worker.http.transport import CONNECT_SECONDS, Line, way_out
+from worker.providers.contract import NoToken, Reply, Request
 from worker.providers.endpoint import endpoint, is_header_name, variable
-from worker.providers.lanes import CONNECT_SECONDS, way_out
-from worker.providers.line import Line
-from worker.providers.no_reply import Failure, NoReply, NoToken, no_reply, why
-from worker.providers.retry_after import retry_after_seconds
-from worker.providers.signing import Signing
-from worker.providers.writing import Writer
 
 LONGEST_BODY = 2**20
 """Bytes of a reply that are read; the rest is cut off, and what is left of a longer one is no JSON any more."""

@@ -21,12 +21,12 @@ from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
 from tests.worker.providers.calling import CALL, CHANGES, TASK, answered, raw, sent
 from tests.worker.providers.local_server import Asked, Says, serving
+from worker.http.client import LONGEST_BODY, Sender, check_connection
+from worker.http.failures import Failure, NoReply, no_reply
+from worker.http.transport import _tls
 from worker.providers.capillary import CAPILLARY
 from worker.providers.capillary.signing import auth as capillary_auth
 from worker.providers.contract import Reply, Request
-from worker.providers.http import LONGEST_BODY, Sender, check_connection
-from worker.providers.lanes import _tls
-from worker.providers.no_reply import Failure, NoReply, no_reply
 
 
 def test_json_call() -> None:

@@ -16,10 +16,10 @@ import pytest
 import trustme
 
 from tests.worker.providers.calling import CALL, raw, sent
-from worker.providers import lanes
+from worker.http import transport
+from worker.http.failures import Failure, no_reply
+from worker.http.transport import Line
 from worker.providers.contract import Reply
-from worker.providers.line import Line
-from worker.providers.no_reply import Failure, no_reply
 
 AUTHORITY = trustme.CA()
 """Signs throw-away certificates; nobody trusts it but the tests that say so."""
@@ -58,7 +58,7 @@ def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trust the throw-away certificate, as if an authority had signed it."""
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
-    monkeypatch.setattr(lanes, "_tls", lambda: context)
+    monkeypatch.setattr(transport, "_tls", lambda: context)
 
 
 @pytest.mark.usefixtures("_trusted")

@@ -12,8 +12,8 @@ import pytest
 from consent.outcome import TryLater, Unwell
 from tests.worker.providers.calling import CALL, answered, raw, sent
 from tests.worker.providers.local_server import Asked, Cut, Says, serving
+from worker.http.failures import Failure, no_reply, unanswered, why
 from worker.providers.contract import Reply
-from worker.providers.no_reply import Failure, no_reply, unanswered, why
 
 
 def test_nobody_listens() -> None:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.providers.retry_after import LONGEST, pause, retry_after_seconds
+from worker.http.failures import LONGEST, retry_after_seconds
+from worker.providers.contract import pause
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""From a request of ours to httpx's, with no more work than that takes.
+"""Writing a request for httpx and authenticating it, with no more work than that takes.
 
 httpx parses and quotes a whole URL for each request, which costs a sixth of a call (see docs/performance.md). Here the
 address is parsed once, and each request names its target beside it: the `target` extension that httpx documents.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -51,12 +52,6 @@ class Writer:
         return written
 
 
-def target_of(request: httpx.Request) -> bytes:
-    """Return the path and query that a request is for."""
-    target = request.extensions.get("target")
-    return target if isinstance(target, bytes) else request.url.raw_path
-
-
 _QUOTED = re.compile(r"[!-~]+")
 _WITHOUT_BODY = {"GET", "HEAD", "DELETE"}
 
@@ -70,3 +65,30 @@ def _body(request: Request) -> bytes:
         return orjson.dumps(request.json)
     except orjson.JSONEncodeError:  # a whole number beyond 64 bits, in what a provider told us to send back
         return json.dumps(request.json, ensure_ascii=False, allow_nan=False).encode("utf-8")
+
+
+class Signing:
+    """One request's way through an `httpx.Auth`: what to send first, and what to send after each reply.
+
+    httpx makes an asynchronous generator of every flow, which costs a call as much as writing it does; here only a flow
+    that says itself that it waits is one.
+    """
+
+    def __init__(self, auth: httpx.Auth, request: httpx.Request) -> None:
+        self._waits = type(auth).async_auth_flow is not httpx.Auth.async_auth_flow
+        self._flow: Any = auth.async_auth_flow(request) if self._waits else auth.auth_flow(request)
+
+    async def after(self, response: httpx.Response | None) -> httpx.Request | None:
+        """Return what is to be sent after a reply, at first after none; None once nothing is."""
+        try:
+            sent: httpx.Request = await self._flow.asend(response) if self._waits else self._flow.send(response)
+        except (StopIteration, StopAsyncIteration):
+            return None
+        return sent
+
+    async def aclose(self) -> None:
+        """End it, wherever it is."""
+        if self._waits:
+            await self._flow.aclose()
+        else:
+            self._flow.close()

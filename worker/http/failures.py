@@ -1,10 +1,16 @@
-"""What it means that a call got no reply: it says nothing about the changes, only about the connection."""
+"""What it means that a call got no reply, and for how long a reply asks us to wait (Retry-After).
+
+A missing reply says nothing about the changes, only about the connection.
+"""
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 import httpx
@@ -48,14 +54,6 @@ class NoReply:
     sent: bool
 
 
-class NoToken(Exception):
-    """Raised by what signs requests when it has no token; `refused` says whether the provider refused our key."""
-
-    def __init__(self, *, refused: bool) -> None:
-        super().__init__()
-        self.refused = refused
-
-
 def no_reply(kind: Failure) -> NoReply:
     """Return the fact with the sentence that goes with it: no address, query or person is in it."""
     return NoReply(kind, _REASONS[kind], sent=kind in (Failure.TIMED_OUT, Failure.CUT, Failure.UNREADABLE))
@@ -83,3 +81,31 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
+
+
+LONGEST = 86_400.0
+"""A day: a provider that says more has most likely made a mistake, and asking it once a day harms nobody."""
+
+_SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+
+
+def retry_after_seconds(header: str | None, now: datetime, date: str | None = None) -> float | None:
+    """Read both forms of the header (RFC 9110, 10.2.3: seconds, or an HTTP date); None for anything else.
+
+    A date is measured by the reply's own Date header, if there is one: the clocks of this machine and of the provider
+    may be minutes apart, so that we would come back too soon or wait for nothing.
+    """
+    text = (header or "").strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), LONGEST)
+    moment = _date(text)
+    sent_at = _date((date or "").strip()) or now
+    return min(max((moment - sent_at).total_seconds(), 0.0), LONGEST) if moment else None
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
