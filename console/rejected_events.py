@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +20,7 @@ from console.screen import Screen
 
 if TYPE_CHECKING:
     from consent.ledger.ledger import Ledger
-    from consent.ledger.rejected_events import RejectedEvent
+    from consent.ledger.rejected_events import FoundEvents
 
 app = typer.Typer(
     name="rejected-events",
@@ -86,13 +86,15 @@ def list_events(  # noqa: PLR0913 - one argument for each option
     settings, screen = load_settings(), Screen(as_json=as_objects)
     with reading_ledger(settings) as ledger:
         filters = (source, code, import_id, older_than, newer_than)
-        found = _find(ledger, ids, filters, closed=closed)
-    screen.give([as_json(one) for one in found])
-    if not found:
-        screen.show("no rejected events")
-        return
-    show_groups(screen, found)
-    show_events(screen, found[:limit])
+        found = _find(ledger, ids or None, filters, closed=closed)
+        screen.give_each(as_json(one) for one in found)
+        if screen.as_json:
+            return
+        if not found:
+            screen.show("no rejected events")
+            return
+        show_groups(screen, found.groups())
+        show_events(screen, found.first(limit))
     if len(found) > limit:
         screen.show(f"… and {len(found) - limit:,} more: --limit shows more, filters show fewer")
 
@@ -108,7 +110,7 @@ def show(
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
-        (found,) = _find(ledger, [number], closed=True)
+        (found,) = _find(ledger, (number,), closed=True)
         said = what_it_said(ledger.database, number) if reveal else None
     show_event(screen, found, said, settings.keep_rejected_events)
     screen.give(as_json(found) | (content_as_json(said) if said is not None else {}))
@@ -137,7 +139,7 @@ def export(  # noqa: PLR0913 - one argument for each option
 
     settings = load_settings()
     with reading_ledger(settings) as ledger:
-        found = _find(ledger, ids, (source, code, import_id, older_than, newer_than))
+        found = _find(ledger, ids or None, (source, code, import_id, older_than, newer_than))
         write_lines(ledger, found, output)
     if output is not None:
         remedy = f"fix `event` in each line, then `optrelay rejected-events resend --file {output}`"
@@ -178,14 +180,14 @@ def resend(  # noqa: PLR0913 - one argument for each option
     filters = (source, code, import_id, older_than, newer_than)
     if file is not None and (ids or any(filters) or everything):
         raise ConfigurationError("--file says which rejected events: leave out ids and filters")
-    fixed = fixed_lines(file) if file is not None else {}
     if file is None:
         _demand(ids, filters, everything=everything)
-    with reading_ledger(settings) as ledger:
-        found = _find(ledger, list(fixed), closed=True) if file is not None else _find(ledger, ids, filters)
-        question = f"Send {counted(len(found), 'rejected event')} again?"
+    with reading_ledger(settings) as ledger, fixed_lines(file) as fixed:
+        found = _find(
+            ledger, (ids or None) if fixed is None else fixed, filters, closed=fixed is not None, by_source=True
+        )
         if found and not only_say:
-            confirm(question, yes=yes)
+            confirm(f"Send {counted(len(found), 'rejected event')} again?", yes=yes)
         asked = Resending(found, fixed, connection, timezone, who or user_name(), only_say=only_say)
         code_ = send_again(Doorway(settings, screen), ledger, asked)
     raise typer.Exit(int(code_))
@@ -217,15 +219,15 @@ def discard(  # noqa: PLR0913 - one argument for each option
     if not why.strip():
         raise ConfigurationError("--why must say why: it is all that will be told")
     with reading_ledger(settings) as ledger:
-        found = _find(ledger, ids, filters)
+        found = _find(ledger, ids or None, filters)
         screen.show(f"{counted(len(found), 'rejected event')} would be discarded, and not sent again")
         count = 0
         if found and not only_say:
             confirm(f"Discard {counted(len(found), 'rejected event')}?", yes=yes)
             closing = Closing("discarded", who or user_name(), why)
-            count = close(ledger.database, [one.id for one in found], closing, ledger.now())
+            count = close(ledger.database, found.ids, closing, ledger.now())
             screen.show(f"{count:,} discarded")
-    screen.give({"dry_run": only_say, "discarded": count, "events": [one.id for one in found]})
+    screen.give({"dry_run": only_say, "discarded": count, "events": list(found.ids)})
 
 
 def _demand(ids: Sequence[int] | None, filters: Sequence[str | None], *, everything: bool) -> None:
@@ -234,15 +236,20 @@ def _demand(ids: Sequence[int] | None, filters: Sequence[str | None], *, everyth
 
 
 def _find(
-    ledger: Ledger, ids: Sequence[int] | None, filters: Sequence[str | None] = (None,) * 5, *, closed: bool = False
-) -> list[RejectedEvent]:
-    """Return the events that are meant, oldest first; raise ConfigurationError for an id that is none."""
-    from consent.ledger.rejected_events import RejectedFilter, find
+    ledger: Ledger,
+    ids: Collection[int] | None,
+    filters: Sequence[str | None] = (None,) * 5,
+    *,
+    closed: bool = False,
+    by_source: bool = False,
+) -> FoundEvents:
+    """Return the events that are meant, as FoundEvents gives them; raise ConfigurationError for an id that is none."""
+    from consent.ledger.rejected_events import FoundEvents, RejectedFilter
     from console.status import find_import
 
     source, code, import_id, older_than, newer_than = filters
     which = RejectedFilter(
-        ids=tuple(ids or ()),
+        ids=None if ids is None else tuple(ids),
         source=source,
         code=code,
         import_id=find_import(ledger, import_id).import_id if import_id else None,
@@ -250,8 +257,8 @@ def _find(
         after=ago(newer_than, "--newer-than"),
         closed=closed,
     )
-    found = find(ledger.database, which)
-    if missing := sorted(set(ids or ()) - {one.id for one in found}):
+    found = FoundEvents(ledger.database, which, by_source=by_source)
+    if ids and (missing := sorted(set(ids).difference(found.ids))):
         listed = ", ".join(map(str, missing))
         raise ConfigurationError(f"no such open rejected event: {listed} (`rejected-events list --closed` shows all)")
     return found

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import shutil
 import sys
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 
 from consent.errors import ConfigurationError
 from consent.imports import RefusedEvent
 from consent.ledger.ledger import Ledger
-from consent.ledger.rejected_events import Closing, RejectedEvent, close, what_it_said
+from consent.ledger.rejected_events import Closing, FoundEvents, RejectedEvent, close, what_it_said
 from console.endings import Code
 from console.importing import Doorway, wake_workers
 from console.listening import open_doors_for
@@ -32,38 +36,105 @@ _BYTES_AT_ONCE = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Resending:
-    """What a person wants to be sent again: events, fixed by what a file says about their ids, and how to read them."""
+    """What a person wants to be sent again: events, fixed by what a file says about their ids, and how to read them.
 
-    events: Sequence[RejectedEvent]
-    fixed: Mapping[int, Mapping[str, Any]] = field(repr=False)
+    `events` are grouped by their sources; `fixed` is None if they are sent as they were.
+    """
+
+    events: FoundEvents
+    fixed: FixedLines | None
     connection: str | None
     timezone: str
     who: str
     only_say: bool
 
 
-def fixed_lines(path: str) -> dict[int, Mapping[str, Any]]:
-    """Read the lines of an export by the ids in them; raise ConfigurationError for a line that is none."""
-    try:
-        lines = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
-    fixed: dict[int, Mapping[str, Any]] = {}
-    for number, line in enumerate(lines.splitlines(), 1):
-        if line.strip():
-            id_, said = _fixed_line(line, f"line {number}")
-            if id_ in fixed:
-                raise ConfigurationError(f"line {number}: _id {id_} stands in two lines: keep one")
-            fixed[id_] = said
-    return fixed
+class FixedLines(Collection[int]):
+    """The ids in a file of fixed lines, and what each line says: it is read again when it is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Look over every line; raises ConfigurationError for one that is no line of an export."""
+        self._file = file
+        self._starts: dict[int, int] = {}
+        start = file.tell()
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                id_, _ = _fixed_line(line, f"line {number}")
+                if id_ in self._starts:
+                    raise ConfigurationError(f"line {number}: _id {id_} stands in two lines: keep one")
+                self._starts[id_] = start
+            start += len(line)
+
+    def __contains__(self, id_: object) -> bool:
+        """Whether a line has this id."""
+        return id_ in self._starts
+
+    def __iter__(self) -> Iterator[int]:
+        """Give the ids."""
+        return iter(self._starts)
+
+    def __len__(self) -> int:
+        """How many lines there are."""
+        return len(self._starts)
+
+    def line(self, id_: int) -> Mapping[str, Any]:
+        """Return what the line with this id says; raise ConfigurationError if somebody has changed the file."""
+        self._file.seek(self._starts[id_])
+        found, said = _fixed_line(self._file.readline(), f"the line of _id {id_}")
+        if found != id_:
+            raise ConfigurationError(f"the line of _id {id_} was changed while the file was read: run again")
+        return said
+
+
+@contextmanager
+def fixed_lines(path: str | None) -> Iterator[FixedLines | None]:
+    """Give the lines of an export, `-` for standard input, None for no path; raise ConfigurationError.
+
+    What can be read only once is copied to a private file without a name.
+    """
+    if path is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            file: BinaryIO = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
+            if not file.seekable():
+                once, file = file, stack.enter_context(TemporaryFile())
+                shutil.copyfileobj(once, file)
+                file.seek(0)
+            lines = FixedLines(file)
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+        yield lines
+
+
+class _StillRejected:
+    """The events that are still rejected, and why; a reason that many have is kept once."""
+
+    def __init__(self) -> None:
+        self._ids, self._reasons = array("q"), array("q")
+        self._numbers: dict[Fault, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, id_: int, why: Fault) -> None:
+        self._ids.append(id_)
+        self._reasons.append(self._numbers.setdefault(why, len(self._numbers)))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        reasons = list(self._numbers)
+        for id_, number in zip(self._ids, self._reasons, strict=True):
+            why = reasons[number]
+            yield {"id": id_, "code": why.code, "message": why.message, "field": why.column}
 
 
 def send_again(door: Doorway, ledger: Ledger, asked: Resending) -> Code:
     """Record what is understood of the events now, and close it; say what is still rejected. Returns the exit code."""
     doors = open_doors_for(door.settings, asked.connection, asked.timezone)
     counts: Counter[str] = Counter()
-    rejected: list[dict[str, Any]] = []
-    for (kind, source), events in groupby(sorted(asked.events, key=_run), key=_run):
+    rejected = _StillRejected()
+    for (kind, source), events in groupby(asked.events, key=_run):
         intake = EventIntake(ledger, doors, kind, source, lambda _: None)
         try:
             for batch in _batches(_readable(ledger, intake, events, asked, rejected)):
@@ -76,7 +147,7 @@ def send_again(door: Doorway, ledger: Ledger, asked: Resending) -> Code:
     if counts["accepted"]:
         wake_workers(door, ledger)
     _tell(door.screen, counts, rejected)
-    door.screen.give({"dry_run": asked.only_say, **_named(counts, asked), "still_rejected": rejected})
+    door.screen.give_each(rejected, within=({"dry_run": asked.only_say, **_named(counts, asked)}, "still_rejected"))
     return Code.IMPERFECT if rejected else Code.WELL
 
 
@@ -89,14 +160,14 @@ def _readable(
     intake: EventIntake,
     events: Iterable[RejectedEvent],
     asked: Resending,
-    rejected: list[dict[str, Any]],
+    rejected: _StillRejected,
 ) -> Iterator[tuple[int, Event]]:
     """Give each event that is understood now; note the others in `rejected`."""
     for one in events:
-        event = _event(one, what_it_said(ledger.database, one.id), asked.fixed.get(one.id))
+        fixed = None if asked.fixed is None else asked.fixed.line(one.id)
+        event = _event(one, what_it_said(ledger.database, one.id), fixed)
         if faults := [event.fault] if event.fault is not None else intake.faults(event):
-            fault = faults[0]
-            rejected.append({"id": one.id, "code": fault.code, "message": fault.message, "field": fault.column})
+            rejected.add(one.id, faults[0])
         else:
             yield one.id, event
 
@@ -132,13 +203,13 @@ def _record(ledger: Ledger, intake: EventIntake, batch: Sequence[tuple[int, Even
     return Counter(one.status for found in results for one in found)
 
 
-def _tell(screen: Screen, counts: Counter[str], rejected: Sequence[Mapping[str, Any]]) -> None:
+def _tell(screen: Screen, counts: Counter[str], rejected: _StillRejected) -> None:
     if counts["would_be_recorded"]:
         screen.show(f"{counts['would_be_recorded']:,} would be recorded")
     screen.show(
         f"{counts['accepted']:,} accepted, {counts['duplicate']:,} duplicates, {len(rejected):,} still rejected"
     )
-    for one in rejected:
+    for one in () if screen.as_json else rejected:
         named = f" ({one['field']})" if one["field"] else ""
         screen.show(f"  {one['id']}: {one['code']}{named}: {one['message']}")
 

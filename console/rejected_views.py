@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,16 +54,15 @@ def content_as_json(said: RefusedEvent) -> dict[str, Any]:
     return {name: told, "headers": dict(said.headers)}
 
 
-def show_groups(screen: Screen, events: Sequence[RejectedEvent]) -> None:
+def show_groups(screen: Screen, groups: Counter[tuple[str, str, str, str]]) -> None:
     """Print how many events there are for each source and reason, most first."""
-    groups = Counter((one.kind, one.source, one.code, one.message) for one in events)
     listed = table("events", "source", "code", "reason", right=("events",))
     for (kind, source, code, message), count in groups.most_common():
         listed.add_row(f"{count:,}", f"{kind} {source}", code, message)
     screen.show(listed)
 
 
-def show_events(screen: Screen, events: Sequence[RejectedEvent]) -> None:
+def show_events(screen: Screen, events: Iterable[RejectedEvent]) -> None:
     """Print events one by one."""
     listed = table("id", "code", "field", "bytes", "place", "rejected (UTC)", right=("id", "bytes"))
     for one in events:
@@ -96,7 +95,7 @@ def show_event(screen: Screen, event: RejectedEvent, said: RefusedEvent | None, 
         screen.show(f"  {name + ':':9} {_printable(words)}")
 
 
-def write_lines(ledger: Ledger, events: Sequence[RejectedEvent], path: Path | None) -> None:
+def write_lines(ledger: Ledger, events: Iterable[RejectedEvent], path: Path | None) -> None:
     """Write events as JSON lines to a new file for its owner alone, or to standard output; raise ConfigurationError."""
     with _opened(path) as file:
         for event in events:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import typer
@@ -82,15 +82,22 @@ class Screen:
         if self.as_json:
             typer.echo(_as_json(value))
 
-    def give_each(self, values: Iterable[Any]) -> None:
-        """Print a JSON list that was asked for, one value after the other; nothing otherwise."""
+    def give_each(self, values: Iterable[Any], within: tuple[Mapping[str, Any], str] | None = None) -> None:
+        """Print a JSON list that was asked for, one value after the other; nothing otherwise.
+
+        `within` is the object that it belongs to, and its name there: it comes last.
+        """
         if not self.as_json:
             return
-        before = "["
+        head, tail = "[", "]"
+        if within is not None:
+            facts, name = within
+            head, tail = f'{_as_json(facts)[:-1]}{", " if facts else ""}"{name}": [', "]}"
+        between = head
         for value in values:
-            typer.echo(before + _as_json(value), nl=False)
-            before = ", "
-        typer.echo("[]" if before == "[" else "]")
+            typer.echo(between + _as_json(value), nl=False)
+            between = ", "
+        typer.echo(head + tail if between == head else tail)
 
 
 def _as_json(value: Any) -> str:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from consent.change import from_micros, to_micros
 from consent.imports import MOST_KEPT, RefusedEvent, Reject
-from consent.ledger.bulk import among
+from consent.ledger.bulk import among, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
 from consent.ledger.personal import rejected_events
 from consent.ledger.schema import imports
 
-_AT_ONCE = 1_000  # rows that one transaction purges, so that nobody waits long for it
+_AT_ONCE = 1_000
+"""Rejected events that are read, or purged, at a time: little memory, and short transactions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,12 @@ class RejectedEvent:
 
 @dataclass(frozen=True, slots=True)
 class RejectedFilter:
-    """Which rejected events are meant: all of these together. `source` is a part of the source's kind or name."""
+    """Which rejected events are meant: all of these together. `source` is a part of the source's kind or name.
 
-    ids: tuple[int, ...] = ()
+    Without `ids` (None) an event of any id is meant; an empty list of ids means none.
+    """
+
+    ids: Sequence[int] | None = None
     source: str | None = None
     code: str | None = None
     import_id: str | None = None
@@ -80,12 +85,60 @@ def find(database: Database, which: RejectedFilter, limit: int | None = None) ->
     """Return the rejected events that a filter means, oldest first, without what they said."""
 
     def work(tx: Connection) -> list[RejectedEvent]:
-        query = _query(which).limit(limit)
-        if which.ids:
-            query = query.where(among(tx, rejected_events.c.id, which.ids))
-        return [RejectedEvent(*row) for row in tx.execute(query)]
+        query = _of_these(tx, _query(which), which)
+        return [RejectedEvent(*row) for row in tx.execute(query.limit(limit))]
 
     return database.read(work)
+
+
+class FoundEvents:
+    """The rejected events that a filter means: their ids, and they themselves a thousand at a time.
+
+    They come oldest first or, with `by_source`, those of one source together and the oldest first there. An event that
+    has been closed meanwhile is left out when they are gone through.
+    """
+
+    def __init__(self, database: Database, which: RejectedFilter, *, by_source: bool = False) -> None:
+        """Find them; raises LedgerUnavailable."""
+        c = rejected_events.c
+        order = (imports.c.kind, imports.c.name, c.id) if by_source else (c.id,)
+        self._database, self._query = database, _query(which).order_by(None).order_by(*order)
+
+        def work(tx: Connection) -> Sequence[int]:
+            return plain_numbers(tx.execute(_of_these(tx, self._query.with_only_columns(c.id), which)))
+
+        self.ids: Sequence[int] = database.read(work)
+
+    def __len__(self) -> int:
+        """How many were found."""
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[RejectedEvent]:
+        """Read them; raises LedgerUnavailable."""
+        return self.first(len(self.ids))
+
+    def first(self, count: int) -> Iterator[RejectedEvent]:
+        """Read so many of them."""
+        for some in portions(self.ids[:count], _AT_ONCE):
+            for row in self._rows(some, self._query):
+                yield RejectedEvent(*row)
+
+    def groups(self) -> Counter[tuple[str, str, str, str]]:
+        """Count them by the source's kind and name, code and message."""
+        groups: Counter[tuple[str, str, str, str]] = Counter()
+        what = (imports.c.kind, imports.c.name, rejected_events.c.code, rejected_events.c.message)
+        query = self._query.with_only_columns(*what, func.count()).order_by(None).group_by(*what)
+        for some in portions(self.ids):
+            for kind, source, code, message, count in self._rows(some, query):
+                groups[kind, source, code, message] += count
+        return groups
+
+    def _rows(self, some: Sequence[int], query: Select[Any]) -> list[Any]:
+        def work(tx: Connection) -> list[Any]:
+            look_up_by_key(tx)
+            return list(tx.execute(query.where(among(tx, rejected_events.c.id, some))))
+
+        return self._database.read(work)
 
 
 def what_it_said(database: Database, id_: int) -> RefusedEvent:
@@ -151,6 +204,10 @@ def _query(which: RejectedFilter) -> Select[Any]:
         *(c.size, c.size > MOST_KEPT, c.rejected_at, c.closed_at, c.closed_as, c.closed_by, c.closed_why),
     ).join_from(rejected_events, imports, imports.c.id == c.import_id)
     return query.where(*_conditions(which)).order_by(c.id)
+
+
+def _of_these(tx: Connection, query: Select[Any], which: RejectedFilter) -> Select[Any]:
+    return query if which.ids is None else query.where(among(tx, rejected_events.c.id, which.ids))
 
 
 def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:

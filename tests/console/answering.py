@@ -63,3 +63,15 @@ def _settlement(task: Any, outcome: Outcome, now: int) -> Settlement:
     code = outcome.code if isinstance(outcome, Rejected) else "200"
     made = (Attempt(task.target_id, now, 12, "write", 400, code, ids),)
     return Settlement(task, dict.fromkeys(ids, outcome), made)
+
+
+MEMORY = """
+import resource, sys
+from console.cli import app
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    app(sys.argv[1:], standalone_mode=False)
+finally:
+    print("\\nMORE", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
+"""
+"""A program that runs a command and tells how many KiB more than before it took."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from tests.console.answering import Cli, bury_all, settle_all
+from tests.console.answering import MEMORY, Cli, bury_all, settle_all
 from tests.console.conftest import write
 
 KEYS = ["id", "connection", "target", "slot", "action", "code", "reason", "attempts", "import", "line", "died_at"]
@@ -185,17 +185,6 @@ def test_an_unknown_id_is_named(buried: Cli) -> None:
     assert (answer.code, "no such dead letter: 999" in answer.err) == (2, True)
 
 
-_MEMORY = """
-import resource, sys
-from console.cli import app
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-try:
-    app(sys.argv[1:], standalone_mode=False)
-finally:
-    print("\\nMORE", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
-"""
-
-
 @pytest.mark.parametrize(
     "words", [("list", "--json"), ("list",), ("export",), ("replay", "--all", "--dry-run"), ("discard", "--all")]
 )
@@ -206,7 +195,7 @@ def test_many_letters_fill_no_memory(url: str, words: tuple[str, ...]) -> None:
     more = ("--why", "test data", "--yes") if words[0] == "discard" else ()
 
     done = subprocess.run(
-        [sys.executable, "-c", _MEMORY, "dead-letters", *words, *more], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEMORY, "dead-letters", *words, *more], capture_output=True, text=True, check=True
     )
 
     assert len(done.stdout) > 20

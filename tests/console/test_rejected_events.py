@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import create_engine, select, text
 
 from consent.change import from_micros
 from consent.ledger.ledger import Ledger
@@ -16,7 +18,7 @@ from consent.ledger.schema import changes
 from producers.events.event import Event
 from producers.events.ingest import EventIntake
 from producers.parsing.row_parser import open_doors
-from tests.console.answering import Cli
+from tests.console.answering import MEMORY, Cli
 from worker.providers import PROVIDERS
 
 ANN = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
@@ -173,3 +175,61 @@ def test_discarding_needs_a_reason_and_says_who(rejected: Cli) -> None:
     assert [one["id"] for one in rejected("rejected-events", "list", "--json").json] == [3]
     closed = rejected("rejected-events", "list", "--json", "--closed").json[0]
     assert (closed["closed_as"], closed["closed_by"], closed["closed_why"]) == ("discarded", "ann", "a test")
+
+
+def test_an_empty_file_means_no_event(rejected: Cli, tmp_path: Path) -> None:
+    """A pipeline exports, fixes and sends again each hour: when there is nothing to fix, nothing is sent."""
+    (tmp_path / "fix.ndjson").write_text("\n")
+    answer = rejected("rejected-events", "resend", "--file", "fix.ndjson", "--yes", "--json")
+
+    assert (answer.code, answer.json) == (
+        0,
+        {"dry_run": False, "accepted": 0, "duplicates": 0, "still_rejected": []},
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [("list", "--json"), ("list",), ("export",), ("resend", "--all", "--json"), ("resend", "--file", "-")]
+)
+@pytest.mark.usefixtures("rejected")
+def test_many_rejected_events_fill_no_memory(url: str, words: tuple[str, ...]) -> None:
+    """200,000 events took 400 to 760 MB, so a night of a wrong setting could not be looked at in a small container."""
+    multiply_events(url, 20_000)
+    more = ("--dry-run",) if words[0] == "resend" else ()
+    fixed = "".join(f'{{"_id": {id_}, "event": {{"action": "{"x" * 500}"}}}}\n' for id_ in range(1, 20_001))
+
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, "rejected-events", *words, *more],
+        input=fixed,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stderr.startswith("\nMORE")
+    assert int(done.stderr.rpartition("MORE")[2]) < 60 * 1024  # KiB, most of them for modules
+    if words == ("list", "--json"):
+        assert len(json.loads(done.stdout)) == 20_000
+    if words == ("export",):
+        assert len(done.stdout.splitlines()) == 20_000
+    if words == ("resend", "--all", "--json"):
+        assert len(json.loads(done.stdout)["still_rejected"]) == 20_000
+    if words == ("resend", "--file", "-"):
+        assert "20,000 still rejected" in done.stdout
+
+
+def multiply_events(url: str, count: int) -> None:
+    """Make so many rejected events of the first one."""
+    columns = "import_id, line, place, code, message, column_name, rejected_at, position, envelope, body, size"
+    engine = create_engine(url)
+    with engine.begin() as tx:
+        (have,) = tx.execute(text("SELECT count(*) FROM rejected_events")).one()
+        tx.execute(
+            text(
+                f"INSERT INTO rejected_events (dedupe_key, {columns}) "
+                "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :more) "
+                f"SELECT randomblob(16), {columns} FROM n, (SELECT * FROM rejected_events WHERE id = 1)"
+            ),
+            {"more": count - have},
+        )
+    engine.dispose()

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import inspect
 
-from consent.imports import MOST_KEPT, RefusedEvent, Reject
+from consent.imports import MOST_KEPT, ImportSource, RefusedEvent, Reject
 from consent.ledger.ledger import Ledger
 from consent.ledger.personal import PERSONAL_COLUMNS, rejected_events
 from consent.ledger.rejected_events import (
     Closing,
+    FoundEvents,
     RejectedFilter,
     close,
     find,
@@ -111,6 +112,23 @@ def test_any_number_of_events_can_be_meant_by_their_ids(ledger: Ledger) -> None:
     found = find(ledger.database, RejectedFilter(ids=tuple(range(one.id, one.id + 300_000))))
 
     assert [each.id for each in found] == [one.id]
+
+
+def test_found_events_are_gone_through_without_those_that_were_closed_meanwhile(ledger: Ledger) -> None:
+    """Two people fix what a night has left: neither sends again what the other one has put away."""
+    another = ImportSource("redis stream", "a stream before it", "another", 0, None, stream=True)
+    first, second = run_of(ledger), ledger.open_import(another).import_id
+    for number, run in enumerate((first, second, first), 1):
+        ledger.accept_events(run, [], [replace(REFUSED, line=number, place=str(number))])
+    found, grouped = (FoundEvents(ledger.database, RejectedFilter(), by_source=sorted_) for sorted_ in (False, True))
+
+    assert [one.line for one in found] == [1, 2, 3]
+    assert [one.line for one in grouped] == [2, 1, 3]
+    assert [one.line for one in grouped.first(2)] == [2, 1]
+    assert sorted(found.groups().values()) == [1, 2]
+    close(ledger.database, found.ids[:1], Closing("discarded", "ann"), ledger.now())
+    assert (len(found), [one.line for one in found]) == (3, [2, 3])
+    assert len(FoundEvents(ledger.database, RejectedFilter(ids=()))) == 0
 
 
 def test_what_was_said_is_forgotten_after_its_time(ledger: Ledger) -> None:
