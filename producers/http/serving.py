@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any, ClassVar
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from consent.errors import ConfigurationError
 
@@ -25,6 +28,8 @@ _ACCEPTED_AT_ONCE = 32  # in one turn of the loop, before anything can be refuse
 _OTHER_FILES = 64 + 4 * _ACCEPTED_AT_ONCE  # ledger, broker, logs, and connections that are about to be refused
 _QUEUE = 1_024  # connections that the system holds until they are accepted
 _LONGEST_HEAD = 32 * 1024
+_CONNECTION = "optrelay.connection"
+"""Where a request's state holds the connection that it came on."""
 
 
 @contextmanager
@@ -71,9 +76,10 @@ def _most_connections() -> int:
 
 
 def _configuration(app: ASGIApp, most: int = _MOST_CONNECTIONS) -> uvicorn.Config:
+    logging.getLogger("uvicorn.access").disabled = True  # its lines hold whole paths, and so the tokens of links
     return uvicorn.Config(
-        app,
-        http=PatientProtocol,
+        _telling(app),
+        http=LimitedConnection,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -115,43 +121,97 @@ class _Announcing(uvicorn.Server):
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n"
 
 
-class PatientProtocol(H11Protocol):
-    """uvicorn's own protocol, which would wait for ever for the rest of a request's head."""
+class LimitedConnection(asyncio.Protocol):
+    """One connection: uvicorn's own protocol, behind two limits that uvicorn has no setting for.
 
-    _deadline: asyncio.TimerHandle | None = None
+    uvicorn makes one for each connection, because its setting `http` takes any protocol class. A client that does not
+    send the head of a request in HEAD_SECONDS is let go, and one connection too many is refused at once. Which requests
+    are under way, the application tells (`_telling`): uvicorn calls it as soon as it has a whole head.
+    """
+
+    _open: ClassVar[int] = 0  # in this process
+
+    def __init__(self, config: uvicorn.Config, app_state: dict[str, Any], **more: Any) -> None:
+        self._http = _http_protocol()(config=config, app_state=app_state | {_CONNECTION: self}, **more)
+        self._most = config.limit_concurrency or sys.maxsize
+        self._transport: asyncio.Transport
+        self._requests = 0
+        self._deadline: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+        LimitedConnection._open += 1
+        self._transport = transport
+        self._http.connection_made(transport)
+        if LimitedConnection._open >= self._most:
             transport.write(_TOO_MANY)
             transport.close()
-            return
-        self.access_log = False  # its lines hold whole paths, and so the tokens of links
-        self._expect_head()
+        else:
+            self._expect_head()
 
     @override
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
+        self._http.data_received(data)
+        if not self._requests:
             self._expect_head()
-        else:
-            self._forget()
+
+    @override
+    def eof_received(self) -> bool | None:
+        return self._http.eof_received()
+
+    @override
+    def pause_writing(self) -> None:
+        self._http.pause_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self._http.resume_writing()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        LimitedConnection._open -= 1
         self._forget()
-        super().connection_lost(exc)
+        self._http.connection_lost(exc)
+
+    def begin_request(self) -> None:
+        """Note that a whole head has come."""
+        self._requests += 1
+        self._forget()
+
+    def end_request(self) -> None:
+        """Note that a request was answered; uvicorn's own timeout holds until the next one begins to come."""
+        self._requests -= 1
 
     def _expect_head(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._transport.close)
 
     def _forget(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _give_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
+
+@cache
+def _http_protocol() -> Callable[..., asyncio.Protocol]:
+    """Return uvicorn's own protocol, chosen by name as its settings choose it."""
+    config = uvicorn.Config(_telling, http="h11", lifespan="off", log_config=None)
+    config.load()
+    return config.http_protocol_class
+
+
+def _telling(app: ASGIApp) -> ASGIApp:
+    """Return the application, which tells each connection when its requests begin and end."""
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        connection: LimitedConnection = scope["state"].pop(_CONNECTION)
+        connection.begin_request()
+        try:
+            await app(scope, receive, send)
+        finally:
+            connection.end_request()
+
+    return told

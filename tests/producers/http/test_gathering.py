@@ -12,7 +12,7 @@ from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from producers.events.event import Event
 from producers.events.ingest import Result
-from producers.http import gathering
+from producers.http import gathering, serving
 from tests.producers.http.serving import ANN, server, statuses
 
 DONE = [Result("accepted", ("00",))]
@@ -71,6 +71,15 @@ def test_too_much_at_once_is_put_off(books: Ledger, monkeypatch: pytest.MonkeyPa
 
     assert {one.status_code for one in answers} == {202, 503}
     assert {one.headers["retry-after"] for one in answers if one.status_code == 503} == {"2"}
+
+
+def test_a_request_under_way_is_not_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is for heads: an answer may take longer, also after other requests on the same connection."""
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
+    with server(books, SlowIntake(0.8)) as served:
+        answered = [served.post(ANN) for _ in range(2)]
+
+    assert [one.status_code for one in answered] == [202, 202]
 
 
 def test_a_ledger_that_hangs_acknowledges_nothing(books: Ledger) -> None:
