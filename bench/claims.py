@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from bench.delivery import BUCKET, a_ledger
 from consent.ledger.ledger import Ledger
-from consent.ledger.work import Settlement
+from consent.ledger.queue.tasks import Settlement
 
 AT_ONCE = 100
 ROUNDS = 30

@@ -28,7 +28,7 @@ from bench.fast_server import FastServer, fast_server
 from bench.intake import apart, import_once, write_file
 from consent.change import Bucket
 from consent.errors import OptrelayError
-from consent.ledger import report
+from consent.ledger.queries import imports
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from worker.bootstrap import WorkerContext
@@ -102,7 +102,7 @@ def delivered(folder: Path, server: FastServer, ledger_url: str, processes: int,
     try:
         with workers(folder, told, processes) as worker:
             before, started = processor_seconds(worker), time.monotonic()
-            while report.pending_by_bucket(worker_context.ledger.database):
+            while imports.pending_by_bucket(worker_context.ledger.database):
                 with suppress(OptrelayError):
                     sweep(worker_context)
                 time.sleep(0.25)

@@ -27,8 +27,8 @@ def backup(
         optrelay backup /backups/optrelay-$(date +%F).db
     """
     from consent.errors import ConfigurationError
-    from consent.ledger.backup import back_up
     from consent.ledger.database import Database
+    from consent.ledger.maintenance import back_up
 
     settings, screen = load_settings(), Screen(as_json=as_json)
     database = Database(settings.ledger_url)

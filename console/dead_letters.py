@@ -26,8 +26,8 @@ from console.options import JsonOption, as_text
 from console.screen import Screen
 
 if TYPE_CHECKING:
+    from consent.ledger.dead_letters import FoundLetters
     from consent.ledger.ledger import Ledger
-    from consent.ledger.letters import FoundLetters
 
 app = typer.Typer(
     name="dead-letters",
@@ -90,7 +90,7 @@ def show(
     *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
 ) -> None:
     """Show one dead letter: its reason and origin, every call made about it, and what people did to it."""
-    from consent.ledger.letters import attempts_for, interventions_for, plan_replay
+    from consent.ledger.dead_letters import attempts_for, interventions_for, plan_replay
     from console.ledgers import reading_ledger
     from console.letter_views import as_json, history_as_json, own_fate, show_history, show_letter
 
@@ -126,7 +126,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
 
     A letter that a newer change has overtaken is closed as superseded, and never sent. Doing it twice does no harm.
     """
-    from consent.ledger.letters import plan_replay, replay
+    from consent.ledger.dead_letters import plan_replay, replay
     from console.importing import Doorway, wake_workers
     from console.ledgers import reading_ledger
     from console.letter_views import fate_words
@@ -209,7 +209,7 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
 
 
 def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str, Any]) -> int:
-    from consent.ledger.letters import discard
+    from consent.ledger.dead_letters import discard
 
     if not found:
         return 0

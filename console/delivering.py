@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consent.change import Bucket
-from consent.ledger.health import Breaker, BucketHealth
+from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
 from console.counting import counted
 from console.durations import spoken

@@ -14,8 +14,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from consent.errors import ConfigurationError
-from consent.ledger.letters import FoundLetters, LetterFilter
-from consent.ledger.report import recent_imports, report
+from consent.ledger.dead_letters import FoundLetters, LetterFilter
+from consent.ledger.queries.imports import recent_imports, report
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.demo_check import check
 from console.demo_file import Expected, write_file

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import ImportReport
-from consent.ledger.standing import Standing, standing_words
+from consent.ledger.queries.changes import Standing, standing_words
+from consent.ledger.queries.imports import ImportReport
 from consent.outcome import State
 from console.demo_file import Expected, Place
 from console.demo_sandbox import Sandbox

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from consent.errors import LedgerOutdated
 from consent.ledger.database import READ_ONLY
-from consent.ledger.health import Breaker, all_health
 from consent.ledger.ledger import Ledger
-from consent.ledger.server_time import server_time
+from consent.ledger.queries.clock import server_time
+from consent.ledger.queue.breakers import Breaker, all_health
 from consent.settings import Settings
 from console.finding import Finding
 from console.ledgers import missing_file

@@ -16,9 +16,9 @@ from consent.change import Bucket
 from consent.connection import Rate
 from consent.imports import Checkpoint, ImportProgress
 from consent.ledger.database import Database
+from consent.ledger.dry_run import copy_known, count_targets, found_import, rehearse
 from consent.ledger.ledger import Ledger
-from consent.ledger.rehearsal import copy_known, count_targets, found_import, rehearse
-from consent.ledger.report import ImportReport, pending_by_bucket, report
+from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report
 from consent.settings import Settings
 from console.counting import counted
 from console.durations import spoken

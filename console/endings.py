@@ -22,7 +22,7 @@ from consent.files import path_text
 from console.screen import Screen
 
 if TYPE_CHECKING:
-    from consent.ledger.report import ImportReport
+    from consent.ledger.queries.imports import ImportReport
 
 
 class Code(IntEnum):

@@ -13,8 +13,8 @@ from rich.text import Text
 from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
-from consent.ledger.history import History, SlotNow, histories
-from consent.ledger.one_change import ChangeReport
+from consent.ledger.queries.changes import ChangeReport
+from consent.ledger.queries.history import History, SlotNow, histories
 from consent.outcome import State
 from consent.row import ConsentRow
 from consent.settings import Settings

@@ -13,8 +13,7 @@ from consent.change import Bucket
 from consent.errors import BrokerUnavailable
 from consent.files import path_text
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import ImportReport, pending_by_bucket, report
-from consent.ledger.unfinished import unfinished_imports
+from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report, unfinished_imports
 from consent.settings import Settings
 from console.delivering import delivery_display
 from console.endings import Code, code_of

@@ -14,8 +14,8 @@ from console.durations import parse_duration
 from console.options import as_text
 
 if TYPE_CHECKING:
+    from consent.ledger.dead_letters import FoundLetters, LetterFilter
     from consent.ledger.ledger import Ledger
-    from consent.ledger.letters import FoundLetters, LetterFilter
 
 _PANEL = "Which dead letters"
 
@@ -73,7 +73,7 @@ class Choice:
 
     def find(self, ledger: Ledger, *, discarded: bool = False) -> FoundLetters:
         """Return the letters that are meant, oldest first; raise ConfigurationError for an id that is none."""
-        from consent.ledger.letters import FoundLetters
+        from consent.ledger.dead_letters import FoundLetters
 
         found = FoundLetters(ledger.database, self._filter(ledger, discarded=discarded))
         missing = sorted(set(self.ids).difference(found.ids)) if self.ids else []
@@ -83,7 +83,7 @@ class Choice:
         return found
 
     def _filter(self, ledger: Ledger, *, discarded: bool) -> LetterFilter:
-        from consent.ledger.letters import LetterFilter
+        from consent.ledger.dead_letters import LetterFilter
         from console.status import find_import
 
         return LetterFilter(

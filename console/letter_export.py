@@ -13,7 +13,7 @@ from typing import TextIO
 
 from consent.change import from_micros
 from consent.errors import ConfigurationError
-from consent.ledger.letters import DeadLetter, FoundLetters
+from consent.ledger.dead_letters import DeadLetter, FoundLetters
 from consent.settings import Settings
 from console.screen import visible
 from producers.csv.csv_injection import disarm

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from consent.change import from_micros
 from consent.identifiers.masking import masked, revealed
-from consent.ledger.letters import DeadLetter, Fate, Intervention
-from consent.ledger.work import Attempt
+from consent.ledger.dead_letters import DeadLetter, Fate, Intervention
+from consent.ledger.queue.tasks import Attempt
 from console.counting import counted
 from console.screen import Screen, table
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from consent.ledger.aliases import merged
 from consent.ledger.ledger import Ledger
-from consent.ledger.names import merged
 from consent.ledger.schema import REVISION
 from consent.settings import Settings
 from console.screen import Screen

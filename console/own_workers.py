@@ -13,8 +13,9 @@ from typing import Self
 import redis
 
 from consent.errors import ConfigurationError, LedgerError, LedgerUnavailable, OptrelayError
-from consent.ledger import health, report
 from consent.ledger.database import Database
+from consent.ledger.queries.imports import pending_by_bucket
+from consent.ledger.queue import breakers
 from consent.settings import Settings
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.run_lease import alone_at_work
@@ -68,10 +69,10 @@ class OwnWorkers:
         worker_context = parts.worker_context
         if parts.broker is not None:
             _prime(worker_context)
-        for name in {bucket.connection for bucket in report.pending_by_bucket(worker_context.ledger.database)}:
+        for name in {bucket.connection for bucket in pending_by_bucket(worker_context.ledger.database)}:
             if name in settings.connections:
                 worker_context.check(name)
-        health.probe_soon(worker_context.ledger.database, now=worker_context.ledger.now())
+        breakers.probe_soon(worker_context.ledger.database, now=worker_context.ledger.now())
         running = Running(worker_context, imports, self.patience, parts.broker, parts.worker)
         while True:
             running.watch()

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from consent.errors import ConfigurationError, LedgerError, RunUnderWay
-from consent.ledger.leases import Lease, give_up_lease, take_lease
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.leases import Lease, give_up_lease, take_lease
 from consent.settings import Settings
 
 LEASE_SECONDS = 15

@@ -11,9 +11,10 @@ import redis
 
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerUnavailable
-from consent.ledger import health, report
-from consent.ledger.health import Breaker, BucketHealth
-from consent.ledger.report import ImportReport
+from consent.ledger.queries import imports
+from consent.ledger.queries.imports import ImportReport
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import Breaker, BucketHealth
 from console.durations import spoken
 from console.embedded import EmbeddedBroker, EmbeddedWorker
 from console.naming import spoken_name
@@ -150,25 +151,25 @@ class Running:
         done.
         """
         database, now = self.worker_context.ledger.database, time.monotonic()
-        pending = report.pending_by_bucket(database)
+        pending = imports.pending_by_bucket(database)
         rhythm = self.counting if pending else self.closing
         if self._are_done() or rhythm.is_due(now) or not self.delivering <= pending.keys():
-            found = [report.report(database, import_id) for import_id in self.imports]
+            found = [imports.report(database, import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
             waiting = (one.import_id for one in self.reports if _is_waiting(one))
             self.waiting_from = {one: self.waiting_from.get(one, 0) for one in waiting}
             rhythm.note(now, sum(one.pending for one in self.reports))
         self.delivering = frozenset(pending)
-        states = tuple(health.all_health(database))
+        states = tuple(breakers.all_health(database))
         self._note_progress(self.reports, pending)
-        answers = {one: health.latest_answer(database, one) for one in sorted(pending)[:_ANSWERS]}
+        answers = {one: breakers.latest_answer(database, one) for one in sorted(pending)[:_ANSWERS]}
         told = {one: answer for one, answer in answers.items() if answer is not None}
         return Tick(self.reports, pending, states, time.monotonic() - self.started, told)
 
     def _are_done(self) -> bool:
         """Whether nothing of the imports is pending any more, though some was when they were counted last."""
         database = self.worker_context.ledger.database
-        first = {one: report.first_pending(database, one, since) for one, since in self.waiting_from.items()}
+        first = {one: imports.first_pending(database, one, since) for one, since in self.waiting_from.items()}
         self.waiting_from = {one: number for one, number in first.items() if number is not None}
         return not self.waiting_from and any(map(_is_waiting, self.reports))
 
@@ -233,7 +234,7 @@ class Running:
             return _NO_BROKER
         if waited < self.patience:
             return None
-        latest = health.latest_answer(self.worker_context.ledger.database, bucket)
+        latest = breakers.latest_answer(self.worker_context.ledger.database, bucket)
         idle = self.idle if latest is None else f"the latest answer was {latest}"
         reason = state.reason if state is not None and state.reason else idle
         return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"

@@ -12,16 +12,16 @@ from rich.text import Text
 from consent.change import Bucket, from_micros, read_bucket
 from consent.errors import ConfigurationError
 from consent.ledger.database import READ_ONLY
-from consent.ledger.health import Breaker, BucketHealth, all_health, latest_answer
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import (
+from consent.ledger.queries.imports import (
     ImportReport,
     buckets_waiting,
+    imports_named,
     pending_by_bucket,
     recent_imports,
     report,
 )
-from consent.ledger.unfinished import imports_named
+from consent.ledger.queue.breakers import Breaker, BucketHealth, all_health, latest_answer
 from consent.settings import Settings
 from console.delivering import told_answer, why_stopped
 from console.endings import Code, code_of

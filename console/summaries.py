@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from consent.change import from_micros
-from consent.ledger.report import ImportReport
+from consent.ledger.queries.imports import ImportReport
 from console.counting import counted
 from console.durations import spoken
 from console.screen import Screen

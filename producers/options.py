@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
-from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
 from consent.times import UnusableTime, in_utc
 from producers.parsing.columns import plain

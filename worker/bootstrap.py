@@ -17,8 +17,8 @@ from consent.broker.wakeups import WakeUps, redis_client
 from consent.change import Bucket
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, LedgerError
-from consent.ledger import health
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue import breakers
 from consent.settings import Settings
 from worker.breaker import may_call
 from worker.bucket_context import BucketContext, process_cap
@@ -139,7 +139,7 @@ class WorkerContext:
     def _has_work(self, connection: str) -> bool:
         database, now = self.ledger.database, self.ledger.now()
         return any(
-            may_call(health.health_of(database, str(bucket)), now) and self.ledger.due(bucket, 1) > 0
+            may_call(breakers.health_of(database, str(bucket)), now) and self.ledger.due(bucket, 1) > 0
             for bucket in self.ledger.buckets(connection)
         )
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from consent.change import Bucket
 from consent.errors import ConfigurationError, place_of
-from consent.ledger import health
-from consent.ledger.health import Breaker, BucketHealth, Trouble
 from consent.ledger.ledger import Ledger
-from consent.ledger.work import Attempt, CustomerTask
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import Breaker, BucketHealth, Trouble
+from consent.ledger.queue.tasks import Attempt, CustomerTask
 from consent.outcome import Health, Refused, Throttled, Unwell
 from worker.observations import FAILURES_TO_OPEN, Observations
 
@@ -45,7 +45,7 @@ def openings_to_confirm(found: BucketHealth) -> int:
 def win_probe(ledger: Ledger, found: BucketHealth, seconds: float) -> bool:
     """Win the one probe, or not; the process that wins has so many seconds for it before another may try."""
     now = ledger.now()
-    return health.take_probe(ledger.database, found.name, now=now, until=now + int(seconds * 1_000_000))
+    return breakers.take_probe(ledger.database, found.name, now=now, until=now + int(seconds * 1_000_000))
 
 
 def may_call(found: BucketHealth, now: int) -> bool:
@@ -99,7 +99,7 @@ def is_its_own(
         return False
     if observations.served_since(since + 1, but=task.target_id):
         return True
-    found = health.health_of(ledger.database, before.name)
+    found = breakers.health_of(ledger.database, before.name)
     if before.breaker is not Breaker.CLOSED or found.served_id == task.target_id:
         return False
     return found.well_at is not None and found.well_at > since
@@ -136,22 +136,22 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
     configuration is shown whole, because its messages are ours.
     """
     reason = str(error) if isinstance(error, ConfigurationError) else f"the worker failed: {place_of(error)}"
-    found, now = health.health_of(ledger.database, str(bucket)), ledger.now()
+    found, now = breakers.health_of(ledger.database, str(bucket)), ledger.now()
     if found.breaker is Breaker.CLOSED or found.probe_at <= now or found.reason != reason:
         probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
-        health.open_breaker(ledger.database, found, Trouble(Breaker.DOWN, reason, probe_at), now=now)
+        breakers.open_breaker(ledger.database, found, Trouble(Breaker.DOWN, reason, probe_at), now=now)
     return reason
 
 
 def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:
     """Let no process make a call in a bucket for so many seconds: its provider asked for it."""
-    health.throttle(ledger.database, str(bucket), until=ledger.now() + int(seconds * 1_000_000))
+    breakers.throttle(ledger.database, str(bucket), until=ledger.now() + int(seconds * 1_000_000))
 
 
 def _too_many(ledger: Ledger, before: BucketHealth, observations: Observations) -> bool:
     if before.breaker is not Breaker.CLOSED or observations.failures >= FAILURES_TO_OPEN:
         return True
-    return health.count_failures(ledger.database, before.name, observations.failures) >= FAILURES_TO_OPEN
+    return breakers.count_failures(ledger.database, before.name, observations.failures) >= FAILURES_TO_OPEN
 
 
 def _open(ledger: Ledger, before: BucketHealth, observations: Observations, breaker: Breaker, reason: str) -> None:
@@ -164,7 +164,7 @@ def _open(ledger: Ledger, before: BucketHealth, observations: Observations, brea
     trips = min(before.trips, enough - 1) if known else before.trips
     probe_at = now + int(_seconds_to_probe(breaker, trips, enough) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
     grows = not known or before.trips < enough
-    health.open_breaker(ledger.database, before, Trouble(breaker, reason, probe_at, suspects, grows), now=now)
+    breakers.open_breaker(ledger.database, before, Trouble(breaker, reason, probe_at, suspects, grows), now=now)
 
 
 def _seconds_to_probe(breaker: Breaker, trips: int, enough: int) -> float:
@@ -185,4 +185,4 @@ def _close(ledger: Ledger, before: BucketHealth, observations: Observations) -> 
         or before.failures
         or before.breaker is not Breaker.CLOSED
     ):
-        health.close_breaker(ledger.database, before, served=observations.last_served)
+        breakers.close_breaker(ledger.database, before, served=observations.last_served)

@@ -14,9 +14,9 @@ from aiolimiter import AsyncLimiter
 from consent.change import Bucket
 from consent.connection import ConnectionSettings, Rate
 from consent.errors import place_of
-from consent.ledger.work import CustomerTask
+from consent.ledger.queue.overlaps import Overlap
+from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Outcome, TryLater
-from consent.overlap import Overlap
 from worker.http.client import Sender
 from worker.providers.contract import Plan, Provider
 from worker.ratelimit.limiter import RateLimiter

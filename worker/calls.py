@@ -12,7 +12,7 @@ from itertools import islice
 
 import structlog
 
-from consent.ledger.work import WITNESS, Attempt, CustomerTask
+from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
 from consent.outcome import Applied, Health, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
 from worker.bucket_context import BucketContext
 from worker.http.failures import NOTHING_SENT, Failure, NoReply, unanswered

@@ -16,10 +16,10 @@ from typing import TypeVar
 import structlog
 
 from consent.errors import LedgerUnavailable
-from consent.ledger import health
-from consent.ledger.health import BucketHealth
 from consent.ledger.ledger import Ledger
-from consent.ledger.work import Attempt, CustomerTask, Settlement
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import BucketHealth
+from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
 from consent.outcome import Refused, Throttled, TryLater
 from worker import breaker
 from worker.bucket_context import BucketContext
@@ -82,7 +82,7 @@ class Delivery:
         return goes_on and self.ledger.due(self.context.bucket, 1) > 0
 
     def _health(self) -> BucketHealth:
-        return health.health_of(self.ledger.database, str(self.context.bucket))
+        return breakers.health_of(self.ledger.database, str(self.context.bucket))
 
     @property
     def _longest(self) -> float:

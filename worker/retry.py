@@ -6,7 +6,7 @@ import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from consent.ledger.work import CustomerTask
+from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Outcome, Rejected, TryLater
 
 _ODDS = random.SystemRandom()

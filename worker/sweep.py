@@ -12,8 +12,9 @@ import structlog
 from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
-from consent.ledger import health, rejected_events
-from consent.ledger.release import Place
+from consent.ledger import rejected_events
+from consent.ledger.intake.publish import Place
+from consent.ledger.queue import breakers
 from worker.bootstrap import WorkerContext
 from worker.breaker import may_call
 
@@ -103,7 +104,7 @@ def _wake(worker_context: WorkerContext, connection: str) -> int:
     """Wake workers for each bucket of a connection that may be called, whatever its neighbours do."""
     database, now = worker_context.ledger.database, worker_context.ledger.now()
     found = worker_context.ledger.buckets(connection)
-    callable_ = [bucket for bucket in found if may_call(health.health_of(database, str(bucket)), now)]
+    callable_ = [bucket for bucket in found if may_call(breakers.health_of(database, str(bucket)), now)]
     asked = worker_context.wakeups.waiting_by_bucket(connection) if callable_ else {}
     return sum(_top_up(worker_context, bucket, asked.get(bucket, 0)) for bucket in callable_)
 

@@ -29,7 +29,7 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingE
 
 from consent.errors import ConfigurationError, LedgerOutdated, LedgerRefused, LedgerUnavailable
 from consent.files import refuse_planted_at
-from consent.ledger.address import connect_options, read_address
+from consent.ledger.dialects.url import connect_options, read_address
 from consent.ledger.schema import REVISION, info
 
 T = TypeVar("T")

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from consent.change import Bucket, ConsentChange
 from consent.imports import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
-from consent.ledger import accept, accept_events, claim, release, settle
-from consent.ledger.claim import Term, Try
 from consent.ledger.database import Database
-from consent.ledger.release import Place
+from consent.ledger.intake import accept, imports, publish
+from consent.ledger.intake.publish import Place
+from consent.ledger.queries.clock import ServerClock, wall_clock
+from consent.ledger.queue import claim, settle
+from consent.ledger.queue.claim import Term, Try
+from consent.ledger.queue.overlaps import Overlap
+from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.ledger.schema import REVISION
-from consent.ledger.server_time import ServerClock, wall_clock
-from consent.ledger.work import CustomerTask, Settlement
-from consent.overlap import Overlap
 from consent.reassert import ReassertRules
 
 Clock = Callable[[], int]
@@ -40,13 +41,13 @@ class Ledger:
         """Bring the schema up to date; return whether there was anything to do."""
         if self.database.revision() == REVISION:
             return False
-        from consent.ledger.migrate import migrate  # noqa: PLC0415 - brings Alembic, which is seldom needed
+        from consent.ledger.maintenance import migrate  # noqa: PLC0415 - brings Alembic, which is seldom needed
 
         return migrate(self.database)
 
     def open_import(self, source: ImportSource) -> ImportProgress:
         """Find the import of these bytes, or start one; return how far it has come."""
-        return accept.open_import(self.database, source, self.now())
+        return imports.open_import(self.database, source, self.now())
 
     def accept(
         self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
@@ -58,7 +59,7 @@ class Ledger:
     def accept_events(self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject]) -> EventsAccepted:
         """Record what events say in one transaction and let it become due; it may be handed over again."""
         now = self.now()
-        return accept_events.accept_events(self.database, run_id, changes, rejects, now=now, rules=self.reassert)
+        return accept.accept_events(self.database, run_id, changes, rejects, now=now, rules=self.reassert)
 
     def check_writable(self) -> None:
         """Raise LedgerUnavailable if nothing can be recorded now, LedgerOutdated if it is for another version."""
@@ -66,23 +67,23 @@ class Ledger:
 
     def finish_run(self, run_id: str) -> None:
         """Note that a run of an event source has ended."""
-        accept_events.finish_run(self.database, run_id, self.now())
+        imports.finish_run(self.database, run_id, self.now())
 
     def finish_abandoned_runs(self, kind: str, name: str) -> None:
         """Note that the runs of an event source whose process was killed have ended."""
-        accept_events.finish_abandoned_runs(self.database, kind, name, self.now())
+        imports.finish_abandoned_runs(self.database, kind, name, self.now())
 
     def finish_reading(self, import_id: str) -> None:
         """Note that a file has been read whole and is trusted."""
-        accept.finish_reading(self.database, import_id, self.now())
+        imports.finish_reading(self.database, import_id, self.now())
 
     def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
         """Make the changes of an import that was read whole due; resumable."""
-        release.release(self.database, import_id, self.now, rules=self.reassert, on_progress=on_progress)
+        publish.release(self.database, import_id, self.now, rules=self.reassert, on_progress=on_progress)
 
     def unreleased(self) -> dict[str, Place]:
         """Return the imports that were read whole but whose changes are not all due."""
-        return release.unreleased(self.database)
+        return publish.unreleased(self.database)
 
     def buckets(self, connection: str) -> list[Bucket]:
         """Return the buckets of a connection that have customer tasks."""

@@ -15,7 +15,7 @@ from consent.change import from_micros, to_micros
 from consent.imports import MOST_KEPT, RefusedEvent, Reject
 from consent.ledger.bulk import among, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
-from consent.ledger.personal import rejected_events
+from consent.ledger.personal_data import rejected_events
 from consent.ledger.schema import imports
 
 _AT_ONCE = 1_000

@@ -13,8 +13,10 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Dialect,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -22,7 +24,22 @@ from sqlalchemy import (
     literal_column,
 )
 
-from consent.ledger.columns import NUMBER, ROOM, Key
+NUMBER = BigInteger().with_variant(Integer, "sqlite")  # only INTEGER numbers itself in SQLite
+
+
+class Key(LargeBinary):
+    """A key as bytes, which both drivers take and give as they are; SQLAlchemy would wrap and copy each."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        """Hand bytes on."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> None:
+        """Hand bytes on."""
+
+
+ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
 REVISION = "0011"
 """The newest migration, which is the schema described here."""
@@ -37,6 +54,10 @@ info = Table(
 )
 """Facts about this ledger, among them the key of its hashes."""
 
+_COUNTS = (
+    *("records", "line", "wishes", "rejects_offset", "recorded", "duplicates", "rejected", "calls"),
+    *("folded_to", "repeated", "weighed_to", "steps", "stamped"),
+)
 imports = Table(
     "imports",
     metadata,
@@ -49,24 +70,12 @@ imports = Table(
     Column("stream", SmallInteger, nullable=False),
     Column("total_lines", BigInteger),
     Column("state", Text, nullable=False),
-    Column("records", BigInteger, nullable=False, server_default="0"),
-    Column("line", BigInteger, nullable=False, server_default="0"),
-    Column("wishes", BigInteger, nullable=False, server_default="0"),
-    Column("rejects_offset", BigInteger, nullable=False, server_default="0"),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in _COUNTS),
     Column("rejects_digest", Text),
-    Column("recorded", BigInteger, nullable=False, server_default="0"),
-    Column("duplicates", BigInteger, nullable=False, server_default="0"),
-    Column("rejected", BigInteger, nullable=False, server_default="0"),
-    Column("calls", BigInteger, nullable=False, server_default="0"),
-    Column("folded_to", BigInteger, nullable=False, server_default="0"),
-    Column("repeated", BigInteger, nullable=False, server_default="0"),
-    Column("weighed_to", BigInteger, nullable=False, server_default="0"),
-    Column("steps", BigInteger, nullable=False, server_default="0"),
     Column("reassert", Text),
     Column("times", Text),
     Column("stamp_from", BigInteger),
     Column("stamp_to", BigInteger),
-    Column("stamped", BigInteger, nullable=False, server_default="0"),
     Column("started_at", BigInteger, nullable=False),
     Column("read_at", BigInteger),
     Column("released_at", BigInteger),
@@ -216,23 +225,9 @@ customer_tasks = Table(
 is_due: ColumnElement[bool] = literal_column("waiting = 1")
 is_put_off: ColumnElement[bool] = literal_column("waiting = 0")
 """Written out, and not as parameters, so that the two indexes serve the queries that say the same."""
-Index(
-    "ix_customer_tasks_due",
-    customer_tasks.c.connection,
-    customer_tasks.c.bucket,
-    customer_tasks.c.lane,
-    customer_tasks.c.deadline,
-    postgresql_where=is_due,
-    sqlite_where=is_due,
-)
-Index(
-    "ix_customer_tasks_later",
-    customer_tasks.c.connection,
-    customer_tasks.c.bucket,
-    customer_tasks.c.next_at,
-    postgresql_where=is_put_off,
-    sqlite_where=is_put_off,
-)
+for _name, _state, _order in (("due", is_due, ("lane", "deadline")), ("later", is_put_off, ("next_at",))):
+    _columns = (customer_tasks.c[each] for each in ("connection", "bucket", *_order))
+    Index(f"ix_customer_tasks_{_name}", *_columns, postgresql_where=_state, sqlite_where=_state)
 
 attempts = Table(
     "attempts",

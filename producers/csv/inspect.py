@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from consent.errors import UnreadableFile, UnstableFile
-from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import is_too_old
 from producers.csv.encoding import Encoding, EncodingSurvey
 from producers.csv.sources import SourceFile

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
 from consent.imports import MOST_KEPT, REFUSED, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
-from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from producers.events import fields, formats
 from producers.events.event import Event, Said
 from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, vocabulary

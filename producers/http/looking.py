@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from consent.change import Action, from_micros
 from consent.errors import LedgerError
-from consent.ledger.one_change import ChangeReport, find_change
+from consent.ledger.queries.changes import ChangeReport, find_change
 from producers.http import responses
 from producers.http.openapi import KEYED, operation_id, problems
 from producers.http.parts import admit, parts_of

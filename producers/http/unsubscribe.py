@@ -21,7 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from consent.change import from_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
-from consent.ledger.one_change import find_change, public_ids, standing_opt_in
+from consent.ledger.queries.changes import find_change, public_ids, standing_opt_in
 from producers.events.event import Event
 from producers.http import openapi, pages
 from producers.http.body import read_body

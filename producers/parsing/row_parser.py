@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from consent.change import ConsentChange
 from consent.errors import ConfigurationError
-from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
 from consent.times import UnusableTime, in_utc, read_time
 from producers.parsing.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.change import Action
-from consent.newest import Register, Stands, Superseded, Unchanged, Word, is_fresh, judge, rank
+from consent.ledger.merge import Register, Stands, Superseded, Unchanged, Word, is_fresh, judge, rank
 from consent.reassert import Reassert
 
 spoken = st.tuples(st.integers(0, 5), st.sampled_from(Action))

@@ -9,7 +9,7 @@ from typing import Any
 
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
-from consent.ledger.work import Attempt, Settlement
+from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied, Outcome, Rejected
 
 HEADER = "user_id,channel,priority,action,effective_at"

@@ -10,8 +10,8 @@ from rich.console import Console
 import console.progress
 from consent.change import Bucket
 from consent.connection import ConnectionSettings
-from consent.ledger.health import Breaker, BucketHealth
-from consent.ledger.report import ImportReport
+from consent.ledger.queries.imports import ImportReport
+from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
 from console.delivering import DeliveryView, delivery_display, in_short
 from console.progress import reading_display

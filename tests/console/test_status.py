@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from consent.imports import ImportSource
-from consent.ledger import health
-from consent.ledger.health import Breaker, BucketHealth, Trouble
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import Breaker, BucketHealth, Trouble
 from tests.console.answering import Cli, bury_all, settle_all
 from tests.console.conftest import write
 
 
 def _stop(url: str, breaker: Breaker, reason: str, name: str = "capillary") -> None:
     ledger = Ledger(url)
-    health.open_breaker(
+    breakers.open_breaker(
         ledger.database,
         BucketHealth(name),
         Trouble(breaker, reason, ledger.now() + 60_000_000),
@@ -79,7 +79,7 @@ def test_a_throttled_connection_says_until_when(cli: Cli, consents: str, url: st
     """A provider that asked us to wait is not taken for one that is down."""
     cli("import", consents)
     ledger = Ledger(url)
-    health.throttle(ledger.database, "capillary", until=ledger.now() + 30_000_000)
+    breakers.throttle(ledger.database, "capillary", until=ledger.now() + 30_000_000)
     ledger.close()
     assert "the provider asked us to wait; on again in" in cli("status").out
 

@@ -7,7 +7,7 @@ import pytest
 from consent.connection import Rate
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
-from consent.ledger.health import Breaker, BucketHealth
+from consent.ledger.queue.breakers import Breaker, BucketHealth
 from console.counting import counted
 from console.delivering import why_stopped
 from console.durations import parse_duration, spoken

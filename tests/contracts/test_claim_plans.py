@@ -8,7 +8,7 @@ from bench.claims import fill
 from bench.delivery import BUCKET
 from consent.ledger.bulk import look_up_by_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.work import Attempt, Settlement
+from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied
 
 PENDING = 20_000

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from consent.imports import ImportSource, Reject
-from consent.ledger import accept_events
-from consent.ledger.hearing import record
+from consent.ledger.intake import accept
+from consent.ledger.intake.batch import record
 from consent.ledger.ledger import Ledger
 from tests.contracts.test_ledger import counts, deliver, recorded, word
 
@@ -75,7 +75,7 @@ def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
             tx.execute(text("DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$"))
         return recorded_now
 
-    monkeypatch.setattr(accept_events, "record", broken_once)
+    monkeypatch.setattr(accept, "record", broken_once)
 
     accepted = ledger.accept_events(run_of(ledger), [word("1"), word("2")], [])
 

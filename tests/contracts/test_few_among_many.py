@@ -6,11 +6,10 @@ import pytest
 from sqlalchemy import text
 
 from bench.claims import fill
-from consent.ledger import letters
+from consent.ledger import dead_letters
+from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.letters import LetterFilter
-from consent.ledger.report import first_pending
-from consent.ledger.unfinished import unfinished_imports
+from consent.ledger.queries.imports import first_pending, unfinished_imports
 from tests.contracts.test_claim_plans import is_scan, plans, said
 from tests.contracts.test_ledger import imported, word
 
@@ -25,7 +24,7 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     heard = said(ledger.database.engine)
 
-    letters.find(ledger.database, LetterFilter())
+    dead_letters.find(ledger.database, LetterFilter())
     unfinished_imports(ledger.database)
 
     asked = [one for one in heard if "changes" in one[0]]

@@ -10,8 +10,8 @@ import pytest
 
 from consent.change import ConsentChange
 from consent.imports import ImportSource
-from consent.ledger import accept_events as events
-from consent.ledger import register
+from consent.ledger import merge_sql
+from consent.ledger.intake import accept as events
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
 from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, settlement, word
@@ -112,14 +112,14 @@ def test_a_lost_stroke_brings_no_older_word_back(ledger: Ledger, monkeypatch: py
 def test_what_a_lost_stroke_revives_is_accounted_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A word was told twice, a newer one is being weighed as the slower delivery settles: no change stays pending."""
     older = imported(ledger, word("1", "OPTIN"))
-    delivery, renew = lost_stroke(ledger), register._renew_registers
+    delivery, renew = lost_stroke(ledger), merge_sql._renew_registers
 
     def late(*arguments: object) -> None:
         delivery.start()
         delivery.join(0.5)
         renew(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(register, "_renew_registers", late)
+    monkeypatch.setattr(merge_sql, "_renew_registers", late)
     newer = imported(ledger, word("1", "OPTOUT", 10))
     delivery.join(20)
     while deliver(ledger):

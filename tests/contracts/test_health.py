@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 
 from consent.change import Action, Bucket
-from consent.ledger import health
 from consent.ledger.bulk import insert_new
-from consent.ledger.health import Breaker, BucketHealth
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
-from consent.ledger.work import ClaimedChange, CustomerTask
 from consent.outcome import Refused, Throttled, Unwell, Well
 from worker import breaker
 from worker.observations import FAILURES_TO_OPEN, Observations
@@ -22,7 +22,7 @@ BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
 
 def found(ledger: Ledger, bucket: Bucket = BUSY) -> BucketHealth:
     """How a bucket is."""
-    return health.health_of(ledger.database, str(bucket))
+    return breakers.health_of(ledger.database, str(bucket))
 
 
 def watched(*seen: Refused | Unwell | Throttled | Well, at: int = NOW) -> Observations:
@@ -150,7 +150,7 @@ def test_one_process_wins_the_probe_of_each_bucket(ledger: Ledger) -> None:
         breaker.conclude(ledger, found(ledger, bucket), watched(Refused("no such token")))
     assert not breaker.win_probe(ledger, found(ledger), 30)
 
-    health.probe_soon(ledger.database, now=ledger.now())
+    breakers.probe_soon(ledger.database, now=ledger.now())
 
     for bucket in (BUSY, CALM):
         won: list[bool] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from consent.change import to_micros
-from consent.ledger.history import histories
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries.history import histories
 from consent.outcome import Rejected
 from tests.contracts.test_ledger import MORNING, deliver, imported, word
 

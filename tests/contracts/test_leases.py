@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consent.ledger.leases import Lease, end_reservations, give_up_lease, reserve_ahead, take_lease
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.leases import Lease, end_reservations, give_up_lease, reserve_ahead, take_lease
 from tests.conftest import Clock
 
 INTERVAL = 12.0

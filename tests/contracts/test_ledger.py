@@ -14,11 +14,12 @@ from sqlalchemy import Connection, func, select
 from consent.change import Action, Bucket, ConsentChange
 from consent.errors import LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource, Reject
-from consent.ledger import letters, report
+from consent.ledger import dead_letters
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries import imports
+from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts, changes
-from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied, Rejected, TryLater
 from consent.reassert import Reassert, ReassertRules
 
@@ -71,7 +72,7 @@ def settlement(task, outcome, now, put_off_until: int = 0):
 
 def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
     """The counts of an import that are not nought."""
-    found = report.report(ledger.database, import_id)
+    found = imports.report(ledger.database, import_id)
     assert found is not None
     assert found.balanced
     names = ("applied", "unchanged", "superseded", "dead", "pending", "rejected", "duplicates")
@@ -335,11 +336,11 @@ def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> N
         ],
     )
 
-    [letter] = letters.find(ledger.database, letters.LetterFilter())
+    [letter] = dead_letters.find(ledger.database, dead_letters.LetterFilter())
 
     assert (letter.code, letter.reason, letter.attempts) == ("1012", "no such customer", 1)
     assert (letter.import_id, letter.address) == (import_id, {"user_id": "404"})
-    assert len(letters.attempts_for(ledger.database, letter)) == 1
+    assert len(dead_letters.attempts_for(ledger.database, letter)) == 1
     assert counts(ledger, import_id) == {"applied": 1, "dead": 1}
 
 
@@ -347,15 +348,15 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     """Replaying twice sends once, and who did it and why is written down."""
     imported(ledger, word("1"))
     deliver(ledger, Rejected("1012", "no such customer"))
-    found = letters.find(ledger.database, letters.LetterFilter(code="1012"))
+    found = dead_letters.find(ledger.database, dead_letters.LetterFilter(code="1012"))
 
-    first = letters.replay(ledger.database, found, who="Ada", why="customer created", now=ledger.now())
-    second = letters.replay(ledger.database, found, who="Ada", why="again", now=ledger.now())
+    first = dead_letters.replay(ledger.database, found, who="Ada", why="customer created", now=ledger.now())
+    second = dead_letters.replay(ledger.database, found, who="Ada", why="again", now=ledger.now())
 
-    assert list(first.values()) == [letters.Fate.REPLAYED]
+    assert list(first.values()) == [dead_letters.Fate.REPLAYED]
     assert second == {}
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    [note] = letters.interventions_for(ledger.database, found[0].id)
+    [note] = dead_letters.interventions_for(ledger.database, found[0].id)
     assert (note.who, note.what, note.why) == ("Ada", "replayed", "customer created")
 
 
@@ -366,11 +367,15 @@ def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
     imported(ledger, word("1", "OPTOUT", 5))
     deliver(ledger)
 
-    fates = letters.replay(
-        ledger.database, letters.find(ledger.database, letters.LetterFilter()), who="Ada", why="", now=ledger.now()
+    fates = dead_letters.replay(
+        ledger.database,
+        dead_letters.find(ledger.database, dead_letters.LetterFilter()),
+        who="Ada",
+        why="",
+        now=ledger.now(),
     )
 
-    assert list(fates.values()) == [letters.Fate.SUPERSEDED]
+    assert list(fates.values()) == [dead_letters.Fate.SUPERSEDED]
     assert deliver(ledger) == []
     assert counts(ledger, import_id) == {"superseded": 1}
 
@@ -379,12 +384,12 @@ def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
     """Discarded letters are not listed, and not forgotten."""
     imported(ledger, word("1"))
     deliver(ledger, Rejected("1012", "no such customer"))
-    found = letters.find(ledger.database, letters.LetterFilter())
+    found = dead_letters.find(ledger.database, dead_letters.LetterFilter())
 
-    assert letters.discard(ledger.database, found, who="Ada", why="test data", now=ledger.now()) == 1
-    assert letters.discard(ledger.database, found, who="Ada", why="twice", now=ledger.now()) == 0
-    assert letters.find(ledger.database, letters.LetterFilter()) == []
-    assert len(letters.find(ledger.database, letters.LetterFilter(discarded=True))) == 1
+    assert dead_letters.discard(ledger.database, found, who="Ada", why="test data", now=ledger.now()) == 1
+    assert dead_letters.discard(ledger.database, found, who="Ada", why="twice", now=ledger.now()) == 0
+    assert dead_letters.find(ledger.database, dead_letters.LetterFilter()) == []
+    assert len(dead_letters.find(ledger.database, dead_letters.LetterFilter(discarded=True))) == 1
 
 
 def test_every_row_is_counted_once(ledger: Ledger) -> None:
@@ -397,7 +402,7 @@ def test_every_row_is_counted_once(ledger: Ledger) -> None:
     ledger.release(import_id)
     deliver(ledger)
 
-    found = report.report(ledger.database, import_id)
+    found = imports.report(ledger.database, import_id)
 
     assert found is not None
     assert (found.rows, found.accepted, found.rejected, found.duplicates) == (3, 1, 1, 1)
@@ -484,7 +489,7 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
 
     assert side_by_side([partial(bring, 0), partial(bring, 500)], strike) == []
 
-    found = [counts(ledger, import_id) for import_id in report.recent_imports(ledger.database, 100)]
+    found = [counts(ledger, import_id) for import_id in imports.recent_imports(ledger.database, 100)]
     assert sum(one.get("applied", 0) for one in found) == 1_500 * 2
     assert sum(one.get("pending", 0) for one in found) == 0
 

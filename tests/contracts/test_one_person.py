@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from consent.change import ConsentChange
-from consent.ledger.history import histories
 from consent.ledger.ledger import Ledger
-from consent.ledger.one_change import find_change, public_ids, standing_opt_in
+from consent.ledger.queries.changes import find_change, public_ids, standing_opt_in
+from consent.ledger.queries.history import histories
 from consent.outcome import Applied
 from tests.contracts.test_ledger import BUCKET, imported, settlement, word
 

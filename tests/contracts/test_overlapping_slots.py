@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import letters, report
-from consent.ledger.history import histories
+from consent.ledger import dead_letters
+from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.letters import LetterFilter
-from consent.ledger.work import Attempt, CustomerTask, Settlement
+from consent.ledger.queries import imports
+from consent.ledger.queries.history import histories
+from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
 from consent.outcome import Outcome, TryLater
 from tests.conftest import Clock
 from tests.model.blocklist import BUCKET, OVERLAP, Blocklist, Errand
@@ -143,17 +144,19 @@ def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool
 
     assert provider.entries == {("", "", "CUSTOM")}
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
-    (letter,) = letters.find(ledger.database, LetterFilter())
+    (letter,) = dead_letters.find(ledger.database, LetterFilter())
     assert "channel and sender left empty" in letter.reason
-    found = report.report(ledger.database, import_id)
+    found = imports.report(ledger.database, import_id)
     assert found is not None
     assert found.sealed
 
-    letters.replay(ledger.database, [letter], who="ann", why="tried", now=ledger.now())
+    dead_letters.replay(ledger.database, [letter], who="ann", why="tried", now=ledger.now())
     delivered(ledger, provider)
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
     recorded(ledger, Said(action="OPTIN", minute=3))
-    letters.replay(ledger.database, letters.find(ledger.database, LetterFilter()), who="ann", why="-", now=ledger.now())
+    dead_letters.replay(
+        ledger.database, dead_letters.find(ledger.database, LetterFilter()), who="ann", why="-", now=ledger.now()
+    )
     delivered(ledger, provider)
     assert provider.entries == set()
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"][0] == "superseded"
@@ -248,8 +251,8 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
                 ledger.claim(BUCKET, 10, "killed", 60, overlap=OVERLAP)
                 clock.forward(61)
             case "replay":
-                found = letters.find(ledger.database, LetterFilter())
-                letters.replay(ledger.database, found, who="ann", why="-", now=clock())
+                found = dead_letters.find(ledger.database, LetterFilter())
+                dead_letters.replay(ledger.database, found, who="ann", why="-", now=clock())
     return heard
 
 

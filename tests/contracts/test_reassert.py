@@ -12,10 +12,10 @@ import pytest
 
 from consent.change import Bucket, ConsentChange, to_micros
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import reasserting
-from consent.ledger.history import histories
+from consent.ledger import merge_sql
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import report
+from consent.ledger.queries.history import histories
+from consent.ledger.queries.imports import report
 from consent.outcome import Applied
 from consent.reassert import Reassert, ReassertRules
 from tests.contracts.test_ledger import BUCKET, MORNING, counts, deliver, imported, settlement, word
@@ -212,12 +212,12 @@ def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
     for chunk in range(30):
         lines = range(chunk * 1_000, chunk * 1_000 + 1_000)
         moments = ((line * 3_600 if line % 5 < 2 else 7_000_000_000) * 1_000_000 for line in lines)
-        told, rows = reasserting.count_times(told, moments), rows + 1_000
+        told, rows = merge_sql.count_times(told, moments), rows + 1_000
         assert told is not None
         assert told.count(":") <= 1_000
 
-    assert reasserting.find_stamp(told, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
-    assert reasserting.find_stamp(told, 2 * rows) is None
+    assert merge_sql.find_stamp(told, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
+    assert merge_sql.find_stamp(told, 2 * rows) is None
 
 
 def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:

@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 from consent.change import ConsentChange
 from consent.errors import LedgerRefused, LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource, Reject
-from consent.ledger import letters, report
+from consent.ledger import dead_letters
+from consent.ledger.intake.bisect import refused
 from consent.ledger.ledger import Ledger
-from consent.ledger.refusals import refused
+from consent.ledger.queries import imports
 from tests.contracts.test_events import run_of
 from tests.contracts.test_ledger import counts, deliver, recorded, word
 
@@ -71,15 +72,15 @@ def test_a_file_that_was_read_is_released_but_for_what_the_database_refuses(ledg
     ledger.release(file)
 
     assert len(deliver(ledger)) == 98
-    found = report.report(ledger.database, file)
+    found = imports.report(ledger.database, file)
     assert found is not None
     assert found.sealed
-    dead = letters.find(ledger.database, letters.LetterFilter())
+    dead = dead_letters.find(ledger.database, dead_letters.LetterFilter())
     assert [(one.address["user_id"], one.code) for one in dead] == [
         ("0", "refused_by_the_ledger"),
         ("57", "refused_by_the_ledger"),
     ]
-    assert letters.replay(ledger.database, dead, who="Ada", why="", now=ledger.now()) == {}
+    assert dead_letters.replay(ledger.database, dead, who="Ada", why="", now=ledger.now()) == {}
 
 
 def test_a_database_that_lets_us_do_nothing_refuses_no_change(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import inspect
 
 from consent.imports import MOST_KEPT, ImportSource, RefusedEvent, Reject
 from consent.ledger.ledger import Ledger
-from consent.ledger.personal import PERSONAL_COLUMNS, rejected_events
+from consent.ledger.personal_data import PERSONAL_COLUMNS, rejected_events
 from consent.ledger.rejected_events import (
     Closing,
     FoundEvents,

@@ -11,7 +11,7 @@ import pytest
 
 from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import release
+from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.outcome import TryLater
 from tests.conftest import Clock
@@ -21,8 +21,8 @@ from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recor
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release, "BLOCK", 5)
-    monkeypatch.setattr(release, "CHUNK", 3)
+    monkeypatch.setattr(publish, "BLOCK", 5)
+    monkeypatch.setattr(publish, "CHUNK", 3)
 
 
 def read_in(ledger: Ledger, *chunks: Sequence[ConsentChange]) -> str:

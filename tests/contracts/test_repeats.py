@@ -16,13 +16,13 @@ from sqlalchemy import func, select, text
 
 from consent.change import Action, ConsentChange, to_micros
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import release as releasing
-from consent.ledger import repeats as weighing
+from consent.ledger.intake import noops as weighing
+from consent.ledger.intake import publish as releasing
 from consent.ledger.ledger import Ledger
-from consent.ledger.one_change import find_change, public_ids
-from consent.ledger.report import report
+from consent.ledger.merge import Register, Stands, Superseded, Unchanged, Word, judge
+from consent.ledger.queries.changes import find_change, public_ids
+from consent.ledger.queries.imports import report
 from consent.ledger.schema import repeats
-from consent.newest import Register, Stands, Superseded, Unchanged, Word, judge
 from consent.reassert import Reassert, ReassertRules
 from tests.contracts.test_ledger import BUCKET, MORNING, counts, deliver, imported, recorded, word
 

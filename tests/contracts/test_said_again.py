@@ -12,9 +12,9 @@ from sqlalchemy import Connection, func, select, update
 
 from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import adopt
+from consent.ledger.intake import reassign
 from consent.ledger.ledger import Ledger
-from consent.ledger.one_change import find_change, public_ids
+from consent.ledger.queries.changes import find_change, public_ids
 from consent.ledger.schema import imports, said_again
 from tests.contracts.test_fold import Cut
 from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
@@ -94,7 +94,7 @@ def test_what_an_event_took_over_stays_its_own(ledger: Ledger) -> None:
 
 def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The importer that takes over is killed after each step in turn; another goes on, and all are told, once."""
-    monkeypatch.setattr(adopt, "CHUNK", 2)
+    monkeypatch.setattr(reassign, "CHUNK", 2)
     for cut in count():
         opt_outs = [word(f"{cut} {n}") for n in range(5)]
         recorded(ledger, *opt_outs)
@@ -122,7 +122,7 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
 
 def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep looks whether somebody is at work on a file: it must not take a long taking over for a dead importer."""
-    monkeypatch.setattr(adopt, "CHUNK", 2)
+    monkeypatch.setattr(reassign, "CHUNK", 2)
     opt_outs = [word(str(number)) for number in range(6)]
     recorded(ledger, *opt_outs)
     copy = recorded(ledger, *opt_outs)

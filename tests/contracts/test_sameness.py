@@ -9,10 +9,10 @@ import pytest
 
 from consent.change import ConsentChange, to_micros
 from consent.imports import ImportSource
-from consent.ledger import letters
+from consent.ledger import dead_letters
+from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
-from consent.ledger.letters import LetterFilter
 from consent.outcome import Rejected
 from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, word
 
@@ -124,7 +124,7 @@ def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Le
     first = [named("A"), word("2"), replace(word("3"), own_time=False), named("B", own_time=False)]
     imported(ledger, *first)
     deliver(ledger, Rejected("1012", "Capillary cannot find this customer"))
-    dead = {letter.id: letter for letter in letters.find(ledger.database, LetterFilter())}
+    dead = {letter.id: letter for letter in dead_letters.find(ledger.database, LetterFilter())}
     assert len(dead) == 3  # A and B are of one slot and moment
     again = [
         replace(word(one.address["user_id"]), recorded_as=one.public_id, details=one.details) for one in dead.values()
@@ -140,7 +140,7 @@ def test_an_exported_letter_that_was_mended_is_sent(ledger: Ledger) -> None:
     """What a person has corrected is another change, whatever else of the row still says whose it was."""
     imported(ledger, named("A"))
     deliver(ledger, Rejected("1012", "Capillary cannot find this customer"))
-    [letter] = letters.find(ledger.database, LetterFilter())
+    [letter] = dead_letters.find(ledger.database, LetterFilter())
     mended = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
 
     second = imported(ledger, *(replace(one, recorded_as=letter.public_id) for one in mended))

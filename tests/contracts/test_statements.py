@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, Select, event, select, text
 
 from consent.imports import ImportSource
-from consent.ledger import release
+from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION, customer_tasks, imports
 from consent.outcome import Applied, Rejected
@@ -150,7 +150,7 @@ def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: py
     """Each step reads the changes of its own chunk, not all that the file has left, although nobody analysed them."""
     if ledger.database.is_sqlite:
         pytest.skip("SQLite does not count what it reads")
-    monkeypatch.setattr(release, "CHUNK", 1_000)
+    monkeypatch.setattr(publish, "CHUNK", 1_000)
     file = recorded(ledger, *(word(str(number)) for number in range(10_000)))
     ledger.finish_reading(file)
 
@@ -168,7 +168,7 @@ def test_nobody_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
     """
     if ledger.database.is_sqlite:
         pytest.skip("SQLite plans by the form of a table, not by its size")
-    monkeypatch.setattr(release, "CHUNK", 1_000)
+    monkeypatch.setattr(publish, "CHUNK", 1_000)
     imported(ledger, *(word(f"yesterday {number}") for number in range(40)))
     deliver(ledger)
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consent.ledger.report import ImportReport
+from consent.ledger.queries.imports import ImportReport
 from consent.settings import Settings, load_settings
 from console.endings import Code
 from console.summaries import as_json

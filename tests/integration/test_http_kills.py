@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import ImportReport, recent_imports, report
+from consent.ledger.queries.imports import ImportReport, recent_imports, report
 from tests.producers.http.serving import ANN, KEY, process, statuses
 
 CHANGE = {name: value for name, value in ANN.items() if name != "connection"}

@@ -17,7 +17,7 @@ from consent.broker.wakeups import KEY_PREFIX, WakeUps, redis_client
 from consent.change import Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import pending_by_bucket
+from consent.ledger.queries.imports import pending_by_bucket
 from console.embedded import EmbeddedBroker
 from sandbox.serve import running
 from tests.integration.company import OPTRELAY

@@ -12,7 +12,7 @@ from typing import Any
 
 from consent.change import Bucket
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Outcome
 from worker.providers.contract import Reply, Request
 from worker.providers.infobip import INFOBIP

@@ -17,12 +17,14 @@ from sqlalchemy import func, select
 from consent.change import Bucket, to_micros
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import health, letters, report
-from consent.ledger.health import BucketHealth
+from consent.ledger import dead_letters
+from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.letters import LetterFilter
+from consent.ledger.queries.imports import report
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import BucketHealth
+from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask, Settlement
 from consent.ledger.schema import changes, imports, slots, targets
-from consent.ledger.work import Attempt, ClaimedChange, CustomerTask, Settlement
 from consent.outcome import Applied, Outcome, Refused, Rejected, State, TryLater, Unchanged, Well
 from tests.model import blocklist
 from tests.model.blocklist import Errand
@@ -255,7 +257,7 @@ class Consents(RuleBasedStateMachine):
 
     def _claim(self, limit: int, bucket: Bucket) -> Stroke | None:
         token = f"delivery {next(self.numbers)}"
-        found = health.health_of(self.ledger.database, str(bucket))
+        found = breakers.health_of(self.ledger.database, str(bucket))
         overlap = blocklist.OVERLAP if bucket == blocklist.BUCKET else None
         if breaker.is_probe(found):
             claimed = self.ledger.claim_another(bucket, found.suspects, token, LEASE, DOUBT, overlap)
@@ -407,7 +409,7 @@ class Consents(RuleBasedStateMachine):
         self.deliveries.remove(delivery)
         late = self.elapsed + self.offset >= delivery.until
         STATISTICS["settled late" if late else "settled in time"] += 1
-        watch, before = self._watch(delivery), health.health_of(self.ledger.database, str(delivery.bucket))
+        watch, before = self._watch(delivery), breakers.health_of(self.ledger.database, str(delivery.bucket))
         settlements = [self._settlement(delivery, name, watch, before) for name in delivery.tasks]
         lost = self.ledger.settle(delivery.token, settlements)
         breaker.conclude(self.ledger, before, watch)
@@ -533,8 +535,8 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def letters_are_replayed(self) -> None:
         """Somebody replays every dead letter."""
-        found = letters.find(self.ledger.database, LetterFilter())
-        letters.replay(self.ledger.database, found, who="ann", why="mended", now=self._micros())
+        found = dead_letters.find(self.ledger.database, LetterFilter())
+        dead_letters.replay(self.ledger.database, found, who="ann", why="mended", now=self._micros())
         self.killed.difference_update(letter.id for letter in found)
         STATISTICS["replayed"] += len(found)
 
@@ -545,8 +547,8 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def a_letter_is_discarded(self) -> None:
         """Somebody puts the oldest dead letter away."""
-        found = letters.find(self.ledger.database, LetterFilter(), 1)
-        letters.discard(self.ledger.database, found, who="ann", why="account closed", now=self._micros())
+        found = dead_letters.find(self.ledger.database, LetterFilter(), 1)
+        dead_letters.discard(self.ledger.database, found, who="ann", why="account closed", now=self._micros())
         STATISTICS["discarded"] += len(found)
 
     # What must hold
@@ -620,7 +622,7 @@ class Consents(RuleBasedStateMachine):
 
     def _nothing_is_left(self) -> None:
         for file in [file for file in self.files if file.whole]:
-            found = report.report(self.ledger.database, file.id)
+            found = report(self.ledger.database, file.id)
             assert found is not None
             assert found.sealed, found
 
@@ -632,7 +634,7 @@ class Consents(RuleBasedStateMachine):
             self._read(copy, len(copy.words))
             copy.whole = True
             self.ledger.release(copy.id)
-            found = report.report(self.ledger.database, copy.id)
+            found = report(self.ledger.database, copy.id)
             assert found is not None
             assert found.duplicates + found.unchanged + found.superseded == found.rows
         for bucket in BUCKETS:

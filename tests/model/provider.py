@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from tests.model.blocklist import Blocklist
 from tests.model.words import OVERLAPPING, Slot
 from worker.providers.contract import Request

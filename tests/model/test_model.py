@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import text
 
-from consent.ledger import adopt, release
+from consent.ledger.intake import publish, reassign
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import info, metadata
 from tests.model.machine import STATISTICS, Consents
@@ -31,9 +31,9 @@ Fresh = Callable[[Callable[[], int]], Ledger]
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """An import of five rows becomes due in several transactions and blocks, so that it can be cut between them."""
-    monkeypatch.setattr(release, "CHUNK", 2)
-    monkeypatch.setattr(release, "BLOCK", 3)
-    monkeypatch.setattr(adopt, "CHUNK", 1)
+    monkeypatch.setattr(publish, "CHUNK", 2)
+    monkeypatch.setattr(publish, "BLOCK", 3)
+    monkeypatch.setattr(reassign, "CHUNK", 1)
     STATISTICS.clear()
     yield
     print("\n" + ", ".join(f"{name}: {number:,}" for name, number in sorted(STATISTICS.items())))

@@ -14,7 +14,7 @@ from consent.change import ConsentChange
 from consent.errors import LedgerRefused
 from consent.imports import Accepted, Checkpoint, Reject
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import report
+from consent.ledger.queries.imports import report
 from producers.csv import chunks
 from producers.options import IntakeOptions
 from tests.producers.fakes import MemoryLedger, WordyRow, csv_of, file_of, take_in

@@ -19,7 +19,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 
-from consent.ledger import migrate
+from consent.ledger import maintenance
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import (
@@ -192,7 +192,7 @@ def fill(ledger: Ledger, old: OldLedger) -> None:
 
 def _fill(tx: Connection, old: OldLedger) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(maintenance.__file__).parent / "migrations"))
     config.attributes["connection"] = tx
     command.upgrade(config, "0007")
     tx.execute(text("INSERT INTO ledger_info (name, value) VALUES ('hash_key', :key)"), {"key": SECRET.hex()})

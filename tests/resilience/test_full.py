@@ -15,8 +15,8 @@ from consent.broker.wakeups import WakeUps
 from consent.change import Action, Bucket, ConsentChange
 from consent.errors import BrokerUnavailable, LedgerUnavailable
 from consent.imports import Accepted, Checkpoint, ImportSource
-from consent.ledger import report
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries import imports
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
@@ -45,11 +45,11 @@ class File:
         self.recorded = names.stop
         return done
 
-    def finish(self) -> report.ImportReport:
+    def finish(self) -> imports.ImportReport:
         """Read to the end and say what is in the ledger."""
         self.ledger.finish_reading(self.id)
         self.ledger.release(self.id)
-        found = report.report(self.ledger.database, self.id)
+        found = imports.report(self.ledger.database, self.id)
         assert found is not None
         return found
 

@@ -11,12 +11,12 @@ from sqlalchemy import Connection, func, select, text
 
 from consent.change import Action, Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import report
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries import imports
+from consent.ledger.queries.clock import ServerClock, server_time
+from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts
-from consent.ledger.server_time import ServerClock, server_time
-from consent.ledger.work import Attempt, Settlement
 from consent.outcome import Applied
 from tests.conftest import Clock
 
@@ -73,7 +73,7 @@ def test_a_stroke_that_settles_after_its_lease_has_the_newest_word_said_again(le
     [again] = ledger.claim(BUCKET, 10, "after", LEASE)
     assert [change.action for change in again.changes] == [Action.OPTOUT]
     ledger.settle("after", [applied(again, clock())])
-    found = report.report(ledger.database, newest)
+    found = imports.report(ledger.database, newest)
     assert found is not None
     assert (found.applied, found.sealed) == (1, True)
 
@@ -125,7 +125,7 @@ def test_a_settlement_whose_commit_went_unheard_is_written_once(on_postgresql: L
     kept = on_postgresql.database.read(lambda tx: tx.execute(select(func.count()).select_from(attempts)).scalar_one())
     assert kept == 1
     assert on_postgresql.claim(BUCKET, 10, "again", LEASE) == []
-    found = report.report(on_postgresql.database, import_id)
+    found = imports.report(on_postgresql.database, import_id)
     assert found is not None
     assert (found.applied, found.calls, found.sealed) == (1, 1, True)
 
@@ -145,13 +145,13 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
                 other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": copied[0]})
         insert_all(tx, *what)
 
-    monkeypatch.setattr("consent.ledger.settle.insert_all", break_first)
+    monkeypatch.setattr("consent.ledger.queue.settle.insert_all", break_first)
 
     settlements = [applied(task, clock())]
     assert on_postgresql.settle("delivery", settlements) == 0
     on_postgresql.count_calls(settlements, set())
 
-    found = report.report(on_postgresql.database, import_id)
+    found = imports.report(on_postgresql.database, import_id)
     assert found is not None
     assert (len(copied), found.applied, found.calls, found.sealed) == (1, 1, 1, True)
 

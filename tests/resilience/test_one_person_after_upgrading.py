@@ -15,11 +15,11 @@ from sqlalchemy import func, select
 from consent.change import Action, ConsentChange, from_micros
 from consent.errors import LedgerOutdated, LedgerUnavailable
 from consent.imports import ImportSource
-from consent.ledger import report
-from consent.ledger.history import histories
 from consent.ledger.ledger import Ledger
 from consent.ledger.migrations import merging
-from consent.ledger.one_change import find_change, public_ids
+from consent.ledger.queries import imports
+from consent.ledger.queries.changes import find_change, public_ids
+from consent.ledger.queries.history import histories
 from consent.ledger.schema import REVISION, attempts, changes, customer_tasks, slots, targets
 from consent.settings import load_settings
 from console.migrating import migrate_ledger
@@ -85,7 +85,7 @@ def compare(ledger: Ledger, old: OldLedger) -> None:
     _registers(ledger, old, whose)
     _work(ledger, old, whose)
     for import_id in ("whole", "unread"):
-        found = report.report(ledger.database, import_id)
+        found = imports.report(ledger.database, import_id)
         assert found is not None
         assert found.balanced
     chosen = random.Random(7).sample(old.changes, min(200, len(old.changes)))

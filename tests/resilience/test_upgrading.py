@@ -20,14 +20,14 @@ from consent.broker.wakeups import WakeUps
 from consent.change import Action, Bucket, ConsentChange, from_micros
 from consent.errors import LedgerOutdated
 from consent.imports import ImportSource
-from consent.ledger import letters, migrate, report
-from consent.ledger.claim import earlier_tries
+from consent.ledger import dead_letters, maintenance
+from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.keys import dedupe_key, target_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.letters import LetterFilter
-from consent.ledger.one_change import find_change
+from consent.ledger.queries import imports
+from consent.ledger.queries.changes import find_change, standing_words
+from consent.ledger.queue.claim import earlier_tries
 from consent.ledger.schema import REVISION, changes, metadata, repeats
-from consent.ledger.standing import standing_words
 from console.embedded import EmbeddedBroker
 from tests.integration.company import OPTRELAY, Company, shuffled_rows
 
@@ -48,7 +48,7 @@ def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger)
     with pytest.raises(LedgerOutdated, match="start the newer version"):
         ledger.open_import(ImportSource("csv", "a.csv", "a", 1, None))
 
-    assert report.recent_imports(ledger.database) == []
+    assert imports.recent_imports(ledger.database) == []
 
 
 def test_an_older_ledger_is_not_written_before_it_is_migrated(empty_ledger_url: str) -> None:
@@ -98,9 +98,9 @@ def test_dead_letters_of_an_older_ledger_are_found(empty_ledger_url: str) -> Non
 
     assert ledger.migrate() is True
 
-    (letter,) = letters.find(ledger.database, LetterFilter())
+    (letter,) = dead_letters.find(ledger.database, LetterFilter())
     assert (letter.address, letter.code, letter.died_at) == ({"user_id": "9"}, "404", 5)
-    found = report.report(ledger.database, "i")
+    found = imports.report(ledger.database, "i")
     assert found is not None
     assert found.dead_codes == {"404": 1}
     ledger.close()
@@ -173,7 +173,7 @@ def test_what_dies_while_its_ledger_is_migrated_is_found(empty_ledger_url: str) 
     ledger.database.write(bury, checked=False)
     updating.join(30)
 
-    assert [letter.code for letter in letters.find(ledger.database, LetterFilter())] == ["404"]
+    assert [letter.code for letter in dead_letters.find(ledger.database, LetterFilter())] == ["404"]
     ledger.close()
 
 
@@ -249,7 +249,7 @@ _OLD_ROWS = (
 
 def _old(tx: Connection, revision: str) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(maintenance.__file__).parent / "migrations"))
     config.attributes["connection"] = tx
     command.upgrade(config, revision)
     tx.execute(text("INSERT INTO ledger_info (name, value) VALUES ('hash_key', '00')"))

@@ -13,9 +13,11 @@ from consent.change import Bucket
 from consent.connection import ConnectionSettings
 from consent.errors import LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import health, letters, report
-from consent.ledger.health import Breaker
-from consent.ledger.work import CustomerTask, Settlement
+from consent.ledger import dead_letters
+from consent.ledger.queries import imports
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import Breaker
+from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.outcome import Throttled, Unwell, Well
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
@@ -103,7 +105,7 @@ def deliveries(worker_context: WorkerContext, until: Callable[[], bool], seconds
 
 def counts(worker_context: WorkerContext, import_id: str) -> dict[str, int]:
     """The counts of an import that are not nought."""
-    found = report.report(worker_context.ledger.database, import_id)
+    found = imports.report(worker_context.ledger.database, import_id)
     assert found is not None
     assert found.balanced
     names = ("applied", "unchanged", "superseded", "dead", "pending")
@@ -145,7 +147,7 @@ def test_calls_that_cannot_be_counted_now_are_counted_later(
     deliveries(parts, settled(parts, import_id))
 
     assert asked == [[{"user_id": "1"}]] * 3
-    assert report.report(parts.ledger.database, import_id).calls == 1
+    assert imports.report(parts.ledger.database, import_id).calls == 1
 
 
 def test_an_unknown_customer_harms_nobody_else(parts: WorkerContext) -> None:
@@ -155,7 +157,7 @@ def test_an_unknown_customer_harms_nobody_else(parts: WorkerContext) -> None:
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 3, "dead": 1}
-    [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+    [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
     assert (letter.code, letter.address) == ("1012", {"user_id": "404123"})
 
 
@@ -178,7 +180,7 @@ def test_a_row_with_a_warning_is_tried_alone_and_then_dies(parts: WorkerContext,
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 2, "dead": 1}
-    [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+    [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
     assert letter.code == "91022"
 
 
@@ -198,13 +200,13 @@ def test_a_provider_that_is_down_makes_no_dead_letters(parts: WorkerContext, sho
     shop.fault(kind="down", seconds=2)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
 
-    deliveries(parts, lambda: health.health_of(parts.ledger.database, "capillary").breaker is Breaker.DOWN)
+    deliveries(parts, lambda: breakers.health_of(parts.ledger.database, "capillary").breaker is Breaker.DOWN)
     down_for = shop.stats()["calls"]
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 39}
     assert down_for < 39
-    assert health.health_of(parts.ledger.database, "capillary").breaker is Breaker.CLOSED
+    assert breakers.health_of(parts.ledger.database, "capillary").breaker is Breaker.CLOSED
 
 
 @pytest.mark.parametrize("order", [
@@ -236,9 +238,9 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
         deliveries(parts, settled(parts, import_id))
 
         assert counts(parts, import_id) == {"applied": 19, "dead": 1}
-        [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+        [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
         assert (letter.code, letter.attempts) == ("500", 4)
-        assert len(letters.attempts_for(parts.ledger.database, letter)) == 4
+        assert len(dead_letters.attempts_for(parts.ledger.database, letter)) == 4
 
 
 def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: WorkerContext, shop: Company) -> None:
@@ -249,13 +251,13 @@ def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: WorkerC
     for _ in range(5):
         parts.delivery(BUCKET).run()
 
-    found = health.health_of(parts.ledger.database, "capillary")
+    found = breakers.health_of(parts.ledger.database, "capillary")
     assert found.breaker is Breaker.REFUSED
     assert counts(parts, import_id) == {"pending": 39}
     assert shop.stats()["calls"] <= 16
 
     shop.mend()
-    health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+    breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 39}
@@ -375,7 +377,7 @@ def test_a_change_that_the_worker_cannot_put_into_a_request_harms_nobody_else(
 
     deliveries(parts, lambda: counts(parts, import_id).get("applied") == 19)
 
-    latest = health.latest_answer(parts.ledger.database, BUCKET)
+    latest = breakers.latest_answer(parts.ledger.database, BUCKET)
     assert latest is not None
     assert latest.startswith("unplannable: the worker could make no request of it (KeyError in test_deliver.py:")
 
@@ -387,9 +389,9 @@ def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom
         with pytest.raises(KeyError) as caught:
             {}["jane.doe@example.com"]
         reason = breaker.note_error(parts.ledger, BUCKET, caught.value)
-        found = health.health_of(parts.ledger.database, str(BUCKET))
+        found = breakers.health_of(parts.ledger.database, str(BUCKET))
         waits.append(round((found.probe_at - parts.ledger.now()) / 1_000_000))
-        health.take_probe(parts.ledger.database, str(BUCKET), now=found.probe_at, until=0)
+        breakers.take_probe(parts.ledger.database, str(BUCKET), now=found.probe_at, until=0)
 
     assert "jane.doe" not in reason
     assert reason.startswith("the worker failed: KeyError in test_deliver.py:")
@@ -404,8 +406,8 @@ def test_what_the_latest_answer_was_is_told_before_a_breaker_opens(parts: Worker
 
     parts.delivery(BUCKET).run()
 
-    assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
-    assert health.latest_answer(parts.ledger.database, BUCKET) == "500: Capillary failed on this request"
+    assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
+    assert breakers.latest_answer(parts.ledger.database, BUCKET) == "500: Capillary failed on this request"
 
 
 @pytest.mark.parametrize(("status", "breaker_then"), [(403, Breaker.CLOSED), (502, Breaker.CLOSED)])
@@ -422,11 +424,11 @@ def test_the_only_customer_left_dies_once_a_read_shows_that_another_is_served(
         deliveries(parts, settled(parts, import_id), seconds=30)
 
         assert counts(parts, import_id) == {"dead": 1}
-        [letter] = letters.find(parts.ledger.database, letters.LetterFilter())
+        [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
         assert (letter.code, letter.attempts) == (str(status), 3)
         assert "while other customers were served" in str(letter.reason)
-        assert {one.purpose for one in letters.attempts_for(parts.ledger.database, letter)} == {"write", "witness"}
-        assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is breaker_then
+        assert {one.purpose for one in dead_letters.attempts_for(parts.ledger.database, letter)} == {"write", "witness"}
+        assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is breaker_then
 
 
 def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: WorkerContext, shop: Company) -> None:
@@ -435,12 +437,12 @@ def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: 
     import_id = record(parts, {"user_id": "1"})
 
     for _ in range(12):
-        health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+        breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
         parts.delivery(BUCKET).run()
         time.sleep(0.1)
 
     assert counts(parts, import_id) == {"pending": 1}
-    assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.REFUSED
+    assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.REFUSED
 
 
 def test_a_password_that_is_withdrawn_buries_nobody(shop: Company, tmp_path: Path) -> None:
@@ -452,7 +454,7 @@ def test_a_password_that_is_withdrawn_buries_nobody(shop: Company, tmp_path: Pat
         import_id = record(parts, *({"user_id": str(n)} for n in range(30, 33)))
 
         for _ in range(20):
-            health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+            breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
             parts.delivery(BUCKET).run()
             time.sleep(0.05)
 
@@ -466,9 +468,9 @@ def test_probes_go_round(parts: WorkerContext, shop: Company) -> None:
     parts.delivery(BUCKET).run()
     asked = []
     for _ in range(6):
-        health.probe_soon(parts.ledger.database, now=parts.ledger.now())
+        breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
         parts.delivery(BUCKET).run()
-        asked.append(health.health_of(parts.ledger.database, str(BUCKET)).suspects[-1])
+        asked.append(breakers.health_of(parts.ledger.database, str(BUCKET)).suspects[-1])
 
     assert len(set(asked)) == 6
 
@@ -478,7 +480,7 @@ def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: WorkerContext
     shop.fault(kind="html", http_status=403, users=["1", "2"])
     record(parts, {"user_id": "1"}, {"user_id": "2"})
     end = time.monotonic() + 12
-    while health.health_of(parts.ledger.database, str(BUCKET)).trips < 3 and time.monotonic() < end:
+    while breakers.health_of(parts.ledger.database, str(BUCKET)).trips < 3 and time.monotonic() < end:
         parts.delivery(BUCKET).run()
         time.sleep(0.05)
     parts.delivery(BUCKET).run()
@@ -489,7 +491,7 @@ def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: WorkerContext
     deliveries(parts, lambda: ("3", "EMAIL", "BULK") in shop.held(), seconds=5)
 
     assert time.monotonic() - arrived < 4
-    assert health.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
+    assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
 
 
 def test_an_account_whose_limit_others_use_up_makes_no_dead_letters(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from consent.change import Action, Bucket, ConsentChange
 from consent.connection import ConnectionSettings
 from consent.imports import Checkpoint, ImportSource, RefusedEvent, Reject
-from consent.ledger.health import BucketHealth
+from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.rejected_events import RejectedFilter, find
 from consent.outcome import Refused
 from consent.settings import load_settings

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import httpx
 
 from consent.connection import ConnectionSettings, Rate
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.overlaps import Overlap
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Health, Outcome, Well
-from consent.overlap import Overlap
 from consent.row import ConsentRow
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Health, Outcome, Refused, Rejected, Throttled, TryLater, Unwell, Well
 from worker.providers.contract import Answer, Reply, Request
 

@@ -13,8 +13,8 @@ import redis
 from consent.broker.wakeups import KEY_PREFIX
 from consent.change import Bucket
 from consent.errors import LedgerError
-from consent.ledger.leases import end_reservations, reserve_ahead
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.leases import end_reservations, reserve_ahead
 
 _WRITTEN = """
 if tonumber(ARGV[1]) > (tonumber(redis.call('GET', KEYS[1])) or 0) then

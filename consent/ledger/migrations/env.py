@@ -1,4 +1,4 @@
-"""What Alembic runs for each migration: on a connection that `consent.ledger.migrate` hands over."""
+"""What Alembic runs for each migration: on a connection that `consent.ledger.maintenance` hands over."""
 
 from alembic import context
 

@@ -20,8 +20,8 @@ from sqlalchemy import select
 from consent.change import Bucket
 from consent.errors import LedgerRefused
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries.imports import recent_imports, report
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
-from consent.ledger.report import recent_imports, report
 from consent.ledger.schema import changes, rejects
 from producers.events import ingest
 from producers.events.event import LONGEST_EVENT, Event

@@ -13,8 +13,8 @@ import pytest
 
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries.imports import recent_imports, report
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
-from consent.ledger.report import recent_imports, report
 from producers.events.ingest import EventIntake
 from producers.http.keys import ApiKeys
 from producers.parsing.row_parser import open_doors

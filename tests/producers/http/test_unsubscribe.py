@@ -11,8 +11,8 @@ import pytest
 from consent.change import Bucket, from_micros
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
-from consent.ledger.report import recent_imports, report
-from consent.newest import FUTURE_TOLERANCE_SECONDS
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
+from consent.ledger.queries.imports import recent_imports, report
 from producers.http.tokens import Expired, Forged, Tokens
 from producers.http.unsubscribe import REPEAT_SECONDS
 from tests.conftest import Clock

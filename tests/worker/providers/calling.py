@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import httpx
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from tests.worker.providers.capillary.building import BY_MOBILE, change, customer
 from tests.worker.providers.local_server import Says, serving
 from worker.http.client import Sender

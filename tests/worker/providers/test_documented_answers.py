@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import CustomerTask
+from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings

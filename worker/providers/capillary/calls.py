@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import WITNESS, ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
 from worker.providers.capillary.slots import read_slot
 from worker.providers.contract import Request
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from worker.providers.capillary.body import Body, Echo, folded
 from worker.providers.capillary.slots import Slot, read_slot
 

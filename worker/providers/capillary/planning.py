@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import orjson
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Rejected
 from worker.providers.capillary.calls import body_head, write
 from worker.providers.contract import Calls, Plan, Request

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import WITNESS, ClaimedChange
+from consent.ledger.queue.tasks import WITNESS, ClaimedChange
 from consent.outcome import Applied, Outcome, TryLater, Well
 from worker.providers.capillary.body import Body, parse_body
 from worker.providers.capillary.calls import ALONE, READBACK, each_alone, read_back

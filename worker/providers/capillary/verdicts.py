@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Health, Outcome, Refused, Rejected, Throttled, TryLater, Unwell, Well
 from worker.providers.capillary.codes import FEW, Meaning, Next
 from worker.providers.contract import Answer, Reply, Request, pause

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from consent.change import Action
 from consent.connection import ConnectionSettings
-from consent.ledger.work import WITNESS, ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
 from worker.providers.contract import Request
 from worker.providers.gupshup.modes import joined
 from worker.providers.gupshup.slots import ACTIVE, FIELD, FORM_NAMES, MODES, read_slot

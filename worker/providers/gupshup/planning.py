@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import CustomerTask
+from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Refused, TryLater, Well
 from worker.providers.contract import Calls, Plan, Request
 from worker.providers.endpoint import variable

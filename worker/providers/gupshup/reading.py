@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import WITNESS, ClaimedChange
+from consent.ledger.queue.tasks import WITNESS, ClaimedChange
 from consent.outcome import Applied, Outcome, Rejected, TryLater, Well
 from worker.providers import verdicts
 from worker.providers.contract import Answer, Reply, Request, pause

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consent.change import Action
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Outcome, Rejected, Unchanged
 from worker.providers.gupshup.modes import NONE, fits
 from worker.providers.gupshup.slots import ACTIVE, MODES, read_slot

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from consent.connection import ConnectionSettings, Rate
-from consent.ledger.work import WITNESS, CustomerTask
-from consent.overlap import Overlap
+from consent.ledger.queue.overlaps import Overlap
+from consent.ledger.queue.tasks import WITNESS, CustomerTask
 from consent.row import ConsentRow
 from worker.providers.contract import Answer, Calls, Pace, Plan, Provider, Reply, Request
 from worker.providers.infobip.blocklist_calls import Search, lookup

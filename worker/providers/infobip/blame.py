@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from consent.change import Action
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Outcome, Rejected
 from worker.providers.contract import Request
 from worker.providers.infobip.body import Violation

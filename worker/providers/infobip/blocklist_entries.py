@@ -10,8 +10,8 @@ from typing import Any
 from consent.change import Action, from_micros
 from consent.connection import ConnectionSettings
 from consent.identifiers.identity import fold_destination
-from consent.ledger.work import ClaimedChange, CustomerTask
-from consent.newest import Word, rank
+from consent.ledger.merge import Word, rank
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Outcome, Rejected, Unchanged
 from consent.times import UnusableTime, in_utc, read_time
 from worker.providers.infobip.blocklist_calls import Item, entry_of, properties_of

@@ -7,7 +7,7 @@ from itertools import islice
 
 from consent.change import Action
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from worker.providers.contract import Calls, Request
 from worker.providers.infobip.blocklist_calls import Item, Search, block, entry_of, lookup
 from worker.providers.infobip.sharing import companies

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from consent.change import Action
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from worker.providers.infobip.slots import FIELD, SETS, criterion, criterion_key, read_slot
 
 Document = Mapping[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consent.change import Action
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Outcome, Rejected, Unchanged
 from worker.providers.infobip.document import Document, holds, item_of, key_of, listed
 from worker.providers.infobip.slots import FIELD, SETS, read_slot

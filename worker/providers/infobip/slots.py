@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from consent.ledger.queue.overlaps import Overlap
 from consent.outcome import Rejected
-from consent.overlap import Overlap
 
 SETS = ("events", "criteria", "resources", "users")
 FIELD = "field"

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from consent.change import Action
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Outcome, Rejected, TryLater, Well
 from worker.providers import verdicts
 from worker.providers.contract import Answer, Calls, Reply, Request

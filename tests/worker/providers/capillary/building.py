@@ -7,7 +7,7 @@ from typing import Any
 
 from consent.change import Action
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from worker.providers.capillary import CAPILLARY
 from worker.providers.capillary.calls import write
 from worker.providers.capillary.slots import slot_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consent.ledger.work import ClaimedChange
+from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Applied, Refused, Rejected, TryLater
 from tests.worker.providers.capillary.building import (
     BY_MOBILE,

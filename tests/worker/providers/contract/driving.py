@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import CustomerTask
+from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Health, Outcome, Refused, Throttled
 from worker.providers.contract import Answer, Provider, Reply, Request
 

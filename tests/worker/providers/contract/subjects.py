@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import CustomerTask
+from consent.ledger.queue.tasks import CustomerTask
 from tests.worker.providers.capillary import building as capillary
 from tests.worker.providers.contract.driving import Says
 from tests.worker.providers.gupshup import building as gupshup

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consent.ledger.work import WITNESS
+from consent.ledger.queue.tasks import WITNESS
 from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell, Well
 from tests.worker.providers.contract.driving import Told, deliver
 from tests.worker.providers.contract.subjects import SUBJECTS, Subject, reply

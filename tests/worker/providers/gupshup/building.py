@@ -7,7 +7,7 @@ from typing import Any
 from zlib import crc32
 
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from worker.providers.contract import Answer, Reply, Request
 from worker.providers.gupshup import GUPSHUP
 from worker.providers.gupshup.row import GupshupRow

@@ -7,8 +7,8 @@ from typing import Any
 
 from consent.change import Action, to_micros
 from consent.connection import ConnectionSettings
-from consent.ledger.work import ClaimedChange, CustomerTask
-from consent.newest import Word
+from consent.ledger.merge import Word
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import InfobipRow

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from consent.connection import ConnectionSettings, Rate
-from consent.ledger.work import CustomerTask
+from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, Refused, Rejected, TryLater, Unchanged
 from tests.worker.providers.infobip.building import (
     CONNECTION,

@@ -1,7 +1,7 @@
 """Words that were set aside as repeats, weighed once their file has been read whole.
 
 A repeat moves its slot's newest moment forward, so that an older word which comes late cannot win, and nothing else:
-it is unchanged, as `consent.newest.judge` says. It must still be what it was taken for: the only repeat of its slot
+it is unchanged, as `merge.judge` says. It must still be what it was taken for: the only repeat of its slot
 among those weighed together, of a slot whose newest word says the same, has been settled well, and is confirmed, and
 must not be sent all the same. Any other becomes an ordinary change and is judged like one.
 """
@@ -13,10 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select, update
 
 from consent.change import Origin
-from consent.ledger.adopt import take_over
 from consent.ledger.bulk import insert_new_from, look_up_by_key, plain_rows
-from consent.ledger.reasserting import Reasserting
-from consent.ledger.register import keep_out_of
+from consent.ledger.intake.reassign import take_over
+from consent.ledger.merge_sql import Reasserting, keep_out_of
 from consent.ledger.schema import changes, imports, repeats, slots
 from consent.outcome import State
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 from consent.identifiers.identity import is_same
 from consent.ledger.bulk import portions
 from consent.ledger.database import Database
-from consent.ledger.one_change import ChangeReport, changes_of
+from consent.ledger.queries.changes import ChangeReport, changes_of
 from consent.ledger.schema import slots, targets
 
 

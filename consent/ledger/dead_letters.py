@@ -16,10 +16,10 @@ from consent.change import Action
 from consent.ledger.bulk import among, insert_new, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
 from consent.ledger.keys import public_id
-from consent.ledger.register import keep_out
+from consent.ledger.merge_sql import keep_out
+from consent.ledger.queue.enqueue import make_these_due
+from consent.ledger.queue.tasks import Attempt
 from consent.ledger.schema import attempts, changes, dead_letters, imports, interventions, slots, targets
-from consent.ledger.tasks import make_these_due
-from consent.ledger.work import Attempt
 from consent.outcome import State
 
 

@@ -14,13 +14,13 @@ from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange, from_micros
 from consent.imports import Checkpoint, ImportProgress, ImportState
-from consent.ledger.accept import find_import
-from consent.ledger.adopt import KEEPS_BACK
+from consent.ledger.aliases import aliases_of, target_aliases
 from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
-from consent.ledger.hearing import hear, recognise, recognise_targets
+from consent.ledger.intake.batch import hear, recognise, recognise_targets
+from consent.ledger.intake.imports import find_import
+from consent.ledger.intake.reassign import KEEPS_BACK
 from consent.ledger.ledger import Ledger
-from consent.ledger.names import aliases_of, target_aliases
 from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.reassert import Reassert, ReassertRules

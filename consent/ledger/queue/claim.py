@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import product
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, any_, delete, func, literal_column, select, update
 
 from consent.change import Action, Bucket, Lane
 from consent.ledger.bulk import UpdateEach, among, look_up_by_key, plain_rows, portions
 from consent.ledger.database import Database
-from consent.ledger.overlaps import resolve_overlaps
-from consent.ledger.pending import newest_pending
+from consent.ledger.queue.enqueue import of_bucket
+from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
+from consent.ledger.queue.probe import pick_another
+from consent.ledger.queue.tasks import DOUBTFUL, WITNESS, ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
-from consent.ledger.work import DOUBTFUL, WITNESS, ClaimedChange, CustomerTask
-from consent.overlap import Overlap
+from consent.outcome import State
 
 PROMOTED_AT_ONCE = 2_000
-
-_FAR = 100_000
-"""How many of the due targets a probe is chosen from: to count them, and to step over them, costs milliseconds."""
-
-_SOME = 64
-_GOLDEN = 0.618_033_988_749_895
-"""Its multiples, without what is before the point, lie spread evenly, in whatever order one meets them."""
 
 
 class Term(NamedTuple):
@@ -58,7 +51,7 @@ def claim(
         look_up_by_key(tx)
         doubt(tx, bucket, term.now, term.doubt_until)
         promote(tx, bucket, term.now)
-        numbers = _pick(tx, bucket, limit) if term.suspects is None else _pick_another(tx, bucket, term.suspects)
+        numbers = _pick(tx, bucket, limit) if term.suspects is None else pick_another(tx, bucket, term.suspects)
         if not numbers:
             return []
         leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
@@ -80,7 +73,7 @@ def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
     held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != DOUBTFUL)
     lost = (
         select(customer_tasks.c.target_id)
-        .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now, *held)
+        .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now, *held)
         .order_by(customer_tasks.c.next_at)
         .limit(PROMOTED_AT_ONCE)
     )
@@ -94,7 +87,7 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
     """Make due what was put off until now; return how many targets."""
     ripe = (
         select(customer_tasks.c.target_id)
-        .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
+        .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
         .order_by(customer_tasks.c.next_at)
         .limit(PROMOTED_AT_ONCE)
     )
@@ -108,10 +101,10 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
 def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
     """Return how many targets of a bucket are due, counting no further than `limit`."""
     urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
-    ready = select(literal_column("1")).where(is_due, *_of(bucket)).order_by(*urgent).limit(limit).subquery()
+    ready = select(literal_column("1")).where(is_due, *of_bucket(bucket)).order_by(*urgent).limit(limit).subquery()
     ripe = (
         select(literal_column("1"))
-        .where(is_put_off, *_of(bucket), customer_tasks.c.next_at <= now)
+        .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
         .limit(limit)
         .subquery()
     )
@@ -174,10 +167,6 @@ def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) 
     return query.order_by(customer_tasks.c.bucket.desc()).limit(1)
 
 
-def _of(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name
-
-
 def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[int]:
     numbers: list[int] = []
     for lane in Lane:
@@ -185,54 +174,12 @@ def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[int]:
             break
         query = (
             select(customer_tasks.c.target_id)
-            .where(is_due, *_of(bucket), customer_tasks.c.lane == int(lane))
+            .where(is_due, *of_bucket(bucket), customer_tasks.c.lane == int(lane))
             .order_by(customer_tasks.c.deadline)
             .limit(wanted)
         )
         numbers.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars().all())
     return numbers
-
-
-def _pick_another(tx: Connection, bucket: Bucket, suspects: Sequence[int]) -> list[int]:
-    """Return one target for a probe.
-
-    One that is due, was never tried and stands far from the suspects: their neighbours may share their fault. Else the
-    most urgent one that is due and no suspect, before others one that was never tried: whoever is refused again and
-    again would be asked again and again. Else one that waits for its next try, since that may be for the bucket's fault
-    and not its own; else, where there are only suspects, the one whose turn is longest ago.
-    """
-    another = customer_tasks.c.target_id.not_in(tuple(suspects))
-    one = select(customer_tasks.c.target_id).limit(1).with_for_update(skip_locked=True)
-    if suspects and (far := _far_from(tx, bucket, suspects)):
-        ready = one.where(is_due, *_of(bucket), among(tx, customer_tasks.c.target_id, far))
-        if found := tx.execute(ready).scalars().all():
-            return list(found)
-    for fresh, lane in product((True, False), Lane):
-        tried = (customer_tasks.c.tries == 0,) if fresh else ()
-        ready = one.where(is_due, *_of(bucket), customer_tasks.c.lane == int(lane), another, *tried)
-        if found := tx.execute(ready.order_by(customer_tasks.c.deadline)).scalars().all():
-            return list(found)
-    waits = one.where(is_put_off, *_of(bucket), customer_tasks.c.lease_token.is_(None), another)
-    if found := tx.execute(waits.order_by(customer_tasks.c.next_at)).scalars().all():
-        return list(found)
-    for suspect in suspects:
-        query = one.where(is_due, *_of(bucket), customer_tasks.c.target_id == suspect)
-        if found := tx.execute(query).scalars().all():
-            return list(found)
-    return []
-
-
-def _far_from(tx: Connection, bucket: Bucket, suspects: Sequence[int]) -> list[int]:
-    """Return a few due targets that were never tried, from a place in the queue that differs from probe to probe.
-
-    A file is often sorted: the customers of a branch that a provider knows no more stand side by side.
-    """
-    urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
-    due = select(customer_tasks.c.target_id, customer_tasks.c.tries).where(is_due, *_of(bucket)).order_by(*urgent)
-    count = tx.execute(select(func.count()).select_from(due.limit(_FAR).subquery())).scalar_one()
-    some = due.offset(int(count * (suspects[-1] * _GOLDEN % 1))).limit(_SOME).subquery()
-    fresh = select(some.c.target_id).where(some.c.tries == 0, some.c.target_id.not_in(tuple(suspects)))
-    return list(tx.execute(fresh).scalars().all())
 
 
 def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:
@@ -297,3 +244,14 @@ _FORGET_CONFIRMED = UpdateEach(
     values="confirmed = NULL, confirmed_at = NULL",
     where="target_id = {whose} AND slot = {which}",
 )
+
+
+def newest_pending(tx: Connection, numbers: Sequence[int], columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+    """Return a query for columns of the changes that are to be delivered to these targets."""
+    newest = select(slots.c.newest_id).where(among(tx, slots.c.target_id, numbers))
+    if tx.dialect.name == "postgresql":
+        # An array is computed once, before anything else: as a join, the planner may begin with all changes that wait.
+        among_these = changes.c.id == any_(func.array(newest.scalar_subquery()))
+    else:
+        among_these = changes.c.id.in_(newest)
+    return select(*columns).where(among_these, changes.c.state == State.PENDING.value)

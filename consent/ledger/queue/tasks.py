@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consent.change import Action
-from consent.newest import Word
+from consent.ledger.merge import Word
 from consent.outcome import Outcome
 
 DOUBTFUL = "a call may still be under way"

@@ -15,7 +15,7 @@ from typing import cast
 from sqlalchemy import Connection, delete, select, update
 
 from consent.ledger.bulk import UpdateEach, among, insert_new, look_up_by_key, plain_rows
-from consent.ledger.hearing import Heard
+from consent.ledger.intake.batch import Heard
 from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, said_again
 

@@ -27,10 +27,10 @@ from consent.ledger.bulk import (
     whole_or_nothing,
 )
 from consent.ledger.database import Database
-from consent.ledger.register import one_fold_at_a_time
+from consent.ledger.merge_sql import one_fold_at_a_time
+from consent.ledger.queue.enqueue import make_these_due
+from consent.ledger.queue.tasks import DOUBTFUL, ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
-from consent.ledger.tasks import make_these_due
-from consent.ledger.work import DOUBTFUL, ClaimedChange, Settlement
 from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
 
 _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")

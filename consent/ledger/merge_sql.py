@@ -1,13 +1,14 @@
 """Holding new words against the registers of their slots: the newest-wins rule, applied to the ledger by its database.
 
-It is `consent.newest.judge` for many words at once. The words of a slot that are weighed together are ranked, and only
-the best of them is held against the slot's register. The others are superseded by it, also those that would have been
-unchanged if they had been judged before it came.
+It is `consent.ledger.merge.judge` for many words at once. The words of a slot that are weighed together are ranked, and
+only the best of them is held against the slot's register. The others are superseded by it, also those that would have
+been unchanged if they had been judged before it came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import (
     Boolean,
@@ -16,12 +17,14 @@ from sqlalchemy import (
     Connection,
     Integer,
     MetaData,
+    Row,
     Select,
     Table,
     and_,
     any_,
     case,
     delete,
+    false,
     func,
     insert,
     literal_column,
@@ -29,17 +32,19 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     tuple_,
     update,
 )
 from sqlalchemy.schema import CreateTable
 
-from consent.change import Action
+from consent.change import Action, Origin
 from consent.ledger.bulk import among, look_up_by_key, portions, whole_or_nothing
-from consent.ledger.reasserting import Reasserting
-from consent.ledger.schema import REVISION, changes, customer_tasks, slots
-from consent.ledger.tasks import make_these_due
+from consent.ledger.intake.export_time import Stamp
+from consent.ledger.queue.enqueue import make_these_due
+from consent.ledger.schema import REVISION, changes, customer_tasks, repeats, slots, targets
 from consent.outcome import State
+from consent.reassert import Reassert, ReassertRules
 
 _ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two would wait for each other, and number one target
 _FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
@@ -114,7 +119,7 @@ def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]], reassert: Reass
 def _rank(
     since: ColumnElement[int], action: ColumnElement[str], number: ColumnElement[int]
 ) -> tuple[ColumnElement[int], ...]:
-    """Return the terms by which words are ordered, as in `consent.newest.rank`."""
+    """Return the terms by which words are ordered, as in `consent.ledger.merge.rank`."""
     return since, case((action == _OPTOUT, _ONE), else_=_NOUGHT), number
 
 
@@ -217,3 +222,55 @@ def keep_out_of(tx: Connection, numbers: Select[tuple[int]]) -> None:
     ours = customer_tasks.c.target_id == any_(func.array(numbers.scalar_subquery()))
     tasks = select(customer_tasks.c.target_id).where(ours)
     tx.execute(tasks.order_by(customer_tasks.c.target_id).with_for_update())
+
+
+@dataclass(frozen=True, slots=True)
+class Reasserting:
+    """The rules for one import: those of its command or of the settings, and its export's time if it has one."""
+
+    rules: ReassertRules
+    stamp: Stamp | None = None
+
+    def of_changes(self) -> tuple[ColumnElement[bool], ColumnElement[bool], ColumnElement[bool]]:
+        """Say of a change beside its slot whether it is fresh, sent always, and not fresh only for its stamp."""
+        out = changes.c.action == Action.OPTOUT.value
+        own = or_(changes.c.own_time == 1, changes.c.origin == Origin.EVENT.value)
+        later = func.coalesce(changes.c.effective_at > slots.c.confirmed_at, true())
+        fresh = and_(out, own, later, ~self._is(Reassert.NEVER, changes.c.target_id))
+        stamped = self._stamped(changes.c.effective_at)
+        return and_(fresh, ~stamped), and_(out, self._is(Reassert.ALWAYS, changes.c.target_id)), and_(fresh, stamped)
+
+    def sends_repeat(self) -> ColumnElement[bool]:
+        """Say of a repeat beside its slot that it must be delivered."""
+        fresh = and_(self._fresh_repeat(), ~self._stamped(repeats.c.effective_at))
+        always = and_(repeats.c.action == Action.OPTOUT.value, self._is(Reassert.ALWAYS, repeats.c.target_id))
+        return or_(fresh, always)
+
+    def stamped_repeat(self) -> ColumnElement[bool]:
+        """Say of a repeat beside its slot that it would be delivered but for its stamp."""
+        always = self._is(Reassert.ALWAYS, repeats.c.target_id)
+        return and_(self._fresh_repeat(), self._stamped(repeats.c.effective_at), ~always)
+
+    def _fresh_repeat(self) -> ColumnElement[bool]:
+        later = func.coalesce(repeats.c.effective_at > slots.c.confirmed_at, true())
+        never = self._is(Reassert.NEVER, repeats.c.target_id)
+        return and_(repeats.c.action == Action.OPTOUT.value, repeats.c.own_time == 1, later, ~never)
+
+    def _stamped(self, moment: ColumnElement[int]) -> ColumnElement[bool]:
+        return false() if self.stamp is None else moment.between(self.stamp.first, self.stamp.last)
+
+    def _is(self, way: Reassert, target_id: ColumnElement[int]) -> ColumnElement[bool]:
+        """Say that a target's connection has this way; the target is only asked where connections differ."""
+        others = {name: one for name, one in self.rules.by_connection.items() if one is not self.rules.default}
+        by_default = self.rules.default is way
+        if not others:
+            return true() if by_default else false()
+        connection = select(targets.c.connection).where(targets.c.id == target_id).scalar_subquery()
+        apart = [name for name, one in others.items() if (one is way) is not by_default]
+        return connection.not_in(apart) if by_default else connection.in_(apart)
+
+
+def reasserting(row: Row[tuple[object, ...]], rules: ReassertRules) -> Reasserting:
+    """Return the rules for an import, a row of `imports`, where the settings have these."""
+    stamp = None if row.stamp_from is None else Stamp(row.stamp_from, row.stamp_to)
+    return Reasserting(rules.overruled_by(row.reassert), stamp)

@@ -17,17 +17,16 @@ from sqlalchemy import Connection, select, update
 
 from consent.errors import LedgerRefused
 from consent.imports import REFUSED
-from consent.ledger.adopt import take_over_noted
 from consent.ledger.bulk import among, plain_numbers, portions
 from consent.ledger.database import Database
-from consent.ledger.letters import bury
-from consent.ledger.reasserting import reasserting
+from consent.ledger.dead_letters import bury
+from consent.ledger.intake.bisect import write_or_name
+from consent.ledger.intake.noops import weigh
+from consent.ledger.intake.reassign import take_over_noted
+from consent.ledger.merge_sql import fold, one_at_a_time, one_fold_at_a_time, reasserting
+from consent.ledger.queue.enqueue import make_due
 from consent.ledger.recorded import first_of
-from consent.ledger.refusals import write_or_name
-from consent.ledger.register import fold, one_at_a_time, one_fold_at_a_time
-from consent.ledger.repeats import weigh
 from consent.ledger.schema import changes, imports
-from consent.ledger.tasks import make_due
 from consent.outcome import State
 from consent.reassert import ReassertRules
 

@@ -1,18 +1,19 @@
-"""One change as an outsider may ask about it: what became of it and where it came from, and nobody's address."""
+"""One change, or each slot's newest, as an outsider may ask about it: what became of it and where it came from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, select
 
 from consent.change import Action, ConsentChange
+from consent.ledger.aliases import former_ids, is_known_as, target_aliases
 from consent.ledger.bulk import among, look_up_by_key
 from consent.ledger.database import Database
 from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
-from consent.ledger.names import former_ids, is_known_as, target_aliases
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.outcome import State
 
@@ -137,3 +138,26 @@ _REPORTED = (
     .join(imports, imports.c.id == changes.c.import_id)
     .outerjoin(_winner, _winner.c.id == changes.c.superseded_by)
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The newest word of one slot."""
+
+    connection: str
+    address: Mapping[str, str] = field(repr=False)
+    slot: str
+    action: Action
+    state: State
+
+
+def standing_words(database: Database) -> Iterator[Standing]:
+    """Give the newest word of every slot; all of them are held in memory."""
+    query = (
+        select(targets.c.connection, targets.c.address, slots.c.slot, slots.c.newest_action, changes.c.state)
+        .join(targets, targets.c.id == slots.c.target_id)
+        .join(changes, changes.c.id == slots.c.newest_id)
+        .order_by(slots.c.target_id, slots.c.slot)
+    )
+    for row in database.read(lambda tx: tx.execute(query).all()):
+        yield Standing(row[0], json.loads(row[1]), row[2], Action(row[3]), State(row[4]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, false, func, literal, select
 
-from consent.change import Action, Origin, lane_of
+from consent.change import Action, Bucket, Origin, lane_of
 from consent.ledger.bulk import Renewal, among, insert_or_update_from, look_up_by_key, notice_growth
 from consent.ledger.schema import changes, customer_tasks, is_due, targets
 from consent.outcome import State
@@ -70,3 +70,8 @@ def _micros(moment: int) -> ColumnElement[int]:
 
 def _says(action: str, origin: str) -> ColumnElement[bool]:
     return (changes.c.action == action) & (changes.c.origin == origin)
+
+
+def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Say that a customer task belongs to a bucket."""
+    return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name

@@ -3,7 +3,7 @@
 Most of a nightly dump says again what is so already. Such words are told apart by one look at their slots: the very
 word that is the slot's newest is a duplicate; one that says again what the newest word says and the provider is
 confirmed to hold is a repeat. A repeat is only set aside: whether it still is one is decided when the file has been
-read whole (`consent.ledger.repeats`). Everything else is an ordinary change.
+read whole (`consent.ledger.intake.noops`). Everything else is an ordinary change.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
+from consent.ledger.aliases import under_main_keys
 from consent.ledger.bulk import Row, insert_all, select_by_key
 from consent.ledger.keys import KEY_BYTES, Keys, action_text, canonical, parse_public_id, public_id, timed_key
-from consent.ledger.names import under_main_keys
 from consent.ledger.recorded import select_recorded, select_registers
 from consent.ledger.schema import changes, repeats, targets
 from consent.outcome import State
@@ -189,7 +189,7 @@ def _tell_apart(tx: Connection, heard: Heard, since_of: dict[bytes, int]) -> Non
 def set_repeats_aside(tx: Connection, heard: Heard, import_id: str, first: int, *, rules: ReassertRules) -> None:
     """Recognise targets and changes; tell repeats, which are numbered from `first`, and duplicates from ordinary words.
 
-    No opt-out is a repeat where they are always sent. For words without a value this is `consent.newest.judge`, as far
+    No opt-out is a repeat where they are always sent. For words without a value this is `merge.judge`, as far
     as the slot can tell: its newest word may have had one, or may still be pending; and whether an opt-out is fresh can
     be said only once the file has been read whole.
     """

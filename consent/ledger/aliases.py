@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, or_, select
 
 from consent.ledger.bulk import Row, select_by_key
-from consent.ledger.columns import Key
 from consent.ledger.database import Database
-from consent.ledger.schema import info, metadata, targets
+from consent.ledger.schema import Key, info, metadata, targets
 
 target_aliases = Table(
     "target_aliases",

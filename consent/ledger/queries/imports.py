@@ -1,4 +1,4 @@
-"""What has become of an import: every row counted once."""
+"""What has become of an import, every row counted once, and which imports are not over."""
 
 from __future__ import annotations
 
@@ -6,12 +6,22 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Row, func, select, union_all
+from sqlalchemy import Connection, Row, and_, func, or_, select, union_all
 
 from consent.change import Bucket
 from consent.ledger.database import Database
 from consent.ledger.recorded import first_of
-from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, is_due, is_put_off, rejects, targets
+from consent.ledger.schema import (
+    changes,
+    customer_tasks,
+    dead_letters,
+    imports,
+    is_due,
+    is_put_off,
+    rejects,
+    slots,
+    targets,
+)
 from consent.outcome import State
 
 
@@ -147,3 +157,24 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         reject_codes={str(code): count for code, count in tx.execute(refused)},
         dead_codes={str(code): count for code, count, _ in letters},
     )
+
+
+def unfinished_imports(database: Database) -> list[str]:
+    """Return the imports that still have something to deliver, oldest first.
+
+    Of an import that has not been read whole these are only such as are told as they are read: event sources, streams.
+    """
+    # By way of the customer tasks: of the changes of an import that is over, none needs to be looked at.
+    newest = select(slots.c.newest_id).where(slots.c.target_id.in_(select(customer_tasks.c.target_id)))
+    waiting = select(changes.c.import_id).where(changes.c.id.in_(newest), changes.c.state == State.PENDING.value)
+    told = or_(imports.c.state == "released", and_(imports.c.state == "reading", imports.c.stream == 1))
+    query = select(imports.c.id).where(or_(imports.c.state.in_(("read", "folded")), told & imports.c.id.in_(waiting)))
+    ordered = query.order_by(imports.c.started_at, imports.c.id)
+    return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))
+
+
+def imports_named(database: Database, beginning: str, limit: int) -> list[str]:
+    """Return the imports whose id begins like this, newest first."""
+    query = select(imports.c.id).where(imports.c.id.startswith(beginning, autoescape=True))
+    ordered = query.order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
+    return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))

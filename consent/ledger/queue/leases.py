@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
-from consent.ledger.health import Breaker
+from consent.ledger.queue.breakers import Breaker
 from consent.ledger.schema import connections, leases
 
 LONGEST_RESERVATION_SECONDS = 40.0

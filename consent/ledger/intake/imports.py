@@ -1,0 +1,146 @@
+"""Imports and runs: how they begin, how far they have come, and how they end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from sqlalchemy import Connection, Row, Select, select, update
+
+from consent.change import from_micros, to_micros
+from consent.errors import ImportUnderWay
+from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
+from consent.ledger.bulk import insert_new
+from consent.ledger.database import Database
+from consent.ledger.intake.export_time import Stamp, find_stamp
+from consent.ledger.recorded import first_of
+from consent.ledger.schema import changes, imports
+from consent.outcome import State
+from consent.reassert import Reassert
+
+
+def open_import(database: Database, source: ImportSource, now: int) -> ImportProgress:
+    """Find the import of these bytes, or start one; return how far it has come.
+
+    Where all opt-outs are to be sent again, an import that is over is not gone on with: another one of the same bytes
+    is begun.
+    """
+
+    def work(tx: Connection) -> ImportProgress:
+        fingerprint, row = find_import(tx, source.fingerprint, source.reassert)
+        if row is None:
+            insert_new(tx, imports, _IMPORT_COLUMNS, [_import_row(source, fingerprint, now)])
+            row = tx.execute(_of_bytes(fingerprint)).one()
+        elif source.reassert is not None and row.state in ("reading", "read"):
+            tx.execute(update(imports).where(imports.c.id == row.id).values(reassert=source.reassert))
+        return _progress(row)
+
+    return database.write(work)
+
+
+def find_import(tx: Connection, fingerprint: str, reassert: Reassert | None) -> tuple[str, Row[Any] | None]:
+    """Return the import that goes on with these bytes, None if one is to be begun; and the fingerprint that it has."""
+    row = tx.execute(_of_bytes(fingerprint)).first()
+    if reassert is not Reassert.ALWAYS:
+        return fingerprint, row
+    own, number = fingerprint, 0
+    while row is not None and not _goes_on(tx, row):
+        number += 1
+        own = f"{fingerprint} sent again {number}"
+        row = tx.execute(_of_bytes(own)).first()
+    return own, row
+
+
+def _goes_on(tx: Connection, row: Row[Any]) -> bool:
+    if row.state != "released":
+        return True
+    pending = changes.c.state == State.PENDING.value
+    return bool(row.reassert == Reassert.ALWAYS.value) and first_of(tx, row.id, 0, pending) is not None
+
+
+def _of_bytes(fingerprint: str) -> Select[Any]:
+    return select(imports).where(imports.c.fingerprint == fingerprint)
+
+
+_IMPORT_COLUMNS = (
+    "id",
+    "kind",
+    "name",
+    "fingerprint",
+    "size",
+    "default_effective_at",
+    "stream",
+    "total_lines",
+    "state",
+    "reassert",
+    "started_at",
+)
+
+
+def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[object, ...]:
+    import_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
+    since = None if source.default_effective_at is None else to_micros(source.default_effective_at)
+    facts = (source.kind, source.name, fingerprint, source.size, since, int(source.stream), source.total_lines)
+    return (import_id, *facts, "reading", source.reassert, now)
+
+
+def _progress(row: Row[tuple[object, ...]]) -> ImportProgress:
+    state = cast("ImportState", "read" if row.state == "folded" else row.state)
+    since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
+    place = Checkpoint(row.records, row.line, row.rejects_offset, row.wishes, row.rejects_digest or "")
+    return ImportProgress(row.id, state, place, since)
+
+
+def claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
+    """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
+    facts = ("wishes", "records", "state", "stream", "times", "reassert")
+    query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
+    row = tx.execute(query.with_for_update()).one()
+    if row.wishes != expected or row.state != "reading":
+        message = f"another process is recording import {import_id} at this moment: let it finish, or stop it first"
+        raise ImportUnderWay(message)
+    return row
+
+
+def move_checkpoint(
+    tx: Connection, import_id: str, checkpoint: Checkpoint, times: str | None, counts: Mapping[str, int]
+) -> None:
+    """Move the checkpoint of an import, and add to its counts."""
+    place = {
+        name: getattr(checkpoint, name) for name in ("records", "line", "wishes", "rejects_offset", "rejects_digest")
+    }
+    more = {name: imports.c[name] + count for name, count in counts.items()}
+    tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, times=times))
+
+
+def finish_reading(database: Database, import_id: str, now: int) -> None:
+    """Note that the whole file has been read and is trusted; its changes may now become due."""
+
+    def work(tx: Connection) -> None:
+        mine = (imports.c.id == import_id, imports.c.state == "reading")
+        row = tx.execute(select(imports.c.times, imports.c.records).where(*mine).with_for_update()).first()
+        if row is not None:
+            stamp = stamp_columns(find_stamp(row.times, row.records))
+            tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **stamp))
+
+    database.write(work)
+
+
+def stamp_columns(stamp: Stamp | None) -> dict[str, int | None]:
+    """Return the columns of an import that keep its export's time."""
+    return {"stamp_from": None if stamp is None else stamp.first, "stamp_to": None if stamp is None else stamp.last}
+
+
+def finish_run(database: Database, run_id: str, now: int) -> None:
+    """Note that a run has ended; it is sealed once nothing of it is pending."""
+    ended = update(imports).where(imports.c.id == run_id, imports.c.state == "reading")
+    database.write(lambda tx: tx.execute(ended.values(state="released", read_at=now, released_at=now)))
+
+
+def finish_abandoned_runs(database: Database, kind: str, name: str, now: int) -> None:
+    """Note that the runs of a source whose process was killed have ended."""
+    mine = (imports.c.kind == kind, imports.c.name == name, imports.c.state == "reading")
+    ended = update(imports).where(*mine).values(state="released", read_at=now, released_at=now)
+    database.write(lambda tx: tx.execute(ended))

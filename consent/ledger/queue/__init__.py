@@ -1,0 +1,1 @@
+"""What is to be delivered: customer tasks, their leases, and how each bucket is."""
