@@ -12,10 +12,10 @@ from consent.outcome import State
 from console.demo_file import Expected, Place
 from console.demo_sandbox import Sandbox
 from console.screen import Screen
-from worker.providers.capillary.slots import read_slot
-from worker.providers.gupshup.slots import read_slot as hook_slot
-from worker.providers.infobip.slots import criterion
-from worker.providers.infobip.slots import read_slot as rule_slot
+from worker.providers.capillary.row import read_slot
+from worker.providers.gupshup.row import read_slot as hook_slot
+from worker.providers.infobip.row import criterion
+from worker.providers.infobip.row import read_slot as rule_slot
 
 _DELIVERED = (State.APPLIED, State.UNCHANGED)
 

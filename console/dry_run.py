@@ -35,7 +35,7 @@ from producers.csv.file import CsvFile
 from producers.ingest_file import record_chunk, source_of
 from producers.options import IntakeOptions
 from worker.providers import provider_of
-from worker.providers.contract import Calls
+from worker.providers.contract import CallEstimate
 
 _TASKS_AT_ONCE = 500
 _LEASE_SECONDS = 86_400.0
@@ -45,7 +45,7 @@ _LEASE_SECONDS = 86_400.0
 class Need:
     """The calls that a bucket needs, and its limit."""
 
-    calls: Calls
+    calls: CallEstimate
     rate: Rate
 
     @property
@@ -146,10 +146,10 @@ class _Rehearsal:
         """Foretell the calls of a bucket, as its provider would plan them."""
         connection = self.settings.connection(bucket.connection)
         provider, limit = provider_of(connection), limit_of(connection, bucket.name)
-        at_once, calls = max(_TASKS_AT_ONCE, limit.targets_per_call), Calls()
+        at_once, calls = max(_TASKS_AT_ONCE, limit.targets_per_call), CallEstimate()
         overlap = provider.overlap(bucket.name)
         while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS, overlap=overlap):
-            calls += provider.calls(tasks, connection)
+            calls += provider.estimate_calls(tasks, connection)
         return Need(calls, limit.rate)
 
 
@@ -204,6 +204,6 @@ def _needs_as_json(needs: Mapping[Bucket, Need]) -> dict[str, Any]:
 
 
 def _sum_as_json(needs: Collection[Need]) -> dict[str, Any]:
-    calls = sum((need.calls for need in needs), Calls())
+    calls = sum((need.calls for need in needs), CallEstimate())
     seconds = round(max((need.seconds for need in needs), default=0.0), 3)
     return {"calls": calls.most, "calls_at_least": calls.least, "seconds": seconds}

@@ -82,6 +82,6 @@ def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
         "action": letter.action.value,
         "effective_at": from_micros(letter.effective_at).isoformat().replace("+00:00", "Z"),
     }
-    columns = provider.columns(letter.address, letter.slot, letter.details)
+    columns = provider.export(letter.address, letter.slot, letter.details)
     disarmed = {name: disarm(cell) for name, cell in columns.items()}
     return own | disarmed | {"_code": letter.code, "_message": letter.reason, RECORDED_AS: letter.public_id}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from consent.connection import ConnectionSettings, Rate
 from console.durations import spoken
 from worker.providers import provider_of
-from worker.providers.contract import Pace as Limit
+from worker.providers.contract import RateLimit as Limit
 
 _WINDOW_SECONDS = 60.0
 _SAMPLE_SECONDS = 0.5
@@ -20,7 +20,7 @@ _AS_GOOD_AS = 0.75
 
 def limit_of(connection: ConnectionSettings, bucket: str = "") -> Limit:
     """Return the limit of one of a connection's buckets: the configured one, or its provider's."""
-    return provider_of(connection).pace(bucket, connection)
+    return provider_of(connection).rate_limit(bucket, connection)
 
 
 def time_needed(calls: int, rate: Rate) -> str:

@@ -30,7 +30,7 @@ from console.naming import spoken_name
 from console.pace import limit_of, time_needed
 from console.screen import Screen, table
 from console.summaries import as_json, show_import
-from worker.providers.contract import Pace as Limit
+from worker.providers.contract import RateLimit as Limit
 
 LATEST = "latest"
 _SHOWN = 10

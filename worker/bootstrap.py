@@ -97,7 +97,7 @@ class WorkerContext:
         rate_limiter = RateLimiter(
             store=self.redis,
             bucket=bucket,
-            rate=provider_of(connection).pace(bucket.name, connection).rate,
+            rate=provider_of(connection).rate_limit(bucket.name, connection).rate,
             process=f"{socket.gethostname()}:{self.pid}:{self._nonce}",
             reservation_seconds=self.settings.horizon_seconds,
             max_deliveries=connection.max_strokes,
@@ -174,7 +174,7 @@ class WorkerContext:
             self._senders[name] = self.loop.run(_sender(connection, name))
             self._concurrency[name] = asyncio.Semaphore(connection.concurrency)
         cap = self.loop.run(_cap(rate_limiter))
-        each = provider.pace(bucket.name, connection).targets_per_call
+        each = provider.rate_limit(bucket.name, connection).targets_per_call
         return BucketContext(
             bucket, connection, provider, self._senders[name], rate_limiter, cap, self._concurrency[name], each
         )

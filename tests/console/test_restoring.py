@@ -41,7 +41,7 @@ def test_columns_of_a_change_mean_the_same_change(
     """Whatever a row said, the export of its change says the same of the same customer."""
     capillary = PROVIDERS["capillary"]
     row = capillary.row.model_validate({**customer, **place, **details, "action": "OPTOUT"})
-    back = capillary.columns(row.address(), row.slot(), row.details())
+    back = capillary.export(row.address(), row.slot(), row.details())
     filled = {name: value for name, value in back.items() if value}
     again = capillary.row.model_validate({**filled, "action": "OPTOUT"})
     assert (again.address(), again.slot(), again.details()) == (row.address(), row.slot(), row.details())

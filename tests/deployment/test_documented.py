@@ -16,7 +16,7 @@ from console.summaries import as_json
 from tests.deployment.command_line import commands, options
 from tests.deployment.compose import ROOT
 from tests.deployment.settings_tables import OF_A_CONNECTION, SETTINGS_PAGE, names, page
-from worker.providers.capillary.codes import MEANINGS
+from worker.providers.capillary.codes import CODES
 from worker.providers.capillary.row import CapillaryRow
 
 PAGES = {path.name: path.read_text() for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))}
@@ -138,7 +138,7 @@ def test_capillary_codes_are_documented() -> None:
     """docs/capillary.md has every code that the program knows, and no other, in its table."""
     table = PAGES["capillary.md"].partition("## Codes")[2].partition("8109 means")[0]
     said = set(map(int, re.findall(r"(?<![\d(])\b(\d{3,5})\b(?! s)", table)))
-    assert said == set(MEANINGS)
+    assert said == set(CODES)
 
 
 def test_exit_codes_and_keys_are_documented() -> None:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from consent.change import Action, ConsentChange
+from worker.providers.infobip.blocklist_slots import Place, blocked_text
 from worker.providers.infobip.row import InfobipRow
-from worker.providers.infobip.slots import Place, blocked_text
 
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 Slot = tuple[str, str]

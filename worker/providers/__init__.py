@@ -1,4 +1,8 @@
-"""One module for each provider, and the list of them."""
+"""The providers: a folder for each, the same files in each folder, and the registry below.
+
+What they share: `contract` (what passes in and out), `row_fields` (types of columns), `classify` (what a reply means),
+`batching` (which changes share a call), `endpoint` (the checked address).
+"""
 
 from __future__ import annotations
 

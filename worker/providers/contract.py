@@ -1,6 +1,7 @@
-"""What a provider is: two pure translations, from changes to requests and from replies to outcomes.
+"""What a provider is: pure translations, from changes to requests and from replies to outcomes.
 
-Sending, pacing, timing, retrying, breaking and settling exist once, elsewhere; a provider does no input or output.
+Sending, rate limits, time limits, retries, the circuit breaker and settling exist once, elsewhere: a provider does no
+input or output, keeps no state and reads no clock. docs/adding-a-provider.md builds one, file by file.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from consent.row import ConsentRow
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call to a provider, and the changes that its reply will tell about.
+    """One call to a provider, and the changes that its reply decides.
 
-    `path` is sent as it is: whatever comes from a row must be quoted in it. `params` are quoted by whoever sends.
+    `path` is sent as it is: what comes from a row must be quoted in it. `params` are quoted by the sender.
 
     `purpose` is the provider's own word for why the call is made (for example write, alone, readback): it comes back
-    with the reply, so that the reading of a reply needs no other memory. `memo` comes back as well, for what earlier
-    replies of the same series told; it is never sent. What may name a person is not in the repr.
+    with the reply, so that a reply can be read without other memory, and it stands in the history of a dead letter.
+    `memo` comes back as well, for what earlier replies of the same series showed; it is never sent. What may name a
+    person is not in the repr.
     """
 
     method: str
@@ -47,7 +49,7 @@ class Plan:
     A series is sent in order, different series side by side; all requests that touch one target stand in one series.
     No change of the tasks is in two requests, or in a request and in `outcomes`. A task that is in neither is given
     back untouched and is due again at once: so a provider may take only as many of them as it can serve soon. `health`
-    tells of a bucket that cannot be called at all.
+    is for a bucket that cannot be called at all, such as an app without a token.
     """
 
     series: tuple[tuple[Request, ...], ...]
@@ -65,10 +67,10 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How often calls may be made in a bucket, how many targets one call can carry, and what people call it.
+class RateLimit:
+    """How often calls may be made in a bucket, how many targets one call can carry, and what people call the bucket.
 
-    `name` tells the bucket from its neighbours in the same connection ("" where it has none).
+    `name` tells the bucket from the others of the same connection, like `app 42` ("" where there are no others).
     """
 
     rate: Rate
@@ -77,18 +79,18 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class CallEstimate:
     """How many calls tasks need if all goes well: `least` where nothing has to be written, `most` where all of it has.
 
-    What must be tried again, or looked at once more, comes on top.
+    Retries come on top.
     """
 
     least: int = 0
     most: int = 0
 
-    def __add__(self, other: Calls) -> Calls:
+    def __add__(self, other: CallEstimate) -> CallEstimate:
         """Return what both need."""
-        return Calls(self.least + other.least, self.most + other.most)
+        return CallEstimate(self.least + other.least, self.most + other.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,30 +115,25 @@ class NoToken(Exception):
         self.refused = refused
 
 
-SHORTEST_PAUSE = 1.0
-"""A second: a provider that asks us to slow down and names no time at all does not want the same call at once."""
-
-
-def pause(asked: float | None, usual: float) -> float:
-    """Return the seconds to wait when told to slow down: what was asked for, or as long as usual if nothing was."""
-    return usual if asked is None else max(asked, SHORTEST_PAUSE)
-
-
 class Provider(Protocol):
-    """One module with these names is a provider."""
+    """What the package of a provider offers, in the folder that carries its name.
+
+    Each has the same files: `row` (columns, slots and the way back), `requests`, `responses`, `codes` (the error table
+    and how a reply is classified), `auth`, and `__init__` (the object with the names below).
+    """
 
     name: str
     row: type[ConsentRow]
 
-    def pace(self, bucket: str, connection: ConnectionSettings) -> Pace:
+    def rate_limit(self, bucket: str, connection: ConnectionSettings) -> RateLimit:
         """Return the limit of one of the connection's buckets, and how much one call can carry."""
         ...
 
     def overlap(self, bucket: str) -> Overlap | None:
         """Return how slots of a target in this bucket overlap, None if each write touches its own slot alone.
 
-        Where they do, the ledger holds their words against each other before it hands out a task, tells in
-        `CustomerTask.standing` what the target's slots say, and forgets what it believed of all of them.
+        Where they do, the ledger compares their changes before it hands out a task, gives the newest of each of the
+        target's slots in `CustomerTask.standing`, and forgets what it believed of all of them once a call is made.
         """
         ...
 
@@ -144,29 +141,29 @@ class Provider(Protocol):
         """Turn customer tasks into as few requests as the provider allows."""
         ...
 
-    def calls(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Calls:
-        """Foretell how many calls customer tasks need, the first of each as `plan` makes it and what it leads to."""
+    def estimate_calls(self, tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> CallEstimate:
+        """Predict how many calls customer tasks need: those that `plan` returns, and those that follow from them."""
         ...
 
     def read(self, request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
-        """Say what a reply means for each change of its request."""
+        """Return what a reply means for each change of its request; raise nothing, whatever the body holds."""
         ...
 
     def witness(self, task: CustomerTask, connection: ConnectionSettings) -> Request | None:
         """Return a harmless read about a customer, None if there is none: it shows whether the connection works.
 
-        Its purpose is `WITNESS`, it has no changes, and `read` answers it with Well only if the provider itself
-        showed what was asked for.
+        It is used to tell a fault of the connection from a refusal of one customer (docs/resilience.md). Its purpose is
+        `WITNESS`, it has no changes, and `read` answers it with Well only if the provider itself showed what was asked.
         """
         ...
 
-    def columns(self, address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
+    def export(self, address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
         """Turn what the ledger holds of a change back into columns of a row that means the same."""
         ...
 
     def auth(self, connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
-        """Return what signs the requests of a connection; raise ConfigurationError if credentials are missing.
+        """Return the authentication of a connection's requests; raise ConfigurationError if credentials are missing.
 
-        `name` is the connection's, for the message that tells which variables to set.
+        `name` is the connection's, for the message that says which variables to set.
         """
         ...

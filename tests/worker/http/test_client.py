@@ -25,7 +25,7 @@ from worker.http.client import LONGEST_BODY, Sender, check_connection
 from worker.http.failures import Failure, NoReply, no_reply
 from worker.http.transport import _tls
 from worker.providers.capillary import CAPILLARY
-from worker.providers.capillary.signing import auth as capillary_auth
+from worker.providers.capillary.auth import make_auth as capillary_auth
 from worker.providers.contract import Reply, Request
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from worker.http.failures import LONGEST, retry_after_seconds
-from worker.providers.contract import pause
+from worker.providers.classify import pause
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 

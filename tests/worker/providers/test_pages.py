@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from worker.providers import PROVIDERS
-from worker.providers.gupshup.messages import _BY_MESSAGE, _BY_STATUS
-from worker.providers.gupshup.modes import MODES
-from worker.providers.infobip.judging import _TABLE
+from worker.providers.gupshup import codes as gupshup
+from worker.providers.gupshup.row import EVERY_MODE
+from worker.providers.infobip import codes as infobip
 
 DOCS = Path(__file__).parents[3] / "docs"
 CODES = re.compile(r"(?<!\d)([3-5]\d\d)(?!\d)")
@@ -32,7 +32,7 @@ def test_every_column_is_documented(name: str) -> None:
     assert [one for one in PROVIDERS[name].row.model_fields if f"`{one}`" not in page("csv")] == []
 
 
-@pytest.mark.parametrize(("name", "known"), [("infobip", _TABLE), ("gupshup", _BY_STATUS)])
+@pytest.mark.parametrize(("name", "known"), [("infobip", infobip.STATUSES), ("gupshup", gupshup.STATUSES)])
 def test_every_status_is_documented(name: str, known: dict[int, object]) -> None:
     """A provider's page has every status that the program knows, and no other."""
     assert {int(code) for code in CODES.findall(table(name))} == set(known)
@@ -42,8 +42,8 @@ def test_every_message_of_gupshup_is_documented() -> None:
     """Each text that decides stands on the page, or else the code that it is filed under."""
     said = table("gupshup").lower()
 
-    assert [text for text, one in _BY_MESSAGE.items() if text not in said and one.code not in said] == []
-    assert [mode for mode in MODES if f"`{mode}`" not in page("gupshup")] == []
+    assert [text for text, one in gupshup.MESSAGES.items() if text not in said and one.code not in said] == []
+    assert [mode for mode in EVERY_MODE if f"`{mode}`" not in page("gupshup")] == []
 
 
 @pytest.mark.parametrize("name", ["infobip", "gupshup"])
@@ -51,7 +51,7 @@ def test_every_dead_letter_is_documented(name: str) -> None:
     """Every code of our own under which a change can die is on the provider's page."""
     modules = Path(__file__).parents[3].joinpath("worker", "providers", name).glob("*.py")
     sources = "".join(path.read_text() for path in modules)
-    found = set(re.findall(r"(?:Rejected\(|Next\.DEAD, |Next\.URL, |Next\.TAG, )\s*\"([a-z_]+)\"", sources))
+    found = set(re.findall(r"(?:Rejected\(|ReplyKind\.PERMANENT, |ReplyKind\.INVALID, )\s*\"([a-z_]+)\"", sources))
 
     codes = {code for code in found if not code.endswith("_")}
     assert len(codes) >= 4

@@ -13,7 +13,7 @@ def test_known_provider() -> None:
     """A connection's provider is found by its name, in any case."""
     provider = provider_of(ConnectionSettings(provider="Capillary"))
 
-    assert ("capillary", Rate(100, 60)) == (provider.name, provider.pace("", ConnectionSettings()).rate)
+    assert ("capillary", Rate(100, 60)) == (provider.name, provider.rate_limit("", ConnectionSettings()).rate)
 
 
 def test_unknown_provider() -> None:

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from consent.connection import ConnectionSettings, Rate
 from consent.row import ConsentRow
-from worker.providers.capillary.calls import witness
-from worker.providers.capillary.planning import calls, plan
-from worker.providers.capillary.reading import read
-from worker.providers.capillary.restoring import columns_of_change
-from worker.providers.capillary.row import CapillaryRow
-from worker.providers.capillary.signing import auth
-from worker.providers.contract import Pace, Provider
+from worker.providers.capillary.auth import make_auth
+from worker.providers.capillary.requests import estimate_calls, plan, witness
+from worker.providers.capillary.responses import read
+from worker.providers.capillary.row import CapillaryRow, export
+from worker.providers.contract import Provider, RateLimit
 
-_DEMO_RATE = Rate(100, 60)  # production limits are set for each brand (docs.capillarytech.com, rate-limits)
+_DEMO_RATE = Rate(100, 60)
+"""Of demo clusters; production limits are set for each brand (docs.capillarytech.com/reference/rate-limits)."""
 
 
 class _Capillary:
     name: str = "capillary"
     row: type[ConsentRow] = CapillaryRow
 
-    def pace(self, _bucket: str, connection: ConnectionSettings) -> Pace:
+    def rate_limit(self, _bucket: str, connection: ConnectionSettings) -> RateLimit:
         """Return the configured limit, or the documented one of demo clusters; a call carries one customer."""
-        return Pace(connection.rate or _DEMO_RATE)
+        return RateLimit(connection.rate or _DEMO_RATE)
 
     def overlap(self, _bucket: str) -> None:
-        """Say that no write touches another slot than its own."""
+        """Return None: each write touches its own slot alone."""
 
     plan = staticmethod(plan)
-    calls = staticmethod(calls)
+    estimate_calls = staticmethod(estimate_calls)
     read = staticmethod(read)
     witness = staticmethod(witness)
-    columns = staticmethod(columns_of_change)
-    auth = staticmethod(auth)
+    export = staticmethod(export)
+    auth = staticmethod(make_auth)
 
 
 CAPILLARY: Provider = _Capillary()

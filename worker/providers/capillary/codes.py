@@ -1,54 +1,24 @@
-"""Capillary's codes, by what happens next.
+"""Capillary's error table, and how a reply is classified.
 
-The codes and their meanings are from the seed page "Update Subscription Details", from Capillary's "API status codes"
-page and from its older public documentation (github.com/Capillary/api-documentation). They arrive in the body, under
-HTTP 200 as well as under an HTTP error.
+Sources: "Update Subscription Details" (docs.capillarytech.com/reference/update_subscription_details), the pages
+on status codes beside it, and Capillary's older public documentation (github.com/Capillary/api-documentation). Codes
+arrive in the body, under HTTP 200 as well as under an HTTP error.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Sequence
+from http import HTTPStatus
 
+from worker.providers.classify import Classification, ReplyKind, foreign, in_its_place
 
-class Next(IntEnum):
-    """What happens next; where a reply holds several codes, the one that stands first here decides."""
-
-    REFUSED = 0
-    """A person must mend the connection: credentials, rights, address or method. Its changes wait."""
-    SLOW_DOWN = 1
-    """The connection is throttled. Its changes wait."""
-    UNWELL = 2
-    """The provider cannot work at the moment, for anybody. Its changes wait."""
-    DEAD = 3
-    """It is about the customer: no row of the request will ever be taken."""
-    ALONE = 4
-    """Something in the body is wrong: each row is tried alone, and a row that is alone is dead."""
-    FEW_TRIES = 5
-    """It is about these rows and may pass, but not for long."""
-    LATER = 6
-    """It is about these rows and may pass."""
-    ROWS = 7
-    """Some rows are in and some are not: the rows of the reply tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What happens next on a code, and why, in our own words: a provider's text may name a person."""
-
-    code: str
-    next: Next
-    reason: str
-
-
-FEW = 3
-"""After so many answers a row with a FEW_TRIES code is dead."""
+_NAME = "Capillary"
 
 LONGEST_CODE = 6
 """Digits of a code that may be shown; what is longer may be a telephone number."""
 
-_TABLE: dict[Next, dict[int, str]] = {
-    Next.REFUSED: {
+_TABLE: dict[ReplyKind, dict[int, str]] = {
+    ReplyKind.UNAUTHORIZED: {
         401: "Capillary refused the credentials",
         403: "Capillary refused access: these credentials may not make this call, or v2 is not enabled for the org",
         # A wrong resource, method, media type or header pair cannot be the fault of one change: as dead letters, they
@@ -58,12 +28,12 @@ _TABLE: dict[Next, dict[int, str]] = {
         415: "Capillary does not accept this media type: see the connection's HEADERS",
         1061: "an attribution header lacks its pair: see the connection's HEADERS",
     },
-    Next.SLOW_DOWN: {429: "Capillary asked us to slow down"},
-    Next.UNWELL: {
+    ReplyKind.THROTTLED: {429: "Capillary asked us to slow down"},
+    ReplyKind.UNAVAILABLE: {
         461: "Capillary's search engine is busy",
         503: "Capillary could not check the authorization",
     },
-    Next.DEAD: {
+    ReplyKind.PERMANENT: {
         1012: "Capillary cannot find this customer",
         1062: "Capillary's test and control rule refuses this customer",
         1064: "Capillary does not accept this org id",
@@ -74,7 +44,7 @@ _TABLE: dict[Next, dict[int, str]] = {
         8065: "the customer is not registered in this source",
         8109: "the customer was erased after a request to delete personal data: do not bring the record back",
     },
-    Next.ALONE: {
+    ReplyKind.INVALID: {
         400: "Capillary finds the request malformed or incomplete",
         1000: "the subscription could not be added: invalid customer details or missing data",
         1060: "Capillary accepts fewer rows in one request",
@@ -85,39 +55,66 @@ _TABLE: dict[Next, dict[int, str]] = {
         1105: "Capillary does not accept several scopes at once",
         1106: "Capillary does not accept this status",
     },
-    Next.FEW_TRIES: {
+    ReplyKind.RETRY_BRIEFLY: {
         1109: "Capillary was unable to add or update the subscription",
         1110: "Capillary was unable to fetch the subscription",
     },
-    Next.LATER: {
+    ReplyKind.RETRY: {
         500: "Capillary failed on this request",
         521: "Capillary is busy with the same customer",
     },
-    Next.ROWS: {
+    ReplyKind.INSPECT: {
         201: "some rows of the request failed",
         91022: "Capillary failed to update the subscription for this channel and priority",
     },
 }
 
-MEANINGS = {
-    code: Meaning(str(code), what, reason) for what, reasons in _TABLE.items() for code, reason in reasons.items()
+CODES = {
+    code: Classification(kind, str(code), reason)
+    for kind, reasons in _TABLE.items()
+    for code, reason in reasons.items()
 }
 """Every documented code."""
 
 ROW_FAILED = 91022
 """The code of a row that was not updated while others were."""
 
-INSPECT = Meaning("200", Next.ROWS, "the rows of the reply tell")
+INSPECT = Classification(ReplyKind.INSPECT, "200", "the rows of the reply tell")
 """What a success means: nothing, until its rows have been looked at."""
 
-UNCONFIRMED = Meaning("unconfirmed", Next.LATER, "neither Capillary's reply nor its read-back shows this change")
+UNCONFIRMED = Classification(
+    ReplyKind.RETRY, "unconfirmed", "neither Capillary's reply nor its read-back shows this change"
+)
 """What becomes of a change that no reply proves."""
 
+_STATUS_DECIDES = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 
-def meaning_of(code: int) -> Meaning:
-    """Return what happens next on a code; one that no page documents is tried later."""
-    known = MEANINGS.get(code)
+
+def classify(
+    status: int, codes: Sequence[int], *, is_json: bool, is_capillary: bool, names_rows: bool
+) -> Classification:
+    """Classify a reply by its status and by what its body says.
+
+    The codes about the whole request decide before the status, because a success may be none; of several codes the one
+    whose `ReplyKind` is smallest. `is_capillary` tells a body that has Capillary's own lists, `names_rows` one that
+    names rows that failed.
+    """
+    if status in _STATUS_DECIDES:
+        return CODES[status]
+    if codes:
+        return min(map(lookup, codes), key=lambda found: found.kind)
+    if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or names_rows:
+        return INSPECT
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        return in_its_place(_NAME, status)
+    return foreign(_NAME, status, is_own=is_capillary, is_json=is_json) or lookup(status)
+
+
+def lookup(code: int) -> Classification:
+    """Return what a code means; one that no page documents is tried again later."""
+    known = CODES.get(code)
     if known:
         return known
     shown = str(code) if 0 < code < 10**LONGEST_CODE else "unknown"
-    return Meaning(shown, Next.LATER, f"Capillary answered with a code that it does not document ({shown})")
+    reason = f"Capillary answered with a code that it does not document ({shown})"
+    return Classification(ReplyKind.RETRY, shown, reason)

@@ -1,15 +1,19 @@
-"""The door for a row about a Capillary customer: which columns it has, and what they may say."""
+"""A row about a Capillary customer: its columns, the slot that it changes, and the way back to columns."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from dataclasses import dataclass
+from functools import lru_cache
+from json.encoder import encode_basestring as quoted  # not escaped: a slot is a key, and keys are limited in bytes
+from typing import Annotated, Any, ClassVar, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -17,11 +21,17 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from consent.identifiers.phones import is_known
-from consent.row import ConsentRow, checked
-from worker.providers.capillary.columns import EMAIL_SCHEMA, MOBILE_SCHEMA, CustomerNumber, Long, Text, read_identifier
-from worker.providers.capillary.slots import slot_text
-from worker.providers.spellings import Spellings
+from consent.identifiers.normalize import (
+    LOCAL_PATTERN,
+    UnusableIdentifier,
+    clean,
+    is_email,
+    refuse_damaged,
+    without_scheme,
+)
+from consent.identifiers.phones import is_known, read_number
+from consent.row import NAME_FORM, ConsentRow, checked, named, or_whole_number, text_schema
+from worker.providers.row_fields import Spellings, error_at
 
 CHANNELS = ("MOBILE", "EMAIL", "wechat", "whatsapp", "ios", "android", "line")
 PRIORITIES = ("TRANS", "BULK")
@@ -40,8 +50,98 @@ IdentifierName = Annotated[str, AfterValidator(_IDENTIFIERS.__getitem__), WithJs
 Source = Annotated[str, AfterValidator(_SOURCES.__getitem__), WithJsonSchema(_SOURCES.schema())]
 
 
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The smallest thing that a customer can be in or out of."""
+
+    channel: str
+    account: str
+    priority: str
+    org_unit: int
+
+
+def slot_text(channel: str, account: str, priority: str, org_unit: int) -> str:
+    """Write a slot as a JSON array, like `["EMAIL","01","BULK",-1]`."""
+    return f'["{channel}",{quoted(account)},"{priority}",{org_unit}]'
+
+
+@lru_cache(maxsize=4096)  # there are few, and each is read for every change
+def read_slot(text: str) -> Slot:
+    """Read what `slot_text` wrote."""
+    return Slot(*json.loads(text))
+
+
+_LONGEST = 2**63 - 1
+_LONG_DIGITS = 19
+
+
+def _number(text: str) -> str:
+    if text.isdigit() and text.isascii() and text[0] != "0" and len(text) < _LONG_DIGITS:
+        return text
+    number = _whole(checked(clean, text))
+    return str(number) if number > 0 else _not_a_number()
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, str) and len(value) <= _LONG_DIGITS + 1:
+        value = int(value) if value.isdigit() and value.isascii() else _signed(value.strip())
+    if type(value) is int and -_LONGEST <= value <= _LONGEST:
+        return value
+    return _not_a_number()
+
+
+def _signed(text: str) -> int:
+    checked(refuse_damaged, text)
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() else _not_a_number()
+
+
+def _not_a_number() -> NoReturn:
+    raise PydanticCustomError("not_a_number", "write a whole number, in digits only")
+
+
+def read_identifier(name: object, text: str, region: str) -> str:
+    """Return the value of an identifier of this kind (`mobile`, `email`, …) as it is sent; raise UnusableIdentifier.
+
+    A mobile number keeps its + or the lack of one. Digits alone are kept to the letter where no region is set: only
+    Capillary knows which country its customers' numbers belong to. Anything else becomes the digits of E.164.
+    """
+    if name == "email":
+        bare = without_scheme(text, "mailto:")
+        if not is_email(bare) or (bare is not text and "%" in bare):
+            raise UnusableIdentifier("unusable_value", "write an e-mail address, like ann@example.com")
+        return bare
+    if name == "mobile" and not (text.isdigit() and text.isascii() and not region):
+        return ("+" if text.startswith("+") else "") + read_number(text, region)
+    if name == "cardNumber":
+        refuse_damaged(text)
+    return text
+
+
+CustomerNumber = Annotated[
+    str,
+    Field(coerce_numbers_to_str=True),
+    AfterValidator(_number),
+    WithJsonSchema(or_whole_number({"type": "string", "pattern": "^[1-9][0-9]{0,17}$"}, least=1)),
+]
+"""Capillary's internal customer number (a long): kept without leading zeros, so that it names one target."""
+
+Long = Annotated[
+    int,
+    BeforeValidator(_whole),
+    WithJsonSchema(or_whole_number({"type": "string", "pattern": "^-?[0-9]{1,18}$"})),
+]
+"""A whole number of 64 bits, where -1 means none."""
+
+Text = Annotated[str, BeforeValidator(named), WithJsonSchema(or_whole_number(text_schema(form=NAME_FORM)))]
+"""Text kept to the letter but for invisible characters; an event may write it as a number."""
+
+EMAIL_SCHEMA = text_schema(form=rf"^{LOCAL_PATTERN}@[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z][A-Za-z0-9-]*)+$")
+MOBILE_SCHEMA = or_whole_number(text_schema(form="^[1-9][0-9]{6,14}$"), 1_000_000, 999_999_999_999_999)
+"""Values of identifiers as a producer should write them."""
+
+
 def _value_of(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema that the value of this kind of identifier keeps."""
+    """Return the JSON Schema rule for the value of this kind of identifier."""
     named = {"required": ["identifier_name", "identifier_value"], "properties": {"identifier_name": {"const": name}}}
     return {"if": named, "then": {"properties": {"identifier_value": schema}}}
 
@@ -51,8 +151,8 @@ class CapillaryRow(ConsentRow):
 
     The customer is named by `user_id`, or else by `identifier_name` and `identifier_value` in a `source`; where both
     are given, `user_id` wins. A row that gives no `source` means INSTORE: `source_name` says where the consent was
-    collected, which is no part of whom it is about. A row that gives no `account_id` or `org_unit_id` means "" and -1,
-    as the vendor's own samples do.
+    collected, which is no part of who the customer is. A row without `account_id` or `org_unit_id` means "" and -1, as
+    the vendor's own samples do.
     """
 
     model_config = ConfigDict(
@@ -95,9 +195,9 @@ class CapillaryRow(ConsentRow):
 
     @field_validator("identifier_value", mode="after")
     @classmethod
-    def _read_identifier(cls, text: str | None, told: ValidationInfo) -> str | None:
-        unused = text is None or told.data.get("user_id") is not None
-        return text if unused else cls.target_value("identifier_value", str(text), told.data)
+    def _read_identifier(cls, text: str | None, info: ValidationInfo) -> str | None:
+        unused = text is None or info.data.get("user_id") is not None
+        return text if unused else cls.target_value("identifier_value", str(text), info.data)
 
     @classmethod
     def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
@@ -115,7 +215,7 @@ class CapillaryRow(ConsentRow):
     @model_validator(mode="after")
     def _names_a_customer(self) -> Self:
         if self.user_id is None and (self.identifier_name is None or self.identifier_value is None):
-            raise ValidationError.from_exception_data("CapillaryRow", [_missing(self)])
+            raise error_at(*_missing(self))
         return self
 
     def address(self) -> dict[str, str]:
@@ -141,14 +241,25 @@ class CapillaryRow(ConsentRow):
         return {name: filled[name] for name in _DETAILS if filled[name] is not None}
 
 
+def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns of a row that means the same: read again, it gives the same target, slot and details."""
+    parts = read_slot(slot)
+    columns = {
+        "channel": parts.channel,
+        "priority": parts.priority,
+        "account_id": parts.account,
+        "org_unit_id": str(parts.org_unit),
+    }
+    return {**address, **columns, **{name: str(value) for name, value in details.items()}}
+
+
 _DETAILS = ("source_name", "reason", "campaign_id", "communication_id", "scope", "sub_scope")
 
 
-def _missing(row: CapillaryRow) -> Any:
+def _missing(row: CapillaryRow) -> tuple[str, str, str]:
     if row.identifier_name is not None:
-        column, message = "identifier_value", "identifier_name is filled, but identifier_value is not"
-    elif row.identifier_value is not None:
-        column, message = "identifier_name", "identifier_value is filled, but identifier_name is not"
-    else:
-        column, message = "user_id", "the row names no customer: fill user_id, or identifier_name and identifier_value"
-    return {"type": PydanticCustomError("missing_field", message), "loc": (column,), "input": None}
+        return "identifier_value", "missing_field", "identifier_name is filled, but identifier_value is not"
+    if row.identifier_value is not None:
+        return "identifier_name", "missing_field", "identifier_value is filled, but identifier_name is not"
+    message = "the row names no customer: fill user_id, or identifier_name and identifier_value"
+    return "user_id", "missing_field", message

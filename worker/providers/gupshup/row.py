@@ -1,8 +1,13 @@
-"""The door for a row about a subscription of a Gupshup app."""
+"""A row about a subscription of a Gupshup app: its columns, the slots that it changes, and the way back to columns.
+
+"The page" is "Update App Subscription":
+partner-docs.gupshup.io/reference/put_partner-app-appid-subscription-subscriptionid.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -10,11 +15,64 @@ from pydantic_core import PydanticCustomError
 
 from consent.change import Action
 from consent.row import ConsentRow, Wish, text_schema
-from worker.providers.cells import Flag, Members, Name, PathName, Text, digest, fault_at
-from worker.providers.gupshup.modes import MODES as EVERY_MODE
-from worker.providers.gupshup.modes import NOT_VERSION_3, ONLY_VERSION_3, VERSIONS, fits
-from worker.providers.gupshup.slots import ACTIVE, FIELD, FORM_NAMES, MODES, slot_text
-from worker.providers.spellings import Spellings
+from worker.providers.row_fields import Flag, Members, Name, PathName, Spellings, Text, digest, error_at
+
+MODES = "modes"
+FIELD = "field"
+ACTIVE = "active"
+
+FORM_NAMES = {"tag": "tag", "url": "url", "version": "version", "do_check": "doCheck"}
+"""Our columns of fields, and Gupshup's names for them."""
+
+
+class Slot(NamedTuple):
+    """`modes` and which mode, `field` and which field, or `active`."""
+
+    kind: str
+    member: str = ""
+
+
+def slot_text(kind: str, member: str) -> str:
+    """Write a slot like `modes:SENT` or `field:url`."""
+    return f"{kind}:{member}"
+
+
+def read_slot(text: str) -> Slot:
+    """Read what `slot_text` wrote, or `active`."""
+    kind, _, member = text.partition(":")
+    return Slot(kind, member)
+
+
+EVERY_MODE = (
+    *("SENT", "DELIVERED", "READ", "DELETED", "OTHERS", "FAILED", "MESSAGE", "TEMPLATE", "ACCOUNT", "BILLING"),
+    *("ENQUEUED", "FLOWS_MESSAGE", "PAYMENTS", "ALL", "COPY", "COEXISTENCE"),
+)
+"""Every mode that a page names, in the order in which replies list them (partner-docs.gupshup.io/reference)."""
+
+NONE = "NONE"
+"""What is written where a subscription holds no mode (the page)."""
+
+ONLY_VERSION_3 = ("OTHERS", "FLOWS_MESSAGE", "PAYMENTS", "ALL")
+"""Marked "Only for v3" (partner-docs.gupshup.io/reference/setsubscription-api-v3)."""
+
+NOT_VERSION_3 = ("TEMPLATE", "ACCOUNT", "COPY")
+"""The page: "for version 3 TEMPLATE, ACCOUNT, COPY are not supported"; a newer page lists two of them."""
+
+VERSIONS = (0, 1, 2, 3)
+"""The page; a newer copy of it lists 2 and 3 only."""
+
+_PASS_THROUGH = 3
+
+
+def fits(mode: str, version: int) -> bool:
+    """Say whether a mode may be added to a subscription of this version."""
+    return mode not in (NOT_VERSION_3 if version == _PASS_THROUGH else ONLY_VERSION_3)
+
+
+def joined(modes: Iterable[str]) -> str:
+    """Return modes as a form holds them."""
+    return ",".join(modes) or NONE
+
 
 _SPELLINGS = Spellings(EVERY_MODE)
 _LONGEST_URL = 2048
@@ -48,7 +106,7 @@ _URL_SCHEMA = text_schema(_LONGEST_URL, r"^https?://[A-Za-z0-9-]+(\.[A-Za-z0-9-]
 
 
 class GupshupRow(ConsentRow):
-    """What a row says of a subscription (seed page "Update App Subscription").
+    """What a row says of a subscription (the page).
 
     OPTIN adds `modes` and OPTOUT removes them; the other columns set those fields. A row that names neither sets
     `active`: an OPTOUT then pauses the webhook for everyone. `do_check` says whether Gupshup checks the URL when it
@@ -75,6 +133,8 @@ class GupshupRow(ConsentRow):
     version: int | None = Field(None, ge=VERSIONS[0], le=VERSIONS[-1])
     do_check: Flag | None = None
 
+    address_columns: ClassVar[frozenset[str]] = frozenset({"app_id", "subscription_id"})
+
     remedies: ClassVar[dict[str, str]] = {
         "app_id": "give the id of the app",
         "subscription_id": "give the id of the app's subscription",
@@ -86,10 +146,8 @@ class GupshupRow(ConsentRow):
         wrong = [one for one in self.modes or () if self.version is not None and not fits(one, self.version)]
         if wrong and self.action is Action.OPTIN:
             message = "version {version} has no such mode: {wrong}"
-            raise fault_at("modes", "unusable_value", message, version=self.version, wrong=", ".join(wrong))
+            raise error_at("modes", "unusable_value", message, version=self.version, wrong=", ".join(wrong))
         return self
-
-    address_columns: ClassVar[frozenset[str]] = frozenset({"app_id", "subscription_id"})
 
     def address(self) -> dict[str, str]:
         """Return app and subscription."""
@@ -114,3 +172,10 @@ class GupshupRow(ConsentRow):
         if check:
             return (Wish(slot_text(FIELD, "do_check"), check, FORM_NAMES["do_check"] + str(self.do_check)),)
         return (Wish(ACTIVE, {}),)
+
+
+def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns of a row that names only this slot."""
+    kind, member = read_slot(slot)
+    modes = {MODES: member} if kind == MODES else {}
+    return {**address, **modes, **{name: str(value) for name, value in details.items()}}

@@ -1,25 +1,23 @@
-"""The door for a row about an Infobip subscription or a person on Infobip's blocklist."""
+"""A row about an Infobip subscription, or about a person on Infobip's blocklist: columns, slots, and the way back.
+
+"Update subscription" is infobip.com/docs/api/platform/subscriptions-api/update-subscription.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Self
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from consent.change import Action
-from consent.row import LONGEST_SLOT, ConsentRow, Wish, checked, text_schema
-from worker.providers.cells import Members, Name, PathName, digest, fault_at
-from worker.providers.infobip.channel_events import CHANNELS
-from worker.providers.infobip.destination import Destination, doubt_about, read_destination
-from worker.providers.infobip.slots import (
-    CRITERION_NAMES,
-    FIELD,
-    Place,
-    blocked_text,
-    criterion_key,
-    slot_text,
-)
+from consent.identifiers.normalize import LOCAL_PATTERN, UnusableIdentifier, is_domain, is_email, without_scheme
+from consent.identifiers.phones import is_known, looks_like_number, read_number
+from consent.row import LONGEST_SLOT, ConsentRow, Wish, checked, or_whole_number, text_schema
+from worker.providers.infobip.blocklist_slots import Place, blocked_text, read_place
+from worker.providers.row_fields import Members, Name, PathName, digest, error_at
 
 BLOCKLIST = "blocklist"
 """The bucket of blocklist calls: Infobip limits them by themselves."""
@@ -27,6 +25,99 @@ BLOCKLIST = "blocklist"
 CREATE_CHANNELS = ("SMS", "EMAIL", "VIBER", "RCS", "MMS", "WHATSAPP")
 REMOVE_CHANNELS = (*CREATE_CHANNELS, "APPLE_MB")
 """Where an entry can be made, and where it can be removed (Infobip's OpenAPI description of /platform/1/blocklists)."""
+
+_TABLE: dict[str, Any] = json.loads(Path(__file__).with_name("channel_events.json").read_text(encoding="utf-8"))
+
+CHANNELS: tuple[str, ...] = tuple(_TABLE["channels"])
+"""The channels of the page "Update subscription" (19) and of the newer OpenAPI description (22) together."""
+
+_EVENTS: dict[str, frozenset[str]] = {channel: frozenset(events) for channel, events in _TABLE["channels"].items()}
+
+
+def offers(channel: str, event: str) -> bool:
+    """Say whether the published table has this event for the channel.
+
+    Infobip ignores an event that it does not offer, without a word ("Update subscription"). The table moves, so
+    an event outside it is sent all the same, and looked for afterwards.
+    """
+    return event in _EVENTS.get(channel, frozenset())
+
+
+SETS = ("events", "criteria", "resources", "users")
+FIELD = "field"
+CRITERION_NAMES = {
+    "application_id": "applicationId",
+    "entity_id": "entityId",
+    "calls_configuration_id": "callsConfigurationId",
+}
+"""Our columns of a criterion, and Infobip's names for them."""
+
+
+class Slot(NamedTuple):
+    """Which set and which member, or `field` and which field; for people see `blocklist_slots`."""
+
+    kind: str
+    member: str = ""
+
+
+def slot_text(kind: str, member: str) -> str:
+    """Write a slot like `events:DELIVERY`, `field:name` or `criteria:["production","entity1",""]`."""
+    return f"{kind}:{member}"
+
+
+def read_slot(text: str) -> Slot:
+    """Read what `slot_text` wrote."""
+    kind, _, member = text.partition(":")
+    return Slot(kind, member)
+
+
+def criterion_key(parts: Mapping[str, Any]) -> str:
+    """Return the one text of a criterion, by Infobip's names; a part that is absent or empty matches anything."""
+    named = [str(parts.get(name) or "") for name in CRITERION_NAMES.values()]
+    return json.dumps(named, separators=(",", ":"), ensure_ascii=False)  # not escaped: a key is limited in bytes
+
+
+def criterion(key: str) -> dict[str, str]:
+    """Return the criterion that `criterion_key` wrote, as Infobip takes it."""
+    return {name: part for name, part in zip(CRITERION_NAMES.values(), json.loads(key), strict=True) if part}
+
+
+_REMEDY = (
+    "write a number with + and its country code (like +447700900123), an e-mail address (like ann@example.com) or an "
+    "e-mail domain"
+)
+_WRITTEN = rf"^(\+?[1-9][0-9]{{6,14}}|({LOCAL_PATTERN}@)?[a-z0-9][a-z0-9-]*(\.[a-z][a-z0-9-]*)+)$"
+Destination = Annotated[
+    Name,
+    WithJsonSchema(
+        or_whole_number(text_schema(form=_WRITTEN), 1_000_000, 999_999_999_999_999)
+        | {"description": "a number must be one that its country can have"}
+    ),
+]
+"""International number without +, e-mail address, or e-mail domain (Infobip's OpenAPI description, `to`)."""
+
+
+def read_destination(text: str, region: str) -> str:
+    """Return a number as the digits of E.164, and a domain in lower case; the part before @ is kept to the letter.
+
+    `mailto:` and `tel:` before it are left out. Raises UnusableIdentifier.
+    """
+    if "@" not in text and looks_like_number(text):
+        return read_number(text, region)
+    bare = without_scheme(text, "mailto:")
+    if not is_email(bare) and (bare is not text or not is_domain(bare)):
+        raise UnusableIdentifier("unusable_value", _REMEDY)
+    if bare is not text and "%" in bare:
+        raise UnusableIdentifier("unusable_value", "write the address itself, without mailto: and what it encodes")
+    local, at, domain = bare.rpartition("@")
+    return f"{local}{at}{domain.lower()}"
+
+
+def doubt_about(destination: str) -> str | None:
+    """Return why a destination may be a slip: a number that is not known to be in use, or a whole domain."""
+    if destination.isdigit():
+        return None if is_known(destination) else "unknown_number"
+    return None if "@" in destination else "whole_domain"
 
 
 def _channel(text: str) -> str:
@@ -54,7 +145,7 @@ _ALTERNATIVES: list[Any] = [
 class InfobipRow(ConsentRow):
     """What a row says of a subscription (`subscription_id`) or of a person on the blocklist (`destination`).
 
-    OPTIN adds what the row names to the subscription and OPTOUT removes it (page "Update subscription"); `name` and
+    OPTIN adds what the row names to the subscription and OPTOUT removes it ("Update subscription"); `name` and
     `profile_id` set those fields. On the blocklist OPTOUT makes an entry and OPTIN removes it.
     """
 
@@ -104,28 +195,28 @@ class InfobipRow(ConsentRow):
     @model_validator(mode="after")
     def _names_one_thing(self) -> Self:
         if self.destination is not None and self.subscription_id is not None:
-            raise fault_at("destination", "ambiguous_row", _BOTH)
+            raise error_at("destination", "ambiguous_row", _BOTH)
         if self.destination is not None:
             return self._may_be_blocked()
         if self.subscription_id is None:
-            raise fault_at("subscription_id", "missing_field", _NEITHER)
+            raise error_at("subscription_id", "missing_field", _NEITHER)
         return self._names_a_change()
 
     def _may_be_blocked(self) -> Self:
         allowed = CREATE_CHANNELS if self.action is Action.OPTOUT else REMOVE_CHANNELS
         if self.channel is not None and self.channel not in allowed:
-            raise fault_at("channel", "unknown_value", _NO_BLOCKING, known=", ".join(allowed))
+            raise error_at("channel", "unknown_value", _NO_BLOCKING, known=", ".join(allowed))
         return self
 
     def _names_a_change(self) -> Self:
         if self.channel is None:
-            raise fault_at("channel", "missing_field", "a subscription needs its channel: fill channel")
+            raise error_at("channel", "missing_field", "a subscription needs its channel: fill channel")
         if self.channel not in CHANNELS:
-            raise fault_at("channel", "unknown_value", "write one of {known}", known=", ".join(CHANNELS))
+            raise error_at("channel", "unknown_value", "write one of {known}", known=", ".join(CHANNELS))
         if not (wishes := self.wishes()):
-            raise fault_at("events", "missing_field", _NOTHING)
+            raise error_at("events", "missing_field", _NOTHING)
         if any(len(wish.slot.encode()) > LONGEST_SLOT for wish in wishes):
-            raise fault_at("application_id", "too_long", _TOO_LONG)
+            raise error_at("application_id", "too_long", _TOO_LONG)
         return self
 
     def address(self) -> dict[str, str]:
@@ -151,6 +242,21 @@ class InfobipRow(ConsentRow):
     def _criterion(self) -> list[Wish]:
         parts = {theirs: getattr(self, ours) for ours, theirs in CRITERION_NAMES.items()}
         return [Wish(slot_text("criteria", criterion_key(parts)), {})] if any(parts.values()) else []
+
+
+def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns of a row that names only this slot."""
+    kind, member = read_slot(slot)
+    if (to := address.get("destination", "")).isdigit():
+        address = {**address, "destination": f"+{to}"}  # without + it would be read as a number of REGION
+    if (place := read_place(slot)) is not None:
+        return {**address, **{name: part for name, part in place._asdict().items() if part}}
+    if kind == FIELD:
+        return {**address, **{name: str(value) for name, value in details.items()}}
+    if kind == "criteria":
+        parts = zip(CRITERION_NAMES, json.loads(member), strict=True)
+        return {**address, **{name: part for name, part in parts if part}}
+    return {**address, kind: member}
 
 
 _BOTH = "the row names a subscription and a person: fill subscription_id or destination, and use two rows for both"

@@ -9,8 +9,8 @@ from consent.change import Action
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from worker.providers.capillary import CAPILLARY
-from worker.providers.capillary.calls import write
-from worker.providers.capillary.slots import slot_text
+from worker.providers.capillary.requests import write
+from worker.providers.capillary.row import slot_text
 from worker.providers.contract import Answer, Reply, Request
 
 CONNECTION = ConnectionSettings(provider="capillary", base_url="https://capillary.example.com")

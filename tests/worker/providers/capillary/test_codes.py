@@ -6,7 +6,8 @@ import pytest
 
 from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
 from tests.worker.providers.capillary.building import change, failure, read, written
-from worker.providers.capillary.codes import MEANINGS, Next
+from worker.providers.capillary.codes import CODES
+from worker.providers.classify import ReplyKind
 from worker.providers.contract import Answer
 
 DEAD = (Well, Rejected, None)
@@ -103,8 +104,8 @@ def test_status_without_a_code(status: int, body: object, expected: tuple[type, 
 
 def test_every_code_is_in_the_table() -> None:
     """Every code that a page documents is in the table once, with a sentence of our own."""
-    assert len(MEANINGS) == 33
-    assert all(meaning.reason and str(code) == meaning.code for code, meaning in MEANINGS.items())
+    assert len(CODES) == 33
+    assert all(meaning.reason and str(code) == meaning.code for code, meaning in CODES.items())
 
 
 def test_erased_customer() -> None:
@@ -198,7 +199,7 @@ def test_retry_after_on_another_status() -> None:
     assert Throttled(30) == read(written(change(1)), "", 503, retry_after=30).health
 
 
-@pytest.mark.parametrize("code", [code for code, meaning in MEANINGS.items() if meaning.next is Next.REFUSED])
+@pytest.mark.parametrize("code", [code for code, meaning in CODES.items() if meaning.kind is ReplyKind.UNAUTHORIZED])
 def test_configuration_makes_no_dead_letters(code: int) -> None:
     """What only a person can mend at the connection leaves its changes pending and says what to look at."""
     answer = read(written(change(1)), failure(code))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from consent.outcome import Applied
 from tests.worker.providers.capillary.building import CONNECTION, change, customer, read, row_failed
-from worker.providers.capillary.calls import read_back, write
-from worker.providers.capillary.codes import MEANINGS
+from worker.providers.capillary.codes import CODES
+from worker.providers.capillary.requests import read_back, write
 
 CHANNEL = st.sampled_from(["EMAIL", "MOBILE", "SMS", "line", "", "x"])
 PRIORITY = st.sampled_from(["BULK", "TRANS", "bulk"])
@@ -28,7 +28,7 @@ ECHO = st.fixed_dictionaries(
 )
 FAULT = (
     st.builds(row_failed, CHANNEL, PRIORITY)
-    | st.fixed_dictionaries({"code": st.sampled_from(sorted(MEANINGS)) | SCALAR, "status": st.booleans()})
+    | st.fixed_dictionaries({"code": st.sampled_from(sorted(CODES)) | SCALAR, "status": st.booleans()})
     | JSON
 )
 BODY = st.fixed_dictionaries(

@@ -17,8 +17,8 @@ from tests.worker.providers.capillary.building import (
     row,
     rows,
 )
-from worker.providers.capillary.body import parse_body
-from worker.providers.capillary.calls import read_back, write
+from worker.providers.capillary.requests import read_back, write
+from worker.providers.capillary.responses import parse_body
 from worker.providers.contract import Request
 
 

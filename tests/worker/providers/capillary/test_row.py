@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from worker.providers.capillary.row import CapillaryRow
-from worker.providers.capillary.slots import Slot, read_slot, slot_text
+from worker.providers.capillary.row import CapillaryRow, Slot, read_slot, slot_text
 
 LEAST = {"action": "OPTOUT", "user_id": "1001", "channel": "EMAIL", "priority": "BULK"}
 

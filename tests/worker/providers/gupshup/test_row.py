@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from worker.providers.gupshup import GUPSHUP
-from worker.providers.gupshup.modes import MODES
-from worker.providers.gupshup.row import GupshupRow
+from worker.providers.gupshup.row import EVERY_MODE, GupshupRow
 
 LEAST = {"action": "OPTOUT", "app_id": "app-1", "subscription_id": "32595"}
 
@@ -92,7 +91,7 @@ _TEXT = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1,
     st.fixed_dictionaries(
         {},
         optional={
-            "modes": st.lists(st.sampled_from(MODES), min_size=1, max_size=4).map("|".join),
+            "modes": st.lists(st.sampled_from(EVERY_MODE), min_size=1, max_size=4).map("|".join),
             "tag": _TEXT,
             "url": _TEXT.map(lambda text: f"https://hooks.example.com/{text}"),
             "version": st.sampled_from("0123"),
@@ -104,6 +103,6 @@ def test_columns_of_a_change_mean_the_same_change(cells: dict[str, Any]) -> None
     """Whatever a row said, the export of each of its changes says the same of the same subscription."""
     row = a_row(**cells)
     for wish in row.wishes():
-        again = a_row(**GUPSHUP.columns(row.address(), wish.slot, wish.details))
+        again = a_row(**GUPSHUP.export(row.address(), wish.slot, wish.details))
 
         assert (again.address(), again.wishes()) == (row.address(), (wish,))

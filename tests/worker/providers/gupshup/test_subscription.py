@@ -19,7 +19,7 @@ from tests.worker.providers.gupshup.building import (
     shown,
     subscription,
 )
-from worker.providers.contract import Calls, Pace, Request
+from worker.providers.contract import CallEstimate, RateLimit, Request
 from worker.providers.gupshup import GUPSHUP
 
 IN, OUT = {"action": "OPTIN"}, {"action": "OPTOUT"}
@@ -32,16 +32,16 @@ def put(*rows: dict[str, Any], **there: Any) -> Request:
 
 def test_pace() -> None:
     """Five calls a minute for each app, one subscription each, unless told otherwise."""
-    assert GUPSHUP.pace("app-1", CONNECTION) == Pace(Rate(5, 60), name="app app-1")
-    assert GUPSHUP.pace("app-1", CONNECTION.model_copy(update={"rate": Rate(10, 1)})).rate == Rate(10, 1)
+    assert GUPSHUP.rate_limit("app-1", CONNECTION) == RateLimit(Rate(5, 60), name="app app-1")
+    assert GUPSHUP.rate_limit("app-1", CONNECTION.model_copy(update={"rate": Rate(10, 1)})).rate == Rate(10, 1)
 
 
 def test_calls_are_foretold() -> None:
     """Fields are one write; modes are a look, and a write only where one of them changes."""
     pause, modes = subscription({"action": "OPTOUT"}), subscription(IN | {"modes": "READ"})
 
-    assert GUPSHUP.calls([pause], CONNECTION) == Calls(1, 1)
-    assert GUPSHUP.calls([pause, modes, modes], CONNECTION) == Calls(3, 5)
+    assert GUPSHUP.estimate_calls([pause], CONNECTION) == CallEstimate(1, 1)
+    assert GUPSHUP.estimate_calls([pause, modes, modes], CONNECTION) == CallEstimate(3, 5)
 
 
 def test_fields_are_one_call() -> None:

@@ -26,7 +26,7 @@ from tests.worker.providers.infobip.building import (
     shown,
     somebody,
 )
-from worker.providers.contract import Calls, Pace
+from worker.providers.contract import CallEstimate, RateLimit
 from worker.providers.infobip import INFOBIP
 
 
@@ -39,9 +39,9 @@ def test_pace() -> None:
     """Blocklist calls are made once a second and carry a thousand people, unless told otherwise."""
     other = ConnectionSettings.model_validate({"blocklist_batch": 50_000, "blocklist_rate": "2/s", "rate": "5/s"})
 
-    assert INFOBIP.pace("blocklist", CONNECTION) == Pace(Rate(1, 1), 1000, "blocklist")
-    assert INFOBIP.pace("blocklist", other) == Pace(Rate(2, 1), 50_000, "blocklist")
-    assert INFOBIP.pace("", other) == Pace(Rate(5, 1))
+    assert INFOBIP.rate_limit("blocklist", CONNECTION) == RateLimit(Rate(1, 1), 1000, "blocklist")
+    assert INFOBIP.rate_limit("blocklist", other) == RateLimit(Rate(2, 1), 50_000, "blocklist")
+    assert INFOBIP.rate_limit("", other) == RateLimit(Rate(5, 1))
     with pytest.raises(ValueError, match="blocklist_batch"):
         ConnectionSettings.model_validate({"blocklist_batch": 50_001})
 
@@ -50,10 +50,10 @@ def test_calls_are_foretold() -> None:
     """A batch of opt-outs is a call, each opt-in a look and each five of them a removal; `verify` looks once more."""
     out, back = [person(n) for n in range(2500)], [person(n, "OPTIN") for n in range(3000, 3012)]
 
-    assert INFOBIP.calls(out, CONNECTION) == Calls(3, 3)
-    assert INFOBIP.calls(back, CONNECTION) == Calls(12, 15)
-    assert INFOBIP.calls([*out, *back], CONNECTION) == Calls(15, 18)
-    assert INFOBIP.calls([*out[:2], *back[:2]], VERIFYING) == Calls(1 + 2 + 2, 1 + 2 + 2 + 1 + 2)
+    assert INFOBIP.estimate_calls(out, CONNECTION) == CallEstimate(3, 3)
+    assert INFOBIP.estimate_calls(back, CONNECTION) == CallEstimate(12, 15)
+    assert INFOBIP.estimate_calls([*out, *back], CONNECTION) == CallEstimate(15, 18)
+    assert INFOBIP.estimate_calls([*out[:2], *back[:2]], VERIFYING) == CallEstimate(1 + 2 + 2, 1 + 2 + 2 + 1 + 2)
 
 
 def test_opt_outs_share_a_call() -> None:
@@ -227,7 +227,7 @@ def test_opt_outs_of_a_person_go_first() -> None:
     both = somebody(1, {"action": "OPTIN", "channel": "EMAIL"}, {"action": "OPTOUT", "channel": "SMS"})
     request = first(both)
     assert (request.method, ids(request)) == ("POST", {2})
-    assert INFOBIP.calls([both], CONNECTION) == Calls(2, 3)
+    assert INFOBIP.estimate_calls([both], CONNECTION) == CallEstimate(2, 3)
 
     looking = first(replace(both, tries=1), connection=VERIFYING)
     answer = read(looking, shown(entry("15550100001", channel="EMAIL")), connection=VERIFYING)

@@ -28,7 +28,7 @@ def test_columns_of_a_change_mean_the_same_change(cells: dict[str, Any]) -> None
     """Whatever a row said, the export of each of its changes says the same of the same target."""
     row = InfobipRow.model_validate({**cells, "action": "OPTIN"})
     for wish in row.wishes():
-        back = INFOBIP.columns(row.address(), wish.slot, wish.details)
+        back = INFOBIP.export(row.address(), wish.slot, wish.details)
         again = InfobipRow.model_validate({**back, "action": "OPTIN"})
 
         assert (again.address(), again.wishes()) == (row.address(), (wish,))

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from worker.providers.infobip.channel_events import CHANNELS, offers
-from worker.providers.infobip.row import InfobipRow
+from worker.providers.infobip.row import CHANNELS, InfobipRow, offers
 
 RULE = {"action": "OPTIN", "channel": "SMS", "subscription_id": "ABC-1", "events": "DELIVERY"}
 PERSON = {"action": "OPTOUT", "destination": "12025550100"}

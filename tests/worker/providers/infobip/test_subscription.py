@@ -22,7 +22,7 @@ from tests.worker.providers.infobip.building import (
     read,
     rule,
 )
-from worker.providers.contract import Calls, Request
+from worker.providers.contract import CallEstimate, Request
 from worker.providers.infobip import INFOBIP
 
 
@@ -35,9 +35,11 @@ def test_calls_are_foretold() -> None:
     """A look, a write if something changes, and another look where the write's answer does not tell enough."""
     many = [{"action": "OPTIN", "users": f"user-{n}"} for n in range(200)]
 
-    assert INFOBIP.calls([rule(*many)], CONNECTION) == Calls(1, 2)
-    assert INFOBIP.calls([rule(*many)], VERIFYING) == Calls(1, 3)
-    assert INFOBIP.calls([rule({"action": "OPTIN", "events": "NO_SUCH_EVENT"})], CONNECTION) == Calls(1, 3)
+    assert INFOBIP.estimate_calls([rule(*many)], CONNECTION) == CallEstimate(1, 2)
+    assert INFOBIP.estimate_calls([rule(*many)], VERIFYING) == CallEstimate(1, 3)
+    assert INFOBIP.estimate_calls([rule({"action": "OPTIN", "events": "NO_SUCH_EVENT"})], CONNECTION) == CallEstimate(
+        1, 3
+    )
 
 
 def test_look_comes_first() -> None:

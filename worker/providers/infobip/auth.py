@@ -1,4 +1,4 @@
-"""How calls to Infobip are signed: `Authorization: App <key>`."""
+"""Credentials of calls to Infobip: the header `Authorization: App <key>`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ class _KeyAuth(httpx.Auth):
         yield request
 
 
-def auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
-    """Return what signs a connection's calls (Infobip, API authentication)."""
+def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
+    """Return the authentication of a connection's calls; raise ConfigurationError if there is no usable key.
+
+    The form of the header is from Infobip's page "API authentication".
+    """
     key = connection.api_key.get_secret_value().strip()
     if not key:
         raise ConfigurationError(f"Infobip needs an API key: set {variable(name, 'API_KEY')}")

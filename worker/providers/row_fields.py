@@ -1,7 +1,12 @@
-"""The kinds of value that a cell may hold at any provider, and how a fault is put at its column."""
+"""Types of columns that any provider's row may use: names, lists, flags, words in any spelling.
+
+Each type validates a cell, gives its JSON Schema for events, and raises an error that says how to fix the cell.
+`error_at` is for a model's own check of several columns.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Annotated, Any
 
@@ -56,7 +61,7 @@ Name = Annotated[
     Field(min_length=1, max_length=LONGEST),
     WithJsonSchema(or_whole_number(text_schema(form=NAME_FORM))),
 ]
-"""Text that names something, without what nobody sees of it; an event may write it as a number."""
+"""Text that names something, without invisible characters; an event may write it as a number."""
 
 PathName = Annotated[
     Name, AfterValidator(_url_safe), WithJsonSchema(or_whole_number(text_schema(form="^[A-Za-z0-9_-]+$"), least=0))
@@ -83,8 +88,8 @@ Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"
 """True or false."""
 
 
-def fault_at(column: str, kind: str, message: str, **context: Any) -> ValidationError:
-    """Return what a row model's own check raises, so that the fault is told at the column that must be mended.
+def error_at(column: str, kind: str, message: str, **context: Any) -> ValidationError:
+    """Return the error that a row model's own check raises, placed at the column that must be fixed.
 
     `message` is a template: `{known}` stands for the value of `known` in the context.
     """
@@ -95,3 +100,24 @@ def fault_at(column: str, kind: str, message: str, **context: Any) -> Validation
 def digest(text: str) -> str:
     """Return a short digest that tells apart what a slot is to hold, where the text itself is long or private."""
     return blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+class Spellings(dict[str, str]):
+    """The words that a column may hold, in the vendor's own spelling, found by any letter case and by aliases.
+
+    As a validator, its lookup costs no Python call when a word is already spelled as the vendor spells it.
+    """
+
+    def __init__(self, words: Iterable[str], **aliases: str) -> None:
+        super().__init__({word: word for word in words} | aliases)
+        self._folded = {word.casefold(): spelling for word, spelling in self.items()}
+        self._known = ", ".join(word for word in self if word not in aliases)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the words as a JSON Schema."""
+        return {"type": "string", "enum": list(self)}
+
+    def __missing__(self, word: str) -> str:
+        if word.casefold() not in self._folded:
+            raise PydanticCustomError("unknown_value", "write one of {known}", {"known": self._known})
+        return self._folded[word.casefold()]

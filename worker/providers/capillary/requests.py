@@ -1,4 +1,4 @@
-"""The calls to Capillary: writing rows of one customer, and reading the customer's subscriptions back."""
+"""The calls to Capillary: which changes share a body, what a body holds, and how it is read back."""
 
 from __future__ import annotations
 
@@ -7,16 +7,44 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+import orjson
+
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
-from worker.providers.capillary.slots import read_slot
-from worker.providers.contract import Request
+from consent.outcome import Rejected
+from worker.providers.batching import SHARED_TRIES
+from worker.providers.capillary.row import read_slot
+from worker.providers.contract import CallEstimate, Plan, Request
 
 WRITE, ALONE, READBACK = "write", "alone", "readback"
 """Why a call is made: to write, to write a single row again, or to see what has become of rows."""
 
 NOT_APPLICABLE = -1
-"""What the seed page sends where there is no campaign or communication."""
+"""What the vendor's sample sends where there is no campaign or communication."""
+
+NOT_BY_IDENTIFIER = Rejected(
+    "lookup_writes_off",
+    "this connection may not write by identifier: give the customer's user_id, or set LOOKUP_WRITES to true",
+)
+
+
+def plan(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
+    """Return one series of calls for each customer: as few bodies as the changes allow, oldest first.
+
+    The changes of a customer that may not be called for become dead letters.
+    """
+    allowed = [task for task in tasks if "user_id" in task.address or connection.lookup_writes]
+    forbidden = [task for task in tasks if not ("user_id" in task.address or connection.lookup_writes)]
+    return Plan(
+        series=tuple(_series(task, connection) for task in allowed if task.changes),
+        outcomes={change.id: NOT_BY_IDENTIFIER for task in forbidden for change in task.changes},
+    )
+
+
+def estimate_calls(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> CallEstimate:
+    """Predict how many calls customers need: one for each body."""
+    count = sum(len(series) for series in plan(tasks, connection).series)
+    return CallEstimate(count, count)
 
 
 def write(
@@ -24,11 +52,12 @@ def write(
 ) -> Request:
     """Return the call that writes changes of one customer which share `body_head`.
 
-    By number it is `/v2/customers/{userId}/subscriptions`, by identifier `/v2/customers/lookup/subscriptions?…` (seed
-    page "Update Subscription Details"; the parameters are from Capillary's older documentation).
+    By number it is `/v2/customers/{userId}/subscriptions`, by identifier `/v2/customers/lookup/subscriptions?…`
+    (docs.capillarytech.com/reference/update_subscription_details; the parameters of the lookup are from
+    github.com/Capillary/api-documentation).
     """
     body = body_head(changes[0].details) | {"subscriptions": [_row(change) for change in changes]}
-    path, params = _place(task.address)
+    path, params = _path_and_params(task.address)
     return Request(connection.method, path, (task,), tuple(changes), purpose, params, json=body)
 
 
@@ -44,7 +73,7 @@ def read_back(request: Request, changes: Sequence[ClaimedChange]) -> Request:
 
 def witness(task: CustomerTask, _: ConnectionSettings) -> Request:
     """Return the call that shows what a customer is subscribed to, to see whether Capillary answers at all."""
-    path, params = _place(task.address)
+    path, params = _path_and_params(task.address)
     return Request("GET", path, (task,), (), WITNESS, params)
 
 
@@ -61,6 +90,21 @@ def body_head(details: Mapping[str, Any]) -> dict[str, Any]:
     return head
 
 
+def _series(task: CustomerTask, connection: ConnectionSettings) -> tuple[Request, ...]:
+    details = task.changes[0].details
+    if all(change.details is details and change.attempts < SHARED_TRIES for change in task.changes):
+        return (write(task, task.changes, connection),)
+    bodies: dict[bytes, list[ClaimedChange]] = {}
+    for change in task.changes:
+        bodies.setdefault(_body_of(change), []).append(change)
+    return tuple(write(task, changes, connection) for changes in bodies.values())
+
+
+def _body_of(change: ClaimedChange) -> bytes:
+    alone = change.id if change.attempts >= SHARED_TRIES else None
+    return orjson.dumps([body_head(change.details), alone], option=orjson.OPT_SORT_KEYS)
+
+
 def _row(change: ClaimedChange) -> dict[str, Any]:
     slot = read_slot(change.slot)
     row = {
@@ -75,7 +119,7 @@ def _row(change: ClaimedChange) -> dict[str, Any]:
     return row
 
 
-def _place(address: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _path_and_params(address: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     if "user_id" in address:
         return f"/v2/customers/{quote(address['user_id'], safe='')}/subscriptions?format=json", {}
     account = {"accountId": address["source_account_id"]} if "source_account_id" in address else {}

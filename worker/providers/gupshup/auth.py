@@ -1,4 +1,4 @@
-"""How calls to Gupshup are signed: with the token of the app that the call is about."""
+"""Credentials of calls to Gupshup: the token of the app that the call is about."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def token_of(app: str, connection: ConnectionSettings) -> str:
 
 
 class _TokenAuth(httpx.Auth):
-    """Puts the app's token into `Authorization`, by default without a word before it (seed page, sample request)."""
+    """Puts the app's token into `Authorization`, by default without a word before it.
+
+    (The sample of partner-docs.gupshup.io/reference/put_partner-app-appid-subscription-subscriptionid.)
+    """
 
     def __init__(self, connection: ConnectionSettings) -> None:
         self._connection = connection
@@ -38,8 +41,8 @@ class _TokenAuth(httpx.Auth):
         yield request
 
 
-def auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
-    """Return what signs a connection's calls; raise ConfigurationError if no app has a token."""
+def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
+    """Return the authentication of a connection's calls; raise ConfigurationError if no app has a token."""
     tokens = [one.get_secret_value().strip() for one in (*connection.tokens.values(), connection.token)]
     if not any(tokens):
         wanted = f"{variable(name, 'TOKENS')} (JSON, app id to token) or {variable(name, 'TOKEN')}"

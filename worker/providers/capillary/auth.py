@@ -1,8 +1,12 @@
-"""An OAuth token: minted once for all calls, kept until shortly before it ends, and renewed once when it is refused."""
+"""Credentials of calls to Capillary: a till's user name and password, or an OAuth token.
+
+The token is minted once for all calls, kept until shortly before it expires, and renewed once when it is refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import AsyncGenerator
@@ -15,9 +19,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
+from worker.providers.classify import without_bom
 from worker.providers.contract import NoToken
-from worker.providers.endpoint import is_header_name, variable
-from worker.providers.json_body import without_mark
+from worker.providers.endpoint import endpoint, is_header_name, variable
 
 MARGIN = 0.1
 """The last part of a token's life in which it is not used: a call that is under way must not lose it."""
@@ -26,6 +30,23 @@ REFUSAL_SECONDS = 5.0
 """How long a refused key is not tried again, so that many calls at once make one refused mint and not many."""
 
 _BUSY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+def make_auth(connection: ConnectionSettings, name: str = "<NAME>") -> httpx.Auth:
+    """Return the authentication of a connection's calls; where there are both kinds of credentials, the token is used.
+
+    Basic carries the MD5 digest of the password, not the password (docs.capillarytech.com, "API client"). Raises
+    ConfigurationError that names the variables to set.
+    """
+    if connection.oauth_key and connection.oauth_secret.get_secret_value():
+        return TokenAuth(endpoint(connection, name), connection, name)
+    password = connection.password.get_secret_value()
+    if connection.username and password:
+        digest = hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()
+        return httpx.BasicAuth(connection.username, digest)
+    basic = f"{variable(name, 'USERNAME')} and {variable(name, 'PASSWORD')}"
+    token = f"{variable(name, 'OAUTH_KEY')} and {variable(name, 'OAUTH_SECRET')}"
+    raise ConfigurationError(f"Capillary needs credentials: set {basic}, or {token}")
 
 
 class _Data(BaseModel):
@@ -59,7 +80,7 @@ class TokenAuth(httpx.Auth):
         self._minting = asyncio.Lock()
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        """Sign a request; on 401 sign it once more with a new token."""
+        """Put the token into a request; on 401 send it once more with a new token."""
         for _ in range(2):
             async with self._minting:
                 token = self._usable()
@@ -93,12 +114,12 @@ class TokenAuth(httpx.Auth):
         if not minted.is_success:
             raise NoToken(refused=False)
         try:
-            data = _Minted.model_validate_json(without_mark(minted.text)).data
+            data = _Minted.model_validate_json(without_bom(minted.text)).data
         except ValidationError:
-            self._doubt(minted)
+            self._reject_foreign(minted)
         return _Token(data.access_token, asked_at + data.seconds * (1 - MARGIN))
 
-    def _doubt(self, minted: httpx.Response) -> NoReturn:
+    def _reject_foreign(self, minted: httpx.Response) -> NoReturn:
         """Tell a success that holds errors (our key is wrong) from one that is not Capillary's (a gateway's page)."""
         if _has_errors(minted):
             self._refuse()
@@ -111,7 +132,7 @@ class TokenAuth(httpx.Auth):
 
 def _has_errors(minted: httpx.Response) -> bool:
     try:
-        body: Any = json.loads(without_mark(minted.text))
+        body: Any = json.loads(without_bom(minted.text))
     except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and bool(body.get("errors"))

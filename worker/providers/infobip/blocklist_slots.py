@@ -1,0 +1,62 @@
+"""A slot of a person on Infobip's blocklist: the channel and the sender of an entry, and how such slots overlap.
+
+An entry without channel or sender blocks on all channels or for all senders.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from consent.ledger.queue.overlaps import Overlap
+from consent.outcome import Rejected
+
+BLOCKED = "blocked"
+
+INEXPRESSIBLE = Rejected(
+    "under_wider_block",
+    "the person is blocked for more than this opt-in names, and Infobip cannot lift a part of a block: opt in with "
+    "channel and sender left empty, then opt out of what is to stay blocked",
+)
+
+
+class Place(NamedTuple):
+    """Where a person is blocked: on which channel and for which sender, each empty for all."""
+
+    channel: str = ""
+    sender: str = ""
+
+    def covers(self, other: Place) -> bool:
+        """Say whether this is all of the other, or more."""
+        return all(mine in ("", theirs) for mine, theirs in zip(self, other, strict=True))
+
+    def meets(self, other: Place) -> bool:
+        """Say whether they have anything in common."""
+        return all(mine == theirs or not (mine and theirs) for mine, theirs in zip(self, other, strict=True))
+
+
+def blocked_text(place: Place) -> str:
+    """Write the slot of an entry like `blocked:["SMS","SHOP"]`; that of one that blocks everything is `blocked`."""
+    # Not escaped: a slot is a key, and keys are limited in bytes.
+    return f"{BLOCKED}:{json.dumps(place, separators=(',', ':'), ensure_ascii=False)}" if any(place) else BLOCKED
+
+
+def read_place(slot: str) -> Place | None:
+    """Read what `blocked_text` wrote; None for a slot that is no entry."""
+    kind, _, member = slot.partition(":")
+    if kind != BLOCKED:
+        return None
+    return Place(*json.loads(member)) if member else Place()
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    one, other = read_place(wide), read_place(narrow)
+    return wide == narrow if one is None or other is None else one.covers(other)
+
+
+def _meets(left: str, right: str) -> bool:
+    one, other = read_place(left), read_place(right)
+    return left == right if one is None or other is None else one.meets(other)
+
+
+OVERLAP = Overlap(_covers, _meets, INEXPRESSIBLE)
