@@ -59,15 +59,15 @@ def listen(url: str, source: str, events: int) -> dict[str, object]:
     """Record all events in this process."""
     from consent.ledger.ledger import Ledger
     from producers.events.consumer import Listener
-    from producers.events.ingest import EventIntake
+    from producers.events.ingest import EventIngest
     from producers.events.sources import open_source
-    from producers.parsing.row_parser import open_doors
+    from producers.parsing.row_parser import parse_context
     from worker.providers import PROVIDERS
 
     ledger, watch = Ledger(url), Watch(events)
     ledger.migrate()
-    doors = open_doors({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
-    intake = EventIntake(ledger, doors, "redis stream", "bench", lambda _: None)
+    context = parse_context({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
+    intake = EventIngest(ledger, context, "redis stream", "bench", lambda _: None)
     started, used = time.perf_counter(), time.process_time()
     Listener(open_source(source, "bench"), intake, watch, lambda: watch.left <= 0).run()
     seconds, cpu = time.perf_counter() - started, time.process_time() - used

@@ -62,8 +62,8 @@ def import_once(url: str, path: Path) -> tuple[float, float, int]:
     from consent.connection import ConnectionSettings
     from consent.ledger.ledger import Ledger
     from producers.csv.sources import source_files
-    from producers.ingest_file import import_file
-    from producers.options import IntakeOptions
+    from producers.ingest_file import ingest_file
+    from producers.options import IngestOptions
     from worker.providers import PROVIDERS
 
     ledger = Ledger(url)
@@ -71,8 +71,8 @@ def import_once(url: str, path: Path) -> tuple[float, float, int]:
     connection = ConnectionSettings(provider="capillary")
     watch, started = Stopwatch(), time.perf_counter()
     with source_files([str(path)]) as [file]:
-        result = import_file(
-            file, IntakeOptions(), ledger, {"capillary": PROVIDERS["capillary"].row}, {"capillary": connection}, watch
+        result = ingest_file(
+            file, IngestOptions(), ledger, {"capillary": PROVIDERS["capillary"].row}, {"capillary": connection}, watch
         )
     seconds = time.perf_counter() - started
     ledger.close()

@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
-    parser.add_argument("--set", action="append", default=[], help="a setting, like HORIZON_SECONDS=1; repeat")
+    parser.add_argument("--set", action="append", default=[], help="a setting, like RESERVATION_SECONDS=1; repeat")
     told = parser.parse_args()
     settings = dict(one.split("=", 1) for one in told.set)
     size = (told.rows, told.events, told.seconds, settings)

@@ -1,16 +1,20 @@
-"""One configured account at a provider: where it is, its credentials, and its limit of so many calls in a time."""
+"""A connection, which is one account at a provider: its address, its credentials and its rate limit."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from consent.identifiers.phones import is_region
 from consent.reassert import Reassert, parse_reassert
 
+_log = logging.getLogger("optrelay.settings")
+_RENAMED = {"max_strokes": "max_batches"}
 _UNITS = {
     "s": 1,
     "sec": 1,
@@ -63,6 +67,18 @@ def read_rate(value: object) -> object:
     return parse_rate(value) if isinstance(value, str) else value
 
 
+def with_current_names(given: Mapping[str, Any], renamed: Mapping[str, str], prefix: str = "") -> dict[str, Any]:
+    """Return settings with each former name replaced by the current one, and log a notice for each.
+
+    `renamed` leads former names to current ones. Where both are given, the current one counts.
+    """
+    former = given.keys() & renamed.keys()
+    for name in sorted(former):
+        _log.warning("%s is now called %s; the old name still works", (prefix + name).upper(), renamed[name].upper())
+    current = {name: value for name, value in given.items() if name not in former}
+    return {renamed[name]: given[name] for name in former} | current
+
+
 def _region(value: object) -> object:
     region = value.strip().upper() if isinstance(value, str) else value
     if region and not is_region(str(region)):
@@ -75,11 +91,16 @@ class ConnectionSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, given: Any) -> Any:
+        return with_current_names(given, _RENAMED, "connections__…__") if isinstance(given, Mapping) else given
+
     provider: str = Field("", description="capillary, infobip or gupshup; defaults to the connection's name")
     base_url: str = Field("", description="where the provider listens, for example https://eu.api.capillarytech.com")
     rate: Annotated[Rate | None, BeforeValidator(read_rate)] = Field(None, description='the limit, like "100/minute"')
     concurrency: int = Field(8, ge=1, le=500, description="calls under way at once, in each worker process")
-    max_strokes: int = Field(4, ge=1, le=100, description="deliveries under way at once, over all workers")
+    max_batches: int = Field(4, ge=1, le=100, description="deliveries under way at once, over all workers")
     timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
     allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")
     region: Annotated[str, BeforeValidator(_region)] = Field(

@@ -62,7 +62,7 @@ class ImportProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedEvent:
+class EventContent:
     """What a refused change of an event said, so that it can be fixed and sent again.
 
     `body` is its text, or the first MOST_KEPT bytes of the event's `size`; `headers` are its envelope; `published_at`
@@ -85,7 +85,7 @@ MOST_KEPT = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class RejectedRow:
     """One row or event that was not recorded: where it stands, which column is at fault, and what to do about it.
 
     `line` is the physical line where a row starts, or the number of an event in its run. `place` says where an event
@@ -99,7 +99,7 @@ class Reject:
     code: str
     message: str
     place: str | None = None
-    said: RefusedEvent | None = None
+    said: EventContent | None = None
 
 
 REFUSED = (

@@ -27,7 +27,7 @@ class Unchanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class PermanentFailure:
     """The provider will never take this change as it is: it becomes a dead letter, with code and reason."""
 
     code: str
@@ -35,7 +35,7 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
-class TryLater:
+class Retry:
     """It may work another time.
 
     `counts` says whether the answer was about this change (then attempts are limited) or only about the provider's
@@ -48,11 +48,11 @@ class TryLater:
     after: float | None = None
 
 
-Outcome = Applied | Unchanged | Rejected | TryLater
+Outcome = Applied | Unchanged | PermanentFailure | Retry
 
 
 @dataclass(frozen=True, slots=True)
-class Well:
+class Healthy:
     """The connection answered like a healthy one, whatever it said about the changes."""
 
 
@@ -64,17 +64,17 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
-class Unwell:
+class Unavailable:
     """The connection could not be reached or could not answer."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Unauthorized:
     """The connection refused our credentials or our right to call it: a person must mend that."""
 
     reason: str
 
 
-Health = Well | Throttled | Unwell | Refused
+Health = Healthy | Throttled | Unavailable | Unauthorized

@@ -91,7 +91,7 @@ DOUBTS = {
 """What may be meant and may be a slip: it is delivered, and counted for people to see."""
 
 
-class Wish(NamedTuple):
+class SlotChange(NamedTuple):
     """What a row says about one slot: which, what else the provider wants to be told, and what it is to hold."""
 
     slot: str
@@ -181,9 +181,9 @@ class ConsentRow(BaseModel):
         """Return what else the provider wants to be told, as JSON values."""
         raise NotImplementedError
 
-    def wishes(self) -> tuple[Wish, ...]:
+    def slot_changes(self) -> tuple[SlotChange, ...]:
         """Return what the row says about each slot that it names; most rows name one."""
-        return (Wish(self.slot(), self.details(), self.value()),)
+        return (SlotChange(self.slot(), self.details(), self.value()),)
 
     def since(self, default: datetime, zone: Any = UTC) -> datetime:
         """Return when the word was given, in UTC; a time without a zone is read in `zone`."""

@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -20,13 +21,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from consent.connection import ConnectionSettings, Rate, read_rate
+from consent.connection import ConnectionSettings, Rate, read_rate, with_current_names
 from consent.errors import ConfigurationError
 from consent.files import path_text, refuse_planted_at
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
 TOML_FILE = "optrelay.toml"
 CONFIG_VARIABLE = "OPTRELAY_CONFIG"
+RENAMED = {"stroke_size": "batch_customers", "horizon_seconds": "reservation_seconds"}
+"""Former names of settings, which still work, and the current ones."""
+
 LONGEST_BODY = 1024 * 1024
 """Bytes of the longest message that any source may bring."""
 
@@ -58,8 +62,8 @@ class Settings(BaseSettings):
         900.0, gt=0, le=86_400, description="the longest wait before another try, in seconds"
     )
     lease_seconds: float = Field(60.0, ge=2, le=3600, description="how long a delivery may hold a target")
-    horizon_seconds: float = Field(1.0, gt=0, le=10, description="how far ahead call slots may be reserved")
-    stroke_size: int = Field(500, ge=1, le=1000, description="customer tasks that one delivery claims at once, at most")
+    reservation_seconds: float = Field(1.0, gt=0, le=10, description="seconds that a worker reserves calls ahead")
+    batch_customers: int = Field(500, ge=1, le=1000, description="customers in one delivery batch, at most")
     sweep_seconds: float = Field(1.0, gt=0, le=3600, description="seconds from one sweep to the next")
     worker_processes: int = Field(
         0, ge=0, description="worker processes over all machines, for the share of a limit when Redis is lost"
@@ -96,7 +100,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let arguments overrule the environment, and the environment overrule the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file())
+        toml = TomlConfigSettingsSource(settings_cls, toml_file())
+        return init_settings, env_settings, _FormerNames(settings_cls), toml
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return with_current_names(given, RENAMED, "optrelay_")
 
     @property
     def reassert_rules(self) -> ReassertRules:
@@ -112,6 +122,19 @@ class Settings(BaseSettings):
             known = ", ".join(sorted(self.connections)) or "none is configured"
             message = f"there is no connection {name!r} (known: {known}); set OPTRELAY_CONNECTIONS__{name.upper()}__…"
             raise ConfigurationError(message) from None
+
+
+class _FormerNames(PydanticBaseSettingsSource):
+    """The environment under former names, which no field has."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Find nothing field by field: the library's shape."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what is set, by its former name."""
+        given = {name.lower().removeprefix("optrelay_"): value for name, value in os.environ.items()}
+        return {name: given[name] for name in RENAMED if name in given}
 
 
 def toml_file() -> Path:

@@ -26,7 +26,7 @@ from console.serve_commands import schema, serve, token
 from console.servers import Pool, parse_pool, run_sandbox, run_sweep, run_worker, sweep_once
 
 if TYPE_CHECKING:
-    from producers.options import IntakeOptions
+    from producers.options import IngestOptions
 
 app = typer.Typer(
     name="optrelay",
@@ -270,11 +270,11 @@ def version() -> None:
     Screen().show(f"optrelay {version_of('optrelay')}")
 
 
-def _options(*said: Any) -> IntakeOptions:
-    from producers.options import IntakeOptions
+def _options(*said: Any) -> IngestOptions:
+    from producers.options import IngestOptions
 
     connection, maps, since, timezone, encoding, delimiter, stream, rejects, reassert = said
-    return IntakeOptions(
+    return IngestOptions(
         connection=connection,
         maps=options.maps(maps),
         effective_at=options.moment(since),

@@ -27,7 +27,7 @@ from console.letter_views import show_groups, show_letters
 from console.own_workers import OwnWorkers
 from console.reading import Reading
 from console.screen import Screen
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
 
@@ -58,7 +58,7 @@ def demo(screen: Screen, folder: Path, rows: int) -> Code:
 def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
     settings = load_settings()
     door = Doorway(settings, screen)
-    reading = Reading([FILE], IntakeOptions())
+    reading = Reading([FILE], IngestOptions())
     _head(screen, f"optrelay run {FILE}")
     with OwnWorkers(os.cpu_count() or 2, _PATIENCE_SECONDS) as own:
         record_and_deliver(door, reading, own)

@@ -32,7 +32,7 @@ def _connection(settings: Settings, name: str, connection: ConnectionSettings) -
     provider = provider_of(connection)
     url = endpoint(connection, name)
     check_connection(connection, provider.auth(connection, name), name)
-    needed = connection.timeout + settings.horizon_seconds + _LEASE_SPARE_SECONDS
+    needed = connection.timeout + settings.reservation_seconds + _LEASE_SPARE_SECONDS
     if settings.lease_seconds < needed:
         remedy = f"raise OPTRELAY_LEASE_SECONDS to {needed:g} or lower the connection's timeout"
         return Finding(f"connection {name}", ok=False, words="the lease is shorter than a call", remedy=remedy)

@@ -33,7 +33,7 @@ from console.summaries import codes, rows_in_words, stamped_in_words, totals_as_
 from producers.csv.chunks import doubtful, read_chunks
 from producers.csv.file import CsvFile
 from producers.ingest_file import record_chunk, source_of
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from worker.providers import provider_of
 from worker.providers.contract import CallEstimate
 
@@ -93,7 +93,7 @@ def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
 class _Rehearsal:
     settings: Settings
     screen: Screen
-    options: IntakeOptions
+    options: IngestOptions
     ledger: Ledger
     real: Database | None
 
@@ -112,15 +112,18 @@ class _Rehearsal:
         source = replace(source_of(file, self.options), stream=False)
         before = found_import(self.real, source.fingerprint, source.reassert)
         if before is not None and before.state != "reading":
-            forecast.known[file.survey.file.name] = before.import_id
-            if anew := said_anew(file, before.default_effective_at or file.doors.effective_at):
-                self.screen.note(f"{file.survey.file.name} was recorded before{anew}")
+            forecast.known[file.inspection.file.name] = before.import_id
+            if anew := said_anew(file, before.default_effective_at or file.context.effective_at):
+                self.screen.note(f"{file.inspection.file.name} was recorded before{anew}")
             return
         progress = self.ledger.open_import(source)
         if progress.state == "reading":
-            for note in [*file.notes, *dated(file, before.default_effective_at if before else file.doors.effective_at)]:
-                self.screen.note(f"{file.survey.file.name}: {note}")
-            with reading_display(self.screen, f"{file.survey.file.name} (dry run)") as display:
+            for note in [
+                *file.notes,
+                *dated(file, before.default_effective_at if before else file.context.effective_at),
+            ]:
+                self.screen.note(f"{file.inspection.file.name}: {note}")
+            with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
                 self._record(file, progress, before, display)
                 self.ledger.finish_reading(progress.import_id)
                 self.ledger.release(progress.import_id, display.releasing)
@@ -131,16 +134,16 @@ class _Rehearsal:
         self, file: CsvFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
     ) -> None:
         remembered = before.default_effective_at if before else None
-        ready, rejected, doubts = file.since(remembered or file.doors.effective_at), 0, Counter[str]()
+        ready, rejected, doubts = file.since(remembered or file.context.effective_at), 0, Counter[str]()
         for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
             if self.real is not None:
                 copy_known(self.real, self.ledger, chunk.changes, before.import_id if before else None)
             record_chunk(self.ledger, progress.import_id, chunk, partial(getattr, chunk, "checkpoint"))
             rejected += len(chunk.rejects)
             doubts += chunk.doubts
-            display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.survey.lines, rejected)
+            display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.inspection.lines, rejected)
         for note in doubtful(doubts):
-            self.screen.note(f"{file.survey.file.name}: {note}")
+            self.screen.note(f"{file.inspection.file.name}: {note}")
 
     def _need(self, bucket: Bucket) -> Need:
         """Foretell the calls of a bucket, as its provider would plan them."""

@@ -24,7 +24,7 @@ from console.running import Ending, Tick
 from console.screen import Screen
 from console.summaries import show_import, show_totals, totals_as_json
 from producers.csv.file import CsvFile
-from producers.ingest_file import ImportResult, import_file
+from producers.ingest_file import ImportResult, ingest_file
 
 
 class Delivering(Protocol):
@@ -78,9 +78,9 @@ def _record(
         once_open(door.settings, _sure_to_be_called(files))
         results = []
         for file in files:
-            name = file.survey.file.name
+            name = file.inspection.file.name
             with reading_display(door.screen, name) as display:
-                result = import_file(file.survey, reading.options, ledger, rows, door.settings.connections, display)
+                result = ingest_file(file.inspection, reading.options, ledger, rows, door.settings.connections, display)
             _tell(door.screen, file, result)
             results.append(result)
         return results
@@ -88,12 +88,12 @@ def _record(
 
 def _sure_to_be_called(files: Sequence[CsvFile]) -> set[str]:
     """Return the connections of files whose rows do not say which they are for."""
-    silent = (file.doors.connection for file in files if "connection" not in file.header.ours)
+    silent = (file.context.connection for file in files if "connection" not in file.header.ours)
     return {name for name in silent if name is not None}
 
 
 def _tell(screen: Screen, file: CsvFile, result: ImportResult) -> None:
-    name = file.survey.file.name
+    name = file.inspection.file.name
     for note in [*result.notes, *([] if result.already_known else dated(file, result.since))]:
         screen.note(f"{name}: {note}")
     if result.already_known:
@@ -140,8 +140,8 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
 
 def _strokes(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
     """Return how many deliveries what is due is worth."""
-    most = settings.connection(bucket.connection).max_strokes
-    size = min(settings.stroke_size, CUSTOMERS_A_WAKE_UP)
+    most = settings.connection(bucket.connection).max_batches
+    size = min(settings.batch_customers, CUSTOMERS_A_WAKE_UP)
     return min(most, -(-ledger.due(bucket, most * size) // size))
 
 

@@ -16,7 +16,7 @@ from consent.errors import ConfigurationError
 from consent.ledger.dead_letters import DeadLetter, FoundLetters
 from consent.settings import Settings
 from console.screen import visible
-from producers.csv.csv_injection import disarm
+from producers.csv.csv_injection import escape
 from producers.parsing.columns import RECORDED_AS
 from worker.providers import provider_of
 
@@ -83,5 +83,5 @@ def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
         "effective_at": from_micros(letter.effective_at).isoformat().replace("+00:00", "Z"),
     }
     columns = provider.export(letter.address, letter.slot, letter.details)
-    disarmed = {name: disarm(cell) for name, cell in columns.items()}
+    disarmed = {name: escape(cell) for name, cell in columns.items()}
     return own | disarmed | {"_code": letter.code, "_message": letter.reason, RECORDED_AS: letter.public_id}

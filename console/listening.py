@@ -22,10 +22,10 @@ from console.reading import row_models
 from console.screen import Screen
 from console.waking import Waker
 from producers.events.consumer import BATCH, Listener
-from producers.events.ingest import EventIntake, Result
+from producers.events.ingest import EventIngest, Result
 from producers.events.sources import open_source
-from producers.options import IntakeOptions
-from producers.parsing.row_parser import Doors, open_doors
+from producers.options import IngestOptions
+from producers.parsing.row_parser import ParseContext, parse_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ def record_events(settings: Settings, screen: Screen, asked: Listening) -> Code:
     """Record events until a signal comes; the batch in hand is finished. Returns the exit code."""
     consumer = asked.consumer or socket.gethostname()
     source = open_source(asked.url, consumer)
-    doors = open_doors_for(settings, asked.connection, asked.timezone)
+    context = parse_context_for(settings, asked.connection, asked.timezone)
     stop, counts = _Stop(), _Counts(screen)
     with ExitStack() as stack:
         ledger = stack.enter_context(writing_ledger(settings))
         wake = stack.enter_context(_waker(settings, screen))
         stack.enter_context(stop.on_signals())
-        intake = EventIntake(ledger, doors, source.kind, f"{source.name}, as {consumer}", wake)
+        intake = EventIngest(ledger, context, source.kind, f"{source.name}, as {consumer}", wake)
         stack.enter_context(counts.shown())
         screen.note(f"listening to {source.name} as {consumer}; SIGTERM or Ctrl-C ends it after the batch in hand")
         Listener(source, intake, counts, stop, asked.batch).run()
@@ -57,11 +57,11 @@ def record_events(settings: Settings, screen: Screen, asked: Listening) -> Code:
     return stop.code
 
 
-def open_doors_for(settings: Settings, connection_name: str | None, timezone: str) -> Doors:
+def parse_context_for(settings: Settings, connection_name: str | None, timezone: str) -> ParseContext:
     """Return what is needed to understand events; raise ConfigurationError for a connection or zone there is not."""
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}
-    zone = IntakeOptions(timezone=timezone).zone
-    return open_doors(row_models(settings), defaults, connection_name, None, zone)
+    zone = IngestOptions(timezone=timezone).zone
+    return parse_context(row_models(settings), defaults, connection_name, None, zone)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from consent.row import ConsentRow
 from consent.settings import Settings
 from producers.csv.file import CsvFile, prepare
 from producers.csv.sources import source_files
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from worker.providers import provider_of
 
 
@@ -21,7 +21,7 @@ class Reading:
     """The files of a command, and how they are to be read."""
 
     files: Sequence[str]
-    options: IntakeOptions
+    options: IngestOptions
 
     @contextmanager
     def ready(self, settings: Settings) -> Iterator[list[CsvFile]]:
@@ -64,7 +64,7 @@ def said_anew(file: CsvFile, recorded_since: datetime | None) -> str:
 
     It is "" unless nothing but the file's own time tells since when its rows hold, and that time is a later one now.
     """
-    now = file.doors.effective_at
+    now = file.context.effective_at
     if not file.undated or now is None or recorded_since is None or now <= recorded_since:
         return ""
     now += timedelta(microseconds=-now.microsecond % 1_000_000)  # whole seconds, and not before what is recorded

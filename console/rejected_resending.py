@@ -18,17 +18,17 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from consent.errors import ConfigurationError
-from consent.imports import RefusedEvent
+from consent.imports import EventContent
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import Closing, FoundEvents, RejectedEvent, close, what_it_said
 from console.endings import Code
 from console.importing import Doorway, wake_workers
-from console.listening import open_doors_for
+from console.listening import parse_context_for
 from console.screen import Screen
 from producers.events.event import Event
-from producers.events.ingest import EventIntake
+from producers.events.ingest import EventIngest
 from producers.events.strict_json import named_twice, named_twice_anywhere, parse
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 _AT_ONCE = 500  # events in one transaction
 _BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -113,12 +113,12 @@ class _StillRejected:
 
     def __init__(self) -> None:
         self._ids, self._reasons = array("q"), array("q")
-        self._numbers: dict[Fault, int] = {}
+        self._numbers: dict[RowError, int] = {}
 
     def __len__(self) -> int:
         return len(self._ids)
 
-    def add(self, id_: int, why: Fault) -> None:
+    def add(self, id_: int, why: RowError) -> None:
         self._ids.append(id_)
         self._reasons.append(self._numbers.setdefault(why, len(self._numbers)))
 
@@ -131,11 +131,11 @@ class _StillRejected:
 
 def send_again(door: Doorway, ledger: Ledger, asked: Resending) -> Code:
     """Record what is understood of the events now, and close it; say what is still rejected. Returns the exit code."""
-    doors = open_doors_for(door.settings, asked.connection, asked.timezone)
+    context = parse_context_for(door.settings, asked.connection, asked.timezone)
     counts: Counter[str] = Counter()
     rejected = _StillRejected()
     for (kind, source), events in groupby(asked.events, key=_run):
-        intake = EventIntake(ledger, doors, kind, source, lambda _: None)
+        intake = EventIngest(ledger, context, kind, source, lambda _: None)
         try:
             for batch in _batches(_readable(ledger, intake, events, asked, rejected)):
                 if not asked.only_say:
@@ -157,7 +157,7 @@ def _run(event: RejectedEvent) -> tuple[str, str]:
 
 def _readable(
     ledger: Ledger,
-    intake: EventIntake,
+    intake: EventIngest,
     events: Iterable[RejectedEvent],
     asked: Resending,
     rejected: _StillRejected,
@@ -172,7 +172,7 @@ def _readable(
             yield one.id, event
 
 
-def _event(one: RejectedEvent, said: RefusedEvent, fixed: Mapping[str, Any] | None) -> Event:
+def _event(one: RejectedEvent, said: EventContent, fixed: Mapping[str, Any] | None) -> Event:
     whose = (said.published_at, said.key, said.is_own_time, said.sender)
     event = Event(said.body, said.headers, one.place, *whose, first=said.position)
     if fixed is not None:
@@ -193,7 +193,7 @@ def _batches(events: Iterable[tuple[int, Event]]) -> Iterator[list[tuple[int, Ev
         yield batch
 
 
-def _record(ledger: Ledger, intake: EventIntake, batch: Sequence[tuple[int, Event]], who: str) -> Counter[str]:
+def _record(ledger: Ledger, intake: EventIngest, batch: Sequence[tuple[int, Event]], who: str) -> Counter[str]:
     """Record events, then close those of which every change is in the ledger; in between, resending does no harm."""
     results = intake.take([event for _, event in batch])
     done = [
@@ -248,4 +248,6 @@ def _body(said: Mapping[str, Any], where: str) -> bytes:
             raise ConfigurationError(f"{where} has neither event nor text nor base64")
 
 
-_CUT = Fault("event_too_large", "only its beginning was kept: take it from its source, and send it in several events")
+_CUT = RowError(
+    "event_too_large", "only its beginning was kept: take it from its source, and send it in several events"
+)

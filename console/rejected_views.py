@@ -17,7 +17,7 @@ from rich.text import Text
 
 from consent.change import from_micros
 from consent.errors import ConfigurationError
-from consent.imports import RefusedEvent
+from consent.imports import EventContent
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedEvent, what_it_said
 from console.screen import Screen, table, visible_json
@@ -47,7 +47,7 @@ def as_json(event: RejectedEvent) -> dict[str, Any]:
     }
 
 
-def content_as_json(said: RefusedEvent) -> dict[str, Any]:
+def content_as_json(said: EventContent) -> dict[str, Any]:
     """Return what an event said: `event` if it is JSON, else `text`, else `base64`; and the headers beside it."""
     name, value = _content(said)
     told = orjson.loads(said.body) if name == "event" else value
@@ -73,7 +73,7 @@ def show_events(screen: Screen, events: Iterable[RejectedEvent]) -> None:
     screen.show(listed)
 
 
-def show_event(screen: Screen, event: RejectedEvent, said: RefusedEvent | None, days: float) -> None:
+def show_event(screen: Screen, event: RejectedEvent, said: EventContent | None, days: float) -> None:
     """Print the facts of one event; what it `said` on request. It is kept for so many days."""
     screen.show(Text.assemble((f"rejected event {event.id}", "bold"), f"  {event.code}"))
     size = f"{event.size:,} bytes" + (", of which only the beginning is kept" if event.is_cut else "")
@@ -102,7 +102,7 @@ def write_lines(ledger: Ledger, events: Iterable[RejectedEvent], path: Path | No
             file.write(_line(event, what_it_said(ledger.database, event.id)) + b"\n")
 
 
-def _line(event: RejectedEvent, said: RefusedEvent) -> bytes:
+def _line(event: RejectedEvent, said: EventContent) -> bytes:
     name, value = _content(said)
     facts = {
         "_id": event.id,
@@ -117,7 +117,7 @@ def _line(event: RejectedEvent, said: RefusedEvent) -> bytes:
     return orjson.dumps(facts | headers | {name: value})
 
 
-def _content(said: RefusedEvent) -> tuple[str, Any]:
+def _content(said: EventContent) -> tuple[str, Any]:
     """Return what an event said, and what to call it: JSON stays as its sender wrote it, in one line."""
     try:
         orjson.loads(said.body)

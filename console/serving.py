@@ -20,7 +20,7 @@ from console.reading import row_models
 from console.screen import Screen
 from console.status import import_as_json
 from console.waking import Waker
-from producers.events.ingest import EventIntake
+from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
 from producers.http.allowance import Allowance
 from producers.http.app import create_app
@@ -29,7 +29,7 @@ from producers.http.keys import ApiKeys
 from producers.http.parts import Parts
 from producers.http.serving import listening, serve
 from producers.http.tokens import Tokens
-from producers.parsing.row_parser import Doors, open_doors
+from producers.parsing.row_parser import ParseContext, parse_context
 from worker.process import set_up_logs
 from worker.providers import PROVIDERS
 
@@ -50,18 +50,18 @@ def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -
             "(such as shop=$(openssl rand -hex 24)), or OPTRELAY_TOKEN_SECRET for unsubscribe links, or both"
         )
     set_up_logs(settings.log_level)
-    doors = open_doors_of(settings)
+    context = parse_context_of(settings)
     with ExitStack() as stack:
         ledger = stack.enter_context(writing_ledger(settings))
         listener = stack.enter_context(listening(host, port))
         wake, broker_state = stack.enter_context(_broker(settings, screen))
         name = f"{socket.gethostname()}, port {listener.getsockname()[1]}"
-        intake = EventIntake(ledger, doors, KIND, name, wake)
+        intake = EventIngest(ledger, context, KIND, name, wake)
         intake.end_abandoned()
         parts = Parts(
             ledger=ledger,
             gatherer=Gatherer(intake),
-            doors=doors,
+            context=context,
             keys=keys,
             allowance=Allowance(settings.api_rate),
             tokens=tokens,
@@ -101,9 +101,9 @@ def _watched(ledger: Ledger) -> Iterator[list[LedgerOutdated]]:
         thread.join(_LOOK_SECONDS)
 
 
-def open_doors_of(settings: Settings) -> Doors:
+def parse_context_of(settings: Settings) -> ParseContext:
     """Return what is needed to understand events; raise ConfigurationError if no connection is configured."""
-    return open_doors(row_models(settings), _defaults(settings), None, None, UTC)
+    return parse_context(row_models(settings), _defaults(settings), None, None, UTC)
 
 
 def schema_of(settings: Settings) -> dict[str, Any]:

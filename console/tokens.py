@@ -11,13 +11,13 @@ from consent.errors import ConfigurationError
 from consent.settings import Settings
 from console.endings import Code
 from console.screen import Screen
-from console.serving import open_doors_of
+from console.serving import parse_context_of
 from producers.events.fields import Names, as_cells
 from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.http.tokens import Tokens
 from producers.parsing.columns import FALLBACK_TIME, vocabulary
-from producers.parsing.error_messages import Fault, RawRecord
-from producers.parsing.row_parser import Doors, understand
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
 
 STANDARD_INPUT = "-"
 _SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)
@@ -29,15 +29,15 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
 
     Links of lines are printed as they are read, in their order; with `--json` one object a line.
     """
-    tokens, doors = Tokens(settings.token_secret.get_secret_value()), open_doors_of(settings)
+    tokens, context = Tokens(settings.token_secret.get_secret_value()), parse_context_of(settings)
     if seconds < _SHORTEST_SECONDS:
         raise ConfigurationError("--expires: a link that is to be read by a person works for a minute at least")
-    names = Names(vocabulary(doors.rows.values()))
+    names = Names(vocabulary(context.rows.values()))
     if not settings.public_url:
         screen.note("tokens alone: with OPTRELAY_PUBLIC_URL they become links (PUBLIC_URL/v1/unsubscribe/TOKEN)")
     said = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
     for where, one in said:
-        token = tokens.make(_checked(one, names, doors, where), seconds)
+        token = tokens.make(_checked(one, names, context, where), seconds)
         link = f"{settings.public_url.rstrip('/')}/v1/unsubscribe/{token}" if settings.public_url else token
         screen.show(link)
         screen.give({"token": token, "url": link if settings.public_url else None, "expires_seconds": int(seconds)})
@@ -72,10 +72,10 @@ def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"line {number}: ", said
 
 
-def _checked(said: Mapping[str, Any], names: Names, doors: Doors, where: str) -> dict[str, str]:
+def _checked(said: Mapping[str, Any], names: Names, context: ParseContext, where: str) -> dict[str, str]:
     """Return the columns by our names; raise ConfigurationError if a click on them could not be understood."""
     cells = as_cells(said, names)
-    if isinstance(cells, Fault):
+    if isinstance(cells, RowError):
         raise ConfigurationError(f"{where}{cells.column}: {cells.message}")
     fields, spelled = cells
     if unknown := sorted(set(said) - set(spelled.values())):
@@ -83,6 +83,6 @@ def _checked(said: Mapping[str, Any], names: Names, doors: Doors, where: str) ->
     if fields.pop("action", "OPTOUT").upper().replace("-", "") != "OPTOUT" or fields.keys() & set(_SET_BY_THE_CLICK):
         raise ConfigurationError(f"{where}a link says OPTOUT, since the moment of the click: leave out action and time")
     told = RawRecord({**fields, "action": "OPTOUT", "effective_at": datetime.now(UTC).isoformat()})
-    if isinstance(fault := understand(told, doors), Fault):
+    if isinstance(fault := parse_record(told, context), RowError):
         raise ConfigurationError(f"{where}{fault.column}: {fault.message}")
     return fields

@@ -13,14 +13,14 @@ from consent.change import ConsentChange
 from consent.connection import ConnectionSettings
 from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text
-from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
+from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from consent.row import ConsentRow
 from producers.csv.chunks import Chunk, doubtful, read_chunks
 from producers.csv.file import CsvFile, prepare
-from producers.csv.inspect import Survey
+from producers.csv.inspect import Inspection
 from producers.csv.rejects import RejectsFile
 from producers.csv.sources import SourceFile
-from producers.options import IntakeOptions, fingerprint
+from producers.options import IngestOptions, fingerprint
 
 
 class IntakeLedger(Protocol):
@@ -31,7 +31,7 @@ class IntakeLedger(Protocol):
         ...
 
     def accept(
-        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
+        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow], checkpoint: Checkpoint
     ) -> Accepted:
         """Record a chunk and the place behind it, in one transaction."""
         ...
@@ -76,9 +76,9 @@ class ImportResult:
     notes: list[str]
 
 
-def import_file(
-    file: SourceFile | Survey,
-    options: IntakeOptions,
+def ingest_file(
+    file: SourceFile | Inspection,
+    options: IngestOptions,
     ledger: IntakeLedger,
     rows: Mapping[str, type[ConsentRow]],
     connections: Mapping[str, ConnectionSettings],
@@ -93,7 +93,7 @@ def import_file(
     defaults = {name: settings.defaults for name, settings in connections.items() if name in rows}
     ready = prepare(file, options, rows, defaults)
     progress = ledger.open_import(source_of(ready, options))
-    ready = ready.since(progress.default_effective_at or ready.doors.effective_at)
+    ready = ready.since(progress.default_effective_at or ready.context.effective_at)
     recording = _Recording(ready, options, ledger, progress, on_progress)
     if progress.state == "reading":
         recording.run()
@@ -102,11 +102,11 @@ def import_file(
     return recording.result()
 
 
-def source_of(file: CsvFile, options: IntakeOptions) -> ImportSource:
+def source_of(file: CsvFile, options: IngestOptions) -> ImportSource:
     """Return what the ledger knows a file by: its bytes and all that changes their meaning."""
-    survey, doors = file.survey, file.doors
-    identity = fingerprint(survey.sha256, options, doors.connection, file.defaults)
-    facts = (survey.file.name, identity, survey.stamp.size, doors.effective_at)
+    survey, context = file.inspection, file.context
+    identity = fingerprint(survey.sha256, options, context.connection, file.defaults)
+    facts = (survey.file.name, identity, survey.stamp.size, context.effective_at)
     return ImportSource("csv", *facts, options.stream, survey.lines, options.reassert)
 
 
@@ -133,7 +133,7 @@ class _Recording:
     def __init__(
         self,
         file: CsvFile,
-        options: IntakeOptions,
+        options: IngestOptions,
         ledger: IntakeLedger,
         progress: ImportProgress,
         on_progress: Progress | None,
@@ -144,7 +144,7 @@ class _Recording:
         self._start = progress
         self._reached = progress.checkpoint
         self._on_progress = on_progress
-        self._rejects_path = options.rejects_path or file.survey.file.rejects_path
+        self._rejects_path = options.rejects_path or file.inspection.file.rejects_path
         self._recorded = self._duplicates = self._rejected = self._offset = 0
         self._notes = list(file.notes)
         self._doubts: Counter[str] = Counter()
@@ -173,7 +173,7 @@ class _Recording:
             import_id=self._start.import_id,
             already_known=self._start.state != "reading",
             resumed_at=self._start.checkpoint.records,
-            since=self._file.doors.effective_at,
+            since=self._file.context.effective_at,
             recorded=self._recorded,
             duplicates=self._duplicates,
             rejected=self._rejected,
@@ -197,12 +197,12 @@ class _Recording:
         self._rejected += len(chunk.rejects)
         self._doubts += chunk.doubts
         if self._on_progress is not None:
-            total = self._file.survey.lines
+            total = self._file.inspection.lines
             self._on_progress.reading(checkpoint.records, checkpoint.line, total, self._rejected)
 
     def _write(self, chunk: Chunk, first: int, rejects: RejectsFile) -> int:
         """Write the rejected rows of a chunk from this one on; return how long the rejects file is."""
-        since = self._file.doors.effective_at
+        since = self._file.context.effective_at
         default = since.isoformat() if since else ""
         return rejects.write(
             (reject, cells, self._file.header.held_since(cells, default))

@@ -23,7 +23,7 @@ PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class IntakeOptions:
+class IngestOptions:
     """What the user says about a file.
 
     `maps` leads its column names to ours, `effective_at` holds for rows without a time (one without a zone is read in
@@ -67,7 +67,7 @@ class IntakeOptions:
 
 
 def fingerprint(
-    sha256: str, options: IntakeOptions, connection: str | None, defaults: Mapping[str, Mapping[str, str]]
+    sha256: str, options: IngestOptions, connection: str | None, defaults: Mapping[str, Mapping[str, str]]
 ) -> str:
     """Name an import by its bytes and by what changes their meaning, never by the file's name or time.
 

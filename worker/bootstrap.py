@@ -44,7 +44,7 @@ def time_limit(settings: Settings) -> float:
     `WorkerContext.check` holds to be longer than the connection's TIMEOUT, and then settles, for which it may wait for
     the ledger twice.
     """
-    needed = LONGEST_WINDOWS * settings.horizon_seconds + settings.lease_seconds + 2 * PATIENCE_SECONDS
+    needed = LONGEST_WINDOWS * settings.reservation_seconds + settings.lease_seconds + 2 * PATIENCE_SECONDS
     return max(_LEAST_TIME_LIMIT, needed + _SPARE_SECONDS)
 
 
@@ -73,7 +73,7 @@ class WorkerContext:
                 self.settings.max_attempts, self.settings.backoff_seconds, self.settings.backoff_ceiling
             ),
             lease_seconds=self.settings.lease_seconds,
-            most=self.settings.stroke_size,
+            most=self.settings.batch_customers,
             observations=Observations(recent=self._recent[bucket]),
         )
 
@@ -99,8 +99,8 @@ class WorkerContext:
             bucket=bucket,
             rate=provider_of(connection).rate_limit(bucket.name, connection).rate,
             process=f"{socket.gethostname()}:{self.pid}:{self._nonce}",
-            reservation_seconds=self.settings.horizon_seconds,
-            max_deliveries=connection.max_strokes,
+            reservation_seconds=self.settings.reservation_seconds,
+            max_deliveries=connection.max_batches,
             processes=max(1, self.settings.worker_processes),
             known=max(1, self.settings.worker_processes),
             concurrency=connection.concurrency,
@@ -110,7 +110,9 @@ class WorkerContext:
 
     def process_share(self, bucket: Bucket) -> AbstractContextManager[bool]:
         """Acquire one of the worker pool's processes for a delivery; the value says whether there is one to spare."""
-        seconds = self.settings.connection(bucket.connection).timeout + LONGEST_WINDOWS * self.settings.horizon_seconds
+        seconds = (
+            self.settings.connection(bucket.connection).timeout + LONGEST_WINDOWS * self.settings.reservation_seconds
+        )
         waiting = partial(self._others_with_work, bucket.connection)
         return self._fair_sharing.acquire(bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting)
 
@@ -158,7 +160,7 @@ class WorkerContext:
         """Raise ConfigurationError, with the remedy, if a connection cannot be called as it is configured."""
         connection = self.settings.connection(name)
         check_connection(connection, provider_of(connection).auth(connection, name), name)
-        needed = connection.timeout + self.settings.horizon_seconds + _LEASE_SPARE_SECONDS
+        needed = connection.timeout + self.settings.reservation_seconds + _LEASE_SPARE_SECONDS
         if self.settings.lease_seconds < needed:
             message = (
                 f"OPTRELAY_LEASE_SECONDS is {self.settings.lease_seconds:g}, but connection {name!r} needs {needed:g}: "

@@ -15,7 +15,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trouble
 from consent.ledger.queue.tasks import Attempt, CustomerTask
-from consent.outcome import Health, Refused, Throttled, Unwell
+from consent.outcome import Health, Throttled, Unauthorized, Unavailable
 from worker.observations import FAILURES_TO_OPEN, Observations
 
 PROBES_TO_CONFIRM = 3
@@ -87,7 +87,7 @@ def is_its_own(
     tries = ledger.earlier_tries(task)
     alike = [one for one in tries if one.code == call.code]
     match seen:
-        case Refused():
+        case Unauthorized():
             since = alike[0].at if alike else None
         case Throttled():
             again = bool(alike) and tries[-1] == alike[-1]
@@ -110,8 +110,8 @@ def conclude(ledger: Ledger, before: BucketHealth, observations: Observations) -
 
     A delivery in which a customer was served opens nothing: if there is trouble, the next one will serve no customer.
     """
-    refused = next((one for one in observations.suspects.values() if isinstance(one, Refused)), None)
-    unwell = next((one for one in observations.suspects.values() if isinstance(one, Unwell)), None)
+    refused = next((one for one in observations.suspects.values() if isinstance(one, Unauthorized)), None)
+    unwell = next((one for one in observations.suspects.values() if isinstance(one, Unavailable)), None)
     if observations.unfit is not None:
         _open(ledger, before, observations, Breaker.REFUSED, observations.unfit.reason)
     elif observations.throttled is not None:

@@ -16,7 +16,7 @@ from consent.connection import ConnectionSettings, Rate
 from consent.errors import place_of
 from consent.ledger.queue.overlaps import Overlap
 from consent.ledger.queue.tasks import CustomerTask
-from consent.outcome import Outcome, TryLater
+from consent.outcome import Outcome, Retry
 from worker.http.client import Sender
 from worker.providers.contract import Plan, Provider
 from worker.ratelimit.limiter import RateLimiter
@@ -81,7 +81,7 @@ class BucketContext:
         except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours must not suffer
             where = place_of(error)
             _log.error("task.unplannable", bucket=str(self.bucket), error=where)
-            later = TryLater("unplannable", f"the worker could make no request of it ({where})", counts=True)
+            later = Retry("unplannable", f"the worker could make no request of it ({where})", counts=True)
             return Plan((), {change.id: later for change in task.changes})
 
     def pause(self, longest: float, trips: int) -> float:

@@ -13,7 +13,7 @@ from itertools import islice
 import structlog
 
 from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
-from consent.outcome import Applied, Health, Outcome, Rejected, Throttled, TryLater, Unchanged, Well
+from consent.outcome import Applied, Health, Healthy, Outcome, PermanentFailure, Retry, Throttled, Unchanged
 from worker.bucket_context import BucketContext
 from worker.http.failures import NOTHING_SENT, Failure, NoReply, unanswered
 from worker.observations import Observations
@@ -181,7 +181,7 @@ class ConcurrentCalls:
                 status, answer, _, _ = await self._exchange(request, Permit(self._permits, deadline, until))
             except NoPermit:
                 return
-        if isinstance(answer.health, Well):
+        if isinstance(answer.health, Healthy):
             self.observations.vouch(request.tasks[0].target_id, self.clock())
         milliseconds, ids = int((time.monotonic() - started) * 1000), tuple(change.id for change in one.task.changes)
         one.attempts.append(Attempt(one.task.target_id, at, milliseconds, WITNESS, status, answer.code, ids))
@@ -219,7 +219,7 @@ class ConcurrentCalls:
             facts = (key, at, milliseconds, request.purpose, status, answer.code, tuple(ids))
             calls.append(Attempt(*facts, counts=number == 0))
             one.attempts.append(calls[-1])
-            if not isinstance(answer.health, Well) and answer.code not in NOTHING_SENT:
+            if not isinstance(answer.health, Healthy) and answer.code not in NOTHING_SENT:
                 one.suspicion = Suspicion(answer.health, calls[-1])
             one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
             one.doubtful = one.doubtful or doubtful
@@ -240,13 +240,13 @@ def _is_passed_on(reply: Reply | NoReply | None) -> bool:
 
 
 def _interrupted(request: Request) -> Answer:
-    later = TryLater("interrupted", "the worker was stopped before the provider had answered", counts=False)
-    return Answer(Well(), {change.id: later for change in request.changes}, code=later.code)
+    later = Retry("interrupted", "the worker was stopped before the provider had answered", counts=False)
+    return Answer(Healthy(), {change.id: later for change in request.changes}, code=later.code)
 
 
 def _unreadable(request: Request) -> Answer:
-    later = TryLater("unreadable", "the provider's answer could not be read", counts=True)
-    return Answer(Well(), {change.id: later for change in request.changes}, code=later.code)
+    later = Retry("unreadable", "the provider's answer could not be read", counts=True)
+    return Answer(Healthy(), {change.id: later for change in request.changes}, code=later.code)
 
 
 def _decided(task: CustomerTask, plan: Plan) -> TaskResult:
@@ -255,7 +255,7 @@ def _decided(task: CustomerTask, plan: Plan) -> TaskResult:
     )
 
 
-_SETTLED = (Applied, Unchanged, Rejected)
+_SETTLED = (Applied, Unchanged, PermanentFailure)
 
 
 def _served(request: Request, answer: Answer) -> list[int]:

@@ -20,7 +20,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
-from consent.outcome import Refused, Throttled, TryLater
+from consent.outcome import Retry, Throttled, Unauthorized
 from worker import breaker
 from worker.bucket_context import BucketContext
 from worker.calls import ClaimedBatch, ConcurrentCalls, TaskResult
@@ -116,7 +116,7 @@ class Delivery:
             return None
         plan = self.context.plan(tasks)
         rate_limiter.give_back(reservation, count - len(plan.series))
-        if isinstance(plan.health, Refused):
+        if isinstance(plan.health, Unauthorized):
             self.observations.unfit = plan.health
         latest = self.context.settings.timeout + _BEFORE_LEASE_ENDS
         return ClaimedBatch(tasks, plan, reservation, started + self.lease_seconds - latest)
@@ -238,7 +238,7 @@ class Delivery:
                 time.sleep(_AGAIN_SECONDS)
 
     def _settlement(self, one: TaskResult, before: BucketHealth) -> Settlement:
-        counted = any(isinstance(outcome, TryLater) and outcome.counts for outcome in one.outcomes.values())
+        counted = any(isinstance(outcome, Retry) and outcome.counts for outcome in one.outcomes.values())
         healthy = counted and breaker.is_proven(self.ledger, before, self.observations, one.task)
         outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy, own=self._own(one, before))
         wait_for = self.policy.put_off(one.task, outcomes)

@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from consent.outcome import Health, Refused, Throttled, Unwell, Well
+from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
 
 FAILURES_TO_OPEN = 5
 """Failed calls in a row, with no customer served between them, that open the breaker."""
 
 REFUSALS_TO_STOP = 3
-"""Refused calls in a row, with no customer served between them, after which a delivery makes no further call."""
+"""Unauthorized calls in a row, with no customer served between them, after which a delivery makes no further call."""
 
 FEW_THROTTLED, SERVED_FOR_EACH_THROTTLED = 10, 3
 """So many customers may draw a 429 of their own. Where more do, so many must be served for each of them."""
@@ -51,27 +51,27 @@ class Observations:
     answered: bool = False
     failures: int = 0
     refusals: int = 0
-    unfit: Refused | None = None
+    unfit: Unauthorized | None = None
     throttled: Throttled | None = None
-    suspects: dict[int, Refused | Unwell] = field(default_factory=dict)
+    suspects: dict[int, Unauthorized | Unavailable] = field(default_factory=dict)
     recent: RecentCustomers = field(default_factory=RecentCustomers)
     _served: dict[int, int] = field(default_factory=dict)
 
     def note(self, seen: Health, targets: Iterable[int] = (), *, served: Iterable[int] = (), at: int = 0) -> None:
         """Take in one answer about these targets; some are `served`: it settled a change of theirs, at this moment."""
         match seen:
-            case Well():
+            case Healthy():
                 self.answered, self.failures = True, 0
                 self._serve(served, at)
-            case Unwell():
+            case Unavailable():
                 self.failures += 1
                 self._suspect(targets, seen)
-            case Refused():
+            case Unauthorized():
                 self.refusals += 1
                 self._suspect(targets, seen)
             case Throttled():
                 self.throttled = seen
-                self._suspect(targets, Unwell("throttled"))
+                self._suspect(targets, Unavailable("throttled"))
 
     def vouch(self, target: int, at: int) -> None:
         """Take in that a harmless read about another customer was answered well."""
@@ -104,7 +104,7 @@ class Observations:
         stopped = self.unfit is not None or self.throttled is not None
         return stopped or self.refusals >= REFUSALS_TO_STOP or self.failures >= FAILURES_TO_OPEN
 
-    def _suspect(self, targets: Iterable[int], seen: Refused | Unwell) -> None:
+    def _suspect(self, targets: Iterable[int], seen: Unauthorized | Unavailable) -> None:
         self.blamed = True
         for target in targets or (0,):
             self.suspects[target] = seen

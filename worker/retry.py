@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from consent.ledger.queue.tasks import CustomerTask
-from consent.outcome import Outcome, Rejected, TryLater
+from consent.outcome import Outcome, PermanentFailure, Retry
 
 _ODDS = random.SystemRandom()
 
@@ -48,26 +48,26 @@ class RetryPolicy:
 
     def put_off(self, task: CustomerTask, outcomes: Mapping[int, Outcome]) -> float:
         """Return the seconds until what is left of a task is tried again, 0 if nothing asks for a wait."""
-        later = [outcome for outcome in outcomes.values() if isinstance(outcome, TryLater)]
+        later = [outcome for outcome in outcomes.values() if isinstance(outcome, Retry)]
         if not later:
             return 0.0
         asked = max(outcome.after or 0.0 for outcome in later)
         return max(asked, self.wait(task.tries))
 
     def _ended_while_others_were_served(self, outcome: Outcome, attempts: int) -> Outcome:
-        if not isinstance(outcome, TryLater) or outcome.counts:
+        if not isinstance(outcome, Retry) or outcome.counts:
             return self._ended(outcome, attempts, healthy=True)
         ended = self._ended(replace(outcome, counts=True), attempts, healthy=True)
-        if not isinstance(ended, Rejected):
+        if not isinstance(ended, PermanentFailure):
             return ended
         words = f"given up after {attempts + 1} attempts while other customers were served: {outcome.reason}"
-        return Rejected(outcome.code, words)
+        return PermanentFailure(outcome.code, words)
 
     def _ended(self, outcome: Outcome, attempts: int, *, healthy: bool) -> Outcome:
-        if not isinstance(outcome, TryLater) or not outcome.counts:
+        if not isinstance(outcome, Retry) or not outcome.counts:
             return outcome
         if not healthy:
             return replace(outcome, counts=False)
         if attempts + 1 < self.max_attempts:
             return outcome
-        return Rejected(outcome.code, f"given up after {attempts + 1} attempts: {outcome.reason}")
+        return PermanentFailure(outcome.code, f"given up after {attempts + 1} attempts: {outcome.reason}")

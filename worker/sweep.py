@@ -111,8 +111,8 @@ def _wake(worker_context: WorkerContext, connection: str) -> int:
 
 def _top_up(worker_context: WorkerContext, bucket: Bucket, asked: int) -> int:
     """Wake as many workers for a bucket as it has use for, beside those that were `asked` and those at work."""
-    size = min(worker_context.settings.stroke_size, CUSTOMERS_A_WAKE_UP)
-    most = worker_context.settings.connection(bucket.connection).max_strokes
+    size = min(worker_context.settings.batch_customers, CUSTOMERS_A_WAKE_UP)
+    most = worker_context.settings.connection(bucket.connection).max_batches
     due = worker_context.ledger.due(bucket, most * size)
     if not due:
         return 0

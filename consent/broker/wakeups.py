@@ -31,7 +31,7 @@ WAKE_UP_SECONDS = 300
 """A wake-up that nobody took for this long is dropped: the sweep will have sent others."""
 
 _LOOKED_AT = 10_000
-"""Wake-ups that are counted at most: a connection has `max_strokes` of them for each of its buckets."""
+"""Wake-ups that are counted at most: a connection has `max_batches` of them for each of its buckets."""
 
 
 _OF_OTHERS = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from consent.change import Bucket, ConsentChange
-from consent.imports import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, Reject
+from consent.imports import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, RejectedRow
 from consent.ledger.database import Database
 from consent.ledger.intake import accept, imports, publish
 from consent.ledger.intake.publish import Place
@@ -50,13 +50,15 @@ class Ledger:
         return imports.open_import(self.database, source, self.now())
 
     def accept(
-        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
+        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow], checkpoint: Checkpoint
     ) -> Accepted:
         """Record a chunk and its checkpoint in one transaction; raises ImportUnderWay."""
         chunk = (changes, rejects)
         return accept.accept(self.database, import_id, chunk, checkpoint, now=self.now(), rules=self.reassert)
 
-    def accept_events(self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject]) -> EventsAccepted:
+    def accept_events(
+        self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow]
+    ) -> EventsAccepted:
         """Record what events say in one transaction and let it become due; it may be handed over again."""
         now = self.now()
         return accept.accept_events(self.database, run_id, changes, rejects, now=now, rules=self.reassert)

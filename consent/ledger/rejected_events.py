@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, 
 from sqlalchemy.dialects import postgresql, sqlite
 
 from consent.change import from_micros, to_micros
-from consent.imports import MOST_KEPT, RefusedEvent, Reject
+from consent.imports import MOST_KEPT, EventContent, RejectedRow
 from consent.ledger.bulk import among, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
 from consent.ledger.personal_data import rejected_events
@@ -72,7 +72,9 @@ class Closing:
     why: str = ""
 
 
-def keep(tx: Connection, run_id: str, refused: Sequence[Reject], dedupe_keys: Sequence[bytes | None], now: int) -> None:
+def keep(
+    tx: Connection, run_id: str, refused: Sequence[RejectedRow], dedupe_keys: Sequence[bytes | None], now: int
+) -> None:
     """Keep what refused events said, each place in a source once; `dedupe_keys` are those of the places."""
     insert = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(rejected_events)
     for reject, key in zip(refused, dedupe_keys, strict=True):
@@ -141,7 +143,7 @@ class FoundEvents:
         return self._database.read(work)
 
 
-def what_it_said(database: Database, id_: int) -> RefusedEvent:
+def what_it_said(database: Database, id_: int) -> EventContent:
     """Return what one rejected event said."""
     c = rejected_events.c
     query = select(c.body, c.size, c.envelope, c.published_at, c.position).where(c.id == id_)
@@ -149,7 +151,7 @@ def what_it_said(database: Database, id_: int) -> RefusedEvent:
     published_at = None if row.published_at is None else from_micros(row.published_at)
     envelope = json.loads(row.envelope)
     told = (envelope["headers"], published_at, envelope["key"], row.position)
-    return RefusedEvent(bytes(row.body), row.size, *told, envelope.get("own_time", False), envelope.get("sender", ""))
+    return EventContent(bytes(row.body), row.size, *told, envelope.get("own_time", False), envelope.get("sender", ""))
 
 
 def close(database: Database, ids: Sequence[int], closing: Closing, now: int) -> int:
@@ -176,7 +178,7 @@ def purge(database: Database, before: int) -> int:
     return purged
 
 
-def _row(run_id: str, reject: Reject, said: RefusedEvent) -> dict[str, Any]:
+def _row(run_id: str, reject: RejectedRow, said: EventContent) -> dict[str, Any]:
     return {
         "import_id": run_id,
         "line": reject.line,
@@ -192,7 +194,7 @@ def _row(run_id: str, reject: Reject, said: RefusedEvent) -> dict[str, Any]:
     }
 
 
-def _envelope(said: RefusedEvent) -> dict[str, Any]:
+def _envelope(said: EventContent) -> dict[str, Any]:
     whose = {"own_time": said.is_own_time, "sender": said.sender}
     return {"headers": dict(said.headers), "key": said.key} | whose
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from consent.change import ConsentChange
 from consent.errors import UnreadableFile
-from consent.imports import REFUSED, Checkpoint, Reject
+from consent.imports import REFUSED, Checkpoint, RejectedRow
 from consent.row import DOUBTS
 from producers.csv.file import CsvFile
 from producers.csv.header import Header
 from producers.csv.lines import LONGEST_LINE
-from producers.csv.row_cache import RowMemory
+from producers.csv.row_cache import RowCache
 from producers.csv.rows import CsvReader, CsvRow
 from producers.options import CHUNK_ROWS
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 MOST_CHANGES = 20_000
 """Changes of one chunk, and those of one row more: a row that names the members of a list may be several hundred."""
@@ -31,7 +31,7 @@ class Chunk:
     """
 
     changes: list[ConsentChange] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[RejectedRow] = field(default_factory=list)
     cells: list[list[str]] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     records: int = 0
@@ -46,7 +46,7 @@ class Chunk:
         found = [row for row in self.rows if row.line in lines]
         wishes = self.checkpoint.wishes - (len(self.changes) - len(kept)) + len(found)
         self.changes, self.checkpoint = kept, replace(self.checkpoint, wishes=wishes)
-        self.rejects.extend(Reject(row.line, None, code, message) for row in found)
+        self.rejects.extend(RejectedRow(row.line, None, code, message) for row in found)
         self.cells.extend(row.cells for row in found)
 
 
@@ -58,13 +58,13 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
     the surveyed one any more, and UnreadableFile if it turns out damaged.
     """
     done, wishes = (start.records, start.wishes) if start else (0, 0)
-    memory = RowMemory(file.doors, file.header)
+    cache = RowCache(file.context, file.header)
     try:
         with file.open() as reader:
             rows = _Rows(file, reader)
             rows.pass_over(done)
-            while (chunk := _next_chunk(rows, memory, chunk_rows)).records:
-                file.survey.confirm()
+            while (chunk := _next_chunk(rows, cache, chunk_rows)).records:
+                file.inspection.confirm()
                 done += chunk.records
                 # Counted where it stands, as whoever records a chunk may refuse some of its rows.
                 wishes += len(chunk.changes) + len(chunk.rejects)
@@ -72,9 +72,9 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
                 yield chunk
                 wishes = chunk.checkpoint.wishes
     except UnreadableFile:
-        file.survey.confirm()
+        file.inspection.confirm()
         raise
-    file.survey.confirm()
+    file.inspection.confirm()
 
 
 def doubtful(doubts: Mapping[str, int]) -> list[str]:
@@ -120,14 +120,14 @@ class _Rows:
         self._left.extendleft(reversed(rows))
 
 
-def _next_chunk(source: _Rows, memory: RowMemory, chunk_rows: int) -> Chunk:
+def _next_chunk(source: _Rows, cache: RowCache, chunk_rows: int) -> Chunk:
     chunk = Chunk()
     enough = source.chars + LONGEST_LINE
     while (left := chunk_rows - len(chunk.rows)) > 0 and source.chars <= enough and len(chunk.changes) < MOST_CHANGES:
         rows = source.some(left)
         if not rows:
             break
-        taken = _understand(rows, memory, source.header, chunk)
+        taken = _understand(rows, cache, source.header, chunk)
         if taken < len(rows):
             source.give_back(rows[taken:])
             del rows[taken:]
@@ -136,18 +136,18 @@ def _next_chunk(source: _Rows, memory: RowMemory, chunk_rows: int) -> Chunk:
     return chunk
 
 
-def _understand(rows: list[CsvRow], memory: RowMemory, header: Header, chunk: Chunk) -> int:
+def _understand(rows: list[CsvRow], cache: RowCache, header: Header, chunk: Chunk) -> int:
     """Add what rows say to a chunk until it is full; return how many rows were taken."""
     changes = chunk.changes
     for number, (line, cells, fault) in enumerate(rows, 1):
-        result = fault or memory.understand(cells, line)
-        if isinstance(result, Fault):
+        result = fault or cache.parse(cells, line)
+        if isinstance(result, RowError):
             plain = header.told_of(cells, result)
-            chunk.rejects.append(Reject(line, plain.column, plain.code, plain.message))
+            chunk.rejects.append(RejectedRow(line, plain.column, plain.code, plain.message))
             chunk.cells.append(cells)
             continue
         changes.extend(result)
-        if doubt := memory.doubt(result[0]):
+        if doubt := cache.doubt(result[0]):
             chunk.doubts[doubt] += 1
         if len(changes) >= MOST_CHANGES:
             return number

@@ -13,11 +13,11 @@ _FORMULA = re.compile(r"'*[=@\t\r\n+\-\uff1d\uff20\uff0b\uff0d]")  # full-width 
 _NUMBER = re.compile(r"[+\-\uff0b\uff0d][\d\s().,/\-]*")
 
 
-def disarm(cell: str) -> str:
+def escape(cell: str) -> str:
     """Return a cell so that no spreadsheet runs it."""
     return f"'{cell}" if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
-def rearm(cell: str) -> str:
-    """Return what `disarm` was given."""
+def unescape(cell: str) -> str:
+    """Return what `escape` was given."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

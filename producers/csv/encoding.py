@@ -36,7 +36,7 @@ class Encoding:
         return "surrogateescape" if self.codec.startswith("utf-8") else "replace"
 
 
-class EncodingSurvey:
+class EncodingDetector:
     """Looks at a file's bytes as they pass by, and then says which encoding they are in."""
 
     def __init__(self, wanted: str | None) -> None:

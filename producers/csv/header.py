@@ -10,8 +10,8 @@ from difflib import SequenceMatcher
 
 from consent.errors import UnusableHeader
 from producers.parsing.columns import FALLBACK_TIME, OWN, Vocabulary, meant, plain
-from producers.parsing.error_messages import Fault
-from producers.parsing.row_parser import Doors
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext
 
 _LIKE_DATA = re.compile(r"\d{4}|@")
 _BASE = {"action", "effective_at", "change_id"}
@@ -41,7 +41,7 @@ class Header:
         """Whether a row can say itself since when its word holds."""
         return not self.ours.keys().isdisjoint({"effective_at", FALLBACK_TIME})
 
-    def told_of(self, cells: Sequence[str], fault: Fault) -> Fault:
+    def told_of(self, cells: Sequence[str], fault: RowError) -> RowError:
         """Return a fault of a row, or a plainer one if the row is this header again: files that were joined."""
         names, said = _bare(self.names), _bare(cells)
         if said == names:
@@ -64,11 +64,11 @@ def _bare(cells: Sequence[str]) -> list[str]:
     return [cell.replace("\ufeff", "").strip() for cell in cells]
 
 
-_HEADER_AGAIN = Fault(
+_HEADER_AGAIN = RowError(
     "repeated_header",
     "this line is the header again, for several files were joined into one: remove it, or import the files one by one",
 )
-_JOINED_WITHOUT_END = Fault(
+_JOINED_WITHOUT_END = RowError(
     "repeated_header",
     "the header of another file stands behind this row: files were joined without a line end between them. Put the row "
     "into a line of its own, or import the files one by one",
@@ -86,9 +86,9 @@ def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
     return header
 
 
-def demand(header: Header, doors: Doors, known: Vocabulary, file: str) -> None:
+def demand(header: Header, context: ParseContext, known: Vocabulary, file: str) -> None:
     """Raise UnusableHeader if no connection that the rows can name could make a change of these columns."""
-    lacking = {name: _lacking(header, doors, name) for name in doors.candidates("connection" in header.ours)}
+    lacking = {name: _lacking(header, context, name) for name in context.candidates("connection" in header.ours)}
     if any(not lack for lack in lacking.values()):
         return
     missing = "; ".join(f"{' and '.join(lack)} (for {name})" for name, lack in lacking.items())
@@ -118,9 +118,9 @@ def shown(name: str) -> str:
     return "(something like a value)" if _LIKE_DATA.search(name) else repr(name)
 
 
-def _lacking(header: Header, doors: Doors, connection: str) -> list[str]:
-    fields = doors.rows[connection].model_fields
-    have = header.ours.keys() | doors.defaults.get(connection, {}).keys()
+def _lacking(header: Header, context: ParseContext, connection: str) -> list[str]:
+    fields = context.rows[connection].model_fields
+    have = header.ours.keys() | context.defaults.get(connection, {}).keys()
     lack = [name for name, field in fields.items() if field.is_required() and name not in have]
     if not lack and have.isdisjoint(fields.keys() - _BASE):
         lack = [f"any of {', '.join(sorted(fields.keys() - _BASE))}"]

@@ -17,7 +17,7 @@ from pathlib import Path
 from consent.errors import UnreadableFile, UnstableFile
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import is_too_old
-from producers.csv.encoding import Encoding, EncodingSurvey
+from producers.csv.encoding import Encoding, EncodingDetector
 from producers.csv.sources import SourceFile
 from producers.options import PATIENCE_SECONDS
 
@@ -49,7 +49,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class Inspection:
     """What the look over a file has found; `lines` counts its physical lines."""
 
     file: SourceFile
@@ -79,7 +79,7 @@ class Survey:
             raise _unstable(self.file)
 
 
-def survey(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Survey:
+def inspect_file(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Inspection:
     """Look over a file that nobody writes to, waiting at most `patience` seconds for that.
 
     Raises UnstableFile if it keeps changing, UnreadableFile if it is missing, forbidden, damaged or empty,
@@ -112,9 +112,9 @@ def _settled(file: SourceFile, deadline: float) -> Stamp:
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Survey:
+def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
     digest = hashlib.sha256()
-    encodings = EncodingSurvey(wanted)
+    encodings = EncodingDetector(wanted)
     lines = _LineCount()
     with reading(file), file.path.open("rb") as raw:
         for chunk in iter(lambda: raw.read(_CHUNK), b""):
@@ -127,7 +127,7 @@ def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Survey:
     encoding = encodings.close()
     if lines.empty:
         raise UnreadableFile(f"{file.name} is empty: there is not even a header")
-    return Survey(file, stamp, digest.hexdigest(), lines.total, encoding)
+    return Inspection(file, stamp, digest.hexdigest(), lines.total, encoding)
 
 
 class _LineCount:

@@ -24,8 +24,8 @@ from typing import Self
 
 from consent.errors import ConfigurationError, ImportUnderWay
 from consent.files import path_text
-from consent.imports import Reject
-from producers.csv.csv_injection import disarm
+from consent.imports import RejectedRow
+from producers.csv.csv_injection import escape
 from producers.parsing.columns import OWN
 
 REJECTS_ENDING = ".rejects.csv"
@@ -64,7 +64,7 @@ class RejectsFile:
         self._before_cutting = before_cutting
         self._own = own
         self._delimiter = delimiter
-        self._header = [*OWN, *map(disarm, self._original(names))]
+        self._header = [*OWN, *map(escape, self._original(names))]
         self._digest = blake2b(digest_size=16)
         self._descriptor: int | None = None
 
@@ -93,14 +93,14 @@ class RejectsFile:
         """
         return not offset or any(self._continue(path, offset, digest) for path in (self.path, *self._numbered()))
 
-    def write(self, refused: Iterable[tuple[Reject, Sequence[str], str]]) -> int:
+    def write(self, refused: Iterable[tuple[RejectedRow, Sequence[str], str]]) -> int:
         """Add refused rows with their cells and since when they would have held; return the file's length in bytes.
 
         The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written, or is not
         ours to write, and ImportUnderWay if another import writes it.
         """
         rows = [
-            [str(no.line), no.column or "", no.code, no.message, since, *map(disarm, self._original(cells))]
+            [str(no.line), no.column or "", no.code, no.message, since, *map(escape, self._original(cells))]
             for no, cells, since in refused
         ]
         if rows:

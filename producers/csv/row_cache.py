@@ -19,8 +19,8 @@ from consent.change import ConsentChange
 from consent.row import ConsentRow, cell_rule
 from consent.times import in_utc, read_time
 from producers.csv.header import Header
-from producers.parsing.error_messages import Fault, RawRecord
-from producers.parsing.row_parser import Doors, understand
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
 
 _MOST = 1_000
 """Rows remembered; when there are more, all are forgotten."""
@@ -38,23 +38,23 @@ class _Known:
     change_id: tuple[int, Check] | None
 
 
-class RowMemory:
-    """Understands the rows of one file, with a memory of limited size."""
+class RowCache:
+    """Understands the rows of one file, with a cache of limited size."""
 
-    def __init__(self, doors: Doors, header: Header) -> None:
-        self._doors, self._columns = doors, header.ours
+    def __init__(self, context: ParseContext, header: Header) -> None:
+        self._context, self._columns = context, header.ours
         self._places = header.columns
-        varying = _varying(list(doors.rows.values()))
+        varying = _varying(list(context.rows.values()))
         own = [(index, name) for index, name in header.columns if name in varying]
         self._own = tuple(index for index, _ in own)
         self._own_names = tuple(name for _, name in own)
         self._others = _getter([index for index, name in header.columns if name not in varying])
         self._useful = bool(set(self._own_names) - _VARYING)
-        self._may_doubt = any(row.doubtful & header.ours.keys() for row in doors.rows.values())
+        self._may_doubt = any(row.doubtful & header.ours.keys() for row in context.rows.values())
         self._known: dict[tuple[object, ...], _Known | None] = {}
 
-    def understand(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | Fault:
-        """Make changes of a row, or say what is wrong with it: exactly as `producers.parsing.row_parser.understand`."""
+    def parse(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | RowError:
+        """Make changes of a row, or say what is wrong with it: exactly as `parse_record` does."""
         if not self._useful:
             return self._from_the_beginning(cells, line)
         said = [cells[index].strip() for index in self._own]
@@ -69,23 +69,23 @@ class RowMemory:
 
     def doubt(self, change: ConsentChange) -> str | None:
         """Return what a person should look at before a change is delivered (`consent.row.DOUBTS`), None for nothing."""
-        return self._doors.rows[change.connection].doubt(change.address) if self._may_doubt else None
+        return self._context.rows[change.connection].doubt(change.address) if self._may_doubt else None
 
-    def _afresh(self, cells: Sequence[str], line: int, key: tuple[object, ...]) -> tuple[ConsentChange, ...] | Fault:
+    def _afresh(self, cells: Sequence[str], line: int, key: tuple[object, ...]) -> tuple[ConsentChange, ...] | RowError:
         found = self._from_the_beginning(cells, line)
-        if not isinstance(found, Fault) and found and key not in self._known:
+        if not isinstance(found, RowError) and found and key not in self._known:
             if len(self._known) >= _MOST:
                 self._known.clear()
             said = {name: cells[index].strip() for index, name in zip(self._own, self._own_names, strict=True)}
             self._known[key] = self._remembered(found, said)
         return found
 
-    def _from_the_beginning(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | Fault:
+    def _from_the_beginning(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | RowError:
         fields = {name: cell for index, name in self._places if (cell := cells[index].strip())}
-        return understand(RawRecord(fields, line), self._doors, self._columns)
+        return parse_record(RawRecord(fields, line), self._context, self._columns)
 
     def _remembered(self, changes: tuple[ConsentChange, ...], said: Mapping[str, str]) -> _Known | None:
-        model = self._doors.rows[changes[0].connection]
+        model = self._context.rows[changes[0].connection]
         address = changes[0].address
         checks = {name: cell_rule(model, name) for name in _VARYING}
         checks |= {name: model.target_rule(name, address) for name in model.names_target if said.get(name)}
@@ -95,7 +95,7 @@ class RowMemory:
             return None
         apart = {name: (place, check) for place, name, check in filled}
         moment = apart.get("effective_at")
-        return _Known(changes, names, moment and (moment[0], _since(self._doors)), apart.get("change_id"))
+        return _Known(changes, names, moment and (moment[0], _since(self._context)), apart.get("change_id"))
 
 
 _VARYING = {"effective_at", "change_id"}
@@ -145,16 +145,16 @@ def _with(
     )
 
 
-def _since(doors: Doors) -> Callable[[str], datetime]:
+def _since(context: ParseContext) -> Callable[[str], datetime]:
     """Return what reads a time, and remembers the last one: rows that follow each other often share theirs."""
     last: str | None = None
-    moment = doors.latest
+    moment = context.latest
 
     def read(cell: str) -> datetime:
         nonlocal last, moment
         if cell != last:
-            since = in_utc(read_time(cell), doors.zone)
-            if since > doors.latest:
+            since = in_utc(read_time(cell), context.zone)
+            if since > context.latest:
                 raise ValueError
             last, moment = cell, since
         return moment

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from producers.csv.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 LONGEST_CELL = 64 * 1024
 TOGETHER = 256
@@ -30,7 +30,7 @@ class CsvRow(NamedTuple):
 
     line: int
     cells: list[str]
-    fault: Fault | None
+    fault: RowError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _is_sound(text: str, lines: Sequence[str]) -> bool:
     return len(text) <= LONGEST_CELL or max(map(len, lines)) <= LONGEST_CELL
 
 
-def _fault(cells: list[str], shape: Shape, lines: list[str]) -> Fault | None:
+def _fault(cells: list[str], shape: Shape, lines: list[str]) -> RowError | None:
     if len(lines) > 1 and not _plausible(cells, shape):
         raise csv.Error
     if (ragged := _ragged(cells, shape)) is not None:
@@ -169,22 +169,22 @@ def _plausible(cells: list[str], shape: Shape) -> bool:
     return not any(_LINE_BREAK.search(cells[index].strip()) for index in shape.one_line)
 
 
-def _ragged(cells: list[str], shape: Shape) -> Fault | None:
+def _ragged(cells: list[str], shape: Shape) -> RowError | None:
     width = len(shape.names)
     if len(cells) < width:
-        return Fault("too_few_cells", f"the row has {len(cells)} cells and the header {width}: {_LEFT_OUT}{_RAGGED}")
+        return RowError("too_few_cells", f"the row has {len(cells)} cells and the header {width}: {_LEFT_OUT}{_RAGGED}")
     if len(cells) > width:
-        return Fault("too_many_cells", f"the row has {len(cells)} cells and the header {width}: {_RAGGED}")
+        return RowError("too_many_cells", f"the row has {len(cells)} cells and the header {width}: {_RAGGED}")
     if any(cell.strip() and not name.strip() for cell, name in zip(cells, shape.names, strict=True)):
-        return Fault("too_many_cells", f"a cell stands under a column without a name: {_RAGGED}")
+        return RowError("too_many_cells", f"a cell stands under a column without a name: {_RAGGED}")
     return None
 
 
-def _cell_fault(cell: str, column: str) -> Fault | None:
+def _cell_fault(cell: str, column: str) -> RowError | None:
     if len(cell) > LONGEST_CELL:
-        return Fault("cell_too_long", f"the cell has more than {LONGEST_CELL} characters: shorten it", column)
+        return RowError("cell_too_long", f"the cell has more than {LONGEST_CELL} characters: shorten it", column)
     if "\0" in cell:
-        return Fault("stray_nul", "the cell holds a NUL character: export the file again, or remove it", column)
+        return RowError("stray_nul", "the cell holds a NUL character: export the file again, or remove it", column)
     if not cell.isascii() and _DAMAGED.search(cell):
         return _BAD_ENCODING._replace(column=column)
     return None
@@ -192,9 +192,9 @@ def _cell_fault(cell: str, column: str) -> Fault | None:
 
 _LEFT_OUT = "Excel leaves out the separators behind a row's last filled cell: write them again; otherwise "
 _RAGGED = "put each value under its column, and quote a value that holds the delimiter"
-_BAD_ENCODING = Fault("bad_encoding", "some characters are damaged: write the cell again and save the file as UTF-8")
-_UNCLOSED_QUOTE = Fault(
+_BAD_ENCODING = RowError("bad_encoding", "some characters are damaged: write the cell again and save the file as UTF-8")
+_UNCLOSED_QUOTE = RowError(
     "unclosed_quote", 'a quote is opened here and not closed: close it, or write "" for a quote mark'
 )
-_BROKEN_QUOTE = Fault("broken_quote", 'text follows a closing quote: write "" for a quote mark inside a quoted cell')
-_LINE_TOO_LONG = Fault("line_too_long", f"the line is longer than {LONGEST_LINE} characters: see the original file")
+_BROKEN_QUOTE = RowError("broken_quote", 'text follows a closing quote: write "" for a quote mark inside a quoted cell')
+_LINE_TOO_LONG = RowError("line_too_long", f"the line is longer than {LONGEST_LINE} characters: see the original file")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
 from producers.events.event import Event
-from producers.events.ingest import EventIntake, Result
+from producers.events.ingest import EventIngest, Result
 from producers.events.sources.source import MOST_BYTES, Source
 
 BATCH = 2000
@@ -47,7 +47,7 @@ class Listener:
     """
 
     source: Source
-    intake: EventIntake
+    intake: EventIngest
     told: Told
     stopping: Callable[[], bool]
     batch: int = BATCH

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 LONGEST_EVENT = 1024 * 1024
 """Bytes of the longest event that is read; a longer one is refused."""
@@ -34,7 +34,7 @@ class Event:
     key: str | None = field(default=None, repr=False)
     since_is_own: bool = False
     sender: str = ""
-    fault: Fault | None = None
+    fault: RowError | None = None
     receipt: object = field(default=None, repr=False, compare=False)
     first: int = 0
     is_answered: bool = False
@@ -54,7 +54,7 @@ class Event:
         return json.dumps(dict(self.body), ensure_ascii=False).encode(errors="surrogateescape")
 
 
-class Said(NamedTuple):
+class EventChange(NamedTuple):
     """One change as an event puts it: fields under any spelling of our names, and what the envelope says.
 
     `change_id` makes it known again and overrules the fields; `since` holds if they name no time (ISO 8601).

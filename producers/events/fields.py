@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from producers.parsing.columns import Vocabulary
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 SEPARATOR = "|"
 _LOST = "\ufffd"
@@ -29,7 +29,7 @@ class Names:
         return self._found[name]
 
 
-def as_cells(said: Mapping[str, Any], names: Names) -> tuple[dict[str, str], dict[str, str]] | Fault:
+def as_cells(said: Mapping[str, Any], names: Names) -> tuple[dict[str, str], dict[str, str]] | RowError:
     """Return what an event says by our names, and its own spelling of each; names that are not ours are left out.
 
     Lists become `a|b`, numbers and true or false their text, null and empty text nothing.
@@ -41,11 +41,11 @@ def as_cells(said: Mapping[str, Any], names: Names) -> tuple[dict[str, str], dic
             continue
         cell = value.strip() if isinstance(value, str) else _cell(value)
         if cell is None:
-            return Fault("unusable_value", "write text, a whole number, true or false, or a list of these", name)
+            return RowError("unusable_value", "write text, a whole number, true or false, or a list of these", name)
         if not (cell.isascii() and cell.isprintable()) and _is_damaged(cell):
-            return Fault("bad_encoding", "some characters are damaged: send the value again as UTF-8", name)
+            return RowError("bad_encoding", "some characters are damaged: send the value again as UTF-8", name)
         if ours in spelled:
-            return Fault("named_twice", f"{spelled[ours]} and {name} mean the same: keep one", name)
+            return RowError("named_twice", f"{spelled[ours]} and {name} mean the same: keep one", name)
         spelled[ours] = name
         if cell:
             cells[ours] = cell

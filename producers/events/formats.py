@@ -20,9 +20,9 @@ from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
 
 from consent.times import UnusableTime, read_time
-from producers.events.event import LONGEST_EVENT, Event, Said
+from producers.events.event import LONGEST_EVENT, Event, EventChange
 from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 CLOUDEVENT = "application/cloudevents+json"
@@ -34,7 +34,7 @@ UNREADABLE = frozenset({"bad_json", "bad_cloudevent", "event_too_large"})
 """Codes of events in which no change can be seen."""
 
 
-def read(event: Event) -> list[Said | Fault]:
+def read(event: Event) -> list[EventChange | RowError]:
     """Return what an event says, change by change.
 
     What cannot be read is a fault in its place, so that one bad line of many harms only itself.
@@ -42,7 +42,7 @@ def read(event: Event) -> list[Said | Fault]:
     if event.fault is not None:
         return [event.fault]
     if not isinstance(event.body, bytes):
-        return [Said(event.body)]
+        return [EventChange(event.body)]
     if len(event.body) > LONGEST_EVENT:
         return [_TOO_LARGE]
     return _changes(event, event.body.removeprefix(BYTE_ORDER_MARK))
@@ -60,7 +60,7 @@ def texts(event: Event, count: int) -> list[bytes]:
     return found if len(found) == count else [text] * count
 
 
-def _changes(event: Event, body: bytes) -> list[Said | Fault]:
+def _changes(event: Event, body: bytes) -> list[EventChange | RowError]:
     kind = _kind(event)
     if kind in NDJSON:
         lines = _lines(body)
@@ -107,11 +107,11 @@ def _parsed(text: bytes) -> Any:
     try:
         return parse(text)
     except orjson.JSONDecodeError as error:
-        return Fault("bad_json", f"this is not JSON: look near character {error.pos + 1}")
+        return RowError("bad_json", f"this is not JSON: look near character {error.pos + 1}")
 
 
-def _one(parsed: Any, event: Event, *, structured: bool = False) -> Said | Fault:
-    if isinstance(parsed, Fault):
+def _one(parsed: Any, event: Event, *, structured: bool = False) -> EventChange | RowError:
+    if isinstance(parsed, RowError):
         return parsed
     if not isinstance(parsed, dict):
         return _NOT_AN_OBJECT
@@ -119,16 +119,16 @@ def _one(parsed: Any, event: Event, *, structured: bool = False) -> Said | Fault
         return twice
     if structured or "specversion" in parsed or event.headers.get("content-type", "").startswith(CLOUDEVENT_BATCH):
         return from_object(parsed)
-    return Said(parsed)
+    return EventChange(parsed)
 
 
-_TOO_LARGE = Fault("event_too_large", f"an event may have {LONGEST_EVENT} bytes: send the changes in several")
-TOO_MANY = Fault(
+_TOO_LARGE = RowError("event_too_large", f"an event may have {LONGEST_EVENT} bytes: send the changes in several")
+TOO_MANY = RowError(
     "event_too_large",
     f"an event may speak of {MOST_CHANGES} changes, and each member of a list is one: send them in several events",
 )
-_NOT_AN_OBJECT = Fault("bad_json", 'a change is a JSON object, like {"action": "OPTOUT", …}')
-_EMPTY = Fault("bad_json", "the list is empty: send at least one change")
+_NOT_AN_OBJECT = RowError("bad_json", 'a change is a JSON object, like {"action": "OPTOUT", …}')
+_EMPTY = RowError("bad_json", "the list is empty: send at least one change")
 
 
 _NEEDED = ("id", "source", "type", "specversion")
@@ -140,7 +140,7 @@ def is_binary_event(headers: Mapping[str, str]) -> bool:
     return "ce-specversion" in headers
 
 
-def from_headers(headers: Mapping[str, str], body: bytes) -> Said | Fault:
+def from_headers(headers: Mapping[str, str], body: bytes) -> EventChange | RowError:
     """Return what a CloudEvent in binary mode says; its headers are percent-encoded."""
     attributes: dict[str, Any] = {
         name.removeprefix(_HEADER): unquote(value) for name, value in headers.items() if name.startswith(_HEADER)
@@ -150,7 +150,7 @@ def from_headers(headers: Mapping[str, str], body: bytes) -> Said | Fault:
     return _understood(attributes, lambda: parse(body) if body else None)
 
 
-def from_object(said: dict[str, Any]) -> Said | Fault:
+def from_object(said: dict[str, Any]) -> EventChange | RowError:
     """Return what a CloudEvent in structured mode says.
 
     An attribute that is null is one that was not set, and data may be bytes in base64:
@@ -170,7 +170,7 @@ def cloudevent_change_id(source: str, id_: str) -> str:
     return f"ce:{sha256(told).hexdigest()}"  # a hash, for the two may be longer than a change id
 
 
-def _understood(attributes: dict[str, Any], read_data: Callable[[], Any]) -> Said | Fault:
+def _understood(attributes: dict[str, Any], read_data: Callable[[], Any]) -> EventChange | RowError:
     if any(name not in attributes for name in _NEEDED):
         return _INCOMPLETE
     try:
@@ -191,7 +191,7 @@ def _decoded(encoded: object) -> Any:
     return parse(b64decode(encoded, validate=True).removeprefix(BYTE_ORDER_MARK))
 
 
-def _said(event: BaseCloudEvent, *, timed: bool) -> Said | Fault:
+def _said(event: BaseCloudEvent, *, timed: bool) -> EventChange | RowError:
     data = event.get_data()
     if not isinstance(data, dict):
         return _NO_DATA
@@ -199,15 +199,15 @@ def _said(event: BaseCloudEvent, *, timed: bool) -> Said | Fault:
         return twice
     time = event.get_time() if timed else None  # without one the package sets the present moment
     since = time.isoformat() if isinstance(time, datetime) else None
-    return Said(data, cloudevent_change_id(event.get_source(), event.get_id()), since)
+    return EventChange(data, cloudevent_change_id(event.get_source(), event.get_id()), since)
 
 
-def _untimely(error: UnusableTime) -> Fault:
+def _untimely(error: UnusableTime) -> RowError:
     code = "bad_cloudevent" if error.code == "unreadable_time" else error.code
-    return Fault(code, f"the CloudEvent's time cannot be used: {error.message}", "time")
+    return RowError(code, f"the CloudEvent's time cannot be used: {error.message}", "time")
 
 
-_INCOMPLETE = Fault("bad_cloudevent", "a CloudEvent needs specversion, id, source and type: add what is missing")
-_INVALID = Fault("bad_cloudevent", "the CloudEvent's attributes break the specification 1.0: see its validator")
-_DATA_TWICE = Fault("bad_cloudevent", "a CloudEvent has either data or data_base64: keep one", "data_base64")
-_NO_DATA = Fault("bad_cloudevent", "the CloudEvent's data must be a JSON object with our column names", "data")
+_INCOMPLETE = RowError("bad_cloudevent", "a CloudEvent needs specversion, id, source and type: add what is missing")
+_INVALID = RowError("bad_cloudevent", "the CloudEvent's attributes break the specification 1.0: see its validator")
+_DATA_TWICE = RowError("bad_cloudevent", "a CloudEvent has either data or data_base64: keep one", "data_base64")
+_NO_DATA = RowError("bad_cloudevent", "the CloudEvent's data must be a JSON object with our column names", "data")

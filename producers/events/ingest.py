@@ -1,4 +1,4 @@
-"""The use case of events: understand a batch, record it, wake the workers; only then may its source be acknowledged."""
+"""Events into the ledger: parse a batch, record it, wake the workers; only then may its source be acknowledged."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple, Protocol
 
 from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
-from consent.imports import MOST_KEPT, REFUSED, EventsAccepted, ImportProgress, ImportSource, RefusedEvent, Reject
+from consent.imports import MOST_KEPT, REFUSED, EventContent, EventsAccepted, ImportProgress, ImportSource, RejectedRow
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from producers.events import fields, formats
-from producers.events.event import Event, Said
+from producers.events.event import Event, EventChange
 from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, vocabulary
-from producers.parsing.error_messages import Fault, RawRecord
-from producers.parsing.row_parser import Doors, understand
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
 
 _LONGEST_NAME = 200
 _log = logging.getLogger("optrelay.events")
@@ -32,7 +32,9 @@ class EventLedger(Protocol):
         """Start a run."""
         ...
 
-    def accept_events(self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject]) -> EventsAccepted:
+    def accept_events(
+        self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow]
+    ) -> EventsAccepted:
         """Record changes and refused events in one transaction."""
         ...
 
@@ -71,16 +73,16 @@ class _Batch:
     """Events that share a transaction, with the number of the first change of each."""
 
     changes: list[ConsentChange] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    understood: list[list[tuple[ConsentChange, ...] | Fault]] = field(default_factory=list)
+    rejects: list[RejectedRow] = field(default_factory=list)
+    understood: list[list[tuple[ConsentChange, ...] | RowError]] = field(default_factory=list)
     origins: list[tuple[Event, int]] = field(default_factory=list)
 
-    def add(self, event: Event, first: int, found: list[tuple[ConsentChange, ...] | Fault]) -> None:
+    def add(self, event: Event, first: int, found: list[tuple[ConsentChange, ...] | RowError]) -> None:
         """Add an event, and what was understood of it."""
         self.understood.append(found)
         self.origins.append((event, first))
         for one in found:
-            if not isinstance(one, Fault):
+            if not isinstance(one, RowError):
                 self.changes.extend(one)
         self.rejects.extend(_rejects(event, found, first))
 
@@ -90,15 +92,15 @@ class _Batch:
         place, before = 0, list(zip(self.origins, self.understood, strict=True))
         self.changes, self.rejects, self.understood, self.origins = [], [], [], []
         for (event, first), found in before:
-            kept: list[tuple[ConsentChange, ...] | Fault] = []
+            kept: list[tuple[ConsentChange, ...] | RowError] = []
             for one in found:
-                count = 0 if isinstance(one, Fault) else len(one)
-                kept.append(one if members.isdisjoint(range(place, place + count)) else Fault(code, message))
+                count = 0 if isinstance(one, RowError) else len(one)
+                kept.append(one if members.isdisjoint(range(place, place + count)) else RowError(code, message))
                 place += count
             self.add(event, first, kept)
 
 
-class EventIntake:
+class EventIngest:
     """One run of an event source: a new import each day (UTC), so that each can be counted and sealed.
 
     `kind` and `name` say what the source is, without any credential. `wake` is told the buckets that have something to
@@ -106,11 +108,11 @@ class EventIntake:
     """
 
     def __init__(
-        self, ledger: EventLedger, doors: Doors, kind: str, name: str, wake: Callable[[Iterable[Bucket]], None]
+        self, ledger: EventLedger, context: ParseContext, kind: str, name: str, wake: Callable[[Iterable[Bucket]], None]
     ) -> None:
         self._ledger = ledger
-        self._doors = doors
-        self._names = fields.Names(vocabulary(doors.rows.values()))
+        self._context = context
+        self._names = fields.Names(vocabulary(context.rows.values()))
         self._kind = kind
         self._name = name
         self._wake = wake
@@ -146,9 +148,9 @@ class EventIntake:
                     raise
                 batch.refuse(set(error.members))
 
-    def faults(self, event: Event) -> list[Fault]:
+    def faults(self, event: Event) -> list[RowError]:
         """Return what keeps an event's changes from being recorded, and record nothing."""
-        return [one for one in self._found(event, self._doors_now()) if isinstance(one, Fault)]
+        return [one for one in self._found(event, self._context_now()) if isinstance(one, RowError)]
 
     def check(self) -> None:
         """Raise LedgerUnavailable if nothing could be recorded now."""
@@ -175,10 +177,10 @@ class EventIntake:
 
     def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:
         """Understand events one after the other, and give them together until they speak of enough changes."""
-        doors = self._doors_now()
+        context = self._context_now()
         batch = _Batch()
         for event in events:
-            found = self._found(event, doors)
+            found = self._found(event, context)
             batch.add(event, self._number + 1, found)
             self._number += len(found)
             if len(batch.changes) + len(batch.rejects) >= MOST_AT_ONCE:
@@ -187,10 +189,10 @@ class EventIntake:
         if batch.understood:
             yield batch
 
-    def _doors_now(self) -> Doors:
-        return replace(self._doors, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
+    def _context_now(self) -> ParseContext:
+        return replace(self._context, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
 
-    def _found(self, event: Event, doors: Doors) -> list[tuple[ConsentChange, ...] | Fault]:
+    def _found(self, event: Event, context: ParseContext) -> list[tuple[ConsentChange, ...] | RowError]:
         """Understand what an event says; whatever it does to us, it must not come back for ever."""
         try:
             said = formats.read(event)
@@ -200,26 +202,30 @@ class EventIntake:
             return [_our_error(error)]
         found, count = [], 0
         for place, one in enumerate(said):
-            understood = self._safely(one, event, place, doors)
-            count += 1 if isinstance(understood, Fault) else len(understood)
+            understood = self._safely(one, event, place, context)
+            count += 1 if isinstance(understood, RowError) else len(understood)
             if count > formats.MOST_CHANGES:
                 return [formats.TOO_MANY]
             found.append(understood)
         return found
 
-    def _safely(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
+    def _safely(
+        self, said: EventChange | RowError, event: Event, place: int, context: ParseContext
+    ) -> tuple[ConsentChange, ...] | RowError:
         try:
-            return self._one(said, event, place, doors)
+            return self._one(said, event, place, context)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - the same
             return _our_error(error)
 
-    def _one(self, said: Said | Fault, event: Event, place: int, doors: Doors) -> tuple[ConsentChange, ...] | Fault:
-        if isinstance(said, Fault):
+    def _one(
+        self, said: EventChange | RowError, event: Event, place: int, context: ParseContext
+    ) -> tuple[ConsentChange, ...] | RowError:
+        if isinstance(said, RowError):
             return said
         cells = fields.as_cells(said.fields, self._names)
-        if isinstance(cells, Fault):
+        if isinstance(cells, RowError):
             return cells
         values, spelled = cells
         if said.change_id is not None:
@@ -232,37 +238,39 @@ class EventIntake:
         elif event.since:
             values[OWN_TIME if event.since_is_own else FALLBACK_TIME] = event.since.isoformat()
         sender = event.sender if said.change_id is None else ""  # a CloudEvent's source and id are unique anywhere
-        found = understand(RawRecord(values, self._number + 1 + place, sender), doors, spelled)
-        if isinstance(found, Fault) and found.column == FALLBACK_TIME:  # our name for it is not the sender's
+        found = parse_record(RawRecord(values, self._number + 1 + place, sender), context, spelled)
+        if isinstance(found, RowError) and found.column == FALLBACK_TIME:  # our name for it is not the sender's
             return found._replace(column="time" if said.since else None)
         return found
 
 
-def _our_error(error: Exception) -> Fault:
+def _our_error(error: Exception) -> RowError:
     """Tell of an error of ours by its kind alone: what it says may name a person."""
     _log.error("an event broke our code and is recorded as rejected: %s", type(error).__name__)
     return _OUR_ERROR
 
 
-_OUR_ERROR = Fault("unreadable_event", "reading this event ended in an unexpected error: please report it")
+_OUR_ERROR = RowError("unreadable_event", "reading this event ended in an unexpected error: please report it")
 
 
-def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | Fault], first: int) -> Iterator[Reject]:
+def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | RowError], first: int) -> Iterator[RejectedRow]:
     """Give what is refused of an event, with what it said, unless its sender is told that nothing could be read."""
-    faults = [(place, one) for place, one in enumerate(found) if isinstance(one, Fault)]
+    faults = [(place, one) for place, one in enumerate(found) if isinstance(one, RowError)]
     if not faults:
         return
-    is_told = event.is_answered and all(isinstance(one, Fault) and one.code in formats.UNREADABLE for one in found)
+    is_told = event.is_answered and all(isinstance(one, RowError) and one.code in formats.UNREADABLE for one in found)
     texts = formats.texts(event, len(found))
     for place, fault in faults:
         said = None if is_told else _said(event, texts[place], event.first + place)
         where = _where(event, event.first + place)
-        yield Reject(first + place, fault.column and _printable(fault.column), fault.code, fault.message, where, said)
+        yield RejectedRow(
+            first + place, fault.column and _printable(fault.column), fault.code, fault.message, where, said
+        )
 
 
-def _said(event: Event, text: bytes, position: int) -> RefusedEvent:
+def _said(event: Event, text: bytes, position: int) -> EventContent:
     whose = (event.since, event.key, position, event.since_is_own, event.sender)
-    return RefusedEvent(text[:MOST_KEPT], len(text), event.headers, *whose)
+    return EventContent(text[:MOST_KEPT], len(text), event.headers, *whose)
 
 
 def _where(event: Event, position: int) -> str | None:
@@ -279,8 +287,8 @@ def _results(batch: _Batch, accepted: EventsAccepted) -> list[list[Result]]:
     return [[_result(one, told) for one in found] for found in batch.understood]
 
 
-def _result(one: tuple[ConsentChange, ...] | Fault, told: Iterator[tuple[str, bool]]) -> Result:
-    if isinstance(one, Fault):
+def _result(one: tuple[ConsentChange, ...] | RowError, told: Iterator[tuple[str, bool]]) -> Result:
+    if isinstance(one, RowError):
         return Result("rejected", (), one.code, one.message, one.column)
     mine = [next(told) for _ in one]
     status: Literal["accepted", "duplicate"] = "accepted" if any(fresh for _, fresh in mine) else "duplicate"

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """What some publishers write before a text; RFC 8259 section 8.1 lets a reader skip it."""
@@ -42,14 +42,14 @@ def parse(text: bytes) -> Any:
     return parsed
 
 
-def named_twice(value: object) -> Fault | None:
+def named_twice(value: object) -> RowError | None:
     """Return the fault of a value that is an object with one name twice."""
     if not isinstance(value, NamedTwice):
         return None
-    return Fault("named_twice", "this name stands twice in one JSON object: keep one", value.name)
+    return RowError("named_twice", "this name stands twice in one JSON object: keep one", value.name)
 
 
-def named_twice_anywhere(value: object) -> Fault | None:
+def named_twice_anywhere(value: object) -> RowError | None:
     """Return the fault of the first object with one name twice, however deep it lies in a value."""
     left = [value]
     while left:

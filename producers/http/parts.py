@@ -15,7 +15,7 @@ from producers.http.gathering import Gatherer
 from producers.http.keys import ApiKeys, Sender
 from producers.http.problem import Problem
 from producers.http.tokens import Tokens
-from producers.parsing.row_parser import Doors
+from producers.parsing.row_parser import ParseContext
 
 OWNER = "optrelay.owner"
 """Where a request's scope keeps the name of the key that it showed."""
@@ -34,7 +34,7 @@ class Parts:
 
     ledger: Ledger
     gatherer: Gatherer
-    doors: Doors
+    context: ParseContext
     keys: ApiKeys
     allowance: Allowance
     tokens: Tokens

@@ -29,8 +29,8 @@ from producers.http.parts import parts_of
 from producers.http.problem import Problem, ledger_away
 from producers.http.tokens import Expired, Forged, Link
 from producers.parsing.columns import FALLBACK_TIME
-from producers.parsing.error_messages import Fault, RawRecord
-from producers.parsing.row_parser import Doors, understand
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
 
 REPEAT_SECONDS = 600
 """A link that is used again this soon is the same click: a mail provider that tried again, or an impatient finger."""
@@ -80,7 +80,7 @@ async def unsubscribe(request: Request, token: str) -> Response:
         kind = request.headers.get("content-type", "")
         if not _is_one_click(kind, body):
             return pages.page(pages.NOT_ASKED, HTTPStatus.BAD_REQUEST)
-        said = await run_in_threadpool(_word_of, link, parts.ledger, parts.doors, by_person=_is_person(body))
+        said = await run_in_threadpool(_word_of, link, parts.ledger, parts.context, by_person=_is_person(body))
         results = await parts.gatherer.record(Event(said, place=f"unsubscribe {said['change_id']}"), len(body))
     except (Expired, Forged) as error:
         return _useless(error)
@@ -94,7 +94,7 @@ async def unsubscribe(request: Request, token: str) -> Response:
     return pages.page(pages.DONE)
 
 
-def _word_of(link: Link, ledger: Ledger, doors: Doors, *, by_person: bool) -> dict[str, str]:
+def _word_of(link: Link, ledger: Ledger, context: ParseContext, *, by_person: bool) -> dict[str, str]:
     """Return what a click says now, or what the click before it said if that was a moment ago.
 
     So a click that is sent twice undoes nothing that was said in between, and one that comes later is a new word. So
@@ -105,9 +105,9 @@ def _word_of(link: Link, ledger: Ledger, doors: Doors, *, by_person: bool) -> di
     said = {**link.fields, "action": "OPTOUT", FALLBACK_TIME: from_micros(now).isoformat()}
     said.pop("effective_at", None)  # the moment is ours: with one of its own, a click that is sent twice would be two
     before = said | {"change_id": f"link:{link.id}:{turn - 1}"}
-    recently = replace(doors, latest=from_micros(now) + timedelta(seconds=1))
-    wishes = understand(RawRecord(before), recently)
-    if not isinstance(wishes, Fault):
+    recently = replace(context, latest=from_micros(now) + timedelta(seconds=1))
+    wishes = parse_record(RawRecord(before), recently)
+    if not isinstance(wishes, RowError):
         if by_person and (opt_in := standing_opt_in(ledger.database, wishes)) is not None:
             id_, since = opt_in
             latest = {FALLBACK_TIME: from_micros(max(now, since)).isoformat()}  # it may stand a little in the future

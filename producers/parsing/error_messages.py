@@ -12,19 +12,7 @@ from pydantic_core.core_schema import ErrorType
 from consent.row import ConsentRow
 
 
-class RawRecord(NamedTuple):
-    """A row or an event under our own column names, without the ones that nobody filled.
-
-    `line` is the physical line of a file where it starts, None for an event. `sender` says in whose name its change_id
-    is unique; "" stands for all files.
-    """
-
-    fields: Mapping[str, Any]
-    line: int | None = None
-    sender: str = ""
-
-
-class Fault(NamedTuple):
+class RowError(NamedTuple):
     """Why a record is refused: a code, a sentence with a remedy and without any cell's value, and the column."""
 
     code: str
@@ -55,7 +43,7 @@ _CODES = {
 }
 
 
-def explain(error: ValidationError, row: type[ConsentRow], columns: Mapping[str, str]) -> Fault:
+def explain(error: ValidationError, row: type[ConsentRow], columns: Mapping[str, str]) -> RowError:
     """Return the fault of the column that comes first in the source, and how many more there are.
 
     `columns` gives, in the source's order, the source's own name for each of our columns.
@@ -66,7 +54,7 @@ def explain(error: ValidationError, row: type[ConsentRow], columns: Mapping[str,
     code, message = _words(first, row)
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     column = _column(first)
-    return Fault(code, message + more, columns.get(column, column) if column else None)
+    return RowError(code, message + more, columns.get(column, column) if column else None)
 
 
 def _column(error: ErrorDetails) -> str | None:

@@ -90,7 +90,7 @@ EVERYWHERE = {
 """Words of the whole tree, prose too, and what replaced them. Upper case in a class's name counts."""
 
 ALIASES = {
-    "consent/settings.py": r"(?i)\b\w*(stroke_size|max_strokes|horizon_seconds)\b",
+    "consent/settings.py": r"(?i)\b\w*(batch_customers|max_batches|reservation_seconds)\b",
     "docs/settings.md": r"\b\w*(STROKE_SIZE|MAX_STROKES|HORIZON_SECONDS)\b",
 }
 """Settings with a retired word in their old name, which goes on working."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,34 @@ def test_an_unknown_connection_is_explained() -> None:
     """The message names the connections there are and the variable to set."""
     with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__NOBODY__"):
         load_settings().connection("nobody")
+
+
+@pytest.mark.parametrize("written", ["environment", "file"])
+def test_former_names_still_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, written: str
+) -> None:
+    """A setting under its former name counts as before, with a notice that holds no value; the current name wins."""
+    if written == "environment":
+        monkeypatch.setenv("OPTRELAY_STROKE_SIZE", "7")
+        monkeypatch.setenv("OPTRELAY_HORIZON_SECONDS", "2.5")
+        monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__MAX_STROKES", "9")
+    else:
+        (tmp_path / "old.toml").write_text(
+            "stroke_size = 7\nhorizon_seconds = 2.5\n[connections.capillary]\nmax_strokes = 9\n"
+        )
+        monkeypatch.setenv("OPTRELAY_CONFIG", str(tmp_path / "old.toml"))
+
+    settings = load_settings()
+
+    assert (settings.batch_customers, settings.reservation_seconds) == (7, 2.5)
+    assert settings.connections["capillary"].max_batches == 9
+    assert sorted(one.getMessage() for one in caplog.records) == [
+        "CONNECTIONS__…__MAX_STROKES is now called MAX_BATCHES; the old name still works",
+        "OPTRELAY_HORIZON_SECONDS is now called RESERVATION_SECONDS; the old name still works",
+        "OPTRELAY_STROKE_SIZE is now called BATCH_CUSTOMERS; the old name still works",
+    ]
+    monkeypatch.setenv("OPTRELAY_BATCH_CUSTOMERS", "11")
+    assert load_settings().batch_customers == 11
 
 
 @given(st.integers(1, 10_000), st.sampled_from(["second", "minute", "hour", "s", "min"]))

@@ -10,7 +10,7 @@ from typing import Any
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
-from consent.outcome import Applied, Outcome, Rejected
+from consent.outcome import Applied, Outcome, PermanentFailure
 
 HEADER = "user_id,channel,priority,action,effective_at"
 ROWS = (
@@ -55,12 +55,12 @@ def settle_all(url: str, outcome: Outcome | None = None) -> int:
 
 def bury_all(url: str) -> int:
     """Make a dead letter of everything that is due."""
-    return settle_all(url, Rejected("1012", "Capillary cannot find this customer"))
+    return settle_all(url, PermanentFailure("1012", "Capillary cannot find this customer"))
 
 
 def _settlement(task: Any, outcome: Outcome, now: int) -> Settlement:
     ids = tuple(change.id for change in task.changes)
-    code = outcome.code if isinstance(outcome, Rejected) else "200"
+    code = outcome.code if isinstance(outcome, PermanentFailure) else "200"
     made = (Attempt(task.target_id, now, 12, "write", 400, code, ids),)
     return Settlement(task, dict.fromkeys(ids, outcome), made)
 

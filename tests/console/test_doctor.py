@@ -32,7 +32,7 @@ def test_the_password_is_never_shown(cli: Cli) -> None:
         ("BROKER_URL", "nonsense", "redis://localhost:6379/0"),
         ("LEDGER_URL", "postgresql+psycopg://kim:pw@127.0.0.1:1/x", "Connection refused"),
         ("LEASE_SECONDS", "5", "OPTRELAY_LEASE_SECONDS"),
-        ("STROKE_SIZE", "x", "OPTRELAY_STROKE_SIZE"),
+        ("BATCH_CUSTOMERS", "x", "OPTRELAY_BATCH_CUSTOMERS"),
     ],
 )
 def test_each_problem_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str) -> None:

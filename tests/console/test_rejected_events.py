@@ -16,8 +16,8 @@ from consent.change import from_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes
 from producers.events.event import Event
-from producers.events.ingest import EventIntake
-from producers.parsing.row_parser import open_doors
+from producers.events.ingest import EventIngest
+from producers.parsing.row_parser import parse_context
 from tests.console.answering import MEMORY, Cli
 from worker.providers import PROVIDERS
 
@@ -36,8 +36,8 @@ def rejected(cli: Cli, url: str) -> Cli:
     """A ledger in which three changes of a stream's events were rejected, and one was recorded."""
     ledger = Ledger(url)
     ledger.prepare()
-    doors = open_doors({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
-    intake = EventIntake(ledger, doors, "redis stream", SOURCE, lambda _: None)
+    context = parse_context({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
+    intake = EventIngest(ledger, context, "redis stream", SOURCE, lambda _: None)
     intake.take(EVENTS)
     intake.close()
     ledger.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from consent.imports import ImportSource, Reject
+from consent.imports import ImportSource, RejectedRow
 from consent.ledger.intake import accept
 from consent.ledger.intake.batch import record
 from consent.ledger.ledger import Ledger
@@ -42,7 +42,7 @@ def test_an_event_that_comes_again_is_one_change(ledger: Ledger) -> None:
 
 def test_a_poison_event_is_recorded_once_with_its_place(ledger: Ledger) -> None:
     """An event that cannot be understood is kept with where it came from and why, however often it is delivered."""
-    poison = Reject(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0")
+    poison = RejectedRow(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0")
     assert ledger.accept_events(run_of(ledger), [word("1")], [poison]).rejected == 1
     assert ledger.accept_events(run_of(ledger, "another"), [], [replace(poison, line=7)]).rejected == 0
 

@@ -12,7 +12,7 @@ from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
-from consent.outcome import Refused, Throttled, Unwell, Well
+from consent.outcome import Healthy, Throttled, Unauthorized, Unavailable
 from worker import breaker
 from worker.observations import FAILURES_TO_OPEN, Observations
 
@@ -25,11 +25,11 @@ def found(ledger: Ledger, bucket: Bucket = BUSY) -> BucketHealth:
     return breakers.health_of(ledger.database, str(bucket))
 
 
-def watched(*seen: Refused | Unwell | Throttled | Well, at: int = NOW) -> Observations:
+def watched(*seen: Unauthorized | Unavailable | Throttled | Healthy, at: int = NOW) -> Observations:
     """What a delivery has seen that got these answers: bad ones about customer 1, and customer 2 was served."""
     watch = Observations()
     for one in seen:
-        watch.note(one, (1,), served=(2,) if isinstance(one, Well) else (), at=at)
+        watch.note(one, (1,), served=(2,) if isinstance(one, Healthy) else (), at=at)
     return watch
 
 
@@ -43,7 +43,7 @@ def tried(ledger: Ledger, at: int) -> None:
     ledger.database.write(lambda tx: insert_new(tx, attempts, columns, [call]))
 
 
-DOWN = [Unwell("no answer")] * FAILURES_TO_OPEN
+DOWN = [Unavailable("no answer")] * FAILURES_TO_OPEN
 
 
 def at_once(*acts: Callable[[], object]) -> None:
@@ -57,7 +57,7 @@ def at_once(*acts: Callable[[], object]) -> None:
 
 def test_trouble_of_one_bucket_is_its_own(ledger: Ledger) -> None:
     """A refusal and a limit of one app leave its neighbour closed, unthrottled and callable."""
-    breaker.conclude(ledger, found(ledger), watched(Refused("no such token")))
+    breaker.conclude(ledger, found(ledger), watched(Unauthorized("no such token")))
     breaker.throttle(ledger, BUSY, 600)
 
     assert not breaker.may_call(found(ledger), ledger.now())
@@ -68,7 +68,7 @@ def test_trouble_of_one_bucket_is_its_own(ledger: Ledger) -> None:
 def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
     """That one app settles changes does not make the failures of another app the fault of its changes."""
     tried(ledger, ledger.now() - 1)
-    breaker.conclude(ledger, found(ledger), watched(Well()))
+    breaker.conclude(ledger, found(ledger), watched(Healthy()))
 
     assert breaker.is_proven(ledger, found(ledger), Observations(), TASK)
     assert not breaker.is_proven(ledger, found(ledger, CALM), Observations(), TASK)
@@ -76,11 +76,11 @@ def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
 
 def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Ledger) -> None:
     """A failure counts against a customer only if somebody was served since that customer failed first."""
-    breaker.conclude(ledger, found(ledger), watched(Well()))
+    breaker.conclude(ledger, found(ledger), watched(Healthy()))
     tried(ledger, ledger.now() + 1)
 
     assert not breaker.is_proven(ledger, found(ledger), Observations(), TASK)
-    assert breaker.is_proven(ledger, found(ledger), watched(Well()), TASK)
+    assert breaker.is_proven(ledger, found(ledger), watched(Healthy()), TASK)
 
 
 def test_the_same_outage_seen_by_several_strokes_is_one_trip(ledger: Ledger) -> None:
@@ -104,7 +104,7 @@ def test_a_refusal_is_noted_over_an_outage(ledger: Ledger) -> None:
     before = found(ledger)
 
     breaker.conclude(ledger, before, watched(*DOWN))
-    breaker.conclude(ledger, before, watched(Refused("no such token")))
+    breaker.conclude(ledger, before, watched(Unauthorized("no such token")))
     breaker.conclude(ledger, before, watched(*DOWN))
 
     now = found(ledger)
@@ -115,8 +115,8 @@ def test_a_slow_stroke_does_not_close_what_was_opened_meanwhile(ledger: Ledger) 
     """Its good answers are older news than the refusal: the breaker stays open, its reason and its trips stand."""
     before = found(ledger)
 
-    breaker.conclude(ledger, before, watched(Refused("token withdrawn")))
-    breaker.conclude(ledger, before, watched(Well()))
+    breaker.conclude(ledger, before, watched(Unauthorized("token withdrawn")))
+    breaker.conclude(ledger, before, watched(Healthy()))
 
     now = found(ledger)
     assert (now.breaker, now.reason, now.trips) == (Breaker.REFUSED, "token withdrawn", 1)
@@ -129,7 +129,7 @@ def test_a_slow_probe_does_not_close_what_failed_again_meanwhile(ledger: Ledger)
     slow = found(ledger)
 
     breaker.conclude(ledger, found(ledger), watched(*DOWN))
-    breaker.conclude(ledger, slow, watched(Well()))
+    breaker.conclude(ledger, slow, watched(Healthy()))
 
     assert (found(ledger).breaker, found(ledger).trips) == (Breaker.DOWN, 2)
 
@@ -138,7 +138,7 @@ def test_a_good_probe_closes(ledger: Ledger) -> None:
     """Nothing happened since the probe began: the bucket is well, and the next trouble starts at a short wait."""
     breaker.conclude(ledger, found(ledger), watched(*DOWN))
 
-    breaker.conclude(ledger, found(ledger), watched(Well()))
+    breaker.conclude(ledger, found(ledger), watched(Healthy()))
 
     now = found(ledger)
     assert (now.breaker, now.reason, now.trips, now.failures) == (Breaker.CLOSED, None, 0, 0)
@@ -147,7 +147,7 @@ def test_a_good_probe_closes(ledger: Ledger) -> None:
 def test_one_process_wins_the_probe_of_each_bucket(ledger: Ledger) -> None:
     """Who runs `optrelay run` after mending makes every bucket worth a probe, and each is won once."""
     for bucket in (BUSY, CALM):
-        breaker.conclude(ledger, found(ledger, bucket), watched(Refused("no such token")))
+        breaker.conclude(ledger, found(ledger, bucket), watched(Unauthorized("no such token")))
     assert not breaker.win_probe(ledger, found(ledger), 30)
 
     breakers.probe_soon(ledger.database, now=ledger.now())

@@ -7,7 +7,7 @@ from dataclasses import replace
 from consent.change import to_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.history import histories
-from consent.outcome import Rejected
+from consent.outcome import PermanentFailure
 from tests.contracts.test_ledger import MORNING, deliver, imported, word
 
 
@@ -17,7 +17,7 @@ def test_every_change_about_somebody_is_told(ledger: Ledger) -> None:
     deliver(ledger)
     imported(ledger, word("1", "OPTOUT", 60))  # says again what is so
     imported(ledger, word("1", "OPTIN", 70, slot="SMS|BULK"))
-    deliver(ledger, Rejected("1012", "not known"))
+    deliver(ledger, PermanentFailure("1012", "not known"))
 
     [found] = histories(ledger.database, [{"user_id": "1"}], None, 10)
 

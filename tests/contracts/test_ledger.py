@@ -13,14 +13,14 @@ from sqlalchemy import Connection, func, select
 
 from consent.change import Action, Bucket, ConsentChange
 from consent.errors import LedgerUnavailable
-from consent.imports import Checkpoint, ImportSource, Reject
+from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts, changes
-from consent.outcome import Applied, Rejected, TryLater
+from consent.outcome import Applied, PermanentFailure, Retry
 from consent.reassert import Reassert, ReassertRules
 
 BUCKET = Bucket("capillary")
@@ -299,7 +299,7 @@ def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
     import_id = imported(ledger, word("1"))
     [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
-    ledger.settle("delivery", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
+    ledger.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
 
     assert ledger.due(BUCKET, 5) == 0
     assert deliver(ledger) == []
@@ -317,7 +317,7 @@ def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
     imported(ledger, word("1", "OPTIN"))
     [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
-    ledger.settle("delivery", [settlement(task, TryLater("521", "busy", counts=True), ledger.now(), later)])
+    ledger.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
 
     imported(ledger, word("1", "OPTOUT", 5))
 
@@ -331,7 +331,7 @@ def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> N
     ledger.settle(
         "delivery",
         [
-            settlement(tasks["404"], Rejected("1012", "no such customer"), ledger.now()),
+            settlement(tasks["404"], PermanentFailure("1012", "no such customer"), ledger.now()),
             settlement(tasks["1"], Applied(), ledger.now()),
         ],
     )
@@ -347,7 +347,7 @@ def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> N
 def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     """Replaying twice sends once, and who did it and why is written down."""
     imported(ledger, word("1"))
-    deliver(ledger, Rejected("1012", "no such customer"))
+    deliver(ledger, PermanentFailure("1012", "no such customer"))
     found = dead_letters.find(ledger.database, dead_letters.LetterFilter(code="1012"))
 
     first = dead_letters.replay(ledger.database, found, who="Ada", why="customer created", now=ledger.now())
@@ -363,7 +363,7 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
 def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
     """An old opt-in that died does not come back over a newer opt-out."""
     import_id = imported(ledger, word("1", "OPTIN", 0))
-    deliver(ledger, Rejected("1012", "no such customer"))
+    deliver(ledger, PermanentFailure("1012", "no such customer"))
     imported(ledger, word("1", "OPTOUT", 5))
     deliver(ledger)
 
@@ -383,7 +383,7 @@ def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
 def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
     """Discarded letters are not listed, and not forgotten."""
     imported(ledger, word("1"))
-    deliver(ledger, Rejected("1012", "no such customer"))
+    deliver(ledger, PermanentFailure("1012", "no such customer"))
     found = dead_letters.find(ledger.database, dead_letters.LetterFilter())
 
     assert dead_letters.discard(ledger.database, found, who="Ada", why="test data", now=ledger.now()) == 1
@@ -396,7 +396,7 @@ def test_every_row_is_counted_once(ledger: Ledger) -> None:
     """Changes, duplicates and rejects add up to the rows of the file."""
     source = ImportSource("csv", "nightly.csv", "the bytes", 1, None)
     import_id = ledger.open_import(source).import_id
-    reject = Reject(4, "channel", "unknown_value", "mend it")
+    reject = RejectedRow(4, "channel", "unknown_value", "mend it")
     ledger.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10, 3))
     ledger.finish_reading(import_id)
     ledger.release(import_id)
@@ -437,7 +437,7 @@ def test_after_a_call_that_timed_out_nobody_calls_for_a_while(ledger: Ledger, cl
     """The provider may still be at it, so even a newer word waits; otherwise the older one could land last."""
     imported(ledger, word("1", "OPTIN", 0))
     [task] = ledger.claim(BUCKET, 1, "delivery", 60)
-    later = TryLater("timed_out", "no answer", counts=False)
+    later = Retry("timed_out", "no answer", counts=False)
     doubt = ledger.now() + 30_000_000
     one = settlement(task, later, ledger.now())
     ledger.settle("delivery", [Settlement(task, one.outcomes, one.attempts, doubtful_until=doubt)])

@@ -9,7 +9,7 @@ import pytest
 
 from consent.change import from_micros
 from consent.ledger.ledger import Ledger
-from consent.outcome import Outcome, Rejected
+from consent.outcome import Outcome, PermanentFailure
 from tests.contracts.test_overlapping_slots import (
     BUCKET,
     MORNING,
@@ -48,7 +48,7 @@ def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) ->
     provider = Blocklist()
     recorded(ledger, Said(minute=2))
     (task,) = ledger.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
-    dead: dict[int, Outcome] = {change.id: Rejected("400", "refused") for change in task.changes}
+    dead: dict[int, Outcome] = {change.id: PermanentFailure("400", "refused") for change in task.changes}
     ledger.settle("delivery", [settlement(ledger, task, dead)])
 
     recorded(ledger, Said("SMS", minute=1))

@@ -24,7 +24,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.ledger.queries.history import histories
 from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
-from consent.outcome import Outcome, TryLater
+from consent.outcome import Outcome, Retry
 from tests.conftest import Clock
 from tests.model.blocklist import BUCKET, OVERLAP, Blocklist, Errand
 from worker.providers.contract import Request
@@ -55,7 +55,7 @@ class Said(NamedTuple):
         cells = {name: text for name, text in self._asdict().items() if name in ("channel", "sender") and text}
         spelled = "Ann@Example.com" if self.minute % 2 else "ann@example.com"
         row = InfobipRow.model_validate({"destination": spelled, "action": self.action, **cells})
-        (wish,) = row.wishes()
+        (wish,) = row.slot_changes()
         moment = MORNING + timedelta(minutes=self.minute)
         return ConsentChange("infobip", row.address(), wish.slot, row.action, moment, {}, bucket=row.bucket())
 
@@ -80,7 +80,7 @@ def _called(
     while (request := errand.next_call()) is not None:
         if fails(request):
             errand.requests.popleft()
-            later = TryLater("cut", "the connection was cut", counts=False)
+            later = Retry("cut", "the connection was cut", counts=False)
             errand.outcomes.update({change.id: later for change in request.changes})
             continue
         errand.answered(provider(request))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from consent.change import ConsentChange
 from consent.errors import LedgerRefused, LedgerUnavailable
-from consent.imports import Checkpoint, ImportSource, Reject
+from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
 from consent.ledger.intake.bisect import refused
 from consent.ledger.ledger import Ledger
@@ -111,7 +111,7 @@ def test_one_of_many_is_found_by_halves(ledger: Ledger) -> None:
 
 def test_a_reject_with_an_unwritable_name_is_recorded(ledger: Ledger) -> None:
     """A NUL in the name of a column, or in that of a queue, must not keep all rejects from the ledger."""
-    reject = Reject(2, "rea\0son\ud800", "too_long", "shorten it", "queue \0, message 1")
+    reject = RejectedRow(2, "rea\0son\ud800", "too_long", "shorten it", "queue \0, message 1")
     file = open_file(ledger)
 
     ledger.accept(file, [word("1")], [reject], Checkpoint(2, 3, 0, 2))

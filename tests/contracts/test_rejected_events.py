@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import inspect
 
-from consent.imports import MOST_KEPT, ImportSource, RefusedEvent, Reject
+from consent.imports import MOST_KEPT, EventContent, ImportSource, RejectedRow
 from consent.ledger.ledger import Ledger
 from consent.ledger.personal_data import PERSONAL_COLUMNS, rejected_events
 from consent.ledger.rejected_events import (
@@ -24,7 +24,7 @@ from consent.ledger.schema import metadata
 from tests.contracts.test_events import run_of
 
 DAY = 86_400_000_000
-SAID = RefusedEvent(
+SAID = EventContent(
     b'{"user_id": "387006417", \xff\x00',
     27,
     {"ce-subject": "a\x00b \ud800 \u00fc"},
@@ -32,7 +32,7 @@ SAID = RefusedEvent(
     "m-\ud800\x00",
     3,
 )
-REFUSED = Reject(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0", SAID)
+REFUSED = RejectedRow(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0", SAID)
 EVERYTHING = RejectedFilter(closed=True)
 
 
@@ -70,8 +70,8 @@ def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
 def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
     """An event may be larger than what is kept: how long it was is known, and where it stands."""
     body = b"x" * MOST_KEPT
-    whole = replace(REFUSED, said=RefusedEvent(body, len(body)))
-    longer = replace(REFUSED, line=2, place="elsewhere", said=RefusedEvent(body + b"y", len(body) + 1))
+    whole = replace(REFUSED, said=EventContent(body, len(body)))
+    longer = replace(REFUSED, line=2, place="elsewhere", said=EventContent(body + b"y", len(body) + 1))
     ledger.accept_events(run_of(ledger), [], [whole, longer])
 
     first, second = find(ledger.database, EVERYTHING)

@@ -13,7 +13,7 @@ from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
-from consent.outcome import TryLater
+from consent.outcome import Retry
 from tests.conftest import Clock
 from tests.contracts.test_fold import Cut
 from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, settlement, word
@@ -135,7 +135,7 @@ def test_who_was_put_off_stays_so(ledger: Ledger, clock: Clock) -> None:
     def killed(_: int) -> None:
         if tasks := ledger.claim(BUCKET, 1, "delivery", 60):
             later = ledger.now() + 3_600_000_000
-            ledger.settle("delivery", [settlement(tasks[0], TryLater("503", "busy", counts=True), ledger.now(), later)])
+            ledger.settle("delivery", [settlement(tasks[0], Retry("503", "busy", counts=True), ledger.now(), later)])
             raise Cut
 
     with pytest.raises(Cut):

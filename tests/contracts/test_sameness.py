@@ -13,7 +13,7 @@ from consent.ledger import dead_letters
 from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
-from consent.outcome import Rejected
+from consent.outcome import PermanentFailure
 from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, word
 
 _names = count()
@@ -123,7 +123,7 @@ def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Le
     """Whoever exports dead letters and imports the file by mistake must not send what a person has not looked at."""
     first = [named("A"), word("2"), replace(word("3"), own_time=False), named("B", own_time=False)]
     imported(ledger, *first)
-    deliver(ledger, Rejected("1012", "Capillary cannot find this customer"))
+    deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
     dead = {letter.id: letter for letter in dead_letters.find(ledger.database, LetterFilter())}
     assert len(dead) == 3  # A and B are of one slot and moment
     again = [
@@ -139,7 +139,7 @@ def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Le
 def test_an_exported_letter_that_was_mended_is_sent(ledger: Ledger) -> None:
     """What a person has corrected is another change, whatever else of the row still says whose it was."""
     imported(ledger, named("A"))
-    deliver(ledger, Rejected("1012", "Capillary cannot find this customer"))
+    deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
     [letter] = dead_letters.find(ledger.database, LetterFilter())
     mended = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
 

@@ -13,7 +13,7 @@ from consent.imports import ImportSource
 from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION, customer_tasks, imports
-from consent.outcome import Applied, Rejected
+from consent.outcome import Applied, PermanentFailure
 from tests.contracts.test_claim_plans import plans, reads_whole
 from tests.contracts.test_fold import folded
 from tests.contracts.test_ledger import BUCKET, deliver, imported, recorded, settlement, word
@@ -131,7 +131,7 @@ def test_no_plan_stays_from_when_the_ledger_was_small(ledger: Ledger, monkeypatc
 
     def one_is_refused(customer: str) -> None:
         ledger.accept_events(run, [word(customer), word(customer, "OPTIN", 1)], [])
-        assert deliver(ledger, Rejected("1012", "no such customer"))
+        assert deliver(ledger, PermanentFailure("1012", "no such customer"))
 
     for number in range(12):
         one_is_refused(f"early {number}")
@@ -190,7 +190,9 @@ def test_counting_calls_holds_one_import_at_a_time(ledger: Ledger) -> None:
     Else three would wait for each other: the counting for the file, the file for an event, the event for its run.
     """
     files = sorted([imported(ledger, word("1")), imported(ledger, word("2"))])
-    settlements = [settlement(task, Rejected("1012", "no"), ledger.now()) for task in ledger.claim(BUCKET, 9, "s", 60)]
+    settlements = [
+        settlement(task, PermanentFailure("1012", "no"), ledger.now()) for task in ledger.claim(BUCKET, 9, "s", 60)
+    ]
     ledger.settle("s", settlements)
     if ledger.database.is_sqlite:
         pytest.skip("SQLite counts them as it settles")

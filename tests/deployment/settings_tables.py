@@ -54,8 +54,11 @@ today: {providers}.
 
 """
 _BELOW = """
-`LEASE_SECONDS` must be at least a connection's `TIMEOUT` + `HORIZON_SECONDS` + 3, or its workers start no delivery. In
-`optrelay.toml` the same settings are written in lower case, `[connections.<name>]` for each connection.
+`LEASE_SECONDS` must be at least a connection's `TIMEOUT` + `RESERVATION_SECONDS` + 3, or its workers start no delivery.
+In `optrelay.toml` the same settings are written in lower case, `[connections.<name>]` for each connection.
+
+Former names still work, with a notice: `STROKE_SIZE` is now `BATCH_CUSTOMERS`, `HORIZON_SECONDS` is now
+`RESERVATION_SECONDS`, and `MAX_STROKES` of a connection is now `MAX_BATCHES`.
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consent.ledger.queries.imports import ImportReport
-from consent.settings import Settings, load_settings
+from consent.settings import RENAMED, Settings, load_settings
 from console.endings import Code
 from console.summaries import as_json
 from tests.deployment.command_line import commands, options
@@ -49,7 +49,8 @@ def test_no_setting_is_invented() -> None:
     text = EVERYTHING + "".join(path.read_text() for path in FILES)
     said = set(re.findall(r"OPTRELAY_[A-Z0-9_<>]*[A-Z0-9]", text))
     plain = {re.sub(r"CONNECTIONS__(<NAME>|[A-Z0-9]+)__", "CONNECTIONS__", name) for name in said}
-    assert sorted(plain - known) == []
+    former = {*(f"OPTRELAY_{name.upper()}" for name in RENAMED), "OPTRELAY_CONNECTIONS__MAX_STROKES"}
+    assert sorted(plain - known - former) == []
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -114,10 +115,11 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_columns_and_codes_are_documented() -> None:
     """docs/csv.md has every column of a Capillary row and every code of a rejected row."""
-    sources = [*(ROOT / "producers").glob("*.py"), *(ROOT / "consent").glob("row.py")]
+    sources = [ROOT / "consent" / "row.py"]
+    sources += [path for folder in ("csv", "parsing") for path in (ROOT / "producers" / folder).glob("*.py")]
     sources += (ROOT / "worker" / "providers" / "capillary").glob("*.py")
     text = "\n".join(path.read_text() for path in sources)
-    codes = set(re.findall(r"(?:Fault|PydanticCustomError)\(\s*\"(\w+)\"", text))
+    codes = set(re.findall(r"(?:RowError|PydanticCustomError)\(\s*\"(\w+)\"", text))
     codes |= set(re.findall(r"^    \"(\w+)\": \"this ", text, re.MULTILINE))
     assert len(codes) > 12
     assert sorted(one for one in {*CapillaryRow.model_fields, *codes} if f"`{one}`" not in PAGES["csv.md"]) == []
@@ -125,8 +127,8 @@ def test_columns_and_codes_are_documented() -> None:
 
 def test_codes_of_events_are_documented() -> None:
     """docs/events.md or docs/csv.md has every code of a rejected event, and events.md every option of an address."""
-    text = "\n".join(path.read_text() for path in (ROOT / "producers" / "events").glob("*.py"))
-    codes = set(re.findall(r"Fault\(\s*\"(\w+)\"", text))
+    text = "\n".join(path.read_text() for path in (ROOT / "producers" / "events").rglob("*.py"))
+    codes = set(re.findall(r"RowError\(\s*\"(\w+)\"", text))
     assert len(codes) > 6
     assert sorted(one for one in codes if f"`{one}`" not in PAGES["events.md"] + PAGES["csv.md"]) == []
     said = [re.findall(r"\"(\w+)\"", one) for one in re.findall(r"read_address\(url, (.*?)\)\)?$", text, re.MULTILINE)]

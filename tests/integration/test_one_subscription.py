@@ -61,7 +61,7 @@ def record(ledger: Ledger, number: int) -> None:
     """Record one change as a file of one row does: most add a user of their own, every third removes an earlier one."""
     action, user = ("OPTOUT", number - 3) if number % 3 == 0 else ("OPTIN", number)
     row = PROVIDERS["infobip"].row.model_validate(RULE | {"action": action, "users": f"new-{user}"})
-    [wish] = row.wishes()
+    [wish] = row.slot_changes()
     change = ConsentChange("infobip", row.address(), wish.slot, row.action, datetime.now(UTC), wish.details)
     import_id = ledger.open_import(ImportSource("csv", "one.csv", f"bytes {number}", 1, None)).import_id
     ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))

@@ -25,7 +25,7 @@ from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask, Settlement
 from consent.ledger.schema import changes, imports, slots, targets
-from consent.outcome import Applied, Outcome, Refused, Rejected, State, TryLater, Unchanged, Well
+from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, State, Unauthorized, Unchanged
 from tests.model import blocklist
 from tests.model.blocklist import Errand
 from tests.model.overlapping import UNDER_WIDER_BLOCK, is_part, must_be_dead, wrongs
@@ -421,9 +421,9 @@ class Consents(RuleBasedStateMachine):
         for name, (answer, _) in delivery.called.items():
             target = delivery.tasks[name].target_id
             if answer == "refused":
-                watch.note(Refused("no access"), (target,))
+                watch.note(Unauthorized("no access"), (target,))
             elif answer in {"applied", "rejected"}:
-                watch.note(Well(), (target,), served=(target,), at=now)
+                watch.note(Healthy(), (target,), served=(target,), at=now)
                 self.served_at[name] = now
         return watch
 
@@ -439,7 +439,7 @@ class Consents(RuleBasedStateMachine):
         if (errand := delivery.errands.get(name)) is not None:
             outcomes, ids = errand.outcomes, tuple(errand.asked)
         self._note(name, task, outcomes)
-        put_off = now + 5_000_000 if any(isinstance(one, TryLater) for one in outcomes.values()) else 0
+        put_off = now + 5_000_000 if any(isinstance(one, Retry) for one in outcomes.values()) else 0
         doubt = now + int(DOUBT * 1_000_000) if answer == "timed out" else 0
         attempt = Attempt(task.target_id, now, 1, "write", 200, "200", ids)
         return Settlement(task, outcomes, (attempt,), put_off, doubtful_until=doubt)
@@ -447,7 +447,7 @@ class Consents(RuleBasedStateMachine):
     def _note(self, name: str, task: CustomerTask, outcomes: dict[int, Outcome]) -> None:
         for change in task.changes:
             match outcomes.get(change.id):
-                case Rejected(code):
+                case PermanentFailure(code):
                     self.killed.add(change.id)
                     STATISTICS[f"dead: {code}"] += 1
                 case Applied() | Unchanged():
@@ -459,10 +459,10 @@ class Consents(RuleBasedStateMachine):
         name, now = whom(task.address), self._micros()
         ids = tuple(change.id for change in task.changes)
         call = Attempt(task.target_id, now, 1, "write", 403, "403", ids)
-        later = TryLater("403", "a gateway refuses this customer", counts=False)
-        own = ids if breaker.is_its_own(self.ledger, before, watch, task, call, Refused("no access")) else ()
+        later = Retry("403", "a gateway refuses this customer", counts=False)
+        own = ids if breaker.is_its_own(self.ledger, before, watch, task, call, Unauthorized("no access")) else ()
         outcomes = POLICY.decide(task, dict.fromkeys(ids, later), healthy=False, own=own)
-        dead = {number for number, outcome in outcomes.items() if isinstance(outcome, Rejected)}
+        dead = {number for number, outcome in outcomes.items() if isinstance(outcome, PermanentFailure)}
         self.killed |= dead
         if own:
             STATISTICS["refusals that count"] += 1
@@ -477,9 +477,9 @@ class Consents(RuleBasedStateMachine):
             case "applied":
                 return Applied()
             case "rejected":
-                return Rejected("1012", "Capillary cannot find this customer")
+                return PermanentFailure("1012", "Capillary cannot find this customer")
             case _:
-                return TryLater("500", "not now", counts=answer == "try later")
+                return Retry("500", "not now", counts=answer == "try later")
 
     @precondition(lambda self: self.deliveries)
     @rule(data=st.data())

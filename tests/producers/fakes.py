@@ -14,11 +14,11 @@ from pydantic import Field
 
 from consent.change import ConsentChange
 from consent.connection import ConnectionSettings
-from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, Reject
+from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from consent.row import ConsentRow, Identifier
 from producers.csv.sources import SourceFile
-from producers.ingest_file import ImportResult, import_file
-from producers.options import IntakeOptions
+from producers.ingest_file import ImportResult, ingest_file
+from producers.options import IngestOptions
 
 HOUR_AGO = 3600
 HEADER = "user_id,channel,action,reason"
@@ -65,7 +65,7 @@ class _Import:
     source: ImportSource
     progress: ImportProgress
     changes: list[ConsentChange] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: list[RejectedRow] = field(default_factory=list)
     duplicates: int = 0
 
 
@@ -100,7 +100,7 @@ class MemoryLedger:
         return progress
 
     def accept(
-        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
+        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow], checkpoint: Checkpoint
     ) -> Accepted:
         """Record a chunk that follows the last one, each change once."""
         one = self.imports[import_id]
@@ -157,7 +157,7 @@ class MemoryLedger:
         return [change for one in self.imports.values() for change in one.changes]
 
     @property
-    def rejects(self) -> list[Reject]:
+    def rejects(self) -> list[RejectedRow]:
         """Every row that was refused."""
         return [reject for one in self.imports.values() for reject in one.rejects]
 
@@ -189,10 +189,10 @@ def csv_of(path: Path, lines: Iterable[str], header: str = HEADER) -> SourceFile
 def take_in(
     file: SourceFile,
     ledger: MemoryLedger,
-    options: IntakeOptions | None = None,
+    options: IngestOptions | None = None,
     rows: Mapping[str, type[ConsentRow]] | None = None,
     connections: Mapping[str, ConnectionSettings] | None = None,
     on_progress: Any = None,
 ) -> ImportResult:
     """Import a file as the console would."""
-    return import_file(file, options or IntakeOptions(), ledger, rows or ROWS, connections or {}, on_progress)
+    return ingest_file(file, options or IngestOptions(), ledger, rows or ROWS, connections or {}, on_progress)

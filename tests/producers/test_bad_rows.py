@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import MemoryLedger, csv_of, take_in
 
 WIDE = "user_id,channel,priority,action,effective_at,change_id,reason"
@@ -58,7 +58,7 @@ def test_the_column_is_told_by_the_name_that_the_file_gives_it(tmp_path: Path) -
     take_in(
         csv_of(tmp_path / "x.csv", ["7,,OPTOUT"], "Kunde,Kanal,action"),
         ledger,
-        IntakeOptions(maps={"Kunde": "user_id", "Kanal": "channel"}),
+        IngestOptions(maps={"Kunde": "user_id", "Kanal": "channel"}),
     )
 
     assert ledger.codes == [(2, "Kanal", "missing_field")]

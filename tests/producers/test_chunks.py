@@ -12,11 +12,11 @@ import pytest
 
 from consent.change import ConsentChange
 from consent.errors import LedgerRefused
-from consent.imports import Accepted, Checkpoint, Reject
+from consent.imports import Accepted, Checkpoint, RejectedRow
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import report
 from producers.csv import chunks
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import MemoryLedger, WordyRow, csv_of, file_of, take_in
 from worker.providers import PROVIDERS
 
@@ -30,7 +30,7 @@ class RefusingLedger(MemoryLedger):
     refuses: frozenset[str] = frozenset()
 
     def accept(
-        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[Reject], checkpoint: Checkpoint
+        self, import_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow], checkpoint: Checkpoint
     ) -> Accepted:
         """Name the changes that are refused, or record all."""
         found = tuple(n for n, one in enumerate(changes) if self._refused(one))
@@ -55,7 +55,7 @@ def test_a_row_that_the_ledger_refuses_is_rejected_alone(tmp_path: Path) -> None
     ledger.refuses = frozenset({"2", "5"})
     file = csv_of(tmp_path / "x.csv", [f"{n},{'FAX' if n == 3 else 'SMS'},OPTOUT," for n in range(8)])
 
-    result = take_in(file, ledger, IntakeOptions(chunk_rows=4))
+    result = take_in(file, ledger, IngestOptions(chunk_rows=4))
 
     assert ledger.users == ["0", "1", "4", "6", "7"]
     assert (result.recorded, result.rejected, result.duplicates) == (5, 3, 0)
@@ -85,7 +85,7 @@ def test_a_real_ledger_refuses_a_row_and_the_import_is_sealed(ledger: Ledger, tm
     """The same with a database that cannot keep a slot: read whole, released, and every row is accounted for."""
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,good", "2,SMS,OPTOUT,long", "3,SMS,OPTOUT,better"])
 
-    result = take_in(file, ledger, IntakeOptions(stream=True), rows={"crm": WordyRow})  # type: ignore[arg-type]
+    result = take_in(file, ledger, IngestOptions(stream=True), rows={"crm": WordyRow})  # type: ignore[arg-type]
 
     found = report(ledger.database, result.import_id)
     assert found is not None
@@ -149,7 +149,7 @@ from pathlib import Path
 from consent.ledger.ledger import Ledger
 from consent.settings import ConnectionSettings
 from producers.ingest_file import import_file
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from producers.csv.sources import SourceFile
 from worker.providers import PROVIDERS
 ledger = Ledger(sys.argv[2])
@@ -157,7 +157,7 @@ ledger.prepare()
 file = SourceFile(Path(sys.argv[1]), sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 settings = {"infobip": ConnectionSettings(provider="infobip")}
-result = import_file(file, IntakeOptions(), ledger, {"infobip": PROVIDERS["infobip"].row}, settings)
+result = import_file(file, IngestOptions(), ledger, {"infobip": PROVIDERS["infobip"].row}, settings)
 print(result.recorded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

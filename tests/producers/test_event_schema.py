@@ -19,12 +19,12 @@ from producers.events import fields, formats
 from producers.events.event import Event
 from producers.events.schema import event_schema
 from producers.parsing.columns import vocabulary
-from producers.parsing.error_messages import Fault, RawRecord
-from producers.parsing.row_parser import FALLBACK_TIME, open_doors, understand
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import FALLBACK_TIME, RawRecord, parse_context, parse_record
 from worker.providers import PROVIDERS
 
 ROWS: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
-DOORS = open_doors(ROWS, {}, None, None, UTC)
+DOORS = parse_context(ROWS, {}, None, None, UTC)
 NAMES = fields.Names(vocabulary(ROWS.values()))
 SCHEMA = event_schema(ROWS, {}, configured=True)
 VALID = Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
@@ -74,14 +74,14 @@ def said(body: Any, kind: str = "application/json") -> list[Any]:
     """What becomes of a message, up to the ledger."""
     found = []
     for one in formats.read(Event(json.dumps(body).encode(), {"content-type": kind})):
-        cells = one if isinstance(one, Fault) else fields.as_cells(one.fields, NAMES)
-        if isinstance(cells, Fault):
+        cells = one if isinstance(one, RowError) else fields.as_cells(one.fields, NAMES)
+        if isinstance(cells, RowError):
             found.append(cells)
             continue
         values = dict(cells[0])
-        if not isinstance(one, Fault) and one.since:
+        if not isinstance(one, RowError) and one.since:
             values[FALLBACK_TIME] = one.since
-        found.append(understand(RawRecord(values), DOORS, cells[1]))
+        found.append(parse_record(RawRecord(values), DOORS, cells[1]))
     return found
 
 
@@ -99,7 +99,7 @@ def test_what_is_understood_is_allowed(name: str, action: str) -> None:
     envelope = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "consent.changed", "traceparent": "00-1"}
     for event in (change | SINCE, {**envelope, "data": change, "time": SINCE["effective_at"]}):
         assert [one.message for one in VALID.iter_errors(event)] == []
-        assert not any(isinstance(one, Fault) for one in said(event))
+        assert not any(isinstance(one, RowError) for one in said(event))
 
 
 @pytest.mark.parametrize("name", NOT_UNDERSTOOD)
@@ -107,7 +107,7 @@ def test_what_is_not_understood_is_not_allowed(name: str) -> None:
     """What would be rejected does not keep the schema either, so that a producer learns of it at home."""
     event = {**NOT_UNDERSTOOD[name], "action": "OPTIN", **SINCE}
 
-    assert isinstance(said(event)[0], Fault)
+    assert isinstance(said(event)[0], RowError)
     assert not VALID.is_valid(event)
 
 
@@ -121,7 +121,7 @@ def test_a_time_that_is_not_read_is_not_allowed(time: object) -> None:
 
     for event in (change, envelope | {"data": change}, envelope | {"data": change, "time": SINCE["effective_at"]}):
         (fault,) = said(event)
-        assert isinstance(fault, Fault)
+        assert isinstance(fault, RowError)
         assert fault.code in {"unreadable_time", "time_too_old"}
         assert not VALID.is_valid(event)
 
@@ -146,7 +146,7 @@ def test_whatever_is_allowed_is_understood(name: str) -> None:
     def understood(event: dict[str, Any]) -> None:
         whole = event if name == "CloudEvent" else event | SINCE | {"connection": name}
         assume(VALID.is_valid(whole) and is_possible(whole.get("data", whole).get("destination")))
-        assert [one for one in said(whole) if isinstance(one, Fault)] == []
+        assert [one for one in said(whole) if isinstance(one, RowError)] == []
 
     understood()
 

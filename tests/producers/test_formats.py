@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableInput
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
 
 TABLE = "user_id,channel,action,reason\n7,SMS,OPTOUT,Größe\n8,EMAIL,OPTIN,naïve\n"
 
 
-def reasons(path: Path, content: bytes, options: IntakeOptions | None = None) -> tuple[list[object], list[str]]:
+def reasons(path: Path, content: bytes, options: IngestOptions | None = None) -> tuple[list[object], list[str]]:
     """Import these bytes; return the reasons that were recorded, and the notes."""
     ledger = MemoryLedger()
     result = take_in(file_of(path, content), ledger, options)
@@ -56,14 +56,14 @@ def test_a_named_encoding_is_used(tmp_path: Path) -> None:
     """Only a person can know a code page."""
     content = TABLE.replace("naïve", "naïve €").encode("cp1252")
 
-    assert reasons(tmp_path / "x.csv", content, IntakeOptions(encoding="cp1252"))[0] == ["Größe", "naïve €"]
+    assert reasons(tmp_path / "x.csv", content, IngestOptions(encoding="cp1252"))[0] == ["Größe", "naïve €"]
     content = TABLE.encode("utf-16-le")
-    assert reasons(tmp_path / "y.csv", content, IntakeOptions(encoding="utf-16-le"))[0] == ["Größe", "naïve"]
+    assert reasons(tmp_path / "y.csv", content, IngestOptions(encoding="utf-16-le"))[0] == ["Größe", "naïve"]
 
 
 def test_a_byte_order_mark_wins_over_a_named_encoding(tmp_path: Path) -> None:
     """The mark cannot be wrong; the note says that the option was not used."""
-    found, notes = reasons(tmp_path / "x.csv", TABLE.encode("utf-16"), IntakeOptions(encoding="latin-1"))
+    found, notes = reasons(tmp_path / "x.csv", TABLE.encode("utf-16"), IngestOptions(encoding="latin-1"))
 
     assert found == ["Größe", "naïve"]
     assert any("--encoding" in note for note in notes)
@@ -98,16 +98,16 @@ def test_a_named_delimiter_is_used(tmp_path: Path) -> None:
     """Any single character, or its name, can stand between cells."""
     content = TABLE.replace(",", "~").encode()
 
-    assert reasons(tmp_path / "x.csv", content, IntakeOptions(delimiter="~"))[0] == ["Größe", "naïve"]
+    assert reasons(tmp_path / "x.csv", content, IngestOptions(delimiter="~"))[0] == ["Größe", "naïve"]
     with pytest.raises(ConfigurationError, match="--delimiter"):
-        reasons(tmp_path / "y.csv", content, IntakeOptions(delimiter="~~"))
+        reasons(tmp_path / "y.csv", content, IngestOptions(delimiter="~~"))
 
 
 def test_no_text_encoding_is_a_wrong_option(tmp_path: Path) -> None:
     """A name that is no encoding of text is refused at once."""
     for name in ("klingon", "hex"):
         with pytest.raises(ConfigurationError, match="no text encoding"):
-            reasons(tmp_path / "x.csv", b"a\n", IntakeOptions(encoding=name))
+            reasons(tmp_path / "x.csv", b"a\n", IngestOptions(encoding=name))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \r\n", codecs.BOM_UTF8, codecs.BOM_UTF16_LE])

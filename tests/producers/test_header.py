@@ -9,7 +9,7 @@ import pytest
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.row import ConsentRow
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from producers.parsing.columns import KNOWN, parse_maps, plain
 from tests.producers.fakes import MemoryLedger, PersonRow, csv_of, take_in
 
@@ -19,7 +19,7 @@ class _AppRow(ConsentRow):
     shoe_size: int = 0
 
 
-def refused(tmp_path: Path, header: str, options: IntakeOptions | None = None) -> str:
+def refused(tmp_path: Path, header: str, options: IngestOptions | None = None) -> str:
     """Import a file with this header, which must be refused before anything is recorded; return the message."""
     ledger = MemoryLedger()
     with pytest.raises(UnusableHeader) as caught:
@@ -49,7 +49,7 @@ def test_no_two_columns_of_ours_look_alike() -> None:
 def test_a_map_leads_their_name_to_ours(tmp_path: Path) -> None:
     """A file that nobody can change is read all the same."""
     ledger = MemoryLedger()
-    options = IntakeOptions(maps=parse_maps(["Kunden-Nr=user_id", "Art=userId"][:1]))
+    options = IngestOptions(maps=parse_maps(["Kunden-Nr=user_id", "Art=userId"][:1]))
 
     take_in(csv_of(tmp_path / "x.csv", ["7,SMS,OPTOUT"], "kunden nr,channel,action"), ledger, options)
 
@@ -61,8 +61,8 @@ def test_a_map_must_be_written_and_meant_well(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="their=ours"):
         parse_maps(["phone"])
     with pytest.raises(ConfigurationError, match="did you mean channel"):
-        refused(tmp_path, "user_id,channel,action", IntakeOptions(maps={"user_id": "chanel"}))
-    assert "--map names" in refused(tmp_path, "user_id,channel,action", IntakeOptions(maps={"phone": "user_id"}))
+        refused(tmp_path, "user_id,channel,action", IngestOptions(maps={"user_id": "chanel"}))
+    assert "--map names" in refused(tmp_path, "user_id,channel,action", IngestOptions(maps={"phone": "user_id"}))
 
 
 def test_a_column_twice_is_refused_by_both_its_names(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_providers_own_columns_are_known(tmp_path: Path) -> None:
     ledger = MemoryLedger()
     file = csv_of(tmp_path / "x.csv", ["7,SMS,OPTOUT,42"], "user_id,channel,action,shoeSize")
 
-    result = take_in(file, ledger, IntakeOptions(connection="crm"), {"crm": PersonRow, "apps": _AppRow})
+    result = take_in(file, ledger, IngestOptions(connection="crm"), {"crm": PersonRow, "apps": _AppRow})
 
     assert result.notes == []
 
@@ -146,7 +146,7 @@ def test_the_connection_is_the_rows_or_the_arguments_or_the_only_one(tmp_path: P
     rows: dict[str, type[ConsentRow]] = {"crm": PersonRow, "other": PersonRow}
     lines = ["7,SMS,OPTOUT,Other", "8,SMS,OPTOUT,", "9,SMS,OPTOUT,nobody"]
 
-    take_in(csv_of(tmp_path / "x.csv", lines, "user_id,channel,action,connection"), ledger, IntakeOptions("CRM"), rows)
+    take_in(csv_of(tmp_path / "x.csv", lines, "user_id,channel,action,connection"), ledger, IngestOptions("CRM"), rows)
 
     assert [(change.connection, change.address["user_id"]) for change in ledger.changes] == [
         ("other", "7"),
@@ -162,4 +162,4 @@ def test_several_connections_and_no_word_of_which_is_a_wrong_argument(tmp_path: 
     with pytest.raises(ConfigurationError, match="give --connection"):
         take_in(file, MemoryLedger(), rows={"crm": PersonRow, "other": PersonRow})
     with pytest.raises(ConfigurationError, match="no connection 'elsewhere'"):
-        take_in(file, MemoryLedger(), IntakeOptions("elsewhere"))
+        take_in(file, MemoryLedger(), IngestOptions("elsewhere"))

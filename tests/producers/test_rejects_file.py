@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from consent.errors import ConfigurationError, ImportUnderWay
-from consent.imports import Checkpoint, Reject
+from consent.imports import Checkpoint, RejectedRow
 from producers.csv.rejects import RejectsFile
 from producers.csv.sources import SourceFile, source_files
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import HEADER, MemoryLedger, csv_of, file_of, take_in
 
 
@@ -38,7 +38,7 @@ def test_a_refused_row_stands_there_with_its_cells_and_the_reason(tmp_path: Path
     told = datetime(2026, 3, 1, tzinfo=UTC)
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "2,PIGEON,OPTOUT,"])
 
-    result = take_in(file, MemoryLedger(), IntakeOptions(effective_at=told))
+    result = take_in(file, MemoryLedger(), IngestOptions(effective_at=told))
 
     header, row = rejects_of(tmp_path / "x.csv.rejects.csv")
     assert result.rejects_file == tmp_path / "x.csv.rejects.csv"
@@ -146,7 +146,7 @@ def test_a_kept_rejects_file_can_be_imported(tmp_path: Path) -> None:
 def test_rejects_of_standard_input_are_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every night's pipe has the same name, `stdin`."""
     monkeypatch.chdir(tmp_path)
-    ledger, options = MemoryLedger(), IntakeOptions(effective_at=datetime(2026, 3, 1, tzinfo=UTC))
+    ledger, options = MemoryLedger(), IngestOptions(effective_at=datetime(2026, 3, 1, tzinfo=UTC))
     for user in "12":
         with source_files(["-"], io.BytesIO(f"{HEADER}\n{user},PIGEON,OPTOUT,\n".encode())) as [file]:
             take_in(file, ledger, options)
@@ -181,7 +181,7 @@ def _interrupted(ledger: MemoryLedger, file: SourceFile, chunks: int, *, after: 
     before = ledger._accepts
     setattr(ledger, "after_accept" if after else "before_accept", stop)
     with pytest.raises(KeyboardInterrupt):
-        take_in(file, ledger, IntakeOptions(chunk_rows=1))
+        take_in(file, ledger, IngestOptions(chunk_rows=1))
     ledger.undisturbed()
 
 
@@ -195,7 +195,7 @@ def test_an_import_that_was_killed_goes_on_with_its_own_file(tmp_path: Path, chu
     if chunks == 1 and not after:
         _interrupted(ledger, file, chunks, after=after)
 
-    take_in(file, ledger, IntakeOptions(chunk_rows=1))
+    take_in(file, ledger, IngestOptions(chunk_rows=1))
 
     assert users_in(tmp_path / "x.csv.rejects.csv") == ["0", "1", "2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.csv", "x.csv.rejects.csv"]
@@ -210,7 +210,7 @@ def test_an_import_that_goes_on_finds_its_file_under_its_number(tmp_path: Path) 
     take_in(csv_of(tmp_path / "x.csv", ["9,PIGEON,OPTOUT,"]), ledger)
 
     again = SourceFile(tmp_path / "kept.csv", str(tmp_path / "x.csv"))
-    result = take_in(again, ledger, IntakeOptions(chunk_rows=1))
+    result = take_in(again, ledger, IngestOptions(chunk_rows=1))
 
     assert result.rejects_file == tmp_path / "x.csv.1.rejects.csv"
     assert users_in(tmp_path / "x.csv.1.rejects.csv") == ["1", "2"]
@@ -224,7 +224,7 @@ def test_what_a_person_has_mended_meanwhile_is_kept(tmp_path: Path) -> None:
     _interrupted(ledger, file, 1, after=True)
     usual.write_text(usual.read_text().replace("PIGEON", "EMAIL") + "\n")
 
-    result = take_in(file, ledger, IntakeOptions(chunk_rows=1))
+    result = take_in(file, ledger, IngestOptions(chunk_rows=1))
 
     assert "1,EMAIL,OPTOUT" in (tmp_path / "x.csv.1.rejects.csv").read_text()
     assert users_in(usual) == ["2"]
@@ -265,7 +265,7 @@ def test_another_place_for_rejects_can_be_named(tmp_path: Path) -> None:
     """The folder of the file may be closed to us; standard input has none at all."""
     file = csv_of(tmp_path / "x.csv", ["1,PIGEON,OPTOUT,"])
 
-    result = take_in(file, MemoryLedger(), IntakeOptions(rejects_path=tmp_path / "bad.csv"))
+    result = take_in(file, MemoryLedger(), IngestOptions(rejects_path=tmp_path / "bad.csv"))
 
     assert result.rejects_file == tmp_path / "bad.csv"
     assert SourceFile(file.path, "stdin", spooled=True).rejects_path == Path("stdin.rejects.csv")
@@ -279,7 +279,7 @@ def test_a_place_that_cannot_be_written_is_a_wrong_argument(tmp_path: Path) -> N
 
     for path in (tmp_path / "nowhere" / "bad.csv", tmp_path / "link"):
         with pytest.raises(ConfigurationError, match="--rejects"):
-            take_in(file, ledger, IntakeOptions(rejects_path=path))
+            take_in(file, ledger, IngestOptions(rejects_path=path))
 
     assert ledger.rejects == []
     assert not (tmp_path / "elsewhere").exists()
@@ -296,10 +296,10 @@ def test_rejects_that_vanished_between_two_attempts_are_named(tmp_path: Path) ->
 
     ledger.before_accept = stop
     with pytest.raises(KeyboardInterrupt):
-        take_in(file, ledger, IntakeOptions(chunk_rows=1))
+        take_in(file, ledger, IngestOptions(chunk_rows=1))
     (tmp_path / "x.csv.rejects.csv").unlink()
 
-    result = take_in(file, ledger, IntakeOptions(chunk_rows=1))
+    result = take_in(file, ledger, IngestOptions(chunk_rows=1))
 
     assert "no longer" in result.notes[0]
     assert [row[5] for row in rejects_of(tmp_path / "x.csv.rejects.csv")[1:]] == ["2"]
@@ -308,7 +308,7 @@ def test_rejects_that_vanished_between_two_attempts_are_named(tmp_path: Path) ->
 
 def test_two_imports_do_not_write_one_rejects_file_at_once(tmp_path: Path) -> None:
     """The second one is told that the first is under way."""
-    row = (Reject(2, None, "unknown_value", "no"), ["1"], "")
+    row = (RejectedRow(2, None, "unknown_value", "no"), ["1"], "")
     with RejectsFile(tmp_path / "r.csv", ["a"], ",") as one, RejectsFile(tmp_path / "r.csv", ["a"], ",") as two:
         one.write([row])
         with pytest.raises(ImportUnderWay):
@@ -322,12 +322,12 @@ def test_only_a_file_of_rejected_rows_is_given_another_name(tmp_path: Path) -> N
     for named in (file, other):
         before = named.path.read_bytes()
         with pytest.raises(ConfigurationError, match="no file of rejected rows"):
-            take_in(file, MemoryLedger(), IntakeOptions(rejects_path=named.path))
+            take_in(file, MemoryLedger(), IngestOptions(rejects_path=named.path))
         assert named.path.read_bytes() == before
 
-    take_in(file, MemoryLedger(), IntakeOptions(rejects_path=tmp_path / "bad.csv"))
+    take_in(file, MemoryLedger(), IngestOptions(rejects_path=tmp_path / "bad.csv"))
     again = csv_of(tmp_path / "y.csv", ["4,PIGEON,OPTOUT,"])
-    take_in(again, MemoryLedger(), IntakeOptions(rejects_path=tmp_path / "bad.csv"))
+    take_in(again, MemoryLedger(), IngestOptions(rejects_path=tmp_path / "bad.csv"))
 
     assert rejects_of(tmp_path / "bad.1.csv")[1][5] == "2"
     assert rejects_of(tmp_path / "bad.csv")[1][5] == "4"

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from consent.row import ConsentRow
 from producers.csv.header import read_header
-from producers.csv.row_cache import RowMemory
+from producers.csv.row_cache import RowCache
 from producers.parsing.columns import vocabulary
-from producers.parsing.error_messages import RawRecord
-from producers.parsing.row_parser import Doors, understand
+from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
 from tests.producers.fakes import PersonRow
 from worker.providers import PROVIDERS
 
@@ -67,16 +66,16 @@ def test_rows_are_understood_as_if_each_were_the_first(name: str, data: st.DataO
     columns = data.draw(st.permutations(list(cells | COMMON)))
     header = read_header(columns, vocabulary([model]), "x.csv")
     latest = datetime(2026, 11, 22, tzinfo=UTC)
-    doors = Doors({name: model}, {}, name, told, ZoneInfo("Europe/Berlin"), latest)
+    context = ParseContext({name: model}, {}, name, told, ZoneInfo("Europe/Berlin"), latest)
     each = [st.sampled_from((cells | COMMON)[column]) for column in columns]
     rows = data.draw(st.lists(st.tuples(*each), min_size=1, max_size=25))
     rows += data.draw(st.lists(st.sampled_from(rows), max_size=10))
-    memory = RowMemory(doors, header)
+    cache = RowCache(context, header)
 
     for line, row in enumerate(rows, 2):
         fields = {column: row[index].strip() for index, column in header.columns if row[index].strip()}
 
-        assert memory.understand(row, line) == understand(RawRecord(fields, line), doors, header.ours)
+        assert cache.parse(row, line) == parse_record(RawRecord(fields, line), context, header.ours)
 
 
 def test_what_two_providers_read_differently_is_not_taken_for_the_same() -> None:
@@ -94,8 +93,8 @@ def test_what_two_providers_read_differently_is_not_taken_for_the_same() -> None
     rows: dict[str, type[ConsentRow]] = {"crm": PersonRow, "other": OtherRow}
     header = read_header(["connection", "user_id", "channel", "action"], vocabulary(rows.values()), "x.csv")
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    memory = RowMemory(Doors(rows, {}, None, now, UTC, now), header)
+    cache = RowCache(ParseContext(rows, {}, None, now, UTC, now), header)
 
-    found = [memory.understand(["other", user, "SMS", "OPTOUT"], 2) for user in "12"]
+    found = [cache.parse(["other", user, "SMS", "OPTOUT"], 2) for user in "12"]
 
     assert [one[0].slot for one in found if isinstance(one, tuple)] == ["1 SMS", "2 SMS"]

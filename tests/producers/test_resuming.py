@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from consent.errors import UnreadableFile, UnstableFile
 from consent.imports import Checkpoint
-from producers.csv.inspect import survey
+from producers.csv.inspect import inspect_file
 from producers.csv.sources import SourceFile
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
 
 GOOD, BAD, RAGGED, UNCLOSED, BLANK = "{n},SMS,OPTOUT,", "{n},PIGEON,OPTOUT,", "{n}", '{n},SMS,OPTOUT,"oops', ""
@@ -58,7 +58,7 @@ def test_any_interruption_and_resumption_records_what_an_undisturbed_import_does
     with TemporaryDirectory() as name:
         folder, ledger = Path(name), MemoryLedger()
         file = csv_of(folder / "x.csv", lines_of(shapes))
-        options = IntakeOptions(chunk_rows=chunk_rows)
+        options = IngestOptions(chunk_rows=chunk_rows)
         for chunk, before in interruptions:
             ledger.undisturbed()
             setattr(ledger, "before_accept" if before else "after_accept", _Interrupt(ledger._accepts + chunk))
@@ -73,7 +73,7 @@ def test_any_interruption_and_resumption_records_what_an_undisturbed_import_does
         assert len(ledger.due) == len(ledger.changes)
 
 
-def _try(file: SourceFile, ledger: MemoryLedger, options: IntakeOptions) -> None:
+def _try(file: SourceFile, ledger: MemoryLedger, options: IngestOptions) -> None:
     try:
         take_in(file, ledger, options)
     except KeyboardInterrupt:
@@ -92,7 +92,7 @@ def test_an_interrupted_import_lets_nothing_become_due(tmp_path: Path) -> None:
     ledger.before_accept = _Interrupt(3)
 
     with pytest.raises(KeyboardInterrupt):
-        take_in(file, ledger, IntakeOptions(chunk_rows=3))
+        take_in(file, ledger, IngestOptions(chunk_rows=3))
 
     assert ledger.due == []
     assert ledger.imports["import-1"].progress.checkpoint == Checkpoint(6, 7, 0, 6)
@@ -105,11 +105,11 @@ def test_a_streamed_import_lets_each_chunk_become_due_at_once(tmp_path: Path) ->
     ledger.before_accept = _Interrupt(3)
 
     with pytest.raises(KeyboardInterrupt):
-        take_in(file, ledger, IntakeOptions(chunk_rows=3, stream=True))
+        take_in(file, ledger, IngestOptions(chunk_rows=3, stream=True))
     assert len(ledger.due) == 6
 
     ledger.undisturbed()
-    result = take_in(file, ledger, IntakeOptions(chunk_rows=3, stream=True))
+    result = take_in(file, ledger, IngestOptions(chunk_rows=3, stream=True))
     assert (len(ledger.due), result.resumed_at, result.recorded) == (10, 6, 4)
     assert ledger.calls == ["finish_reading", "release"]
 
@@ -145,14 +145,14 @@ def test_an_import_that_was_read_but_not_released_is_only_released(tmp_path: Pat
 @pytest.mark.parametrize(
     "options",
     [
-        IntakeOptions(effective_at=datetime(2026, 1, 1, tzinfo=UTC)),
-        IntakeOptions(timezone="Europe/Berlin"),
-        IntakeOptions(maps={"reason": "change_id"}),
-        IntakeOptions(encoding="latin-1"),
-        IntakeOptions(delimiter=","),
+        IngestOptions(effective_at=datetime(2026, 1, 1, tzinfo=UTC)),
+        IngestOptions(timezone="Europe/Berlin"),
+        IngestOptions(maps={"reason": "change_id"}),
+        IngestOptions(encoding="latin-1"),
+        IngestOptions(delimiter=","),
     ],
 )
-def test_the_same_bytes_with_another_meaning_are_another_import(tmp_path: Path, options: IntakeOptions) -> None:
+def test_the_same_bytes_with_another_meaning_are_another_import(tmp_path: Path, options: IngestOptions) -> None:
     """An option that changes what rows say makes a new import of them."""
     ledger = MemoryLedger()
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,"])
@@ -165,7 +165,7 @@ def test_the_only_connection_means_the_same_whether_it_is_named_or_not(tmp_path:
     ledger = MemoryLedger()
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,"])
 
-    assert take_in(file, ledger).import_id == take_in(file, ledger, IntakeOptions(connection="crm")).import_id
+    assert take_in(file, ledger).import_id == take_in(file, ledger, IngestOptions(connection="crm")).import_id
 
 
 def test_a_resumed_import_keeps_the_time_of_its_first_attempt(tmp_path: Path) -> None:
@@ -174,10 +174,10 @@ def test_a_resumed_import_keeps_the_time_of_its_first_attempt(tmp_path: Path) ->
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "2,SMS,OPTOUT,"])
     ledger.before_accept = _Interrupt(2)
     with pytest.raises(KeyboardInterrupt):
-        take_in(file, ledger, IntakeOptions(chunk_rows=1))
+        take_in(file, ledger, IngestOptions(chunk_rows=1))
     ledger.undisturbed()
 
-    take_in(file_of(file.path, file.path.read_bytes(), age=60), ledger, IntakeOptions(chunk_rows=1))
+    take_in(file_of(file.path, file.path.read_bytes(), age=60), ledger, IngestOptions(chunk_rows=1))
 
     first, second = ledger.changes
     assert first.effective_at == second.effective_at
@@ -194,7 +194,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_trusted(tmp_path: Path) -> No
 
     ledger.after_accept = grow
     with pytest.raises(UnstableFile):
-        take_in(file, ledger, IntakeOptions(chunk_rows=1))
+        take_in(file, ledger, IngestOptions(chunk_rows=1))
 
     assert (ledger.users, ledger.due, ledger.calls) == (["1"], [], [])
 
@@ -203,7 +203,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_trusted(tmp_path: Path) -> No
 def test_a_file_that_is_replaced_after_the_look_is_not_trusted(tmp_path: Path, name: str) -> None:
     """The bytes that were surveyed are the bytes that are read, or none are."""
     ledger = MemoryLedger()
-    found = survey(csv_of(tmp_path / name, ["1,SMS,OPTOUT,"]))
+    found = inspect_file(csv_of(tmp_path / name, ["1,SMS,OPTOUT,"]))
     file_of(tmp_path / name, "something else", age=5)
 
     with pytest.raises(UnstableFile):
@@ -233,7 +233,7 @@ def test_progress_is_told_for_each_chunk(tmp_path: Path) -> None:
     seen = _Seen()
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "2,X,OPTOUT,", "3,SMS,OPTOUT,"])
 
-    take_in(file, MemoryLedger(), IntakeOptions(chunk_rows=2), on_progress=seen)
+    take_in(file, MemoryLedger(), IngestOptions(chunk_rows=2), on_progress=seen)
 
     assert seen.steps == [(2, 3, 4, 1), (3, 4, 4, 1), (2,)]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from producers.csv.chunks import read_chunks
 from producers.csv.file import prepare
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import ROWS, csv_of
 
 
 def test_a_dry_run_reads_chunks_without_a_ledger(tmp_path: Path) -> None:
     """Every row is in exactly one chunk, and each chunk knows the place behind it."""
     lines = [f"{n},{'PIGEON' if n % 3 == 0 else 'SMS'},OPTOUT," for n in range(10)]
-    file = prepare(csv_of(tmp_path / "x.csv", lines), IntakeOptions(), ROWS, {})
+    file = prepare(csv_of(tmp_path / "x.csv", lines), IngestOptions(), ROWS, {})
 
     chunks = list(read_chunks(file, chunk_rows=4))
 
@@ -26,7 +26,7 @@ def test_a_dry_run_reads_chunks_without_a_ledger(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Twelve thousand rows, which would fill some ten megabytes, are never all in memory."""
     lines = (f"{n},SMS,OPTOUT,moved" for n in range(12_000))
-    file = prepare(csv_of(tmp_path / "x.csv", lines), IntakeOptions(), ROWS, {})
+    file = prepare(csv_of(tmp_path / "x.csv", lines), IngestOptions(), ROWS, {})
 
     tracemalloc.start()
     rows = sum(len(chunk.changes) for chunk in read_chunks(file, chunk_rows=500))
@@ -40,6 +40,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 def test_rows_with_enormous_cells_make_smaller_chunks(tmp_path: Path) -> None:
     """A chunk ends when it has read some eight million characters, so that refused rows do not pile up."""
     lines = (f"{n},SMS,OPTOUT,{'x' * 1_000_000}" for n in range(20))
-    file = prepare(csv_of(tmp_path / "x.csv", lines), IntakeOptions(), ROWS, {})
+    file = prepare(csv_of(tmp_path / "x.csv", lines), IngestOptions(), ROWS, {})
 
     assert [len(chunk.rejects) for chunk in read_chunks(file)] == [9, 9, 2]

@@ -11,7 +11,7 @@ import pytest
 
 from consent.errors import UnreadableFile, UnstableFile
 from producers.csv import inspect as surveying
-from producers.csv.inspect import Survey, survey
+from producers.csv.inspect import Inspection, inspect_file
 from producers.csv.sources import SourceFile
 from tests.producers.fakes import file_of
 
@@ -19,7 +19,7 @@ from tests.producers.fakes import file_of
 def test_the_look_counts_lines_and_names_the_bytes(tmp_path: Path) -> None:
     """Line ends of every kind count, and so does a last line without one."""
     for content in (b"a\nb\nc", b"a\r\nb\r\nc\r\n", b"a\rb\rc"):
-        found = survey(file_of(tmp_path / "x.csv", content))
+        found = inspect_file(file_of(tmp_path / "x.csv", content))
         assert (found.lines, found.sha256) == (3, hashlib.sha256(content).hexdigest())
 
 
@@ -27,7 +27,7 @@ def test_a_file_that_was_written_just_now_is_waited_for(tmp_path: Path) -> None:
     """Somebody may still be writing it."""
     began = time.monotonic()
 
-    survey(file_of(tmp_path / "x.csv", "a\n", age=0.5))
+    inspect_file(file_of(tmp_path / "x.csv", "a\n", age=0.5))
 
     assert 0.3 < time.monotonic() - began < 3
 
@@ -35,7 +35,7 @@ def test_a_file_that_was_written_just_now_is_waited_for(tmp_path: Path) -> None:
 def test_a_file_that_keeps_changing_is_refused_in_the_end(tmp_path: Path) -> None:
     """Waiting has a limit, and the message says to try again."""
     with pytest.raises(UnstableFile, match="try again"):
-        survey(file_of(tmp_path / "x.csv", "a\n", age=0), patience=0.3)
+        inspect_file(file_of(tmp_path / "x.csv", "a\n", age=0), patience=0.3)
 
 
 def test_a_file_that_changes_during_the_look_is_looked_over_again(
@@ -45,7 +45,7 @@ def test_a_file_that_changes_during_the_look_is_looked_over_again(
     file = file_of(tmp_path / "x.csv", "a\n")
     scan, scans = surveying._scan, []
 
-    def scan_and_write(*arguments: Any) -> Survey:
+    def scan_and_write(*arguments: Any) -> Inspection:
         scans.append(arguments)
         found = scan(*arguments)
         if len(scans) == 1:
@@ -54,14 +54,14 @@ def test_a_file_that_changes_during_the_look_is_looked_over_again(
 
     monkeypatch.setattr(surveying, "_scan", scan_and_write)
 
-    assert (survey(file).lines, len(scans)) == (2, 2)
+    assert (inspect_file(file).lines, len(scans)) == (2, 2)
 
 
 def test_a_clock_that_runs_ahead_keeps_nobody_waiting(tmp_path: Path) -> None:
     """A modification time from the future tells of another machine's clock."""
     began = time.monotonic()
 
-    survey(file_of(tmp_path / "x.csv", "a\n", age=-500))
+    inspect_file(file_of(tmp_path / "x.csv", "a\n", age=-500))
 
     assert time.monotonic() - began < 0.3
 
@@ -69,6 +69,6 @@ def test_a_clock_that_runs_ahead_keeps_nobody_waiting(tmp_path: Path) -> None:
 def test_a_missing_or_forbidden_file_is_unreadable_by_name(tmp_path: Path) -> None:
     """The message names the file and the system's reason."""
     with pytest.raises(UnreadableFile, match=r"x\.csv cannot be read: No such file"):
-        survey(SourceFile(tmp_path / "x.csv", "x.csv"))
+        inspect_file(SourceFile(tmp_path / "x.csv", "x.csv"))
     with pytest.raises(UnreadableFile, match="directory"):
-        survey(SourceFile(tmp_path, "folder", spooled=True))
+        inspect_file(SourceFile(tmp_path, "folder", spooled=True))

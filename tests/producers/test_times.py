@@ -11,13 +11,13 @@ import pytest
 
 from consent.errors import ConfigurationError
 from producers.csv.sources import SourceFile
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import MemoryLedger, csv_of, take_in
 
 TOLD = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def since(file: SourceFile, options: IntakeOptions | None = None) -> list[datetime]:
+def since(file: SourceFile, options: IngestOptions | None = None) -> list[datetime]:
     """Import a file; return since when its changes hold."""
     ledger = MemoryLedger()
     take_in(file, ledger, options)
@@ -39,7 +39,7 @@ def test_the_cell_comes_before_the_rejects_fallback_and_the_argument(tmp_path: P
     header = "user_id,channel,action,effective_at,_effective_at"
     lines = ["1,SMS,OPTOUT,2026-01-01T10:00:00Z,2026-02-02", "2,SMS,OPTOUT,,2026-02-02", "3,SMS,OPTOUT,,"]
 
-    assert since(csv_of(tmp_path / "x.csv", lines, header), IntakeOptions(effective_at=TOLD)) == [
+    assert since(csv_of(tmp_path / "x.csv", lines, header), IngestOptions(effective_at=TOLD)) == [
         datetime(2026, 1, 1, 10, tzinfo=UTC),
         datetime(2026, 2, 2, tzinfo=UTC),
         TOLD,
@@ -50,9 +50,9 @@ def test_a_time_without_a_zone_is_read_in_the_zone_of_the_file(tmp_path: Path) -
     """Summer time included."""
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,2026-07-01T10:00"], "user_id,channel,action,effective_at")
 
-    assert since(file, IntakeOptions(timezone="Europe/Berlin")) == [datetime(2026, 7, 1, 8, tzinfo=UTC)]
+    assert since(file, IngestOptions(timezone="Europe/Berlin")) == [datetime(2026, 7, 1, 8, tzinfo=UTC)]
     with pytest.raises(ConfigurationError, match="no time zone"):
-        since(file, IntakeOptions(timezone="Atlantis/Centre"))
+        since(file, IngestOptions(timezone="Atlantis/Centre"))
 
 
 def test_an_unreadable_fallback_refuses_its_row(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_clock_that_is_a_little_fast_is_forgiven(tmp_path: Path) -> None:
 
 def test_an_argument_from_the_future_is_refused_at_once(tmp_path: Path) -> None:
     """A whole file that would win for ever is a slip of the hand."""
-    options = IntakeOptions(effective_at=datetime.now(UTC) + timedelta(days=1))
+    options = IngestOptions(effective_at=datetime.now(UTC) + timedelta(days=1))
 
     with pytest.raises(ConfigurationError, match="future"):
         since(csv_of(tmp_path / "x.csv", []), options)
@@ -94,7 +94,7 @@ def test_standard_input_needs_a_time_from_somewhere(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--effective-at"):
         since(spool)
 
-    assert since(spool, IntakeOptions(effective_at=TOLD)) == [TOLD]
+    assert since(spool, IngestOptions(effective_at=TOLD)) == [TOLD]
 
 
 def test_standard_input_with_a_time_column_refuses_only_the_rows_that_leave_it_empty(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_file_whose_clock_was_wrong_does_not_date_its_rows(tmp_path: Path, sec
     with pytest.raises(ConfigurationError, match="--effective-at"):
         since(file)
 
-    assert since(file, IntakeOptions(effective_at=TOLD)) == [TOLD]
+    assert since(file, IngestOptions(effective_at=TOLD)) == [TOLD]
 
 
 @pytest.mark.parametrize("seconds", [*UNUSABLE, pytest.param(time.time() + 7_200, id="ahead")])
@@ -153,7 +153,7 @@ def test_rejects_of_a_clock_that_ran_ahead_can_be_imported_with_a_time(tmp_path:
     assert ledger.codes == [(2, "_effective_at", "from_the_future"), (3, "_effective_at", "time_too_old")]
     assert all("--effective-at" in reject.message for reject in ledger.rejects)
 
-    assert since(file, IntakeOptions(effective_at=TOLD)) == [TOLD, TOLD, datetime(2026, 2, 2, tzinfo=UTC)]
+    assert since(file, IngestOptions(effective_at=TOLD)) == [TOLD, TOLD, datetime(2026, 2, 2, tzinfo=UTC)]
 
 
 def test_an_hour_that_came_twice_refuses_its_rows_and_no_others(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_an_hour_that_came_twice_refuses_its_rows_and_no_others(tmp_path: Path) 
     moments = ["2026-10-25T01:50:00", "2026-10-25T02:10:00", "2026-10-25T03:10:00", "2026-03-29T02:30:00"]
     file = csv_of(tmp_path / "x.csv", [f"{row},SMS,OPTOUT,{at}" for row, at in enumerate(moments)], DATED)
 
-    take_in(file, ledger, IntakeOptions(timezone="Europe/Berlin"))
+    take_in(file, ledger, IngestOptions(timezone="Europe/Berlin"))
 
     assert ledger.users == ["0", "2"]
     assert ledger.codes == [(3, "effective_at", "ambiguous_time"), (5, "effective_at", "no_such_time")]
@@ -173,4 +173,4 @@ def test_a_told_time_is_read_as_strictly(tmp_path: Path) -> None:
     told = datetime(2026, 10, 25, 2, 10, tzinfo=UTC).replace(tzinfo=None)
 
     with pytest.raises(ConfigurationError, match="--effective-at: the clocks were put back"):
-        since(csv_of(tmp_path / "x.csv", []), IntakeOptions(effective_at=told, timezone="Europe/Berlin"))
+        since(csv_of(tmp_path / "x.csv", []), IngestOptions(effective_at=told, timezone="Europe/Berlin"))

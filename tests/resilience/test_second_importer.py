@@ -9,7 +9,7 @@ import pytest
 from consent.errors import ImportUnderWay
 from consent.imports import ImportProgress, ImportSource
 from producers.csv.sources import SourceFile
-from producers.options import IntakeOptions
+from producers.options import IngestOptions
 from tests.producers.fakes import MemoryLedger, csv_of, take_in
 
 ROWS = ["1,SMS,OPTOUT,", "2,FAX,OPTOUT,", "3,SMS,OPTOUT,", "4,FAX,OPTOUT,"]
@@ -25,7 +25,7 @@ class OvertakenLedger(MemoryLedger):
         progress = super().open_import(source)
         file, self.overtaken_by = self.overtaken_by, None
         if file is not None:
-            take_in(file, self, IntakeOptions(chunk_rows=2))
+            take_in(file, self, IngestOptions(chunk_rows=2))
         return progress
 
 
@@ -36,6 +36,6 @@ def test_an_importer_that_was_overtaken_leaves_the_rejects_alone(tmp_path: Path)
     ledger.overtaken_by = file
 
     with pytest.raises(ImportUnderWay):
-        take_in(file, ledger, IntakeOptions(chunk_rows=4))
+        take_in(file, ledger, IngestOptions(chunk_rows=4))
 
     assert [line.split(",")[0] for line in file.rejects_path.read_text().splitlines()] == ["_line", "3", "5"]

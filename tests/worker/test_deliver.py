@@ -18,7 +18,7 @@ from consent.ledger.queries import imports
 from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.queue.tasks import CustomerTask, Settlement
-from consent.outcome import Throttled, Unwell, Well
+from consent.outcome import Healthy, Throttled, Unavailable
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from tests.integration.company import Company, company
@@ -303,7 +303,7 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
 
 def test_one_stroke_claims_again_while_calls_are_under_way(shop: Company, tmp_path: Path) -> None:
     """A delivery goes on with what is due for a reservation window: thirty customers, in batches of ten."""
-    with wired(shop, tmp_path, stroke_size=10, horizon_seconds=10) as parts:
+    with wired(shop, tmp_path, batch_customers=10, reservation_seconds=10) as parts:
         import_id = record(parts, *({"user_id": str(n)} for n in range(1, 31)))
 
         assert parts.delivery(BUCKET).run() is False
@@ -342,8 +342,8 @@ def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
     watch = Observations()
 
     watch.note(Throttled(30.0), (1,))
-    watch.note(Unwell("cut"), (2,))
-    watch.note(Well(), (3,), served=(3,))
+    watch.note(Unavailable("cut"), (2,))
+    watch.note(Healthy(), (3,), served=(3,))
 
     assert watch.stop
     assert watch.throttled == Throttled(30.0)
@@ -354,7 +354,7 @@ def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
 )
 def test_no_stroke_is_killed_before_its_calls_can_have_answered(timeout: float, lease: float, horizon: float) -> None:
     """A provider that answers after 190 s is cut off at 170 s, asked again, and the person's change stays pending."""
-    settings = load_settings(lease_seconds=lease, horizon_seconds=horizon)
+    settings = load_settings(lease_seconds=lease, reservation_seconds=horizon)
 
     assert time_limit(settings) - 10 > LONGEST_WINDOWS * horizon + timeout + 3 + PATIENCE_SECONDS
     assert time_limit(settings) >= 180

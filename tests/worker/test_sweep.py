@@ -11,10 +11,10 @@ import pytest
 
 from consent.change import Action, Bucket, ConsentChange
 from consent.connection import ConnectionSettings
-from consent.imports import Checkpoint, ImportSource, RefusedEvent, Reject
+from consent.imports import Checkpoint, EventContent, ImportSource, RejectedRow
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.rejected_events import RejectedFilter, find
-from consent.outcome import Refused
+from consent.outcome import Unauthorized
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
 from worker import breaker
@@ -32,7 +32,7 @@ def parts(tmp_path: Path) -> Iterator[WorkerContext]:
     broker.ensure()
     connection = ConnectionSettings.model_validate({"provider": "gupshup", "token": "sk_throw-away"})
     settings = load_settings(
-        ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", connections={"gupshup": connection}, stroke_size=1
+        ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", connections={"gupshup": connection}, batch_customers=1
     )
     worker_context = WorkerContext(settings, broker.url)
     worker_context.ledger.prepare()
@@ -50,8 +50,8 @@ def test_what_rejected_events_said_is_forgotten_after_its_time(parts: WorkerCont
     now, days = parts.ledger.now, parts.settings.keep_rejected_events
     for place, age in (("old", days + 1), ("young", days - 1)):
         parts.ledger.now = lambda age=age: int(now() - age * 86_400_000_000)
-        said = RefusedEvent(b"{oops", 5)
-        parts.ledger.accept_events(run, [], [Reject(len(place), None, "bad_json", "no JSON", place, said)])
+        said = EventContent(b"{oops", 5)
+        parts.ledger.accept_events(run, [], [RejectedRow(len(place), None, "bad_json", "no JSON", place, said)])
     parts.ledger.now = now
 
     sweep(parts)
@@ -120,7 +120,7 @@ def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: WorkerContext,
         breaker.throttle(parts.ledger, BUSY, 600)
     else:
         watch = Observations()
-        watch.note(Refused("no such token"), (1,))
+        watch.note(Unauthorized("no such token"), (1,))
         breaker.conclude(parts.ledger, BucketHealth(str(BUSY)), watch)
 
     assert sweep(parts) == 1

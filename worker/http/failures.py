@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import httpx
 
-from consent.outcome import TryLater, Unwell
+from consent.outcome import Retry, Unavailable
 from worker.providers.contract import Answer, Request
 
 
@@ -72,8 +72,8 @@ def why(error: Exception) -> NoReply:
 
 def unanswered(fact: NoReply, request: Request) -> Answer:
     """Say what becomes of the changes of a call without reply: they wait, and it does not count against them."""
-    later = TryLater(fact.kind.value, fact.reason, counts=False)
-    return Answer(Unwell(fact.reason), {change.id: later for change in request.changes}, code=fact.kind.value)
+    later = Retry(fact.kind.value, fact.reason, counts=False)
+    return Answer(Unavailable(fact.reason), {change.id: later for change in request.changes}, code=fact.kind.value)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

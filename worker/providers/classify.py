@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, assert_never
 
 from consent.ledger.queue.tasks import ClaimedChange
-from consent.outcome import Health, Outcome, Refused, Rejected, Throttled, TryLater, Unwell, Well
+from consent.outcome import Health, Healthy, Outcome, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
 from worker.providers.contract import Answer, Reply, Request
 
 
@@ -116,21 +116,21 @@ def answer_for(found: Classification, request: Request, reply: Reply, usual_paus
     """
     match found.kind:
         case ReplyKind.UNAUTHORIZED:
-            return _waiting(found, request, Refused(found.reason))
+            return _waiting(found, request, Unauthorized(found.reason))
         case ReplyKind.THROTTLED:
             after = pause(reply.retry_after, usual_pause)
             return _waiting(found, request, Throttled(after), after)
         case ReplyKind.UNAVAILABLE:
-            health = Throttled(reply.retry_after) if reply.retry_after else Unwell(found.reason)
+            health = Throttled(reply.retry_after) if reply.retry_after else Unavailable(found.reason)
             return _waiting(found, request, health, reply.retry_after)
         case ReplyKind.PERMANENT | ReplyKind.NOT_FOUND | ReplyKind.INVALID:
-            return Answer(Well(), permanent_failure(found, request.changes), code=found.code)
+            return Answer(Healthy(), permanent_failure(found, request.changes), code=found.code)
         case ReplyKind.RETRY_BRIEFLY:
             tired = [change for change in request.changes if change.attempts + 1 >= BRIEF_TRIES]
             outcomes = all_of(request.changes, retry(found, reply)) | permanent_failure(found, tired)
-            return Answer(Well(), outcomes, code=found.code)
+            return Answer(Healthy(), outcomes, code=found.code)
         case ReplyKind.RETRY | ReplyKind.INSPECT:
-            return Answer(Well(), all_of(request.changes, retry(found, reply)), code=found.code)
+            return Answer(Healthy(), all_of(request.changes, retry(found, reply)), code=found.code)
         case _:
             assert_never(found.kind)
 
@@ -140,14 +140,14 @@ def pause(asked: float | None, usual: float) -> float:
     return usual if asked is None else max(asked, SHORTEST_PAUSE)
 
 
-def retry(found: Classification, reply: Reply) -> TryLater:
+def retry(found: Classification, reply: Reply) -> Retry:
     """Return the outcome of a change that may work another time; it counts against the change."""
-    return TryLater(found.code, found.reason, counts=True, after=reply.retry_after)
+    return Retry(found.code, found.reason, counts=True, after=reply.retry_after)
 
 
 def permanent_failure(found: Classification, changes: Iterable[ClaimedChange]) -> dict[int, Outcome]:
     """Return a dead letter for each of the changes."""
-    return all_of(changes, Rejected(found.code, found.reason))
+    return all_of(changes, PermanentFailure(found.code, found.reason))
 
 
 def all_of(changes: Iterable[ClaimedChange], outcome: Outcome) -> dict[int, Outcome]:
@@ -157,7 +157,7 @@ def all_of(changes: Iterable[ClaimedChange], outcome: Outcome) -> dict[int, Outc
 
 def witnessed(reply: Reply, *, shown: bool) -> Answer:
     """Answer a read about another customer: the provider works only if it showed what was asked for."""
-    health = Well() if shown else Unwell("the provider does not show another customer either")
+    health = Healthy() if shown else Unavailable("the provider does not show another customer either")
     return Answer(health, {}, code=str(reply.status))
 
 
@@ -182,5 +182,5 @@ def json_object(text: str) -> dict[str, Any] | None:
 
 def _waiting(found: Classification, request: Request, health: Health, after: float | None = None) -> Answer:
     """Let the changes wait without counting it against them: it is about the connection, not about them."""
-    waits = TryLater(found.code, found.reason, counts=False, after=after)
+    waits = Retry(found.code, found.reason, counts=False, after=after)
     return Answer(health, all_of(request.changes, waits), code=found.code)

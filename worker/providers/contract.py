@@ -15,7 +15,7 @@ import httpx
 from consent.connection import ConnectionSettings, Rate
 from consent.ledger.queue.overlaps import Overlap
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
-from consent.outcome import Health, Outcome, Well
+from consent.outcome import Health, Healthy, Outcome
 from consent.row import ConsentRow
 
 
@@ -54,7 +54,7 @@ class Plan:
 
     series: tuple[tuple[Request, ...], ...]
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
-    health: Health = field(default_factory=Well)
+    health: Health = field(default_factory=Healthy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,8 @@ class Provider(Protocol):
         """Return a harmless read about a customer, None if there is none: it shows whether the connection works.
 
         It is used to tell a fault of the connection from a refusal of one customer (docs/resilience.md). Its purpose is
-        `WITNESS`, it has no changes, and `read` answers it with Well only if the provider itself showed what was asked.
+        `WITNESS`, it has no changes, and `read` answers it with Healthy only if the provider itself showed what was
+        asked.
         """
         ...
 

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from sqlalchemy import Connection, func, select, update
 
 from consent.change import ConsentChange, Origin
-from consent.imports import Accepted, Checkpoint, EventsAccepted, Reject
+from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow
 from consent.ledger.bulk import among, insert_new
 from consent.ledger.database import Database
 from consent.ledger.intake.batch import Heard, hear, recognise, record, say_again, set_repeats_aside
@@ -33,7 +33,7 @@ from consent.reassert import ReassertRules
 def accept(
     database: Database,
     import_id: str,
-    chunk: tuple[Sequence[ConsentChange], Sequence[Reject]],
+    chunk: tuple[Sequence[ConsentChange], Sequence[RejectedRow]],
     checkpoint: Checkpoint,
     *,
     now: int,
@@ -85,7 +85,7 @@ def _record_and_release(tx: Connection, import_id: str, heard: Heard, *, now: in
     return recorded + len(adopted)
 
 
-def storable(reject: Reject) -> Reject:
+def storable(reject: RejectedRow) -> RejectedRow:
     """Return a reject that any database takes: it is recorded, whatever its source calls its columns or places."""
     column, message, place = reject.column, _storable(reject.message), reject.place
     return replace(reject, column=column and _storable(column), message=message, place=place and _storable(place))
@@ -122,7 +122,7 @@ def accept_events(
     database: Database,
     run_id: str,
     wishes: Sequence[ConsentChange],
-    refused: Sequence[Reject],
+    refused: Sequence[RejectedRow],
     *,
     now: int,
     rules: ReassertRules,
@@ -135,7 +135,7 @@ def accept_events(
     """
     secret, refused = database.hash_key, [storable(reject) for reject in refused]
 
-    def take(tx: Connection, wishes: Sequence[ConsentChange], refused: Sequence[Reject]) -> EventsAccepted:
+    def take(tx: Connection, wishes: Sequence[ConsentChange], refused: Sequence[RejectedRow]) -> EventsAccepted:
         heard = hear(secret, wishes, now)  # anew with each try: the numbers of targets are those of a transaction
         one_at_a_time(tx)
         recognise(tx, heard)
@@ -160,12 +160,12 @@ def accept_events(
 _REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place", "dedupe_key")
 
 
-def _reject_row(secret: bytes, run_id: str, reject: Reject) -> tuple[object, ...]:
+def _reject_row(secret: bytes, run_id: str, reject: RejectedRow) -> tuple[object, ...]:
     key = _place_key(secret, reject)
     return run_id, reject.line, reject.column, reject.code, reject.message, reject.place, key
 
 
-def _place_key(secret: bytes, reject: Reject) -> bytes | None:
+def _place_key(secret: bytes, reject: RejectedRow) -> bytes | None:
     """Return the hash by which a refused event that comes again is known: where it stands in its source, what it says.
 
     A place alone would not do: publishers begin their message ids anew, and senders use an Idempotency-Key twice.

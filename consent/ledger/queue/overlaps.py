@@ -22,7 +22,7 @@ from consent.ledger.bulk import UpdateEach, among, insert_new, plain_rows
 from consent.ledger.merge import Register, Word, rank
 from consent.ledger.queue.tasks import CustomerTask
 from consent.ledger.schema import changes, dead_letters, slots
-from consent.outcome import Rejected, State
+from consent.outcome import PermanentFailure, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Overlap:
 
     covers: Callable[[str, str], bool]
     meets: Callable[[str, str], bool]
-    inexpressible: Rejected
+    inexpressible: PermanentFailure
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ def _bury(tx: Connection, ids: Sequence[int], overlap: Overlap, now: int) -> Non
 _ALIVE = (State.PENDING.value, State.APPLIED.value, State.UNCHANGED.value)
 
 
-def _dead(why: Rejected) -> dict[str, Any]:
+def _dead(why: PermanentFailure) -> dict[str, Any]:
     return {"state": State.DEAD.value, "code": why.code, "reason": why.reason}
 
 

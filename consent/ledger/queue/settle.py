@@ -31,7 +31,7 @@ from consent.ledger.merge_sql import one_fold_at_a_time
 from consent.ledger.queue.enqueue import make_these_due
 from consent.ledger.queue.tasks import DOUBTFUL, ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
-from consent.outcome import Applied, Rejected, State, TryLater, Unchanged
+from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
 
 _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
 
@@ -118,9 +118,9 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
                 case Unchanged():
                     settled[State.UNCHANGED].append(change.id)
                     confirmed += _confirmed(one, change, now)
-                case Rejected(code, reason):
+                case PermanentFailure(code, reason):
                     dead.append({"which": change.id, "why": code, "words": reason, "now": now})
-                case TryLater(code, reason, counts):
+                case Retry(code, reason, counts):
                     later.append({"which": change.id, "why": code, "words": reason, "more": int(counts)})
                 case None:
                     pass

@@ -28,7 +28,7 @@ from consent.errors import ConfigurationError, SourceUnavailable
 from producers.events.event import Event
 from producers.events.sources.amqp_messages import UNREADABLE, forgive_unreadable_properties
 from producers.events.sources.source import MOST_BYTES, Sizes, read_address
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 SCHEMES = ("amqp", "amqps")
 EXAMPLE = "amqp://user:password@localhost:5672/vhost?queue=consent"
@@ -291,6 +291,6 @@ def _tls(server: str, authorities: str | None) -> dict[str, object]:
     return checked | ({"ca_certs": authorities} if authorities else {})
 
 
-_UNREADABLE = Fault(
+_UNREADABLE = RowError(
     "unreadable_properties", "the message's properties or headers cannot be read: look at its timestamps"
 )

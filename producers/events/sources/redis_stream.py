@@ -22,7 +22,7 @@ from consent.broker.address import read_broker_address, why_unreachable
 from consent.errors import ConfigurationError, SourceUnavailable
 from producers.events.event import Event
 from producers.events.sources.source import MOST_BYTES, Sizes, read_address
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 EXAMPLE = "redis://localhost:6379/0?stream=consent&group=optrelay"
@@ -248,4 +248,4 @@ def _client(server: str) -> redis.Redis:
     return client
 
 
-_NOT_UTF8 = Fault("bad_encoding", "a field of the entry is not UTF-8: publish it again")
+_NOT_UTF8 = RowError("bad_encoding", "a field of the entry is not UTF-8: publish it again")

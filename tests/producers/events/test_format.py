@@ -14,34 +14,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.events import formats
-from producers.events.event import LONGEST_EVENT, Event, Said
+from producers.events.event import LONGEST_EVENT, Event, EventChange
 from producers.events.formats import cloudevent_change_id
 from producers.events.strict_json import BYTE_ORDER_MARK
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
 NEEDED = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "com.example.consent"}
 
 
-def said(body: Any, **headers: str) -> list[Said | Fault]:
+def said(body: Any, **headers: str) -> list[EventChange | RowError]:
     """What an event says, given as JSON unless it is bytes already."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return formats.read(Event(body if isinstance(body, bytes) else json.dumps(body).encode(), named))
 
 
-def codes(found: list[Said | Fault]) -> list[str]:
+def codes(found: list[EventChange | RowError]) -> list[str]:
     """The code of each fault, and `said` for what could be read."""
-    return [one.code if isinstance(one, Fault) else "said" for one in found]
+    return [one.code if isinstance(one, RowError) else "said" for one in found]
 
 
 def test_one_object_is_one_change() -> None:
     """The CSV's names as JSON."""
-    assert said(OPT_OUT) == [Said(OPT_OUT)]
+    assert said(OPT_OUT) == [EventChange(OPT_OUT)]
 
 
 def test_flat_fields_are_one_change() -> None:
     """The entry of a Redis stream may hold the columns themselves."""
-    assert formats.read(Event(OPT_OUT)) == [Said(OPT_OUT)]
+    assert formats.read(Event(OPT_OUT)) == [EventChange(OPT_OUT)]
 
 
 def test_a_list_and_lines_are_several_changes() -> None:
@@ -82,15 +82,17 @@ def test_a_cloud_event_says_the_same_in_every_mode(mode: str) -> None:
     if mode == "undeclared":
         headers = {}
 
-    assert formats.read(Event(body, headers)) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), moment.isoformat())]
+    assert formats.read(Event(body, headers)) == [
+        EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), moment.isoformat())
+    ]
 
 
 def test_a_cloud_event_without_a_time_gets_none() -> None:
     """The package would say now; a redelivered event must not look newer than it is."""
     binary = {f"ce_{name}": value for name, value in NEEDED.items()}
 
-    assert said({**NEEDED, "data": OPT_OUT}) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
-    assert said(OPT_OUT, **binary) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+    assert said({**NEEDED, "data": OPT_OUT}) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+    assert said(OPT_OUT, **binary) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
 
 
 def test_identities_do_not_run_together() -> None:
@@ -143,8 +145,8 @@ def test_data_in_base64_are_read(mark: bytes) -> None:
 
     for content_type in ("application/json", "application/octet-stream"):
         event = {**NEEDED, "datacontenttype": content_type, "data_base64": encoded}
-        assert said(event) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
-        assert said({**event, "data": None}) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+        assert said(event) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+        assert said({**event, "data": None}) == [EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,9 @@ def test_an_attribute_that_is_null_was_not_set() -> None:
     """A person who opted out stays opted in, because the publisher's library writes null for what it did not set."""
     unset = dict.fromkeys(("time", "subject", "dataschema", "datacontenttype", "extension"))
 
-    assert said({**NEEDED, **unset, "data": OPT_OUT}) == [Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)]
+    assert said({**NEEDED, **unset, "data": OPT_OUT}) == [
+        EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)
+    ]
     assert codes(said({**NEEDED, "id": None, "data": OPT_OUT})) == ["bad_cloudevent"]
 
 
@@ -181,7 +185,7 @@ def test_small_letters_in_a_time_are_read(mode: str) -> None:
     else:
         (found,) = said({**NEEDED, "time": "2026-11-20t08:30:00z", "data": OPT_OUT})
 
-    assert isinstance(found, Said)
+    assert isinstance(found, EventChange)
     assert found.since == "2026-11-20T08:30:00+00:00"
 
 
@@ -189,12 +193,12 @@ def test_the_content_type_decides_between_envelope_and_headers() -> None:
     """A person who opted out stays opted in, because a proxy repeated an envelope's attributes as headers."""
     envelope = {**NEEDED, "id": "8", "data": OPT_OUT}
     headers = {f"ce_{name}": value for name, value in NEEDED.items()}
-    expected = [Said(OPT_OUT, cloudevent_change_id("/shop", "8"), None)]
+    expected = [EventChange(OPT_OUT, cloudevent_change_id("/shop", "8"), None)]
 
     assert said(envelope, content_type="application/cloudevents+json; charset=utf-8", **headers) == expected
     assert said([envelope], content_type="application/cloudevents-batch+json", **headers) == expected
     assert said(OPT_OUT, content_type="application/json", **headers) == [
-        Said(OPT_OUT, cloudevent_change_id("/shop", "7"), None)
+        EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), None)
     ]
 
 
@@ -212,7 +216,7 @@ def test_a_byte_order_mark_is_skipped_once() -> None:
     binary = {f"ce_{name}": value for name, value in NEEDED.items()}
     lines = text + b"\n" + json.dumps(OPT_OUT).encode()
 
-    assert said(text) == [Said(OPT_OUT)]
+    assert said(text) == [EventChange(OPT_OUT)]
     assert codes(said(text, **binary)) == ["said"]
     assert codes(said(lines, content_type="application/x-ndjson")) == ["said", "said"]
     assert codes(said(BYTE_ORDER_MARK + text)) == ["bad_json"]
@@ -235,7 +239,7 @@ def test_no_cloud_event_is_too_strange(attributes: dict[str, Any]) -> None:
 def test_no_bytes_are_too_strange(body: bytes, kind: str) -> None:
     """Whatever bytes come, they are read or they are faults."""
     for one in formats.read(Event(body, {"content-type": kind})):
-        assert isinstance(one, Said | Fault)
+        assert isinstance(one, EventChange | RowError)
 
 
 def twice(first: str, last: str) -> bytes:
@@ -257,7 +261,7 @@ def test_one_name_twice_is_refused(body: bytes, name: str) -> None:
     envelope = json.dumps(NEEDED)[:-1].encode() + b',"data":' + body + b"}"
 
     for found in (said(body), said(body, **binary), said(envelope)):
-        assert [(one.code, one.column) for one in found if isinstance(one, Fault)] == [("named_twice", name)]
+        assert [(one.code, one.column) for one in found if isinstance(one, RowError)] == [("named_twice", name)]
 
 
 def test_data_twice_in_an_envelope_is_refused() -> None:
@@ -267,7 +271,7 @@ def test_data_twice_in_an_envelope_is_refused() -> None:
 
     for kind in ("application/json", "application/cloudevents+json"):
         (fault,) = said(body, content_type=kind)
-        assert isinstance(fault, Fault)
+        assert isinstance(fault, RowError)
         assert (fault.code, fault.column) == ("named_twice", "data")
 
 
@@ -295,4 +299,4 @@ def test_the_time_of_an_envelope_is_read_like_any_other(time: str, code: str) ->
     binary = {f"ce_{name}": value for name, value in {**NEEDED, "time": time}.items()}
 
     for found in (said({**NEEDED, "time": time, "data": OPT_OUT}), said(OPT_OUT, **binary)):
-        assert [(one.code, one.column) for one in found if isinstance(one, Fault)] == [(code, "time")]
+        assert [(one.code, one.column) for one in found if isinstance(one, RowError)] == [(code, "time")]

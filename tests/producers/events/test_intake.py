@@ -25,9 +25,9 @@ from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from consent.ledger.schema import changes, rejects
 from producers.events import ingest
 from producers.events.event import LONGEST_EVENT, Event
-from producers.events.ingest import EventIntake, Result
-from producers.parsing.error_messages import Fault
-from producers.parsing.row_parser import open_doors
+from producers.events.ingest import EventIngest, Result
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import parse_context
 from worker.providers import PROVIDERS
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
@@ -40,8 +40,8 @@ class Taker:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.woken = ledger, []
-        doors = open_doors({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
-        self.intake = EventIntake(ledger, doors, "redis stream", "consent", self.wake)
+        context = parse_context({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
+        self.intake = EventIngest(ledger, context, "redis stream", "consent", self.wake)
 
     def wake(self, buckets: Iterable[Bucket]) -> None:
         """Note who is woken."""
@@ -222,7 +222,7 @@ def test_of_a_list_only_what_is_refused_is_kept(any_taker: Taker) -> None:
         (event(b"\xff\xfe{"), b"\xff\xfe{"),
         (event(b"[]"), b"[]"),
         (Event({"user_id": "1"}, since=MORNING), b'{"user_id": "1"}'),
-        (Event({"user_id": "\udcff"}, since=MORNING, fault=Fault("bad_encoding", "")), b'{"user_id": "\xff"}'),
+        (Event({"user_id": "\udcff"}, since=MORNING, fault=RowError("bad_encoding", "")), b'{"user_id": "\xff"}'),
         (event(b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'), b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'),
     ],
 )
@@ -286,7 +286,7 @@ def test_an_error_of_ours_is_recorded_and_not_repeated(taker: Taker, monkeypatch
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("producers.events.ingest.understand", fail)
+    monkeypatch.setattr("producers.events.ingest.parse_record", fail)
     [[result]] = taker.take(event(OPT_OUT, place="stream consent, entry 7-0"))
 
     assert (result.status, result.code) == ("rejected", "unreadable_event")
@@ -375,10 +375,10 @@ def test_events_of_very_many_changes_are_recorded_in_several_transactions(
 
 def test_an_event_of_too_many_changes_is_refused_whole(ledger: Ledger) -> None:
     """One request of a megabyte was 336,960 changes: half a gigabyte, and five seconds in which nobody was answered."""
-    doors = open_doors({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
+    context = parse_context({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
     members = [f"{a}{b}" for a in "abcdefghijklmno" for b in "abcdefghijklmnop"]
     one = {"action": "OPTOUT", "subscription_id": "s1", "channel": "SMS", "users": members}
-    taking = EventIntake(ledger, doors, "http", "test", lambda _: None)
+    taking = EventIngest(ledger, context, "http", "test", lambda _: None)
 
     (just,) = taking.take([event([one] * 41)])
     (beyond,) = taking.take([event([one] * 42)])
@@ -392,13 +392,13 @@ import json, resource, sys
 from datetime import UTC
 from consent.ledger.ledger import Ledger
 from producers.events.event import Event
-from producers.events.ingest import EventIntake
-from producers.parsing.row_parser import open_doors
+from producers.events.ingest import EventIngest
+from producers.parsing.row_parser import parse_context
 from worker.providers import PROVIDERS
 ledger = Ledger(sys.argv[1])
 ledger.prepare()
-doors = open_doors({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
-intake = EventIntake(ledger, doors, "http", "test", lambda _: None)
+context = parse_context({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
+intake = EventIngest(ledger, context, "http", "test", lambda _: None)
 one = {"action": "OPTOUT", "channel": "SMS", "effective_at": "2026-11-20T08:30:00Z"}
 users = [str(n) for n in range(250)]
 many = [one | {"subscription_id": f"s{n}", "users": users} for n in range(int(sys.argv[2]))]

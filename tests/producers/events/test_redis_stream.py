@@ -12,7 +12,7 @@ from consent.errors import ConfigurationError, SourceUnavailable
 from producers.events import formats
 from producers.events.event import Event
 from producers.events.sources.redis_stream import RedisStream
-from producers.parsing.error_messages import Fault
+from producers.parsing.error_messages import RowError
 from tests.integration.streams import Stream, stream
 
 SOON = 0.01
@@ -207,4 +207,4 @@ def test_an_entry_with_one_field_twice_is_refused(events: Stream) -> None:
 
 
 def _codes(event: Event) -> list[str]:
-    return [one.code for one in formats.read(event) if isinstance(one, Fault)]
+    return [one.code for one in formats.read(event) if isinstance(one, RowError)]

@@ -23,7 +23,7 @@ from consent.change import Bucket
 from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
 from console.status import import_as_json
-from producers.events.ingest import EventIntake
+from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
 from producers.http.allowance import Allowance
 from producers.http.app import create_app
@@ -32,7 +32,7 @@ from producers.http.keys import ApiKeys
 from producers.http.parts import Parts
 from producers.http.serving import _Announcing, _configuration, listening
 from producers.http.tokens import Tokens
-from producers.parsing.row_parser import open_doors
+from producers.parsing.row_parser import parse_context
 from tests.integration.company import OPTRELAY
 from worker.providers import PROVIDERS
 
@@ -86,11 +86,11 @@ class Server:
 
 def parts_around(ledger: Ledger, intake: Intake, rate: str = "10000/second", **more: Any) -> Parts:
     """The parts of a server for all three providers."""
-    doors = open_doors(ROWS, {}, None, None, UTC)
+    context = parse_context(ROWS, {}, None, None, UTC)
     return Parts(
         ledger=ledger,
         gatherer=Gatherer(intake, **more.pop("gathering", {})),
-        doors=doors,
+        context=context,
         keys=more.pop("keys", None) or ApiKeys(f"shop={KEY},crm={OTHER_KEY}"),
         allowance=Allowance(parse_rate(rate)),
         tokens=Tokens(SECRET),
@@ -106,8 +106,8 @@ def parts_around(ledger: Ledger, intake: Intake, rate: str = "10000/second", **m
 def server(ledger: Ledger, intake: Intake | None = None, **more: Any) -> Iterator[Server]:
     """Serve in a thread until the block ends, then end gracefully."""
     woken: list[Bucket] = []
-    doors = open_doors(ROWS, {}, None, None, UTC)
-    parts = parts_around(ledger, intake or EventIntake(ledger, doors, "http", "test", woken.extend), **more)
+    context = parse_context(ROWS, {}, None, None, UTC)
+    parts = parts_around(ledger, intake or EventIngest(ledger, context, "http", "test", woken.extend), **more)
     ready = threading.Event()
     with listening("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
-from consent.outcome import Applied, Rejected, TryLater, Unchanged
+from consent.outcome import Applied, PermanentFailure, Retry, Unchanged
 from tests.console.answering import _settlement
 from tests.producers.http.serving import ANN, Server, server
 
 LATER = {**ANN, "effective_at": "2026-11-20T09:30:00Z"}
 
 
-def settle(ledger: Ledger, outcome: Applied | Unchanged | Rejected | TryLater) -> None:
+def settle(ledger: Ledger, outcome: Applied | Unchanged | PermanentFailure | Retry) -> None:
     """Settle what is due as if the provider had answered."""
     tasks = ledger.claim(Bucket("capillary"), 100, "test", 60.0)
     ledger.settle("test", [_settlement(task, outcome, ledger.now()) for task in tasks])  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def test_a_change_tells_what_became_of_it(ledger: Ledger) -> None:
 def test_a_dead_change_tells_why(served: Server, books: Ledger) -> None:
     """Code and reason are told, and not whom it is about."""
     id_ = served.post(ANN).json()["results"][0]["id"]
-    settle(books, Rejected("1012", "Capillary cannot find this customer"))
+    settle(books, PermanentFailure("1012", "Capillary cannot find this customer"))
     found = served.get(f"/v1/changes/{id_}")
 
     assert (found.json()["state"], found.json()["code"]) == ("dead", "1012")

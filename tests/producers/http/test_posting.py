@@ -15,9 +15,9 @@ from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import recent_imports, report
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
-from producers.events.ingest import EventIntake
+from producers.events.ingest import EventIngest
 from producers.http.keys import ApiKeys
-from producers.parsing.row_parser import open_doors
+from producers.parsing.row_parser import parse_context
 from tests.producers.fakes import WordyRow
 from tests.producers.http.serving import (
     ANN,
@@ -279,8 +279,8 @@ def test_what_was_rejected_of_an_accepted_request_is_kept(served: Server, books:
 def test_a_request_that_the_database_refuses_fails_alone(ledger: Ledger) -> None:
     """41 requests that shared its commit were told 503, as often as they were sent, and none of them was recorded."""
     one = {"user_id": "1", "channel": "SMS", "action": "OPTOUT", "effective_at": ANN["effective_at"]}
-    doors = open_doors({"crm": WordyRow}, {}, None, None, UTC)
-    intake = EventIntake(ledger, doors, "http", "test", lambda _: None)
+    context = parse_context({"crm": WordyRow}, {}, None, None, UTC)
+    intake = EventIngest(ledger, context, "http", "test", lambda _: None)
     with server(ledger, intake) as served, ThreadPoolExecutor(8) as pool:
         answers = list(
             pool.map(lambda n: served.post(one | {"user_id": f"{n}", "reason": "long" if n == 3 else "x"}), range(8))

@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from consent.outcome import TryLater, Unwell
+from consent.outcome import Retry, Unavailable
 from tests.worker.providers.calling import CALL, answered, raw, sent
 from tests.worker.providers.local_server import Asked, Cut, Says, serving
 from worker.http.failures import Failure, no_reply, unanswered, why
@@ -129,6 +129,6 @@ def test_call_without_reply(kind: Failure) -> None:
     fact = no_reply(kind)
     answer = unanswered(fact, CALL)
 
-    assert Unwell(fact.reason) == answer.health
-    assert dict.fromkeys((1, 2), TryLater(kind.value, fact.reason, counts=False)) == answer.outcomes
+    assert Unavailable(fact.reason) == answer.health
+    assert dict.fromkeys((1, 2), Retry(kind.value, fact.reason, counts=False)) == answer.outcomes
     assert ((), kind.value) == (answer.further, answer.code)

@@ -11,7 +11,7 @@ import pytest
 
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import CustomerTask
-from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell
+from consent.outcome import Applied, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable, Unchanged
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
 from tests.worker.providers import documented_answers as says
@@ -131,11 +131,11 @@ def becomes(told: Delivered) -> str:
     match outcome:
         case Applied() | Unchanged():
             return says.APPLIED if isinstance(outcome, Applied) else says.UNCHANGED
-        case Rejected():
+        case PermanentFailure():
             return says.DEAD
-        case TryLater(counts=True):
+        case Retry(counts=True):
             return says.AGAIN
-    return {Throttled: says.SLOWER, Unwell: says.UNWELL, Refused: says.STOPS}[type(health)]
+    return {Throttled: says.SLOWER, Unavailable: says.UNWELL, Unauthorized: says.STOPS}[type(health)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -11,7 +11,7 @@ import orjson
 
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
-from consent.outcome import Rejected
+from consent.outcome import PermanentFailure
 from worker.providers.batching import SHARED_TRIES
 from worker.providers.capillary.row import read_slot
 from worker.providers.contract import CallEstimate, Plan, Request
@@ -22,7 +22,7 @@ WRITE, ALONE, READBACK = "write", "alone", "readback"
 NOT_APPLICABLE = -1
 """What the vendor's sample sends where there is no campaign or communication."""
 
-NOT_BY_IDENTIFIER = Rejected(
+NOT_BY_IDENTIFIER = PermanentFailure(
     "lookup_writes_off",
     "this connection may not write by identifier: give the customer's user_id, or set LOOKUP_WRITES to true",
 )

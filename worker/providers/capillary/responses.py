@@ -17,7 +17,7 @@ import orjson
 
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange
-from consent.outcome import Applied, Outcome, Well
+from consent.outcome import Applied, Healthy, Outcome
 from worker.providers.capillary.codes import CODES, LONGEST_CODE, ROW_FAILED, UNCONFIRMED, classify
 from worker.providers.capillary.requests import ALONE, READBACK, each_alone, read_back
 from worker.providers.capillary.row import Slot, read_slot
@@ -46,7 +46,7 @@ def read(request: Request, reply: Reply, connection: ConnectionSettings) -> Answ
     if request.purpose == READBACK:
         return _read_back(request, reply, body, found)
     if found.kind is ReplyKind.INVALID and len(request.changes) > 1:
-        return Answer(Well(), {}, tuple(each_alone(request, request.changes, connection)), found.code)
+        return Answer(Healthy(), {}, tuple(each_alone(request, request.changes, connection)), found.code)
     if found.kind is ReplyKind.INSPECT:
         return _row_by_row(request, reply, body, connection)
     return answer_for(found, request, reply)
@@ -60,7 +60,7 @@ def _row_by_row(request: Request, reply: Reply, body: Body, connection: Connecti
     sure = set() if stray else proven(request.changes, body.echoes) - failed_ids
     outcomes: dict[int, Outcome] = dict.fromkeys(sorted(sure), Applied())
     if len(sure) == len(request.changes):
-        return Answer(Well(), outcomes, code=str(reply.status))
+        return Answer(Healthy(), outcomes, code=str(reply.status))
 
     missing = [change for change in request.changes if change.id not in sure | failed_ids]
     further = [read_back(request, missing)] if missing else []
@@ -69,7 +69,7 @@ def _row_by_row(request: Request, reply: Reply, body: Body, connection: Connecti
     else:
         further = [*each_alone(request, failed, connection), *further]
     filed_under = str(ROW_FAILED) if failed else UNCONFIRMED.code
-    return Answer(Well(), outcomes, tuple(further), filed_under)
+    return Answer(Healthy(), outcomes, tuple(further), filed_under)
 
 
 def _read_back(request: Request, reply: Reply, body: Body, found: Classification) -> Answer:
@@ -79,7 +79,7 @@ def _read_back(request: Request, reply: Reply, body: Body, found: Classification
     echoes = body.echoes if found.kind is ReplyKind.INSPECT else ()
     seen = [change for change in request.changes if shown(change, request.tasks[0].changes, echoes)]
     outcomes = all_of(request.changes, retry(UNCONFIRMED, reply)) | all_of(seen, Applied())
-    return Answer(Well(), outcomes, code=str(reply.status) if len(seen) == len(outcomes) else UNCONFIRMED.code)
+    return Answer(Healthy(), outcomes, code=str(reply.status) if len(seen) == len(outcomes) else UNCONFIRMED.code)
 
 
 _ROW_NAMED = re.compile(r"failed to update subscription for (\S+) channel and priority (\w+)", re.IGNORECASE)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from consent.change import Action
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
-from consent.outcome import Refused, TryLater, Well
+from consent.outcome import Healthy, Retry, Unauthorized
 from worker.providers.batching import failed_ones_alone
 from worker.providers.contract import CallEstimate, Plan, Request
 from worker.providers.endpoint import variable
@@ -19,7 +19,7 @@ from worker.providers.gupshup.row import ACTIVE, FIELD, FORM_NAMES, MODES, joine
 LOOK, WRITE, VERIFY = "look", "write", "verify"
 """Why a call is made: to see which modes there are, to write, to see what was written."""
 
-NO_TOKEN = TryLater(
+NO_TOKEN = Retry(
     "no_token",
     f"this app has no token: add it to {variable('<NAME>', 'TOKENS')}, or set {variable('<NAME>', 'TOKEN')}",
     counts=False,
@@ -34,7 +34,7 @@ def plan(tasks: Sequence[CustomerTask], connection: ConnectionSettings) -> Plan:
     return Plan(
         series=tuple(_series(task) for task in ready if task.changes),
         outcomes={change.id: NO_TOKEN for task in waiting for change in task.changes},
-        health=Refused(NO_TOKEN.reason) if waiting and not ready else Well(),
+        health=Unauthorized(NO_TOKEN.reason) if waiting and not ready else Healthy(),
     )
 
 

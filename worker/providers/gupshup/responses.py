@@ -9,7 +9,7 @@ from typing import Any
 from consent.change import Action
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange
-from consent.outcome import Applied, Outcome, Rejected, TryLater, Unchanged, Well
+from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unchanged
 from worker.providers.batching import halves
 from worker.providers.classify import (
     Classification,
@@ -24,8 +24,8 @@ from worker.providers.gupshup.codes import classify
 from worker.providers.gupshup.requests import LOOK, VERIFY, WRITE, first_call, look, without_field, write
 from worker.providers.gupshup.row import ACTIVE, FIELD, MODES, NONE, fits, read_slot, slot_text
 
-MODE_IGNORED = Rejected("mode_ignored", "Gupshup took the request and left this mode as it was")
-NOT_FOR_VERSION = Rejected("mode_not_for_version", "this mode does not go with the version of the subscription")
+MODE_IGNORED = PermanentFailure("mode_ignored", "Gupshup took the request and left this mode as it was")
+NOT_FOR_VERSION = PermanentFailure("mode_not_for_version", "this mode does not go with the version of the subscription")
 NOT_SHOWN = ("unconfirmed", "Gupshup took the change, but the subscription does not show it")
 
 
@@ -50,7 +50,7 @@ def _merged(request: Request, reply: Reply, shown: Subscription) -> Answer:
     merged = merge(shown, request.changes)
     named = any(read_slot(change.slot).kind == MODES for change in merged.carried)
     put = write(request.tasks[0], merged.carried, merged.modes if named else None)
-    return Answer(Well(), merged.outcomes, (put,) if merged.carried else (), str(reply.status))
+    return Answer(Healthy(), merged.outcomes, (put,) if merged.carried else (), str(reply.status))
 
 
 def _written(request: Request, reply: Reply, shown: Subscription | None) -> Answer:
@@ -70,9 +70,9 @@ def _compare(request: Request, reply: Reply, shown: Subscription | None, changes
         elif request.purpose == WRITE and read_slot(change.slot).kind == MODES:
             outcomes[change.id] = MODE_IGNORED
         else:
-            outcomes[change.id] = TryLater(*NOT_SHOWN, counts=True, after=reply.retry_after)
+            outcomes[change.id] = Retry(*NOT_SHOWN, counts=True, after=reply.retry_after)
     applied = all(isinstance(outcome, Applied) for outcome in outcomes.values())
-    return Answer(Well(), outcomes, code=str(reply.status) if applied else NOT_SHOWN[0])
+    return Answer(Healthy(), outcomes, code=str(reply.status) if applied else NOT_SHOWN[0])
 
 
 def _can_show(change: ClaimedChange) -> bool:
@@ -86,9 +86,9 @@ def _invalid(found: Classification, request: Request) -> Answer:
     if named or len(request.changes) == 1:
         rest = without_field(request, found.field)
         outcomes = permanent_failure(found, named or request.changes)
-        return Answer(Well(), outcomes, (rest,) if named and rest.changes else (), found.code)
+        return Answer(Healthy(), outcomes, (rest,) if named and rest.changes else (), found.code)
     parts = halves(request.changes)
-    return Answer(Well(), {}, tuple(first_call(request.tasks[0], part) for part in parts), found.code)
+    return Answer(Healthy(), {}, tuple(first_call(request.tasks[0], part) for part in parts), found.code)
 
 
 @dataclass(frozen=True, slots=True)

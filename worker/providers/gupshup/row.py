@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_va
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
-from consent.row import ConsentRow, Wish, text_schema
+from consent.row import ConsentRow, SlotChange, text_schema
 from worker.providers.row_fields import Flag, Members, Name, PathName, Spellings, Text, digest, error_at
 
 MODES = "modes"
@@ -157,21 +157,21 @@ class GupshupRow(ConsentRow):
         """Return the app: each has a limit of its own."""
         return self.app_id
 
-    def wishes(self) -> tuple[Wish, ...]:
+    def slot_changes(self) -> tuple[SlotChange, ...]:
         """Return a wish for each mode and each field that the row names, or for `active`."""
         check = {} if self.do_check is None else {"do_check": self.do_check}
         fields: dict[str, Any] = {"tag": self.tag, "url": self.url, "version": self.version}
-        named = [Wish(slot_text(MODES, mode), check) for mode in self.modes or ()]
+        named = [SlotChange(slot_text(MODES, mode), check) for mode in self.modes or ()]
         named += [
-            Wish(slot_text(FIELD, name), {name: value, **check}, digest(str(value)))
+            SlotChange(slot_text(FIELD, name), {name: value, **check}, digest(str(value)))
             for name, value in fields.items()
             if value is not None
         ]
         if named:
             return tuple(named)
         if check:
-            return (Wish(slot_text(FIELD, "do_check"), check, FORM_NAMES["do_check"] + str(self.do_check)),)
-        return (Wish(ACTIVE, {}),)
+            return (SlotChange(slot_text(FIELD, "do_check"), check, FORM_NAMES["do_check"] + str(self.do_check)),)
+        return (SlotChange(ACTIVE, {}),)
 
 
 def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:

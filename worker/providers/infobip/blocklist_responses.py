@@ -13,7 +13,7 @@ from consent.connection import ConnectionSettings
 from consent.identifiers.identity import fold_destination
 from consent.ledger.merge import Word, rank
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
-from consent.outcome import Applied, Outcome, Rejected, TryLater, Unchanged, Well
+from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unchanged
 from consent.times import UnusableTime, in_utc, read_time
 from worker.providers.batching import halves
 from worker.providers.classify import Classification, ReplyKind, all_of
@@ -47,8 +47,8 @@ _WRONG_ACCOUNT = "Infobip does not accept the sub-account: see the connection's 
 OURS = "CUSTOM"
 """The source of entries made by calls like ours; MO, URL_OPT_OUT and CAMPAIGN come from the persons themselves."""
 
-NEWER = Rejected("newer_optout", "an opt-out was recorded at Infobip after this opt-in was given, so it stays")
-NOT_REMOVABLE = Rejected(
+NEWER = PermanentFailure("newer_optout", "an opt-out was recorded at Infobip after this opt-in was given, so it stays")
+NOT_REMOVABLE = PermanentFailure(
     "not_removable", "the person is also blocked on a channel where Infobip cannot remove it: name the channel"
 )
 
@@ -71,15 +71,15 @@ def read_blocklist(request: Request, reply: Reply, connection: ConnectionSetting
 def _accepted(request: Request, reply: Reply, connection: ConnectionSettings) -> Answer:
     """Take the 202 for done, or with `verify` wait until it shows; to be looked up makes the least calls."""
     if not connection.verify:
-        return Answer(Well(), all_of(request.changes, Applied()), code=str(reply.status))
+        return Answer(Healthy(), all_of(request.changes, Applied()), code=str(reply.status))
     asked = {change.id for change in request.changes}
     waits = {
-        change.id: TryLater(*UNCONFIRMED, counts=task.tries >= PATIENT_TRIES, after=reply.retry_after or SHOWN_AFTER)
+        change.id: Retry(*UNCONFIRMED, counts=task.tries >= PATIENT_TRIES, after=reply.retry_after or SHOWN_AFTER)
         for task in request.tasks
         for change in task.changes
         if change.id in asked
     }
-    return Answer(Well(), waits, code=UNCONFIRMED[0])
+    return Answer(Healthy(), waits, code=UNCONFIRMED[0])
 
 
 def _looked_up(
@@ -97,7 +97,7 @@ def _looked_up(
         seen = compare(entries, asked, connection)
         outcomes = seen.outcomes
         onward = replace(onward, found=(*onward.found, *seen.remove), absent=(*onward.absent, *seen.absent))
-    return Answer(Well(), outcomes, _go_on(onward, connection), found.code)
+    return Answer(Healthy(), outcomes, _go_on(onward, connection), found.code)
 
 
 def _go_on(search: Search, connection: ConnectionSettings) -> tuple[Request, ...]:
@@ -121,7 +121,7 @@ def _invalid(found: Classification, request: Request, reply: Reply, body: Body) 
         return answer(found, request, reply)
     rest = [change.id for change in request.changes if change.id not in rejected]
     further = [_again(request, some) for some in ([rest] if rejected else halves(rest)) if some]
-    return Answer(Well(), rejected, tuple(further), found.code)
+    return Answer(Healthy(), rejected, tuple(further), found.code)
 
 
 def _changes_at(groups: Sequence[Sequence[Item]], match: re.Match[str]) -> list[int]:
@@ -172,7 +172,7 @@ def compare(entries: Sequence[Entry], task: CustomerTask, connection: Connection
     # The widest first: the entries that it removes do not stand in the way of the others.
     for change in sorted((one for one in task.changes if one.action is Action.OPTIN), key=_width):
         found = _removal(left, task, change)
-        if isinstance(found, Rejected):
+        if isinstance(found, PermanentFailure):
             seen.outcomes[change.id] = found
             continue
         left = [entry for entry in left if entry not in found]
@@ -182,7 +182,7 @@ def compare(entries: Sequence[Entry], task: CustomerTask, connection: Connection
     return seen
 
 
-def _removal(entries: Sequence[Entry], task: CustomerTask, change: ClaimedChange) -> list[Entry] | Rejected:
+def _removal(entries: Sequence[Entry], task: CustomerTask, change: ClaimedChange) -> list[Entry] | PermanentFailure:
     """Return the entries to remove for an opt-in, or why none may be removed.
 
     The newest change wins here as well. Of an entry that a call like ours made, the ledger knows since when it holds:

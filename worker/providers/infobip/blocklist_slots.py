@@ -9,11 +9,11 @@ import json
 from typing import NamedTuple
 
 from consent.ledger.queue.overlaps import Overlap
-from consent.outcome import Rejected
+from consent.outcome import PermanentFailure
 
 BLOCKED = "blocked"
 
-INEXPRESSIBLE = Rejected(
+INEXPRESSIBLE = PermanentFailure(
     "under_wider_block",
     "the person is blocked for more than this opt-in names, and Infobip cannot lift a part of a block: opt in with "
     "channel and sender left empty, then opt out of what is to stay blocked",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
-from consent.outcome import Rejected
+from consent.outcome import PermanentFailure
 from worker.providers.classify import (
     Classification,
     ReplyKind,
@@ -79,13 +79,13 @@ def answer(found: Classification, request: Request, reply: Reply) -> Answer:
     return answer_for(found, request, reply, _usual_pause(request))
 
 
-def violation_of(path: str, words: str) -> Rejected:
+def violation_of(path: str, words: str) -> PermanentFailure:
     """Return the dead letter for what stands at a path of ours in the body; `words` are Infobip's about it."""
     reason = f"Infobip does not accept the {path}"
     for pattern, sentence in _VIOLATIONS:
         if found := pattern.search(words.lower()):
-            return Rejected("invalid_" + path, f"{reason}: {sentence.format(*found.groups())}")
-    return Rejected("invalid_" + path, reason)
+            return PermanentFailure("invalid_" + path, f"{reason}: {sentence.format(*found.groups())}")
+    return PermanentFailure("invalid_" + path, reason)
 
 
 def _usual_pause(request: Request) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 from consent.change import Action
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange
-from consent.outcome import Applied, Outcome, Rejected, TryLater, Unchanged, Well
+from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unchanged
 from worker.providers.batching import halves
 from worker.providers.classify import Classification, ReplyKind, all_of, witnessed
 from worker.providers.contract import Answer, Reply, Request
@@ -30,10 +30,10 @@ from worker.providers.infobip.requests import (
 )
 from worker.providers.infobip.row import FIELD, SETS, criterion, criterion_key, read_slot, slot_text
 
-NO_SUBSCRIPTION = Rejected("no_such_subscription", "Infobip has no such subscription for this channel")
-NO_PROFILE = Rejected("no_such_profile", "Infobip has no notification profile with this profile_id")
+NO_SUBSCRIPTION = PermanentFailure("no_such_subscription", "Infobip has no such subscription for this channel")
+NO_PROFILE = PermanentFailure("no_such_profile", "Infobip has no notification profile with this profile_id")
 NOT_SHOWN = ("unconfirmed", "Infobip took the change, but its subscription does not show it")
-EVENT_IGNORED = Rejected(
+EVENT_IGNORED = PermanentFailure(
     "event_ignored", "Infobip ignored this event: it is not in the published table of the channel's events"
 )
 
@@ -47,8 +47,10 @@ MOST_MEMBERS = 255
 FILTERS = ("criteria", "resources", "users")
 """The sets that narrow what a subscription matches: it matches everything where they are empty (our inference)."""
 
-TOO_MANY = Rejected("too_many_members", f"the subscription would hold more than {MOST_MEMBERS} members of this kind")
-LAST_FILTER = Rejected(
+TOO_MANY = PermanentFailure(
+    "too_many_members", f"the subscription would hold more than {MOST_MEMBERS} members of this kind"
+)
+LAST_FILTER = PermanentFailure(
     "last_filter",
     "without its last criterion, resource or user the subscription would match everybody; "
     "set the connection's ALLOW_EMPTY_FILTERS to true if that is meant",
@@ -91,7 +93,7 @@ def _read_subscription(request: Request, reply: Reply, connection: ConnectionSet
 def _merged(request: Request, reply: Reply, document: Document, connection: ConnectionSettings) -> Answer:
     merged = merge(document, request.changes, allow_empty_filters=connection.allow_empty_filters)
     put = replace(request, method="PUT", changes=tuple(merged.carried), purpose=WRITE, json=merged.body)
-    return Answer(Well(), merged.outcomes, (put,) if merged.carried else (), str(reply.status))
+    return Answer(Healthy(), merged.outcomes, (put,) if merged.carried else (), str(reply.status))
 
 
 def _written(request: Request, reply: Reply, body: Body, connection: ConnectionSettings) -> Answer:
@@ -99,8 +101,8 @@ def _written(request: Request, reply: Reply, body: Body, connection: ConnectionS
     channel = request.tasks[0].address["channel"]
     known = isinstance((body.json or {}).get("subscriptionId"), str)
     if known and not connection.verify and all(is_offered(channel, change) for change in request.changes):
-        return Answer(Well(), all_of(request.changes, Applied()), code=str(reply.status))
-    return Answer(Well(), {}, (replace(request, method="GET", purpose=VERIFY, json=None),), str(reply.status))
+        return Answer(Healthy(), all_of(request.changes, Applied()), code=str(reply.status))
+    return Answer(Healthy(), {}, (replace(request, method="GET", purpose=VERIFY, json=None),), str(reply.status))
 
 
 def _verified(request: Request, reply: Reply, document: Document, _: ConnectionSettings) -> Answer:
@@ -110,11 +112,11 @@ def _verified(request: Request, reply: Reply, document: Document, _: ConnectionS
         if holds(document, change):
             outcomes[change.id] = Applied()
         elif is_offered(channel, change):
-            outcomes[change.id] = TryLater(*NOT_SHOWN, counts=True, after=reply.retry_after)
+            outcomes[change.id] = Retry(*NOT_SHOWN, counts=True, after=reply.retry_after)
         else:
             outcomes[change.id] = EVENT_IGNORED
     shown = all(isinstance(outcome, Applied) for outcome in outcomes.values())
-    return Answer(Well(), outcomes, code=str(reply.status) if shown else NOT_SHOWN[0])
+    return Answer(Healthy(), outcomes, code=str(reply.status) if shown else NOT_SHOWN[0])
 
 
 def _invalid(found: Classification, request: Request, reply: Reply, body: Body) -> Answer:
@@ -129,14 +131,14 @@ def _not_found(request: Request) -> Answer:
     """Tell a subscription that is not there from a profile that is not: a look comes before each write."""
     named = [change for change in request.changes if change.slot == _PROFILE]
     if request.purpose != WRITE or not named:
-        return Answer(Well(), all_of(request.changes, NO_SUBSCRIPTION), code=NO_SUBSCRIPTION.code)
+        return Answer(Healthy(), all_of(request.changes, NO_SUBSCRIPTION), code=NO_SUBSCRIPTION.code)
     return _without(request, all_of(named, NO_PROFILE), NO_PROFILE.code)
 
 
 def _without(request: Request, decided: Mapping[int, Outcome], code: str) -> Answer:
     rest = [change for change in request.changes if change.id not in decided]
     further = [look(request.tasks[0], some) for some in ([rest] if decided else halves(rest)) if some]
-    return Answer(Well(), decided, tuple(further), code)
+    return Answer(Healthy(), decided, tuple(further), code)
 
 
 Document = Mapping[str, Any]

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_va
 from consent.change import Action
 from consent.identifiers.normalize import LOCAL_PATTERN, UnusableIdentifier, is_domain, is_email, without_scheme
 from consent.identifiers.phones import is_known, looks_like_number, read_number
-from consent.row import LONGEST_SLOT, ConsentRow, Wish, checked, or_whole_number, text_schema
+from consent.row import LONGEST_SLOT, ConsentRow, SlotChange, checked, or_whole_number, text_schema
 from worker.providers.infobip.blocklist_slots import Place, blocked_text, read_place
 from worker.providers.row_fields import Members, Name, PathName, digest, error_at
 
@@ -213,7 +213,7 @@ class InfobipRow(ConsentRow):
             raise error_at("channel", "missing_field", "a subscription needs its channel: fill channel")
         if self.channel not in CHANNELS:
             raise error_at("channel", "unknown_value", "write one of {known}", known=", ".join(CHANNELS))
-        if not (wishes := self.wishes()):
+        if not (wishes := self.slot_changes()):
             raise error_at("events", "missing_field", _NOTHING)
         if any(len(wish.slot.encode()) > LONGEST_SLOT for wish in wishes):
             raise error_at("application_id", "too_long", _TOO_LONG)
@@ -229,19 +229,21 @@ class InfobipRow(ConsentRow):
         """Return the limit that the calls fall under."""
         return BLOCKLIST if self.destination is not None else ""
 
-    def wishes(self) -> tuple[Wish, ...]:
+    def slot_changes(self) -> tuple[SlotChange, ...]:
         """Return a wish for each member and each field that the row names, or for the person's entry."""
         if self.destination is not None:
-            return (Wish(blocked_text(Place(self.channel or "", self.sender or "")), {}),)
+            return (SlotChange(blocked_text(Place(self.channel or "", self.sender or "")), {}),)
         sets = {"events": self.events, "resources": self.resources, "users": self.users}
-        members = [Wish(slot_text(kind, one), {}) for kind, named in sets.items() for one in named or ()]
+        members = [SlotChange(slot_text(kind, one), {}) for kind, named in sets.items() for one in named or ()]
         fields = {"name": self.name, "profile_id": self.profile_id}
-        set_to = [Wish(slot_text(FIELD, name), {name: text}, digest(text)) for name, text in fields.items() if text]
+        set_to = [
+            SlotChange(slot_text(FIELD, name), {name: text}, digest(text)) for name, text in fields.items() if text
+        ]
         return (*members, *self._criterion(), *set_to)
 
-    def _criterion(self) -> list[Wish]:
+    def _criterion(self) -> list[SlotChange]:
         parts = {theirs: getattr(self, ours) for ours, theirs in CRITERION_NAMES.items()}
-        return [Wish(slot_text("criteria", criterion_key(parts)), {})] if any(parts.values()) else []
+        return [SlotChange(slot_text("criteria", criterion_key(parts)), {})] if any(parts.values()) else []
 
 
 def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
+from consent.outcome import Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
 from tests.worker.providers.capillary.building import change, failure, read, written
 from worker.providers.capillary.codes import CODES
 from worker.providers.classify import ReplyKind
 from worker.providers.contract import Answer
 
-DEAD = (Well, Rejected, None)
-COUNTS = (Well, TryLater, True)
-REFUSED = (Refused, TryLater, False)
-UNWELL = (Unwell, TryLater, False)
-THROTTLED = (Throttled, TryLater, False)
+DEAD = (Healthy, PermanentFailure, None)
+COUNTS = (Healthy, Retry, True)
+REFUSED = (Unauthorized, Retry, False)
+UNWELL = (Unavailable, Retry, False)
+THROTTLED = (Throttled, Retry, False)
 
 
 def fate(answer: Answer, change_id: int = 1) -> tuple[type, type, bool | None]:
     """Return health, outcome, and whether the answer counts as an attempt."""
     outcome = answer.outcomes[change_id]
-    return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, TryLater) else None
+    return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, Retry) else None
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 500])
@@ -124,7 +124,9 @@ def test_thousand_is_a_failure_only_among_errors() -> None:
     assert type(answer.outcomes[1]).__name__ == "Applied"
 
 
-@pytest.mark.parametrize(("attempts", "expected"), [(0, TryLater), (1, TryLater), (2, Rejected), (7, Rejected)])
+@pytest.mark.parametrize(
+    ("attempts", "expected"), [(0, Retry), (1, Retry), (2, PermanentFailure), (7, PermanentFailure)]
+)
 def test_few_tries(attempts: int, expected: type) -> None:
     """A row that Capillary was unable to update three times is a dead letter."""
     assert isinstance(read(written(change(1, attempts=attempts)), failure(1109)).outcomes[1], expected)
@@ -204,5 +206,5 @@ def test_configuration_makes_no_dead_letters(code: int) -> None:
     """What only a person can mend at the connection leaves its changes pending and says what to look at."""
     answer = read(written(change(1)), failure(code))
 
-    assert isinstance(answer.health, Refused)
+    assert isinstance(answer.health, Unauthorized)
     assert "Capillary" in answer.health.reason or "connection" in answer.health.reason

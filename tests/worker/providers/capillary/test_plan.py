@@ -6,7 +6,7 @@ from itertools import chain
 
 import pytest
 
-from consent.outcome import Rejected
+from consent.outcome import PermanentFailure
 from tests.worker.providers.capillary.building import BY_MOBILE, CONNECTION, FOUR, change, customer, ids
 from worker.providers.capillary import CAPILLARY
 from worker.providers.contract import Request
@@ -117,7 +117,7 @@ def test_lookup_not_allowed() -> None:
     plan = CAPILLARY.plan([customer(change(1), address=BY_MOBILE), customer(change(2))], connection)
     rejection = plan.outcomes[1]
 
-    assert isinstance(rejection, Rejected)
+    assert isinstance(rejection, PermanentFailure)
     assert "LOOKUP_WRITES" in rejection.reason
     assert {1} == set(plan.outcomes)
     assert [[{2}]] == [[ids(each) for each in series] for series in plan.series]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consent.ledger.queue.tasks import ClaimedChange
-from consent.outcome import Applied, Refused, Rejected, TryLater
+from consent.outcome import Applied, PermanentFailure, Retry, Unauthorized
 from tests.worker.providers.capillary.building import (
     BY_MOBILE,
     CONNECTION,
@@ -61,7 +61,7 @@ def test_published_read_back() -> None:
     later = answer.outcomes[1]
 
     assert {3, 4} == {id_ for id_, outcome in answer.outcomes.items() if outcome == Applied()}
-    assert isinstance(later, TryLater)
+    assert isinstance(later, Retry)
     assert (later.code, later.counts) == ("unconfirmed", True)
 
 
@@ -70,7 +70,7 @@ def test_nothing_shown(body: object) -> None:
     """A read-back that shows nothing of the row leaves it unconfirmed: it is tried again, and that counts."""
     outcome = read(asked_back(change(1)), body).outcomes[1]
 
-    assert isinstance(outcome, TryLater)
+    assert isinstance(outcome, Retry)
     assert (outcome.code, outcome.counts) == ("unconfirmed", True)
 
 
@@ -79,7 +79,7 @@ def test_indistinguishable_wishes() -> None:
     other = change(2, account="02", action="OPTIN")
     shown = rows(row("EMAIL", "BULK", "OPTOUT"))
 
-    assert isinstance(read(asked_back(change(1), neighbours=(other,)), shown).outcomes[1], TryLater)
+    assert isinstance(read(asked_back(change(1), neighbours=(other,)), shown).outcomes[1], Retry)
     assert Applied() == read(asked_back(change(1), neighbours=(change(2, account="02"),)), shown).outcomes[1]
 
 
@@ -95,7 +95,7 @@ def test_shown_both_ways() -> None:
     """A slot that is shown both ways is unconfirmed."""
     both = rows(row("EMAIL", "BULK", "OPTOUT"), row("EMAIL", "BULK", "OPTIN"))
 
-    assert isinstance(read(asked_back(change(1)), both).outcomes[1], TryLater)
+    assert isinstance(read(asked_back(change(1)), both).outcomes[1], Retry)
 
 
 @pytest.mark.parametrize("status", [301, 400, 403, 404, 405, 415, 418])
@@ -103,11 +103,11 @@ def test_read_back_not_allowed(status: int) -> None:
     """A connection that may write but not read is not held up: the change is only unconfirmed."""
     answer = read(asked_back(change(1)), "", status)
 
-    assert type(answer.health).__name__ == "Well"
+    assert type(answer.health).__name__ == "Healthy"
     assert answer.code == "unconfirmed"
 
 
 def test_read_back_refused_or_erased() -> None:
-    """Refused credentials and an unknown customer mean the same in a read-back as in a write."""
-    assert isinstance(read(asked_back(change(1)), "", 401).health, Refused)
-    assert isinstance(read(asked_back(change(1)), failure(8109)).outcomes[1], Rejected)
+    """Unauthorized credentials and an unknown customer mean the same in a read-back as in a write."""
+    assert isinstance(read(asked_back(change(1)), "", 401).health, Unauthorized)
+    assert isinstance(read(asked_back(change(1)), failure(8109)).outcomes[1], PermanentFailure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from consent.outcome import Applied, Rejected, Well
+from consent.outcome import Applied, Healthy, PermanentFailure
 from tests.worker.providers.capillary.building import (
     FOUR,
     change,
@@ -30,7 +30,7 @@ def test_all_rows_echoed() -> None:
 
     assert dict.fromkeys((1, 2, 3, 4), Applied()) == answer.outcomes
     assert answer.further == ()
-    assert (Well(), "200") == (answer.health, answer.code)
+    assert (Healthy(), "200") == (answer.health, answer.code)
 
 
 def test_older_reply_with_a_lost_row() -> None:
@@ -114,7 +114,7 @@ def test_warning_about_a_row_that_was_alone() -> None:
     answer = read(written(FOUR[1], purpose="alone"), rows(warnings=[row_failed("MOBILE", "BULK")]))
 
     assert {id_: outcome.code for id_, outcome in answer.outcomes.items()} == {2: "91022"}
-    assert isinstance(answer.outcomes[2], Rejected)
+    assert isinstance(answer.outcomes[2], PermanentFailure)
     assert answer.further == ()
 
 

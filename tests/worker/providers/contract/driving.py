@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import CustomerTask
-from consent.outcome import Health, Outcome, Refused, Throttled
+from consent.outcome import Health, Outcome, Throttled, Unauthorized
 from worker.providers.contract import Answer, Provider, Reply, Request
 
 Says = Callable[[Request], Reply]
@@ -29,7 +29,7 @@ class Told:
     @property
     def stopped(self) -> bool:
         """Whether a delivery would have made no further call."""
-        return bool(self.health) and isinstance(self.health[-1], Throttled | Refused)
+        return bool(self.health) and isinstance(self.health[-1], Throttled | Unauthorized)
 
 
 def deliver(provider: Provider, tasks: Sequence[CustomerTask], connection: ConnectionSettings, says: Says) -> Told:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consent.ledger.queue.tasks import WITNESS
-from consent.outcome import Applied, Refused, Rejected, Throttled, TryLater, Unchanged, Unwell, Well
+from consent.outcome import Applied, Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable, Unchanged
 from tests.worker.providers.contract.driving import Told, deliver
 from tests.worker.providers.contract.subjects import SUBJECTS, Subject, reply
 from worker.providers import PROVIDERS
@@ -35,7 +35,7 @@ def kinds(told: Told) -> set[type]:
 
 def waits_uncounted(told: Told) -> bool:
     """Say whether no change was settled, and nothing counts against any."""
-    return all(isinstance(one, TryLater) and not one.counts for one in told.outcomes.values())
+    return all(isinstance(one, Retry) and not one.counts for one in told.outcomes.values())
 
 
 def test_every_provider_has_a_subject() -> None:
@@ -63,7 +63,7 @@ def test_a_success_behind_a_byte_order_mark(subject: Subject) -> None:
 
     assert set(told.outcomes) == subject.ids
     assert kinds(told) <= {Applied, Unchanged}
-    assert set(map(type, told.health)) == {Well}
+    assert set(map(type, told.health)) == {Healthy}
 
 
 @every
@@ -78,7 +78,7 @@ def test_a_witness_is_a_read_and_only_the_provider_itself_can_be_one(subject: Su
     assert request.form is None
     for status in (200, 302, 401, 403, 404, 429, 500, 503):
         read = subject.provider.read(request, Reply(status, HTML), subject.connection)
-        assert not isinstance(read.health, Well)
+        assert not isinstance(read.health, Healthy)
         assert not read.outcomes
 
 
@@ -89,7 +89,7 @@ def test_success(subject: Subject) -> None:
 
     assert set(told.outcomes) == subject.ids
     assert kinds(told) <= {Applied, Unchanged}
-    assert set(map(type, told.health)) == {Well}
+    assert set(map(type, told.health)) == {Healthy}
 
 
 @pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.partly], ids=lambda subject: subject.name)
@@ -98,10 +98,10 @@ def test_partial_failure(subject: Subject) -> None:
     assert subject.partly
     told = deliver(subject.provider, subject.tasks, subject.connection, subject.partly())
 
-    assert isinstance(told.outcomes.pop(2), Rejected)
+    assert isinstance(told.outcomes.pop(2), PermanentFailure)
     assert set(told.outcomes) == subject.ids - {2}
     assert kinds(told) == {Applied}
-    assert set(map(type, told.health)) == {Well}
+    assert set(map(type, told.health)) == {Healthy}
 
 
 @pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.silently], ids=lambda subject: subject.name)
@@ -110,7 +110,7 @@ def test_silent_loss(subject: Subject) -> None:
     assert subject.silently
     told = deliver(subject.provider, subject.tasks, subject.connection, subject.silently())
 
-    assert isinstance(told.outcomes.pop(2), Rejected | TryLater)
+    assert isinstance(told.outcomes.pop(2), PermanentFailure | Retry)
     assert set(told.outcomes) == subject.ids - {2}
     assert kinds(told) == {Applied}
 
@@ -122,8 +122,8 @@ def test_permanent_failure(subject: Subject) -> None:
     told = answered(subject, subject.never)
 
     assert set(told.outcomes) == subject.ids
-    assert kinds(told) == {Rejected}
-    assert [Well()] == told.health
+    assert kinds(told) == {PermanentFailure}
+    assert [Healthy()] == told.health
 
 
 @every
@@ -133,7 +133,7 @@ def test_success_that_shows_nothing(subject: Subject, body: str) -> None:
     told = answered(subject, Reply(200, body))
 
     assert set(told.outcomes) == subject.ids
-    assert kinds(told) == ({Applied} if body in subject.taken else {TryLater})
+    assert kinds(told) == ({Applied} if body in subject.taken else {Retry})
 
 
 @every
@@ -145,7 +145,7 @@ def test_gateway_failure(subject: Subject, status: int, body: str) -> None:
 
     assert set(told.outcomes) == subject.ids
     assert waits_uncounted(told)
-    assert all(isinstance(health, Unwell) for health in told.health)
+    assert all(isinstance(health, Unavailable) for health in told.health)
 
 
 @every
@@ -155,7 +155,7 @@ def test_unknown_status(subject: Subject, status: int) -> None:
     told = answered(subject, reply({"message": "?"}, status))
 
     assert set(told.outcomes) == subject.ids
-    assert kinds(told) == {TryLater}
+    assert kinds(told) == {Retry}
 
 
 @every
@@ -165,7 +165,7 @@ def test_throttled_for_a_time(subject: Subject, body: str) -> None:
     told = answered(subject, Reply(429, body, retry_after=7))
 
     assert [Throttled(7)] == told.health
-    assert {one.after for one in told.outcomes.values() if isinstance(one, TryLater)} == {7}
+    assert {one.after for one in told.outcomes.values() if isinstance(one, Retry)} == {7}
     assert waits_uncounted(told)
 
 
@@ -185,7 +185,7 @@ def test_refused_credentials(subject: Subject, status: int) -> None:
     """Credentials that are refused stop the connection, say what to look at, and make no dead letter."""
     told = answered(subject, Reply(status, ""))
 
-    assert [Refused] == list(map(type, told.health))
+    assert [Unauthorized] == list(map(type, told.health))
     assert "refused" in told.health[0].reason  # type: ignore[union-attr]
     assert waits_uncounted(told)
 
@@ -196,14 +196,14 @@ def test_wrong_address(subject: Subject, status: int) -> None:
     """What looks like a wrong address stops the connection: it must not bury every change of it."""
     told = answered(subject, Reply(status, HTML))
 
-    assert [Refused] == list(map(type, told.health))
+    assert [Unauthorized] == list(map(type, told.health))
     assert waits_uncounted(told)
 
 
 @every
 def test_bad_request_that_is_not_theirs(subject: Subject) -> None:
     """A 400 in a foreign form makes no dead letter at once."""
-    assert kinds(answered(subject, Reply(400, HTML))) == {TryLater}
+    assert kinds(answered(subject, Reply(400, HTML))) == {Retry}
 
 
 _VOCABULARY = """

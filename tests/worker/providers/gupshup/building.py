@@ -26,7 +26,7 @@ def subscription(*rows: dict[str, Any], attempts: int = 0, **address: str) -> Cu
         row = GupshupRow.model_validate(whole | cells)
         changes += [
             ClaimedChange(n, "import-1", wish.slot, row.action, 0, wish.details, attempts, wish.value)
-            for n, wish in enumerate(row.wishes(), len(changes) + 1)
+            for n, wish in enumerate(row.slot_changes(), len(changes) + 1)
         ]
     return CustomerTask(crc32(json.dumps(whole).encode()), whole, tuple(changes))
 

@@ -9,17 +9,17 @@ import pytest
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
+from consent.outcome import Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
 from tests.worker.providers.gupshup.building import CONNECTION, SEVERAL, calls, error, first, read, subscription
 from worker.providers.contract import Answer, NoToken
 from worker.providers.gupshup import GUPSHUP
 
-DEAD = (Well, Rejected, None)
-COUNTS = (Well, TryLater, True)
-REFUSED = (Refused, TryLater, False)
-UNWELL = (Unwell, TryLater, False)
-THROTTLED = (Throttled, TryLater, False)
-WAITS = (Well, TryLater, False)
+DEAD = (Healthy, PermanentFailure, None)
+COUNTS = (Healthy, Retry, True)
+REFUSED = (Unauthorized, Retry, False)
+UNWELL = (Unavailable, Retry, False)
+THROTTLED = (Throttled, Retry, False)
+WAITS = (Healthy, Retry, False)
 
 TASK = subscription({"action": "OPTOUT"})
 
@@ -27,7 +27,7 @@ TASK = subscription({"action": "OPTOUT"})
 def fate(answer: Answer) -> tuple[type, type, bool | None]:
     """Return health, outcome, and whether the answer counts as an attempt."""
     outcome = answer.outcomes[1]
-    return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, TryLater) else None
+    return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, Retry) else None
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ def test_app_without_a_token() -> None:
     waiting = planned.outcomes[1]
 
     assert len(planned.series) == 1
-    assert isinstance(waiting, TryLater)
+    assert isinstance(waiting, Retry)
     assert (waiting.code, waiting.counts) == ("no_token", False)
     assert "__TOKENS" in waiting.reason
-    assert isinstance(planned.health, Well)
-    assert GUPSHUP.plan(tasks[1:], SEVERAL).health == Refused(waiting.reason)
+    assert isinstance(planned.health, Healthy)
+    assert GUPSHUP.plan(tasks[1:], SEVERAL).health == Unauthorized(waiting.reason)
     with pytest.raises(NoToken):
         carried(SEVERAL, "app-3")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consent.connection import Rate
-from consent.outcome import Applied, Rejected, Unchanged
+from consent.outcome import Applied, PermanentFailure, Unchanged
 from tests.worker.providers.gupshup.building import (
     CONNECTION,
     calls,
@@ -158,7 +158,7 @@ def test_unknown_fault() -> None:
     one = read(both.further[0], error("Something"), 400)
 
     assert [dict(call.form or {}) for call in both.further] == [{"tag": "mine"}, {"version": "3"}]
-    assert one.outcomes == {1: Rejected("400", "Gupshup does not accept the request")}
+    assert one.outcomes == {1: PermanentFailure("400", "Gupshup does not accept the request")}
 
 
 def test_tired_changes_travel_alone() -> None:

@@ -25,7 +25,7 @@ def claimed(id_: int, attempts: int = 0, **cells: Any) -> list[tuple[dict[str, s
     given = to_micros(row.effective_at) if row.effective_at else 0
     return [
         (row.address(), ClaimedChange(n, "import-1", wish.slot, row.action, given, wish.details, attempts, wish.value))
-        for n, wish in enumerate(row.wishes(), id_)
+        for n, wish in enumerate(row.slot_changes(), id_)
     ]
 
 

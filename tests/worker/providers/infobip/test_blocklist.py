@@ -9,7 +9,7 @@ import pytest
 
 from consent.connection import ConnectionSettings, Rate
 from consent.ledger.queue.tasks import CustomerTask
-from consent.outcome import Applied, Refused, Rejected, TryLater, Unchanged
+from consent.outcome import Applied, PermanentFailure, Retry, Unauthorized, Unchanged
 from tests.worker.providers.infobip.building import (
     CONNECTION,
     VERIFYING,
@@ -124,7 +124,7 @@ def test_bad_item_is_cut_out(path: str, words: str, code: str, reason: str) -> N
     for error in (classic("BAD_REQUEST", **{path: [words]}), newer("E400", (path, words))):
         answer = read(request, error, 400)
 
-        assert answer.outcomes == {bad: Rejected(code, reason)}
+        assert answer.outcomes == {bad: PermanentFailure(code, reason)}
         assert (only(answer).method, ids(only(answer))) == ("POST", {1, 2, 3} - {bad})
 
 
@@ -149,8 +149,8 @@ def test_wrong_sub_account() -> None:
     """A sub-account that is not accepted is the connection's fault and nobody's."""
     answer = read(first(person(1)), classic("BAD_REQUEST", **{"blocklist[0].accountKey": ["invalid"]}), 400)
 
-    assert isinstance(answer.health, Refused)
-    assert isinstance(answer.outcomes[1], TryLater)
+    assert isinstance(answer.health, Unauthorized)
+    assert isinstance(answer.outcomes[1], Retry)
 
 
 def test_opt_ins_are_looked_up() -> None:
@@ -283,7 +283,7 @@ def test_few_lookups_at_once() -> None:
 def test_verified_opt_out_waits_until_it_shows() -> None:
     """With `verify` a 202 is not proof: the opt-out waits a few seconds, uncounted, and is then looked up."""
     sent = read(first(person(1), connection=VERIFYING), "", 202, connection=VERIFYING)
-    assert sent.outcomes == {1: TryLater("unconfirmed", sent.outcomes[1].reason, counts=False, after=5)}  # type: ignore[union-attr]
+    assert sent.outcomes == {1: Retry("unconfirmed", sent.outcomes[1].reason, counts=False, after=5)}  # type: ignore[union-attr]
 
     again = first(person(1, tries=1), person(2, tries=1), connection=VERIFYING)
     assert again.method == "GET"

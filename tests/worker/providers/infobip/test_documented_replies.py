@@ -9,16 +9,16 @@ import pytest
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from consent.outcome import Refused, Rejected, Throttled, TryLater, Unwell, Well
+from consent.outcome import Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
 from tests.worker.providers.infobip.building import CONNECTION, classic, first, newer, person, plan, read, rule
 from worker.providers.contract import Answer
 from worker.providers.infobip import INFOBIP
 
-DEAD = (Well, Rejected, None)
-COUNTS = (Well, TryLater, True)
-REFUSED = (Refused, TryLater, False)
-UNWELL = (Unwell, TryLater, False)
-THROTTLED = (Throttled, TryLater, False)
+DEAD = (Healthy, PermanentFailure, None)
+COUNTS = (Healthy, Retry, True)
+REFUSED = (Unauthorized, Retry, False)
+UNWELL = (Unavailable, Retry, False)
+THROTTLED = (Throttled, Retry, False)
 
 DOCUMENTED = [
     (400, "BAD_REQUEST", "E400", DEAD, DEAD),
@@ -33,7 +33,7 @@ DOCUMENTED = [
 def fate(answer: Answer) -> tuple[type, type, bool | None]:
     """Return health, outcome, and whether the answer counts as an attempt."""
     outcome = answer.outcomes[1]
-    return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, TryLater) else None
+    return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, Retry) else None
 
 
 @pytest.mark.parametrize(("status", "older", "code", "rule_fate", "person_fate"), DOCUMENTED)
@@ -83,14 +83,16 @@ def test_no_such_subscription() -> None:
     """A 404 of Infobip's own says so in words."""
     answer = read(first(rule({"action": "OPTIN", "events": "CLICK"})), classic("NOT_FOUND"), 404)
 
-    assert answer.outcomes[1] == Rejected("no_such_subscription", "Infobip has no such subscription for this channel")
+    assert answer.outcomes[1] == PermanentFailure(
+        "no_such_subscription", "Infobip has no such subscription for this channel"
+    )
 
 
 def test_missing_scope_is_explained() -> None:
     """A 403 names the scopes that a key needs."""
     health = read(first(person(1)), classic("FORBIDDEN"), 403).health
 
-    assert isinstance(health, Refused)
+    assert isinstance(health, Unauthorized)
     assert "blocklist:manage" in health.reason
 
 

@@ -34,7 +34,7 @@ def faults(base: dict[str, Any], **cells: Any) -> list[tuple[str, str]]:
 
 def slots(row: InfobipRow) -> list[str]:
     """Return the slots that a row names."""
-    return [wish.slot for wish in row.wishes()]
+    return [wish.slot for wish in row.slot_changes()]
 
 
 def test_channels() -> None:
@@ -77,7 +77,7 @@ def test_criterion() -> None:
 
 def test_fields() -> None:
     """A field is one slot, whose value tells apart what it is to hold."""
-    one, other = (a_row(RULE, events=None, name=name).wishes()[0] for name in ("One", "Other"))
+    one, other = (a_row(RULE, events=None, name=name).slot_changes()[0] for name in ("One", "Other"))
 
     assert (one.slot, one.details) == ("field:name", {"name": "One"})
     assert one.slot == other.slot

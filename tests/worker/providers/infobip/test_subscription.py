@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consent.outcome import Applied, Rejected, TryLater, Unchanged
+from consent.outcome import Applied, PermanentFailure, Retry, Unchanged
 from tests.worker.providers.infobip.building import (
     CONNECTION,
     IDS_ONLY,
@@ -175,7 +175,7 @@ def test_verifying_connection() -> None:
     answer = read(verify, document(events=["CLICK"]), connection=VERIFYING)
 
     assert fates(answer) == {1: "applied", 2: "unconfirmed"}
-    assert isinstance(answer.outcomes[2], TryLater)
+    assert isinstance(answer.outcomes[2], Retry)
     assert answer.outcomes[2].counts
 
 
@@ -206,7 +206,7 @@ def test_bad_member_is_cut_out(error: dict[str, Any]) -> None:
     answer = read(put({"action": "OPTIN", "users": "new1|new2"}), error, 400)
 
     assert answer.outcomes == {
-        1: Rejected("invalid_users", "Infobip does not accept the users: its length must be between 0 and 255")
+        1: PermanentFailure("invalid_users", "Infobip does not accept the users: its length must be between 0 and 255")
     }
     assert (ids(only(answer)), only(answer).purpose) == ({2}, "look")
 
