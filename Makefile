@@ -11,7 +11,7 @@ KILLS ?= 12
 LEDGER ?= sqlite
 .DEFAULT_GOAL := help
 
-.PHONY: help install dev demo test lint bench bench-quick model chaos clean audit proofs
+.PHONY: help install dev demo test lint bench bench-quick hops model chaos clean audit proofs
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -38,6 +38,9 @@ bench: dev ## beside what a user would pick instead, and every other benchmark; 
 
 bench-quick: dev ## the regression guard: fails only if a goal is missed by far
 	@$(BIN)/python -m bench.guard
+
+hops: dev ## the functions and files that a change passes on its way through the code
+	@$(BIN)/python -m bench.hops
 
 model: dev ## everything that can happen to a ledger, in any order, against a model; minutes
 	@PROOF_MODEL_EXAMPLES=$(EXAMPLES) PROOF_MODEL_STEPS=$(STEPS) $(BIN)/python -m pytest -q -s tests/model

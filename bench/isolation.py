@@ -22,7 +22,7 @@ import httpx
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
-from tests.integration.company import PASSWORD, Company
+from tests.support.company import PASSWORD, Company
 
 HANGING_CUSTOMERS = 400
 LONGEST_SECONDS = 300.0

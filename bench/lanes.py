@@ -24,7 +24,7 @@ import httpx
 import redis
 
 from console.embedded import EmbeddedBroker
-from tests.integration.company import Company, company
+from tests.support.company import Company, company
 
 GOALS = {"p50": 1.5, "p99": 3.0}
 _LATE = 30.0

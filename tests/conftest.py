@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from consent import collecting
 from consent.ledger.ledger import Ledger
+from tests.support.clock import Clock
 
 # Hypothesis takes another profile of its own where CI is set, and times the first examples of a fresh clone, while it
 # builds its tables of characters: every machine gets the same examples here, and `make model` invents new ones.
@@ -118,21 +119,6 @@ def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.callbacks[:] = [one for one in gc.callbacks if getattr(one, "__module__", None) != collecting.__name__]
     gc.unfreeze()
     gc.set_threshold(*threshold)
-
-
-class Clock:
-    """A clock that moves when the test says so, in seconds."""
-
-    def __init__(self) -> None:
-        self.micros = 1_800_000_000_000_000
-
-    def __call__(self) -> int:
-        """Return the time in microseconds."""
-        return self.micros
-
-    def forward(self, seconds: float) -> None:
-        """Let time pass."""
-        self.micros += int(seconds * 1_000_000)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from console.cli import main
-from tests.console.answering import HEADER, ROWS, Answer, Cli
+from tests.support.command_line import ROWS, Answer, Cli, write
 
 
 @pytest.fixture
@@ -45,10 +45,3 @@ def url(tmp_path: Path) -> str:
 def consents(tmp_path: Path) -> str:
     """A file with one row of each kind."""
     return write(tmp_path, "consents.csv", *ROWS)
-
-
-def write(folder: Path, name: str, *rows: str, header: str = HEADER) -> str:
-    """Write a file that was finished long ago; return its name."""
-    (folder / name).write_text("\n".join([header, *rows, ""]), encoding="utf-8")
-    os.utime(folder / name, (1_760_000_000, 1_760_000_000))
-    return name

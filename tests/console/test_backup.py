@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from consent.ledger.database import Database
-from tests.console.answering import Cli
+from tests.support.command_line import Cli
 
 
 def count(url: str) -> int:

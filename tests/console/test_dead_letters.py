@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from tests.console.answering import MEMORY, Cli, bury_all, settle_all
-from tests.console.conftest import write
+from tests.support.command_line import MEMORY, Cli, bury_all, settle_all, write
 
 KEYS = ["id", "connection", "target", "slot", "action", "code", "reason", "attempts", "import", "line", "died_at"]
 

@@ -12,7 +12,7 @@ import pytest
 
 from console.demo_check import compare
 from console.demo_file import write_file
-from tests.console.answering import Cli
+from tests.support.command_line import Cli
 
 
 def test_the_demo_proves_itself_and_leaves_no_process(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.answering import Cli
+from tests.support.command_line import Cli
 
 
 def test_a_sound_installation_has_no_problem(cli: Cli) -> None:

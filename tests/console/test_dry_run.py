@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from consent.ledger.ledger import Ledger
-from tests.console.answering import HEADER, ROWS, Cli, settle_all
-from tests.console.conftest import write
+from tests.support.command_line import HEADER, ROWS, Cli, settle_all, write
 
 
 def test_a_dry_run_leaves_nothing_behind(cli: Cli, consents: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import console.cli
 from consent.errors import BrokerUnavailable, ImportUnderWay, LedgerOutdated, LedgerUnavailable
-from tests.console.answering import Cli
+from tests.support.command_line import Cli
 
 
 @pytest.mark.parametrize(

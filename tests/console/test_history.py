@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.console.answering import Cli, settle_all
-from tests.console.conftest import write
+from tests.support.command_line import Cli, settle_all, write
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from consent.settings import load_settings
-from tests.console.answering import Cli, settle_all
-from tests.console.conftest import write
+from tests.support.command_line import Cli, settle_all, write
 
 FIXED = ["import", "rows", "accepted", "rejected", "duplicates", "applied", "unchanged", "superseded", "dead"]
 FIXED += ["pending", "calls", "sealed", "seconds"]

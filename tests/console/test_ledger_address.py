@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from consent.ledger.database import Database
-from tests.console.answering import Cli
+from tests.support.command_line import Cli
 
 WRONG = [
     "postgresql+psycopg://optrelay:S3cr@et-Pw@127.0.0.1/x",

@@ -9,7 +9,7 @@ import pytest
 
 from consent.change import Bucket
 from console.waking import Waker
-from tests.console.answering import Cli
+from tests.support.command_line import Cli
 
 GOOD = "redis://127.0.0.1:1/0?stream=consent"
 

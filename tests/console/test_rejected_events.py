@@ -18,7 +18,7 @@ from consent.ledger.schema import changes
 from producers.events.event import Event
 from producers.events.ingest import EventIngest
 from producers.parsing.row_parser import parse_context
-from tests.console.answering import MEMORY, Cli
+from tests.support.command_line import MEMORY, Cli
 from worker.providers import PROVIDERS
 
 ANN = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from console.screen import Screen, table, visible
-from tests.integration.company import OPTRELAY, Company, company, shuffled_rows
+from tests.support.company import OPTRELAY, Company, company, shuffled_rows
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\u202egnp.exe\x9b31m"
 

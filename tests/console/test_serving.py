@@ -10,7 +10,7 @@ import socket
 import pytest
 
 from producers.http.tokens import Tokens
-from tests.console.answering import Cli
+from tests.support.command_line import Cli
 
 SECRET = "a-secret-for-the-links-of-the-tests"
 COLUMNS = ("user_id=387006417", "channel=EMAIL", "priority=BULK")

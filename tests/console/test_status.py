@@ -10,8 +10,7 @@ from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trouble
-from tests.console.answering import Cli, bury_all, settle_all
-from tests.console.conftest import write
+from tests.support.command_line import Cli, bury_all, settle_all, write
 
 
 def _stop(url: str, breaker: Breaker, reason: str, name: str = "capillary") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
 from console.running import Running
-from tests.contracts.test_ledger import deliver, imported, word
+from tests.support.ledgers import deliver, imported, word
 from worker.bootstrap import WorkerContext
 
 

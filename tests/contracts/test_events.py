@@ -8,16 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from consent.imports import ImportSource, RejectedRow
+from consent.imports import RejectedRow
 from consent.ledger.intake import accept
 from consent.ledger.intake.batch import record
 from consent.ledger.ledger import Ledger
-from tests.contracts.test_ledger import counts, deliver, recorded, word
-
-
-def run_of(ledger: Ledger, name: str = "a listener") -> str:
-    """A run of an event source."""
-    return ledger.open_import(ImportSource("redis stream", "consent", name, 0, None, stream=True)).import_id
+from tests.support.ledgers import counts, deliver, recorded, run_of, word
 
 
 def test_an_event_is_due_at_once_and_goes_before_a_file(ledger: Ledger) -> None:

@@ -10,8 +10,8 @@ from consent.ledger import dead_letters
 from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import first_pending, unfinished_imports
-from tests.contracts.test_claim_plans import is_scan, plans, said
-from tests.contracts.test_ledger import imported, word
+from tests.support.ledgers import imported, word
+from tests.support.query_plans import is_scan, plans, said
 
 MANY = 20_000
 

@@ -14,26 +14,7 @@ from consent.ledger import merge_sql
 from consent.ledger.intake import accept as events
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
-from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, settlement, word
-
-
-class Cut(Exception):
-    """The importer is gone at this point."""
-
-
-def folded(ledger: Ledger, *words: ConsentChange) -> str:
-    """A file whose words have been weighed, and are not due yet: its importer was killed."""
-    import_id = recorded(ledger, *words)
-    ledger.finish_reading(import_id)
-    steps = iter(range(3))
-
-    def cut(_: int) -> None:
-        if next(steps) == 1:
-            raise Cut
-
-    with pytest.raises(Cut):
-        ledger.release(import_id, cut)
-    return import_id
+from tests.support.ledgers import BUCKET, counts, deliver, folded, imported, recorded, settlement, word
 
 
 @contextmanager

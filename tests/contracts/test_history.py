@@ -8,7 +8,7 @@ from consent.change import to_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.history import histories
 from consent.outcome import PermanentFailure
-from tests.contracts.test_ledger import MORNING, deliver, imported, word
+from tests.support.ledgers import MORNING, deliver, imported, word
 
 
 def test_every_change_about_somebody_is_told(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.leases import Lease, end_reservations, give_up_lease, reserve_ahead, take_lease
-from tests.conftest import Clock
+from tests.support.clock import Clock
 
 INTERVAL = 12.0
 _numbers = count()

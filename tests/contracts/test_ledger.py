@@ -4,79 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import count
 
 import pytest
 from sqlalchemy import Connection, func, select
 
-from consent.change import Action, Bucket, ConsentChange
 from consent.errors import LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
 from consent.ledger.bulk import insert_all
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
-from consent.ledger.queue.tasks import Attempt, Settlement
+from consent.ledger.queue.tasks import Settlement
 from consent.ledger.schema import attempts, changes
 from consent.outcome import Applied, PermanentFailure, Retry
 from consent.reassert import Reassert, ReassertRules
-
-BUCKET = Bucket("capillary")
-MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
-_fingerprint = count()
-
-
-def word(
-    customer: str, action: str = "OPTOUT", minute: int = 0, slot: str = "EMAIL|BULK", **more: str
-) -> ConsentChange:
-    """One row of a file."""
-    return ConsentChange(
-        "capillary", {"user_id": customer}, slot, Action(action), MORNING + timedelta(minutes=minute), more
-    )
-
-
-def recorded(ledger: Ledger, *words: ConsentChange, stream: bool = False) -> str:
-    """A file read but not released."""
-    source = ImportSource("csv", "nightly.csv", f"fingerprint {next(_fingerprint)}", 1, None, stream=stream)
-    import_id = ledger.open_import(source).import_id
-    ledger.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
-    return import_id
-
-
-def imported(ledger: Ledger, *words: ConsentChange) -> str:
-    """A file read whole: its changes are due."""
-    import_id = recorded(ledger, *words)
-    ledger.finish_reading(import_id)
-    ledger.release(import_id)
-    return import_id
-
-
-def deliver(ledger: Ledger, outcome: object = None, token: str = "delivery", limit: int = 100) -> list[tuple[str, str]]:
-    """Claim what is due and settle it all with one outcome; return what was told to the provider."""
-    tasks = ledger.claim(BUCKET, limit, token, 60)
-    told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
-    settlements = [settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
-    ledger.settle(token, settlements)
-    ledger.count_calls(settlements, set())
-    return told
-
-
-def settlement(task, outcome, now, put_off_until: int = 0):
-    """All of a target's changes with one outcome, after one call."""
-    ids = tuple(change.id for change in task.changes)
-    attempt = Attempt(task.target_id, now, 12, "write", 200, "200", ids)
-    return Settlement(task, dict.fromkeys(ids, outcome), (attempt,), put_off_until)
-
-
-def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
-    """The counts of an import that are not nought."""
-    found = imports.report(ledger.database, import_id)
-    assert found is not None
-    assert found.balanced
-    names = ("applied", "unchanged", "superseded", "dead", "pending", "rejected", "duplicates")
-    return {name: getattr(found, name) for name in names if getattr(found, name)}
+from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, recorded, settlement, word
 
 
 def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) -> None:

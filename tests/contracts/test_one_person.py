@@ -11,7 +11,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.changes import find_change, public_ids, standing_opt_in
 from consent.ledger.queries.history import histories
 from consent.outcome import Applied
-from tests.contracts.test_ledger import BUCKET, imported, settlement, word
+from tests.support.ledgers import BUCKET, imported, settlement, word
 
 ANN = {"identifier_name": "email", "source": "INSTORE"}
 

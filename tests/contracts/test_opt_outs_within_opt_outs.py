@@ -10,16 +10,7 @@ import pytest
 from consent.change import from_micros
 from consent.ledger.ledger import Ledger
 from consent.outcome import Outcome, PermanentFailure
-from tests.contracts.test_overlapping_slots import (
-    BUCKET,
-    MORNING,
-    Blocklist,
-    Said,
-    delivered,
-    record_changes,
-    recorded,
-    settlement,
-)
+from tests.support.blocklist import BUCKET, MORNING, Blocklist, Said, delivered, record_changes, recorded, settlement
 from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import BLOCKLIST
 

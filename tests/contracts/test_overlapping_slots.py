@@ -6,106 +6,37 @@ The ledger and Infobip's translations are the real ones; the blocklist is that o
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
 from itertools import count, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consent.change import ConsentChange
-from consent.imports import Checkpoint, ImportSource
 from consent.ledger import dead_letters
 from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.ledger.queries.history import histories
-from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
-from consent.outcome import Outcome, Retry
-from tests.conftest import Clock
-from tests.model.blocklist import BUCKET, OVERLAP, Blocklist, Errand
+from tests.support.blocklist import (
+    BUCKET,
+    OVERLAP,
+    Blocklist,
+    Said,
+    _called,
+    _numbers,
+    delivered,
+    recorded,
+    settlement,
+)
+from tests.support.clock import Clock
 from worker.providers.contract import Request
-from worker.providers.infobip.row import InfobipRow
 
-MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 CHANNELS, SENDERS = ("", "SMS", "EMAIL"), ("", "SHOP")
 CELLS = tuple(product(("SMS", "EMAIL", "VIBER"), ("SHOP", "CLUB")))
 """Where a message may come from: VIBER and CLUB stand for every channel and sender that nobody names."""
-
-_numbers = count()
-
-
-class Said(NamedTuple):
-    """What Ann says: on which channel and for which sender (empty: all), what, and when."""
-
-    channel: str = ""
-    sender: str = ""
-    action: str = "OPTOUT"
-    minute: int = 0
-
-    def covers(self, cell: tuple[str, str]) -> bool:
-        """The rule, said again independently of the product."""
-        return self.channel in ("", cell[0]) and self.sender in ("", cell[1])
-
-    def change(self) -> ConsentChange:
-        """The same as a producer hands it over."""
-        cells = {name: text for name, text in self._asdict().items() if name in ("channel", "sender") and text}
-        spelled = "Ann@Example.com" if self.minute % 2 else "ann@example.com"
-        row = InfobipRow.model_validate({"destination": spelled, "action": self.action, **cells})
-        (wish,) = row.slot_changes()
-        moment = MORNING + timedelta(minutes=self.minute)
-        return ConsentChange("infobip", row.address(), wish.slot, row.action, moment, {}, bucket=row.bucket())
-
-
-def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:
-    """Deliver what is due until nothing is; `fails` says of each call whether the worker dies before it."""
-    for _ in range(20):
-        tasks = ledger.claim(BUCKET, 10, "delivery", 60, overlap=OVERLAP)
-        if not tasks:
-            return
-        ledger.settle(
-            "delivery", [settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
-        )
-    raise AssertionError("it never ends")
-
-
-def _called(
-    tasks: Sequence[CustomerTask], provider: Blocklist, fails: Callable[[Request], bool]
-) -> Iterator[tuple[CustomerTask, dict[int, Outcome]]]:
-    (task,) = tasks
-    errand = Errand.of(task)
-    while (request := errand.next_call()) is not None:
-        if fails(request):
-            errand.requests.popleft()
-            later = Retry("cut", "the connection was cut", counts=False)
-            errand.outcomes.update({change.id: later for change in request.changes})
-            continue
-        errand.answered(provider(request))
-    yield task, errand.outcomes
-
-
-def settlement(ledger: Ledger, task: CustomerTask, outcomes: dict[int, Outcome]) -> Settlement:
-    """What became of a task, with the call that was made for it."""
-    attempt = Attempt(task.target_id, ledger.now(), 1, "write", 200, "200", tuple(outcomes))
-    return Settlement(task, outcomes, (attempt,))
-
-
-def recorded(ledger: Ledger, *said: Said) -> str:
-    """Record a file of what Ann says and let it become due."""
-    return record_changes(ledger, [one.change() for one in said])
-
-
-def record_changes(ledger: Ledger, changes: Sequence[ConsentChange]) -> str:
-    """Record a file of changes and let them become due."""
-    name = f"{next(_numbers)}.csv"
-    import_id = ledger.open_import(ImportSource("csv", name, name, 1, None)).import_id
-    ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
-    ledger.finish_reading(import_id)
-    ledger.release(import_id)
-    return import_id
 
 
 def states(ledger: Ledger) -> dict[tuple[str, str], tuple[str, str | None]]:

@@ -18,7 +18,7 @@ from consent.ledger.queries.history import histories
 from consent.ledger.queries.imports import report
 from consent.outcome import Applied
 from consent.reassert import Reassert, ReassertRules
-from tests.contracts.test_ledger import BUCKET, MORNING, counts, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, settlement, word
 
 CALLED = [("1", "EMAIL|BULK OPTOUT")]
 _names = count()

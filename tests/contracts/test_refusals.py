@@ -15,8 +15,7 @@ from consent.ledger import dead_letters
 from consent.ledger.intake.bisect import refused
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
-from tests.contracts.test_events import run_of
-from tests.contracts.test_ledger import counts, deliver, recorded, word
+from tests.support.ledgers import counts, deliver, recorded, run_of, word
 
 UNWRITABLE = "EMAIL|\ud800"
 """Half a character: neither database can be told it."""

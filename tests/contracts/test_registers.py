@@ -11,7 +11,7 @@ from consent.change import to_micros
 from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.recorded import Held, select_registers
-from tests.contracts.test_ledger import MORNING, deliver, imported, word
+from tests.support.ledgers import MORNING, deliver, imported, word
 
 ODD = (
     *(

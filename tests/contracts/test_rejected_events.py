@@ -21,7 +21,7 @@ from consent.ledger.rejected_events import (
     what_it_said,
 )
 from consent.ledger.schema import metadata
-from tests.contracts.test_events import run_of
+from tests.support.ledgers import run_of
 
 DAY = 86_400_000_000
 SAID = EventContent(

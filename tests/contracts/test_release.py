@@ -14,9 +14,8 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.outcome import Retry
-from tests.conftest import Clock
-from tests.contracts.test_fold import Cut
-from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, settlement, word
+from tests.support.clock import Clock
+from tests.support.ledgers import BUCKET, Cut, counts, deliver, imported, recorded, settlement, word
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from consent.ledger.queries.changes import find_change, public_ids
 from consent.ledger.queries.imports import report
 from consent.ledger.schema import repeats
 from consent.reassert import Reassert, ReassertRules
-from tests.contracts.test_ledger import BUCKET, MORNING, counts, deliver, imported, recorded, word
+from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, recorded, word
 
 
 def set_aside(ledger: Ledger) -> int:

@@ -16,8 +16,7 @@ from consent.ledger.intake import reassign
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.changes import find_change, public_ids
 from consent.ledger.schema import imports, said_again
-from tests.contracts.test_fold import Cut
-from tests.contracts.test_ledger import counts, deliver, imported, recorded, word
+from tests.support.ledgers import Cut, counts, deliver, imported, recorded, word
 
 OUT = {"1": "EMAIL|BULK OPTOUT", "2": "EMAIL|BULK OPTOUT", "3": "EMAIL|BULK OPTOUT"}
 KINDS = [{}, {"value": "weekly"}, {"change_id": "A"}]

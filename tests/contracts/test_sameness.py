@@ -14,7 +14,7 @@ from consent.ledger.dead_letters import LetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
-from tests.contracts.test_ledger import BUCKET, counts, deliver, imported, recorded, word
+from tests.support.ledgers import BUCKET, counts, deliver, imported, recorded, word
 
 _names = count()
 OUT = [("1", "EMAIL|BULK OPTOUT")]

@@ -14,9 +14,8 @@ from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION, customer_tasks, imports
 from consent.outcome import Applied, PermanentFailure
-from tests.contracts.test_claim_plans import plans, reads_whole
-from tests.contracts.test_fold import folded
-from tests.contracts.test_ledger import BUCKET, deliver, imported, recorded, settlement, word
+from tests.support.ledgers import BUCKET, deliver, folded, imported, recorded, settlement, word
+from tests.support.query_plans import plans, reads_whole
 
 
 def heard_from(ledger: Ledger) -> dict[str, tuple[object, int]]:

@@ -27,7 +27,7 @@ import redis
 
 from console.embedded import broker_binary
 from tests.deployment.compose import Service, env_example, services
-from tests.integration.company import assert_balanced
+from tests.support.company import assert_balanced
 from worker.heartbeat import SILENT_SECONDS
 
 WORDS = {"POSTGRES_PASSWORD": "postgres0secret", "BROKER_PASSWORD": "broker0secret"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
 
 
 @pytest.fixture

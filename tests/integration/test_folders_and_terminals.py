@@ -16,7 +16,7 @@ from rich.console import Console
 
 from console.progress import reading_display
 from console.screen import Screen
-from tests.integration.company import OPTRELAY, Company, company, fold, shuffled_rows
+from tests.support.company import OPTRELAY, Company, company, fold, shuffled_rows
 from worker.process import set_up_logs
 
 ROWS = shuffled_rows(8, 4)

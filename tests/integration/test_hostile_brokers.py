@@ -27,7 +27,7 @@ from consent.broker.wakeups import WakeUps
 from consent.change import Bucket
 from console.doctor_rights import RIGHTS
 from console.embedded import EmbeddedBroker
-from tests.integration.company import OPTRELAY, Company, company, fold, shuffled_rows
+from tests.support.company import OPTRELAY, Company, company, fold, shuffled_rows
 from worker import heartbeat
 
 WORKER = [OPTRELAY, "worker", "--pool", "solo"]

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport, recent_imports, report
-from tests.producers.http.serving import ANN, KEY, process, statuses
+from tests.support.http_server import ANN, KEY, process, statuses
 
 CHANGE = {name: value for name, value in ANN.items() if name != "connection"}
 KILLED_AFTER_THE_COMMIT = """

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.company import Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import Company, assert_balanced, company, fold, shuffled_rows
 
 KILLS = int(os.environ.get("PROOF_KILLS", "10"))
 LONGEST_SECONDS = 12 * KILLS

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 
 from console.run_lease import LEASE_SECONDS
 from sandbox.rate import worst_window
-from tests.integration.company import Company, company, shuffled_rows
+from tests.support.company import Company, company, shuffled_rows
 
 JITTER = 0.1
 """Seconds by which a call may reach the provider sooner behind another than it was sent, on a machine that is busy."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.company import Row, assert_balanced, fold
-from tests.integration.three_providers import (
+from tests.support.company import Row, assert_balanced, fold
+from tests.support.three_providers import (
     APPS,
     BATCH,
     BLOCKED,

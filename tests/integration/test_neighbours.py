@@ -17,7 +17,7 @@ import pytest
 from sandbox.gupshup.settings import GupshupSettings
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
-from tests.integration.company import Company
+from tests.support.company import Company
 
 STOPPED, WELL, FORGOTTEN = "app-1", "app-2", "app-3"
 HOOKS = {STOPPED: ("21001", "21002", "21003"), WELL: ("22001", "22002", "22003"), FORGOTTEN: ("23001",)}

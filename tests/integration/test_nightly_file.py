@@ -12,7 +12,7 @@ import pytest
 from consent.change import ConsentChange
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
-from tests.integration.company import Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import Company, assert_balanced, company, fold, shuffled_rows
 from worker.providers import PROVIDERS
 
 

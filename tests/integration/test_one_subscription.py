@@ -20,8 +20,8 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import pending_by_bucket
 from console.embedded import EmbeddedBroker
 from sandbox.serve import running
-from tests.integration.company import OPTRELAY
-from tests.integration.three_providers import MixedCompany, sandbox_of
+from tests.support.company import OPTRELAY
+from tests.support.three_providers import MixedCompany, sandbox_of
 from worker.providers import PROVIDERS
 
 WORKERS = 4

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from console.embedded import EmbeddedBroker
-from tests.integration.company import Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import Company, assert_balanced, company, fold, shuffled_rows
 
 DOWN_SECONDS = float(os.environ.get("PROOF_DOWN_SECONDS", "8"))
 

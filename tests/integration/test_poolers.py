@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from consent.ledger.database import Database
-from tests.integration.company import Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import Company, assert_balanced, company, fold, shuffled_rows
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_pgbouncer = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed: apt-get install pgbouncer")

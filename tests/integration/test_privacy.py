@@ -10,7 +10,7 @@ from pathlib import Path
 import redis
 
 from console.embedded import EmbeddedBroker
-from tests.integration.company import PASSWORD, company
+from tests.support.company import PASSWORD, company
 
 
 def overheard(url: str, heard: list[str], stop: threading.Event) -> None:

@@ -21,10 +21,10 @@ from cloudevents.core.bindings.amqp import to_binary_event
 from cloudevents.core.v1.event import CloudEvent
 
 from producers.events import consumer
-from tests.integration.company import Company
-from tests.integration.rabbit import ABSENT, Rabbit, rabbitmq, server_program
-from tests.integration.streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
-from tests.producers.http.serving import process, statuses
+from tests.support.company import Company
+from tests.support.event_streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
+from tests.support.http_server import process, statuses
+from tests.support.rabbitmq import ABSENT, Rabbit, rabbitmq, server_program
 
 GOOD, BAD, KILLS = 1_000, 20, 4
 MIB = 1024 * 1024

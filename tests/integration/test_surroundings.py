@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.company import Company, company, fold, shuffled_rows
+from tests.support.company import Company, company, fold, shuffled_rows
 
 
 @pytest.fixture

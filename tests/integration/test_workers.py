@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from console.embedded import EmbeddedBroker
-from tests.integration.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
 

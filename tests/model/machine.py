@@ -26,11 +26,11 @@ from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask, Settlement
 from consent.ledger.schema import changes, imports, slots, targets
 from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, State, Unauthorized, Unchanged
-from tests.model import blocklist
-from tests.model.blocklist import Errand
 from tests.model.overlapping import UNDER_WIDER_BLOCK, is_part, must_be_dead, wrongs
 from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
 from tests.model.words import MORNING, OVERLAPPING, PLACES, Said, Slot, minds, newest, whom, words
+from tests.support import blocklist
+from tests.support.blocklist import Errand
 from worker import breaker
 from worker.observations import Observations
 from worker.providers.contract import Reply

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tests.model.blocklist import Blocklist
 from tests.model.words import CELLS, OVERLAPPING, PLACES, Said, Slot, newest
+from tests.support.blocklist import Blocklist
 
 UNDER_WIDER_BLOCK = "under_wider_block"
 

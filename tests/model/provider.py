@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from consent.ledger.queue.tasks import ClaimedChange
-from tests.model.blocklist import Blocklist
 from tests.model.words import OVERLAPPING, Slot
+from tests.support.blocklist import Blocklist
 from worker.providers.contract import Request
 
 TIMEOUT = 20.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from producers.options import IngestOptions
-from tests.producers.fakes import MemoryLedger, csv_of, take_in
+from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
 
 WIDE = "user_id,channel,priority,action,effective_at,change_id,reason"
 

@@ -17,7 +17,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import report
 from producers.csv import chunks
 from producers.options import IngestOptions
-from tests.producers.fakes import MemoryLedger, WordyRow, csv_of, file_of, take_in
+from tests.support.memory_ledger import MemoryLedger, WordyRow, csv_of, file_of, take_in
 from worker.providers import PROVIDERS
 
 ROWS = {"infobip": PROVIDERS["infobip"].row}

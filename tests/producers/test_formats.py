@@ -10,7 +10,7 @@ import pytest
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableInput
 from producers.options import IngestOptions
-from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
+from tests.support.memory_ledger import MemoryLedger, csv_of, file_of, take_in
 
 TABLE = "user_id,channel,action,reason\n7,SMS,OPTOUT,Größe\n8,EMAIL,OPTIN,naïve\n"
 

@@ -11,7 +11,7 @@ from consent.errors import ConfigurationError, UnusableHeader
 from consent.row import ConsentRow
 from producers.options import IngestOptions
 from producers.parsing.columns import KNOWN, parse_maps, plain
-from tests.producers.fakes import MemoryLedger, PersonRow, csv_of, take_in
+from tests.support.memory_ledger import MemoryLedger, PersonRow, csv_of, take_in
 
 
 class _AppRow(ConsentRow):

@@ -16,7 +16,7 @@ from consent.imports import Checkpoint, RejectedRow
 from producers.csv.rejects import RejectsFile
 from producers.csv.sources import SourceFile, source_files
 from producers.options import IngestOptions
-from tests.producers.fakes import HEADER, MemoryLedger, csv_of, file_of, take_in
+from tests.support.memory_ledger import HEADER, MemoryLedger, csv_of, file_of, take_in
 
 
 def rejects_of(path: Path, delimiter: str = ",") -> list[list[str]]:

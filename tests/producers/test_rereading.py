@@ -14,7 +14,7 @@ from producers.csv.header import read_header
 from producers.csv.row_cache import RowCache
 from producers.parsing.columns import vocabulary
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
-from tests.producers.fakes import PersonRow
+from tests.support.memory_ledger import PersonRow
 from worker.providers import PROVIDERS
 
 CAPILLARY = {

@@ -15,7 +15,7 @@ from consent.imports import Checkpoint
 from producers.csv.inspect import inspect_file
 from producers.csv.sources import SourceFile
 from producers.options import IngestOptions
-from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
+from tests.support.memory_ledger import MemoryLedger, csv_of, file_of, take_in
 
 GOOD, BAD, RAGGED, UNCLOSED, BLANK = "{n},SMS,OPTOUT,", "{n},PIGEON,OPTOUT,", "{n}", '{n},SMS,OPTOUT,"oops', ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from producers.csv.chunks import read_chunks
 from producers.csv.file import prepare
 from producers.options import IngestOptions
-from tests.producers.fakes import ROWS, csv_of
+from tests.support.memory_ledger import ROWS, csv_of
 
 
 def test_a_dry_run_reads_chunks_without_a_ledger(tmp_path: Path) -> None:

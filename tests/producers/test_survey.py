@@ -13,7 +13,7 @@ from consent.errors import UnreadableFile, UnstableFile
 from producers.csv import inspect as surveying
 from producers.csv.inspect import Inspection, inspect_file
 from producers.csv.sources import SourceFile
-from tests.producers.fakes import file_of
+from tests.support.memory_ledger import file_of
 
 
 def test_the_look_counts_lines_and_names_the_bytes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from consent.errors import ConfigurationError
 from producers.csv.sources import SourceFile
 from producers.options import IngestOptions
-from tests.producers.fakes import MemoryLedger, csv_of, take_in
+from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
 
 TOLD = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.settings import load_settings
 from console.embedded import EmbeddedBroker
-from tests.integration.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
+from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
 from worker.bootstrap import WorkerContext
 from worker.sweep import Abandoned, sweep, sweep_quietly
 

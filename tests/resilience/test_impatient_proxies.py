@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.company import company
-from tests.worker.test_deliver import BUCKET, deliveries, record, settled, wired
+from tests.support.company import company
+from tests.support.worker import BUCKET, deliveries, record, settled, wired
 
 LANDS_AFTER_SECONDS = 1.5
 EARLY, LATE = "2026-11-20T08:00:00+00:00", "2026-11-20T09:00:00+00:00"

@@ -18,7 +18,7 @@ from consent.ledger.queries.clock import ServerClock, server_time
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts
 from consent.outcome import Applied
-from tests.conftest import Clock
+from tests.support.clock import Clock
 
 BUCKET = Bucket("capillary")
 LEASE, DOUBT = 60.0, 60.0

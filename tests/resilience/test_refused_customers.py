@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.company import Company, Row, assert_balanced, company
+from tests.support.company import Company, Row, assert_balanced, company
 
 FIRST = 500_000_000
 CUSTOMERS = 600

@@ -10,7 +10,7 @@ from consent.errors import ImportUnderWay
 from consent.imports import ImportProgress, ImportSource
 from producers.csv.sources import SourceFile
 from producers.options import IngestOptions
-from tests.producers.fakes import MemoryLedger, csv_of, take_in
+from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
 
 ROWS = ["1,SMS,OPTOUT,", "2,FAX,OPTOUT,", "3,SMS,OPTOUT,", "4,FAX,OPTOUT,"]
 

@@ -29,7 +29,7 @@ from consent.ledger.queries.changes import find_change, standing_words
 from consent.ledger.queue.claim import earlier_tries
 from consent.ledger.schema import REVISION, changes, metadata, repeats
 from console.embedded import EmbeddedBroker
-from tests.integration.company import OPTRELAY, Company, shuffled_rows
+from tests.support.company import OPTRELAY, Company, shuffled_rows
 
 NEWER = "9999"
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producers.csv.csv_injection import escape, unescape
-from tests.producers.fakes import MemoryLedger, csv_of, file_of, take_in
+from tests.support.memory_ledger import MemoryLedger, csv_of, file_of, take_in
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from consent.errors import ConfigurationError
 from consent.files import path_text, private, private_folder, user_name
-from tests.integration.company import Company, company, shuffled_rows
+from tests.support.company import Company, company, shuffled_rows
 
 NOBODY = 65_534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that belongs to somebody else")

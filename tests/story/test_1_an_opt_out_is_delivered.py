@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.integration.company import assert_balanced, company
+from tests.support.company import assert_balanced, company
 
 HEADER = "user_id,channel,priority,action,effective_at\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tests.integration.company import assert_balanced, company
+from tests.support.company import assert_balanced, company
 
 HEADER = "user_id,channel,priority,action,effective_at\n"
 GOOD = "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z\n"

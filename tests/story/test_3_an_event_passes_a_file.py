@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.integration.company import Company, company
-from tests.integration.streams import listeners, opt_out, stream, until
+from tests.support.company import Company, company
+from tests.support.event_streams import listeners, opt_out, stream, until
 
 FILE_ROWS = 3_000
 ANN = 999_999_999 - 500_000_000

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.integration.company import assert_balanced, company
-from tests.producers.http.serving import KEY, SECRET, process
+from tests.support.company import assert_balanced, company
+from tests.support.http_server import KEY, SECRET, process
 
 
 def test_somebody_clicks_unsubscribe(tmp_path: Path) -> None:

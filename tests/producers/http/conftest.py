@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from consent.ledger.ledger import Ledger
-from tests.conftest import Clock
-from tests.producers.http.serving import Server, recently, server
+from tests.support.clock import Clock
+from tests.support.http_server import Server, recently, server
 
 
 @pytest.fixture

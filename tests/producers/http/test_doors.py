@@ -21,7 +21,7 @@ from producers.http import body, serving
 from producers.http.allowance import Allowance
 from producers.http.guard import shown_path
 from producers.http.keys import ApiKeys
-from tests.producers.http.serving import ANN, KEY, OTHER_KEY, Server, ndjson, process, server, statuses
+from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, ndjson, process, server, statuses
 
 
 @pytest.mark.parametrize(

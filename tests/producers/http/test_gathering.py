@@ -13,7 +13,7 @@ from consent.ledger.ledger import Ledger
 from producers.events.event import Event
 from producers.events.ingest import Result
 from producers.http import gathering, serving
-from tests.producers.http.serving import ANN, server, statuses
+from tests.support.http_server import ANN, server, statuses
 
 DONE = [Result("accepted", ("00",))]
 

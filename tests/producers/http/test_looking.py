@@ -5,8 +5,8 @@ from __future__ import annotations
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, PermanentFailure, Retry, Unchanged
-from tests.console.answering import _settlement
-from tests.producers.http.serving import ANN, Server, server
+from tests.support.command_line import _settlement
+from tests.support.http_server import ANN, Server, server
 
 LATER = {**ANN, "effective_at": "2026-11-20T09:30:00Z"}
 

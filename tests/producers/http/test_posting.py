@@ -18,17 +18,8 @@ from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from producers.events.ingest import EventIngest
 from producers.http.keys import ApiKeys
 from producers.parsing.row_parser import parse_context
-from tests.producers.fakes import WordyRow
-from tests.producers.http.serving import (
-    ANN,
-    KEY,
-    OTHER_KEY,
-    Server,
-    cloud_event,
-    ndjson,
-    server,
-    statuses,
-)
+from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, cloud_event, ndjson, server, statuses
+from tests.support.memory_ledger import WordyRow
 
 
 def counted(ledger: Ledger) -> dict[str, int]:

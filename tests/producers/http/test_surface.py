@@ -16,7 +16,7 @@ from schemathesis.checks import (
 )
 
 from consent.ledger.ledger import Ledger
-from tests.producers.http.serving import ANN, KEY, server
+from tests.support.http_server import ANN, KEY, server
 
 CHECKS = [
     not_a_server_error,

@@ -15,8 +15,8 @@ from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.ledger.queries.imports import recent_imports, report
 from producers.http.tokens import Expired, Forged, Tokens
 from producers.http.unsubscribe import REPEAT_SECONDS
-from tests.conftest import Clock
-from tests.producers.http.serving import ANN, SECRET, Server, server
+from tests.support.clock import Clock
+from tests.support.http_server import ANN, SECRET, Server, server
 
 FIELDS = {name: value for name, value in ANN.items() if name not in ("action", "effective_at")}
 FRESH_SECRET = "a-newer-secret-for-the-links-of-the-tests"

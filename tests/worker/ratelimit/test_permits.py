@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from consent.connection import Rate
-from tests.integration.company import company
-from tests.worker.test_deliver import BUCKET, wired
+from tests.support.company import company
+from tests.support.worker import BUCKET, wired
 from worker.bucket_context import BucketContext
 from worker.loop import LoopThread
 from worker.ratelimit.limiter import FEW

@@ -18,7 +18,7 @@ import httpx
 
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
-from tests.integration.company import Company, Row, shuffled_rows
+from tests.support.company import Company, Row, shuffled_rows
 
 RATES = {"eu": "100/second", "us": "75/second", "infobip": "20/second", "blocklist": "5/second", "gupshup": "5/second"}
 BATCH = 100

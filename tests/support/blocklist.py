@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, NamedTuple
 
-from consent.change import Bucket
+from consent.change import Bucket, ConsentChange
 from consent.connection import ConnectionSettings
-from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
-from consent.outcome import Outcome
+from consent.imports import Checkpoint, ImportSource
+from consent.ledger.ledger import Ledger
+from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask, Settlement
+from consent.outcome import Outcome, Retry
 from worker.providers.contract import Reply, Request
 from worker.providers.infobip import INFOBIP
-from worker.providers.infobip.row import BLOCKLIST
+from worker.providers.infobip.row import BLOCKLIST, InfobipRow
 
 BUCKET = Bucket("infobip", BLOCKLIST)
 CONNECTION = ConnectionSettings.model_validate({"provider": "infobip", "api_key": "throw-away"})
@@ -88,3 +93,77 @@ class Errand:
         waiting = [change.id for request in self.requests for change in request.changes]
         self.outcomes.update(dict.fromkeys((one for one in waiting if one not in self.outcomes), outcome))
         self.requests.clear()
+
+
+MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
+_numbers = count()
+
+
+class Said(NamedTuple):
+    """What Ann says: on which channel and for which sender (empty: all), what, and when."""
+
+    channel: str = ""
+    sender: str = ""
+    action: str = "OPTOUT"
+    minute: int = 0
+
+    def covers(self, cell: tuple[str, str]) -> bool:
+        """The rule, said again independently of the product."""
+        return self.channel in ("", cell[0]) and self.sender in ("", cell[1])
+
+    def change(self) -> ConsentChange:
+        """The same as a producer hands it over."""
+        cells = {name: text for name, text in self._asdict().items() if name in ("channel", "sender") and text}
+        spelled = "Ann@Example.com" if self.minute % 2 else "ann@example.com"
+        row = InfobipRow.model_validate({"destination": spelled, "action": self.action, **cells})
+        (wish,) = row.slot_changes()
+        moment = MORNING + timedelta(minutes=self.minute)
+        return ConsentChange("infobip", row.address(), wish.slot, row.action, moment, {}, bucket=row.bucket())
+
+
+def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:
+    """Deliver what is due until nothing is; `fails` says of each call whether the worker dies before it."""
+    for _ in range(20):
+        tasks = ledger.claim(BUCKET, 10, "delivery", 60, overlap=OVERLAP)
+        if not tasks:
+            return
+        ledger.settle(
+            "delivery", [settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
+        )
+    raise AssertionError("it never ends")
+
+
+def _called(
+    tasks: Sequence[CustomerTask], provider: Blocklist, fails: Callable[[Request], bool]
+) -> Iterator[tuple[CustomerTask, dict[int, Outcome]]]:
+    (task,) = tasks
+    errand = Errand.of(task)
+    while (request := errand.next_call()) is not None:
+        if fails(request):
+            errand.requests.popleft()
+            later = Retry("cut", "the connection was cut", counts=False)
+            errand.outcomes.update({change.id: later for change in request.changes})
+            continue
+        errand.answered(provider(request))
+    yield task, errand.outcomes
+
+
+def settlement(ledger: Ledger, task: CustomerTask, outcomes: dict[int, Outcome]) -> Settlement:
+    """What became of a task, with the call that was made for it."""
+    attempt = Attempt(task.target_id, ledger.now(), 1, "write", 200, "200", tuple(outcomes))
+    return Settlement(task, outcomes, (attempt,))
+
+
+def recorded(ledger: Ledger, *said: Said) -> str:
+    """Record a file of what Ann says and let it become due."""
+    return record_changes(ledger, [one.change() for one in said])
+
+
+def record_changes(ledger: Ledger, changes: Sequence[ConsentChange]) -> str:
+    """Record a file of changes and let them become due."""
+    name = f"{next(_numbers)}.csv"
+    import_id = ledger.open_import(ImportSource("csv", name, name, 1, None)).import_id
+    ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
+    ledger.finish_reading(import_id)
+    ledger.release(import_id)
+    return import_id

@@ -24,7 +24,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, rejects, targets
 from console.cli import main
 from console.embedded import EmbeddedBroker
-from tests.integration.company import Company
+from tests.support.company import Company
 
 POISON: tuple[bytes, ...] = (
     b"{oops",

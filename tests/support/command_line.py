@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from consent.change import Bucket
@@ -75,3 +77,10 @@ finally:
     print("\\nMORE", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
 """
 """A program that runs a command and tells how many KiB more than before it took."""
+
+
+def write(folder: Path, name: str, *rows: str, header: str = HEADER) -> str:
+    """Write a file that was finished long ago; return its name."""
+    (folder / name).write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    os.utime(folder / name, (1_760_000_000, 1_760_000_000))
+    return name

@@ -33,7 +33,7 @@ from producers.http.parts import Parts
 from producers.http.serving import _Announcing, _configuration, listening
 from producers.http.tokens import Tokens
 from producers.parsing.row_parser import parse_context
-from tests.integration.company import OPTRELAY
+from tests.support.company import OPTRELAY
 from worker.providers import PROVIDERS
 
 KEY = "a-key-for-the-tests"
@@ -163,7 +163,7 @@ def process(folder: Path, instead: str | None = None, **settings: str) -> Iterat
     command = [OPTRELAY, *words]
     if instead is not None:
         command = [sys.executable, "-c", f"{instead}\nfrom console.cli import main\nmain({words!r})"]
-    environment: Mapping[str, str] = settings_of(folder, **settings) | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    environment: Mapping[str, str] = settings_of(folder, **settings) | {"PYTHONPATH": str(Path(__file__).parents[2])}
     log = (folder / "serve.log").open("a")
     started = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
