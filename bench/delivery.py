@@ -30,7 +30,7 @@ from consent.change import Bucket
 from consent.errors import OptrelayError
 from consent.ledger.queries import imports
 from consent.settings import load_settings
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from worker.bootstrap import WorkerContext
 from worker.http.client import LONGEST_BODY
 from worker.http.transport import CONNECT_SECONDS, Line
@@ -93,7 +93,7 @@ def delivered(folder: Path, server: FastServer, ledger_url: str, processes: int,
     path = folder / f"{processes}.csv"
     write_file(path, rows, 0)
     apart(import_once, ledger_url, path)
-    broker = EmbeddedBroker(folder / "broker")
+    broker = LocalBroker(folder / "broker")
     broker.ensure()
     told = environment(folder, server.url, ledger_url, broker.url)
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})

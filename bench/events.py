@@ -90,11 +90,11 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
     told = parser.parse_args()
-    from console.embedded import EmbeddedBroker
+    from console.local.broker import LocalBroker
 
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         os.environ.setdefault("XDG_RUNTIME_DIR", name)
-        broker = EmbeddedBroker(Path(name) / "broker")
+        broker = LocalBroker(Path(name) / "broker")
         broker.ensure()
         socket = broker.url.removeprefix("redis+socket://")
         try:

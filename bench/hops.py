@@ -30,8 +30,8 @@ import structlog
 
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
-from console.embedded import EmbeddedBroker
-from console.reading import row_models
+from console.commands.run.input_files import row_models
+from console.local.broker import LocalBroker
 from producers.csv.sources import source_files
 from producers.ingest_file import ingest_file
 from producers.options import IngestOptions
@@ -133,7 +133,7 @@ class Profiler:
 @contextmanager
 def a_csv_row(folder: Path) -> Iterator[tuple[Callable[[], object], ...]]:
     """Give the steps that take a new row from its file to its outcome: read the file, run a worker's task."""
-    broker = EmbeddedBroker(folder / "broker")
+    broker = LocalBroker(folder / "broker")
     broker.ensure()
     with company(folder) as shop:
         own = {name: value for name, value in shop.environment().items() if name.startswith("OPTRELAY_")}

@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 import redis
 
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import Company, company
 
 GOALS = {"p50": 1.5, "p99": 3.0}
@@ -82,7 +82,7 @@ def measure(ledger: str | None, rows: int, events: int, seconds: float, settings
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lanes")))
         shop = stack.enter_context(company(folder))
-        broker = EmbeddedBroker(folder / "broker")
+        broker = LocalBroker(folder / "broker")
         broker.ensure()
         stack.callback(broker.stop)
         shop.settings |= {"BROKER_URL": broker.url, "CONNECTIONS__CAPILLARY__RATE": "100/second"} | settings

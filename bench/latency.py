@@ -20,7 +20,7 @@ from bench.fast_server import FastServer, fast_server
 from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.settings import load_settings
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from worker.bootstrap import WorkerContext
 from worker.providers import PROVIDERS
 
@@ -41,7 +41,7 @@ def record(worker_context: WorkerContext, customer: int) -> None:
 
 def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str, Any]:
     """Return the seconds from each wake-up to the provider, as percentiles in milliseconds."""
-    broker = EmbeddedBroker(folder / "broker")
+    broker = LocalBroker(folder / "broker")
     broker.ensure()
     told = environment(folder, server.url, url, broker.url)
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})

@@ -22,7 +22,7 @@ from bench.intake import apart, import_once, write_file
 from consent.connection import Rate, parse_rate
 from consent.errors import OptrelayError
 from consent.settings import load_settings
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from worker.bootstrap import WorkerContext
 from worker.sweep import sweep
 
@@ -41,7 +41,7 @@ def paced(folder: Path, server: FastServer, url: str, rate: str, seconds: float)
     limit, path = parse_rate(rate), folder / "rows.csv"
     write_file(path, 2 * int(limit.per_second * (seconds + 20) + 100), 0)
     apart(import_once, url, path)
-    broker = EmbeddedBroker(folder / "broker")
+    broker = LocalBroker(folder / "broker")
     broker.ensure()
     told = environment(folder, server.url, url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})

@@ -18,7 +18,7 @@ import psutil
 import redis
 
 from chaos.plan import LEASE_SECONDS, TIMEOUT_SECONDS
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 
 OPTRELAY = str(Path(sys.executable).with_name("optrelay"))
 AGAIN_SECONDS = 0.5
@@ -53,8 +53,8 @@ class Estate:
     disk: Path | None = None
 
     def __post_init__(self) -> None:
-        self.broker = EmbeddedBroker(self.folder / "broker")
-        self.bus = EmbeddedBroker(self.folder / "bus")
+        self.broker = LocalBroker(self.folder / "broker")
+        self.bus = LocalBroker(self.folder / "bus")
         self.ledger_url = self._database()
         self._over = threading.Event()
         self._keeping = threading.Lock()
@@ -219,7 +219,7 @@ class Estate:
             )
 
 
-def _redis(server: EmbeddedBroker) -> redis.Redis:
+def _redis(server: LocalBroker) -> redis.Redis:
     return redis.Redis(unix_socket_path=server.url.removeprefix("redis+socket://"))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.fast_server import FastServer
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def a_stage(folder: Path, server: FastServer, *, broker: bool, ledger: str) -> I
         pids: list[int] = []
         broker_url = ""
         if broker:
-            valkey = EmbeddedBroker(folder / "broker")
+            valkey = LocalBroker(folder / "broker")
             stack.callback(valkey.stop)
             valkey.ensure()
             assert valkey.pid

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from console.demo_check import compare
-from console.demo_file import write_file
+from console.demo.file import write_file
+from console.demo.proof import compare
 from tests.support.command_line import Cli
 
 

@@ -7,16 +7,15 @@ import io
 import pytest
 from rich.console import Console
 
-import console.progress
+import console.ui.progress
 from consent.change import Bucket
 from consent.connection import ConnectionSettings
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
-from console.delivering import DeliveryView, delivery_display, in_short
-from console.progress import reading_display
-from console.running import Tick
-from console.screen import Screen
+from console.local.monitor import Tick
+from console.ui.progress import DeliveryView, delivery_display, in_short, reading_display
+from console.ui.screen import Screen
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def test_reading_in_a_pipe_is_told_now_and_then(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A long file says how far it is."""
-    monkeypatch.setattr(console.progress, "PLAIN_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(console.ui.progress, "PLAIN_EVERY_SECONDS", 0.0)
     with reading_display(Screen(), "f.csv") as display:
         display.reading(5_000, 5_001, 10_002, 3)
         display.releasing(4_000)

@@ -193,7 +193,7 @@ def test_a_run_that_cannot_deliver_records_nothing(
 def test_a_broker_that_is_away_is_named(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is blamed but the broker, long before a provider would be given up; everything is kept."""
     monkeypatch.setenv("OPTRELAY_BROKER_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr("console.running._BROKER_SECONDS", 0.5)
+    monkeypatch.setattr("console.local.monitor._BROKER_SECONDS", 0.5)
     answer = cli("run", consents, "--json")
     assert (answer.code, answer.json["pending"]) == (5, 3)
     assert "the broker cannot be reached: see OPTRELAY_BROKER_URL" in answer.err

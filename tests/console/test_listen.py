@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from consent.change import Bucket
-from console.waking import Waker
+from console.local.notifier import Waker
 from tests.support.command_line import Cli
 
 GOOD = "redis://127.0.0.1:1/0?stream=consent"

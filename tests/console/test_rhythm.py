@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from console.running import Rhythm
+from console.local.monitor import Rhythm
 
 
 def test_what_took_long_is_looked_at_more_seldom() -> None:

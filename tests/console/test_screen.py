@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from console.screen import Screen, table, visible
+from console.ui.screen import Screen, table, visible
 from tests.support.company import OPTRELAY, Company, company, shuffled_rows
 
 EVIL = "\x1b]0;pwned\x07\x1b[2J\u202egnp.exe\x9b31m"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
-from console.running import Running
+from console.local.monitor import Running
 from tests.support.ledgers import deliver, imported, word
 from worker.bootstrap import WorkerContext
 

@@ -8,10 +8,9 @@ from consent.connection import Rate
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
 from consent.ledger.queue.breakers import Breaker, BucketHealth
-from console.counting import counted
-from console.delivering import why_stopped
-from console.durations import parse_duration, spoken
-from console.pace import Pace, time_needed
+from console.ui.limits import Pace, time_needed
+from console.ui.progress import why_stopped
+from console.ui.text import counted, parse_duration, spoken
 
 HUNDRED_A_MINUTE = Rate(100, 60)
 

@@ -11,8 +11,8 @@ import pytest
 
 from consent.ledger.queries.imports import ImportReport
 from consent.settings import RENAMED, Settings, load_settings
-from console.endings import Code
-from console.summaries import as_json
+from console.exit_codes import Code
+from console.ui.summaries import as_json
 from tests.deployment.command_line import commands, options
 from tests.deployment.compose import ROOT
 from tests.deployment.settings_tables import OF_A_CONNECTION, SETTINGS_PAGE, names, page

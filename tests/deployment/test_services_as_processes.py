@@ -25,7 +25,7 @@ import psutil
 import pytest
 import redis
 
-from console.embedded import broker_binary
+from console.local.broker import broker_binary
 from tests.deployment.compose import Service, env_example, services
 from tests.support.company import assert_balanced
 from worker.heartbeat import SILENT_SECONDS

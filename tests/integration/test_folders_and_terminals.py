@@ -14,8 +14,8 @@ import pytest
 import structlog
 from rich.console import Console
 
-from console.progress import reading_display
-from console.screen import Screen
+from console.ui.progress import reading_display
+from console.ui.screen import Screen
 from tests.support.company import OPTRELAY, Company, company, fold, shuffled_rows
 from worker.process import set_up_logs
 

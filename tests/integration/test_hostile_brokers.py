@@ -25,8 +25,8 @@ import trustme
 from consent.broker.address import read_broker_address
 from consent.broker.wakeups import WakeUps
 from consent.change import Bucket
-from console.doctor_rights import RIGHTS
-from console.embedded import EmbeddedBroker
+from console.doctor.broker import RIGHTS
+from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, company, fold, shuffled_rows
 from worker import heartbeat
 
@@ -36,16 +36,16 @@ QUEUE = "optrelay:optrelay.wake.capillary"
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+def broker(tmp_path: Path) -> Iterator[LocalBroker]:
     """A broker that does not belong to a run."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     yield broker
     broker.stop()
 
 
 @pytest.fixture
-def shop(tmp_path: Path, broker: EmbeddedBroker) -> Iterator[Company]:
+def shop(tmp_path: Path, broker: LocalBroker) -> Iterator[Company]:
     """A company whose workers are started by the test."""
     with company(tmp_path) as one:
         one.settings["BROKER_URL"] = broker.url
@@ -53,7 +53,7 @@ def shop(tmp_path: Path, broker: EmbeddedBroker) -> Iterator[Company]:
 
 
 @pytest.fixture
-def store(broker: EmbeddedBroker) -> Iterator[redis.Redis]:
+def store(broker: LocalBroker) -> Iterator[redis.Redis]:
     """Somebody who can write to the broker."""
     with read_broker_address(broker.url).client() as client:
         yield client
@@ -87,7 +87,7 @@ def until(happens: Callable[[], Any], seconds: float = 40) -> None:
         time.sleep(0.1)
 
 
-def genuine(broker: EmbeddedBroker, store: redis.Redis) -> dict[str, Any]:
+def genuine(broker: LocalBroker, store: redis.Redis) -> dict[str, Any]:
     """A wake-up as ours are, taken from the queue."""
     sender = WakeUps(broker.url)
     sender.send(Bucket("capillary"))
@@ -113,7 +113,7 @@ def odd_messages(good: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("command", [WORKER, CELERY], ids=["optrelay worker", "celery worker"])
 def test_entries_that_are_no_wake_ups_stop_nothing(
-    shop: Company, broker: EmbeddedBroker, store: redis.Redis, command: list[str]
+    shop: Company, broker: LocalBroker, store: redis.Redis, command: list[str]
 ) -> None:
     """One entry that is no JSON ends all workers, with exit code 0, and each sweep: nobody is delivered any more."""
     messages = odd_messages(genuine(broker, store))
@@ -281,7 +281,7 @@ def test_no_password_reaches_a_server_that_nobody_has_vouched_for(
 
 def test_a_broker_with_a_certificate_of_our_own_authority_is_used(tmp_path: Path, authority: trustme.CA) -> None:
     """TLS is refused though everything is in order, and so it is switched off."""
-    from console.embedded import broker_binary
+    from console.local.broker import broker_binary
 
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
@@ -317,7 +317,7 @@ def test_imports_do_not_pile_up_wake_ups(shop: Company, store: redis.Redis) -> N
     assert store.llen(QUEUE) == 1
 
 
-def test_the_doctor_names_rights_that_are_missing(shop: Company, broker: EmbeddedBroker, store: redis.Redis) -> None:
+def test_the_doctor_names_rights_that_are_missing(shop: Company, broker: LocalBroker, store: redis.Redis) -> None:
     """The worker dies for want of a right, or waits, and the doctor says that a broker which answers is not there."""
     shop.settings["BROKER_URL"] = broker.url.replace("redis+socket://", "redis+socket://little:p%40ss@")
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sqlalchemy import create_engine, text
 
-from console.run_lease import LEASE_SECONDS
+from console.local.run_lease import LEASE_SECONDS
 from sandbox.rate import worst_window
 from tests.support.company import Company, company, shuffled_rows
 

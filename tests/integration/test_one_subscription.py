@@ -18,7 +18,7 @@ from consent.change import Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import pending_by_bucket
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from sandbox.serve import running
 from tests.support.company import OPTRELAY
 from tests.support.three_providers import MixedCompany, sandbox_of
@@ -30,9 +30,9 @@ RULE = {"channel": "SMS", "subscription_id": "RULE-1"}
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+def broker(tmp_path: Path) -> Iterator[LocalBroker]:
     """A broker of this test's own."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     yield broker
     broker.stop()
@@ -78,7 +78,7 @@ def until_nothing_is_pending(ledger: Ledger, seconds: float = 60) -> None:
 
 
 @pytest.mark.proof
-def test_concurrent_changes_lose_no_member(tmp_path: Path, broker: EmbeddedBroker) -> None:
+def test_concurrent_changes_lose_no_member(tmp_path: Path, broker: LocalBroker) -> None:
     """42 changes of one subscription come one by one while four processes deliver.
 
     Each of them reads the subscription, puts its members in and writes it back; in the end every member that was added

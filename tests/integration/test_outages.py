@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import Company, assert_balanced, company, fold, shuffled_rows
 
 DOWN_SECONDS = float(os.environ.get("PROOF_DOWN_SECONDS", "8"))
@@ -24,9 +24,9 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+def broker(tmp_path: Path) -> Iterator[LocalBroker]:
     """A broker that does not belong to the run."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     yield broker
     broker.stop()
@@ -40,7 +40,7 @@ def wait_for_calls(shop: Company, count: int, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_a_wiped_broker_is_filled_again(shop: Company, broker: EmbeddedBroker) -> None:
+def test_a_wiped_broker_is_filled_again(shop: Company, broker: LocalBroker) -> None:
     """FLUSHALL in the middle of a run costs a few seconds and nothing else."""
     shop.settings |= {"BROKER_URL": broker.url, "CONNECTIONS__CAPILLARY__RATE": "100/second"}
     rows = shuffled_rows(2_400, 600)
@@ -94,7 +94,7 @@ def test_refused_credentials_are_said_and_kill_nothing(shop: Company) -> None:
 
 
 @pytest.mark.pace
-def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: EmbeddedBroker) -> None:
+def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: LocalBroker) -> None:
     """Redis is stopped for some seconds under four processes: no window has too many calls, and it finishes."""
     with company(tmp_path, rate="50/second") as shop:
         shop.settings |= {"BROKER_URL": broker.url, "CONNECTIONS__CAPILLARY__RATE": "50/second"}

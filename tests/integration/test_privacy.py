@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis
 
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import PASSWORD, company
 
 
@@ -37,7 +37,7 @@ def _lets_in(path: Path) -> bool:
 
 def test_nobody_is_named_outside_the_ledger(tmp_path: Path) -> None:
     """Everything said to the broker and every log line at DEBUG, with failures of all kinds: no identifier in it."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     header = "user_id,identifier_name,identifier_value,channel,priority,action,effective_at\n"
     rows = [f"{700_700_000 + n},,,EMAIL,BULK,OPTOUT,2026-11-20T08:00:00Z\n" for n in range(50)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
 
 CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
@@ -21,7 +21,7 @@ CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Company]:
     """A company with a broker of its own and a provider that needs a moment for each call."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     with company(tmp_path, latency=(0.0, 0.02)) as one:
         one.settings["BROKER_URL"] = broker.url

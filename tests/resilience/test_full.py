@@ -18,7 +18,7 @@ from consent.imports import Accepted, Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.settings import load_settings
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
 from worker.bootstrap import WorkerContext
 from worker.sweep import Abandoned, sweep, sweep_quietly
@@ -112,7 +112,7 @@ def entry(url: str, *, open_: bool) -> None:
 @pytest.fixture
 def worker_context(tmp_path: Path) -> Iterator[WorkerContext]:
     """A worker's parts with a broker and a ledger of their own; a change is due."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     shop = Company(tmp_path, "http://127.0.0.1:1")
     connection = {"base_url": shop.url, "username": "demo.till", "password": "demo-password"}

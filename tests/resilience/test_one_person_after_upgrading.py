@@ -22,8 +22,8 @@ from consent.ledger.queries.changes import find_change, public_ids
 from consent.ledger.queries.history import histories
 from consent.ledger.schema import REVISION, attempts, changes, customer_tasks, slots, targets
 from consent.settings import load_settings
-from console.migrating import migrate_ledger
-from console.screen import Screen
+from console.commands.ledger.command import migrate_ledger
+from console.ui.screen import Screen
 from tests.resilience.old_ledger import LEASED, MORNING, Old, OldLedger, canonical, fill, generated, hashed
 
 SIZE = int(os.environ.get("PROOF_OLD_CHANGES", "50000"))

@@ -28,7 +28,7 @@ from consent.ledger.queries import imports
 from consent.ledger.queries.changes import find_change, standing_words
 from consent.ledger.queue.claim import earlier_tries
 from consent.ledger.schema import REVISION, changes, metadata, repeats
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, shuffled_rows
 
 NEWER = "9999"
@@ -257,7 +257,7 @@ def _old(tx: Connection, revision: str) -> None:
 
 def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: Path) -> None:
     """A worker is at work while somebody migrates to a newer version: it ends by itself, says why, and calls nobody."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     shop = Company(tmp_path, "http://127.0.0.1:1", {"BROKER_URL": broker.url})
     code, _, said = shop.run("import", shop.write(shuffled_rows(4, 2)))

@@ -23,7 +23,7 @@ from sqlalchemy import select
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, rejects, targets
 from console.cli import main
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import Company
 
 POISON: tuple[bytes, ...] = (
@@ -54,7 +54,7 @@ def bodies(good: int, poison: int, seed: int = 1) -> list[bytes]:
 class Stream:
     """A Valkey of the test's own with a stream of events."""
 
-    broker: EmbeddedBroker
+    broker: LocalBroker
     client: redis.Redis = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Stream:
 @contextmanager
 def stream(folder: Path) -> Iterator[Stream]:
     """A server with an empty stream for as long as the block lasts."""
-    made = Stream(EmbeddedBroker(folder / "broker"))
+    made = Stream(LocalBroker(folder / "broker"))
     try:
         yield made
     finally:

@@ -22,7 +22,7 @@ from fastapi import FastAPI
 from consent.change import Bucket
 from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
-from console.status import import_as_json
+from console.commands.ledger.status import import_as_json
 from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
 from producers.http.allowance import Allowance

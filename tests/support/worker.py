@@ -12,7 +12,7 @@ from consent.connection import ConnectionSettings
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.queries import imports
 from consent.settings import load_settings
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from tests.support.company import Company
 from worker.bootstrap import WorkerContext
 from worker.providers import PROVIDERS
@@ -24,7 +24,7 @@ ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at
 @contextmanager
 def wired(shop: Company, folder: Path, timeout: float = 2.0, **more: object) -> Iterator[WorkerContext]:
     """Put a worker process's parts together around a real broker and ledger."""
-    broker = EmbeddedBroker(folder / "broker")
+    broker = LocalBroker(folder / "broker")
     broker.ensure()
     connection = ConnectionSettings(
         provider="capillary", base_url=shop.url, username="demo.till", password="demo-password", rate="2000/second",

@@ -16,7 +16,7 @@ from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.rejected_events import RejectedFilter, find
 from consent.outcome import Unauthorized
 from consent.settings import load_settings
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from worker import breaker
 from worker.bootstrap import WorkerContext
 from worker.observations import Observations
@@ -28,7 +28,7 @@ BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
 @pytest.fixture
 def parts(tmp_path: Path) -> Iterator[WorkerContext]:
     """What a sweep holds, and two apps with a webhook to pause each."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     connection = ConnectionSettings.model_validate({"provider": "gupshup", "token": "sk_throw-away"})
     settings = load_settings(

@@ -14,7 +14,7 @@ import redis
 from consent.change import Bucket
 from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from sandbox.rate import worst_window
 from worker.ratelimit.limiter import RateLimiter
 from worker.ratelimit.write_ahead import end_reservations_of
@@ -33,15 +33,15 @@ def ready(ledger_url: str) -> Iterator[Ledger]:
     ledger.close()
 
 
-def started(folder: Path, open_: ExitStack) -> EmbeddedBroker:
+def started(folder: Path, open_: ExitStack) -> LocalBroker:
     """A broker with nothing in it."""
-    broker = EmbeddedBroker(folder)
+    broker = LocalBroker(folder)
     broker.ensure()
     open_.callback(broker.stop)
     return broker
 
 
-def rate_limiter(broker: EmbeddedBroker, ledger: Ledger, rate: str) -> RateLimiter:
+def rate_limiter(broker: LocalBroker, ledger: Ledger, rate: str) -> RateLimiter:
     """The rate limiter of one process that has just started."""
     store = redis.Redis(unix_socket_path=broker.url.removeprefix("redis+socket://"), socket_timeout=1)
     made = RateLimiter(store, Bucket("capillary"), parse_rate(rate), "here", HORIZON, 4)

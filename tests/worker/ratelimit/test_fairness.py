@@ -10,14 +10,14 @@ import pytest
 import redis
 
 from consent.broker.wakeups import redis_client
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from worker.ratelimit.fairness import FairSharing
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.Redis]:
     """A broker's server."""
-    broker = EmbeddedBroker(tmp_path_factory.mktemp("broker"))
+    broker = LocalBroker(tmp_path_factory.mktemp("broker"))
     broker.ensure()
     client = redis_client(broker.url)
     yield client

@@ -11,7 +11,7 @@ import pytest
 from consent.broker.wakeups import redis_client
 from consent.change import Bucket
 from consent.connection import parse_rate
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from worker.ratelimit import limiter
 from worker.ratelimit.limiter import RateLimiter
 
@@ -20,7 +20,7 @@ from worker.ratelimit.limiter import RateLimiter
 def rate_limiter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RateLimiter]:
     """A bucket with room for one delivery, whose place lasts for half a second."""
     monkeypatch.setattr(limiter, "PLACE_SECONDS", 0.5)
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     store = redis_client(broker.url)
     made = RateLimiter(store, Bucket("capillary"), parse_rate("1000/second"), "here", 2.0, max_deliveries=1)

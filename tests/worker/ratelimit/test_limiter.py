@@ -13,14 +13,14 @@ import redis
 
 from consent.change import Bucket
 from consent.connection import parse_rate
-from console.embedded import EmbeddedBroker
+from console.local.broker import LocalBroker
 from worker.ratelimit.limiter import FEW, MARGIN, RateLimiter
 
 
 @pytest.fixture
 def broker(tmp_path: Path):
     """A server of this test's own."""
-    broker = EmbeddedBroker(tmp_path / "broker")
+    broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     yield broker
     broker.stop()
@@ -53,7 +53,7 @@ def worst_window(moments: list[float], seconds: float) -> int:
 
 
 @pytest.mark.pace
-def test_four_processes_share_one_limit(broker: EmbeddedBroker) -> None:
+def test_four_processes_share_one_limit(broker: LocalBroker) -> None:
     """Four processes at 50 a second never make more than 51 calls in any second, and use at least 95 of 100 slots."""
     rate_limiter(broker.url, "50/second", "first").prime()
     spawn = multiprocessing.get_context("spawn")
@@ -71,7 +71,7 @@ def test_four_processes_share_one_limit(broker: EmbeddedBroker) -> None:
     assert len(busy) >= 0.95 * 50 * 4
 
 
-def test_an_unused_slot_is_given_back(broker: EmbeddedBroker) -> None:
+def test_an_unused_slot_is_given_back(broker: LocalBroker) -> None:
     """Slots that a delivery reserved and found no work for are there for the next one."""
     limiter = rate_limiter(broker.url, "10/second", "one")
     limiter.prime()
@@ -83,7 +83,7 @@ def test_an_unused_slot_is_given_back(broker: EmbeddedBroker) -> None:
     assert len(limiter.reserve(10).moments) >= 9
 
 
-def test_slots_behind_somebody_elses_are_not_given_back(broker: EmbeddedBroker) -> None:
+def test_slots_behind_somebody_elses_are_not_given_back(broker: LocalBroker) -> None:
     """What another process has reserved since stays where it is: no two calls get one moment."""
     one, two = rate_limiter(broker.url, "10/second", "one"), rate_limiter(broker.url, "10/second", "two")
     one.prime()
@@ -96,7 +96,7 @@ def test_slots_behind_somebody_elses_are_not_given_back(broker: EmbeddedBroker) 
     assert third.moments[0] >= second.moments[-1] + 0.09
 
 
-def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: EmbeddedBroker) -> None:
+def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: LocalBroker) -> None:
     """Five calls are allowed in ten seconds and six are made, because a broker that was wiped begins too early."""
     limiter = rate_limiter(broker.url, "10/second", "one")
     limiter.prime()
@@ -117,7 +117,7 @@ def first_moment(limiter: RateLimiter) -> float:
     return found[0]
 
 
-def test_throttling_seen_by_one_slows_all(broker: EmbeddedBroker) -> None:
+def test_throttling_seen_by_one_slows_all(broker: LocalBroker) -> None:
     """When one process is told to wait, no other gets a slot before then."""
     one, two = rate_limiter(broker.url, "10/second", "one"), rate_limiter(broker.url, "10/second", "two")
     one.prime()
@@ -127,7 +127,7 @@ def test_throttling_seen_by_one_slows_all(broker: EmbeddedBroker) -> None:
     assert not two.reserve(5).moments
 
 
-def test_without_redis_each_process_keeps_to_its_share(broker: EmbeddedBroker) -> None:
+def test_without_redis_each_process_keeps_to_its_share(broker: LocalBroker) -> None:
     """Four processes that lose the server each make a quarter of the calls, after a pause."""
     limiters = [rate_limiter(broker.url, "40/second", f"p{n}") for n in range(4)]
     limiters[0].prime()
@@ -159,7 +159,7 @@ class Late(redis.Redis):
         return answer
 
 
-def test_a_reply_that_is_late_moves_no_slot(broker: EmbeddedBroker) -> None:
+def test_a_reply_that_is_late_moves_no_slot(broker: LocalBroker) -> None:
     """On a busy machine a second held two calls too many: some had read their slots later than others."""
     prompt, busy = rate_limiter(broker.url, "50/second", "prompt", 2), rate_limiter(broker.url, "50/second", "busy", 2)
     busy.store = Late(unix_socket_path=broker.url.removeprefix("redis+socket://"))
@@ -175,7 +175,7 @@ def test_a_reply_that_is_late_moves_no_slot(broker: EmbeddedBroker) -> None:
     assert max(gaps) < 0.03
 
 
-def test_no_more_strokes_than_allowed(broker: EmbeddedBroker) -> None:
+def test_no_more_strokes_than_allowed(broker: LocalBroker) -> None:
     """A slow provider can hold only so many workers."""
     limiter = rate_limiter(broker.url, "1000/second", "one")
     limiter.prime()
@@ -189,7 +189,7 @@ def test_no_more_strokes_than_allowed(broker: EmbeddedBroker) -> None:
     assert not limiter.reserve(1, "delivery 5").crowded
 
 
-def test_every_key_in_the_server_expires(broker: EmbeddedBroker) -> None:
+def test_every_key_in_the_server_expires(broker: LocalBroker) -> None:
     """Nothing of ours stays in Redis for ever."""
     limiter = rate_limiter(broker.url, "10/second", "one")
     limiter.prime()
@@ -201,7 +201,7 @@ def test_every_key_in_the_server_expires(broker: EmbeddedBroker) -> None:
     assert min(lives) > 0
 
 
-def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: EmbeddedBroker) -> None:
+def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: LocalBroker) -> None:
     """At a low limit a slot lapses within milliseconds; at one that nobody reaches, a few are within the margin."""
     low, high = rate_limiter(broker.url, "500/second", "one"), rate_limiter(broker.url, "100000/second", "one")
     low.concurrency = high.concurrency = 8
@@ -214,6 +214,6 @@ def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: EmbeddedB
     assert high.reserve(high.spare_calls + 1).late == high.tolerance
 
 
-def test_a_slow_limits_slots_keep_as_long_as_its_windows_allow(broker: EmbeddedBroker) -> None:
+def test_a_slow_limits_slots_keep_as_long_as_its_windows_allow(broker: LocalBroker) -> None:
     """At 10,000 a day half a percent of the window is minutes: a slot is not lost over a second."""
     assert rate_limiter(broker.url, "10000/day", "one").reserve(1).late > 60

@@ -1,0 +1,1 @@
+"""`optrelay dead-letters`: changes that could not be delivered."""

@@ -1,0 +1,231 @@
+"""The dead-letters commands: what could not be delivered, why, and what to do about it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from consent.errors import ConfigurationError
+from consent.files import user_name
+from consent.settings import load_settings
+from console.commands.dead_letters.selection import (
+    ByCode,
+    ByConnection,
+    ByImport,
+    Choice,
+    Everything,
+    Ids,
+    NewerThan,
+    OlderThan,
+)
+from console.options import JsonOption, as_text
+from console.ui.screen import Screen
+from console.ui.text import counted
+
+if TYPE_CHECKING:
+    from consent.ledger.dead_letters import FoundLetters
+    from consent.ledger.ledger import Ledger
+
+app = typer.Typer(
+    name="dead-letters",
+    help="What could not be delivered, why, and what to do about it.\n\nA dead letter is a change that will not be "
+    "delivered without a person. Look at it (list, show), then fix what was wrong and replay it, or export, fix and "
+    "import it, or discard it. None is ever removed from the history.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show who it is about; otherwise only the last characters.")]
+Why = Annotated[
+    str, typer.Option("--why", metavar="TEXT", help="Kept in the history.", show_default=False, callback=as_text)
+]
+Who = Annotated[
+    str | None,
+    typer.Option("--who", metavar="NAME", help="Kept in the history; your user name if not given.", callback=as_text),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
+
+
+@app.command("list")
+def list_letters(  # noqa: PLR0913 - one argument for each option
+    *,
+    ids: Ids = None,
+    connection: ByConnection = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    discarded: Annotated[bool, typer.Option("--discarded", help="Also those that were discarded.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Letters shown one by one.")] = 50,
+    reveal: Reveal = False,
+    as_objects: JsonOption = False,
+) -> None:
+    """Count dead letters by connection and reason, then show them. Without filters: all of them."""
+    from console.commands.dead_letters.views import as_json, show_groups, show_letters
+    from console.ledger_access import reading_ledger
+
+    settings, screen = load_settings(), Screen(as_json=as_objects)
+    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    with reading_ledger(settings) as ledger:
+        found = choice.find(ledger, discarded=discarded)
+        screen.give_each(as_json(letter, reveal=reveal) for letter in found)
+        if screen.as_json:
+            return
+        if not found:
+            screen.show("no dead letters")
+            return
+        show_groups(screen, found.groups())
+        show_letters(screen, found.first(limit), reveal=reveal)
+    if len(found) > limit:
+        screen.show(f"… and {len(found) - limit:,} more: --limit shows more, filters show fewer")
+
+
+@app.command()
+def show(
+    *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
+) -> None:
+    """Show one dead letter: its reason and origin, every call made about it, and what people did to it."""
+    from consent.ledger.dead_letters import attempts_for, interventions_for, plan_replay
+    from console.commands.dead_letters.views import as_json, history_as_json, own_fate, show_history, show_letter
+    from console.ledger_access import reading_ledger
+
+    settings, screen = load_settings(), Screen(as_json=as_object)
+    with reading_ledger(settings) as ledger:
+        (letter,) = Choice((number,)).find(ledger, discarded=True)
+        made, done = attempts_for(ledger.database, letter), interventions_for(ledger.database, letter.id)
+        fates = plan_replay(ledger.database, [letter])
+    show_letter(screen, letter, reveal=reveal)
+    screen.show(f"  replay:  {own_fate(letter, fates)}")
+    show_history(screen, made, done)
+    fate = {"replay": fates[letter.id].value if letter.id in fates else None}
+    screen.give(as_json(letter, reveal=reveal) | fate | history_as_json(made, done))
+
+
+@app.command("replay")
+def replay_letters(  # noqa: PLR0913 - one argument for each option
+    *,
+    ids: Ids = None,
+    connection: ByConnection = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    why: Why = "",
+    who: Who = None,
+    yes: Yes = False,
+    only_say: Dry = False,
+    as_object: JsonOption = False,
+) -> None:
+    """Deliver dead letters again, unchanged: say what would happen, ask, do it.
+
+    A letter that a newer change has overtaken is closed as superseded, and never sent. Doing it twice does no harm.
+    """
+    from consent.ledger.dead_letters import plan_replay, replay
+    from console.commands.dead_letters.views import fate_words
+    from console.commands.run.import_files import Doorway, wake_workers
+    from console.ledger_access import reading_ledger
+
+    door = Doorway(load_settings(), Screen(as_json=as_object))
+    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    choice.demand()
+    with reading_ledger(door.settings) as ledger:
+        found = choice.find(ledger)
+        fates = plan_replay(ledger.database, found)
+        door.screen.show(fate_words(fates))
+        if found and not only_say:
+            confirm(f"Replay {counted(len(found), 'dead letter')}?", yes=yes)
+            fates = replay(ledger.database, found, who=who or user_name(), why=why, now=ledger.now())
+            door.screen.show("done")
+            wake_workers(door, ledger)
+    counts = {fate: sum(one == fate for one in fates.values()) for fate in ("replayed", "superseded")}
+    door.screen.give({"dry_run": only_say, **counts, "letters": sorted(fates)})
+
+
+@app.command("export")
+def export_letters(  # noqa: PLR0913 - one argument for each option
+    *,
+    ids: Ids = None,
+    connection: ByConnection = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="A new file, for you alone (mode 0600).")
+    ] = None,
+) -> None:
+    """Write dead letters as CSV, with the persons they are about, to be fixed and imported again as it is.
+
+    Rows that are left as they are count as duplicates when they are imported: `replay` tries those again.
+    """
+    from console.commands.dead_letters.views import export
+    from console.ledger_access import reading_ledger
+
+    settings = load_settings()
+    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    with reading_ledger(settings) as ledger:
+        found = choice.find(ledger)
+        export(settings, found, output)
+    if output is not None:
+        Screen().note(f"{counted(len(found), 'dead letter')} written to {output}: fix it, then `optrelay run {output}`")
+
+
+@app.command("discard")
+def discard_letters(  # noqa: PLR0913 - one argument for each option
+    *,
+    why: Why,
+    ids: Ids = None,
+    connection: ByConnection = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    who: Who = None,
+    yes: Yes = False,
+    only_say: Dry = False,
+    as_object: JsonOption = False,
+) -> None:
+    """Put dead letters away for good, with who did it and why; they stay in the history and in the counts."""
+    from console.ledger_access import reading_ledger
+
+    settings, screen = load_settings(), Screen(as_json=as_object)
+    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    choice.demand()
+    if not why.strip():
+        raise ConfigurationError("--why must say why: it is all that the history will tell")
+    with reading_ledger(settings) as ledger:
+        found = choice.find(ledger)
+        screen.show(f"{counted(len(found), 'dead letter')} would be discarded, and not delivered")
+        count = 0 if only_say else _discard(ledger, found, screen, {"who": who, "why": why, "yes": yes})
+    screen.give({"dry_run": only_say, "discarded": count, "letters": list(found.ids)})
+
+
+def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str, Any]) -> int:
+    from consent.ledger.dead_letters import discard
+
+    if not found:
+        return 0
+    confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=said["yes"])
+    who = said["who"] or user_name()
+    count = discard(ledger.database, found, who=who, why=said["why"], now=ledger.now())
+    screen.show(f"{count:,} discarded")
+    return count
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless told not to; raise typer.Exit if the answer is no, ConfigurationError if there is nobody to ask."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask at: give --yes")
+    if not typer.confirm(question, err=True):
+        Screen().note("nothing was done")
+        raise typer.Exit

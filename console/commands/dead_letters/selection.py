@@ -1,0 +1,102 @@
+"""Which dead letters a command means: by id, by filters, or all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consent.errors import ConfigurationError
+from console.options import as_text
+from console.ui.text import parse_duration
+
+if TYPE_CHECKING:
+    from consent.ledger.dead_letters import FoundLetters, LetterFilter
+    from consent.ledger.ledger import Ledger
+
+_PANEL = "Which dead letters"
+
+Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="By id.", show_default=False)]
+ByConnection = Annotated[
+    str | None, typer.Option("--connection", metavar="NAME", rich_help_panel=_PANEL, callback=as_text)
+]
+ByCode = Annotated[
+    str | None,
+    typer.Option(
+        "--code", metavar="CODE", help="The reason's code, like 1012.", rich_help_panel=_PANEL, callback=as_text
+    ),
+]
+ByImport = Annotated[
+    str | None,
+    typer.Option(
+        "--import",
+        metavar="ID",
+        help="An import's id, its beginning, or latest.",
+        rich_help_panel=_PANEL,
+        callback=as_text,
+    ),
+]
+OlderThan = Annotated[
+    str | None, typer.Option("--older-than", metavar="TIME", help="Died before, like 2d.", rich_help_panel=_PANEL)
+]
+NewerThan = Annotated[
+    str | None, typer.Option("--newer-than", metavar="TIME", help="Died since, like 1h.", rich_help_panel=_PANEL)
+]
+Everything = Annotated[bool, typer.Option("--all", help="All of them.", rich_help_panel=_PANEL)]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the user said about which dead letters are meant."""
+
+    ids: Sequence[int] = ()
+    connection: str | None = None
+    code: str | None = None
+    import_id: str | None = None
+    older_than: str | None = None
+    newer_than: str | None = None
+    everything: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said."""
+        said = (self.ids, self.connection, self.code, self.import_id, self.older_than, self.newer_than)
+        return not any((*said, self.everything))
+
+    def demand(self) -> None:
+        """Raise ConfigurationError if nothing was said: what changes letters must be told which."""
+        if self.is_empty:
+            raise ConfigurationError("say which dead letters: ids, --connection, --code, --import, … or --all")
+
+    def find(self, ledger: Ledger, *, discarded: bool = False) -> FoundLetters:
+        """Return the letters that are meant, oldest first; raise ConfigurationError for an id that is none."""
+        from consent.ledger.dead_letters import FoundLetters
+
+        found = FoundLetters(ledger.database, self._filter(ledger, discarded=discarded))
+        missing = sorted(set(self.ids).difference(found.ids)) if self.ids else []
+        if missing:
+            listed = ", ".join(map(str, missing))
+            raise ConfigurationError(f"no such dead letter: {listed} (`optrelay dead-letters list` shows them)")
+        return found
+
+    def _filter(self, ledger: Ledger, *, discarded: bool) -> LetterFilter:
+        from consent.ledger.dead_letters import LetterFilter
+        from console.commands.ledger.status import find_import
+
+        return LetterFilter(
+            ids=tuple(self.ids),
+            connection=self.connection.lower() if self.connection else None,
+            code=self.code,
+            import_id=find_import(ledger, self.import_id).import_id if self.import_id else None,
+            died_before=ago(self.older_than, "--older-than"),
+            died_after=ago(self.newer_than, "--newer-than"),
+            discarded=discarded,
+        )
+
+
+def ago(text: str | None, option: str) -> int | None:
+    """Return the moment so long ago, in microseconds; raise ConfigurationError that names the option."""
+    return None if text is None else int((time.time() - parse_duration(text, option)) * 1_000_000)

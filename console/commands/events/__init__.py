@@ -1,0 +1,1 @@
+"""`optrelay listen`, `serve`, `token` and `schema`: events of a queue or over HTTP into the ledger."""

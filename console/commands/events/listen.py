@@ -1,0 +1,172 @@
+"""The use case behind `listen`: events of one source into the ledger, until told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
+
+from consent.change import Bucket
+from consent.settings import Settings
+from console.commands.run.input_files import row_models
+from console.exit_codes import Code
+from console.ledger_access import writing_ledger
+from console.local.notifier import Waker
+from console.ui.progress import PLAIN_EVERY_SECONDS
+from console.ui.screen import Screen
+from console.ui.text import counted
+from producers.events.consumer import BATCH, Listener
+from producers.events.ingest import EventIngest, Result
+from producers.events.sources import open_source
+from producers.options import IngestOptions
+from producers.parsing.row_parser import ParseContext, parse_context
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a person says about a source of events."""
+
+    url: str = field(repr=False)
+    connection: str | None = None
+    timezone: str = "UTC"
+    consumer: str | None = None
+    batch: int = BATCH
+
+
+def record_events(settings: Settings, screen: Screen, asked: Listening) -> Code:
+    """Record events until a signal comes; the batch in hand is finished. Returns the exit code."""
+    consumer = asked.consumer or socket.gethostname()
+    source = open_source(asked.url, consumer)
+    context = parse_context_for(settings, asked.connection, asked.timezone)
+    stop, counts = _Stop(), _Counts(screen)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(writing_ledger(settings))
+        wake = stack.enter_context(_waker(settings, screen))
+        stack.enter_context(stop.on_signals())
+        intake = EventIngest(ledger, context, source.kind, f"{source.name}, as {consumer}", wake)
+        stack.enter_context(counts.shown())
+        screen.note(f"listening to {source.name} as {consumer}; SIGTERM or Ctrl-C ends it after the batch in hand")
+        Listener(source, intake, counts, stop, asked.batch).run()
+    counts.conclude()
+    return stop.code
+
+
+def parse_context_for(settings: Settings, connection_name: str | None, timezone: str) -> ParseContext:
+    """Return what is needed to understand events; raise ConfigurationError for a connection or zone there is not."""
+    defaults = {name: connection.defaults for name, connection in settings.connections.items()}
+    zone = IngestOptions(timezone=timezone).zone
+    return parse_context(row_models(settings), defaults, connection_name, None, zone)
+
+
+@contextmanager
+def _waker(settings: Settings, screen: Screen) -> Iterator[Callable[[Iterable[Bucket]], None]]:
+    if not settings.broker_url:
+        screen.note("no OPTRELAY_BROKER_URL: events are recorded, and delivered when `optrelay run` is called")
+        yield lambda _: None
+        return
+    waker = Waker(settings.broker_url, screen.note)
+    try:
+        yield waker
+    finally:
+        waker.close()
+
+
+@dataclass(slots=True)
+class _Stop:
+    """Whether a signal has asked us to end, and with which exit code; a second signal ends us at once."""
+
+    code: Code = Code.WELL
+
+    def __call__(self) -> bool:
+        return self.code is not Code.WELL
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM for as long as this lasts."""
+        before = {one: signal.signal(one, self._asked) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def _asked(self, number: int, _frame: object) -> None:
+        self.code = Code.INTERRUPTED if number == signal.SIGINT else Code.TERMINATED
+        signal.signal(number, signal.SIG_DFL)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What became of the events so far: a line that changes on a terminal, a line every few seconds elsewhere."""
+
+    screen: Screen
+    events: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+    _said: tuple[float, int] = (0.0, 0)
+    _progress: Progress | None = None
+    _task: TaskID = field(default_factory=lambda: TaskID(0))
+
+    def took(self, results: Sequence[Sequence[Result]]) -> None:
+        """Count a batch, and show the counts now and then."""
+        self.events += len(results)
+        self.counts.update(one.status for found in results for one in found)
+        now = time.monotonic()
+        if self._progress is not None:
+            self._progress.update(self._task, description=self._line(now))
+        elif now - self._said[0] >= PLAIN_EVERY_SECONDS:
+            self.screen.note(self._line(now))
+            self._said = now, self.events
+
+    def trouble(self, words: str) -> None:
+        """Say what cannot be used now."""
+        self.screen.note(f"{words}; trying again until it can be used, nothing is lost")
+
+    def well_again(self) -> None:
+        """Say that it can be used again."""
+        self.screen.note("source and ledger can be used again")
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the counts for as long as this lasts."""
+        self.started = time.monotonic()
+        self._said = self.started - PLAIN_EVERY_SECONDS, 0
+        if not self.screen.err.is_terminal:
+            yield
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+        with Progress(*columns, console=self.screen.err, transient=True) as self._progress:
+            self._task = self._progress.add_task("waiting for the first event", total=None)
+            yield
+        self._progress = None
+
+    def conclude(self) -> None:
+        """Print the counts, or give them as JSON."""
+        self.screen.show(self._words())
+        if self.counts["rejected"]:
+            self.screen.note("`optrelay rejected-events list` shows what was rejected: fix it, then `resend` it")
+        seconds = round(time.monotonic() - self.started, 2)
+        self.screen.give({"events": self.events, **self._each(), "seconds": seconds})
+
+    def _line(self, now: float) -> str:
+        since, before = self._said
+        if self._progress is not None:
+            since, before = self.started, 0
+        return f"{self._words()}, {(self.events - before) / max(now - since, 0.001):,.0f} events/s"
+
+    def _words(self) -> str:
+        each = ", ".join(f"{count:,} {name}" for name, count in self._each().items())
+        return f"{counted(self.events, 'event')}: {each}"
+
+    def _each(self) -> dict[str, int]:
+        return {
+            "accepted": self.counts["accepted"],
+            "duplicates": self.counts["duplicate"],
+            "rejected": self.counts["rejected"],
+        }

@@ -1,0 +1,159 @@
+"""The use case behind `serve`: changes over HTTP into the ledger, until told to stop."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC
+from typing import Any
+
+from consent.broker.wakeups import WakeUps
+from consent.change import Bucket
+from consent.errors import BrokerUnavailable, ConfigurationError, LedgerOutdated, LedgerUnavailable
+from consent.ledger.ledger import Ledger
+from consent.row import ConsentRow
+from consent.settings import Settings
+from console.commands.ledger.status import import_as_json
+from console.commands.run.input_files import row_models
+from console.ledger_access import writing_ledger
+from console.local.notifier import Waker
+from console.ui.screen import Screen
+from producers.events.ingest import EventIngest
+from producers.events.schema import event_schema
+from producers.http.allowance import Allowance
+from producers.http.app import create_app
+from producers.http.gathering import Gatherer
+from producers.http.keys import ApiKeys
+from producers.http.parts import Parts
+from producers.http.serving import listening, serve
+from producers.http.tokens import Tokens
+from producers.parsing.row_parser import ParseContext, parse_context
+from worker.process import set_up_logs
+from worker.providers import PROVIDERS
+
+KIND = "http"
+_LOOK_SECONDS = 2.0
+
+
+def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; what is in hand is finished, and the run is ended.
+
+    Raises ConfigurationError if nobody could use it, LedgerUnavailable if the ledger is away at the start, and
+    LedgerOutdated once somebody has migrated it: then the newer version must serve.
+    """
+    keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
+    if not keys and not tokens:
+        raise ConfigurationError(
+            "no client could use this server, not even on this machine: set OPTRELAY_API_KEYS "
+            "(such as shop=$(openssl rand -hex 24)), or OPTRELAY_TOKEN_SECRET for unsubscribe links, or both"
+        )
+    set_up_logs(settings.log_level)
+    context = parse_context_of(settings)
+    with ExitStack() as stack:
+        ledger = stack.enter_context(writing_ledger(settings))
+        listener = stack.enter_context(listening(host, port))
+        wake, broker_state = stack.enter_context(_broker(settings, screen))
+        name = f"{socket.gethostname()}, port {listener.getsockname()[1]}"
+        intake = EventIngest(ledger, context, KIND, name, wake)
+        intake.end_abandoned()
+        parts = Parts(
+            ledger=ledger,
+            gatherer=Gatherer(intake),
+            context=context,
+            keys=keys,
+            allowance=Allowance(settings.api_rate),
+            tokens=tokens,
+            schema=schema_of(settings),
+            public_schema=public_schema(),
+            body_limit=settings.api_body_bytes,
+            import_report=lambda id_: import_as_json(ledger, id_),
+            broker_state=broker_state,
+        )
+        outdated = stack.enter_context(_watched(ledger))
+        serve(create_app(parts), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated))
+        if outdated:
+            raise outdated[0]
+
+
+@contextmanager
+def _watched(ledger: Ledger) -> Iterator[list[LedgerOutdated]]:
+    """Look now and then whether the schema is still ours; gives a list that holds the error once it is not."""
+    found: list[LedgerOutdated] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not found and not ended.wait(_LOOK_SECONDS):
+            try:
+                ledger.database.check_revision()
+            except LedgerOutdated as error:
+                found.append(error)
+            except LedgerUnavailable:
+                continue
+
+    thread = threading.Thread(target=look, name="schema", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join(_LOOK_SECONDS)
+
+
+def parse_context_of(settings: Settings) -> ParseContext:
+    """Return what is needed to understand events; raise ConfigurationError if no connection is configured."""
+    return parse_context(row_models(settings), _defaults(settings), None, None, UTC)
+
+
+def schema_of(settings: Settings) -> dict[str, Any]:
+    """Return the event format: of the configured connections, or of every provider if there is none."""
+    if settings.connections:
+        return event_schema(row_models(settings), _defaults(settings), configured=True)
+    return public_schema()
+
+
+def public_schema() -> dict[str, Any]:
+    """Return the event format of every provider: it says nothing about this installation."""
+    known: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
+    return event_schema(known, {}, configured=False)
+
+
+def _defaults(settings: Settings) -> Mapping[str, Mapping[str, str]]:
+    return {name: connection.defaults for name, connection in settings.connections.items()}
+
+
+@contextmanager
+def _broker(
+    settings: Settings, screen: Screen
+) -> Iterator[tuple[Callable[[Iterable[Bucket]], None], Callable[[], str]]]:
+    """Give what wakes workers, and what tells how the broker is."""
+    if not settings.broker_url:
+        screen.note("no OPTRELAY_BROKER_URL: changes are recorded, and delivered when `optrelay run` is called")
+        yield (lambda _: None), (lambda: "not configured")
+        return
+    waker, wakeups = Waker(settings.broker_url, screen.note), WakeUps(settings.broker_url)
+    try:
+        yield waker, lambda: _broker_state(wakeups)
+    finally:
+        waker.close()
+        wakeups.close()
+
+
+def _broker_state(wakeups: WakeUps) -> str:
+    try:
+        wakeups.waiting("")
+    except BrokerUnavailable:
+        return "cannot be reached; the sweep wakes the workers once it can"
+    return "reachable"
+
+
+def _welcome(screen: Screen, listener: socket.socket, keys: ApiKeys, tokens: Tokens) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if not keys:
+        screen.note("no OPTRELAY_API_KEYS: /v1/changes and /v1/imports answer no client")
+    if not tokens:
+        screen.note("no OPTRELAY_TOKEN_SECRET: unsubscribe links do not work")
+    screen.show(f"listening on {url}, documented at {url}/docs; SIGTERM or Ctrl-C ends it")
+    screen.give({"url": url})

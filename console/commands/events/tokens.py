@@ -1,0 +1,88 @@
+"""The use case behind `token`: unsubscribe links, one or as many as there are lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from consent.errors import ConfigurationError
+from consent.settings import Settings
+from console.commands.events.serve import parse_context_of
+from console.exit_codes import Code
+from console.ui.screen import Screen
+from producers.events.fields import Names, as_cells
+from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
+from producers.http.tokens import Tokens
+from producers.parsing.columns import FALLBACK_TIME, vocabulary
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
+
+STANDARD_INPUT = "-"
+_SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)
+_SHORTEST_SECONDS = 60
+
+
+def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seconds: float) -> Code:
+    """Print a link for the columns, or for each line of standard input; raise ConfigurationError for the first bad one.
+
+    Links of lines are printed as they are read, in their order; with `--json` one object a line.
+    """
+    tokens, context = Tokens(settings.token_secret.get_secret_value()), parse_context_of(settings)
+    if seconds < _SHORTEST_SECONDS:
+        raise ConfigurationError("--expires: a link that is to be read by a person works for a minute at least")
+    names = Names(vocabulary(context.rows.values()))
+    if not settings.public_url:
+        screen.note("tokens alone: with OPTRELAY_PUBLIC_URL they become links (PUBLIC_URL/v1/unsubscribe/TOKEN)")
+    said = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
+    for where, one in said:
+        token = tokens.make(_checked(one, names, context, where), seconds)
+        link = f"{settings.public_url.rstrip('/')}/v1/unsubscribe/{token}" if settings.public_url else token
+        screen.show(link)
+        screen.give({"token": token, "url": link if settings.public_url else None, "expires_seconds": int(seconds)})
+    return Code.WELL
+
+
+def pairs_of(columns: Iterable[str]) -> dict[str, str]:
+    """Read NAME=VALUE arguments; raise ConfigurationError for one of another form."""
+    pairs = {}
+    for column in columns:
+        name, equals, value = column.partition("=")
+        if not equals:
+            raise ConfigurationError("columns are written NAME=VALUE, like channel=EMAIL; - reads standard input")
+        pairs[name] = value
+    return pairs
+
+
+def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give the JSON object of each line that is not blank, and the line's name; raise ConfigurationError."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            text = line.encode(errors="surrogateescape")
+            said = parse(text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise ConfigurationError(f"line {number} is no JSON object")
+        if (twice := named_twice(said)) is not None:
+            raise ConfigurationError(f"line {number}: {twice.column!r}: {twice.message}")
+        yield f"line {number}: ", said
+
+
+def _checked(said: Mapping[str, Any], names: Names, context: ParseContext, where: str) -> dict[str, str]:
+    """Return the columns by our names; raise ConfigurationError if a click on them could not be understood."""
+    cells = as_cells(said, names)
+    if isinstance(cells, RowError):
+        raise ConfigurationError(f"{where}{cells.column}: {cells.message}")
+    fields, spelled = cells
+    if unknown := sorted(set(said) - set(spelled.values())):
+        raise ConfigurationError(f"{where}these are no columns: {', '.join(unknown)}")
+    if fields.pop("action", "OPTOUT").upper().replace("-", "") != "OPTOUT" or fields.keys() & set(_SET_BY_THE_CLICK):
+        raise ConfigurationError(f"{where}a link says OPTOUT, since the moment of the click: leave out action and time")
+    told = RawRecord({**fields, "action": "OPTOUT", "effective_at": datetime.now(UTC).isoformat()})
+    if isinstance(fault := parse_record(told, context), RowError):
+        raise ConfigurationError(f"{where}{fault.column}: {fault.message}")
+    return fields

@@ -1,0 +1,1 @@
+"""`optrelay status`, `history`, `backup` and `migrate`: what stands in the ledger."""

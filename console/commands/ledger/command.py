@@ -1,0 +1,132 @@
+"""Arguments and help of what looks at the ledger or keeps it: `status`, `history`, `backup` and `migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consent.settings import Settings, load_settings
+from console.options import JsonOption, as_text
+from console.ui.screen import Screen
+
+
+def status(
+    *,
+    import_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[IMPORT]", help="An import's id, its beginning, or latest.", show_default=False, callback=as_text
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show connections and the newest imports, or one import: its counts, and why it is not sealed if it is not.
+
+    **Exit codes** of `status IMPORT`: 0 sealed, or still on its way · 1 some rows were rejected or are dead ·
+    4 unfinished, because a connection that it needs is stopped.
+    """
+    from console.commands.ledger.status import show_all, show_one
+
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    raise typer.Exit(int(show_one(settings, screen, import_id) if import_id else show_all(settings, screen)))
+
+
+def history(
+    *,
+    columns: Annotated[
+        list[str],
+        typer.Argument(metavar="COLUMN=VALUE…", help="What names them, or - for JSON objects, one a line."),
+    ],
+    connection: Annotated[
+        str | None, typer.Option("--connection", metavar="NAME", help="Look at this connection only.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show who it is about; otherwise only the last characters.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every change of one person, what it came from, and what became of it, slot by slot, oldest first.
+
+    Name a person as the rows do: by user_id, say, or identifier_value. Several columns together narrow it. Changes that
+    only repeated what was so are not listed; they move the slot's date forward. Other users of the machine can see the
+    names on a command line: - reads them from standard input. All targets of the ledger are read for it: some seconds
+    where there are ten million.
+
+    **Exit codes:** 0 there are changes · 1 there are none · 2 usage or configuration.
+
+    For example:
+
+        optrelay history user_id=387006417
+        optrelay history identifier_value=ann@example.com --json
+        echo '{"destination": "+447700900123"}' | optrelay history -
+    """
+    from console.commands.ledger.history import show_histories
+
+    code = show_histories(load_settings(), Screen(as_json=as_json), columns, connection, reveal=reveal)
+    raise typer.Exit(int(code))
+
+
+def backup(
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the ledger into FILE while other processes use it; SQLite only.
+
+    The copy is the ledger as it stood at one moment. It names persons, so only its owner can read it. To use it, name
+    it in OPTRELAY_LEDGER_URL, or put it in the ledger's place while nothing runs, without the old -wal and -shm.
+
+    For example:
+
+        optrelay backup /backups/optrelay-$(date +%F).db
+    """
+    from consent.errors import ConfigurationError
+    from consent.ledger.database import Database
+    from consent.ledger.maintenance import back_up
+
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    database = Database(settings.ledger_url)
+    if not database.is_sqlite:
+        raise ConfigurationError(
+            "this ledger is PostgreSQL's: `pg_dump --format=custom --file=FILE DATABASE` copies it as it stands at one "
+            "moment, and `pg_restore` brings it back"
+        )
+    size = back_up(database, file)
+    screen.show(f"copied {size:,} bytes to {file}")
+    screen.give({"file": str(file), "bytes": size})
+
+
+def migrate(*, as_json: JsonOption = False) -> None:
+    """Bring the ledger's schema up to date; SQLite is also migrated by any import, PostgreSQL only by this."""
+    migrate_ledger(load_settings(), Screen(as_json=as_json))
+
+
+def migrate_ledger(settings: Settings, screen: Screen) -> None:
+    """Migrate the ledger and say from where to where; raises LedgerUnavailable."""
+    from consent.ledger.aliases import merged
+    from consent.ledger.ledger import Ledger
+    from consent.ledger.schema import REVISION
+
+    ledger = Ledger(settings.ledger_url)
+    try:
+        before, done = ledger.database.revision(), ledger.migrate()
+        counts = merged(ledger.database) if done and before and before < _ONE_PERSON_ONE_TARGET else {}
+    finally:
+        ledger.close()
+    screen.show(f"migrated from {before or 'nothing'} to {REVISION}" if done else f"nothing to do: it is at {REVISION}")
+    if counts:
+        screen.show(
+            f"one person is one target now: {counts['targets_merged']:,} targets were merged into others of the same "
+            f"person, {counts['targets_renamed']:,} have another key, {counts['changes_moved']:,} changes were moved"
+        )
+        screen.show(
+            f"{counts['superseded']:,} pending changes were superseded by newer ones of the same person; of "
+            f"{counts['delivered_again']:,} slots, what stands is delivered again"
+        )
+    screen.give({"migrated": done, "from": before, "to": REVISION, **({"merged": counts} if counts else {})})
+
+
+_ONE_PERSON_ONE_TARGET = "0011"
+"""The migration that tells what it has merged."""

@@ -1,0 +1,152 @@
+"""The use case behind `history`: what was said about somebody, and what became of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
+
+from rich.padding import Padding
+from rich.text import Text
+
+from consent.change import from_micros
+from consent.errors import ConfigurationError
+from consent.identifiers.masking import masked, revealed
+from consent.ledger.queries.changes import ChangeReport
+from consent.ledger.queries.history import History, SlotNow, histories
+from consent.outcome import State
+from consent.row import ConsentRow
+from consent.settings import Settings
+from console.commands.events.tokens import STANDARD_INPUT, json_lines, pairs_of
+from console.commands.run.input_files import row_models
+from console.exit_codes import Code
+from console.ledger_access import reading_ledger
+from console.ui.screen import Screen, table
+from producers.http.looking import change_as_json
+from producers.parsing.columns import meant, vocabulary
+from worker.providers import PROVIDERS
+
+_MOST = 100
+"""Targets that are told about at once."""
+
+
+def show_histories(
+    settings: Settings, screen: Screen, columns: Sequence[str], connection: str | None, *, reveal: bool
+) -> Code:
+    """Print the story of every target that the columns name; 1 if there is none. Raises ConfigurationError."""
+    rows = row_models(settings) if settings.connections else {name: one.row for name, one in PROVIDERS.items()}
+    if connection is not None and settings.connections:
+        settings.connection(connection.lower())
+    ways = [tuple(way.items()) for said in _said(columns) for way in _ways(said, rows)]
+    named = [dict(way) for way in dict.fromkeys(ways)]
+    with reading_ledger(settings) as ledger:
+        found = histories(ledger.database, named, connection.lower() if connection else None, _MOST + 1)
+    for one in found[:_MOST]:
+        _show(screen, one, reveal=reveal)
+    if len(found) > _MOST:
+        screen.note(f"there are more than {_MOST}: name more columns")
+    if not found:
+        screen.show("nothing was ever said about this; fewer columns look wider")
+    screen.give([_as_json(one, reveal=reveal) for one in found[:_MOST]])
+    return Code.WELL if found else Code.IMPERFECT
+
+
+def _said(columns: Sequence[str]) -> list[Mapping[str, str]]:
+    """Return what is asked, in the form in which it was typed; raise ConfigurationError if it cannot be asked."""
+    asked = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
+    said: list[Mapping[str, str]] = []
+    for where, one in asked:
+        if any(not isinstance(value, str | int) or isinstance(value, bool) for value in one.values()):
+            raise ConfigurationError(f"{where}a value is neither text nor a number")
+        said.append({name: str(value).strip() for name, value in one.items()})
+        if any(not value or not _is_sound(value) for value in said[-1].values()):
+            raise ConfigurationError(f"{where}a value is empty or holds damaged characters")
+    if not any(said):
+        raise ConfigurationError("name a person, like user_id=387006417")
+    return said
+
+
+def _is_sound(text: str) -> bool:
+    return text.encode(errors="replace").decode() == text
+
+
+def _ways(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> Iterator[dict[str, str]]:
+    """Give the columns by our names, as they were typed and as each connection's rows would be read."""
+    known, models = vocabulary(rows.values()), dict.fromkeys(rows.values())
+    names = ", ".join(sorted({name for model in models for name in model.address_columns}))
+    if strange := [f"{name!r} is no column{meant(known, name)}" for name in said if known.find(name) is None]:
+        end = "" if strange[-1].endswith("?") else "."
+        raise ConfigurationError(f"{'; '.join(strange)}{end} A person or a subscription is named by some of {names}")
+    ours = {str(known.find(name)): value for name, value in said.items()}
+    able = [(model, asked) for model in models for asked in _asked(model, ours)]
+    if not able:
+        raise ConfigurationError(f"no person is named by {' and '.join(ours)}: give some of {names}")
+    for model, asked in able:
+        yield asked
+        with suppress(ValueError):  # it is no row of theirs
+            yield {name: str(model.target_rule(name, asked)(value)) for name, value in asked.items()}
+
+
+def _asked(model: type[ConsentRow], ours: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Give the columns that an address of this model may hold, also without those that only narrow what is said."""
+    if ours.keys() <= model.address_columns:
+        yield ours
+    if ours.keys() & model.names_target and ours.keys() <= model.names_target | model.narrows:
+        yield {name: value for name, value in ours.items() if name not in model.narrows}
+
+
+def _show(screen: Screen, one: History, *, reveal: bool) -> None:
+    whom = revealed(one.address) if reveal else masked(one.address)
+    screen.show(Text.assemble((whom, "bold"), ("  " + one.connection, "dim")))
+    now = {slot.slot: _now(slot) for slot in one.slots}
+    for slot, changes in groupby(one.changes, lambda change: change.slot):
+        listed = table("holds since (UTC)", "action", "what became of it", "from", whole=("holds since (UTC)",))
+        for change in changes:
+            listed.add_row(_moment(change.effective_at), change.action, _fate(change), _origin(change))
+        screen.show(f"  {slot}: {now.get(slot, 'nothing holds yet')}")
+        screen.show(Padding(listed, (0, 0, 1, 4), expand=False))
+
+
+def _now(slot: SlotNow) -> str:
+    return f"{slot.action} since {_moment(slot.since)}; {_confirmed(slot)}"
+
+
+def _confirmed(slot: SlotNow) -> str:
+    if slot.confirmed is None:
+        return "what the provider holds is not confirmed"
+    if slot.confirmed_at is None:
+        return f"the provider confirmed {slot.confirmed} at a time that is not known"
+    return f"the provider confirmed {slot.confirmed} at {_moment(slot.confirmed_at)}"
+
+
+def _fate(change: ChangeReport) -> str:
+    if change.state is State.SUPERSEDED:
+        return "superseded by a newer change"
+    said = [change.state.value, "discarded" if change.discarded else "", change.code, change.reason]
+    return ", ".join(part for part in said if part)
+
+
+def _origin(change: ChangeReport) -> str:
+    place = "" if change.number is None else f", {'line ' if change.import_kind == 'csv' else ''}{change.number:,}"
+    return change.import_name + place
+
+
+def _moment(micros: int) -> str:
+    return f"{from_micros(micros):%Y-%m-%d %H:%M:%S}"
+
+
+def _as_json(one: History, *, reveal: bool) -> dict[str, object]:
+    slots = [
+        {
+            "slot": slot.slot,
+            "action": slot.action,
+            "since": from_micros(slot.since).isoformat(),
+            "confirmed": slot.confirmed,
+            "confirmed_at": None if slot.confirmed_at is None else from_micros(slot.confirmed_at).isoformat(),
+        }
+        for slot in one.slots
+    ]
+    whom = revealed(one.address) if reveal else masked(one.address)
+    changes = [change_as_json(change) for change in one.changes]
+    return {"connection": one.connection, "target": whom, "slots": slots, "changes": changes}

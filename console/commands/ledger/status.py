@@ -1,0 +1,197 @@
+"""What stands in the ledger: connections and imports at a glance, or one import in full."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.text import Text
+
+from consent.change import Bucket, from_micros, read_bucket
+from consent.errors import ConfigurationError
+from consent.ledger.database import READ_ONLY
+from consent.ledger.ledger import Ledger
+from consent.ledger.queries.imports import (
+    ImportReport,
+    buckets_waiting,
+    imports_named,
+    pending_by_bucket,
+    recent_imports,
+    report,
+)
+from consent.ledger.queue.breakers import Breaker, BucketHealth, all_health, latest_answer
+from consent.settings import Settings
+from console.exit_codes import Code, code_of
+from console.ledger_access import reading_ledger
+from console.ui.limits import limit_of, spoken_name, time_needed
+from console.ui.progress import told_answer, why_stopped
+from console.ui.screen import Screen, table
+from console.ui.summaries import as_json, show_import
+from worker.providers.contract import RateLimit as Limit
+
+LATEST = "latest"
+_SHOWN = 10
+_WIDE = 100
+
+
+def show_all(settings: Settings, screen: Screen) -> Code:
+    """Print every connection, bucket by bucket, and the newest imports."""
+    with reading_ledger(settings) as ledger:
+        health = {one.name: one for one in all_health(ledger.database)}
+        pending = pending_by_bucket(ledger.database)
+        found = [report(ledger.database, one) for one in recent_imports(ledger.database, _SHOWN)]
+        shown = _shown(settings, health, pending)
+        answers = {one: latest_answer(ledger.database, one) for one in shown}
+        writable = ledger.database.takes_writes()
+    if not writable:
+        screen.complain(f"the ledger's database: {READ_ONLY}")
+    standings = [replace(_standing(settings, one, health.get(str(one)), pending), answer=answers[one]) for one in shown]
+    imports = [one for one in found if one is not None]
+    _show_connections(screen, standings)
+    _show_imports(screen, imports)
+    connections = [_connection_json(one) for one in standings]
+    told = {"connections": connections, "imports": [as_json(one) for one in imports]}
+    screen.give(told | {"ledger": {"takes_writes": writable}})
+    return Code.WELL
+
+
+def show_one(settings: Settings, screen: Screen, name: str) -> Code:
+    """Print one import, and why it is not sealed if it is not."""
+    with reading_ledger(settings) as ledger:
+        found = find_import(ledger, name)
+        waiting, states = _waiting(ledger, found.import_id)
+    show_import(screen, found)
+    for bucket, state in states.items():
+        obstacle = why_stopped(state, time.time())
+        words = f"  {spoken_name(settings, bucket)}: {waiting[bucket]:,} pending"
+        screen.show(words + (f"; {obstacle}" if obstacle else ""))
+    told = as_json(found) | _obstacles(waiting, states)
+    screen.give(told)
+    return Code.UNFINISHED if told["stopped"] else code_of([found])
+
+
+def import_as_json(ledger: Ledger, import_id: str) -> dict[str, Any] | None:
+    """Return what `status IMPORT --json` prints, or None if there is no such import; raise LedgerUnavailable."""
+    found = report(ledger.database, import_id)
+    return None if found is None else as_json(found) | _obstacles(*_waiting(ledger, import_id))
+
+
+def _waiting(ledger: Ledger, import_id: str) -> tuple[dict[Bucket, int], dict[Bucket, BucketHealth]]:
+    """Return how many changes of an import wait in each bucket, and how those buckets are."""
+    waiting = buckets_waiting(ledger.database, import_id)
+    health = {one.name: one for one in all_health(ledger.database)}
+    return waiting, {bucket: health.get(str(bucket), BucketHealth(str(bucket))) for bucket in sorted(waiting)}
+
+
+def _obstacles(waiting: Mapping[Bucket, int], states: Mapping[Bucket, BucketHealth]) -> dict[str, Any]:
+    stopped = {str(one): state.reason for one, state in states.items() if state.breaker is not Breaker.CLOSED}
+    return {"waiting": {str(bucket): count for bucket, count in waiting.items()}, "stopped": stopped}
+
+
+def find_import(ledger: Ledger, name: str) -> ImportReport:
+    """Return the import with this id, or whose id begins like this, or the latest; raise ConfigurationError."""
+    ids = recent_imports(ledger.database, 1) if name == LATEST else imports_named(ledger.database, name, 2)
+    if name not in ids and len(ids) > 1:
+        raise ConfigurationError(f"several imports begin with {name!r}: give more of the id")
+    found = report(ledger.database, name if name in ids else ids[0]) if ids else None
+    if found is None:
+        raise ConfigurationError(f"there is no import {name!r}: `optrelay status` lists them")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How one bucket stands: its limit (None: its connection is not configured), and the customers it has left."""
+
+    bucket: Bucket
+    name: str
+    provider: str
+    limit: Limit | None
+    health: BucketHealth
+    left: int
+    answer: str | None = None
+
+    @property
+    def obstacle(self) -> str | None:
+        if self.limit is None:
+            return "not configured any more: its customers wait until it is"
+        return why_stopped(self.health, time.time())
+
+    @property
+    def words(self) -> str:
+        if self.obstacle is not None or self.limit is None or not self.left:
+            return self.obstacle or "ready"
+        calls = -(-self.left // self.limit.targets_per_call)
+        return f"ready; {time_needed(calls, self.limit.rate)}{told_answer(self.answer)}"
+
+
+def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapping[Bucket, int]) -> list[Bucket]:
+    """Return the buckets that have something left or are stopped, and every connection at least once."""
+    stopped = {
+        bucket
+        for bucket in map(read_bucket, health)
+        if bucket.connection in settings.connections and why_stopped(health[str(bucket)], time.time())
+    }
+    telling = {*pending, *stopped}
+    named = {bucket.connection for bucket in telling}
+    return sorted({*telling, *(Bucket(name) for name in settings.connections if name not in named)})
+
+
+def _standing(
+    settings: Settings, bucket: Bucket, health: BucketHealth | None, pending: Mapping[Bucket, int]
+) -> _Standing:
+    connection = settings.connections.get(bucket.connection)
+    return _Standing(
+        bucket=bucket,
+        name=spoken_name(settings, bucket),
+        provider=connection.provider if connection else "",
+        limit=limit_of(connection, bucket.name) if connection else None,
+        health=health or BucketHealth(str(bucket)),
+        left=pending.get(bucket, 0),
+    )
+
+
+def _show_connections(screen: Screen, standings: Sequence[_Standing]) -> None:
+    listed = table("connection", "provider", "limit", "pending", "state", title="Connections", right=("pending",))
+    for one in standings:
+        state = Text(one.words, "yellow" if one.obstacle else "")
+        listed.add_row(one.name, one.provider, str(one.limit.rate) if one.limit else "", f"{one.left:,}", state)
+    screen.show(listed if standings else "no connection is configured: see `optrelay doctor`")
+
+
+def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
+    if not imports:
+        screen.show("nothing has been imported yet")
+        return
+    counts = ("rows", "rejected", "applied", "dead", "pending")
+    started = ("started (UTC)",) if screen.out.width >= _WIDE else ()  # an import's id begins with its day
+    names = ("import", *started, "file", *counts, "sealed")
+    listed = table(*names, title=f"Newest imports (≤ {_SHOWN})", right=counts, whole=("import",))
+    for one in imports:
+        facts = {name: f"{getattr(one, name):,}" for name in counts} | {
+            "import": one.import_id,
+            "started (UTC)": f"{from_micros(one.started_at):%Y-%m-%d %H:%M}",
+            "file": one.name,
+            "sealed": "yes" if one.sealed else "not yet",
+        }
+        listed.add_row(*(facts[name] for name in names))
+    screen.show()
+    screen.show(listed)
+
+
+def _connection_json(one: _Standing) -> dict[str, Any]:
+    throttled = one.health.throttled_until / 1e6 > time.time()
+    return {
+        "connection": one.bucket.connection,
+        "bucket": one.bucket.name,
+        "provider": one.provider,
+        "rate": str(one.limit.rate) if one.limit else "",
+        "breaker": one.health.breaker.value,
+        "reason": one.health.reason,
+        "pending": one.left,
+        "latest_answer": one.answer,
+        "throttled_until": from_micros(one.health.throttled_until).isoformat() if throttled else None,
+        "configured": one.limit is not None,
+    }

@@ -1,0 +1,157 @@
+"""`optrelay worker`, `sweep` and `sandbox`: what runs until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.text import Text
+
+from consent.errors import ConfigurationError
+from consent.settings import Settings
+from console.options import JsonOption
+from console.settings_check import configured
+from console.ui.screen import Screen
+from console.ui.text import counted
+
+if TYPE_CHECKING:
+    from sandbox.settings import SandboxSettings
+
+_GREEN = ("gevent", "eventlet")
+
+
+class Pool(StrEnum):
+    """The pools that a worker can run its deliveries in."""
+
+    PREFORK = "prefork"
+    THREADS = "threads"
+    SOLO = "solo"
+
+
+def parse_pool(name: str) -> Pool:
+    """Return the pool of this name; raise typer.BadParameter that says why green ones cannot be used."""
+    if name in _GREEN:
+        raise typer.BadParameter(f"{name} cannot run the workers' event loop; use prefork, threads or solo")
+    try:
+        return Pool(name)
+    except ValueError:
+        raise typer.BadParameter(f"{name!r} is none of prefork, threads and solo") from None
+
+
+def worker(
+    *,
+    pool: Annotated[
+        Pool,
+        typer.Option(
+            "--pool", "-P", parser=parse_pool, metavar="prefork|threads|solo", help="How delivery batches run."
+        ),
+    ] = Pool.PREFORK,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", "-c", min=1, help="Processes or threads.", show_default="CPU count"),
+    ] = None,
+) -> None:
+    """Deliver what is due, until told to stop: the same as `celery -A worker.app worker`. Needs OPTRELAY_BROKER_URL."""
+    raise typer.Exit(run_worker(configured(Screen()), pool, concurrency))
+
+
+def sweep(
+    *, once: Annotated[bool, typer.Option("--once", help="Sweep now, and end.")] = False, as_json: JsonOption = False
+) -> None:
+    """Wake workers for what is due, every second: the same as `celery -A worker.app beat`. One is enough."""
+    screen = Screen(as_json=as_json)
+    settings = configured(screen)
+    if once:
+        sweep_once(settings, screen)
+        return
+    raise typer.Exit(run_sweep(settings))
+
+
+def sandbox(
+    *,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8090,
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    rate: Annotated[str, typer.Option("--rate", help="Like 100/minute, 50/second or off.")] = "100/minute",
+    burst: Annotated[int | None, typer.Option("--burst", min=0, help="Calls tolerated above it.")] = None,
+    unknown: Annotated[
+        list[str] | None, typer.Option("--unknown", help="Customers that do not exist, like '404*'; repeat.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a stand-in for the providers on this machine, to try things without calling a real one."""
+    run_sandbox(Screen(as_json=as_json), host, port, {"rate": rate, "burst": burst, "unknown": unknown or None})
+
+
+def run_worker(settings: Settings, pool: Pool, concurrency: int | None) -> int:
+    """Run a worker until it is told to stop; return Celery's exit code."""
+    arguments = ["worker", "--pool", pool.value, "--loglevel", settings.log_level, "--without-heartbeat"]
+    if concurrency:
+        arguments += ["--concurrency", str(concurrency)]
+    return _celery(arguments)
+
+
+def run_sweep(settings: Settings) -> int:
+    """Sweep every now and then until told to stop; return Celery's exit code."""
+    return _celery(["beat", "--loglevel", settings.log_level])
+
+
+def sweep_once(settings: Settings, screen: Screen) -> None:
+    """Sweep now, once."""
+    from worker.bootstrap import WorkerContext
+    from worker.sweep import sweep
+
+    if not settings.broker_url:
+        raise ConfigurationError("a sweep wakes workers through a broker: set OPTRELAY_BROKER_URL")
+    worker_context = WorkerContext(settings, settings.broker_url)
+    try:
+        worker_context.ledger.prepare()
+        sent = sweep(worker_context)
+    finally:
+        worker_context.close()
+    screen.show(f"sent {counted(sent, 'wake-up')}")
+    screen.give({"wakeups": sent})
+
+
+def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) -> None:
+    """Serve the sandbox until told to stop, and say how to reach it."""
+    from sandbox.serve import serve
+    from sandbox.settings import SandboxSettings
+
+    try:
+        settings = SandboxSettings.model_validate({"capillary": {k: v for k, v in chosen.items() if v is not None}})
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(f"--{e['loc'][-1]}: {e['msg']}" for e in error.errors())) from None
+    try:
+        serve(settings, host, port, lambda url: _welcome(screen, url, settings))
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}; try --port 0") from None
+
+
+def _welcome(screen: Screen, url: str, settings: SandboxSettings) -> None:
+    capillary = settings.capillary
+    limit = "sets Capillary no limit" if capillary.rate == "off" else f"allows Capillary {capillary.rate}"
+    screen.show(f"The sandbox listens on {url} and {limit}. Ctrl-C ends it. To use it, as any or all of:", "bold")
+    # Not secrets: the sandbox's own published example credentials.
+    apps = json.dumps(settings.gupshup.apps, separators=(",", ":"))
+    for provider, values in {
+        "CAPILLARY": {"BASE_URL": url, "USERNAME": capillary.username, "PASSWORD": capillary.password},
+        "INFOBIP": {"BASE_URL": url, "API_KEY": settings.infobip.api_key},
+        "GUPSHUP": {"BASE_URL": url, "TOKENS": f"'{apps}'"},
+    }.items():
+        for setting, value in values.items():
+            screen.show(Text(f"  export OPTRELAY_CONNECTIONS__{provider}__{setting}={value}", no_wrap=True))
+    screen.give({"url": url, "rate": capillary.rate})
+
+
+def _celery(arguments: list[str]) -> int:
+    """Run a command of Celery's, and return its exit code: `Celery.start` would lose that of a worker that failed."""
+    from celery.bin.celery import celery
+
+    # worker.app reads the settings when it is imported, so it is imported only when it is wanted.
+    from worker.app import app
+
+    celery.params[0].default = app  # what `Celery.start` does, celery/app/base.py
+    return int(celery.main(args=arguments, standalone_mode=False) or 0)

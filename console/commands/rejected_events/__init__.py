@@ -1,0 +1,1 @@
+"""`optrelay rejected-events`: events that could not be understood."""

@@ -1,0 +1,264 @@
+"""The rejected-events commands: events that could not be understood, what they said, and how they are sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from consent.errors import ConfigurationError
+from consent.files import user_name
+from consent.settings import load_settings
+from console.commands.dead_letters.command import Dry, Who, Why, Yes, confirm
+from console.commands.dead_letters.selection import ago
+from console.options import JsonOption, as_text
+from console.settings_check import configured
+from console.ui.screen import Screen
+from console.ui.text import counted
+
+if TYPE_CHECKING:
+    from consent.ledger.ledger import Ledger
+    from consent.ledger.rejected_events import FoundEvents
+
+app = typer.Typer(
+    name="rejected-events",
+    help="Events that could not be understood, and what they said.\n\nSources forget what was acknowledged, so a "
+    "rejected event is kept here for a time (OPTRELAY_KEEP_REJECTED_EVENTS). Look at it (list, show); fix what was "
+    "wrong with our settings and resend it, or export it, fix the file and resend that; or discard it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+_PANEL = "Which rejected events"
+Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="By id.", show_default=False)]
+BySource = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="TEXT",
+        help="A part of the source's kind or name.",
+        rich_help_panel=_PANEL,
+        callback=as_text,
+    ),
+]
+ByCode = Annotated[
+    str | None, typer.Option("--code", metavar="CODE", help="Like bad_json.", rich_help_panel=_PANEL, callback=as_text)
+]
+ByImport = Annotated[
+    str | None,
+    typer.Option(
+        "--import",
+        metavar="ID",
+        help="An import's id, its beginning, or latest.",
+        rich_help_panel=_PANEL,
+        callback=as_text,
+    ),
+]
+OlderThan = Annotated[
+    str | None, typer.Option("--older-than", metavar="TIME", help="Rejected before, like 2d.", rich_help_panel=_PANEL)
+]
+NewerThan = Annotated[
+    str | None, typer.Option("--newer-than", metavar="TIME", help="Rejected since, like 1h.", rich_help_panel=_PANEL)
+]
+Everything = Annotated[bool, typer.Option("--all", help="All that are open.", rich_help_panel=_PANEL)]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show what it said, which may name a person.")]
+
+
+@app.command("list")
+def list_events(  # noqa: PLR0913 - one argument for each option
+    *,
+    ids: Ids = None,
+    source: BySource = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    closed: Annotated[bool, typer.Option("--closed", help="Also those that were sent again or discarded.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Events shown one by one.")] = 50,
+    as_objects: JsonOption = False,
+) -> None:
+    """Count rejected events by source and reason, then show them, without what they said. Without filters: all."""
+    from console.commands.rejected_events.views import as_json, show_events, show_groups
+    from console.ledger_access import reading_ledger
+
+    settings, screen = load_settings(), Screen(as_json=as_objects)
+    with reading_ledger(settings) as ledger:
+        filters = (source, code, import_id, older_than, newer_than)
+        found = _find(ledger, ids or None, filters, closed=closed)
+        screen.give_each(as_json(one) for one in found)
+        if screen.as_json:
+            return
+        if not found:
+            screen.show("no rejected events")
+            return
+        show_groups(screen, found.groups())
+        show_events(screen, found.first(limit))
+    if len(found) > limit:
+        screen.show(f"… and {len(found) - limit:,} more: --limit shows more, filters show fewer")
+
+
+@app.command()
+def show(
+    *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
+) -> None:
+    """Show one rejected event: why and where it was rejected, and what became of it; with --reveal what it said."""
+    from consent.ledger.rejected_events import what_it_said
+    from console.commands.rejected_events.views import as_json, content_as_json, show_event
+    from console.ledger_access import reading_ledger
+
+    settings, screen = load_settings(), Screen(as_json=as_object)
+    with reading_ledger(settings) as ledger:
+        (found,) = _find(ledger, (number,), closed=True)
+        said = what_it_said(ledger.database, number) if reveal else None
+    show_event(screen, found, said, settings.keep_rejected_events)
+    screen.give(as_json(found) | (content_as_json(said) if said is not None else {}))
+
+
+@app.command()
+def export(  # noqa: PLR0913 - one argument for each option
+    *,
+    ids: Ids = None,
+    source: BySource = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="A new file, for you alone (mode 0600).")
+    ] = None,
+) -> None:
+    """Write rejected events as JSON lines: fix what stands in `event`, then `optrelay rejected-events resend --file`.
+
+    Without filters all that are open. The lines name persons. Leave `_id` as it is: an event keeps its source, its id
+    and its time.
+    """
+    from console.commands.rejected_events.views import write_lines
+    from console.ledger_access import reading_ledger
+
+    settings = load_settings()
+    with reading_ledger(settings) as ledger:
+        found = _find(ledger, ids or None, (source, code, import_id, older_than, newer_than))
+        write_lines(ledger, found, output)
+    if output is not None:
+        remedy = f"fix `event` in each line, then `optrelay rejected-events resend --file {output}`"
+        Screen().note(f"{counted(len(found), 'rejected event')} written to {output}: {remedy}")
+
+
+@app.command()
+def resend(  # noqa: PLR0913 - one argument for each option
+    *,
+    ids: Ids = None,
+    source: BySource = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="FILE", help="Fixed lines of `export`; - is standard input.")
+    ] = None,
+    connection: Annotated[str | None, typer.Option("--connection", metavar="NAME", help="For events without.")] = None,
+    timezone: Annotated[str, typer.Option("--timezone", metavar="ZONE", help="For times that name no zone.")] = "UTC",
+    who: Who = None,
+    yes: Yes = False,
+    only_say: Dry = False,
+    as_object: JsonOption = False,
+) -> None:
+    """Read rejected events again, as they were or fixed in a file, and record them; each that is understood is closed.
+
+    An event keeps its source, its id and its time: a newer change is never overtaken, and doing it twice does no harm.
+    **Exit code** 1 if some are still rejected.
+    """
+    from console.commands.rejected_events.resend import Resending, fixed_lines, send_again
+    from console.commands.run.import_files import Doorway
+    from console.ledger_access import reading_ledger
+
+    screen = Screen(as_json=as_object)
+    settings = configured(screen)
+    filters = (source, code, import_id, older_than, newer_than)
+    if file is not None and (ids or any(filters) or everything):
+        raise ConfigurationError("--file says which rejected events: leave out ids and filters")
+    if file is None:
+        _demand(ids, filters, everything=everything)
+    with reading_ledger(settings) as ledger, fixed_lines(file) as fixed:
+        found = _find(
+            ledger, (ids or None) if fixed is None else fixed, filters, closed=fixed is not None, by_source=True
+        )
+        if found and not only_say:
+            confirm(f"Send {counted(len(found), 'rejected event')} again?", yes=yes)
+        asked = Resending(found, fixed, connection, timezone, who or user_name(), only_say=only_say)
+        code_ = send_again(Doorway(settings, screen), ledger, asked)
+    raise typer.Exit(int(code_))
+
+
+@app.command()
+def discard(  # noqa: PLR0913 - one argument for each option
+    *,
+    why: Why,
+    ids: Ids = None,
+    source: BySource = None,
+    code: ByCode = None,
+    import_id: ByImport = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    everything: Everything = False,
+    who: Who = None,
+    yes: Yes = False,
+    only_say: Dry = False,
+    as_object: JsonOption = False,
+) -> None:
+    """Put rejected events away, with who did it and why; what they said is kept until its time is over."""
+    from consent.ledger.rejected_events import Closing, close
+    from console.ledger_access import reading_ledger
+
+    settings, screen = load_settings(), Screen(as_json=as_object)
+    filters = (source, code, import_id, older_than, newer_than)
+    _demand(ids, filters, everything=everything)
+    if not why.strip():
+        raise ConfigurationError("--why must say why: it is all that will be told")
+    with reading_ledger(settings) as ledger:
+        found = _find(ledger, ids or None, filters)
+        screen.show(f"{counted(len(found), 'rejected event')} would be discarded, and not sent again")
+        count = 0
+        if found and not only_say:
+            confirm(f"Discard {counted(len(found), 'rejected event')}?", yes=yes)
+            closing = Closing("discarded", who or user_name(), why)
+            count = close(ledger.database, found.ids, closing, ledger.now())
+            screen.show(f"{count:,} discarded")
+    screen.give({"dry_run": only_say, "discarded": count, "events": list(found.ids)})
+
+
+def _demand(ids: Sequence[int] | None, filters: Sequence[str | None], *, everything: bool) -> None:
+    if not (ids or any(filters) or everything):
+        raise ConfigurationError("say which rejected events: ids, --source, --code, --import, … or --all")
+
+
+def _find(
+    ledger: Ledger,
+    ids: Collection[int] | None,
+    filters: Sequence[str | None] = (None,) * 5,
+    *,
+    closed: bool = False,
+    by_source: bool = False,
+) -> FoundEvents:
+    """Return the events that are meant, as FoundEvents gives them; raise ConfigurationError for an id that is none."""
+    from consent.ledger.rejected_events import FoundEvents, RejectedFilter
+    from console.commands.ledger.status import find_import
+
+    source, code, import_id, older_than, newer_than = filters
+    which = RejectedFilter(
+        ids=None if ids is None else tuple(ids),
+        source=source,
+        code=code,
+        import_id=find_import(ledger, import_id).import_id if import_id else None,
+        before=ago(older_than, "--older-than"),
+        after=ago(newer_than, "--newer-than"),
+        closed=closed,
+    )
+    found = FoundEvents(ledger.database, which, by_source=by_source)
+    if ids and (missing := sorted(set(ids).difference(found.ids))):
+        listed = ", ".join(map(str, missing))
+        raise ConfigurationError(f"no such open rejected event: {listed} (`rejected-events list --closed` shows all)")
+    return found

@@ -1,0 +1,1 @@
+"""`optrelay run` and `import`: files into the ledger, and then to the providers."""

@@ -1,0 +1,128 @@
+"""Arguments and help of `run` and `import`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from console import options
+from console.options import JsonOption, PatienceOption
+from console.settings_check import configured
+from console.ui.screen import Screen
+from console.ui.text import parse_duration
+
+if TYPE_CHECKING:
+    from producers.options import IngestOptions
+
+
+def run(  # noqa: PLR0913 - one argument for each option
+    *,
+    files: options.SomeFiles = None,
+    connection: options.ConnectionOption = None,
+    maps: options.MapOption = None,
+    effective_at: options.SinceOption = None,
+    timezone: options.ZoneOption = "UTC",
+    encoding: options.EncodingOption = None,
+    delimiter: options.DelimiterOption = None,
+    stream: options.StreamOption = False,
+    reassert: options.ReassertOption = None,
+    rejects: options.RejectsOption = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Worker processes.", show_default="CPU count")
+    ] = None,
+    patience: PatienceOption = "15m",
+    dry_run: options.DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Record files and deliver until nothing is pending; without files, deliver what is pending.
+
+    A broker is started for the time of the run if none is configured. Every row ends in exactly one of: applied,
+    unchanged, superseded, rejected, dead, pending. Running the same file again changes nothing and makes no API call.
+
+    An OPTOUT is one person's at Capillary and, in a row with `destination`, at Infobip (blocklist). In a row with
+    `subscription_id` (Infobip, Gupshup) it changes a webhook for the whole account or app.
+
+    For example:
+
+        optrelay run consents.csv
+        optrelay run 'drop/*.csv' --map phone=destination --dry-run
+        zstd -dc dump.csv.zst | optrelay run - --effective-at 2026-11-22T00:00:00Z
+        optrelay run --json > result.json
+    """
+    from console.commands.run.dry_run import dry_run as forecast
+    from console.commands.run.import_files import Doorway, record_and_deliver
+    from console.commands.run.input_files import Reading
+    from console.local.delivery import LocalDelivery
+
+    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
+    screen = Screen(as_json=as_json)
+    door, asked = Doorway(configured(screen), screen), Reading(files or (), chosen)
+    seconds = parse_duration(patience, "--patience")
+    if dry_run:
+        raise typer.Exit(int(forecast(door.settings, door.screen, asked)))
+    with LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
+        code = record_and_deliver(door, asked, own)
+    raise typer.Exit(int(code))
+
+
+def import_files(  # noqa: PLR0913 - one argument for each option
+    *,
+    files: options.Files,
+    connection: options.ConnectionOption = None,
+    maps: options.MapOption = None,
+    effective_at: options.SinceOption = None,
+    timezone: options.ZoneOption = "UTC",
+    encoding: options.EncodingOption = None,
+    delimiter: options.DelimiterOption = None,
+    stream: options.StreamOption = False,
+    reassert: options.ReassertOption = None,
+    rejects: options.RejectsOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until workers elsewhere have settled it.")] = False,
+    patience: PatienceOption = "15m",
+    dry_run: options.DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Record files for workers that run elsewhere (`optrelay worker` and `optrelay sweep`).
+
+    A change is on disk before this ends. An import that was interrupted goes on where it stood when the same file is
+    imported again.
+
+    For example:
+
+        optrelay import consents.csv --wait
+        optrelay import consents.csv.rejects.csv
+        optrelay import - --connection capillary --effective-at 2026-11-22T00:00:00Z < changes.csv
+    """
+    from console.commands.run.dry_run import dry_run as forecast
+    from console.commands.run.import_files import Doorway, record_and_deliver, record_only
+    from console.commands.run.input_files import Reading
+    from console.local.delivery import RemoteDelivery
+
+    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
+    screen = Screen(as_json=as_json)
+    door, asked = Doorway(configured(screen), screen), Reading(files, chosen)
+    seconds = parse_duration(patience, "--patience")
+    if dry_run:
+        raise typer.Exit(int(forecast(door.settings, door.screen, asked)))
+    if wait:
+        raise typer.Exit(int(record_and_deliver(door, asked, RemoteDelivery(seconds), wake=True)))
+    raise typer.Exit(int(record_only(door, asked)))
+
+
+def _options(*said: Any) -> IngestOptions:
+    from producers.options import IngestOptions
+
+    connection, maps, since, timezone, encoding, delimiter, stream, rejects, reassert = said
+    return IngestOptions(
+        connection=connection,
+        maps=options.maps(maps),
+        effective_at=options.moment(since),
+        timezone=timezone,
+        encoding=encoding,
+        delimiter=delimiter,
+        stream=stream,
+        rejects_path=rejects,
+        reassert=options.way(reassert),
+    )

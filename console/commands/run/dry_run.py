@@ -1,0 +1,210 @@
+"""What would happen: files read with the real rules into a private ledger that is thrown away at the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from consent.change import Bucket
+from consent.connection import Rate
+from consent.imports import Checkpoint, ImportProgress
+from consent.ledger.database import Database
+from consent.ledger.dry_run import copy_known, count_targets, found_import, rehearse
+from consent.ledger.ledger import Ledger
+from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report
+from consent.settings import Settings
+from console.commands.run.input_files import Reading, dated, said_anew
+from console.exit_codes import Code, code_of
+from console.ledger_access import ledger_if_any
+from console.ui.limits import limit_of, spoken_name
+from console.ui.progress import ReadingDisplay, reading_display
+from console.ui.screen import Screen
+from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
+from console.ui.text import counted, spoken
+from producers.csv.chunks import doubtful, read_chunks
+from producers.csv.file import CsvFile
+from producers.ingest_file import record_chunk, source_of
+from producers.options import IngestOptions
+from worker.providers import provider_of
+from worker.providers.contract import CallEstimate
+
+_TASKS_AT_ONCE = 500
+_LEASE_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The calls that a bucket needs, and its limit."""
+
+    calls: CallEstimate
+    rate: Rate
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the calls take at the limit, the greatest number of them."""
+        return self.calls.most * self.rate.interval
+
+
+@dataclass(slots=True)
+class Forecast:
+    """What files would do: their reports, the customers they name, and the calls in each bucket.
+
+    `known` names the files that were recorded before, with their imports; `waiting` counts the customers who are
+    pending already, by bucket.
+    """
+
+    reports: list[ImportReport] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
+    customers: int = 0
+    needs: dict[Bucket, Need] = field(default_factory=dict)
+    waiting: dict[Bucket, int] = field(default_factory=dict)
+
+
+def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
+    """Say what the files would do; record nothing, write no rejects file, call nobody."""
+    with (
+        reading.ready(settings) as files,
+        ledger_if_any(settings) as real,
+        tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
+    ):
+        rehearsal = rehearse(
+            Path(folder) / "rehearsal.db", real.database if real else None, reassert=settings.reassert_rules
+        )
+        try:
+            forecast = _Rehearsal(settings, screen, reading.options, rehearsal, real.database if real else None)
+            found = forecast.run(files)
+        finally:
+            rehearsal.close()
+    _show(settings, screen, found)
+    screen.give(_as_json(found))
+    return code_of(found.reports)
+
+
+@dataclass(slots=True)
+class _Rehearsal:
+    settings: Settings
+    screen: Screen
+    options: IngestOptions
+    ledger: Ledger
+    real: Database | None
+
+    def run(self, files: Sequence[CsvFile]) -> Forecast:
+        forecast = Forecast()
+        for file in files:
+            self._file(file, forecast)
+        forecast.customers = count_targets(self.ledger)
+        for name in self.settings.connections:
+            for bucket in self.ledger.buckets(name):
+                forecast.needs[bucket] = self._need(bucket)
+        forecast.waiting = pending_by_bucket(self.real) if self.real else {}
+        return forecast
+
+    def _file(self, file: CsvFile, forecast: Forecast) -> None:
+        source = replace(source_of(file, self.options), stream=False)
+        before = found_import(self.real, source.fingerprint, source.reassert)
+        if before is not None and before.state != "reading":
+            forecast.known[file.inspection.file.name] = before.import_id
+            if anew := said_anew(file, before.default_effective_at or file.context.effective_at):
+                self.screen.note(f"{file.inspection.file.name} was recorded before{anew}")
+            return
+        progress = self.ledger.open_import(source)
+        if progress.state == "reading":
+            for note in [
+                *file.notes,
+                *dated(file, before.default_effective_at if before else file.context.effective_at),
+            ]:
+                self.screen.note(f"{file.inspection.file.name}: {note}")
+            with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
+                self._record(file, progress, before, display)
+                self.ledger.finish_reading(progress.import_id)
+                self.ledger.release(progress.import_id, display.releasing)
+            if (found := report(self.ledger.database, progress.import_id)) is not None:
+                forecast.reports.append(found)
+
+    def _record(
+        self, file: CsvFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
+    ) -> None:
+        remembered = before.default_effective_at if before else None
+        ready, rejected, doubts = file.since(remembered or file.context.effective_at), 0, Counter[str]()
+        for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
+            if self.real is not None:
+                copy_known(self.real, self.ledger, chunk.changes, before.import_id if before else None)
+            record_chunk(self.ledger, progress.import_id, chunk, partial(getattr, chunk, "checkpoint"))
+            rejected += len(chunk.rejects)
+            doubts += chunk.doubts
+            display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.inspection.lines, rejected)
+        for note in doubtful(doubts):
+            self.screen.note(f"{file.inspection.file.name}: {note}")
+
+    def _need(self, bucket: Bucket) -> Need:
+        """Foretell the calls of a bucket, as its provider would plan them."""
+        connection = self.settings.connection(bucket.connection)
+        provider, limit = provider_of(connection), limit_of(connection, bucket.name)
+        at_once, calls = max(_TASKS_AT_ONCE, limit.targets_per_call), CallEstimate()
+        overlap = provider.overlap(bucket.name)
+        while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS, overlap=overlap):
+            calls += provider.estimate_calls(tasks, connection)
+        return Need(calls, limit.rate)
+
+
+def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
+    screen.show(Text("dry run: nothing was recorded, and no API call was made", "bold"))
+    for file, import_id in forecast.known.items():
+        screen.show(f"{file}: recorded before, as import {import_id}; running it again changes nothing")
+    for one in forecast.reports:
+        _show_file(screen, one)
+    screen.show(counted(forecast.customers, "customer"))
+    for bucket, need in forecast.needs.items():
+        if need.calls.most:
+            screen.show(_time(spoken_name(settings, bucket), need, forecast.waiting.get(bucket, 0)))
+
+
+def _show_file(screen: Screen, found: ImportReport) -> None:
+    screen.show(Text(found.name, "bold"))
+    screen.show(f"  {rows_in_words(found)}")
+    fates = f"{found.unchanged:,} unchanged + {found.superseded:,} superseded + {found.pending:,} to be delivered"
+    screen.show(f"  {found.accepted:,} accepted = {fates}")
+    if found.stamped:
+        screen.show(f"  {stamped_in_words(found)}", "yellow")
+    if found.rejected:
+        screen.show(f"  would be rejected: {codes(found.reject_codes)}", "yellow")
+
+
+def _time(name: str, need: Need, waiting: int) -> str:
+    """Say how many calls a bucket needs and how long they take: its limit sets the time, whatever the others do."""
+    least, most = need.calls.least, need.calls.most
+    calls = counted(most, "call") if least == most else f"at least {counted(least, 'call')}, {most:,} if all is written"
+    words = f"{name}: {calls}; at {need.rate}: about {spoken(max(1.0, need.seconds))}"
+    return words + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
+
+
+def _as_json(forecast: Forecast) -> dict[str, Any]:
+    """Return totals, and what each connection needs: its buckets go side by side, so the slowest sets the time."""
+    found = totals_as_json(forecast.reports, 0.0, dry_run=True)
+    more = {"customers": forecast.customers, "already_imported": forecast.known}
+    names = dict.fromkeys(bucket.connection for bucket in forecast.needs)
+    by_connection = {
+        name: _needs_as_json({one: need for one, need in forecast.needs.items() if one.connection == name})
+        for name in names
+    }
+    needed = {"import": None} | _sum_as_json(forecast.needs.values())
+    return found | needed | {"sealed": False} | more | {"connections": by_connection}
+
+
+def _needs_as_json(needs: Mapping[Bucket, Need]) -> dict[str, Any]:
+    found = _sum_as_json(needs.values())
+    limits = {bucket.name: _sum_as_json([need]) for bucket, need in needs.items()}
+    return found | {"words": spoken(found["seconds"]), "buckets": limits}
+
+
+def _sum_as_json(needs: Collection[Need]) -> dict[str, Any]:
+    calls = sum((need.calls for need in needs), CallEstimate())
+    seconds = round(max((need.seconds for need in needs), default=0.0), 3)
+    return {"calls": calls.most, "calls_at_least": calls.least, "seconds": seconds}

@@ -1,0 +1,1 @@
+"""`optrelay demo`: the whole product on this machine, against the sandbox."""

@@ -1,0 +1,1 @@
+"""`optrelay doctor`: whether everything that optrelay needs is there and well."""

@@ -1,0 +1,63 @@
+"""Whether everything that optrelay needs is there and well: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from rich.text import Text
+
+from consent.errors import ConfigurationError, OptrelayError
+from consent.settings import Settings, load_settings
+from console.doctor import broker, ledger
+from console.doctor.finding import Finding
+from console.doctor.settings import look_at_connections, look_at_machine, settings_found, settings_unknown
+from console.exit_codes import Code
+from console.ui.screen import Screen
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    name: str
+    look: Callable[[Settings], Iterator[Finding]]
+
+
+_CHECKS = (
+    _Check("machine", look_at_machine),
+    _Check("ledger", ledger.look),
+    _Check("broker", broker.look),
+    _Check("connections", look_at_connections),
+)
+_WORKER = _Check("worker", broker.look_at_worker)
+
+
+def doctor(screen: Screen, *, only_worker: bool = False) -> Code:
+    """Look at everything, or at this machine's worker only; say what was found; return 1 if there is a problem."""
+    findings = list(_findings((_WORKER,) if only_worker else _CHECKS))
+    for one in findings:
+        style, mark = _MARKS[one.ok]
+        screen.show(Text.assemble((f"{mark:8}", style), (f"{one.what}: ", "bold"), one.words))
+        if one.remedy:
+            screen.show(Text(f"        {one.remedy}"))
+    well = all(one.ok is not False for one in findings)
+    screen.show("no problem found" if well else "fix the problems above, then run doctor again")
+    screen.give({"ok": well, "checks": [asdict(one) for one in findings]})
+    return Code.WELL if well else Code.IMPERFECT
+
+
+_MARKS = {True: ("green", "ok"), False: ("bold red", "problem"), None: ("yellow", "hint")}
+
+
+def _findings(checks: tuple[_Check, ...]) -> Iterator[Finding]:
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        yield Finding("settings", ok=False, words=str(error), remedy="correct them in the environment or optrelay.toml")
+        return
+    yield settings_found()
+    yield from settings_unknown()
+    for check in checks:
+        try:
+            yield from check.look(settings)
+        except (ConfigurationError, OptrelayError) as error:
+            yield Finding(check.name, ok=False, words=str(error))

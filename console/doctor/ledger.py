@@ -1,0 +1,92 @@
+"""The doctor's look at the ledger: reachable, current, private, with room to grow, and on the same time as we are."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from consent.errors import LedgerOutdated
+from consent.ledger.database import READ_ONLY
+from consent.ledger.ledger import Ledger
+from consent.ledger.queries.clock import server_time
+from consent.ledger.queue.breakers import Breaker, all_health
+from consent.settings import Settings
+from console.doctor.finding import Finding
+from console.ledger_access import missing_file
+
+_LEAST_BYTES = 1_000_000_000
+_CLOCK_SECONDS = 2.0
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Look at the database; an SQLite file is not made."""
+    missing = missing_file(settings)
+    if missing is not None:
+        yield Finding("ledger", ok=None, words=f"there is no {missing} yet", remedy="the first import makes it")
+        yield from _room(missing.absolute().parent)
+        return
+    ledger = Ledger(settings.ledger_url)
+    try:
+        yield from _database(ledger)
+    finally:
+        ledger.close()
+
+
+def _database(ledger: Ledger) -> Iterator[Finding]:
+    where = ledger.database.url.render_as_string(hide_password=True)
+    try:
+        ledger.database.check_revision()
+        yield Finding("ledger", ok=True, words=f"{where} at revision {ledger.database.revision()}")
+    except LedgerOutdated as error:
+        yield Finding("ledger", ok=False, words=f"{where}: {error}")
+    yield from _stopped(ledger)
+    if ledger.database.is_sqlite:
+        path = Path(ledger.database.url.database or "").absolute()
+        yield _rights(path)
+        yield from _room(path.parent)
+    else:
+        yield _clock(ledger)
+        if not ledger.database.takes_writes():
+            yield Finding("ledger's writes", ok=False, words=READ_ONLY, remedy="name the server that takes writes")
+
+
+def _stopped(ledger: Ledger) -> Iterator[Finding]:
+    """Tell the buckets that make no calls, and why."""
+    with suppress(LedgerOutdated):
+        for one in all_health(ledger.database):
+            if one.breaker is not Breaker.CLOSED:
+                yield Finding(f"calls of {one.name}", ok=False, words=f"stopped, everything is kept: {one.reason}")
+
+
+def _rights(path: Path) -> Finding:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        words = f"others on this machine can read it (mode {mode:04o}), and it names persons"
+        return Finding("ledger file", ok=False, words=words, remedy=f"chmod 600 {path}*")
+    return Finding("ledger file", ok=True, words=f"for its owner alone (mode {mode:04o})")
+
+
+def _room(folder: Path) -> Iterator[Finding]:
+    if not folder.exists():
+        return
+    free = shutil.disk_usage(folder).free
+    words = f"{free / 1e9:,.1f} GB free in {folder}"
+    remedy = "" if free >= _LEAST_BYTES else "make room: ten million changes need about 4 GB"
+    yield Finding("disk", ok=not remedy, words=words, remedy=remedy)
+
+
+def _clock(ledger: Ledger) -> Finding:
+    asked = time.time()
+    theirs = server_time(ledger.database) or asked
+    return clock_finding("database's clock", theirs - (asked + time.time()) / 2)
+
+
+def clock_finding(what: str, ahead: float) -> Finding:
+    """Say by how many seconds another clock is ahead of ours, and whether that is too much."""
+    words = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    remedy = "" if abs(ahead) < _CLOCK_SECONDS else "set the clocks by NTP: the newest change wins, so clocks matter"
+    return Finding(what, ok=not remedy, words=words, remedy=remedy)

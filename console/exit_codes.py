@@ -1,0 +1,94 @@
+"""How a command ends: its exit code, and the last words about what went wrong."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from consent.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    ImportUnderWay,
+    LedgerOutdated,
+    LedgerUnavailable,
+    OptrelayError,
+    RunUnderWay,
+    UnusableInput,
+)
+from consent.files import path_text
+from console.ui.screen import Screen
+
+if TYPE_CHECKING:
+    from consent.ledger.queries.imports import ImportReport
+
+
+class Code(IntEnum):
+    """What a command's exit code means."""
+
+    WELL = 0
+    IMPERFECT = 1
+    USAGE = 2
+    UNFINISHED = 4
+    UNABLE = 5
+    UNEXPECTED = 70
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+EXIT_CODES = (
+    "**Exit codes:** 0 everything settled well · 1 finished, but some rows were rejected or are dead · "
+    "2 usage or configuration, nothing was recorded · 4 unfinished: a connection refuses our credentials or stayed "
+    "down, everything is kept pending · 5 ledger or broker cannot be used now, run it again · "
+    "130 interrupted, safe to run again."
+)
+
+_KEPT = "Nothing that was recorded is lost."
+
+_REMEDIES: dict[type[OptrelayError], str] = {
+    LedgerUnavailable: f"{_KEPT} See OPTRELAY_LEDGER_URL and `optrelay doctor`, then run it again.",
+    BrokerUnavailable: f"{_KEPT} See OPTRELAY_BROKER_URL and `optrelay doctor`, then run it again.",
+    ImportUnderWay: "Wait until it has finished, then run this again: it changes nothing twice.",
+    RunUnderWay: "It delivers what you have recorded, too.",
+}
+
+
+def explain(error: Exception) -> Code:
+    """Say on standard error what went wrong and what to do; return the exit code."""
+    match error:
+        case ConfigurationError() | UnusableInput() | LedgerOutdated():
+            Screen().complain(str(error))
+            return Code.USAGE
+        case OptrelayError():
+            Screen().complain(str(error), _REMEDIES.get(type(error), ""))
+            return Code.UNABLE
+        case OSError(filename=str(place), strerror=str(words)):
+            Screen().complain(f"{path_text(place)}: {words}", _KEPT)
+            return Code.UNABLE
+        case _:
+            _confess(error)
+            return Code.UNEXPECTED
+
+
+def interrupted() -> Code:
+    """Say that nothing is lost; return the exit code."""
+    Screen().note("interrupted: what was recorded is kept, and it is safe to run the same command again")
+    return Code.INTERRUPTED
+
+
+def code_of(reports: Sequence[ImportReport]) -> Code:
+    """Return 1 if a row was rejected or is dead, else 0."""
+    return Code.IMPERFECT if any(one.rejected or one.dead for one in reports) else Code.WELL
+
+
+def _confess(error: Exception) -> None:
+    """Show where an error came from, but neither its message nor any value: both may name a person."""
+    places = [
+        f"  {Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    remedy = f"{_KEPT} Please report these lines; they hold no personal data."
+    Screen().complain(f"an unexpected error ({kind}) at", "\n".join([*places, remedy]))

@@ -1,0 +1,188 @@
+"""Who delivers what was recorded: workers that `run` starts for itself, or workers elsewhere (`import --wait`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis
+
+from consent.errors import ConfigurationError, LedgerError, LedgerUnavailable, OptrelayError
+from consent.ledger.database import Database
+from consent.ledger.queries.imports import pending_by_bucket
+from consent.ledger.queue import breakers
+from consent.settings import Settings
+from console.local.broker import LocalBroker
+from console.local.monitor import TICK_SECONDS, Ending, Running, Tick, buckets_of, is_busy
+from console.local.run_lease import alone_at_work
+from console.local.worker import LocalWorker
+from worker.bootstrap import WorkerContext
+from worker.ratelimit.write_ahead import end_reservations_of
+
+_GRACE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    worker_context: WorkerContext
+    broker: LocalBroker | None
+    worker: LocalWorker
+
+
+@dataclass(slots=True)
+class LocalDelivery:
+    """What a run starts for itself, and ends with itself.
+
+    `patience` is how many seconds a bucket may be stuck.
+    """
+
+    workers: int
+    patience: float
+    _parts: _Parts | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
+        """Start now what is needed later, so that it comes up while files are read; what fails now is told then.
+
+        Raises ConfigurationError if the broker, or one of these connections, cannot be used as it is configured.
+        """
+        try:
+            parts = self._start(settings)
+        except ConfigurationError:
+            raise
+        except (OptrelayError, OSError):
+            return
+        for name in sorted(connections):
+            parts.worker_context.check(name)
+
+    def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
+        """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.
+
+        Raises BrokerUnavailable, LedgerUnavailable, RunUnderWay and ConfigurationError; may be interrupted at any
+        moment, and run again.
+        """
+        parts = self._start(settings)
+        worker_context = parts.worker_context
+        if parts.broker is not None:
+            _prime(worker_context)
+        for name in {bucket.connection for bucket in pending_by_bucket(worker_context.ledger.database)}:
+            if name in settings.connections:
+                worker_context.check(name)
+        breakers.probe_soon(worker_context.ledger.database, now=worker_context.ledger.now())
+        running = Running(worker_context, imports, self.patience, parts.broker, parts.worker)
+        while True:
+            running.watch()
+            if (tick := running.look_patiently()) is not None:
+                on_tick(tick)
+                if (ending := running.ending(tick)) is not None:
+                    return ending if not ending.reasons else self._settled(parts, running, ending)
+            time.sleep(TICK_SECONDS)
+
+    def _settled(self, parts: _Parts, running: Running, ending: Ending) -> Ending:
+        """Let the workers settle what they have under way, so that what is counted then is what was done."""
+        parts.worker.stop(_GRACE_SECONDS, busy=lambda: _busy(parts.worker_context))
+        with suppress(LedgerUnavailable):
+            return running.ending(running.look()) or ending
+        return ending
+
+    def _start(self, settings: Settings) -> _Parts:
+        if self._parts is None:
+            with ExitStack() as opened:
+                opened.enter_context(alone_at_work(settings))
+                self._parts = opened.enter_context(_started(settings, self.workers))
+                self._open = opened.pop_all()
+        return self._parts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._parts = None
+        self._open.close()
+
+
+@contextmanager
+def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
+    """Start what is not there: a broker if none is configured, and workers."""
+    folder = run_folder(settings)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    broker = None if settings.broker_url else LocalBroker(folder)
+    url = settings.broker_url or (broker.url if broker else "")
+    worker_context = WorkerContext(settings, url)
+    worker = LocalWorker(folder, url, workers, settings.ledger_url)
+    try:
+        worker_context.redis  # noqa: B018 - raises ConfigurationError, before a worker is started
+        if broker is not None:
+            broker.ensure()
+        worker.ensure()
+        yield _Parts(worker_context, broker, worker)
+    finally:
+        worker.stop(_GRACE_SECONDS, busy=lambda: _busy(worker_context))
+        if broker is not None:
+            with suppress(redis.RedisError, LedgerError):  # then the next run waits a few seconds longer
+                end_reservations_of(worker_context.redis, worker_context.ledger)
+        worker_context.close()
+        if broker is not None:
+            broker.stop()
+
+
+def run_folder(settings: Settings) -> Path:
+    """Return where a run keeps its socket and its worker's log: beside the ledger's file, or here."""
+    url = Database(settings.ledger_url).url
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    return (Path(file).parent if file else Path()) / ".optrelay"
+
+
+def _prime(worker_context: WorkerContext) -> None:
+    with suppress(redis.RedisError):  # then a broker that comes up anew keeps everybody waiting for a moment
+        for bucket in buckets_of(worker_context):
+            worker_context.rate_limiter(bucket).prime()
+
+
+def _busy(worker_context: WorkerContext) -> bool:
+    """Whether a delivery is under way, as far as can be told: without one there is nothing to wait for."""
+    try:
+        return is_busy(worker_context)
+    except (redis.RedisError, LedgerUnavailable, ConfigurationError):
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDelivery:
+    """Only watches until imports are settled, or cannot be within `patience` seconds."""
+
+    patience: float
+
+    def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
+        """Do nothing: they are up, or they are not."""
+
+    def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
+        """Watch; returns how it ended."""
+        worker_context = WorkerContext(settings, settings.broker_url or "")
+        try:
+            hint = "" if settings.broker_url else _NOBODY_WOKEN
+            return _watch(Running(worker_context, imports, self.patience, idle=_IDLE, hint=hint), on_tick)
+        finally:
+            worker_context.ledger.close()
+
+
+_IDLE = "nothing has been settled: is `optrelay worker` running with this ledger and this broker?"
+_NOBODY_WOKEN = "OPTRELAY_BROKER_URL is not set here: is a worker at work? Else `optrelay run` delivers what is pending"
+
+
+def _watch(running: Running, on_tick: Callable[[Tick], None]) -> Ending:
+    while True:
+        if (tick := running.look_now_and_then()) is not None:
+            on_tick(tick)
+            if all(one.state == "released" and not one.pending for one in tick.reports):
+                return Ending(int(any(one.rejected or one.dead for one in tick.reports)))
+            if (ending := running.ending(tick)) is not None:
+                return ending
+        time.sleep(TICK_SECONDS)

@@ -1,0 +1,92 @@
+"""A worker for one `optrelay run`: started, started again if it ends, and ended with the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consent.errors import WorkerUnavailable
+from consent.files import private
+from console.local.broker import start_process
+
+_STARTS = 5
+_SOON_SECONDS = 15.0
+_STOP_SECONDS = 0.02
+_QUIET_SECONDS = 0.15  # longer than from the end of one stroke to the beginning of the next
+_LONG_LOG_BYTES = 20_000_000
+
+
+@dataclass(slots=True)
+class LocalWorker:
+    """A Celery worker with its pool, writing its log into a file."""
+
+    folder: Path
+    broker_url: str
+    processes: int
+    ledger_url: str
+    _process: subprocess.Popen[bytes] | None = None
+    _started: deque[float] = field(default_factory=lambda: deque(maxlen=_STARTS))
+
+    @property
+    def log(self) -> Path:
+        """Where the worker writes its log."""
+        return self.folder / "worker.log"
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's parent process."""
+        return None if self._process is None else self._process.pid
+
+    def ensure(self) -> bool:
+        """Start the worker if it is not running; return whether it had to be.
+
+        Raises WorkerUnavailable, with the place of its log, if it ends again and again.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return False
+        if len(self._started) == _STARTS and time.monotonic() - self._started[0] < _SOON_SECONDS:
+            raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; fix that and run again")
+        self._started.append(time.monotonic())
+        self._turn_log()
+        name = f"optrelay-{os.getpid()}@{socket.gethostname()}"
+        command = [sys.executable, "-P", "-m", "worker", "--concurrency", str(self.processes), "--hostname", name]
+        with open(self.log, "ab", opener=private) as log:
+            self._process = start_process(command, log, self._environment())
+        return True
+
+    def stop(self, grace: float, busy: Callable[[], bool] = lambda: True) -> None:
+        """Ask the worker to settle what it holds and end; after `grace` seconds, or once it is not busy, end it.
+
+        Celery alone would take two seconds to end a worker that has nothing to do.
+        """
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        quiet_since = started = time.monotonic()
+        while self._process.poll() is None and (now := time.monotonic()) < started + grace:
+            if busy():
+                quiet_since = now
+            elif now - quiet_since > _QUIET_SECONDS:
+                break
+            time.sleep(_STOP_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _turn_log(self) -> None:
+        if self.log.exists() and self.log.stat().st_size > _LONG_LOG_BYTES:
+            self.log.replace(self.log.with_suffix(".log.1"))
+
+    def _environment(self) -> dict[str, str]:
+        own = {"OPTRELAY_BROKER_URL": self.broker_url, "OPTRELAY_LEDGER_URL": self.ledger_url}
+        return {"OPTRELAY_WORKER_PROCESSES": str(self.processes)} | os.environ | own

@@ -1,0 +1,245 @@
+"""Progress on a terminal or as lines: of files that are read, and of a delivery, with what stops it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TaskProgressColumn, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from consent.change import Bucket
+from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.settings import Settings
+from console.local.monitor import Tick
+from console.ui.limits import Pace, limit_of, spoken_name
+from console.ui.screen import Screen
+from console.ui.text import counted, spoken
+
+PLAIN_EVERY_SECONDS = 5.0
+
+
+class ReadingDisplay(Protocol):
+    """What is told while files are read."""
+
+    def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
+        """So many rows have been recorded, up to this physical line."""
+        ...
+
+    def releasing(self, changes: int) -> None:
+        """So many further changes have become due."""
+        ...
+
+
+@contextmanager
+def reading_display(screen: Screen, name: str) -> Iterator[ReadingDisplay]:
+    """Give the display of one file for as long as it is read; it leaves nothing behind on a terminal."""
+    if not screen.err.is_terminal:
+        yield _ReadingLines(screen, name)
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), _Rows(), _Rejected())
+    with Progress(*columns, console=screen.err, transient=True) as progress:
+        yield _Bar(progress, progress.add_task(f"reading {name}", total=None, rows=0, rejected=0))
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+        self._due = 0
+
+    def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
+        self._progress.update(self._task, completed=line, total=total_lines, rows=records, rejected=rejected)
+
+    def releasing(self, changes: int) -> None:
+        self._due += changes
+        self._progress.update(self._task, total=None, description="weighing changes, making them due")
+
+
+class _ReadingLines:
+    def __init__(self, screen: Screen, name: str) -> None:
+        self._screen = screen
+        self._name = name
+        self._started = self._said = time.monotonic()
+        self._due = 0
+
+    def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
+        share = f"{100 * line // max(total_lines, 1)} %"
+        speed = records / max(time.monotonic() - self._started, 0.001)
+        self._say(f"reading {self._name}: {share}, {records:,} rows, {speed:,.0f} rows/s, {rejected:,} rejected")
+
+    def releasing(self, changes: int) -> None:
+        self._due += changes
+        self._say(f"{self._name}: weighing changes and making them due, {self._due:,} so far")
+
+    def _say(self, words: str) -> None:
+        if time.monotonic() - self._said >= PLAIN_EVERY_SECONDS:
+            self._said = time.monotonic()
+            self._screen.note(words)
+
+
+class _Rows(ProgressColumn):
+    """Rows and rows a second."""
+
+    def render(self, task: Task) -> Text:
+        rows = task.fields.get("rows", 0)
+        speed = rows / task.elapsed if task.elapsed else 0
+        return Text(f"{rows:,} rows, {speed:,.0f}/s")
+
+
+class _Rejected(ProgressColumn):
+    """Rejected rows, once there are any."""
+
+    def render(self, task: Task) -> Text:
+        rejected = task.fields.get("rejected", 0)
+        return Text(f"{rejected:,} rejected", "yellow") if rejected else Text()
+
+
+_MOST_TOLD = 8
+_COUNTS = ("applied", "unchanged", "superseded", "dead", "rejected", "pending")
+
+
+@contextmanager
+def delivery_display(screen: Screen, settings: Settings) -> Iterator[Callable[[Tick], None]]:
+    """Give what takes in ticks: on a terminal it redraws itself and vanishes at the end, elsewhere it writes lines."""
+    view = DeliveryView(settings)
+    if not screen.err.is_terminal:
+        yield _DeliveryLines(screen, view).tick
+        return
+    with Live(console=screen.err, transient=True, refresh_per_second=8) as live:
+
+        def tick(now: Tick) -> None:
+            view.note(now)
+            live.update(view.picture(now))
+
+        yield tick
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is to be said of a bucket, and whether it is stopped."""
+
+    bucket: Bucket
+    left: int
+    words: str
+    stopped: bool
+
+
+@dataclass(slots=True)
+class DeliveryView:
+    """What a person should see of a delivery."""
+
+    settings: Settings
+    pace: Pace = field(default_factory=Pace)
+    calls: Pace = field(default_factory=Pace)
+    most: int = 0
+
+    def note(self, tick: Tick) -> None:
+        """Take in how things stand."""
+        self.pace.note(tick.elapsed, {str(bucket): left for bucket, left in tick.pending.items()})
+        self.calls.note(tick.elapsed, {"left": -sum(one.calls for one in tick.reports)})
+        self.most = max(self.most, sum(tick.pending.values()))
+
+    def headline(self, tick: Tick) -> str:
+        """Return how many customers are done, and the calls a second lately."""
+        speed = self.calls.per_second("left")
+        done = self.most - sum(tick.pending.values())
+        return f"{done:,} of {counted(self.most, 'customer')}" + (f", {speed:,.1f} calls/s" if speed else "")
+
+    def counts(self, tick: Tick) -> str:
+        """Return what became of the changes so far; nothing if no import is watched."""
+        sums = {name: sum(getattr(one, name) for one in tick.reports) for name in _COUNTS}
+        return " · ".join(f"{name} {count:,}" for name, count in sums.items()) if tick.reports else ""
+
+    def buckets(self, tick: Tick) -> list[Sight]:
+        """Return what to say of each bucket with something left."""
+        health = {one.name: one for one in tick.health}
+        return [
+            self._bucket(bucket, left, health.get(str(bucket)), tick.answers.get(bucket))
+            for bucket, left in sorted(tick.pending.items())
+        ]
+
+    def picture(self, tick: Tick) -> RenderableType:
+        """Return all of it for a terminal."""
+        top = Table.grid(padding=(0, 1), expand=True)
+        top.add_column()
+        top.add_column(ratio=1)
+        top.add_column(justify="right")
+        done = self.most - sum(tick.pending.values())
+        top.add_row("delivering", ProgressBar(total=max(self.most, 1), completed=done), self.headline(tick))
+        lines = [Text(one.words, "yellow" if one.stopped else "") for one in in_short(self.buckets(tick))]
+        return Group(top, Text(self.counts(tick), "dim"), *lines)
+
+    def _bucket(self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None) -> Sight:
+        words = f"{spoken_name(self.settings, bucket)}: {left:,} left"
+        if (connection := self.settings.connections.get(bucket.connection)) is None:
+            return Sight(bucket, left, f"{words}, but this connection is not configured", stopped=True)
+        if (obstacle := why_stopped(state, time.time())) is not None:
+            return Sight(bucket, left, f"{words}; {obstacle}", stopped=True)
+        limit = limit_of(connection, bucket.name)
+        time_left = self.pace.time_left(str(bucket), left, limit.rate, limit.targets_per_call)
+        return Sight(bucket, left, f"{words}; {time_left}{told_answer(answer)}", stopped=False)
+
+
+def told_answer(answer: str | None) -> str:
+    """Return what to add about the latest answer to a customer who has to wait for another try."""
+    return "" if answer is None else f"; the latest answer to what is tried again: {answer}"
+
+
+def in_short(sights: Sequence[Sight]) -> list[Sight]:
+    """Return the sights that a person can take in: the stopped ones and the longest first, and a sum of the others."""
+    if len(sights) <= _MOST_TOLD:
+        return list(sights)
+    ranked = sorted(sights, key=lambda one: (not one.stopped, -one.left))
+    others = ranked[_MOST_TOLD:]
+    left = sum(one.left for one in others)
+    stopped = sum(one.stopped for one in others)
+    words = f"and {left:,} left within {len(others):,} other limits" + (
+        f", {stopped:,} of them stopped" * bool(stopped)
+    )
+    return [*ranked[:_MOST_TOLD], Sight(others[0].bucket, left, words, stopped=bool(stopped))]
+
+
+def why_stopped(state: BucketHealth | None, now: float) -> str | None:
+    """Say why a bucket makes no calls at this moment (`now` in seconds since 1970), or None if it does."""
+    match state:
+        case BucketHealth(breaker=Breaker.REFUSED, reason=reason):
+            return f"stopped, everything is kept: {reason}"
+        case BucketHealth(throttled_until=until) if until / 1e6 > now:
+            return f"the provider asked us to wait; on again in {spoken(until / 1e6 - now)}"
+        case BucketHealth(breaker=Breaker.DOWN, reason=reason, probe_at=probe_at):
+            wait = max(0.0, probe_at / 1e6 - now)
+            return f"down, everything is kept: {reason}; tried again in {spoken(wait)}"
+        case _:
+            pass
+    return None
+
+
+@dataclass(slots=True)
+class _DeliveryLines:
+    screen: Screen
+    view: DeliveryView
+    said: float = field(default_factory=time.monotonic)
+    stopped: frozenset[Bucket] = frozenset()
+
+    def tick(self, now: Tick) -> None:
+        """Write a line now and then, and at once when a bucket stops."""
+        self.view.note(now)
+        sights = self.view.buckets(now)
+        stopped = frozenset(one.bucket for one in sights if one.stopped)
+        if stopped <= self.stopped and time.monotonic() - self.said < PLAIN_EVERY_SECONDS:
+            return
+        self.said, self.stopped = time.monotonic(), stopped
+        parts = [
+            f"delivering: {self.view.headline(now)}",
+            self.view.counts(now),
+            *(one.words for one in in_short(sights)),
+        ]
+        self.screen.note("; ".join(part for part in parts if part))

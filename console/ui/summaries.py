@@ -1,0 +1,131 @@
+"""What became of imports: as sentences for people, and as the JSON object that programs read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from consent.change import from_micros
+from consent.ledger.queries.imports import ImportReport
+from console.ui.screen import Screen
+from console.ui.text import counted, spoken
+
+_SUMS = (
+    *("rows", "accepted", "rejected", "duplicates", "applied", "unchanged"),
+    *("superseded", "dead", "pending", "calls"),
+)
+
+
+def as_json(report: ImportReport) -> dict[str, Any]:
+    """Return one import as the object that the design fixes, with more keys after those."""
+    fixed = {"import": report.import_id, **{name: getattr(report, name) for name in _SUMS}}
+    more = {
+        "name": report.name,
+        "state": report.state,
+        "reject_codes": dict(report.reject_codes),
+        "dead_codes": dict(report.dead_codes),
+        "discarded": report.discarded,
+        "stamped": report.stamped,
+    }
+    return fixed | {"sealed": report.sealed, "seconds": round(report.seconds, 3)} | more
+
+
+def totals_as_json(reports: Sequence[ImportReport], seconds: float, **more: Any) -> dict[str, Any]:
+    """Return one import as it is, and several (or none) as one object of totals that holds them."""
+    if len(reports) == 1:
+        return as_json(reports[0]) | more
+    sums = {name: sum(getattr(one, name) for one in reports) for name in _SUMS}
+    sealed = all(one.sealed for one in reports)
+    each = {"imports": [as_json(one) for one in reports]}
+    return {"import": None, **sums, "sealed": sealed, "seconds": round(seconds, 3)} | more | each
+
+
+def show_import(
+    screen: Screen, report: ImportReport, rejects_file: str | None = None, *, took: float | None = None
+) -> None:
+    """Print what became of one import: every row in exactly one place.
+
+    `took` is in seconds, where it is not the time from the import's start to its end: a later run went on with it.
+    """
+    screen.show(Text.assemble((report.name, "bold"), ("  import " + report.import_id, "dim")))
+    screen.show(f"  {rows_in_words(report)}")
+    screen.show(f"  {_accepted(report)}")
+    screen.show(f"  {_calls(report, took)}; {seal(report)}", "green" if report.sealed else None)
+    if report.stamped:
+        screen.show(f"  {stamped_in_words(report)}", "yellow")
+    if report.rejected:
+        where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
+        screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
+    if report.dead:
+        screen.show(f"  dead: {codes(report.dead_codes)}; {_letters(report)}", "yellow")
+
+
+def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
+    """Print the sum of several imports."""
+    if len(reports) > 1:
+        sums = {name: sum(getattr(one, name) for one in reports) for name in _SUMS}
+        words = ", ".join(f"{sums[name]:,} {name}" for name in _SUMS)
+        screen.show(Text.assemble((f"{len(reports)} imports together: ", "bold"), words))
+
+
+def seal(report: ImportReport) -> str:
+    """Say that an import is sealed, or why it is not yet."""
+    if report.sealed:
+        return "sealed: every row is accounted for"
+    if report.state == "reading" and report.kind != "csv":
+        who = "server" if report.kind == "http" else "listener"
+        return f"open: its {who} is still running, or was killed and goes on when it is started again"
+    if report.state == "reading":
+        return "not sealed: its file has not been read to the end; run the same file again to go on"
+    if report.state != "released":
+        return "not sealed: it has been read whole, and its changes are being made due"
+    if report.pending:
+        return f"not sealed yet: {counted(report.pending, 'change')} pending"
+    return "not sealed: the counts do not balance, which must never happen; please report it"
+
+
+def _rejected_events(report: ImportReport) -> str:
+    """Say where the rejects of an event source are; those of a file are where its run has said."""
+    return "" if report.kind == "csv" else f"; see `optrelay rejected-events list --import {report.import_id}`"
+
+
+def _letters(report: ImportReport) -> str:
+    """Say where the dead letters of an import are, or that somebody has decided upon them."""
+    if report.discarded == report.dead:
+        return "discarded, so nothing is left to do"
+    look = f"see `optrelay dead-letters list --import {report.import_id}`"
+    return f"{report.discarded:,} of them discarded; {look}" if report.discarded else look
+
+
+def codes(counted: Mapping[str, int]) -> str:
+    """Return codes with their numbers, the commonest first."""
+    return ", ".join(f"{count:,} × {code}" for code, count in Counter(counted).most_common())
+
+
+def rows_in_words(report: ImportReport) -> str:
+    """Return what the rows of an import were, as a sum."""
+    parts = (f"{report.accepted:,} accepted", f"{report.rejected:,} rejected", counted(report.duplicates, "duplicate"))
+    return f"{counted(report.rows, 'row')} = {' + '.join(parts)}"
+
+
+def stamped_in_words(report: ImportReport) -> str:
+    """Say how many opt-outs were not sent because of the export's time, and how to send them."""
+    moment = "" if report.stamped_at is None else f" {from_micros(report.stamped_at):%Y-%m-%d %H:%M:%S} UTC"
+    words = f"{counted(report.stamped, 'opt-out')} unchanged only because{moment} stands on most rows"
+    return f"{words}: it is taken for the export's time; `--reassert always` sends them"
+
+
+def _accepted(report: ImportReport) -> str:
+    names = ("applied", "unchanged", "superseded", "dead", "pending")
+    return f"{report.accepted:,} accepted = " + " + ".join(f"{getattr(report, name):,} {name}" for name in names)
+
+
+def _calls(report: ImportReport, took: float | None) -> str:
+    if not report.sealed:
+        return counted(report.calls, "API call")
+    if took is not None:
+        return f"{counted(report.calls, 'API call')} in all, this run took {spoken(took)}"
+    return f"{counted(report.calls, 'API call')} in {spoken(report.seconds)}"

@@ -1,0 +1,42 @@
+"""Numbers with their nouns and lengths of time, as people write and read them: 2,000 calls, 15m, about 2 h 10 min."""
+
+from __future__ import annotations
+
+import re
+
+from consent.errors import ConfigurationError
+
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)", re.IGNORECASE)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def parse_duration(text: str, option: str) -> float:
+    """Read "90s", "15m", "2h", "2d" or "1h30m" as seconds; raise ConfigurationError that names the option."""
+    parts = _FORM.findall(text)
+    if not parts or _FORM.sub("", text).strip():
+        raise ConfigurationError(f"{option} is written like 90s, 15m, 2h or 2d, not {text!r}")
+    return sum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)
+
+
+def spoken(seconds: float) -> str:
+    """Return a length of time with its two greatest units, like "2 h 10 min"."""
+    whole = max(0, round(seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return _two(whole, _MINUTE, "min", 1, "s") if whole < 10 * _MINUTE else f"{round(whole / _MINUTE)} min"
+    if whole < _DAY:
+        return _two(whole, _HOUR, "h", _MINUTE, "min")
+    return _two(whole, _DAY, "d", _HOUR, "h")
+
+
+def _two(whole: int, great: int, its_name: str, small: int, name: str) -> str:
+    count = round(whole / small)
+    first, rest = divmod(count, great // small)
+    return f"{first} {its_name} {rest} {name}" if rest else f"{first} {its_name}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it belongs."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
