@@ -28,7 +28,7 @@ def gross_misses(console: Console) -> list[Verdict]:
     judged = list(verdicts(results))
     show_results(console, results)
     show_verdicts(console, judged)
-    return [one for one in judged if one.grossly_missed and not one.doubtful]
+    return [one for one in judged if one.grossly_missed and not one.disturbed]
 
 
 def main() -> int:

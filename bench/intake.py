@@ -80,7 +80,7 @@ def import_once(url: str, path: Path) -> tuple[float, float, int]:
 
 
 def confirm_everything(url: str) -> None:
-    """Say that the provider holds every newest word, as after a night's delivery."""
+    """Say that the provider holds every newest change, as after a night's delivery."""
     from sqlalchemy import text
 
     from consent.ledger.ledger import Ledger

@@ -50,7 +50,7 @@ def goals(found: list[dict[str, Any]], names: dict[str, str]) -> str:
 
 
 def _goal(one: dict[str, Any], names: dict[str, str]) -> list[str]:
-    verdict = ("met" if one["met"] else "missed") + (" (others used the machine)" if one["doubtful"] else "")
+    verdict = ("met" if one["met"] else "missed") + (" (others used the machine)" if one["disturbed"] else "")
     values = [f"{one['limit']:g}", f"{one['value']:.2f}", verdict]
     return [names[one["contestant"]], f"{one['latency_ms']:.0f}", one["goal"], *values]
 

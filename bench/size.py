@@ -1,7 +1,7 @@
 """What a row costs in small and large files, and what memory a large one takes: `python -m bench.size`.
 
 Workers stand by, the importer counts from when it opens the file, and what a nearly empty file costs, measured just
-before, is taken off: so nobody's start is counted. Prints a line for each size and the spread: the dearest row should
+before, is taken off: so no one's start is counted. Prints a line for each size and the spread: the dearest row should
 cost at most 15 % more than the cheapest, the broker should stay under 10 MB, importer and worker should not grow. A
 machine is faster in one minute than in the next: so a small file is measured several times, and each larger one is held
 against the smallest before and after it, by how many times each costs what a yardstick costs meanwhile (`by_cpu`: by

@@ -104,7 +104,7 @@ def torment(faults: list[Fault], consents: Consents, inflicting: Inflicting, pul
 
 
 def _inflict_soon(inflicting: Inflicting, fault: Fault, pulse: Pulse) -> None:
-    """Wait until there is somebody to do it to, and for a moment of its work."""
+    """Wait until there is someone to do it to, and for a moment of its work."""
     end = time.monotonic() + VICTIM_SECONDS
     while not inflicting.estate.victims(fault.kind) and time.monotonic() < end:
         _linger(0.02, pulse)

@@ -73,5 +73,5 @@ class Consents:
         return (*slot, "OPTOUT" if out else "OPTIN", moment.isoformat(), reason)
 
     def must_be_held(self) -> dict[Slot, str]:
-        """Return what every slot must hold: the latest word, on a tie the opt-out."""
+        """Return what every slot must hold: the latest change, on a tie the opt-out."""
         return {slot: "OPTOUT" if out else "OPTIN" for slot, (_, out) in self.newest.items()}

@@ -29,7 +29,7 @@ class Inflicting:
     later: list[threading.Timer] = field(default_factory=list)
 
     def inflict(self, fault: Fault) -> bool:
-        """Do one fault now; return False if there is nobody to do it to."""
+        """Do one fault now; return False if there is no one to do it to."""
         acts: dict[str, Callable[[], object]] = {
             "flushall": self.estate.flush,
             "postgresql restarts": self.estate.restart_database,

@@ -121,7 +121,7 @@ def table(verdict: Verdict, seconds: float) -> str:
         "overlapping calls for one target": verdict.overlaps,
         "calls over the limit in a window": verdict.over_the_limit,
         "imports not balanced or not sealed": verdict.unbalanced,
-        "dead letters that are nobody's fault": verdict.wrongly_dead,
+        "dead letters that are no one's fault": verdict.wrongly_dead,
         "customer tasks left over": verdict.unfinished,
     }
     lines = [f"{number:>8,}  {name}" for name, number in names.items()]

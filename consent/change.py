@@ -47,7 +47,7 @@ def lane_of(action: Action, origin: Origin) -> Lane:
 
 @dataclass(slots=True)
 class ConsentChange:
-    """One wish for one slot: opt in or out, since when, on whose word. Nobody alters one.
+    """One wish for one slot: opt in or out, since when, on whose word. No one alters one.
 
     `address` names the target as its provider knows it (the only part that names a person), `slot` the smallest
     thing inside the target that can be in or out, `details` what else the provider wants to be told.

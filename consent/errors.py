@@ -1,11 +1,11 @@
 """What can be wrong with a run as a whole; what is wrong with one row or change is a value, not an error.
 
-    ConfigurationError            what we were told to do cannot be done: mend settings or arguments (exit 2)
+    ConfigurationError            what we were told to do cannot be done: fix settings or arguments (exit 2)
     OptrelayError
     ├── UnusableInput             a file as a whole: nothing of it has been recorded (exit 2)
     │   ├── UnreadableFile        missing, forbidden, damaged or empty
     │   ├── UnusableHeader        no header, or one that lacks what a change needs
-    │   └── UnstableFile          somebody is still writing it
+    │   └── UnstableFile          someone is still writing it
     ├── LedgerError
     │   ├── LedgerUnavailable     the database cannot be reached or written
     │   │   └── LedgerRefused     it refuses what it was given, and would do so again

@@ -17,7 +17,7 @@ class ImportSource:
     """One intake: what kind of source, which bytes, and how its changes become due.
 
     `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. `stream` asks for
-    changes to become due as they are read. `total_lines` is None where nobody can know it beforehand. `reassert` is the
+    changes to become due as they are read. `total_lines` is None where no one can know it beforehand. `reassert` is the
     way that the command has told, None where the settings hold.
     """
 

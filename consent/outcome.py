@@ -72,7 +72,7 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Unauthorized:
-    """The connection refused our credentials or our right to call it: a person must mend that."""
+    """The connection refused our credentials or our right to call it: a person must fix that."""
 
     reason: str
 

@@ -49,7 +49,7 @@ def checked(read: Callable[..., T], *told: object) -> T:
 
 
 def named(value: object) -> object:
-    """Return text that names something without what nobody sees of it; a whole number as its text."""
+    """Return text that names something without what no one sees of it; a whole number as its text."""
     text = str(value) if type(value) is int else value
     return checked(_named, text) if isinstance(text, str) else text
 
@@ -102,7 +102,7 @@ class SlotChange(NamedTuple):
 class ConsentRow(BaseModel):
     """What every row may say; each provider adds its own columns and says what they mean.
 
-    Empty cells are left out before a row comes here, so a missing field is one that nobody filled.
+    Empty cells are left out before a row comes here, so a missing field is one that no one filled.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)

@@ -1,4 +1,4 @@
-"""The optrelay command: one doorway for each thing that a person can ask for."""
+"""The optrelay command: one command for each thing that a person can ask for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of a command, and those that somebody has misspelt: ignored, a limit that was set would go unnoticed."""
+"""The settings of a command, and those that someone has misspelt: ignored, a limit that was set would go unnoticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One fault a test can order: what goes wrong, for whom, and for how long."""
+"""One fault a test can order: what goes wrong, for which customers, and for how long."""
 
 from typing import Literal, Self
 
@@ -9,7 +9,7 @@ Kind = Literal[
     "latency",  # wait `delay` seconds, or at random up to `delay_to`
     "throttle",  # 429, with `retry_after` seconds if given
     "error",  # an error body with `code`, on `http_status`
-    "busy",  # the customer is being changed by somebody else (Capillary 521)
+    "busy",  # the customer is being changed by someone else (Capillary 521)
     "html",  # an HTML error page, on `http_status` (502)
     "empty",  # status 200, no body, and nothing was done
     "malformed",  # done, but the JSON of the reply breaks off

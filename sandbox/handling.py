@@ -15,7 +15,7 @@ from sandbox.refused import Refused
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom or what a call is about: `key` names it in state and journal, a fault may use any of `names`.
+    """Who or what a call is about: `key` names it in state and journal, a fault may use any of `names`.
 
     `bucket` names the rate limit it falls under, where a provider has several.
     """

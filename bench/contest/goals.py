@@ -22,7 +22,7 @@ Say = Callable[..., "Verdict"]
 class Verdict:
     """One goal for one contestant: `at_least` says on which side of the goal a value is good.
 
-    `doubtful` means that it goes by the clock, and that others used the machine meanwhile.
+    `disturbed` means that it goes by the clock, and that others used the machine meanwhile.
     """
 
     key: str
@@ -32,7 +32,7 @@ class Verdict:
     value: float
     limit: float
     at_least: bool = False
-    doubtful: bool = False
+    disturbed: bool = False
 
     @property
     def met(self) -> bool:
@@ -66,13 +66,13 @@ def _beside_rivals(say: Say, ours: Result, rivals: list[Result]) -> Iterator[Ver
     fastest = max(rivals, key=lambda one: one.rows_per_second)
     cheapest = min(one.cpu_us_per_row for one in rivals)
     speed = ours.rows_per_second / fastest.rows_per_second
-    yield say("rows/s ÷ the fastest task queue", speed, 8.0, at_least=True, doubtful=_busy(ours, fastest))
+    yield say("rows/s ÷ the fastest task queue", speed, 8.0, at_least=True, disturbed=_busy(ours, fastest))
     yield say("rows per CPU second ÷ the best task queue", cheapest / ours.cpu_us_per_row, 8.0, at_least=True)
 
 
 def _beside_script(say: Say, ours: Result, script: Result) -> Iterator[Verdict]:
     speed = ours.rows_per_second / script.rows_per_second
-    yield say("rows/s ÷ plain script, same transport", speed, 0.6, at_least=True, doubtful=_busy(ours, script))
+    yield say("rows/s ÷ plain script, same transport", speed, 0.6, at_least=True, disturbed=_busy(ours, script))
     yield say("CPU per call ÷ plain script's", ours.cpu_us_per_call / script.cpu_us_per_call, 1.5)
 
 

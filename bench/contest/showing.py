@@ -74,7 +74,7 @@ def show_verdicts(console: Console, verdicts: Iterable[Verdict]) -> None:
     for one in verdicts:
         wanted = f"{'≥' if one.at_least else '≤'} {one.limit:g}"
         said = "met" if one.met else "MISSED BY FAR" if one.grossly_missed else "missed"
-        said += ", but others used the machine" if one.doubtful else ""
+        said += ", but others used the machine" if one.disturbed else ""
         table.add_row(one.name, f"{one.latency_ms:.0f}", one.goal, f"{one.value:.2f}", wanted, said)
     console.print(table)
 
@@ -97,7 +97,7 @@ def as_json(results: Iterable[Result], verdicts: Iterable[Verdict]) -> dict[str,
             "value": round(one.value, 3),
             "limit": one.limit,
             "met": one.met,
-            "doubtful": one.doubtful,
+            "disturbed": one.disturbed,
         }
         for one in verdicts
     ]

@@ -75,7 +75,7 @@ class Surroundings:
         return 1 - (now[1] - self._before[1]) / (now[0] - self._before[0])
 
     def elsewhere(self, used: float) -> float:
-        """Return the share of all cores that others had; `used` are the seconds of CPU of whom is measured."""
+        """Return the share of all cores that others had; `used` are the measured processes' seconds of CPU."""
         wall, server, own, machine = (now - before for now, before in zip(self._now(), self._before, strict=True))
         return max(0.0, (machine - server - own - used) / (wall * (psutil.cpu_count() or 1)))
 
@@ -88,7 +88,7 @@ class Surroundings:
 class Watch:
     """Looks at processes a few times a second: the most megabytes of each role, and what the producer's family used.
 
-    What `optrelay run` starts is killed in the end, and then counts for nobody who waited; so it is seen in time here.
+    What `optrelay run` starts is killed in the end, and then counts for no one who waited; so it is seen in time here.
     """
 
     def __init__(self, standing: Iterable[int]) -> None:

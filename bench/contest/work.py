@@ -19,9 +19,9 @@ Word = tuple[int, str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One file: where it is, how many rows and customers it has, and the newest word about every slot.
+    """One file: where it is, how many rows and customers it has, and the newest change about every slot.
 
-    `against_the_order` are the slots whose newest word does not stand last in the file: whoever goes by the file's
+    `against_the_order` are the slots whose newest change does not stand last in the file: whoever goes by the file's
     order and not by `effective_at` gets them wrong. The others go wrong only if rows overtake each other.
     """
 
@@ -74,7 +74,7 @@ def _two_words(customer: int) -> tuple[Word, Word, bool]:
     """Return a customer's two rows, and whether they stand next to each other.
 
     Of twenty customers, twelve speak of two channels; eight say the opposite about the same one: four in the next row,
-    three far below, and one in the wrong order, so that the older word comes last.
+    three far below, and one in the wrong order, so that the older change comes last.
     """
     kind = customer % 20
     opted_in = (customer, "EMAIL", "OPTIN", EARLIER)

@@ -28,7 +28,7 @@ CUSTOMERS_A_WAKE_UP = 200
 """Customers for which one more delivery is worth its while: one that takes more at once still leaves some to others."""
 
 WAKE_UP_SECONDS = 300
-"""A wake-up that nobody took for this long is dropped: the sweep will have sent others."""
+"""A wake-up that no worker took for this long is dropped: the sweep will have sent others."""
 
 _LOOKED_AT = 10_000
 """Wake-ups that are counted at most: a connection has `max_batches` of them for each of its buckets."""
@@ -113,14 +113,14 @@ class WakeUps:
             raise BrokerUnavailable("the broker takes no wake-ups; the sweep sends them once it is back") from error
 
     def waiting(self, connection: str) -> int:
-        """Return how many wake-ups nobody has taken yet; raise BrokerUnavailable."""
+        """Return how many wake-ups no worker has taken yet; raise BrokerUnavailable."""
         try:
             return int(self._redis.llen(f"{KEY_PREFIX}{queue_of(connection)}"))
         except redis.RedisError as error:
             raise BrokerUnavailable("the broker cannot be reached") from error
 
     def waiting_by_bucket(self, connection: str) -> Counter[Bucket]:
-        """Return how many wake-ups of each bucket nobody has taken yet; raise BrokerUnavailable.
+        """Return how many wake-ups of each bucket no worker has taken yet; raise BrokerUnavailable.
 
         The buckets of a connection share its queue: one that is busy must not look like work for all of them.
         """

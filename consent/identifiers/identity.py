@@ -1,7 +1,7 @@
 """Who an address names, whatever the spelling: one person is one target.
 
 An address is sent to the provider as it was first recorded. Whether two addresses name the same person is decided here,
-and nowhere else: when a change is recorded, when somebody asks for a person's history, and when a ledger is migrated.
+and nowhere else: when a change is recorded, when someone asks for a person's history, and when a ledger is migrated.
 
 Folded are letter case and Unicode form of e-mail addresses, invisible characters, and the ornaments of telephone
 numbers. By the letter of RFC 5321 the part before @ may depend on case; no large provider lets it, and two spellings of

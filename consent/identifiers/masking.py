@@ -1,4 +1,4 @@
-"""Showing whom a change is about without naming them."""
+"""Showing a person's identifier without naming the person."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def notice_growth(tx: Connection, table: Table, rows: int) -> None:
     """Let PostgreSQL look how large a table is if it believes it to be smaller than what has just been put there.
 
     One that it has found empty it believes to be so, however it grows, until it looks again by itself: for a minute or
-    more, in which it would begin joins by reading all of it. Of a few rows nobody would notice. Who may not look, which
+    more, in which it would begin joins by reading all of it. Of a few rows no one would notice. Who may not look, which
     the table's owner may, leaves it at a warning in the server's log.
     """
     if tx.dialect.name != "postgresql" or rows < _NOTICED_FROM:
@@ -224,7 +224,7 @@ Writing = TypeVar("Writing", Insert, Update)
 def whole_or_nothing(statement: Writing) -> Writing:
     """Let the transaction end if this statement fails half way, so that SQLite need not keep each page as it was.
 
-    It must not be said inside a savepoint, and nobody may go on after it has failed: the transaction is gone.
+    It must not be said inside a savepoint, and no one may go on after it has failed: the transaction is gone.
     """
     return statement.prefix_with("OR ROLLBACK", dialect="sqlite")
 

@@ -70,7 +70,7 @@ class Database:
         """Run `work` in one writing transaction, again if the database asks for it.
 
         Raises LedgerUnavailable, LedgerRefused if the database will never take what it was given, and LedgerOutdated if
-        somebody has migrated the ledger meanwhile (unless not `checked`): a version that was written for another schema
+        someone has migrated the ledger meanwhile (unless not `checked`): a version that was written for another schema
         writes nothing.
         """
         doubtful: Writing | None = None

@@ -254,9 +254,9 @@ def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: 
 
 
 def _query(which: LetterFilter) -> Select[Any]:
-    whom = (targets.c.connection, targets.c.address, targets.c.target_key)
+    who = (targets.c.connection, targets.c.address, targets.c.target_key)
     query = (
-        select(changes, *whom, imports.c.name.label("import_name"))
+        select(changes, *who, imports.c.name.label("import_name"))
         .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
         .where(*_DEAD, changes.c.id.in_(select(dead_letters.c.change_id)), *_conditions(which))

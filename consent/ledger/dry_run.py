@@ -84,8 +84,8 @@ def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange
         asked |= heard.whose
         known = select_recorded(tx, _FACTS, asked)
         unread = set(tx.execute(broken_off).scalars())
-        whom = {number: target for target, number in heard.numbers.items()}
-        whose = {key: whom[number] for key, number in asked.items()}
+        who = {number: target for target, number in heard.numbers.items()}
+        whose = {key: who[number] for key, number in asked.items()}
         return unread, known, select_by_key(tx, _REGISTERS, list(heard.targets)), whose, aliases
 
     unread, known, registers, whose, aliases = real.read(look)
@@ -110,7 +110,7 @@ def count_targets(rehearsal: Ledger) -> int:
 
 
 def _careless(connection: sqlite3.Connection, _record: object) -> None:
-    connection.execute("PRAGMA synchronous=OFF")  # nobody misses a rehearsal that was cut short
+    connection.execute("PRAGMA synchronous=OFF")  # no one misses a rehearsal that was cut short
 
 
 def _follow(tx: Connection, real: Database) -> None:

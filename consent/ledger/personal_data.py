@@ -1,4 +1,4 @@
-"""Where the ledger holds persons: what refused events said, and every column that may name somebody.
+"""Where the ledger holds persons: what refused events said, and every column that may name someone.
 
 Whoever erases a person, or gives a ledger away, goes through PERSONAL_COLUMNS.
 """

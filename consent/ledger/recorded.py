@@ -78,12 +78,12 @@ _IN_SQLITE = (
 )
 # LIMIT makes each lookup one by the whole key: of a join, the planner may read all slots of a target for each word.
 _REGISTERS_IN_POSTGRESQL = """
-    SELECT place - 1, whom.id, held.newest_at, held.newest_action, held.newest_key, held.confirmed
+    SELECT place - 1, who.id, held.newest_at, held.newest_action, held.newest_key, held.confirmed
     FROM unnest(%b::bytea[], %b::text[]) WITH ORDINALITY AS said(target, slot, place)
-    CROSS JOIN LATERAL (SELECT id FROM targets WHERE target_key = said.target LIMIT 1) AS whom
+    CROSS JOIN LATERAL (SELECT id FROM targets WHERE target_key = said.target LIMIT 1) AS who
     LEFT JOIN LATERAL (
         SELECT newest_at, newest_action, newest_key, confirmed FROM slots
-        WHERE target_id = whom.id AND slot = said.slot LIMIT 1
+        WHERE target_id = who.id AND slot = said.slot LIMIT 1
     ) AS held ON true
 """
 _REGISTERS_IN_SQLITE = f"""

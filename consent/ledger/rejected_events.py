@@ -65,7 +65,7 @@ class RejectedFilter:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """How rejected events are closed, by whom and why."""
+    """How rejected events are closed: by which person, and why."""
 
     how: Literal["resent", "discarded"]
     who: str
@@ -155,7 +155,7 @@ def what_it_said(database: Database, id_: int) -> EventContent:
 
 
 def close(database: Database, ids: Sequence[int], closing: Closing, now: int) -> int:
-    """Note that these need nobody's attention any more; return how many were open."""
+    """Note that these need no one's attention any more; return how many were open."""
     values = {"closed_at": now, "closed_as": closing.how, "closed_by": closing.who, "closed_why": closing.why}
 
     def work(tx: Connection) -> int:
@@ -168,12 +168,12 @@ def close(database: Database, ids: Sequence[int], closing: Closing, now: int) ->
 def purge(database: Database, before: int) -> int:
     """Remove what was rejected before a moment, closed or not; return how many that were.
 
-    That they were rejected, where and why stays in `rejects`, where nobody is quoted.
+    That they were rejected, where and why stays in `rejects`, where no one is quoted.
     """
     old = select(rejected_events.c.id).where(rejected_events.c.rejected_at < before).limit(_AT_ONCE)
     some = delete(rejected_events).where(rejected_events.c.id.in_(old))
     purged = 0
-    while database.read(lambda tx: tx.execute(old.limit(1)).all()):  # who only looks is in nobody's way
+    while database.read(lambda tx: tx.execute(old.limit(1)).all()):  # a read delays no other process
         purged += database.write(lambda tx: tx.execute(some).rowcount)
     return purged
 

@@ -70,7 +70,7 @@ def write_file(path: Path, rows: int) -> Expected:
         writer.writerow(COLUMNS)
         writer.writerows([row[name] for name in COLUMNS] for _, row in lines)
         file.write("capillary,100418,,,EMAIL\n")  # cut off in the middle
-    os.utime(path, (newest.timestamp(), newest.timestamp()))  # a file that nobody writes any more is read at once
+    os.utime(path, (newest.timestamp(), newest.timestamp()))  # a file that no one writes any more is read at once
     codes = Counter(code for code, _ in lines if code)
     return _expected(good, codes + Counter({"too_few_cells": 1}))
 
@@ -179,7 +179,7 @@ def webhook_rows(count: int, chance: random.Random, newest: datetime) -> list[Ro
 
 
 def _words(named: Row, action: str, chance: random.Random, newest: datetime) -> Iterator[Row]:
-    """Yield the newest word first, then older ones, any way round."""
+    """Yield the newest change first, then older ones, any way round."""
     last = newest - timedelta(minutes=chance.randrange(_MINUTES))
     yield named | _said(action, last)
     for _ in range(chance.randrange(3)):

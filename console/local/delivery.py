@@ -167,14 +167,14 @@ class RemoteDelivery:
         """Watch; returns how it ended."""
         worker_context = WorkerContext(settings, settings.broker_url or "")
         try:
-            hint = "" if settings.broker_url else _NOBODY_WOKEN
+            hint = "" if settings.broker_url else _NOT_WOKEN
             return _watch(Running(worker_context, imports, self.patience, idle=_IDLE, hint=hint), on_tick)
         finally:
             worker_context.ledger.close()
 
 
 _IDLE = "nothing has been settled: is `optrelay worker` running with this ledger and this broker?"
-_NOBODY_WOKEN = "OPTRELAY_BROKER_URL is not set here: is a worker at work? Else `optrelay run` delivers what is pending"
+_NOT_WOKEN = "OPTRELAY_BROKER_URL is not set here: is a worker at work? Else `optrelay run` delivers what is pending"
 
 
 def _watch(running: Running, on_tick: Callable[[Tick], None]) -> Ending:

@@ -30,7 +30,7 @@ _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first ti
 _AT_FIRST = 0.5  # seconds
 _SHARE = 100  # of the time at most one in so many goes into looking
 _ANSWERS = 8  # buckets of which the latest answer is told
-_NEARLY_DONE = 2_000  # customers: from then on nobody should wait for the end to be noticed
+_NEARLY_DONE = 2_000  # customers: from then on no one should wait for the end to be noticed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Ending:
 class Rhythm:
     """When to look again at something that takes a while to count: seldom enough to cost little, `most` seconds apart.
 
-    And yet, unless somebody else does, no later than half way to the end that can be foreseen, so that nobody waits for
+    And yet, unless someone else does, no later than half way to the end that can be foreseen, so that no one waits for
     it to be noticed, and at every occasion once no more than `nearly_done` are left. Two looks must have been taken to
     foresee anything, so the second one comes soon.
     """
@@ -134,7 +134,7 @@ class Running:
             self.lost_at, self.reached = None, True
 
     def _wake_the_deaf(self) -> None:
-        """Start the worker anew if nobody takes wake-ups: after a broker's restart a worker may be up and hear nothing.
+        """Start the worker anew if no one takes wake-ups: after a broker's restart a worker may be up and hear nothing.
 
         Known of Celery (celery/celery#8030, #8091): what counts is progress, not a process.
         """

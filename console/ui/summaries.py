@@ -93,7 +93,7 @@ def _rejected_events(report: ImportReport) -> str:
 
 
 def _letters(report: ImportReport) -> str:
-    """Say where the dead letters of an import are, or that somebody has decided upon them."""
+    """Say where the dead letters of an import are, or that someone has decided upon them."""
     if report.discarded == report.dead:
         return "discarded, so nothing is left to do"
     look = f"see `optrelay dead-letters list --import {report.import_id}`"

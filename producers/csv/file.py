@@ -33,7 +33,7 @@ class CsvFile:
     header: Header
     context: ParseContext
     undated: bool = False
-    """Nobody says since when its rows hold: so they hold since the file's own time."""
+    """No one says since when its rows hold: so they hold since the file's own time."""
 
     @property
     def notes(self) -> list[str]:

@@ -96,7 +96,7 @@ def demand(header: Header, context: ParseContext, known: Vocabulary, file: str) 
 
 
 def refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
-    """Raise UnusableHeader if `effective_at` is misspelt: ignored, it would let old words overrule newer ones.
+    """Raise UnusableHeader if `effective_at` is misspelt: ignored, it would let old changes overrule newer ones.
 
     Not if it may be another thing, like `effective_to`: that is ignored, and told.
     """

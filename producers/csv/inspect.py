@@ -30,7 +30,7 @@ _ZIP = b"PK\x03\x04"
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What changes when somebody writes a file: which file it is, its size in bytes, when it was written."""
+    """What changes when someone writes a file: which file it is, its size in bytes, when it was written."""
 
     device: int
     inode: int
@@ -80,7 +80,7 @@ class Inspection:
 
 
 def inspect_file(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Inspection:
-    """Look over a file that nobody writes to, waiting at most `patience` seconds for that.
+    """Look over a file that no one writes to, waiting at most `patience` seconds for that.
 
     Raises UnstableFile if it keeps changing, UnreadableFile if it is missing, forbidden, damaged or empty,
     ConfigurationError if `encoding` is none.

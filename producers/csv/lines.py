@@ -11,7 +11,7 @@ LONGEST_LINE = 8 * 1024 * 1024
 """Characters; a longer line is a file without line ends, and is passed over without being kept."""
 
 MOST_LINES = 1_000
-"""Lines that one record may span; a longer one is a quote that nobody closed."""
+"""Lines that one record may span; a longer one is a quote that no one closed."""
 
 ALWAYS_LINES = 16
 """Lines that one record may span even where many quotes before it were never closed."""

@@ -1,4 +1,4 @@
-"""The rows that were refused, as a file that can be mended and imported again.
+"""The rows that were refused, as a file that can be fixed and imported again.
 
 A person may be at work on an earlier import's file of the same name, which alone holds what the refused rows said. So
 nothing is cut off or written over unless it is known to be this import's own, by a digest that the checkpoint keeps, or
@@ -37,9 +37,9 @@ class RejectsFile:
     """Refused rows, in UTF-8 and with the delimiter of their file, for their owner's eyes only (mode 0600).
 
     `_line`, `_column`, `_code`, `_message` and `_effective_at` stand before the original columns, and the cells are as
-    they were: a row with too few or too many cells keeps them so, and therefore stays refused until somebody has put
-    each under its column. `_effective_at` is since when the row would have held, so that mending it later gives it no
-    newer word than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not disarmed
+    they were: a row with too few or too many cells keeps them so, and therefore stays refused until someone has put
+    each under its column. `_effective_at` is since when the row would have held, so that fixing it later gives it no
+    newer change than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not disarmed
     against spreadsheets' formulas, because that would change telephone numbers.
 
     The file is made when there is something to write. `path` is where it really is, `digest` that of its content, and
@@ -56,7 +56,7 @@ class RejectsFile:
     ) -> None:
         """Prepare; `names` is the original header, `own` where a rejects file's columns stand in it already.
 
-        `before_cutting` is asked once nobody else can write, and raises ImportUnderWay if another has gone on since.
+        `before_cutting` is called when no other process can write; it raises ImportUnderWay if another has gone on.
         """
         self.path = path
         self.offset = 0
@@ -178,7 +178,7 @@ class RejectsFile:
         raise ImportUnderWay(self._busy())
 
     def _keep(self, descriptor: int) -> None:
-        """Take a file that nobody else has; raise ImportUnderWay if we have been overtaken before we had it."""
+        """Take a file that no other process has; raise ImportUnderWay if we have been overtaken before we had it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = descriptor

@@ -1,6 +1,6 @@
-"""Rows of a file are much alike: what was understood of one serves the next that differs only in whom and when.
+"""Rows of a file are much alike: what was understood of one serves the next that differs only in who and when.
 
-A row says nothing new but in a few columns: whom it is about, since when, under which id. Where all its other cells
+A row says nothing new but in a few columns: who it is about, since when, under which id. Where all its other cells
 have been understood before, only those few are validated, each by the row model's own rule for its column. Whatever is
 not as it was, or not valid, is understood from the beginning.
 """

@@ -51,7 +51,7 @@ class CsvReader:
     """Reads rows from a text whose lines keep their ends (`newline=""`).
 
     A record that spans several lines and then turns out ragged, too long, or broken in a cell that holds one line only,
-    is a quote that nobody closed: its first line is refused, and the lines after it are read again as rows.
+    is a quote that no one closed: its first line is refused, and the lines after it are read again as rows.
     """
 
     def __init__(self, lines: PushBackLines, delimiter: str) -> None:
@@ -134,7 +134,7 @@ class CsvReader:
 def as_it_stands(line: str, delimiter: str) -> list[str]:
     """Split a line whose quotes are broken at every delimiter.
 
-    Cells whose own quotes are sound lose them; a broken cell keeps its quote marks, so that a person sees what to mend.
+    Cells whose own quotes are sound lose them; a broken cell keeps its quote marks, so that a person sees what to fix.
     """
     cells = line.rstrip("\r\n").split(delimiter) if line else []
     return [match[1] if (match := _SOUND.fullmatch(cell)) else cell for cell in cells]

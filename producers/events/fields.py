@@ -24,7 +24,7 @@ class Names:
         """Return our name for a spelling, None if it is not ours."""
         if name not in self._found:
             if len(self._found) >= _MOST_SPELLINGS:
-                self._found.clear()  # somebody invents names: they must not fill our memory
+                self._found.clear()  # someone invents names: they must not fill our memory
             self._found[name] = self._known.find(name)
         return self._found[name]
 

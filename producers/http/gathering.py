@@ -50,7 +50,7 @@ class Gatherer:
     """The way into the ledger for all requests of this process.
 
     While one commit is under way the next requests gather, so there are few commits where there are many requests, and
-    a lone request waits for nobody.
+    a lone request waits for no one.
     """
 
     def __init__(self, intake: Intake, patience: float = _PATIENCE_SECONDS) -> None:

@@ -1,4 +1,4 @@
-"""What surrounds every request: an id, careful headers, one log line that names nobody, and no error's own words."""
+"""What surrounds every request: an id, careful headers, one log line that names no person, and no error's own words."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _unknown(what: str) -> Problem:
 
 
 def change_as_json(found: ChangeReport) -> responses.ChangeState:
-    """Return a change as programs read it: what became of it, where it came from, and nobody's address."""
+    """Return a change as programs read it: what became of it, where it came from, without any address."""
     return {
         "id": found.id,
         "state": found.state,

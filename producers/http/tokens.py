@@ -1,4 +1,4 @@
-"""Unsubscribe tokens: what a link will change, encrypted and signed, so that it shows nobody and cannot be made up."""
+"""Unsubscribe tokens: what a link will change, encrypted and signed, so that it shows no one and cannot be made up."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ async def unsubscribe(request: Request, token: str) -> Response:
 def _word_of(link: Link, ledger: Ledger, context: ParseContext, *, by_person: bool) -> dict[str, str]:
     """Return what a click says now, or what the click before it said if that was a moment ago.
 
-    So a click that is sent twice undoes nothing that was said in between, and one that comes later is a new word. So
-    is a person's at any time if an opt-in stands: nobody presses our button and means a click of before.
+    So a click that is sent twice undoes nothing that was said in between, and one that comes later is a new change. So
+    is a person's at any time if an opt-in stands: no one presses our button and means a click of before.
     """
     now = ledger.now()
     turn = now // (REPEAT_SECONDS * 1_000_000)

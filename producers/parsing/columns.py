@@ -28,10 +28,10 @@ OWN = ("_line", "_column", "_code", "_message", FALLBACK_TIME)
 """The columns that a rejects file has beside its original ones."""
 
 RECORDED_AS = "_recorded_as"
-"""The id of the change that an exported row was; the row is the same change as long as nobody alters it."""
+"""The id of the change that an exported row was; the row is the same change as long as no one alters it."""
 
 FREE_TEXT = frozenset({"reason", "name"})
-"""Columns in which a line break can be meant; anywhere else it is a quote that somebody forgot to close."""
+"""Columns in which a line break can be meant; anywhere else it is a quote that someone forgot to close."""
 
 _JOINERS = re.compile(r"[\s_\-\ufeff]+")
 _LIKENESS = 0.75

@@ -1,4 +1,4 @@
-"""From a raw record to a consent change, or to the one fault that a person should mend first."""
+"""From a raw record to a consent change, or to the one fault that a person should fix first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
 
 
 class RawRecord(NamedTuple):
-    """A row or an event under our own column names, without the ones that nobody filled.
+    """A row or an event under our own column names, without the ones that no one filled.
 
     `line` is the physical line of a file where it starts, None for an event. `sender` says in whose name its change_id
     is unique; "" stands for all files.

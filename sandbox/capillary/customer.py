@@ -1,4 +1,4 @@
-"""Whom a call is about: a customer named by id in the path, or by identifiers in the query."""
+"""Who a call is about: a customer named by id in the path, or by identifiers in the query."""
 
 from dataclasses import dataclass
 from urllib.parse import parse_qs

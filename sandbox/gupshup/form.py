@@ -40,7 +40,7 @@ def read_form(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, str]:
 
 
 def read_wish(form: Mapping[str, str], settings: GupshupSettings, *, new: bool) -> Wish:
-    """Read a form; a field that does not fit refuses it with 400. INVENTED: fields nobody knows are ignored."""
+    """Read a form; a field that does not fit refuses it with 400. INVENTED: fields no one knows are ignored."""
     if new and not form.keys() >= set(_REQUIRED):
         raise _refused(texts.MISSING_FIELD)
     checked = "true" if settings.check_by_default else "false"

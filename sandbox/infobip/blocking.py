@@ -14,7 +14,7 @@ SOURCES = frozenset({"CUSTOM", "MO", "URL_OPT_OUT", "CAMPAIGN"})
 
 
 class Entry(NamedTuple):
-    """Who is blocked, for whom and where; two entries that differ in any field are two."""
+    """Which address is blocked, for which sender and where; two entries that differ in any field are two."""
 
     destination: str
     sender: str | None

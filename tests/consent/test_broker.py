@@ -78,7 +78,7 @@ def test_every_form_means_one_thing(url: str, meant: BrokerAddress) -> None:
     ],
 )
 def test_an_address_that_cannot_be_kept_is_refused(url: str) -> None:
-    """Half of the processes use it, the others do not; or the password goes to a server that nobody has vouched for."""
+    """Half of the processes use it, the others do not; or the password goes to a server that no one has vouched for."""
     with pytest.raises(ConfigurationError) as told:
         read_broker_address(url)
 

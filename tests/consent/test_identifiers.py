@@ -1,4 +1,4 @@
-"""Identifiers are cleaned of what nobody sees, and refused if they are damaged."""
+"""Identifiers are cleaned of what no one sees, and refused if they are damaged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ANN = "ann@example.com"
         ("\u200b ", ""),
     ],
 )
-def test_what_nobody_sees_is_removed(text: str, cleaned: str) -> None:
+def test_what_no_one_sees_is_removed(text: str, cleaned: str) -> None:
     """A person's opt-out goes to an address with U+200B in it, "applied", and the person goes on getting mail."""
     assert clean(text) == cleaned
 
@@ -59,7 +59,7 @@ def test_what_cannot_be_seen_inside_is_named(text: str, words: str) -> None:
     "text", ["447700900123.0", "15550100.", "447700900124,00", "447700900123.5", "9.19E+11", "7.0"]
 )
 def test_a_number_with_a_point_is_damaged(text: str) -> None:
-    """Somebody else is blocked: 447700900123.0 would be read as 4477009001230."""
+    """Someone else is blocked: 447700900123.0 would be read as 4477009001230."""
     with pytest.raises(UnusableIdentifier) as caught:
         refuse_damaged(text)
     assert caught.value.code == "damaged_number"
@@ -80,7 +80,7 @@ def test_other_points_are_no_damage(text: str) -> None:
     ],
 )
 def test_what_is_no_address_is_known(text: str) -> None:
-    """Nobody gets mail at such an address, so nobody would be opted out."""
+    """No one gets mail at such an address, so no one would be opted out."""
     assert not is_email(text)
 
 

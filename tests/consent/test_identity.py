@@ -35,7 +35,7 @@ def mobile(value: str) -> dict[str, str]:
     ],
 )
 def test_spellings_of_one_person(one: dict[str, str], other: dict[str, str]) -> None:
-    """A person who opted out as Ann@ stays opted in as ann@, because the older opt-in counts for somebody else."""
+    """A person who opted out as Ann@ stays opted in as ann@, because the older opt-in counts for someone else."""
     assert identity_of(one) == identity_of(other)
     assert is_same(one, {name: other[name] for name in other if name != "source"})
 
@@ -57,7 +57,7 @@ def test_spellings_of_one_person(one: dict[str, str], other: dict[str, str]) -> 
     ],
 )
 def test_two_persons(one: dict[str, str], other: dict[str, str]) -> None:
-    """A person is opted out because somebody else with a like name did."""
+    """A person is opted out because someone else with a like name did."""
     assert identity_of(one) != identity_of(other)
 
 

@@ -18,5 +18,5 @@ from consent.identifiers.masking import masked
     ids=["a customer", "a destination", "a subscription", "an app's subscription"],
 )
 def test_only_persons_are_masked(address: dict[str, str], shown: str) -> None:
-    """An app or a subscription is nobody, and a dead letter that hides which one it is about helps no one."""
+    """An app or a subscription is no one, and a dead letter that hides which one it is about helps no one."""
     assert shown == masked(address)

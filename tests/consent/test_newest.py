@@ -1,4 +1,4 @@
-"""The newest word wins: the rule on its own, under every order that chance can make."""
+"""The newest change wins: the rule on its own, under every order that chance can make."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fold(words: list[Word]) -> Register:
 
 
 def sent(words: list[Word], register: Register, reassert: Reassert = Reassert.FRESH) -> bool:
-    """Whether the newest word is to be sent after all these, in this order of arrival."""
+    """Whether the newest change is to be sent after all these, in this order of arrival."""
     is_sent = False
     for word in words:
         register, verdict = judge(register, word, reassert=reassert)
@@ -67,7 +67,7 @@ def test_hearing_a_word_again_changes_nothing(words: list[tuple[int, Action]], o
 
 @given(st.lists(spoken, min_size=1))
 def test_what_stands_is_the_latest_and_on_a_tie_the_opt_out(words: list[tuple[int, Action]]) -> None:
-    """Nobody who opted out at the last moment on record stays opted in."""
+    """No one who opted out at the last moment on record stays opted in."""
     latest = max(moment for moment, _ in words)
     said = {action for moment, action in words if moment == latest}
 
@@ -118,7 +118,7 @@ def test_a_fresh_opt_out_is_sent_in_whatever_order_it_comes(
 ) -> None:
     """An unsubscribe click does not stay unsent because a list that names no time was read before or after it.
 
-    It is sent, as part of the newest opt-out, if any of them is fresh; and nobody is called if none of them is.
+    It is sent, as part of the newest opt-out, if any of them is fresh; and no one is called if none of them is.
     """
     words = [Word(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(said)]
     held = Register(Word(0, Action.OPTOUT, -1), "OPTOUT", confirmed_at)

@@ -1,4 +1,4 @@
-"""Telephone numbers are the number that was written, or refused: never somebody else's."""
+"""Telephone numbers are the number that was written, or refused: never someone else's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def code(text: str, region: str = "") -> str:
     ],
 )
 def test_a_number_with_its_country_code_is_read(text: str, digits: str) -> None:
-    """A person's opt-out goes to 4407700900123, a number of nobody, if the trunk prefix stays in it."""
+    """A person's opt-out goes to 4407700900123, a number that belongs to no one, if the trunk prefix stays in it."""
     assert read_number(text) == digits
 
 
@@ -74,7 +74,7 @@ def test_a_number_with_its_country_code_is_read(text: str, digits: str) -> None:
     ],
 )
 def test_any_other_is_refused(text: str, refused: str) -> None:
-    """Somebody else's number is blocked, "applied", and the person who opted out goes on getting messages."""
+    """Someone else's number is blocked, "applied", and the person who opted out goes on getting messages."""
     assert code(text) == refused
 
 
@@ -98,7 +98,7 @@ def test_any_other_is_refused(text: str, refused: str) -> None:
     ],
 )
 def test_a_region_reads_its_national_numbers(text: str, region: str, digits: str) -> None:
-    """2025550104 without its country code is a number in Egypt: somebody there would be blocked."""
+    """2025550104 without its country code is a number in Egypt: someone there would be blocked."""
     assert code(text, region) == digits
 
 

@@ -14,7 +14,7 @@ from consent.settings import load_settings
 
 
 def test_a_connection_is_configured_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The provider is the connection's name unless somebody says otherwise."""
+    """The provider is the connection's name unless someone says otherwise."""
     monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__RATE", "50/second")
     monkeypatch.setenv("OPTRELAY_CONNECTIONS__ASIA__PROVIDER", "capillary")
 
@@ -47,8 +47,8 @@ def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_connection_is_explained() -> None:
     """The message names the connections there are and the variable to set."""
-    with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__NOBODY__"):
-        load_settings().connection("nobody")
+    with pytest.raises(ConfigurationError, match="OPTRELAY_CONNECTIONS__UNKNOWN__"):
+        load_settings().connection("unknown")
 
 
 @pytest.mark.parametrize("written", ["environment", "file"])

@@ -1,4 +1,4 @@
-"""A folder of its own for every test, with a connection that nobody answers at."""
+"""A folder of its own for every test, with a connection that no one answers at."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_postgresql_is_copied_by_its_own_program(
 
 
 def test_a_damaged_ledger_is_told(cli: Cli, consents: str, tmp_path: Path) -> None:
-    """A backup of a damaged file replaces the last good one, and nobody is told."""
+    """A backup of a damaged file replaces the last good one, and no one is told."""
     cli("import", consents)
     ledger = tmp_path / "optrelay.db"
     whole = ledger.read_bytes()

@@ -1,4 +1,4 @@
-"""Dead letters: looking at them without seeing whom they are about, and doing something about them."""
+"""Dead letters: looking at them without seeing who they are about, and doing something about them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def buried(cli: Cli, consents: str, url: str) -> Cli:
     return cli
 
 
-def test_the_list_counts_by_reason_and_names_nobody(buried: Cli) -> None:
+def test_the_list_counts_by_reason_and_names_no_one(buried: Cli) -> None:
     """Reasons are counted; a customer's number is never whole on the screen."""
     answer = buried("dead-letters", "list")
     assert "Capillary cannot find this customer" in answer.out
@@ -42,8 +42,8 @@ def test_json_has_the_promised_keys(buried: Cli) -> None:
     assert {one["target"] for one in found} == {"user_id=…17", "user_id=…88"}
 
 
-def test_reveal_shows_whom_on_request(buried: Cli) -> None:
-    """Only who asks for it sees whom a letter is about."""
+def test_reveal_shows_who_on_request(buried: Cli) -> None:
+    """Only --reveal shows the person that a letter is about."""
     assert "user_id=1001417" in buried("dead-letters", "list", "--reveal").out
 
 
@@ -64,7 +64,7 @@ def test_filters_say_which(buried: Cli, filters: tuple[str, ...], count: int) ->
 
 
 def test_show_tells_the_whole_story(buried: Cli) -> None:
-    """One letter shows its origin, every call about it, and what replaying would do, but not whom."""
+    """One letter shows its origin, every call about it, and what replaying would do, but not the person."""
     number = buried("dead-letters", "list", "--json").json[0]["id"]
     answer = buried("dead-letters", "show", str(number))
     for words in ("consents.csv, line", "1012", "HTTP 400", "it would be delivered again"):
@@ -92,7 +92,7 @@ def test_a_dry_replay_changes_nothing(buried: Cli) -> None:
 
 
 def test_replay_never_sends_an_overtaken_word(buried: Cli, url: str, tmp_path: Path) -> None:
-    """A letter that a newer word has overtaken is closed; the others are delivered again, with who and why."""
+    """A letter that a newer change has overtaken is closed; the others are delivered again, with who and why."""
     buried("import", write(tmp_path, "newer.csv", "1002888,EMAIL,TRANS,OPTOUT,2026-03-01T00:00:00Z"))
     settle_all(url)
     numbers = {one["target"]: one["id"] for one in buried("dead-letters", "list", "--json").json}
@@ -112,7 +112,7 @@ def test_history_keeps_who_and_why(buried: Cli, url: str) -> None:
 
 
 def test_discard_needs_a_reason_and_keeps_the_letter(buried: Cli) -> None:
-    """Nobody puts letters away without saying why, and they stay to be seen."""
+    """No one puts letters away without saying why, and they stay to be seen."""
     assert buried("dead-letters", "discard", "--all", "--yes").code == 2
     assert buried("dead-letters", "discard", "--all", "--yes", "--why", " ").code == 2
     assert buried("dead-letters", "discard", "--all", "--yes", "--why", "left us", "--json").json["discarded"] == 3
@@ -121,7 +121,7 @@ def test_discard_needs_a_reason_and_keeps_the_letter(buried: Cli) -> None:
 
 
 def test_what_was_discarded_is_not_looked_for(buried: Cli) -> None:
-    """The report goes on counting it as dead, and sends nobody to a list on which it does not stand."""
+    """The report goes on counting it as dead, and sends no one to a list on which it does not stand."""
     assert "see `optrelay dead-letters list --import" in buried("status", "latest").out
     [one, *_] = [letter["id"] for letter in buried("dead-letters", "list", "--json").json]
     buried("dead-letters", "discard", str(one), "--yes", "--why", "left us")
@@ -136,16 +136,16 @@ def test_what_was_discarded_is_not_looked_for(buried: Cli) -> None:
 
 
 def test_export_is_taken_back_as_it_is(buried: Cli, tmp_path: Path) -> None:
-    """The export, unmended, is known to the last row; mended, its rows are new ones."""
+    """The export, unmended, is known to the last row; fixed, its rows are new ones."""
     answer = buried("dead-letters", "export", "--output", "dead.csv")
     assert (answer.code, stat.S_IMODE((tmp_path / "dead.csv").stat().st_mode)) == (0, 0o600)
-    os.utime(tmp_path / "dead.csv", (0, 0))  # nobody writes it any more
+    os.utime(tmp_path / "dead.csv", (0, 0))  # no one writes it any more
     again = buried("import", "dead.csv", "--json").json
     assert (again["rows"], again["duplicates"], again["rejected"]) == (3, 3, 0)
-    mended = (tmp_path / "dead.csv").read_text().replace("1001417", "1001500")
-    (tmp_path / "mended.csv").write_text(mended)
-    os.utime(tmp_path / "mended.csv", (0, 0))
-    assert buried("import", "mended.csv", "--json").json["accepted"] == 2
+    fixed = (tmp_path / "dead.csv").read_text().replace("1001417", "1001500")
+    (tmp_path / "fixed.csv").write_text(fixed)
+    os.utime(tmp_path / "fixed.csv", (0, 0))
+    assert buried("import", "fixed.csv", "--json").json["accepted"] == 2
 
 
 def test_letters_of_rows_with_ids_are_taken_back_as_they_are(cli: Cli, url: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.support.command_line import Cli
 def test_the_demo_proves_itself_and_leaves_no_process(tmp_path: Path) -> None:
     """Everything agrees slot by slot, only its folder is written, and nothing goes on running.
 
-    It does so where an earlier demo has left its files, and although somebody's real connection is configured.
+    It does so where an earlier demo has left its files, and although someone's real connection is configured.
     """
     (tmp_path / ".demo").mkdir()
     (tmp_path / ".demo" / "optrelay.db").write_text("what an earlier demo left")
@@ -37,7 +37,7 @@ def test_the_demo_proves_itself_and_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_the_demo_touches_no_settings_but_its_own(cli: Cli, tmp_path: Path) -> None:
-    """A folder with somebody's optrelay.toml is refused."""
+    """A folder with someone's optrelay.toml is refused."""
     (tmp_path / "optrelay.toml").write_text("ledger_url = 'sqlite:///mine.db'\n")
     answer = cli("demo", "--folder", str(tmp_path))
     assert (answer.code, "not the demo's" in answer.err) == (2, True)

@@ -115,7 +115,7 @@ def test_each_bucket_has_a_line_of_its_own() -> None:
 
 
 def test_a_hundred_buckets_are_told_in_short() -> None:
-    """The stopped ones and the longest are named, the others are summed up: nobody reads a hundred lines."""
+    """The stopped ones and the longest are named, the others are summed up: no one reads a hundred lines."""
     view = DeliveryView(Settings(connections={"gupshup": ConnectionSettings(provider="gupshup")}))
     left = {Bucket("gupshup", f"{n}"): n for n in range(1, 101)}
     stopped = BucketHealth("gupshup/1", Breaker.REFUSED, "no such token")

@@ -28,7 +28,7 @@ def test_it_foretells_what_the_import_then_does(cli: Cli, consents: str) -> None
 
 
 def test_it_knows_what_the_ledger_knows(cli: Cli, consents: str, url: str, tmp_path: Path) -> None:
-    """Known rows are duplicates, older words superseded, confirmed ones unchanged: no call is foretold for them."""
+    """Known rows are duplicates, older changes superseded, confirmed ones unchanged: no call is predicted for them."""
     cli("import", consents)
     settle_all(url)
     more = write(
@@ -51,7 +51,7 @@ def test_it_knows_what_the_ledger_knows(cli: Cli, consents: str, url: str, tmp_p
 def test_it_foretells_that_a_file_which_broke_off_is_made_up_for(
     cli: Cli, consents: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half a file was recorded and told to nobody: the whole file would tell all of it, and the dry run says so."""
+    """Half a file was recorded and told to no one: the whole file would tell all of it, and the dry run says so."""
 
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
@@ -121,7 +121,7 @@ def test_each_limit_has_its_own_forecast(cli: Cli, tmp_path: Path, monkeypatch: 
 
 
 def test_it_tells_what_would_be_ignored(cli: Cli, tmp_path: Path) -> None:
-    """A column that nobody knows is named by the dry run as it is by the run."""
+    """A column that no one knows is named by the dry run as it is by the run."""
     write(tmp_path, "more.csv", "1,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z,x", header=f"{HEADER},colour")
     assert "column 'colour' is not known and is ignored" in cli("run", "more.csv", "--dry-run").err
 
@@ -130,7 +130,7 @@ def test_it_tells_what_would_be_ignored(cli: Cli, tmp_path: Path) -> None:
 def test_what_may_be_a_slip_is_counted(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
-    """Everybody at a company is blocked by `ann.example.com`, a mistyped address, and nobody notices."""
+    """Everybody at a company is blocked by `ann.example.com`, a mistyped address, and no one notices."""
     for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("API_KEY", "throw-away"), ("REGION", "us")):
         monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__INFOBIP__{name}", value)
     people = ("ann.example.com", "+447700900123", "(202) 555-0104", "+44 7700 900124", "ann@example.com", "555-0101")

@@ -14,7 +14,7 @@ from tests.support.command_line import Cli
     [
         (LedgerUnavailable("the database is away"), 5, "run it again"),
         (BrokerUnavailable("the broker is away"), 5, "OPTRELAY_BROKER_URL"),
-        (ImportUnderWay("somebody is at it"), 5, "Wait until it has finished"),
+        (ImportUnderWay("someone is at it"), 5, "Wait until it has finished"),
         (LedgerOutdated("run `optrelay migrate`"), 2, "optrelay migrate"),
         (PermissionError(13, "Permission denied", "/somewhere"), 5, "/somewhere: Permission denied"),
         (KeyboardInterrupt(), 130, "safe to run the same command again"),

@@ -1,4 +1,4 @@
-"""Asking on the command line what was said about somebody."""
+"""Asking on the command line what was said about someone."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_ledger_tells_it_where_no_connection_is_configured(told: Cli, monkey
     assert len(told("history", "user_id=1002888", "--json").json) == 1
 
 
-def test_nobody_is_found_who_was_never_named(told: Cli) -> None:
+def test_no_one_is_found_who_was_never_named(told: Cli) -> None:
     """Code 1, and a hint; a part of a number is not a number."""
     answer = told("history", "user_id=100288")
     assert (answer.code, "nothing was ever said about this" in answer.out) == (1, True)
@@ -75,7 +75,7 @@ def test_nobody_is_found_who_was_never_named(told: Cli) -> None:
         (("user_id=1002888", "channel=EMAIL"), "no person is named by user_id and channel"),
         (("user_id=1002888", "action=OPTOUT"), "give some of identifier_name, identifier_value"),
         (("user_id=1002888\udcff",), "damaged characters"),
-        (("user_id=1", "--connection", "nobody"), "there is no connection 'nobody'"),
+        (("user_id=1", "--connection", "unknown"), "there is no connection 'unknown'"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_named(told: Cli, arguments: tuple[str, ...], words: str) -> None:
@@ -94,7 +94,7 @@ def test_a_question_that_makes_no_sense_is_named(told: Cli, arguments: tuple[str
     ],
 )
 def test_lines_that_ask_nothing_are_named(told: Cli, monkeypatch: pytest.MonkeyPatch, lines: str, words: str) -> None:
-    """Nobody should take an empty question for an answer."""
+    """No one should take an empty question for an answer."""
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
     answer = told("history", "-")
     assert (answer.code, words in answer.err) == (2, True)
@@ -127,7 +127,7 @@ def test_a_national_number_is_asked_for_as_rows_write_it(
 
 
 def test_what_narrows_a_block_is_no_name(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody asks by the row that was sent, with its channel, and is told that nothing was ever said."""
+    """Someone asks by the row that was sent, with its channel, and is told that nothing was ever said."""
     for name, value in (("BASE_URL", "http://127.0.0.1:1"), ("API_KEY", "throw-away")):
         monkeypatch.setenv(f"OPTRELAY_CONNECTIONS__INFOBIP__{name}", value)
     header = "destination,channel,action,effective_at"

@@ -27,7 +27,7 @@ def test_json_holds_the_promised_keys_first_and_the_sums_hold(cli: Cli, consents
     assert answer.code == 1
 
 
-def test_a_rejected_row_is_in_a_file_that_can_be_mended(cli: Cli, consents: str, tmp_path: Path) -> None:
+def test_a_rejected_row_is_in_a_file_that_can_be_fixed(cli: Cli, consents: str, tmp_path: Path) -> None:
     """Whoever sees that rows were rejected is told how many, why, and in which file they are."""
     answer = cli("import", consents)
     assert "1 × unknown_value; fix them in consents.csv.rejects.csv" in answer.out
@@ -46,7 +46,7 @@ UNDATED = "user_id,channel,priority,action"
 
 
 def test_since_when_rows_without_a_time_hold_is_said(cli: Cli, consents: str, tmp_path: Path) -> None:
-    """Nobody should have to guess that it is the file's own time, which copying a file may change."""
+    """No one should have to guess that it is the file's own time, which copying a file may change."""
     file = write(tmp_path, "bare.csv", "1,EMAIL,BULK,OPTOUT", header=UNDATED)
     words = "no column says since when its rows hold: it is since 2025-10-09 08:53:20 UTC, the file's own time"
     assert words in cli("import", file, "--dry-run").err
@@ -62,10 +62,10 @@ def test_the_same_words_said_again_later_can_be_told(cli: Cli, tmp_path: Path) -
     os.utime(out, (1_760_000_000, 1_760_086_400))
     remedy = "--effective-at 2025-10-10T08:53:20Z"
 
-    foretold, again = cli("import", out, "--dry-run"), cli("import", out)
+    predicted, again = cli("import", out, "--dry-run"), cli("import", out)
     answer = cli("import", out, *remedy.split(), "--json")
 
-    assert remedy in foretold.err
+    assert remedy in predicted.err
     assert "its rows hold since 2025-10-09 08:53:20 UTC" in again.err
     assert again.err.count(remedy) == 1
     assert (answer.json["accepted"], answer.json["duplicates"]) == (1, 0)
@@ -108,7 +108,7 @@ def test_no_file_is_recorded_if_one_cannot_be_used(cli: Cli, consents: str, tmp_
         (("--map", "phone"), "their=ours"),
         (("--timezone", "Mars/Base"), "no time zone"),
         (("--patience", "soon"), "15m"),
-        (("--connection", "nobody"), "there is no connection 'nobody' (known: capillary)"),
+        (("--connection", "unknown"), "there is no connection 'unknown' (known: capillary)"),
         (("--encoding", "klingon"), "klingon"),
     ],
 )
@@ -139,7 +139,7 @@ def test_one_rejects_file_for_two_files_is_refused(cli: Cli, consents: str, tmp_
 
 
 def test_a_broker_that_is_away_is_only_a_note(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recorded change counts as recorded although nobody could be woken for it."""
+    """A recorded change counts as recorded although no one could be woken for it."""
     monkeypatch.setenv("OPTRELAY_BROKER_URL", "redis://127.0.0.1:1/0")
     answer = cli("import", consents)
     assert answer.code == 1  # for the rejected row
@@ -163,7 +163,7 @@ def test_waiting_ends_when_workers_elsewhere_have_settled_it(cli: Cli, consents:
     assert (found["applied"], found["pending"], found["sealed"]) == (3, 0, True)
 
 
-def test_waiting_has_an_end_if_nobody_works(cli: Cli, consents: str) -> None:
+def test_waiting_has_an_end_if_no_one_works(cli: Cli, consents: str) -> None:
     """If nothing moves for as long as one is patient, it ends with code 4, and everything is kept."""
     answer = cli("import", consents, "--wait", "--patience", "1s", "--json")
     assert (answer.code, answer.json["pending"]) == (4, 3)
@@ -191,7 +191,7 @@ def test_a_run_that_cannot_deliver_records_nothing(
 
 
 def test_a_broker_that_is_away_is_named(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is blamed but the broker, long before a provider would be given up; everything is kept."""
+    """No one is blamed but the broker, long before a provider would be given up; everything is kept."""
     monkeypatch.setenv("OPTRELAY_BROKER_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setattr("console.local.monitor._BROKER_SECONDS", 0.5)
     answer = cli("run", consents, "--json")
@@ -200,7 +200,7 @@ def test_a_broker_that_is_away_is_named(cli: Cli, consents: str, monkeypatch: py
 
 
 def test_waiting_where_no_worker_may_be_says_so(cli: Cli, consents: str) -> None:
-    """Without a broker nobody was woken: whoever waits in vain is told what would deliver."""
+    """Without a broker no one was woken: whoever waits in vain is told what would deliver."""
     answer = cli("import", consents, "--wait", "--patience", "1s")
     assert answer.code == 4
     assert "OPTRELAY_BROKER_URL is not set here" in answer.err
@@ -208,7 +208,7 @@ def test_waiting_where_no_worker_may_be_says_so(cli: Cli, consents: str) -> None
 
 
 def test_a_time_column_that_is_misspelt_is_not_ignored(cli: Cli, tmp_path: Path) -> None:
-    """Ignored, it would let every row hold since the file was written, and old words overrule newer ones."""
+    """Ignored, it would let every row hold since the file was written, and old changes overrule newer ones."""
     header = "user_id,channel,priority,action,efective_at"
     file = write(tmp_path, "typo.csv", "1,EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z", header=header)
     answer = cli("import", file)
@@ -224,7 +224,7 @@ def test_a_time_column_that_is_misspelt_is_not_ignored(cli: Cli, tmp_path: Path)
 def test_a_variable_that_is_misspelt_is_not_ignored_in_silence(
     cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, variable: str, remedy: str
 ) -> None:
-    """Else a limit that somebody has set would go unnoticed until the provider complains."""
+    """Else a limit that someone has set would go unnoticed until the provider complains."""
     monkeypatch.setenv(variable, "5/minute")
     assert f"{variable} is no setting and is ignored: {remedy}" in cli("import", consents).err
     assert f"{variable} is no setting and is ignored" in cli("doctor").out
@@ -258,7 +258,7 @@ def test_another_time_is_not_taken_for_a_misspelt_one(cli: Cli, tmp_path: Path, 
     assert (answer.code, f"column '{column}' is not known and is ignored" in answer.err) == (0, True)
 
 
-def test_mended_rows_are_not_read_with_a_misspelt_time(cli: Cli, tmp_path: Path) -> None:
+def test_fixed_rows_are_not_read_with_a_misspelt_time(cli: Cli, tmp_path: Path) -> None:
     """A rejects file holds its file's moment beside the original columns: a row's own one may not get lost again."""
     header = "user_id,channel,priority,action,efective_at"
     file = write(tmp_path, "typo.csv", "1,FAX,BULK,OPTOUT,2026-01-01T00:00:00Z", header=header)
@@ -314,7 +314,7 @@ def test_the_former_value_in_optrelay_toml_is_understood(cli: Cli, consents: str
 
 
 def test_an_export_that_stamps_its_time_says_what_it_did_not_send(cli: Cli, url: str, tmp_path: Path) -> None:
-    """A nightly dump calls nobody; whoever wants its opt-outs sent learns how, and the same file then sends them."""
+    """A nightly dump calls no one; whoever wants its opt-outs sent learns how, and the same file then sends them."""
     rows = [f"{number},EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z" for number in range(1_001, 2_101)]
     cli("import", write(tmp_path, "monday.csv", *rows))
     settle_all(url)

@@ -66,7 +66,7 @@ def test_options_in_the_address_reach_the_driver(postgres_database: str) -> None
 
 
 def test_a_session_that_takes_no_writes_any_more_is_left_for_another(postgres_database: str) -> None:
-    """After a switch-over workers stay with the old server, which only reads, until somebody restarts them."""
+    """After a switch-over workers stay with the old server, which only reads, until someone restarts them."""
     database = Database(postgres_database)
     database.write(lambda tx: tx.execute(text("CREATE TABLE noted (n int)")), checked=False)
     database.read(lambda tx: tx.execute(text("SET SESSION default_transaction_read_only = on")))

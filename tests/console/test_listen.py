@@ -1,4 +1,4 @@
-"""`optrelay listen`: what it refuses, and what it says when nobody can be woken."""
+"""`optrelay listen`: what it refuses, and what it says when no one can be woken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOOD = "redis://127.0.0.1:1/0?stream=consent"
         ("redis://me:hush@localhost/0",),
         ("kafka://me:hush@localhost/0?stream=consent",),
         ("",),
-        (GOOD, "--connection", "nobody"),
+        (GOOD, "--connection", "unknown"),
         (GOOD, "--timezone", "Mars/North"),
         (GOOD, "--batch", "0"),
     ],
@@ -46,7 +46,7 @@ def test_the_address_may_stand_in_the_environment(cli: Cli, monkeypatch: pytest.
     assert "hush" not in answer.err
 
 
-def test_a_broker_that_is_down_holds_nobody_up() -> None:
+def test_a_broker_that_is_down_holds_no_one_up() -> None:
     """Asking for a wake-up returns at once; it is said once that the broker is away, however often it is asked."""
     said: list[str] = []
     waker = Waker("redis://127.0.0.1:1/0", said.append)

@@ -53,8 +53,8 @@ def recorded(url: str) -> list[tuple[str, datetime]]:
     return [(json.loads(slot)[0], from_micros(at)) for slot, at in found]
 
 
-def test_the_list_says_what_and_where_and_names_nobody(rejected: Cli) -> None:
-    """Somebody's opt-out was rejected tonight: the operator sees how many, why, and where they stand."""
+def test_the_list_says_what_and_where_and_names_no_one(rejected: Cli) -> None:
+    """Someone's opt-out was rejected tonight: the operator sees how many, why, and where they stand."""
     answer = rejected("rejected-events", "list")
     assert "see `optrelay rejected-events list --import" in rejected("status", "latest").out
 

@@ -33,7 +33,7 @@ def test_the_end_that_can_be_foreseen_is_not_waited_for() -> None:
     assert rhythm.is_due(began + 5)
 
 
-def test_what_somebody_else_notices_is_not_foreseen() -> None:
+def test_what_someone_else_notices_is_not_foreseen() -> None:
     """What became of an import's changes is counted when a bucket is done, and else seldom."""
     rhythm, began = Rhythm(60.0, foresees=False), time.monotonic() - 0.2
     rhythm.note(began - 10, left=2_000)

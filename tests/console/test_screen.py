@@ -82,7 +82,7 @@ def test_a_file_whose_name_is_not_utf_8_is_recorded_and_so_are_its_neighbours(sh
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_a_terminal_that_lacks_characters_gets_escapes(shop: Company, encoding: str) -> None:
-    """`status`, `history` and `--help` end with "an error that nobody expected", for want of a dash."""
+    """`status`, `history` and `--help` end with "an error that no one expected", for want of a dash."""
     shop.run("run", shop.write(shuffled_rows(4, 4), "日本.csv"))
     environment = shop.environment() | {"PYTHONIOENCODING": encoding}
     for command in (

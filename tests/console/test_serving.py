@@ -23,7 +23,7 @@ def keyed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - 
     monkeypatch.setenv("OPTRELAY_TOKEN_SECRET", SECRET)
 
 
-def test_nobody_is_served_without_any_key(cli: Cli) -> None:
+def test_no_one_is_served_without_any_key(cli: Cli) -> None:
     """Without keys and without a secret for links it refuses to start, even for this machine only, and says why."""
     answer = cli("serve", "--port", "0")
 

@@ -101,7 +101,7 @@ def test_an_unknown_import_is_refused(cli: Cli, consents: str) -> None:
     ],
 )
 def test_words_in_another_encoding_are_words(cli: Cli, consents: str, command: list[str], code: int) -> None:
-    """Somebody at a terminal of Latin-1 says why an opt-out is put away, and is told of an unexpected error."""
+    """Someone at a terminal of Latin-1 says why an opt-out is put away, and is told of an unexpected error."""
     assert cli("import", consents).code == 1
     assert cli(*command).code == code
 

@@ -20,7 +20,7 @@ HUNDRED_A_MINUTE = Rate(100, 60)
     [(0.2, "0 s"), (59.4, "59 s"), (90, "1 min 30 s"), (3599, "60 min"), (7800, "2 h 10 min"), (90_000, "1 d 1 h")],
 )
 def test_times_are_told_with_two_units(seconds: float, words: str) -> None:
-    """Nobody has to convert seconds."""
+    """No one has to convert seconds."""
     assert spoken(seconds) == words
 
 
@@ -73,7 +73,7 @@ def test_standstill_is_said() -> None:
 
 
 def test_masks_keep_the_last_characters_only() -> None:
-    """Enough to recognise somebody one knows already, not enough to find anybody."""
+    """Enough to recognise someone one knows already, not enough to find anybody."""
     address = {"identifier_name": "mobile", "identifier_value": "15550100417", "source": "INSTORE"}
     assert masked(address) == "identifier_name=mobile identifier_value=…417 source=INSTORE"
     assert masked({"user_id": "12345"}) == "user_id=…45"

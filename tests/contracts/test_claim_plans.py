@@ -1,4 +1,4 @@
-"""That a claim looks nobody up who is not due, however many are pending: by the databases' own plans."""
+"""That a claim reads no customer that is not due, however many are pending: by the databases' own plans."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.support.ledgers import counts, deliver, recorded, run_of, word
 
 
 def test_an_event_is_due_at_once_and_goes_before_a_file(ledger: Ledger) -> None:
-    """Somebody who clicks unsubscribe does not wait for a nightly file."""
+    """Someone who clicks unsubscribe does not wait for a nightly file."""
     recorded(ledger, word("1"), word("2"), stream=True)
     accepted = ledger.accept_events(run_of(ledger), [word("9", slot="SMS|BULK")], [])
 
@@ -58,7 +58,7 @@ def test_an_event_says_what_a_file_that_broke_off_had_said(ledger: Ledger) -> No
 def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database asks for a transaction once more, and a customer who was new in it is made anew: nobody else's."""
+    """The database asks for a transaction once more, and a customer who was new in it is made anew: no one else's."""
     if ledger.database.is_sqlite:
         pytest.skip("SQLite has one writer and takes none back")
     tries = []

@@ -1,4 +1,4 @@
-"""New words are held against their slots while others deliver, settle and bring more of them."""
+"""New changes are held against their slots while others deliver, settle and bring more of them."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
 
 
 def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Ledger) -> None:
-    """A failure counts against a customer only if somebody was served since that customer failed first."""
+    """A failure counts against a customer only if someone was served since that customer failed first."""
     breaker.conclude(ledger, found(ledger), watched(Healthy()))
     tried(ledger, ledger.now() + 1)
 
@@ -100,7 +100,7 @@ def test_each_failed_probe_is_a_trip(ledger: Ledger) -> None:
 
 
 def test_a_refusal_is_noted_over_an_outage(ledger: Ledger) -> None:
-    """One delivery sees cut lines and another, begun at the same moment, a refusal: what a person must mend is said."""
+    """One delivery sees cut lines and another, begun at the same moment, a refusal: what a person must fix is said."""
     before = found(ledger)
 
     breaker.conclude(ledger, before, watched(*DOWN))
@@ -145,7 +145,7 @@ def test_a_good_probe_closes(ledger: Ledger) -> None:
 
 
 def test_one_process_wins_the_probe_of_each_bucket(ledger: Ledger) -> None:
-    """Who runs `optrelay run` after mending makes every bucket worth a probe, and each is won once."""
+    """A person who runs `optrelay run` after a fix makes every bucket worth a probe, and each is won once."""
     for bucket in (BUSY, CALM):
         breaker.conclude(ledger, found(ledger, bucket), watched(Unauthorized("no such token")))
     assert not breaker.win_probe(ledger, found(ledger), 30)

@@ -1,4 +1,4 @@
-"""Who asks about somebody is told every change about him, and nothing about anybody else."""
+"""Who asks about someone is told every change about him, and nothing about anybody else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from consent.outcome import PermanentFailure
 from tests.support.ledgers import MORNING, deliver, imported, word
 
 
-def test_every_change_about_somebody_is_told(ledger: Ledger) -> None:
-    """What was applied, what a newer word overtook, what died, and since when his slots say what they say."""
+def test_every_change_about_someone_is_told(ledger: Ledger) -> None:
+    """What was applied, what a newer change overtook, what died, and since when his slots say what they say."""
     first = imported(ledger, word("1", "OPTIN"), word("1", "OPTOUT", 5), word("1", slot="SMS|BULK"), word("2"))
     deliver(ledger)
     imported(ledger, word("1", "OPTOUT", 60))  # says again what is so
@@ -40,10 +40,10 @@ def test_only_those_are_found_who_were_named(ledger: Ledger) -> None:
     names = ("1", "11", "1%", "_", "ann@example.com", "Ann@example.com", 'a"b', "a\\b", '{"user_id":"1"}')
     imported(ledger, *(word(name) for name in names))
 
-    found = {name: histories(ledger.database, [{"user_id": name}], None, 10) for name in (*names, "nobody", "%")}
+    found = {name: histories(ledger.database, [{"user_id": name}], None, 10) for name in (*names, "unknown", "%")}
 
     assert [[one.address["user_id"] for one in found[name]] for name in names] == [[name] for name in names]
-    assert (found["nobody"], found["%"]) == ([], [])
+    assert (found["unknown"], found["%"]) == ([], [])
 
 
 def test_more_columns_narrow_it_and_other_ways_widen_it(ledger: Ledger) -> None:

@@ -33,7 +33,7 @@ def test_brokers_give_out_calls_one_after_the_other(ledger: Ledger, clock: Clock
 
     A broker that ends shortens what it gave out to that moment; one that is killed does not.
     """
-    bucket = f"capillary/{next(_numbers)}"  # nobody has ever called in it
+    bucket = f"capillary/{next(_numbers)}"  # no one has ever called in it
     given_out: dict[str, float] = {}
     for owner, what, pause, ahead in steps:
         clock.forward(pause)

@@ -23,7 +23,7 @@ from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, re
 
 
 def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) -> None:
-    """A file that breaks off in the middle harms nobody."""
+    """A file that breaks off in the middle harms no one."""
     import_id = recorded(ledger, word("1"), word("2"))
 
     assert deliver(ledger) == []
@@ -36,7 +36,7 @@ def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) 
 
 
 def test_a_stream_is_due_as_it_is_read(ledger: Ledger) -> None:
-    """With --stream nobody waits for the end of the file."""
+    """With --stream no one waits for the end of the file."""
     recorded(ledger, word("1"), stream=True)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -51,7 +51,7 @@ def test_the_newest_word_is_sent_and_the_older_one_never(ledger: Ledger) -> None
 
 
 def test_on_a_tie_the_opt_out_wins(ledger: Ledger) -> None:
-    """Two words of the same moment: the safer one is told."""
+    """Two changes of the same moment: the safer one is told."""
     imported(ledger, word("1", "OPTOUT"), word("1", "OPTIN"))
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -106,7 +106,7 @@ def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
 
 
 def test_the_same_change_is_recorded_once(ledger: Ledger) -> None:
-    """A second file with the same rows adds nothing and calls nobody."""
+    """A second file with the same rows adds nothing and calls no one."""
     imported(ledger, word("1"), word("2"))
     deliver(ledger)
 
@@ -162,7 +162,7 @@ def test_a_word_that_returns_to_what_is_confirmed_cancels_the_one_between(ledger
 
 
 def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: Ledger) -> None:
-    """While a call is under way nobody knows what the provider holds, so the newer word is always sent."""
+    """While a call is under way no one knows what the provider holds, so the newer change is always sent."""
     imported(ledger, word("1", "OPTOUT", 0))
     deliver(ledger)
     imported(ledger, word("1", "OPTIN", 5))
@@ -208,7 +208,7 @@ def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
 
 
 def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> None:
-    """A call that ends after its lease was lost may have overwritten a newer word; so that one is sent once more."""
+    """A call that ends after its lease was lost may have overwritten a newer change; so that one is sent once more."""
     imported(ledger, word("1", "OPTIN", 0))
     [late] = ledger.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
@@ -223,7 +223,7 @@ def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> 
 
 
 def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:
-    """If the late answer comes while the newer word is on its way, that call does not count as proof."""
+    """If the late answer comes while the newer change is on its way, that call does not count as proof."""
     imported(ledger, word("1", "OPTIN", 0))
     [late] = ledger.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
@@ -339,7 +339,7 @@ def test_every_row_is_counted_once(ledger: Ledger) -> None:
     """Changes, duplicates and rejects add up to the rows of the file."""
     source = ImportSource("csv", "nightly.csv", "the bytes", 1, None)
     import_id = ledger.open_import(source).import_id
-    reject = RejectedRow(4, "channel", "unknown_value", "mend it")
+    reject = RejectedRow(4, "channel", "unknown_value", "fix it")
     ledger.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10, 3))
     ledger.finish_reading(import_id)
     ledger.release(import_id)
@@ -376,8 +376,8 @@ def test_rows_of_a_file_that_broke_off_are_not_lost(ledger: Ledger) -> None:
     assert counts(ledger, broken) == {"duplicates": 2}
 
 
-def test_after_a_call_that_timed_out_nobody_calls_for_a_while(ledger: Ledger, clock) -> None:
-    """The provider may still be at it, so even a newer word waits; otherwise the older one could land last."""
+def test_after_a_call_that_timed_out_no_one_calls_for_a_while(ledger: Ledger, clock) -> None:
+    """The provider may still be at it, so even a newer change waits; otherwise the older one could land last."""
     imported(ledger, word("1", "OPTIN", 0))
     [task] = ledger.claim(BUCKET, 1, "delivery", 60)
     later = Retry("timed_out", "no answer", counts=False)
@@ -420,7 +420,7 @@ def side_by_side(importing: list[Callable[[], None]], delivering: Callable[[thre
 
 
 def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
-    """Two importers and three deliveries at work at once: nobody fails, nothing is left over, everything balances."""
+    """Two importers and three deliveries at work at once: no one fails, nothing is left over, everything balances."""
 
     def bring(first: int) -> None:
         for start in range(first, first + 1_000, 100):
@@ -438,11 +438,11 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
 
 
 def test_what_the_database_refuses_is_told_without_values(ledger: Ledger) -> None:
-    """An insert that the database does not take ends in an error that a person can act upon, and names nobody."""
+    """An insert that the database does not take ends in an error that a person can act upon, and names no one."""
     columns = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
-    refused = (1, 1, 1, None, 200, "somebody", "[]")
+    refused = (1, 1, 1, None, 200, "someone", "[]")
 
     with pytest.raises(LedgerUnavailable) as told:
         ledger.database.write(lambda tx: insert_all(tx, attempts, columns, [refused]))
 
-    assert "somebody" not in str(told.value)
+    assert "someone" not in str(told.value)

@@ -22,7 +22,7 @@ def said(spelling: str, action: str = "OPTOUT", minute: int = 0, **details: str)
 
 
 def told(ledger: Ledger) -> list[tuple[str, str]]:
-    """Deliver what is due; return to whom, in the spelling that was sent, and what."""
+    """Deliver what is due; return each target, in the spelling that was sent, and what."""
     tasks = ledger.claim(BUCKET, 100, "delivery", 60)
     ledger.settle("delivery", [settlement(task, Applied(), ledger.now()) for task in tasks])
     return [(task.address["identifier_value"], str(c.action)) for task in tasks for c in task.changes]
@@ -40,7 +40,7 @@ def test_a_newer_opt_out_under_another_spelling_wins(ledger: Ledger, older_first
     assert told(ledger) == []
 
 
-def test_where_consent_was_collected_is_told_and_splits_nobody(ledger: Ledger) -> None:
+def test_where_consent_was_collected_is_told_and_splits_no_one(ledger: Ledger) -> None:
     """An opt-out collected in the shop is undone, because an older opt-in was collected on Facebook."""
     imported(ledger, said("ann@example.com", "OPTOUT", 9, source_name="INSTORE"))
     imported(ledger, said("ann@example.com", "OPTIN", 0, source_name="FACEBOOK"))
@@ -50,7 +50,7 @@ def test_where_consent_was_collected_is_told_and_splits_nobody(ledger: Ledger) -
 
 
 def test_any_spelling_finds_a_person(ledger: Ledger) -> None:
-    """Somebody asks what was said about ANN@example.com and is told that nothing ever was."""
+    """Someone asks what was said about ANN@example.com and is told that nothing ever was."""
     imported(ledger, said("Ann@example.com"), replace(word("9"), address={"destination": "447700900123"}))
 
     for asked in ({"identifier_value": "ANN@Example.com"}, ANN | {"identifier_value": "\u200bann@EXAMPLE.com"}):

@@ -21,7 +21,7 @@ def said_by_dump(ledger: Ledger, moment: datetime, *said: Said) -> None:
 
 
 def test_an_opt_out_since_a_wider_one_was_confirmed_is_sent(ledger: Ledger) -> None:
-    """Somebody lifts Ann's block at Infobip, she opts out of SMS again, and a dump keeps that from being sent."""
+    """Someone lifts Ann's block at Infobip, she opts out of SMS again, and a dump keeps that from being sent."""
     provider = Blocklist()
     said_by_dump(ledger, MORNING, Said())
     delivered(ledger, provider)

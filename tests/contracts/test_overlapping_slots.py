@@ -36,7 +36,7 @@ from worker.providers.contract import Request
 
 CHANNELS, SENDERS = ("", "SMS", "EMAIL"), ("", "SHOP")
 CELLS = tuple(product(("SMS", "EMAIL", "VIBER"), ("SHOP", "CLUB")))
-"""Where a message may come from: VIBER and CLUB stand for every channel and sender that nobody names."""
+"""Where a message may come from: VIBER and CLUB stand for every channel and sender that no one names."""
 
 
 def states(ledger: Ledger) -> dict[tuple[str, str], tuple[str, str | None]]:
@@ -141,7 +141,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example([("deliver", [SMS]), ("nothing", [opt_in(ALL, 1)]), ("late", [SMS._replace(minute=2)])])
 @settings(max_examples=80, deadline=None)
 def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: list[Any]) -> None:
-    """Ann is blocked where her newest word lets messages through, or the other way round, for ever."""
+    """Ann is blocked where her newest change lets messages through, or the other way round, for ever."""
     path = template.with_name(f"{next(_numbers)}.db")
     shutil.copy(template, path)
     clock = Clock()

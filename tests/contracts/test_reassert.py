@@ -31,7 +31,7 @@ def _at_half_past_eight(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def event(ledger: Ledger, *words: ConsentChange) -> None:
-    """What somebody has just said, one event each."""
+    """What someone has just said, one event each."""
     run = ledger.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
     ledger.accept_events(run, words, [])
 
@@ -121,7 +121,7 @@ def test_a_file_without_times_does_not_keep_a_fresh_opt_out_from_being_sent(ledg
     assert deliver(ledger) == CALLED
 
 
-def test_nobody_is_called_twice_for_a_fresh_opt_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_one_is_called_twice_for_a_fresh_opt_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it has been confirmed again, it is covered."""
     imported(ledger, word("1"))
     deliver(ledger)
@@ -139,7 +139,7 @@ def night(minute: int, customers: int = 1_500) -> Iterator[ConsentChange]:
     return (word(str(n), minute=minute) for n in range(1, customers + 1))
 
 
-def test_an_export_that_stamps_its_own_time_calls_nobody(ledger: Ledger) -> None:
+def test_an_export_that_stamps_its_own_time_calls_no_one(ledger: Ledger) -> None:
     """1,500 customers cost no call each night, for their export says a later time each night."""
     dump(ledger, night(0))
     deliver(ledger, limit=2_000)
@@ -196,7 +196,7 @@ def test_times_within_one_minute_are_one_stamp_and_those_of_two_minutes_are_not(
 
 
 def test_a_stream_tells_a_stamp_by_what_it_has_read(ledger: Ledger) -> None:
-    """Nobody knows the rest of a stream: its first thousand rows are sent, the rest of a stamped export is not."""
+    """No one knows the rest of a stream: its first thousand rows are sent, the rest of a stamped export is not."""
     dump(ledger, night(0))
     deliver(ledger, limit=2_000)
 
@@ -221,7 +221,7 @@ def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
 
 
 def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:
-    """Of 700 rows with three slots each and 800 others, most rows bear no stamp: nobody is held back."""
+    """Of 700 rows with three slots each and 800 others, most rows bear no stamp: no one is held back."""
     slots = ("EMAIL|BULK", "MOBILE|BULK", "EMAIL|TRANS")
     for minute in (0, 60):
         three = [replace(word(str(n), minute=minute, slot=slot), line=n) for n in range(700) for slot in slots]
@@ -235,7 +235,7 @@ def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:
 
 
 def test_always_sends_a_dump_again_that_repeats_the_same_times(ledger: Ledger) -> None:
-    """The provider has lost Monday's opt-outs: Tuesday's dump, which says the same, was a duplicate and told nobody."""
+    """The provider has lost Monday's opt-outs: Tuesday's dump, which says the same, was a duplicate and told no one."""
     imported(ledger, word("1"), word("2", "OPTIN"))
     deliver(ledger)
     ledger.reassert = ReassertRules(Reassert.ALWAYS)

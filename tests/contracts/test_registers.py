@@ -43,14 +43,14 @@ def test_each_word_is_held_against_its_own_slot(ledger: Ledger) -> None:
     """Whatever the slots are called, in whatever order and however often they are named."""
     imported(ledger, *(word("1", minute=minute, slot=slot) for minute, slot in enumerate(ODD)), word("2"))
     deliver(ledger)
-    asked = [*product(("1", "2", "nobody"), ODD), ("1", ODD[0]), ("2", "none such")]
+    asked = [*product(("1", "2", "unknown"), ODD), ("1", ODD[0]), ("2", "none such")]
 
     found = held(ledger, asked)
 
     one, two = (next(row[0] for (who, _), row in zip(asked, found, strict=True) if who == name) for name in ("1", "2"))
     nothing = (None, None, None, None)
     for (customer, slot), row in zip(asked, found, strict=True):
-        if customer == "nobody":
+        if customer == "unknown":
             assert row is None
         elif customer == "2":
             since = to_micros(MORNING)

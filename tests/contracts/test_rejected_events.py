@@ -49,7 +49,7 @@ def test_what_a_refused_event_said_is_kept(ledger: Ledger) -> None:
 
 
 def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
-    """A source delivers at least once: nobody has to fix the same event twice."""
+    """A source delivers at least once: no one has to fix the same event twice."""
     ledger.accept_events(run_of(ledger), [], [REFUSED])
     ledger.accept_events(run_of(ledger, "another"), [], [replace(REFUSED, line=9)])
     ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=3, place="stream consent, entry 6-0")])
@@ -132,7 +132,7 @@ def test_found_events_are_gone_through_without_those_that_were_closed_meanwhile(
 
 
 def test_what_was_said_is_forgotten_after_its_time(ledger: Ledger) -> None:
-    """It names persons, so it is kept as long as somebody may fix it and no longer; that it was refused stays."""
+    """It names persons, so it is kept as long as someone may fix it and no longer; that it was refused stays."""
     ledger.accept_events(run_of(ledger), [], [REFUSED])
     assert purge(ledger.database, ledger.now() - DAY) == 0
     assert purge(ledger.database, ledger.now() + DAY) == 1

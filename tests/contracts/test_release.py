@@ -57,7 +57,7 @@ TOLD = {"EMAIL|BULK OPTOUT": 3, "EMAIL OPTOUT": 3, "MOBILE OPTOUT": 3}
 
 
 def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> None:
-    """The importer is killed after each step in turn, and another goes on: everybody is told the newest word, once."""
+    """The importer is killed after each step in turn, and another goes on: each newest change is delivered, once."""
     for cut in count():
         file = read_mixed(ledger, f"{cut}-")
         steps = count()
@@ -158,7 +158,7 @@ def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: 
 
 
 def test_others_see_each_step(ledger: Ledger) -> None:
-    """A sweep looks whether somebody is at work on a file: every step shows, within a block too."""
+    """A sweep looks whether someone is at work on a file: every step shows, within a block too."""
     file = read_mixed(ledger, "a")
     seen = [ledger.unreleased()[file]]
 

@@ -1,4 +1,4 @@
-"""A full dump says again what is so: what is set aside as a repeat must end as the rule for newest words says."""
+"""A full dump says again what is so: what is set aside as a repeat must end as the rule for newest changes says."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def finish(ledger: Ledger, import_id: str) -> None:
 
 
 def test_a_dump_of_what_is_so_makes_no_changes_and_no_calls(ledger: Ledger) -> None:
-    """Each row is accounted for with its import and line, and nobody is called."""
+    """Each row is accounted for with its import and line, and no one is called."""
     imported(ledger, *(word(str(n)) for n in range(50)))
     deliver(ledger)
 
@@ -132,7 +132,7 @@ def test_what_a_dump_repeats_of_neighbours_lies_together(ledger: Ledger) -> None
 
 
 def test_a_slot_under_delivery_takes_the_ordinary_way(ledger: Ledger) -> None:
-    """While a call is under way nobody knows what the provider holds."""
+    """While a call is under way no one knows what the provider holds."""
     imported(ledger, word("1", "OPTOUT", 0))
     deliver(ledger)
     dump = recorded(ledger, word("1", "OPTOUT", 60))
@@ -212,7 +212,7 @@ def _holding(who: str, slot: str, action: Action, minute: int, value: str, own_t
 
 
 class _Rule:
-    """The rule alone: registers, and the slots whose newest word must be told."""
+    """The rule alone: registers, and the slots whose newest change must be told."""
 
     def __init__(self, reassert: Reassert) -> None:
         self._reassert = reassert
@@ -253,7 +253,7 @@ class _Rule:
         return told
 
     def newest(self) -> dict[tuple[str, str], tuple[int, str]]:
-        """What each slot's newest word says, and since when."""
+        """What each slot's newest change says, and since when."""
         words = {slot: self._word(*slot) for slot in self._registers}
         return {slot: (word.effective_at, word.action.value) for slot, word in words.items()}
 
@@ -274,7 +274,7 @@ def _newest(ledger: Ledger) -> dict[tuple[str, str], tuple[int, str]]:
 
 
 def test_a_change_id_is_looked_up_however_often_it_is_said(ledger: Ledger) -> None:
-    """A dump that says an old change again under its own id, and no time, is no new word: the opt-out since stands."""
+    """A dump repeats an old change under its own id, without a time: the later opt-out stays."""
     first = replace(word("1", "OPTIN"), change_id="A")
     imported(ledger, first)
     deliver(ledger)

@@ -76,7 +76,7 @@ def test_of_several_files_that_broke_off_the_first_to_be_read_whole_tells_it(
 
 
 def test_what_an_event_took_over_stays_its_own(ledger: Ledger) -> None:
-    """Two copies of a file broke off, an event says the same and is told at once: the copies tell nobody again."""
+    """Two copies of a file broke off, an event says the same and is told at once: the copies tell no one again."""
     nightly = recorded(ledger, word("1"), word("2"))
     copy = recorded(ledger, word("1"), word("2"))
     run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
@@ -120,7 +120,7 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
 
 
 def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep looks whether somebody is at work on a file: it must not take a long taking over for a dead importer."""
+    """A sweep looks whether someone is at work on a file: it must not take a long taking over for a dead importer."""
     monkeypatch.setattr(reassign, "CHUNK", 2)
     opt_outs = [word(str(number)) for number in range(6)]
     recorded(ledger, *opt_outs)
@@ -136,7 +136,7 @@ def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest
 def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> None:
     """One importer notes that its file is whole while a copy's takes over: whoever comes second leaves it to the first.
 
-    On SQLite nobody writes beside another.
+    On SQLite no one writes beside another.
     """
     if ledger.database.is_sqlite:
         pytest.skip("SQLite has one writer at a time")

@@ -136,14 +136,14 @@ def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Le
     assert deliver(ledger) == []
 
 
-def test_an_exported_letter_that_was_mended_is_sent(ledger: Ledger) -> None:
+def test_an_exported_letter_that_was_fixed_is_sent(ledger: Ledger) -> None:
     """What a person has corrected is another change, whatever else of the row still says whose it was."""
     imported(ledger, named("A"))
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
     [letter] = dead_letters.find(ledger.database, LetterFilter())
-    mended = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
+    fixed = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
 
-    second = imported(ledger, *(replace(one, recorded_as=letter.public_id) for one in mended))
+    second = imported(ledger, *(replace(one, recorded_as=letter.public_id) for one in fixed))
 
     assert counts(ledger, second) == {"pending": 2, "superseded": 1, "duplicates": 1}
 

@@ -32,7 +32,7 @@ def heard_from(ledger: Ledger) -> dict[str, tuple[object, int]]:
 
 @contextmanager
 def locked(ledger: Ledger, rows: Select) -> Iterator[None]:
-    """Somebody else has locked these rows."""
+    """Someone else has locked these rows."""
     engine = ledger.database.engine.execution_options(optrelay_immediate=False)
     with engine.connect() as connection:
         connection.execute(rows.with_for_update()).all()
@@ -40,7 +40,7 @@ def locked(ledger: Ledger, rows: Select) -> Iterator[None]:
 
 
 def finished(work: Callable[..., object], *arguments: object) -> bool:
-    """Say whether something comes to its end although somebody has locked rows."""
+    """Say whether something comes to its end although someone has locked rows."""
     thread = threading.Thread(target=work, args=arguments, daemon=True)
     thread.start()
     thread.join(10)
@@ -70,7 +70,7 @@ def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> N
     heard = heard_from(ledger)
     file = folded(ledger, word("1", slot="MOBILE|BULK"))
     with locked(ledger, select(customer_tasks)):
-        assert finished(ledger.release, file)  # it waits for nobody who has the customer task
+        assert finished(ledger.release, file)  # it waits for no one who has the customer task
 
     assert sum(rows for said, (_, rows) in heard.items() if said.startswith("INSERT INTO customer_tasks")) == 0
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("1", "MOBILE|BULK OPTOUT")]
@@ -146,7 +146,7 @@ def test_no_plan_stays_from_when_the_ledger_was_small(ledger: Ledger, monkeypatc
 
 
 def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step reads the changes of its own chunk, not all that the file has left, although nobody analysed them."""
+    """Each step reads the changes of its own chunk, not all that the file has left, although no one analysed them."""
     if ledger.database.is_sqlite:
         pytest.skip("SQLite does not count what it reads")
     monkeypatch.setattr(publish, "CHUNK", 1_000)
@@ -160,8 +160,8 @@ def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: py
     assert len(read) > 20
 
 
-def test_nobody_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waited when PostgreSQL counted the customer tasks, and a large file comes: claims look up their own.
+def test_no_one_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No one waited when PostgreSQL counted the customer tasks, and a large file comes: claims look up their own.
 
     It believes a table that it has found empty to be so until it counts again, a minute later or more.
     """

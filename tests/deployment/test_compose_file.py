@@ -95,7 +95,7 @@ def test_waiting_is_for_what_can_come(name: str) -> None:
             assert SERVICES[other]["restart"] == "no"
 
 
-def test_nobody_waits_in_a_circle() -> None:
+def test_no_one_waits_in_a_circle() -> None:
     """Following what a service waits for comes to an end."""
     found: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""The Dockerfile and .dockerignore: what goes into the image, and as whom it runs."""
+"""The Dockerfile and .dockerignore: what goes into the image, and as which user it runs."""
 
 from __future__ import annotations
 

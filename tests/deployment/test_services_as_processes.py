@@ -192,7 +192,7 @@ def test_an_import_goes_through_the_composed_services(host: Host) -> None:
         worker.send_signal(signal.SIGSTOP)
         _until(lambda: not host.healthy("worker"), SILENT_SECONDS + 30)
         worker.send_signal(signal.SIGCONT)
-    assert _nobody_left(host)
+    assert _no_one_left(host)
     for name in ("broker", "worker", "sweep", "import", "migrate"):
         assert not any(word in host.log(name) for word in (*WORDS.values(), "demo-password"))
 
@@ -247,6 +247,6 @@ def _sealed(host: Host) -> dict[str, Any] | None:
     return found if found["sealed"] else None
 
 
-def _nobody_left(host: Host) -> bool:
+def _no_one_left(host: Host) -> bool:
     """Whether no process that was started here is still there."""
     return not [one for one in psutil.process_iter(["cwd"]) if one.info["cwd"] == str(host.folder)]

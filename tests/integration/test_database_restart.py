@@ -32,7 +32,7 @@ def restart(server: Any) -> None:
 
 @pytest.mark.proof
 def test_a_database_that_restarts_loses_nothing(tmp_path: Path, server: Any) -> None:
-    """PostgreSQL crashes and comes back in the middle of a run: the run goes on, and every newest word arrives."""
+    """PostgreSQL crashes and comes back in the middle of a run: the run goes on, and every newest change arrives."""
     with company(tmp_path, latency=(0.0, 0.01)) as shop:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         shop.settings |= {"LEDGER_URL": url, "LEASE_SECONDS": "8", "CONNECTIONS__CAPILLARY__TIMEOUT": "3"}
@@ -58,5 +58,5 @@ def until_called(shop: Company, count: int) -> None:
     """Wait until the provider has been called so often."""
     end = time.monotonic() + 30
     while shop.stats()["calls"] < count:
-        assert time.monotonic() < end, "nobody was called"
+        assert time.monotonic() < end, "no one was called"
         time.sleep(0.05)

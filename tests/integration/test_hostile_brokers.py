@@ -1,4 +1,4 @@
-"""What a broker, or somebody who can write to it, may say to workers and sweeps: they wake up, and nothing else."""
+"""What a broker, or someone who can write to it, may say to workers and sweeps: they wake up, and nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def shop(tmp_path: Path, broker: LocalBroker) -> Iterator[Company]:
 
 @pytest.fixture
 def store(broker: LocalBroker) -> Iterator[redis.Redis]:
-    """Somebody who can write to the broker."""
+    """Someone who can write to the broker."""
     with read_broker_address(broker.url).client() as client:
         yield client
 
@@ -97,7 +97,7 @@ def genuine(broker: LocalBroker, store: redis.Redis) -> dict[str, Any]:
 
 
 def odd_messages(good: dict[str, Any]) -> list[str]:
-    """Entries that somebody may put in the list."""
+    """Entries that someone may put in the list."""
     odd: list[Any] = ["", 7, None, [], {}, {"body": 1}, {"body": "!"}, good["body"], [good]]
     for name in good:
         odd += [{**good, name: value} for value in (None, 7, [], {}, "x")]
@@ -115,7 +115,7 @@ def odd_messages(good: dict[str, Any]) -> list[str]:
 def test_entries_that_are_no_wake_ups_stop_nothing(
     shop: Company, broker: LocalBroker, store: redis.Redis, command: list[str]
 ) -> None:
-    """One entry that is no JSON ends all workers, with exit code 0, and each sweep: nobody is delivered any more."""
+    """One entry that is no JSON ends all workers, with exit code 0, and each sweep: no one is delivered any more."""
     messages = odd_messages(genuine(broker, store))
     rows = shuffled_rows(40, 10)
     shop.run("import", shop.write(rows))
@@ -164,10 +164,10 @@ def test_a_broker_that_becomes_a_replica_is_waited_for(shop: Company, store: red
 
 
 def test_a_worker_that_fails_says_so_with_its_exit_code(shop: Company) -> None:
-    """What keeps workers up takes 0 for their wish, and starts no other: nobody delivers."""
+    """What keeps workers up takes 0 for their wish, and starts no other: no one delivers."""
     (shop.folder / "sitecustomize.py").write_text(
         "from kombu.transport.redis import Channel\n"
-        "def fail(*_, **__): raise RuntimeError('a fault that nobody foresaw')\n"
+        "def fail(*_, **__): raise RuntimeError('a fault that no one foresaw')\n"
         "Channel.basic_consume = fail\n"
     )
     environment = shop.environment() | {"PYTHONPATH": str(shop.folder)}
@@ -192,7 +192,7 @@ def test_a_worker_that_is_asked_to_end_ends_well(shop: Company, command: list[st
 def test_a_worker_is_well_while_it_takes_wake_ups(
     shop: Company, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The health check is green while nobody is delivered, because a process is there that answers questions."""
+    """The health check is green while no one is delivered, because a process is there that answers questions."""
     monkeypatch.setattr(heartbeat, "SILENT_SECONDS", 7.0)
     name = f"celery@{socket.gethostname()}"
     assert shop.run("doctor", "--worker")[0] == 1
@@ -215,7 +215,7 @@ def test_a_worker_is_well_while_it_takes_wake_ups(
 
 
 class Stranger:
-    """A server with a certificate that nobody whom we trust has signed; it keeps what it is told."""
+    """A server with a certificate that no authority of ours has signed; it keeps what it is told."""
 
     def __init__(self, authority: trustme.CA, name: str) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -252,11 +252,11 @@ def authority(tmp_path: Path) -> trustme.CA:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "other.example.com"])
-def test_no_password_reaches_a_server_that_nobody_has_vouched_for(
+def test_no_password_reaches_a_server_that_no_one_has_vouched_for(
     tmp_path: Path, authority: trustme.CA, name: str
 ) -> None:
     """Whoever is between us and the broker gets its password: from worker, sweep, import, doctor and listener."""
-    known = name != "127.0.0.1"  # signed by an authority we trust, for somebody else; or for us, by nobody we know
+    known = name != "127.0.0.1"  # signed by an authority we trust, for someone else; or for us, by no one we know
     stranger = Stranger(authority, name)
     trusted = f"?ssl_ca_certs={tmp_path / 'ca.pem'}" if known else ""
     address = f"rediss://:hush@127.0.0.1:{stranger.port}/0{trusted}"

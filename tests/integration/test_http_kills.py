@@ -60,7 +60,7 @@ def test_killed_between_commit_and_answer(tmp_path: Path) -> None:
 def test_told_to_stop_it_finishes_what_is_in_hand(tmp_path: Path) -> None:
     """A request that is under way at SIGTERM is answered, and the run is ended so that it can be sealed.
 
-    What the process wrote names nobody and holds no secret.
+    What the process wrote names no one and holds no secret.
     """
     with process(tmp_path, instead=SLOW, LOG_LEVEL="DEBUG") as served, ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(served.post, CHANGE)

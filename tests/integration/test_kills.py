@@ -61,7 +61,7 @@ def settings_for_quick_recovery(shop: Company) -> None:
 def test_kills_at_random_lose_nothing(tmp_path: Path) -> None:
     """Importer, worker child, worker parent and broker are killed ten times at random, and no opt-out is lost.
 
-    The provider holds every newest word, every row is counted once, and no two calls for a customer overlap.
+    The provider holds every newest change, every row is counted once, and no two calls for a customer overlap.
     """
     odds = random.Random(SEED)
     kinds = ["importer", "worker child", "worker parent", "broker"]

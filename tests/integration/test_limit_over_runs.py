@@ -108,7 +108,7 @@ def second_path(shop: Company, kind: str, request: pytest.FixtureRequest) -> Com
 def test_a_second_run_on_the_ledger_says_why_it_does_not_start(
     shop: Company, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """Two machines that run at once on one ledger call at twice the limit, and nobody is told."""
+    """Two machines that run at once on one ledger call at twice the limit, and no one is told."""
     shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "5/3s"
     other = second_path(shop, kind, request)
     path = many_rows(shop, 25)  # for a quarter of a minute: the other one is up by then, however slow this machine is
@@ -125,8 +125,8 @@ def test_a_second_run_on_the_ledger_says_why_it_does_not_start(
     assert worst_window(arrivals(shop), 3 - JITTER) <= 5
 
 
-def test_a_run_that_was_killed_elsewhere_keeps_nobody_out_for_long(shop: Company) -> None:
-    """A machine that lost its power holds up every later night's file, until somebody deletes a lock by hand."""
+def test_a_run_that_was_killed_elsewhere_keeps_no_one_out_for_long(shop: Company) -> None:
+    """A machine that lost its power holds up every later night's file, until someone deletes a lock by hand."""
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0
     engine = create_engine(shop.environment()["OPTRELAY_LEDGER_URL"])
     until = int((time.time() + LEASE_SECONDS / 2) * 1_000_000)
@@ -143,7 +143,7 @@ def test_a_run_that_was_killed_elsewhere_keeps_nobody_out_for_long(shop: Company
     assert shop.stats()["calls"] == 2
 
 
-def test_a_clock_that_was_wrong_keeps_nobody_out_for_long(shop: Company) -> None:
+def test_a_clock_that_was_wrong_keeps_no_one_out_for_long(shop: Company) -> None:
     """A run in a container was killed while the clock was a day ahead: for a day every later run said it was busy."""
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0
     engine = create_engine(shop.environment()["OPTRELAY_LEDGER_URL"])

@@ -1,4 +1,4 @@
-"""One file for every provider: each ends with the newest words, by the fewest calls that it allows, within its pace."""
+"""One file for every provider: each ends with the newest changes, by the fewest calls, within its limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOOKED_UP_TOGETHER = 5
 def test_a_mixed_file(tmp_path: Path) -> None:
     """5,000 rows for two clusters of Capillary, one account at Infobip and three apps at Gupshup.
 
-    What the providers hold in the end is what a count by other means says, no call was one too many, and nobody was
+    What the providers hold in the end is what a count by other means says, no call was one too many, and no one was
     called faster than they allow.
     """
     with mixed_company(tmp_path) as shop:
@@ -50,7 +50,7 @@ def test_a_mixed_file(tmp_path: Path) -> None:
 
 
 def assert_everything_held(shop: MixedCompany, rows: list[Row]) -> None:
-    """Every provider holds the newest word of every slot, and what nobody spoke of is as it was."""
+    """Every provider holds the newest change of every slot, and what no one spoke of is as it was."""
     for name, url in (("eu", shop.url), ("us", shop.second_url)):
         theirs = [row for row in rows if row["connection"] == name]
         held = shop.look("state", url, format="ndjson")

@@ -122,7 +122,7 @@ def test_an_app_that_must_wait_does_not_keep_its_neighbour(shop: Messenger) -> N
 def test_an_app_whose_token_is_refused_does_not_stop_its_neighbour(shop: Messenger) -> None:
     """One app's token is refused and another has none: the third is served, and the run ends at once with code 4.
 
-    It names both apps and what to set; nobody was called for the app without a token. Mended, the same run finishes.
+    It names both apps and what to set; no one was called for the app without a token. Fixed, the same run finishes.
     """
     shop.apps, shop.without_token = (STOPPED, WELL, FORGOTTEN), (FORGOTTEN,)
     shop.order(kind="refuse", users=[f"{STOPPED}/*"])

@@ -26,7 +26,7 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 def test_a_shuffled_file_ends_in_the_newest_words(shop: Company) -> None:
     """10,000 rows of 2,500 customers, by four processes.
 
-    no two calls for a customer at once; and the same file again calls nobody.
+    no two calls for a customer at once; and the same file again calls no one.
     """
     rows = shuffled_rows(10_000, 2_500)
     path = shop.write(rows)
@@ -49,7 +49,7 @@ def test_a_shuffled_file_ends_in_the_newest_words(shop: Company) -> None:
 
 
 def test_what_events_said_is_told_and_counted_by_a_run(shop: Company) -> None:
-    """Somebody still listens, and a run delivers what he recorded: it says what became of it, and of what is dead."""
+    """Someone still listens, and a run delivers what he recorded: it says what became of it, and of what is dead."""
     with closing(Ledger(f"sqlite:///{shop.folder / 'ledger.db'}")) as ledger:
         ledger.prepare()
         source = ImportSource("http", "shop", "a run of serve", 0, None, stream=True)
@@ -67,7 +67,7 @@ def test_what_events_said_is_told_and_counted_by_a_run(shop: Company) -> None:
 
 
 def said(customer: str) -> ConsentChange:
-    """What an event says: that somebody is out."""
+    """What an event says: that someone is out."""
     row = PROVIDERS["capillary"].row.model_validate(
         {"user_id": customer, "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     )
@@ -75,7 +75,7 @@ def said(customer: str) -> ConsentChange:
 
 
 @pytest.mark.proof
-def test_the_same_words_in_another_file_call_nobody(shop: Company) -> None:
+def test_the_same_words_in_another_file_call_no_one(shop: Company) -> None:
     """Yesterday's rows in today's file are duplicates; the same wishes said later are unchanged."""
     rows = [row | {"action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"} for row in shuffled_rows(400, 100)]
     shop.run("run", shop.write(rows))

@@ -36,7 +36,7 @@ def wait_for_calls(shop: Company, count: int, seconds: float = 30) -> None:
     """Wait until the provider has been called so often."""
     end = time.monotonic() + seconds
     while shop.stats()["calls"] < count:
-        assert time.monotonic() < end, "nobody was called"
+        assert time.monotonic() < end, "no one was called"
         time.sleep(0.05)
 
 
@@ -73,7 +73,7 @@ def test_a_provider_that_is_down_for_a_while_costs_only_time(shop: Company) -> N
 
 
 def test_refused_credentials_are_said_and_kill_nothing(shop: Company) -> None:
-    """With a wrong password the run ends at once with exit code 4 and says so; mended, the same command finishes."""
+    """With a wrong password the run ends at once with exit code 4 and says so; fixed, the same command finishes."""
     shop.settings["CONNECTIONS__CAPILLARY__PASSWORD"] = "not the password"
     rows = shuffled_rows(400, 100)
     path = shop.write(rows)

@@ -54,7 +54,7 @@ def pooled(postgres_database: str) -> Iterator[str]:
 
 
 def wait_for(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until someone listens."""
     end = time.monotonic() + 20
     while True:
         try:
@@ -94,7 +94,7 @@ def test_several_at_once_behind_a_pooler_record_and_deliver(shop: Company) -> No
 
 @needs_pgbouncer
 def test_statements_are_prepared_only_where_sessions_stay(pooled: str, postgres_database: str) -> None:
-    """Without prepared statements each is planned anew: nobody should pay for that who has no pooler."""
+    """Without prepared statements each is planned anew: an installation without a pooler should not pay for that."""
     thresholds = []
     for url in (pooled, postgres_database):
         database = Database(url)

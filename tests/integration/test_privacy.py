@@ -35,7 +35,7 @@ def _lets_in(path: Path) -> bool:
     return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
-def test_nobody_is_named_outside_the_ledger(tmp_path: Path) -> None:
+def test_no_one_is_named_outside_the_ledger(tmp_path: Path) -> None:
     """Everything said to the broker and every log line at DEBUG, with failures of all kinds: no identifier in it."""
     broker = LocalBroker(tmp_path / "broker")
     broker.ensure()

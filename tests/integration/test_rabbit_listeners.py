@@ -125,7 +125,7 @@ def test_a_slow_commit_costs_no_connection(rabbit: Rabbit, shop: Company) -> Non
 
 
 def test_large_messages_fit_into_little_memory(rabbit: Rabbit, shop: Company) -> None:
-    """A listener read 2,000 messages of a megabyte at once, ended for want of memory, and recorded nobody's opt-out.
+    """A listener read 2,000 messages of a megabyte at once, ended for want of memory, and recorded no one's opt-out.
 
     Small ones come first, so that the broker is allowed to send many ahead.
     """
@@ -170,7 +170,7 @@ def test_a_listener_outlives_its_broker(rabbit: Rabbit, shop: Company) -> None:
 
 
 def test_strange_messages_do_not_stop_a_listener(rabbit: Rabbit, shop: Company) -> None:
-    """A time millions of years away in a header, an encoding that nobody knows, a timestamp in milliseconds.
+    """A time millions of years away in a header, an encoding that no one knows, a timestamp in milliseconds.
 
     Each is recorded as rejected, or read all the same if what it says is whole; what comes behind them is recorded.
     A message that names no time holds since its timestamp, and is refused without one: never since now.

@@ -53,7 +53,7 @@ def test_ten_kills_of_two_listeners_lose_no_event(tmp_path: Path, postgres_datab
 
 
 def test_a_listener_outlives_its_server(tmp_path: Path) -> None:
-    """The server is killed and comes back empty, then somebody flushes it: it is told once each time, and goes on."""
+    """The server is killed and comes back empty, then someone flushes it: it is told once each time, and goes on."""
     shop = shop_in(tmp_path)
     with stream(tmp_path) as events, listeners(shop, events.source()) as one:
         one.start("one")

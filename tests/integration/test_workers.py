@@ -38,7 +38,7 @@ def spawned(shop: Company, *command: str) -> subprocess.Popen[str]:
 
 
 def leases(shop: Company) -> int:
-    """How many customers are held by somebody."""
+    """How many customers are held by someone."""
     engine = create_engine(shop.environment()["OPTRELAY_LEDGER_URL"])
     with engine.connect() as connection:
         found = connection.execute(

@@ -28,7 +28,7 @@ from consent.ledger.schema import changes, imports, slots, targets
 from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, State, Unauthorized, Unchanged
 from tests.model.overlapping import UNDER_WIDER_BLOCK, is_part, must_be_dead, wrongs
 from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
-from tests.model.words import MORNING, OVERLAPPING, PLACES, Said, Slot, minds, newest, whom, words
+from tests.model.words import MORNING, OVERLAPPING, PLACES, Said, Slot, minds, newest, who, words
 from tests.support import blocklist
 from tests.support.blocklist import Errand
 from worker import breaker
@@ -171,7 +171,7 @@ class Consents(RuleBasedStateMachine):
         return new
 
     def _is_live(self, word: Said) -> bool:
-        """Whether somebody said this word whose words must be told."""
+        """Whether someone said this word whose words must be told."""
         return any(one is None or one.stream or one.whole for one in self.sources.get(word, ()))
 
     def _release(self, file: File, steps: int) -> None:
@@ -264,7 +264,7 @@ class Consents(RuleBasedStateMachine):
             STATISTICS["probes"] += len(claimed)
         else:
             claimed = self.ledger.claim(bucket, limit, token, LEASE, DOUBT, overlap)
-        tasks = {whom(task.address): task for task in claimed}
+        tasks = {who(task.address): task for task in claimed}
         held = {name for one in self.deliveries if one.until > self.elapsed + self.offset for name in one.tasks}
         assert not held & set(tasks), "two live leases for one target"
         if not tasks:
@@ -389,10 +389,10 @@ class Consents(RuleBasedStateMachine):
         for change in told:
             was = self.applied.get((name, change.slot))
             now = (self._minute(change), change.action == "OPTOUT")
-            assert was is None or now >= was, "an older word is sent after a newer one was settled"
+            assert was is None or now >= was, "an older change is sent after a newer one was settled"
             for (whose, wide), then in self.applied.items():
                 if name in OVERLAPPING and whose == name and is_part(change.slot, wide):
-                    assert now >= then, "an older word is sent after a newer one of a wider slot was settled"
+                    assert now >= then, "an older change is sent after a newer one of a wider slot was settled"
 
     def _minute(self, change: ClaimedChange) -> int:
         return (change.effective_at - to_micros(MORNING)) // 60_000_000
@@ -456,7 +456,7 @@ class Consents(RuleBasedStateMachine):
 
     def _refusal(self, task: CustomerTask, watch: Observations, before: BucketHealth) -> Settlement:
         """Settle what the gateway refused: it counts only if another customer was served since it first was."""
-        name, now = whom(task.address), self._micros()
+        name, now = who(task.address), self._micros()
         ids = tuple(change.id for change in task.changes)
         call = Attempt(task.target_id, now, 1, "write", 403, "403", ids)
         later = Retry("403", "a gateway refuses this customer", counts=False)
@@ -468,7 +468,7 @@ class Consents(RuleBasedStateMachine):
             STATISTICS["refusals that count"] += 1
             served = self.served_at.items()
             others = (at for other, at in served if other != name and (other in OVERLAPPING) == (name in OVERLAPPING))
-            assert max(others, default=0) >= self.refused_at[name], "it counts, and nobody else was served"
+            assert max(others, default=0) >= self.refused_at[name], "it counts, and no one else was served"
             watch.excuse(task.target_id)
         return Settlement(task, outcomes, (call,), now + 5_000_000)
 
@@ -517,7 +517,7 @@ class Consents(RuleBasedStateMachine):
     @precondition(lambda self: not self.provider.under_way)
     @rule(seconds=st.sampled_from((-90.0, -5.0, 5.0, 90.0)))
     def clock_jumps(self, seconds: float) -> None:
-        """Somebody sets the machine's clock: of the leases that were taken before nobody knows how long they hold."""
+        """Someone sets the machine's clock: of the leases that were taken before no one knows how long they hold."""
         self.offset += seconds
         for delivery in self.deliveries:
             delivery.until = -inf
@@ -534,9 +534,9 @@ class Consents(RuleBasedStateMachine):
     @precondition(lambda self: self.killed or self._may_be_cut_off())
     @rule()
     def letters_are_replayed(self) -> None:
-        """Somebody replays every dead letter."""
+        """Someone replays every dead letter."""
         found = dead_letters.find(self.ledger.database, LetterFilter())
-        dead_letters.replay(self.ledger.database, found, who="ann", why="mended", now=self._micros())
+        dead_letters.replay(self.ledger.database, found, who="ann", why="fixed", now=self._micros())
         self.killed.difference_update(letter.id for letter in found)
         STATISTICS["replayed"] += len(found)
 
@@ -546,7 +546,7 @@ class Consents(RuleBasedStateMachine):
     @precondition(lambda self: self.killed or self._may_be_cut_off())
     @rule()
     def a_letter_is_discarded(self) -> None:
-        """Somebody puts the oldest dead letter away."""
+        """Someone puts the oldest dead letter away."""
         found = dead_letters.find(self.ledger.database, LetterFilter(), 1)
         dead_letters.discard(self.ledger.database, found, who="ann", why="account closed", now=self._micros())
         STATISTICS["discarded"] += len(found)
@@ -570,7 +570,7 @@ class Consents(RuleBasedStateMachine):
         assert kept >= len(self.sources)
 
     def teardown(self) -> None:
-        """When everybody has calmed down, the provider holds every newest word, and files again call nobody."""
+        """When everybody has calmed down, the provider holds every newest change, and files again call no one."""
         self._calm_down()
         dead = self._dead_slots()
         self._newest_holds(dead)
@@ -613,11 +613,11 @@ class Consents(RuleBasedStateMachine):
                 self._settle(delivery)
 
     def _dead_slots(self) -> dict[Slot, str]:
-        """Return the slots whose newest word is dead, and why."""
+        """Return the slots whose newest change is dead, and why."""
         rows = self.ledger.database.read(lambda tx: tx.execute(_DEAD).all())
-        dead = {(whom(json.loads(address)), slot): code for address, slot, code, _ in rows}
+        dead = {(who(json.loads(address)), slot): code for address, slot, code, _ in rows}
         given_up = {number for *_, code, number in rows if code != UNDER_WIDER_BLOCK}
-        assert not given_up or self.killed, "a change died that nobody rejected"
+        assert not given_up or self.killed, "a change died that no one rejected"
         return dead
 
     def _nothing_is_left(self) -> None:

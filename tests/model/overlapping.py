@@ -16,10 +16,10 @@ def is_part(narrow: str, wide: str) -> bool:
 
 
 def wrongs(said: Iterable[Said], lists: Mapping[str, Blocklist], dead: Mapping[Slot, str]) -> list[str]:
-    """Return what is not as the newest words want it; `dead` are the slots whose newest word is dead, and why.
+    """Return what is not as the newest changes want it; `dead` are the slots whose newest change is dead, and why.
 
     On each channel and for each sender the newest of all words that cover it holds, and an opt-in that cannot be told
-    is dead. An entry stands only where somebody opted out of just that.
+    is dead. An entry stands only where someone opted out of just that.
     """
     said = list(said)
     standing = newest(said)
@@ -38,7 +38,7 @@ def wrongs(said: Iterable[Said], lists: Mapping[str, Blocklist], dead: Mapping[S
             if blocked(cell) != best[1]:
                 found.append(f"{name} {cell}: {mine}, entries {lists[name].entries}, dead {dict(dead)}")
         opted_out = {word.place for word in said if word.customer == name and word.action == "OPTOUT"}
-        found += [f"{name}: nobody said {entry}" for entry in lists[name].entries if entry[:2] not in opted_out]
+        found += [f"{name}: no one said {entry}" for entry in lists[name].entries if entry[:2] not in opted_out]
     return found
 
 
@@ -47,7 +47,7 @@ REJECTIONS = {"1012", "403"}
 
 
 def must_be_dead(said: Iterable[Said]) -> list[Slot]:
-    """Return the opt-ins to a part of what stays opted out by an older word: the blocklist cannot be told of them.
+    """Return the opt-ins to a part of what stays opted out by an older change: the blocklist cannot be told of them.
 
     Words of one rank are left out of account: which of them came first is not known here.
     """

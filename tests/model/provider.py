@@ -16,7 +16,7 @@ LATEST = 4 * TIMEOUT
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call on its way: for whom, what it says of each slot, and when it lands at the latest (seconds).
+    """One call on its way: for which customer, what it says of each slot, and when it lands at the latest (seconds).
 
     `writes` is a call to the blocklist, which may touch more slots than it is about.
     """

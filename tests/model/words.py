@@ -17,7 +17,7 @@ MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 Slot = tuple[str, str]
 
 OVERLAPPING = "DE"
-"""The customers of whom everything, a channel or a sender can be blocked: a part of each other's slots."""
+"""The customers for which everything, a channel or a sender can be blocked: a part of each other's slots."""
 
 SPELLINGS = {name: (f"{name}@Example.com", f"{name.lower()}@example.com\u200b") for name in "ABC" + OVERLAPPING}
 """How the customers are named: each of them is one, however it is written."""
@@ -26,11 +26,11 @@ PLACES = {blocked_text(Place(*place)): place for place in (("", ""), ("SMS", "")
 """Channel and sender of the slots that overlap, each empty for all of them."""
 
 CELLS = tuple(product(("SMS", "EMAIL"), ("SHOP", "CLUB")))
-"""Where a message may come from: EMAIL and CLUB stand for every channel and sender that nobody names."""
+"""Where a message may come from: EMAIL and CLUB stand for every channel and sender that no one names."""
 
 
-def whom(address: Mapping[str, str]) -> str:
-    """Return the customer whom an address names, in whichever spelling it was recorded first."""
+def who(address: Mapping[str, str]) -> str:
+    """Return the customer who an address names, in whichever spelling it was recorded first."""
     return (address.get("destination") or address["identifier_value"])[0].upper()
 
 
@@ -50,7 +50,7 @@ class Said(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, bool]:
-        """The rule, said again independently of the product: the latest word wins, on a tie the opt-out."""
+        """The rule, said again independently of the product: the latest change wins, on a tie the opt-out."""
         return self.minute, self.action == "OPTOUT"
 
     @property

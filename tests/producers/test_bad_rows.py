@@ -137,7 +137,7 @@ def test_a_header_in_the_middle_is_told_as_one(tmp_path: Path) -> None:
 
 
 def test_rows_that_excel_has_cut_short_are_told_so(tmp_path: Path) -> None:
-    """Two thirds of an export are refused, and nobody knows why, for Excel shows no separators."""
+    """Two thirds of an export are refused, and no one knows why, for Excel shows no separators."""
     ledger = MemoryLedger()
 
     take_in(csv_of(tmp_path / "x.csv", ["1,SMS,1,OPTOUT,2026-01-01"], WIDE), ledger)

@@ -118,13 +118,13 @@ def test_an_empty_file_is_unreadable(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_header_alone_is_an_import_of_no_rows(tmp_path: Path) -> None:
-    """Nobody changed anything yesterday: that is fine."""
+    """No one changed anything yesterday: that is fine."""
     assert reasons(tmp_path / "x.csv", b"user_id,channel,action\n") == ([], [])
 
 
 @pytest.mark.parametrize("cut", [-9, -1, 40])
 def test_a_damaged_gzip_file_is_refused_before_anything_is_recorded(tmp_path: Path, cut: int) -> None:
-    """A transfer that broke off harms nobody."""
+    """A transfer that broke off harms no one."""
     ledger = MemoryLedger()
     file = file_of(tmp_path / "x.csv", gzip.compress(TABLE.encode() * 50)[:cut])
 

@@ -47,7 +47,7 @@ def test_no_two_columns_of_ours_look_alike() -> None:
 
 
 def test_a_map_leads_their_name_to_ours(tmp_path: Path) -> None:
-    """A file that nobody can change is read all the same."""
+    """A file that no one can change is read all the same."""
     ledger = MemoryLedger()
     options = IngestOptions(maps=parse_maps(["Kunden-Nr=user_id", "Art=userId"][:1]))
 
@@ -66,7 +66,7 @@ def test_a_map_must_be_written_and_meant_well(tmp_path: Path) -> None:
 
 
 def test_a_column_twice_is_refused_by_both_its_names(tmp_path: Path) -> None:
-    """Nobody can say which of two would count."""
+    """No one can say which of two would count."""
     message = refused(tmp_path, "userId,user_id,channel,action")
 
     assert "'userId' and 'user_id'" in message
@@ -82,12 +82,12 @@ def test_a_header_without_an_action_says_what_it_found_and_what_it_may_have_mean
 
 
 def test_a_header_that_no_provider_can_use_is_refused(tmp_path: Path) -> None:
-    """An action alone names nobody."""
+    """An action alone names no one."""
     assert "user_id and channel (for crm)" in refused(tmp_path, "tag,url,action")
 
 
 def test_a_file_without_a_header_shows_none_of_its_values(tmp_path: Path) -> None:
-    """The first row of a headerless file is somebody's data, so the message keeps it back."""
+    """The first row of a headerless file is someone's data, so the message keeps it back."""
     message = refused(tmp_path, "+15550100,ann@example.com,STOPPED")
 
     assert "15550100" not in message
@@ -144,7 +144,7 @@ def test_the_connection_is_the_rows_or_the_arguments_or_the_only_one(tmp_path: P
     """A cell comes first; a name that is not configured refuses its row only."""
     ledger = MemoryLedger()
     rows: dict[str, type[ConsentRow]] = {"crm": PersonRow, "other": PersonRow}
-    lines = ["7,SMS,OPTOUT,Other", "8,SMS,OPTOUT,", "9,SMS,OPTOUT,nobody"]
+    lines = ["7,SMS,OPTOUT,Other", "8,SMS,OPTOUT,", "9,SMS,OPTOUT,unknown"]
 
     take_in(csv_of(tmp_path / "x.csv", lines, "user_id,channel,action,connection"), ledger, IngestOptions("CRM"), rows)
 
@@ -156,7 +156,7 @@ def test_the_connection_is_the_rows_or_the_arguments_or_the_only_one(tmp_path: P
 
 
 def test_several_connections_and_no_word_of_which_is_a_wrong_argument(tmp_path: Path) -> None:
-    """Nobody guesses whose customers these are."""
+    """No one guesses whose customers these are."""
     file = csv_of(tmp_path / "x.csv", [])
 
     with pytest.raises(ConfigurationError, match="give --connection"):

@@ -169,7 +169,7 @@ def test_a_value_under_a_column_without_a_name_is_a_cell_too_many() -> None:
 
 
 def test_a_line_with_broken_quotes_keeps_its_quote_marks_only_where_they_are_broken() -> None:
-    """So that a person sees what to mend, and the rest is as it was meant."""
+    """So that a person sees what to fix, and the rest is as it was meant."""
     (row,) = read('a,b,c\n"1","say "no"","3"\n')
 
     assert row.cells == ["1", '"say "no""', "3"]

@@ -1,4 +1,4 @@
-"""Refused rows stand in a file beside the original, which can be mended and imported again."""
+"""Refused rows stand in a file beside the original, which can be fixed and imported again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def rejects_of(path: Path, delimiter: str = ",") -> list[list[str]]:
 
 
 def test_a_file_without_refused_rows_leaves_no_rejects_file(tmp_path: Path) -> None:
-    """Nothing to mend, nothing to find."""
+    """Nothing to fix, nothing to find."""
     result = take_in(csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,"]), MemoryLedger())
 
     assert result.rejects_file is None
@@ -48,13 +48,13 @@ def test_a_refused_row_stands_there_with_its_cells_and_the_reason(tmp_path: Path
     assert stat.S_IMODE((tmp_path / "x.csv.rejects.csv").stat().st_mode) == 0o600
 
 
-def test_a_mended_file_is_imported_as_it_is_and_says_nothing_newer(tmp_path: Path) -> None:
-    """A row that is mended days later still holds since its own file was written."""
+def test_a_fixed_file_is_imported_as_it_is_and_says_nothing_newer(tmp_path: Path) -> None:
+    """A row that is fixed days later still holds since its own file was written."""
     ledger = MemoryLedger()
     take_in(csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "2,PIGEON,OPTOUT,a;b"]), ledger)
-    mended = (tmp_path / "x.csv.rejects.csv").read_text().replace("PIGEON", "SMS")
+    fixed = (tmp_path / "x.csv.rejects.csv").read_text().replace("PIGEON", "SMS")
 
-    result = take_in(file_of(tmp_path / "x.csv.rejects.csv", mended, age=60), ledger)
+    result = take_in(file_of(tmp_path / "x.csv.rejects.csv", fixed, age=60), ledger)
 
     first, second = ledger.changes
     assert result.notes == []
@@ -76,7 +76,7 @@ ROUGH = [
 ]
 
 
-def test_a_file_that_nobody_mended_is_refused_again_row_for_row(tmp_path: Path) -> None:
+def test_a_file_that_no_one_fixed_is_refused_again_row_for_row(tmp_path: Path) -> None:
     """Cells are never pushed under columns where they would pass for something else."""
     ledger = MemoryLedger()
     damaged = "\n".join([HEADER, *ROUGH]).encode() + b"\n11,SMS\xff,OPTOUT,\n" + "12,SMS,OPTOUT,größer\n".encode() * 2
@@ -116,7 +116,7 @@ def users_in(path: Path) -> list[str]:
 
 
 def test_rejects_of_other_bytes_are_kept_under_a_number(tmp_path: Path) -> None:
-    """An opt-out that was mended on Monday and not yet imported was gone on Tuesday: the ledger keeps no cells."""
+    """An opt-out that was fixed on Monday and not yet imported was gone on Tuesday: the ledger keeps no cells."""
     ledger, usual = MemoryLedger(), tmp_path / "nightly.csv.rejects.csv"
     take_in(csv_of(tmp_path / "nightly.csv", ["1,PIGEON,OPTOUT,"]), ledger)
     usual.write_text(usual.read_text().replace("PIGEON", "SMS"))
@@ -155,15 +155,15 @@ def test_rejects_of_standard_input_are_kept_too(tmp_path: Path, monkeypatch: pyt
     assert users_in(tmp_path / "stdin.1.rejects.csv") == ["1"]
 
 
-def test_a_mended_file_keeps_its_name_while_it_is_imported(tmp_path: Path) -> None:
-    """Otherwise the import of the mended rows ends as `unstable`, and the opt-outs in them wait for a person."""
+def test_a_fixed_file_keeps_its_name_while_it_is_imported(tmp_path: Path) -> None:
+    """Otherwise the import of the fixed rows ends as `unstable`, and the opt-outs in them wait for a person."""
     ledger, usual = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
     take_in(csv_of(tmp_path / "x.csv", ["1,PIGEON,OPTOUT,"]), ledger)
     file_of(usual, usual.read_text().replace("PIGEON", "SMS"), age=60)
 
-    with source_files([str(usual)]) as [mended]:
+    with source_files([str(usual)]) as [fixed]:
         result = take_in(csv_of(tmp_path / "x.csv", ["2,PIGEON,OPTOUT,"]), ledger)
-        take_in(mended, ledger)
+        take_in(fixed, ledger)
 
     assert ledger.users == ["1"]
     assert result.rejects_file == tmp_path / "x.csv.1.rejects.csv"
@@ -217,8 +217,8 @@ def test_an_import_that_goes_on_finds_its_file_under_its_number(tmp_path: Path) 
     assert users_in(tmp_path / "x.csv.rejects.csv") == ["9"]
 
 
-def test_what_a_person_has_mended_meanwhile_is_kept(tmp_path: Path) -> None:
-    """The import was interrupted, its rejects were mended, and then it goes on: the mended row is not cut off."""
+def test_what_a_person_has_fixed_meanwhile_is_kept(tmp_path: Path) -> None:
+    """The import was interrupted, its rejects were fixed, and then it goes on: the fixed row is not cut off."""
     ledger, usual = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
     file = csv_of(tmp_path / "x.csv", ["1,PIGEON,OPTOUT,", "2,PIGEON,OPTOUT,"])
     _interrupted(ledger, file, 1, after=True)
@@ -241,7 +241,7 @@ def test_a_file_of_another_user_and_a_pipe_are_refused(tmp_path: Path) -> None:
     usual.unlink()
     usual.write_text("a colleague's work")
     if os.geteuid():
-        pytest.skip("only root can give a file to somebody else")
+        pytest.skip("only root can give a file to someone else")
     os.chown(usual, 12_345, -1)
 
     with pytest.raises(ConfigurationError, match=r"another user.*--rejects"):
@@ -252,7 +252,7 @@ def test_a_file_of_another_user_and_a_pipe_are_refused(tmp_path: Path) -> None:
 
 
 def test_rejects_of_other_bytes_are_named_as_such_when_there_are_no_new_ones(tmp_path: Path) -> None:
-    """A person may be mending them, so they stay; but they are not this import's."""
+    """A person may be fixing them, so they stay; but they are not this import's."""
     ledger = MemoryLedger()
     take_in(csv_of(tmp_path / "x.csv", ["1,PIGEON,OPTOUT,"]), ledger)
     result = take_in(csv_of(tmp_path / "x.csv", ["2,SMS,OPTOUT,"]), ledger)

@@ -27,7 +27,7 @@ CAPILLARY = {
     "reason": ["", "nightly"],
 }
 INFOBIP = {
-    "destination": ["", "+1 (202) 555-0100", "12025550100", "07700 900123", "'ann@Example.com", "nobody"],
+    "destination": ["", "+1 (202) 555-0100", "12025550100", "07700 900123", "'ann@Example.com", "unknown"],
     "channel": ["", "SMS", "EMAIL"],
     "subscription_id": ["", "", "sub-1"],
     "events": ["", "", "BLOCK"],

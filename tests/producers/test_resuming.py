@@ -86,7 +86,7 @@ def _timeless(found: tuple[list[str], list[tuple[int, str | None, str]], str]) -
 
 
 def test_an_interrupted_import_lets_nothing_become_due(tmp_path: Path) -> None:
-    """Half a file opts nobody in or out; the checkpoint is the last chunk that was recorded."""
+    """Half a file opts no one in or out; the checkpoint is the last chunk that was recorded."""
     ledger = MemoryLedger()
     file = csv_of(tmp_path / "x.csv", [f"{n},SMS,OPTOUT," for n in range(10)])
     ledger.before_accept = _Interrupt(3)
@@ -169,7 +169,7 @@ def test_the_only_connection_means_the_same_whether_it_is_named_or_not(tmp_path:
 
 
 def test_a_resumed_import_keeps_the_time_of_its_first_attempt(tmp_path: Path) -> None:
-    """A copy with a newer modification time gives its second half no newer word."""
+    """A copy with a newer modification time gives its second half no newer change."""
     ledger = MemoryLedger()
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "2,SMS,OPTOUT,"])
     ledger.before_accept = _Interrupt(2)

@@ -24,7 +24,7 @@ def test_the_look_counts_lines_and_names_the_bytes(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_written_just_now_is_waited_for(tmp_path: Path) -> None:
-    """Somebody may still be writing it."""
+    """Someone may still be writing it."""
     began = time.monotonic()
 
     inspect_file(file_of(tmp_path / "x.csv", "a\n", age=0.5))
@@ -57,7 +57,7 @@ def test_a_file_that_changes_during_the_look_is_looked_over_again(
     assert (inspect_file(file).lines, len(scans)) == (2, 2)
 
 
-def test_a_clock_that_runs_ahead_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_clock_that_runs_ahead_keeps_no_one_waiting(tmp_path: Path) -> None:
     """A modification time from the future tells of another machine's clock."""
     began = time.monotonic()
 

@@ -97,7 +97,7 @@ def canonical(value: dict[str, Any]) -> str:
 def said(
     draw: random.Random, persons: int
 ) -> tuple[str, str, dict[str, str], str, tuple[str, ...], str, dict[str, str]]:
-    """Somebody says something: connection, bucket, old address and slot; in truth whom it is about, slot, details."""
+    """Someone says something: connection, bucket, old address and slot; in truth who it is about, slot, details."""
     who, kind = draw.randrange(persons), draw.random()
     if kind < 0.4:
         destination = draw.choice((f"Ann{who}@example.com", f"ann{who}@example.com"))
@@ -172,7 +172,7 @@ def generated(count: int, seed: int) -> OldLedger:
 
 
 def _fold(old: OldLedger, draw: random.Random, whole: int) -> None:
-    """Let the newest word of each old slot stand, and have most of them delivered."""
+    """Let the newest change of each old slot stand, and have most of them delivered."""
     for change in old.changes[:whole]:
         old.folded[change.target, change.old_slot].append(change.id)
     for ids in old.folded.values():

@@ -79,7 +79,7 @@ def test_a_full_disk_stops_intake_and_loses_nothing_acknowledged(tmp_path: Path)
     ledger.close()
 
 
-def test_a_database_that_lets_nobody_in_is_said_and_costs_nothing(tmp_path: Path, postgres_database: str) -> None:
+def test_a_database_that_lets_no_one_in_is_said_and_costs_nothing(tmp_path: Path, postgres_database: str) -> None:
     """PostgreSQL refuses connections: exit code 5 with its own words; let in again, the same command finishes."""
     with company(tmp_path) as shop:
         shop.settings["LEDGER_URL"] = postgres_database

@@ -44,7 +44,7 @@ def applied(task: Any, now: int) -> Settlement:
 
 
 def test_a_dead_workers_customers_are_left_alone_until_its_calls_must_have_landed(ledger: Ledger, clock: Clock) -> None:
-    """A worker is killed with a call under way: a newer word waits until the provider must be done with the old one."""
+    """A worker is killed with a call under way: a newer change waits until the provider must have finished."""
     say(ledger, "OPTIN", 1)
     assert ledger.claim(BUCKET, 10, "killed", LEASE, DOUBT)
     say(ledger, "OPTOUT", 2)
@@ -60,7 +60,7 @@ def test_a_dead_workers_customers_are_left_alone_until_its_calls_must_have_lande
 
 
 def test_a_stroke_that_settles_after_its_lease_has_the_newest_word_said_again(ledger: Ledger, clock: Clock) -> None:
-    """A worker is stopped for longer than its lease and calls afterwards: the newest word follows at the next claim."""
+    """A worker is stopped for longer than its lease and calls then: the newest change follows at the next claim."""
     say(ledger, "OPTIN", 1)
     [old] = ledger.claim(BUCKET, 10, "stopped", LEASE)
     newest = say(ledger, "OPTOUT", 2)

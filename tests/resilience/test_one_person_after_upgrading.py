@@ -41,7 +41,7 @@ def migrated(url: str, count: int, seed: int) -> tuple[Ledger, OldLedger]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_person_is_one_target_and_nothing_is_lost(empty_ledger_url: str, seed: int) -> None:
-    """An update loses the newest word of a person who was two targets, or the work that was pending for one of them."""
+    """An update loses the newest change of a person who was two targets, or the pending work of one of them."""
     ledger, old = migrated(empty_ledger_url, 1_500, seed)
     compare(ledger, old)
     ledger.finish_reading("unread")
@@ -117,7 +117,7 @@ def _same_changes(ledger: Ledger, old: OldLedger) -> dict[int, int]:
 
 
 def _registers(ledger: Ledger, old: OldLedger, whose: dict[int, int]) -> None:
-    """Of each slot of each person the newest word stands, an opt-out on a tie; what it overtook says so."""
+    """Of each slot of each person the newest change stands, an opt-out on a tie; what it overtook says so."""
     newest: dict[tuple[int, str], Old] = {}
     for change in (one for one in old.changes if one.import_id == "whole"):
         where = whose[change.id], change.slot
@@ -208,7 +208,7 @@ def test_a_source_that_came_from_its_name_is_found_by_both(empty_ledger_url: str
 
 
 def test_what_was_done_is_told(empty_ledger_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Somebody updates and cannot tell whether thousands of persons were merged, or none."""
+    """Someone updates and cannot tell whether thousands of persons were merged, or none."""
     ledger, old = Ledger(empty_ledger_url), generated(400, 5)
     fill(ledger, old)
     ledger.close()
@@ -247,7 +247,7 @@ def ledger_with(url: str, words: list[list[object]]) -> Ledger:
 
 
 def standing_in(ledger: Ledger) -> list[tuple[str, str, str | None, int]]:
-    """Each target's address as it is sent; of its newest word the state, what is confirmed, and if it has a task."""
+    """Each target's address as it is sent; of its newest change the state, what is confirmed, and if it has a task."""
     task = select(customer_tasks.c.target_id).where(customer_tasks.c.target_id == targets.c.id).exists()
     query = (
         select(targets.c.address, changes.c.state, slots.c.confirmed, task)
@@ -275,7 +275,7 @@ def email(value: str, source: str = "INSTORE") -> dict[str, str]:
         ({**email("44-7700-900123"), "identifier_name": "mobile"}, "447700900123"),
     ],
 )
-def test_an_opt_out_that_names_nobody_is_sent_as_it_is_meant(
+def test_an_opt_out_that_names_no_one_is_sent_as_it_is_meant(
     empty_ledger_url: str, written: dict[str, str], meant: str
 ) -> None:
     """A person whose address came with an invisible character stays opted in, and every later opt-out goes astray."""
@@ -284,7 +284,7 @@ def test_an_opt_out_that_names_nobody_is_sent_as_it_is_meant(
 
 
 def test_an_address_that_was_right_is_kept_as_it_is(empty_ledger_url: str) -> None:
-    """An update calls for everybody whose address has a capital letter or a +, or is somebody else from then on."""
+    """An update calls for everybody whose address has a capital letter or a +, or is someone else from then on."""
     mobile = {**email("+447700900123"), "identifier_name": "mobile"}
     words = [said_before(email("Ann@Example.com"), 1, "OPTOUT", 5, "applied")]
     words += [said_before(mobile, 2, "OPTOUT", 5, "applied")]
@@ -295,7 +295,7 @@ def test_an_address_that_was_right_is_kept_as_it_is(empty_ledger_url: str) -> No
 
 
 def test_the_address_by_which_a_person_was_found_is_kept(empty_ledger_url: str) -> None:
-    """A person is looked up in the source that knew nobody, since that came first: each opt-out dies from then on."""
+    """A person is looked up in the source that knew no one, since that came first: each opt-out dies from then on."""
     words = [
         said_before(email("Ann@example.com", "FACEBOOK"), 1, "OPTOUT", 5, "dead", source_name="FACEBOOK"),
         said_before(email("ann@example.com"), 2, "OPTOUT", 4, "applied"),

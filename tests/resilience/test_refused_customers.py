@@ -1,4 +1,4 @@
-"""A gateway before the provider that refuses single customers, whatever it says to them: nobody else must wait.
+"""A gateway before the provider that refuses single customers, whatever it says to them: no one else must wait.
 
 A firewall that dislikes one identifier answers 403 to it, a misrouted shard 404 or a redirect, a broken one 502. Each
 of these answers speaks of the connection; only that others are served shows that it is about one customer.
@@ -50,7 +50,7 @@ def rows(count: int) -> list[Row]:
 
 
 def refuse(shop: Company, answer: dict[str, Any], customers: list[str]) -> None:
-    """Let the gateway answer these customers like this, and nobody else."""
+    """Let the gateway answer these customers like this, and no one else."""
     shop.fault(**answer, users=customers)
 
 
@@ -70,7 +70,7 @@ POISON = [str(FIRST + number) for number in (0, 1, 2, 3, 300)]
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_customers_that_a_gateway_refuses_stop_nobody(shop: Company, answer: dict[str, Any], code: str) -> None:
+def test_customers_that_a_gateway_refuses_stop_no_one(shop: Company, answer: dict[str, Any], code: str) -> None:
     """595 people went on getting mail for as long as five others were refused: each run ended after one call."""
     refuse(shop, answer, POISON)
     started = time.monotonic()
@@ -88,8 +88,8 @@ def test_customers_that_a_gateway_refuses_stop_nobody(shop: Company, answer: dic
     assert time.monotonic() - started < 30
 
 
-def test_refused_customers_who_stand_side_by_side_stop_nobody(shop: Company) -> None:
-    """A file begins with the 30 customers of a closed branch: night after night nobody behind them was called.
+def test_refused_customers_who_stand_side_by_side_stop_no_one(shop: Company) -> None:
+    """A file begins with the 30 customers of a closed branch: night after night no one behind them was called.
 
     Each probe took the next one of them, and after three the credentials were said to be wrong.
     """
@@ -112,7 +112,7 @@ def test_refused_customers_who_stand_side_by_side_stop_nobody(shop: Company) -> 
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_customers_that_draw_no_answer_stop_nobody(shop: Company, answer: dict[str, Any], code: str) -> None:
+def test_customers_that_draw_no_answer_stop_no_one(shop: Company, answer: dict[str, Any], code: str) -> None:
     """Everybody's opt-outs stood still while five customers' calls failed; those end as dead letters, alone."""
     refuse(shop, answer, POISON)
     started = time.monotonic()

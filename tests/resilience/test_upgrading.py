@@ -256,7 +256,7 @@ def _old(tx: Connection, revision: str) -> None:
 
 
 def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: Path) -> None:
-    """A worker is at work while somebody migrates to a newer version: it ends by itself, says why, and calls nobody."""
+    """A worker is at work while someone migrates to a newer version: it ends by itself, says why, and calls no one."""
     broker = LocalBroker(tmp_path / "broker")
     broker.ensure()
     shop = Company(tmp_path, "http://127.0.0.1:1", {"BROKER_URL": broker.url})
@@ -288,7 +288,7 @@ def _wait_for(path: Path, words: str) -> None:
 
 
 def test_a_running_server_ends_when_its_ledger_is_migrated(tmp_path: Path) -> None:
-    """After a migration the old server answers 503 to every click on an unsubscribe link until somebody restarts it."""
+    """After a migration the old server answers 503 to every click on an unsubscribe link until someone restarts it."""
     shop = Company(tmp_path, "http://127.0.0.1:1", {"API_KEYS": "shop=a-key-for-the-tests"})
     server = shop.start("serve", "--port", "0", "--json")
     try:

@@ -1,4 +1,4 @@
-"""Faults on demand: each kind, whom it hits, and how long it lasts."""
+"""Faults on demand: each kind, which calls it hits, and how long it lasts."""
 
 import time
 from typing import Any

@@ -62,7 +62,7 @@ def test_removing_is_answered_with_nothing(gupshup: GupshupCaller) -> None:
 
 
 def test_an_id_has_to_exist_and_to_be_the_apps_own(gupshup: GupshupCaller) -> None:
-    """Nobody's id gives 400 and another app's 403, to every call."""
+    """No one's id gives 400 and another app's 403, to every call."""
     for call in (gupshup.put, gupshup.get):
         assert refused(call("99999")) == (400, "Subscription Does Not Exist")
         assert refused(call("22001")) == (403, "Not Subscription Owner")

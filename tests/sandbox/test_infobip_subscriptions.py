@@ -50,7 +50,7 @@ def test_a_new_subscription_may_bring_its_profile(infobip: InfobipCaller) -> Non
 
 
 def test_a_removed_subscription_is_gone(infobip: InfobipCaller) -> None:
-    """DELETE answers with the ids; afterwards nobody finds it, and nor does a write create it."""
+    """DELETE answers with the ids; afterwards no one finds it, and nor does a write create it."""
     assert infobip.http.delete(ONE).json() == IDS
 
     for reply in (infobip.get(), infobip.put(), infobip.http.delete(ONE)):
@@ -133,7 +133,7 @@ def test_a_body_that_is_no_object_is_refused(infobip: InfobipCaller) -> None:
 
 
 def test_a_profile_has_to_exist(infobip: InfobipCaller, infobip_otherwise: InfobipCaller) -> None:
-    """A profile nobody created is refused, to new and old subscriptions, with 404 unless the knob says 400."""
+    """A profile no one created is refused, to new and old subscriptions, with 404 unless the knob says 400."""
     nowhere = {"profile": {"profileId": "NOWHERE"}}
 
     for caller, status in ((infobip, 404), (infobip_otherwise, 400)):

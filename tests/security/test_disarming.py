@@ -44,12 +44,12 @@ def test_a_telephone_number_stays_as_it_is(number: str) -> None:
 @example("'=1")
 @example("''+15550100")
 def test_what_was_disarmed_comes_back(cell: str) -> None:
-    """A mended file that is imported again says what it said before."""
+    """A fixed file that is imported again says what it said before."""
     assert unescape(escape(cell)) == cell
 
 
 def test_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
-    """A mischievous cell is harmless in the rejects file, and a mended row says exactly what the first one said."""
+    """A mischievous cell is harmless in the rejects file, and a fixed row says exactly what the first one said."""
     ledger, rejects = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
     take_in(csv_of(tmp_path / "x.csv", ["+15550100,PIGEON,OPTOUT,=1+1"]), ledger)
     written = rejects.read_text()

@@ -15,8 +15,8 @@ from consent.errors import ConfigurationError
 from consent.files import path_text, private, private_folder, user_name
 from tests.support.company import Company, company, shuffled_rows
 
-NOBODY = 65_534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that belongs to somebody else")
+OTHER_USER = 65_534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that belongs to someone else")
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def refused(shop: Company, word: str) -> None:
 
 
 def test_a_link_in_place_of_the_folder_of_a_run_is_refused(shop: Company, tmp_path: Path) -> None:
-    """The log of a worker is written into a folder of somebody else."""
+    """The log of a worker is written into a folder of someone else."""
     (tmp_path / "theirs").mkdir()
     (shop.folder / ".optrelay").symlink_to(tmp_path / "theirs")
 
@@ -43,7 +43,7 @@ def test_a_link_in_place_of_the_folder_of_a_run_is_refused(shop: Company, tmp_pa
 
 @pytest.mark.parametrize("name", ["lock", "worker.log"])
 def test_a_link_in_place_of_a_file_of_a_run_truncates_nothing(shop: Company, tmp_path: Path, name: str) -> None:
-    """A person's keys are gone, because somebody has put a link to them into a shared folder."""
+    """A person's keys are gone, because someone has put a link to them into a shared folder."""
     keys = tmp_path / "authorized_keys"
     keys.write_text("a key")
     (shop.folder / ".optrelay").mkdir(mode=0o700)
@@ -54,19 +54,19 @@ def test_a_link_in_place_of_a_file_of_a_run_truncates_nothing(shop: Company, tmp
 
 
 @as_root
-def test_a_folder_of_somebody_else_is_refused(shop: Company) -> None:
+def test_a_folder_of_someone_else_is_refused(shop: Company) -> None:
     """Another user would own the broker's socket and the worker's log."""
     (shop.folder / ".optrelay").mkdir()
-    os.chown(shop.folder / ".optrelay", NOBODY, NOBODY)
+    os.chown(shop.folder / ".optrelay", OTHER_USER, OTHER_USER)
 
-    refused(shop, f"belongs to another user (uid {NOBODY})")
+    refused(shop, f"belongs to another user (uid {OTHER_USER})")
 
 
 @as_root
-def test_a_ledger_of_somebody_else_is_refused(shop: Company) -> None:
+def test_a_ledger_of_someone_else_is_refused(shop: Company) -> None:
     """Addresses of persons go into a file that another user owns and reads."""
     sqlite3.connect(shop.folder / "ledger.db").execute("VACUUM").close()
-    os.chown(shop.folder / "ledger.db", NOBODY, NOBODY)
+    os.chown(shop.folder / "ledger.db", OTHER_USER, OTHER_USER)
 
     refused(shop, "ledger.db belongs to another user")
 
@@ -80,11 +80,11 @@ def test_a_ledger_that_everybody_may_write_is_refused(shop: Company) -> None:
 
 
 @as_root
-def test_settings_of_somebody_else_are_refused(shop: Company) -> None:
+def test_settings_of_someone_else_are_refused(shop: Company) -> None:
     """A file that was dropped beside the exports sends all changes to another account of the provider."""
     planted = shop.folder / "optrelay.toml"
     planted.write_text('[connections.capillary]\noauth_key = "theirs"\noauth_secret = "theirs"\n')
-    os.chown(planted, NOBODY, NOBODY)
+    os.chown(planted, OTHER_USER, OTHER_USER)
 
     refused(shop, "optrelay.toml belongs to another user")
     shop.settings["CONFIG"] = os.devnull
@@ -124,7 +124,7 @@ def test_a_wide_folder_of_our_own_is_closed(tmp_path: Path) -> None:
 
 @as_root
 def test_a_user_without_a_name_has_a_number() -> None:
-    """In a container that runs as any uid, no dead letter can be replayed: nobody has a name to be noted."""
+    """In a container that runs as any uid, no dead letter can be replayed: no one has a name to be noted."""
     ask = "import os, pwd; from consent.files import user_name; os.setuid(54321); print(user_name())"
     clean = {name: value for name, value in os.environ.items() if name not in {"LOGNAME", "USER", "LNAME", "USERNAME"}}
     said = subprocess.run(

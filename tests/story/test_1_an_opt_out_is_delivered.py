@@ -39,7 +39,7 @@ def test_of_two_words_the_newer_one_counts(tmp_path: Path) -> None:
 
 
 def test_an_old_file_found_late_undoes_nothing(tmp_path: Path) -> None:
-    """Last week's opt-in turns up after this week's opt-out: it is superseded and nobody is called."""
+    """Last week's opt-in turns up after this week's opt-out: it is superseded and no API call is made."""
     with company(tmp_path) as shop:
         (tmp_path / "new.csv").write_text(HEADER + "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z\n")
         (tmp_path / "old.csv").write_text(HEADER + "387006417,EMAIL,BULK,OPTIN,2026-11-13T08:30:00Z\n")
@@ -53,7 +53,7 @@ def test_an_old_file_found_late_undoes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_same_file_twice_is_one_file(tmp_path: Path) -> None:
-    """Somebody runs the nightly job a second time: nothing is recorded and nobody is called."""
+    """Someone runs the nightly job a second time: nothing is recorded and no API call is made."""
     with company(tmp_path) as shop:
         (tmp_path / "nightly.csv").write_text(HEADER + "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z\n")
         _, first, _ = shop.run("run", "nightly.csv")

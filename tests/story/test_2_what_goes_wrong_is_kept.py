@@ -1,4 +1,4 @@
-"""Rows that cannot be read and changes that cannot be delivered: kept, explained, mended, sent."""
+"""Rows that cannot be read and changes that cannot be delivered: kept, explained, fixed, sent."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ HEADER = "user_id,channel,priority,action,effective_at\n"
 GOOD = "387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z\n"
 
 
-def test_a_bad_row_harms_only_itself_and_can_be_mended(tmp_path: Path) -> None:
-    """FAX is no channel: that row is rejected with line, column and remedy; mended, the rejects file is imported."""
+def test_a_bad_row_harms_only_itself_and_can_be_fixed(tmp_path: Path) -> None:
+    """FAX is no channel: that row is rejected with line, column and remedy; fixed, the rejects file is imported."""
     with company(tmp_path) as shop:
         (tmp_path / "nightly.csv").write_text(HEADER + GOOD + "387006418,FAX,BULK,OPTOUT,2026-11-20T08:30:00Z\n")
 
@@ -45,7 +45,7 @@ def test_a_dead_letter_says_why_and_can_be_replayed(tmp_path: Path) -> None:
         assert (letter["code"], letter["line"], letter["action"]) == ("1012", 3, "OPTOUT")
         assert "387006419" not in letter["target"]
 
-        shop.mend()
+        shop.fix()
         shop.run("dead-letters", "replay", str(letter["id"]), "--yes", "--why", "the customer exists now")
         code, _, said = shop.run("run")
 
@@ -61,7 +61,7 @@ def test_a_letter_overtaken_by_a_newer_word_is_not_sent(tmp_path: Path) -> None:
         wish = "387006419,EMAIL,BULK,{},2026-11-{}T08:30:00Z\n"
         (tmp_path / "monday.csv").write_text(HEADER + wish.format("OPTIN", 16))
         shop.run("run", "monday.csv")
-        shop.mend()
+        shop.fix()
         (tmp_path / "tuesday.csv").write_text(HEADER + wish.format("OPTOUT", 17))
         shop.run("run", "tuesday.csv")
 
@@ -72,7 +72,7 @@ def test_a_letter_overtaken_by_a_newer_word_is_not_sent(tmp_path: Path) -> None:
 
 
 def test_looking_first_changes_nothing(tmp_path: Path) -> None:
-    """A dry run says what would happen and how long it takes; nothing is recorded and nobody is called."""
+    """A dry run says what would happen and how long it takes; nothing is recorded and no API call is made."""
     with company(tmp_path) as shop:
         (tmp_path / "nightly.csv").write_text(HEADER + GOOD + GOOD.replace("EMAIL", "FAX"))
 

@@ -1,4 +1,4 @@
-"""Somebody unsubscribes while a long file is being delivered: the provider hears of it in about a second."""
+"""Someone unsubscribes while a long file is being delivered: the provider hears of it in about a second."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_file(shop: Company) -> Path:
 
 
 def first_call(shop: Company, user: str) -> float | None:
-    """When the provider first heard of somebody."""
+    """When the provider first heard of someone."""
     calls = httpx.get(f"{shop.url}/_sandbox/calls", params={"user": user}).json()["calls"]
     return min((call["received"] for call in calls), default=None)
 

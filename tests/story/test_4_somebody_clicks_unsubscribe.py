@@ -1,4 +1,4 @@
-"""A first look at HTTP: somebody clicks unsubscribe in a mail, and the provider holds it."""
+"""A first look at HTTP: someone clicks unsubscribe in a mail, and the provider holds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.company import assert_balanced, company
 from tests.support.http_server import KEY, SECRET, process
 
 
-def test_somebody_clicks_unsubscribe(tmp_path: Path) -> None:
+def test_someone_clicks_unsubscribe(tmp_path: Path) -> None:
     """A shop puts a link into its mail to Ann; she presses the button of her mail program.
 
     Meanwhile the shop's preference page posts Ben's opt-out with its key. Capillary holds both, and the page, which

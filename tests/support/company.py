@@ -86,7 +86,7 @@ class Company:
         """Order a fault at the provider."""
         httpx.post(f"{self.url}/_sandbox/faults", json=order).raise_for_status()
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """End all faults at the provider."""
         httpx.delete(f"{self.url}/_sandbox/faults").raise_for_status()
 

@@ -78,7 +78,7 @@ class Server:
         return self.client.get(path, headers={"x-api-key": KEY})
 
     def click(self, token: str, **headers: str) -> httpx.Response:
-        """Do what a mail provider does when somebody presses its unsubscribe button."""
+        """Do what a mail provider does when someone presses its unsubscribe button."""
         return self.client.post(
             f"/v1/unsubscribe/{token}", data={"List-Unsubscribe": "One-Click"}, headers=headers or None
         )
@@ -125,7 +125,7 @@ def server(ledger: Ledger, intake: Intake | None = None, **more: Any) -> Iterato
 
 
 def settings_of(folder: Path, **more: str) -> dict[str, str]:
-    """The environment of an optrelay command with one connection that nobody answers at."""
+    """The environment of an optrelay command with one connection that no one answers at."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OPTRELAY_")}
     own = {
         "LEDGER_URL": f"sqlite:///{folder / 'ledger.db'}",

@@ -173,7 +173,7 @@ class MemoryLedger:
 
 
 def file_of(path: Path, content: str | bytes, *, age: float = HOUR_AGO) -> SourceFile:
-    """Write a file that nobody has touched for `age` seconds."""
+    """Write a file that no one has touched for `age` seconds."""
     data = content.encode() if isinstance(content, str) else content
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     then = path.stat().st_mtime - age

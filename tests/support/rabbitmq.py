@@ -29,7 +29,7 @@ def server_program() -> str | None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, and that the system hands to no connection before the broker is up."""
+    """Return a port that no one listens on, and that the system hands to no connection before the broker is up."""
     while True:
         port = random.randrange(*_NEVER_EPHEMERAL)
         with socket.socket() as probe, suppress(OSError):
@@ -117,7 +117,7 @@ class Rabbit:
                 producer.publish(routing_key=queue, delivery_mode=2, **told)
 
     def left(self, queue: str) -> int:
-        """Return how many messages wait in a queue that nobody reads."""
+        """Return how many messages wait in a queue that no one reads."""
         with self.connect() as connection:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
 

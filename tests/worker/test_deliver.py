@@ -74,7 +74,7 @@ def test_calls_that_cannot_be_counted_now_are_counted_later(
     assert imports.report(parts.ledger.database, import_id).calls == 1
 
 
-def test_an_unknown_customer_harms_nobody_else(parts: WorkerContext) -> None:
+def test_an_unknown_customer_harms_no_other(parts: WorkerContext) -> None:
     """The one becomes a dead letter with code 1012; the others are delivered."""
     import_id = record(parts, *({"user_id": user} for user in ("1", "2", "404123", "3")))
 
@@ -154,7 +154,7 @@ def test_trouble_that_passes_kills_nothing(parts: WorkerContext, shop: Company, 
 
 
 def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_path: Path) -> None:
-    """One customer for whom the provider always says "internal error" ends as a dead letter, not in an endless loop."""
+    """One customer for who the provider always says "internal error" ends as a dead letter, not in an endless loop."""
     shop.fault(kind="error", code=500, users=["13"])
     with wired(shop, tmp_path, max_attempts=4) as parts:
         import_id = record(parts, *({"user_id": str(n)} for n in range(10, 30)))
@@ -168,7 +168,7 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
 
 
 def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: WorkerContext, shop: Company) -> None:
-    """One refused call opens the breaker; nobody is called until somebody has mended it."""
+    """One refused call opens the breaker; no one is called until someone has fixed it."""
     shop.fault(kind="refuse", code=401)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
 
@@ -180,7 +180,7 @@ def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: WorkerC
     assert counts(parts, import_id) == {"pending": 39}
     assert shop.stats()["calls"] <= 16
 
-    shop.mend()
+    shop.fix()
     breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
     deliveries(parts, settled(parts, import_id))
 
@@ -220,7 +220,7 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
     monkeypatch.undo()
 
     assert parts.ledger.due(BUCKET, 100) >= 50
-    shop.mend()
+    shop.fix()
     deliveries(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}
 
@@ -284,7 +284,7 @@ def test_no_stroke_is_killed_before_its_calls_can_have_answered(timeout: float, 
     assert time_limit(settings) >= 180
 
 
-def test_a_change_that_the_worker_cannot_put_into_a_request_harms_nobody_else(
+def test_a_change_that_the_worker_cannot_put_into_a_request_harms_no_other(
     parts: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One row on which our own code fails kept the other 599 opt-outs of the file from being sent."""
@@ -356,7 +356,7 @@ def test_the_only_customer_left_dies_once_a_read_shows_that_another_is_served(
 
 
 def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: WorkerContext, shop: Company) -> None:
-    """With a wrong password and one customer that customer must not be buried: nobody else was ever served."""
+    """With a wrong password and one customer that customer must not be buried: no one else was ever served."""
     shop.fault(kind="refuse", code=401)
     import_id = record(parts, {"user_id": "1"})
 
@@ -369,7 +369,7 @@ def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: 
     assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.REFUSED
 
 
-def test_a_password_that_is_withdrawn_buries_nobody(shop: Company, tmp_path: Path) -> None:
+def test_a_password_that_is_withdrawn_buries_no_one(shop: Company, tmp_path: Path) -> None:
     """Some were served a moment before, reads and writes are refused since: the others are kept, however few."""
     with wired(shop, tmp_path, max_attempts=2) as parts:
         first = record(parts, *({"user_id": str(n)} for n in range(1, 30)))
@@ -386,7 +386,7 @@ def test_a_password_that_is_withdrawn_buries_nobody(shop: Company, tmp_path: Pat
 
 
 def test_probes_go_round(parts: WorkerContext, shop: Company) -> None:
-    """A customer who is refused was asked again by every probe, and nobody else was ever asked."""
+    """A customer who is refused was asked again by every probe, and no one else was ever asked."""
     shop.fault(kind="refuse", code=401)
     record(parts, *({"user_id": str(n)} for n in range(1, 40)))
     parts.delivery(BUCKET).run()
@@ -400,7 +400,7 @@ def test_probes_go_round(parts: WorkerContext, shop: Company) -> None:
 
 
 def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: WorkerContext, shop: Company) -> None:
-    """Two customers whom a gateway refuses were all there was; who unsubscribed then waited for up to five minutes."""
+    """Two customers who a gateway refuses were all there was; who unsubscribed then waited for up to five minutes."""
     shop.fault(kind="html", http_status=403, users=["1", "2"])
     record(parts, {"user_id": "1"}, {"user_id": "2"})
     end = time.monotonic() + 12

@@ -45,7 +45,7 @@ def parts(tmp_path: Path) -> Iterator[WorkerContext]:
 
 
 def test_what_rejected_events_said_is_forgotten_after_its_time(parts: WorkerContext) -> None:
-    """It names persons: the sweep removes it once nobody is going to fix it any more, and nothing before."""
+    """It names persons: the sweep removes it once no one is going to fix it any more, and nothing before."""
     run = parts.ledger.open_import(ImportSource("http", "web", "a run", 0, None, stream=True)).import_id
     now, days = parts.ledger.now, parts.settings.keep_rejected_events
     for place, age in (("old", days + 1), ("young", days - 1)):
@@ -92,7 +92,7 @@ def test_a_file_is_left_to_whoever_makes_it_due(parts: WorkerContext, monkeypatc
 
 
 def test_an_import_that_comes_further_is_not_abandoned() -> None:
-    """However long it takes: as long as an import moves, somebody is at work on it."""
+    """However long it takes: as long as an import moves, someone is at work on it."""
     abandoned, long_ago = Abandoned(), time.monotonic() - 3600
     abandoned.seen = {"moves": (("read", 1, 0), long_ago), "stands": (("read", 1, 0), long_ago)}
 
@@ -114,7 +114,7 @@ def test_as_many_are_woken_as_have_something_to_do(parts: WorkerContext) -> None
 
 
 @pytest.mark.parametrize("stopped", ["throttled", "refused"])
-def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: WorkerContext, stopped: str) -> None:
+def test_no_one_is_woken_for_an_app_that_may_not_be_called(parts: WorkerContext, stopped: str) -> None:
     """An app that must wait, or whose token is refused, costs no wake-up; its neighbour gets its own."""
     if stopped == "throttled":
         breaker.throttle(parts.ledger, BUSY, 600)
@@ -127,7 +127,7 @@ def test_nobody_is_woken_for_an_app_that_may_not_be_called(parts: WorkerContext,
     assert parts.wakeups.waiting_by_bucket("gupshup") == {CALM: 1}
 
 
-def test_nobody_is_woken_before_there_is_a_slot(parts: WorkerContext) -> None:
+def test_no_one_is_woken_before_there_is_a_slot(parts: WorkerContext) -> None:
     """An app whose calls of this minute are spent is woken when the next one may be made soon, not every second."""
     parts.wakeups.send(BUSY, 2)
     parts.rate_limiter(CALM).push(10)

@@ -84,7 +84,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 LONGEST = 86_400.0
-"""A day: a provider that says more has most likely made a mistake, and asking it once a day harms nobody."""
+"""A day: a provider that says more has most likely made a mistake, and asking it once a day harms no one."""
 
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 

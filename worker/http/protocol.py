@@ -171,7 +171,7 @@ _NOTHING = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"
 
 
 async def warm_up() -> None:
-    """Make one exchange with ourselves, over a socket of this machine that nobody else knows."""
+    """Make one exchange with ourselves, over a socket of this machine that no one else knows."""
     server = await asyncio.start_server(_answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, httpx.AsyncClient(trust_env=False) as client:

@@ -1,4 +1,4 @@
-"""A plain asyncio script without queue, ledger or memory: it reads the file, keeps the newest words, and calls.
+"""A plain asyncio script without queue, ledger or memory: it reads the file, keeps the newest changes, and calls.
 
 `python plain_script.py FILE --transport httpx` as a user would write it; `--transport line` with the transport that
 optrelay's workers use: the upper bound. `--processes 2` shares the customers out.
@@ -21,7 +21,7 @@ LANES = 32
 
 
 def newest(path: str) -> list[tuple[str, list[Row]]]:
-    """Return each customer's newest words."""
+    """Return each customer's newest changes."""
     slots: dict[tuple[str, str, str], Row] = {}
     for row in read(path):
         slot = (row["user_id"], row["channel"], row["priority"])

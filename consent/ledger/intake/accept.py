@@ -96,7 +96,7 @@ def _storable(text: str) -> str:
 
 
 def latest_change(tx: Connection) -> int:
-    """Return the number of the change recorded last; to be asked where nobody else can record."""
+    """Return the number of the change recorded last; to be asked under the recording lock."""
     return int(tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one())
 
 

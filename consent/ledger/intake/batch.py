@@ -104,12 +104,12 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
     keys, words = Keys(secret), []
     named: set[bytes] = set()
     aliases: dict[bytes, _Alias] = {}
-    whom: dict[bytes, Row] = {}
+    who: dict[bytes, Row] = {}
     for change in wishes:
         address = canonical(change.address)
         target = keys.target(change.connection, change.address, address)
-        if target not in whom:
-            whom[target] = (target, change.connection, change.bucket, address)
+        if target not in who:
+            who[target] = (target, change.connection, change.bucket, address)
         details, since = keys.details(change), to_micros(change.effective_at)
         what = (change.slot, action_text(change), change.value, since, details, int(change.own_time), now)
         key = keys.change(target, change, details, since)
@@ -118,7 +118,7 @@ def hear(secret: bytes, wishes: Sequence[ConsentChange], now: int) -> Heard:
             if (alias := _alias(keys, target, change)) is not None:
                 aliases[key] = alias
         words.append((key, change.line, target, *what))
-    return Heard(words, whom, frozenset(named), aliases)
+    return Heard(words, who, frozenset(named), aliases)
 
 
 def _alias(keys: Keys, target: bytes, change: ConsentChange) -> _Alias | None:
@@ -274,7 +274,7 @@ def record(tx: Connection, heard: Heard, import_id: str, origin: Origin) -> int:
     """Record the ordinary words as changes, with their targets, and keep the repeats; return how many changes are new.
 
     They are laid down target by target, so that neighbours, which are weighed, claimed and settled together, lie
-    together. To be called while nobody else records, after `recognise` or `set_repeats_aside`.
+    together. To be called under the recording lock, after `recognise` or `set_repeats_aside`.
     """
     insert_all(tx, repeats, _REPEAT_COLUMNS, heard.repeated)
     _introduce(tx, heard)

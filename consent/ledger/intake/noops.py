@@ -23,7 +23,7 @@ CHUNK = 20_000
 
 
 def weigh(tx: Connection, row: Row[Any], *, now: int, reassert: Reasserting) -> int | None:
-    """Weigh the next repeats of an import while nobody else records; return how many (None: there was none)."""
+    """Weigh the next repeats of an import under the recording lock; return how many (None: there was none)."""
     mine = (repeats.c.import_id == row.id, repeats.c.number > row.weighed_to)
     some = select(repeats.c.number).where(*mine).order_by(repeats.c.number).limit(CHUNK).subquery()
     count, last = tx.execute(select(func.count(), func.max(some.c.number))).one()

@@ -119,7 +119,7 @@ def _weigh(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) ->
 
 
 def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rules: ReassertRules) -> bool:
-    """Do what is next to a chunk; return False, having done nothing, if somebody else has gone on with the import."""
+    """Do what is next to a chunk; return False, having done nothing, if someone else has gone on with the import."""
     row = tx.execute(select(imports).where(imports.c.id == block.import_id).with_for_update()).one()
     if (row.state, row.folded_to) != (block.state, block.folded_to):
         return False

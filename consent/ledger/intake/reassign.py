@@ -31,7 +31,7 @@ Known = tuple[int, str, int | None]
 def adopt(tx: Connection, import_id: str, heard: Heard) -> dict[bytes, int]:
     """Make an import the owner of unread imports' changes that it says again; return their numbers by dedupe key.
 
-    To be called while nobody else records, after `recognise` or `set_repeats_aside`.
+    To be called under the recording lock, after `recognise` or `set_repeats_aside`.
     """
     known = _known(tx, heard)
     taken = take_over(tx, import_id, list(known.values()))
@@ -49,7 +49,7 @@ def note_said_again(tx: Connection, import_id: str, heard: Heard) -> None:
 def take_over_noted(tx: Connection, import_id: str) -> int:
     """Take over the next of what a file noted that has been read whole; return how many it had noted (0: none is left).
 
-    What the other import has told meanwhile stays its own. To be called while nobody else records.
+    What the other import has told meanwhile stays its own. To be called under the recording lock.
     """
     look_up_by_key(tx)
     mine = said_again.c.import_id == import_id
@@ -72,7 +72,7 @@ def take_over_noted(tx: Connection, import_id: str) -> int:
 def take_over(tx: Connection, import_id: str, known: Sequence[Known]) -> set[int]:
     """Make an import the owner of those of these changes that unread imports keep back; return their numbers.
 
-    To be called while nobody else records.
+    To be called under the recording lock.
     """
     unread = _kept_back(tx, {owner for _, owner, _ in known} - {import_id})
     found = [one for one in known if one[1] in unread]

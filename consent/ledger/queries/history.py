@@ -46,7 +46,7 @@ def histories(
 ) -> list[History]:
     """Return the stories of at most `limit` targets whose address holds all of one of these sets of columns.
 
-    Spelling does not matter where it does not matter for whom a change is about. No index knows what an address holds:
+    Spelling matters here only where it makes another target. No index knows what an address holds:
     all targets are read for every hundred sets. Raises LedgerUnavailable.
     """
 

@@ -29,7 +29,7 @@ from consent.outcome import State
 class ImportReport:
     """The counts of one import; `rows` and `accepted` are sums that must agree with what was counted apart.
 
-    `discarded` counts the dead ones that somebody has decided upon, `stamped` the opt-outs that are unchanged only
+    `discarded` counts the dead ones that someone has decided upon, `stamped` the opt-outs that are unchanged only
     because their time is taken for that of the export; `stamped_at` is that time (microseconds), None if there is none.
     """
 

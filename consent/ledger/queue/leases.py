@@ -62,7 +62,7 @@ def end_reservations(database: Database, owner: str, *, now: int) -> None:
 
 
 def take_lease(database: Database, wanted: Lease, *, now: int, dead: str = "") -> Lease | None:
-    """Take something, or prolong it, if nobody else holds it; return who does, or None. Raises LedgerUnavailable.
+    """Take something, or prolong it, if no one else holds it; return who does, or None. Raises LedgerUnavailable.
 
     `dead` is the token of a holder that is known to have ended without giving its lease back. A lease that ends later
     than one that is taken now was written by a clock that was set back since: it is shortened, for who still lives

@@ -1,6 +1,6 @@
 """Where one slot means a part of what another means: which of their changes holds, and what cannot be told.
 
-Somebody may be opted out of everything, and of one channel alone. What holds for a slot is then the newest of its own
+Someone may be opted out of everything, and of one channel alone. What holds for a slot is then the newest of its own
 change and of those whose slots cover it. The order is the one of `consent.ledger.merge`, in whatever order they arrive.
 
 Recording holds a change only against its own slot's register. What wider and narrower slots say meets here, under the
@@ -98,7 +98,7 @@ def _registers(tx: Connection, numbers: Sequence[int]) -> dict[int, dict[str, Re
 def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collection[int]) -> Resolved:
     """Let an opt-out be sent by itself if a wider one overtakes it that the provider was not told of since, nor is now.
 
-    The wider one may have died, or have been confirmed before somebody else lifted it and the person opted out again.
+    The wider one may have died, or have been confirmed before someone else lifted it and the person opted out again.
     """
     confirmed_at = {one.newest.arrival: one.confirmed_at for one in held.values() if one.newest and one.confirmed}
 

@@ -11,7 +11,7 @@ from consent.ledger.merge import Word
 from consent.outcome import Outcome
 
 DOUBTFUL = "a call may still be under way"
-"""Stands where a lease's token stands while nobody may call a target, not even for a fresh word."""
+"""Stands where a lease's token stands while no worker may call a target, not even for a fresh word."""
 
 WITNESS = "witness"
 """The purpose of a call that only finds out whether the provider serves another customer."""
@@ -82,7 +82,7 @@ class Settlement:
     """What became of a target's claimed changes; those without an outcome are given back untouched.
 
     `put_off_until` (microseconds) is when what is left should be tried again. Until `doubtful_until` a call
-    whose answer never came may still be under way: nobody may call this target before, not even for a fresh word.
+    whose answer never came may still be under way: no worker may call this target before, not even for a fresh word.
     """
 
     task: CustomerTask

@@ -221,7 +221,7 @@ def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to; raise typer.Exit if the answer is no, ConfigurationError if there is nobody to ask."""
+    """Ask, unless told not to; raise typer.Exit if the answer is no, ConfigurationError if there is no one to ask."""
     if yes:
         return
     if not sys.stdin.isatty():

@@ -47,7 +47,7 @@ def as_json(letter: DeadLetter, *, reveal: bool) -> dict[str, Any]:
 
 
 def target(letter: DeadLetter, *, reveal: bool) -> str:
-    """Return whom a letter is about: masked unless asked otherwise."""
+    """Return the target of a letter: masked unless asked otherwise."""
     return revealed(letter.address) if reveal else masked(letter.address)
 
 
@@ -68,10 +68,10 @@ def show_letters(screen: Screen, letters: Iterable[DeadLetter], *, reveal: bool)
     """Print letters one by one."""
     listed = table("id", "target", "slot", "action", "code", "tries", "from", "died (UTC)", right=("id", "tries"))
     for one in letters:
-        whom = target(one, reveal=reveal)
+        who = target(one, reveal=reveal)
         died = f"{from_micros(one.died_at):%Y-%m-%d %H:%M}"
         put_away = " (discarded)" if one.discarded else ""
-        row = (whom, one.slot, one.action.value, one.code + put_away, str(one.attempts), origin(one), died)
+        row = (who, one.slot, one.action.value, one.code + put_away, str(one.attempts), origin(one), died)
         listed.add_row(str(one.id), *row)
     screen.show()
     screen.show(listed)

@@ -40,8 +40,8 @@ _LOOK_SECONDS = 2.0
 def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; what is in hand is finished, and the run is ended.
 
-    Raises ConfigurationError if nobody could use it, LedgerUnavailable if the ledger is away at the start, and
-    LedgerOutdated once somebody has migrated it: then the newer version must serve.
+    Raises ConfigurationError if no one could use it, LedgerUnavailable if the ledger is away at the start, and
+    LedgerOutdated once someone has migrated it: then the newer version must serve.
     """
     keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
     if not keys and not tokens:

@@ -1,4 +1,4 @@
-"""The use case behind `history`: what was said about somebody, and what became of it."""
+"""The use case behind `history`: what was said about someone, and what became of it."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def _asked(model: type[ConsentRow], ours: dict[str, str]) -> Iterator[dict[str, 
 
 
 def _show(screen: Screen, one: History, *, reveal: bool) -> None:
-    whom = revealed(one.address) if reveal else masked(one.address)
-    screen.show(Text.assemble((whom, "bold"), ("  " + one.connection, "dim")))
+    who = revealed(one.address) if reveal else masked(one.address)
+    screen.show(Text.assemble((who, "bold"), ("  " + one.connection, "dim")))
     now = {slot.slot: _now(slot) for slot in one.slots}
     for slot, changes in groupby(one.changes, lambda change: change.slot):
         listed = table("holds since (UTC)", "action", "what became of it", "from", whole=("holds since (UTC)",))
@@ -147,6 +147,6 @@ def _as_json(one: History, *, reveal: bool) -> dict[str, object]:
         }
         for slot in one.slots
     ]
-    whom = revealed(one.address) if reveal else masked(one.address)
+    who = revealed(one.address) if reveal else masked(one.address)
     changes = [change_as_json(change) for change in one.changes]
-    return {"connection": one.connection, "target": whom, "slots": slots, "changes": changes}
+    return {"connection": one.connection, "target": who, "slots": slots, "changes": changes}

@@ -78,7 +78,7 @@ class FixedLines(Collection[int]):
         return len(self._starts)
 
     def line(self, id_: int) -> Mapping[str, Any]:
-        """Return what the line with this id says; raise ConfigurationError if somebody has changed the file."""
+        """Return what the line with this id says; raise ConfigurationError if someone has changed the file."""
         self._file.seek(self._starts[id_])
         found, said = _fixed_line(self._file.readline(), f"the line of _id {id_}")
         if found != id_:

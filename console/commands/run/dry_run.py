@@ -68,7 +68,7 @@ class Forecast:
 
 
 def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
-    """Say what the files would do; record nothing, write no rejects file, call nobody."""
+    """Say what the files would do; record nothing, write no rejects file, make no API call."""
     with (
         reading.ready(settings) as files,
         ledger_if_any(settings) as real,

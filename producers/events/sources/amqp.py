@@ -77,7 +77,7 @@ class Amqp:
                 self._hang_up()
             connection = self._connection or self._connect(most, most_bytes)
             self._take_in(most, most_bytes, wait_seconds)
-            connection.heartbeat_check()  # not before: while nobody reads, the broker's heartbeats are not seen
+            connection.heartbeat_check()  # not before: while no one reads, the broker's heartbeats are not seen
             events = list(self._given_out(most, most_bytes))
             if self._sizes.saw(events):
                 self._adapt(most, most_bytes)
@@ -135,7 +135,7 @@ class Amqp:
             self._channel.basic_ack(events[-1].receipt, multiple=True)
 
     def close(self) -> None:
-        """End the connection; the broker gives what was not acknowledged to somebody else."""
+        """End the connection; the broker gives what was not acknowledged to someone else."""
         connection, self._connection, self._channel = self._connection, None, None
         self._came.clear()
         self._bytes, self._is_too_far_ahead = 0, False
@@ -275,7 +275,7 @@ def _attribute(name: str, value: object) -> object:
 
 
 def _moment(timestamp: object) -> datetime | None:
-    """Return when a message was published; None if nobody says so in seconds, as the protocol wants it."""
+    """Return when a message was published; None if no one says so in seconds, as the protocol wants it."""
     if not isinstance(timestamp, int) or not 0 < timestamp < _TOO_LATE:
         return None
     return datetime.fromtimestamp(timestamp, UTC)

@@ -32,7 +32,7 @@ _ANSWER_SECONDS = 10.0
 _PING_SECONDS = 20.0
 _MOST_ASKED = 100  # entries in one answer: in memory before anybody can know how large they are
 _GONE = ("NOGROUP", "UNBLOCKED")
-"""Answers that say that somebody has deleted the stream or the group."""
+"""Answers that say that someone has deleted the stream or the group."""
 
 Entry = tuple[bytes, Sequence[bytes] | None]
 """An id with its fields' names and values in turn: in a dictionary one name twice could not be seen."""
@@ -124,7 +124,7 @@ class RedisStream:
             raise SourceUnavailable(f"{self.name} cannot be reached ({why_unreachable(error)})") from error
 
     def _make_group(self) -> None:
-        """Make the group if it is not there; a user who may not is content with one that somebody else has made."""
+        """Make the group if it is not there; a user who may not is content with one that someone else has made."""
         with suppress(redis.exceptions.NoPermissionError):
             self._client.client_setname("optrelay-listen")  # for who looks at the server; no right that we need
         try:

@@ -20,11 +20,11 @@ MOST_BYTES = 4 * 1024 * 1024
 class Source(Protocol):
     """Where events come from; what was read and not acknowledged comes again, here or at another listener.
 
-    A source may count how often it has given an event away, and drop one that comes back too often: so nobody reads
+    A source may count how often it has given an event away, and drop one that comes back too often: so no one reads
     what cannot be recorded.
 
     `kind` and `name` say what it is, without any credential. Every method raises SourceUnavailable, after which the
-    source is closed and may be used anew, and ConfigurationError for what waiting does not mend.
+    source is closed and may be used anew, and ConfigurationError for what waiting does not fix.
     """
 
     @property

@@ -60,6 +60,6 @@ def test_a_password_that_is_not_encoded_is_told_how_to_be_written(server: str, o
 
 
 def test_an_address_that_would_verify_less_is_refused() -> None:
-    """The events, and our password, go to a server that nobody has vouched for."""
+    """The events, and our password, go to a server that no one has vouched for."""
     with pytest.raises(ConfigurationError, match="always verified"):
         open_source("rediss://:hush@host/0?stream=consent&ssl_cert_reqs=none", "web-1")

@@ -256,7 +256,7 @@ def twice(first: str, last: str) -> bytes:
     ],
 )
 def test_one_name_twice_is_refused(body: bytes, name: str) -> None:
-    """An opt-out would be read as an opt-in, or as somebody else's: parsers keep the last of two values."""
+    """An opt-out would be read as an opt-in, or as someone else's: parsers keep the last of two values."""
     binary = {f"ce_{attribute}": value for attribute, value in NEEDED.items()}
     envelope = json.dumps(NEEDED)[:-1].encode() + b',"data":' + body + b"}"
 
@@ -276,7 +276,7 @@ def test_data_twice_in_an_envelope_is_refused() -> None:
 
 
 def test_one_name_twice_harms_only_its_own_change() -> None:
-    """The others of a list, and of lines, are read; and so is an object whose twins stand where nobody looks."""
+    """The others of a list, and of lines, are read; and so is an object whose twins stand where no one looks."""
     bad, good = twice('"action":"OPTOUT"', '"action":"OPTIN"'), json.dumps(OPT_OUT).encode()
     elsewhere = good[:-1] + b',"context":{"page":1,"page":2},"big":123456789012345678901234567890}'
 

@@ -94,7 +94,7 @@ def test_an_opt_out_is_recorded_and_wakes_its_connection(taker: Taker) -> None:
 
 
 def test_an_event_that_comes_again_is_a_duplicate(taker: Taker) -> None:
-    """It has the same id and wakes nobody."""
+    """It has the same id and wakes no one."""
     [[first]] = taker.take(OPT_OUT)
     taker.woken.clear()
     [[second]] = taker.take(OPT_OUT)
@@ -263,7 +263,7 @@ UNUSABLE = [
 
 
 def test_a_value_that_cannot_be_used_is_refused(any_taker: Taker) -> None:
-    """No database takes it, or nobody could know what is meant; it never comes back for ever."""
+    """No database takes it, or no one could know what is meant; it never comes back for ever."""
     results = any_taker.take(*({**OPT_OUT, "user_id": value} for value, _ in UNUSABLE))
 
     assert [(one.status, one.code, one.field) for [one] in results] == [
@@ -374,7 +374,7 @@ def test_events_of_very_many_changes_are_recorded_in_several_transactions(
 
 
 def test_an_event_of_too_many_changes_is_refused_whole(ledger: Ledger) -> None:
-    """One request of a megabyte was 336,960 changes: half a gigabyte, and five seconds in which nobody was answered."""
+    """One request of a megabyte was 336,960 changes: half a gigabyte, and five seconds in which no one was answered."""
     context = parse_context({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
     members = [f"{a}{b}" for a in "abcdefghijklmno" for b in "abcdefghijklmnop"]
     one = {"action": "OPTOUT", "subscription_id": "s1", "channel": "SMS", "users": members}

@@ -70,7 +70,7 @@ class Script:
         """Tidy up."""
 
     def close(self) -> None:
-        """Note that somebody was closed."""
+        """Note that someone was closed."""
         self.seen.append("close")
 
     def took(self, results: list[list[Result]]) -> None:
@@ -137,7 +137,7 @@ def test_a_connection_that_is_lost_meanwhile_gives_everything_back_once() -> Non
 
 
 def test_a_batch_that_does_not_fit_is_halved() -> None:
-    """A listener on a small machine ended, started again, ended at the same events, and recorded nobody's opt-out."""
+    """A listener on a small machine ended, started again, ended at the same events, and recorded no one's opt-out."""
     script = Script(MemoryError(), ONE, recorded=[MemoryError()])
     script.steps.append(ONE)
 
@@ -172,7 +172,7 @@ def test_a_source_that_stays_away_is_asked_less_and_less_often() -> None:
 
 
 def test_a_signal_is_heard_while_waiting() -> None:
-    """Nobody waits half a minute for a listener to end that can reach nothing."""
+    """No one waits half a minute for a listener to end that can reach nothing."""
     script = Script(*[SourceUnavailable("gone")] * 20)
     script.pause = lambda _: script.steps.clear()  # the signal comes
 

@@ -78,7 +78,7 @@ def test_what_a_dead_listener_held_is_taken_over_after_a_while(events: Stream) -
 
 @pytest.mark.parametrize("claimed", [True, False])
 def test_entries_that_were_deleted_while_they_were_pending_are_forgotten(events: Stream, claimed: bool) -> None:  # noqa: FBT001 - a parameter
-    """Somebody trims the stream: what is gone neither comes for ever nor keeps what is left from being read."""
+    """Someone trims the stream: what is gone neither comes for ever nor keeps what is left from being read."""
     published = events.publish(*b"123456789")
     listener(events, "one").read(10, SOON)
     events.client.xdel("consent", *published[:4], *published[5:])
@@ -116,12 +116,12 @@ def test_an_entry_is_one_event_field_or_flat_fields(events: Stream) -> None:
     assert damaged.fault.code == "bad_encoding"
 
 
-def test_what_waiting_does_not_mend_is_a_matter_of_settings(events: Stream) -> None:
+def test_what_waiting_does_not_fix_is_a_matter_of_settings(events: Stream) -> None:
     """A key that is no stream, and a password that is refused."""
     events.client.set("consent", "text")
     with pytest.raises(ConfigurationError, match="no stream"):
         listener(events).read(1, SOON)
-    wrong = events.source().replace("socket://", "socket://nobody:hush-hush-7@")
+    wrong = events.source().replace("socket://", "socket://someone:hush-hush-7@")
     with pytest.raises(ConfigurationError, match="refuses our user") as refused:
         RedisStream(wrong, "one").read(1, SOON)
     assert "hush" not in str(refused.value)
@@ -138,7 +138,7 @@ READING = ("+xreadgroup", "+xautoclaim", "+xack")
 
 
 def test_a_user_who_may_not_make_groups_reads_from_one_that_is_there(events: Stream) -> None:
-    """Security gave the listener a user who may read and acknowledge: it ended at once, and nobody was opted out."""
+    """Security gave the listener a user who may read and acknowledge: it ended at once, and no one was opted out."""
     events.client.xgroup_create("consent", "optrelay", id="0", mkstream=True)
     published = events.publish(b"1", b"2")
     one = may(events, *READING)
@@ -151,7 +151,7 @@ def test_a_user_who_may_not_make_groups_reads_from_one_that_is_there(events: Str
 
 
 def test_a_user_who_may_not_make_the_group_is_told_how(events: Stream) -> None:
-    """What is missing is said as the command that somebody else has to run."""
+    """What is missing is said as the command that someone else has to run."""
     events.publish(b"1")
 
     with pytest.raises(ConfigurationError, match="XGROUP CREATE consent optrelay 0 MKSTREAM"):
@@ -177,7 +177,7 @@ def test_a_batch_holds_so_many_bytes_and_no_more(events: Stream) -> None:
 
 
 def test_a_group_that_is_gone_is_said_and_made_anew(events: Stream) -> None:
-    """Somebody has flushed the server: what was published since is read."""
+    """Someone has flushed the server: what was published since is read."""
     one = listener(events)
     one.read(1, SOON)
     events.client.flushall()

@@ -35,7 +35,7 @@ from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, ndjson, proce
         {"authorization": "Bearer wrong", "x-api-key": KEY},
     ],
 )
-def test_nobody_comes_in_without_a_key(served: Server, headers: dict[str, str]) -> None:
+def test_no_one_comes_in_without_a_key(served: Server, headers: dict[str, str]) -> None:
     """Changes are neither taken from strangers nor told to them."""
     for answered in (
         served.client.post("/v1/changes", json=ANN, headers=headers),
@@ -143,7 +143,7 @@ def test_other_paths_and_methods_are_problems_too(served: Server) -> None:
 
 
 def test_a_client_that_sends_its_head_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who opens connections and never finishes a request cannot hold them for ever."""
+    """Someone who opens connections and never finishes a request cannot hold them for ever."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
     with server(books) as served:
         host, port = served.url.removeprefix("http://").split(":")
@@ -186,7 +186,7 @@ def test_every_answer_is_careful(served: Server) -> None:
         assert "set-cookie" not in answered.headers
 
 
-def test_logs_name_nobody(served: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_name_no_one(served: Server, caplog: pytest.LogCaptureFixture) -> None:
     """No customer, key, token or id stands in a log; the name of a key, the path's form and a request's id do."""
     token = served.parts.tokens.make({k: v for k, v in ANN.items() if k not in ("action", "effective_at")}, 60)
     with caplog.at_level(logging.DEBUG):
@@ -237,7 +237,7 @@ def test_several_who_ask_at_once_are_all_told(served: Server) -> None:
 
 
 def test_idle_connections_do_not_exhaust_the_process(tmp_path: Path) -> None:
-    """Somebody opened sockets and said nothing: 219,000 lines of log later nobody could unsubscribe."""
+    """Someone opened sockets and said nothing: 219,000 lines of log later no one could unsubscribe."""
     few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))"
     with process(tmp_path, instead=few) as running, ExitStack() as stack:
         address = running.url.removeprefix("http://").split(":")

@@ -41,7 +41,7 @@ class SlowIntake:
 
 
 def test_requests_that_come_together_share_a_commit(books: Ledger) -> None:
-    """Thirty requests at once cost a few commits, and a lone one waits for nobody."""
+    """Thirty requests at once cost a few commits, and a lone one waits for no one."""
     intake = SlowIntake(0.1)
     with server(books, intake) as served, ThreadPoolExecutor(30) as pool:
         answers = list(pool.map(lambda _: served.post(ANN), range(30)))
@@ -53,7 +53,7 @@ def test_requests_that_come_together_share_a_commit(books: Ledger) -> None:
 
 
 def test_a_request_that_breaks_our_code_breaks_alone(books: Ledger, caplog: pytest.LogCaptureFixture) -> None:
-    """An error that nobody expected is 500 for its own request and says nothing; the others are recorded."""
+    """An error that no one expected is 500 for its own request and says nothing; the others are recorded."""
     with server(books, SlowIntake(0.05, poison="boom")) as served, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda n: served.post(ANN | {"reason": "boom" if n == 3 else "fine"}), range(8)))
 

@@ -1,4 +1,4 @@
-"""Asking what became of a change or of an import: everything that matters, and nobody's address."""
+"""Asking what became of a change or of an import: everything that matters, and no one's address."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def settle(ledger: Ledger, outcome: Applied | Unchanged | PermanentFailure | Ret
 
 
 def test_a_change_tells_what_became_of_it(ledger: Ledger) -> None:
-    """A change is pending, then applied; an older word that comes later is superseded, by the id of the newer one."""
+    """A change is pending, then applied; an older change that comes later is superseded, by the id of the newer one."""
     with server(ledger) as served:
         newer = served.post(LATER).json()["results"][0]["id"]
         pending = served.get(f"/v1/changes/{newer}").json()
@@ -35,7 +35,7 @@ def test_a_change_tells_what_became_of_it(ledger: Ledger) -> None:
 
 
 def test_a_dead_change_tells_why(served: Server, books: Ledger) -> None:
-    """Code and reason are told, and not whom it is about."""
+    """Code and reason are told, and not who it is about."""
     id_ = served.post(ANN).json()["results"][0]["id"]
     settle(books, PermanentFailure("1012", "Capillary cannot find this customer"))
     found = served.get(f"/v1/changes/{id_}")
@@ -46,7 +46,7 @@ def test_a_dead_change_tells_why(served: Server, books: Ledger) -> None:
 
 
 def test_an_id_that_is_none_is_unknown(served: Server) -> None:
-    """Ids of other forms and of nobody are 404, whatever they look like."""
+    """Ids of other forms and of no one are 404, whatever they look like."""
     for id_ in ("00", "0" * 32, "x", "'; --", "%00", "é"):
         answered = served.get(f"/v1/changes/{id_}")
         assert (answered.status_code, answered.json()["code"]) == (404, "unknown_change")

@@ -220,7 +220,7 @@ def test_a_body_that_cannot_be_read_at_all_is_a_bad_request(served: Server, body
     assert answered.json()["code"] in {"bad_json", "bad_cloudevent"}
 
 
-def test_odd_characters_harm_nobody(ledger: Ledger) -> None:
+def test_odd_characters_harm_no_one(ledger: Ledger) -> None:
     """NUL, lone surrogates, huge numbers and nested values are refused, and no database stumbles over them."""
     odd = [b'"\\u0000"', b'"\\ud800"', b"1e400", b"123456789012345678901234567890", b'{"a": {}}', b"[[1]]", b"1.5"]
     with server(ledger) as served:
@@ -255,7 +255,7 @@ def kept(ledger: Ledger) -> list[tuple[str, bytes]]:
 
 
 def test_what_was_rejected_of_an_accepted_request_is_kept(served: Server, books: Ledger) -> None:
-    """A program that looks at 202 and not at its results has lost nobody's opt-out; one that gets 400 has it itself."""
+    """A program that looks at 202 and not at its results has lost no one's opt-out; one that gets 400 has it itself."""
     bad = {**ANN, "channel": "FAX"}
     answers = [served.post([ANN, bad]).status_code, served.post(content=b"{oops").status_code]
     unfit = served.click(served.parts.tokens.make({"connection": "closed", "user_id": "1"}, 60))
@@ -286,7 +286,7 @@ def test_a_request_that_the_database_refuses_fails_alone(ledger: Ledger) -> None
 
 
 def test_a_request_of_too_many_changes_is_told_to_send_less(served: Server) -> None:
-    """One of a megabyte was 336,960 changes: the server took half a gigabyte, and answered nobody for five seconds."""
+    """One of a megabyte was 336,960 changes: the server took half a gigabyte, and answered no one for five seconds."""
     one = {"connection": "infobip", "subscription_id": "s1", "channel": "SMS", "action": "OPTOUT"}
     one |= {"effective_at": ANN["effective_at"], "users": [str(n) for n in range(200)]}
 

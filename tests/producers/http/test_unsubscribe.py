@@ -1,4 +1,4 @@
-"""Unsubscribe links: a click is an opt-out said at that moment, and whatever else is done with a link harms nobody."""
+"""Unsubscribe links: a click is an opt-out said at that moment, and whatever else is done with a link harms no one."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ IN_PARTS = b'--x1\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n
 def test_the_form_counts_whatever_is_said_about_it(
     served: Server, books: Ledger, content: bytes, kind: str | None
 ) -> None:
-    """Somebody pressed unsubscribe in a mail program that sends the form its own way, and went on getting mail."""
+    """Someone pressed unsubscribe in a mail program that sends the form its own way, and went on getting mail."""
     headers = {} if kind is None else {"content-type": kind}
     answered = served.client.post(
         f"/v1/unsubscribe/{served.parts.tokens.make(FIELDS, 60)}", content=content, headers=headers
@@ -110,7 +110,7 @@ def test_the_form_counts_whatever_is_said_about_it(
     ],
 )
 def test_anything_but_the_form_changes_nothing(served: Server, books: Ledger, sent: dict[str, object]) -> None:
-    """A program that posts something else to every link that it finds opts nobody out."""
+    """A program that posts something else to every link that it finds opts no one out."""
     answered = served.client.post(f"/v1/unsubscribe/{served.parts.tokens.make(FIELDS, 60)}", **sent)  # type: ignore[arg-type]
 
     assert answered.status_code in {400, 413}
@@ -131,7 +131,7 @@ def test_following_the_link_asks_and_changes_nothing(served: Server, books: Ledg
     assert (pressed.status_code, counts(books)) == (200, {"accepted": 1, "duplicates": 0})
 
 
-def test_a_token_shows_nobody(served: Server) -> None:
+def test_a_token_shows_no_one(served: Server) -> None:
     """Nothing of the address can be read from a link, and two links for one person are not alike."""
     first, second = (served.parts.tokens.make({**FIELDS, "identifier_value": "ann@example.com"}, 60) for _ in "12")
 
@@ -152,7 +152,7 @@ def test_a_token_that_was_tampered_with_changes_nothing(served: Server, books: L
 
 
 def test_a_token_of_another_secret_changes_nothing(served: Server) -> None:
-    """A link that somebody else has made does not work here."""
+    """A link that someone else has made does not work here."""
     assert served.click(Tokens(FRESH_SECRET).make(FIELDS, 60)).status_code == 404
 
 

@@ -166,7 +166,7 @@ def test_text_in_no_encoding() -> None:
 
 
 def test_compressed_answer() -> None:
-    """A small reply that would unpack to a huge one is not unpacked: nobody asked for a compressed one."""
+    """A small reply that would unpack to a huge one is not unpacked: no one asked for a compressed one."""
     packed = gzip.compress(b"0" * 50_000_000)
     reply = answered(Says(200, packed, {"Content-Encoding": "gzip"}))
 

@@ -16,8 +16,8 @@ from worker.http.failures import Failure, no_reply, unanswered, why
 from worker.providers.contract import Reply
 
 
-def test_nobody_listens() -> None:
-    """Where nobody listens, nothing was sent."""
+def test_no_one_listens() -> None:
+    """Where no one listens, nothing was sent."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     (fact,) = sent(f"http://127.0.0.1:{port}")
@@ -119,7 +119,7 @@ def test_untrusted_certificate() -> None:
 
 
 def test_undecodable_answer() -> None:
-    """An answer in an encoding that nobody asked for is left as it came, and so is no JSON."""
+    """An answer in an encoding that no one asked for is left as it came, and so is no JSON."""
     assert Reply(200, "no gzip") == answered(Says(200, b"no gzip", {"Content-Encoding": "gzip"}))
 
 

@@ -1,4 +1,4 @@
-"""The connection to a provider: whom it believes, what it takes for a reply, and what it never mixes up."""
+"""The connection to a provider: which server it trusts, what it takes for a reply, and what it never mixes up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.http.transport import Line
 from worker.providers.contract import Reply
 
 AUTHORITY = trustme.CA()
-"""Signs throw-away certificates; nobody trusts it but the tests that say so."""
+"""Signs throw-away certificates; no one trusts it but the tests that say so."""
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -70,12 +70,12 @@ def test_a_certificate_that_can_be_verified() -> None:
 
 @pytest.mark.usefixtures("_trusted")
 def test_a_certificate_for_another_name() -> None:
-    """A good certificate of somebody else is none: nothing is sent."""
+    """A good certificate of someone else is none: nothing is sent."""
     with tls_server() as port:
         assert [no_reply(Failure.TLS)] == sent(f"https://127.0.0.1:{port}")
 
 
-def test_a_certificate_that_nobody_vouches_for() -> None:
+def test_a_certificate_that_no_one_vouches_for() -> None:
     """A certificate that no authority signed is none: nothing is sent."""
     with tls_server() as port:
         assert [no_reply(Failure.TLS)] == sent(f"https://localhost:{port}")
@@ -124,7 +124,7 @@ def test_what_is_no_reply(said: bytes) -> None:
         assert [no_reply(Failure.CUT)] == sent(f"http://{where}")
 
 
-def test_a_late_reply_is_nobody_elses() -> None:
+def test_a_late_reply_is_no_others() -> None:
     """The reply to a call that was given up is never taken for that of the next."""
     ports = set()
 

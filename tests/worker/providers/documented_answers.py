@@ -15,7 +15,7 @@ DEAD = "dead"
 AGAIN = "tried again, and it counts"
 SLOWER = "waits: the connection makes no calls for a while"
 UNWELL = "waits: the provider is unwell"
-STOPS = "waits: the connection (at Gupshup the app) stops until a person has mended it"
+STOPS = "waits: the connection (at Gupshup the app) stops until a person has fixed it"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ CAPILLARY = (
 )
 
 RULE, FOREIGN_EVENT, NO_RULE = "Infobip subscription", "Infobip event of another channel", "Infobip unknown id"
-OUT, IN, NOT_THERE = "Infobip blocklist opt-out", "Infobip blocklist opt-in", "Infobip blocklist opt-in of nobody"
+OUT, IN, NOT_THERE = "Infobip blocklist opt-out", "Infobip blocklist opt-in", "Infobip blocklist opt-in of no one"
 SAME_EVENT, NO_PROFILE, VERIFIED = "Infobip event that is there", "Infobip unknown profile", "Infobip with VERIFY"
 
 

@@ -63,7 +63,7 @@ TARGETS: dict[str, CustomerTask] = {
     says.VERIFIED: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
     says.SAME_EVENT: infobip.rule({"action": "OPTIN", "events": "DELIVERY"}),
     says.FOREIGN_EVENT: infobip.rule({"action": "OPTIN", "events": "BLOCK"}),
-    says.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "nobody's"}),
+    says.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "no one's"}),
     says.NO_RULE: CustomerTask(
         2,
         infobip.SUBSCRIPTION | {"subscription_id": "GONE"},

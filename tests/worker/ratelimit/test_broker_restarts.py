@@ -91,7 +91,7 @@ def test_no_window_is_overfull_whatever_becomes_of_the_broker(ready: Ledger, tmp
 
 
 def test_two_brokers_of_one_ledger_never_give_out_slots_at_once(ready: Ledger, tmp_path: Path) -> None:
-    """A run beside workers that have a broker of their own calls at twice the limit, and nobody is told."""
+    """A run beside workers that have a broker of their own calls at twice the limit, and no one is told."""
     moments: list[float] = []
     with ExitStack() as open_:
         one = rate_limiter(started(tmp_path / "one", open_), ready, "10/second")
@@ -107,7 +107,7 @@ def test_two_brokers_of_one_ledger_never_give_out_slots_at_once(ready: Ledger, t
 
 
 def test_a_clock_that_was_set_back_stops_no_bucket(ready: Ledger, tmp_path: Path) -> None:
-    """A machine whose clock was a year ahead for a moment would call nobody for a year."""
+    """A machine whose clock was a year ahead for a moment would call no one for a year."""
     with ExitStack() as open_:
         first = rate_limiter(started(tmp_path / "one", open_), ready, "10/second")
         true, ready.now = ready.now, lambda: time.time_ns() // 1_000 + 365 * 86_400 * 1_000_000

@@ -59,7 +59,7 @@ def test_of_four_places_each_connection_can_have_two(store: redis.Redis) -> None
 
 
 def test_alone_a_connection_may_have_every_place(store: redis.Redis) -> None:
-    """Nobody waits: nothing is kept free."""
+    """No one waits: nothing is kept free."""
     pool = Pool(store, 3)
     pool.waiting = {"a"}
 
@@ -86,6 +86,6 @@ def test_a_place_of_a_killed_process_is_free_in_the_end(store: redis.Redis) -> N
 
 def test_without_redis_every_delivery_goes_on(tmp_path: Path) -> None:
     """A broker that is gone stops no delivery: the rate limiter has its own way to go on alone."""
-    lost = redis_client(f"redis+socket://{tmp_path}/nobody.sock")
+    lost = redis_client(f"redis+socket://{tmp_path}/unknown.sock")
     with FairSharing(lost, "process").acquire("a", 60, set) as acquired:
         assert acquired

@@ -31,7 +31,7 @@ def rate_limiter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ra
 
 
 def test_a_killed_strokes_place_is_free_soon(rate_limiter: RateLimiter) -> None:
-    """Nobody says that it is still there, so another delivery may begin."""
+    """No one says that it is still there, so another delivery may begin."""
     assert rate_limiter.reserve(1, "killed", 0.5).moments
     assert rate_limiter.reserve(1, "next", 0.5).crowded
 

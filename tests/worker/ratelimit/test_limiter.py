@@ -83,7 +83,7 @@ def test_an_unused_slot_is_given_back(broker: LocalBroker) -> None:
     assert len(limiter.reserve(10).moments) >= 9
 
 
-def test_slots_behind_somebody_elses_are_not_given_back(broker: LocalBroker) -> None:
+def test_slots_behind_someone_elses_are_not_given_back(broker: LocalBroker) -> None:
     """What another process has reserved since stays where it is: no two calls get one moment."""
     one, two = rate_limiter(broker.url, "10/second", "one"), rate_limiter(broker.url, "10/second", "two")
     one.prime()
@@ -202,7 +202,7 @@ def test_every_key_in_the_server_expires(broker: LocalBroker) -> None:
 
 
 def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: LocalBroker) -> None:
-    """At a low limit a slot lapses within milliseconds; at one that nobody reaches, a few are within the margin."""
+    """At a low limit a slot lapses within milliseconds; at one that no one reaches, a few are within the margin."""
     low, high = rate_limiter(broker.url, "500/second", "one"), rate_limiter(broker.url, "100000/second", "one")
     low.concurrency = high.concurrency = 8
     low.prime()

@@ -19,7 +19,7 @@ def upgrade() -> None:
     is_postgresql = op.get_bind().dialect.name == "postgresql"
     if is_postgresql:
         # Whoever writes has read the revision first. So everybody who took it for the old one ends before we begin, and
-        # nobody can bury a change, in the old way, behind our back.
+        # no one can bury a change, in the old way, behind our back.
         op.execute("LOCK TABLE alembic_version, changes IN ACCESS EXCLUSIVE MODE")
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table("dead_letters", sa.Column("change_id", number, autoincrement=False, primary_key=True))

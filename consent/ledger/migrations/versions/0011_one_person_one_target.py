@@ -1,8 +1,8 @@
 """One person is one target, whatever the spelling, and slots are written without escapes.
 
 Targets that name one person are merged into the first of them: what they held, waited for and were told goes on there,
-and of each slot the newest word stands, an opt-out on a tie. Where the merged ones said different things, nobody knows
-what the provider holds, and what stands is delivered again. So is an opt-out that went to an address which names nobody
+and of each slot the newest word stands, an opt-out on a tie. Where the merged ones said different things, no one knows
+what the provider holds, and what stands is delivered again. So is an opt-out that went to an address which names no one
 as it was written, with an invisible character or spaces in it: from now on that is sent as it is meant.
 
 A target's key is part of what changes are known by, so these keys are computed anew, where that can be done: of a
@@ -123,7 +123,7 @@ def _name(tx: sa.Connection, hashes: _Hashes) -> None:
 
 
 def _as_meant(address: Mapping[str, str]) -> Mapping[str, str]:
-    """Return an address as it is sent, without what a provider finds nobody by; letter case is kept, and a +."""
+    """Return an address as it is sent, without what a provider finds no one by; letter case is kept, and a +."""
     named = identity_of(address)
     for column in ("destination", "identifier_value"):
         if column in address and named[column] not in (address[column], address[column].lower()):
@@ -155,7 +155,7 @@ def plainly(slot: str) -> str:
 def _sources_by_name(tx: sa.Connection) -> dict[int, bool]:
     """Return the targets that were looked up in a source because consent had been collected there, and if it was found.
 
-    Each of their changes tells the same `source_name`. Nobody can tell from whom they differ who were given that source
+    Each of their changes tells the same `source_name`. It cannot be told which of them were given that source
     by a column of its own: so from now on they are found by both.
     """
     query = (

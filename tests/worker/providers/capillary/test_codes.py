@@ -203,7 +203,7 @@ def test_retry_after_on_another_status() -> None:
 
 @pytest.mark.parametrize("code", [code for code, meaning in CODES.items() if meaning.kind is ReplyKind.UNAUTHORIZED])
 def test_configuration_makes_no_dead_letters(code: int) -> None:
-    """What only a person can mend at the connection leaves its changes pending and says what to look at."""
+    """What only a person can fix at the connection leaves its changes pending and says what to look at."""
     answer = read(written(change(1)), failure(code))
 
     assert isinstance(answer.health, Unauthorized)

@@ -37,7 +37,7 @@ def test_where_it_reads() -> None:
 
 
 @pytest.mark.parametrize("odd", ['"note": "\\ud83d"', '"note": NaN'])
-def test_what_is_json_but_for_a_cell_that_nobody_needs(odd: str) -> None:
+def test_what_is_json_but_for_a_cell_that_no_one_needs(odd: str) -> None:
     """Half an emoji or a NaN somewhere in a reply does not hide what its rows and codes say."""
     body = parse_body('{"subscriptions": [{"channel": "EMAIL", "priority": "BULK", "type": "OPTIN"}], ' + odd + "}")
 

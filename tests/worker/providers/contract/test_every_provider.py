@@ -45,7 +45,7 @@ def test_every_provider_has_a_subject() -> None:
 
 @every
 def test_an_address_holds_nothing_that_one_cannot_ask_for(subject: Subject) -> None:
-    """`optrelay history` refuses columns that name nobody: so a row model must tell all that its address can hold."""
+    """`optrelay history` refuses columns that name no one: so a row model must tell all that its address can hold."""
     columns = subject.provider.row.address_columns
     assert columns >= subject.provider.row.names_target
     assert all(task.address.keys() <= columns for task in subject.tasks)
@@ -117,7 +117,7 @@ def test_silent_loss(subject: Subject) -> None:
 
 @pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.never], ids=lambda subject: subject.name)
 def test_permanent_failure(subject: Subject) -> None:
-    """A target that is not there makes a dead letter of each of its changes, after one call, and stops nobody else."""
+    """A target that is not there makes a dead letter of each of its changes, after one call, and stops no one else."""
     assert subject.never
     told = answered(subject, subject.never)
 

@@ -90,7 +90,7 @@ def test_throttled_for_a_minute() -> None:
 
 @pytest.mark.parametrize("message", ["Authentication Failed", "API key is not associated with partner"])
 def test_one_of_several_tokens_is_refused(message: str) -> None:
-    """The refusal of one app's token stops its bucket, which is that app's alone, until somebody mends the token."""
+    """The refusal of one app's token stops its bucket, which is that app's alone, until someone fixes the token."""
     answer = read(first(TASK), error(message), 401, connection=SEVERAL)
 
     assert fate(answer) == REFUSED

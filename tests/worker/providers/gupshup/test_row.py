@@ -72,7 +72,7 @@ def test_check_of_the_url() -> None:
     ],
 )
 def test_faults(cells: dict[str, Any], fault: tuple[str, str]) -> None:
-    """A fault is told at the column that must be mended."""
+    """A fault is told at the column that must be fixed."""
     with pytest.raises(ValidationError) as caught:
         a_row(**cells)
 

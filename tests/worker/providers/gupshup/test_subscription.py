@@ -36,7 +36,7 @@ def test_pace() -> None:
     assert GUPSHUP.rate_limit("app-1", CONNECTION.model_copy(update={"rate": Rate(10, 1)})).rate == Rate(10, 1)
 
 
-def test_calls_are_foretold() -> None:
+def test_calls_are_predicted() -> None:
     """Fields are one write; modes are a look, and a write only where one of them changes."""
     pause, modes = subscription({"action": "OPTOUT"}), subscription(IN | {"modes": "READ"})
 

@@ -39,10 +39,10 @@ def rule(*rows: dict[str, Any], attempts: int = 0) -> CustomerTask:
 
 def person(id_: int, action: str = "OPTOUT", tries: int = 0, attempts: int = 0, **cells: Any) -> CustomerTask:
     """Return a person on the blocklist; by default each has a number of their own."""
-    return somebody(id_, {"action": action, **cells}, tries=tries, attempts=attempts)
+    return someone(id_, {"action": action, **cells}, tries=tries, attempts=attempts)
 
 
-def somebody(id_: int, *rows: dict[str, Any], tries: int = 0, attempts: int = 0) -> CustomerTask:
+def someone(id_: int, *rows: dict[str, Any], tries: int = 0, attempts: int = 0) -> CustomerTask:
     """Return a person who said what these rows say, numbered from `id_`, as the ledger claims it."""
     said = [
         claimed(number, attempts, **{"destination": f"1555010{id_:04}", **cells})[0]

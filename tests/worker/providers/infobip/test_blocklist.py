@@ -24,7 +24,7 @@ from tests.worker.providers.infobip.building import (
     plan,
     read,
     shown,
-    somebody,
+    someone,
 )
 from worker.providers.contract import CallEstimate, RateLimit
 from worker.providers.infobip import INFOBIP
@@ -46,7 +46,7 @@ def test_pace() -> None:
         ConnectionSettings.model_validate({"blocklist_batch": 50_001})
 
 
-def test_calls_are_foretold() -> None:
+def test_calls_are_predicted() -> None:
     """A batch of opt-outs is a call, each opt-in a look and each five of them a removal; `verify` looks once more."""
     out, back = [person(n) for n in range(2500)], [person(n, "OPTIN") for n in range(3000, 3012)]
 
@@ -118,7 +118,7 @@ def test_accepted() -> None:
     ],
 )
 def test_bad_item_is_cut_out(path: str, words: str, code: str, reason: str) -> None:
-    """A 400 rejects exactly the people whom it names, in words of ours, and the rest goes in one further call."""
+    """A 400 rejects exactly the people that it names, in words of ours, and the rest goes in one further call."""
     bad = 2 if "destinations" in path else 3
     request = first(person(1), person(2), person(3, channel="SMS"))
     for error in (classic("BAD_REQUEST", **{path: [words]}), newer("E400", (path, words))):
@@ -137,7 +137,7 @@ def test_all_items_are_bad() -> None:
 
 @pytest.mark.parametrize("path", ["blocklist", "blocklist[0].destinations", "blocklist[9].channel", "x"])
 def test_blame_that_leads_nowhere(path: str) -> None:
-    """Where a 400 names nobody, each half is tried by itself, and one alone is rejected."""
+    """Where a 400 names no one, each half is tried by itself, and one alone is rejected."""
     request = first(person(1), person(2), person(3))
     answer = read(request, classic("BAD_REQUEST", **{path: ["must not be empty"]}), 400)
 
@@ -146,7 +146,7 @@ def test_blame_that_leads_nowhere(path: str) -> None:
 
 
 def test_wrong_sub_account() -> None:
-    """A sub-account that is not accepted is the connection's fault and nobody's."""
+    """A sub-account that is not accepted is the connection's fault and no one's."""
     answer = read(first(person(1)), classic("BAD_REQUEST", **{"blocklist[0].accountKey": ["invalid"]}), 400)
 
     assert isinstance(answer.health, Unauthorized)
@@ -177,7 +177,7 @@ def test_opt_ins_are_looked_up() -> None:
 
 
 def test_an_opt_in_removes_no_more_than_it_names() -> None:
-    """Somebody opts in to SMS of one shop and gets the mails of all, because everything was removed."""
+    """Someone opts in to SMS of one shop and gets the mails of all, because everything was removed."""
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z", channel="SMS", sender="SHOP"))
     mine = entry("15550100001", channel="SMS", sender="SHOP")
     others = [entry("15550100001", channel="EMAIL"), entry("15550100002", channel="SMS", sender="SHOP")]
@@ -193,7 +193,7 @@ def test_an_opt_in_removes_no_more_than_it_names() -> None:
 
 @pytest.mark.parametrize("wider", [{}, {"channel": "SMS"}, {"sender": "SHOP"}])
 def test_a_part_of_a_block_cannot_be_lifted(wider: dict[str, str]) -> None:
-    """Somebody is told that SMS of the shop come again, while everything stays blocked."""
+    """Someone is told that SMS of the shop come again, while everything stays blocked."""
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z", channel="SMS", sender="SHOP"))
     for source in ("CUSTOM", "MO"):
         answer = read(request, shown(entry("15550100001", sourceType=source, **wider)))
@@ -208,7 +208,7 @@ def test_a_newer_opt_out_of_ours_stays() -> None:
     sms = {"action": "OPTOUT", "channel": "SMS"}
     older, newer = {"effective_at": "2026-01-01T00:00:00Z"}, {"effective_at": "2026-01-03T00:00:00Z"}
     for said, removed in ((older, 2), (newer, 1)):
-        both = somebody(1, everything, sms | said)
+        both = someone(1, everything, sms | said)
         request = first(CustomerTask(both.target_id, both.address, both.changes[:1], 0, both.standing))
         answer = read(request, shown(entry("15550100001", **late), entry("15550100001", channel="SMS", **late)))
         assert len(only(answer).json["blocklist"]) == removed
@@ -224,7 +224,7 @@ def test_an_opt_out_of_the_persons_own_stays_whatever_its_date_looks_like(create
 
 def test_opt_outs_of_a_person_go_first() -> None:
     """Who opts out of SMS and into mail waits for the look at the blocklist, though an opt-out needs none."""
-    both = somebody(1, {"action": "OPTIN", "channel": "EMAIL"}, {"action": "OPTOUT", "channel": "SMS"})
+    both = someone(1, {"action": "OPTIN", "channel": "EMAIL"}, {"action": "OPTOUT", "channel": "SMS"})
     request = first(both)
     assert (request.method, ids(request)) == ("POST", {2})
     assert INFOBIP.estimate_calls([both], CONNECTION) == CallEstimate(2, 3)
@@ -236,7 +236,7 @@ def test_opt_outs_of_a_person_go_first() -> None:
 
 @pytest.mark.parametrize("source", ["MO", "URL_OPT_OUT", "CAMPAIGN"])
 def test_newer_opt_out_stays(source: str) -> None:
-    """What a person said to Infobip after the opt-in was given stays: the newest word wins there as well."""
+    """What a person said to Infobip after the opt-in was given stays: the newest change wins there as well."""
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z"))
     newer_one = entry("15550100001", sourceType=source, createdDate="2026-01-02T00:00:00.000+0000")
     older_one = entry("15550100001", sourceType=source, createdDate="2025-12-31T00:00:00")

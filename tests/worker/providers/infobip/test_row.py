@@ -149,7 +149,7 @@ def test_unusable_destination(written: str) -> None:
     ],
 )
 def test_faults(base: dict[str, Any], cells: dict[str, Any], fault: tuple[str, str]) -> None:
-    """A fault is told at the column that must be mended."""
+    """A fault is told at the column that must be fixed."""
     assert faults(base, **cells) == [fault]
 
 
@@ -190,8 +190,8 @@ def test_what_stands_around_a_destination_is_not_sent(written: str, kept: str) -
         ("mailto:example.com", "unusable_value"),
     ],
 )
-def test_what_may_be_somebody_else_is_refused(written: str, code: str) -> None:
-    """Somebody else is blocked, "applied", and the person who opted out is not."""
+def test_what_may_be_someone_else_is_refused(written: str, code: str) -> None:
+    """Someone else is blocked, "applied", and the person who opted out is not."""
     assert faults(PERSON, destination=written) == [("destination", code)]
 
 

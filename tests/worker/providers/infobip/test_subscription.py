@@ -31,7 +31,7 @@ def put(*rows: dict[str, Any], there: dict[str, Any] | None = None, **settings: 
     return only(read(first(rule(*rows)), there or document(), **settings))
 
 
-def test_calls_are_foretold() -> None:
+def test_calls_are_predicted() -> None:
     """A look, a write if something changes, and another look where the write's answer does not tell enough."""
     many = [{"action": "OPTIN", "users": f"user-{n}"} for n in range(200)]
 
