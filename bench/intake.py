@@ -59,8 +59,8 @@ class Stopwatch:
 
 def import_once(url: str, path: Path) -> tuple[float, float, int]:
     """Record and release one file; return the seconds until all was committed, until all was due, and rows recorded."""
-    from consent.connection import ConnectionSettings
     from consent.ledger.ledger import Ledger
+    from producers.csv.file import prepare
     from producers.csv.sources import source_files
     from producers.ingest_file import ingest_file
     from producers.options import IngestOptions
@@ -68,12 +68,10 @@ def import_once(url: str, path: Path) -> tuple[float, float, int]:
 
     ledger = Ledger(url)
     ledger.migrate()
-    connection = ConnectionSettings(provider="capillary")
     watch, started = Stopwatch(), time.perf_counter()
     with source_files([str(path)]) as [file]:
-        result = ingest_file(
-            file, IngestOptions(), ledger, {"capillary": PROVIDERS["capillary"].row}, {"capillary": connection}, watch
-        )
+        ready = prepare(file, IngestOptions(), {"capillary": PROVIDERS["capillary"].row}, {})
+        result = ingest_file(ready, ledger, watch)
     seconds = time.perf_counter() - started
     ledger.close()
     return watch.committed - started, seconds, result.recorded

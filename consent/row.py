@@ -84,11 +84,11 @@ def or_whole_number(schema: dict[str, Any], least: int = -(2**63) + 1, most: int
 LONGEST_SLOT = 2_400
 """Bytes of the longest slot: PostgreSQL's index of slots takes no key of more than about 2,700 (a third of a page)."""
 
-DOUBTS = {
+WARNINGS = {
     "unknown_number": "numbers that are possible but not known to be in use",
     "whole_domain": "whole e-mail domains in place of addresses",
 }
-"""What may be meant and may be a slip: it is delivered, and counted for people to see."""
+"""Targets that may be meant and may be a slip: their changes are delivered, and counted for people to see."""
 
 
 class SlotChange(NamedTuple):
@@ -129,7 +129,7 @@ class ConsentRow(BaseModel):
     narrows: ClassVar[frozenset[str]] = frozenset()
     """Columns that may stand beside those of a person to say on what; whoever asks about the person may give them."""
 
-    doubtful: ClassVar[frozenset[str]] = frozenset()
+    contextual: ClassVar[frozenset[str]] = frozenset()
     """Columns of `names_target` whose value depends on more than its cell, and may be a slip."""
 
     region: ClassVar[str] = ""
@@ -142,7 +142,7 @@ class ConsentRow(BaseModel):
 
     @classmethod
     def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
-        """Return what a column of `doubtful` holds, as it is sent, in a row of this address.
+        """Return what a column of `contextual` holds, as it is sent, in a row of this address.
 
         Raises PydanticCustomError.
         """
@@ -153,11 +153,11 @@ class ConsentRow(BaseModel):
     def target_rule(cls, column: str, address: Mapping[str, object]) -> Callable[[object], str]:
         """Return the whole rule for the cells of a column that names a target, in rows of this address."""
         rule, value = cell_rule(cls, column), cls.target_value
-        return (lambda cell: value(column, rule(cell), address)) if column in cls.doubtful else rule
+        return (lambda cell: value(column, rule(cell), address)) if column in cls.contextual else rule
 
     @classmethod
-    def doubt(cls, address: Mapping[str, str]) -> str | None:
-        """Return what a person should look at before such a target is told: one of `DOUBTS`."""
+    def warning(cls, address: Mapping[str, str]) -> str | None:
+        """Return what a person should check before a change of such a target is delivered: one of `WARNINGS`."""
         del address
         return None
 

@@ -1,30 +1,26 @@
-"""The use case of intake: a CSV file into the ledger, each row once, whatever happens on the way."""
+"""One CSV file into the ledger, start to end: each row once, however often the import is interrupted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 from consent.change import ConsentChange
-from consent.connection import ConnectionSettings
 from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
-from consent.row import ConsentRow
-from producers.csv.chunks import Chunk, doubtful, read_chunks
-from producers.csv.file import CsvFile, prepare
-from producers.csv.inspect import Inspection
+from producers.csv.chunks import Chunk, read_chunks, warning_notes
+from producers.csv.file import CsvFile
 from producers.csv.rejects import RejectsFile
-from producers.csv.sources import SourceFile
-from producers.options import IngestOptions, fingerprint
+from producers.options import fingerprint
 
 
-class IntakeLedger(Protocol):
-    """What an intake needs of the ledger."""
+class ImportLedger(Protocol):
+    """What an import needs of the ledger."""
 
     def open_import(self, source: ImportSource) -> ImportProgress:
         """Find the import with this fingerprint, or start one."""
@@ -41,28 +37,28 @@ class IntakeLedger(Protocol):
         ...
 
     def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
-        """Let the import's changes become due; it may be called again, and goes on where it stood."""
+        """Let the import's changes be delivered; it may be called again, and goes on where it stood."""
         ...
 
 
 class Progress(Protocol):
-    """What is told while a file is taken in, once for each chunk."""
+    """An observer of an import, called once for each chunk."""
 
     def reading(self, records: int, line: int, total_lines: int, rejected: int) -> None:
         """So many rows have been recorded, up to this physical line; `rejected` counts those of this attempt."""
         ...
 
     def releasing(self, changes: int) -> None:
-        """So many changes have become due."""
+        """So many changes may be delivered now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an intake did: this attempt's own counts, since the ledger holds those of the import.
+    """What one attempt did; the ledger holds the counts of the whole import.
 
     `already_known` says that these bytes had been read before and nothing was recorded; `resumed_at` how many rows an
-    earlier attempt had recorded. Rows without a time hold since `since`. `rejects_file` is None if no row was refused.
+    earlier attempt had recorded. Rows without a time hold since `since`. `rejects_file` is None if no row was rejected.
     """
 
     import_id: str
@@ -76,25 +72,15 @@ class ImportResult:
     notes: list[str]
 
 
-def ingest_file(
-    file: SourceFile | Inspection,
-    options: IngestOptions,
-    ledger: IntakeLedger,
-    rows: Mapping[str, type[ConsentRow]],
-    connections: Mapping[str, ConnectionSettings],
-    on_progress: Progress | None = None,
-) -> ImportResult:
-    """Record a file's changes and let them become due; an earlier attempt with the same bytes is gone on with.
+def ingest_file(file: CsvFile, ledger: ImportLedger, on_progress: Progress | None = None) -> ImportResult:
+    """Record a file's changes and let them be delivered; an earlier attempt with the same bytes is continued.
 
-    `rows` holds the row model of each connection, `connections` their settings. Nothing has been recorded when this
-    raises UnusableHeader or ConfigurationError about options. When it raises UnstableFile or UnreadableFile, or is
-    interrupted, the last chunk accepted is the checkpoint and, without `stream`, nothing has become due.
+    When this raises UnstableFile or UnreadableFile, or is interrupted, the last chunk accepted is the checkpoint and,
+    without the option `stream`, none of its changes is delivered.
     """
-    defaults = {name: settings.defaults for name, settings in connections.items() if name in rows}
-    ready = prepare(file, options, rows, defaults)
-    progress = ledger.open_import(source_of(ready, options))
-    ready = ready.since(progress.default_effective_at or ready.context.effective_at)
-    recording = _Recording(ready, options, ledger, progress, on_progress)
+    progress = ledger.open_import(source_of(file))
+    file = file.since(progress.default_effective_at or file.context.effective_at)
+    recording = _Recording(file, ledger, progress, on_progress)
     if progress.state == "reading":
         recording.run()
     if progress.state != "released":
@@ -102,20 +88,27 @@ def ingest_file(
     return recording.result()
 
 
-def source_of(file: CsvFile, options: IngestOptions) -> ImportSource:
-    """Return what the ledger knows a file by: its bytes and all that changes their meaning."""
-    survey, context = file.inspection, file.context
-    identity = fingerprint(survey.sha256, options, context.connection, file.defaults)
-    facts = (survey.file.name, identity, survey.stamp.size, context.effective_at)
-    return ImportSource("csv", *facts, options.stream, survey.lines, options.reassert)
+def source_of(file: CsvFile) -> ImportSource:
+    """Return what the ledger knows a file by: its bytes and every option that changes their meaning."""
+    inspection, context, options = file.inspection, file.context, file.options
+    return ImportSource(
+        kind="csv",
+        name=file.name,
+        fingerprint=fingerprint(inspection.sha256, options, context.connection, file.defaults),
+        size=inspection.stamp.size,
+        default_effective_at=context.effective_at,
+        stream=options.stream,
+        total_lines=inspection.lines,
+        reassert=options.reassert,
+    )
 
 
 def record_chunk(
-    ledger: IntakeLedger, import_id: str, chunk: Chunk, checkpoint: Callable[[], Checkpoint]
+    ledger: ImportLedger, import_id: str, chunk: Chunk, checkpoint: Callable[[], Checkpoint]
 ) -> tuple[Accepted, Checkpoint]:
-    """Record a chunk; rows that the ledger's database refuses become rejects of it, and the rest is recorded.
+    """Record a chunk; rows that the ledger's database refuses become rejected rows, and the others are recorded.
 
-    `checkpoint` is asked for the place behind the chunk, again after each refusal.
+    `checkpoint` returns the place behind the chunk; it is called again after each refusal.
     """
     while True:
         place = checkpoint()
@@ -124,48 +117,45 @@ def record_chunk(
         except LedgerRefused as error:
             if not error.members:
                 raise
-            chunk.refuse(error.members)
+            chunk.reject(error.members)
 
 
 class _Recording:
     """One attempt to read a file into the ledger."""
 
     def __init__(
-        self,
-        file: CsvFile,
-        options: IngestOptions,
-        ledger: IntakeLedger,
-        progress: ImportProgress,
-        on_progress: Progress | None,
+        self, file: CsvFile, ledger: ImportLedger, progress: ImportProgress, on_progress: Progress | None
     ) -> None:
         self._file = file
-        self._options = options
         self._ledger = ledger
         self._start = progress
         self._reached = progress.checkpoint
         self._on_progress = on_progress
-        self._rejects_path = options.rejects_path or file.inspection.file.rejects_path
-        self._recorded = self._duplicates = self._rejected = self._offset = 0
+        self._rejects = RejectsFile(
+            file.options.rejects_path or file.inspection.file.rejects_path,
+            file.header.names,
+            file.delimiter,
+            file.header.own,
+            self._refuse_if_overtaken,
+        )
+        self._recorded = self._duplicates = self._rejected = 0
         self._notes = list(file.notes)
-        self._doubts: Counter[str] = Counter()
+        self._warnings: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Read from the checkpoint to the end, and say so once the whole file is trusted."""
+        """Read from the checkpoint to the end of the file."""
         checkpoint = self._start.checkpoint
-        header = self._file.header
-        with RejectsFile(
-            self._rejects_path, header.names, self._file.delimiter, header.own, self._still_ours
-        ) as rejects:
+        with self._rejects as rejects:
             if not rejects.resume(checkpoint.rejects_offset, checkpoint.rejects_digest):
                 self._notes.append(
-                    f"rows rejected by an earlier attempt are no longer in {path_text(self._rejects_path)} as they were"
+                    f"{path_text(rejects.path)} no longer holds the rows that an earlier attempt rejected"
                 )
-            for chunk in read_chunks(self._file, checkpoint, self._options.chunk_rows):
-                self._record(chunk, rejects)
-            self._offset, self._rejects_path = rejects.offset, rejects.path
-            self._notes.extend(rejects.notes)
+            for chunk in read_chunks(self._file, checkpoint, self._file.options.chunk_rows):
+                self._record(chunk)
+        self._notes.extend(rejects.notes)
         self._ledger.finish_reading(self._start.import_id)
-        self._note_stale()
+        if not rejects.offset and rejects.path.exists():
+            self._notes.append(f"{path_text(rejects.path)} is from an earlier import; no row of this one was rejected")
 
     def result(self) -> ImportResult:
         """Return what this attempt did."""
@@ -177,47 +167,39 @@ class _Recording:
             recorded=self._recorded,
             duplicates=self._duplicates,
             rejected=self._rejected,
-            rejects_file=self._rejects_path if self._offset else None,
-            notes=[*self._notes, *doubtful(self._doubts)],
+            rejects_file=self._rejects.path if self._rejects.offset else None,
+            notes=[*self._notes, *warning_notes(self._warnings)],
         )
 
-    def _record(self, chunk: Chunk, rejects: RejectsFile) -> None:
+    def _record(self, chunk: Chunk) -> None:
         written = 0
+        default = self._file.context.effective_at
+        since = default.isoformat() if default else ""
 
         def write_rejects() -> Checkpoint:
             nonlocal written
-            offset = self._write(chunk, written, rejects)
+            header, rejects = self._file.header, self._rejects
+            if len(chunk.rejects) > written:
+                rejects.write(
+                    (row, cells, header.held_since(cells, since))
+                    for row, cells in zip(chunk.rejects[written:], chunk.cells[written:], strict=True)
+                )
             written = len(chunk.rejects)
-            return replace(chunk.checkpoint, rejects_offset=offset, rejects_digest=rejects.digest)
+            return replace(chunk.checkpoint, rejects_offset=rejects.offset, rejects_digest=rejects.digest)
 
-        accepted, checkpoint = record_chunk(self._ledger, self._start.import_id, chunk, write_rejects)
-        self._reached = checkpoint
+        accepted, self._reached = record_chunk(self._ledger, self._start.import_id, chunk, write_rejects)
         self._recorded += accepted.recorded
         self._duplicates += accepted.duplicates
         self._rejected += len(chunk.rejects)
-        self._doubts += chunk.doubts
+        self._warnings += chunk.warnings
         if self._on_progress is not None:
             total = self._file.inspection.lines
-            self._on_progress.reading(checkpoint.records, checkpoint.line, total, self._rejected)
+            self._on_progress.reading(self._reached.records, self._reached.line, total, self._rejected)
 
-    def _write(self, chunk: Chunk, first: int, rejects: RejectsFile) -> int:
-        """Write the rejected rows of a chunk from this one on; return how long the rejects file is."""
-        since = self._file.context.effective_at
-        default = since.isoformat() if since else ""
-        return rejects.write(
-            (reject, cells, self._file.header.held_since(cells, default))
-            for reject, cells in zip(chunk.rejects[first:], chunk.cells[first:], strict=True)
-        )
-
-    def _still_ours(self) -> None:
-        """Raise ImportUnderWay if another process has recorded more of this import than we know of."""
-        found = self._ledger.open_import(source_of(self._file, self._options))
+    def _refuse_if_overtaken(self) -> None:
+        """Raise ImportUnderWay if another process has recorded more of this import."""
+        found = self._ledger.open_import(source_of(self._file))
         if found.checkpoint != self._reached or found.state != "reading":
-            message = f"another process has recorded more of import {found.import_id} meanwhile: run this again"
-            raise ImportUnderWay(message)
-
-    def _note_stale(self) -> None:
-        if not self._offset and self._rejects_path.exists():
-            self._notes.append(
-                f"{path_text(self._rejects_path)} is from an earlier import; no row of this one was rejected"
+            raise ImportUnderWay(
+                f"{self._file.name}: another process has recorded more of import {found.import_id}: run this again"
             )

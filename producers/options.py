@@ -1,4 +1,4 @@
-"""How a file is to be read: what the user says about it, and the fingerprint of bytes and meaning together."""
+"""How a file is to be read: the options that a command gives, and the fingerprint of its bytes and its meaning."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PATIENCE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
-    """What the user says about a file.
+    """The options of a command about its files.
 
-    `maps` leads its column names to ours, `effective_at` holds for rows without a time (one without a zone is read in
-    `timezone`), `stream` lets changes become due as they are read, `chunk_rows` are recorded in one transaction,
-    `rejects_path` is where refused rows go, `patience` is how many seconds a file may still change, and `reassert` says
-    which opt-outs are sent though they are confirmed, None where the settings do.
+    `maps` leads a file's column names to ours, `effective_at` holds for rows without a time (one without a zone is read
+    in `timezone`), `stream` lets changes be delivered as they are read, `chunk_rows` are recorded in one transaction,
+    `rejects_path` is where rejected rows go, `patience` is for how many seconds a file may still change, and `reassert`
+    says which opt-outs are sent though they are confirmed, None where the settings do.
     """
 
     connection: str | None = None
@@ -50,11 +50,13 @@ class IngestOptions:
         try:
             return ZoneInfo(self.timezone)
         except (ValueError, OSError, KeyError):
-            raise ConfigurationError(f"{self.timezone!r} is no time zone; write one like Europe/Berlin") from None
+            raise ConfigurationError(
+                f"--timezone {self.timezone!r} is no time zone: give one like Europe/Berlin"
+            ) from None
 
     @property
-    def told_at(self) -> datetime | None:
-        """The user's `effective_at` in UTC; raises ConfigurationError if it cannot be used."""
+    def effective_at_utc(self) -> datetime | None:
+        """The given `effective_at` in UTC; raises ConfigurationError if it cannot be used."""
         if self.effective_at is None:
             return None
         try:
@@ -62,7 +64,7 @@ class IngestOptions:
         except UnusableTime as error:
             raise ConfigurationError(f"--effective-at: {error.message}") from None
         if moment > datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS):
-            raise ConfigurationError("--effective-at lies in the future: give the moment when the people said it")
+            raise ConfigurationError("--effective-at lies in the future: give the time when people made their choice")
         return moment
 
 
@@ -81,7 +83,7 @@ def fingerprint(
         "encoding": options.encoding,
         "delimiter": options.delimiter,
         "timezone": options.timezone,
-        "effective_at": options.told_at.isoformat() if options.told_at else None,
+        "effective_at": options.effective_at_utc.isoformat() if options.effective_at_utc else None,
     }
     if defaults:  # else as it was before they belonged to it: what was recorded then is known again
         meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}

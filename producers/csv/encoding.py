@@ -21,7 +21,7 @@ _MARKS = (
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How bytes become text: a codec, what it does with damaged bytes, and what a person should know about the choice.
+    """How bytes become text: a codec, what it does with damaged bytes, and a note about the choice for people.
 
     Damaged UTF-8 becomes lone surrogates, so that its rows can be told from sound ones; in any other codec it becomes
     U+FFFD.
@@ -32,15 +32,15 @@ class Encoding:
 
     @property
     def errors(self) -> str:
-        """The codec's way with damaged bytes."""
+        """What the codec does with damaged bytes."""
         return "surrogateescape" if self.codec.startswith("utf-8") else "replace"
 
 
 class EncodingDetector:
-    """Looks at a file's bytes as they pass by, and then says which encoding they are in."""
+    """Finds out from all of a file's bytes which encoding they are in."""
 
     def __init__(self, wanted: str | None) -> None:
-        """Begin; `wanted` is what the user says. Raises ConfigurationError if that is no text encoding."""
+        """Begin; `wanted` is the --encoding. Raises ConfigurationError if that is no text encoding."""
         self._wanted = _checked(wanted) if wanted else None
         self._utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._marked: str | None = None
@@ -57,7 +57,7 @@ class EncodingDetector:
             self._count(self._utf8.decode(chunk))
 
     def close(self) -> Encoding:
-        """Return the encoding: the byte order mark's, else the user's, else UTF-8 if that is likelier than Latin-1."""
+        """Return the encoding: the byte order mark's, else the --encoding, else the likelier of UTF-8 and Latin-1."""
         self._count(self._utf8.decode(b"", final=True))
         if self._marked is not None:
             return Encoding(self._marked, self._overruled() or self._damage())
@@ -77,11 +77,11 @@ class EncodingDetector:
     def _overruled(self) -> str | None:
         if self._wanted is None or self._wanted.split("-")[:2] == (self._marked or "").split("-")[:2]:
             return None
-        return f"its byte order mark says {self._marked}, so --encoding {self._wanted} is not used"
+        return f"its byte order mark says {self._marked}, so --encoding {self._wanted} is ignored"
 
     def _damage(self) -> str | None:
         return (
-            f"{self.damaged} bytes are not valid UTF-8: the rows they stand in are rejected" if self.damaged else None
+            f"{self.damaged} bytes are not valid UTF-8: the rows that hold them are rejected" if self.damaged else None
         )
 
 
@@ -90,16 +90,18 @@ def _checked(name: str) -> str:
         codec = codecs.lookup(name).name
         "".encode(codec)
     except (LookupError, ValueError):
-        raise ConfigurationError(f"{name!r} is no text encoding; try utf-8, latin-1, cp1252 or utf-16-le") from None
+        raise ConfigurationError(
+            f"--encoding {name!r} is no text encoding: give utf-8, latin-1, cp1252 or utf-16-le"
+        ) from None
     return codec
 
 
 DELIMITERS = (",", ";", "\t", "|")
 _WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_TOLD = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
-def named_delimiter(argument: str) -> str:
+def parse_delimiter(argument: str) -> str:
     """Read a `--delimiter`: one character, or its name; raise ConfigurationError for what cannot be one."""
     character = _WORDS.get(argument.lower(), argument)
     if len(character) != 1 or character in '"\r\n\0':
@@ -107,13 +109,13 @@ def named_delimiter(argument: str) -> str:
     return character
 
 
-def told_delimiter(line: str) -> str | None:
-    """Return the delimiter that a spreadsheet's `sep=;` line tells, None if the line is no such line."""
-    match = _TOLD.fullmatch(line.strip("\ufeff \r\n"))
+def sep_line_delimiter(line: str) -> str | None:
+    """Return the delimiter that a spreadsheet's `sep=;` line names, None if the line is no such line."""
+    match = _SEP_LINE.fullmatch(line.strip("\ufeff \r\n"))
     return match[1] if match else None
 
 
-def likeliest_delimiter(line: str, known: Vocabulary) -> str:
+def guess_delimiter(line: str, known: Vocabulary) -> str:
     """Return the delimiter that finds most of our columns in a header line, and of equals the one with most cells."""
     return max(DELIMITERS, key=lambda delimiter: _score(line, delimiter, known))
 

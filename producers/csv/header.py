@@ -1,4 +1,4 @@
-"""The first row of a file: which of our columns stand where, and whether a change can be made of them."""
+"""The header of a file: which of our columns stand where, and whether a change can be made of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import cached_property
 
 from consent.errors import UnusableHeader
 from producers.parsing.columns import FALLBACK_TIME, OWN, Vocabulary, meant, plain
@@ -18,12 +19,12 @@ _BASE = {"action", "effective_at", "change_id"}
 _SLIP = 0.9  # likeness: a letter or two are wrong or missing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Header:
     """A file's columns: their names as they stand there, and where ours are among them.
 
-    `columns` holds (position, our name) in the file's order, `own` the positions of what a rejects file adds, `notes`
-    what a person should know about the rest.
+    `columns` holds (position, our name) in the file's order, `own` the positions of the columns that a rejects file
+    adds, `notes` what a person should know about the others.
     """
 
     names: tuple[str, ...]
@@ -31,31 +32,31 @@ class Header:
     own: frozenset[int]
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def ours(self) -> dict[str, str]:
         """Our names, each with the file's name for it."""
         return {column: self.names[index] for index, column in self.columns}
 
     @property
-    def tells_time(self) -> bool:
-        """Whether a row can say itself since when its word holds."""
+    def has_time(self) -> bool:
+        """Whether a row can say itself since when it holds."""
         return not self.ours.keys().isdisjoint({"effective_at", FALLBACK_TIME})
 
-    def told_of(self, cells: Sequence[str], fault: RowError) -> RowError:
-        """Return a fault of a row, or a plainer one if the row is this header again: files that were joined."""
-        names, said = _bare(self.names), _bare(cells)
-        if said == names:
+    def error_of_joined_files(self, cells: Sequence[str]) -> RowError | None:
+        """Return what is wrong with a row that holds this header again, because files were joined; None for others."""
+        names, row = _bare(self.names), _bare(cells)
+        if row == names:
             return _HEADER_AGAIN
         if (
-            len(said) == 2 * len(names) - 1
-            and said[-len(names) + 1 :] == names[1:]
-            and said[-len(names)].endswith(names[0])
+            len(row) == 2 * len(names) - 1
+            and row[-len(names) + 1 :] == names[1:]
+            and row[-len(names)].endswith(names[0])
         ):
             return _JOINED_WITHOUT_END
-        return fault
+        return None
 
     def held_since(self, cells: Sequence[str], default: str) -> str:
-        """Return since when a refused row would have held: what an earlier rejects file says of it, or `default`."""
+        """Return since when a rejected row would have held: the time in its earlier rejects file, or `default`."""
         place = next((index for index, column in self.columns if column == FALLBACK_TIME), len(cells))
         return (cells[place].strip() if place < len(cells) else "") or default
 
@@ -66,12 +67,12 @@ def _bare(cells: Sequence[str]) -> list[str]:
 
 _HEADER_AGAIN = RowError(
     "repeated_header",
-    "this line is the header again, for several files were joined into one: remove it, or import the files one by one",
+    "this line is the header again, because several files were joined: remove it, or import the files one by one",
 )
 _JOINED_WITHOUT_END = RowError(
     "repeated_header",
-    "the header of another file stands behind this row: files were joined without a line end between them. Put the row "
-    "into a line of its own, or import the files one by one",
+    "the header of another file follows this row, because files were joined without a line break between them: put the "
+    "row into a line of its own, or import the files one by one",
 )
 
 
@@ -81,12 +82,12 @@ def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
     columns = tuple((index, column) for index, column in found if column == FALLBACK_TIME or column not in OWN)
     own = frozenset(index for index, column in found if column in OWN)
     header = Header(tuple(names), columns, own, tuple(_notes(names, found, known)))
-    _refuse_strangers(header, known, file)
-    _refuse_twins(header, file)
+    _refuse_unknown_columns(header, known, file)
+    _refuse_repeated_columns(header, file)
     return header
 
 
-def demand(header: Header, context: ParseContext, known: Vocabulary, file: str) -> None:
+def require_columns(header: Header, context: ParseContext, known: Vocabulary, file: str) -> None:
     """Raise UnusableHeader if no connection that the rows can name could make a change of these columns."""
     lacking = {name: _lacking(header, context, name) for name in context.candidates("connection" in header.ours)}
     if any(not lack for lack in lacking.values()):
@@ -96,15 +97,15 @@ def demand(header: Header, context: ParseContext, known: Vocabulary, file: str) 
 
 
 def refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
-    """Raise UnusableHeader if `effective_at` is misspelt: ignored, it would let old changes overrule newer ones.
+    """Raise UnusableHeader if `effective_at` is misspelt: without it, old changes would overrule newer ones.
 
-    Not if it may be another thing, like `effective_to`: that is ignored, and told.
+    A name that may be another thing, like `effective_to`, is ignored, with a note.
     """
     slips = [name for name in header.names if known.find(name) is None and _is_slip(plain(name))]
     if slips and "effective_at" not in header.ours:
         raise UnusableHeader(
-            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or map it to ours "
-            f"with --map {slips[0].strip()}=effective_at, or say with --effective-at since when all rows hold."
+            f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or map it with "
+            f"--map {slips[0].strip()}=effective_at, or give --effective-at for all rows."
         )
 
 
@@ -114,7 +115,7 @@ def _is_slip(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """Return a header name as a message may show it: what looks like a number or an address is kept back."""
+    """Return a header name as a message may show it: one that looks like a number or an address is left out."""
     return "(something like a value)" if _LIKE_DATA.search(name) else repr(name)
 
 
@@ -127,31 +128,33 @@ def _lacking(header: Header, context: ParseContext, connection: str) -> list[str
     return lack
 
 
-def _refuse_strangers(header: Header, known: Vocabulary, file: str) -> None:
+def _refuse_unknown_columns(header: Header, known: Vocabulary, file: str) -> None:
     absent = known.maps.keys() - {plain(name) for name in header.names}
     if absent:
         raise UnusableHeader(
-            f"{file}: --map names {len(absent)} column(s) that it does not have. {_found(header, known)}"
+            f"{file}: --map names {len(absent)} column(s) that its header lacks. {_found(header, known)}"
         )
     if not any(column not in OWN for _, column in header.columns):
         raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
 
 
-def _refuse_twins(header: Header, file: str) -> None:
+def _refuse_repeated_columns(header: Header, file: str) -> None:
     counts = Counter(column for _, column in header.columns)
-    twins = [
+    repeated = [
         f"{column} ({' and '.join(shown(header.names[index]) for index, name in header.columns if name == column)})"
         for column, count in counts.items()
         if count > 1
     ]
-    if twins:
-        raise UnusableHeader(f"{file}: it has twice the column {', '.join(twins)}. Remove or rename one of them.")
+    if repeated:
+        raise UnusableHeader(
+            f"{file}: its header has a column twice: {', '.join(repeated)}. Remove or rename one of them."
+        )
 
 
 def _notes(names: Sequence[str], found: list[tuple[int, str]], known: Vocabulary) -> list[str]:
-    understood = {index for index, _ in found}
-    strangers = [name for index, name in enumerate(names) if index not in understood and name.strip()]
-    return [f"column {shown(name)} is not known and is ignored{meant(known, name)}" for name in strangers]
+    known_places = {index for index, _ in found}
+    unknown = [name for index, name in enumerate(names) if index not in known_places and name.strip()]
+    return [f"column {shown(name)} is not known and is ignored{meant(known, name)}" for name in unknown]
 
 
 def _found(header: Header, known: Vocabulary) -> str:

@@ -117,11 +117,11 @@ def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
     encodings = EncodingDetector(wanted)
     lines = _LineCount()
     with reading(file), file.path.open("rb") as raw:
-        for chunk in iter(lambda: raw.read(_CHUNK), b""):
+        while chunk := raw.read(_CHUNK):
             digest.update(chunk)
         raw.seek(0)
         stream = _plain(raw)
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        while chunk := stream.read(_CHUNK):
             encodings.feed(chunk)
             lines.feed(chunk)
     encoding = encodings.close()

@@ -8,10 +8,10 @@ from itertools import islice
 from typing import TextIO
 
 LONGEST_LINE = 8 * 1024 * 1024
-"""Characters; a longer line is a file without line ends, and is passed over without being kept."""
+"""Characters; a longer line comes from a file without line ends, and is skipped without being kept."""
 
 MOST_LINES = 1_000
-"""Lines that one record may span; a longer one is a quote that no one closed."""
+"""Lines that one record may span; a longer one has a quote that is never closed."""
 
 ALWAYS_LINES = 16
 """Lines that one record may span even where many quotes before it were never closed."""
@@ -28,7 +28,7 @@ _AT_ONCE = 64 * 1024
 
 
 class _Overlong(str):
-    """Stands among the lines for one that was too long to be kept."""
+    """The place of a line that was too long to be kept."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class SpanTooLong(Exception):
 
 
 class PushBackLines:
-    """An iterator of lines that remembers which it has handed out since the last record was finished.
+    """An iterator of lines that remembers which ones it has handed out since the last record was finished.
 
     `line` counts the physical lines of all finished records, `chars` the characters handed out.
     """
@@ -79,8 +79,8 @@ class PushBackLines:
         """Return some of the lines to come, at most `most`, and leave them to come; [] at the end."""
         return list(islice(self._waiting, most)) if self._waiting or self._fill() else []
 
-    def pass_by(self, lines: list[str], chars: int) -> int:
-        """Count lines that `ahead` has shown as finished records; return the number of the first.
+    def take(self, lines: list[str], chars: int) -> int:
+        """Take lines that `ahead` has shown, each a finished record; return the number of the first.
 
         Raises LineTooLong, and does nothing, if one of them was too long to be kept.
         """
@@ -122,10 +122,16 @@ class PushBackLines:
         self._waiting.extendleft(reversed([*blank, line] if line.strip() else blank))
         return line if line.strip() else ""
 
-    def skip(self) -> None:
+    def skip_peeked(self) -> None:
         """Leave out the line that `peek` has shown, and the blank ones before it."""
         while not next(self, "x").strip():
             pass
+        self.finish()
+
+    def skip(self, count: int) -> None:
+        """Leave out this many lines."""
+        for _ in range(count):
+            next(self, "")
         self.finish()
 
     def _fill(self) -> bool:
@@ -136,7 +142,7 @@ class PushBackLines:
             if lines and len(lines[0]) > LONGEST_LINE:
                 lines[0] = _OVERLONG
             elif not lines and len(self._rest) > LONGEST_LINE:
-                self._pass_over()
+                self._skip_rest_of_line()
                 lines = [_OVERLONG]
             if lines:
                 self._waiting.extend(lines)
@@ -145,7 +151,7 @@ class PushBackLines:
         self._waiting.extend(io.StringIO(last, newline="").readlines())
         return bool(last)
 
-    def _pass_over(self) -> None:
+    def _skip_rest_of_line(self) -> None:
         self._rest = ""
         while text := self._read(_AT_ONCE):
             first, *others = io.StringIO(text, newline="").readlines()

@@ -39,7 +39,7 @@ class RejectsFile:
     `_line`, `_column`, `_code`, `_message` and `_effective_at` stand before the original columns, and the cells are as
     they were: a row with too few or too many cells keeps them so, and therefore stays refused until someone has put
     each under its column. `_effective_at` is since when the row would have held, so that fixing it later gives it no
-    newer change than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not disarmed
+    newer word than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not disarmed
     against spreadsheets' formulas, because that would change telephone numbers.
 
     The file is made when there is something to write. `path` is where it really is, `digest` that of its content, and
@@ -56,7 +56,7 @@ class RejectsFile:
     ) -> None:
         """Prepare; `names` is the original header, `own` where a rejects file's columns stand in it already.
 
-        `before_cutting` is called when no other process can write; it raises ImportUnderWay if another has gone on.
+        `before_cutting` is asked once no one else can write, and raises ImportUnderWay if another has gone on since.
         """
         self.path = path
         self.offset = 0
@@ -64,7 +64,7 @@ class RejectsFile:
         self._before_cutting = before_cutting
         self._own = own
         self._delimiter = delimiter
-        self._header = [*OWN, *map(escape, self._original(names))]
+        self._names = names
         self._digest = blake2b(digest_size=16)
         self._descriptor: int | None = None
 
@@ -104,7 +104,8 @@ class RejectsFile:
             for no, cells, since in refused
         ]
         if rows:
-            data = self._encoded(rows if self.offset else [self._header, *rows])
+            header = [*OWN, *map(escape, self._original(self._names))]
+            data = self._encoded(rows if self.offset else [header, *rows])
             try:
                 self._append(self._begin(data) if self._descriptor is None else self._descriptor, data)
             except OSError as error:
@@ -178,7 +179,7 @@ class RejectsFile:
         raise ImportUnderWay(self._busy())
 
     def _keep(self, descriptor: int) -> None:
-        """Take a file that no other process has; raise ImportUnderWay if we have been overtaken before we had it."""
+        """Take a file that no one else has; raise ImportUnderWay if we have been overtaken before we had it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = descriptor

@@ -1,14 +1,16 @@
-"""From lines to rows of cells, so that a broken row harms no other."""
+"""From lines to rows of cells: a broken row harms no other."""
 
 from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
+from producers.csv.csv_injection import unescape
 from producers.csv.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
 from producers.parsing.error_messages import RowError
 
@@ -26,15 +28,15 @@ csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_LINE + 2))
 
 
 class CsvRow(NamedTuple):
-    """One row: the physical line where it starts, its cells as they stand there, and what is wrong with them."""
+    """One row: the physical line where it starts, its cells as they stand in the file, and what is wrong with them."""
 
     line: int
     cells: list[str]
-    fault: RowError | None
+    error: RowError | None
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class RowShape:
     """What a row must look like: the columns' names, which of them are used, and which may not hold a line break."""
 
     names: tuple[str, ...]
@@ -48,16 +50,27 @@ class Shape:
 
 
 class CsvReader:
-    """Reads rows from a text whose lines keep their ends (`newline=""`).
+    """Reads rows of a shape from a text whose lines keep their ends (`newline=""`); each row comes exactly once.
 
     A record that spans several lines and then turns out ragged, too long, or broken in a cell that holds one line only,
-    is a quote that no one closed: its first line is refused, and the lines after it are read again as rows.
+    has a quote that is never closed: its first line is rejected, and the lines after it are read again as rows.
+    `escaped` says that the cells were escaped against CSV injection, which is undone.
     """
 
-    def __init__(self, lines: PushBackLines, delimiter: str) -> None:
+    def __init__(
+        self, lines: PushBackLines, delimiter: str, shape: RowShape | None = None, *, escaped: bool = False
+    ) -> None:
         self.lines = lines
         self._delimiter = delimiter
+        self._shape = shape or RowShape((), (), ())
+        self._escaped = escaped
         self._rows = self._fresh()
+        self._given_back: deque[CsvRow] = deque()
+
+    @property
+    def line(self) -> int:
+        """The physical line after which the next row starts."""
+        return self._given_back[0].line - 1 if self._given_back else self.lines.line
 
     def first(self) -> list[str]:
         """Return the cells of the first row that is not blank, [] if there is none; raise csv.Error if it is broken."""
@@ -70,47 +83,57 @@ class CsvReader:
             raise csv.Error from error
         return []
 
-    def rows(self, shape: Shape) -> Iterator[CsvRow]:
-        """Read the rows after the first; each row that is not blank comes exactly once."""
-        while rows := self.some(shape):
-            yield from rows
-
-    def some(self, shape: Shape, most: int = TOGETHER) -> list[CsvRow]:
+    def some(self, most: int = TOGETHER) -> list[CsvRow]:
         """Read some of the next rows that are not blank, at most `most`; [] at the end.
 
         Lines of which each is a row by itself are read together, any others one by one.
         """
-        while lines := self.lines.ahead(most):
-            found = self._together(lines, shape)
+        if self._given_back:
+            return [self._given_back.popleft() for _ in range(min(most, len(self._given_back)))]
+        while lines := self.lines.ahead(min(most, TOGETHER)):
+            found = self._together(lines)
             if found is None:
-                found = list(islice(self._one_by_one(shape), len(lines)))
+                found = list(islice(self._one_by_one(), len(lines)))
+            if found and self._escaped:
+                return [row._replace(cells=[unescape(cell) for cell in row.cells]) for row in found]
             if found:
                 return found
         return []
 
-    def _together(self, lines: list[str], shape: Shape) -> list[CsvRow] | None:
+    def give_back(self, rows: Sequence[CsvRow]) -> None:
+        """Let these rows, which were read last, come again."""
+        self._given_back.extendleft(reversed(rows))
+
+    def skip(self, rows: int) -> None:
+        """Leave out this many rows."""
+        while rows and (some := self.some(rows)):
+            rows -= len(some)
+
+    def _together(self, lines: list[str]) -> list[CsvRow] | None:
+        shape = self._shape
         text, width = "".join(lines), len(shape.names)
         try:
             rows = list(csv.reader(lines, delimiter=self._delimiter, strict=True))
             if len(rows) != len(lines):
                 return None
-            first = self.lines.pass_by(lines, len(text))
+            first = self.lines.take(lines, len(text))
         except (csv.Error, LineTooLong):
             return None
         if shape.plain and {width} == set(map(len, rows)) and _is_sound(text, lines):
             whole = enumerate(rows, first)
             return [CsvRow(line, cells, None) for line, cells in whole if cells[0].strip() or _is_filled(cells)]
         each = zip(range(first, first + len(rows)), rows, lines, strict=True)
-        return [CsvRow(line, cells, _fault(cells, shape, [text])) for line, cells, text in each if _is_filled(cells)]
+        return [CsvRow(line, cells, _error(cells, shape, [text])) for line, cells, text in each if _is_filled(cells)]
 
-    def _one_by_one(self, shape: Shape) -> Iterator[CsvRow]:
+    def _one_by_one(self) -> Iterator[CsvRow]:
         while True:
             try:
                 for cells in self._rows:
-                    fault = _fault(cells, shape, self.lines.taken) if _is_filled(cells) else None
+                    filled = _is_filled(cells)
+                    error = _error(cells, self._shape, self.lines.taken) if filled else None
                     line = self.lines.finish()
-                    if _is_filled(cells):
-                        yield CsvRow(line, cells, fault)
+                    if filled:
+                        yield CsvRow(line, cells, error)
             except (csv.Error, LineTooLong, SpanTooLong) as error:
                 yield self._broken(error)
             else:
@@ -122,16 +145,16 @@ class CsvReader:
         first = self.lines.give_back()
         self._rows = self._fresh()
         if alone and isinstance(error, LineTooLong):
-            fault = _LINE_TOO_LONG
+            found = _LINE_TOO_LONG
         else:
-            fault = _BROKEN_QUOTE if alone and not ended else _UNCLOSED_QUOTE
-        return CsvRow(self.lines.finish(), as_it_stands(first, self._delimiter), fault)
+            found = _BROKEN_QUOTE if alone and not ended else _UNCLOSED_QUOTE
+        return CsvRow(self.lines.finish(), split_as_written(first, self._delimiter), found)
 
     def _fresh(self) -> Iterator[list[str]]:
         return csv.reader(self.lines, delimiter=self._delimiter, strict=True)
 
 
-def as_it_stands(line: str, delimiter: str) -> list[str]:
+def split_as_written(line: str, delimiter: str) -> list[str]:
     """Split a line whose quotes are broken at every delimiter.
 
     Cells whose own quotes are sound lose them; a broken cell keeps its quote marks, so that a person sees what to fix.
@@ -151,25 +174,25 @@ def _is_sound(text: str, lines: Sequence[str]) -> bool:
     return len(text) <= LONGEST_CELL or max(map(len, lines)) <= LONGEST_CELL
 
 
-def _fault(cells: list[str], shape: Shape, lines: list[str]) -> RowError | None:
+def _error(cells: list[str], shape: RowShape, lines: list[str]) -> RowError | None:
     if len(lines) > 1 and not _plausible(cells, shape):
         raise csv.Error
     if (ragged := _ragged(cells, shape)) is not None:
         return ragged
     for index, cell in enumerate(cells):
-        if (fault := _cell_fault(cell, shape.names[index])) is not None:
-            return fault
+        if (found := _cell_error(cell, shape.names[index])) is not None:
+            return found
     lost = next((index for index in shape.used if _LOST in cells[index]), None)
     return None if lost is None else _BAD_ENCODING._replace(column=shape.names[lost])
 
 
-def _plausible(cells: list[str], shape: Shape) -> bool:
+def _plausible(cells: list[str], shape: RowShape) -> bool:
     if len(cells) != len(shape.names) or any(len(cell) > LONGEST_CELL for cell in cells):
         return False
     return not any(_LINE_BREAK.search(cells[index].strip()) for index in shape.one_line)
 
 
-def _ragged(cells: list[str], shape: Shape) -> RowError | None:
+def _ragged(cells: list[str], shape: RowShape) -> RowError | None:
     width = len(shape.names)
     if len(cells) < width:
         return RowError("too_few_cells", f"the row has {len(cells)} cells and the header {width}: {_LEFT_OUT}{_RAGGED}")
@@ -180,7 +203,7 @@ def _ragged(cells: list[str], shape: Shape) -> RowError | None:
     return None
 
 
-def _cell_fault(cell: str, column: str) -> RowError | None:
+def _cell_error(cell: str, column: str) -> RowError | None:
     if len(cell) > LONGEST_CELL:
         return RowError("cell_too_long", f"the cell has more than {LONGEST_CELL} characters: shorten it", column)
     if "\0" in cell:
@@ -197,4 +220,7 @@ _UNCLOSED_QUOTE = RowError(
     "unclosed_quote", 'a quote is opened here and not closed: close it, or write "" for a quote mark'
 )
 _BROKEN_QUOTE = RowError("broken_quote", 'text follows a closing quote: write "" for a quote mark inside a quoted cell')
-_LINE_TOO_LONG = RowError("line_too_long", f"the line is longer than {LONGEST_LINE} characters: see the original file")
+_LINE_TOO_LONG = RowError(
+    "line_too_long",
+    f"the line is longer than {LONGEST_LINE} characters: end each row with a line break, and export the file again",
+)

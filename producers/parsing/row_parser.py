@@ -1,4 +1,4 @@
-"""From a raw record to a consent change, or to the one fault that a person should fix first."""
+"""From a raw record to consent changes, or to the one error that a person should fix first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
 
 
 class RawRecord(NamedTuple):
-    """A row or an event under our own column names, without the ones that no one filled.
+    """A row or an event under our own column names, without the empty ones.
 
     `line` is the physical line of a file where it starts, None for an event. `sender` says in whose name its change_id
     is unique; "" stands for all files.
@@ -34,11 +34,11 @@ class RawRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ParseContext:
-    """What is needed to understand records: the row model of each connection, and what holds where a record is silent.
+    """What is needed to parse records: the row model of each connection, and the values that a record leaves out.
 
     `connection` and `effective_at` are used for records that name none; `defaults` fills empty columns, by connection;
-    a time without a zone is read in `zone`, and a word from after `latest` is refused. `told` is the `effective_at`
-    that a person gave, not a file's clock; `or_tell` ends a sentence with the option that a person has to tell a time.
+    a time without a zone is read in `zone`, and a change from after `latest` is rejected. `given` is the effective time
+    that a person gave, not a file's clock; `or_give` ends a message with the option by which a person can give one.
     """
 
     rows: Mapping[str, type[ConsentRow]]
@@ -47,8 +47,8 @@ class ParseContext:
     effective_at: datetime | None
     zone: tzinfo
     latest: datetime
-    told: datetime | None = None
-    or_tell: str = ""
+    given: datetime | None = None
+    or_give: str = ""
 
     def candidates(self, rows_name_it: bool) -> list[str]:  # noqa: FBT001 - it reads as a sentence where it is used
         """Return the connections that a record can belong to; raise ConfigurationError if there is none.
@@ -60,7 +60,9 @@ class ParseContext:
         if rows_name_it and self.rows:
             return list(self.rows)
         known = ", ".join(sorted(self.rows)) or "none is configured"
-        raise ConfigurationError(f"no row says which connection it is for (known: {known}); give --connection NAME")
+        raise ConfigurationError(
+            f"no row names its connection (known: {known}): give --connection NAME, or add a column connection"
+        )
 
 
 def parse_context(
@@ -70,13 +72,15 @@ def parse_context(
     effective_at: datetime | None,
     zone: tzinfo,
 ) -> ParseContext:
-    """Prepare to understand records from now on; without `connection` the only configured one is meant.
+    """Return the context for records that come from now on; without `connection` the only configured one is meant.
 
     Raises ConfigurationError if the connection is not known, or a default is for a column that cannot have one.
     """
     if connection is not None and connection.lower() not in rows:
         known = ", ".join(sorted(rows)) or "none is configured"
-        raise ConfigurationError(f"there is no connection {connection!r} (known: {known})")
+        raise ConfigurationError(
+            f"there is no connection {connection!r} (known: {known}): give one of these, or configure it"
+        )
     only = next(iter(rows)) if len(rows) == 1 else None
     latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
     filled = {name: _by_our_names(name, values, rows.values()) for name, values in defaults.items() if values}
@@ -86,9 +90,9 @@ def parse_context(
 def parse_record(
     record: RawRecord, context: ParseContext, columns: Mapping[str, str] | None = None
 ) -> tuple[ConsentChange, ...] | RowError:
-    """Make changes of a record, one for each slot that it names, or say what is wrong with it.
+    """Make changes of a record, one for each slot that it names, or return what is wrong with it.
 
-    `columns` gives, in the source's order, the source's own name for each of our columns; faults are told by it.
+    `columns` gives, in the source's order, the source's own name for each of our columns; errors name columns by it.
     """
     fields, columns = record.fields, columns or {}
     connection = _connection(fields["connection"], context) if "connection" in fields else context.connection
@@ -101,16 +105,16 @@ def parse_record(
         row = model.model_validate(fields)
     except ValidationError as error:
         return explain(error, model, columns)
-    since = _since(row, fields, context)
-    if not isinstance(since, datetime):
+    since = _effective_at(row, fields, context)
+    if isinstance(since, RowError):
         return since._replace(column=columns.get(since.column or "", since.column))
     own = row.effective_at is not None or OWN_TIME in fields
     recorded_as = None if RECORDED_AS not in fields else str(fields[RECORDED_AS])
-    who, line, sender = row.change_id, record.line, record.sender
+    id_, line, sender = row.change_id, record.line, record.sender
     address, bucket, action = row.address(), row.bucket(), row.action
     return tuple(
         ConsentChange(
-            connection, address, slot, action, since, details, who, line, bucket, value, own, sender, recorded_as
+            connection, address, slot, action, since, details, id_, line, bucket, value, own, sender, recorded_as
         )
         for slot, details, value in row.slot_changes()
     )
@@ -127,41 +131,35 @@ def _unknown_connection(context: ParseContext, columns: Mapping[str, str]) -> Ro
     return RowError("unknown_connection", remedy, columns.get("connection", "connection"))
 
 
-def _since(row: ConsentRow, fields: Mapping[str, object], context: ParseContext) -> datetime | RowError:
+def _effective_at(row: ConsentRow, fields: Mapping[str, object], context: ParseContext) -> datetime | RowError:
     try:
         fallback = fields.get(OWN_TIME, fields.get(FALLBACK_TIME))
-        if row.effective_at is not None or fallback is None:
-            return _own_or_default(row, context)
-        return _fallen_back(str(fallback), context)
+        if row.effective_at is None and fallback is not None:
+            return _earlier_time(str(fallback), context)
+        if row.effective_at is None and context.effective_at is None:
+            return RowError("missing_field", _NO_TIME + context.or_give, "effective_at")
+        since = row.since(context.effective_at or context.latest, context.zone)
     except UnusableTime as error:
         return RowError(error.code, error.message, "effective_at")
-
-
-def _own_or_default(row: ConsentRow, context: ParseContext) -> datetime | RowError:
-    if row.effective_at is None and context.effective_at is None:
-        return RowError("missing_field", _NO_TIME + context.or_tell, "effective_at")
-    since = row.since(context.effective_at or context.latest, context.zone)
     return since if since <= context.latest else RowError("from_the_future", _FUTURE, "effective_at")
 
 
-def _fallen_back(written: str, context: ParseContext) -> datetime | RowError:
+def _earlier_time(written: str, context: ParseContext) -> datetime | RowError:
     """Return since when a row held that was rejected before; a useless clock of then gives way to --effective-at."""
     try:
         since = in_utc(read_time(written), context.zone)
-        fault = (
-            RowError("from_the_future", _FUTURE + context.or_tell, FALLBACK_TIME) if since > context.latest else None
-        )
-    except UnusableTime as error:
-        since, fault = context.latest, RowError(error.code, error.message + context.or_tell, FALLBACK_TIME)
-    if fault is None:
-        return since
-    return context.told if context.told is not None and fault.code in _CLOCK_FAULTS else fault
+        if since <= context.latest:
+            return since
+        error = RowError("from_the_future", _FUTURE + context.or_give, FALLBACK_TIME)
+    except UnusableTime as unusable:
+        error = RowError(unusable.code, unusable.message + context.or_give, FALLBACK_TIME)
+    return context.given if context.given is not None and error.code in _CLOCK_ERRORS else error
 
 
-_CLOCK_FAULTS = {"from_the_future", "time_too_old"}
-_NO_TIME = "nothing says since when this holds: fill effective_at"
+_CLOCK_ERRORS = {"from_the_future", "time_too_old"}
+_NO_TIME = "there is no time since when this holds: fill effective_at"
 _FUTURE = (
-    f"the time lies more than {FUTURE_TOLERANCE_SECONDS} seconds in the future and would win for ever: "
+    f"the time lies more than {FUTURE_TOLERANCE_SECONDS} seconds in the future and would overrule every later change: "
     "write when the person said it, with its zone"
 )
 
@@ -170,5 +168,7 @@ def _by_our_names(connection: str, values: Mapping[str, str], rows: Iterable[typ
     known = vocabulary(rows)
     for name in values:
         if known.find(name) is None or known.find(name) in _NOT_BY_DEFAULT:
-            raise ConfigurationError(f"connection {connection}: {name!r} cannot have a default{meant(known, name)}")
+            raise ConfigurationError(
+                f"connection {connection}: {name!r} cannot have a default{meant(known, name)}; remove it from DEFAULTS"
+            )
     return {found: value for name, value in values.items() if value and (found := known.find(name))}

@@ -89,9 +89,14 @@ EVERYWHERE = {
 }
 """Words of the whole tree, prose too, and what replaced them. Upper case in a class's name counts."""
 
+_RENAMED_SETTINGS = r"(?i)\b\w*(stroke_size|max_strokes|horizon_seconds)\b"
 ALIASES = {
-    "consent/settings.py": r"(?i)\b\w*(batch_customers|max_batches|reservation_seconds)\b",
-    "docs/settings.md": r"\b\w*(STROKE_SIZE|MAX_STROKES|HORIZON_SECONDS)\b",
+    "consent/settings.py": _RENAMED_SETTINGS,
+    "consent/connection.py": _RENAMED_SETTINGS,
+    "docs/settings.md": _RENAMED_SETTINGS,
+    "tests/consent/test_settings.py": _RENAMED_SETTINGS,
+    "tests/deployment/settings_tables.py": _RENAMED_SETTINGS,
+    "tests/deployment/test_documented.py": _RENAMED_SETTINGS,
 }
 """Settings with a retired word in their old name, which goes on working."""
 

@@ -147,8 +147,8 @@ _TAKE_IN = """
 import resource, sys
 from pathlib import Path
 from consent.ledger.ledger import Ledger
-from consent.settings import ConnectionSettings
-from producers.ingest_file import import_file
+from producers.csv.file import prepare
+from producers.ingest_file import ingest_file
 from producers.options import IngestOptions
 from producers.csv.sources import SourceFile
 from worker.providers import PROVIDERS
@@ -156,8 +156,7 @@ ledger = Ledger(sys.argv[2])
 ledger.prepare()
 file = SourceFile(Path(sys.argv[1]), sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-settings = {"infobip": ConnectionSettings(provider="infobip")}
-result = import_file(file, IngestOptions(), ledger, {"infobip": PROVIDERS["infobip"].row}, settings)
+result = ingest_file(prepare(file, IngestOptions(), {"infobip": PROVIDERS["infobip"].row}, {}), ledger)
 print(result.recorded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -12,21 +12,29 @@ from hypothesis import strategies as st
 
 from producers.csv.encoding import DELIMITERS
 from producers.csv.lines import LONGEST_LINE, PushBackLines
-from producers.csv.rows import LONGEST_CELL, CsvReader, CsvRow, Shape
+from producers.csv.rows import LONGEST_CELL, CsvReader, CsvRow, RowShape
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=12)
 
 
 def read(text: str, delimiter: str = ",", one_line: tuple[int, ...] = ()) -> list[CsvRow]:
     """Read a text's rows behind its header; every column is used."""
-    reader = CsvReader(PushBackLines(io.StringIO(text, newline="")), delimiter)
-    names = tuple(reader.first())
-    return list(reader.rows(Shape(names, tuple(range(len(names))), one_line)))
+    lines = PushBackLines(io.StringIO(text, newline=""))
+    names = tuple(CsvReader(lines, delimiter).first())
+    return all_rows(CsvReader(lines, delimiter, RowShape(names, tuple(range(len(names))), one_line)))
+
+
+def all_rows(reader: CsvReader) -> list[CsvRow]:
+    """Read until the end."""
+    rows: list[CsvRow] = []
+    while some := reader.some():
+        rows += some
+    return rows
 
 
 def told(text: str, one_line: tuple[int, ...] = ()) -> list[tuple[int, str | list[str]]]:
     """Say of each row where it starts, and its fault or else its cells."""
-    return [(row.line, row.fault.code if row.fault else row.cells) for row in read(text, one_line=one_line)]
+    return [(row.line, row.error.code if row.error else row.cells) for row in read(text, one_line=one_line)]
 
 
 @settings(max_examples=150, deadline=None)
@@ -47,7 +55,7 @@ def test_any_table_that_a_csv_writer_wrote_reads_back_row_for_row(
     rows = read(text.getvalue(), delimiter)
 
     assert [row.cells for row in rows] == [cells for cells in table if any(map(str.strip, cells))]
-    assert all(row.fault is None for row in rows)
+    assert all(row.error is None for row in rows)
 
 
 @settings(max_examples=200, deadline=None)
@@ -55,10 +63,9 @@ def test_any_table_that_a_csv_writer_wrote_reads_back_row_for_row(
 def test_whatever_the_text_every_line_with_something_in_it_is_read_or_refused(text: str) -> None:
     """However quotes and line ends are scattered, the reader comes to the end and forgets no line."""
     lines = PushBackLines(io.StringIO("x,y\n" + text, newline=""))
-    reader = CsvReader(lines, ",")
-    reader.first()
+    CsvReader(lines, ",").first()
 
-    rows = list(reader.rows(Shape(("x", "y"), (0, 1), (0, 1))))
+    rows = all_rows(CsvReader(lines, ",", RowShape(("x", "y"), (0, 1), (0, 1))))
 
     assert lines.line == len(io.StringIO("x,y\n" + text, newline="").readlines())
     assert [row.line for row in rows] == sorted({row.line for row in rows})
@@ -122,14 +129,14 @@ def test_a_cell_of_a_megabyte_is_refused_and_the_next_row_stands() -> None:
         (3, "cell_too_long"),
         (4, ["3", "ok"]),
     ]
-    assert read(f"a,b\n1,{'x' * LONGEST_CELL}\n")[0].fault is None
+    assert read(f"a,b\n1,{'x' * LONGEST_CELL}\n")[0].error is None
 
 
 def test_a_line_without_end_is_passed_over_and_not_kept() -> None:
     """Beyond eight million characters a line is refused without its cells, and the next one stands."""
     rows = read("a,b\n1," + "x" * (LONGEST_LINE + 5) + "\n2,ok\n")
 
-    assert [(row.line, row.cells, row.fault.code if row.fault else None) for row in rows] == [
+    assert [(row.line, row.cells, row.error.code if row.error else None) for row in rows] == [
         (2, [], "line_too_long"),
         (3, ["2", "ok"], None),
     ]
@@ -159,8 +166,8 @@ def test_a_nul_is_refused_in_its_column() -> None:
     """A NUL tells of a damaged export."""
     (row,) = read("a,b\n1,x\0y\n")
 
-    assert row.fault is not None
-    assert (row.fault.code, row.fault.column) == ("stray_nul", "b")
+    assert row.error is not None
+    assert (row.error.code, row.error.column) == ("stray_nul", "b")
 
 
 def test_a_value_under_a_column_without_a_name_is_a_cell_too_many() -> None:
@@ -191,7 +198,7 @@ def test_lost_quotes_at_line_ends_cost_time_in_proportion_to_the_file(every: int
         found = read(text, one_line=(0, 1, 2))
         took = time.process_time() - started
         assert len(found) == lines
-        assert sum(row.fault is not None for row in found) == len(range(0, lines, every))
+        assert sum(row.error is not None for row in found) == len(range(0, lines, every))
         return took
 
     assert seconds(4_000) < 2

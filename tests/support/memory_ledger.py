@@ -16,6 +16,7 @@ from consent.change import ConsentChange
 from consent.connection import ConnectionSettings
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from consent.row import ConsentRow, Identifier
+from producers.csv.file import CsvFile, prepare
 from producers.csv.sources import SourceFile
 from producers.ingest_file import ImportResult, ingest_file
 from producers.options import IngestOptions
@@ -187,7 +188,7 @@ def csv_of(path: Path, lines: Iterable[str], header: str = HEADER) -> SourceFile
 
 
 def take_in(
-    file: SourceFile,
+    file: SourceFile | CsvFile,
     ledger: MemoryLedger,
     options: IngestOptions | None = None,
     rows: Mapping[str, type[ConsentRow]] | None = None,
@@ -195,4 +196,7 @@ def take_in(
     on_progress: Any = None,
 ) -> ImportResult:
     """Import a file as the console would."""
-    return ingest_file(file, options or IngestOptions(), ledger, rows or ROWS, connections or {}, on_progress)
+    if isinstance(file, SourceFile):
+        defaults = {name: one.defaults for name, one in (connections or {}).items()}
+        file = prepare(file, options or IngestOptions(), rows or ROWS, defaults)
+    return ingest_file(file, ledger, on_progress)

@@ -28,7 +28,7 @@ from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
 from console.ui.text import counted, spoken
-from producers.csv.chunks import doubtful, read_chunks
+from producers.csv.chunks import read_chunks, warning_notes
 from producers.csv.file import CsvFile
 from producers.ingest_file import record_chunk, source_of
 from producers.options import IngestOptions
@@ -107,7 +107,7 @@ class _Rehearsal:
         return forecast
 
     def _file(self, file: CsvFile, forecast: Forecast) -> None:
-        source = replace(source_of(file, self.options), stream=False)
+        source = replace(source_of(file), stream=False)
         before = found_import(self.real, source.fingerprint, source.reassert)
         if before is not None and before.state != "reading":
             forecast.known[file.inspection.file.name] = before.import_id
@@ -132,15 +132,15 @@ class _Rehearsal:
         self, file: CsvFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
     ) -> None:
         remembered = before.default_effective_at if before else None
-        ready, rejected, doubts = file.since(remembered or file.context.effective_at), 0, Counter[str]()
+        ready, rejected, warnings = file.since(remembered or file.context.effective_at), 0, Counter[str]()
         for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
             if self.real is not None:
                 copy_known(self.real, self.ledger, chunk.changes, before.import_id if before else None)
             record_chunk(self.ledger, progress.import_id, chunk, partial(getattr, chunk, "checkpoint"))
             rejected += len(chunk.rejects)
-            doubts += chunk.doubts
+            warnings += chunk.warnings
             display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.inspection.lines, rejected)
-        for note in doubtful(doubts):
+        for note in warning_notes(warnings):
             self.screen.note(f"{file.inspection.file.name}: {note}")
 
     def _need(self, bucket: Bucket) -> Need:

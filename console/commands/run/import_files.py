@@ -15,7 +15,7 @@ from consent.files import path_text
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report, unfinished_imports
 from consent.settings import Settings
-from console.commands.run.input_files import Reading, dated, row_models, said_anew
+from console.commands.run.input_files import Reading, dated, said_anew
 from console.exit_codes import Code, code_of
 from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Ending, Tick
@@ -72,14 +72,13 @@ def record_and_deliver(door: Doorway, reading: Reading, workers: Delivering, *, 
 def _record(
     door: Doorway, reading: Reading, once_open: Callable[[Settings, Collection[str]], None] = lambda *_: None
 ) -> list[ImportResult]:
-    rows = row_models(door.settings)
     with reading.ready(door.settings) as files, writing_ledger(door.settings) as ledger:
         once_open(door.settings, _sure_to_be_called(files))
         results = []
         for file in files:
             name = file.inspection.file.name
             with reading_display(door.screen, name) as display:
-                result = ingest_file(file.inspection, reading.options, ledger, rows, door.settings.connections, display)
+                result = ingest_file(file, ledger, display)
             _tell(door.screen, file, result)
             results.append(result)
         return results

@@ -181,7 +181,7 @@ class CapillaryRow(ConsentRow):
     sub_scope: str | None = None
 
     names_target: ClassVar[frozenset[str]] = frozenset({"user_id", "identifier_value"})
-    doubtful: ClassVar[frozenset[str]] = frozenset({"identifier_value"})
+    contextual: ClassVar[frozenset[str]] = frozenset({"identifier_value"})
     address_columns: ClassVar[frozenset[str]] = names_target | {"identifier_name", "source", "source_account_id"}
 
     remedies: ClassVar[dict[str, str]] = {
@@ -206,7 +206,7 @@ class CapillaryRow(ConsentRow):
         return checked(read_identifier, address.get("identifier_name"), text, cls.region)
 
     @classmethod
-    def doubt(cls, address: Mapping[str, str]) -> str | None:
+    def warning(cls, address: Mapping[str, str]) -> str | None:
         """Return whether a mobile number with its country code may be a slip."""
         number = address.get("identifier_value", "") if address.get("identifier_name") == "mobile" else ""
         is_whole = number.startswith("+") or (number and cls.region)

@@ -167,7 +167,7 @@ class InfobipRow(ConsentRow):
     sender: Name | None = None
 
     names_target: ClassVar[frozenset[str]] = frozenset({"destination"})
-    doubtful: ClassVar[frozenset[str]] = names_target
+    contextual: ClassVar[frozenset[str]] = names_target
     address_columns: ClassVar[frozenset[str]] = names_target | {"channel", "subscription_id"}
     narrows: ClassVar[frozenset[str]] = frozenset({"channel", "sender"})
 
@@ -188,7 +188,7 @@ class InfobipRow(ConsentRow):
         return checked(read_destination, text, cls.region)
 
     @classmethod
-    def doubt(cls, address: Mapping[str, str]) -> str | None:
+    def warning(cls, address: Mapping[str, str]) -> str | None:
         """Return whether a destination may be a slip."""
         return doubt_about(address["destination"]) if "destination" in address else None
 

@@ -205,6 +205,6 @@ def test_a_connections_region_makes_national_numbers_whole() -> None:
 
     assert row.address()["identifier_value"] == "919876543210"
     assert indian.model_validate(cells).address() == {"user_id": "1001"}
-    assert indian.doubt(row.address()) is None
-    assert CapillaryRow.doubt({"identifier_name": "mobile", "identifier_value": "+447700900123"}) == "unknown_number"
-    assert CapillaryRow.doubt({"identifier_name": "mobile", "identifier_value": "447700900123"}) is None
+    assert indian.warning(row.address()) is None
+    assert CapillaryRow.warning({"identifier_name": "mobile", "identifier_value": "+447700900123"}) == "unknown_number"
+    assert CapillaryRow.warning({"identifier_name": "mobile", "identifier_value": "447700900123"}) is None

@@ -208,10 +208,10 @@ def test_a_connections_region_reads_national_numbers() -> None:
 
 def test_doubtful_destinations_are_known() -> None:
     """A whole domain, or a number of no known range, is delivered; a person is told how many there are."""
-    doubts = {
-        to: InfobipRow.doubt({"destination": to})
+    warnings = {
+        to: InfobipRow.warning({"destination": to})
         for to in ("447700900123", "12025550101", "example.com", "a@example.com")
     }
 
-    assert list(doubts.values()) == ["unknown_number", None, "whole_domain", None]
-    assert InfobipRow.doubt({"subscription_id": "s", "channel": "SMS"}) is None
+    assert list(warnings.values()) == ["unknown_number", None, "whole_domain", None]
+    assert InfobipRow.warning({"subscription_id": "s", "channel": "SMS"}) is None
