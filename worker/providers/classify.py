@@ -136,7 +136,7 @@ def answer_for(found: Classification, request: Request, reply: Reply, usual_paus
 
 
 def pause(asked: float | None, usual: float) -> float:
-    """Return the seconds to wait when told to slow down: what was asked for, or as long as usual if nothing was."""
+    """Return the seconds to wait after a 429: what was asked for, or as long as usual if nothing was."""
     return usual if asked is None else max(asked, SHORTEST_PAUSE)
 
 

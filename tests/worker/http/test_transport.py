@@ -1,4 +1,4 @@
-"""The connection to a provider: which server it trusts, what it takes for a reply, and what it never mixes up."""
+"""The connection to a provider: who it believes, what it takes for a reply, and what it never mixes up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import httpx
 import pytest
 import trustme
 
-from tests.worker.providers.calling import CALL, raw, sent
+from tests.support.http_calls import CALL, raw, sent
 from worker.http import transport
 from worker.http.failures import Failure, no_reply
 from worker.http.transport import Line

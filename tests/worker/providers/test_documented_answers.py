@@ -14,13 +14,10 @@ from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable, Unchanged
 from sandbox.serve import running
 from sandbox.settings import SandboxSettings
-from tests.worker.providers import documented_answers as says
-from tests.worker.providers.capillary import building as capillary
-from tests.worker.providers.contract.driving import Told as Delivered
-from tests.worker.providers.contract.driving import deliver
-from tests.worker.providers.documented_answers import CAPILLARY, GUPSHUP, INFOBIP, Told
-from tests.worker.providers.gupshup import building as gupshup
-from tests.worker.providers.infobip import building as infobip
+from tests.support.providers import capillary, gupshup, infobip
+from tests.support.providers import documented_answers as says
+from tests.support.providers.checked_delivery import Delivered, deliver
+from tests.support.providers.documented_answers import CAPILLARY, GUPSHUP, INFOBIP, Case
 from worker.http.client import Sender
 from worker.loop import LoopThread
 from worker.providers import PROVIDERS
@@ -63,7 +60,7 @@ TARGETS: dict[str, CustomerTask] = {
     says.VERIFIED: infobip.rule({"action": "OPTIN", "events": "CLICK"}),
     says.SAME_EVENT: infobip.rule({"action": "OPTIN", "events": "DELIVERY"}),
     says.FOREIGN_EVENT: infobip.rule({"action": "OPTIN", "events": "BLOCK"}),
-    says.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "no one's"}),
+    says.NO_PROFILE: infobip.rule({"action": "OPTIN", "profile_id": "absent"}),
     says.NO_RULE: CustomerTask(
         2,
         infobip.SUBSCRIPTION | {"subscription_id": "GONE"},
@@ -89,7 +86,7 @@ class Providers:
     loop: LoopThread
     senders: dict[str, Sender] = field(default_factory=dict)
 
-    def told(self, case: Told) -> Delivered:
+    def deliver(self, case: Case) -> Delivered:
         """Deliver the case's change to a fresh provider that answers as the case says."""
         name = case.called.split()[0]
         control = "/_sandbox" if name == "Capillary" else f"/_sandbox/{name.lower()}"
@@ -125,9 +122,9 @@ def providers() -> Iterator[Providers]:
         loop.close()
 
 
-def becomes(told: Delivered) -> str:
+def becomes(result: Delivered) -> str:
     """Say in words what became of the change."""
-    outcome, health = told.outcomes[1], told.health[-1]
+    outcome, health = result.outcomes[1], result.health[-1]
     match outcome:
         case Applied() | Unchanged():
             return says.APPLIED if isinstance(outcome, Applied) else says.UNCHANGED
@@ -139,13 +136,13 @@ def becomes(told: Delivered) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_documented_answer(providers: Providers, case: Told) -> None:
+def test_every_documented_answer(providers: Providers, case: Case) -> None:
     """A documented status or message ends in the outcome that the vendor's page calls for, filed under its code."""
-    told = providers.told(case)
+    result = providers.deliver(case)
 
-    assert (becomes(told), told.codes[-1]) == (case.becomes, case.filed)
+    assert (becomes(result), result.codes[-1]) == (case.becomes, case.filed)
     if case.fault.get("retry_after"):
-        assert told.health[-1] == Throttled(7)
+        assert result.health[-1] == Throttled(7)
 
 
 def test_no_documented_code_is_forgotten() -> None:

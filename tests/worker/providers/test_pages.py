@@ -51,7 +51,8 @@ def test_every_dead_letter_is_documented(name: str) -> None:
     """Every code of our own under which a change can die is on the provider's page."""
     modules = Path(__file__).parents[3].joinpath("worker", "providers", name).glob("*.py")
     sources = "".join(path.read_text() for path in modules)
-    found = set(re.findall(r"(?:Rejected\(|ReplyKind\.PERMANENT, |ReplyKind\.INVALID, )\s*\"([a-z_]+)\"", sources))
+    decides = r"(?:PermanentFailure\(|ReplyKind\.PERMANENT, |ReplyKind\.INVALID, )"
+    found = set(re.findall(decides + r"\s*\"([a-z_]+)\"", sources))
 
     codes = {code for code in found if not code.endswith("_")}
     assert len(codes) >= 4

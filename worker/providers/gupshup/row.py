@@ -158,7 +158,7 @@ class GupshupRow(ConsentRow):
         return self.app_id
 
     def slot_changes(self) -> tuple[SlotChange, ...]:
-        """Return a wish for each mode and each field that the row names, or for `active`."""
+        """Return a change for each mode and each field that the row names, or for `active`."""
         check = {} if self.do_check is None else {"do_check": self.do_check}
         fields: dict[str, Any] = {"tag": self.tag, "url": self.url, "version": self.version}
         named = [SlotChange(slot_text(MODES, mode), check) for mode in self.modes or ()]

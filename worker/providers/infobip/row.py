@@ -13,7 +13,13 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from consent.change import Action
-from consent.identifiers.normalize import LOCAL_PATTERN, UnusableIdentifier, is_domain, is_email, without_scheme
+from consent.identifiers.normalize import (
+    LOCAL_PATTERN,
+    UnusableIdentifier,
+    is_domain,
+    is_email,
+    without_scheme,
+)
 from consent.identifiers.phones import is_known, looks_like_number, read_number
 from consent.row import LONGEST_SLOT, ConsentRow, SlotChange, checked, or_whole_number, text_schema
 from worker.providers.infobip.blocklist_slots import Place, blocked_text, read_place
@@ -213,9 +219,9 @@ class InfobipRow(ConsentRow):
             raise error_at("channel", "missing_field", "a subscription needs its channel: fill channel")
         if self.channel not in CHANNELS:
             raise error_at("channel", "unknown_value", "write one of {known}", known=", ".join(CHANNELS))
-        if not (wishes := self.slot_changes()):
+        if not (changes := self.slot_changes()):
             raise error_at("events", "missing_field", _NOTHING)
-        if any(len(wish.slot.encode()) > LONGEST_SLOT for wish in wishes):
+        if any(len(change.slot.encode()) > LONGEST_SLOT for change in changes):
             raise error_at("application_id", "too_long", _TOO_LONG)
         return self
 
@@ -230,7 +236,7 @@ class InfobipRow(ConsentRow):
         return BLOCKLIST if self.destination is not None else ""
 
     def slot_changes(self) -> tuple[SlotChange, ...]:
-        """Return a wish for each member and each field that the row names, or for the person's entry."""
+        """Return a change for each member and each field that the row names, or for the person's entry."""
         if self.destination is not None:
             return (SlotChange(blocked_text(Place(self.channel or "", self.sender or "")), {}),)
         sets = {"events": self.events, "resources": self.resources, "users": self.users}

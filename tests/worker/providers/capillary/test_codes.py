@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consent.outcome import Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
-from tests.worker.providers.capillary.building import change, failure, read, written
+from tests.support.providers.capillary import change, failure, read, written
 from worker.providers.capillary.codes import CODES
 from worker.providers.classify import ReplyKind
 from worker.providers.contract import Answer
@@ -180,18 +180,18 @@ def test_nothing_is_copied_from_the_reply() -> None:
         {"errors": [{"code": person, "message": person}]},
         {"errors": [{"code": "15550100123"}]},
     ]
-    told = [(answer.code, answer.outcomes[1]) for answer in (read(written(change(1)), body) for body in bodies)]
+    result = [(answer.code, answer.outcomes[1]) for answer in (read(written(change(1)), body) for body in bodies)]
 
-    assert person not in repr(told)
-    assert "15550100123" not in repr(told)
+    assert person not in repr(result)
+    assert "15550100123" not in repr(result)
 
 
 def test_pause_when_throttled() -> None:
     """A 429 slows the connection for as long as the provider says, or else for a minute."""
-    told = read(written(change(1)), "", 429, retry_after=7)
+    result = read(written(change(1)), "", 429, retry_after=7)
     silent = read(written(change(1)), "", 429)
 
-    assert (Throttled(7), 7) == (told.health, told.outcomes[1].after)
+    assert (Throttled(7), 7) == (result.health, result.outcomes[1].after)
     assert (Throttled(60), 60) == (silent.health, silent.outcomes[1].after)
     assert Throttled(1) == read(written(change(1)), "", 429, retry_after=0).health
 

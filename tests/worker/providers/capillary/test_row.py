@@ -63,7 +63,7 @@ def test_spelling_of_channels(given_: str, spelled: str) -> None:
 
 
 def test_lookup_address() -> None:
-    """By identifier the address says which, of who, in which source; where consent was collected is no part of it."""
+    """By identifier the address says which one, in which source; where consent was collected is no part of it."""
     mobile = {"user_id": None, "identifier_name": "CARDEXTERNALID", "identifier_value": 15550100}
     address = {"identifier_name": "cardExternalId", "identifier_value": "15550100", "source": "INSTORE"}
 
@@ -165,7 +165,7 @@ def test_slot_is_unambiguous(account: str, org_unit: int) -> None:
         ("externalId", "\ufeffA-7.0", "A-7.0"),
     ],
 )
-def test_an_identifier_is_sent_without_what_no_one_sees(name: str, written: str, sent: str) -> None:
+def test_an_identifier_is_sent_without_invisible_characters(name: str, written: str, sent: str) -> None:
     """Capillary knows no customer by `'+447700900123`, so the opt-out would be a dead letter."""
     row = a_row(user_id=None, identifier_name=name, identifier_value=written)
 
@@ -198,7 +198,7 @@ def test_a_customer_number_with_a_point_is_damaged() -> None:
 
 
 def test_a_connections_region_makes_national_numbers_whole() -> None:
-    """Digits alone are sent as they are where no one says which country they are from."""
+    """Digits alone are sent as they are where no setting says which country they are from."""
     indian = CapillaryRow.in_region("IN")
     cells = {**LEAST, "identifier_name": "mobile", "identifier_value": "98765 43210"}
     row = indian.model_validate({name: cell for name, cell in cells.items() if name != "user_id"})

@@ -10,7 +10,7 @@ import pytest
 from consent.connection import ConnectionSettings, Rate
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, PermanentFailure, Retry, Unauthorized, Unchanged
-from tests.worker.providers.infobip.building import (
+from tests.support.providers.infobip import (
     CONNECTION,
     VERIFYING,
     classic,
@@ -21,10 +21,10 @@ from tests.worker.providers.infobip.building import (
     newer,
     only,
     person,
+    person_with,
     plan,
     read,
     shown,
-    someone,
 )
 from worker.providers.contract import CallEstimate, RateLimit
 from worker.providers.infobip import INFOBIP
@@ -35,7 +35,7 @@ def numbers(*ids_: int) -> list[dict[str, str]]:
     return [{"to": f"1555010{id_:04}"} for id_ in ids_]
 
 
-def test_pace() -> None:
+def test_rate_limit() -> None:
     """Blocklist calls are made once a second and carry a thousand people, unless told otherwise."""
     other = ConnectionSettings.model_validate({"blocklist_batch": 50_000, "blocklist_rate": "2/s", "rate": "5/s"})
 
@@ -146,7 +146,7 @@ def test_blame_that_leads_nowhere(path: str) -> None:
 
 
 def test_wrong_sub_account() -> None:
-    """A sub-account that is not accepted is the connection's fault and no one's."""
+    """A sub-account that is not accepted is the connection's fault and no person's."""
     answer = read(first(person(1)), classic("BAD_REQUEST", **{"blocklist[0].accountKey": ["invalid"]}), 400)
 
     assert isinstance(answer.health, Unauthorized)
@@ -177,7 +177,7 @@ def test_opt_ins_are_looked_up() -> None:
 
 
 def test_an_opt_in_removes_no_more_than_it_names() -> None:
-    """Someone opts in to SMS of one shop and gets the mails of all, because everything was removed."""
+    """A person opts in to SMS of one shop and gets the mails of all, because everything was removed."""
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z", channel="SMS", sender="SHOP"))
     mine = entry("15550100001", channel="SMS", sender="SHOP")
     others = [entry("15550100001", channel="EMAIL"), entry("15550100002", channel="SMS", sender="SHOP")]
@@ -193,7 +193,7 @@ def test_an_opt_in_removes_no_more_than_it_names() -> None:
 
 @pytest.mark.parametrize("wider", [{}, {"channel": "SMS"}, {"sender": "SHOP"}])
 def test_a_part_of_a_block_cannot_be_lifted(wider: dict[str, str]) -> None:
-    """Someone is told that SMS of the shop come again, while everything stays blocked."""
+    """A person hears that SMS of the shop come again, while everything stays blocked."""
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z", channel="SMS", sender="SHOP"))
     for source in ("CUSTOM", "MO"):
         answer = read(request, shown(entry("15550100001", sourceType=source, **wider)))
@@ -208,7 +208,7 @@ def test_a_newer_opt_out_of_ours_stays() -> None:
     sms = {"action": "OPTOUT", "channel": "SMS"}
     older, newer = {"effective_at": "2026-01-01T00:00:00Z"}, {"effective_at": "2026-01-03T00:00:00Z"}
     for said, removed in ((older, 2), (newer, 1)):
-        both = someone(1, everything, sms | said)
+        both = person_with(1, everything, sms | said)
         request = first(CustomerTask(both.target_id, both.address, both.changes[:1], 0, both.standing))
         answer = read(request, shown(entry("15550100001", **late), entry("15550100001", channel="SMS", **late)))
         assert len(only(answer).json["blocklist"]) == removed
@@ -224,7 +224,7 @@ def test_an_opt_out_of_the_persons_own_stays_whatever_its_date_looks_like(create
 
 def test_opt_outs_of_a_person_go_first() -> None:
     """Who opts out of SMS and into mail waits for the look at the blocklist, though an opt-out needs none."""
-    both = someone(1, {"action": "OPTIN", "channel": "EMAIL"}, {"action": "OPTOUT", "channel": "SMS"})
+    both = person_with(1, {"action": "OPTIN", "channel": "EMAIL"}, {"action": "OPTOUT", "channel": "SMS"})
     request = first(both)
     assert (request.method, ids(request)) == ("POST", {2})
     assert INFOBIP.estimate_calls([both], CONNECTION) == CallEstimate(2, 3)
@@ -303,7 +303,7 @@ def test_patience_ends() -> None:
     assert resent.outcomes[1].counts  # type: ignore[union-attr]
 
 
-def test_tired_people_travel_in_small_company() -> None:
+def test_people_whose_changes_failed_often_travel_in_small_batches() -> None:
     """What has failed often shares a call with fewer, so that the one who is the cause is found."""
     tired = [person(n, attempts=5) for n in range(3)]
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import CHANNELS, InfobipRow, offers
 
 RULE = {"action": "OPTIN", "channel": "SMS", "subscription_id": "ABC-1", "events": "DELIVERY"}
@@ -34,7 +37,7 @@ def faults(base: dict[str, Any], **cells: Any) -> list[tuple[str, str]]:
 
 def slots(row: InfobipRow) -> list[str]:
     """Return the slots that a row names."""
-    return [wish.slot for wish in row.slot_changes()]
+    return [one.slot for one in row.slot_changes()]
 
 
 def test_channels() -> None:
@@ -191,7 +194,7 @@ def test_what_stands_around_a_destination_is_not_sent(written: str, kept: str) -
     ],
 )
 def test_what_may_be_someone_else_is_refused(written: str, code: str) -> None:
-    """Someone else is blocked, "applied", and the person who opted out is not."""
+    """Another person is blocked, "applied", and the person who opted out is not."""
     assert faults(PERSON, destination=written) == [("destination", code)]
 
 
@@ -208,10 +211,34 @@ def test_a_connections_region_reads_national_numbers() -> None:
 
 def test_doubtful_destinations_are_known() -> None:
     """A whole domain, or a number of no known range, is delivered; a person is told how many there are."""
-    warnings = {
-        to: InfobipRow.warning({"destination": to})
+    doubts = {
+        to: InfobipRow.doubt({"destination": to})
         for to in ("447700900123", "12025550101", "example.com", "a@example.com")
     }
 
-    assert list(warnings.values()) == ["unknown_number", None, "whole_domain", None]
-    assert InfobipRow.warning({"subscription_id": "s", "channel": "SMS"}) is None
+    assert list(doubts.values()) == ["unknown_number", None, "whole_domain", None]
+    assert InfobipRow.doubt({"subscription_id": "s", "channel": "SMS"}) is None
+
+
+_TEXT = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=12).map(lambda t: f"x{t}")
+_LISTS = st.lists(_TEXT, min_size=1, max_size=3).map("|".join)
+_RULES = st.fixed_dictionaries(
+    {"subscription_id": _TEXT, "channel": st.sampled_from(["SMS", "EMAIL"]), "events": _LISTS},
+    optional={"users": _LISTS, "resources": _LISTS, "name": _TEXT, "profile_id": _TEXT}
+    | {"application_id": _TEXT, "entity_id": _TEXT, "calls_configuration_id": _TEXT},
+)
+_PEOPLE = st.fixed_dictionaries(
+    {"destination": st.integers(10**6, 10**7 - 1).map(lambda last: f"1202{last}")},
+    optional={"channel": st.sampled_from(["SMS", "EMAIL"]), "sender": _TEXT},
+)
+
+
+@given(_RULES | _PEOPLE)
+def test_columns_of_a_change_mean_the_same_change(cells: dict[str, Any]) -> None:
+    """Whatever a row said, the export of each of its changes says the same of the same target."""
+    row = InfobipRow.model_validate({**cells, "action": "OPTIN"})
+    for one in row.slot_changes():
+        back = INFOBIP.export(row.address(), one.slot, one.details)
+        again = InfobipRow.model_validate({**back, "action": "OPTIN"})
+
+        assert (again.address(), again.slot_changes()) == (row.address(), (one,))

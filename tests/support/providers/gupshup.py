@@ -25,14 +25,14 @@ def subscription(*rows: dict[str, Any], attempts: int = 0, **address: str) -> Cu
     for cells in rows:
         row = GupshupRow.model_validate(whole | cells)
         changes += [
-            ClaimedChange(n, "import-1", wish.slot, row.action, 0, wish.details, attempts, wish.value)
-            for n, wish in enumerate(row.slot_changes(), len(changes) + 1)
+            ClaimedChange(n, "import-1", one.slot, row.action, 0, one.details, attempts, one.value)
+            for n, one in enumerate(row.slot_changes(), len(changes) + 1)
         ]
     return CustomerTask(crc32(json.dumps(whole).encode()), whole, tuple(changes))
 
 
 def shown(**more: Any) -> dict[str, Any]:
-    """Return a success as the seed page shows it."""
+    """Return a success as the vendor's page shows it."""
     there = {
         "active": True,
         "appId": "app-1",
@@ -51,7 +51,7 @@ def shown(**more: Any) -> dict[str, Any]:
 
 
 def error(message: str) -> dict[str, Any]:
-    """Return a failure as the seed page shows it."""
+    """Return a failure as the vendor's page shows it."""
     return {"status": "error", "message": message}
 
 

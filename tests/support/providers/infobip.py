@@ -20,12 +20,12 @@ SUBSCRIPTION = {"channel": "SMS", "subscription_id": "ABC-123-DEF"}
 
 
 def claimed(id_: int, attempts: int = 0, **cells: Any) -> list[tuple[dict[str, str], ClaimedChange]]:
-    """Return address and change of each wish of a row, numbered from `id_`."""
+    """Return address and change of each change of a row, numbered from `id_`."""
     row = InfobipRow.model_validate(cells)
     given = to_micros(row.effective_at) if row.effective_at else 0
     return [
-        (row.address(), ClaimedChange(n, "import-1", wish.slot, row.action, given, wish.details, attempts, wish.value))
-        for n, wish in enumerate(row.slot_changes(), id_)
+        (row.address(), ClaimedChange(n, "import-1", one.slot, row.action, given, one.details, attempts, one.value))
+        for n, one in enumerate(row.slot_changes(), id_)
     ]
 
 
@@ -39,17 +39,17 @@ def rule(*rows: dict[str, Any], attempts: int = 0) -> CustomerTask:
 
 def person(id_: int, action: str = "OPTOUT", tries: int = 0, attempts: int = 0, **cells: Any) -> CustomerTask:
     """Return a person on the blocklist; by default each has a number of their own."""
-    return someone(id_, {"action": action, **cells}, tries=tries, attempts=attempts)
+    return person_with(id_, {"action": action, **cells}, tries=tries, attempts=attempts)
 
 
-def someone(id_: int, *rows: dict[str, Any], tries: int = 0, attempts: int = 0) -> CustomerTask:
-    """Return a person who said what these rows say, numbered from `id_`, as the ledger claims it."""
-    said = [
+def person_with(id_: int, *rows: dict[str, Any], tries: int = 0, attempts: int = 0) -> CustomerTask:
+    """Return a person with the changes of these rows, numbered from `id_`, as the ledger claims it."""
+    changes = [
         claimed(number, attempts, **{"destination": f"1555010{id_:04}", **cells})[0]
         for number, cells in enumerate(rows, id_)
     ]
-    standing = {c.slot: Word(c.effective_at, c.action, c.id) for _, c in said}
-    return CustomerTask(100 + id_, said[0][0], tuple(change for _, change in said), tries, standing)
+    standing = {c.slot: Word(c.effective_at, c.action, c.id) for _, c in changes}
+    return CustomerTask(100 + id_, changes[0][0], tuple(change for _, change in changes), tries, standing)
 
 
 def document(**more: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def document(**more: Any) -> dict[str, Any]:
 
 
 IDS_ONLY = {"subscriptionId": "ABC-123-DEF", "profile": {"profileId": "NOTIF-32395"}}
-"""What a PUT replies (seed page)."""
+"""What a PUT replies ("Update subscription")."""
 
 
 def entry(destination: str, **more: Any) -> dict[str, Any]:

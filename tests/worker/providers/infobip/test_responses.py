@@ -1,4 +1,4 @@
-"""Changes of one subscription: look, merge, write, and look again where it matters."""
+"""What Infobip's replies about a subscription make of each change: look, merge, write, and look again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from consent.outcome import Applied, PermanentFailure, Retry, Unchanged
-from tests.worker.providers.infobip.building import (
-    CONNECTION,
+from tests.support.providers.infobip import (
     IDS_ONLY,
     VERIFYING,
     classic,
@@ -18,38 +17,15 @@ from tests.worker.providers.infobip.building import (
     ids,
     newer,
     only,
-    plan,
     read,
     rule,
 )
-from worker.providers.contract import CallEstimate, Request
-from worker.providers.infobip import INFOBIP
+from worker.providers.contract import Request
 
 
 def put(*rows: dict[str, Any], there: dict[str, Any] | None = None, **settings: Any) -> Request:
     """Return the write that rows lead to."""
     return only(read(first(rule(*rows)), there or document(), **settings))
-
-
-def test_calls_are_predicted() -> None:
-    """A look, a write if something changes, and another look where the write's answer does not tell enough."""
-    many = [{"action": "OPTIN", "users": f"user-{n}"} for n in range(200)]
-
-    assert INFOBIP.estimate_calls([rule(*many)], CONNECTION) == CallEstimate(1, 2)
-    assert INFOBIP.estimate_calls([rule(*many)], VERIFYING) == CallEstimate(1, 3)
-    assert INFOBIP.estimate_calls([rule({"action": "OPTIN", "events": "NO_SUCH_EVENT"})], CONNECTION) == CallEstimate(
-        1, 3
-    )
-
-
-def test_look_comes_first() -> None:
-    """Any number of changes for one subscription begin with one look at it."""
-    many = [{"action": "OPTIN", "users": f"user-{n}"} for n in range(200)]
-    request = first(rule(*many))
-
-    assert (request.method, request.purpose) == ("GET", "look")
-    assert request.path == "/subscriptions/1/subscription/SMS/ABC-123-DEF"
-    assert len(request.changes) == 200
 
 
 def test_whole_subscription_is_written() -> None:
@@ -68,16 +44,6 @@ def test_whole_subscription_is_written() -> None:
         "users": ["user1", "user2"],
         "extra": {"kept": 1},
     }
-
-
-def test_hundreds_of_changes_are_two_calls() -> None:
-    """Two hundred changes are one look and one write, and all of them are applied."""
-    many = [{"action": "OPTIN", "users": f"user-{n}"} for n in range(200)]
-    answer = read(put(*many), IDS_ONLY)
-
-    assert answer.further == ()
-    assert set(answer.outcomes.values()) == {Applied()}
-    assert len(answer.outcomes) == 200
 
 
 def test_nothing_to_change() -> None:
@@ -247,9 +213,11 @@ def test_subscription_that_vanishes() -> None:
     assert fates(read(write, classic("NOT_FOUND"), 404)) == {1: "no_such_subscription"}
 
 
-def test_poison_travels_in_small_company() -> None:
-    """What has failed five times travels alone."""
-    task = rule({"action": "OPTIN", "users": "a|b|c"}, attempts=6)
+def test_hundreds_of_changes_are_two_calls() -> None:
+    """Two hundred changes are one look and one write, and all of them are applied."""
+    many = [{"action": "OPTIN", "users": f"user-{n}"} for n in range(200)]
+    answer = read(put(*many), IDS_ONLY)
 
-    assert [ids(request) for series in plan(task).series for request in series] == [{1}, {2}, {3}]
-    assert len(plan(task).series) == 1
+    assert answer.further == ()
+    assert set(answer.outcomes.values()) == {Applied()}
+    assert len(answer.outcomes) == 200

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 
-from consent.connection import ConnectionSettings
-from consent.errors import ConfigurationError
 from consent.outcome import Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
-from tests.worker.providers.infobip.building import CONNECTION, classic, first, newer, person, plan, read, rule
+from tests.support.providers.infobip import classic, first, newer, person, read, rule
 from worker.providers.contract import Answer
-from worker.providers.infobip import INFOBIP
 
 DEAD = (Healthy, PermanentFailure, None)
 COUNTS = (Healthy, Retry, True)
@@ -94,25 +90,3 @@ def test_missing_scope_is_explained() -> None:
 
     assert isinstance(health, Unauthorized)
     assert "blocklist:manage" in health.reason
-
-
-def test_key() -> None:
-    """Calls carry the key as `App`."""
-    (request,) = INFOBIP.auth(CONNECTION).sync_auth_flow(httpx.Request("GET", "https://example.com"))
-
-    assert request.headers["Authorization"] == "App throw-away"
-
-
-@pytest.mark.parametrize(("key", "words"), [("", "API_KEY"), ("ключ", "plain"), ("a\nb", "plain")])
-def test_missing_key(key: str, words: str) -> None:
-    """A key that is missing or unusable is a matter of configuration, and the message names the variable."""
-    with pytest.raises(ConfigurationError, match=words) as caught:
-        INFOBIP.auth(ConnectionSettings.model_validate({"api_key": key}), "eu")
-    assert "OPTRELAY_CONNECTIONS__EU__API_KEY" in str(caught.value)
-
-
-def test_both_kinds_in_one_plan() -> None:
-    """People and subscriptions of one connection are planned apart."""
-    planned = plan(rule({"action": "OPTIN", "events": "CLICK"}), person(7))
-
-    assert [series[0].purpose for series in planned.series] == ["block", "look"]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from consent.ledger.queue.tasks import WITNESS
 from consent.outcome import Applied, Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable, Unchanged
-from tests.worker.providers.contract.driving import Told, deliver
-from tests.worker.providers.contract.subjects import SUBJECTS, Subject, reply
+from tests.support.providers.checked_delivery import Delivered, deliver
+from tests.support.providers.subjects import SUBJECTS, Subject, reply
 from worker.providers import PROVIDERS
 from worker.providers.contract import Reply, Request
 
@@ -23,19 +23,19 @@ HTML = "<html><body>Bad Gateway</body></html>"
 every = pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
 
 
-def answered(subject: Subject, always: Reply) -> Told:
+def answered(subject: Subject, always: Reply) -> Delivered:
     """Return what becomes of a subject's changes if every call is answered like this."""
     return deliver(subject.provider, subject.tasks, subject.connection, lambda _: always)
 
 
-def kinds(told: Told) -> set[type]:
+def kinds(result: Delivered) -> set[type]:
     """Return which kinds of outcomes there are."""
-    return {type(outcome) for outcome in told.outcomes.values()}
+    return {type(outcome) for outcome in result.outcomes.values()}
 
 
-def waits_uncounted(told: Told) -> bool:
+def waits_uncounted(result: Delivered) -> bool:
     """Say whether no change was settled, and nothing counts against any."""
-    return all(isinstance(one, Retry) and not one.counts for one in told.outcomes.values())
+    return all(isinstance(one, Retry) and not one.counts for one in result.outcomes.values())
 
 
 def test_every_provider_has_a_subject() -> None:
@@ -59,11 +59,11 @@ def test_a_success_behind_a_byte_order_mark(subject: Subject) -> None:
     def marked(request: Request) -> Reply:
         return replace(plain := says(request), text="\ufeff" + plain.text)
 
-    told = deliver(subject.provider, subject.tasks, subject.connection, marked)
+    result = deliver(subject.provider, subject.tasks, subject.connection, marked)
 
-    assert set(told.outcomes) == subject.ids
-    assert kinds(told) <= {Applied, Unchanged}
-    assert set(map(type, told.health)) == {Healthy}
+    assert set(result.outcomes) == subject.ids
+    assert kinds(result) <= {Applied, Unchanged}
+    assert set(map(type, result.health)) == {Healthy}
 
 
 @every
@@ -85,55 +85,55 @@ def test_a_witness_is_a_read_and_only_the_provider_itself_can_be_one(subject: Su
 @every
 def test_success(subject: Subject) -> None:
     """A provider that takes everything leaves nothing open, and is well."""
-    told = deliver(subject.provider, subject.tasks, subject.connection, subject.well())
+    result = deliver(subject.provider, subject.tasks, subject.connection, subject.well())
 
-    assert set(told.outcomes) == subject.ids
-    assert kinds(told) <= {Applied, Unchanged}
-    assert set(map(type, told.health)) == {Healthy}
+    assert set(result.outcomes) == subject.ids
+    assert kinds(result) <= {Applied, Unchanged}
+    assert set(map(type, result.health)) == {Healthy}
 
 
 @pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.partly], ids=lambda subject: subject.name)
 def test_partial_failure(subject: Subject) -> None:
     """One bad change harms only itself: it is rejected, and its companions are applied."""
     assert subject.partly
-    told = deliver(subject.provider, subject.tasks, subject.connection, subject.partly())
+    result = deliver(subject.provider, subject.tasks, subject.connection, subject.partly())
 
-    assert isinstance(told.outcomes.pop(2), PermanentFailure)
-    assert set(told.outcomes) == subject.ids - {2}
-    assert kinds(told) == {Applied}
-    assert set(map(type, told.health)) == {Healthy}
+    assert isinstance(result.outcomes.pop(2), PermanentFailure)
+    assert set(result.outcomes) == subject.ids - {2}
+    assert kinds(result) == {Applied}
+    assert set(map(type, result.health)) == {Healthy}
 
 
 @pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.silently], ids=lambda subject: subject.name)
 def test_silent_loss(subject: Subject) -> None:
     """A success that leaves out a change does not count as one for it."""
     assert subject.silently
-    told = deliver(subject.provider, subject.tasks, subject.connection, subject.silently())
+    result = deliver(subject.provider, subject.tasks, subject.connection, subject.silently())
 
-    assert isinstance(told.outcomes.pop(2), PermanentFailure | Retry)
-    assert set(told.outcomes) == subject.ids - {2}
-    assert kinds(told) == {Applied}
+    assert isinstance(result.outcomes.pop(2), PermanentFailure | Retry)
+    assert set(result.outcomes) == subject.ids - {2}
+    assert kinds(result) == {Applied}
 
 
 @pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.never], ids=lambda subject: subject.name)
 def test_permanent_failure(subject: Subject) -> None:
-    """A target that is not there makes a dead letter of each of its changes, after one call, and stops no one else."""
+    """A target that is not there makes a dead letter of each of its changes, after one call; others go on."""
     assert subject.never
-    told = answered(subject, subject.never)
+    result = answered(subject, subject.never)
 
-    assert set(told.outcomes) == subject.ids
-    assert kinds(told) == {PermanentFailure}
-    assert [Healthy()] == told.health
+    assert set(result.outcomes) == subject.ids
+    assert kinds(result) == {PermanentFailure}
+    assert [Healthy()] == result.health
 
 
 @every
 @pytest.mark.parametrize("body", ["", HTML, "not json", "[]", "{}", "null", "17", '{"status":', "\x00"])
 def test_success_that_shows_nothing(subject: Subject, body: str) -> None:
     """A success with an empty or foreign body proves nothing, unless the vendor documents it; nothing dies of it."""
-    told = answered(subject, Reply(200, body))
+    result = answered(subject, Reply(200, body))
 
-    assert set(told.outcomes) == subject.ids
-    assert kinds(told) == ({Applied} if body in subject.taken else {Retry})
+    assert set(result.outcomes) == subject.ids
+    assert kinds(result) == ({Applied} if body in subject.taken else {Retry})
 
 
 @every
@@ -141,63 +141,63 @@ def test_success_that_shows_nothing(subject: Subject, body: str) -> None:
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 521])
 def test_gateway_failure(subject: Subject, status: int, body: str) -> None:
     """A failure that is not the provider's own says that it is down, and is held against no change."""
-    told = answered(subject, Reply(status, body))
+    result = answered(subject, Reply(status, body))
 
-    assert set(told.outcomes) == subject.ids
-    assert waits_uncounted(told)
-    assert all(isinstance(health, Unavailable) for health in told.health)
+    assert set(result.outcomes) == subject.ids
+    assert waits_uncounted(result)
+    assert all(isinstance(health, Unavailable) for health in result.health)
 
 
 @every
 @pytest.mark.parametrize("status", [418, 451, 599, 199, 102])
 def test_unknown_status(subject: Subject, status: int) -> None:
     """A status that no page documents makes no dead letter and proves nothing."""
-    told = answered(subject, reply({"message": "?"}, status))
+    result = answered(subject, reply({"message": "?"}, status))
 
-    assert set(told.outcomes) == subject.ids
-    assert kinds(told) == {Retry}
+    assert set(result.outcomes) == subject.ids
+    assert kinds(result) == {Retry}
 
 
 @every
 @pytest.mark.parametrize("body", ["", HTML, "{}"])
 def test_throttled_for_a_time(subject: Subject, body: str) -> None:
     """A 429 with a Retry-After slows the connection for that long, after one call, and counts against no change."""
-    told = answered(subject, Reply(429, body, retry_after=7))
+    result = answered(subject, Reply(429, body, retry_after=7))
 
-    assert [Throttled(7)] == told.health
-    assert {one.after for one in told.outcomes.values() if isinstance(one, Retry)} == {7}
-    assert waits_uncounted(told)
+    assert [Throttled(7)] == result.health
+    assert {one.after for one in result.outcomes.values() if isinstance(one, Retry)} == {7}
+    assert waits_uncounted(result)
 
 
 @every
 def test_throttled(subject: Subject) -> None:
     """A 429 that names no time slows the connection all the same."""
-    told = answered(subject, Reply(429, ""))
+    result = answered(subject, Reply(429, ""))
 
-    assert [Throttled] == list(map(type, told.health))
-    assert told.outcomes
-    assert waits_uncounted(told)
+    assert [Throttled] == list(map(type, result.health))
+    assert result.outcomes
+    assert waits_uncounted(result)
 
 
 @every
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused_credentials(subject: Subject, status: int) -> None:
     """Credentials that are refused stop the connection, say what to look at, and make no dead letter."""
-    told = answered(subject, Reply(status, ""))
+    result = answered(subject, Reply(status, ""))
 
-    assert [Unauthorized] == list(map(type, told.health))
-    assert "refused" in told.health[0].reason  # type: ignore[union-attr]
-    assert waits_uncounted(told)
+    assert [Unauthorized] == list(map(type, result.health))
+    assert "refused" in result.health[0].reason  # type: ignore[union-attr]
+    assert waits_uncounted(result)
 
 
 @every
 @pytest.mark.parametrize("status", [301, 307, 404, 405, 415])
 def test_wrong_address(subject: Subject, status: int) -> None:
     """What looks like a wrong address stops the connection: it must not bury every change of it."""
-    told = answered(subject, Reply(status, HTML))
+    result = answered(subject, Reply(status, HTML))
 
-    assert [Unauthorized] == list(map(type, told.health))
-    assert waits_uncounted(told)
+    assert [Unauthorized] == list(map(type, result.health))
+    assert waits_uncounted(result)
 
 
 @every
@@ -250,9 +250,10 @@ _REPLIES = st.builds(Reply, _STATUSES, st.one_of(_BODIES, _NEAR, st.text(max_siz
 def test_whatever_comes(subject: Subject, replies: list[Reply]) -> None:
     """Whatever comes, nothing is raised, every change is accounted for, the calls end, and no text is copied."""
     left = iter(replies)
-    told = deliver(subject.provider, subject.tasks, subject.connection, lambda _: next(left, replies[-1]))
+    result = deliver(subject.provider, subject.tasks, subject.connection, lambda _: next(left, replies[-1]))
 
-    assert set(told.outcomes) <= subject.ids
-    assert told.stopped or set(told.outcomes) == subject.ids
-    assert PERSON not in repr((told.outcomes, told.health, told.codes))
-    assert all(json.dumps([call.json, call.form], ensure_ascii=False, allow_nan=False).encode() for call in told.calls)
+    assert set(result.outcomes) <= subject.ids
+    assert result.stopped or set(result.outcomes) == subject.ids
+    assert PERSON not in repr((result.outcomes, result.health, result.codes))
+    for call in result.calls:
+        assert json.dumps([call.json, call.form], ensure_ascii=False, allow_nan=False).encode()

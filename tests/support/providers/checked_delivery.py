@@ -18,7 +18,7 @@ MOST_CALLS = 200
 
 
 @dataclass
-class Told:
+class Delivered:
     """What became of a delivery."""
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
@@ -32,26 +32,26 @@ class Told:
         return bool(self.health) and isinstance(self.health[-1], Throttled | Unauthorized)
 
 
-def deliver(provider: Provider, tasks: Sequence[CustomerTask], connection: ConnectionSettings, says: Says) -> Told:
-    """Plan the tasks, send each series to its end, or until the provider must be left alone; collect what is told."""
+def deliver(provider: Provider, tasks: Sequence[CustomerTask], connection: ConnectionSettings, says: Says) -> Delivered:
+    """Plan the tasks, send each series to its end, or until the provider must be left alone; collect the outcomes."""
     plan = provider.plan(tasks, connection)
-    told = Told(dict(plan.outcomes))
+    delivered = Delivered(dict(plan.outcomes))
     planned = [change.id for series in plan.series for request in series for change in request.changes]
     assert len(planned) == len(set(planned)), "a change is in two planned requests"
     assert not set(planned) & set(plan.outcomes), "a change is in a request and has an outcome as well"
     for series in plan.series:
         requests = deque(series)
-        while requests and not told.stopped:
-            assert len(told.calls) < MOST_CALLS, "the series does not end"
+        while requests and not delivered.stopped:
+            assert len(delivered.calls) < MOST_CALLS, "the series does not end"
             request = requests.popleft()
             answer = provider.read(request, says(request), connection)
             check(request, answer)
             requests.extendleft(reversed(answer.further))
-            told.outcomes |= answer.outcomes
-            told.health.append(answer.health)
-            told.codes.append(answer.code)
-            told.calls.append(request)
-    return told
+            delivered.outcomes |= answer.outcomes
+            delivered.health.append(answer.health)
+            delivered.codes.append(answer.code)
+            delivered.calls.append(request)
+    return delivered
 
 
 def check(request: Request, answer: Answer) -> None:

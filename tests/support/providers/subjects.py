@@ -12,10 +12,8 @@ from typing import Any
 
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import CustomerTask
-from tests.worker.providers.capillary import building as capillary
-from tests.worker.providers.contract.driving import Says
-from tests.worker.providers.gupshup import building as gupshup
-from tests.worker.providers.infobip import building as infobip
+from tests.support.providers import capillary, gupshup, infobip
+from tests.support.providers.checked_delivery import Says
 from worker.providers import PROVIDERS
 from worker.providers.contract import Provider, Reply, Request
 
@@ -54,12 +52,12 @@ def reply(body: Any, status: int = 200, retry_after: float | None = None) -> Rep
     return Reply(status, body if isinstance(body, str) else json.dumps(body), retry_after)
 
 
-def _capillary(lost: str = "", *, told: bool = False) -> Says:
+def _capillary(lost: str = "", *, named: bool = False) -> Says:
     def says(request: Request) -> Reply:
         sent = (request.json or {}).get("subscriptions", [])
         kept = [row for row in sent if row["channel"] != lost]
         failed = [capillary.row_failed(row["channel"], row["priority"]) for row in sent if row["channel"] == lost]
-        return reply(capillary.rows(*kept, warnings=failed if told else []))
+        return reply(capillary.rows(*kept, warnings=failed if named else []))
 
     return says
 
@@ -133,7 +131,7 @@ SUBJECTS = (
         capillary.CONNECTION,
         (capillary.customer(capillary.change(1), capillary.change(2, "MOBILE"), capillary.change(3, "line")),),
         _capillary,
-        lambda: _capillary("MOBILE", told=True),
+        lambda: _capillary("MOBILE", named=True),
         lambda: _capillary("MOBILE"),
         reply(capillary.failure(1012)),
     ),

@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 
 from consent.outcome import PermanentFailure
-from tests.worker.providers.capillary.building import BY_MOBILE, CONNECTION, FOUR, change, customer, ids
+from tests.support.providers.capillary import BY_MOBILE, CONNECTION, FOUR, change, customer, ids
 from worker.providers.capillary import CAPILLARY
 from worker.providers.contract import Request
 
@@ -18,11 +18,11 @@ def planned(*tasks: object, **settings: object) -> list[list[Request]]:
     return [list(series) for series in plan.series]
 
 
-def test_body_of_the_seed_page() -> None:
+def test_body_of_the_documentation() -> None:
     """The rows of one customer that share reason, campaign, communication and scope are one call, as on the page."""
     words = {"reason": "This is V2 subscription api", "scope": "USER", "sub_scope": "NONE", "source_name": "FACEBOOK"}
-    wishes = [("EMAIL", "BULK", "OPTOUT"), ("MOBILE", "BULK", "OPTIN"), ("EMAIL", "TRANS", "OPTIN")]
-    changes = [change(number, *wish, org_unit=200031782, **words) for number, wish in enumerate(wishes)]
+    rows = [("EMAIL", "BULK", "OPTOUT"), ("MOBILE", "BULK", "OPTIN"), ("EMAIL", "TRANS", "OPTIN")]
+    changes = [change(number, *cells, org_unit=200031782, **words) for number, cells in enumerate(rows)]
     (only,) = chain.from_iterable(planned(customer(*changes)))
 
     assert (only.method, only.path) == ("POST", "/v2/customers/1001/subscriptions?format=json")
@@ -40,7 +40,7 @@ def test_body_of_the_seed_page() -> None:
                 "orgUnitId": 200031782,
                 "sourceName": "FACEBOOK",
             }
-            for channel, priority, action in wishes
+            for channel, priority, action in rows
         ],
     } == only.json
 

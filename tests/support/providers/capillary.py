@@ -64,7 +64,7 @@ def rows(*echoed: dict[str, Any], warnings: list[Any] | None = None) -> dict[str
 
 
 def failure(*codes: int, message: str = "failed") -> dict[str, Any]:
-    """Return a body of failure as the seed page shows it."""
+    """Return a body of failure as the vendor's page shows it."""
     return {"warnings": [], "errors": [{"status": False, "message": message, "code": code} for code in codes]}
 
 

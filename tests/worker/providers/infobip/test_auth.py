@@ -1,0 +1,26 @@
+"""The key that a call to Infobip carries."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from consent.connection import ConnectionSettings
+from consent.errors import ConfigurationError
+from tests.support.providers.infobip import CONNECTION
+from worker.providers.infobip import INFOBIP
+
+
+def test_key() -> None:
+    """Calls carry the key as `App`."""
+    (request,) = INFOBIP.auth(CONNECTION).sync_auth_flow(httpx.Request("GET", "https://example.com"))
+
+    assert request.headers["Authorization"] == "App throw-away"
+
+
+@pytest.mark.parametrize(("key", "words"), [("", "API_KEY"), ("ключ", "plain"), ("a\nb", "plain")])
+def test_missing_key(key: str, words: str) -> None:
+    """A key that is missing or unusable is a matter of configuration, and the message names the variable."""
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        INFOBIP.auth(ConnectionSettings.model_validate({"api_key": key}), "eu")
+    assert "OPTRELAY_CONNECTIONS__EU__API_KEY" in str(caught.value)
