@@ -9,6 +9,9 @@ SECONDS ?= 120
 CHANGES ?= 6000
 KILLS ?= 12
 LEDGER ?= sqlite
+PART ?=
+# Where files of bytecode are forbidden, each of the hundreds of commands that the tests start compiles the product anew.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 .PHONY: help install dev demo test lint bench bench-quick hops model chaos clean audit proofs
@@ -23,12 +26,14 @@ dev: $(VENV)/.dev ## the same, with what the tests and linters need
 demo: install ## the whole product on this machine: sandbox, broker, a CSV delivered
 	@$(BIN)/optrelay demo --folder .demo
 
-test: dev ## the tests, on real servers that come from wheels; some minutes
+test: dev ## the tests, on real servers that come from wheels; two or three minutes
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
-	@$(BIN)/python -m pytest -q -m pace
+	@$(BIN)/python -m pytest -q -m "pace and not proof"
 
-proofs: dev ## the longer proofs: processes are killed and servers restarted while they work
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal -m proof
+proofs: dev ## the longer proofs, and properties with all their examples; PART=2/3 runs the second third of them
+	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(proof or hypothesis) and not pace"
+	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -m "proof and pace" || [ $$? = 5 ]
+
 
 lint: dev ## style, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

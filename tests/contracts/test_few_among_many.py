@@ -33,6 +33,7 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
     assert whole == []
 
 
+@pytest.mark.proof
 def test_the_first_change_of_a_file_is_found_without_reading_other_files(ledger: Ledger) -> None:
     """Two files of twenty thousand changes each: the next of either, or that there is none, is found at once."""
     if ledger.database.is_sqlite:

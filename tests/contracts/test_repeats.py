@@ -24,6 +24,7 @@ from consent.ledger.queries.changes import find_change, public_ids
 from consent.ledger.queries.imports import report
 from consent.ledger.schema import repeats
 from consent.reassert import Reassert, ReassertRules
+from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, recorded, word
 
 
@@ -176,7 +177,7 @@ def empty(ledger: Ledger) -> Iterator[None]:
     yield
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nights=st.lists(night, min_size=1, max_size=5), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
 def test_files_end_as_the_rule_says(
     ledger: Ledger, nights: list[tuple[list[Spoken], bool]], reassert: Reassert, at_once: int

@@ -32,6 +32,10 @@ from worker import heartbeat
 
 WORKER = [OPTRELAY, "worker", "--pool", "solo"]
 CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", "prefork", "--concurrency", "1"]
+EITHER = [
+    pytest.param(WORKER, id="optrelay worker"),
+    pytest.param(CELERY, id="celery worker", marks=pytest.mark.proof),
+]
 QUEUE = "optrelay:optrelay.wake.capillary"
 
 
@@ -111,7 +115,7 @@ def odd_messages(good: dict[str, Any]) -> list[str]:
     return ["no JSON", "\xff", "{" * 2_000, *map(json.dumps, odd)]
 
 
-@pytest.mark.parametrize("command", [WORKER, CELERY], ids=["optrelay worker", "celery worker"])
+@pytest.mark.parametrize("command", EITHER)
 def test_entries_that_are_no_wake_ups_stop_nothing(
     shop: Company, broker: LocalBroker, store: redis.Redis, command: list[str]
 ) -> None:
@@ -134,6 +138,7 @@ def test_entries_that_are_no_wake_ups_stop_nothing(
         assert sweep.poll() is None
 
 
+@pytest.mark.proof
 def test_remote_control_is_off(shop: Company, store: redis.Redis) -> None:
     """Who can write to the broker stops a connection's deliveries while every health check stays green."""
     with process(shop, *CELERY) as worker:
@@ -147,7 +152,8 @@ def test_remote_control_is_off(shop: Company, store: redis.Redis) -> None:
         assert channels == (0, []), "a user of the broker needs the right to no channel"
 
 
-@pytest.mark.parametrize("command", [WORKER, CELERY], ids=["optrelay worker", "celery worker"])
+@pytest.mark.proof
+@pytest.mark.parametrize("command", EITHER)
 def test_a_broker_that_becomes_a_replica_is_waited_for(shop: Company, store: redis.Redis, command: list[str]) -> None:
     """After a failover the worker is gone, and every opt-out waits until a person starts it again."""
     rows = shuffled_rows(40, 10)
@@ -179,7 +185,7 @@ def test_a_worker_that_fails_says_so_with_its_exit_code(shop: Company) -> None:
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("command", [WORKER, CELERY], ids=["optrelay worker", "celery worker"])
+@pytest.mark.parametrize("command", EITHER)
 def test_a_worker_that_is_asked_to_end_ends_well(shop: Company, command: list[str]) -> None:
     """A warm shutdown is no failure."""
     with process(shop, *command) as worker:
@@ -189,6 +195,7 @@ def test_a_worker_that_is_asked_to_end_ends_well(shop: Company, command: list[st
         assert worker.wait(30) == 0
 
 
+@pytest.mark.proof
 def test_a_worker_is_well_while_it_takes_wake_ups(
     shop: Company, store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +258,7 @@ def authority(tmp_path: Path) -> trustme.CA:
     return made
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "other.example.com"])
+@pytest.mark.parametrize("name", ["127.0.0.1", pytest.param("other.example.com", marks=pytest.mark.proof)])
 def test_no_password_reaches_a_server_that_no_one_has_vouched_for(
     tmp_path: Path, authority: trustme.CA, name: str
 ) -> None:
@@ -279,6 +286,7 @@ def test_no_password_reaches_a_server_that_no_one_has_vouched_for(
     assert "ssl_ca_certs" in broker["remedy"]
 
 
+@pytest.mark.proof
 def test_a_broker_with_a_certificate_of_our_own_authority_is_used(tmp_path: Path, authority: trustme.CA) -> None:
     """TLS is refused though everything is in order, and so it is switched off."""
     from console.local.broker import broker_binary
@@ -317,6 +325,7 @@ def test_imports_do_not_pile_up_wake_ups(shop: Company, store: redis.Redis) -> N
     assert store.llen(QUEUE) == 1
 
 
+@pytest.mark.proof
 def test_the_doctor_names_rights_that_are_missing(shop: Company, broker: LocalBroker, store: redis.Redis) -> None:
     """The worker dies for want of a right, or waits, and the doctor says that a broker which answers is not there."""
     shop.settings["BROKER_URL"] = broker.url.replace("redis+socket://", "redis+socket://little:p%40ss@")

@@ -54,6 +54,7 @@ def wait_for_calls(shop: Company, count: int, seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.proof
 def test_runs_one_after_the_other_keep_one_limit(shop: Company) -> None:
     """A shop that runs each of four small files as it comes makes four calls where three are allowed."""
     shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "3/15s"
@@ -104,7 +105,14 @@ def second_path(shop: Company, kind: str, request: pytest.FixtureRequest) -> Com
     return other
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "symbolic link", "another spelling"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("postgresql", marks=pytest.mark.proof),
+        "symbolic link",
+        pytest.param("another spelling", marks=pytest.mark.proof),
+    ],
+)
 def test_a_second_run_on_the_ledger_says_why_it_does_not_start(
     shop: Company, kind: str, request: pytest.FixtureRequest
 ) -> None:
@@ -125,6 +133,7 @@ def test_a_second_run_on_the_ledger_says_why_it_does_not_start(
     assert worst_window(arrivals(shop), 3 - JITTER) <= 5
 
 
+@pytest.mark.proof
 def test_a_run_that_was_killed_elsewhere_keeps_no_one_out_for_long(shop: Company) -> None:
     """A machine that lost its power holds up every later night's file, until someone deletes a lock by hand."""
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0
@@ -143,6 +152,7 @@ def test_a_run_that_was_killed_elsewhere_keeps_no_one_out_for_long(shop: Company
     assert shop.stats()["calls"] == 2
 
 
+@pytest.mark.proof
 def test_a_clock_that_was_wrong_keeps_no_one_out_for_long(shop: Company) -> None:
     """A run in a container was killed while the clock was a day ahead: for a day every later run said it was busy."""
     assert shop.run("run", one_row(shop, 1), "--workers", "1")[0] == 0

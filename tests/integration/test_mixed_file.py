@@ -28,6 +28,7 @@ LOOKED_UP_TOGETHER = 5
 """People whose entries go in one DELETE, after a look for each of them."""
 
 
+@pytest.mark.proof
 @pytest.mark.pace
 def test_a_mixed_file(tmp_path: Path) -> None:
     """5,000 rows for two clusters of Capillary, one account at Infobip and three apps at Gupshup.

@@ -23,15 +23,18 @@ def shop(tmp_path: Path) -> Iterator[Company]:
         yield one
 
 
-def test_a_shuffled_file_ends_in_the_newest_words(shop: Company) -> None:
-    """10,000 rows of 2,500 customers, by four processes.
+@pytest.mark.parametrize(
+    ("count", "customers", "processes"), [(2_000, 500, 2), pytest.param(10_000, 2_500, 4, marks=pytest.mark.proof)]
+)
+def test_a_shuffled_file_ends_in_the_newest_words(shop: Company, count: int, customers: int, processes: int) -> None:
+    """Many rows for each customer, by several processes.
 
-    no two calls for a customer at once; and the same file again calls no one.
+    No two calls for a customer at once; and the same file again calls no one.
     """
-    rows = shuffled_rows(10_000, 2_500)
+    rows = shuffled_rows(count, customers)
     path = shop.write(rows)
 
-    code, found, said = shop.run("run", path, "--workers", "4")
+    code, found, said = shop.run("run", path, "--workers", str(processes))
 
     assert code == 0, said
     assert shop.held() == fold(rows)

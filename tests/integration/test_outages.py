@@ -40,6 +40,7 @@ def wait_for_calls(shop: Company, count: int, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.proof
 def test_a_wiped_broker_is_filled_again(shop: Company, broker: LocalBroker) -> None:
     """FLUSHALL in the middle of a run costs a few seconds and nothing else."""
     shop.settings |= {"BROKER_URL": broker.url, "CONNECTIONS__CAPILLARY__RATE": "100/second"}
@@ -93,6 +94,7 @@ def test_refused_credentials_are_said_and_kill_nothing(shop: Company) -> None:
     assert_balanced(found)
 
 
+@pytest.mark.proof
 @pytest.mark.pace
 def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: LocalBroker) -> None:
     """Redis is stopped for some seconds under four processes: no window has too many calls, and it finishes."""
@@ -114,6 +116,7 @@ def test_without_redis_the_limit_still_holds(tmp_path: Path, broker: LocalBroker
         assert shop.held() == fold(rows)
 
 
+@pytest.mark.proof
 @pytest.mark.pace
 def test_four_processes_keep_the_limit_and_use_it(tmp_path: Path) -> None:
     """At 50 calls a second, four processes stay within it, use at least 95 of 100, and are never throttled."""

@@ -78,6 +78,7 @@ def declare_quorum(rabbit: Rabbit, name: str, limit: int) -> None:
         connection.default_channel.queue_declare(name, durable=True, auto_delete=False, arguments=told)
 
 
+@pytest.mark.proof
 def test_a_queue_with_a_delivery_limit_loses_nothing_while_the_ledger_is_away(
     rabbit: Rabbit, shop: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_queue_with_a_delivery_limit_loses_nothing_while_the_ledger_is_away(
     assert rabbit.left("limited") == 0
 
 
+@pytest.mark.proof
 def test_a_slow_commit_costs_no_connection(rabbit: Rabbit, shop: Company) -> None:
     """Another program holds the ledger's lock for longer than three heartbeats: nothing is given away twice."""
     declare_quorum(rabbit, "slow", 1)
@@ -124,6 +126,7 @@ def test_a_slow_commit_costs_no_connection(rabbit: Rabbit, shop: Company) -> Non
     assert "3 events: 3 accepted, 0 duplicates" in one.output("one", "out")
 
 
+@pytest.mark.proof
 def test_large_messages_fit_into_little_memory(rabbit: Rabbit, shop: Company) -> None:
     """A listener read 2,000 messages of a megabyte at once, ended for want of memory, and recorded no one's opt-out.
 
@@ -210,6 +213,7 @@ def _publish_odd(rabbit: Rabbit, queue: str, body: bytes) -> None:
         connection.default_channel.basic_publish(_OddMessage(body, application_headers={"at": moment}), "", queue)
 
 
+@pytest.mark.proof
 def test_one_cloud_event_over_three_sources_is_one_change(rabbit: Rabbit, shop: Company) -> None:
     """The same CloudEvent 1,000 times: through a stream, through a queue in either form of its headers, and by HTTP."""
     moment = datetime(2026, 11, 20, 8, tzinfo=UTC)

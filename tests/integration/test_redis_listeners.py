@@ -76,6 +76,7 @@ def test_a_listener_outlives_its_server(tmp_path: Path) -> None:
     assert sorted(recorded(shop).customers) == ["500000001", "500000002", "500000003"]
 
 
+@pytest.mark.proof
 def test_nothing_is_given_out_again_while_the_ledger_is_away(tmp_path: Path) -> None:
     """A stream counts how often it has given an entry out, and some take one that comes too often for poison.
 

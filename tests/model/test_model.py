@@ -21,9 +21,12 @@ from consent.ledger.intake import publish, reassign
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import info, metadata
 from tests.model.machine import STATISTICS, Consents
+from tests.support.examples import examples
 
 EXAMPLES = int(os.environ.get("PROOF_MODEL_EXAMPLES", "0"))
 STEPS = int(os.environ.get("PROOF_MODEL_STEPS", "25"))
+
+pytestmark = pytest.mark.hypothesis
 
 Fresh = Callable[[Callable[[], int]], Ledger]
 
@@ -39,11 +42,11 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     print("\n" + ", ".join(f"{name}: {number:,}" for name, number in sorted(STATISTICS.items())))
 
 
-def prove(fresh: Fresh, examples: int) -> None:
+def prove(fresh: Fresh, few: int) -> None:
     """Let the machine run so often."""
     machine = type("Consents", (Consents,), {"fresh": staticmethod(fresh)})
     chosen = settings(
-        max_examples=EXAMPLES or examples,
+        max_examples=EXAMPLES or few,
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
@@ -74,7 +77,7 @@ def test_whatever_happens_the_newest_word_arrives_sqlite(folder: Path) -> None:
         shutil.copy(template, path)
         return Ledger(f"sqlite:///{path}", clock=clock)
 
-    prove(fresh, 10)
+    prove(fresh, examples(20))
 
 
 def test_whatever_happens_the_newest_word_arrives_postgresql(postgres_database: str) -> None:
@@ -87,5 +90,5 @@ def test_whatever_happens_the_newest_word_arrives_postgresql(postgres_database: 
         first.database.write(lambda tx: tx.execute(text(f"TRUNCATE {tables}")))
         return Ledger(postgres_database, clock=clock)
 
-    prove(fresh, 4)
+    prove(fresh, examples(10))
     first.close()

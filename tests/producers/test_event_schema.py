@@ -21,6 +21,7 @@ from producers.events.schema import event_schema
 from producers.parsing.columns import vocabulary
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import FALLBACK_TIME, RawRecord, parse_context, parse_record
+from tests.support.examples import examples
 from worker.providers import PROVIDERS
 
 ROWS: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
@@ -141,7 +142,7 @@ def test_whatever_is_allowed_is_understood(name: str) -> None:
     """Events invented from the schema, the odder the better, are all understood."""
     made = SCHEMA["$defs"][name]
 
-    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(values(made))
     def understood(event: dict[str, Any]) -> None:
         whole = event if name == "CloudEvent" else event | SINCE | {"connection": name}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from producers.csv.encoding import DELIMITERS
 from producers.csv.lines import LONGEST_LINE, PushBackLines
 from producers.csv.rows import LONGEST_CELL, CsvReader, CsvRow, RowShape
+from tests.support.examples import examples
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=12)
 
@@ -37,7 +38,7 @@ def told(text: str, one_line: tuple[int, ...] = ()) -> list[tuple[int, str | lis
     return [(row.line, row.error.code if row.error else row.cells) for row in read(text, one_line=one_line)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     table=st.integers(1, 5).flatmap(lambda width: st.lists(st.lists(CELL, min_size=width, max_size=width), max_size=8)),
     delimiter=st.sampled_from(DELIMITERS),
@@ -58,7 +59,7 @@ def test_any_table_that_a_csv_writer_wrote_reads_back_row_for_row(
     assert all(row.error is None for row in rows)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(text=st.text(st.sampled_from(['"', ",", "\n", "\r", "a", "b", " "]), max_size=60))
 def test_whatever_the_text_every_line_with_something_in_it_is_read_or_refused(text: str) -> None:
     """However quotes and line ends are scattered, the reader comes to the end and forgets no line."""

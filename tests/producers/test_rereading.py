@@ -14,6 +14,7 @@ from producers.csv.header import read_header
 from producers.csv.row_cache import RowCache
 from producers.parsing.columns import vocabulary
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
+from tests.support.examples import examples
 from tests.support.memory_ledger import PersonRow
 from worker.providers import PROVIDERS
 
@@ -58,7 +59,7 @@ MODELS: dict[str, tuple[type[ConsentRow], dict[str, list[str]]]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data(), told=st.sampled_from([None, datetime(2026, 11, 18, tzinfo=UTC)]))
 def test_rows_are_understood_as_if_each_were_the_first(name: str, data: st.DataObject, told: datetime | None) -> None:
     """Whichever rows came before, a row's changes or fault are its own, to the last detail."""

@@ -15,6 +15,7 @@ from consent.imports import Checkpoint
 from producers.csv.inspect import inspect_file
 from producers.csv.sources import SourceFile
 from producers.options import IngestOptions
+from tests.support.examples import examples
 from tests.support.memory_ledger import MemoryLedger, csv_of, file_of, take_in
 
 GOOD, BAD, RAGGED, UNCLOSED, BLANK = "{n},SMS,OPTOUT,", "{n},PIGEON,OPTOUT,", "{n}", '{n},SMS,OPTOUT,"oops', ""
@@ -45,7 +46,7 @@ def whole(folder: Path, lines: list[str]) -> tuple[list[str], list[tuple[int, st
     return ledger.users, ledger.codes, path.read_text() if path.exists() else ""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     shapes=st.lists(st.sampled_from([GOOD, GOOD, BAD, RAGGED, UNCLOSED, BLANK]), max_size=14),
     chunk_rows=st.integers(1, 4),

@@ -28,6 +28,7 @@ from producers.events.event import LONGEST_EVENT, Event
 from producers.events.ingest import EventIngest, Result
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import parse_context
+from tests.support.examples import examples
 from worker.providers import PROVIDERS
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
@@ -298,7 +299,7 @@ values = (
 )
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.dictionaries(st.sampled_from([*OPT_OUT, "effective_at", "reason", "change_id", "account_id"]), values))
 def test_no_event_keeps_the_ledger_from_recording(any_taker: Taker, said: dict[str, Any]) -> None:
     """Whatever an event's fields hold, the batch is recorded: either it or its refusal."""

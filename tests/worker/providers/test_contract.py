@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from consent.ledger.queue.tasks import WITNESS
 from consent.outcome import Applied, Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable, Unchanged
+from tests.support.examples import examples
 from tests.support.providers.checked_delivery import Delivered, deliver
 from tests.support.providers.subjects import SUBJECTS, Subject, reply
 from worker.providers import PROVIDERS
@@ -246,7 +247,7 @@ _REPLIES = st.builds(Reply, _STATUSES, st.one_of(_BODIES, _NEAR, st.text(max_siz
 
 @every
 @given(replies=st.lists(_REPLIES, min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_whatever_comes(subject: Subject, replies: list[Reply]) -> None:
     """Whatever comes, nothing is raised, every change is accounted for, the calls end, and no text is copied."""
     left = iter(replies)
