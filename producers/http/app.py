@@ -14,37 +14,38 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Match
 
-from producers.http import changes, docs_page, health, looking, problem, unsubscribe
-from producers.http.docs_page import Description
-from producers.http.guard import Guard
+from producers.http import problems
+from producers.http.middleware import RequestMiddleware
 from producers.http.openapi import describe
-from producers.http.parts import Parts
-from producers.http.problem import Problem
+from producers.http.problems import Problem
+from producers.http.routes import changes, docs, health, queries, unsubscribe
+from producers.http.routes.docs import Description
+from producers.http.state import AppState
 
-_ROUTERS = (changes.router, looking.router, unsubscribe.router, health.router, docs_page.router)
+_ROUTERS = (changes.router, queries.router, unsubscribe.router, health.router, docs.router)
 
 
-def create_app(parts: Parts) -> FastAPI:
-    """Return the application around these parts; its lifespan runs the ledger's writer."""
+def create_app(state: AppState) -> FastAPI:
+    """Return the application with this state; its lifespan runs the batch writer."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        parts.gatherer.start()
+        state.batch_writer.start()
         yield
-        parts.gatherer.stop()
+        state.batch_writer.stop()
 
     app = FastAPI(
         routes=_routes(),
         openapi_url=None,  # what it tells depends on who asks
         redirect_slashes=False,  # a redirect would carry the token of a link along
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # it tells whole paths
-        middleware=[Middleware(Guard)],
-        exception_handlers={Problem: problem.answer, HTTPException: _no_such_thing, RequestValidationError: _invalid},
+        middleware=[Middleware(RequestMiddleware)],
+        exception_handlers={Problem: problems.answer, HTTPException: _not_found, RequestValidationError: _invalid},
         lifespan=lifespan,
     )
-    app.state.parts = parts
-    known, public = (describe(app.routes, one, parts.body_limit) for one in (parts.schema, parts.public_schema))
-    app.state.description = Description(known, public, docs_page.docs_page(public))
+    app.state.app_state = state
+    known, public = (describe(app.routes, one, state.body_limit) for one in (state.schema, state.public_schema))
+    app.state.description = Description(known, public, docs.docs_page(public))
     app.state.readiness_at, app.state.readiness = float("-inf"), {}
     app.state.readiness_lock = asyncio.Lock()
     return app
@@ -57,7 +58,7 @@ def _routes() -> list[BaseRoute]:
     return [*routes, *(APIRoute(one.path, one.endpoint, methods=["HEAD"], include_in_schema=False) for one in gets)]
 
 
-async def _no_such_thing(request: Request, error: HTTPException) -> Response:
+async def _not_found(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         answered = Problem(
             HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "this path has other methods: see /docs"

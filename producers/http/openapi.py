@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute
 
 from producers.http import responses
-from producers.http.problem import CONTENT_TYPE
+from producers.http.problems import CONTENT_TYPE
 
 Schema = dict[str, Any]
 
@@ -53,12 +53,12 @@ def operation_id(route: APIRoute) -> str:
     return route.name
 
 
-def problems(*statuses: int) -> dict[int | str, Schema]:
+def problem_responses(*statuses: int) -> dict[int | str, Schema]:
     """Return the description of answers to requests that cannot be served, for a route's `responses`."""
     return {status: _problem(status, {}) for status in statuses}
 
 
-def pages(*statuses: int) -> dict[int | str, Schema]:
+def page_responses(*statuses: int) -> dict[int | str, Schema]:
     """Return the same where a person may see a page instead."""
     return {status: _problem(status, {"text/html": {"schema": {"type": "string"}}}) for status in statuses}
 

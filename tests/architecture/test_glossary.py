@@ -102,16 +102,13 @@ ALIASES = {
 
 LEFT: dict[str, int] = {
     "adopt (name)": 3,
-    "allowance (name)": 3,
     "desk (name)": 6,
     "doubt (name)": 7,
-    "gathering (name)": 3,
     "harm (name)": 4,
     "heard (name)": 3,
     "interventions (name)": 3,
     "journal (name)": 3,
     "judge (name)": 3,
-    "looking (name)": 3,
     "pace (name)": 3,
     "planting (name)": 3,
     "repeats (name)": 3,

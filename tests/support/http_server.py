@@ -25,12 +25,12 @@ from consent.ledger.ledger import Ledger
 from console.commands.ledger.status import import_as_json
 from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
-from producers.http.allowance import Allowance
+from producers.http.api_keys import ApiKeys, KeyRateLimit
 from producers.http.app import create_app
-from producers.http.gathering import Gatherer, Intake
-from producers.http.keys import ApiKeys
-from producers.http.parts import Parts
-from producers.http.serving import _Announcing, _configuration, listening
+from producers.http.batch_writer import BatchWriter, Intake
+from producers.http.server import Server as HttpServer
+from producers.http.server import configuration, listening
+from producers.http.state import AppState
 from producers.http.tokens import Tokens
 from producers.parsing.row_parser import parse_context
 from tests.support.company import OPTRELAY
@@ -62,7 +62,7 @@ class Server:
 
     url: str
     app: FastAPI
-    parts: Parts
+    state: AppState
     client: httpx.Client
     woken: list[Bucket] = field(default_factory=list)
 
@@ -84,15 +84,15 @@ class Server:
         )
 
 
-def parts_around(ledger: Ledger, intake: Intake, rate: str = "10000/second", **more: Any) -> Parts:
+def app_state_of(ledger: Ledger, intake: Intake, rate: str = "10000/second", **more: Any) -> AppState:
     """The parts of a server for all three providers."""
     context = parse_context(ROWS, {}, None, None, UTC)
-    return Parts(
+    return AppState(
         ledger=ledger,
-        gatherer=Gatherer(intake, **more.pop("gathering", {})),
+        batch_writer=BatchWriter(intake, **more.pop("gathering", {})),
         context=context,
         keys=more.pop("keys", None) or ApiKeys(f"shop={KEY},crm={OTHER_KEY}"),
-        allowance=Allowance(parse_rate(rate)),
+        rate_limit=KeyRateLimit(parse_rate(rate)),
         tokens=Tokens(SECRET),
         schema=event_schema(ROWS, {}, configured=True),
         public_schema=event_schema(ROWS, {}, configured=False),
@@ -107,18 +107,18 @@ def server(ledger: Ledger, intake: Intake | None = None, **more: Any) -> Iterato
     """Serve in a thread until the block ends, then end gracefully."""
     woken: list[Bucket] = []
     context = parse_context(ROWS, {}, None, None, UTC)
-    parts = parts_around(ledger, intake or EventIngest(ledger, context, "http", "test", woken.extend), **more)
+    state = app_state_of(ledger, intake or EventIngest(ledger, context, "http", "test", woken.extend), **more)
     ready = threading.Event()
     with listening("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        app = create_app(parts)
-        running = _Announcing(_configuration(app), ready.set)
+        app = create_app(state)
+        running = HttpServer(configuration(app), ready.set)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
         thread.start()
         assert ready.wait(10)
         try:
             with httpx.Client(base_url=url, timeout=30) as client:
-                yield Server(url, app, parts, client, woken)
+                yield Server(url, app, state, client, woken)
         finally:
             running.should_exit = True
             thread.join(30)

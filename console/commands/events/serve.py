@@ -22,12 +22,11 @@ from console.local.notifier import Waker
 from console.ui.screen import Screen
 from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
-from producers.http.allowance import Allowance
+from producers.http.api_keys import ApiKeys, KeyRateLimit
 from producers.http.app import create_app
-from producers.http.gathering import Gatherer
-from producers.http.keys import ApiKeys
-from producers.http.parts import Parts
-from producers.http.serving import listening, serve
+from producers.http.batch_writer import BatchWriter
+from producers.http.server import listening, serve
+from producers.http.state import AppState
 from producers.http.tokens import Tokens
 from producers.parsing.row_parser import ParseContext, parse_context
 from worker.process import set_up_logs
@@ -58,12 +57,12 @@ def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -
         name = f"{socket.gethostname()}, port {listener.getsockname()[1]}"
         intake = EventIngest(ledger, context, KIND, name, wake)
         intake.end_abandoned()
-        parts = Parts(
+        state = AppState(
             ledger=ledger,
-            gatherer=Gatherer(intake),
+            batch_writer=BatchWriter(intake),
             context=context,
             keys=keys,
-            allowance=Allowance(settings.api_rate),
+            rate_limit=KeyRateLimit(settings.api_rate),
             tokens=tokens,
             schema=schema_of(settings),
             public_schema=public_schema(),
@@ -72,7 +71,7 @@ def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -
             broker_state=broker_state,
         )
         outdated = stack.enter_context(_watched(ledger))
-        serve(create_app(parts), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated))
+        serve(create_app(state), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated))
         if outdated:
             raise outdated[0]
 

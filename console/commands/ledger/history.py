@@ -23,7 +23,7 @@ from console.commands.run.input_files import row_models
 from console.exit_codes import Code
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen, table
-from producers.http.looking import change_as_json
+from producers.http.routes.queries import change_as_json
 from producers.parsing.columns import meant, vocabulary
 from worker.providers import PROVIDERS
 

@@ -16,7 +16,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import recent_imports, report
 from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
 from producers.events.ingest import EventIngest
-from producers.http.keys import ApiKeys
+from producers.http.api_keys import ApiKeys
 from producers.parsing.row_parser import parse_context
 from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, cloud_event, ndjson, server, statuses
 from tests.support.memory_ledger import WordyRow
@@ -258,7 +258,7 @@ def test_what_was_rejected_of_an_accepted_request_is_kept(served: Server, books:
     """A program that looks at 202 and not at its results has lost no one's opt-out; one that gets 400 has it itself."""
     bad = {**ANN, "channel": "FAX"}
     answers = [served.post([ANN, bad]).status_code, served.post(content=b"{oops").status_code]
-    unfit = served.click(served.parts.tokens.make({"connection": "closed", "user_id": "1"}, 60))
+    unfit = served.click(served.state.tokens.make({"connection": "closed", "user_id": "1"}, 60))
 
     assert answers == [202, 400]
     assert unfit.status_code == 503

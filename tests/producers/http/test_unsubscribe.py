@@ -13,8 +13,8 @@ from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.ledger.queries.imports import recent_imports, report
+from producers.http.routes.unsubscribe import REPEAT_SECONDS
 from producers.http.tokens import Expired, Forged, Tokens
-from producers.http.unsubscribe import REPEAT_SECONDS
 from tests.support.clock import Clock
 from tests.support.http_server import ANN, SECRET, Server, server
 
@@ -44,7 +44,7 @@ def press(served: Server, token: str) -> httpx.Response:
 
 def test_one_click_opts_out_at_that_moment(served: Server, books: Ledger, clock: Clock) -> None:
     """A mail provider posts the form of RFC 8058: no key, no cookie, no redirect, and the opt-out is recorded."""
-    answered = served.click(served.parts.tokens.make(FIELDS, 60))
+    answered = served.click(served.state.tokens.make(FIELDS, 60))
 
     assert answered.status_code == 200
     assert "set-cookie" not in answered.headers
@@ -57,7 +57,7 @@ def test_one_click_opts_out_at_that_moment(served: Server, books: Ledger, clock:
 
 def test_the_other_encoding_of_the_form_works_too(served: Server) -> None:
     """RFC 8058 allows multipart/form-data as well."""
-    token = served.parts.tokens.make(FIELDS, 60)
+    token = served.state.tokens.make(FIELDS, 60)
     answered = served.client.post(f"/v1/unsubscribe/{token}", files={"List-Unsubscribe": (None, "One-Click")})
 
     assert answered.status_code == 200
@@ -87,7 +87,7 @@ def test_the_form_counts_whatever_is_said_about_it(
     """Someone pressed unsubscribe in a mail program that sends the form its own way, and went on getting mail."""
     headers = {} if kind is None else {"content-type": kind}
     answered = served.client.post(
-        f"/v1/unsubscribe/{served.parts.tokens.make(FIELDS, 60)}", content=content, headers=headers
+        f"/v1/unsubscribe/{served.state.tokens.make(FIELDS, 60)}", content=content, headers=headers
     )
 
     assert answered.status_code == 200
@@ -111,7 +111,7 @@ def test_the_form_counts_whatever_is_said_about_it(
 )
 def test_anything_but_the_form_changes_nothing(served: Server, books: Ledger, sent: dict[str, object]) -> None:
     """A program that posts something else to every link that it finds opts no one out."""
-    answered = served.client.post(f"/v1/unsubscribe/{served.parts.tokens.make(FIELDS, 60)}", **sent)  # type: ignore[arg-type]
+    answered = served.client.post(f"/v1/unsubscribe/{served.state.tokens.make(FIELDS, 60)}", **sent)  # type: ignore[arg-type]
 
     assert answered.status_code in {400, 413}
     assert counts(books) == {}
@@ -119,7 +119,7 @@ def test_anything_but_the_form_changes_nothing(served: Server, books: Ledger, se
 
 def test_following_the_link_asks_and_changes_nothing(served: Server, books: Ledger) -> None:
     """Scanners follow every link of a mail: GET and HEAD show a page with a button, which works without any script."""
-    token = served.parts.tokens.make(FIELDS, 60)
+    token = served.state.tokens.make(FIELDS, 60)
     page, head = served.client.get(f"/v1/unsubscribe/{token}"), served.client.head(f"/v1/unsubscribe/{token}")
 
     assert (page.status_code, head.status_code) == (200, 200)
@@ -133,7 +133,7 @@ def test_following_the_link_asks_and_changes_nothing(served: Server, books: Ledg
 
 def test_a_token_shows_no_one(served: Server) -> None:
     """Nothing of the address can be read from a link, and two links for one person are not alike."""
-    first, second = (served.parts.tokens.make({**FIELDS, "identifier_value": "ann@example.com"}, 60) for _ in "12")
+    first, second = (served.state.tokens.make({**FIELDS, "identifier_value": "ann@example.com"}, 60) for _ in "12")
 
     assert first != second
     assert re.fullmatch(r"[A-Za-z0-9_-]+", first)
@@ -142,7 +142,7 @@ def test_a_token_shows_no_one(served: Server) -> None:
 
 def test_a_token_that_was_tampered_with_changes_nothing(served: Server, books: Ledger) -> None:
     """Whatever character is changed, added or left out, the link no longer works."""
-    token = served.parts.tokens.make(FIELDS, 3600)
+    token = served.state.tokens.make(FIELDS, 3600)
     places = range(0, len(token), 7)
     spoilt = [token[:n] + ("A" if token[n] != "A" else "B") + token[n + 1 :] for n in places]
     spoilt += [token[:-1], token + "AAAA", token[1:], token + "=", "%20" + token, "x" * 5000, "a"]
@@ -167,7 +167,7 @@ def test_an_expired_token_changes_nothing(served: Server, books: Ledger) -> None
 
 def test_a_click_that_comes_twice_is_one_change(served: Server, books: Ledger, clock: Clock) -> None:
     """A mail provider that tries again, and an impatient finger, opt out once, even over a turn of the clock."""
-    token = served.parts.tokens.make(FIELDS, 3600)
+    token = served.state.tokens.make(FIELDS, 3600)
     clock.micros -= clock.micros % (REPEAT_SECONDS * 1_000_000) - (REPEAT_SECONDS - 1) * 1_000_000
     for _ in range(5):
         assert served.click(token).status_code == 200
@@ -178,7 +178,7 @@ def test_a_click_that_comes_twice_is_one_change(served: Server, books: Ledger, c
 
 def test_a_replayed_click_does_not_undo_an_opt_in(served: Server, books: Ledger, clock: Clock) -> None:
     """Ann clicks, changes her mind and opts in again; the mail provider's second try of her click is the old click."""
-    token = served.parts.tokens.make(FIELDS, 3600)
+    token = served.state.tokens.make(FIELDS, 3600)
     served.click(token)
     clock.forward(30)
     served.post({**ANN, "action": "OPTIN", "effective_at": from_micros(clock()).isoformat()})
@@ -190,7 +190,7 @@ def test_a_replayed_click_does_not_undo_an_opt_in(served: Server, books: Ledger,
 
 def test_whoever_presses_the_button_again_is_opted_out(served: Server, books: Ledger, clock: Clock) -> None:
     """Ann opts out, in again, and a minute later follows the link and presses the button: she is opted out, once."""
-    token = served.parts.tokens.make(FIELDS, 3600)
+    token = served.state.tokens.make(FIELDS, 3600)
     for _ in range(2):
         press(served, token)
         clock.forward(20)
@@ -205,7 +205,7 @@ def test_an_opt_in_from_a_fast_clock_does_not_stand_against_the_button(
     served: Server, books: Ledger, clock: Clock
 ) -> None:
     """Ann's opt-in carries a moment some minutes ahead; she presses the button now, and is opted out all the same."""
-    token = served.parts.tokens.make(FIELDS, 3600)
+    token = served.state.tokens.make(FIELDS, 3600)
     ahead = from_micros(clock() + (FUTURE_TOLERANCE_SECONDS - 60) * 1_000_000).isoformat()
     served.post({**ANN, "action": "OPTIN", "effective_at": ahead})
 
@@ -215,7 +215,7 @@ def test_an_opt_in_from_a_fast_clock_does_not_stand_against_the_button(
 
 def test_a_later_click_on_an_old_link_counts(served: Server, books: Ledger, clock: Clock) -> None:
     """Ann opted in again last week and clicks the link of an older mail today: she means it, and is opted out."""
-    token = served.parts.tokens.make(FIELDS, 3600)
+    token = served.state.tokens.make(FIELDS, 3600)
     served.click(token)
     clock.forward(30)
     served.post({**ANN, "action": "OPTIN", "effective_at": from_micros(clock()).isoformat()})
@@ -255,12 +255,12 @@ def test_a_short_secret_is_refused_and_not_repeated() -> None:
 )
 def test_every_provider_can_be_opted_out_of(served: Server, fields: dict[str, str]) -> None:
     """A link holds the columns of any provider's row."""
-    assert served.click(served.parts.tokens.make(fields, 60)).status_code == 200
+    assert served.click(served.state.tokens.make(fields, 60)).status_code == 200
 
 
 def test_a_link_that_no_longer_fits_is_not_passed_over(served: Server, caplog: pytest.LogCaptureFixture) -> None:
     """A link whose connection is gone is not answered with success: the person may try again, we are told why."""
-    answered = served.click(served.parts.tokens.make({**FIELDS, "connection": "closed"}, 60))
+    answered = served.click(served.state.tokens.make({**FIELDS, "connection": "closed"}, 60))
 
     assert answered.status_code == 503
     assert "unknown_connection" in caplog.text
@@ -274,7 +274,7 @@ def test_a_moment_ago_is_shorter_than_the_future_is_tolerated() -> None:
 def test_without_a_secret_no_link_works(books: Ledger) -> None:
     """A server that makes no links answers every link as unknown."""
     with server(books) as served:
-        object.__setattr__(served.parts, "tokens", Tokens(""))
+        object.__setattr__(served.state, "tokens", Tokens(""))
         assert served.click("x").status_code == 404
         with pytest.raises(ConfigurationError, match="OPTRELAY_TOKEN_SECRET"):
             Tokens("").make(FIELDS, 60)

@@ -12,7 +12,8 @@ from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from producers.events.event import Event
 from producers.events.ingest import Result
-from producers.http import gathering, serving
+from producers.http import batch_writer
+from producers.http import server as http_server
 from tests.support.http_server import ANN, server, statuses
 
 DONE = [Result("accepted", ("00",))]
@@ -65,7 +66,7 @@ def test_a_request_that_breaks_our_code_breaks_alone(books: Ledger, caplog: pyte
 
 def test_too_much_at_once_is_put_off(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """When more waits than can be kept, further requests are told when to come again, and nothing fills the memory."""
-    monkeypatch.setattr(gathering, "_MOST_WAITING", 2)
+    monkeypatch.setattr(batch_writer, "_MOST_WAITING", 2)
     with server(books, SlowIntake(0.3)) as served, ThreadPoolExecutor(6) as pool:
         answers = list(pool.map(lambda _: served.post(ANN), range(6)))
 
@@ -75,7 +76,7 @@ def test_too_much_at_once_is_put_off(books: Ledger, monkeypatch: pytest.MonkeyPa
 
 def test_a_request_under_way_is_not_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is for heads: an answer may take longer, also after other requests on the same connection."""
-    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.3)
     with server(books, SlowIntake(0.8)) as served:
         answered = [served.post(ANN) for _ in range(2)]
 
@@ -111,8 +112,8 @@ def test_a_ledger_that_is_away_acknowledges_nothing(books: Ledger) -> None:
 def test_a_ledger_that_comes_back_takes_the_same_request(books: Ledger) -> None:
     """The client sends the same again, and it is accepted."""
     with server(books) as served:
-        take = served.parts.gatherer._intake.take
-        served.parts.gatherer._intake.take = Away_once(take)  # type: ignore[method-assign]
+        take = served.state.batch_writer._intake.take
+        served.state.batch_writer._intake.take = Away_once(take)  # type: ignore[method-assign]
 
         first, again = served.post(ANN), served.post(ANN)
 

@@ -15,11 +15,11 @@ from producers.events.event import Event
 from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
 from producers.events.ingest import Result
 from producers.http import responses
-from producers.http.body import check_media_type, read_body
-from producers.http.keys import Sender
-from producers.http.openapi import COMPONENTS, KEYED, operation_id, problems
-from producers.http.parts import REQUEST_ID, admit, parts_of
-from producers.http.problem import CONTENT_TYPE, Problem
+from producers.http.api_keys import Sender
+from producers.http.openapi import COMPONENTS, KEYED, operation_id, problem_responses
+from producers.http.problems import CONTENT_TYPE, Problem
+from producers.http.request_body import check_media_type, read_body
+from producers.http.state import REQUEST_ID, admit, app_state
 
 _LONGEST_KEY = 255
 _CHANGE = {"$ref": f"{COMPONENTS}Change"}
@@ -47,7 +47,7 @@ router = APIRouter(generate_unique_id_function=operation_id)
     status_code=HTTPStatus.ACCEPTED,
     response_model=responses.Results,
     response_description="Recorded: what became of each change, in the order in which they were sent",
-    responses=problems(400, 401, 408, 413, 415, 429, 500, 503),
+    responses=problem_responses(400, 401, 408, 413, 415, 429, 500, 503),
     openapi_extra=KEYED
     | {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in _BODIES.items()}}},
 )
@@ -57,23 +57,23 @@ async def post_changes(request: Request, idempotency_key: _IdempotencyKey = None
     Answered after the commit, with what became of each change: accepted, duplicate (known already), or rejected (why,
     and which field). One bad change harms only itself.
     """
-    sender = admit(request)
+    state = app_state(request)
+    sender = admit(request, state)
     check_media_type(request)
-    parts = parts_of(request)
     key = _hashed(idempotency_key)
-    body = await read_body(request, parts.body_limit)
-    results = await parts.gatherer.record(_event(request, sender, body, key), len(body))
-    told: responses.Results = {"results": [_told(one) for one in results]}
+    body = await read_body(request, state.body_limit)
+    results = await state.batch_writer.record(_event(request, sender, body, key), len(body))
+    answer: responses.Results = {"results": [_as_json(one) for one in results]}
     if all(one.code in UNREADABLE for one in results):
         problem = _unreadable(results)
-        return JSONResponse({**problem, **told}, problem["status"], media_type=CONTENT_TYPE)
-    return JSONResponse(told, HTTPStatus.ACCEPTED)
+        return JSONResponse({**problem, **answer}, problem["status"], media_type=CONTENT_TYPE)
+    return JSONResponse(answer, HTTPStatus.ACCEPTED)
 
 
 def _event(request: Request, sender: Sender, body: bytes, key: str | None) -> Event:
     headers = {name: value for name, value in request.headers.items() if name == "content-type" or name[:3] == "ce-"}
-    told_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
-    place = f"POST /v1/changes, key {sender.name}, {told_by}"
+    known_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
+    place = f"POST /v1/changes, key {sender.name}, {known_by}"
     return Event(body, headers, place=place, key=key, sender=sender.scope, is_answered=True)
 
 
@@ -87,18 +87,18 @@ def _hashed(key: str | None) -> str | None:
     return sha256(key.encode()).hexdigest()
 
 
-def _told(result: Result) -> responses.Result:
-    told: responses.Result = {
+def _as_json(result: Result) -> responses.Result:
+    answer: responses.Result = {
         "status": result.status,
         "id": result.ids[0] if result.ids else None,
         "code": result.code,
         "message": result.message,
     }
     if len(result.ids) > 1:
-        told["ids"] = list(result.ids)
+        answer["ids"] = list(result.ids)
     if result.field is not None:
-        told["field"] = result.field
-    return told
+        answer["field"] = result.field
+    return answer
 
 
 def _unreadable(results: Sequence[Result]) -> dict[str, Any]:

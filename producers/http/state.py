@@ -1,4 +1,4 @@
-"""What the endpoints work with, made once for each server process, and who is let in."""
+"""What the endpoints of one server work with (AppState), and which requests it admits."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from starlette.requests import Request
+from fastapi import Request
 
 from consent.ledger.ledger import Ledger
-from producers.http.allowance import Allowance
-from producers.http.gathering import Gatherer
-from producers.http.keys import ApiKeys, Sender
-from producers.http.problem import Problem
+from producers.http.api_keys import ApiKeys, KeyRateLimit, Sender
+from producers.http.batch_writer import BatchWriter
+from producers.http.problems import Problem
 from producers.http.tokens import Tokens
 from producers.parsing.row_parser import ParseContext
 
-OWNER = "optrelay.owner"
+KEY_NAME = "optrelay.key_name"
 """Where a request's scope keeps the name of the key that it showed."""
 
 REQUEST_ID = "optrelay.request_id"
@@ -25,18 +24,18 @@ REQUEST_ID = "optrelay.request_id"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of one server. `import_report` raises LedgerUnavailable; `broker_state` says how the broker is.
+class AppState:
+    """The parts of one server process, made once.
 
     `schema` is the JSON Schema of what may be posted, `public_schema` the same without the names of our connections;
-    `body_limit` is in bytes.
+    `body_limit` is in bytes. `import_report` raises LedgerUnavailable; `broker_state` says how the broker is.
     """
 
     ledger: Ledger
-    gatherer: Gatherer
+    batch_writer: BatchWriter
     context: ParseContext
     keys: ApiKeys
-    allowance: Allowance
+    rate_limit: KeyRateLimit
     tokens: Tokens
     schema: dict[str, Any]
     public_schema: dict[str, Any]
@@ -45,21 +44,20 @@ class Parts:
     broker_state: Callable[[], str]
 
 
-def parts_of(request: Request) -> Parts:
-    """Return the parts of the server that a request came to."""
-    parts: Parts = request.app.state.parts
-    return parts
+def app_state(request: Request) -> AppState:
+    """Return the state of the server that a request came to."""
+    state: AppState = request.app.state.app_state
+    return state
 
 
-def admit(request: Request) -> Sender:
+def admit(request: Request, state: AppState) -> Sender:
     """Return whose key the request shows; raise Problem for a request without a valid one, or one too many."""
-    parts = parts_of(request)
-    sender = parts.keys.sender(request.headers)
+    sender = state.keys.sender(request.headers)
     if sender is None:
         detail = "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail)
-    request.scope[OWNER] = sender.name
-    if wait := parts.allowance.wait(sender.scope):
+    request.scope[KEY_NAME] = sender.name
+    if wait := state.rate_limit.acquire(sender.scope):
         detail = "too many requests with this key: wait, or put more changes into one request"
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests", detail, wait)
     return sender

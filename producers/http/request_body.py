@@ -8,7 +8,7 @@ from http import HTTPStatus
 from starlette.requests import ClientDisconnect, Request
 
 from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON
-from producers.http.problem import Problem
+from producers.http.problems import Problem
 
 SECONDS = 20.0
 """How long a client may take to send its body."""
@@ -18,14 +18,21 @@ MEDIA_TYPES = ("application/json", *NDJSON, CLOUDEVENT, CLOUDEVENT_BATCH)
 
 async def read_body(request: Request, limit: int, seconds: float = SECONDS) -> bytes:
     """Return a body of at most `limit` bytes; raise Problem for a longer, a slower or a broken one."""
+    parts, size = [], 0
     try:
         async with asyncio.timeout(seconds):
-            return await _read(request, limit)
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    detail = f"a body may have {limit} bytes: send the changes in several requests"
+                    raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", detail)
+                parts.append(part)
     except TimeoutError:
         detail = f"the body did not come within {seconds:g} seconds"
         raise Problem(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", detail) from None
     except ClientDisconnect:
         raise Problem(HTTPStatus.BAD_REQUEST, "body_broken_off", "the body broke off") from None
+    return b"".join(parts)
 
 
 def check_media_type(request: Request) -> None:
@@ -37,17 +44,6 @@ def check_media_type(request: Request) -> None:
         raise _unsupported("send UTF-8")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise _unsupported("send the body as it is, not compressed")
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            detail = f"a body may have {limit} bytes: send the changes in several requests"
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", detail)
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _unsupported(detail: str) -> Problem:

@@ -1,4 +1,4 @@
-"""Requests that come at the same time share one commit: one thread writes, and takes whatever waits with it."""
+"""Requests that come at the same time share one commit: one thread writes, and takes what waits with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from consent.errors import OptrelayError
 from producers.events.event import Event
 from producers.events.ingest import Result
-from producers.http.problem import Problem, ledger_away, too_busy
+from producers.http.problems import Problem, ledger_away, too_busy
 
 _log = logging.getLogger("optrelay.http")
 
@@ -40,24 +40,24 @@ class Intake(Protocol):
         ...
 
 
-class _Waiting(NamedTuple):
+class _Request(NamedTuple):
     event: Event
     size: int
-    told: Future[list[Result]]
+    answer: Future[list[Result]]
 
 
-class Gatherer:
+class BatchWriter:
     """The way into the ledger for all requests of this process.
 
     While one commit is under way the next requests gather, so there are few commits where there are many requests, and
-    a lone request waits for no one.
+    a lone request does not wait for others.
     """
 
     def __init__(self, intake: Intake, patience: float = _PATIENCE_SECONDS) -> None:
         self._intake = intake
         self._patience = patience
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()  # of the two counts of what waits
         self._waiting = self._bytes = 0
         self._thread = threading.Thread(target=self._write, name="ledger-writer", daemon=True)
 
@@ -76,25 +76,22 @@ class Gatherer:
         Raises Problem if nothing can be acknowledged; what was handed over may be recorded all the same, and is known
         again when it comes again.
         """
-        told: Future[list[Result]] = Future()
-        told.set_running_or_notify_cancel()  # a client that goes away takes nothing back
-        self._add(_Waiting(event, size, told))
+        answer: Future[list[Result]] = Future()
+        answer.set_running_or_notify_cancel()  # a client that goes away takes nothing back
+        with self._lock:
+            if self._waiting >= _MOST_WAITING or self._bytes + size > _MOST_BYTES_WAITING:
+                raise too_busy()
+            self._waiting += 1
+            self._bytes += size
+        self._queue.put(_Request(event, size, answer))
         try:
             async with asyncio.timeout(self._patience):
-                return await asyncio.shield(asyncio.wrap_future(told))
+                return await asyncio.shield(asyncio.wrap_future(answer))
         except (TimeoutError, OptrelayError):
             raise ledger_away() from None
 
-    def _add(self, waiting: _Waiting) -> None:
-        with self._lock:
-            if self._waiting >= _MOST_WAITING or self._bytes + waiting.size > _MOST_BYTES_WAITING:
-                raise too_busy()
-            self._waiting += 1
-            self._bytes += waiting.size
-        self._queue.put(waiting)
-
     def _write(self) -> None:
-        while batch := self._gathered():
+        while batch := self._next_batch():
             self._record(batch)
             with self._lock:
                 self._waiting -= len(batch)
@@ -104,8 +101,8 @@ class Gatherer:
         except OptrelayError as error:
             _log.warning("the run could not be ended: %s", error)
 
-    def _gathered(self) -> list[_Waiting]:
-        """Return what waits, at least one; nothing once it is time to stop."""
+    def _next_batch(self) -> list[_Request]:
+        """Return the requests that wait, at least one; none once it is time to stop."""
         first = self._queue.get()
         if first is None:
             return []
@@ -120,7 +117,7 @@ class Gatherer:
                 size += one.size
         return batch
 
-    def _record(self, batch: Sequence[_Waiting]) -> None:
+    def _record(self, batch: Sequence[_Request]) -> None:
         try:
             results = self._intake.take([one.event for one in batch])
         except OptrelayError as error:
@@ -135,9 +132,9 @@ class Gatherer:
                 _fail(batch, Problem.unexpected())
         else:
             for one, result in zip(batch, results, strict=True):
-                one.told.set_result(result)
+                one.answer.set_result(result)
 
 
-def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
+def _fail(batch: Sequence[_Request], error: Exception) -> None:
     for one in batch:
-        one.told.set_exception(error)
+        one.answer.set_exception(error)

@@ -14,12 +14,12 @@ from consent.change import Action, from_micros
 from consent.errors import LedgerError
 from consent.ledger.queries.changes import ChangeReport, find_change
 from producers.http import responses
-from producers.http.openapi import KEYED, operation_id, problems
-from producers.http.parts import admit, parts_of
-from producers.http.problem import Problem, ledger_away
+from producers.http.openapi import KEYED, operation_id, problem_responses
+from producers.http.problems import Problem, ledger_away
+from producers.http.state import admit, app_state
 
 T = TypeVar("T")
-_PROBLEMS = problems(401, 404, 429, 500, 503)
+_PROBLEMS = problem_responses(401, 404, 429, 500, 503)
 router = APIRouter(generate_unique_id_function=operation_id)
 
 
@@ -33,9 +33,9 @@ router = APIRouter(generate_unique_id_function=operation_id)
 )
 async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
     """Tell its state, where it came from and why it failed, if it did; no address is shown."""
-    admit(request)
-    database = parts_of(request).ledger.database
-    found = await _looked(lambda: find_change(database, id))
+    state = app_state(request)
+    admit(request, state)
+    found = await _read(lambda: find_change(state.ledger.database, id))
     if found is None:
         raise _unknown("change")
     return JSONResponse(change_as_json(found))
@@ -51,17 +51,17 @@ async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the
 )
 async def get_import(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
     """Tell what `optrelay status IMPORT --json` prints."""
-    admit(request)
-    report = parts_of(request).import_report
-    found = await _looked(lambda: report(id))
+    state = app_state(request)
+    admit(request, state)
+    found = await _read(lambda: state.import_report(id))
     if found is None:
         raise _unknown("import")
     return JSONResponse(found)
 
 
-async def _looked(look: Callable[[], T]) -> T:
+async def _read(query: Callable[[], T]) -> T:
     try:
-        return await run_in_threadpool(look)
+        return await run_in_threadpool(query)
     except LedgerError:
         raise ledger_away() from None
 
@@ -71,7 +71,7 @@ def _unknown(what: str) -> Problem:
 
 
 def change_as_json(found: ChangeReport) -> responses.ChangeState:
-    """Return a change as programs read it: what became of it, where it came from, without any address."""
+    """Return a change as programs read it: what became of it, where it came from, and no address."""
     return {
         "id": found.id,
         "state": found.state,

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from producers.http.openapi import operation_id, pages, problems
-from producers.http.parts import parts_of
+from producers.http.openapi import operation_id, page_responses, problem_responses
+from producers.http.state import app_state
 
 _STYLE = (
     ":root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}"
@@ -42,12 +42,12 @@ class Description(NamedTuple):
     summary="This description",
     response_model=dict[str, Any],
     response_description="The description",
-    responses=problems(500),
+    responses=problem_responses(500),
 )
 async def openapi(request: Request) -> Response:
     """Send a key to see the names of the connections in it."""
     told: Description = request.app.state.description
-    has_key = parts_of(request).keys.sender(request.headers) is not None
+    has_key = app_state(request).keys.sender(request.headers) is not None
     return JSONResponse(told.known if has_key else told.public)
 
 
@@ -56,7 +56,7 @@ async def openapi(request: Request) -> Response:
     summary="This description for people",
     response_class=HTMLResponse,
     response_description="A page",
-    responses=pages(500),
+    responses=page_responses(500),
 )
 async def docs(request: Request) -> Response:
     """Show plain HTML, which loads nothing from elsewhere and runs no script."""

@@ -1,4 +1,4 @@
-"""The server's process: a socket, patience with slow clients that ends, and a graceful end."""
+"""The process of `optrelay serve`: its socket, limits for slow and for too many clients, and a graceful end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def serve(
 
     Returns in the same way once `is_over` says so; it is asked several times a second and must not wait.
     """
-    _Announcing(_configuration(app, _most_connections()), on_ready, is_over).run(sockets=[listener])
+    Server(configuration(app, _most_connections()), on_ready, is_over).run(sockets=[listener])
 
 
 def _most_connections() -> int:
@@ -75,10 +75,11 @@ def _most_connections() -> int:
     return max(1, min(_MOST_CONNECTIONS, free - _OTHER_FILES))
 
 
-def _configuration(app: ASGIApp, most: int = _MOST_CONNECTIONS) -> uvicorn.Config:
+def configuration(app: ASGIApp, most: int = _MOST_CONNECTIONS) -> uvicorn.Config:
+    """Return uvicorn's settings for an application that takes at most so many connections."""
     logging.getLogger("uvicorn.access").disabled = True  # its lines hold whole paths, and so the tokens of links
     return uvicorn.Config(
-        _telling(app),
+        _with_connection(app),
         http=LimitedConnection,
         ws="none",
         lifespan="on",
@@ -95,8 +96,8 @@ def _configuration(app: ASGIApp, most: int = _MOST_CONNECTIONS) -> uvicorn.Confi
     )
 
 
-class _Announcing(uvicorn.Server):
-    """A server that says when it is ready, and asks whether it is time to end."""
+class Server(uvicorn.Server):
+    """uvicorn's server, which says when it is ready and asks whether it is time to end."""
 
     def __init__(
         self, config: uvicorn.Config, ready: Callable[[], None], is_over: Callable[[], bool] = lambda: False
@@ -126,7 +127,7 @@ class LimitedConnection(asyncio.Protocol):
 
     uvicorn makes one for each connection, because its setting `http` takes any protocol class. A client that does not
     send the head of a request in HEAD_SECONDS is let go, and one connection too many is refused at once. Which requests
-    are under way, the application tells (`_telling`): uvicorn calls it as soon as it has a whole head.
+    are under way, the application tells (`_with_connection`): uvicorn calls it as soon as it has a whole head.
     """
 
     _open: ClassVar[int] = 0  # in this process
@@ -195,12 +196,12 @@ class LimitedConnection(asyncio.Protocol):
 @cache
 def _http_protocol() -> Callable[..., asyncio.Protocol]:
     """Return uvicorn's own protocol, chosen by name as its settings choose it."""
-    config = uvicorn.Config(_telling, http="h11", lifespan="off", log_config=None)
+    config = uvicorn.Config(_with_connection, http="h11", lifespan="off", log_config=None)
     config.load()
     return config.http_protocol_class
 
 
-def _telling(app: ASGIApp) -> ASGIApp:
+def _with_connection(app: ASGIApp) -> ASGIApp:
     """Return the application, which tells each connection when its requests begin and end."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:

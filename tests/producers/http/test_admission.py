@@ -17,10 +17,10 @@ import pytest
 from consent.connection import parse_rate
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
-from producers.http import body, serving
-from producers.http.allowance import Allowance
-from producers.http.guard import shown_path
-from producers.http.keys import ApiKeys
+from producers.http import request_body
+from producers.http import server as http_server
+from producers.http.api_keys import ApiKeys, KeyRateLimit
+from producers.http.middleware import shown_path
 from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, ndjson, process, server, statuses
 
 
@@ -84,12 +84,12 @@ def test_too_many_requests_are_told_when_to_come_again(books: Ledger) -> None:
 def test_a_limit_allows_a_second_at_once() -> None:
     """With 10/second ten requests may come at once, and the eleventh waits a tenth of a second."""
     now = [100.0]
-    allowance = Allowance(parse_rate("10/second"), lambda: now[0])
+    rate_limit = KeyRateLimit(parse_rate("10/second"), lambda: now[0])
 
-    assert [allowance.wait("shop") for _ in range(10)] == [0.0] * 10
-    assert allowance.wait("shop") == pytest.approx(0.1)
+    assert [rate_limit.acquire("shop") for _ in range(10)] == [0.0] * 10
+    assert rate_limit.acquire("shop") == pytest.approx(0.1)
     now[0] += 0.1
-    assert allowance.wait("shop") == pytest.approx(0.0, abs=1e-9)
+    assert rate_limit.acquire("shop") == pytest.approx(0.0, abs=1e-9)
 
 
 def chunks(size: int) -> Iterator[bytes]:
@@ -144,7 +144,7 @@ def test_other_paths_and_methods_are_problems_too(served: Server) -> None:
 
 def test_a_client_that_sends_its_head_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone who opens connections and never finishes a request cannot hold them for ever."""
-    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.3)
     with server(books) as served:
         host, port = served.url.removeprefix("http://").split(":")
         whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -160,7 +160,7 @@ def test_a_client_that_sends_its_head_too_slowly_is_let_go(books: Ledger, monkey
 
 def test_a_body_that_comes_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of a body is not waited for without end."""
-    monkeypatch.setattr(body.read_body, "__defaults__", (0.2,))
+    monkeypatch.setattr(request_body.read_body, "__defaults__", (0.2,))
 
     def slowly() -> Iterator[bytes]:
         yield b"["
@@ -188,7 +188,7 @@ def test_every_answer_is_careful(served: Server) -> None:
 
 def test_logs_name_no_one(served: Server, caplog: pytest.LogCaptureFixture) -> None:
     """No customer, key, token or id stands in a log; the name of a key, the path's form and a request's id do."""
-    token = served.parts.tokens.make({k: v for k, v in ANN.items() if k not in ("action", "effective_at")}, 60)
+    token = served.state.tokens.make({k: v for k, v in ANN.items() if k not in ("action", "effective_at")}, 60)
     with caplog.at_level(logging.DEBUG):
         answered = served.post(ANN, idempotency_key="ann@example.com")
         served.click(token)
@@ -266,7 +266,7 @@ def test_a_word_of_the_sender_is_no_method_in_the_log(served: Server, caplog: py
 
 def test_the_names_of_connections_are_for_those_with_a_key(served: Server) -> None:
     """Strangers learn the format and not whose accounts there are."""
-    known = served.parts.schema["$defs"]["capillary"]["properties"]["connection"]
+    known = served.state.schema["$defs"]["capillary"]["properties"]["connection"]
     told = served.client.get("/openapi.json", headers={"x-api-key": KEY}).json()
     untold = served.client.get("/openapi.json").json()
 

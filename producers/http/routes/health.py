@@ -14,8 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from producers.http import responses
-from producers.http.openapi import operation_id, problems
-from producers.http.parts import Parts, parts_of
+from producers.http.openapi import operation_id, problem_responses
+from producers.http.state import AppState, app_state
 
 _SECONDS = 5.0
 _FRESH_SECONDS = 1.0
@@ -27,7 +27,7 @@ router = APIRouter(generate_unique_id_function=operation_id)
     summary="The process lives",
     response_model=responses.Alive,
     response_description="It lives",
-    responses=problems(500),
+    responses=problem_responses(500),
 )
 async def healthz() -> Response:
     """Say nothing about the ledger: see /readyz."""
@@ -39,23 +39,24 @@ async def healthz() -> Response:
     summary="Whether changes can be recorded now",
     response_model=responses.Ready,
     response_description="The ledger can be used",
-    responses=problems(500) | {503: {"model": responses.Ready, "description": "The ledger cannot be used now"}},
+    responses=problem_responses(500)
+    | {503: {"model": responses.Ready, "description": "The ledger cannot be used now"}},
 )
 async def readyz(request: Request) -> Response:
     """Tell how ledger and broker are; changes can be recorded without the broker."""
-    state = request.app.state  # any client may ask, so the answer is kept for a second
-    async with state.readiness_lock:  # of several who ask at once, one looks
-        if time.monotonic() - state.readiness_at > _FRESH_SECONDS:
-            state.readiness = await _look(parts_of(request))
-            state.readiness_at = time.monotonic()
-    ready = state.readiness["ledger"] == "usable"
+    kept = request.app.state  # any client may ask, so the answer is kept for a second
+    async with kept.readiness_lock:  # of several requests at once, one looks
+        if time.monotonic() - kept.readiness_at > _FRESH_SECONDS:
+            kept.readiness = await _check(app_state(request))
+            kept.readiness_at = time.monotonic()
+    ready = kept.readiness["ledger"] == "usable"
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
     headers = {} if ready else {"retry-after": "5"}
-    return JSONResponse({"status": "ready" if ready else "not ready", **state.readiness}, status, headers)
+    return JSONResponse({"status": "ready" if ready else "not ready", **kept.readiness}, status, headers)
 
 
-async def _look(parts: Parts) -> dict[str, str]:
-    ledger, broker = await asyncio.gather(_within(lambda: _ledger_state(parts.ledger)), _within(parts.broker_state))
+async def _check(state: AppState) -> dict[str, str]:
+    ledger, broker = await asyncio.gather(_within(lambda: _ledger_state(state.ledger)), _within(state.broker_state))
     return {"ledger": ledger, "broker": broker}
 
 
@@ -67,9 +68,9 @@ def _ledger_state(ledger: Ledger) -> str:
     return "usable"
 
 
-async def _within(look: Callable[[], str]) -> str:
+async def _within(check: Callable[[], str]) -> str:
     try:
         async with asyncio.timeout(_SECONDS):
-            return await run_in_threadpool(look)
+            return await run_in_threadpool(check)
     except TimeoutError:
         return "no answer"

@@ -1,0 +1,88 @@
+"""What surrounds every request: an id, careful headers, a log line without personal data, an answer to our faults."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+import traceback
+from pathlib import Path
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producers.http.problems import Problem
+from producers.http.state import KEY_NAME, REQUEST_ID
+
+_log = logging.getLogger("optrelay.http")
+
+_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_PREFIXES = ("/v1/unsubscribe/", "/v1/changes/", "/v1/imports/")
+_PATHS = ("/v1/changes", "/healthz", "/readyz", "/openapi.json", "/docs")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""Methods of RFC 9110 and 5789; a client may send 20 KB of any other text as the method, and it may hold a name."""
+
+
+class RequestMiddleware:
+    """The outermost part of the application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, and write its line of the log."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope[REQUEST_ID] = secrets.token_hex(8)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                headers["x-request-id"] = scope[REQUEST_ID]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
+            _log.error("an unexpected error: %s", _places_of(error))
+            if status == 0:
+                await Problem.unexpected().response()(scope, receive, send_with_headers)
+        finally:
+            _write_access_log(scope, status, time.perf_counter() - started)
+
+
+def _write_access_log(scope: Scope, status: int, seconds: float) -> None:
+    """Write one line: no address, token or key, and no path that may hold one."""
+    _log.info(
+        "%s %s %d %.1f ms key=%s id=%s",
+        scope["method"] if scope["method"] in _METHODS else "?",
+        shown_path(scope["path"]),
+        status,
+        1000 * seconds,
+        scope.get(KEY_NAME, "-"),
+        scope[REQUEST_ID],
+    )
+
+
+def shown_path(path: str) -> str:
+    """Return a path without what a log must not hold."""
+    if path in _PATHS:
+        return path
+    return next((f"{prefix}…" for prefix in _PREFIXES if path.startswith(prefix)), "…")
+
+
+def _places_of(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__qualname__} at " + ", ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames[-6:])

@@ -1,0 +1,120 @@
+"""/v1/unsubscribe/{token}: RFC 8058 one-click, and a page for people who follow the link themselves.
+
+https://www.rfc-editor.org/rfc/rfc8058
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
+
+from consent.change import from_micros
+from consent.errors import LedgerError
+from consent.ledger.ledger import Ledger
+from consent.ledger.queries.changes import find_change, public_ids, standing_opt_in
+from producers.events.event import Event
+from producers.http.openapi import operation_id, page_responses
+from producers.http.problems import Problem, ledger_away
+from producers.http.request_body import read_body
+from producers.http.routes import unsubscribe_form as form
+from producers.http.state import app_state
+from producers.http.tokens import Expired, Forged, Link
+from producers.parsing.columns import FALLBACK_TIME
+from producers.parsing.error_messages import RowError
+from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
+
+REPEAT_SECONDS = 600
+"""A link that is used again this soon is the same click: a mail provider that tried again, or an impatient finger."""
+
+_LONGEST_BODY = 8 * 1024
+_FORM = {"schema": {"type": "object", "required": [form.FIELD], "properties": {form.FIELD: {"const": form.VALUE}}}}
+_log = logging.getLogger("optrelay.http")
+router = APIRouter(generate_unique_id_function=operation_id, default_response_class=HTMLResponse)
+
+
+@router.get(
+    "/v1/unsubscribe/{token}",
+    summary="A page that asks, and changes nothing",
+    response_description="A page",
+    responses=page_responses(404, 410, 500),
+)
+async def confirm(request: Request, token: str) -> Response:
+    """Show one button, which opts out; programs that follow every link of a mail change nothing by it."""
+    try:
+        app_state(request).tokens.read(token)
+    except (Expired, Forged) as error:
+        return _unusable(error)
+    return form.page(form.CONFIRM)
+
+
+@router.post(
+    "/v1/unsubscribe/{token}",
+    summary="Opt out at this moment (RFC 8058); no key, no cookie",
+    response_description="A page",
+    responses=page_responses(400, 404, 408, 410, 413, 500, 503),
+    openapi_extra={"requestBody": {"required": True, "content": {form.URL_ENCODED: _FORM, form.MULTIPART: _FORM}}},
+)
+async def unsubscribe(request: Request, token: str) -> Response:
+    """Send the form List-Unsubscribe=One-Click; without it nothing is changed."""
+    state = app_state(request)
+    try:
+        link = state.tokens.read(token)
+        body = await read_body(request, _LONGEST_BODY)
+        if not form.is_one_click(request.headers.get("content-type", ""), body):
+            return form.page(form.NOT_ASKED, HTTPStatus.BAD_REQUEST)
+        fields = await run_in_threadpool(
+            _fields_of_click, link, state.ledger, state.context, by_person=form.is_from_page(body)
+        )
+        event = Event(fields, place=f"unsubscribe {fields['change_id']}")
+        results = await state.batch_writer.record(event, len(body))
+    except (Expired, Forged) as error:
+        return _unusable(error)
+    except LedgerError:
+        return _try_again(ledger_away())
+    except Problem as problem:
+        return _try_again(problem)
+    if results[0].status == "rejected":
+        _log.error("an unsubscribe link was refused (%s): its connection or columns no longer fit", results[0].code)
+        return _try_again(ledger_away())
+    return form.page(form.DONE)
+
+
+def _fields_of_click(link: Link, ledger: Ledger, context: ParseContext, *, by_person: bool) -> dict[str, str]:
+    """Return the change that a click makes now, or the one of the click before it if that was a moment ago.
+
+    So a click that is sent twice undoes nothing that came in between, and one that comes later is a new change. So is
+    a person's at any time if an opt-in stands: a person who presses our button means it now.
+    """
+    now = ledger.now()
+    turn = now // (REPEAT_SECONDS * 1_000_000)
+    fields = {**link.fields, "action": "OPTOUT", FALLBACK_TIME: from_micros(now).isoformat()}
+    fields.pop("effective_at", None)  # the moment is ours: with one of its own, a click that is sent twice would be two
+    before = fields | {"change_id": f"link:{link.id}:{turn - 1}"}
+    recently = replace(context, latest=from_micros(now) + timedelta(seconds=1))
+    found = parse_record(RawRecord(before), recently)
+    if not isinstance(found, RowError):
+        if by_person and (opt_in := standing_opt_in(ledger.database, found)) is not None:
+            id_, since = opt_in
+            latest = {FALLBACK_TIME: from_micros(max(now, since)).isoformat()}  # it may stand a little in the future
+            return fields | latest | {"change_id": f"link:{link.id}:{turn}:after:{id_}"}
+        earlier = find_change(ledger.database, public_ids(ledger.database, found)[0])
+        if earlier is not None and now - earlier.recorded_at < REPEAT_SECONDS * 1_000_000:
+            return before
+    return fields | {"change_id": f"link:{link.id}:{turn}"}
+
+
+def _unusable(error: Expired | Forged) -> Response:
+    if isinstance(error, Expired):
+        return form.page(form.EXPIRED, HTTPStatus.GONE)
+    return form.page(form.UNKNOWN, HTTPStatus.NOT_FOUND)
+
+
+def _try_again(problem: Problem) -> Response:
+    text = form.LATER if problem.status is HTTPStatus.SERVICE_UNAVAILABLE else form.NOT_ASKED
+    return form.page(text, problem.status, problem.headers)
