@@ -61,7 +61,7 @@ def judge(consents: Consents, ledger: Ledger, client: httpx.Client, limit: tuple
 
 
 def _overlapping(client: httpx.Client) -> dict[str, list[Any]]:
-    """Return the calls for some of the targets that were called twice at once, for whoever looks for the cause."""
+    """Return the calls for some of the targets that were called twice at once, to find the cause by."""
     users = client.get("/_sandbox/stats", params={"users": 3}).json()["overlaps_by_user"]
     return {user: client.get("/_sandbox/calls", params={"user": user}).json()["calls"] for user in users}
 

@@ -1,4 +1,4 @@
-"""Files and folders that are ours alone, names of files as text, and whoever asks for something on this machine.
+"""Files and folders that are ours alone, names of files as text, and the user who runs a command.
 
 A folder may be shared with others. What they put into it under a name of ours must neither be written nor believed.
 """

@@ -39,7 +39,7 @@ class Retry:
     """It may work another time.
 
     `counts` says whether the answer was about this change (then attempts are limited) or only about the provider's
-    health (then they are not). `after` is the provider's own wish, in seconds.
+    health (then they are not). `after` is what the provider asks for, in seconds.
     """
 
     code: str

@@ -127,7 +127,7 @@ class ConsentRow(BaseModel):
     """All that `address` can hold."""
 
     narrows: ClassVar[frozenset[str]] = frozenset()
-    """Columns that may stand beside those of a person to say on what; whoever asks about the person may give them."""
+    """Columns that may stand beside those of a person to say on what; a person who asks may give them."""
 
     contextual: ClassVar[frozenset[str]] = frozenset()
     """Columns of `names_target` whose value depends on more than its cell, and may be a slip."""

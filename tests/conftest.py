@@ -132,7 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No test depends on the settings or the terminal of whoever runs it, nor on the logs that another one set up."""
+    """No test depends on the settings or the terminal of its user, nor on the logs that another test set up."""
     for name in [name for name in os.environ if name.startswith("OPTRELAY_") or name in {"COLUMNS", "NO_COLOR"}]:
         monkeypatch.delenv(name)
     threshold = gc.get_threshold()

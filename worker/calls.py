@@ -29,14 +29,14 @@ _log = structlog.get_logger()
 class TaskResult:
     """What became of one customer task so far: outcomes by change id, and the calls that were made.
 
-    `doubtful` says that a call went out whose answer never came, or was a proxy's: the provider may still be at it.
+    `in_doubt` says that a call went out whose answer never came, or was a proxy's: the provider may still be at it.
     `suspicion` is a bad answer about the connection that may be about this customer only, and the changes it was for.
     """
 
     task: CustomerTask
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
-    doubtful: bool = False
+    in_doubt: bool = False
     suspicion: Suspicion | None = None
 
 
@@ -131,7 +131,7 @@ class ConcurrentCalls:
         try:
             while requests and (answer := await self._send(requests[0], found, batch.deadline)) is not None:
                 requests.popleft()
-                if any(one.doubtful or one.suspicion is not None for one in found.values()):
+                if any(one.in_doubt or one.suspicion is not None for one in found.values()):
                     break  # it may still be at it, or refuse this customer: nothing more for these targets now
                 requests.extendleft(reversed(answer.further))
             await self._look_for_a_witness(found, batch.deadline)
@@ -149,14 +149,14 @@ class ConcurrentCalls:
     async def _call(self, request: Request, found: dict[int, TaskResult], turn: Permit) -> Answer | None:
         at, started = self.clock(), time.monotonic()
         try:
-            status, answer, doubtful, reply = await self._exchange(request, turn)
+            status, answer, in_doubt, reply = await self._exchange(request, turn)
         except NoPermit:
             return None
         except asyncio.CancelledError:
-            self._note(request, found, (at, started, None, _interrupted(request)), doubtful=True)
+            self._note(request, found, (at, started, None, _interrupted(request)), in_doubt=True)
             raise
         self.context.note_call(time.monotonic() - started)
-        calls = self._note(request, found, (at, started, status, answer), doubtful=doubtful)
+        calls = self._note(request, found, (at, started, status, answer), in_doubt=in_doubt)
         if isinstance(answer.health, Throttled):
             asked = isinstance(reply, Reply) and reply.retry_after is not None
             for_all = await asyncio.to_thread(self.throttled, request, answer, calls[0], asked)
@@ -209,7 +209,7 @@ class ConcurrentCalls:
         found: dict[int, TaskResult],
         call: tuple[int, float, int | None, Answer],
         *,
-        doubtful: bool,
+        in_doubt: bool,
     ) -> list[Attempt]:
         """Add a call to what became of each of its targets; return it as an attempt for each of them."""
         at, started, status, answer = call
@@ -222,7 +222,7 @@ class ConcurrentCalls:
             if not isinstance(answer.health, Healthy) and answer.code not in NOTHING_SENT:
                 one.suspicion = Suspicion(answer.health, calls[-1])
             one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
-            one.doubtful = one.doubtful or doubtful
+            one.in_doubt = one.in_doubt or in_doubt
         return calls
 
 

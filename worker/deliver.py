@@ -32,7 +32,7 @@ from worker.retry import RetryPolicy
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
 LONGEST_WINDOWS = 1.5
-"""Horizons for which a delivery goes on claiming, at most."""
+"""Reservation windows for which a delivery goes on claiming, at most."""
 
 _LOOK_EVERY_SECONDS = 0.02
 _BEFORE_LEASE_ENDS = 1.0
@@ -244,7 +244,7 @@ class Delivery:
         wait_for = self.policy.put_off(one.task, outcomes)
         now = self.ledger.now()
         until = now + int(wait_for * 1_000_000) if wait_for else 0
-        doubt = now + int(_DOUBT * self.context.settings.timeout * 1_000_000) if one.doubtful else 0
+        doubt = now + int(_DOUBT * self.context.settings.timeout * 1_000_000) if one.in_doubt else 0
         return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
 
     def _own(self, one: TaskResult, before: BucketHealth) -> frozenset[int]:

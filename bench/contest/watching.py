@@ -19,7 +19,7 @@ _MEGABYTE = 1024
 class Processor:
     """Seconds of CPU from now on: of the processes named with all that they start, and of the producer.
 
-    A process that has ended counts for whoever waited for it, so nothing is lost as long as those named live on.
+    A process that has ended counts for its parent, so nothing is lost as long as those named live on.
     """
 
     def __init__(self, living: Iterable[int]) -> None:

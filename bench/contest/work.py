@@ -21,7 +21,7 @@ Word = tuple[int, str, str, str]
 class Work:
     """One file: where it is, how many rows and customers it has, and the newest change about every slot.
 
-    `against_the_order` are the slots whose newest change does not stand last in the file: whoever goes by the file's
+    `against_the_order` are the slots whose newest change is not last in the file: a program that goes by the file's
     order and not by `effective_at` gets them wrong. The others go wrong only if rows overtake each other.
     """
 

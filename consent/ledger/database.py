@@ -73,18 +73,18 @@ class Database:
         someone has migrated the ledger meanwhile (unless not `checked`): a version that was written for another schema
         writes nothing.
         """
-        doubtful: Writing | None = None
+        in_doubt: Writing | None = None
         for remaining in reversed(range(_TRIES)):
             writing = Writing(checked=checked)
             try:
-                if doubtful is not None and self._was_committed(doubtful):
-                    return doubtful.result  # type: ignore[no-any-return]
+                if in_doubt is not None and self._was_committed(in_doubt):
+                    return in_doubt.result  # type: ignore[no-any-return]
                 with self._transaction(immediate=True) as tx:
                     return writing.run(tx, work)
             except DBAPIError as error:
                 if not (remaining and _is_passing(error)):
                     raise _explained(error) from error
-                doubtful = writing if writing.is_doubtful(error) else doubtful
+                in_doubt = writing if writing.is_in_doubt(error) else in_doubt
                 time.sleep(0.05 * (_TRIES - remaining))
             except (UnicodeError, OverflowError, orjson.JSONEncodeError) as error:  # the driver or we cannot write it
                 raise LedgerRefused(f"the ledger's database cannot be told: {type(error).__name__}") from error
@@ -183,7 +183,7 @@ class Writing:
         self.ready = True
         return result
 
-    def is_doubtful(self, error: DBAPIError) -> bool:
+    def is_in_doubt(self, error: DBAPIError) -> bool:
         """Whether the connection was lost so late that the server may have committed."""
         return error.connection_invalidated and self.ready and self.number is not None
 

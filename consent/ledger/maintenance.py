@@ -32,7 +32,7 @@ def _upgrade(tx: Connection) -> None:
     if tx.dialect.name == "postgresql":
         tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
         if tx.execute(text("SELECT to_regclass('alembic_version')")).scalar() is not None:
-            # Whoever writes has read this table in the same transaction: they end first, later ones see what is new.
+            # Each writer has read this table in the same transaction: they end first, later ones see what is new.
             tx.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))

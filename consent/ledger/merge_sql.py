@@ -202,7 +202,7 @@ def one_at_a_time(tx: Connection) -> None:
 
 
 def one_fold_at_a_time(tx: Connection) -> None:
-    """Keep folds out, and whoever makes customer tasks of what was folded before or revives what a lost one told."""
+    """Keep other publishers out, and those that enqueue or revive what was published before."""
     if tx.dialect.name == "postgresql":
         tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
 

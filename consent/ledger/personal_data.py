@@ -1,6 +1,6 @@
 """Where the ledger holds persons: what refused events said, and every column that may name someone.
 
-Whoever erases a person, or gives a ledger away, goes through PERSONAL_COLUMNS.
+To erase a person, or to give a ledger away, go through PERSONAL_COLUMNS.
 """
 
 from __future__ import annotations

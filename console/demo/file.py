@@ -79,7 +79,7 @@ def _good_rows(whole: int, others: int, chance: random.Random, newest: datetime)
     count = whole - others
     customers = _customers(max(2, count * 45 // 100))
     rows = [_row(customer, chance, newest) for customer in customers]
-    rows += [_unknown(*wish, newest) for wish in _UNKNOWN_ROWS]
+    rows += [_unknown(*row, newest) for row in _UNKNOWN_ROWS]
     extra = count - len(rows) - _TIES - _DUPLICATES
     rows += [_row(chance.choice(customers), chance, newest) for _ in range(extra)]
     rows += [_opposite(row) for row in chance.sample(rows[: len(customers)], min(_TIES, len(customers)))]

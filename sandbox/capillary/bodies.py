@@ -26,7 +26,7 @@ def echo(update: Update, done: Sequence[Row], failed: Sequence[Row], *, legacy: 
         "campaignId": envelope.campaign_id,
         "communicationId": envelope.communication_id,
         "reason": envelope.reason,
-        "warnings": [_warning(row.wish.slot) for row in failed],
+        "warnings": [_warning(row.slot_update.slot) for row in failed],
     }
 
 
@@ -57,8 +57,8 @@ def _warning(slot: Slot) -> dict[str, Any]:
 
 
 def _read_row(entry: Entry) -> dict[str, str]:
-    slot = entry.wish.slot
-    return {"channel": _sms_for_mobile(slot.channel), "priority": slot.priority, "type": entry.wish.action}
+    slot = entry.slot_update.slot
+    return {"channel": _sms_for_mobile(slot.channel), "priority": slot.priority, "type": entry.slot_update.action}
 
 
 def _sms_for_mobile(channel: str) -> str:
@@ -66,17 +66,17 @@ def _sms_for_mobile(channel: str) -> str:
 
 
 def _logged(entry: Entry) -> dict[str, Any]:
-    slot = entry.wish.slot
+    slot = entry.slot_update.slot
     return {
         "orgUnitId": slot.org_unit_id,
-        "source": entry.wish.source_name or "INSTORE",
+        "source": entry.slot_update.source_name or "INSTORE",
         "accountId": slot.account_id,
         "orgSourceId": -1,
         "commChannelId": _CHANNEL_IDS[slot.channel],
         "commChannelType": slot.channel.lower(),
         "communicationCategoryId": -1,
         "priority": slot.priority,
-        "status": entry.wish.action == "OPTIN",
+        "status": entry.slot_update.action == "OPTIN",
         "addedBy": -1,
         "addedOn": datetime.fromtimestamp(entry.at, UTC).date().isoformat(),
         "reason": entry.envelope.reason,

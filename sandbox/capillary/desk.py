@@ -102,14 +102,14 @@ class Capillary(Provider[Customer]):
     async def _change(self, call: Called, update: Update) -> Reply:
         async with self.slowly(call):
             done, failed = self._sort(call, update)
-            self.register.commit(call.target.key, [row.wish for row in done], update.envelope, now())
+            self.register.commit(call.target.key, [row.slot_update for row in done], update.envelope, now())
         body = echo(update, done, failed, legacy=self.settings.legacy_echo)
         return json_reply(200, body, 91022 if failed else None)
 
     def _sort(self, call: Called, update: Update) -> tuple[list[Row], list[Row]]:
         done, failed = [], []
         for row in update.rows:
-            slot = row.wish.slot
+            slot = row.slot_update.slot
             fault = self.faults.bite("row", call.victim(slot.channel, slot.priority))
             call.fault = call.fault or fault
             if fault is None:

@@ -4,14 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.capillary.update import Envelope, Slot, Wish
+from sandbox.capillary.update import Envelope, Slot, SlotUpdate
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row as it was committed: its place in the order of all commits and its time in epoch seconds."""
 
-    wish: Wish
+    slot_update: SlotUpdate
     envelope: Envelope
     seq: int
     at: float
@@ -37,13 +37,13 @@ class Register:
         self._customers.clear()
         self._seq = 0
 
-    def commit(self, key: str, wishes: Iterable[Wish], envelope: Envelope, at: float) -> None:
+    def commit(self, key: str, slot_updates: Iterable[SlotUpdate], envelope: Envelope, at: float) -> None:
         """Write these rows of one customer, in their order."""
         held = self._customers.setdefault(key, Held())
-        for wish in wishes:
+        for slot_update in slot_updates:
             self._seq += 1
-            entry = Entry(wish, envelope, self._seq, at)
-            held.newest[wish.slot] = entry
+            entry = Entry(slot_update, envelope, self._seq, at)
+            held.newest[slot_update.slot] = entry
             held.written.append(entry)
 
     def held(self, key: str) -> Held:
@@ -64,14 +64,14 @@ class Register:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    slot, envelope = entry.wish.slot, entry.envelope
+    slot, envelope = entry.slot_update.slot, entry.envelope
     return {
         "channel": slot.channel,
         "accountId": slot.account_id,
         "priority": slot.priority,
         "orgUnitId": slot.org_unit_id,
-        "type": entry.wish.action,
-        "sourceName": entry.wish.source_name,
+        "type": entry.slot_update.action,
+        "sourceName": entry.slot_update.source_name,
         "reason": envelope.reason,
         "campaignId": envelope.campaign_id,
         "communicationId": envelope.communication_id,

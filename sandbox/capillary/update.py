@@ -1,4 +1,4 @@
-"""The body of a write: read, checked field by field, and turned into wishes."""
+"""The body of a write: read, checked field by field, and turned into updates of slots."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Slot(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SlotUpdate:
     """What one row of a write sets, in or out."""
 
     slot: Slot
@@ -45,7 +45,7 @@ class Wish:
 class Row:
     """One row of a write, understood and as it was sent."""
 
-    wish: Wish
+    slot_update: SlotUpdate
     sent: dict[str, Any]
 
 
@@ -107,7 +107,7 @@ def _row(sent: Any, *, ignore_case: bool) -> Row:
     )
     named = sent.get("sourceName") is not None
     source = _word(sent, "sourceName", ignore_case=ignore_case) if named else None
-    return Row(Wish(slot, _word(sent, "type", ignore_case=ignore_case), source), sent)
+    return Row(SlotUpdate(slot, _word(sent, "type", ignore_case=ignore_case), source), sent)
 
 
 def _word(row: dict[str, Any], field: str, *, ignore_case: bool) -> str:

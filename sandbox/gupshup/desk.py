@@ -14,7 +14,7 @@ from sandbox.answers import Reply
 from sandbox.clock import now
 from sandbox.fault import Fault
 from sandbox.gupshup import texts
-from sandbox.gupshup.form import check_version, read_wish
+from sandbox.gupshup.form import check_version, read_update
 from sandbox.gupshup.register import Register
 from sandbox.gupshup.settings import GupshupSettings, Seeds
 from sandbox.gupshup.texts import error_reply
@@ -99,9 +99,9 @@ class Gupshup(Provider[Place]):
         try:
             for app_id, several in seeds.items():
                 for form in several:
-                    wish = read_wish(form, self.settings, new=True)
-                    check_version(wish.fields["modes"], wish.fields["version"], self.settings)
-                    self.register.create(app_id, wish, now(), form.get("id"))
+                    update = read_update(form, self.settings, new=True)
+                    check_version(update.fields["modes"], update.fields["version"], self.settings)
+                    self.register.create(app_id, update, now(), form.get("id"))
         except Refused as refused:
             raise ValueError(f"a seed is not valid: {refused.detail}") from None
         return sum(map(len, seeds.values()))

@@ -17,7 +17,7 @@ _FLAGS = ("active", "showOnUI")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SubscriptionUpdate:
     """The fields that were sent, each by its name in the form and of its own kind; `modes` is a set."""
 
     fields: dict[str, Any]
@@ -39,7 +39,7 @@ def read_form(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, str]:
     return {name: ",".join(values) if name == "modes" else values[-1] for name, values in given.items()}
 
 
-def read_wish(form: Mapping[str, str], settings: GupshupSettings, *, new: bool) -> Wish:
+def read_update(form: Mapping[str, str], settings: GupshupSettings, *, new: bool) -> SubscriptionUpdate:
     """Read a form; a field that does not fit refuses it with 400. INVENTED: fields no one knows are ignored."""
     if new and not form.keys() >= set(_REQUIRED):
         raise _refused(texts.MISSING_FIELD)
@@ -52,7 +52,7 @@ def read_wish(form: Mapping[str, str], settings: GupshupSettings, *, new: bool) 
         fields["version"] = _version(form["version"], settings)
     if "url" in form:
         fields["url"] = _url(form["url"], check=check)
-    return Wish(fields | _texts(form))
+    return SubscriptionUpdate(fields | _texts(form))
 
 
 def check_version(modes: frozenset[str], version: int, settings: GupshupSettings) -> None:

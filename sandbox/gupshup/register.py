@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sandbox.gupshup.form import Wish
+from sandbox.gupshup.form import SubscriptionUpdate
 from sandbox.gupshup.modes import bitmask, in_order
 
 _FIRST_ID = 30_001
@@ -65,14 +65,16 @@ class Register:
         """Return the subscriptions of an app, in the order of their creation."""
         return [one for one in self._held.values() if one.app_id == app_id]
 
-    def create(self, app_id: str, wish: Wish, at: float, subscription_id: str | None = None) -> Subscription:
+    def create(
+        self, app_id: str, update: SubscriptionUpdate, at: float, subscription_id: str | None = None
+    ) -> Subscription:
         """Create a subscription, under this id if one is given."""
-        fields = {"active": True, "showOnUI": False} | wish.fields
+        fields = {"active": True, "showOnUI": False} | update.fields
         return self._put(Subscription(subscription_id or self._new_id(), app_id, fields, at, 0, at))
 
-    def update(self, before: Subscription, wish: Wish, at: float) -> Subscription:
+    def update(self, before: Subscription, update: SubscriptionUpdate, at: float) -> Subscription:
         """Change the fields that were sent; the others stay as they were."""
-        return self._put(replace(before, fields=before.fields | wish.fields, at=at))
+        return self._put(replace(before, fields=before.fields | update.fields, at=at))
 
     def remove(self, subscription: Subscription) -> None:
         """Remove a subscription."""

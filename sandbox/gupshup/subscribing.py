@@ -7,7 +7,7 @@ from sandbox.answers import Reply, json_reply
 from sandbox.clock import now
 from sandbox.gupshup import texts
 from sandbox.gupshup.desk import Called, Gupshup
-from sandbox.gupshup.form import Wish, check_version, read_form, read_wish
+from sandbox.gupshup.form import SubscriptionUpdate, check_version, read_form, read_update
 from sandbox.gupshup.register import Subscription
 from sandbox.handling import read_body
 from sandbox.pending import Pending
@@ -36,19 +36,19 @@ class Subscribing:
 
     async def create(self, call: Called) -> Reply:
         """Create a subscription, whose id Gupshup chooses."""
-        wish = await self._read(call, new=True)
+        update = await self._read(call, new=True)
         async with self._gupshup.slowly(call):
-            self._check(call, wish, None)
-            return _success(self._register.create(call.target.app_id, self._kept(call, wish), now()))
+            self._check(call, update, None)
+            return _success(self._register.create(call.target.app_id, self._kept(call, update), now()))
 
     async def update(self, call: Called) -> Reply:
         """Change the fields that were sent, and answer with the whole subscription."""
-        wish = await self._read(call, new=False)
+        update = await self._read(call, new=False)
         with self._pending.write((call.target.key,)):
             async with self._gupshup.slowly(call):
                 before = self._owned(call)
-                self._check(call, wish, before)
-                return _success(self._register.update(before, self._kept(call, wish), now()))
+                self._check(call, update, before)
+                return _success(self._register.update(before, self._kept(call, update), now()))
 
     async def remove(self, call: Called) -> Reply:
         """Remove a subscription."""
@@ -64,10 +64,10 @@ class Subscribing:
                 self._register.remove(one)
         return Reply(HTTPStatus.NO_CONTENT)
 
-    async def _read(self, call: Called, *, new: bool) -> Wish:
+    async def _read(self, call: Called, *, new: bool) -> SubscriptionUpdate:
         form = read_form(call.headers, await read_body(call.receive))
         call.rows = 1
-        return read_wish(form, self._settings, new=new)
+        return read_update(form, self._settings, new=new)
 
     def _owned(self, call: Called) -> Subscription:
         held = self._register.held(call.target.subscription_id)
@@ -77,18 +77,20 @@ class Subscribing:
             raise Refused(HTTPStatus.FORBIDDEN, texts.NOT_OWNER)
         return held
 
-    def _check(self, call: Called, wish: Wish, before: Subscription | None) -> None:
-        fields = (before.fields if before else {}) | wish.fields
+    def _check(self, call: Called, update: SubscriptionUpdate, before: Subscription | None) -> None:
+        fields = (before.fields if before else {}) | update.fields
         check_version(fields["modes"], fields["version"], self._settings)
         others = [one for one in self._register.of(call.target.app_id) if one is not before]
         if any(one.fields["tag"] == fields["tag"] for one in others):
             raise Refused(HTTPStatus.BAD_REQUEST, texts.DUPLICATE_TAG)
 
-    def _kept(self, call: Called, wish: Wish) -> Wish:
+    def _kept(self, call: Called, update: SubscriptionUpdate) -> SubscriptionUpdate:
         ignored = self._gupshup.ignored(call)
-        if wish.modes is None:
-            return wish
-        return replace(wish, fields=wish.fields | {"modes": frozenset(one for one in wish.modes if not ignored(one))})
+        if update.modes is None:
+            return update
+        return replace(
+            update, fields=update.fields | {"modes": frozenset(one for one in update.modes if not ignored(one))}
+        )
 
 
 def _success(subscription: Subscription) -> Reply:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sandbox.infobip.paging import Query, first
 from sandbox.infobip.profile import Profile
-from sandbox.infobip.subscription import Wish
+from sandbox.infobip.subscription import SubscriptionUpdate
 
 _CRITERIA = ("applicationId", "entityId", "callsConfigurationId")
 
@@ -40,15 +40,17 @@ class Subscriptions:
         """Return one subscription, if it exists."""
         return self._held.get((channel, subscription_id))
 
-    def write(self, channel: str, subscription_id: str, wish: Wish, at: float, *, keep: bool) -> Subscription:
+    def write(
+        self, channel: str, subscription_id: str, update: SubscriptionUpdate, at: float, *, keep: bool
+    ) -> Subscription:
         """Create or update a subscription; with `keep` the optional fields that were not sent stay as they were."""
         self._seq += 1
         before = self.held(channel, subscription_id)
         kept = before.body if before and keep else {}
-        if wish.brings_profile:
-            self.profiles[wish.profile.profile_id] = wish.profile
-        body = kept | wish.optional | {"events": wish.events}
-        written = Subscription(subscription_id, wish.profile.profile_id, body, self._seq, at)
+        if update.brings_profile:
+            self.profiles[update.profile.profile_id] = update.profile
+        body = kept | update.optional | {"events": update.events}
+        written = Subscription(subscription_id, update.profile.profile_id, body, self._seq, at)
         self._held[channel, subscription_id] = written
         return written
 

@@ -14,7 +14,7 @@ from sandbox.infobip.paging import paged
 from sandbox.infobip.profile import Profile, read_profile
 from sandbox.infobip.register import Subscription, Subscriptions
 from sandbox.infobip.settings import InfobipSettings
-from sandbox.infobip.subscription import Wish, event_name, read_id, read_wish
+from sandbox.infobip.subscription import SubscriptionUpdate, event_name, read_id, read_update
 from sandbox.pending import Pending
 from sandbox.provider import Provider
 from sandbox.refused import Refused
@@ -42,12 +42,12 @@ class Subscribing:
     async def create(self, call: Called) -> Reply:
         """Create a subscription whose id the caller chose."""
         channel = self._channel(call)
-        subscription_id, wish = self._read_new(json_object(await read_body(call.receive)), channel)
+        subscription_id, update = self._read_new(json_object(await read_body(call.receive)), channel)
         call.rows = 1
         with self._pending.write((f"{channel}/{subscription_id}",)):
             async with self._infobip.slowly(call):
-                self._check_new(channel, subscription_id, wish)
-                written = self._write(call, channel, subscription_id, wish)
+                self._check_new(channel, subscription_id, update)
+                written = self._write(call, channel, subscription_id, update)
         # INVENTED: that Location is a path and not a whole URL.
         location = f"/subscriptions/1/subscription/{channel}/{subscription_id}"
         return replace(json_reply(HTTPStatus.CREATED, self._register.ids(written)), location=location)
@@ -62,14 +62,14 @@ class Subscribing:
         """Update a subscription; the reply has its ids and nothing else."""
         channel = self._channel(call)
         checking = Checking()
-        wish = self._wish(_with_id_only(json_object(await read_body(call.receive))), channel, checking)
+        update = self._update(_with_id_only(json_object(await read_body(call.receive))), channel, checking)
         checking.conclude()
         call.rows = 1
         with self._pending.write((call.target.key,)):
             async with self._infobip.slowly(call):
                 existing = self._existing(call, channel)
-                self._check_profile(wish)
-                written = self._write(call, channel, existing.subscription_id, wish)
+                self._check_profile(update)
+                written = self._write(call, channel, existing.subscription_id, update)
         return json_reply(HTTPStatus.OK, self._register.ids(written))
 
     async def remove(self, call: Called) -> Reply:
@@ -109,22 +109,22 @@ class Subscribing:
 
     def plant(self, channel: str, sent: dict[str, Any]) -> None:
         """Put a subscription there without a call, in place of what has its id."""
-        subscription_id, wish = self._read_new(sent, self._check_channel(channel))
-        self._check_profile(wish)
-        self._register.write(channel, subscription_id, wish, now(), keep=False)
+        subscription_id, update = self._read_new(sent, self._check_channel(channel))
+        self._check_profile(update)
+        self._register.write(channel, subscription_id, update, now(), keep=False)
 
-    def _read_new(self, sent: dict[str, Any], channel: str) -> tuple[str, Wish]:
+    def _read_new(self, sent: dict[str, Any], channel: str) -> tuple[str, SubscriptionUpdate]:
         checking = Checking()
         subscription_id = read_id(sent, checking)
-        wish = self._wish(sent, channel, checking)
+        update = self._update(sent, channel, checking)
         checking.conclude()
-        return subscription_id, wish
+        return subscription_id, update
 
-    def _check_new(self, channel: str, subscription_id: str, wish: Wish) -> None:
+    def _check_new(self, channel: str, subscription_id: str, update: SubscriptionUpdate) -> None:
         # Only a client of Infobip's tells that it expects a 409 here.
         if self._register.held(channel, subscription_id):
             raise Refused(HTTPStatus.CONFLICT)
-        self._check_profile(wish)
+        self._check_profile(update)
 
     def _check_channel(self, channel: str) -> str:
         # INVENTED: that a channel there is not is refused with 400.
@@ -141,19 +141,19 @@ class Subscribing:
             raise Refused(HTTPStatus.NOT_FOUND)
         return held
 
-    def _wish(self, sent: dict[str, Any], channel: str, checking: Checking) -> Wish:
-        return read_wish(sent, channel, checking, refuse_unknown=self._settings.unknown_event == "refuse")
+    def _update(self, sent: dict[str, Any], channel: str, checking: Checking) -> SubscriptionUpdate:
+        return read_update(sent, channel, checking, refuse_unknown=self._settings.unknown_event == "refuse")
 
-    def _check_profile(self, wish: Wish) -> None:
-        if wish.brings_profile or wish.profile.profile_id in self._register.profiles:
+    def _check_profile(self, update: SubscriptionUpdate) -> None:
+        if update.brings_profile or update.profile.profile_id in self._register.profiles:
             return
         missing = self._settings.missing_profile
         found = {"profile.profileId": ["profile does not exist"]} if missing == 400 else None  # noqa: PLR2004
         raise Refused(missing, violations=found)
 
-    def _write(self, call: Called, channel: str, subscription_id: str, wish: Wish) -> Subscription:
+    def _write(self, call: Called, channel: str, subscription_id: str, update: SubscriptionUpdate) -> Subscription:
         ignored = self._infobip.ignored(call, channel)
-        done = replace(wish, events=[event for event in wish.events if not ignored(event_name(event))])
+        done = replace(update, events=[event for event in update.events if not ignored(event_name(event))])
         keep = self._settings.omitted == "keep"
         return self._register.write(channel, subscription_id, done, now(), keep=keep)
 

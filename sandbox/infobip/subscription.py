@@ -15,7 +15,7 @@ _CRITERIA = ("applicationId", "entityId", "callsConfigurationId")
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class SubscriptionUpdate:
     """What a write asks for: the optional fields that were sent, the events that count, a profile named or given."""
 
     profile: Profile
@@ -36,7 +36,7 @@ def read_id(sent: dict[str, Any], checking: Checking) -> str:
     return given
 
 
-def read_wish(sent: dict[str, Any], channel: str, checking: Checking, *, refuse_unknown: bool) -> Wish:
+def read_update(sent: dict[str, Any], channel: str, checking: Checking, *, refuse_unknown: bool) -> SubscriptionUpdate:
     """Read the fields that creating and updating have in common; the violations are in `checking`."""
     profile = checking.fields(sent.get("profile"), "profile")
     optional = {
@@ -45,7 +45,7 @@ def read_wish(sent: dict[str, Any], channel: str, checking: Checking, *, refuse_
         "resources": checking.optional_texts(sent.get("resources"), "resources"),
         "users": checking.optional_texts(sent.get("users"), "users"),
     }
-    return Wish(
+    return SubscriptionUpdate(
         profile=read_profile(profile, checking, "profile."),
         events=_events(sent.get("events"), channel, checking, refuse_unknown=refuse_unknown),
         optional={name: optional[name] for name in _OPTIONAL if optional[name] is not None},

@@ -149,7 +149,7 @@ def test_export_is_taken_back_as_it_is(buried: Cli, tmp_path: Path) -> None:
 
 
 def test_letters_of_rows_with_ids_are_taken_back_as_they_are(cli: Cli, url: str, tmp_path: Path) -> None:
-    """Whoever imports an export by mistake must not send a second time what a person has not looked at."""
+    """A person who imports an export by mistake must not send a second time what a person has not looked at."""
     header = "user_id,channel,priority,action,effective_at,change_id,reason"
     rows = ("7,EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z,A-1,=cmd", "8,EMAIL,BULK,OPTOUT,,A-2,", "9,EMAIL,BULK,OPTIN,,,")
     cli("import", write(tmp_path, "named.csv", *rows, header=header))

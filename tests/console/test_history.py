@@ -49,7 +49,7 @@ def test_a_name_is_read_as_a_row_would_be(told: Cli, monkeypatch: pytest.MonkeyP
 
 
 def test_the_ledger_tells_it_where_no_connection_is_configured(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever may read the ledger needs no credentials to ask."""
+    """A person who may read the ledger needs no credentials to ask."""
     for name in ("BASE_URL", "USERNAME", "PASSWORD"):
         monkeypatch.delenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}")
     assert len(told("history", "user_id=1002888", "--json").json) == 1

@@ -28,7 +28,7 @@ def test_json_holds_the_promised_keys_first_and_the_sums_hold(cli: Cli, consents
 
 
 def test_a_rejected_row_is_in_a_file_that_can_be_fixed(cli: Cli, consents: str, tmp_path: Path) -> None:
-    """Whoever sees that rows were rejected is told how many, why, and in which file they are."""
+    """A person who sees that rows were rejected is told how many, why, and in which file they are."""
     answer = cli("import", consents)
     assert "1 × unknown_value; fix them in consents.csv.rejects.csv" in answer.out
     assert "1003999" in (tmp_path / "consents.csv.rejects.csv").read_text()
@@ -200,7 +200,7 @@ def test_a_broker_that_is_away_is_named(cli: Cli, consents: str, monkeypatch: py
 
 
 def test_waiting_where_no_worker_may_be_says_so(cli: Cli, consents: str) -> None:
-    """Without a broker no one was woken: whoever waits in vain is told what would deliver."""
+    """Without a broker no one was woken: a command that waits in vain says what would deliver."""
     answer = cli("import", consents, "--wait", "--patience", "1s")
     assert answer.code == 4
     assert "OPTRELAY_BROKER_URL is not set here" in answer.err
@@ -292,7 +292,7 @@ def test_a_told_time_that_is_no_time_is_refused(cli: Cli, consents: str, told: s
 def test_the_former_values_of_reassert_are_understood_with_a_notice(
     cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, said: str, way: str
 ) -> None:
-    """Whoever has asked for every opt-out to be sent goes on having it, and learns how that is written now."""
+    """An installation that sends every opt-out goes on doing so, and is told how that is written now."""
     monkeypatch.setenv("OPTRELAY_REASSERT", said)
 
     assert (
@@ -314,7 +314,7 @@ def test_the_former_value_in_optrelay_toml_is_understood(cli: Cli, consents: str
 
 
 def test_an_export_that_stamps_its_time_says_what_it_did_not_send(cli: Cli, url: str, tmp_path: Path) -> None:
-    """A nightly dump calls no one; whoever wants its opt-outs sent learns how, and the same file then sends them."""
+    """A nightly dump calls no one; its note says how to send its opt-outs, and the same file then sends them."""
     rows = [f"{number},EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z" for number in range(1_001, 2_101)]
     cli("import", write(tmp_path, "monday.csv", *rows))
     settle_all(url)

@@ -19,7 +19,7 @@ def running(ledger: Ledger, *imports: str) -> Running:
 
 
 def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
-    """Another file's customers wait at the same provider: whoever waits for his own file is told that it is done."""
+    """Another file waits at the same provider: a command that waits for its own file ends when it is done."""
     mine = imported(ledger, *(word(str(n)) for n in range(3)))
     imported(ledger, *(word(f"other {n}", "OPTIN") for n in range(3)))
     watched = running(ledger, mine)

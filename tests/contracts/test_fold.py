@@ -56,7 +56,7 @@ def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
     assert counts(ledger, file) == {"superseded": 1}
 
 
-def lost_stroke(ledger: Ledger) -> threading.Thread:
+def lost_delivery(ledger: Ledger) -> threading.Thread:
     """A delivery that told what is due, lost its lease to another that told it too, and will settle late."""
     late = ledger.claim(BUCKET, 100, "slow", 0.0)
     assert deliver(ledger)
@@ -64,7 +64,7 @@ def lost_stroke(ledger: Ledger) -> threading.Thread:
     return threading.Thread(target=lambda: ledger.settle("slow", settlements))
 
 
-def test_a_lost_stroke_brings_no_older_word_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_delivery_brings_no_older_change_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file's opt-in waits, a newer opt-out is found to be so, and a delivery that lost its lease settles: no opt-in.
 
     What that delivery told is another channel of the same customer: only that is told again.
@@ -72,7 +72,7 @@ def test_a_lost_stroke_brings_no_older_word_back(ledger: Ledger, monkeypatch: py
     imported(ledger, word("1", "OPTOUT", slot="EMAIL"))
     deliver(ledger)
     imported(ledger, word("1", "OPTIN", slot="MOBILE"))
-    delivery = lost_stroke(ledger)
+    delivery = lost_delivery(ledger)
     file = folded(ledger, word("1", "OPTIN", 10, slot="EMAIL"))
     told: list[tuple[str, str]] = []
     other = threading.Thread(target=lambda: told.extend(deliver(ledger, token="other")))
@@ -90,10 +90,10 @@ def test_a_lost_stroke_brings_no_older_word_back(ledger: Ledger, monkeypatch: py
     assert counts(ledger, file) == {"superseded": 1}
 
 
-def test_what_a_lost_stroke_revives_is_accounted_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_lost_delivery_revives_is_accounted_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A word was told twice, a newer one is being weighed as the slower delivery settles: no change stays pending."""
     older = imported(ledger, word("1", "OPTIN"))
-    delivery, renew = lost_stroke(ledger), merge_sql._renew_registers
+    delivery, renew = lost_delivery(ledger), merge_sql._renew_registers
 
     def late(*arguments: object) -> None:
         delivery.start()

@@ -83,7 +83,7 @@ def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Led
     assert breaker.is_proven(ledger, found(ledger), watched(Healthy()), TASK)
 
 
-def test_the_same_outage_seen_by_several_strokes_is_one_trip(ledger: Ledger) -> None:
+def test_the_same_outage_seen_by_several_deliveries_is_one_trip(ledger: Ledger) -> None:
     """Four deliveries that began before the breaker opened and fail together count once: the first wait stays short."""
     before = found(ledger)
 
@@ -111,7 +111,7 @@ def test_a_refusal_is_noted_over_an_outage(ledger: Ledger) -> None:
     assert (now.breaker, now.reason, now.trips) == (Breaker.REFUSED, "no such token", 1)
 
 
-def test_a_slow_stroke_does_not_close_what_was_opened_meanwhile(ledger: Ledger) -> None:
+def test_a_slow_delivery_does_not_close_what_was_opened_meanwhile(ledger: Ledger) -> None:
     """Its good answers are older news than the refusal: the breaker stays open, its reason and its trips stand."""
     before = found(ledger)
 

@@ -42,7 +42,7 @@ def test_a_stream_is_due_as_it_is_read(ledger: Ledger) -> None:
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
-def test_the_newest_word_is_sent_and_the_older_one_never(ledger: Ledger) -> None:
+def test_the_newest_change_is_sent_and_the_older_one_never(ledger: Ledger) -> None:
     """Opt-in at 8:00, opt-out at 8:05, in the wrong order in the file: only the opt-out is told."""
     import_id = imported(ledger, word("1", "OPTOUT", 5), word("1", "OPTIN", 0))
 
@@ -61,7 +61,7 @@ def test_of_two_wishes_of_one_moment_the_one_further_down_in_the_file_is_told(le
     """Whatever stands between them, and in whatever order customers come: of a customer, the file's order counts."""
     imported(ledger, *(word(str(n), "OPTIN") for n in range(9)))
     deliver(ledger)
-    one_moment = [word(str(n), "OPTOUT", 5, note=wish) for wish in ("older", "newer") for n in (7, 2, 5, 0, 8)]
+    one_moment = [word(str(n), "OPTOUT", 5, note=note) for note in ("older", "newer") for n in (7, 2, 5, 0, 8)]
 
     imported(ledger, *one_moment)
 
@@ -97,7 +97,7 @@ def test_what_is_read_at_once_is_one_view(ledger: Ledger) -> None:
 
 
 def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
-    """Four wishes of one customer are one task."""
+    """Four changes of one customer are one task."""
     imported(ledger, *(word("1", slot=f"slot {n}") for n in range(4)), word("2"))
 
     tasks = ledger.claim(BUCKET, 10, "delivery", 60)
@@ -138,7 +138,7 @@ def test_reassert_tells_opt_outs_again(ledger: Ledger) -> None:
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
-def test_an_older_word_that_comes_late_is_superseded(ledger: Ledger) -> None:
+def test_an_older_change_that_comes_late_is_superseded(ledger: Ledger) -> None:
     """Yesterday's opt-in, found today, does not undo this morning's opt-out."""
     imported(ledger, word("1", "OPTOUT", 5))
     deliver(ledger)
@@ -177,7 +177,7 @@ def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: 
     assert counts(ledger, last) == {"applied": 1}
 
 
-def test_a_target_is_held_by_one_stroke_at_a_time(ledger: Ledger) -> None:
+def test_a_target_is_held_by_one_delivery_at_a_time(ledger: Ledger) -> None:
     """Two deliveries never hold the same customer."""
     imported(ledger, *(word(str(n)) for n in range(10)))
 
@@ -207,7 +207,7 @@ def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
-def test_a_late_answer_has_the_newest_word_told_again(ledger: Ledger, clock) -> None:
+def test_a_late_answer_has_the_newest_change_told_again(ledger: Ledger, clock) -> None:
     """A call that ends after its lease was lost may have overwritten a newer change; so that one is sent once more."""
     imported(ledger, word("1", "OPTIN", 0))
     [late] = ledger.claim(BUCKET, 1, "slow delivery", 60)
@@ -383,7 +383,7 @@ def test_after_a_call_that_timed_out_no_one_calls_for_a_while(ledger: Ledger, cl
     later = Retry("timed_out", "no answer", counts=False)
     doubt = ledger.now() + 30_000_000
     one = settlement(task, later, ledger.now())
-    ledger.settle("delivery", [Settlement(task, one.outcomes, one.attempts, doubtful_until=doubt)])
+    ledger.settle("delivery", [Settlement(task, one.outcomes, one.attempts, in_doubt_until=doubt)])
 
     imported(ledger, word("1", "OPTOUT", 5))
 

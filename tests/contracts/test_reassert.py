@@ -269,7 +269,7 @@ def test_an_event_that_comes_again_is_a_duplicate_even_so(ledger: Ledger) -> Non
 
 
 def test_the_same_bytes_are_sent_again_when_the_command_asks_for_it(ledger: Ledger) -> None:
-    """Whoever is told that 1,500 opt-outs were not sent can send them, with the file that he has."""
+    """A person who reads that 1,500 opt-outs were not sent can send them with the same file."""
     dump(ledger, night(0))
     deliver(ledger, limit=2_000)
     first = dump(ledger, night(60), bytes="tuesday")
@@ -296,7 +296,7 @@ def test_a_command_that_was_cut_goes_on_with_what_it_began(ledger: Ledger) -> No
 
 
 def test_never_believes_what_is_confirmed(ledger: Ledger) -> None:
-    """Whoever alone writes to a provider saves the calls."""
+    """A company that alone writes to a provider saves the calls."""
     ledger.reassert = ReassertRules(Reassert.NEVER)
     imported(ledger, word("1"))
     deliver(ledger)

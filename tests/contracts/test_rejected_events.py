@@ -153,5 +153,5 @@ def test_the_migrations_make_the_tables_that_are_described(ledger: Ledger) -> No
 
 @pytest.mark.parametrize("column", ["body", "envelope", "place", "closed_why"])
 def test_what_names_persons_is_marked(column: str) -> None:
-    """Whoever erases a person goes through one list."""
+    """To erase a person one goes through one list."""
     assert rejected_events.c[column] in set(PERSONAL_COLUMNS)

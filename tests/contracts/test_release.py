@@ -1,4 +1,4 @@
-"""A large file becomes due in blocks, in the order of its customers, and whoever is at it may be killed anywhere."""
+"""A large file becomes due in blocks, in the order of its customers, and its importer may be killed anywhere."""
 
 from __future__ import annotations
 

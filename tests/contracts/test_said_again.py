@@ -134,7 +134,7 @@ def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest
 
 
 def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> None:
-    """One importer notes that its file is whole while a copy's takes over: whoever comes second leaves it to the first.
+    """One importer notes that its file is whole while a copy's takes over: the second one leaves it to the first.
 
     On SQLite no one writes beside another.
     """
@@ -161,7 +161,7 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
 
 
 def test_what_was_taken_over_is_found_where_its_new_file_says_it(ledger: Ledger) -> None:
-    """Whoever asks about a change is told of the file that told it, and of its line there."""
+    """A question about a change is answered with the file that told it, and of its line there."""
     recorded(ledger, replace(word("1"), line=7))
 
     copy = imported(ledger, replace(word("2"), line=2), replace(word("1"), line=3))

@@ -120,7 +120,7 @@ def test_what_was_recorded_before_senders_belonged_to_ids_is_known_again(
 
 
 def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Ledger) -> None:
-    """Whoever exports dead letters and imports the file by mistake must not send what a person has not looked at."""
+    """Exported dead letters that are imported by mistake must not send what no person has looked at."""
     first = [named("A"), word("2"), replace(word("3"), own_time=False), named("B", own_time=False)]
     imported(ledger, *first)
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))

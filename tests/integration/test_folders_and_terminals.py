@@ -93,7 +93,7 @@ def test_brackets_in_a_name_are_no_markup(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_log_holds_no_command_to_the_terminal_that_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever follows a worker's log has a clipboard that a provider's reply, or a partner's file, has filled."""
+    """A person who follows a worker's log has a clipboard that a provider's reply, or a partner's file, has filled."""
     set_up_logs("INFO")
     structlog.get_logger().warning("an event", reason=HOSTILE)
     said = capsys.readouterr().err

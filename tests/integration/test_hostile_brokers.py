@@ -170,7 +170,7 @@ def test_a_broker_that_becomes_a_replica_is_waited_for(shop: Company, store: red
 
 
 def test_a_worker_that_fails_says_so_with_its_exit_code(shop: Company) -> None:
-    """What keeps workers up takes 0 for their wish, and starts no other: no one delivers."""
+    """What keeps workers up takes 0 for the answer, and starts no other: no one delivers."""
     (shop.folder / "sitecustomize.py").write_text(
         "from kombu.transport.redis import Channel\n"
         "def fail(*_, **__): raise RuntimeError('a fault that no one foresaw')\n"
@@ -262,7 +262,7 @@ def authority(tmp_path: Path) -> trustme.CA:
 def test_no_password_reaches_a_server_that_no_one_has_vouched_for(
     tmp_path: Path, authority: trustme.CA, name: str
 ) -> None:
-    """Whoever is between us and the broker gets its password: from worker, sweep, import, doctor and listener."""
+    """A program between us and the broker gets its password: from worker, sweep, import, doctor and listener."""
     known = name != "127.0.0.1"  # signed by an authority we trust, for someone else; or for us, by no one we know
     stranger = Stranger(authority, name)
     trusted = f"?ssl_ca_certs={tmp_path / 'ca.pem'}" if known else ""

@@ -26,7 +26,7 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 @pytest.mark.parametrize(
     ("count", "customers", "processes"), [(2_000, 500, 2), pytest.param(10_000, 2_500, 4, marks=pytest.mark.proof)]
 )
-def test_a_shuffled_file_ends_in_the_newest_words(shop: Company, count: int, customers: int, processes: int) -> None:
+def test_a_shuffled_file_ends_in_the_newest_changes(shop: Company, count: int, customers: int, processes: int) -> None:
     """Many rows for each customer, by several processes.
 
     No two calls for a customer at once; and the same file again calls no one.
@@ -79,7 +79,7 @@ def said(customer: str) -> ConsentChange:
 
 @pytest.mark.proof
 def test_the_same_words_in_another_file_call_no_one(shop: Company) -> None:
-    """Yesterday's rows in today's file are duplicates; the same wishes said later are unchanged."""
+    """Yesterday's rows in today's file are duplicates; the same changes with a later time are unchanged."""
     rows = [row | {"action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"} for row in shuffled_rows(400, 100)]
     shop.run("run", shop.write(rows))
     calls = shop.stats()["calls"]

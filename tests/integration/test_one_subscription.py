@@ -61,8 +61,10 @@ def record(ledger: Ledger, number: int) -> None:
     """Record one change as a file of one row does: most add a user of their own, every third removes an earlier one."""
     action, user = ("OPTOUT", number - 3) if number % 3 == 0 else ("OPTIN", number)
     row = PROVIDERS["infobip"].row.model_validate(RULE | {"action": action, "users": f"new-{user}"})
-    [wish] = row.slot_changes()
-    change = ConsentChange("infobip", row.address(), wish.slot, row.action, datetime.now(UTC), wish.details)
+    [slot_change] = row.slot_changes()
+    change = ConsentChange(
+        "infobip", row.address(), slot_change.slot, row.action, datetime.now(UTC), slot_change.details
+    )
     import_id = ledger.open_import(ImportSource("csv", "one.csv", f"bytes {number}", 1, None)).import_id
     ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
     ledger.finish_reading(import_id)

@@ -39,7 +39,7 @@ from worker.retry import RetryPolicy
 BUCKET = Bucket("capillary")
 BUCKETS = (BUCKET, blocklist.BUCKET)
 LEASE = 60.0
-HORIZON = LEASE - TIMEOUT - 1.0
+WINDOW = LEASE - TIMEOUT - 1.0
 DOUBT = 3 * TIMEOUT
 ANSWERS = ("applied", "rejected", "try later", "busy", "committed, cut", "timed out", "timed out", "unreachable")
 POLICY = RetryPolicy(2, 1.0, 1.0)
@@ -75,7 +75,7 @@ class File:
 
 
 @dataclass
-class Stroke:
+class Delivery:
     """A delivery as its worker holds it: its claim, the calls that it has made, and what it does at the blocklist."""
 
     bucket: Bucket
@@ -97,7 +97,7 @@ class Consents(RuleBasedStateMachine):
         self.ledger = type(self).fresh(self._micros)
         self.provider = LateProvider()
         self.files: list[File] = []
-        self.deliveries: list[Stroke] = []
+        self.deliveries: list[Delivery] = []
         self.sources: dict[Said, list[File | None]] = {}
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
@@ -242,7 +242,7 @@ class Consents(RuleBasedStateMachine):
         end=st.sampled_from(ENDS),
         wait=st.sampled_from((0.0, 0.0, 6.0, 61.0)),
     )
-    def stroke_works(self, bucket: Bucket, limit: int, answers: list[str], end: str, wait: float) -> None:
+    def delivery_works(self, bucket: Bucket, limit: int, answers: list[str], end: str, wait: float) -> None:
         """A delivery takes what is due, makes some calls, and settles, is killed or is stopped; time passes."""
         delivery = self._claim(limit, bucket)
         if delivery is None:
@@ -255,7 +255,7 @@ class Consents(RuleBasedStateMachine):
             self._kill(delivery)
         self._pass(wait)
 
-    def _claim(self, limit: int, bucket: Bucket) -> Stroke | None:
+    def _claim(self, limit: int, bucket: Bucket) -> Delivery | None:
         token = f"delivery {next(self.numbers)}"
         found = breakers.health_of(self.ledger.database, str(bucket))
         overlap = blocklist.OVERLAP if bucket == blocklist.BUCKET else None
@@ -269,16 +269,16 @@ class Consents(RuleBasedStateMachine):
         assert not held & set(tasks), "two live leases for one target"
         if not tasks:
             return None
-        self.deliveries.append(Stroke(bucket, token, tasks, self.elapsed + self.offset + LEASE))
+        self.deliveries.append(Delivery(bucket, token, tasks, self.elapsed + self.offset + LEASE))
         return self.deliveries[-1]
 
-    def _may_call(self, delivery: Stroke) -> list[str]:
-        in_time = self.elapsed + self.offset < delivery.until - LEASE + HORIZON
+    def _may_call(self, delivery: Delivery) -> list[str]:
+        in_time = self.elapsed + self.offset < delivery.until - LEASE + WINDOW
         return [name for name in delivery.tasks if name not in delivery.called] if in_time else []
 
     @precondition(lambda self: any(self._may_call(one) for one in self.deliveries))
     @rule(data=st.data(), answer=st.sampled_from(ANSWERS))
-    def stroke_calls(self, data: st.DataObject, answer: str) -> None:
+    def delivery_calls(self, data: st.DataObject, answer: str) -> None:
         """A delivery calls the provider in time, and this is what becomes of it."""
         delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_call(one)]))
         name = data.draw(st.sampled_from(sorted(self._may_call(delivery))))
@@ -297,11 +297,11 @@ class Consents(RuleBasedStateMachine):
             said = [word._replace(minute=latest + n) for n, word in enumerate(said, 1)]
         for word, answer in zip(said, answers, strict=False):
             self.events_arrive([word], twice=False)
-            self.stroke_works(blocklist.BUCKET, 3, [answer] * 3, "settled", 6.0)
-            self.stroke_works(blocklist.BUCKET, 3, ["applied"] * 3, end if word is said[-1] else "settled", 0.0)
+            self.delivery_works(blocklist.BUCKET, 3, [answer] * 3, "settled", 6.0)
+            self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, end if word is said[-1] else "settled", 0.0)
 
     @rule(first=minds, meanwhile=minds)
-    def stroke_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:
+    def delivery_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:
         """A delivery sees what entries a person has, loses its lease, and writes what it would have written then."""
         self.events_arrive(first, twice=False)
         delivery = self._claim(3, blocklist.BUCKET)
@@ -311,7 +311,7 @@ class Consents(RuleBasedStateMachine):
             self._look(name, self._errand(delivery, name))
         for _ in range(2):  # until the lease is over, and then until there is no doubt any more
             self._pass(LEASE + 1)
-            self.stroke_works(blocklist.BUCKET, 3, ["applied"] * 3, "settled", 0.0)
+            self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, "settled", 0.0)
         self.person_changes_her_mind(meanwhile, True, ["applied"] * 4, "settled")  # noqa: FBT003
         for name in set(delivery.tasks) - set(delivery.called):
             self._call(delivery, name, "applied", in_time=False)
@@ -319,7 +319,7 @@ class Consents(RuleBasedStateMachine):
 
     @precondition(lambda self: any(self._may_look(one) for one in self.deliveries))
     @rule(data=st.data())
-    def stroke_looks(self, data: st.DataObject) -> None:
+    def delivery_looks(self, data: st.DataObject) -> None:
         """A delivery sees what entries a person has; it writes later, perhaps when its lease is long lost."""
         delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_look(one)]))
         name = data.draw(st.sampled_from(sorted(self._may_look(delivery))))
@@ -327,10 +327,10 @@ class Consents(RuleBasedStateMachine):
         self._look(name, self._errand(delivery, name))
         STATISTICS["looks before a pause"] += 1
 
-    def _may_look(self, delivery: Stroke) -> list[str]:
+    def _may_look(self, delivery: Delivery) -> list[str]:
         return [name for name in self._may_call(delivery) if name in OVERLAPPING and name not in delivery.errands]
 
-    def _errand(self, delivery: Stroke, name: str) -> Errand:
+    def _errand(self, delivery: Delivery, name: str) -> Errand:
         return delivery.errands.setdefault(name, Errand.of(delivery.tasks[name]))
 
     def _look(self, name: str, errand: Errand) -> None:
@@ -339,14 +339,14 @@ class Consents(RuleBasedStateMachine):
 
     @precondition(lambda self: any(set(one.tasks) - set(one.called) for one in self.deliveries))
     @rule(data=st.data())
-    def stopped_stroke_calls_late(self, data: st.DataObject) -> None:
+    def stopped_delivery_calls_late(self, data: st.DataObject) -> None:
         """A worker is stopped for longer than its lease, goes on, and calls and settles at once."""
         delivery = data.draw(st.sampled_from([one for one in self.deliveries if set(one.tasks) - set(one.called)]))
         name = data.draw(st.sampled_from(sorted(set(delivery.tasks) - set(delivery.called))))
         self._call(delivery, name, "applied", in_time=False)
         self._settle(delivery)
 
-    def _call(self, delivery: Stroke, name: str, answer: str, *, in_time: bool) -> None:
+    def _call(self, delivery: Delivery, name: str, answer: str, *, in_time: bool) -> None:
         STATISTICS[f"calls: {answer}" if in_time else "calls after the lease was lost"] += 1
         task = delivery.tasks[name]
         alone = not any(call.customer == name for call in self.provider.under_way)
@@ -399,11 +399,11 @@ class Consents(RuleBasedStateMachine):
 
     @precondition(lambda self: self.deliveries)
     @rule(data=st.data())
-    def stroke_settles(self, data: st.DataObject) -> None:
+    def delivery_settles(self, data: st.DataObject) -> None:
         """A delivery writes down what became of its calls, in time or after its lease."""
         self._settle(data.draw(st.sampled_from(self.deliveries)))
 
-    def _settle(self, delivery: Stroke) -> None:
+    def _settle(self, delivery: Delivery) -> None:
         if any(answer == "timed out" for answer, _ in delivery.called.values()):
             self._pass(TIMEOUT)
         self.deliveries.remove(delivery)
@@ -415,7 +415,7 @@ class Consents(RuleBasedStateMachine):
         breaker.conclude(self.ledger, before, watch)
         assert late or not lost
 
-    def _watch(self, delivery: Stroke) -> Observations:
+    def _watch(self, delivery: Delivery) -> Observations:
         """Take in what a delivery has seen, as a worker does."""
         watch, now = Observations(), self._micros()
         for name, (answer, _) in delivery.called.items():
@@ -427,7 +427,7 @@ class Consents(RuleBasedStateMachine):
                 self.served_at[name] = now
         return watch
 
-    def _settlement(self, delivery: Stroke, name: str, watch: Observations, before: BucketHealth) -> Settlement:
+    def _settlement(self, delivery: Delivery, name: str, watch: Observations, before: BucketHealth) -> Settlement:
         task = delivery.tasks[name]
         if name not in delivery.called:
             return Settlement(task, {}, tried=False)
@@ -442,7 +442,7 @@ class Consents(RuleBasedStateMachine):
         put_off = now + 5_000_000 if any(isinstance(one, Retry) for one in outcomes.values()) else 0
         doubt = now + int(DOUBT * 1_000_000) if answer == "timed out" else 0
         attempt = Attempt(task.target_id, now, 1, "write", 200, "200", ids)
-        return Settlement(task, outcomes, (attempt,), put_off, doubtful_until=doubt)
+        return Settlement(task, outcomes, (attempt,), put_off, in_doubt_until=doubt)
 
     def _note(self, name: str, task: CustomerTask, outcomes: dict[int, Outcome]) -> None:
         for change in task.changes:
@@ -487,7 +487,7 @@ class Consents(RuleBasedStateMachine):
         """A worker is gone with all that it knew; what it had sent may still land."""
         self._kill(data.draw(st.sampled_from(self.deliveries)))
 
-    def _kill(self, delivery: Stroke) -> None:
+    def _kill(self, delivery: Delivery) -> None:
         self.deliveries.remove(delivery)
         STATISTICS["workers killed"] += 1
 

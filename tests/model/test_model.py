@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def test_whatever_happens_the_newest_word_arrives_sqlite(folder: Path) -> None:
+def test_whatever_happens_the_newest_change_arrives_sqlite(folder: Path) -> None:
     """Kills, late calls, lost leases, replays and clock jumps in any order: nothing is lost, doubled or stale."""
     template, numbers = folder / "template.db", count()
     with_schema = Ledger(f"sqlite:///{template}")
@@ -80,7 +80,7 @@ def test_whatever_happens_the_newest_word_arrives_sqlite(folder: Path) -> None:
     prove(fresh, examples(20))
 
 
-def test_whatever_happens_the_newest_word_arrives_postgresql(postgres_database: str) -> None:
+def test_whatever_happens_the_newest_change_arrives_postgresql(postgres_database: str) -> None:
     """The same on PostgreSQL."""
     first = Ledger(postgres_database)
     first.migrate()

@@ -164,7 +164,7 @@ def is_possible(destination: Any) -> bool:
 
 
 def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:  # noqa: C901, PLR0911 - one line for each form
-    """Values that mostly keep a schema of ours; what keeps several fields together is left to whoever uses them."""
+    """Values that mostly keep a schema of ours; what keeps several fields together is left to the caller."""
     if "$ref" in schema:
         return values(SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")])
     if "properties" in schema:

@@ -156,4 +156,4 @@ def test_a_full_broker_never_means_unlimited(worker_context: WorkerContext) -> N
     found = rate_limiter.reserve(1_000)
 
     assert not found.shared
-    assert len(found.moments) <= rate_limiter.horizon / rate_limiter.interval + 1
+    assert len(found.moments) <= rate_limiter.reservation_seconds / rate_limiter.interval + 1

@@ -133,7 +133,7 @@ def _registers(ledger: Ledger, old: OldLedger, whose: dict[int, int]) -> None:
 
 
 def _work(ledger: Ledger, old: OldLedger, whose: dict[int, int]) -> None:
-    """Whoever has something to deliver has a task, no lease was lost, and calls are with the person they were about."""
+    """Each target with something to deliver has a task, no lease was lost, and calls stay with their person."""
     waits = (
         select(slots.c.target_id).join(changes, changes.c.id == slots.c.newest_id).where(changes.c.state == "pending")
     )

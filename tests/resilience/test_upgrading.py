@@ -42,7 +42,7 @@ def at(ledger: Ledger, revision: str) -> None:
 
 
 def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger) -> None:
-    """A newer version has migrated: whoever was started before is told so at its next word, and records nothing."""
+    """A newer version has migrated: a process from before is told so at its next write, and records nothing."""
     at(ledger, NEWER)
 
     with pytest.raises(LedgerOutdated, match="start the newer version"):
@@ -70,7 +70,7 @@ def test_an_older_ledger_is_not_written_before_it_is_migrated(empty_ledger_url: 
 def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: str) -> None:
     """An update changes how customers are referred to: what waited is still delivered to the right ones, once."""
     ledger = Ledger(empty_ledger_url)
-    ledger.database.write(_old_words, checked=False)
+    ledger.database.write(_old_changes, checked=False)
 
     assert ledger.migrate() is True
 
@@ -207,7 +207,7 @@ _DEAD_ROWS = (
 
 
 def test_a_migrated_ledger_is_the_one_that_the_code_describes(ledger: Ledger) -> None:
-    """Whoever updates has the same tables as whoever begins today: no index and no bound is missing."""
+    """An updated ledger has the same tables as a new one: no index and no bound is missing."""
 
     def differences(tx: Connection) -> list[Any]:
         options = {"compare_type": True, "compare_server_default": True}
@@ -216,7 +216,7 @@ def test_a_migrated_ledger_is_the_one_that_the_code_describes(ledger: Ledger) ->
     assert ledger.database.read(differences) == []
 
 
-def _old_words(tx: Connection) -> None:
+def _old_changes(tx: Connection) -> None:
     """Fill a ledger as the version before numbered targets did: 1 stands and was said again, 2 waits."""
     _old(tx, "0003")
     for number in range(3):

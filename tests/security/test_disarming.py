@@ -61,7 +61,7 @@ def test_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_header_of_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
-    """Whoever opened the rejects in a spreadsheet ran what the name of a column said."""
+    """A person who opened the rejects in a spreadsheet ran what the name of a column said."""
     ledger, rejects = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
     header = 'user_id,channel,action,"=HYPERLINK(""https://example.com"")"'
     take_in(csv_of(tmp_path / "x.csv", ["1,PIGEON,OPTOUT,kept"], header), ledger)

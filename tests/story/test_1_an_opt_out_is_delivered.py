@@ -22,7 +22,7 @@ def test_an_opt_out_in_a_file_reaches_the_provider(tmp_path: Path) -> None:
         assert_balanced(found)
 
 
-def test_of_two_words_the_newer_one_counts(tmp_path: Path) -> None:
+def test_of_two_changes_the_newer_one_counts(tmp_path: Path) -> None:
     """Ann opted in yesterday and out today. The file says it in the wrong order; only the opt-out is ever sent."""
     with company(tmp_path) as shop:
         (tmp_path / "nightly.csv").write_text(

@@ -54,15 +54,15 @@ def test_a_dead_letter_says_why_and_can_be_replayed(tmp_path: Path) -> None:
         assert shop.run("dead-letters", "list")[1] == []
 
 
-def test_a_letter_overtaken_by_a_newer_word_is_not_sent(tmp_path: Path) -> None:
+def test_a_letter_overtaken_by_a_newer_change_is_not_sent(tmp_path: Path) -> None:
     """An opt-in died, then the customer opted out. Replaying the old letter must not bring the opt-in back."""
     with company(tmp_path) as shop:
         shop.fault(kind="unknown", users=["387006419"])
-        wish = "387006419,EMAIL,BULK,{},2026-11-{}T08:30:00Z\n"
-        (tmp_path / "monday.csv").write_text(HEADER + wish.format("OPTIN", 16))
+        row = "387006419,EMAIL,BULK,{},2026-11-{}T08:30:00Z\n"
+        (tmp_path / "monday.csv").write_text(HEADER + row.format("OPTIN", 16))
         shop.run("run", "monday.csv")
         shop.fix()
-        (tmp_path / "tuesday.csv").write_text(HEADER + wish.format("OPTOUT", 17))
+        (tmp_path / "tuesday.csv").write_text(HEADER + row.format("OPTOUT", 17))
         shop.run("run", "tuesday.csv")
 
         shop.run("dead-letters", "replay", "--all", "--yes", "--why", "try again")

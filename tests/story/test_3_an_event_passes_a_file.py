@@ -51,7 +51,7 @@ def test_an_unsubscribe_event_is_delivered_in_about_a_second_while_a_file_is_bei
 
         took = (first_call(shop, "999999999") or 0) - clicked
         print(f"{took:.2f} s")
-        assert took < 5  # about one; up to the horizon of 2 s and what else this machine does
+        assert took < 5  # about one; up to the reservation window of 2 s and what else this machine does
         assert shop.stats()["calls"] < FILE_ROWS
 
 

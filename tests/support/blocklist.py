@@ -116,9 +116,9 @@ class Said(NamedTuple):
         cells = {name: text for name, text in self._asdict().items() if name in ("channel", "sender") and text}
         spelled = "Ann@Example.com" if self.minute % 2 else "ann@example.com"
         row = InfobipRow.model_validate({"destination": spelled, "action": self.action, **cells})
-        (wish,) = row.slot_changes()
+        (slot_change,) = row.slot_changes()
         moment = MORNING + timedelta(minutes=self.minute)
-        return ConsentChange("infobip", row.address(), wish.slot, row.action, moment, {}, bucket=row.bucket())
+        return ConsentChange("infobip", row.address(), slot_change.slot, row.action, moment, {}, bucket=row.bucket())
 
 
 def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:

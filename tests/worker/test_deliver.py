@@ -42,7 +42,7 @@ def parts(shop: Company, tmp_path: Path) -> Iterator[WorkerContext]:
 
 
 def test_one_customer_is_one_call(parts: WorkerContext, shop: Company) -> None:
-    """Four wishes of one customer travel in one array."""
+    """Four changes of one customer travel in one array."""
     import_id = record(
         parts, *({"user_id": "1", "channel": c, "priority": p} for c in ("EMAIL", "MOBILE") for p in ("BULK", "TRANS"))
     )
@@ -203,7 +203,7 @@ def test_when_told_to_wait_every_process_waits(parts: WorkerContext, shop: Compa
     assert counts(parts, import_id) == {"applied": 59}
 
 
-def test_a_stroke_that_is_interrupted_gives_everything_back(
+def test_a_delivery_that_is_interrupted_gives_everything_back(
     parts: WorkerContext, shop: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a delivery ends early, what it had not sent is due again at once and nothing stays under lease."""
@@ -225,7 +225,7 @@ def test_a_stroke_that_is_interrupted_gives_everything_back(
     assert counts(parts, import_id) == {"applied": 59}
 
 
-def test_one_stroke_claims_again_while_calls_are_under_way(shop: Company, tmp_path: Path) -> None:
+def test_one_delivery_claims_again_while_calls_are_under_way(shop: Company, tmp_path: Path) -> None:
     """A delivery goes on with what is due for a reservation window: thirty customers, in batches of ten."""
     with wired(shop, tmp_path, batch_customers=10, reservation_seconds=10) as parts:
         import_id = record(parts, *({"user_id": str(n)} for n in range(1, 31)))
@@ -248,7 +248,7 @@ def test_a_slow_process_leaves_the_slots_that_it_cannot_use(parts: WorkerContext
     assert connection.permits_for(100) <= connection.settings.concurrency + 1
 
 
-def test_an_older_word_that_lands_late_is_not_the_last(tmp_path: Path) -> None:
+def test_an_older_change_that_lands_late_is_not_the_last(tmp_path: Path) -> None:
     """The opt-in timed out at our side and lands later; the opt-out waits for that and is the last word."""
     with company(tmp_path, busy_521=False) as shop, wired(shop, tmp_path, timeout=1.0) as parts:
         shop.fault(kind="latency", users=["1"], delay=3, next=1)
@@ -273,14 +273,12 @@ def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
     assert watch.throttled == Throttled(30.0)
 
 
-@pytest.mark.parametrize(
-    ("timeout", "lease", "horizon"), [(20.0, 60.0, 1.0), (240.0, 260.0, 1.0), (300.0, 900.0, 10.0)]
-)
-def test_no_stroke_is_killed_before_its_calls_can_have_answered(timeout: float, lease: float, horizon: float) -> None:
+@pytest.mark.parametrize(("timeout", "lease", "window"), [(20.0, 60.0, 1.0), (240.0, 260.0, 1.0), (300.0, 900.0, 10.0)])
+def test_no_delivery_is_killed_before_its_calls_can_have_answered(timeout: float, lease: float, window: float) -> None:
     """A provider that answers after 190 s is cut off at 170 s, asked again, and the person's change stays pending."""
-    settings = load_settings(lease_seconds=lease, reservation_seconds=horizon)
+    settings = load_settings(lease_seconds=lease, reservation_seconds=window)
 
-    assert time_limit(settings) - 10 > LONGEST_WINDOWS * horizon + timeout + 3 + PATIENCE_SECONDS
+    assert time_limit(settings) - 10 > LONGEST_WINDOWS * window + timeout + 3 + PATIENCE_SECONDS
     assert time_limit(settings) >= 180
 
 

@@ -77,7 +77,7 @@ def _read_whole(worker_context: WorkerContext, *apps: str) -> str:
     return import_id
 
 
-def test_a_file_is_left_to_whoever_makes_it_due(parts: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_left_to_its_importer(parts: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """While an importer makes a file's changes due the sweep does not meddle; once it has died, the sweep goes on."""
     _read_whole(parts, "late")
     abandoned = Abandoned()

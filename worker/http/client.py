@@ -164,7 +164,7 @@ async def _body(response: httpx.Response) -> bytes:
 
 
 async def _keep(response: httpx.Response, request: httpx.Request, body: bytes) -> None:
-    """Leave a body that was read where whoever signs calls will look for it."""
+    """Leave a body that was read where the auth of a call will look for it."""
     if "content-encoding" in response.headers:
         del response.headers["content-encoding"]
     response.request, response.stream = request, httpx.ByteStream(body)

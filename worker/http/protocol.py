@@ -151,7 +151,7 @@ class Wire(asyncio.Protocol):
             self._end_if_complete(self._reply)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell whoever waits that nothing more will come."""
+        """Tell waiting threads that nothing more will come."""
         with suppress(asyncio.InvalidStateError):
             self._closed.set_result(None)
         lost = httpx.RemoteProtocolError("the server disconnected") if error is None else httpx.ReadError("cut")

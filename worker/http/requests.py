@@ -42,7 +42,7 @@ class Writer:
         extensions = {"timeout": self._limits, "target": target.encode("ascii")}
         stream = httpx.ByteStream(body)
         written = httpx.Request(request.method, self._url, headers=headers, stream=stream, extensions=extensions)
-        written.read()  # else whoever sends it must wait for what is there already
+        written.read()  # else its sender must wait for what is there already
         return written
 
     def _with_type(self, headers: Mapping[str, str], content_type: str) -> httpx.Headers:

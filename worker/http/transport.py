@@ -131,7 +131,7 @@ class Line(httpx.AsyncBaseTransport):
         return self._wire
 
     async def _connect(self, url: httpx.URL) -> Wire:
-        # Whoever gives up here must not cancel: asyncio forgets a socket that has won its race at that very moment.
+        # Giving up here must not cancel: asyncio forgets a socket that has won its race at that very moment.
         reaching = asyncio.ensure_future(self._reach(url))
         try:
             return await asyncio.shield(reaching)

@@ -29,7 +29,7 @@ def path_of(customer: str) -> str:
 
 def body(rows: Iterable[Row]) -> dict[str, Any]:
     """Return the request for rows of one customer."""
-    wishes = [
+    subscriptions = [
         {
             "channel": row["channel"],
             "accountId": row["account_id"],
@@ -39,4 +39,4 @@ def body(rows: Iterable[Row]) -> dict[str, Any]:
         }
         for row in rows
     ]
-    return {"communicationId": -1, "campaignId": -1, "reason": "nightly", "subscriptions": wishes}
+    return {"communicationId": -1, "campaignId": -1, "reason": "nightly", "subscriptions": subscriptions}

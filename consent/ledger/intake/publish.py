@@ -111,7 +111,7 @@ def _weigh(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) ->
     its = imports.c.id == import_id
     if tx.execute(select(imports.c.state).where(its)).scalar_one() != "read":
         return None
-    one_at_a_time(tx)  # before the import, as whoever records does
+    one_at_a_time(tx)  # before the import, as recording does
     row = tx.execute(select(imports).where(its).with_for_update()).one()
     if row.state != "read":
         return None

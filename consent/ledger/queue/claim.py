@@ -15,7 +15,7 @@ from consent.ledger.database import Database
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
-from consent.ledger.queue.tasks import DOUBTFUL, WITNESS, ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import IN_DOUBT, WITNESS, ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.outcome import State
 
@@ -39,7 +39,7 @@ def claim(
 ) -> list[CustomerTask]:
     """Take up to `limit` due targets of a bucket under a lease, or one for a probe; return their newest changes.
 
-    Whoever still holds the token when the lease ends has lost it. What the provider holds for these slots counts as
+    A worker that holds the token at the lease's end has lost it. What the provider holds for these slots counts as
     unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left alone
     for as long as there is doubt: a call of the delivery that held it may still be under way.
 
@@ -70,7 +70,7 @@ def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
     """Leave alone for a while what a delivery held that was lost."""
     if until <= now:
         return
-    held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != DOUBTFUL)
+    held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != IN_DOUBT)
     lost = (
         select(customer_tasks.c.target_id)
         .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now, *held)
@@ -80,7 +80,7 @@ def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
     numbers = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
     for some in portions(numbers):
         left = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, some))
-        tx.execute(left.values(lease_token=DOUBTFUL, next_at=until))
+        tx.execute(left.values(lease_token=IN_DOUBT, next_at=until))
 
 
 def promote(tx: Connection, bucket: Bucket, now: int) -> int:

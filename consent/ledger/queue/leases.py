@@ -1,4 +1,4 @@
-"""What only one at a time may do, and who does: give out a bucket's call slots, or run with a broker of its own.
+"""What only one at a time may do, and who does: give out a bucket's permits, or run with a broker of its own.
 
 Both stand in the ledger, because that is the one thing that all processes of an installation share: brokers come and
 go, and a ledger may be reached by several paths, from several machines.
@@ -16,7 +16,7 @@ from consent.ledger.queue.breakers import Breaker
 from consent.ledger.schema import connections, leases
 
 LONGEST_RESERVATION_SECONDS = 40.0
-"""How far ahead call slots are ever given out, with what is written ahead of them; later means that a clock was set."""
+"""How far ahead permits are ever given out, with what is written ahead of them; later means that a clock was set."""
 
 _CLOCKS_SECONDS = 0.25
 """How exactly two machines are taken to know the database's time, when one goes on behind the other."""
@@ -33,7 +33,7 @@ class Lease:
 
 
 def reserve_ahead(database: Database, name: str, owner: str, interval: float, *, now: int, until: int) -> float:
-    """Write down that a broker gives out the call slots of a bucket up to `until`, before it does.
+    """Write down that a broker gives out the permits of a bucket up to `until`, before it does.
 
     Returns 0.0 if it may. Otherwise another broker has given out slots, and it returns the seconds after which they
     are all over and an `interval` (in seconds) has passed. Raises LedgerUnavailable.

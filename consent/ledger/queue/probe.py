@@ -27,7 +27,7 @@ def pick_another(tx: Connection, bucket: Bucket, suspects: Sequence[int]) -> lis
     """Return one target for a probe.
 
     One that is due, was never tried and stands far from the suspects: their neighbours may share their fault. Else the
-    most urgent one that is due and no suspect, before others one that was never tried: whoever is refused again and
+    most urgent one that is due and no suspect, before others one that was never tried: one that is refused again and
     again would be asked again and again. Else one that waits for its next try, since that may be for the bucket's fault
     and not its own; else, where there are only suspects, the one whose turn is longest ago.
     """

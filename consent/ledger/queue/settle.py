@@ -29,7 +29,7 @@ from consent.ledger.bulk import (
 from consent.ledger.database import Database
 from consent.ledger.merge_sql import one_fold_at_a_time
 from consent.ledger.queue.enqueue import make_these_due
-from consent.ledger.queue.tasks import DOUBTFUL, ClaimedChange, Settlement
+from consent.ledger.queue.tasks import IN_DOUBT, ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
 
@@ -68,7 +68,7 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
 def count_calls(database: Database, settlements: Sequence[Settlement], counted: set[str]) -> None:
     """Add the calls made to their imports, where that is not part of settling.
 
-    Each import in a transaction of its own: whoever imports locks this row first and customer tasks afterwards.
+    Each import in a transaction of its own: an importer locks this row first and customer tasks afterwards.
     `counted` remembers those that are done, so that this may be tried again when it failed half way.
     """
     if database.is_sqlite:
@@ -204,14 +204,14 @@ def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int
 def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> dict[str, Any]:
     claimed = {change.id for change in one.task.changes}
     fresh = any(change_id not in claimed for change_id, _ in left)
-    until = max(now if fresh else max(now, one.put_off_until), one.doubtful_until)
+    until = max(now if fresh else max(now, one.put_off_until), one.in_doubt_until)
     return {
         "whose": one.task.target_id,
         "urgency": min(lane for _, lane in left),
         "ready": int(until <= now),
         "until": until,
         "more": int(one.tried),
-        "holder": DOUBTFUL if one.doubtful_until > now else None,
+        "holder": IN_DOUBT if one.in_doubt_until > now else None,
     }
 
 

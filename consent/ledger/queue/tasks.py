@@ -10,7 +10,7 @@ from consent.change import Action
 from consent.ledger.merge import Word
 from consent.outcome import Outcome
 
-DOUBTFUL = "a call may still be under way"
+IN_DOUBT = "a call may still be under way"
 """Stands where a lease's token stands while no worker may call a target, not even for a fresh word."""
 
 WITNESS = "witness"
@@ -81,7 +81,7 @@ class Attempt:
 class Settlement:
     """What became of a target's claimed changes; those without an outcome are given back untouched.
 
-    `put_off_until` (microseconds) is when what is left should be tried again. Until `doubtful_until` a call
+    `put_off_until` (microseconds) is when what is left should be tried again. Until `in_doubt_until` a call
     whose answer never came may still be under way: no worker may call this target before, not even for a fresh word.
     """
 
@@ -90,4 +90,4 @@ class Settlement:
     attempts: tuple[Attempt, ...] = ()
     put_off_until: int = 0
     tried: bool = field(default=True)
-    doubtful_until: int = 0
+    in_doubt_until: int = 0

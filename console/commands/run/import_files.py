@@ -130,13 +130,13 @@ def wake_workers(door: Doorway, ledger: Ledger) -> None:
             asked = {name: wakeups.waiting_by_bucket(name) for name in {bucket.connection for bucket in waiting}}
             for bucket in waiting:
                 # No more than it has use for: with many buckets, each import would add wake-ups for all of them.
-                wanted = _strokes(door.settings, ledger, bucket) - asked[bucket.connection][bucket]
+                wanted = _deliveries(door.settings, ledger, bucket) - asked[bucket.connection][bucket]
                 wakeups.send(bucket, max(0, wanted))
     except BrokerUnavailable as error:
         door.screen.note(f"{error}; nothing is lost")
 
 
-def _strokes(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
+def _deliveries(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
     """Return how many deliveries what is due is worth."""
     most = settings.connection(bucket.connection).max_batches
     size = min(settings.batch_customers, CUSTOMERS_A_WAKE_UP)

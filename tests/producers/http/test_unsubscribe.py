@@ -188,7 +188,7 @@ def test_a_replayed_click_does_not_undo_an_opt_in(served: Server, books: Ledger,
     assert standing(books) == ["OPTIN"]
 
 
-def test_whoever_presses_the_button_again_is_opted_out(served: Server, books: Ledger, clock: Clock) -> None:
+def test_a_person_who_presses_the_button_again_is_opted_out(served: Server, books: Ledger, clock: Clock) -> None:
     """Ann opts out, in again, and a minute later follows the link and presses the button: she is opted out, once."""
     token = served.state.tokens.make(FIELDS, 3600)
     for _ in range(2):

@@ -19,7 +19,7 @@ from sandbox.rate import worst_window
 from worker.ratelimit.limiter import RateLimiter
 from worker.ratelimit.write_ahead import end_reservations_of
 
-HORIZON = 0.2
+WINDOW = 0.2
 JITTER = 0.1
 """Seconds by which a busy machine may tell a process its slots too late."""
 
@@ -44,7 +44,7 @@ def started(folder: Path, open_: ExitStack) -> LocalBroker:
 def rate_limiter(broker: LocalBroker, ledger: Ledger, rate: str) -> RateLimiter:
     """The rate limiter of one process that has just started."""
     store = redis.Redis(unix_socket_path=broker.url.removeprefix("redis+socket://"), socket_timeout=1)
-    made = RateLimiter(store, Bucket("capillary"), parse_rate(rate), "here", HORIZON, 4)
+    made = RateLimiter(store, Bucket("capillary"), parse_rate(rate), "here", WINDOW, 4)
     made.write_into(ledger)
     made.prime()
     return made

@@ -34,7 +34,7 @@ class Pool:
         self.waiting = {"a", "b"}
         self.stack = ExitStack()
         for one in self.processes:
-            with one.acquire("warming", 1, set):  # so that all places are known
+            with one.acquire("first", 1, set):  # so that all places are known
                 pass
 
     def take(self, process: int, connection: str) -> bool:

@@ -30,7 +30,7 @@ def rate_limiter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ra
     broker.stop()
 
 
-def test_a_killed_strokes_place_is_free_soon(rate_limiter: RateLimiter) -> None:
+def test_the_place_of_a_killed_delivery_is_free_soon(rate_limiter: RateLimiter) -> None:
     """No one says that it is still there, so another delivery may begin."""
     assert rate_limiter.reserve(1, "killed", 0.5).moments
     assert rate_limiter.reserve(1, "next", 0.5).crowded
@@ -40,7 +40,7 @@ def test_a_killed_strokes_place_is_free_soon(rate_limiter: RateLimiter) -> None:
     assert rate_limiter.reserve(1, "next", 0.5).moments
 
 
-def test_a_stroke_that_says_so_keeps_its_place(rate_limiter: RateLimiter) -> None:
+def test_a_delivery_that_says_so_keeps_its_place(rate_limiter: RateLimiter) -> None:
     """However long its calls take; once it has lost its place it does not take it back from another."""
     assert rate_limiter.reserve(1, "long", 0.5).moments
     for _ in range(3):

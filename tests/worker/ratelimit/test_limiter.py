@@ -175,7 +175,7 @@ def test_a_reply_that_is_late_moves_no_slot(broker: LocalBroker) -> None:
     assert max(gaps) < 0.03
 
 
-def test_no_more_strokes_than_allowed(broker: LocalBroker) -> None:
+def test_no_more_deliveries_than_allowed(broker: LocalBroker) -> None:
     """A slow provider can hold only so many workers."""
     limiter = rate_limiter(broker.url, "1000/second", "one")
     limiter.prime()

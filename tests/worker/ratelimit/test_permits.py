@@ -48,7 +48,7 @@ def test_slots_are_asked_for_before_they_run_out(unbound: tuple[BucketContext, L
     assert max(held) <= spare * (1 + 1 / FEW)
 
 
-def test_a_stroke_that_ends_reserves_no_more(unbound: tuple[BucketContext, LoopThread]) -> None:
+def test_a_delivery_that_ends_reserves_no_more(unbound: tuple[BucketContext, LoopThread]) -> None:
     """What was being reserved when a delivery ended is given up, and nothing stays behind in the event loop."""
     connection, loop = unbound
     permits = connection.permits(lambda: False)

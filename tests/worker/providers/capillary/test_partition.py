@@ -39,9 +39,9 @@ TEXT = st.text() | (BODY | JSON).map(json.dumps) | BODY.map(lambda body: json.du
 STATUS = st.integers(100, 599) | st.sampled_from([200, 201, 400, 500])
 
 
-def slot_of(wish: tuple[Any, ...]) -> tuple[Any, ...]:
+def slot_of(slot_change: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return what may occur only once among a customer's changes."""
-    return (*wish[:2], *wish[3:5])
+    return (*slot_change[:2], *slot_change[3:5])
 
 
 CHANGES = st.lists(
@@ -56,7 +56,7 @@ CHANGES = st.lists(
     min_size=1,
     max_size=6,
     unique_by=slot_of,
-).map(lambda wishes: tuple(change(number, *wish) for number, wish in enumerate(wishes)))
+).map(lambda slot_changes: tuple(change(number, *slot_change) for number, slot_change in enumerate(slot_changes)))
 
 
 def calls(changes: Any) -> st.SearchStrategy[Any]:

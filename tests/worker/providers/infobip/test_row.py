@@ -209,7 +209,7 @@ def test_a_connections_region_reads_national_numbers() -> None:
     assert InfobipRow.in_region("") is InfobipRow
 
 
-def test_doubtful_destinations_are_known() -> None:
+def test_uncertain_destinations_are_known() -> None:
     """A whole domain, or a number of no known range, is delivered; a person is told how many there are."""
     doubts = {
         to: InfobipRow.doubt({"destination": to})
