@@ -24,7 +24,8 @@ class Subject:
 
     `well` pretends a provider that takes everything; `partly` one that takes all but the change number 2, and says so;
     `silently` one that answers success and loses the change number 2; `never` one that says that the target is not
-    there. `taken` are bodies, beside the usual one, that the vendor documents as a success.
+    there. `taken` are bodies, beside the usual one, that the vendor documents as a success. `of` is the provider, if it
+    is not registered under the name.
     """
 
     name: str
@@ -35,11 +36,12 @@ class Subject:
     silently: Callable[[], Says] | None = None
     never: Reply | None = None
     taken: frozenset[str] = field(default_factory=frozenset)
+    of: Provider | None = None
 
     @property
     def provider(self) -> Provider:
         """The provider, as it is registered."""
-        return PROVIDERS[self.name.split(":", maxsplit=1)[0]]
+        return self.of or PROVIDERS[self.name.split(":", maxsplit=1)[0]]
 
     @property
     def ids(self) -> set[int]:

@@ -14,6 +14,7 @@ from consent.ledger.queue.tasks import WITNESS
 from consent.outcome import Applied, Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable, Unchanged
 from tests.support.examples import examples
 from tests.support.providers.checked_delivery import Delivered, deliver
+from tests.support.providers.recipe import subject_of_the_page
 from tests.support.providers.subjects import SUBJECTS, Subject, reply
 from worker.providers import PROVIDERS
 from worker.providers.contract import Reply, Request
@@ -21,7 +22,10 @@ from worker.providers.contract import Reply, Request
 PERSON = "jane.doe@example.com"
 HTML = "<html><body>Bad Gateway</body></html>"
 
-every = pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)
+ALL = (*SUBJECTS, subject_of_the_page())
+"""Every provider's, and that of the provider which docs/adding-a-provider.md builds."""
+
+every = pytest.mark.parametrize("subject", ALL, ids=lambda subject: subject.name)
 
 
 def answered(subject: Subject, always: Reply) -> Delivered:
@@ -50,6 +54,18 @@ def test_an_address_holds_nothing_that_one_cannot_ask_for(subject: Subject) -> N
     columns = subject.provider.row.address_columns
     assert columns >= subject.provider.row.names_target
     assert all(task.address.keys() <= columns for task in subject.tasks)
+
+
+@every
+def test_an_exported_change_is_the_change_that_was_read(subject: Subject) -> None:
+    """The columns of a dead letter, imported again, name the same target and slot."""
+    for task in subject.tasks:
+        for change in task.changes:
+            columns = subject.provider.export(task.address, change.slot, change.details)
+            row = subject.provider.row.model_validate({**columns, "action": change.action})
+
+            assert row.address() == task.address
+            assert [one.slot for one in row.slot_changes()] == [change.slot]
 
 
 @every
@@ -93,7 +109,7 @@ def test_success(subject: Subject) -> None:
     assert set(map(type, result.health)) == {Healthy}
 
 
-@pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.partly], ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", [one for one in ALL if one.partly], ids=lambda subject: subject.name)
 def test_partial_failure(subject: Subject) -> None:
     """One bad change harms only itself: it is rejected, and its companions are applied."""
     assert subject.partly
@@ -105,7 +121,7 @@ def test_partial_failure(subject: Subject) -> None:
     assert set(map(type, result.health)) == {Healthy}
 
 
-@pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.silently], ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", [one for one in ALL if one.silently], ids=lambda subject: subject.name)
 def test_silent_loss(subject: Subject) -> None:
     """A success that leaves out a change does not count as one for it."""
     assert subject.silently
@@ -116,7 +132,7 @@ def test_silent_loss(subject: Subject) -> None:
     assert kinds(result) == {Applied}
 
 
-@pytest.mark.parametrize("subject", [one for one in SUBJECTS if one.never], ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", [one for one in ALL if one.never], ids=lambda subject: subject.name)
 def test_permanent_failure(subject: Subject) -> None:
     """A target that is not there makes a dead letter of each of its changes, after one call; others go on."""
     assert subject.never

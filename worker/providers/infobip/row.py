@@ -119,7 +119,7 @@ def read_destination(text: str, region: str) -> str:
     return f"{local}{at}{domain.lower()}"
 
 
-def doubt_about(destination: str) -> str | None:
+def warning_about(destination: str) -> str | None:
     """Return why a destination may be a slip: a number that is not known to be in use, or a whole domain."""
     if destination.isdigit():
         return None if is_known(destination) else "unknown_number"
@@ -196,7 +196,7 @@ class InfobipRow(ConsentRow):
     @classmethod
     def warning(cls, address: Mapping[str, str]) -> str | None:
         """Return whether a destination may be a slip."""
-        return doubt_about(address["destination"]) if "destination" in address else None
+        return warning_about(address["destination"]) if "destination" in address else None
 
     @model_validator(mode="after")
     def _names_one_thing(self) -> Self:
