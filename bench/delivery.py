@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from consent.settings import load_settings
 from console.local.broker import LocalBroker
 from worker.bootstrap import WorkerContext
 from worker.http.client import LONGEST_BODY
-from worker.http.transport import CONNECT_SECONDS, Line
+from worker.http.transport import CONNECT_SECONDS, PooledTransport
 from worker.sweep import sweep
 
 BUCKET = Bucket("capillary")
@@ -134,17 +133,16 @@ async def plain_script(url: str, customers: int, lanes: int) -> None:
     """Call for every customer, as a script without queue or ledger does it, over the transport that workers use."""
     waiting = iter(range(500_000_000, 500_000_000 + customers))
 
-    async def lane() -> None:
-        way = Line(ssl.create_default_context(), CONNECT_SECONDS, LONGEST_BODY)
-        async with httpx.AsyncClient(base_url=url, auth=("bench", "bench"), transport=way, timeout=20) as client:
-            for customer in waiting:
-                reply = await client.post(
-                    f"/v2/customers/{customer}/subscriptions", params={"format": "json"}, json=body()
-                )
-                reply.raise_for_status()
-                assert len(reply.json()["subscriptions"]) == 2
+    pool = PooledTransport(httpx.URL(url), CONNECT_SECONDS, LONGEST_BODY)
 
-    await asyncio.gather(*(lane() for _ in range(lanes)))
+    async def lane(client: httpx.AsyncClient) -> None:
+        for customer in waiting:
+            reply = await client.post(f"/v2/customers/{customer}/subscriptions", params={"format": "json"}, json=body())
+            reply.raise_for_status()
+            assert len(reply.json()["subscriptions"]) == 2
+
+    async with httpx.AsyncClient(base_url=url, auth=("bench", "bench"), transport=pool, timeout=20) as client:
+        await asyncio.gather(*(lane(client) for _ in range(lanes)))
 
 
 def body() -> dict[str, Any]:

@@ -24,7 +24,6 @@ from worker.breaker import may_call
 from worker.bucket_context import BucketContext, process_cap
 from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
 from worker.http.client import Sender, check_connection
-from worker.http.protocol import warm_up
 from worker.loop import LoopThread, process_loop
 from worker.observations import Observations, RecentCustomers
 from worker.providers import provider_of
@@ -183,7 +182,6 @@ class WorkerContext:
 
 
 async def _sender(connection: ConnectionSettings, name: str) -> Sender:
-    await warm_up()
     return Sender(connection, provider_of(connection).auth(connection, name), name)
 
 

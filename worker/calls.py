@@ -141,15 +141,14 @@ class ConcurrentCalls:
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment; return None if its moment does not come. First a place, then the moment."""
-        async with self.context.concurrency:
-            await self.context.sender.warm()
+        async with self.context.concurrency, self.context.sender.preconnected():
             until = await self._permits.take(deadline, self.left + 1)
             return None if until is None else await self._call(request, found, Permit(self._permits, deadline, until))
 
-    async def _call(self, request: Request, found: dict[int, TaskResult], turn: Permit) -> Answer | None:
+    async def _call(self, request: Request, found: dict[int, TaskResult], permit: Permit) -> Answer | None:
         at, started = self.clock(), time.monotonic()
         try:
-            status, answer, in_doubt, reply = await self._exchange(request, turn)
+            status, answer, in_doubt, reply = await self._exchange(request, permit)
         except NoPermit:
             return None
         except asyncio.CancelledError:
@@ -173,7 +172,7 @@ class ConcurrentCalls:
             return
         one = suspects[0]
         request = await asyncio.to_thread(self.witness, one.task.target_id)
-        async with self.context.concurrency:
+        async with self.context.concurrency, self.context.sender.preconnected():
             if request is None or (until := await self._permits.take(deadline, 1)) is None:
                 return
             at, started = self.clock(), time.monotonic()
@@ -187,12 +186,12 @@ class ConcurrentCalls:
         one.attempts.append(Attempt(one.task.target_id, at, milliseconds, WITNESS, status, answer.code, ids))
 
     async def _exchange(
-        self, request: Request, turn: Permit
+        self, request: Request, permit: Permit
     ) -> tuple[int | None, Answer, bool, Reply | NoReply | None]:
         """Send a request and have its reply read; a reply that makes no sense harms only its own changes."""
         writes, reply = request.method not in _LOOKING, None
         try:
-            reply = await self.context.sender.send(request, turn)
+            reply = await self.context.sender.send(request, permit)
             if isinstance(reply, NoReply):
                 return None, unanswered(reply, request), writes and reply.kind in _STILL_AT_IT, reply
             answer = self.context.provider.read(request, reply, self.context.settings)

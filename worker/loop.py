@@ -2,6 +2,8 @@
 
 The only arrangement of asyncio under Celery that keeps connections, works under prefork and threads and can be
 cancelled: asyncio.run for each task opens a connection for each request, a loop kept in a global breaks under threads.
+anyio's blocking portal was tried in its place: it cancels again at each `await`, so that a delivery which is cancelled
+could not wait until its own calls have ended and told what became of them.
 """
 
 from __future__ import annotations

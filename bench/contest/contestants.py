@@ -65,7 +65,7 @@ def _services(key: str, name: str, ledger: str, workers: int = 2) -> Contestant:
 
 
 _ARQ = ("{bin}/arq", "arq_rows.WorkerSettings")
-_LINE = ("--transport", "line")
+_POOLED = ("--transport", "optrelay")
 
 CONTESTANTS = (
     _queue("a2", "Celery task a row, prefork 2", "celery_rows.py", (_celery("celery_rows", 2),)),
@@ -73,8 +73,8 @@ CONTESTANTS = (
     _queue("b", "celery-batches, prefork 2", "batch_rows.py", (_celery("batch_rows", 2),), own_environment=True),
     _queue("c", "arq, two workers", "arq_rows.py", (_ARQ, _ARQ), ready="Starting worker", own_environment=True),
     Contestant("d", "plain script, stock httpx", _script("plain_script.py"), slow=True),
-    Contestant("dl", "plain script, our transport", _script("plain_script.py", *_LINE)),
-    Contestant("dl2", "the same in two processes", _script("plain_script.py", *_LINE, "--processes", "2")),
+    Contestant("dl", "plain script, our transport", _script("plain_script.py", *_POOLED)),
+    Contestant("dl2", "the same in two processes", _script("plain_script.py", *_POOLED, "--processes", "2")),
     _run("es", "optrelay run, SQLite", "sqlite"),
     _run("ep", "optrelay run, PostgreSQL", "postgresql"),
     _services("ws", "optrelay, workers up, SQLite", "sqlite"),

@@ -24,6 +24,7 @@ class Failure(StrEnum):
 
     UNREACHABLE = "unreachable"
     TLS = "tls"
+    PROXY = "proxy"
     NO_TOKEN = "no_token"  # noqa: S105 - a word, not a secret
     TIMED_OUT = "timed_out"
     CUT = "cut"
@@ -33,16 +34,17 @@ class Failure(StrEnum):
 _REASONS = {
     Failure.UNREACHABLE: "the provider could not be reached; nothing was sent",
     Failure.TLS: "there is no safe connection to the provider (TLS); nothing was sent",
+    Failure.PROXY: "the proxy wants a user name and a password in its address (407); nothing was sent",
     Failure.NO_TOKEN: "the provider gave no access token; nothing was sent",
     Failure.TIMED_OUT: "the provider did not answer in time",
     Failure.CUT: "the connection broke before the provider had answered",
-    Failure.UNREADABLE: "the provider's answer could not be decoded",
+    Failure.UNREADABLE: "the provider's answer is no HTTP that can be read; what was sent may have been done",
 }
 
-NOTHING_SENT = frozenset({Failure.UNREACHABLE.value, Failure.TLS.value, Failure.NO_TOKEN.value})
+NOTHING_SENT = frozenset(kind.value for kind in (Failure.UNREACHABLE, Failure.TLS, Failure.PROXY, Failure.NO_TOKEN))
 """The codes of calls that never reached the provider: they cannot be about any customer."""
 
-_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ def why(error: Exception) -> NoReply:
     """Say what an exception of the HTTP client means."""
     if isinstance(error, httpx.ConnectError) and any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
         return no_reply(Failure.TLS)
+    if isinstance(error, httpx.ProxyError):
+        return no_reply(Failure.PROXY)
     if isinstance(error, _NOTHING_SENT):
         return no_reply(Failure.UNREACHABLE)
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):

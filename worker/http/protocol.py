@@ -1,8 +1,11 @@
-"""The bytes of one connection: a request out, a reply in, and everything that may go wrong between them."""
+"""HTTP/1.1 on one connection: a request out, a reply in, and everything that may go wrong between them."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+import select
+import time
 from contextlib import suppress
 from http import HTTPStatus
 from typing import cast
@@ -11,28 +14,45 @@ import httptools
 import httpx
 
 LONGEST_HEAD = 2**16
-"""Bytes of a reply before its body: more is no reply."""
+"""Bytes of a reply before its body; a longer head is refused."""
+
+_WORST_CHUNKS = 8
+"""How many bytes of the wire one byte of a body may take: one byte a chunk takes six."""
+
+_FRESH_SECONDS = 1.0
+"""For so long after its beginning a connection may have unread bytes (TLS session tickets) and be good."""
 
 
-class WireReply:
-    """What has come of one reply; llhttp calls its `on_` methods."""
+class ReplyReader:
+    """Reads one reply; llhttp calls its `on_` methods.
+
+    `complete` is set once the reply is whole, or its body has reached `longest` bytes. `reusable` says whether the
+    connection may carry another exchange. llhttp is strict about heads: small faults that a browser would read past are
+    corrected first, and such a connection is not used again.
+    """
 
     __slots__ = (
-        "_head_bytes",
+        "_corrected",
+        "_head",
+        "_head_only",
         "_in_body",
         "_longest",
         "_parser",
+        "_received",
         "body",
         "complete",
         "headers",
         "reusable",
         "status",
-        "whole_at_end",
+        "until_end",
     )
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, longest: int, *, head_only: bool = False) -> None:
         self._longest = longest
-        self._head_bytes = 0
+        self._head_only = head_only
+        self._head = b""
+        self._received = 0
+        self._corrected = False
         self._in_body = False
         self._parser = httptools.HttpResponseParser(self)
         self.status = 0
@@ -40,29 +60,62 @@ class WireReply:
         self.body = bytearray()
         self.complete = False
         self.reusable = False
-        self.whole_at_end = False
+        self.until_end = False
 
     def feed(self, data: bytes) -> None:
-        """Take in what has come; raise httpx.RemoteProtocolError if it is no HTTP."""
+        """Take in what has come; raise httpx.DecodingError if it cannot be read as HTTP/1.x."""
+        self._received += len(data)
+        if self._received > LONGEST_HEAD + _WORST_CHUNKS * self._longest:
+            raise httpx.DecodingError("a reply without end")
+        if self._corrected and not self._in_body:
+            self._feed_corrected(data)
+        else:
+            self._feed_strict(data)
+        if not (self._in_body or self.complete) and len(self._head) > LONGEST_HEAD:
+            raise httpx.DecodingError("a head without end")
+
+    def _feed_strict(self, data: bytes) -> None:
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.complete:
-                raise httpx.RemoteProtocolError("not HTTP") from error
-            self.reusable = False
-        self._head_bytes += 0 if self._in_body or self.complete else len(data)
-        if self._head_bytes > LONGEST_HEAD:
-            raise httpx.RemoteProtocolError("a head without end")
+            if self.complete:
+                self.reusable = False
+            elif self._in_body or isinstance(error, httptools.HttpParserUpgrade) or self._corrected:
+                raise httpx.DecodingError("not HTTP") from error
+            else:
+                self._corrected = True
+                self._feed_corrected(data)
+        else:
+            self._head += b"" if self._in_body or self.complete else data
+
+    def _feed_corrected(self, data: bytes) -> None:
+        """Go on with a head that llhttp refuses, as soon as it is whole: correct it and read it again."""
+        self._head = (self._head + data).lstrip(b"\r\n")
+        if not self._head[:5].upper() == b"HTTP/"[: len(self._head)]:
+            raise httpx.DecodingError("not HTTP")
+        while end := _BLANK_LINE.search(self._head):
+            head, rest = self._head[: end.start()], self._head[end.end() :]
+            self._head = b""
+            if self._is_last_head(head):
+                self._feed_strict(rest)
+                break
+            self._head = rest  # it announced another one
+        self.reusable = False
+
+    def _is_last_head(self, head: bytes) -> bool:
+        self._parser = httptools.HttpResponseParser(self)
+        self._feed_strict(corrected(head))
+        return self._in_body
 
     def on_message_begin(self) -> None:
-        """Begin a reply; whatever comes after the one that was awaited is not ours."""
+        """Begin a reply; what comes after the one that was awaited belongs to no call."""
         if self.complete:
             self.reusable = False
             raise ValueError("a second reply")
         self.headers, self._in_body = [], False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what comes behind the body is none."""
+        """Keep a header; a trailer is dropped."""
         if not self._in_body:
             self.headers.append((name, value))
 
@@ -71,51 +124,123 @@ class WireReply:
         self.status = self._parser.get_status_code()
         self._in_body = self.status >= HTTPStatus.OK
         named = {name.lower() for name, _ in self.headers}
-        self.whole_at_end = not named & {b"content-length", b"transfer-encoding"}
+        self.until_end = not named & {b"content-length", b"transfer-encoding"}
+        self.complete = self._in_body and self._head_only
 
     def on_body(self, part: bytes) -> None:
         """Keep a part of the body, up to the greatest length; then it is as complete as it will be."""
+        if self.complete:
+            return
         self.body += part[: self._longest - len(self.body)]
-        if len(self.body) >= self._longest:
-            self.complete = True
+        self.complete = len(self.body) >= self._longest
 
     def on_message_complete(self) -> None:
-        """End the reply, unless it was only word that one will come (100, 103)."""
+        """End the reply, unless it only announced another one (100, 103)."""
         if self.complete or self.status < HTTPStatus.OK:
             return
         self.complete = True
-        self.reusable = bool(self._parser.should_keep_alive())
+        self.reusable = bool(self._parser.should_keep_alive()) and not self._corrected
+
+    def idle_seconds(self) -> float | None:
+        """Return for how long the server keeps an idle connection, if it says so: `Keep-Alive: timeout=5`."""
+        value = next((value for name, value in self.headers if name.lower() == b"keep-alive"), b"")
+        found = _TIMEOUT.search(value)
+        return float(found[1]) if found else None
 
 
-class Wire(asyncio.Protocol):
-    """An open connection."""
+_BLANK_LINE = re.compile(rb"\r?\n\r?\n")
+_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,6})", re.IGNORECASE)
+_STATUS = re.compile(rb"HTTP/(\d)(?:\.(\d))?[ \t]+(\d{3})(?:[ \t]+(.*))?", re.IGNORECASE)
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-    __slots__ = ("_closed", "_reply", "_transport", "_waiting")
+
+def corrected(head: bytes) -> bytes:
+    """Return a reply's head, which comes without its blank line, as RFC 9112 wants it.
+
+    Corrects bare line feeds, folded lines, space before a colon, control characters in values, a repeated equal
+    Content-Length and a status line with odd spaces; lines that are no header are dropped.
+    """
+    first, *lines = [line.rstrip(b"\r") for line in head.split(b"\n")]
+    found = _STATUS.fullmatch(first)
+    if found is None:
+        return head + b"\r\n\r\n"
+    version = b"1.1" if (found[1], found[2]) == (b"1", b"1") else b"1.0"
+    written = [b"HTTP/%b %b %b" % (version, found[3], _CONTROL.sub(b" ", found[4] or b""))]
+    for line in _unfolded(lines):
+        name, colon, value = line.partition(b":")
+        name = name.strip()
+        header = b"%b: %b" % (name, _CONTROL.sub(b" ", value).strip())
+        is_repeated = name.lower() == b"content-length" and header in written
+        if colon and _NAME.fullmatch(name) and not is_repeated:
+            written.append(header)
+    return b"\r\n".join(written) + b"\r\n\r\n"
+
+
+def _unfolded(lines: list[bytes]) -> list[bytes]:
+    whole: list[bytes] = []
+    for line in lines:
+        if line[:1] in (b" ", b"\t") and whole:
+            whole[-1] += b" " + line.strip()
+        else:
+            whole.append(line)
+    return whole
+
+
+class HttpConnection(asyncio.Protocol):
+    """An open connection, with at most one exchange at a time on it."""
+
+    __slots__ = ("_closed", "_exchanges", "_poll", "_reader", "_transport", "_waiting", "used_at")
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting: asyncio.Future[WireReply] | None = None
-        self._reply: WireReply | None = None
+        self._waiting: asyncio.Future[ReplyReader] | None = None
+        self._reader: ReplyReader | None = None
+        self._exchanges = 0
+        self._poll = select.poll()
+        self.used_at = time.monotonic()
 
     @property
-    def is_open(self) -> bool:
-        """Whether a request may be sent."""
-        return self._transport is not None and not self._transport.is_closing() and not self._closed.done()
-
-    async def exchange(self, message: bytes, longest: int) -> WireReply:
-        """Send a request and return its reply; raise an httpx.TransportError if there is none."""
+    def transport(self) -> asyncio.Transport:
+        """What carries the bytes."""
         if self._transport is None:
-            raise AssertionError("a wire is used once it is connected")
-        self._reply = WireReply(longest)
+            raise AssertionError("a connection is used once it is connected")
+        return self._transport
+
+    def is_usable(self, idle_seconds: float) -> bool:
+        """Say whether a request may be sent on it: it is open, not idle for too long, and silent.
+
+        The socket is asked, too: the server may have closed the connection in the moment since the event loop looked.
+        """
+        if self.transport.is_closing() or self._closed.done():
+            return False
+        idle = time.monotonic() - self.used_at
+        if not self._exchanges and idle < _FRESH_SECONDS:
+            return True
+        return idle < idle_seconds and not self._poll.poll(0)
+
+    async def exchange(self, message: bytes, longest: int, *, head_only: bool = False) -> ReplyReader:
+        """Send a request and return its reply.
+
+        Raises httpx.ReadError if the connection ends before a whole reply has come, and httpx.DecodingError if what
+        comes is no HTTP. `head_only` is for replies that have no body whatever their head says (HEAD, CONNECT).
+        """
+        reader = self._reader = ReplyReader(longest, head_only=head_only)
         self._waiting = asyncio.get_running_loop().create_future()
         try:
-            self._transport.write(message)
-            reply = await self._waiting
-            reply.reusable = reply.reusable and not self._transport.get_write_buffer_size()
-            return reply
+            self.transport.write(message)
+            await self._waiting
+            reader.reusable = reader.reusable and not self.transport.get_write_buffer_size()
+            return reader
         finally:
-            self._waiting = self._reply = None
+            self._exchanges += 1
+            self.used_at = time.monotonic()
+            self._waiting = self._reader = None
+
+    def upgrade(self, transport: asyncio.Transport) -> None:
+        """Go on over TLS: the connection so far was a proxy's answer to CONNECT."""
+        self._transport, self._exchanges, self.used_at = transport, 0, time.monotonic()
 
     def cut(self) -> None:
         """End the connection at once."""
@@ -130,56 +255,39 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
+        self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         """Read on; what comes without having been asked for ends the connection."""
-        if self._reply is None or self._waiting is None or self._waiting.done():
+        if self._reader is None or self._waiting is None or self._waiting.done():
             self.cut()
             return
         try:
-            self._reply.feed(data)
-        except httpx.RemoteProtocolError as error:
+            self._reader.feed(data)
+        except httpx.DecodingError as error:
             self._fail(error)
             self.cut()
         else:
-            self._end_if_complete(self._reply)
+            self._end_if_complete(self._reader)
 
     def eof_received(self) -> None:
         """Take a body that has no length for complete."""
-        if self._reply is not None and self._reply.status >= HTTPStatus.OK and self._reply.whole_at_end:
-            self._reply.complete = True
-            self._end_if_complete(self._reply)
+        if self._reader is not None and self._reader.status >= HTTPStatus.OK and self._reader.until_end:
+            self._reader.complete = True
+            self._end_if_complete(self._reader)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell waiting threads that nothing more will come."""
+        """Tell the exchange that nothing more will come."""
         with suppress(asyncio.InvalidStateError):
             self._closed.set_result(None)
-        lost = httpx.RemoteProtocolError("the server disconnected") if error is None else httpx.ReadError("cut")
+        lost = httpx.ReadError("the connection ended before the reply")
         lost.__cause__ = error
         self._fail(lost)
 
-    def _end_if_complete(self, reply: WireReply) -> None:
-        if reply.complete and self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(reply)
+    def _end_if_complete(self, reader: ReplyReader) -> None:
+        if reader.complete and self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(reader)
 
     def _fail(self, error: Exception) -> None:
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_exception(error)
-
-
-_NOTHING = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n"
-
-
-async def warm_up() -> None:
-    """Make one exchange with ourselves, over a socket of this machine that no one else knows."""
-    server = await asyncio.start_server(_answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, httpx.AsyncClient(trust_env=False) as client:
-        await client.post(f"http://127.0.0.1:{port}/", json={})
-
-
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(_NOTHING)
-    await writer.drain()
-    writer.close()

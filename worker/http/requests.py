@@ -19,15 +19,14 @@ from worker.providers.contract import Request
 
 
 class Writer:
-    """Writes the requests of one connection: same address, same headers, same limits of time."""
+    """Writes the requests of one connection: same address, same headers."""
 
-    def __init__(self, url: httpx.URL, headers: Mapping[str, str], limits: httpx.Timeout) -> None:
+    def __init__(self, url: httpx.URL, headers: Mapping[str, str]) -> None:
         self._url = url
         self._before = url.raw_path.decode("ascii").rstrip("/")
         # Capillary answers 415 to what does not say that it is JSON, even where there is no body.
         self._json_headers = self._with_type(headers, "application/json")
         self._form_headers = self._with_type(headers, "application/x-www-form-urlencoded")
-        self._limits = limits.as_dict()
 
     def write(self, request: Request) -> httpx.Request:
         """Return the request to send; raise ValueError if its path is not quoted."""
@@ -39,10 +38,10 @@ class Writer:
         headers = (self._json_headers if request.form is None else self._form_headers).copy()
         if body or request.method not in _WITHOUT_BODY:
             headers["Content-Length"] = str(len(body))
-        extensions = {"timeout": self._limits, "target": target.encode("ascii")}
+        extensions = {"target": target.encode("ascii")}
         stream = httpx.ByteStream(body)
         written = httpx.Request(request.method, self._url, headers=headers, stream=stream, extensions=extensions)
-        written.read()  # else its sender must wait for what is there already
+        written.read()  # else the transport would have to wait for what is there already
         return written
 
     def _with_type(self, headers: Mapping[str, str], content_type: str) -> httpx.Headers:
@@ -67,7 +66,7 @@ def _body(request: Request) -> bytes:
         return json.dumps(request.json, ensure_ascii=False, allow_nan=False).encode("utf-8")
 
 
-class Signing:
+class AuthFlow:
     """One request's way through an `httpx.Auth`: what to send first, and what to send after each reply.
 
     httpx makes an asynchronous generator of every flow, which costs a call as much as writing it does; here only a flow

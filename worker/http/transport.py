@@ -1,4 +1,8 @@
-"""The ways out to one provider: a transport for each call that is under way, and a proxy where there is one."""
+"""The connections to one provider, kept open from call to call, and how they are made: directly or through a proxy.
+
+A transport for httpx that does no more than that. httpx's own costs two thirds of a call's processor time, and what
+other clients lack stands in docs/performance.md: one must be able to connect before a call has its permit.
+"""
 
 from __future__ import annotations
 
@@ -6,65 +10,200 @@ import asyncio
 import os
 import ssl
 import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from functools import cache
-from urllib.request import getproxies, proxy_bypass
+from http import HTTPStatus
 
 import httpx
 
 from consent.errors import ConfigurationError
-from worker.http.protocol import Wire
-from worker.providers.endpoint import is_loopback, target_of
+from worker.http.protocol import HttpConnection, ReplyReader
+from worker.http.proxies import PORTS, authorization, proxy_for
+from worker.providers.endpoint import target_of
 
 CONNECT_SECONDS = 5.0
 """A provider that has not let us in by then is down."""
 
+KEPT_ALIVE_SECONDS = 30.0
+"""How long an idle connection is used again, at most; servers that close it sooner are learned from."""
 
-def way_out(url: httpx.URL, seconds: float, longest_body: int) -> httpx.AsyncBaseTransport:
-    """Return a transport of one connection; through the proxy of a company's network, if the environment names one.
+_SHORTEST_IDLE = 1.0
+_LONGEST_PROXY_REPLY = 2**16
 
-    A proxy must not see calls to this machine. `seconds` is the most that connecting may take. Raises
-    ConfigurationError if the proxy, or the certificates that the environment names, cannot be used.
+
+class PooledTransport(httpx.AsyncBaseTransport):
+    """Connections to one origin; the one used last is used next, so that few stay open.
+
+    What is raised says what the provider can have seen: `httpx.ConnectError`, `httpx.ConnectTimeout` and
+    `httpx.ProxyError` mean that nothing was sent; any other `httpx.RequestError` leaves that open. An exchange that
+    does not come to its end, cancelled or not, ends its connection, so no reply is ever taken for that of another call.
+    Nothing is sent twice, and no redirect is followed. A body stays as it came: a compressed one could grow without
+    bound. A call's deadline is its caller's, who cancels it.
     """
-    connect, proxy = min(CONNECT_SECONDS, seconds), _proxy(url)
-    if proxy is None:
-        return Line(_tls() if url.scheme == "https" else None, connect, longest_body)
-    limits = httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_SECONDS)
-    try:
-        return _Proxied(verify=_tls(), trust_env=False, proxy=proxy, limits=limits)
-    except (ImportError, ValueError) as error:
-        raise _useless_proxy(url) from error
 
-
-class _Proxied(httpx.AsyncHTTPTransport):
-    """A way through a proxy; httpcore would have what it says to the proxy itself go to a request's target, too."""
+    def __init__(self, url: httpx.URL, connect_seconds: float, longest_body: int) -> None:
+        """Raise ConfigurationError if the proxy, or the certificates that the environment names, cannot be used."""
+        self._host = url.raw_host.decode("ascii").strip("[]")
+        self._origin = b"http://" + url.netloc
+        self._port = url.port or PORTS[url.scheme]
+        self._tls = tls_context() if url.scheme == "https" else None
+        self._proxy = proxy_for(url)
+        self._proxy_tls = tls_context() if self._proxy and self._proxy.url.scheme == "https" else None
+        self._proxy_headers = authorization(self._proxy) if self._proxy else []
+        self._connect_seconds = min(CONNECT_SECONDS, connect_seconds)
+        self._longest = longest_body
+        self._idle: deque[HttpConnection] = deque()
+        self._busy: set[HttpConnection] = set()
+        self._expected = 0
+        self._idle_seconds = KEPT_ALIVE_SECONDS
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.url = request.url.copy_with(raw_path=target_of(request))
-        request.extensions = {name: value for name, value in request.extensions.items() if name != "target"}
-        return await super().handle_async_request(request)
+        """Make one exchange; of a body longer than `longest_body` bytes only the beginning is returned."""
+        message = self._head(request) + await request.aread()
+        connection = self._usable() or await self._connect()
+        self._busy.add(connection)
+        idle = time.monotonic() - connection.used_at
+        try:
+            reply = await connection.exchange(message, self._longest, head_only=request.method == "HEAD")
+        except BaseException as error:
+            connection.cut()
+            if isinstance(error, httpx.ReadError):
+                self._learn(idle)
+            raise
+        finally:
+            self._busy.discard(connection)
+        self._keep(connection, reply)
+        if reply.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
+            raise httpx.ProxyError("the proxy wants other credentials")
+        return httpx.Response(
+            reply.status, headers=reply.headers, stream=httpx.ByteStream(bytes(reply.body)), request=request
+        )
 
+    @asynccontextmanager
+    async def preconnected(self) -> AsyncIterator[None]:
+        """Have a connection open for a call that waits for its permit; if there can be none, the call itself tells."""
+        self._expected += 1
+        try:
+            self._drop_stale()
+            if len(self._idle) + len(self._busy) < self._expected:
+                with suppress(httpx.TransportError):
+                    self._idle.append(await self._connect())
+            yield
+        finally:
+            self._expected -= 1
 
-def _proxy(url: httpx.URL) -> httpx.Proxy | None:
-    if is_loopback(url) or proxy_bypass(url.host):
+    async def aclose(self) -> None:
+        """End all connections."""
+        await asyncio.gather(*(connection.aclose() for connection in [*self._idle, *self._busy]))
+        self._idle.clear()
+
+    def _usable(self) -> HttpConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable(self._idle_seconds):
+                return connection
+            connection.cut()
         return None
-    named = getproxies()
-    address = named.get(url.scheme) or named.get("all")
-    try:
-        return httpx.Proxy(address if "://" in address else f"http://{address}") if address else None
-    except (httpx.InvalidURL, ValueError) as error:
-        raise _useless_proxy(url) from error
+
+    def _drop_stale(self) -> None:
+        """Cut the connections that could not be used any more; the one that was used longest ago comes first."""
+        while self._idle and not self._idle[0].is_usable(self._idle_seconds):
+            self._idle.popleft().cut()
+
+    def _keep(self, connection: HttpConnection, reply: ReplyReader) -> None:
+        if not reply.reusable:
+            connection.cut()
+            return
+        self._idle.append(connection)
+        if (told := reply.idle_seconds()) is not None:
+            self._idle_seconds = min(self._idle_seconds, max(told - _SHORTEST_IDLE, told / 2))
+
+    def _learn(self, idle: float) -> None:
+        """Use idle connections for half as long as this one, which a server or a firewall had forgotten."""
+        if idle > _SHORTEST_IDLE:
+            self._idle_seconds = max(_SHORTEST_IDLE, min(self._idle_seconds, idle / 2))
+
+    async def _connect(self) -> HttpConnection:
+        # Cancelling must not reach the connecting: asyncio forgets a socket that has won its race at that very moment.
+        reaching = asyncio.ensure_future(self._reach())
+        try:
+            return await asyncio.shield(reaching)
+        except asyncio.CancelledError:
+            reaching.add_done_callback(_let_go)
+            raise
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout("no connection in time") from error
+        except (OSError, UnicodeError) as error:
+            raise httpx.ConnectError("no connection") from error
+
+    async def _reach(self) -> HttpConnection:
+        async with asyncio.timeout(self._connect_seconds):
+            if self._proxy is None:
+                return await _open(self._host, self._port, self._tls)
+            proxy = self._proxy.url
+            connection = await _open(proxy.host, proxy.port or PORTS[proxy.scheme], self._proxy_tls)
+            if self._tls is not None:
+                try:
+                    await self._tunnel(connection, self._tls)
+                except BaseException:
+                    connection.cut()
+                    raise
+            return connection
+
+    async def _tunnel(self, connection: HttpConnection, tls: ssl.SSLContext) -> None:
+        """Have a proxy pass the connection on, and speak TLS with the provider through it."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        where = f"{host}:{self._port}".encode("ascii")
+        message = _written([b"CONNECT %b HTTP/1.1" % where, b"Host: " + where], self._proxy_headers)
+        try:
+            reply = await connection.exchange(message, _LONGEST_PROXY_REPLY, head_only=True)
+        except httpx.RequestError as error:
+            raise httpx.ConnectError("the proxy gave no answer") from error
+        if reply.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise httpx.ProxyError("the proxy wants other credentials")
+        if reply.status // 100 != HTTPStatus.OK // 100:
+            raise httpx.ConnectError(f"the proxy answered {reply.status}")
+        loop = asyncio.get_running_loop()
+        secured = await loop.start_tls(connection.transport, connection, tls, server_hostname=self._host)
+        if secured is None:
+            raise ConnectionResetError
+        connection.upgrade(secured)
+
+    def _head(self, request: httpx.Request) -> bytes:
+        target, headers = target_of(request), request.headers.raw
+        if self._proxy and self._tls is None:
+            target = self._origin + target
+            headers = [*headers, *self._proxy_headers]
+        return _written([b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target)], headers)
 
 
-def _useless_proxy(url: httpx.URL) -> ConfigurationError:
-    """Say which variable is wrong, and no part of it: it may hold a password."""
-    names = [f"{url.scheme}_proxy", "all_proxy"]
-    spelled = [variable for name in names for variable in (name, name.upper()) if os.environ.get(variable)]
-    where = spelled[0] if spelled else "the proxy of this machine's settings"
-    return ConfigurationError(f"{where} is no proxy that can be used: write http://host:port (SOCKS is not supported)")
+async def _open(host: str, port: int, tls: ssl.SSLContext | None) -> HttpConnection:
+    """Connect to whichever of a host's addresses answers first, with TLS if there is a context for it."""
+    loop, name = asyncio.get_running_loop(), host if tls else None
+    _, connection = await loop.create_connection(
+        HttpConnection, host, port, ssl=tls, server_hostname=name, happy_eyeballs_delay=0.25
+    )
+    return connection
+
+
+def _let_go(reaching: asyncio.Future[HttpConnection]) -> None:
+    if not reaching.cancelled() and reaching.exception() is None:
+        reaching.result().cut()
+
+
+def _written(lines: list[bytes], headers: list[tuple[bytes, bytes]]) -> bytes:
+    lines += [b"%b: %b" % header for header in headers]
+    head = b"\r\n".join(lines)
+    breaks = len(lines) - 1
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+        raise httpx.LocalProtocolError("a header that would end before its end")
+    return head + b"\r\n\r\n"
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
     """Return what verifies a provider's certificate and name."""
     try:
         context = httpx.create_ssl_context()
@@ -74,100 +213,3 @@ def _tls() -> ssl.SSLContext:
         raise ConfigurationError(f"{where} cannot be used: it must lead to certificates in PEM form") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-KEPT_ALIVE_SECONDS = 30.0
-
-
-class Line(httpx.AsyncBaseTransport):
-    """At most one open connection, and one exchange at a time on it.
-
-    What is raised says what the provider can have seen: `httpx.ConnectError` and `httpx.ConnectTimeout` mean that
-    nothing was sent; any other `httpx.TransportError` leaves that open. An exchange that does not come to its end,
-    cancelled or not, ends the connection, so no reply is ever taken for that of another call. A body stays as it came:
-    a compressed one could grow without bound.
-    """
-
-    def __init__(self, tls: ssl.SSLContext | None, connect_seconds: float, longest_body: int) -> None:
-        self._tls = tls
-        self._connect_seconds = connect_seconds
-        self._longest = longest_body
-        self._wire: Wire | None = None
-        self._used_at = 0.0
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Make one exchange; of a body longer than `longest_body` bytes only the beginning is returned."""
-        message = _head(request) + await request.aread()
-        wire = await self._connected(request.url)
-        try:
-            reply = await wire.exchange(message, self._longest)
-        except BaseException:
-            wire.cut()
-            raise
-        if not reply.reusable:
-            wire.cut()
-        self._used_at = time.monotonic()
-        return httpx.Response(
-            reply.status, headers=reply.headers, stream=httpx.ByteStream(bytes(reply.body)), request=request
-        )
-
-    async def open(self, url: httpx.URL) -> None:
-        """Have a connection before something is to be sent; raise httpx.ConnectError or ConnectTimeout."""
-        await self._connected(url)
-
-    async def aclose(self) -> None:
-        """End the connection."""
-        if self._wire is not None:
-            await self._wire.aclose()
-
-    async def _connected(self, url: httpx.URL) -> Wire:
-        wire = self._wire
-        if wire is not None and wire.is_open and time.monotonic() - self._used_at < KEPT_ALIVE_SECONDS:
-            return wire
-        if wire is not None:
-            await wire.aclose()
-        self._wire = await self._connect(url)
-        self._used_at = time.monotonic()
-        return self._wire
-
-    async def _connect(self, url: httpx.URL) -> Wire:
-        # Giving up here must not cancel: asyncio forgets a socket that has won its race at that very moment.
-        reaching = asyncio.ensure_future(self._reach(url))
-        try:
-            return await asyncio.shield(reaching)
-        except asyncio.CancelledError:
-            reaching.add_done_callback(_let_go)
-            raise
-        except TimeoutError as error:
-            raise httpx.ConnectTimeout("no connection in time") from error
-        except OSError as error:
-            raise httpx.ConnectError("no connection") from error
-
-    async def _reach(self, url: httpx.URL) -> Wire:
-        secure = url.scheme == "https"
-        host = url.raw_host.decode("ascii").strip("[]")
-        async with asyncio.timeout(self._connect_seconds):
-            _, wire = await asyncio.get_running_loop().create_connection(
-                Wire,
-                host,
-                url.port or (443 if secure else 80),
-                ssl=self._tls if secure else None,
-                server_hostname=host if secure else None,
-                happy_eyeballs_delay=0.25,
-            )
-        return wire
-
-
-def _let_go(reaching: asyncio.Future[Wire]) -> None:
-    if not reaching.cancelled() and reaching.exception() is None:
-        reaching.result().cut()
-
-
-def _head(request: httpx.Request) -> bytes:
-    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), target_of(request))]
-    lines += [b"%b: %b" % header for header in request.headers.raw]
-    head = b"\r\n".join(lines)
-    breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
-        raise httpx.LocalProtocolError("a header that would end before its end")
-    return head + b"\r\n\r\n"

@@ -1,6 +1,6 @@
 """A plain asyncio script without queue, ledger or memory: it reads the file, keeps the newest changes, and calls.
 
-`python plain_script.py FILE --transport httpx` as a user would write it; `--transport line` with the transport that
+`python plain_script.py FILE --transport httpx` as a user would write it; `--transport optrelay` with the transport that
 optrelay's workers use: the upper bound. `--processes 2` shares the customers out.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ssl
 from collections import defaultdict
 from collections.abc import Iterator
 from multiprocessing import get_context
@@ -53,33 +52,32 @@ async def with_httpx(customers: list[tuple[str, list[Row]]]) -> None:
         await asyncio.gather(*(one(client, customer, rows) for customer, rows in customers))
 
 
-async def with_lines(customers: list[tuple[str, list[Row]]]) -> None:
+async def with_optrelays(customers: list[tuple[str, list[Row]]]) -> None:
     """As many calls under way as each of optrelay's workers has."""
     from worker.http.client import LONGEST_BODY
-    from worker.http.transport import CONNECT_SECONDS, Line
+    from worker.http.transport import CONNECT_SECONDS, PooledTransport
 
     waiting = iter(customers)
-    tls = ssl.create_default_context()
+    pool: Any = PooledTransport(httpx.URL(URL), CONNECT_SECONDS, LONGEST_BODY)
 
-    async def lane(waiting: Iterator[tuple[str, list[Row]]]) -> None:
-        way: Any = Line(tls, CONNECT_SECONDS, LONGEST_BODY)
-        async with httpx.AsyncClient(base_url=URL, auth=CREDENTIALS, timeout=TIMEOUT, transport=way) as client:
-            for customer, rows in waiting:
-                await call(client, customer, rows)
+    async def lane(client: httpx.AsyncClient, waiting: Iterator[tuple[str, list[Row]]]) -> None:
+        for customer, rows in waiting:
+            await call(client, customer, rows)
 
-    await asyncio.gather(*(lane(waiting) for _ in range(LANES)))
+    async with httpx.AsyncClient(base_url=URL, auth=CREDENTIALS, timeout=TIMEOUT, transport=pool) as client:
+        await asyncio.gather(*(lane(client, waiting) for _ in range(LANES)))
 
 
 def send(transport: str, customers: list[tuple[str, list[Row]]]) -> None:
     """Send all that is given."""
-    asyncio.run((with_lines if transport == "line" else with_httpx)(customers))
+    asyncio.run((with_optrelays if transport == "optrelay" else with_httpx)(customers))
 
 
 def main() -> None:
     """Send a file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file")
-    parser.add_argument("--transport", choices=["httpx", "line"], default="httpx")
+    parser.add_argument("--transport", choices=["httpx", "optrelay"], default="httpx")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     customers = newest(options.file)

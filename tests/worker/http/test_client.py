@@ -23,7 +23,7 @@ from tests.support.http_calls import CALL, CHANGES, TASK, answered, raw, sent
 from tests.support.local_server import Asked, Says, serving
 from worker.http.client import LONGEST_BODY, Sender, check_connection
 from worker.http.failures import Failure, NoReply, no_reply
-from worker.http.transport import _tls
+from worker.http.transport import tls_context
 from worker.providers.capillary import CAPILLARY
 from worker.providers.capillary.auth import make_auth as capillary_auth
 from worker.providers.contract import Reply, Request
@@ -101,9 +101,9 @@ def test_the_connection_that_was_opened_beforehand_is_used() -> None:
     async def run(url: str) -> None:
         connection = ConnectionSettings(base_url=url, timeout=5)
         async with Sender(connection, httpx.BasicAuth("till", "digest")) as sender:
-            await sender.warm()
-            await sender.warm()
-            await sender.send(CALL)
+            async with sender.preconnected():
+                await asyncio.sleep(0.05)
+                await sender.send(CALL)
             await sender.send(CALL)
 
     with serving(lambda _: Says()) as server:
@@ -258,13 +258,13 @@ def test_certificates_that_cannot_be_used(kind: str, tmp_path: Path, monkeypatch
     elif kind == "folder":
         place.mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(place))
-    _tls.cache_clear()
+    tls_context.cache_clear()
     try:
         with pytest.raises(ConfigurationError, match="SSL_CERT_FILE"):
             check_connection(EU, httpx.BasicAuth("a", "b"), "eu")
         check_connection(ConnectionSettings(base_url="http://127.0.0.1:1"), httpx.BasicAuth("a", "b"), "eu")
     finally:
-        _tls.cache_clear()
+        tls_context.cache_clear()
 
 
 EU = ConnectionSettings(base_url="https://capillary.example.com")

@@ -86,14 +86,14 @@ def test_answer_in_drops() -> None:
 
 
 def test_answer_that_is_not_http() -> None:
-    """What is not HTTP is a broken connection."""
+    """What is not HTTP is told as that: a fault that goes by itself it is not."""
 
     def talk(connection: socket.socket) -> None:
         connection.recv(65_536)
         connection.sendall(b"220 mail.example.com ESMTP\r\n")
 
     with raw(talk) as where:
-        assert [no_reply(Failure.CUT)] == sent(f"http://{where}")
+        assert [no_reply(Failure.UNREADABLE)] == sent(f"http://{where}")
 
 
 def test_no_tls() -> None:

@@ -6,51 +6,17 @@ import asyncio
 import gc
 import socket
 import ssl
-import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
-import trustme
 
-from tests.support.http_calls import CALL, raw, sent
+from tests.support.http_calls import raw, sent
+from tests.support.odd_servers import AUTHORITY, CHUNKED, GOOD, one_reply, tls_server
 from worker.http import transport
 from worker.http.failures import Failure, no_reply
-from worker.http.transport import Line
+from worker.http.transport import PooledTransport
 from worker.providers.contract import Reply
-
-AUTHORITY = trustme.CA()
-"""Signs throw-away certificates; no one trusts it but the tests that say so."""
-
-GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-
-@contextmanager
-def tls_server() -> Iterator[int]:
-    """A server that speaks TLS with our own certificate, and answers one request for each connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert("localhost").configure_cert(context)
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(GOOD)
-        await writer.drain()
-        writer.close()
-
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(server.close)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(asyncio.sleep(0.05))  # connections that were given up on hear of it
-        loop.close()
 
 
 @pytest.fixture
@@ -58,7 +24,7 @@ def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trust the throw-away certificate, as if an authority had signed it."""
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
-    monkeypatch.setattr(transport, "_tls", lambda: context)
+    monkeypatch.setattr(transport, "tls_context", lambda: context)
 
 
 @pytest.mark.usefixtures("_trusted")
@@ -81,17 +47,6 @@ def test_a_certificate_that_no_one_vouches_for() -> None:
         assert [no_reply(Failure.TLS)] == sent(f"https://localhost:{port}")
 
 
-def one_reply(*parts: bytes) -> Callable[[socket.socket], None]:
-    """Return what a server does that says these bytes and hangs up."""
-
-    def talk(connection: socket.socket) -> None:
-        connection.recv(65_536)
-        for part in parts:
-            connection.sendall(part)
-
-    return talk
-
-
 @pytest.mark.parametrize(
     ("said", "told"),
     [
@@ -109,19 +64,32 @@ def test_forms_of_a_reply(said: bytes, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("said", "kind"),
     [
-        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000,
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, Failure.UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000, Failure.UNREADABLE),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 5_000, Failure.UNREADABLE),
+        (b"HTTP/1.1 200 OK\nX : y\n" + b"X : y\n" * 20_000, Failure.UNREADABLE),
+        (CHUNKED + b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 1_500_000, Failure.UNREADABLE),
+        (CHUNKED + b"1;" + b"x" * 9_000_000, Failure.UNREADABLE),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Failure.UNREADABLE),
+        (CHUNKED[:-2] + b"Content-Length: 2\r\n\r\n2\r\n{}\r\n0\r\n\r\n", Failure.UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n{}", Failure.UNREADABLE),
+        (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", Failure.UNREADABLE),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", Failure.CUT),
+        (CHUNKED + b"2\r\n{}\r\n", Failure.CUT),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", Failure.CUT),
     ],
-    ids=["head without end", "another protocol", "two lengths", "cut short"],
+    ids=[
+        *("many headers", "long header", "many announcements", "many odd headers", "many trailers", "long chunk head"),
+        *("another protocol", "length and chunks", "two lengths", "no chunk"),
+        *("cut short", "cut before the last chunk", "cut in the head"),
+    ],
 )
-def test_what_is_no_reply(said: bytes) -> None:
+def test_what_is_no_reply(said: bytes, kind: Failure) -> None:
     """What cannot be read for certain is no reply, and the provider may have seen the call."""
     with raw(one_reply(said)) as where:
-        assert [no_reply(Failure.CUT)] == sent(f"http://{where}")
+        assert [no_reply(kind)] == sent(f"http://{where}")
 
 
 def test_a_late_reply_is_no_others() -> None:
@@ -141,10 +109,10 @@ def test_a_late_reply_is_no_others() -> None:
     async def run() -> list[str]:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with server, Line(ssl.create_default_context(), 5, 1000) as line:
+        async with server, PooledTransport(httpx.URL(url), 5, 1000) as pool:
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(line.handle_async_request(httpx.Request("POST", f"{url}/late")), 0.1)
-            replies = [await line.handle_async_request(httpx.Request("POST", f"{url}/{n}")) for n in range(2)]
+                await asyncio.wait_for(pool.handle_async_request(httpx.Request("POST", f"{url}/late")), 0.1)
+            replies = [await pool.handle_async_request(httpx.Request("POST", f"{url}/{n}")) for n in range(2)]
             found = [(await reply.aread()).decode() for reply in replies]
             await asyncio.sleep(0.3)
             return found
@@ -156,15 +124,19 @@ def test_a_late_reply_is_no_others() -> None:
 def test_giving_up_on_a_connection_leaves_none_behind() -> None:
     """A delivery that ends while its connections are being made closes them, at whatever moment that comes."""
 
+    async def preconnect(pool: PooledTransport) -> None:
+        async with pool.preconnected():
+            pass
+
     async def run(url: httpx.URL) -> None:
         for passes in range(60):
-            line = Line(ssl.create_default_context(), 5, 1000)
-            opening = asyncio.create_task(line.open(url))
+            pool = PooledTransport(url, 5, 1000)
+            opening = asyncio.create_task(preconnect(pool))
             for _ in range(passes % 20):
                 await asyncio.sleep(0)
             opening.cancel()
             await asyncio.wait([opening])
-            await line.aclose()
+            await pool.aclose()
         await asyncio.sleep(0.1)
 
     with warnings.catch_warnings(record=True) as unclosed:
@@ -180,26 +152,7 @@ def test_a_header_cannot_smuggle_another() -> None:
     request = httpx.Request("GET", "http://127.0.0.1:9/", headers=[(b"X", b"a\r\nY: b")])
 
     async def run() -> None:
-        await Line(ssl.create_default_context(), 1, 1000).handle_async_request(request)
+        await PooledTransport(request.url, 1, 1000).handle_async_request(request)
 
     with pytest.raises(httpx.LocalProtocolError):
         asyncio.run(run())
-
-
-def test_through_the_proxy_of_a_company(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A provider elsewhere is called through the proxy that the environment names; this machine is not."""
-    asked = []
-
-    def talk(connection: socket.socket) -> None:
-        asked.append(connection.recv(65_536).split(b"\r\n")[0])
-        connection.sendall(GOOD)
-
-    with raw(talk) as where:
-        monkeypatch.setenv("http_proxy", f"http://{where}")
-        monkeypatch.delenv("no_proxy", raising=False)
-        replies = sent("http://capillary.example.com", allow_plain_http=True)
-
-    assert [Reply(200, "{}")] == replies
-    assert asked[0].startswith(b"POST http://capillary.example.com/v2/some")
-    with raw(one_reply(GOOD)) as where:
-        assert [Reply(200, "{}")] == sent(f"http://{where}", CALL)
