@@ -1,4 +1,4 @@
-"""The optrelay command: one command for each thing that a person can ask for."""
+"""The optrelay command line: its commands, and how each ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from console.commands.ledger.command import backup, history, migrate, status
 from console.commands.processes import sandbox, sweep, worker
 from console.commands.rejected_events import command as rejected_events
 from console.commands.run.command import import_files, run
-from console.exit_codes import EXIT_CODES, Code, explain, interrupted
+from console.exit_codes import EXIT_CODES, ExitCode, explain, interrupted
 from console.options import JsonOption
 from console.ui.screen import Screen, take_any_character
 
@@ -59,9 +59,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     collect_once_loaded()
     try:
         app(arguments, prog_name="optrelay")
-        sys.exit(Code.WELL)
+        sys.exit(ExitCode.WELL)
     except SystemExit as end:
-        if end.code == Code.INTERRUPTED:
+        if end.code == ExitCode.INTERRUPTED:
             interrupted()
         sys.exit(end.code)
     except KeyboardInterrupt:
@@ -99,4 +99,4 @@ def version() -> None:
 
 
 def _terminate(*_: object) -> NoReturn:
-    sys.exit(int(Code.TERMINATED))
+    sys.exit(int(ExitCode.TERMINATED))

@@ -1,9 +1,10 @@
-"""How a command ends: its exit code, and the last words about what went wrong."""
+"""Exit codes, how a run ended, and the messages about errors that end a command."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from consent.ledger.queries.imports import ImportReport
 
 
-class Code(IntEnum):
+class ExitCode(IntEnum):
     """What a command's exit code means."""
 
     WELL = 0
@@ -36,6 +37,14 @@ class Code(IntEnum):
     UNEXPECTED = 70
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: 0 everything settled, 1 some rows rejected or dead, 4 or 5 unfinished for these reasons."""
+
+    exit_code: int
+    reasons: tuple[str, ...] = ()
 
 
 EXIT_CODES = (
@@ -55,35 +64,35 @@ _REMEDIES: dict[type[OptrelayError], str] = {
 }
 
 
-def explain(error: Exception) -> Code:
+def explain(error: Exception) -> ExitCode:
     """Say on standard error what went wrong and what to do; return the exit code."""
     match error:
         case ConfigurationError() | UnusableInput() | LedgerOutdated():
-            Screen().complain(str(error))
-            return Code.USAGE
+            Screen().error(str(error))
+            return ExitCode.USAGE
         case OptrelayError():
-            Screen().complain(str(error), _REMEDIES.get(type(error), ""))
-            return Code.UNABLE
+            Screen().error(str(error), _REMEDIES.get(type(error), ""))
+            return ExitCode.UNABLE
         case OSError(filename=str(place), strerror=str(words)):
-            Screen().complain(f"{path_text(place)}: {words}", _KEPT)
-            return Code.UNABLE
+            Screen().error(f"{path_text(place)}: {words}", _KEPT)
+            return ExitCode.UNABLE
         case _:
-            _confess(error)
-            return Code.UNEXPECTED
+            _report_unexpected(error)
+            return ExitCode.UNEXPECTED
 
 
-def interrupted() -> Code:
+def interrupted() -> ExitCode:
     """Say that nothing is lost; return the exit code."""
     Screen().note("interrupted: what was recorded is kept, and it is safe to run the same command again")
-    return Code.INTERRUPTED
+    return ExitCode.INTERRUPTED
 
 
-def code_of(reports: Sequence[ImportReport]) -> Code:
+def code_of(reports: Sequence[ImportReport]) -> ExitCode:
     """Return 1 if a row was rejected or is dead, else 0."""
-    return Code.IMPERFECT if any(one.rejected or one.dead for one in reports) else Code.WELL
+    return ExitCode.IMPERFECT if any(one.rejected or one.dead for one in reports) else ExitCode.WELL
 
 
-def _confess(error: Exception) -> None:
+def _report_unexpected(error: Exception) -> None:
     """Show where an error came from, but neither its message nor any value: both may name a person."""
     places = [
         f"  {Path(frame.filename).parent.name}/{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
@@ -91,4 +100,4 @@ def _confess(error: Exception) -> None:
     ]
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     remedy = f"{_KEPT} Please report these lines; they hold no personal data."
-    Screen().complain(f"an unexpected error ({kind}) at", "\n".join([*places, remedy]))
+    Screen().error(f"an unexpected error ({kind}) at", "\n".join([*places, remedy]))

@@ -1,4 +1,4 @@
-"""The settings of a command, and those that someone has misspelt: ignored, a limit that was set would go unnoticed."""
+"""Read the settings of a command, and warn of misspelt ones: else a limit that was set would be ignored silently."""
 
 from __future__ import annotations
 

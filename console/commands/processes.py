@@ -112,7 +112,7 @@ def sweep_once(settings: Settings, screen: Screen) -> None:
     finally:
         worker_context.close()
     screen.show(f"sent {counted(sent, 'wake-up')}")
-    screen.give({"wakeups": sent})
+    screen.print_json({"wakeups": sent})
 
 
 def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def _welcome(screen: Screen, url: str, settings: SandboxSettings) -> None:
     }.items():
         for setting, value in values.items():
             screen.show(Text(f"  export OPTRELAY_CONNECTIONS__{provider}__{setting}={value}", no_wrap=True))
-    screen.give({"url": url, "rate": capillary.rate})
+    screen.print_json({"url": url, "rate": capillary.rate})
 
 
 def _celery(arguments: list[str]) -> int:

@@ -18,12 +18,12 @@ from consent.ledger.dead_letters import FoundLetters, LetterFilter
 from consent.ledger.queries.imports import recent_imports, report
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.commands.dead_letters.views import show_groups, show_letters
-from console.commands.run.import_files import Doorway, record_and_deliver
-from console.commands.run.input_files import Reading
+from console.commands.run.import_files import CommandContext, record_and_deliver
+from console.commands.run.input_files import InputFiles
 from console.demo.file import Expected, write_file
 from console.demo.proof import check
 from console.demo.sandbox import Held, Sandbox, demo_sandbox, held, settings_text
-from console.exit_codes import Code
+from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.local.delivery import LocalDelivery
 from console.ui.screen import Screen
@@ -39,7 +39,7 @@ _PORT = 8090
 _OURS = (FILE, f"{FILE}.rejects.csv", "optrelay.db", "optrelay.db-wal", "optrelay.db-shm", TOML_FILE)
 
 
-def demo(screen: Screen, folder: Path, rows: int) -> Code:
+def demo(screen: Screen, folder: Path, rows: int) -> ExitCode:
     """Deliver a file to the sandbox, show what became of it, and prove it; 0 if everything is as it must be."""
     if rows < LEAST_ROWS:
         raise ConfigurationError(f"--rows: the demo needs at least {LEAST_ROWS}")
@@ -52,16 +52,16 @@ def demo(screen: Screen, folder: Path, rows: int) -> Code:
         agrees = _run(screen, url, expected, at_first)
     _write_settings_in(folder, f"http://127.0.0.1:{_PORT}", sandbox)
     _show_next(screen, folder)
-    return Code.WELL if agrees else Code.IMPERFECT
+    return ExitCode.WELL if agrees else ExitCode.IMPERFECT
 
 
 def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
     settings = load_settings()
-    door = Doorway(settings, screen)
-    reading = Reading([FILE], IngestOptions())
+    context = CommandContext(settings, screen)
+    reading = InputFiles([FILE], IngestOptions())
     _head(screen, f"optrelay run {FILE}")
     with LocalDelivery(os.cpu_count() or 2, _PATIENCE_SECONDS) as own:
-        record_and_deliver(door, reading, own)
+        record_and_deliver(context, reading, own)
     _head(screen, f"{FILE}.rejects.csv")
     _show_rejects(screen)
     return _prove(screen, settings, expected, Sandbox(url, at_first))
@@ -161,7 +161,7 @@ def _write_settings_in(folder: Path, url: str, sandbox: SandboxSettings) -> None
     (folder / TOML_FILE).write_text(settings_text(url, sandbox), encoding="utf-8")
 
 
-def run_demo(screen: Screen, folder: Path, rows: int) -> Code:
+def run_demo(screen: Screen, folder: Path, rows: int) -> ExitCode:
     """Run the demo; a folder that cannot be written is a matter of configuration."""
     try:
         return demo(screen, folder, rows)

@@ -70,7 +70,7 @@ def write_file(path: Path, rows: int) -> Expected:
         writer.writerow(COLUMNS)
         writer.writerows([row[name] for name in COLUMNS] for _, row in lines)
         file.write("capillary,100418,,,EMAIL\n")  # cut off in the middle
-    os.utime(path, (newest.timestamp(), newest.timestamp()))  # a file that no one writes any more is read at once
+    os.utime(path, (newest.timestamp(), newest.timestamp()))  # a file that was finished a while ago is read at once
     codes = Counter(code for code, _ in lines if code)
     return _expected(good, codes + Counter({"too_few_cells": 1}))
 
@@ -79,7 +79,7 @@ def _good_rows(whole: int, others: int, chance: random.Random, newest: datetime)
     count = whole - others
     customers = _customers(max(2, count * 45 // 100))
     rows = [_row(customer, chance, newest) for customer in customers]
-    rows += [_unknown(*row, newest) for row in _UNKNOWN_ROWS]
+    rows += [_unknown(*change, newest) for change in _UNKNOWN_ROWS]
     extra = count - len(rows) - _TIES - _DUPLICATES
     rows += [_row(chance.choice(customers), chance, newest) for _ in range(extra)]
     rows += [_opposite(row) for row in chance.sample(rows[: len(customers)], min(_TIES, len(customers)))]
@@ -165,21 +165,21 @@ _PEOPLE = 10_000
 _MINUTES = 60 * 24 * 30
 
 Wanted = tuple[Row, str]
-"""What a row names, and the word that must be the newest about it: one that changes something."""
+"""What a row names, and the action that must be the newest: one that changes something."""
 
 
 def webhook_rows(count: int, chance: random.Random, newest: datetime) -> list[Row]:
     """Return so many rows, several about the same thing and the newest of them a real change."""
     rows: list[Row] = []
     for named, action in _in_turn(_people_in(), _hooks(), _criteria(), _people_out()):
-        rows += _words(named, action, chance, newest)
+        rows += _changes(named, action, chance, newest)
         if len(rows) >= count:
             break
     return rows[:count]
 
 
-def _words(named: Row, action: str, chance: random.Random, newest: datetime) -> Iterator[Row]:
-    """Yield the newest change first, then older ones, any way round."""
+def _changes(named: Row, action: str, chance: random.Random, newest: datetime) -> Iterator[Row]:
+    """Yield the newest change first, then older ones, opt-ins and opt-outs."""
     last = newest - timedelta(minutes=chance.randrange(_MINUTES))
     yield named | _said(action, last)
     for _ in range(chance.randrange(3)):

@@ -12,7 +12,7 @@ from consent.settings import Settings, load_settings
 from console.doctor import broker, ledger
 from console.doctor.finding import Finding
 from console.doctor.settings import look_at_connections, look_at_machine, settings_found, settings_unknown
-from console.exit_codes import Code
+from console.exit_codes import ExitCode
 from console.ui.screen import Screen
 
 
@@ -31,7 +31,7 @@ _CHECKS = (
 _WORKER = _Check("worker", broker.look_at_worker)
 
 
-def doctor(screen: Screen, *, only_worker: bool = False) -> Code:
+def doctor(screen: Screen, *, only_worker: bool = False) -> ExitCode:
     """Look at everything, or at this machine's worker only; say what was found; return 1 if there is a problem."""
     findings = list(_findings((_WORKER,) if only_worker else _CHECKS))
     for one in findings:
@@ -41,8 +41,8 @@ def doctor(screen: Screen, *, only_worker: bool = False) -> Code:
             screen.show(Text(f"        {one.remedy}"))
     well = all(one.ok is not False for one in findings)
     screen.show("no problem found" if well else "fix the problems above, then run doctor again")
-    screen.give({"ok": well, "checks": [asdict(one) for one in findings]})
-    return Code.WELL if well else Code.IMPERFECT
+    screen.print_json({"ok": well, "checks": [asdict(one) for one in findings]})
+    return ExitCode.WELL if well else ExitCode.IMPERFECT
 
 
 _MARKS = {True: ("green", "ok"), False: ("bold red", "problem"), None: ("yellow", "hint")}

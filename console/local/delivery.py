@@ -17,9 +17,10 @@ from consent.ledger.database import Database
 from consent.ledger.queries.imports import pending_by_bucket
 from consent.ledger.queue import breakers
 from consent.settings import Settings
+from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
-from console.local.monitor import TICK_SECONDS, Ending, Running, Tick, buckets_of, is_busy
-from console.local.run_lease import alone_at_work
+from console.local.monitor import POLL_SECONDS, Monitor, Snapshot, buckets_of, is_busy
+from console.local.run_lease import exclusive_run
 from console.local.worker import LocalWorker
 from worker.bootstrap import WorkerContext
 from worker.ratelimit.write_ahead import end_reservations_of
@@ -47,7 +48,7 @@ class LocalDelivery:
     _open: ExitStack = field(default_factory=ExitStack)
 
     def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
-        """Start now what is needed later, so that it comes up while files are read; what fails now is told then.
+        """Start now what is needed later, so that it comes up while files are read; a failure now is reported then.
 
         Raises ConfigurationError if the broker, or one of these connections, cannot be used as it is configured.
         """
@@ -60,8 +61,8 @@ class LocalDelivery:
         for name in sorted(connections):
             parts.worker_context.check(name)
 
-    def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
-        """Deliver until nothing is pending, or nothing can be; everything that is left stays pending.
+    def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:
+        """Deliver until nothing is pending, or nothing can be delivered; what is left stays pending.
 
         Raises BrokerUnavailable, LedgerUnavailable, RunUnderWay and ConfigurationError; may be interrupted at any
         moment, and run again.
@@ -74,26 +75,26 @@ class LocalDelivery:
             if name in settings.connections:
                 worker_context.check(name)
         breakers.probe_soon(worker_context.ledger.database, now=worker_context.ledger.now())
-        running = Running(worker_context, imports, self.patience, parts.broker, parts.worker)
+        monitor = Monitor(worker_context, imports, self.patience, parts.broker, parts.worker)
         while True:
-            running.watch()
-            if (tick := running.look_patiently()) is not None:
-                on_tick(tick)
-                if (ending := running.ending(tick)) is not None:
-                    return ending if not ending.reasons else self._settled(parts, running, ending)
-            time.sleep(TICK_SECONDS)
+            monitor.watch()
+            if (snapshot := monitor.poll_through_outages()) is not None:
+                on_snapshot(snapshot)
+                if (result := monitor.result(snapshot)) is not None:
+                    return result if not result.reasons else self._settled(parts, monitor, result)
+            time.sleep(POLL_SECONDS)
 
-    def _settled(self, parts: _Parts, running: Running, ending: Ending) -> Ending:
-        """Let the workers settle what they have under way, so that what is counted then is what was done."""
+    def _settled(self, parts: _Parts, monitor: Monitor, result: RunResult) -> RunResult:
+        """Let the workers settle what they hold, so that the last snapshot counts what was done."""
         parts.worker.stop(_GRACE_SECONDS, busy=lambda: _busy(parts.worker_context))
         with suppress(LedgerUnavailable):
-            return running.ending(running.look()) or ending
-        return ending
+            return monitor.result(monitor.snapshot()) or result
+        return result
 
     def _start(self, settings: Settings) -> _Parts:
         if self._parts is None:
             with ExitStack() as opened:
-                opened.enter_context(alone_at_work(settings))
+                opened.enter_context(exclusive_run(settings))
                 self._parts = opened.enter_context(_started(settings, self.workers))
                 self._open = opened.pop_all()
         return self._parts
@@ -110,7 +111,7 @@ class LocalDelivery:
 
 @contextmanager
 def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
-    """Start what is not there: a broker if none is configured, and workers."""
+    """Start a broker, if none is configured, and a worker."""
     folder = run_folder(settings)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     broker = None if settings.broker_url else LocalBroker(folder)
@@ -141,13 +142,13 @@ def run_folder(settings: Settings) -> Path:
 
 
 def _prime(worker_context: WorkerContext) -> None:
-    with suppress(redis.RedisError):  # then a broker that comes up anew keeps everybody waiting for a moment
+    with suppress(redis.RedisError):  # then a broker that has just started makes the first calls wait for a moment
         for bucket in buckets_of(worker_context):
             worker_context.rate_limiter(bucket).prime()
 
 
 def _busy(worker_context: WorkerContext) -> bool:
-    """Whether a delivery is under way, as far as can be told: without one there is nothing to wait for."""
+    """Whether a delivery may be under way; if not, there is nothing to wait for."""
     try:
         return is_busy(worker_context)
     except (redis.RedisError, LedgerUnavailable, ConfigurationError):
@@ -161,28 +162,30 @@ class RemoteDelivery:
     patience: float
 
     def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
-        """Do nothing: they are up, or they are not."""
+        """Do nothing: the workers run elsewhere."""
 
-    def deliver(self, settings: Settings, imports: Sequence[str], on_tick: Callable[[Tick], None]) -> Ending:
-        """Watch; returns how it ended."""
+    def deliver(self, settings: Settings, imports: Sequence[str], on_snapshot: Callable[[Snapshot], None]) -> RunResult:
+        """Watch until it ends; return how it ended."""
         worker_context = WorkerContext(settings, settings.broker_url or "")
         try:
-            hint = "" if settings.broker_url else _NOT_WOKEN
-            return _watch(Running(worker_context, imports, self.patience, idle=_IDLE, hint=hint), on_tick)
+            hint = "" if settings.broker_url else _NO_WAKE_UP
+            return _watch(Monitor(worker_context, imports, self.patience, idle=_IDLE, hint=hint), on_snapshot)
         finally:
             worker_context.ledger.close()
 
 
-_IDLE = "nothing has been settled: is `optrelay worker` running with this ledger and this broker?"
-_NOT_WOKEN = "OPTRELAY_BROKER_URL is not set here: is a worker at work? Else `optrelay run` delivers what is pending"
+_IDLE = "nothing has been settled: is `optrelay worker` monitor with this ledger and this broker?"
+_NO_WAKE_UP = (
+    "OPTRELAY_BROKER_URL is not set here: is a worker running? If not, `optrelay run` delivers what is pending"
+)
 
 
-def _watch(running: Running, on_tick: Callable[[Tick], None]) -> Ending:
+def _watch(monitor: Monitor, on_snapshot: Callable[[Snapshot], None]) -> RunResult:
     while True:
-        if (tick := running.look_now_and_then()) is not None:
-            on_tick(tick)
-            if all(one.state == "released" and not one.pending for one in tick.reports):
-                return Ending(int(any(one.rejected or one.dead for one in tick.reports)))
-            if (ending := running.ending(tick)) is not None:
-                return ending
-        time.sleep(TICK_SECONDS)
+        if (snapshot := monitor.poll()) is not None:
+            on_snapshot(snapshot)
+            if all(one.state == "released" and not one.pending for one in snapshot.reports):
+                return RunResult(int(any(one.rejected or one.dead for one in snapshot.reports)))
+            if (result := monitor.result(snapshot)) is not None:
+                return result
+        time.sleep(POLL_SECONDS)

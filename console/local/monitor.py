@@ -1,4 +1,4 @@
-"""Watching a delivery until nothing is pending, or nothing can be delivered."""
+"""The monitor of a delivery: it watches until nothing is pending, or nothing can be delivered."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from consent.ledger.queries import imports
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth
+from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
 from console.local.worker import LocalWorker
-from console.ui.limits import spoken_name
-from console.ui.text import spoken
+from console.ui.limits import bucket_label
+from console.ui.text import duration_text
 from worker.bootstrap import WorkerContext
 from worker.breaker import openings_to_confirm
 from worker.sweep import sweep
 
-TICK_SECONDS = 0.25
-_DEAF_SECONDS = 10.0
+POLL_SECONDS = 0.25
+_STALLED_SECONDS = 10.0
 _NO_BROKER = "the broker cannot be reached: see OPTRELAY_BROKER_URL, then run this again"
 _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
 _AT_FIRST = 0.5  # seconds
-_SHARE = 100  # of the time at most one in so many goes into looking
-_ANSWERS = 8  # buckets of which the latest answer is told
-_NEARLY_DONE = 2_000  # customers: from then on no one should wait for the end to be noticed
+_SHARE = 100  # a poll may cost at most one part in so many of the time
+_ANSWERS = 8  # buckets whose latest answer is shown
+_NEARLY_DONE = 2_000  # customers: with so few left, every poll counts, so that the end is noticed at once
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class Snapshot:
     """How things stand at one moment; `pending` counts customer tasks for each bucket, `elapsed` is in seconds."""
 
     reports: tuple[ImportReport, ...]
@@ -44,28 +45,19 @@ class Tick:
     answers: Mapping[Bucket, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended: 0 everything settled, 1 some rows rejected or dead, 4 or 5 unfinished for these reasons."""
-
-    exit_code: int
-    reasons: tuple[str, ...] = ()
-
-
 @dataclass(slots=True)
-class Rhythm:
-    """When to look again at something that takes a while to count: seldom enough to cost little, `most` seconds apart.
+class PollInterval:
+    """When to poll something again that takes a while to count: rarely enough to cost little, `most` seconds apart.
 
-    And yet, unless someone else does, no later than half way to the end that can be foreseen, so that no one waits for
-    it to be noticed, and at every occasion once no more than `nearly_done` are left. Two looks must have been taken to
-    foresee anything, so the second one comes soon.
+    With `predicts` it polls half way to the predicted end at the latest, so that the end is noticed soon, and at every
+    opportunity once at most `nearly_done` are left. A prediction needs two polls, so the second one comes soon.
     """
 
     most: float
     nearly_done: int = 0
-    foresees: bool = True
+    predicts: bool = True
     _next: float = 0.0
-    _looked: float = 0.0
+    _polled: float = 0.0
     _left: int = 0
 
     def is_due(self, now: float) -> bool:
@@ -73,20 +65,20 @@ class Rhythm:
         return now >= self._next
 
     def note(self, began: float, left: int) -> None:
-        """Take in that one began to look then, and found so many left."""
+        """Note that a poll began at this moment and found so many left."""
         pause = min(_SHARE * (time.monotonic() - began), self.most)
         done = self._left - left
-        if self.foresees and not self._looked:
+        if self.predicts and not self._polled:
             pause = min(pause, _AT_FIRST)
-        elif self.foresees and done > 0:
-            pause = min(pause, (began - self._looked) * left / done / 2)
+        elif self.predicts and done > 0:
+            pause = min(pause, (began - self._polled) * left / done / 2)
         self._next = began + pause if left > self.nearly_done else began
-        self._looked, self._left = began, left
+        self._polled, self._left = began, left
 
 
 @dataclass(slots=True)
-class Running:
-    """One run: the parts that it watches and what it has seen of them."""
+class Monitor:
+    """One run: the parts that it watches, and what it has seen of them. Its moments are of the monotonic clock."""
 
     worker_context: WorkerContext
     imports: Sequence[str]
@@ -95,18 +87,18 @@ class Running:
     worker: LocalWorker | None = None
     started: float = field(default_factory=time.monotonic)
     swept: float = 0.0
-    looking: Rhythm = field(default_factory=lambda: Rhythm(5.0, _NEARLY_DONE))
-    counting: Rhythm = field(default_factory=lambda: Rhythm(60.0, foresees=False))
-    closing: Rhythm = field(default_factory=lambda: Rhythm(5.0, foresees=False))
+    polling: PollInterval = field(default_factory=lambda: PollInterval(5.0, _NEARLY_DONE))
+    counting: PollInterval = field(default_factory=lambda: PollInterval(60.0, predicts=False))
+    closing: PollInterval = field(default_factory=lambda: PollInterval(5.0, predicts=False))
     reports: tuple[ImportReport, ...] = ()
     delivering: frozenset[Bucket] = frozenset()
     idle: str = "nothing has been settled"
     hint: str = ""
     lost_at: float | None = None
     reached: bool = False
-    heard: float = field(default_factory=time.monotonic)
-    moved: float = field(default_factory=time.monotonic)
-    moved_at: dict[str, float] = field(default_factory=dict)
+    active_at: float = field(default_factory=time.monotonic)
+    progress_at: float = field(default_factory=time.monotonic)
+    progress_of: dict[str, float] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     waiting_from: dict[str, int] = field(init=False)
 
@@ -115,7 +107,7 @@ class Running:
         self.waiting_from = dict.fromkeys(self.imports, 0)
 
     def watch(self) -> None:
-        """Keep broker and worker alive, and sweep when it is time; what fails now is tried again at the next tick."""
+        """Keep broker and worker alive, and sweep when it is time; what fails is tried again at the next call."""
         with suppress(LedgerUnavailable):
             try:
                 self._watch()
@@ -130,42 +122,42 @@ class Running:
         if time.monotonic() - self.swept >= self.worker_context.settings.sweep_seconds:
             self.swept = time.monotonic()
             sweep(self.worker_context)
-            self._wake_the_deaf()
+            self._restart_stalled_worker()
             self.lost_at, self.reached = None, True
 
-    def _wake_the_deaf(self) -> None:
-        """Start the worker anew if no one takes wake-ups: after a broker's restart a worker may be up and hear nothing.
+    def _restart_stalled_worker(self) -> None:
+        """Restart the worker if no wake-up is taken: after a broker's restart a worker may be up and receive nothing.
 
         Known of Celery (celery/celery#8030, #8091): what counts is progress, not a process.
         """
         names = self.worker_context.settings.connections
         if is_busy(self.worker_context) or not any(self.worker_context.wakeups.waiting(name) for name in names):
-            self.heard = time.monotonic()
-        elif self.worker is not None and time.monotonic() - self.heard > _DEAF_SECONDS:
-            self.heard = time.monotonic()
+            self.active_at = time.monotonic()
+        elif self.worker is not None and time.monotonic() - self.active_at > _STALLED_SECONDS:
+            self.active_at = time.monotonic()
             self.worker.stop(0.0)
 
-    def look(self) -> Tick:
-        """Read how things stand.
+    def snapshot(self) -> Snapshot:
+        """Read how things stand; raises LedgerUnavailable.
 
-        What became of an import's changes is counted more seldom than what is left, and whenever a bucket or they are
-        done.
+        What became of an import's changes is counted less often than what is left, and whenever a bucket or an import
+        is done.
         """
         database, now = self.worker_context.ledger.database, time.monotonic()
         pending = imports.pending_by_bucket(database)
-        rhythm = self.counting if pending else self.closing
-        if self._are_done() or rhythm.is_due(now) or not self.delivering <= pending.keys():
+        interval = self.counting if pending else self.closing
+        if self._are_done() or interval.is_due(now) or not self.delivering <= pending.keys():
             found = [imports.report(database, import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
             waiting = (one.import_id for one in self.reports if _is_waiting(one))
             self.waiting_from = {one: self.waiting_from.get(one, 0) for one in waiting}
-            rhythm.note(now, sum(one.pending for one in self.reports))
+            interval.note(now, sum(one.pending for one in self.reports))
         self.delivering = frozenset(pending)
         states = tuple(breakers.all_health(database))
         self._note_progress(self.reports, pending)
         answers = {one: breakers.latest_answer(database, one) for one in sorted(pending)[:_ANSWERS]}
-        told = {one: answer for one, answer in answers.items() if answer is not None}
-        return Tick(self.reports, pending, states, time.monotonic() - self.started, told)
+        known = {one: answer for one, answer in answers.items() if answer is not None}
+        return Snapshot(self.reports, pending, states, time.monotonic() - self.started, known)
 
     def _are_done(self) -> bool:
         """Whether nothing of the imports is pending any more, though some was when they were counted last."""
@@ -174,35 +166,37 @@ class Running:
         self.waiting_from = {one: number for one, number in first.items() if number is not None}
         return not self.waiting_from and any(map(_is_waiting, self.reports))
 
-    def look_now_and_then(self) -> Tick | None:
-        """Read how things stand; None if that was done just now. Raises LedgerUnavailable."""
+    def poll(self) -> Snapshot | None:
+        """Read how things stand; None if that was done a moment ago. Raises LedgerUnavailable."""
         now = time.monotonic()
-        if not self.looking.is_due(now):
+        if not self.polling.is_due(now):
             return None
-        tick = self.look()
-        self.looking.note(now, sum(tick.pending.values()))
-        return tick
+        snapshot = self.snapshot()
+        self.polling.note(now, sum(snapshot.pending.values()))
+        return snapshot
 
-    def look_patiently(self) -> Tick | None:
+    def poll_through_outages(self) -> Snapshot | None:
         """Do the same, and return None while the database is away; raise LedgerUnavailable if it stays so."""
         try:
-            return self.look_now_and_then()
+            return self.poll()
         except LedgerUnavailable:
-            if time.monotonic() - self.moved > self.patience:
+            if time.monotonic() - self.progress_at > self.patience:
                 raise
             return None
 
-    def ending(self, tick: Tick) -> Ending | None:
-        """Say how the run ends, if it does now."""
-        if not tick.pending and all(map(_is_over, tick.reports)):
-            return Ending(1 if any(one.rejected or one.dead for one in tick.reports) else 0)
-        states = {one.name: one for one in tick.health}
-        reasons = [self._stuck(bucket, states.get(str(bucket)), left) for bucket, left in sorted(tick.pending.items())]
-        if tick.pending and all(reasons):
-            told = dict.fromkeys(reason for reason in (*reasons, self.hint) if reason)
-            return Ending(5 if _NO_BROKER in told else 4, tuple(told))
-        if not tick.pending and time.monotonic() - self.moved > self.patience:
-            return Ending(4, ("changes are pending that no worker will deliver: please report this",))
+    def result(self, snapshot: Snapshot) -> RunResult | None:
+        """Return how the run ends, None if it goes on."""
+        if not snapshot.pending and all(map(_is_over, snapshot.reports)):
+            return RunResult(1 if any(one.rejected or one.dead for one in snapshot.reports) else 0)
+        states = {one.name: one for one in snapshot.health}
+        reasons = [
+            self._stuck(bucket, states.get(str(bucket)), left) for bucket, left in sorted(snapshot.pending.items())
+        ]
+        if snapshot.pending and all(reasons):
+            distinct = dict.fromkeys(reason for reason in (*reasons, self.hint) if reason)
+            return RunResult(5 if _NO_BROKER in distinct else 4, tuple(distinct))
+        if not snapshot.pending and time.monotonic() - self.progress_at > self.patience:
+            return RunResult(4, ("changes are pending that no worker will deliver: please report this",))
         return None
 
     def _without_broker(self) -> bool:
@@ -213,10 +207,10 @@ class Running:
     def _note_progress(self, reports: Sequence[ImportReport], pending: Mapping[Bucket, int]) -> None:
         now = time.monotonic()
         seen = {"": sum(one.pending for one in reports)} | {str(bucket): left for bucket, left in pending.items()}
-        turned = [name for name, left in seen.items() if left != self.seen.get(name)]
-        self.moved_at.update(dict.fromkeys(turned, now))
-        if turned or len(seen) != len(self.seen):
-            self.seen, self.moved = seen, now
+        changed = [name for name, left in seen.items() if left != self.seen.get(name)]
+        self.progress_of.update(dict.fromkeys(changed, now))
+        if changed or len(seen) != len(self.seen):
+            self.seen, self.progress_at = seen, now
 
     def _stuck(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
         """Say why a bucket will not deliver what it has pending, or None if it still may."""
@@ -224,13 +218,15 @@ class Running:
         if bucket.connection not in settings.connections:
             variables = f"OPTRELAY_CONNECTIONS__{bucket.connection.upper()}__…"
             return f"connection {bucket.connection!r} is not configured: set {variables}"
-        name = spoken_name(settings, bucket)
+        name = bucket_label(settings, bucket)
         if state is not None and _is_refused(state, pending):
             return f"connection {name} refuses our credentials ({state.reason}): fix them and run again"
-        waited = time.monotonic() - self.moved_at.get(str(bucket), self.started)
+        waited = time.monotonic() - self.progress_of.get(str(bucket), self.started)
         to_wait = _asked_to_wait(state, self.worker_context.ledger.now())
         if waited + to_wait > self.patience and to_wait:
-            return f"connection {name} asked us to wait for {spoken(to_wait)}, and that is too long: run again then"
+            return (
+                f"connection {name} asked us to wait for {duration_text(to_wait)}, and that is too long: run again then"
+            )
         if self._without_broker():
             return _NO_BROKER
         if waited < self.patience:
@@ -238,16 +234,16 @@ class Running:
         latest = breakers.latest_answer(self.worker_context.ledger.database, bucket)
         idle = self.idle if latest is None else f"the latest answer was {latest}"
         reason = state.reason if state is not None and state.reason else idle
-        return f"connection {name} has been stuck for {spoken(waited)} ({reason}): run again later"
+        return f"connection {name} has been stuck for {duration_text(waited)} ({reason}): run again later"
 
 
 def _is_refused(state: BucketHealth, pending: int) -> bool:
-    """Whether a refusal is the connection's: several customers drew it in a row, or all that are pending."""
+    """Whether a refusal is the connection's: several customers met it in a row, or all that are pending."""
     return state.breaker is Breaker.REFUSED and state.trips >= min(openings_to_confirm(state), pending)
 
 
 def _is_waiting(one: ImportReport) -> bool:
-    """Whether changes of an import are to be delivered; of one that is not released yet, words may wait for that."""
+    """Whether changes of an import wait for delivery; before an import is published they do not."""
     return one.pending > 0 and one.state == "released"
 
 
@@ -257,12 +253,12 @@ def _is_over(one: ImportReport) -> bool:
 
 
 def _asked_to_wait(state: BucketHealth | None, now: int) -> float:
-    """Return the seconds for which a provider wants no call in a bucket; `now` in microseconds."""
+    """Return for how many seconds a provider wants no call in a bucket; `now` is in microseconds."""
     return max(0.0, (state.throttled_until - now) / 1_000_000) if state is not None else 0.0
 
 
 def is_busy(worker_context: WorkerContext) -> bool:
-    """Whether a delivery is under way: it holds a place of the pool, or, if it lasts long, still its bucket's pace.
+    """Whether a delivery is under way: it has a place in the pool or, if it lasts long, reservations in its bucket.
 
     Raises redis.RedisError and LedgerUnavailable.
     """

@@ -1,4 +1,4 @@
-"""Waking workers beside the work of a long-running producer, which must never wait for the broker."""
+"""The notifier: it wakes workers from a thread of its own, so that a producer never waits for the broker."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from consent.change import Bucket
 from consent.errors import BrokerUnavailable
 
 _AFTER_TROUBLE_SECONDS = 2.0
-_LAST_WORDS_SECONDS = 2.0
+_CLOSE_SECONDS = 2.0
 
 
-class Waker:
+class Notifier:
     """Sends wake-ups from a thread of its own.
 
     A broker that is down costs nothing but the wake-ups: the sweep sends them later. `note` is told once when it is
@@ -28,7 +28,7 @@ class Waker:
         self._changed = threading.Condition()
         self._ending = False
         self._lost = False
-        self._thread = threading.Thread(target=self._run, name="waker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="notifier", daemon=True)
         self._thread.start()
 
     def __call__(self, buckets: Iterable[Bucket]) -> None:
@@ -42,7 +42,7 @@ class Waker:
         with self._changed:
             self._ending = True
             self._changed.notify()
-        self._thread.join(_LAST_WORDS_SECONDS)
+        self._thread.join(_CLOSE_SECONDS)
         self._wakeups.close()
 
     def _run(self) -> None:

@@ -27,7 +27,7 @@ _NAME = "run"
 
 
 @contextmanager
-def alone_at_work(settings: Settings) -> Iterator[None]:
+def exclusive_run(settings: Settings) -> Iterator[None]:
     """Keep other runs out while this one has a broker of its own, for two brokers are two rate limits.
 
     Raises RunUnderWay, with the other's machine and process, LedgerUnavailable, and ConfigurationError if the ledger's

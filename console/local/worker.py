@@ -21,7 +21,7 @@ from console.local.broker import start_process
 _STARTS = 5
 _SOON_SECONDS = 15.0
 _STOP_SECONDS = 0.02
-_QUIET_SECONDS = 0.15  # longer than from the end of one delivery to the beginning of the next
+_QUIET_SECONDS = 0.15  # longer than from the end of one delivery batch to the beginning of the next
 _LONG_LOG_BYTES = 20_000_000
 
 

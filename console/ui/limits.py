@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from consent.change import Bucket
 from consent.connection import ConnectionSettings, Rate
 from consent.settings import Settings
-from console.ui.text import spoken
+from console.ui.text import duration_text
 from worker.providers import provider_of
 from worker.providers.contract import RateLimit as Limit
 
@@ -27,12 +27,12 @@ def limit_of(connection: ConnectionSettings, bucket: str = "") -> Limit:
 
 def time_needed(calls: int, rate: Rate) -> str:
     """Say how long so many calls take at a limit, like "at 100/minute: about 2 h 10 min"."""
-    return f"at {rate}: about {spoken(max(1.0, calls * rate.interval))}"
+    return f"at {rate}: about {duration_text(max(1.0, calls * rate.interval))}"
 
 
 @dataclass(slots=True)
-class Pace:
-    """What is left in each bucket, sampled over the last minute; moments are seconds since the start."""
+class Throughput:
+    """What is left in each bucket, sampled over the last minute; `elapsed` is in seconds since the start."""
 
     samples: deque[tuple[float, Mapping[str, int]]] = field(default_factory=deque)
     moving: bool = False
@@ -64,9 +64,9 @@ class Pace:
         if lately is None or lately >= _AS_GOOD_AS * rate.per_second * per_call:
             return time_needed(-(-left // per_call), rate)
         if not lately:
-            return f"nothing was finished in the last {spoken(self._span())}"
+            return f"nothing was finished in the last {duration_text(self._span())}"
         limit = f"the limit is {rate}" + (f" for {per_call:,} each" if per_call > 1 else "")
-        return f"at {_per(lately)} lately, {limit}: about {spoken(max(1.0, left / lately))}"
+        return f"at {_per(lately)} lately, {limit}: about {duration_text(max(1.0, left / lately))}"
 
     def _span(self) -> float:
         return self.samples[-1][0] - self.samples[0][0] if self.samples else 0.0
@@ -76,7 +76,7 @@ def _per(per_second: float) -> str:
     return f"{per_second:.0f}/second" if per_second >= 10 else f"{per_second * 60:.0f}/minute"  # noqa: PLR2004
 
 
-def spoken_name(settings: Settings, bucket: Bucket) -> str:
+def bucket_label(settings: Settings, bucket: Bucket) -> str:
     """Return a bucket's name for people, like "capillary", "gupshup (app 42)" or "infobip (blocklist)"."""
     connection = settings.connections.get(bucket.connection)
     part = bucket.name if connection is None else limit_of(connection, bucket.name).name

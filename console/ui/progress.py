@@ -18,10 +18,10 @@ from rich.text import Text
 from consent.change import Bucket
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
-from console.local.monitor import Tick
-from console.ui.limits import Pace, limit_of, spoken_name
+from console.local.monitor import Snapshot
+from console.ui.limits import Throughput, bucket_label, limit_of
 from console.ui.screen import Screen
-from console.ui.text import counted, spoken
+from console.ui.text import counted, duration_text
 
 PLAIN_EVERY_SECONDS = 5.0
 
@@ -60,7 +60,7 @@ class _Bar:
 
     def releasing(self, changes: int) -> None:
         self._due += changes
-        self._progress.update(self._task, total=None, description="weighing changes, making them due")
+        self._progress.update(self._task, total=None, description="publishing changes")
 
 
 class _ReadingLines:
@@ -77,7 +77,7 @@ class _ReadingLines:
 
     def releasing(self, changes: int) -> None:
         self._due += changes
-        self._say(f"{self._name}: weighing changes and making them due, {self._due:,} so far")
+        self._say(f"{self._name}: publishing changes, {self._due:,} so far")
 
     def _say(self, words: str) -> None:
         if time.monotonic() - self._said >= PLAIN_EVERY_SECONDS:
@@ -107,23 +107,23 @@ _COUNTS = ("applied", "unchanged", "superseded", "dead", "rejected", "pending")
 
 
 @contextmanager
-def delivery_display(screen: Screen, settings: Settings) -> Iterator[Callable[[Tick], None]]:
+def delivery_display(screen: Screen, settings: Settings) -> Iterator[Callable[[Snapshot], None]]:
     """Give what takes in ticks: on a terminal it redraws itself and vanishes at the end, elsewhere it writes lines."""
     view = DeliveryView(settings)
     if not screen.err.is_terminal:
-        yield _DeliveryLines(screen, view).tick
+        yield _DeliveryLines(screen, view).snapshot
         return
     with Live(console=screen.err, transient=True, refresh_per_second=8) as live:
 
-        def tick(now: Tick) -> None:
+        def snapshot(now: Snapshot) -> None:
             view.note(now)
             live.update(view.picture(now))
 
-        yield tick
+        yield snapshot
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class BucketLine:
     """What is to be said of a bucket, and whether it is stopped."""
 
     bucket: Bucket
@@ -137,63 +137,63 @@ class DeliveryView:
     """What a person should see of a delivery."""
 
     settings: Settings
-    pace: Pace = field(default_factory=Pace)
-    calls: Pace = field(default_factory=Pace)
+    throughput: Throughput = field(default_factory=Throughput)
+    calls: Throughput = field(default_factory=Throughput)
     most: int = 0
 
-    def note(self, tick: Tick) -> None:
+    def note(self, snapshot: Snapshot) -> None:
         """Take in how things stand."""
-        self.pace.note(tick.elapsed, {str(bucket): left for bucket, left in tick.pending.items()})
-        self.calls.note(tick.elapsed, {"left": -sum(one.calls for one in tick.reports)})
-        self.most = max(self.most, sum(tick.pending.values()))
+        self.throughput.note(snapshot.elapsed, {str(bucket): left for bucket, left in snapshot.pending.items()})
+        self.calls.note(snapshot.elapsed, {"left": -sum(one.calls for one in snapshot.reports)})
+        self.most = max(self.most, sum(snapshot.pending.values()))
 
-    def headline(self, tick: Tick) -> str:
+    def headline(self, snapshot: Snapshot) -> str:
         """Return how many customers are done, and the calls a second lately."""
         speed = self.calls.per_second("left")
-        done = self.most - sum(tick.pending.values())
+        done = self.most - sum(snapshot.pending.values())
         return f"{done:,} of {counted(self.most, 'customer')}" + (f", {speed:,.1f} calls/s" if speed else "")
 
-    def counts(self, tick: Tick) -> str:
+    def counts(self, snapshot: Snapshot) -> str:
         """Return what became of the changes so far; nothing if no import is watched."""
-        sums = {name: sum(getattr(one, name) for one in tick.reports) for name in _COUNTS}
-        return " · ".join(f"{name} {count:,}" for name, count in sums.items()) if tick.reports else ""
+        sums = {name: sum(getattr(one, name) for one in snapshot.reports) for name in _COUNTS}
+        return " · ".join(f"{name} {count:,}" for name, count in sums.items()) if snapshot.reports else ""
 
-    def buckets(self, tick: Tick) -> list[Sight]:
+    def buckets(self, snapshot: Snapshot) -> list[BucketLine]:
         """Return what to say of each bucket with something left."""
-        health = {one.name: one for one in tick.health}
+        health = {one.name: one for one in snapshot.health}
         return [
-            self._bucket(bucket, left, health.get(str(bucket)), tick.answers.get(bucket))
-            for bucket, left in sorted(tick.pending.items())
+            self._bucket(bucket, left, health.get(str(bucket)), snapshot.answers.get(bucket))
+            for bucket, left in sorted(snapshot.pending.items())
         ]
 
-    def picture(self, tick: Tick) -> RenderableType:
+    def picture(self, snapshot: Snapshot) -> RenderableType:
         """Return all of it for a terminal."""
         top = Table.grid(padding=(0, 1), expand=True)
         top.add_column()
         top.add_column(ratio=1)
         top.add_column(justify="right")
-        done = self.most - sum(tick.pending.values())
-        top.add_row("delivering", ProgressBar(total=max(self.most, 1), completed=done), self.headline(tick))
-        lines = [Text(one.words, "yellow" if one.stopped else "") for one in in_short(self.buckets(tick))]
-        return Group(top, Text(self.counts(tick), "dim"), *lines)
+        done = self.most - sum(snapshot.pending.values())
+        top.add_row("delivering", ProgressBar(total=max(self.most, 1), completed=done), self.headline(snapshot))
+        lines = [Text(one.words, "yellow" if one.stopped else "") for one in shortened(self.buckets(snapshot))]
+        return Group(top, Text(self.counts(snapshot), "dim"), *lines)
 
-    def _bucket(self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None) -> Sight:
-        words = f"{spoken_name(self.settings, bucket)}: {left:,} left"
+    def _bucket(self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None) -> BucketLine:
+        words = f"{bucket_label(self.settings, bucket)}: {left:,} left"
         if (connection := self.settings.connections.get(bucket.connection)) is None:
-            return Sight(bucket, left, f"{words}, but this connection is not configured", stopped=True)
+            return BucketLine(bucket, left, f"{words}, but this connection is not configured", stopped=True)
         if (obstacle := why_stopped(state, time.time())) is not None:
-            return Sight(bucket, left, f"{words}; {obstacle}", stopped=True)
+            return BucketLine(bucket, left, f"{words}; {obstacle}", stopped=True)
         limit = limit_of(connection, bucket.name)
-        time_left = self.pace.time_left(str(bucket), left, limit.rate, limit.targets_per_call)
-        return Sight(bucket, left, f"{words}; {time_left}{told_answer(answer)}", stopped=False)
+        time_left = self.throughput.time_left(str(bucket), left, limit.rate, limit.targets_per_call)
+        return BucketLine(bucket, left, f"{words}; {time_left}{latest_answer_note(answer)}", stopped=False)
 
 
-def told_answer(answer: str | None) -> str:
+def latest_answer_note(answer: str | None) -> str:
     """Return what to add about the latest answer to a customer who has to wait for another try."""
     return "" if answer is None else f"; the latest answer to what is tried again: {answer}"
 
 
-def in_short(sights: Sequence[Sight]) -> list[Sight]:
+def shortened(sights: Sequence[BucketLine]) -> list[BucketLine]:
     """Return the sights that a person can take in: the stopped ones and the longest first, and a sum of the others."""
     if len(sights) <= _MOST_TOLD:
         return list(sights)
@@ -204,7 +204,7 @@ def in_short(sights: Sequence[Sight]) -> list[Sight]:
     words = f"and {left:,} left within {len(others):,} other limits" + (
         f", {stopped:,} of them stopped" * bool(stopped)
     )
-    return [*ranked[:_MOST_TOLD], Sight(others[0].bucket, left, words, stopped=bool(stopped))]
+    return [*ranked[:_MOST_TOLD], BucketLine(others[0].bucket, left, words, stopped=bool(stopped))]
 
 
 def why_stopped(state: BucketHealth | None, now: float) -> str | None:
@@ -213,10 +213,10 @@ def why_stopped(state: BucketHealth | None, now: float) -> str | None:
         case BucketHealth(breaker=Breaker.REFUSED, reason=reason):
             return f"stopped, everything is kept: {reason}"
         case BucketHealth(throttled_until=until) if until / 1e6 > now:
-            return f"the provider asked us to wait; on again in {spoken(until / 1e6 - now)}"
+            return f"the provider asked us to wait; on again in {duration_text(until / 1e6 - now)}"
         case BucketHealth(breaker=Breaker.DOWN, reason=reason, probe_at=probe_at):
             wait = max(0.0, probe_at / 1e6 - now)
-            return f"down, everything is kept: {reason}; tried again in {spoken(wait)}"
+            return f"down, everything is kept: {reason}; tried again in {duration_text(wait)}"
         case _:
             pass
     return None
@@ -229,7 +229,7 @@ class _DeliveryLines:
     said: float = field(default_factory=time.monotonic)
     stopped: frozenset[Bucket] = frozenset()
 
-    def tick(self, now: Tick) -> None:
+    def snapshot(self, now: Snapshot) -> None:
         """Write a line now and then, and at once when a bucket stops."""
         self.view.note(now)
         sights = self.view.buckets(now)
@@ -240,6 +240,6 @@ class _DeliveryLines:
         parts = [
             f"delivering: {self.view.headline(now)}",
             self.view.counts(now),
-            *(one.words for one in in_short(sights)),
+            *(one.words for one in shortened(sights)),
         ]
         self.screen.note("; ".join(part for part in parts if part))

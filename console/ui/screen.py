@@ -71,18 +71,18 @@ class Screen:
         """Say something on standard error."""
         self.err.print(Text(words, "dim"), soft_wrap=not self.err.is_terminal)
 
-    def complain(self, words: str, remedy: str = "") -> None:
+    def error(self, words: str, remedy: str = "") -> None:
         """Say on standard error what is wrong, and what to do."""
         self.err.print(Text.assemble(("error: ", "bold red"), words), soft_wrap=not self.err.is_terminal)
         if remedy:
             self.err.print(Text(remedy), soft_wrap=not self.err.is_terminal)
 
-    def give(self, value: Any) -> None:
+    def print_json(self, value: Any) -> None:
         """Print the JSON value that was asked for; nothing otherwise."""
         if self.as_json:
             typer.echo(_as_json(value))
 
-    def give_each(self, values: Iterable[Any], within: tuple[Mapping[str, Any], str] | None = None) -> None:
+    def print_json_list(self, values: Iterable[Any], within: tuple[Mapping[str, Any], str] | None = None) -> None:
         """Print a JSON list that was asked for, one value after the other; nothing otherwise.
 
         `within` is the object that it belongs to, and its name there: it comes last.

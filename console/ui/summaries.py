@@ -11,7 +11,7 @@ from rich.text import Text
 from consent.change import from_micros
 from consent.ledger.queries.imports import ImportReport
 from console.ui.screen import Screen
-from console.ui.text import counted, spoken
+from console.ui.text import counted, duration_text
 
 _SUMS = (
     *("rows", "accepted", "rejected", "duplicates", "applied", "unchanged"),
@@ -81,7 +81,7 @@ def seal(report: ImportReport) -> str:
     if report.state == "reading":
         return "not sealed: its file has not been read to the end; run the same file again to go on"
     if report.state != "released":
-        return "not sealed: it has been read whole, and its changes are being made due"
+        return "not sealed: it has been read whole, and its changes are being published"
     if report.pending:
         return f"not sealed yet: {counted(report.pending, 'change')} pending"
     return "not sealed: the counts do not balance, which must never happen; please report it"
@@ -93,7 +93,7 @@ def _rejected_events(report: ImportReport) -> str:
 
 
 def _letters(report: ImportReport) -> str:
-    """Say where the dead letters of an import are, or that someone has decided upon them."""
+    """Say where the dead letters of an import are, or that all were discarded."""
     if report.discarded == report.dead:
         return "discarded, so nothing is left to do"
     look = f"see `optrelay dead-letters list --import {report.import_id}`"
@@ -127,5 +127,5 @@ def _calls(report: ImportReport, took: float | None) -> str:
     if not report.sealed:
         return counted(report.calls, "API call")
     if took is not None:
-        return f"{counted(report.calls, 'API call')} in all, this run took {spoken(took)}"
-    return f"{counted(report.calls, 'API call')} in {spoken(report.seconds)}"
+        return f"{counted(report.calls, 'API call')} in all, this run took {duration_text(took)}"
+    return f"{counted(report.calls, 'API call')} in {duration_text(report.seconds)}"

@@ -19,7 +19,7 @@ def parse_duration(text: str, option: str) -> float:
     return sum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)
 
 
-def spoken(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Return a length of time with its two greatest units, like "2 h 10 min"."""
     whole = max(0, round(seconds))
     if whole < _MINUTE:

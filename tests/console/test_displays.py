@@ -13,8 +13,8 @@ from consent.connection import ConnectionSettings
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
-from console.local.monitor import Tick
-from console.ui.progress import DeliveryView, delivery_display, in_short, reading_display
+from console.local.monitor import Snapshot
+from console.ui.progress import DeliveryView, delivery_display, reading_display, shortened
 from console.ui.screen import Screen
 
 
@@ -24,10 +24,10 @@ def settings() -> Settings:
     return Settings(connections={"capillary": ConnectionSettings(provider="capillary")})
 
 
-def _tick(left: int, elapsed: float, *health: BucketHealth) -> Tick:
+def _tick(left: int, elapsed: float, *health: BucketHealth) -> Snapshot:
     counts = {"applied": 100 - left, "unchanged": 0, "superseded": 7, "dead": 1, "pending": left}
     found = ImportReport("i", "f.csv", "released", 110, 108, 2, 0, **counts, calls=100 - left, started_at=0, ended_at=0)
-    return Tick((found,), {Bucket("capillary"): left} if left else {}, health, elapsed)
+    return Snapshot((found,), {Bucket("capillary"): left} if left else {}, health, elapsed)
 
 
 def _terminal(screen: Screen, width: int) -> io.StringIO:
@@ -106,7 +106,7 @@ def test_each_bucket_has_a_line_of_its_own() -> None:
     )
     left = {Bucket("gupshup", "42"): 10, Bucket("gupshup", "43"): 5, Bucket("infobip", "blocklist"): 20_000}
     stopped = BucketHealth("gupshup/42", Breaker.REFUSED, "no such token")
-    told = [one.words for one in view.buckets(Tick((), left, (stopped,), 1.0))]
+    told = [one.words for one in view.buckets(Snapshot((), left, (stopped,), 1.0))]
     assert told == [
         "gupshup (app 42): 10 left; stopped, everything is kept: no such token",
         "gupshup (app 43): 5 left; at 5/minute: about 1 min",
@@ -119,7 +119,7 @@ def test_a_hundred_buckets_are_told_in_short() -> None:
     view = DeliveryView(Settings(connections={"gupshup": ConnectionSettings(provider="gupshup")}))
     left = {Bucket("gupshup", f"{n}"): n for n in range(1, 101)}
     stopped = BucketHealth("gupshup/1", Breaker.REFUSED, "no such token")
-    told = [one.words for one in in_short(view.buckets(Tick((), left, (stopped,), 1.0)))]
+    told = [one.words for one in shortened(view.buckets(Snapshot((), left, (stopped,), 1.0)))]
     assert told[0].startswith("gupshup (app 1): 1 left; stopped")
     assert told[1].startswith("gupshup (app 100): 100 left")
     assert told[-1] == f"and {sum(range(2, 94)):,} left within 92 other limits"

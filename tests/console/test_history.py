@@ -58,7 +58,7 @@ def test_the_ledger_tells_it_where_no_connection_is_configured(told: Cli, monkey
 def test_no_one_is_found_who_was_never_named(told: Cli) -> None:
     """Code 1, and a hint; a part of a number is not a number."""
     answer = told("history", "user_id=100288")
-    assert (answer.code, "nothing was ever said about this" in answer.out) == (1, True)
+    assert (answer.code, "no change was ever recorded about this" in answer.out) == (1, True)
 
 
 @pytest.mark.parametrize(

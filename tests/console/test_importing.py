@@ -75,7 +75,7 @@ def test_the_same_words_said_again_later_can_be_told(cli: Cli, tmp_path: Path) -
 def test_a_file_without_a_row_is_told(cli: Cli, tmp_path: Path) -> None:
     """A transfer that broke off behind the header looks like a quiet night: so it is said."""
     answer = cli("import", write(tmp_path, "quiet.csv"))
-    assert (answer.code, "no row stands under its header" in answer.err) == (0, True)
+    assert (answer.code, "the file has a header and no rows" in answer.err) == (0, True)
 
 
 def test_several_files_give_their_sum_and_each_of_them(cli: Cli, consents: str, tmp_path: Path) -> None:

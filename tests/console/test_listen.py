@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from consent.change import Bucket
-from console.local.notifier import Waker
+from console.local.notifier import Notifier
 from tests.support.command_line import Cli
 
 GOOD = "redis://127.0.0.1:1/0?stream=consent"
@@ -49,7 +49,7 @@ def test_the_address_may_stand_in_the_environment(cli: Cli, monkeypatch: pytest.
 def test_a_broker_that_is_down_holds_no_one_up() -> None:
     """Asking for a wake-up returns at once; it is said once that the broker is away, however often it is asked."""
     said: list[str] = []
-    waker = Waker("redis://127.0.0.1:1/0", said.append)
+    waker = Notifier("redis://127.0.0.1:1/0", said.append)
     started = time.monotonic()
     for _ in range(1000):
         waker([Bucket("capillary")])

@@ -28,11 +28,11 @@ def test_what_a_terminal_would_obey_is_written_out(capsys: pytest.CaptureFixture
     screen = Screen()
     screen.show(EVIL)
     screen.note(EVIL)
-    screen.complain(EVIL, EVIL)
+    screen.error(EVIL, EVIL)
     shown = table("name")
     shown.add_row(EVIL)
     screen.show(shown)
-    Screen(as_json=True).give({"name": EVIL})
+    Screen(as_json=True).print_json({"name": EVIL})
     out, err = capsys.readouterr()
 
     assert not {"\x1b", "\x07", "\x9b", "\u202e"} & {*out, *err}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
-from console.local.monitor import Running
+from console.local.monitor import Monitor
 from tests.support.ledgers import deliver, imported, word
 from worker.bootstrap import WorkerContext
 
 
-def running(ledger: Ledger, *imports: str) -> Running:
+def running(ledger: Ledger, *imports: str) -> Monitor:
     """Watch these imports; what became of their changes is never counted just because time has passed."""
     url = ledger.database.url.render_as_string(hide_password=False)
-    found = Running(WorkerContext(load_settings(ledger_url=url), ""), imports, 60.0)
-    found.look()
+    found = Monitor(WorkerContext(load_settings(ledger_url=url), ""), imports, 60.0)
+    found.snapshot()
     found.counting._next = float("inf")
     return found
 
@@ -25,9 +25,9 @@ def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
     watched = running(ledger, mine)
 
     deliver(ledger, limit=2)
-    before = watched.look()
+    before = watched.snapshot()
     deliver(ledger, limit=1)
-    after = watched.look()
+    after = watched.snapshot()
 
     assert [one.pending for one in before.reports] == [3]  # as it was counted before
     assert [(one.applied, one.pending) for one in after.reports] == [(3, 0)]
@@ -42,12 +42,12 @@ def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
     watched = running(ledger, mine)
     watched.waiting_from = {mine: 2**40}
 
-    before = watched.look()
+    before = watched.snapshot()
     watched.counting._next = float("inf")
     deliver(ledger, limit=1)
-    between = watched.look()
+    between = watched.snapshot()
     deliver(ledger, limit=1)
-    after = watched.look()
+    after = watched.snapshot()
 
     assert [one.pending for one in before.reports] == [2]
     assert [one.pending for one in between.reports] == [2]  # not over, so not counted

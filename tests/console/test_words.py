@@ -8,9 +8,9 @@ from consent.connection import Rate
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
 from consent.ledger.queue.breakers import Breaker, BucketHealth
-from console.ui.limits import Pace, time_needed
+from console.ui.limits import Throughput, time_needed
 from console.ui.progress import why_stopped
-from console.ui.text import counted, parse_duration, spoken
+from console.ui.text import counted, duration_text, parse_duration
 
 HUNDRED_A_MINUTE = Rate(100, 60)
 
@@ -21,7 +21,7 @@ HUNDRED_A_MINUTE = Rate(100, 60)
 )
 def test_times_are_told_with_two_units(seconds: float, words: str) -> None:
     """No one has to convert seconds."""
-    assert spoken(seconds) == words
+    assert duration_text(seconds) == words
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2d", 172_800)])
@@ -49,7 +49,7 @@ def test_the_limit_sets_the_time() -> None:
 
 def test_a_slower_pace_is_admitted() -> None:
     """If it goes slower than the limit allows, the time left is told from what was measured."""
-    pace = Pace()
+    pace = Throughput()
     for second in range(30):
         pace.note(second, {"capillary": 1000 - second // 2})
     told = pace.time_left("capillary", 986, HUNDRED_A_MINUTE)
@@ -58,7 +58,7 @@ def test_a_slower_pace_is_admitted() -> None:
 
 def test_a_faster_pace_is_not_promised() -> None:
     """A lucky moment is not projected: the limit holds for the rest."""
-    pace = Pace()
+    pace = Throughput()
     for second in range(10):
         pace.note(second, {"capillary": 1000 - 50 * second})
     assert pace.time_left("capillary", 500, HUNDRED_A_MINUTE) == "at 100/minute: about 5 min"
@@ -66,7 +66,7 @@ def test_a_faster_pace_is_not_promised() -> None:
 
 def test_standstill_is_said() -> None:
     """Where nothing moves, no time is promised."""
-    pace = Pace()
+    pace = Throughput()
     for second in range(20):
         pace.note(second, {"capillary": 10})
     assert "nothing was finished in the last" in pace.time_left("capillary", 10, HUNDRED_A_MINUTE)

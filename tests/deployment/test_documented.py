@@ -11,7 +11,7 @@ import pytest
 
 from consent.ledger.queries.imports import ImportReport
 from consent.settings import RENAMED, Settings, load_settings
-from console.exit_codes import Code
+from console.exit_codes import ExitCode
 from console.ui.summaries import as_json
 from tests.deployment.command_line import commands, options
 from tests.deployment.compose import ROOT
@@ -146,7 +146,7 @@ def test_capillary_codes_are_documented() -> None:
 def test_exit_codes_and_keys_are_documented() -> None:
     """docs/cli.md has every exit code and every key of an import's JSON object."""
     table = PAGES["cli.md"].partition("| exit code |")[2].partition("\n\n")[0]
-    assert {str(code.value) for code in Code} <= set(re.findall(r"\b\d+\b", table))
+    assert {str(code.value) for code in ExitCode} <= set(re.findall(r"\b\d+\b", table))
     blank = ImportReport(**{name: _blank(name) for name in ImportReport.__dataclass_fields__})
     assert [key for key in as_json(blank) if f"`{key}`" not in PAGES["cli.md"]] == []
 

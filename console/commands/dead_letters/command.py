@@ -15,11 +15,11 @@ from console.commands.dead_letters.selection import (
     ByCode,
     ByConnection,
     ByImport,
-    Choice,
     Everything,
     Ids,
     NewerThan,
     OlderThan,
+    Selection,
 )
 from console.options import JsonOption, as_text
 from console.ui.screen import Screen
@@ -70,10 +70,10 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_objects)
-    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
     with reading_ledger(settings) as ledger:
-        found = choice.find(ledger, discarded=discarded)
-        screen.give_each(as_json(letter, reveal=reveal) for letter in found)
+        found = selection.find(ledger, discarded=discarded)
+        screen.print_json_list(as_json(letter, reveal=reveal) for letter in found)
         if screen.as_json:
             return
         if not found:
@@ -96,14 +96,14 @@ def show(
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
-        (letter,) = Choice((number,)).find(ledger, discarded=True)
+        (letter,) = Selection((number,)).find(ledger, discarded=True)
         made, done = attempts_for(ledger.database, letter), interventions_for(ledger.database, letter.id)
         fates = plan_replay(ledger.database, [letter])
     show_letter(screen, letter, reveal=reveal)
     screen.show(f"  replay:  {own_fate(letter, fates)}")
     show_history(screen, made, done)
     fate = {"replay": fates[letter.id].value if letter.id in fates else None}
-    screen.give(as_json(letter, reveal=reveal) | fate | history_as_json(made, done))
+    screen.print_json(as_json(letter, reveal=reveal) | fate | history_as_json(made, done))
 
 
 @app.command("replay")
@@ -128,23 +128,23 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
     """
     from consent.ledger.dead_letters import plan_replay, replay
     from console.commands.dead_letters.views import fate_words
-    from console.commands.run.import_files import Doorway, wake_workers
+    from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
 
-    door = Doorway(load_settings(), Screen(as_json=as_object))
-    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
-    choice.demand()
-    with reading_ledger(door.settings) as ledger:
-        found = choice.find(ledger)
+    context = CommandContext(load_settings(), Screen(as_json=as_object))
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection.require()
+    with reading_ledger(context.settings) as ledger:
+        found = selection.find(ledger)
         fates = plan_replay(ledger.database, found)
-        door.screen.show(fate_words(fates))
+        context.screen.show(fate_words(fates))
         if found and not only_say:
             confirm(f"Replay {counted(len(found), 'dead letter')}?", yes=yes)
             fates = replay(ledger.database, found, who=who or user_name(), why=why, now=ledger.now())
-            door.screen.show("done")
-            wake_workers(door, ledger)
+            context.screen.show("done")
+            wake_workers(context, ledger)
     counts = {fate: sum(one == fate for one in fates.values()) for fate in ("replayed", "superseded")}
-    door.screen.give({"dry_run": only_say, **counts, "letters": sorted(fates)})
+    context.screen.print_json({"dry_run": only_say, **counts, "letters": sorted(fates)})
 
 
 @app.command("export")
@@ -169,9 +169,9 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
     from console.ledger_access import reading_ledger
 
     settings = load_settings()
-    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
     with reading_ledger(settings) as ledger:
-        found = choice.find(ledger)
+        found = selection.find(ledger)
         export(settings, found, output)
     if output is not None:
         Screen().note(f"{counted(len(found), 'dead letter')} written to {output}: fix it, then `optrelay run {output}`")
@@ -197,15 +197,15 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
-    choice = Choice(ids or (), connection, code, import_id, older_than, newer_than, everything)
-    choice.demand()
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection.require()
     if not why.strip():
         raise ConfigurationError("--why must say why: it is all that the history will tell")
     with reading_ledger(settings) as ledger:
-        found = choice.find(ledger)
+        found = selection.find(ledger)
         screen.show(f"{counted(len(found), 'dead letter')} would be discarded, and not delivered")
         count = 0 if only_say else _discard(ledger, found, screen, {"who": who, "why": why, "yes": yes})
-    screen.give({"dry_run": only_say, "discarded": count, "letters": list(found.ids)})
+    screen.print_json({"dry_run": only_say, "discarded": count, "letters": list(found.ids)})
 
 
 def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str, Any]) -> int:
@@ -221,7 +221,7 @@ def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to; raise typer.Exit if the answer is no, ConfigurationError if there is no one to ask."""
+    """Ask, unless told not to; raise typer.Exit if the answer is no, ConfigurationError without a terminal."""
     if yes:
         return
     if not sys.stdin.isatty():

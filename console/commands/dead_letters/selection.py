@@ -49,7 +49,7 @@ Everything = Annotated[bool, typer.Option("--all", help="All of them.", rich_hel
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Selection:
     """What the user said about which dead letters are meant."""
 
     ids: Sequence[int] = ()
@@ -66,7 +66,7 @@ class Choice:
         said = (self.ids, self.connection, self.code, self.import_id, self.older_than, self.newer_than)
         return not any((*said, self.everything))
 
-    def demand(self) -> None:
+    def require(self) -> None:
         """Raise ConfigurationError if nothing was said: what changes letters must be told which."""
         if self.is_empty:
             raise ConfigurationError("say which dead letters: ids, --connection, --code, --import, … or --all")

@@ -68,10 +68,10 @@ def show_letters(screen: Screen, letters: Iterable[DeadLetter], *, reveal: bool)
     """Print letters one by one."""
     listed = table("id", "target", "slot", "action", "code", "tries", "from", "died (UTC)", right=("id", "tries"))
     for one in letters:
-        who = target(one, reveal=reveal)
+        person = target(one, reveal=reveal)
         died = f"{from_micros(one.died_at):%Y-%m-%d %H:%M}"
         put_away = " (discarded)" if one.discarded else ""
-        row = (who, one.slot, one.action.value, one.code + put_away, str(one.attempts), origin(one), died)
+        row = (person, one.slot, one.action.value, one.code + put_away, str(one.attempts), origin(one), died)
         listed.add_row(str(one.id), *row)
     screen.show()
     screen.show(listed)

@@ -48,13 +48,13 @@ def listen(
         optrelay listen 'redis://localhost:6379/0?stream=consent&group=optrelay'
         optrelay listen 'amqp://user:password@localhost:5672/vhost?queue=consent' --consumer web-1
     """
-    from console.commands.events.listen import Listening, record_events
+    from console.commands.events.listen import ListenOptions, record_events
     from producers.events.consumer import BATCH
 
     screen = Screen(as_json=as_json)
     settings = configured(screen)
     url = source or settings.source_url.get_secret_value()
-    asked = Listening(url, connection, timezone, consumer, batch or BATCH)
+    asked = ListenOptions(url, connection, timezone, consumer, batch or BATCH)
     raise typer.Exit(int(record_events(settings, screen, asked)))
 
 
@@ -73,10 +73,10 @@ def serve(
 
         OPTRELAY_API_KEYS=shop=$(openssl rand -hex 24) optrelay serve --port 8080
     """
-    from console.commands.events.serve import serve_until_told
+    from console.commands.events.serve import serve_until_stopped
 
     screen = Screen(as_json=as_json)
-    serve_until_told(configured(screen), screen, host, port)
+    serve_until_stopped(configured(screen), screen, host, port)
 
 
 def token(

@@ -1,4 +1,4 @@
-"""The use case behind `listen`: events of one source into the ledger, until told to stop."""
+"""Listen to one source of events: record them in the ledger until a signal ends it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 from consent.change import Bucket
 from consent.settings import Settings
 from console.commands.run.input_files import row_models
-from console.exit_codes import Code
+from console.exit_codes import ExitCode
 from console.ledger_access import writing_ledger
-from console.local.notifier import Waker
+from console.local.notifier import Notifier
 from console.ui.progress import PLAIN_EVERY_SECONDS
 from console.ui.screen import Screen
 from console.ui.text import counted
@@ -29,7 +29,7 @@ from producers.parsing.row_parser import ParseContext, parse_context
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class ListenOptions:
     """What a person says about a source of events."""
 
     url: str = field(repr=False)
@@ -39,7 +39,7 @@ class Listening:
     batch: int = BATCH
 
 
-def record_events(settings: Settings, screen: Screen, asked: Listening) -> Code:
+def record_events(settings: Settings, screen: Screen, asked: ListenOptions) -> ExitCode:
     """Record events until a signal comes; the batch in hand is finished. Returns the exit code."""
     consumer = asked.consumer or socket.gethostname()
     source = open_source(asked.url, consumer)
@@ -47,7 +47,7 @@ def record_events(settings: Settings, screen: Screen, asked: Listening) -> Code:
     stop, counts = _Stop(), _Counts(screen)
     with ExitStack() as stack:
         ledger = stack.enter_context(writing_ledger(settings))
-        wake = stack.enter_context(_waker(settings, screen))
+        wake = stack.enter_context(_notifier(settings, screen))
         stack.enter_context(stop.on_signals())
         intake = EventIngest(ledger, context, source.kind, f"{source.name}, as {consumer}", wake)
         stack.enter_context(counts.shown())
@@ -65,26 +65,26 @@ def parse_context_for(settings: Settings, connection_name: str | None, timezone:
 
 
 @contextmanager
-def _waker(settings: Settings, screen: Screen) -> Iterator[Callable[[Iterable[Bucket]], None]]:
+def _notifier(settings: Settings, screen: Screen) -> Iterator[Callable[[Iterable[Bucket]], None]]:
     if not settings.broker_url:
         screen.note("no OPTRELAY_BROKER_URL: events are recorded, and delivered when `optrelay run` is called")
         yield lambda _: None
         return
-    waker = Waker(settings.broker_url, screen.note)
+    notifier = Notifier(settings.broker_url, screen.note)
     try:
-        yield waker
+        yield notifier
     finally:
-        waker.close()
+        notifier.close()
 
 
 @dataclass(slots=True)
 class _Stop:
     """Whether a signal has asked us to end, and with which exit code; a second signal ends us at once."""
 
-    code: Code = Code.WELL
+    code: ExitCode = ExitCode.WELL
 
     def __call__(self) -> bool:
-        return self.code is not Code.WELL
+        return self.code is not ExitCode.WELL
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -97,7 +97,7 @@ class _Stop:
                 signal.signal(one, handler)
 
     def _asked(self, number: int, _frame: object) -> None:
-        self.code = Code.INTERRUPTED if number == signal.SIGINT else Code.TERMINATED
+        self.code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
         signal.signal(number, signal.SIG_DFL)
 
 
@@ -152,7 +152,7 @@ class _Counts:
         if self.counts["rejected"]:
             self.screen.note("`optrelay rejected-events list` shows what was rejected: fix it, then `resend` it")
         seconds = round(time.monotonic() - self.started, 2)
-        self.screen.give({"events": self.events, **self._each(), "seconds": seconds})
+        self.screen.print_json({"events": self.events, **self._each(), "seconds": seconds})
 
     def _line(self, now: float) -> str:
         since, before = self._said

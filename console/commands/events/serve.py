@@ -1,4 +1,4 @@
-"""The use case behind `serve`: changes over HTTP into the ledger, until told to stop."""
+"""Serve the HTTP interface: record changes in the ledger until a signal ends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from consent.settings import Settings
 from console.commands.ledger.status import import_as_json
 from console.commands.run.input_files import row_models
 from console.ledger_access import writing_ledger
-from console.local.notifier import Waker
+from console.local.notifier import Notifier
 from console.ui.screen import Screen
 from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
@@ -36,11 +36,11 @@ KIND = "http"
 _LOOK_SECONDS = 2.0
 
 
-def serve_until_told(settings: Settings, screen: Screen, host: str, port: int) -> None:
+def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; what is in hand is finished, and the run is ended.
 
-    Raises ConfigurationError if no one could use it, LedgerUnavailable if the ledger is away at the start, and
-    LedgerOutdated once someone has migrated it: then the newer version must serve.
+    Raises ConfigurationError if no client could use it, LedgerUnavailable if the ledger is away at the start, and
+    LedgerOutdated once it has been migrated: then the newer version must serve.
     """
     keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
     if not keys and not tokens:
@@ -131,11 +131,11 @@ def _broker(
         screen.note("no OPTRELAY_BROKER_URL: changes are recorded, and delivered when `optrelay run` is called")
         yield (lambda _: None), (lambda: "not configured")
         return
-    waker, wakeups = Waker(settings.broker_url, screen.note), WakeUps(settings.broker_url)
+    notifier, wakeups = Notifier(settings.broker_url, screen.note), WakeUps(settings.broker_url)
     try:
-        yield waker, lambda: _broker_state(wakeups)
+        yield notifier, lambda: _broker_state(wakeups)
     finally:
-        waker.close()
+        notifier.close()
         wakeups.close()
 
 
@@ -155,4 +155,4 @@ def _welcome(screen: Screen, listener: socket.socket, keys: ApiKeys, tokens: Tok
     if not tokens:
         screen.note("no OPTRELAY_TOKEN_SECRET: unsubscribe links do not work")
     screen.show(f"listening on {url}, documented at {url}/docs; SIGTERM or Ctrl-C ends it")
-    screen.give({"url": url})
+    screen.print_json({"url": url})

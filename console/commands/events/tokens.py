@@ -1,4 +1,4 @@
-"""The use case behind `token`: unsubscribe links, one or as many as there are lines."""
+"""Make unsubscribe links: one, or one for each line of standard input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from consent.errors import ConfigurationError
 from consent.settings import Settings
 from console.commands.events.serve import parse_context_of
-from console.exit_codes import Code
+from console.exit_codes import ExitCode
 from console.ui.screen import Screen
 from producers.events.fields import Names, as_cells
 from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
@@ -24,7 +24,7 @@ _SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)
 _SHORTEST_SECONDS = 60
 
 
-def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seconds: float) -> Code:
+def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seconds: float) -> ExitCode:
     """Print a link for the columns, or for each line of standard input; raise ConfigurationError for the first bad one.
 
     Links of lines are printed as they are read, in their order; with `--json` one object a line.
@@ -40,8 +40,10 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
         token = tokens.make(_checked(one, names, context, where), seconds)
         link = f"{settings.public_url.rstrip('/')}/v1/unsubscribe/{token}" if settings.public_url else token
         screen.show(link)
-        screen.give({"token": token, "url": link if settings.public_url else None, "expires_seconds": int(seconds)})
-    return Code.WELL
+        screen.print_json(
+            {"token": token, "url": link if settings.public_url else None, "expires_seconds": int(seconds)}
+        )
+    return ExitCode.WELL
 
 
 def pairs_of(columns: Iterable[str]) -> dict[str, str]:

@@ -95,7 +95,7 @@ def backup(
         )
     size = back_up(database, file)
     screen.show(f"copied {size:,} bytes to {file}")
-    screen.give({"file": str(file), "bytes": size})
+    screen.print_json({"file": str(file), "bytes": size})
 
 
 def migrate(*, as_json: JsonOption = False) -> None:
@@ -125,7 +125,7 @@ def migrate_ledger(settings: Settings, screen: Screen) -> None:
             f"{counts['superseded']:,} pending changes were superseded by newer ones of the same person; of "
             f"{counts['delivered_again']:,} slots, what stands is delivered again"
         )
-    screen.give({"migrated": done, "from": before, "to": REVISION, **({"merged": counts} if counts else {})})
+    screen.print_json({"migrated": done, "from": before, "to": REVISION, **({"merged": counts} if counts else {})})
 
 
 _ONE_PERSON_ONE_TARGET = "0011"

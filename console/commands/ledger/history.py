@@ -1,4 +1,4 @@
-"""The use case behind `history`: what was said about someone, and what became of it."""
+"""The history of one person: every change that was recorded, and what became of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from consent.row import ConsentRow
 from consent.settings import Settings
 from console.commands.events.tokens import STANDARD_INPUT, json_lines, pairs_of
 from console.commands.run.input_files import row_models
-from console.exit_codes import Code
+from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen, table
 from producers.http.routes.queries import change_as_json
@@ -33,7 +33,7 @@ _MOST = 100
 
 def show_histories(
     settings: Settings, screen: Screen, columns: Sequence[str], connection: str | None, *, reveal: bool
-) -> Code:
+) -> ExitCode:
     """Print the story of every target that the columns name; 1 if there is none. Raises ConfigurationError."""
     rows = row_models(settings) if settings.connections else {name: one.row for name, one in PROVIDERS.items()}
     if connection is not None and settings.connections:
@@ -47,9 +47,9 @@ def show_histories(
     if len(found) > _MOST:
         screen.note(f"there are more than {_MOST}: name more columns")
     if not found:
-        screen.show("nothing was ever said about this; fewer columns look wider")
-    screen.give([_as_json(one, reveal=reveal) for one in found[:_MOST]])
-    return Code.WELL if found else Code.IMPERFECT
+        screen.show("no change was ever recorded about this; fewer columns find more")
+    screen.print_json([_as_json(one, reveal=reveal) for one in found[:_MOST]])
+    return ExitCode.WELL if found else ExitCode.IMPERFECT
 
 
 def _said(columns: Sequence[str]) -> list[Mapping[str, str]]:
@@ -97,8 +97,8 @@ def _asked(model: type[ConsentRow], ours: dict[str, str]) -> Iterator[dict[str, 
 
 
 def _show(screen: Screen, one: History, *, reveal: bool) -> None:
-    who = revealed(one.address) if reveal else masked(one.address)
-    screen.show(Text.assemble((who, "bold"), ("  " + one.connection, "dim")))
+    person = revealed(one.address) if reveal else masked(one.address)
+    screen.show(Text.assemble((person, "bold"), ("  " + one.connection, "dim")))
     now = {slot.slot: _now(slot) for slot in one.slots}
     for slot, changes in groupby(one.changes, lambda change: change.slot):
         listed = table("holds since (UTC)", "action", "what became of it", "from", whole=("holds since (UTC)",))
@@ -147,6 +147,6 @@ def _as_json(one: History, *, reveal: bool) -> dict[str, object]:
         }
         for slot in one.slots
     ]
-    who = revealed(one.address) if reveal else masked(one.address)
+    person = revealed(one.address) if reveal else masked(one.address)
     changes = [change_as_json(change) for change in one.changes]
-    return {"connection": one.connection, "target": who, "slots": slots, "changes": changes}
+    return {"connection": one.connection, "target": person, "slots": slots, "changes": changes}

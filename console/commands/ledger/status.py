@@ -23,10 +23,10 @@ from consent.ledger.queries.imports import (
 )
 from consent.ledger.queue.breakers import Breaker, BucketHealth, all_health, latest_answer
 from consent.settings import Settings
-from console.exit_codes import Code, code_of
+from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
-from console.ui.limits import limit_of, spoken_name, time_needed
-from console.ui.progress import told_answer, why_stopped
+from console.ui.limits import bucket_label, limit_of, time_needed
+from console.ui.progress import latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
 from console.ui.summaries import as_json, show_import
 from worker.providers.contract import RateLimit as Limit
@@ -36,7 +36,7 @@ _SHOWN = 10
 _WIDE = 100
 
 
-def show_all(settings: Settings, screen: Screen) -> Code:
+def show_all(settings: Settings, screen: Screen) -> ExitCode:
     """Print every connection, bucket by bucket, and the newest imports."""
     with reading_ledger(settings) as ledger:
         health = {one.name: one for one in all_health(ledger.database)}
@@ -46,18 +46,20 @@ def show_all(settings: Settings, screen: Screen) -> Code:
         answers = {one: latest_answer(ledger.database, one) for one in shown}
         writable = ledger.database.takes_writes()
     if not writable:
-        screen.complain(f"the ledger's database: {READ_ONLY}")
-    standings = [replace(_standing(settings, one, health.get(str(one)), pending), answer=answers[one]) for one in shown]
+        screen.error(f"the ledger's database: {READ_ONLY}")
+    standings = [
+        replace(_bucket_status(settings, one, health.get(str(one)), pending), answer=answers[one]) for one in shown
+    ]
     imports = [one for one in found if one is not None]
     _show_connections(screen, standings)
     _show_imports(screen, imports)
     connections = [_connection_json(one) for one in standings]
     told = {"connections": connections, "imports": [as_json(one) for one in imports]}
-    screen.give(told | {"ledger": {"takes_writes": writable}})
-    return Code.WELL
+    screen.print_json(told | {"ledger": {"takes_writes": writable}})
+    return ExitCode.WELL
 
 
-def show_one(settings: Settings, screen: Screen, name: str) -> Code:
+def show_one(settings: Settings, screen: Screen, name: str) -> ExitCode:
     """Print one import, and why it is not sealed if it is not."""
     with reading_ledger(settings) as ledger:
         found = find_import(ledger, name)
@@ -65,11 +67,11 @@ def show_one(settings: Settings, screen: Screen, name: str) -> Code:
     show_import(screen, found)
     for bucket, state in states.items():
         obstacle = why_stopped(state, time.time())
-        words = f"  {spoken_name(settings, bucket)}: {waiting[bucket]:,} pending"
+        words = f"  {bucket_label(settings, bucket)}: {waiting[bucket]:,} pending"
         screen.show(words + (f"; {obstacle}" if obstacle else ""))
     told = as_json(found) | _obstacles(waiting, states)
-    screen.give(told)
-    return Code.UNFINISHED if told["stopped"] else code_of([found])
+    screen.print_json(told)
+    return ExitCode.UNFINISHED if told["stopped"] else code_of([found])
 
 
 def import_as_json(ledger: Ledger, import_id: str) -> dict[str, Any] | None:
@@ -102,7 +104,7 @@ def find_import(ledger: Ledger, name: str) -> ImportReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _BucketStatus:
     """How one bucket stands: its limit (None: its connection is not configured), and the customers it has left."""
 
     bucket: Bucket
@@ -124,7 +126,7 @@ class _Standing:
         if self.obstacle is not None or self.limit is None or not self.left:
             return self.obstacle or "ready"
         calls = -(-self.left // self.limit.targets_per_call)
-        return f"ready; {time_needed(calls, self.limit.rate)}{told_answer(self.answer)}"
+        return f"ready; {time_needed(calls, self.limit.rate)}{latest_answer_note(self.answer)}"
 
 
 def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapping[Bucket, int]) -> list[Bucket]:
@@ -139,13 +141,13 @@ def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapp
     return sorted({*telling, *(Bucket(name) for name in settings.connections if name not in named)})
 
 
-def _standing(
+def _bucket_status(
     settings: Settings, bucket: Bucket, health: BucketHealth | None, pending: Mapping[Bucket, int]
-) -> _Standing:
+) -> _BucketStatus:
     connection = settings.connections.get(bucket.connection)
-    return _Standing(
+    return _BucketStatus(
         bucket=bucket,
-        name=spoken_name(settings, bucket),
+        name=bucket_label(settings, bucket),
         provider=connection.provider if connection else "",
         limit=limit_of(connection, bucket.name) if connection else None,
         health=health or BucketHealth(str(bucket)),
@@ -153,7 +155,7 @@ def _standing(
     )
 
 
-def _show_connections(screen: Screen, standings: Sequence[_Standing]) -> None:
+def _show_connections(screen: Screen, standings: Sequence[_BucketStatus]) -> None:
     listed = table("connection", "provider", "limit", "pending", "state", title="Connections", right=("pending",))
     for one in standings:
         state = Text(one.words, "yellow" if one.obstacle else "")
@@ -181,7 +183,7 @@ def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
     screen.show(listed)
 
 
-def _connection_json(one: _Standing) -> dict[str, Any]:
+def _connection_json(one: _BucketStatus) -> dict[str, Any]:
     throttled = one.health.throttled_until / 1e6 > time.time()
     return {
         "connection": one.bucket.connection,

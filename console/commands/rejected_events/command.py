@@ -87,7 +87,7 @@ def list_events(  # noqa: PLR0913 - one argument for each option
     with reading_ledger(settings) as ledger:
         filters = (source, code, import_id, older_than, newer_than)
         found = _find(ledger, ids or None, filters, closed=closed)
-        screen.give_each(as_json(one) for one in found)
+        screen.print_json_list(as_json(one) for one in found)
         if screen.as_json:
             return
         if not found:
@@ -113,7 +113,7 @@ def show(
         (found,) = _find(ledger, (number,), closed=True)
         said = what_it_said(ledger.database, number) if reveal else None
     show_event(screen, found, said, settings.keep_rejected_events)
-    screen.give(as_json(found) | (content_as_json(said) if said is not None else {}))
+    screen.print_json(as_json(found) | (content_as_json(said) if said is not None else {}))
 
 
 @app.command()
@@ -171,8 +171,8 @@ def resend(  # noqa: PLR0913 - one argument for each option
     An event keeps its source, its id and its time: a newer change is never overtaken, and doing it twice does no harm.
     **Exit code** 1 if some are still rejected.
     """
-    from console.commands.rejected_events.resend import Resending, fixed_lines, send_again
-    from console.commands.run.import_files import Doorway
+    from console.commands.rejected_events.resend import ResendRequest, fixed_lines, send_again
+    from console.commands.run.import_files import CommandContext
     from console.ledger_access import reading_ledger
 
     screen = Screen(as_json=as_object)
@@ -181,15 +181,15 @@ def resend(  # noqa: PLR0913 - one argument for each option
     if file is not None and (ids or any(filters) or everything):
         raise ConfigurationError("--file says which rejected events: leave out ids and filters")
     if file is None:
-        _demand(ids, filters, everything=everything)
+        _require(ids, filters, everything=everything)
     with reading_ledger(settings) as ledger, fixed_lines(file) as fixed:
         found = _find(
             ledger, (ids or None) if fixed is None else fixed, filters, closed=fixed is not None, by_source=True
         )
         if found and not only_say:
             confirm(f"Send {counted(len(found), 'rejected event')} again?", yes=yes)
-        asked = Resending(found, fixed, connection, timezone, who or user_name(), only_say=only_say)
-        code_ = send_again(Doorway(settings, screen), ledger, asked)
+        asked = ResendRequest(found, fixed, connection, timezone, who or user_name(), only_say=only_say)
+        code_ = send_again(CommandContext(settings, screen), ledger, asked)
     raise typer.Exit(int(code_))
 
 
@@ -215,7 +215,7 @@ def discard(  # noqa: PLR0913 - one argument for each option
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     filters = (source, code, import_id, older_than, newer_than)
-    _demand(ids, filters, everything=everything)
+    _require(ids, filters, everything=everything)
     if not why.strip():
         raise ConfigurationError("--why must say why: it is all that will be told")
     with reading_ledger(settings) as ledger:
@@ -227,10 +227,10 @@ def discard(  # noqa: PLR0913 - one argument for each option
             closing = Closing("discarded", who or user_name(), why)
             count = close(ledger.database, found.ids, closing, ledger.now())
             screen.show(f"{count:,} discarded")
-    screen.give({"dry_run": only_say, "discarded": count, "events": list(found.ids)})
+    screen.print_json({"dry_run": only_say, "discarded": count, "events": list(found.ids)})
 
 
-def _demand(ids: Sequence[int] | None, filters: Sequence[str | None], *, everything: bool) -> None:
+def _require(ids: Sequence[int] | None, filters: Sequence[str | None], *, everything: bool) -> None:
     if not (ids or any(filters) or everything):
         raise ConfigurationError("say which rejected events: ids, --source, --code, --import, … or --all")
 

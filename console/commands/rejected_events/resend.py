@@ -1,4 +1,4 @@
-"""The use case behind `rejected-events resend`: read events again as they were, or fixed, and record them."""
+"""Send rejected events again: read them as they were, or fixed in a file, and record them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from consent.imports import EventContent
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import Closing, FoundEvents, RejectedEvent, close, what_it_said
 from console.commands.events.listen import parse_context_for
-from console.commands.run.import_files import Doorway, wake_workers
-from console.exit_codes import Code
+from console.commands.run.import_files import CommandContext, wake_workers
+from console.exit_codes import ExitCode
 from console.ui.screen import Screen
 from producers.events.event import Event
 from producers.events.ingest import EventIngest
@@ -35,7 +35,7 @@ _BYTES_AT_ONCE = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Resending:
+class ResendRequest:
     """What a person wants to be sent again: events, fixed by what a file says about their ids, and how to read them.
 
     `events` are grouped by their sources; `fixed` is None if they are sent as they were.
@@ -78,7 +78,7 @@ class FixedLines(Collection[int]):
         return len(self._starts)
 
     def line(self, id_: int) -> Mapping[str, Any]:
-        """Return what the line with this id says; raise ConfigurationError if someone has changed the file."""
+        """Return what the line with this id says; raise ConfigurationError if the file was changed."""
         self._file.seek(self._starts[id_])
         found, said = _fixed_line(self._file.readline(), f"the line of _id {id_}")
         if found != id_:
@@ -129,13 +129,13 @@ class _StillRejected:
             yield {"id": id_, "code": why.code, "message": why.message, "field": why.column}
 
 
-def send_again(door: Doorway, ledger: Ledger, asked: Resending) -> Code:
+def send_again(context: CommandContext, ledger: Ledger, asked: ResendRequest) -> ExitCode:
     """Record what is understood of the events now, and close it; say what is still rejected. Returns the exit code."""
-    context = parse_context_for(door.settings, asked.connection, asked.timezone)
+    parse_context = parse_context_for(context.settings, asked.connection, asked.timezone)
     counts: Counter[str] = Counter()
     rejected = _StillRejected()
     for (kind, source), events in groupby(asked.events, key=_run):
-        intake = EventIngest(ledger, context, kind, source, lambda _: None)
+        intake = EventIngest(ledger, parse_context, kind, source, lambda _: None)
         try:
             for batch in _batches(_readable(ledger, intake, events, asked, rejected)):
                 if not asked.only_say:
@@ -145,10 +145,12 @@ def send_again(door: Doorway, ledger: Ledger, asked: Resending) -> Code:
         finally:
             intake.close()
     if counts["accepted"]:
-        wake_workers(door, ledger)
-    _tell(door.screen, counts, rejected)
-    door.screen.give_each(rejected, within=({"dry_run": asked.only_say, **_named(counts, asked)}, "still_rejected"))
-    return Code.IMPERFECT if rejected else Code.WELL
+        wake_workers(context, ledger)
+    _tell(context.screen, counts, rejected)
+    context.screen.print_json_list(
+        rejected, within=({"dry_run": asked.only_say, **_named(counts, asked)}, "still_rejected")
+    )
+    return ExitCode.IMPERFECT if rejected else ExitCode.WELL
 
 
 def _run(event: RejectedEvent) -> tuple[str, str]:
@@ -159,7 +161,7 @@ def _readable(
     ledger: Ledger,
     intake: EventIngest,
     events: Iterable[RejectedEvent],
-    asked: Resending,
+    asked: ResendRequest,
     rejected: _StillRejected,
 ) -> Iterator[tuple[int, Event]]:
     """Give each event that is understood now; note the others in `rejected`."""
@@ -214,7 +216,7 @@ def _tell(screen: Screen, counts: Counter[str], rejected: _StillRejected) -> Non
         screen.show(f"  {one['id']}: {one['code']}{named}: {one['message']}")
 
 
-def _named(counts: Counter[str], asked: Resending) -> dict[str, int]:
+def _named(counts: Counter[str], asked: ResendRequest) -> dict[str, int]:
     more = {"would_be_recorded": counts["would_be_recorded"]} if asked.only_say else {}
     return {"accepted": counts["accepted"], "duplicates": counts["duplicate"], **more}
 

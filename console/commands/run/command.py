@@ -52,18 +52,18 @@ def run(  # noqa: PLR0913 - one argument for each option
         optrelay run --json > result.json
     """
     from console.commands.run.dry_run import dry_run as forecast
-    from console.commands.run.import_files import Doorway, record_and_deliver
-    from console.commands.run.input_files import Reading
+    from console.commands.run.import_files import CommandContext, record_and_deliver
+    from console.commands.run.input_files import InputFiles
     from console.local.delivery import LocalDelivery
 
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
-    door, asked = Doorway(configured(screen), screen), Reading(files or (), chosen)
+    context, asked = CommandContext(configured(screen), screen), InputFiles(files or (), chosen)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
-        raise typer.Exit(int(forecast(door.settings, door.screen, asked)))
+        raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
     with LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
-        code = record_and_deliver(door, asked, own)
+        code = record_and_deliver(context, asked, own)
     raise typer.Exit(int(code))
 
 
@@ -96,19 +96,19 @@ def import_files(  # noqa: PLR0913 - one argument for each option
         optrelay import - --connection capillary --effective-at 2026-11-22T00:00:00Z < changes.csv
     """
     from console.commands.run.dry_run import dry_run as forecast
-    from console.commands.run.import_files import Doorway, record_and_deliver, record_only
-    from console.commands.run.input_files import Reading
+    from console.commands.run.import_files import CommandContext, record_and_deliver, record_only
+    from console.commands.run.input_files import InputFiles
     from console.local.delivery import RemoteDelivery
 
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
-    door, asked = Doorway(configured(screen), screen), Reading(files, chosen)
+    context, asked = CommandContext(configured(screen), screen), InputFiles(files, chosen)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
-        raise typer.Exit(int(forecast(door.settings, door.screen, asked)))
+        raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
     if wait:
-        raise typer.Exit(int(record_and_deliver(door, asked, RemoteDelivery(seconds), wake=True)))
-    raise typer.Exit(int(record_only(door, asked)))
+        raise typer.Exit(int(record_and_deliver(context, asked, RemoteDelivery(seconds), wake=True)))
+    raise typer.Exit(int(record_only(context, asked)))
 
 
 def _options(*said: Any) -> IngestOptions:

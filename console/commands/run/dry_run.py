@@ -1,4 +1,4 @@
-"""What would happen: files read with the real rules into a private ledger that is thrown away at the end."""
+"""Predict what files would do: they are read by the real rules into a private ledger, which is then deleted."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from consent.ledger.dry_run import copy_known, count_targets, found_import, rehe
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report
 from consent.settings import Settings
-from console.commands.run.input_files import Reading, dated, said_anew
-from console.exit_codes import Code, code_of
+from console.commands.run.input_files import InputFiles, file_time_note, repeated_note
+from console.exit_codes import ExitCode, code_of
 from console.ledger_access import ledger_if_any
-from console.ui.limits import limit_of, spoken_name
+from console.ui.limits import bucket_label, limit_of
 from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
-from console.ui.text import counted, spoken
+from console.ui.text import counted, duration_text
 from producers.csv.chunks import read_chunks, warning_notes
 from producers.csv.file import CsvFile
 from producers.ingest_file import record_chunk, source_of
@@ -67,10 +67,10 @@ class Forecast:
     waiting: dict[Bucket, int] = field(default_factory=dict)
 
 
-def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
+def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> ExitCode:
     """Say what the files would do; record nothing, write no rejects file, make no API call."""
     with (
-        reading.ready(settings) as files,
+        input_files.ready(settings) as files,
         ledger_if_any(settings) as real,
         tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
     ):
@@ -78,17 +78,17 @@ def dry_run(settings: Settings, screen: Screen, reading: Reading) -> Code:
             Path(folder) / "rehearsal.db", real.database if real else None, reassert=settings.reassert_rules
         )
         try:
-            forecast = _Rehearsal(settings, screen, reading.options, rehearsal, real.database if real else None)
+            forecast = _DryRun(settings, screen, input_files.options, rehearsal, real.database if real else None)
             found = forecast.run(files)
         finally:
             rehearsal.close()
     _show(settings, screen, found)
-    screen.give(_as_json(found))
+    screen.print_json(_as_json(found))
     return code_of(found.reports)
 
 
 @dataclass(slots=True)
-class _Rehearsal:
+class _DryRun:
     settings: Settings
     screen: Screen
     options: IngestOptions
@@ -111,14 +111,14 @@ class _Rehearsal:
         before = found_import(self.real, source.fingerprint, source.reassert)
         if before is not None and before.state != "reading":
             forecast.known[file.inspection.file.name] = before.import_id
-            if anew := said_anew(file, before.default_effective_at or file.context.effective_at):
+            if anew := repeated_note(file, before.default_effective_at or file.context.effective_at):
                 self.screen.note(f"{file.inspection.file.name} was recorded before{anew}")
             return
         progress = self.ledger.open_import(source)
         if progress.state == "reading":
             for note in [
                 *file.notes,
-                *dated(file, before.default_effective_at if before else file.context.effective_at),
+                *file_time_note(file, before.default_effective_at if before else file.context.effective_at),
             ]:
                 self.screen.note(f"{file.inspection.file.name}: {note}")
             with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
@@ -144,7 +144,7 @@ class _Rehearsal:
             self.screen.note(f"{file.inspection.file.name}: {note}")
 
     def _need(self, bucket: Bucket) -> Need:
-        """Foretell the calls of a bucket, as its provider would plan them."""
+        """Predict the calls of a bucket, as its provider would plan them."""
         connection = self.settings.connection(bucket.connection)
         provider, limit = provider_of(connection), limit_of(connection, bucket.name)
         at_once, calls = max(_TASKS_AT_ONCE, limit.targets_per_call), CallEstimate()
@@ -163,7 +163,7 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     screen.show(counted(forecast.customers, "customer"))
     for bucket, need in forecast.needs.items():
         if need.calls.most:
-            screen.show(_time(spoken_name(settings, bucket), need, forecast.waiting.get(bucket, 0)))
+            screen.show(_time(bucket_label(settings, bucket), need, forecast.waiting.get(bucket, 0)))
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
@@ -181,7 +181,7 @@ def _time(name: str, need: Need, waiting: int) -> str:
     """Say how many calls a bucket needs and how long they take: its limit sets the time, whatever the others do."""
     least, most = need.calls.least, need.calls.most
     calls = counted(most, "call") if least == most else f"at least {counted(least, 'call')}, {most:,} if all is written"
-    words = f"{name}: {calls}; at {need.rate}: about {spoken(max(1.0, need.seconds))}"
+    words = f"{name}: {calls}; at {need.rate}: about {duration_text(max(1.0, need.seconds))}"
     return words + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
 
 
@@ -201,7 +201,7 @@ def _as_json(forecast: Forecast) -> dict[str, Any]:
 def _needs_as_json(needs: Mapping[Bucket, Need]) -> dict[str, Any]:
     found = _sum_as_json(needs.values())
     limits = {bucket.name: _sum_as_json([need]) for bucket, need in needs.items()}
-    return found | {"words": spoken(found["seconds"]), "buckets": limits}
+    return found | {"words": duration_text(found["seconds"]), "buckets": limits}
 
 
 def _sum_as_json(needs: Collection[Need]) -> dict[str, Any]:

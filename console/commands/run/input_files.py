@@ -17,7 +17,7 @@ from worker.providers import provider_of
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class InputFiles:
     """The files of a command, and how they are to be read."""
 
     files: Sequence[str]
@@ -50,7 +50,7 @@ def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:
     }
 
 
-def dated(file: CsvFile, since: datetime | None) -> list[str]:
+def file_time_note(file: CsvFile, since: datetime | None) -> list[str]:
     """Return what to say of a file whose rows hold `since` for no other reason than that it is the file's own time."""
     if not file.undated or since is None:
         return []
@@ -59,7 +59,7 @@ def dated(file: CsvFile, since: datetime | None) -> list[str]:
     return [f"{words}; --effective-at says it otherwise"]
 
 
-def said_anew(file: CsvFile, recorded_since: datetime | None) -> str:
+def repeated_note(file: CsvFile, recorded_since: datetime | None) -> str:
     """Return what to do if people have said anew what a file says whose bytes were recorded before.
 
     It is "" unless nothing but the file's own time tells since when its rows hold, and that time is a later one now.
