@@ -1,0 +1,104 @@
+"""What a delivery concludes from the answers of its bucket: which customers it suspects, and when it stops calling."""
+
+from __future__ import annotations
+
+import pytest
+
+from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
+from worker.observations import FAILURES_TO_OPEN, REFUSALS_TO_STOP, Observations, RecentCustomers
+
+DOWN, REFUSED, WELL = Unavailable("bad gateway"), Unauthorized("403"), Healthy()
+
+
+def after(*answers: tuple[Health, int, bool]) -> Observations:
+    """What was observed after these answers: each with the customer it is about, and whether it was served."""
+    seen = Observations()
+    for moment, (health, target, served) in enumerate(answers, 1):
+        seen.note(health, (target,), served=(target,) if served else (), at=moment)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("answers", "stops"),
+    [
+        ([], False),
+        ([(DOWN, n, False) for n in range(FAILURES_TO_OPEN - 1)], False),
+        ([(DOWN, n, False) for n in range(FAILURES_TO_OPEN)], True),
+        ([*((DOWN, n, False) for n in range(FAILURES_TO_OPEN - 1)), (WELL, 9, True), (DOWN, 1, False)], False),
+        ([(REFUSED, n, False) for n in range(REFUSALS_TO_STOP - 1)], False),
+        ([(REFUSED, n, False) for n in range(REFUSALS_TO_STOP)], True),
+        ([*((REFUSED, n, False) for n in range(REFUSALS_TO_STOP - 1)), (WELL, 9, True), (REFUSED, 1, False)], False),
+        ([*((REFUSED, n, False) for n in range(REFUSALS_TO_STOP - 1)), (WELL, 9, False), (REFUSED, 1, False)], True),
+        ([(Throttled(), 1, False)], True),
+        ([(WELL, 1, True)] * 20, False),
+    ],
+)
+def test_a_delivery_stops_calling(answers: list[tuple[Health, int, bool]], *, stops: bool) -> None:
+    """Failures count in a row; a refusal is forgotten once a customer is served; one 429 is enough."""
+    assert after(*answers).stop is stops
+
+
+def test_a_bucket_that_is_unfit_is_not_called() -> None:
+    """No credentials, or none that can be used."""
+    assert Observations(unfit=REFUSED).stop
+
+
+@pytest.mark.parametrize(
+    ("answers", "suspects"),
+    [
+        ([(DOWN, 1, False), (REFUSED, 2, False)], {1: DOWN, 2: REFUSED}),
+        ([(DOWN, 1, False), (REFUSED, 2, False), (WELL, 3, True)], {}),
+        ([(DOWN, 1, False), (WELL, 1, True)], {1: DOWN}),
+        ([(DOWN, 1, False), (WELL, 3, False)], {1: DOWN}),
+        ([(Throttled(), 1, False)], {1: Unavailable("throttled")}),
+    ],
+)
+def test_another_customer_who_is_served_clears_the_suspects(
+    answers: list[tuple[Health, int, bool]], suspects: dict[int, Health]
+) -> None:
+    """A bad answer is at first only what one customer drew."""
+    assert after(*answers).suspects == suspects
+
+
+def test_what_is_a_customers_own_says_nothing_of_the_bucket() -> None:
+    """Once the last suspect is excused, its failures count no more."""
+    seen = after(*((DOWN, target, False) for target in (1, 2, 1, 2)))
+
+    seen.excuse(1)
+    assert seen.failures == 4
+    seen.excuse(2)
+    assert (seen.failures, seen.suspects, seen.stop) == (0, {}, False)
+
+
+def test_the_customers_served_last_are_witnesses() -> None:
+    """Two are kept, so that one of them is another one than the customer in question."""
+    seen = after((WELL, 1, True), (WELL, 2, True), (WELL, 3, True))
+
+    assert seen.proven
+    assert seen.last_served == (3, 3)
+    assert seen.served_since(2, but=3)
+    assert not seen.served_since(3, but=3)
+    assert seen.served_since(3, but=2)
+    assert not seen.served_since(4, but=2)
+
+
+def test_a_read_about_another_customer_is_a_witness() -> None:
+    """It proves that the bucket answers and serves."""
+    seen = after((REFUSED, 1, False))
+    seen.vouch(2, at=5)
+
+    assert (seen.answered, seen.proven, seen.suspects, seen.refusals) == (True, True, {}, 0)
+
+
+@pytest.mark.parametrize(
+    ("throttled", "served", "mostly"),
+    [(0, 0, True), (10, 0, True), (11, 0, False), (11, 32, False), (11, 33, True), (100, 300, True)],
+)
+def test_where_many_are_throttled_it_is_the_limit(throttled: int, served: int, *, mostly: bool) -> None:
+    """Ten customers may draw a 429 of their own; beyond that, three must be served for each of them."""
+    recent = RecentCustomers()
+    recent.note(range(throttled), served=False)
+    recent.note(range(1_000, 1_000 + served), served=True)
+    recent.note([-1], served=False)
+
+    assert recent.mostly_serves(but=-1) is mostly
