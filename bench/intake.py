@@ -45,7 +45,7 @@ def write_file(path: Path, rows: int, minute: int, ending: str = "") -> None:
 
 
 class Stopwatch:
-    """Notes when the last row had been committed, before changes are made due."""
+    """Notes when the last row had been committed, before changes are published."""
 
     committed = 0.0
 
@@ -54,7 +54,7 @@ class Stopwatch:
         self.committed = time.perf_counter()
 
     def releasing(self, *_: object) -> None:
-        """A chunk was made due."""
+        """A chunk was published."""
 
 
 def import_once(url: str, path: Path) -> tuple[float, float, int]:

@@ -1,7 +1,7 @@
 """How much a connection that hangs takes from another: throughput of B while A never answers, and of B alone.
 
 Run it with `make bench`, or `python -m bench.isolation --rate 1000/second` to see it beyond the pace. Both are
-measured in turns in one run, with real workers, so that what else the machine does weighs on both. Prints calls per
+measured in turns in one run, with real workers, so that what else the machine does slows both. Prints calls per
 second of B in each turn, and their ratio, which should be 0.9 or more.
 """
 

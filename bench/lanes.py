@@ -2,7 +2,7 @@
 
 Run it with `make bench`, or `python -m bench.lanes`. A file of 200,000 customers is pending, the provider takes
 100 calls a second, and 200 opt-outs come at random moments of a minute through a Redis stream and a listener. Prints
-the seconds from publication to the provider's door: the median should be under 1.5, the 99th percentile under 3.
+the seconds from publication to the provider: the median should be under 1.5, the 99th percentile under 3.
 """
 
 from __future__ import annotations

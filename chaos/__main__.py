@@ -118,7 +118,7 @@ def _feed(estate: Estate, consents: Consents) -> None:
 
 
 def settle(patience: float, ledger: Ledger, inflicting: Inflicting, pulse: Pulse) -> None:
-    """Mend everything, and wait until nothing is left to do."""
+    """Fix everything, and wait until nothing is left to do."""
     inflicting.wait()
     inflicting.client.delete("/_sandbox/faults").raise_for_status()
     end = time.monotonic() + patience

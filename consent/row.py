@@ -1,4 +1,4 @@
-"""The door for one row or event: what every provider's row has, and what each provider's row must say of itself."""
+"""The model of one row or event: what every provider's row has, and what each provider's row must say of itself."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The doors for people: the optrelay command."""
+"""What a person types and sees: the optrelay command."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from sandbox.cutting import cut
+from sandbox.disconnects import cut
 
 JSON = b"application/json;charset=UTF-8"
 _NO_CONTENT = 204
@@ -14,7 +14,7 @@ _NO_CONTENT = 204
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP reply; `code` is the provider's own code for the journal, `retry_after` is in whole seconds."""
+    """One HTTP reply; `code` is the provider's own code for the call log, `retry_after` is in whole seconds."""
 
     status: int
     body: bytes = b""

@@ -15,11 +15,11 @@ def create_app(settings: SandboxSettings) -> Starlette:
     Another provider is a package beside `capillary`, a section in the settings, and here its own routes and its own
     control routes under another prefix; Capillary's have the plain one, because it was there first.
     """
-    desk = capillary.Capillary(settings.capillary)
+    service = capillary.Capillary(settings.capillary)
     return Starlette(
         routes=[
-            *capillary.routes(desk),
-            *control.routes(desk, PREFIX),
+            *capillary.routes(service),
+            *control.routes(service, PREFIX),
             *_infobip(settings, f"{PREFIX}/infobip"),
             *_gupshup(settings, f"{PREFIX}/gupshup"),
         ]
@@ -27,10 +27,10 @@ def create_app(settings: SandboxSettings) -> Starlette:
 
 
 def _infobip(settings: SandboxSettings, prefix: str) -> list[Route]:
-    desk = infobip.Infobip(settings.infobip)
-    return [*infobip.routes(desk), *control.routes(desk, prefix), control.seeding(desk.seed, prefix)]
+    service = infobip.Infobip(settings.infobip)
+    return [*infobip.routes(service), *control.routes(service, prefix), control.seeding(service.seed, prefix)]
 
 
 def _gupshup(settings: SandboxSettings, prefix: str) -> list[Route]:
-    desk = gupshup.Gupshup(settings.gupshup)
-    return [*gupshup.routes(desk), *control.routes(desk, prefix), control.seeding(desk.seed, prefix)]
+    service = gupshup.Gupshup(settings.gupshup)
+    return [*gupshup.routes(service), *control.routes(service, prefix), control.seeding(service.seed, prefix)]

@@ -9,9 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sandbox.fault import Fault, Kind
-from sandbox.faults import Faults
-from sandbox.journal import Journal
+from sandbox.call_log import CallLog
+from sandbox.faults import Fault, Faults, Kind
 from sandbox.paging import lines, page
 
 _ORDER: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
@@ -27,11 +26,11 @@ class Held(Protocol):
         """Return the rows of one customer."""
 
 
-class Desk(Protocol):
+class Service(Protocol):
     """What every provider offers to the control paths."""
 
     faults: Faults
-    journal: Journal
+    call_log: CallLog
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -52,9 +51,9 @@ class Desk(Protocol):
         """Forget everything."""
 
 
-def routes(desk: Desk, prefix: str) -> list[Route]:
+def routes(service: Service, prefix: str) -> list[Route]:
     """Return the control paths of one provider, all below the prefix."""
-    control = _Control(desk)
+    control = _Control(service)
     return [
         Route(f"{prefix}/faults", _guarded(control.order), methods=["POST"]),
         Route(f"{prefix}/faults", control.faults, methods=["GET"]),
@@ -76,44 +75,44 @@ def seeding(plant: Callable[[bytes], int], prefix: str) -> Route:
 
 
 class _Control:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     async def order(self, request: Request) -> Response:
         """Put one fault, or a list of them, in force beside those already ordered."""
         given = json.loads(await request.body())
         ordered = _ORDER.validate_python(given if isinstance(given, list) else [given])
-        if foreign := {fault.kind for fault in ordered} - self._desk.kinds:
+        if foreign := {fault.kind for fault in ordered} - self._service.kinds:
             raise ValueError(f"this provider does not suffer {', '.join(sorted(foreign))}")
         for fault in ordered:
-            self._desk.faults.add(fault)
+            self._service.faults.add(fault)
         return await self.faults(request)
 
     async def faults(self, _request: Request) -> Response:
         """Return the faults ordered, how often each bit, and whether it is spent."""
-        return JSONResponse({"faults": self._desk.faults.table()})
+        return JSONResponse({"faults": self._service.faults.table()})
 
     async def lift(self, request: Request) -> Response:
         """Lift every fault."""
-        self._desk.faults.clear()
+        self._service.faults.clear()
         return await self.faults(request)
 
     async def reset(self, _request: Request) -> Response:
         """Forget everything."""
-        self._desk.reset()
+        self._service.reset()
         return JSONResponse({"reset": True})
 
     async def stats(self, request: Request) -> Response:
         """Return the counts, and the worst window if its length in seconds is given."""
         asked = request.query_params
-        counts = self._desk.counts() | self._desk.journal.stats(int(asked.get("users", "10")))
+        counts = self._service.counts() | self._service.call_log.stats(int(asked.get("users", "10")))
         if "window" in asked:
-            counts["worst_window"] = self._desk.journal.worst_window(float(asked["window"]))
+            counts["worst_window"] = self._service.call_log.worst_window(float(asked["window"]))
         return JSONResponse(counts)
 
     async def state(self, request: Request) -> Response:
         """Return the rows of one customer, a page of customers, or all of them as lines of JSON."""
-        register = self._desk.register
+        register = self._service.register
         keys = register.keys()
         if (user := request.query_params.get("user")) is not None:
             keys = [user]
@@ -123,11 +122,11 @@ class _Control:
                 media_type="application/x-ndjson",
             )
         shown, following = page(keys, request.query_params)
-        return JSONResponse({self._desk.held_as: {key: register.rows(key) for key in shown}, "next": following})
+        return JSONResponse({self._service.held_as: {key: register.rows(key) for key in shown}, "next": following})
 
     async def calls(self, request: Request) -> Response:
         """Return a page of the calls, of one customer if asked, or all of them as lines of JSON."""
-        calls = self._desk.journal.calls(request.query_params.get("user"))
+        calls = self._service.call_log.calls(request.query_params.get("user"))
         if request.query_params.get("format") == "ndjson":
             return StreamingResponse(lines(calls, lambda call: call.as_json()), media_type="application/x-ndjson")
         shown, following = page(calls, request.query_params)

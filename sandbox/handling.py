@@ -6,16 +6,15 @@ from typing import Generic, TypeVar
 from starlette.types import Receive, Scope
 
 from sandbox.answers import Answer, Reply
+from sandbox.call_log import Call
 from sandbox.clock import now
-from sandbox.fault import Fault
-from sandbox.faults import Victim
-from sandbox.journal import Call
+from sandbox.faults import Fault, Victim
 from sandbox.refused import Refused
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who or what a call is about: `key` names it in state and journal, a fault may use any of `names`.
+    """Who or what a call is about: `key` names it in state and call log, a fault may use any of `names`.
 
     `bucket` names the rate limit it falls under, where a provider has several.
     """
@@ -59,7 +58,7 @@ class Handling(Generic[TargetT]):
         return Victim(self.target.names, self.write, channel, priority)
 
     def finished(self, answer: Answer) -> Call:
-        """Return the line of the journal, written when the answer is about to be given."""
+        """Return the line of the call log, written when the answer is about to be given."""
         status, code = (answer.status, answer.code) if isinstance(answer, Reply) else (None, None)
         fault = self.fault.kind if self.fault else None
         return Call(self.received, now(), self.method, self.target.key, status, code, self.rows, fault)

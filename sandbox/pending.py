@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from sandbox.journal import Journal
+from sandbox.call_log import CallLog
 from sandbox.refused import Refused
 
 
 class Pending:
     """How many writes of each target are in flight; two at once are counted, and refused with `code` if given."""
 
-    def __init__(self, journal: Journal, code: int | None = None) -> None:
-        self._journal = journal
+    def __init__(self, call_log: CallLog, code: int | None = None) -> None:
+        self._call_log = call_log
         self._code = code
         self._in_flight: Counter[str] = Counter()
 
@@ -21,7 +21,7 @@ class Pending:
         """Hold the targets while a write of them is in flight."""
         busy = [key for key in keys if key in self._in_flight]
         for key in busy:
-            self._journal.overlapped(key)
+            self._call_log.overlapped(key)
         if busy and self._code:
             raise Refused(self._code)
         self._in_flight.update(keys)

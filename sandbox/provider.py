@@ -12,11 +12,9 @@ from typing import ClassVar, Generic
 from starlette.types import Send
 
 from sandbox.answers import Answer, Reply, give
-from sandbox.fault import Fault, Kind
-from sandbox.faults import Faults
+from sandbox.call_log import CallLog
+from sandbox.faults import EVERYWHERE, Fault, Faults, Kind, broken
 from sandbox.handling import Handling, TargetT, read_body
-from sandbox.harm import EVERYWHERE, broken
-from sandbox.journal import Journal
 from sandbox.rate import SlidingLog
 from sandbox.refused import Refused, Throttled
 from sandbox.section import Section
@@ -37,16 +35,16 @@ class Provider(ABC, Generic[TargetT]):
     def __init__(self, section: Section) -> None:
         self._section = section
         self.faults = Faults()
-        self.journal = Journal()
+        self.call_log = CallLog()
 
     async def serve(self, call: Handling[TargetT], proper: Proper[TargetT], send: Send) -> None:
         """Answer a call, by `proper` unless a fault bites it, and write it down."""
         answer = await self._answer(call, proper)
-        self.journal.answered(call.finished(answer))
+        self.call_log.answered(call.finished(answer))
         await give(answer, call.scope, call.receive, send)
 
     async def _answer(self, call: Handling[TargetT], proper: Proper[TargetT]) -> Answer:
-        self.journal.arrived(call.received, call.target.bucket)
+        self.call_log.arrived(call.received, call.target.bucket)
         victim = call.victim()
         call.fault = fault = self.faults.bite("gate", victim) or self.faults.bite("answer", victim)
         try:
@@ -59,13 +57,13 @@ class Provider(ABC, Generic[TargetT]):
             return replace(self.throttled(), retry_after=wait)
         except Refused as refused:
             return self.refusal(refused)
-        return self.harm(fault, call.target)
+        return self.faulty_answer(fault, call.target)
 
     def admit(self, call: Handling[TargetT], log: SlidingLog) -> None:
         """Let a call through the rate limit, or raise Throttled."""
         if (seconds := log.wait(call.received)) > 0:
             raise Throttled(seconds)
-        self.journal.accepted(call.received, call.target.bucket)
+        self.call_log.accepted(call.received, call.target.bucket)
 
     @asynccontextmanager
     async def slowly(self, call: Handling[TargetT]) -> AsyncIterator[None]:
@@ -79,7 +77,7 @@ class Provider(ABC, Generic[TargetT]):
         if commits_first:
             await asyncio.sleep(seconds)
 
-    def harm(self, fault: Fault, target: TargetT) -> Answer:
+    def faulty_answer(self, fault: Fault, target: TargetT) -> Answer:
         """Return what a call bitten by this fault is answered with."""
         if fault.kind == "throttle":
             return replace(self.throttled(fault), retry_after=fault.retry_after)

@@ -16,7 +16,7 @@ import uvicorn
 from typing_extensions import override
 
 from sandbox.app import create_app
-from sandbox.cutting import CuttableProtocol
+from sandbox.disconnects import CuttableProtocol
 from sandbox.settings import SandboxSettings
 
 READY = "sandbox listening on "

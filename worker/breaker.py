@@ -111,7 +111,7 @@ def conclude(ledger: Ledger, before: BucketHealth, observations: Observations) -
     A delivery in which a customer was served opens nothing: if there is trouble, the next one will serve no customer.
     """
     refused = next((one for one in observations.suspects.values() if isinstance(one, Unauthorized)), None)
-    unwell = next((one for one in observations.suspects.values() if isinstance(one, Unavailable)), None)
+    unavailable = next((one for one in observations.suspects.values() if isinstance(one, Unavailable)), None)
     if observations.unfit is not None:
         _open(ledger, before, observations, Breaker.REFUSED, observations.unfit.reason)
     elif observations.throttled is not None:
@@ -119,12 +119,12 @@ def conclude(ledger: Ledger, before: BucketHealth, observations: Observations) -
     elif refused is not None and not observations.proven:
         _open(ledger, before, observations, Breaker.REFUSED, refused.reason)
     elif (
-        unwell is not None
+        unavailable is not None
         and not observations.proven
         and observations.failures
         and _too_many(ledger, before, observations)
     ):
-        _open(ledger, before, observations, Breaker.DOWN, unwell.reason)
+        _open(ledger, before, observations, Breaker.DOWN, unavailable.reason)
     elif observations.answered:
         _close(ledger, before, observations)
 

@@ -39,7 +39,7 @@ class RejectsFile:
     `_line`, `_column`, `_code`, `_message` and `_effective_at` stand before the original columns, and the cells are as
     they were: a row with too few or too many cells keeps them so, and therefore stays refused until someone has put
     each under its column. `_effective_at` is since when the row would have held, so that fixing it later gives it no
-    newer change than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not disarmed
+    newer change than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not escaped
     against spreadsheets' formulas, because that would change telephone numbers.
 
     The file is made when there is something to write. `path` is where it really is, `digest` that of its content, and

@@ -23,8 +23,8 @@ _LONGEST_PAUSE = 30.0
 _SLICE = 0.1
 
 
-class Told(Protocol):
-    """Who is told how listening goes."""
+class Observer(Protocol):
+    """What a listener reports its progress to."""
 
     def took(self, results: Sequence[Sequence[Result]]) -> None:
         """Hear what became of each change of each event of a batch that was recorded and acknowledged."""
@@ -48,7 +48,7 @@ class Listener:
 
     source: Source
     intake: EventIngest
-    told: Told
+    observer: Observer
     stopping: Callable[[], bool]
     batch: int = BATCH
     pause: Callable[[float], None] = time.sleep
@@ -93,9 +93,9 @@ class Listener:
             return
         if self._troubles:
             self._troubles = 0
-            self.told.well_again()
+            self.observer.well_again()
         if results:
-            self.told.took(results)
+            self.observer.took(results)
 
     def _taken(self) -> list[list[Result]]:
         """Record and acknowledge the batch in hand, or the next one."""
@@ -128,7 +128,7 @@ class Listener:
     def _endure(self, words: str, *, let_go: bool) -> None:
         """Wait, longer each time; keep what is in hand, or let others have it."""
         if not self._troubles:
-            self.told.trouble(words)
+            self.observer.trouble(words)
         if let_go:
             self._let_go()
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._troubles)

@@ -204,7 +204,7 @@ def _http_protocol() -> Callable[..., asyncio.Protocol]:
 def _with_connection(app: ASGIApp) -> ASGIApp:
     """Return the application, which tells each connection when its requests begin and end."""
 
-    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -215,4 +215,4 @@ def _with_connection(app: ASGIApp) -> ASGIApp:
         finally:
             connection.end_request()
 
-    return told
+    return counted

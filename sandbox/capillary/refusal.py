@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sandbox.answers import Reply, json_reply
-from sandbox.harm import as_http_status
+from sandbox.faults import as_http_status
 
 # Sources: the update-subscription-details page (1012, 1000), the API status codes page (400 to 1064), the older
 # code tables (8011 to 8065, 91022), the bulk getCustomers page (8109).

@@ -4,7 +4,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from sandbox.capillary.customer import Customer, customer_by_id, customer_by_lookup
-from sandbox.capillary.desk import Capillary
+from sandbox.capillary.service import Capillary
 from sandbox.endpoint import Endpoint
 
 

@@ -4,7 +4,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from sandbox.endpoint import Endpoint
-from sandbox.gupshup.desk import Gupshup, Place
+from sandbox.gupshup.service import Gupshup, Place
 from sandbox.gupshup.subscribing import Subscribing
 
 

@@ -6,9 +6,9 @@ from http import HTTPStatus
 from sandbox.answers import Reply, json_reply
 from sandbox.clock import now
 from sandbox.gupshup import texts
-from sandbox.gupshup.desk import Called, Gupshup
 from sandbox.gupshup.form import SubscriptionUpdate, check_version, read_form, read_update
 from sandbox.gupshup.register import Subscription
+from sandbox.gupshup.service import Called, Gupshup
 from sandbox.handling import read_body
 from sandbox.pending import Pending
 from sandbox.refused import Refused
@@ -21,7 +21,7 @@ class Subscribing:
         self._gupshup = gupshup
         self._settings = gupshup.settings
         self._register = gupshup.register
-        self._pending = Pending(gupshup.journal)
+        self._pending = Pending(gupshup.call_log)
 
     async def list(self, call: Called) -> Reply:
         """List the subscriptions of the app."""

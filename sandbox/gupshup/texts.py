@@ -1,7 +1,7 @@
 """The sentences with which Gupshup refuses a call."""
 
 from sandbox.answers import Reply, json_reply
-from sandbox.harm import as_http_status
+from sandbox.faults import as_http_status
 
 # Documented.
 NOT_ASSOCIATED = "API key is not associated with partner"
@@ -31,6 +31,6 @@ _USUAL = {
 
 
 def error_reply(code: int, text: str = "") -> Reply:
-    """Return Gupshup's error body; the sentence is the only code there is, and so the journal's."""
+    """Return Gupshup's error body; the sentence is the only code there is, and so the call log's."""
     message = text or _USUAL.get(code, "Invented by the sandbox")
     return json_reply(as_http_status(code), {"status": "error", "message": message}, message)

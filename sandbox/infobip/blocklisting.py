@@ -24,7 +24,7 @@ class Blocklisting:
     def __init__(self, infobip: Provider[Target], blocklist: Blocklist) -> None:
         self._infobip = infobip
         self._blocklist = blocklist
-        self._pending = Pending(infobip.journal)
+        self._pending = Pending(infobip.call_log)
 
     async def block(self, call: Called) -> Reply:
         """Accept destinations to block."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sandbox.answers import Reply, json_reply
-from sandbox.harm import as_http_status
+from sandbox.faults import as_http_status
 from sandbox.infobip.settings import Envelope
 
 
@@ -40,7 +40,7 @@ Violations = Mapping[str, Sequence[str]]
 
 
 def error_reply(code: int, envelope: Envelope, text: str = "", violations: Violations | None = None) -> Reply:
-    """Return an error in one of the two bodies; the journal's code is the classic `messageId`."""
+    """Return an error in one of the two bodies; the call log's code is the classic `messageId`."""
     words = _WORDS.get(code, _OTHER)
     said = text or words.text
     body = _classic(words, said, violations) if envelope == "classic" else _api(code, said, violations)

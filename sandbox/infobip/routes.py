@@ -7,7 +7,7 @@ from starlette.types import Scope
 
 from sandbox.endpoint import Endpoint
 from sandbox.handling import Target
-from sandbox.infobip.desk import BLOCKLISTS, SUBSCRIPTIONS, Infobip
+from sandbox.infobip.service import BLOCKLISTS, SUBSCRIPTIONS, Infobip
 
 
 def routes(infobip: Infobip) -> list[Route]:

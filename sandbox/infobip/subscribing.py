@@ -30,7 +30,7 @@ class Subscribing:
         self._infobip = infobip
         self._settings = settings
         self._register = register
-        self._pending = Pending(infobip.journal)
+        self._pending = Pending(infobip.call_log)
 
     async def list(self, call: Called) -> Reply:
         """List the subscriptions of a channel."""

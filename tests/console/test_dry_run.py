@@ -18,7 +18,7 @@ def test_a_dry_run_leaves_nothing_behind(cli: Cli, consents: str, tmp_path: Path
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_it_foretells_what_the_import_then_does(cli: Cli, consents: str) -> None:
+def test_it_predicts_what_the_import_then_does(cli: Cli, consents: str) -> None:
     """The forecast is what then happens, row for row."""
     told = cli("import", consents, "--dry-run", "--json")
     done = cli("import", consents, "--json")
@@ -48,7 +48,7 @@ def test_it_knows_what_the_ledger_knows(cli: Cli, consents: str, url: str, tmp_p
     }
 
 
-def test_it_foretells_that_a_file_which_broke_off_is_made_up_for(
+def test_it_predicts_that_a_file_which_broke_off_is_made_up_for(
     cli: Cli, consents: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a file was recorded and told to no one: the whole file would tell all of it, and the dry run says so."""

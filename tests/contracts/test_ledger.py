@@ -57,7 +57,7 @@ def test_on_a_tie_the_opt_out_wins(ledger: Ledger) -> None:
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
-def test_of_two_wishes_of_one_moment_the_one_further_down_in_the_file_is_told(ledger: Ledger) -> None:
+def test_of_two_changes_of_one_moment_the_one_further_down_in_the_file_is_told(ledger: Ledger) -> None:
     """Whatever stands between them, and in whatever order customers come: of a customer, the file's order counts."""
     imported(ledger, *(word(str(n), "OPTIN") for n in range(9)))
     deliver(ledger)

@@ -42,7 +42,7 @@ def undated(one: ConsentChange) -> ConsentChange:
 
 
 def dump(ledger: Ledger, words: Iterable[ConsentChange], *, at_once: int = 700, **more: object) -> str:
-    """A file of many rows, read in several chunks and made due."""
+    """A file of many rows, read in several chunks and published."""
     lines = [replace(one, line=line) for line, one in enumerate(words, 2)]
     source = ImportSource("csv", "dump.csv", str(more.pop("bytes", f"dump {next(_names)}")), 1, None, **more)  # type: ignore[arg-type]
     import_id = ledger.open_import(source).import_id

@@ -184,7 +184,7 @@ def test_no_one_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
 
 
 def test_counting_calls_holds_one_import_at_a_time(ledger: Ledger) -> None:
-    """A delivery's calls belong to a run of events and a file that is being made due: events do not wait for the file.
+    """A delivery's calls belong to a run of events and a file that is being published: events do not wait for the file.
 
     Else three would wait for each other: the counting for the file, the file for an event, the event for its run.
     """

@@ -86,7 +86,7 @@ def test_concurrent_changes_lose_no_member(tmp_path: Path, broker: LocalBroker) 
     Each of them reads the subscription, puts its members in and writes it back; in the end every member that was added
     is there, and only those that were removed are not, and no two calls for it ever overlapped.
     """
-    with running(sandbox_of("off", sisters=True)) as url:
+    with running(sandbox_of("off", all_providers=True)) as url:
         shop = MixedCompany(tmp_path, url, second_url=url)
         slow = {"kind": "latency", "delay": 0.03, "delay_to": 0.1}
         httpx.post(f"{url}/_sandbox/infobip/faults", json=slow).raise_for_status()

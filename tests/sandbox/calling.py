@@ -55,7 +55,7 @@ class Caller:
         return self.http.get("/_sandbox/stats", params=asked).json()
 
     def calls(self, **asked: Any) -> list[dict[str, Any]]:
-        """Return the journal."""
+        """Return the call log."""
         return self.http.get("/_sandbox/calls", params=asked).json()["calls"]
 
 

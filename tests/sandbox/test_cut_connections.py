@@ -7,7 +7,7 @@ from tests.sandbox.calling import CUT, Caller
 
 
 def test_a_change_can_be_made_and_the_reply_lost(capillary: Caller) -> None:
-    """The caller sees the server hang up, the row is held, and the journal says that the call was cut."""
+    """The caller sees the server hang up, the row is held, and the call log says that the call was cut."""
     capillary.fault("commit_then_drop", next=1)
 
     with pytest.raises(httpx.RemoteProtocolError, match="disconnected"):

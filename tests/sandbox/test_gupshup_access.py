@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.calling_sisters import GupshupCaller, StartingGupshup, refused
+from tests.sandbox.calling_providers import GupshupCaller, StartingGupshup, refused
 
 ALL = "/partner/app/demo-app-1/subscription"
 

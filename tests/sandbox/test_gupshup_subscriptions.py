@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.sandbox.calling_sisters import GupshupCaller, refused
+from tests.sandbox.calling_providers import GupshupCaller, refused
 
 ALL = "/partner/app/demo-app-1/subscription"
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.calling_sisters import InfobipCaller, StartingInfobip, exception
+from tests.sandbox.calling_providers import InfobipCaller, StartingInfobip, exception
 
 
 @pytest.mark.parametrize("authorization", ["", "App wrong", "Bearer demo-infobip-key", "app demo-infobip-key"])
@@ -71,7 +71,7 @@ def test_an_error_has_one_of_two_bodies(infobip_otherwise: InfobipCaller) -> Non
     ],
 )
 def test_an_error_can_be_ordered(infobip: InfobipCaller, fault: dict[str, Any], status: int, message_id: str) -> None:
-    """The reply is Infobip's own, for the chosen subscription only, and the journal tells which fault it was."""
+    """The reply is Infobip's own, for the chosen subscription only, and the call log tells which fault it was."""
     infobip.fault(**fault, users=["SMS/DEMO-SMS"])
 
     reply = infobip.put()

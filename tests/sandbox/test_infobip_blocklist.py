@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sandbox.calling_sisters import InfobipCaller, StartingInfobip, exception
+from tests.sandbox.calling_providers import InfobipCaller, StartingInfobip, exception
 
 
 def test_a_destination_is_blocked_and_unblocked(infobip: InfobipCaller) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from sandbox.infobip.channels import CHANNELS, EVENTS
-from tests.sandbox.calling_sisters import InfobipCaller, exception
+from tests.sandbox.calling_providers import InfobipCaller, exception
 
 IDS = {"subscriptionId": "DEMO-SMS", "profile": {"profileId": "DEMO-PROFILE", "security": {"authId": "DEMO-AUTH"}}}
 ONE = "/subscriptions/1/subscription/SMS/DEMO-SMS"

@@ -7,7 +7,7 @@ import pytest
 from tests.sandbox.calling import Caller, row
 
 
-def test_the_journal_tells_each_call(capillary: Caller) -> None:
+def test_the_call_log_tells_each_call(capillary: Caller) -> None:
     """Method, customer, status, code, number of rows, and when it came and was answered."""
     capillary.write("1001", row(), row("MOBILE"))
     capillary.read("4041")

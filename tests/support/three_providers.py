@@ -46,10 +46,10 @@ def hook_at_first(id_: str) -> Held:
     return {"active": True, "modes": {"SENT", "READ"}, "tag": f"tag-{id_}", "url": "https://hooks.example.com/old"}
 
 
-def sandbox_of(capillary: str, *, sisters: bool) -> SandboxSettings:
+def sandbox_of(capillary: str, *, all_providers: bool) -> SandboxSettings:
     """One cluster of Capillary and, if asked, Infobip and Gupshup, each with the limits that the company was told."""
     whole: dict[str, Any] = {"capillary": {"rate": capillary, "burst": 2}}
-    if sisters:
+    if all_providers:
         rules = [
             {"subscriptionId": rule, "profile": {"profileId": "P"}}
             | {name: sorted(one) if isinstance(one, set) else one for name, one in rule_at_first(rule).items()}
@@ -123,7 +123,7 @@ class MixedCompany(Company):
 @contextmanager
 def mixed_company(folder: Path) -> Iterator[MixedCompany]:
     """A company whose providers run until the test ends."""
-    first, second = sandbox_of(RATES["eu"], sisters=True), sandbox_of(RATES["us"], sisters=False)
+    first, second = sandbox_of(RATES["eu"], all_providers=True), sandbox_of(RATES["us"], all_providers=False)
     with running(first) as url, running(second) as second_url:
         yield MixedCompany(folder, url, second_url=second_url)
 

@@ -14,7 +14,7 @@ from producers.events.event import Event
 
 EXAMPLE = "redis://localhost:6379/0?stream=consent"
 MOST_BYTES = 4 * 1024 * 1024
-"""Bytes of the events that are read at once, roughly: a batch must fit into memory whatever its events weigh."""
+"""Bytes of the events that are read at once, roughly: a batch must fit into memory however large its events are."""
 
 
 class Source(Protocol):

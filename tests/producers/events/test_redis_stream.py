@@ -161,7 +161,7 @@ def test_a_user_who_may_not_make_the_group_is_told_how(events: Stream) -> None:
 
 
 def test_a_batch_holds_so_many_bytes_and_no_more(events: Stream) -> None:
-    """Whatever the entries weigh, new, pending or taken over: one by one if one alone is too much."""
+    """However large the entries are, new, pending or taken over: one by one if one alone is too much."""
     published = events.publish(*[b"x" * 1000] * 300, *[b"x" * 100_000] * 40)
     for name, after in (("one", 60.0), ("one", 60.0), ("other", 0.01)):
         again = listener(events, name, claim_after=after)

@@ -14,7 +14,7 @@ UNCHANGED = "unchanged"
 DEAD = "dead"
 AGAIN = "tried again, and it counts"
 SLOWER = "waits: the connection makes no calls for a while"
-UNWELL = "waits: the provider is unavailable"
+UNAVAILABLE = "waits: the provider is unavailable"
 STOPS = "waits: the connection (at Gupshup the app) stops until a person has fixed it"
 
 
@@ -58,10 +58,10 @@ CAPILLARY = (
     Case(CUSTOMER, 415, "", STOPS, "415"),
     Case(CUSTOMER, 429, "", SLOWER, "429", {"kind": "throttle", "code": None}),
     Case(CUSTOMER, 429, "with Retry-After", SLOWER, "429", {"kind": "throttle", "code": None, "retry_after": 7}),
-    Case(CUSTOMER, 461, "Search engine busy, try after some time", UNWELL, "461"),
+    Case(CUSTOMER, 461, "Search engine busy, try after some time", UNAVAILABLE, "461"),
     Case(CUSTOMER, 500, "All requests have failed due to errors", AGAIN, "500"),
     Case(CUSTOMER, 500, "in the body of a 200", AGAIN, "500", {"http_status": 200}),
-    Case(CUSTOMER, 503, "Authorization status is unavailable", UNWELL, "503"),
+    Case(CUSTOMER, 503, "Authorization status is unavailable", UNAVAILABLE, "503"),
     Case(CUSTOMER, 521, "Multiple actions are running for the same customer", AGAIN, "521"),
     Case(CUSTOMER, 1000, "Customer Subscriptions could not be added", DEAD, "1000"),
     Case(CUSTOMER, 1012, "Cannot find customer for provided mobile/external-id/e-mail/id", DEAD, "1012"),

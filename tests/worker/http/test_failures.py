@@ -125,7 +125,7 @@ def test_undecodable_answer() -> None:
 
 @pytest.mark.parametrize("kind", list(Failure))
 def test_call_without_reply(kind: Failure) -> None:
-    """Without a reply every change waits, it does not count against any, and the connection is unwell."""
+    """Without a reply every change waits, it does not count against any, and the connection is unavailable."""
     fact = no_reply(kind)
     answer = unanswered(fact, CALL)
 

@@ -132,7 +132,7 @@ def becomes(result: Delivered) -> str:
             return says.DEAD
         case Retry(counts=True):
             return says.AGAIN
-    return {Throttled: says.SLOWER, Unavailable: says.UNWELL, Unauthorized: says.STOPS}[type(health)]
+    return {Throttled: says.SLOWER, Unavailable: says.UNAVAILABLE, Unauthorized: says.STOPS}[type(health)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

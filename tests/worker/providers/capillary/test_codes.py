@@ -13,7 +13,7 @@ from worker.providers.contract import Answer
 DEAD = (Healthy, PermanentFailure, None)
 COUNTS = (Healthy, Retry, True)
 REFUSED = (Unauthorized, Retry, False)
-UNWELL = (Unavailable, Retry, False)
+UNAVAILABLE = (Unavailable, Retry, False)
 THROTTLED = (Throttled, Retry, False)
 
 
@@ -50,8 +50,8 @@ def fate(answer: Answer, change_id: int = 1) -> tuple[type, type, bool | None]:
         (1109, COUNTS),
         (1110, COUNTS),
         (4321, COUNTS),
-        (461, UNWELL),
-        (503, UNWELL),
+        (461, UNAVAILABLE),
+        (503, UNAVAILABLE),
         (401, REFUSED),
         (403, REFUSED),
         (404, REFUSED),
@@ -82,19 +82,19 @@ def test_code_in_the_body(code: int, status: int, expected: tuple[type, type, bo
         (403, "<html>", REFUSED),
         (404, "<html>", REFUSED),
         (405, "", REFUSED),
-        (408, "", UNWELL),
+        (408, "", UNAVAILABLE),
         (415, "", REFUSED),
         (418, "", COUNTS),
         (429, "", THROTTLED),
         (429, failure(500), THROTTLED),
-        (461, "", UNWELL),
+        (461, "", UNAVAILABLE),
         (500, {"warnings": []}, COUNTS),
-        (500, "<html>", UNWELL),
-        (500, {"message": "Internal server error"}, UNWELL),
-        (502, "<html>Bad Gateway</html>", UNWELL),
-        (503, "", UNWELL),
-        (504, "", UNWELL),
-        (521, "<html>Web server is down</html>", UNWELL),
+        (500, "<html>", UNAVAILABLE),
+        (500, {"message": "Internal server error"}, UNAVAILABLE),
+        (502, "<html>Bad Gateway</html>", UNAVAILABLE),
+        (503, "", UNAVAILABLE),
+        (504, "", UNAVAILABLE),
+        (521, "<html>Web server is down</html>", UNAVAILABLE),
     ],
 )
 def test_status_without_a_code(status: int, body: object, expected: tuple[type, type, bool | None]) -> None:

@@ -13,7 +13,7 @@ from worker.providers.contract import Answer
 DEAD = (Healthy, PermanentFailure, None)
 COUNTS = (Healthy, Retry, True)
 REFUSED = (Unauthorized, Retry, False)
-UNWELL = (Unavailable, Retry, False)
+UNAVAILABLE = (Unavailable, Retry, False)
 THROTTLED = (Throttled, Retry, False)
 WAITS = (Healthy, Retry, False)
 
@@ -59,12 +59,12 @@ def test_documented_message(status: int, message: str, expected: tuple[type, typ
         (403, error("A new kind of error"), REFUSED),
         (404, "", REFUSED),
         (405, "", REFUSED),
-        (408, "", UNWELL),
+        (408, "", UNAVAILABLE),
         (415, "", REFUSED),
         (422, {}, DEAD),
         (500, {}, COUNTS),
-        (500, "<html>", UNWELL),
-        (503, error("busy"), UNWELL),
+        (500, "<html>", UNAVAILABLE),
+        (503, error("busy"), UNAVAILABLE),
     ],
 )
 def test_status_alone(status: int, body: Any, expected: tuple[type, type, bool | None]) -> None:

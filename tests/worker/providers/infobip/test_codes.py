@@ -13,7 +13,7 @@ from worker.providers.contract import Answer
 DEAD = (Healthy, PermanentFailure, None)
 COUNTS = (Healthy, Retry, True)
 REFUSED = (Unauthorized, Retry, False)
-UNWELL = (Unavailable, Retry, False)
+UNAVAILABLE = (Unavailable, Retry, False)
 THROTTLED = (Throttled, Retry, False)
 
 DOCUMENTED = [
@@ -46,14 +46,14 @@ def test_documented_error(status: int, older: str, code: str, rule_fate: Any, pe
     [
         (404, "<html>", REFUSED),
         (405, "", REFUSED),
-        (408, "", UNWELL),
+        (408, "", UNAVAILABLE),
         (409, classic("CONFLICT"), COUNTS),
         (413, classic("TOO_LARGE"), REFUSED),
         (415, "", REFUSED),
         (422, classic("UNPROCESSABLE"), DEAD),
-        (500, "", UNWELL),
-        (502, newer("X"), UNWELL),
-        (503, "<html>", UNWELL),
+        (500, "", UNAVAILABLE),
+        (502, newer("X"), UNAVAILABLE),
+        (503, "<html>", UNAVAILABLE),
         (200, classic("NEW_KIND"), COUNTS),
         (302, "", REFUSED),
     ],

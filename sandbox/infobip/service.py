@@ -11,14 +11,13 @@ from typing_extensions import override
 
 from sandbox.answers import Reply
 from sandbox.clock import now
-from sandbox.fault import Fault
+from sandbox.faults import EVERYWHERE, Fault, chosen_code
 from sandbox.handling import Handling, Target
-from sandbox.harm import EVERYWHERE, chosen_code
 from sandbox.infobip.blocklist import Blocklist
 from sandbox.infobip.blocklisting import Blocklisting
 from sandbox.infobip.envelopes import error_reply
-from sandbox.infobip.planting import Seeds, plant, seeds_of
 from sandbox.infobip.register import Subscriptions
+from sandbox.infobip.seeds import Seeds, plant, seeds_of
 from sandbox.infobip.settings import InfobipSettings
 from sandbox.infobip.subscribing import Subscribing
 from sandbox.provider import Provider
@@ -58,7 +57,7 @@ class Infobip(Provider[Target]):
 
     @property
     def register(self) -> "Infobip":
-        """The state: this desk shows subscriptions and blocklist as one."""
+        """The state: this service shows subscriptions and blocklist as one."""
         return self
 
     def keys(self) -> list[str]:
@@ -78,7 +77,7 @@ class Infobip(Provider[Target]):
 
     def reset(self) -> None:
         """Forget everything but what the settings say is there from the start."""
-        for part in (self.faults, self.journal, self.subscriptions, self.blocklist):
+        for part in (self.faults, self.call_log, self.subscriptions, self.blocklist):
             part.clear()
         for log in self._logs.values():
             log.clear()

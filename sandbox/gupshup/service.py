@@ -12,14 +12,13 @@ from typing_extensions import override
 
 from sandbox.answers import Reply
 from sandbox.clock import now
-from sandbox.fault import Fault
+from sandbox.faults import EVERYWHERE, Fault, chosen_code
 from sandbox.gupshup import texts
 from sandbox.gupshup.form import check_version, read_update
 from sandbox.gupshup.register import Register
 from sandbox.gupshup.settings import GupshupSettings, Seeds
 from sandbox.gupshup.texts import error_reply
 from sandbox.handling import Handling, Target
-from sandbox.harm import EVERYWHERE, chosen_code
 from sandbox.provider import Provider
 from sandbox.rate import Rate, SlidingLog
 from sandbox.refused import Refused
@@ -63,7 +62,7 @@ class Gupshup(Provider[Place]):
 
     def reset(self) -> None:
         """Forget everything but what the settings say is there from the start."""
-        for part in (self.faults, self.journal, self.register, self._logs):
+        for part in (self.faults, self.call_log, self.register, self._logs):
             part.clear()
         self._plant(self.settings.subscriptions)
 

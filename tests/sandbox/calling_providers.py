@@ -32,7 +32,7 @@ class _Sister:
         return self.http.get(f"{self.control}/stats", params=asked).json()
 
     def calls(self) -> list[dict[str, Any]]:
-        """Return the journal."""
+        """Return the call log."""
         return self.http.get(f"{self.control}/calls").json()["calls"]
 
     def seed(self, seeds: Any) -> httpx.Response:

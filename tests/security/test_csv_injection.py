@@ -27,7 +27,7 @@ from tests.support.memory_ledger import MemoryLedger, csv_of, file_of, take_in
         "\uff20SUM(A1)",
     ],
 )
-def test_a_formula_is_disarmed(formula: str) -> None:
+def test_a_formula_is_escaped(formula: str) -> None:
     """What a spreadsheet would run is text after this."""
     assert escape(formula) == f"'{formula}"
 
@@ -43,12 +43,12 @@ def test_a_telephone_number_stays_as_it_is(number: str) -> None:
 @given(st.text(alphabet="'=@+-\t\r\n\uff1d\uff20\uff0b\uff0d1a ", max_size=8) | st.text())
 @example("'=1")
 @example("''+15550100")
-def test_what_was_disarmed_comes_back(cell: str) -> None:
+def test_what_was_escaped_comes_back(cell: str) -> None:
     """A fixed file that is imported again says what it said before."""
     assert unescape(escape(cell)) == cell
 
 
-def test_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
+def test_a_rejects_file_is_escaped_and_comes_back(tmp_path: Path) -> None:
     """A mischievous cell is harmless in the rejects file, and a fixed row says exactly what the first one said."""
     ledger, rejects = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
     take_in(csv_of(tmp_path / "x.csv", ["+15550100,PIGEON,OPTOUT,=1+1"]), ledger)
@@ -60,7 +60,7 @@ def test_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
     assert [(one.address, one.details) for one in ledger.changes] == [({"user_id": "+15550100"}, {"reason": "=1+1"})]
 
 
-def test_the_header_of_a_rejects_file_is_disarmed_and_comes_back(tmp_path: Path) -> None:
+def test_the_header_of_a_rejects_file_is_escaped_and_comes_back(tmp_path: Path) -> None:
     """A person who opened the rejects in a spreadsheet ran what the name of a column said."""
     ledger, rejects = MemoryLedger(), tmp_path / "x.csv.rejects.csv"
     header = 'user_id,channel,action,"=HYPERLINK(""https://example.com"")"'

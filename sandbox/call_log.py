@@ -25,7 +25,7 @@ class Call:
         return asdict(self)
 
 
-class Journal:
+class CallLog:
     """The calls in the order they were answered, with running counts; kept in memory until reset."""
 
     def __init__(self) -> None:

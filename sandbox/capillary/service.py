@@ -15,10 +15,8 @@ from sandbox.capillary.register import Register
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.capillary.update import Row, Update, read_update
 from sandbox.clock import now
-from sandbox.fault import Fault, Kind
-from sandbox.faults import Victim
+from sandbox.faults import EVERYWHERE, Fault, Kind, Victim, chosen_code
 from sandbox.handling import Handling, read_body
-from sandbox.harm import EVERYWHERE, chosen_code
 from sandbox.names import Names
 from sandbox.pending import Pending
 from sandbox.provider import Provider
@@ -47,7 +45,7 @@ class Capillary(Provider[Customer]):
         self._credentials = Credentials(settings, self.faults)
         self._log = SlidingLog(Rate.parse(settings.rate), settings.burst)
         self._unknown = Names(settings.unknown)
-        self._pending = Pending(self.journal, 521 if settings.busy_521 else None)
+        self._pending = Pending(self.call_log, 521 if settings.busy_521 else None)
 
     def counts(self) -> dict[str, int]:
         """Return what the sandbox holds, in numbers."""
@@ -55,15 +53,15 @@ class Capillary(Provider[Customer]):
 
     def reset(self) -> None:
         """Forget customers, calls, faults, tokens and the rate's past."""
-        for part in (self.faults, self.journal, self.register, self._credentials, self._log):
+        for part in (self.faults, self.call_log, self.register, self._credentials, self._log):
             part.clear()
 
     async def mint(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a token call, which stands in no journal and under no rate."""
+        """Answer a token call, which is in no call log and under no rate."""
         fault = self.faults.bite("gate", Victim((), write=True))
         answer: Answer
         if fault:
-            answer = self.harm(fault, Customer("", ()))
+            answer = self.faulty_answer(fault, Customer("", ()))
         elif scope["method"] != "POST":
             answer = self.refusal(Refused(405))
         else:

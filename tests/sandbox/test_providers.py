@@ -9,7 +9,7 @@ import pytest
 from sandbox.__main__ import _parser, _settings
 from sandbox.settings import SandboxSettings
 from tests.sandbox.calling import CUT, Caller
-from tests.sandbox.calling_sisters import GupshupCaller, InfobipCaller
+from tests.sandbox.calling_providers import GupshupCaller, InfobipCaller
 
 Sister = InfobipCaller | GupshupCaller
 KEYS = {"infobip": "SMS/DEMO-SMS", "gupshup": "demo-app-1/21001"}
@@ -66,7 +66,7 @@ def test_a_broken_reply_is_no_json(sister: Sister) -> None:
     assert _row(sister)["seq"] > began
 
 
-def test_the_journal_tells_each_call(sister: Sister) -> None:
+def test_the_call_log_tells_each_call(sister: Sister) -> None:
     """The shape is Capillary's; `user` is the target."""
     _write(sister)
 
@@ -112,7 +112,7 @@ def test_a_reset_brings_the_first_state_back(sister: Sister) -> None:
 
 
 def test_subscriptions_can_be_seeded_without_calls(infobip: InfobipCaller, gupshup: GupshupCaller) -> None:
-    """Many at once, and none of them stands in the journal."""
+    """Many at once, and none of them stands in the call log."""
     webhook = {"notifyUrl": "https://example.com/p"}
     of_infobip = {
         "profiles": [{"profileId": "P", "webhook": webhook}],
