@@ -12,7 +12,7 @@ from types import ModuleType
 from tests.support.providers.subjects import Subject
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding-a-provider.md"
-_BLOCK = re.compile(r"^```python (\S+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^\*\*`(\S+\.py)`\*\*\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def code_of_the_page() -> dict[str, str]:

@@ -99,7 +99,7 @@ def block(entries: Iterable[Item]) -> Request:
 
 
 def write(method: str, purpose: str, items: Iterable[Item]) -> Request:
-    """Return the call that makes or removes these entries; its memo says which place of the body is whose."""
+    """Return the call that makes or removes these entries; its memo has the items in the order of the body."""
     groups: dict[Properties, list[Item]] = {}
     for item in items:
         groups.setdefault(item.properties, []).append(item)

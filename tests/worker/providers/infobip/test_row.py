@@ -211,13 +211,13 @@ def test_a_connections_region_reads_national_numbers() -> None:
 
 def test_uncertain_destinations_are_known() -> None:
     """A whole domain, or a number of no known range, is delivered; a person is told how many there are."""
-    doubts = {
-        to: InfobipRow.doubt({"destination": to})
+    warnings = {
+        to: InfobipRow.warning({"destination": to})
         for to in ("447700900123", "12025550101", "example.com", "a@example.com")
     }
 
-    assert list(doubts.values()) == ["unknown_number", None, "whole_domain", None]
-    assert InfobipRow.doubt({"subscription_id": "s", "channel": "SMS"}) is None
+    assert list(warnings.values()) == ["unknown_number", None, "whole_domain", None]
+    assert InfobipRow.warning({"subscription_id": "s", "channel": "SMS"}) is None
 
 
 _TEXT = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1, max_size=12).map(lambda t: f"x{t}")
