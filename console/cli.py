@@ -18,7 +18,7 @@ from console.commands.ledger.command import backup, history, migrate, status
 from console.commands.processes import sandbox, sweep, worker
 from console.commands.rejected_events import command as rejected_events
 from console.commands.run.command import import_files, run
-from console.exit_codes import EXIT_CODES, ExitCode, explain, interrupted
+from console.exit_codes import EXIT_CODES, USAGE_ERROR, ExitCode, explain, explain_usage, interrupted
 from console.options import JsonOption
 from console.ui.screen import Screen, take_any_character
 
@@ -58,18 +58,29 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     take_any_character()
     collect_once_loaded()
     try:
-        app(arguments, prog_name="optrelay")
-        sys.exit(ExitCode.WELL)
-    except SystemExit as end:
-        if end.code == ExitCode.INTERRUPTED:
-            interrupted()
-        sys.exit(end.code)
+        code = _run(arguments)
+    except SystemExit as end:  # a signal, or a pipe that was closed
+        code = int(end.code or 0)
     except KeyboardInterrupt:
-        sys.exit(interrupted())
+        code = ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
-        sys.exit(explain(error))
+        code = explain(error)
     finally:
         end_without_collecting()
+    if code == ExitCode.INTERRUPTED:
+        interrupted()
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run one command; return its exit code. Our own screen shows usage errors: it escapes what an argument holds."""
+    try:
+        return int(app(arguments, prog_name="optrelay", standalone_mode=False) or ExitCode.WELL)
+    except USAGE_ERROR as error:
+        return explain_usage(error)
+    except typer.Abort:
+        Screen().note("aborted: nothing was done")
+        return ExitCode.IMPERFECT
 
 
 @app.command()

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import typer
 
 from consent.errors import (
     BrokerUnavailable,
@@ -79,6 +81,19 @@ def explain(error: Exception) -> ExitCode:
         case _:
             _report_unexpected(error)
             return ExitCode.UNEXPECTED
+
+
+USAGE_ERROR: type[Exception] = cast("type[Exception]", typer.BadParameter.__base__)
+"""What Typer raises for arguments that it cannot use; it has no public name of its own."""
+
+
+def explain_usage(error: Exception) -> ExitCode:
+    """Say on standard error which arguments cannot be used, and how the command is used; return the exit code."""
+    context, message = getattr(error, "ctx", None), getattr(error, "format_message", lambda: str(error))()
+    if type(error).__name__ != "NoArgsIsHelpError":  # that one has printed the help already
+        name = "" if context is None else f"{context.get_usage()}\n`{context.command_path} --help` tells more."
+        Screen().error(message, name)
+    return ExitCode.USAGE
 
 
 def interrupted() -> ExitCode:

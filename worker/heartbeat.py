@@ -79,6 +79,11 @@ class HeartbeatStep(bootsteps.StartStopStep):
             self._timer.cancel()
 
 
+def has_worker(store: redis.Redis) -> bool:
+    """Whether any worker has reported lately; raises redis.RedisError."""
+    return next(store.scan_iter(f"{_key('')}*", count=10_000), None) is not None
+
+
 def why_unhealthy(store: redis.Redis, worker: str, connections: Iterable[str]) -> str:
     """Say why a worker does not take wake-ups, or nothing if it does; raises redis.RedisError."""
     found = cast("bytes | None", store.get(_key(worker)))

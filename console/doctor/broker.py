@@ -69,11 +69,22 @@ def _server(client: redis.Redis) -> Iterator[Finding]:
         words = "it answers, and does not say which version it is"
     yield Finding("broker", ok=True, words=words)
     yield from look_at_rights(client)
+    yield from _workers(client)
     with suppress(redis.ResponseError):
         seconds, micros = client.time()
         yield clock_finding("broker's clock", seconds + micros / 1e6 - time.time())
     yield _policy(_setting(client, "maxmemory-policy"))
     yield _persistence(_setting(client, "appendonly"))
+
+
+def _workers(client: redis.Redis) -> Iterator[Finding]:
+    """Say if no worker reports at the broker: what is recorded then waits."""
+    from worker.heartbeat import has_worker  # noqa: PLC0415 - it loads Celery, which the others need not
+
+    with suppress(redis.ResponseError):
+        if not has_worker(client):
+            remedy = "start `optrelay worker` and one `optrelay sweep`, or deliver with `optrelay run`"
+            yield Finding("workers", ok=None, words="no worker reports at this broker", remedy=remedy)
 
 
 def _version(info: dict[str, object]) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.text import Text
@@ -40,12 +40,18 @@ def doctor(screen: Screen, *, only_worker: bool = False) -> ExitCode:
         if one.remedy:
             screen.show(Text(f"        {one.remedy}"))
     well = all(one.ok is not False for one in findings)
-    screen.show("no problem found" if well else "fix the problems above, then run doctor again")
+    screen.show(_conclusion(findings))
     screen.print_json({"ok": well, "checks": [asdict(one) for one in findings]})
     return ExitCode.WELL if well else ExitCode.IMPERFECT
 
 
 _MARKS = {True: ("green", "ok"), False: ("bold red", "problem"), None: ("yellow", "hint")}
+
+
+def _conclusion(findings: Sequence[Finding]) -> str:
+    if any(one.ok is False for one in findings):
+        return "fix the problems above, then run doctor again"
+    return "no problem found; see the hints above" if any(one.ok is None for one in findings) else "no problem found"
 
 
 def _findings(checks: tuple[_Check, ...]) -> Iterator[Finding]:

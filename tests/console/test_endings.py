@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import console.cli
 from consent.errors import BrokerUnavailable, ImportUnderWay, LedgerOutdated, LedgerUnavailable
+from console.commands.ledger import command
 from tests.support.command_line import Cli
 
 
@@ -24,7 +24,7 @@ def test_expected_errors_name_the_remedy(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: str
 ) -> None:
     """What can go wrong ends with its own code and a sentence, without a traceback."""
-    monkeypatch.setattr(console.cli, "load_settings", _raising(error))
+    monkeypatch.setattr(command, "load_settings", _raising(error))
     answer = cli("status")
     assert (answer.code, answer.out) == (code, "")
     assert words in answer.err
@@ -33,7 +33,7 @@ def test_expected_errors_name_the_remedy(
 
 def test_an_unexpected_error_shows_where_but_no_value(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug is reported with its place; neither its message nor a variable, which may name a person, is shown."""
-    monkeypatch.setattr(console.cli, "load_settings", _raising(ValueError("kim@example.com is no number")))
+    monkeypatch.setattr(command, "load_settings", _raising(ValueError("kim@example.com is no number")))
     answer = cli("status")
     assert answer.code == 70
     assert "ValueError" in answer.err
@@ -84,3 +84,32 @@ def _raising(error: BaseException):
         raise error
 
     return load
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--\x1b[31mred"),
+        ("\x1b]0;title\x07",),
+        ("history",),
+        ("sandbox", "--port", "\x1b[2J"),
+        ("worker", "--pool", "\u202egreen"),
+        ("status", "one", "\x1b[1mtwo"),
+    ],
+)
+def test_no_usage_error_commands_the_terminal(cli: Cli, words: tuple[str, ...]) -> None:
+    """An argument that was pasted holds control characters: the error shows them, and the terminal obeys none."""
+    answer = cli(*words)
+
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("error: ")
+    assert "Usage: optrelay" in answer.err
+    assert not set("\x1b\x07\u202e") & set(answer.err)
+
+
+def test_no_arguments_are_answered_with_help(cli: Cli) -> None:
+    """Who types the bare command sees what there is."""
+    answer = cli()
+
+    assert (answer.code, answer.err) == (2, "")
+    assert "dead-letters" in answer.out
