@@ -37,7 +37,7 @@ from worker.sweep import sweep
 
 BUCKET = Bucket("capillary")
 OPTRELAY = str(Path(sys.executable).with_name("optrelay"))
-LANES = 8
+CONCURRENCY = 8
 
 
 def environment(folder: Path, url: str, ledger_url: str, broker_url: str) -> dict[str, str]:
@@ -49,7 +49,7 @@ def environment(folder: Path, url: str, ledger_url: str, broker_url: str) -> dic
         "OPTRELAY_CONNECTIONS__CAPILLARY__USERNAME": "bench",
         "OPTRELAY_CONNECTIONS__CAPILLARY__PASSWORD": "bench",
         "OPTRELAY_CONNECTIONS__CAPILLARY__RATE": "100000/second",
-        "OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY": str(LANES),
+        "OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY": str(CONCURRENCY),
         "HOME": str(folder),
     }
     return {name: value for name, value in os.environ.items() if not name.startswith("OPTRELAY_")} | own
@@ -129,20 +129,20 @@ def tally(server: FastServer, wall: float, used: float) -> dict[str, Any]:
     }
 
 
-async def plain_script(url: str, customers: int, lanes: int) -> None:
+async def plain_script(url: str, customers: int, concurrency: int) -> None:
     """Call for every customer, as a script without queue or ledger does it, over the transport that workers use."""
     waiting = iter(range(500_000_000, 500_000_000 + customers))
 
     pool = PooledTransport(httpx.URL(url), CONNECT_SECONDS, LONGEST_BODY)
 
-    async def lane(client: httpx.AsyncClient) -> None:
+    async def call_on(client: httpx.AsyncClient) -> None:
         for customer in waiting:
             reply = await client.post(f"/v2/customers/{customer}/subscriptions", params={"format": "json"}, json=body())
             reply.raise_for_status()
             assert len(reply.json()["subscriptions"]) == 2
 
     async with httpx.AsyncClient(base_url=url, auth=("bench", "bench"), transport=pool, timeout=20) as client:
-        await asyncio.gather(*(lane(client) for _ in range(lanes)))
+        await asyncio.gather(*(call_on(client) for _ in range(concurrency)))
 
 
 def body() -> dict[str, Any]:
@@ -163,7 +163,7 @@ def scripted(server: FastServer, customers: int) -> dict[str, Any]:
 def run_script(url: str, customers: int) -> tuple[float, float]:
     """Return the seconds, and the seconds of CPU, that the script takes."""
     started, used = time.monotonic(), time.process_time()
-    asyncio.run(plain_script(url, customers, LANES))
+    asyncio.run(plain_script(url, customers, CONCURRENCY))
     return time.monotonic() - started, time.process_time() - used
 
 

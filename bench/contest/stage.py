@@ -43,7 +43,7 @@ class Stage:
             "OPTRELAY_CONNECTIONS__CAPILLARY__USERNAME": "bench",
             "OPTRELAY_CONNECTIONS__CAPILLARY__PASSWORD": "bench",
             "OPTRELAY_CONNECTIONS__CAPILLARY__RATE": "100000/second",
-            "OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY": "32",  # as many lanes as the script has
+            "OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY": "32",  # as many as the script has under way
         }
         if self.broker_url:
             own["OPTRELAY_BROKER_URL"] = self.broker_url

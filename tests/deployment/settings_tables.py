@@ -59,6 +59,16 @@ In `optrelay.toml` the same settings are written in lower case, `[connections.<n
 
 Former names still work, with a notice: `STROKE_SIZE` is now `BATCH_CUSTOMERS`, `HORIZON_SECONDS` is now
 `RESERVATION_SECONDS`, and `MAX_STROKES` of a connection is now `MAX_BATCHES`.
+
+## Proxy and certificates
+
+Calls to providers heed the variables that other programs heed:
+
+* `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, also in small letters: the proxy to go through, like
+  `http://user:password@host:port`, percent-encoded. SOCKS is refused. This machine is never called through it.
+* `NO_PROXY`: what is called directly. Hosts, domains with all their hosts, IP addresses, networks like `10.0.0.0/8`,
+  each with a port if only that one is meant; `*` means all.
+* `SSL_CERT_FILE`, `SSL_CERT_DIR`: the authorities to trust instead of those that optrelay brings.
 """
 
 

@@ -22,7 +22,7 @@ Talk = Callable[[socket.socket, int], None]
 
 
 @contextmanager
-def server(talk: Talk, host: str = "127.0.0.1") -> Iterator[int]:
+def server(talk: Talk, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Run a server; `talk` gets each connection and its number, which begins with 0. Gives the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family, backlog=64) as listening:
@@ -31,7 +31,8 @@ def server(talk: Talk, host: str = "127.0.0.1") -> Iterator[int]:
         def serve(connection: socket.socket, number: int) -> None:
             with connection, suppress(OSError):
                 connection.settimeout(10)
-                talk(connection, number)
+                with tls.wrap_socket(connection, server_side=True) if tls else connection as spoken:
+                    talk(spoken, number)
 
         def accept() -> None:
             with suppress(OSError):
@@ -69,11 +70,17 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
+def tls_for_localhost() -> ssl.SSLContext:
+    """Return what a server speaks TLS with that has a certificate for this machine's name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    AUTHORITY.issue_cert("localhost").configure_cert(context)
+    return context
+
+
 @contextmanager
 def tls_server() -> Iterator[int]:
     """A server that speaks TLS with our own certificate, and answers one request for each connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    AUTHORITY.issue_cert("localhost").configure_cert(context)
+    context = tls_for_localhost()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

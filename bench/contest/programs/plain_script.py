@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from rows import CREDENTIALS, QUERY, TIMEOUT, URL, Row, body, path_of, read
 
-LANES = 32
+CONCURRENCY = 32
 
 
 def newest(path: str) -> list[tuple[str, list[Row]]]:
@@ -60,12 +60,12 @@ async def with_optrelays(customers: list[tuple[str, list[Row]]]) -> None:
     waiting = iter(customers)
     pool: Any = PooledTransport(httpx.URL(URL), CONNECT_SECONDS, LONGEST_BODY)
 
-    async def lane(client: httpx.AsyncClient, waiting: Iterator[tuple[str, list[Row]]]) -> None:
+    async def call_on(client: httpx.AsyncClient, waiting: Iterator[tuple[str, list[Row]]]) -> None:
         for customer, rows in waiting:
             await call(client, customer, rows)
 
     async with httpx.AsyncClient(base_url=URL, auth=CREDENTIALS, timeout=TIMEOUT, transport=pool) as client:
-        await asyncio.gather(*(lane(client, waiting) for _ in range(LANES)))
+        await asyncio.gather(*(call_on(client, waiting) for _ in range(CONCURRENCY)))
 
 
 def send(transport: str, customers: list[tuple[str, list[Row]]]) -> None:

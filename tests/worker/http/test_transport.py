@@ -6,13 +6,24 @@ import asyncio
 import gc
 import socket
 import ssl
+import time
 import warnings
+from dataclasses import replace
 
 import httpx
 import pytest
 
-from tests.support.http_calls import raw, sent
-from tests.support.odd_servers import AUTHORITY, CHUNKED, GOOD, one_reply, tls_server
+from tests.support.http_calls import CALL, raw, sent
+from tests.support.odd_servers import (
+    AUTHORITY,
+    CHUNKED,
+    GOOD,
+    one_reply,
+    request,
+    server,
+    tls_for_localhost,
+    tls_server,
+)
 from worker.http import transport
 from worker.http.failures import Failure, no_reply
 from worker.http.transport import PooledTransport
@@ -39,6 +50,41 @@ def test_a_certificate_for_another_name() -> None:
     """A good certificate of someone else is none: nothing is sent."""
     with tls_server() as port:
         assert [no_reply(Failure.TLS)] == sent(f"https://127.0.0.1:{port}")
+
+
+@pytest.mark.usefixtures("_trusted")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_connection_with_tls_is_kept(version: ssl.TLSVersion) -> None:
+    """Calls share a connection with TLS, too; one that the server has ended is not used again."""
+    numbers = []
+
+    def talk(connection: socket.socket, number: int) -> None:
+        while request(connection):
+            numbers.append(number)
+            connection.sendall(GOOD)
+            if numbers.count(number) == 3:
+                return
+
+    context = tls_for_localhost()
+    context.minimum_version = context.maximum_version = version
+    with server(talk, tls=context) as port:
+        assert [Reply(200, "{}")] * 3 == sent(f"https://localhost:{port}", times=3)
+        assert numbers == [0, 0, 0]
+        assert [Reply(200, "{}")] * 4 == sent(f"https://localhost:{port}", times=4)[:4]
+
+
+@pytest.mark.usefixtures("_trusted")
+def test_an_early_answer_over_tls() -> None:
+    """An answer that comes before the body has been read counts with TLS, too."""
+
+    def talk(connection: socket.socket, _: int) -> None:
+        connection.recv(1_000)
+        connection.sendall(b"HTTP/1.1 413 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        time.sleep(0.3)
+
+    with server(talk, tls=tls_for_localhost()) as port:
+        big = replace(CALL, json="x" * 6_000_000)
+        assert [Reply(413, "{}")] == sent(f"https://localhost:{port}", big)
 
 
 def test_a_certificate_that_no_one_vouches_for() -> None:
