@@ -32,6 +32,7 @@ from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
 from console.commands.run.input_files import row_models
 from console.local.broker import LocalBroker
+from producers.csv.file import prepare
 from producers.csv.sources import source_files
 from producers.ingest_file import ingest_file
 from producers.options import IngestOptions
@@ -149,7 +150,7 @@ def a_csv_row(folder: Path) -> Iterator[tuple[Callable[[], object], ...]]:
             number = next(numbers)
             path = shop.write(shuffled_rows(1, 1000, seed=number), f"file-{number}.csv")
             with source_files([str(path)]) as files:
-                ingest_file(files[0], IngestOptions(), ledger, rows, settings.connections)
+                ingest_file(prepare(files[0], IngestOptions(), rows, {}), ledger)
 
         def deliver() -> None:
             calls, until = shop.stats()["calls"], time.monotonic() + 30

@@ -85,7 +85,7 @@ def _run(arguments: list[str] | None) -> int:
 
 @app.command()
 def doctor(*, worker: options.OnlyWorkerOption = False, as_json: JsonOption = False) -> None:
-    """Look whether everything is there and well: settings, ledger, broker, connections. Exit code 1 if not."""
+    """Check settings, ledger, broker and connections. Exit code 1 if something is wrong."""
     from console.doctor.checkup import doctor as examine
 
     raise typer.Exit(int(examine(Screen(as_json=as_json), only_worker=worker)))
@@ -94,7 +94,7 @@ def doctor(*, worker: options.OnlyWorkerOption = False, as_json: JsonOption = Fa
 @app.command()
 def demo(
     *,
-    folder: Annotated[Path, typer.Option("--folder", help="Everything is written in here.")] = Path(".demo"),
+    folder: Annotated[Path, typer.Option("--folder", help="The folder for all that it writes.")] = Path(".demo"),
     rows: Annotated[int, typer.Option("--rows", help="Rows of the demo's file.")] = 2000,
 ) -> None:
     """Show the whole product on this machine in half a minute: sandbox, broker, workers, a file delivered, a proof."""

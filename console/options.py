@@ -41,7 +41,7 @@ ConnectionOption = Annotated[
 MapOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--map", metavar="THEIR=OUR", help="Lead a column of the file to one of ours; repeat.", rich_help_panel=_PANEL
+        "--map", metavar="THEIR=OUR", help="Map a column of the file to one of ours; repeat.", rich_help_panel=_PANEL
     ),
 ]
 SinceOption = Annotated[
@@ -58,11 +58,11 @@ ZoneOption = Annotated[
 ]
 EncodingOption = Annotated[
     str | None,
-    typer.Option("--encoding", metavar="NAME", help="Otherwise it is found out.", rich_help_panel=_PANEL),
+    typer.Option("--encoding", metavar="NAME", help="Detected if not given.", rich_help_panel=_PANEL),
 ]
 DelimiterOption = Annotated[
     str | None,
-    typer.Option("--delimiter", metavar="CHAR", help="Otherwise it is found out.", rich_help_panel=_PANEL),
+    typer.Option("--delimiter", metavar="CHAR", help="Detected if not given.", rich_help_panel=_PANEL),
 ]
 StreamOption = Annotated[
     bool,
@@ -96,7 +96,7 @@ RejectsOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Record nothing; say what would happen.")]
 OnlyWorkerOption = Annotated[
-    bool, typer.Option("--worker", help="Look only whether the worker of this machine takes wake-ups.")
+    bool, typer.Option("--worker", help="Check only whether this machine's worker takes wake-ups.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 PatienceOption = Annotated[

@@ -72,7 +72,7 @@ def sweep(
 
 def sandbox(
     *,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8090,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")] = 8090,
     host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
     rate: Annotated[str, typer.Option("--rate", help="Like 100/minute, 50/second or off.")] = "100/minute",
     burst: Annotated[int | None, typer.Option("--burst", min=0, help="Calls tolerated above it.")] = None,

@@ -193,7 +193,7 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     only_say: Dry = False,
     as_object: JsonOption = False,
 ) -> None:
-    """Put dead letters away for good, with who did it and why; they stay in the history and in the counts."""
+    """Close dead letters for good. The ledger keeps them, and who closed them and why."""
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)

@@ -61,7 +61,7 @@ def listen(
 def serve(
     *,
     host: Annotated[str, typer.Option("--host", help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")] = 8080,
     as_json: JsonOption = False,
 ) -> None:
     """Take changes over HTTP, serve unsubscribe links, and wake the workers, until told to stop.

@@ -40,7 +40,7 @@ def history(
         typer.Argument(metavar="COLUMN=VALUE…", help="What names them, or - for JSON objects, one a line."),
     ],
     connection: Annotated[
-        str | None, typer.Option("--connection", metavar="NAME", help="Look at this connection only.")
+        str | None, typer.Option("--connection", metavar="NAME", help="Check only this connection.")
     ] = None,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show who it is about; otherwise only the last characters.")

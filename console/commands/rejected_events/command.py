@@ -129,7 +129,7 @@ def export(  # noqa: PLR0913 - one argument for each option
         Path | None, typer.Option("--output", metavar="FILE", help="A new file, for you alone (mode 0600).")
     ] = None,
 ) -> None:
-    """Write rejected events as JSON lines: fix what stands in `event`, then `optrelay rejected-events resend --file`.
+    """Write rejected events as JSON lines: fix what `event` holds, then `optrelay rejected-events resend --file`.
 
     Without filters all that are open. The lines name persons. Leave `_id` as it is: an event keeps its source, its id
     and its time.
@@ -166,7 +166,7 @@ def resend(  # noqa: PLR0913 - one argument for each option
     only_say: Dry = False,
     as_object: JsonOption = False,
 ) -> None:
-    """Read rejected events again, as they were or fixed in a file, and record them; each that is understood is closed.
+    """Read rejected events again, as they were or fixed in a file, and record them; each that can be read is closed.
 
     An event keeps its source, its id and its time: a newer change is never overtaken, and doing it twice does no harm.
     **Exit code** 1 if some are still rejected.
@@ -209,7 +209,7 @@ def discard(  # noqa: PLR0913 - one argument for each option
     only_say: Dry = False,
     as_object: JsonOption = False,
 ) -> None:
-    """Put rejected events away, with who did it and why; what they said is kept until its time is over."""
+    """Close rejected events. The ledger keeps who closed them and why, and their bodies until they expire."""
     from consent.ledger.rejected_events import Closing, close
     from console.ledger_access import reading_ledger
 
