@@ -51,7 +51,7 @@ class Watch:
         """Nothing may go wrong here."""
         raise AssertionError(words)
 
-    def well_again(self) -> None:
+    def recovered(self) -> None:
         """Nothing went wrong."""
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import json
 import multiprocessing
 import os
@@ -144,9 +145,7 @@ def apart(work: Callable[..., Any], *arguments: object) -> Any:
 
 def imported(url: str, path: Path) -> tuple[float, float, int, int]:
     """Import a file as the command does; return what `import_once` does, and this process's peak in megabytes."""
-    from consent.collecting import collect_once_loaded
-
-    collect_once_loaded()
+    gc.set_threshold(300_000, 10, 5)  # as console/cli.py does
     return *import_once(url, path), round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

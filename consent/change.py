@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Action(StrEnum):
-    """The two things that a person can say about a slot."""
+    """What a person can choose for a slot."""
 
     OPTIN = "OPTIN"
     OPTOUT = "OPTOUT"
@@ -47,14 +47,17 @@ def lane_of(action: Action, origin: Origin) -> Lane:
 
 @dataclass(slots=True)
 class ConsentChange:
-    """One wish for one slot: opt in or out, since when, on whose word. No one alters one.
+    """One opt-in or opt-out for one slot, with the time since when it holds.
 
-    `address` names the target as its provider knows it (the only part that names a person), `slot` the smallest
-    thing inside the target that can be in or out, `details` what else the provider wants to be told.
-    `bucket` names the limit that the target's calls fall under, where a connection has several. `value` tells apart
-    wishes for a slot that holds more than in or out. `own_time` is False if `effective_at` is not what the sender says,
-    but the moment of a file or of receipt. `sender` says in whose name `change_id` is unique, `recorded_as` under which
-    public id the ledger has the change already, if it has not been altered since.
+    It is not frozen, because a frozen one takes several times as long to make; no code alters one.
+
+    * `address` names the target as its provider knows it: the only part that names a person.
+    * `slot` is the smallest thing inside the target that can be in or out; `value` tells changes apart where it holds
+      more than in or out; `details` are further parameters of the provider.
+    * `bucket` names the rate limit of the connection that the target's calls fall under ("": it has only one).
+    * `own_time` is False if `effective_at` does not come from the sender, but from a file's clock or the receipt.
+    * `sender` is the scope in which `change_id` is unique; `line` is the row's physical line, or the event's number.
+    * `recorded_as` is the public id under which the ledger has the change already, unless it has been altered since.
     """
 
     connection: str

@@ -1,4 +1,4 @@
-"""What a producer and the ledger tell each other about an import: its source, its place in it, and what was refused."""
+"""An import between producer and ledger: its source, its progress, and its rejected rows."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ImportState = Literal["reading", "read", "released"]
 
 @dataclass(frozen=True, slots=True)
 class ImportSource:
-    """One intake: what kind of source, which bytes, and how its changes become due.
+    """What is imported: which kind of source, which bytes, and when its changes may be delivered.
 
-    `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. `stream` asks for
-    changes to become due as they are read. `total_lines` is None where no one can know it beforehand. `reassert` is the
+    `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. With `stream`
+    changes are delivered as they are read. `total_lines` is None where no one can know it beforehand. `reassert` is the
     way that the command has told, None where the settings hold.
     """
 
@@ -35,8 +35,8 @@ class ImportSource:
 class Checkpoint:
     """How far an import has been recorded.
 
-    `records` counts the rows that were handed over, `wishes` what they said (a row that names three slots says three
-    things; a refused row counts once), `line` is the physical line after which the next one starts,
+    `records` counts the rows that were handed over, `wishes` their changes (a row that names three slots has three;
+    a rejected row counts as one), `line` is the physical line after which the next one starts,
     `rejects_offset` the length in bytes of the rejects file that belongs to them, and `rejects_digest` the digest of
     its content, by which it is found again ("": not kept, by an earlier version).
     """
@@ -50,7 +50,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """Where an import stands: still being read, read whole, or released (its changes are due).
+    """Where an import stands: still being read, read whole, or released (its changes are delivered).
 
     `default_effective_at` is the moment that the first attempt used for rows without one, if the ledger remembers it.
     """
@@ -63,11 +63,11 @@ class ImportProgress:
 
 @dataclass(frozen=True, slots=True)
 class EventContent:
-    """What a refused change of an event said, so that it can be fixed and sent again.
+    """What a rejected event held, so that it can be fixed and sent again.
 
     `body` is its text, or the first MOST_KEPT bytes of the event's `size`; `headers` are its envelope; `published_at`
-    and `key` are what its source said about time and identity; `position` is its place in the event that it came in.
-    `is_own_time` and `sender` say whose word the time is, and in whose name ids are unique.
+    and `key` are its source's time and id for it; `position` is its place in the event that it came in.
+    `is_own_time` says that the time is the sender's, and `sender` is the scope in which ids are unique.
     """
 
     body: bytes = field(repr=False)
@@ -81,17 +81,17 @@ class EventContent:
 
 
 MOST_KEPT = 16 * 1024 * 1024
-"""Bytes of a refused event that are kept: as many as RabbitMQ 4 lets a message have."""
+"""Bytes of a rejected event that are kept: as many as RabbitMQ 4 lets a message have."""
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """One row or event that was not recorded: where it stands, which column is at fault, and what to do about it.
+    """One row or event that was not recorded: where it stands, which column is wrong, and how to fix it.
 
     `line` is the physical line where a row starts, or the number of an event in its run. `place` says where an event
-    stands in its source, if the source can say it: it never changes, so an event that comes twice is refused once.
-    The message never repeats what stands in a cell. `said` is what an event said; a row of a file stands in the rejects
-    file.
+    stands in its source, if the source can say it: it never changes, so an event that comes twice is rejected once.
+    The message never repeats what stands in a cell. `content` is what an event held; a row of a file stands in the
+    rejects file.
     """
 
     line: int
@@ -99,7 +99,7 @@ class RejectedRow:
     code: str
     message: str
     place: str | None = None
-    said: EventContent | None = None
+    content: EventContent | None = None
 
 
 REFUSED = (
@@ -111,7 +111,7 @@ REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the ledger made of a chunk's changes: new ones, and ones that it held already."""
+    """How many changes of a chunk were new to the ledger, and how many it held already."""
 
     recorded: int
     duplicates: int
@@ -119,10 +119,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class EventsAccepted:
-    """What the ledger made of some events' changes, in the order in which they were handed over.
+    """What became of the changes of some events, in the order in which they were handed over.
 
     `ids` are the changes' public ids, the same whenever and wherever the same change comes; `fresh` says which of them
-    the ledger had not held before. `rejected` counts the refused events that are new.
+    the ledger had not held before. `rejected` counts the rejected events that are new.
     """
 
     ids: tuple[str, ...]

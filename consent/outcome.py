@@ -39,7 +39,7 @@ class Retry:
     """It may work another time.
 
     `counts` says whether the answer was about this change (then attempts are limited) or only about the provider's
-    health (then they are not). `after` is what the provider asks for, in seconds.
+    health (then they are not). `after` is how many seconds the provider asked to wait.
     """
 
     code: str
@@ -53,12 +53,12 @@ Outcome = Applied | Unchanged | PermanentFailure | Retry
 
 @dataclass(frozen=True, slots=True)
 class Healthy:
-    """The connection answered like a healthy one, whatever it said about the changes."""
+    """The connection works, whatever its answer says about the changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """The connection asked us to slow down, for `after` seconds where it said so."""
+    """The connection asked for fewer calls, for `after` seconds if it named a time."""
 
     after: float | None = None
 

@@ -15,7 +15,6 @@ import structlog
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 
-from consent import collecting
 from consent.ledger.ledger import Ledger
 from tests.support.clock import Clock
 
@@ -138,9 +137,7 @@ def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threshold = gc.get_threshold()
     yield
     structlog.reset_defaults()
-    # A command has Python look for garbage seldom, and pass over what is there: where it ran in this process, no more.
-    gc.callbacks[:] = [one for one in gc.callbacks if getattr(one, "__module__", None) != collecting.__name__]
-    gc.unfreeze()
+    gc.unfreeze()  # a command that ran in this process has changed how Python collects garbage
     gc.set_threshold(*threshold)
 
 

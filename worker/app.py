@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -26,7 +27,6 @@ from kombu.entity import Queue
 from consent.broker.transport import DELIVER_TASK
 from consent.broker.wakeups import SWEEP_TASK, broker_settings, forget_other_programs, queue_of
 from consent.change import Bucket
-from consent.collecting import collect_seldom
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
 from worker.bootstrap import WorkerContext, time_limit
@@ -162,7 +162,8 @@ def _end_with_worker(**_: object) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     with suppress(ConfigurationError):  # the delivery that needs it raises it again
         worker_context().get_ready()
-    collect_seldom()
+    gc.freeze()  # what is loaded stays
+    gc.set_threshold(50_000, 10, 5)
 
 
 @worker_process_shutdown.connect

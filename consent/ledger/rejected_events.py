@@ -78,8 +78,8 @@ def keep(
     """Keep what refused events said, each place in a source once; `dedupe_keys` are those of the places."""
     insert = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(rejected_events)
     for reject, key in zip(refused, dedupe_keys, strict=True):
-        if reject.said is not None:
-            row = _row(run_id, reject, reject.said) | {"dedupe_key": key, "rejected_at": now}
+        if reject.content is not None:
+            row = _row(run_id, reject, reject.content) | {"dedupe_key": key, "rejected_at": now}
             tx.execute(insert.on_conflict_do_nothing(), row)
 
 

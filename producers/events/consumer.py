@@ -1,4 +1,4 @@
-"""The loop of a listener: read a batch, record it, commit, and only then acknowledge it."""
+"""The consumer of a source of events: read a batch, record it, commit, and only then acknowledge it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _SLICE = 0.1
 
 
 class Observer(Protocol):
-    """What a listener reports its progress to."""
+    """What is called as a consumer works."""
 
     def took(self, results: Sequence[Sequence[Result]]) -> None:
-        """Hear what became of each change of each event of a batch that was recorded and acknowledged."""
+        """Note a batch that was recorded and acknowledged: what became of each change of each event."""
         ...
 
     def trouble(self, words: str) -> None:
-        """Hear that source or ledger cannot be used now; it is tried again until it can."""
+        """Note that the source or the ledger cannot be used now; the consumer tries again until it can."""
         ...
 
-    def well_again(self) -> None:
-        """Hear that both can be used again."""
+    def recovered(self) -> None:
+        """Note that both can be used again."""
         ...
 
 
@@ -43,7 +43,7 @@ class Observer(Protocol):
 class Listener:
     """One process that listens to one source.
 
-    `stopping` is asked between batches and while there is nothing to do: the batch in hand is finished.
+    `stopping` is called between batches and while there is nothing to do: the batch in hand is finished.
     """
 
     source: Source
@@ -54,78 +54,78 @@ class Listener:
     pause: Callable[[float], None] = time.sleep
     most_bytes: int = MOST_BYTES
     _troubles: int = 0
-    _tidied: bool = False
-    _is_sure: bool = False
+    _ended_abandoned_runs: bool = False
+    _ledger_answers: bool = False
     _held: Sequence[Event] = field(default=(), repr=False)
 
     def run(self) -> None:
-        """Listen until told to stop; end the run, and leave to the source what was not acknowledged.
+        """Listen until `stopping`; end the run, and leave to the source what was not acknowledged.
 
         Raises ConfigurationError and LedgerOutdated, for which waiting is of no use.
         """
         try:
             while not self.stopping():
-                self._turn()
+                self._take_batch()
         finally:
             self.source.close()
             with suppress(LedgerUnavailable):
                 self.intake.close()
 
-    def _turn(self) -> None:
+    def _take_batch(self) -> None:
         """Take one batch; nothing is acknowledged that was not recorded.
 
-        While the ledger is away the batch stays in hand and the source's connection open, and nothing more is read:
-        brokers count how often they have given a message away, and drop it in the end.
+        While the ledger is unavailable the batch stays in hand and the source's connection open, and nothing more is
+        read: brokers count how often they have delivered a message, and drop it in the end.
         """
         try:
-            results = self._taken()
+            results = self._recorded()
         except LedgerUnavailable as error:
-            self._is_sure = False
-            self._endure(str(error), let_go=False)
+            self._ledger_answers = False
+            self._wait(str(error), let_go=False)
             return
         except SourceUnavailable as error:
-            self._endure(str(error), let_go=True)
+            self._wait(str(error), let_go=True)
             return
         except MemoryError:
             self.batch, self.most_bytes = max(1, self.batch // 2), max(1, self.most_bytes // 2)
             words = f"there is not enough memory: from now on at most {self.batch:,} events at once"
-            self._endure(words, let_go=True)
+            self._wait(words, let_go=True)
             return
         if self._troubles:
             self._troubles = 0
-            self.observer.well_again()
+            self.observer.recovered()
         if results:
             self.observer.took(results)
 
-    def _taken(self) -> list[list[Result]]:
+    def _recorded(self) -> list[list[Result]]:
         """Record and acknowledge the batch in hand, or the next one."""
         if not self._held:
-            self._make_sure()
+            self._check_ledger()
             self._held = self.source.read(self.batch, WAIT_SECONDS, self.most_bytes)
         if not self._held:
             return []
         with self.source.recording():
             results = self.intake.take(self._held)
-        self._is_sure = True
+        self._ledger_answers = True
         self.source.acknowledge(self._held)
         self._held = ()
         return results
 
-    def _make_sure(self) -> None:
-        """Ask the ledger before anything is read that it might not take."""
-        if not self._tidied:
+    def _check_ledger(self) -> None:
+        """Check the ledger before anything is read that it could not record."""
+        if not self._ended_abandoned_runs:
             self.intake.end_abandoned()
-            self._tidied = True
-        elif not self._is_sure:
+            self._ended_abandoned_runs = True
+        elif not self._ledger_answers:
             self.intake.check()
-        self._is_sure = True
+        self._ledger_answers = True
 
     def _let_go(self) -> None:
         """Leave what is in hand to the source, which gives it again, here or to another listener."""
         self._held = ()
         self.source.close()
 
-    def _endure(self, words: str, *, let_go: bool) -> None:
+    def _wait(self, words: str, *, let_go: bool) -> None:
         """Wait, longer each time; keep what is in hand, or let others have it."""
         if not self._troubles:
             self.observer.trouble(words)

@@ -1,4 +1,4 @@
-"""An event as it leaves its source, before anybody has tried to understand it."""
+"""An event as it leaves its source, before it is parsed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ LONGEST_EVENT = 1024 * 1024
 class Event:
     """One message of a source: bytes that should be JSON, or fields under our column names.
 
-    `headers` are its headers or properties with lower-case names (`content-type`, `ce-id`, …). `place` says where it
-    stands in its source, for ever, so that a refused one is recorded once; `since` is when the source says that it was
-    published, for events that name no time, and `since_is_own` whether that is its sender's word; `sender` says in
-    whose name its ids are unique; `key` makes it known again if it names no id of its own, together with the place of
-    the change in the event, where `first` is that of the first one. `fault` says why the source could not even read it;
-    `receipt` is what the source needs to acknowledge it.
-    `is_answered` says that its sender waits, and is told if nothing in it can be read.
+    * `headers`: its headers or properties with lower-case names (`content-type`, `ce-id`, …).
+    * `place`: where it stands in its source, always the same, so that a rejected one is recorded once.
+    * `since`: when it was published, for changes that name no time; `since_is_own` says that its sender wrote that.
+    * `sender`: the scope in which its ids are unique.
+    * `key`: the id of an event whose changes have none, together with the place of the change, counted from `first`.
+    * `error`: why the source could not even read it.
+    * `receipt`: what the source needs to acknowledge it.
+    * `is_answered`: its sender waits for an answer, which says if nothing in it can be read.
     """
 
     body: bytes | Mapping[str, str] = field(repr=False)
@@ -34,7 +35,7 @@ class Event:
     key: str | None = field(default=None, repr=False)
     since_is_own: bool = False
     sender: str = ""
-    fault: RowError | None = None
+    error: RowError | None = None
     receipt: object = field(default=None, repr=False, compare=False)
     first: int = 0
     is_answered: bool = False
@@ -55,7 +56,7 @@ class Event:
 
 
 class EventChange(NamedTuple):
-    """One change as an event puts it: fields under any spelling of our names, and what the envelope says.
+    """One change in an event: fields under any spelling of our names, and the id and time of its envelope.
 
     `change_id` makes it known again and overrules the fields; `since` holds if they name no time (ISO 8601).
     """

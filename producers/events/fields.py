@@ -13,7 +13,7 @@ _LOST = "\ufffd"
 _MOST_SPELLINGS = 1000
 
 
-class Names:
+class FieldNames:
     """Our name for each spelling of a field that events use; what was found once is not looked for again."""
 
     def __init__(self, known: Vocabulary) -> None:
@@ -29,7 +29,7 @@ class Names:
         return self._found[name]
 
 
-def as_cells(said: Mapping[str, Any], names: Names) -> tuple[dict[str, str], dict[str, str]] | RowError:
+def as_cells(said: Mapping[str, Any], names: FieldNames) -> tuple[dict[str, str], dict[str, str]] | RowError:
     """Return what an event says by our names, and its own spelling of each; names that are not ours are left out.
 
     Lists become `a|b`, numbers and true or false their text, null and empty text nothing.

@@ -28,19 +28,19 @@ NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines"
 CLOUDEVENT = "application/cloudevents+json"
 CLOUDEVENT_BATCH = "application/cloudevents-batch+json"
 MOST_CHANGES = 10_000
-"""Changes that one event may speak of: each member of a list that it names is one."""
+"""Changes that one event may hold: each member of a list that it names is one."""
 
 UNREADABLE = frozenset({"bad_json", "bad_cloudevent", "event_too_large"})
 """Codes of events in which no change can be seen."""
 
 
 def read(event: Event) -> list[EventChange | RowError]:
-    """Return what an event says, change by change.
+    """Return the changes of an event.
 
-    What cannot be read is a fault in its place, so that one bad line of many harms only itself.
+    What cannot be read is an error in its place, so that one bad line of many harms only itself.
     """
-    if event.fault is not None:
-        return [event.fault]
+    if event.error is not None:
+        return [event.error]
     if not isinstance(event.body, bytes):
         return [EventChange(event.body)]
     if len(event.body) > LONGEST_EVENT:
@@ -125,7 +125,7 @@ def _one(parsed: Any, event: Event, *, structured: bool = False) -> EventChange 
 _TOO_LARGE = RowError("event_too_large", f"an event may have {LONGEST_EVENT} bytes: send the changes in several")
 TOO_MANY = RowError(
     "event_too_large",
-    f"an event may speak of {MOST_CHANGES} changes, and each member of a list is one: send them in several events",
+    f"an event may hold {MOST_CHANGES} changes, and each member of a list is one: send them in several events",
 )
 _NOT_AN_OBJECT = RowError("bad_json", 'a change is a JSON object, like {"action": "OPTOUT", …}')
 _EMPTY = RowError("bad_json", "the list is empty: send at least one change")
@@ -147,30 +147,30 @@ def from_headers(headers: Mapping[str, str], body: bytes) -> EventChange | RowEr
     }
     if "content-type" in headers:
         attributes["datacontenttype"] = headers["content-type"]
-    return _understood(attributes, lambda: parse(body) if body else None)
+    return _from_attributes(attributes, lambda: parse(body) if body else None)
 
 
-def from_object(said: dict[str, Any]) -> EventChange | RowError:
+def from_object(envelope: dict[str, Any]) -> EventChange | RowError:
     """Return what a CloudEvent in structured mode says.
 
     An attribute that is null is one that was not set, and data may be bytes in base64:
     https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
     """
-    told = {name: value for name, value in said.items() if value is not None}
-    encoded = told.pop("data_base64", None)
-    data = told.pop("data", None)
+    attributes = {name: value for name, value in envelope.items() if value is not None}
+    encoded = attributes.pop("data_base64", None)
+    data = attributes.pop("data", None)
     if encoded is not None and data is not None:
         return _DATA_TWICE
-    return _understood(told, lambda: data if encoded is None else _decoded(encoded))
+    return _from_attributes(attributes, lambda: data if encoded is None else _decoded(encoded))
 
 
 def cloudevent_change_id(source: str, id_: str) -> str:
     """Return the change id of a CloudEvent: source and id together are unique."""
-    told = f"{source}\0{id_}".encode()
-    return f"ce:{sha256(told).hexdigest()}"  # a hash, for the two may be longer than a change id
+    both = f"{source}\0{id_}".encode()
+    return f"ce:{sha256(both).hexdigest()}"  # a hash, for the two may be longer than a change id
 
 
-def _understood(attributes: dict[str, Any], read_data: Callable[[], Any]) -> EventChange | RowError:
+def _from_attributes(attributes: dict[str, Any], read_data: Callable[[], Any]) -> EventChange | RowError:
     if any(name not in attributes for name in _NEEDED):
         return _INCOMPLETE
     try:
@@ -181,7 +181,7 @@ def _understood(attributes: dict[str, Any], read_data: Callable[[], Any]) -> Eve
         return _untimely(error)
     except (BaseCloudEventException, ValueError, TypeError):
         return _INVALID
-    return _said(event, timed=timed)
+    return _from_event(event, timed=timed)
 
 
 def _decoded(encoded: object) -> Any:
@@ -191,7 +191,7 @@ def _decoded(encoded: object) -> Any:
     return parse(b64decode(encoded, validate=True).removeprefix(BYTE_ORDER_MARK))
 
 
-def _said(event: BaseCloudEvent, *, timed: bool) -> EventChange | RowError:
+def _from_event(event: BaseCloudEvent, *, timed: bool) -> EventChange | RowError:
     data = event.get_data()
     if not isinstance(data, dict):
         return _NO_DATA

@@ -26,7 +26,7 @@ _log = logging.getLogger("optrelay.events")
 
 
 class EventLedger(Protocol):
-    """What event intake needs of the ledger."""
+    """What recording events needs of the ledger."""
 
     def open_import(self, source: ImportSource) -> ImportProgress:
         """Start a run."""
@@ -35,7 +35,7 @@ class EventLedger(Protocol):
     def accept_events(
         self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow]
     ) -> EventsAccepted:
-        """Record changes and refused events in one transaction."""
+        """Record changes and rejected events in one transaction."""
         ...
 
     def check_writable(self) -> None:
@@ -52,9 +52,9 @@ class EventLedger(Protocol):
 
 
 class Result(NamedTuple):
-    """What became of one change that an event speaks of: `ids` names it in the ledger (one for each slot).
+    """What became of one change in an event: `ids` names it in the ledger (one for each slot).
 
-    A refused one says why: a code, a sentence with a remedy, and the field at fault, never what it held.
+    A rejected one has a code, a message with a remedy, and the field that is wrong, never its value.
     """
 
     status: Literal["accepted", "duplicate", "rejected"]
@@ -65,7 +65,7 @@ class Result(NamedTuple):
 
 
 MOST_AT_ONCE = 10_000
-"""Changes and rejects after which a transaction takes no further event; one event may speak of as many."""
+"""Changes and rejects after which a transaction takes no further event; one event may hold as many."""
 
 
 @dataclass(slots=True)
@@ -74,23 +74,23 @@ class _Batch:
 
     changes: list[ConsentChange] = field(default_factory=list)
     rejects: list[RejectedRow] = field(default_factory=list)
-    understood: list[list[tuple[ConsentChange, ...] | RowError]] = field(default_factory=list)
+    parsed: list[list[tuple[ConsentChange, ...] | RowError]] = field(default_factory=list)
     origins: list[tuple[Event, int]] = field(default_factory=list)
 
     def add(self, event: Event, first: int, found: list[tuple[ConsentChange, ...] | RowError]) -> None:
-        """Add an event, and what was understood of it."""
-        self.understood.append(found)
+        """Add an event with its changes and errors."""
+        self.parsed.append(found)
         self.origins.append((event, first))
         for one in found:
             if not isinstance(one, RowError):
                 self.changes.extend(one)
         self.rejects.extend(_rejects(event, found, first))
 
-    def refuse(self, members: AbstractSet[int]) -> None:
-        """Take out what was understood of these changes, given by their places: the ledger has refused them."""
+    def reject(self, members: AbstractSet[int]) -> None:
+        """Make errors of the changes at these places: the ledger cannot keep them."""
         code, message = REFUSED
-        place, before = 0, list(zip(self.origins, self.understood, strict=True))
-        self.changes, self.rejects, self.understood, self.origins = [], [], [], []
+        place, before = 0, list(zip(self.origins, self.parsed, strict=True))
+        self.changes, self.rejects, self.parsed, self.origins = [], [], [], []
         for (event, first), found in before:
             kept: list[tuple[ConsentChange, ...] | RowError] = []
             for one in found:
@@ -103,8 +103,8 @@ class _Batch:
 class EventIngest:
     """One run of an event source: a new import each day (UTC), so that each can be counted and sealed.
 
-    `kind` and `name` say what the source is, without any credential. `wake` is told the buckets that have something to
-    deliver, after the commit. It is used by one thread at a time.
+    `kind` and `name` name the source, without any credential. `wake` is called after the commit, with the buckets that
+    have something to deliver. One thread at a time may use it.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class EventIngest:
     ) -> None:
         self._ledger = ledger
         self._context = context
-        self._names = fields.Names(vocabulary(context.rows.values()))
+        self._names = fields.FieldNames(vocabulary(context.rows.values()))
         self._kind = kind
         self._name = name
         self._wake = wake
@@ -120,10 +120,10 @@ class EventIngest:
         self._number = 0
 
     def take(self, events: Sequence[Event]) -> list[list[Result]]:
-        """Record what events say; return what became of each change of each event, after the commit.
+        """Record the changes of events; return what became of each change of each event, after the commit.
 
-        An event that cannot be understood is recorded as rejected. Raises LedgerUnavailable, after which the same
-        events may be handed over again. Events that speak of very many changes are recorded in several transactions.
+        An event that cannot be parsed is recorded as rejected. Raises LedgerUnavailable, after which the same events
+        may be handed over again. Events of very many changes are recorded in several transactions.
         """
         results: list[list[Result]] = []
         for batch in self._batches(events):
@@ -139,17 +139,17 @@ class EventIngest:
         return results
 
     def _recorded(self, batch: _Batch) -> EventsAccepted:
-        """Record a batch; what the ledger refuses is recorded as rejected, and the rest goes on."""
+        """Record a batch; changes that the ledger refuses are recorded as rejected, and the others go on."""
         while True:
             try:
                 return self._ledger.accept_events(self._run_id(), batch.changes, batch.rejects)
             except LedgerRefused as error:
                 if not error.members:
                     raise
-                batch.refuse(set(error.members))
+                batch.reject(set(error.members))
 
-    def faults(self, event: Event) -> list[RowError]:
-        """Return what keeps an event's changes from being recorded, and record nothing."""
+    def errors(self, event: Event) -> list[RowError]:
+        """Return what is wrong with an event's changes, and record nothing."""
         return [one for one in self._found(event, self._context_now()) if isinstance(one, RowError)]
 
     def check(self) -> None:
@@ -176,7 +176,7 @@ class EventIngest:
         return self._run[1]
 
     def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:
-        """Understand events one after the other, and give them together until they speak of enough changes."""
+        """Parse events one after the other, and give them together once they hold enough changes."""
         context = self._context_now()
         batch = _Batch()
         for event in events:
@@ -186,91 +186,91 @@ class EventIngest:
             if len(batch.changes) + len(batch.rejects) >= MOST_AT_ONCE:
                 yield batch
                 batch = _Batch()
-        if batch.understood:
+        if batch.parsed:
             yield batch
 
     def _context_now(self) -> ParseContext:
         return replace(self._context, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
 
     def _found(self, event: Event, context: ParseContext) -> list[tuple[ConsentChange, ...] | RowError]:
-        """Understand what an event says; whatever it does to us, it must not come back for ever."""
+        """Parse an event; an error of ours becomes a rejected event, since it would come back for ever otherwise."""
         try:
-            said = formats.read(event)
-        except MemoryError:  # not the event's fault: fewer at once will do
+            read = formats.read(event)
+        except MemoryError:  # not because of this event: fewer at once will do
             raise
         except Exception as error:  # noqa: BLE001 - see above
             return [_our_error(error)]
         found, count = [], 0
-        for place, one in enumerate(said):
-            understood = self._safely(one, event, place, context)
-            count += 1 if isinstance(understood, RowError) else len(understood)
+        for place, one in enumerate(read):
+            parsed = self._safely(one, event, place, context)
+            count += 1 if isinstance(parsed, RowError) else len(parsed)
             if count > formats.MOST_CHANGES:
                 return [formats.TOO_MANY]
-            found.append(understood)
+            found.append(parsed)
         return found
 
     def _safely(
-        self, said: EventChange | RowError, event: Event, place: int, context: ParseContext
+        self, change: EventChange | RowError, event: Event, place: int, context: ParseContext
     ) -> tuple[ConsentChange, ...] | RowError:
         try:
-            return self._one(said, event, place, context)
+            return self._one(change, event, place, context)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - the same
             return _our_error(error)
 
     def _one(
-        self, said: EventChange | RowError, event: Event, place: int, context: ParseContext
+        self, change: EventChange | RowError, event: Event, place: int, context: ParseContext
     ) -> tuple[ConsentChange, ...] | RowError:
-        if isinstance(said, RowError):
-            return said
-        cells = fields.as_cells(said.fields, self._names)
+        if isinstance(change, RowError):
+            return change
+        cells = fields.as_cells(change.fields, self._names)
         if isinstance(cells, RowError):
             return cells
         values, spelled = cells
-        if said.change_id is not None:
-            values["change_id"] = said.change_id
+        if change.change_id is not None:
+            values["change_id"] = change.change_id
         elif event.key is not None:
             key = f"{event.first + place} {event.key}".encode()
             values.setdefault("change_id", f"key:{sha256(key).hexdigest()}")
-        if said.since:
-            values[OWN_TIME] = said.since
+        if change.since:
+            values[OWN_TIME] = change.since
         elif event.since:
             values[OWN_TIME if event.since_is_own else FALLBACK_TIME] = event.since.isoformat()
-        sender = event.sender if said.change_id is None else ""  # a CloudEvent's source and id are unique anywhere
+        sender = event.sender if change.change_id is None else ""  # a CloudEvent's source and id are unique anywhere
         found = parse_record(RawRecord(values, self._number + 1 + place, sender), context, spelled)
         if isinstance(found, RowError) and found.column == FALLBACK_TIME:  # our name for it is not the sender's
-            return found._replace(column="time" if said.since else None)
+            return found._replace(column="time" if change.since else None)
         return found
 
 
 def _our_error(error: Exception) -> RowError:
-    """Tell of an error of ours by its kind alone: what it says may name a person."""
-    _log.error("an event broke our code and is recorded as rejected: %s", type(error).__name__)
+    """Log an error of ours by its kind alone: its message may name a person."""
+    _log.error("an unexpected error while parsing an event, which is recorded as rejected: %s", type(error).__name__)
     return _OUR_ERROR
 
 
-_OUR_ERROR = RowError("unreadable_event", "reading this event ended in an unexpected error: please report it")
+_OUR_ERROR = RowError("unreadable_event", "an unexpected error ended the parsing of this event: report it")
 
 
 def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | RowError], first: int) -> Iterator[RejectedRow]:
-    """Give what is refused of an event, with what it said, unless its sender is told that nothing could be read."""
-    faults = [(place, one) for place, one in enumerate(found) if isinstance(one, RowError)]
-    if not faults:
+    """Give the rejected changes of an event, with their content unless its sender learns that none could be read."""
+    errors = [(place, one) for place, one in enumerate(found) if isinstance(one, RowError)]
+    if not errors:
         return
-    is_told = event.is_answered and all(isinstance(one, RowError) and one.code in formats.UNREADABLE for one in found)
+    unreadable = all(isinstance(one, RowError) and one.code in formats.UNREADABLE for one in found)
     texts = formats.texts(event, len(found))
-    for place, fault in faults:
-        said = None if is_told else _said(event, texts[place], event.first + place)
+    for place, error in errors:
+        content = None if event.is_answered and unreadable else _content(event, texts[place], event.first + place)
         where = _where(event, event.first + place)
         yield RejectedRow(
-            first + place, fault.column and _printable(fault.column), fault.code, fault.message, where, said
+            first + place, error.column and _printable(error.column), error.code, error.message, where, content
         )
 
 
-def _said(event: Event, text: bytes, position: int) -> EventContent:
-    whose = (event.since, event.key, position, event.since_is_own, event.sender)
-    return EventContent(text[:MOST_KEPT], len(text), event.headers, *whose)
+def _content(event: Event, text: bytes, position: int) -> EventContent:
+    source = (event.since, event.key, position, event.since_is_own, event.sender)
+    return EventContent(text[:MOST_KEPT], len(text), event.headers, *source)
 
 
 def _where(event: Event, position: int) -> str | None:
@@ -283,13 +283,13 @@ def _printable(name: str) -> str:
 
 
 def _results(batch: _Batch, accepted: EventsAccepted) -> list[list[Result]]:
-    told = iter(zip(accepted.ids, accepted.fresh, strict=True))
-    return [[_result(one, told) for one in found] for found in batch.understood]
+    recorded = iter(zip(accepted.ids, accepted.fresh, strict=True))
+    return [[_result(one, recorded) for one in found] for found in batch.parsed]
 
 
-def _result(one: tuple[ConsentChange, ...] | RowError, told: Iterator[tuple[str, bool]]) -> Result:
+def _result(one: tuple[ConsentChange, ...] | RowError, recorded: Iterator[tuple[str, bool]]) -> Result:
     if isinstance(one, RowError):
         return Result("rejected", (), one.code, one.message, one.column)
-    mine = [next(told) for _ in one]
+    mine = [next(recorded) for _ in one]
     status: Literal["accepted", "duplicate"] = "accepted" if any(fresh for _, fresh in mine) else "duplicate"
     return Result(status, tuple(id_ for id_, _ in mine))

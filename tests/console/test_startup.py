@@ -24,20 +24,3 @@ def test_help_needs_no_database_broker_or_web_server(words: list[str]) -> None:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert ended.stderr.strip() == "0 []"
-
-
-def test_the_collector_passes_over_what_was_loaded() -> None:
-    """While a command loads, the collector does not look; when it begins, what there is counts as there to stay."""
-    program = (
-        "import gc\n"
-        "from consent.collecting import collect_once_loaded\n"
-        "collect_once_loaded()\n"
-        "before = gc.get_stats()[0]['collections']\n"
-        "loaded = [[] for _ in range(250_000)]\n"
-        "print(gc.get_stats()[0]['collections'] - before, gc.get_freeze_count())\n"
-        "more = [[] for _ in range(100_000)]\n"
-        "print(gc.get_freeze_count() > 250_000, gc.get_threshold(), len(gc.callbacks))\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-
-    assert ended.stdout.splitlines() == ["0 0", "True (50000, 10, 5) 0"]

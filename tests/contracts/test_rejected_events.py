@@ -61,8 +61,8 @@ def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
 def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
     """A publisher's counter began anew: the second person's opt-out was taken for the first one, and thrown away."""
     for said in (SAID, replace(SAID, body=b"{another"), replace(SAID, published_at=None), SAID):
-        ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=len(said.body), said=said)])
-        ledger.accept_events(run_of(ledger, "again"), [], [replace(REFUSED, line=len(said.body), said=said)])
+        ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=len(said.body), content=said)])
+        ledger.accept_events(run_of(ledger, "again"), [], [replace(REFUSED, line=len(said.body), content=said)])
 
     assert len(find(ledger.database, EVERYTHING)) == 3
 
@@ -70,8 +70,8 @@ def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
 def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
     """An event may be larger than what is kept: how long it was is known, and where it stands."""
     body = b"x" * MOST_KEPT
-    whole = replace(REFUSED, said=EventContent(body, len(body)))
-    longer = replace(REFUSED, line=2, place="elsewhere", said=EventContent(body + b"y", len(body) + 1))
+    whole = replace(REFUSED, content=EventContent(body, len(body)))
+    longer = replace(REFUSED, line=2, place="elsewhere", content=EventContent(body + b"y", len(body) + 1))
     ledger.accept_events(run_of(ledger), [], [whole, longer])
 
     first, second = find(ledger.database, EVERYTHING)

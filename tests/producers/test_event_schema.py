@@ -26,7 +26,7 @@ from worker.providers import PROVIDERS
 
 ROWS: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
 DOORS = parse_context(ROWS, {}, None, None, UTC)
-NAMES = fields.Names(vocabulary(ROWS.values()))
+NAMES = fields.FieldNames(vocabulary(ROWS.values()))
 SCHEMA = event_schema(ROWS, {}, configured=True)
 VALID = Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
 SINCE = {"effective_at": "2026-11-20T08:30:00Z"}

@@ -173,8 +173,8 @@ def _place_key(secret: bytes, reject: RejectedRow) -> bytes | None:
     if reject.place is None:
         return None
     told = blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES)
-    if reject.said is not None:
-        told.update(f"\0{reject.said.published_at}\0".encode() + reject.said.body)
+    if reject.content is not None:
+        told.update(f"\0{reject.content.published_at}\0".encode() + reject.content.body)
     return told.digest()
 
 

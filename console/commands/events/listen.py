@@ -128,7 +128,7 @@ class _Counts:
         """Say what cannot be used now."""
         self.screen.note(f"{words}; trying again until it can be used, nothing is lost")
 
-    def well_again(self) -> None:
+    def recovered(self) -> None:
         """Say that it can be used again."""
         self.screen.note("source and ledger can be used again")
 

@@ -12,7 +12,7 @@ from consent.settings import Settings
 from console.commands.events.serve import parse_context_of
 from console.exit_codes import ExitCode
 from console.ui.screen import Screen
-from producers.events.fields import Names, as_cells
+from producers.events.fields import FieldNames, as_cells
 from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.http.tokens import Tokens
 from producers.parsing.columns import FALLBACK_TIME, vocabulary
@@ -32,7 +32,7 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
     tokens, context = Tokens(settings.token_secret.get_secret_value()), parse_context_of(settings)
     if seconds < _SHORTEST_SECONDS:
         raise ConfigurationError("--expires: a link that is to be read by a person works for a minute at least")
-    names = Names(vocabulary(context.rows.values()))
+    names = FieldNames(vocabulary(context.rows.values()))
     if not settings.public_url:
         screen.note("tokens alone: with OPTRELAY_PUBLIC_URL they become links (PUBLIC_URL/v1/unsubscribe/TOKEN)")
     said = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
@@ -74,7 +74,7 @@ def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"line {number}: ", said
 
 
-def _checked(said: Mapping[str, Any], names: Names, context: ParseContext, where: str) -> dict[str, str]:
+def _checked(said: Mapping[str, Any], names: FieldNames, context: ParseContext, where: str) -> dict[str, str]:
     """Return the columns by our names; raise ConfigurationError if a click on them could not be understood."""
     cells = as_cells(said, names)
     if isinstance(cells, RowError):

@@ -168,7 +168,7 @@ def _readable(
     for one in events:
         fixed = None if asked.fixed is None else asked.fixed.line(one.id)
         event = _event(one, what_it_said(ledger.database, one.id), fixed)
-        if faults := [event.fault] if event.fault is not None else intake.faults(event):
+        if faults := [event.error] if event.error is not None else intake.errors(event):
             rejected.add(one.id, faults[0])
         else:
             yield one.id, event
@@ -178,8 +178,8 @@ def _event(one: RejectedEvent, said: EventContent, fixed: Mapping[str, Any] | No
     whose = (said.published_at, said.key, said.is_own_time, said.sender)
     event = Event(said.body, said.headers, one.place, *whose, first=said.position)
     if fixed is not None:
-        return replace(event, body=fixed["body"], headers=fixed.get("headers", said.headers), fault=fixed.get("fault"))
-    return replace(event, fault=_CUT) if one.is_cut else event
+        return replace(event, body=fixed["body"], headers=fixed.get("headers", said.headers), error=fixed.get("fault"))
+    return replace(event, error=_CUT) if one.is_cut else event
 
 
 def _batches(events: Iterable[tuple[int, Event]]) -> Iterator[list[tuple[int, Event]]]:

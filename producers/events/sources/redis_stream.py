@@ -30,9 +30,9 @@ CLAIM_AFTER_SECONDS = 60.0
 _FIRST_BELIEVED = 946_684_800_000  # 2000-01-01: a smaller id was chosen by the publisher and is no time
 _ANSWER_SECONDS = 10.0
 _PING_SECONDS = 20.0
-_MOST_ASKED = 100  # entries in one answer: in memory before anybody can know how large they are
+_MOST_ASKED = 100  # entries in one answer: they are in memory before their size is known
 _GONE = ("NOGROUP", "UNBLOCKED")
-"""Answers that say that someone has deleted the stream or the group."""
+"""Errors after which the stream or the group is gone: it was deleted."""
 
 Entry = tuple[bytes, Sequence[bytes] | None]
 """An id with its fields' names and values in turn: in a dictionary one name twice could not be seen."""
@@ -51,7 +51,7 @@ class RedisStream:
         self._stream = address.options.get("stream", "")
         self._group = address.options.get("group", "") or "optrelay"
         if not self._stream:
-            raise ConfigurationError(f"the address of a Redis stream names the stream: {EXAMPLE}")
+            raise ConfigurationError(f"the address of a Redis stream lacks its stream: write it like {EXAMPLE}")
         self._consumer = consumer
         self._claim_after = address.number("claim_after", CLAIM_AFTER_SECONDS)
         self._client = _client(address.server)
@@ -64,15 +64,15 @@ class RedisStream:
 
     def read(self, most: int, wait_seconds: float, most_bytes: int = MOST_BYTES) -> Sequence[Event]:
         """Return up to `most` events of about `most_bytes` as soon as there is one, or none after a while."""
-        with self._told_well():
+        with self._translated_errors():
             if not self._ready:
                 self._make_group()
-            for portions in (self._own_pending, self._of_the_dead, partial(self._new, wait_seconds)):
-                if events := self._gathered(portions, most, most_bytes):
+            for portions in (self._own_pending, self._abandoned_entries, partial(self._new, wait_seconds)):
+                if events := self._read_portions(portions, most, most_bytes):
                     return events
             return []
 
-    def _gathered(self, portions: Callable[[int, bool], list[Event]], most: int, most_bytes: int) -> list[Event]:
+    def _read_portions(self, portions: Callable[[int, bool], list[Event]], most: int, most_bytes: int) -> list[Event]:
         """Read portion by portion, for the server counts entries and not bytes."""
         events: list[Event] = []
         while len(events) < most and most_bytes > 0:
@@ -89,7 +89,7 @@ class RedisStream:
         return nullcontext()
 
     def keep_alive(self) -> None:
-        """Say something, so that no proxy takes the connection for dead; a lost one is opened anew when it is used."""
+        """Send a PING, so that no proxy takes the connection for dead; a lost one is opened anew when it is used."""
         if time.monotonic() - self._spoke > _PING_SECONDS:
             self._spoke = time.monotonic()
             with suppress(redis.RedisError, OSError):
@@ -97,7 +97,7 @@ class RedisStream:
 
     def acknowledge(self, events: Sequence[Event]) -> None:
         """Take events off the group's list of pending ones."""
-        with self._told_well():
+        with self._translated_errors():
             self._forget([event.receipt for event in events])
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class RedisStream:
         self._ready, self._own, self._abandoned, self._look_again = False, b"0", b"0-0", 0.0
 
     @contextmanager
-    def _told_well(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         """Turn the library's errors into ours."""
         try:
             yield
@@ -124,9 +124,9 @@ class RedisStream:
             raise SourceUnavailable(f"{self.name} cannot be reached ({why_unreachable(error)})") from error
 
     def _make_group(self) -> None:
-        """Make the group if it is not there; a user who may not is content with one that someone else has made."""
+        """Make the group if it is not there; a user without that right relies on a group that is there."""
         with suppress(redis.exceptions.NoPermissionError):
-            self._client.client_setname("optrelay-listen")  # for who looks at the server; no right that we need
+            self._client.client_setname("optrelay-listen")  # shown in CLIENT LIST; it works without
         try:
             self._client.xgroup_create(self._stream, self._group, id="0", mkstream=True)
         except redis.exceptions.NoPermissionError:
@@ -149,14 +149,14 @@ class RedisStream:
                 return events
         return []
 
-    def _of_the_dead(self, most: int, _is_first: bool = True) -> list[Event]:  # noqa: FBT001, FBT002
+    def _abandoned_entries(self, most: int, _is_first: bool = True) -> list[Event]:  # noqa: FBT001, FBT002
         """Claim what other consumers have held for too long; look again only now and then."""
         while time.monotonic() >= self._look_again:
             idle = int(self._claim_after * 1000)
-            said: Any = self._client.xautoclaim(
+            reply: Any = self._client.xautoclaim(
                 self._stream, self._group, self._consumer, idle, self._abandoned, count=most
             )
-            self._abandoned, entries = said[0], _entries(said[1])
+            self._abandoned, entries = reply[0], _entries(reply[1])
             if self._abandoned == b"0-0":
                 self._look_again = time.monotonic() + self._claim_after / 2
             if events := self._events(entries):
@@ -168,8 +168,10 @@ class RedisStream:
         return self._events(self._group_read(b">", most, max(1, int(wait_seconds * 1000)) if is_first else None))
 
     def _group_read(self, after: bytes, most: int, block: int | None) -> list[Entry]:
-        said: Any = self._client.xreadgroup(self._group, self._consumer, {self._stream: after}, count=most, block=block)
-        streams = said.values() if isinstance(said, dict) else [one[1] for one in said or ()]
+        reply: Any = self._client.xreadgroup(
+            self._group, self._consumer, {self._stream: after}, count=most, block=block
+        )
+        streams = reply.values() if isinstance(reply, dict) else [one[1] for one in reply or ()]
         return [entry for entries in streams for entry in _entries(entries)]
 
     def _events(self, entries: Sequence[Entry]) -> list[Event]:
@@ -183,20 +185,20 @@ class RedisStream:
         if ids:
             self._client.xack(self._stream, self._group, *ids)
 
-    def _event(self, id_: bytes, said: Sequence[bytes]) -> Event:
+    def _event(self, id_: bytes, raw: Sequence[bytes]) -> Event:
         place = f"{self.name}, entry {id_.decode()}"
-        since, fields = _moment(id_), dict(zip(said[::2], said[1::2], strict=True))
-        if 2 * len(fields) != len(said):
-            return Event(_as_json(said), place=place, since=since, sender=self.name, receipt=id_)
+        since, fields = _moment(id_), dict(zip(raw[::2], raw[1::2], strict=True))
+        if 2 * len(fields) != len(raw):
+            return Event(_as_json(raw), place=place, since=since, sender=self.name, receipt=id_)
         if (body := fields.get(b"event")) is not None:
             return Event(body, place=place, since=since, sender=self.name, receipt=id_)
         flat = {_text(name): _text(value) for name, value in fields.items()}
         whole = all(one.isascii() or _is_whole(one) for pair in flat.items() for one in pair)
-        return Event(flat, place=place, since=since, sender=self.name, fault=None if whole else _NOT_UTF8, receipt=id_)
+        return Event(flat, place=place, since=since, sender=self.name, error=None if whole else _NOT_UTF8, receipt=id_)
 
 
 def _refused(error: Exception) -> str:
-    """Say which command our user may not use, if the server tells it."""
+    """Return which command our user may not use, if the server names it."""
     found = _COMMAND.search(str(error))
     return f"our user the command {found[1].upper()}" if found else "our user, password or rights"
 
@@ -204,24 +206,24 @@ def _refused(error: Exception) -> str:
 _COMMAND = re.compile(r"permissions to run the '([a-z|]+)' command")
 
 
-def _entries(said: Sequence[Any] | None) -> list[Entry]:
-    return [(entry[0], entry[1]) for entry in said or () if entry]
+def _entries(reply: Sequence[Any] | None) -> list[Entry]:
+    return [(entry[0], entry[1]) for entry in reply or () if entry]
 
 
 def _as_sent(response: Any, **_options: object) -> Any:
-    """Keep an answer as the server sent it."""
+    """Return a reply as the server sent it."""
     return response
 
 
-def _as_json(said: Sequence[bytes]) -> bytes:
+def _as_json(raw: Sequence[bytes]) -> bytes:
     """Return fields of which one stands twice as a JSON object that says so: it is refused like any other."""
-    parts = [json.dumps(_text(part)) for part in said]
+    parts = [json.dumps(_text(part)) for part in raw]
     pairs = zip(parts[::2], parts[1::2], strict=True)
     return f"{{{', '.join(f'{name}: {value}' for name, value in pairs)}}}".encode()
 
 
-def _text(told: bytes) -> str:
-    return told.decode(errors="surrogateescape")
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")
 
 
 def _is_whole(text: str) -> bool:
@@ -239,7 +241,7 @@ def _moment(id_: bytes) -> datetime | None:
 
 
 def _client(server: str) -> redis.Redis:
-    """Return a client that never tries again by itself: the answer to a read that was lost is in our pending list."""
+    """Return a client that does not retry: entries of a reply that was lost are in our pending list."""
     address = read_broker_address(server, "the address of a Redis stream", EXAMPLE)
     connecting = {} if address.path else {"socket_connect_timeout": 5.0}
     client = address.client(retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_SECONDS, **connecting)

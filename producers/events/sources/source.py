@@ -20,8 +20,8 @@ MOST_BYTES = 4 * 1024 * 1024
 class Source(Protocol):
     """Where events come from; what was read and not acknowledged comes again, here or at another listener.
 
-    A source may count how often it has given an event away, and drop one that comes back too often: so no one reads
-    what cannot be recorded.
+    A source may count how often it has delivered an event, and drop one that comes back too often: so nothing is read
+    that cannot be recorded.
 
     `kind` and `name` say what it is, without any credential. Every method raises SourceUnavailable, after which the
     source is closed and may be used anew, and ConfigurationError for what waiting does not fix.
@@ -108,10 +108,10 @@ def read_address(url: str, ours: Sequence[str]) -> Address:
         raise ConfigurationError(f"{wrong}; {HOW_TO_ENCODE}") from None
     if "@" in parts.path + parts.query or parts.fragment or ";" in url or HALF_ENCODED.search(url):
         raise ConfigurationError(f"the source's address (like {EXAMPLE}) cannot be read: {HOW_TO_ENCODE}")
-    said = parse_qsl(parts.query, keep_blank_values=True)
-    theirs = urlencode([(name, value) for name, value in said if name not in ours])
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    theirs = urlencode([(name, value) for name, value in options if name not in ours])
     server = url.strip().partition("?")[0] + (f"?{theirs}" if theirs else "")
-    return Address(parts.scheme.lower(), server, {k: v for k, v in said if k in ours}, shown)
+    return Address(parts.scheme.lower(), server, {k: v for k, v in options if k in ours}, shown)
 
 
 def _place(parts: SplitResult) -> str:

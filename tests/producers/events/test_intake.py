@@ -223,7 +223,7 @@ def test_of_a_list_only_what_is_refused_is_kept(any_taker: Taker) -> None:
         (event(b"\xff\xfe{"), b"\xff\xfe{"),
         (event(b"[]"), b"[]"),
         (Event({"user_id": "1"}, since=MORNING), b'{"user_id": "1"}'),
-        (Event({"user_id": "\udcff"}, since=MORNING, fault=RowError("bad_encoding", "")), b'{"user_id": "\xff"}'),
+        (Event({"user_id": "\udcff"}, since=MORNING, error=RowError("bad_encoding", "")), b'{"user_id": "\xff"}'),
         (event(b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'), b'{"a": "' + b"x" * LONGEST_EVENT + b'"}'),
     ],
 )

@@ -80,7 +80,7 @@ class Script:
         """Hear of trouble."""
         self.seen.append(f"told: {words}")
 
-    def well_again(self) -> None:
+    def recovered(self) -> None:
         """Hear that it is over."""
         self.seen.append("told: well again")
 

@@ -112,8 +112,8 @@ def test_an_entry_is_one_event_field_or_flat_fields(events: Stream) -> None:
 
     assert whole.body == b"\xff"
     assert flat.body == {"user_id": "1", "reason": "größer"}
-    assert damaged.fault is not None
-    assert damaged.fault.code == "bad_encoding"
+    assert damaged.error is not None
+    assert damaged.error.code == "bad_encoding"
 
 
 def test_what_waiting_does_not_fix_is_a_matter_of_settings(events: Stream) -> None:
