@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 from sandbox.capillary.settings import CapillarySettings
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 from tests.support.company import PASSWORD, Company
 

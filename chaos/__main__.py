@@ -21,7 +21,7 @@ from chaos.plan import KILLS, Fault, plan
 from chaos.verdict import Verdict, judge, left_over, recoveries, table
 from consent.ledger.ledger import Ledger
 from sandbox.capillary.settings import CapillarySettings
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 
 WINDOW_SECONDS = 10

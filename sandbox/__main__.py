@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sandbox.serve import READY, die_with, serve
+from sandbox.server import READY, die_with, serve
 from sandbox.settings import SandboxSettings
 
 _WORDS = ("username", "password", "oauth_key", "oauth_secret", "rate")
 _NUMBERS = ("burst", "token_ttl")
-_SISTERS = ("infobip", "gupshup")
+_OTHERS = ("infobip", "gupshup")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -69,7 +69,7 @@ def _settings(source: str | None, given: dict[str, Any]) -> SandboxSettings:
     read = (SandboxSettings() if source is None else SandboxSettings.model_validate_json(_text(source))).model_dump()
     for argument, value in given.items():
         section, _, name = argument.partition("_")
-        place = (section, name) if section in _SISTERS else ("capillary", argument)
+        place = (section, name) if section in _OTHERS else ("capillary", argument)
         read[place[0]][place[1]] = value
     return SandboxSettings.model_validate(read)
 

@@ -8,7 +8,7 @@ from sandbox.rate import worst_window
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallRecord:
     """One finished call: times in epoch seconds, `status` None when the connection was cut, `rows` how many came."""
 
     received: float
@@ -36,7 +36,7 @@ class CallLog:
         self._arrivals: list[float] = []
         self._accepted: list[float] = []
         self._buckets: dict[str, tuple[list[float], list[float]]] = {}
-        self._calls: list[Call] = []
+        self._calls: list[CallRecord] = []
         self._by_status: Counter[str] = Counter()
         self._by_code: Counter[str] = Counter()
         self._by_user: Counter[str] = Counter()
@@ -58,7 +58,7 @@ class CallLog:
         """Note that a write came while another one for the same target was in flight."""
         self._overlaps[key] += 1
 
-    def answered(self, call: Call) -> None:
+    def answered(self, call: CallRecord) -> None:
         """Write a finished call down."""
         self._calls.append(call)
         self._by_status["cut" if call.status is None else str(call.status)] += 1
@@ -66,7 +66,7 @@ class CallLog:
         if call.code is not None:
             self._by_code[str(call.code)] += 1
 
-    def calls(self, user: str | None) -> list[Call]:
+    def calls(self, user: str | None) -> list[CallRecord]:
         """Return the calls, of one customer if given, in the order they were answered."""
         return list(self._calls) if user is None else [call for call in self._calls if call.user == user]
 

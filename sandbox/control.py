@@ -1,8 +1,9 @@
-"""The control paths: order faults, look at what is held, start afresh; the real providers have nothing like them."""
+"""The control paths: order faults, look at what is held, start afresh. The real providers have nothing like them."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -11,7 +12,26 @@ from starlette.routing import Route
 
 from sandbox.call_log import CallLog
 from sandbox.faults import Fault, Faults, Kind
-from sandbox.paging import lines, page
+
+T = TypeVar("T")
+_LINES_AT_ONCE = 500
+
+
+def page(items: Sequence[T], asked: Mapping[str, str]) -> tuple[Sequence[T], int | None]:
+    """Return `limit` items (1000) from position `offset` (0), and the offset of the next page if there is one."""
+    start, count = int(asked.get("offset", "0")), int(asked.get("limit", "1000"))
+    if start < 0 or count < 1:
+        raise ValueError("offset starts at 0 and limit at 1")
+    following = start + count
+    return items[start:following], following if following < len(items) else None
+
+
+async def lines(items: Sequence[T], as_json: Callable[[T], Any]) -> AsyncIterator[str]:
+    """Give every item as one line of JSON, some hundreds at a time, so that calls are answered in between."""
+    for start in range(0, len(items), _LINES_AT_ONCE):
+        yield "".join(f"{json.dumps(as_json(item))}\n" for item in items[start : start + _LINES_AT_ONCE])
+        await asyncio.sleep(0)
+
 
 _ORDER: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
 
@@ -65,11 +85,11 @@ def routes(service: Service, prefix: str) -> list[Route]:
     ]
 
 
-def seeding(plant: Callable[[bytes], int], prefix: str) -> Route:
+def seeding(put: Callable[[bytes], int], prefix: str) -> Route:
     """Return the control path that puts what it is sent into the state, without a call, and tells how much it was."""
 
     async def seed(request: Request) -> Response:
-        return JSONResponse({"seeded": plant(await request.body())})
+        return JSONResponse({"seeded": put(await request.body())})
 
     return Route(f"{prefix}/seed", _guarded(seed), methods=["POST"])
 

@@ -1,14 +1,16 @@
-"""Faults on demand: what a test can order, which fault hits a call, and the answers that look the same everywhere."""
+"""The faults that a test can order: what goes wrong, which call it concerns, and what that call is answered."""
 
+import fnmatch
 import random
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sandbox.answers import Answer, Cut, Reply
-from sandbox.clock import now
-from sandbox.names import Names
+from sandbox.rate import now
 
 Stage = Literal["gate", "answer", "delay", "row", "token", "events"]
 Kind = Literal[
@@ -87,6 +89,26 @@ class Fault(BaseModel):
     def commits(self) -> bool:
         """Whether the change is made before this fault bites."""
         return self.kind in COMMITTING if self.commit is None else self.commit
+
+
+class Names:
+    """A set of names given as exact names and shell patterns (`404*`); a name belongs when either fits."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        wanted = tuple(patterns)
+        globs = [fnmatch.translate(pattern) for pattern in wanted if any(mark in pattern for mark in "*?[")]
+        self._exact = frozenset(wanted)
+        self._glob = re.compile("|".join(globs)) if globs else None
+
+    def __bool__(self) -> bool:
+        return bool(self._exact)
+
+    def holds_any(self, names: Iterable[str]) -> bool:
+        """Tell whether any of these names of one customer belongs to the set."""
+        return any(name in self._exact or self._fits(name) for name in names)
+
+    def _fits(self, name: str) -> bool:
+        return self._glob is not None and self._glob.match(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +204,7 @@ class Faults:
 # INVENTED: the texts of the broken replies; only their kind matters.
 _HTML_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
-EVERYWHERE: frozenset[Kind] = frozenset(
+COMMON_KINDS: frozenset[Kind] = frozenset(
     (
         *("latency", "throttle", "error", "refuse", "unknown", "html"),
         *("empty", "malformed", "commit_then_drop", "reset", "down"),

@@ -1,10 +1,19 @@
-"""Rates: how they are written, enforced by a sliding log, and judged afterwards."""
+"""Time and rates: one clock, rates as they are written, a sliding log that enforces them, and the worst window."""
 
 import re
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
+
+_EPOCH = time.time() - time.perf_counter()
+
+
+def now() -> float:
+    """Return seconds since 1970, advancing with the monotonic clock so that differences are exact."""
+    return _EPOCH + time.perf_counter()
+
 
 _UNITS = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 _WRITTEN = re.compile(r"(?P<calls>[1-9]\d*)/(?:(?P<unit>second|minute|hour)|(?P<seconds>\d+(?:\.\d+)?)s)")
@@ -61,8 +70,8 @@ class SlidingLog:
 def worst_window(times: Sequence[float], seconds: float) -> int:
     """Return the greatest number of these ascending times that lie in one half-open window of this length."""
     worst = first = 0
-    for last, time in enumerate(times):
-        while times[first] <= time - seconds:
+    for last, moment in enumerate(times):
+        while times[first] <= moment - seconds:
             first += 1
         worst = max(worst, last - first + 1)
     return worst

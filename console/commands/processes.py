@@ -117,7 +117,7 @@ def sweep_once(settings: Settings, screen: Screen) -> None:
 
 def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) -> None:
     """Serve the sandbox until told to stop, and say how to reach it."""
-    from sandbox.serve import serve
+    from sandbox.server import serve
     from sandbox.settings import SandboxSettings
 
     try:

@@ -28,7 +28,7 @@ from console.ledger_access import reading_ledger
 from console.local.delivery import LocalDelivery
 from console.ui.screen import Screen
 from producers.options import IngestOptions
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 
 FILE = "consents.csv"

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Mapping
 
 from sandbox.answers import Reply, json_reply
-from sandbox.capillary.refusal import MESSAGES
+from sandbox.calls import Refused
+from sandbox.capillary.replies import MESSAGES
 from sandbox.capillary.settings import CapillarySettings
-from sandbox.clock import now
 from sandbox.faults import Faults, Victim
-from sandbox.refused import Refused
+from sandbox.rate import now
 
 _TOKEN_HEADERS = (b"x-cap-api-oauth-token", b"cap-api-access-token")
 

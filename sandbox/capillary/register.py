@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandbox.capillary.update import Envelope, Slot, SlotUpdate
+from sandbox.capillary.requests import Envelope, Slot, SlotUpdate
 
 
 @dataclass(frozen=True, slots=True)

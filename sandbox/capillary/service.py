@@ -1,29 +1,33 @@
-"""The Capillary sandbox: what it does with each call."""
+"""The Capillary sandbox: its paths, and what it does with each call."""
 
 from functools import partial
 from typing import ClassVar
 
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from sandbox.answers import Answer, Reply, give, json_reply
-from sandbox.capillary.bodies import change_log, echo, read_back
+from sandbox.calls import Call, Endpoint, Pending, Refused, read_body
 from sandbox.capillary.credentials import Credentials
-from sandbox.capillary.customer import Customer, check_lookup, check_path
-from sandbox.capillary.refusal import http_status, refusal, sentence
 from sandbox.capillary.register import Register
+from sandbox.capillary.replies import change_log, echo, http_status, read_back, refusal, sentence
+from sandbox.capillary.requests import (
+    Customer,
+    Row,
+    Update,
+    check_lookup,
+    check_path,
+    customer_by_id,
+    customer_by_lookup,
+    read_update,
+)
 from sandbox.capillary.settings import CapillarySettings
-from sandbox.capillary.update import Row, Update, read_update
-from sandbox.clock import now
-from sandbox.faults import EVERYWHERE, Fault, Kind, Victim, chosen_code
-from sandbox.handling import Handling, read_body
-from sandbox.names import Names
-from sandbox.pending import Pending
+from sandbox.faults import COMMON_KINDS, Fault, Kind, Names, Victim, chosen_code
 from sandbox.provider import Provider
-from sandbox.rate import Rate, SlidingLog
-from sandbox.refused import Refused
+from sandbox.rate import Rate, SlidingLog, now
 
-Called = Handling[Customer]
+Called = Call[Customer]
 
 
 class Capillary(Provider[Customer]):
@@ -33,7 +37,7 @@ class Capillary(Provider[Customer]):
     that reads and writes share one rate.
     """
 
-    kinds = EVERYWHERE | {"busy", "expired_tokens", "warn", "drop"}
+    kinds = COMMON_KINDS | {"busy", "expired_tokens", "warn", "drop"}
     held_as = "customers"
     torn = b'{"scope":{"scope":"USER","subScope":"NONE"},"subscriptions":[{"channel":"EM'
     _CODES: ClassVar[dict[Kind, int]] = {"busy": 521, "refuse": 401}
@@ -57,7 +61,7 @@ class Capillary(Provider[Customer]):
             part.clear()
 
     async def mint(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a token call, which is in no call log and under no rate."""
+        """Answer a token call, which stands in no call log and under no rate."""
         fault = self.faults.bite("gate", Victim((), write=True))
         answer: Answer
         if fault:
@@ -146,3 +150,30 @@ def _check_media(headers: dict[bytes, bytes]) -> None:
         raise Refused(415)
     if b"application/json" not in accepted and b"*/*" not in accepted and b"application/*" not in accepted:
         raise Refused(415)
+
+
+def routes(capillary: Capillary) -> list[Route]:
+    """Return the routes; a method that is not allowed is refused by the sandbox itself, in Capillary's words."""
+    customers = "/v2/customers"
+    return [
+        Route(f"{customers}/lookup/subscriptions", Endpoint(_by_lookup, capillary.subscriptions)),
+        Route(f"{customers}/{{user_id}}/subscriptions", Endpoint(_by_id, capillary.subscriptions)),
+        Route(f"{customers}/{{user_id}}/subscriptionStatusChangeLog", Endpoint(_by_id, capillary.change_log)),
+        Route("/v3/oauth/token/generate", _Minting(capillary)),
+    ]
+
+
+class _Minting:
+    def __init__(self, capillary: Capillary) -> None:
+        self._capillary = capillary
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._capillary.mint(scope, receive, send)
+
+
+def _by_id(scope: Scope) -> Customer:
+    return customer_by_id(scope["path_params"]["user_id"])
+
+
+def _by_lookup(scope: Scope) -> Customer:
+    return customer_by_lookup(scope["query_string"])

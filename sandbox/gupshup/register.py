@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sandbox.gupshup.form import SubscriptionUpdate
-from sandbox.gupshup.modes import bitmask, in_order
+from sandbox.gupshup.requests import SubscriptionUpdate, bitmask, in_order
 
 _FIRST_ID = 30_001
 
@@ -58,7 +57,7 @@ class Register:
         self._seq = 0
 
     def held(self, subscription_id: str) -> Subscription | None:
-        """Return one subscription, whose ever it is."""
+        """Return one subscription, of any app."""
         return self._held.get(subscription_id)
 
     def of(self, app_id: str) -> list[Subscription]:

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from sandbox.section import RateText, Section
+from sandbox.provider import RateText, Section
 
 Seeds = dict[str, tuple[dict[str, str], ...]]
 

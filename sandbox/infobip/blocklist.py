@@ -1,13 +1,88 @@
-"""The blocklist: what was accepted, and what of it can be seen already."""
+"""The blocklist: its calls, what was accepted, and what of it can be seen already."""
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
-from sandbox.infobip.blocking import SOURCES, Entry, Wanted
-from sandbox.infobip.paging import Query, first
+from sandbox.answers import Reply, json_reply
+from sandbox.calls import Call, Pending, Refused, Target, read_body
+from sandbox.infobip.requests import Checker, Query, first, json_object, paged
+from sandbox.provider import Provider
+from sandbox.rate import now
+
+MOST_DESTINATIONS = 50_000
+CREATABLE = frozenset({"SMS", "EMAIL", "VIBER", "RCS", "MMS", "WHATSAPP"})
+REMOVABLE = CREATABLE | {"APPLE_MB"}
+VIEWABLE = REMOVABLE | {"VOICE_OUTBOUND_TTS", "NEW_PUSH_NOTIF"}
+SOURCES = frozenset({"CUSTOM", "MO", "URL_OPT_OUT", "CAMPAIGN"})
+
+
+class Entry(NamedTuple):
+    """Which address is blocked, for which sender and where; two entries that differ in any field are two."""
+
+    destination: str
+    sender: str | None
+    channel: str | None
+    account_key: str | None
+
+    @property
+    def key(self) -> str:
+        """The entry as one text, for counting calls that overlap."""
+        return "|".join(part or "" for part in self)
+
+
+class Wanted(NamedTuple):
+    """An entry a call names, and the source type if it names one."""
+
+    entry: Entry
+    source: str | None
+
+
+def read_blocking(body: bytes, *, removing: bool) -> list[Wanted]:
+    """Read a call; Refused with 400 and every bad item when there is one, so that nothing of it is done."""
+    channels = REMOVABLE if removing else CREATABLE
+    return read_groups(json_object(body).get("blocklist"), channels, sourced=removing)
+
+
+def read_groups(given: Any, channels: frozenset[str], *, sourced: bool) -> list[Wanted]:
+    """Read the groups of destinations; a source type counts only where `sourced`."""
+    checker = Checker()
+    if not isinstance(given, list) or not given:
+        raise Refused(400, violations={"blocklist": ["must not be empty"]})
+    wanted = [one for at, group in enumerate(given) for one in _group(group, f"blocklist[{at}]", channels, checker)]
+    if len(wanted) > MOST_DESTINATIONS:
+        # INVENTED: that the limit is for the whole call, and path and sentence of the refusal.
+        checker.note("blocklist", f"Number of destinations cannot exceed {MOST_DESTINATIONS}")
+    checker.conclude()
+    return wanted if sourced else [one._replace(source=None) for one in wanted]
+
+
+def _group(group: Any, path: str, channels: frozenset[str], checker: Checker) -> Iterator[Wanted]:
+    fields = checker.fields(group, path)
+    sender = checker.optional_text(fields.get("sender"), f"{path}.sender")
+    channel = _word(fields.get("channel"), f"{path}.channel", channels, checker)
+    source = _word(fields.get("sourceType"), f"{path}.sourceType", SOURCES, checker)
+    account = checker.optional_text(fields.get("accountKey"), f"{path}.accountKey")
+    destinations = fields.get("destinations")
+    if not isinstance(destinations, list) or not destinations:
+        checker.note(f"{path}.destinations", "must not be empty")
+        return
+    for at, destination in enumerate(destinations):
+        to = checker.fields(destination, f"{path}.destinations[{at}]").get("to")
+        named = checker.text(to, f"{path}.destinations[{at}].to")
+        yield Wanted(Entry(named, sender, channel, account), source)
+
+
+def _word(given: Any, path: str, words: frozenset[str], checker: Checker) -> str | None:
+    if given is None or given in words:
+        return given if given is None else str(given)
+    # Documented: "unsupported channel". INVENTED: the same for a source type.
+    checker.note(path, f"unsupported {'channel' if path.endswith('channel') else 'source type'}")
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +203,51 @@ def _moment(given: str | None) -> float | None:
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+_SIZES = (100, 1000)
+Called = Call[Target]
+
+
+class BlocklistCalls:
+    """What is done with each call: everything it names, or nothing when one item of it is bad."""
+
+    def __init__(self, infobip: Provider[Target], blocklist: Blocklist) -> None:
+        self._infobip = infobip
+        self._blocklist = blocklist
+        self._pending = Pending(infobip.call_log)
+
+    async def block(self, call: Called) -> Reply:
+        """Accept destinations to block."""
+        return await self._change(call, removing=False)
+
+    async def unblock(self, call: Called) -> Reply:
+        """Accept destinations to take off the list; those that are not on it make no difference."""
+        return await self._change(call, removing=True)
+
+    async def show(self, call: Called) -> Reply:
+        """Read the list back, as far as it can be seen."""
+        query = parse_qs(call.scope["query_string"].decode("latin-1"))
+        channel = first(query, "channel")
+        if channel is not None and channel not in VIEWABLE:
+            raise Refused(HTTPStatus.BAD_REQUEST, violations={"channel": ["unsupported channel"]})
+        async with self._infobip.slowly(call):
+            found = self._blocklist.found(query, now())
+            return json_reply(HTTPStatus.OK, paged(found, query, _SIZES, Blocked.shown))
+
+    async def _change(self, call: Called, *, removing: bool) -> Reply:
+        wanted = read_blocking(await read_body(call.receive), removing=removing)
+        call.rows = len(wanted)
+        with self._pending.write({one.entry.key for one in wanted}):
+            async with self._infobip.slowly(call):
+                kept = [one for one in wanted if not self._dropped(call, one)]
+                act = self._blocklist.remove if removing else self._blocklist.add
+                act(kept, now())
+        return Reply(HTTPStatus.ACCEPTED)
+
+    def _dropped(self, call: Called, wanted: Wanted) -> bool:
+        entry = wanted.entry
+        victim = replace(call.victim(entry.channel or ""), names=(entry.destination,))
+        fault = self._infobip.faults.bite("row", victim)
+        call.fault = call.fault or fault
+        return fault is not None

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.infobip.paging import Query, first
-from sandbox.infobip.profile import Profile
-from sandbox.infobip.subscription import SubscriptionUpdate
+from sandbox.infobip.requests import Profile, Query, SubscriptionUpdate, first
 
 _CRITERIA = ("applicationId", "entityId", "callsConfigurationId")
 
@@ -91,7 +89,7 @@ class Subscriptions:
 
 def _fits(body: dict[str, Any], query: Query) -> bool:
     # INVENTED: that one criterion has to fit all that is asked about criteria.
-    asked = {name: wanted for name in _CRITERIA if (wanted := first(query, name)) is not None}
+    asked = {name: update for name in _CRITERIA if (update := first(query, name)) is not None}
     in_criteria = not asked or any(asked.items() <= one.items() for one in body.get("criteria", []))
     resources = set(query.get("resource", [])) <= set(body.get("resources", []))
     return in_criteria and resources and set(query.get("user", [])) <= set(body.get("users", []))

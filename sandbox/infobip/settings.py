@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from sandbox.section import RateText, Section
+from sandbox.provider import RateText, Section
 
 Envelope = Literal["classic", "api"]
 _WEBHOOK = {"webhook": {"notifyUrl": "https://example.com/infobip"}, "security": {"authId": "DEMO-AUTH"}}

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from sandbox.gupshup.settings import GupshupSettings
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 from tests.support.company import Company
 

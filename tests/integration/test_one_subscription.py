@@ -19,7 +19,7 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import pending_by_bucket
 from console.local.broker import LocalBroker
-from sandbox.serve import running
+from sandbox.server import running
 from tests.support.company import OPTRELAY
 from tests.support.three_providers import MixedCompany, sandbox_of
 from worker.providers import PROVIDERS

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 
-class _Sister:
+class _ProviderCaller:
     """A client of one provider and of its control paths."""
 
     def __init__(self, url: str, name: str, authorization: str) -> None:
@@ -40,7 +40,7 @@ class _Sister:
         return self.http.post(f"{self.control}/seed", json=seeds)
 
 
-class InfobipCaller(_Sister):
+class InfobipCaller(_ProviderCaller):
     """A caller with the demo key."""
 
     def __init__(self, url: str) -> None:
@@ -74,7 +74,7 @@ class InfobipCaller(_Sister):
         return [one["destination"] for one in found]
 
 
-class GupshupCaller(_Sister):
+class GupshupCaller(_ProviderCaller):
     """A caller with the token of the first demo app."""
 
     def __init__(self, url: str) -> None:

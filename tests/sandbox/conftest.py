@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 from tests.sandbox.calling import Caller, Starting
 from tests.sandbox.calling_providers import GupshupCaller, InfobipCaller, StartingGupshup, StartingInfobip
@@ -17,7 +17,7 @@ _UNLIMITED = {
     "infobip": {"blocklist_rate": "off", "blocklist_lag": 0},
     "gupshup": {"rate": "off"},
 }
-# Every knob of the providers that answers a question the documentation leaves open, the other way round.
+# Every knob of the other two providers that answers a question the documentation leaves open, the other way round.
 _OTHERWISE = {
     "infobip": {
         "scopes": ["subscriptions:manage"],

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sandbox.infobip.channels import CHANNELS, EVENTS
+from sandbox.infobip.requests import CHANNELS, EVENTS
 from tests.sandbox.calling_providers import InfobipCaller, exception
 
 IDS = {"subscriptionId": "DEMO-SMS", "profile": {"profileId": "DEMO-PROFILE", "security": {"authId": "DEMO-AUTH"}}}

@@ -11,23 +11,23 @@ from sandbox.settings import SandboxSettings
 from tests.sandbox.calling import CUT, Caller
 from tests.sandbox.calling_providers import GupshupCaller, InfobipCaller
 
-Sister = InfobipCaller | GupshupCaller
+ProviderCaller = InfobipCaller | GupshupCaller
 KEYS = {"infobip": "SMS/DEMO-SMS", "gupshup": "demo-app-1/21001"}
 
 
 @pytest.fixture(params=KEYS)
-def sister(request: pytest.FixtureRequest) -> Sister:
+def caller(request: pytest.FixtureRequest) -> ProviderCaller:
     """Give each of the two in turn."""
     return request.getfixturevalue(request.param)
 
 
-def _row(sister: Sister) -> dict[str, Any]:
-    (row,) = sister.rows(KEYS[sister.control.rpartition("/")[2]])
+def _row(caller: ProviderCaller) -> dict[str, Any]:
+    (row,) = caller.rows(KEYS[caller.control.rpartition("/")[2]])
     return row
 
 
-def _write(sister: Sister) -> httpx.Response:
-    return sister.put()
+def _write(caller: ProviderCaller) -> httpx.Response:
+    return caller.put()
 
 
 @pytest.mark.parametrize(
@@ -38,77 +38,77 @@ def _write(sister: Sister) -> httpx.Response:
         ("reset", httpx.ReadError, False),
     ],
 )
-def test_a_connection_can_end_without_a_reply(sister: Sister, kind: str, error: Any, *, done: bool) -> None:
+def test_a_connection_can_end_without_a_reply(caller: ProviderCaller, kind: str, error: Any, *, done: bool) -> None:
     """The caller sees it end, and whether the change was made is up to the fault."""
-    before = _row(sister)["seq"]
-    sister.fault(kind, next=1)
+    before = _row(caller)["seq"]
+    caller.fault(kind, next=1)
 
     with pytest.raises(error):
-        _write(sister)
+        _write(caller)
 
-    assert (_row(sister)["seq"] > before) is done
-    assert sister.stats()["by_status"] == {"cut": 1}
+    assert (_row(caller)["seq"] > before) is done
+    assert caller.stats()["by_status"] == {"cut": 1}
 
 
-def test_a_broken_reply_is_no_json(sister: Sister) -> None:
+def test_a_broken_reply_is_no_json(caller: ProviderCaller) -> None:
     """An HTML page and an empty 200 change nothing; a reply that breaks off comes after the change was made."""
-    began = _row(sister)["seq"]
+    began = _row(caller)["seq"]
     for kind in ("html", "empty", "malformed"):
-        sister.fault(kind, next=1)
+        caller.fault(kind, next=1)
 
-    html, empty = _write(sister), _write(sister)
+    html, empty = _write(caller), _write(caller)
     assert (html.status_code, html.headers["Content-Type"], empty.content) == (502, "text/html", b"")
-    assert _row(sister)["seq"] == began
-    malformed = _write(sister)
+    assert _row(caller)["seq"] == began
+    malformed = _write(caller)
 
     with pytest.raises(ValueError, match="Unterminated"):
         malformed.json()
-    assert _row(sister)["seq"] > began
+    assert _row(caller)["seq"] > began
 
 
-def test_the_call_log_tells_each_call(sister: Sister) -> None:
+def test_the_call_log_tells_each_call(caller: ProviderCaller) -> None:
     """The shape is Capillary's; `user` is the target."""
-    _write(sister)
+    _write(caller)
 
-    (call,) = sister.calls()
+    (call,) = caller.calls()
 
     assert call.pop("received") <= call.pop("answered")
-    key = KEYS[sister.control.rpartition("/")[2]]
+    key = KEYS[caller.control.rpartition("/")[2]]
     assert call == {"method": "PUT", "user": key, "status": 200, "code": None, "rows": 1, "fault": None}
 
 
-def test_a_fault_a_provider_does_not_suffer_is_refused(sister: Sister, capillary: Caller) -> None:
+def test_a_fault_a_provider_does_not_suffer_is_refused(caller: ProviderCaller, capillary: Caller) -> None:
     """A Capillary warning makes no sense elsewhere, nor do ignored events at Capillary; the good ones wait too."""
     for http, path, kind in (
-        (sister.http, f"{sister.control}/faults", "warn"),
+        (caller.http, f"{caller.control}/faults", "warn"),
         (capillary.http, "/_sandbox/faults", "ignore_events"),
     ):
         assert http.post(path, json=[{"kind": "html"}, {"kind": kind}]).status_code == 400
         assert http.get(path).json()["faults"] == []
 
 
-def test_each_provider_has_its_own_faults_and_calls(sister: Sister, capillary: Caller) -> None:
+def test_each_provider_has_its_own_faults_and_calls(caller: ProviderCaller, capillary: Caller) -> None:
     """What is ordered for one does not touch the other, and neither does a reset."""
-    sister.fault("down")
+    caller.fault("down")
     assert capillary.write().status_code == 200
 
     capillary.http.post("/_sandbox/reset")
 
     with pytest.raises(CUT):
-        _write(sister)
-    assert (sister.stats()["calls"], capillary.stats()["calls"]) == (1, 0)
+        _write(caller)
+    assert (caller.stats()["calls"], capillary.stats()["calls"]) == (1, 0)
 
 
-def test_a_reset_brings_the_first_state_back(sister: Sister) -> None:
+def test_a_reset_brings_the_first_state_back(caller: ProviderCaller) -> None:
     """Faults and calls are gone, and the subscriptions are those of the settings again."""
-    first = sister.keys()
-    _write(sister)
-    sister.fault("html")
+    first = caller.keys()
+    _write(caller)
+    caller.fault("html")
 
-    sister.http.post(f"{sister.control}/reset")
+    caller.http.post(f"{caller.control}/reset")
 
-    assert (sister.keys(), sister.calls()) == (first, [])
-    assert _write(sister).status_code == 200
+    assert (caller.keys(), caller.calls()) == (first, [])
+    assert _write(caller).status_code == 200
 
 
 def test_subscriptions_can_be_seeded_without_calls(infobip: InfobipCaller, gupshup: GupshupCaller) -> None:
@@ -132,9 +132,9 @@ def test_subscriptions_can_be_seeded_without_calls(infobip: InfobipCaller, gupsh
 
 
 @pytest.mark.parametrize("wrong", [{"subscriptions": {"SMS": [{}]}}, {"x": 1}, 5, {"demo-app-1": [{"tag": "t"}]}])
-def test_a_seed_that_makes_no_sense_is_refused(sister: Sister, wrong: Any) -> None:
+def test_a_seed_that_makes_no_sense_is_refused(caller: ProviderCaller, wrong: Any) -> None:
     """It gets 400."""
-    assert sister.seed(wrong).status_code == 400
+    assert caller.seed(wrong).status_code == 400
 
 
 def test_the_command_has_options_for_each_provider(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import time
 import httpx
 import pytest
 
-from sandbox.serve import running
+from sandbox.server import running
 from tests.sandbox.calling import Caller
 
 HOST_A_SANDBOX = """
 import time
-from sandbox.serve import running
+from sandbox.server import running
 from tests.sandbox.calling import Caller
 with running() as url:
     print(url, flush=True)

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 
 from sandbox.capillary.settings import CapillarySettings
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 
 OPTRELAY = str(Path(sys.executable).with_name("optrelay"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 from tests.support.company import Company, Row, shuffled_rows
 

@@ -12,7 +12,7 @@ import pytest
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable, Unchanged
-from sandbox.serve import running
+from sandbox.server import running
 from sandbox.settings import SandboxSettings
 from tests.support.providers import capillary, gupshup, infobip
 from tests.support.providers import documented_answers as says

@@ -1,4 +1,4 @@
-"""The sandbox as a server: in this process, or in a process of its own that dies with its parent."""
+"""The sandbox as one application and one server: in this process, or in one of its own that ends with its parent."""
 
 import ctypes
 import gc
@@ -13,11 +13,46 @@ from pathlib import Path
 from typing import IO
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
 from typing_extensions import override
 
-from sandbox.app import create_app
-from sandbox.disconnects import CuttableProtocol
+from sandbox import control
+from sandbox.capillary import service as capillary
+from sandbox.disconnects import CuttableConnection
+from sandbox.gupshup import service as gupshup
+from sandbox.infobip import service as infobip
 from sandbox.settings import SandboxSettings
+
+PREFIX = "/_sandbox"
+
+
+def create_app(settings: SandboxSettings) -> Starlette:
+    """Return the application, holding nothing but what the settings say is there from the start.
+
+    Another provider is a package beside `capillary`, a section in the settings, and here its own routes and its own
+    control routes under another prefix; Capillary's have the plain one, because it was there first.
+    """
+    service = capillary.Capillary(settings.capillary)
+    return Starlette(
+        routes=[
+            *capillary.routes(service),
+            *control.routes(service, PREFIX),
+            *_infobip(settings, f"{PREFIX}/infobip"),
+            *_gupshup(settings, f"{PREFIX}/gupshup"),
+        ]
+    )
+
+
+def _infobip(settings: SandboxSettings, prefix: str) -> list[Route]:
+    service = infobip.Infobip(settings.infobip)
+    return [*infobip.routes(service), *control.routes(service, prefix), control.seeding(service.seed, prefix)]
+
+
+def _gupshup(settings: SandboxSettings, prefix: str) -> list[Route]:
+    service = gupshup.Gupshup(settings.gupshup)
+    return [*gupshup.routes(service), *control.routes(service, prefix), control.seeding(service.seed, prefix)]
+
 
 READY = "sandbox listening on "
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -44,7 +79,7 @@ def _listener(host: str, port: int) -> socket.socket:
 def _configuration(settings: SandboxSettings) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(settings),
-        http=CuttableProtocol,
+        http=CuttableConnection,
         ws="none",
         lifespan="off",
         access_log=False,
@@ -114,7 +149,7 @@ def _url(process: subprocess.Popen[str], settings: SandboxSettings) -> str:
         stdin.write(settings.model_dump_json())
     line = stdout.readline()
     if not line.startswith(READY):
-        raise RuntimeError(f"the sandbox did not start: {line or 'it ended without a word'}")
+        raise RuntimeError(f"the sandbox did not start: {line or 'it ended without any output'}")
     return line.removeprefix(READY).strip()
 
 

@@ -6,24 +6,29 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from sandbox.answers import Reply, json_reply
-from sandbox.clock import now
-from sandbox.handling import Handling, Target, read_body
-from sandbox.infobip.channels import CHANNELS
-from sandbox.infobip.checking import Checking, json_object
-from sandbox.infobip.paging import paged
-from sandbox.infobip.profile import Profile, read_profile
+from sandbox.calls import Call, Pending, Refused, Target, read_body
 from sandbox.infobip.register import Subscription, Subscriptions
+from sandbox.infobip.requests import (
+    CHANNELS,
+    Checker,
+    Profile,
+    SubscriptionUpdate,
+    event_name,
+    json_object,
+    paged,
+    read_id,
+    read_profile,
+    read_update,
+)
 from sandbox.infobip.settings import InfobipSettings
-from sandbox.infobip.subscription import SubscriptionUpdate, event_name, read_id, read_update
-from sandbox.pending import Pending
 from sandbox.provider import Provider
-from sandbox.refused import Refused
+from sandbox.rate import now
 
 _SIZES = (20, 100)
-Called = Handling[Target]
+Called = Call[Target]
 
 
-class Subscribing:
+class SubscriptionCalls:
     """What is done with each call; INVENTED: of two writes at once the later one wins, and none is refused."""
 
     def __init__(self, infobip: Provider[Target], settings: InfobipSettings, register: Subscriptions) -> None:
@@ -61,9 +66,9 @@ class Subscribing:
     async def update(self, call: Called) -> Reply:
         """Update a subscription; the reply has its ids and nothing else."""
         channel = self._channel(call)
-        checking = Checking()
-        update = self._update(_with_id_only(json_object(await read_body(call.receive))), channel, checking)
-        checking.conclude()
+        checker = Checker()
+        update = self._update(_with_id_only(json_object(await read_body(call.receive))), channel, checker)
+        checker.conclude()
         call.rows = 1
         with self._pending.write((call.target.key,)):
             async with self._infobip.slowly(call):
@@ -102,22 +107,22 @@ class Subscribing:
             raise Refused(HTTPStatus.NOT_FOUND)
         return json_reply(HTTPStatus.OK, profile.sent)
 
-    def plant_profile(self, sent: dict[str, Any]) -> None:
+    def seed_profile(self, sent: dict[str, Any]) -> None:
         """Put a profile there without a call."""
         profile = _profile(sent)
         self._register.profiles[profile.profile_id] = profile
 
-    def plant(self, channel: str, sent: dict[str, Any]) -> None:
+    def seed(self, channel: str, sent: dict[str, Any]) -> None:
         """Put a subscription there without a call, in place of what has its id."""
         subscription_id, update = self._read_new(sent, self._check_channel(channel))
         self._check_profile(update)
         self._register.write(channel, subscription_id, update, now(), keep=False)
 
     def _read_new(self, sent: dict[str, Any], channel: str) -> tuple[str, SubscriptionUpdate]:
-        checking = Checking()
-        subscription_id = read_id(sent, checking)
-        update = self._update(sent, channel, checking)
-        checking.conclude()
+        checker = Checker()
+        subscription_id = read_id(sent, checker)
+        update = self._update(sent, channel, checker)
+        checker.conclude()
         return subscription_id, update
 
     def _check_new(self, channel: str, subscription_id: str, update: SubscriptionUpdate) -> None:
@@ -141,8 +146,8 @@ class Subscribing:
             raise Refused(HTTPStatus.NOT_FOUND)
         return held
 
-    def _update(self, sent: dict[str, Any], channel: str, checking: Checking) -> SubscriptionUpdate:
-        return read_update(sent, channel, checking, refuse_unknown=self._settings.unknown_event == "refuse")
+    def _update(self, sent: dict[str, Any], channel: str, checker: Checker) -> SubscriptionUpdate:
+        return read_update(sent, channel, checker, refuse_unknown=self._settings.unknown_event == "refuse")
 
     def _check_profile(self, update: SubscriptionUpdate) -> None:
         if update.brings_profile or update.profile.profile_id in self._register.profiles:
@@ -165,9 +170,9 @@ def _with_id_only(sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def _profile(sent: dict[str, Any]) -> Profile:
-    checking = Checking()
-    profile = read_profile(sent, checking)
-    checking.conclude()
+    checker = Checker()
+    profile = read_profile(sent, checker)
+    checker.conclude()
     return profile
 
 

@@ -1,16 +1,39 @@
-"""The form that creates or updates a subscription: read, and checked field by field."""
+"""The form that creates or updates a subscription, checked field by field, and the modes that it names."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sandbox.gupshup import texts
-from sandbox.gupshup.modes import KNOWN
+from sandbox.calls import Refused
+from sandbox.gupshup import replies
 from sandbox.gupshup.settings import GupshupSettings
-from sandbox.refused import Refused
+
+# Two pairs are documented: SENT and ENQUEUED give 1025, these fourteen in this order 16383. That the others are
+# bits in this order too is inferred.
+_IN_ORDER = (
+    *("SENT", "DELIVERED", "READ", "DELETED", "OTHERS", "FAILED", "MESSAGE"),
+    *("TEMPLATE", "ACCOUNT", "BILLING", "ENQUEUED", "FLOWS_MESSAGE", "PAYMENTS", "ALL"),
+)
+_BITS = {mode: 1 << place for place, mode in enumerate(_IN_ORDER)}
+# Documented names without a known bit. INVENTED: that they count nothing and come last.
+_WITHOUT_BIT = ("COPY", "COEXISTENCE")
+_NONE = "NONE"
+
+KNOWN = frozenset({*_IN_ORDER, *_WITHOUT_BIT, _NONE})
+
+
+def bitmask(modes: Collection[str]) -> int:
+    """Return the sum of the modes' bits."""
+    return sum(_BITS.get(mode, 0) for mode in modes)
+
+
+def in_order(modes: Collection[str]) -> tuple[str, ...]:
+    """Return the modes in the order of their bits. INVENTED: NONE is no mode, and is shown as an empty list."""
+    return tuple(mode for mode in (*_IN_ORDER, *_WITHOUT_BIT) if mode in modes)
+
 
 _REQUIRED = ("modes", "tag", "url", "version")
 _FLAGS = ("active", "showOnUI")
@@ -34,7 +57,7 @@ def read_form(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, str]:
     INVENTED: both, and that a call without a body is a form without fields.
     """
     if body and not headers.get(b"content-type", b"").startswith(b"application/x-www-form-urlencoded"):
-        raise _refused(texts.NO_FORM)
+        raise _refused(replies.NO_FORM)
     given = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
     return {name: ",".join(values) if name == "modes" else values[-1] for name, values in given.items()}
 
@@ -42,7 +65,7 @@ def read_form(headers: Mapping[bytes, bytes], body: bytes) -> dict[str, str]:
 def read_update(form: Mapping[str, str], settings: GupshupSettings, *, new: bool) -> SubscriptionUpdate:
     """Read a form; a field that does not fit refuses it with 400. INVENTED: fields no one knows are ignored."""
     if new and not form.keys() >= set(_REQUIRED):
-        raise _refused(texts.MISSING_FIELD)
+        raise _refused(replies.MISSING_FIELD)
     checked = "true" if settings.check_by_default else "false"
     fields: dict[str, Any] = {name: _flag(form[name]) for name in _FLAGS if name in form}
     check = _flag(form.get("doCheck", checked))
@@ -59,34 +82,34 @@ def check_version(modes: frozenset[str], version: int, settings: GupshupSettings
     """Refuse modes the version does not have, whichever of the two was sent (INVENTED)."""
     wrong = settings.not_for_v3 if version == 3 else settings.only_for_v3  # noqa: PLR2004  documented as "version 3"
     if modes & wrong:
-        raise _refused(texts.MODES_NOT_FOR_VERSION)
+        raise _refused(replies.MODES_NOT_FOR_VERSION)
 
 
 def _texts(form: Mapping[str, str]) -> dict[str, str]:
     if form.get("tag") == "":
-        raise _refused(texts.EMPTY_TAG)
+        raise _refused(replies.EMPTY_TAG)
     if "meta" in form and not _is_json(form["meta"]):
-        raise _refused(texts.INVALID_META)
+        raise _refused(replies.INVALID_META)
     return {name: form[name] for name in ("tag", "meta") if name in form}
 
 
 def _flag(text: str) -> bool:
     # INVENTED: only lower case counts.
     if text not in ("true", "false"):
-        raise _refused(texts.INVALID_BOOLEAN)
+        raise _refused(replies.INVALID_BOOLEAN)
     return text == "true"
 
 
 def _modes(text: str) -> frozenset[str]:
     modes = frozenset(one.strip() for one in text.split(","))
     if not modes <= KNOWN:
-        raise _refused(texts.INVALID_MODES)
+        raise _refused(replies.INVALID_MODES)
     return modes - {"NONE"}
 
 
 def _version(text: str, settings: GupshupSettings) -> int:
     if not text.isdecimal() or int(text) not in settings.versions:
-        raise _refused(texts.INVALID_VERSION)
+        raise _refused(replies.INVALID_VERSION)
     return int(text)
 
 
@@ -97,7 +120,7 @@ def _url(text: str, *, check: bool) -> str:
     except ValueError:
         parts = urlsplit("")
     if check and not (parts.scheme in ("http", "https") and parts.hostname):
-        raise _refused(texts.INVALID_URL)
+        raise _refused(replies.INVALID_URL)
     return text
 
 

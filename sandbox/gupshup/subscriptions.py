@@ -1,26 +1,36 @@
 """The calls for the subscriptions of an app."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from sandbox.answers import Reply, json_reply
-from sandbox.clock import now
-from sandbox.gupshup import texts
-from sandbox.gupshup.form import SubscriptionUpdate, check_version, read_form, read_update
-from sandbox.gupshup.register import Subscription
-from sandbox.gupshup.service import Called, Gupshup
-from sandbox.handling import read_body
-from sandbox.pending import Pending
-from sandbox.refused import Refused
+from sandbox.calls import Call, Pending, Refused, Target, read_body
+from sandbox.gupshup import replies
+from sandbox.gupshup.register import Register, Subscription
+from sandbox.gupshup.requests import SubscriptionUpdate, check_version, read_form, read_update
+from sandbox.gupshup.settings import GupshupSettings
+from sandbox.provider import Provider
+from sandbox.rate import now
 
 
-class Subscribing:
+@dataclass(frozen=True, slots=True)
+class Place(Target):
+    """A subscription of an app, or all of the app's when it names none."""
+
+    app_id: str = ""
+    subscription_id: str = ""
+
+
+Called = Call[Place]
+
+
+class SubscriptionCalls:
     """What is done with each call; INVENTED: of two writes at once the later one wins, and none is refused."""
 
-    def __init__(self, gupshup: Gupshup) -> None:
+    def __init__(self, gupshup: Provider[Place], settings: GupshupSettings, register: Register) -> None:
         self._gupshup = gupshup
-        self._settings = gupshup.settings
-        self._register = gupshup.register
+        self._settings = settings
+        self._register = register
         self._pending = Pending(gupshup.call_log)
 
     async def list(self, call: Called) -> Reply:
@@ -72,9 +82,9 @@ class Subscribing:
     def _owned(self, call: Called) -> Subscription:
         held = self._register.held(call.target.subscription_id)
         if held is None:
-            raise Refused(HTTPStatus.BAD_REQUEST, texts.NO_SUBSCRIPTION)
+            raise Refused(HTTPStatus.BAD_REQUEST, replies.NO_SUBSCRIPTION)
         if held.app_id != call.target.app_id:
-            raise Refused(HTTPStatus.FORBIDDEN, texts.NOT_OWNER)
+            raise Refused(HTTPStatus.FORBIDDEN, replies.NOT_OWNER)
         return held
 
     def _check(self, call: Called, update: SubscriptionUpdate, before: Subscription | None) -> None:
@@ -82,7 +92,7 @@ class Subscribing:
         check_version(fields["modes"], fields["version"], self._settings)
         others = [one for one in self._register.of(call.target.app_id) if one is not before]
         if any(one.fields["tag"] == fields["tag"] for one in others):
-            raise Refused(HTTPStatus.BAD_REQUEST, texts.DUPLICATE_TAG)
+            raise Refused(HTTPStatus.BAD_REQUEST, replies.DUPLICATE_TAG)
 
     def _kept(self, call: Called, update: SubscriptionUpdate) -> SubscriptionUpdate:
         ignored = self._gupshup.ignored(call)
