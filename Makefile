@@ -10,11 +10,12 @@ CHANGES ?= 6000
 KILLS ?= 12
 LEDGER ?= sqlite
 PART ?=
+ONLY ?= tests
 # Where files of bytecode are forbidden, each of the hundreds of commands that the tests start compiles the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
-.PHONY: help install dev demo test lint bench bench-quick hops model chaos clean audit proofs
+.PHONY: help install dev demo test coverage lint bench bench-quick hops model chaos clean audit proofs
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -34,6 +35,12 @@ proofs: dev ## the longer proofs, and properties with all their examples; PART=2
 	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(proof or hypothesis) and not pace"
 	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -m "proof and pace" || [ $$? = 5 ]
 
+
+coverage: dev ## the branches of the product that the tests take, commands that they start included; ONLY picks tests
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/python -m coverage run -m pytest -q -n 4 --dist worksteal -m "not pace and not proof" $(ONLY)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report | tee build/coverage/report.txt
 
 lint: dev ## style, types and the direction of imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
