@@ -28,7 +28,7 @@ PAUSE_SECONDS = 0.3
 
 
 def record(worker_context: WorkerContext, customer: int) -> None:
-    """Record one change and make it due."""
+    """Record one change and enqueue it."""
     cells = {"user_id": str(customer), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     row = PROVIDERS["capillary"].row.model_validate(cells)
     since = row.since(datetime.now(UTC))

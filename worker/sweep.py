@@ -48,7 +48,7 @@ class Abandoned:
 def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> int:
     """Look once at every bucket; return how many wake-ups were sent.
 
-    Also makes due what a producer that died had read whole; without a memory of what is `abandoned`, everything that
+    Also publishes what a producer that died had read whole; without a memory of what is `abandoned`, everything that
     was read whole. Raises LedgerUnavailable, LedgerOutdated and BrokerUnavailable.
     """
     worker_context.ledger.database.check_revision()

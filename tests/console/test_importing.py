@@ -55,7 +55,7 @@ def test_since_when_rows_without_a_time_hold_is_said(cli: Cli, consents: str, tm
     assert "no column says" not in cli("import", consents).err
 
 
-def test_the_same_words_said_again_later_can_be_told(cli: Cli, tmp_path: Path) -> None:
+def test_the_same_rows_at_a_later_time_can_be_sent(cli: Cli, tmp_path: Path) -> None:
     """Out, in, and out again with the very bytes of the first file: that nothing was recorded comes with a remedy."""
     out = write(tmp_path, "out.csv", "1,EMAIL,BULK,OPTOUT", header=UNDATED)
     cli("import", out)

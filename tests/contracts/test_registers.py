@@ -1,4 +1,4 @@
-"""What each word of a chunk is held against: the register of its own slot, looked up by the whole key."""
+"""What each change of a chunk is compared with: the register of its own slot, looked up by the whole key."""
 
 from __future__ import annotations
 

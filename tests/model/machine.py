@@ -292,7 +292,7 @@ class Consents(RuleBasedStateMachine):
     )
     def person_changes_her_mind(self, said: list[Said], in_order: bool, answers: list[str], end: str) -> None:  # noqa: FBT001
         """One person says this and that of slots that overlap, and is served in between; the last delivery may die."""
-        if in_order:  # each word counts
+        if in_order:  # each change counts
             latest = self._latest(said[0].customer)
             said = [word._replace(minute=latest + n) for n, word in enumerate(said, 1)]
         for word, answer in zip(said, answers, strict=False):
@@ -525,7 +525,7 @@ class Consents(RuleBasedStateMachine):
     @precondition(lambda self: any(file.whole for file in self.files))
     @rule()
     def sweep(self) -> None:
-        """The sweep makes due what an importer that died had read whole."""
+        """The sweep publishes what an importer that died had read whole."""
         for import_id in self.ledger.unreleased():
             self.ledger.release(import_id)
 

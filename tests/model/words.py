@@ -35,7 +35,7 @@ def who(address: Mapping[str, str]) -> str:
 
 
 class Said(NamedTuple):
-    """One word: who, about what, what, when (minutes after eight), and a reason that tells two words apart."""
+    """One change: who, about what, what, when (minutes after eight), and a reason that tells two changes apart."""
 
     customer: str
     slot: str

@@ -59,7 +59,7 @@ def test_a_dead_workers_customers_are_left_alone_until_its_calls_must_have_lande
     assert [change.action for change in task.changes] == [Action.OPTOUT]
 
 
-def test_a_delivery_that_settles_after_its_lease_has_the_newest_change_said_again(ledger: Ledger, clock: Clock) -> None:
+def test_a_delivery_that_settles_after_its_lease_has_the_newest_change_sent_again(ledger: Ledger, clock: Clock) -> None:
     """A worker is stopped for longer than its lease and calls then: the newest change follows at the next claim."""
     say(ledger, "OPTIN", 1)
     [old] = ledger.claim(BUCKET, 10, "stopped", LEASE)

@@ -33,7 +33,7 @@ BLOCKED = tuple(f"1555010{n:04}" for n in range(400, 420))
 
 Held = dict[str, Any]
 Word = tuple[str, int, int]
-"""What decides between two words about a slot: the time, an opt-out before an opt-in, and the line."""
+"""What decides between two changes of a slot: the time, an opt-out before an opt-in, and the line."""
 
 
 def rule_at_first(name: str) -> Held:
