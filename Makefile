@@ -15,7 +15,7 @@ ONLY ?= tests
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
-.PHONY: help install dev demo test coverage lint bench bench-quick hops model chaos clean audit proofs
+.PHONY: help install dev demo picture test coverage lint bench bench-quick hops model chaos clean audit proofs
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -26,6 +26,9 @@ dev: $(VENV)/.dev ## the same, with what the tests and linters need
 
 demo: install ## the whole product on this machine: sandbox, broker, a CSV delivered
 	@$(BIN)/optrelay demo --folder .demo
+
+picture: install ## the picture of the README from a real demo: docs/demo.svg
+	@$(BIN)/python -m console.demo.picture docs/demo.svg
 
 test: dev ## the tests, on real servers that come from wheels; two or three minutes
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"

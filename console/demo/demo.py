@@ -40,7 +40,14 @@ _OURS = (FILE, f"{FILE}.rejects.csv", "optrelay.db", "optrelay.db-wal", "optrela
 
 
 def demo(screen: Screen, folder: Path, rows: int) -> ExitCode:
-    """Deliver a file to the sandbox, show what became of it, and prove it; 0 if everything is as it must be."""
+    """Deliver a file to the sandbox, prove what became of it, and say what to try next; 0 if it is as it must be."""
+    agrees = deliver_and_prove(screen, folder, rows)
+    _show_next(screen, folder)
+    return ExitCode.WELL if agrees else ExitCode.IMPERFECT
+
+
+def deliver_and_prove(screen: Screen, folder: Path, rows: int) -> bool:
+    """Deliver a file to the sandbox and show what became of it; return whether everything is as it must be."""
     if rows < LEAST_ROWS:
         raise ConfigurationError(f"--rows: the demo needs at least {LEAST_ROWS}")
     sandbox = demo_sandbox()
@@ -51,8 +58,7 @@ def demo(screen: Screen, folder: Path, rows: int) -> ExitCode:
         _introduce(screen, folder, expected)
         agrees = _run(screen, url, expected, at_first)
     _write_settings_in(folder, f"http://127.0.0.1:{_PORT}", sandbox)
-    _show_next(screen, folder)
-    return ExitCode.WELL if agrees else ExitCode.IMPERFECT
+    return agrees
 
 
 def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -120,6 +121,20 @@ def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), 
             column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole
         )
     return made
+
+
+def recording_console(width: int) -> Console:
+    """Return a console like a screen's own that keeps what is printed on it, in colour, and shows nothing."""
+    return _Plain(
+        record=True,
+        file=io.StringIO(),
+        width=width,
+        force_terminal=True,
+        color_system="truecolor",
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
 
 
 def _console(*, stderr: bool) -> Console:

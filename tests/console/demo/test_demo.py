@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import psutil
 import pytest
@@ -60,3 +62,14 @@ def test_a_difference_on_either_side_is_seen() -> None:
     assert not compare({one: "OPTIN"}, {one: "OPTOUT"}).complete
     assert not compare({one: "OPTIN"}, {one: "OPTIN", other: "OPTOUT"}).complete
     assert not compare({one: "OPTIN", other: "OPTOUT"}, {one: "OPTIN"}).complete
+
+
+def test_the_picture_is_of_the_demo_and_loads_nothing() -> None:
+    """README shows what the demo prints; a viewer asks no server for it, and it tells nothing of a machine."""
+    svg = (Path(__file__).parents[2] / "docs" / "demo.svg").read_text(encoding="utf-8")
+    words = "".join(ET.fromstring(svg).itertext()).replace("\xa0", " ")
+
+    assert "the sandbox agrees with the ledger: " in words
+    assert "every row became what it had to become" in words
+    assert "NOT SO" not in words
+    assert re.findall(r"https?://(?!www\.w3\.org/)|/home/|/root/|/tmp/|/work/|@font-face", svg) == []
