@@ -109,7 +109,7 @@ LEFT: dict[str, int] = {
     "judge (name)": 3,
     "repeats (name)": 3,
     "word (name)": 3,
-    "wish(es|ed)?": 16,
+    "wish(es|ed)?": 15,
     "weigh(s|ed|ing)?": 12,
     "(new|newer|newest|old|older|oldest|latest|best|each|two) words?": 16,
     "newest-word|words? of a slot|on [a-z]+'s word": 3,
