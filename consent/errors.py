@@ -1,11 +1,11 @@
 """What can be wrong with a run as a whole; what is wrong with one row or change is a value, not an error.
 
-    ConfigurationError            what we were told to do cannot be done: fix settings or arguments (exit 2)
+    ConfigurationError            the settings or arguments cannot be carried out: fix them (exit 2)
     OptrelayError
     ├── UnusableInput             a file as a whole: nothing of it has been recorded (exit 2)
     │   ├── UnreadableFile        missing, forbidden, damaged or empty
     │   ├── UnusableHeader        no header, or one that lacks what a change needs
-    │   └── UnstableFile          someone is still writing it
+    │   └── UnstableFile          it is still being written
     ├── LedgerError
     │   ├── LedgerUnavailable     the database cannot be reached or written
     │   │   └── LedgerRefused     it refuses what it was given, and would do so again
@@ -61,7 +61,7 @@ class LedgerUnavailable(LedgerError):
 class LedgerRefused(LedgerUnavailable):
     """The ledger's database refuses some of what it was given, and would do so again; nothing was recorded.
 
-    `members` tells which of the changes that were handed over, by their places; () if that is not known.
+    `members` are the places of the changes that it refuses among those handed over; () if that is not known.
     """
 
     members: tuple[int, ...] = ()

@@ -17,8 +17,8 @@ class ImportSource:
     """What is imported: which kind of source, which bytes, and when its changes may be delivered.
 
     `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. With `stream`
-    changes are delivered as they are read. `total_lines` is None where no one can know it beforehand. `reassert` is the
-    way that the command has told, None where the settings hold.
+    changes are delivered as they are read. `total_lines` is None where it cannot be known beforehand. `reassert` is the
+    option of the command, None where the settings hold.
     """
 
     kind: str

@@ -23,14 +23,14 @@ BOOLEANS = {
     **dict.fromkeys(("true", "1", "yes", "on", "t", "y"), Reassert.ALWAYS),
     **dict.fromkeys(("false", "0", "no", "off", "f", "n"), Reassert.NEVER),
 }
-"""What the setting was until there were three ways, in every spelling that was understood."""
+"""The setting's former values, in every spelling that was valid."""
 
 
-def parse_reassert(said: object) -> object:
+def parse_reassert(value: object) -> object:
     """Return the way that a setting names, also in its former form; anything else as it is."""
-    if not isinstance(said, str | bool):
-        return said
-    text = str(said).strip().lower()
+    if not isinstance(value, str | bool):
+        return value
+    text = str(value).strip().lower()
     return BOOLEANS.get(text, text)
 
 
@@ -45,6 +45,6 @@ class ReassertRules:
         """Return the way of a connection."""
         return self.by_connection.get(connection, self.default)
 
-    def overruled_by(self, told: str | None) -> ReassertRules:
-        """Return the rules where a command has told one way for all; None leaves them as they are."""
-        return self if told is None else ReassertRules(Reassert(told))
+    def overruled_by(self, option: str | None) -> ReassertRules:
+        """Return the rules under the option of a command, which holds for all connections; None changes nothing."""
+        return self if option is None else ReassertRules(Reassert(option))

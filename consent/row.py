@@ -40,16 +40,16 @@ def undamaged(value: object) -> object:
     return value
 
 
-def checked(read: Callable[..., T], *told: object) -> T:
-    """Return what a reader of identifiers makes of what it is told; its refusal becomes one of pydantic's."""
+def checked(read: Callable[..., T], *given: object) -> T:
+    """Call a reader of identifiers; its UnusableIdentifier becomes an error of pydantic's."""
     try:
-        return read(*told)
+        return read(*given)
     except UnusableIdentifier as error:
         raise PydanticCustomError(error.code, error.message) from None
 
 
 def named(value: object) -> object:
-    """Return text that names something without what no one sees of it; a whole number as its text."""
+    """Return text that names something without invisible characters around it; a whole number as its text."""
     text = str(value) if type(value) is int else value
     return checked(_named, text) if isinstance(text, str) else text
 
@@ -92,7 +92,7 @@ WARNINGS = {
 
 
 class SlotChange(NamedTuple):
-    """What a row says about one slot: which, what else the provider wants to be told, and what it is to hold."""
+    """What a row says about one slot: which, further parameters of the provider, and what the slot is to hold."""
 
     slot: str
     details: dict[str, Any]
@@ -102,7 +102,7 @@ class SlotChange(NamedTuple):
 class ConsentRow(BaseModel):
     """What every row may say; each provider adds its own columns and says what they mean.
 
-    Empty cells are left out before a row comes here, so a missing field is one that no one filled.
+    Empty cells are left out before a row comes here, so a missing field is an empty one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
@@ -178,7 +178,7 @@ class ConsentRow(BaseModel):
         return ""
 
     def details(self) -> dict[str, Any]:
-        """Return what else the provider wants to be told, as JSON values."""
+        """Return further parameters of the provider, as JSON values."""
         raise NotImplementedError
 
     def slot_changes(self) -> tuple[SlotChange, ...]:
@@ -186,7 +186,7 @@ class ConsentRow(BaseModel):
         return (SlotChange(self.slot(), self.details(), self.value()),)
 
     def since(self, default: datetime, zone: Any = UTC) -> datetime:
-        """Return when the word was given, in UTC; a time without a zone is read in `zone`."""
+        """Return since when the change holds, in UTC; a time without a zone is read in `zone`."""
         return in_utc(self.effective_at or default, zone)
 
 

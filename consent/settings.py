@@ -44,7 +44,7 @@ def _days(value: object) -> object:
 
 
 class Settings(BaseSettings):
-    """What one installation of optrelay is told."""
+    """The settings of one installation of optrelay."""
 
     model_config = SettingsConfigDict(env_prefix="OPTRELAY_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
         "INFO", description="DEBUG, INFO, WARNING or ERROR"
     )
-    source_url: SecretStr = Field(SecretStr(""), description="where `optrelay listen` finds events, if it is not told")
+    source_url: SecretStr = Field(SecretStr(""), description="the source of `optrelay listen`, unless it names another")
     keep_rejected_events: Annotated[float, BeforeValidator(_days)] = Field(
         30.0,
         gt=0,
@@ -111,8 +111,8 @@ class Settings(BaseSettings):
     @property
     def reassert_rules(self) -> ReassertRules:
         """Which opt-outs are delivered again, for every connection."""
-        told = {name: one.reassert for name, one in self.connections.items() if one.reassert is not None}
-        return ReassertRules(self.reassert, told)
+        differing = {name: one.reassert for name, one in self.connections.items() if one.reassert is not None}
+        return ReassertRules(self.reassert, differing)
 
     def connection(self, name: str) -> ConnectionSettings:
         """Return a connection by name; raise ConfigurationError that names the ones there are."""

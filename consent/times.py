@@ -1,4 +1,4 @@
-"""The one reader of times: what is written is read exactly, or refused with a code and words that say what it is.
+"""The one reader of times: what is written is read exactly, or refused with a code and a message that says what it is.
 
 A time is a date alone or a date and a time of day, as RFC 3339 writes them: `2026-11-22`, `2026-11-22T08:30:00Z`,
 `2026-11-22 08:30:00.123+01:00`. `datetime.fromisoformat` reads much more: it takes the first digits of milliseconds
@@ -49,7 +49,7 @@ _OTHERS = [
             rf"{_DATE}[Tt ][\d:.,]+ ?([A-Za-z]{{3,}}|[+-]\d\d:?\d\d)",
             "a zone apart from its time (write Z or +01:00 right behind it)",
         ),
-        (r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*", "the day and the month first (which is which cannot be told)"),
+        (r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*", "the day and the month first (which is which cannot be known)"),
         (r"\d{4}[./]\d{1,2}[./]\d{1,2}.*", "a date without hyphens"),
     )
 ]

@@ -57,7 +57,7 @@ class BrokerAddress:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a connection of that class is told: every option by name, so that no library's default decides."""
+        """The arguments for a connection of that class: every option by name, so that no library's default decides."""
         known: dict[str, Any] = {"db": self.database, "username": self.username, "password": self.password}
         if self.path:
             return known | {"path": self.path}
@@ -121,17 +121,17 @@ def read_broker_address(url: str, name: str = "OPTRELAY_BROKER_URL", example: st
 
 
 def _database(options: Mapping[str, str], path: str, wrong: str) -> int:
-    told = [options[name] for name in _NUMBERS if name in options] + ([path] if path else [])
-    if any(not one.isascii() or not one.isdigit() or len(one) > 9 for one in told) or len(set(told)) > 1:  # noqa: PLR2004
+    numbers = [options[name] for name in _NUMBERS if name in options] + ([path] if path else [])
+    if any(not one.isascii() or not one.isdigit() or len(one) > 9 for one in numbers) or len(set(numbers)) > 1:  # noqa: PLR2004
         raise ConfigurationError(f"{wrong}; behind the slash stands the number of a database: {HOW_TO_ENCODE}")
-    return int(told[0]) if told else 0
+    return int(numbers[0]) if numbers else 0
 
 
 def _options(query: str, wrong: str, *, tls: bool) -> dict[str, str]:
     """Return the options; raise ConfigurationError for unknown ones and for those that would verify less."""
-    told = parse_qsl(query, keep_blank_values=True)
-    options = dict(told)
-    if len(options) < len(told) or any(name not in _KNOWN for name in options):
+    given = parse_qsl(query, keep_blank_values=True)
+    options = dict(given)
+    if len(options) < len(given) or any(name not in _KNOWN for name in options):
         ours = ", ".join(name for name in _KNOWN if name != "virtual_host")
         raise ConfigurationError(
             f"{wrong}; the options that concern the server are, each once, {ours}: {HOW_TO_ENCODE}"
@@ -151,7 +151,7 @@ def _options(query: str, wrong: str, *, tls: bool) -> dict[str, str]:
 
 
 def why_unreachable(error: Exception) -> str:
-    """Say why a server cannot be used, in a few words that hold nothing of its address."""
+    """Return why a server cannot be used, in a few words that hold nothing of its address."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):

@@ -1,4 +1,4 @@
-"""Telling the workers that a connection has customer tasks due.
+"""Wake-ups: Celery messages that a bucket has customer tasks due.
 
 A wake-up carries the names of connection and bucket and nothing else, so losing or doubling one is harmless. It is
 published after the commit that it speaks of.
@@ -56,7 +56,7 @@ def queue_of(connection: str) -> str:
 
 
 def broker_settings(broker_url: str, socket_timeout: float = 30.0) -> dict[str, object]:
-    """Return what Celery is told about the broker, the same on every side; raises ConfigurationError."""
+    """Return Celery's settings for the broker, the same in every process; raises ConfigurationError."""
     return {
         "broker_url": read_broker_address(broker_url).url,
         "broker_transport": "consent.broker.transport:Transport",

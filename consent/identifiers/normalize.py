@@ -1,8 +1,8 @@
 """The one normaliser of what names a person: what cannot be seen is removed or refused, what is damaged is refused.
 
 A provider compares identifiers to the letter: an address with an invisible character in it, a telephone number with
-`.0` behind it, or one without its country code blocks no one, or someone else. Nothing here guesses: a value is read
-in the one way in which it can be meant, or refused with words that never repeat it.
+`.0` behind it, or one without its country code opts out no person, or another one. Nothing here guesses: a value is
+read in the one way in which it can be meant, or refused with a message that never repeats it.
 """
 
 from __future__ import annotations

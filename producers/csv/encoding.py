@@ -23,8 +23,7 @@ _MARKS = (
 class Encoding:
     """How bytes become text: a codec, what it does with damaged bytes, and a note about the choice for people.
 
-    Damaged UTF-8 becomes lone surrogates, so that its rows can be told from sound ones; in any other codec it becomes
-    U+FFFD.
+    Damaged UTF-8 becomes lone surrogates, by which its rows are recognised; in any other codec damage becomes U+FFFD.
     """
 
     codec: str

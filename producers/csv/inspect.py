@@ -1,4 +1,4 @@
-"""One look over a whole file before anything is recorded: is it finished, sound, and in which encoding."""
+"""The inspection of a file before anything is recorded: is it finished, sound, and in which encoding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ZIP = b"PK\x03\x04"
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What changes when someone writes a file: which file it is, its size in bytes, when it was written."""
+    """What changes when a file is written: which file it is, its size in bytes, when it was written."""
 
     device: int
     inode: int
@@ -39,7 +39,7 @@ class Stamp:
 
     @property
     def modified_at(self) -> datetime | None:
-        """When the file was written, in UTC; None if the clock that says so was never set, or runs far ahead."""
+        """When the file was written, in UTC; None if its clock was never set, or runs far ahead."""
         try:
             moment = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
         except (ValueError, OverflowError, OSError):
@@ -50,7 +50,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the look over a file has found; `lines` counts its physical lines."""
+    """What the inspection of a file has found; `lines` counts its physical lines."""
 
     file: SourceFile
     stamp: Stamp
@@ -60,7 +60,7 @@ class Inspection:
 
     @contextmanager
     def open(self) -> Iterator[io.TextIOWrapper]:
-        """Open the surveyed bytes as text whose lines keep their ends; raise UnstableFile if they are others now."""
+        """Open the inspected bytes as text whose lines keep their ends; raise UnstableFile if they are others now."""
         with reading(self.file):
             raw = self.file.path.open("rb")
         with raw:
@@ -70,7 +70,7 @@ class Inspection:
                 yield text
 
     def confirm(self) -> None:
-        """Raise UnstableFile if the file is not the one that was surveyed any more."""
+        """Raise UnstableFile if the file is not the one that was inspected any more."""
         try:
             now = look(self.file)
         except UnreadableFile:
@@ -80,7 +80,7 @@ class Inspection:
 
 
 def inspect_file(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Inspection:
-    """Look over a file that no one writes to, waiting at most `patience` seconds for that.
+    """Read a whole file once before anything is recorded, waiting at most `patience` seconds until its writer is done.
 
     Raises UnstableFile if it keeps changing, UnreadableFile if it is missing, forbidden, damaged or empty,
     ConfigurationError if `encoding` is none.
@@ -104,7 +104,7 @@ def look(file: SourceFile) -> Stamp:
 def _settled(file: SourceFile, deadline: float) -> Stamp:
     while True:
         stamp = look(file)
-        # A time from the future tells of a clock that differs from ours, not of a writer at work.
+        # A time from the future means a clock that differs from ours, not a writer at work.
         if file.spooled or not 0 <= time.time() - stamp.modified_ns / 1e9 < _SETTLED_SECONDS:
             return stamp
         if time.monotonic() >= deadline:
@@ -178,4 +178,4 @@ def _stamp_of(found: os.stat_result) -> Stamp:
 
 
 def _unstable(file: SourceFile) -> UnstableFile:
-    return UnstableFile(f"{file.name} is being written or was replaced meanwhile: try again when it is finished")
+    return UnstableFile(f"{file.name} is being written or was replaced meanwhile: import it again when it is finished")

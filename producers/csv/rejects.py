@@ -1,8 +1,8 @@
-"""The rows that were refused, as a file that can be fixed and imported again.
+"""The rejected rows of an import, as a file that can be fixed and imported again.
 
-A person may be at work on an earlier import's file of the same name, which alone holds what the refused rows said. So
-nothing is cut off or written over unless it is known to be this import's own, by a digest that the checkpoint keeps, or
-to hold nothing but what is being written anyway. Any other file gets a number before its ending and stays.
+A person may be at work on an earlier import's file of the same name, which alone holds its rejected rows. So nothing is
+truncated or overwritten unless it is known to be this import's own, by a digest that the checkpoint keeps, or to hold
+nothing but what is being written anyway. Any other file gets a number before its ending and stays.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _AT_ONCE = 1024 * 1024
 
 
 class RejectsFile:
-    """Refused rows, in UTF-8 and with the delimiter of their file, for their owner's eyes only (mode 0600).
+    """Rejected rows, in UTF-8 and with the delimiter of their file, for their owner's eyes only (mode 0600).
 
-    `_line`, `_column`, `_code`, `_message` and `_effective_at` stand before the original columns, and the cells are as
-    they were: a row with too few or too many cells keeps them so, and therefore stays refused until someone has put
-    each under its column. `_effective_at` is since when the row would have held, so that fixing it later gives it no
-    newer change than its file. Damaged characters become U+FFFD, which is refused as well. Cells are not escaped
-    against spreadsheets' formulas, because that would change telephone numbers.
+    `_line`, `_column`, `_code`, `_message` and `_effective_at` stand before the original columns, and the cells stay as
+    they were: a row with too few or too many cells keeps them so, and is rejected until each is put under its column.
+    `_effective_at` is since when the row would have held, so that fixing it later makes it no newer than its file.
+    Damaged characters become U+FFFD, which is rejected as well. A cell that a spreadsheet would take for a formula is
+    escaped with an apostrophe, which is undone when the file is imported (see `csv_injection`).
 
     The file is made when there is something to write. `path` is where it really is, `digest` that of its content, and
     `notes` what a person should know about earlier files of the same name.
@@ -52,16 +52,16 @@ class RejectsFile:
         names: Sequence[str],
         delimiter: str,
         own: frozenset[int] = frozenset(),
-        before_cutting: Callable[[], None] = lambda: None,
+        before_truncating: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `names` is the original header, `own` where a rejects file's columns stand in it already.
 
-        `before_cutting` is asked once no one else can write, and raises ImportUnderWay if another has gone on since.
+        `before_truncating` is called when no other process can write; it raises ImportUnderWay if another has gone on.
         """
         self.path = path
         self.offset = 0
         self.notes: list[str] = []
-        self._before_cutting = before_cutting
+        self._before_truncating = before_truncating
         self._own = own
         self._delimiter = delimiter
         self._names = names
@@ -86,22 +86,22 @@ class RejectsFile:
         return self._digest.hexdigest() if self.offset else ""
 
     def resume(self, offset: int, digest: str = "") -> bool:
-        """Go on with the file whose first `offset` bytes have this digest, and cut off what was written after them.
+        """Go on with the file whose first `offset` bytes have this digest, and truncate what was written after them.
 
         Another import may have given it a number since. Returns False if it is not there any more, or was changed: then
         it stays as it is. Without a digest, which earlier versions did not keep, its length alone is compared.
         """
         return not offset or any(self._continue(path, offset, digest) for path in (self.path, *self._numbered()))
 
-    def write(self, refused: Iterable[tuple[RejectedRow, Sequence[str], str]]) -> int:
-        """Add refused rows with their cells and since when they would have held; return the file's length in bytes.
+    def write(self, rejected: Iterable[tuple[RejectedRow, Sequence[str], str]]) -> int:
+        """Add rejected rows with their cells and since when they would have held; return the file's length in bytes.
 
         The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written, or is not
         ours to write, and ImportUnderWay if another import writes it.
         """
         rows = [
-            [str(no.line), no.column or "", no.code, no.message, since, *map(escape, self._original(cells))]
-            for no, cells, since in refused
+            [str(row.line), row.column or "", row.code, row.message, since, *map(escape, self._original(cells))]
+            for row, cells, since in rejected
         ]
         if rows:
             header = [*OWN, *map(escape, self._original(self._names))]
@@ -139,12 +139,12 @@ class RejectsFile:
             return self._beside_readers()
         self._keep(found)
         if not os.path.samestat(os.fstat(found), self.path.lstat()):
-            raise ImportUnderWay(self._busy())  # another import has given it a number before we had it
+            raise ImportUnderWay(self._busy())  # another import has renamed it meanwhile
         if os.pread(found, len(data) + 1, 0) == data[: os.fstat(found).st_size]:
             os.fchmod(found, 0o600)
             return found
         if not self._is_rejects_file(found):
-            raise self._unwritable("it is there already, and is no file of rejected rows")
+            raise self._unwritable("it is there already, and is no rejects file")
         aside = self._free_name()
         self.path.rename(aside)
         self.notes.append(f"the rows that an earlier import rejected are now in {path_text(aside)}")
@@ -170,7 +170,7 @@ class RejectsFile:
         return descriptor
 
     def _locked(self, descriptor: int) -> bool:
-        """Lock a file for ourselves; return False if others read it, raise ImportUnderWay if another writes to it."""
+        """Lock a file; return False if another import reads it, raise ImportUnderWay if one writes to it."""
         for kind in (fcntl.LOCK_EX, fcntl.LOCK_SH):
             with suppress(BlockingIOError):
                 fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -179,11 +179,11 @@ class RejectsFile:
         raise ImportUnderWay(self._busy())
 
     def _keep(self, descriptor: int) -> None:
-        """Take a file that no one else has; raise ImportUnderWay if we have been overtaken before we had it."""
+        """Keep a file that no other process has; raise ImportUnderWay if another import has overtaken this one."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         self._descriptor = descriptor
-        self._before_cutting()
+        self._before_truncating()
 
     def _continue(self, path: Path, offset: int, digest: str) -> bool:
         found = None

@@ -36,7 +36,7 @@ class SourceFile:
 
     @property
     def rejects_path(self) -> Path:
-        """Where its refused rows go unless someone says otherwise: beside it, or in the current folder."""
+        """Where its rejected rows go without --rejects: beside it, or in the current folder."""
         beside = str(self.path) if self.name == path_text(self.path) else self.name  # the text may hold escapes
         return Path(beside + REJECTS_ENDING)
 

@@ -22,16 +22,16 @@ FALLBACK_TIME = "_effective_at"
 """Since when a record holds that names no time itself; the moment is not its sender's."""
 
 OWN_TIME = "_said_at"
-"""Since when its sender says that it holds, in the envelope of an event; no column can have this name."""
+"""The time in the envelope of an event, since when its change holds; no column can have this name."""
 
 OWN = ("_line", "_column", "_code", "_message", FALLBACK_TIME)
 """The columns that a rejects file has beside its original ones."""
 
 RECORDED_AS = "_recorded_as"
-"""The id of the change that an exported row was; the row is the same change as long as no one alters it."""
+"""The id of the change that an exported row was; the row is the same change as long as it is not altered."""
 
 FREE_TEXT = frozenset({"reason", "name"})
-"""Columns in which a line break can be meant; anywhere else it is a quote that someone forgot to close."""
+"""Columns in which a line break can be meant; anywhere else it is a quote that is never closed."""
 
 _JOINERS = re.compile(r"[\s_\-\ufeff]+")
 _LIKENESS = 0.75
@@ -39,7 +39,7 @@ _LIKENESS = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The columns that are understood, by their plain spelling, and the header names that were mapped to them."""
+    """The columns that are known, by their plain spelling, and the header names that were mapped to them."""
 
     plain: Mapping[str, str]
     maps: Mapping[str, str]

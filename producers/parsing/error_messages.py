@@ -13,17 +13,17 @@ from consent.row import ConsentRow
 
 
 class RowError(NamedTuple):
-    """Why a record is refused: a code, a sentence with a remedy and without any cell's value, and the column."""
+    """Why a record is rejected: a code, a message with a remedy and without any cell's value, and the column."""
 
     code: str
     message: str
     column: str | None = None
 
 
-_THEIRS = frozenset(get_args(ErrorType))
+_PYDANTICS = frozenset(get_args(ErrorType))
 """pydantic's own kinds of error; any other kind, with its message, comes from one of our row models."""
 
-_SAID = {
+_MESSAGES = {
     "missing_field": "this is needed and is empty: fill it",
     "unknown_value": "this is not one of the values that it may have",
     "not_a_number": "this is not a number: write digits only",
@@ -43,8 +43,8 @@ _CODES = {
 }
 
 
-def explain(error: ValidationError, row: type[ConsentRow], columns: Mapping[str, str]) -> RowError:
-    """Return the fault of the column that comes first in the source, and how many more there are.
+def row_error(error: ValidationError, row: type[ConsentRow], columns: Mapping[str, str]) -> RowError:
+    """Return the error of the column that comes first in the source, and how many more there are.
 
     `columns` gives, in the source's order, the source's own name for each of our columns.
     """
@@ -63,24 +63,22 @@ def _column(error: ErrorDetails) -> str | None:
 
 def _words(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
     kind, context = error["type"], error.get("ctx", {})
-    is_list = kind == "too_long" and "field_type" in context  # else one of our own that has the same name
-    if kind not in _THEIRS or (kind == "too_long" and not is_list):
+    if kind not in _PYDANTICS or (kind == "too_long" and "field_type" not in context):  # we have one of that name, too
         return kind, error["msg"]
     code = _CODES.get(kind, "unusable_value")
-    remedy = row.remedies.get(_column(error) or "") or (_members if is_list else _limits)(context)
-    return code, f"{_SAID[code]}: {remedy}" if remedy else _SAID[code]
-
-
-def _members(context: Mapping[str, Any]) -> str:
-    return f"at most {context['max_length']} members in one list: put the others into a row of their own"
+    remedy = row.remedies.get(_column(error) or "") or _limits(context)
+    return code, f"{_MESSAGES[code]}: {remedy}" if remedy else _MESSAGES[code]
 
 
 def _limits(context: Mapping[str, Any]) -> str:
     if "expected" in context:
         return f"write {context['expected']}"
+    if context.get("field_type") in _LISTS:
+        return f"at most {context['max_length']} members in one list: put the others into a row of their own"
     if "max_length" in context:
         return f"at most {context['max_length']} characters"
     return ", ".join(f"{_BOUNDS[name]} {context[name]}" for name in _BOUNDS if name in context)
 
 
+_LISTS = {"List", "Tuple", "Set"}
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}

@@ -15,7 +15,7 @@ from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
 from consent.times import UnusableTime, in_utc, read_time
 from producers.parsing.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
-from producers.parsing.error_messages import RowError, explain
+from producers.parsing.error_messages import RowError, row_error
 
 _NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
 
@@ -104,7 +104,7 @@ def parse_record(
     try:
         row = model.model_validate(fields)
     except ValidationError as error:
-        return explain(error, model, columns)
+        return row_error(error, model, columns)
     since = _effective_at(row, fields, context)
     if isinstance(since, RowError):
         return since._replace(column=columns.get(since.column or "", since.column))

@@ -33,8 +33,8 @@ def test_a_file_that_was_written_just_now_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_file_that_keeps_changing_is_refused_in_the_end(tmp_path: Path) -> None:
-    """Waiting has a limit, and the message says to try again."""
-    with pytest.raises(UnstableFile, match="try again"):
+    """Waiting has a limit, and the message says to import it again."""
+    with pytest.raises(UnstableFile, match="import it again"):
         inspect_file(file_of(tmp_path / "x.csv", "a\n", age=0), patience=0.3)
 
 

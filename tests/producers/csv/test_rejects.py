@@ -321,7 +321,7 @@ def test_only_a_file_of_rejected_rows_is_given_another_name(tmp_path: Path) -> N
     other = csv_of(tmp_path / "tonight.csv", ["3,SMS,OPTOUT,"])
     for named in (file, other):
         before = named.path.read_bytes()
-        with pytest.raises(ConfigurationError, match="no file of rejected rows"):
+        with pytest.raises(ConfigurationError, match="is no rejects file"):
             take_in(file, MemoryLedger(), IngestOptions(rejects_path=named.path))
         assert named.path.read_bytes() == before
 
