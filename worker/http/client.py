@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
@@ -53,7 +52,6 @@ class Sender:
         self._auth = auth
         self._concurrency = asyncio.Semaphore(connection.concurrency)
         self._transport = PooledTransport(url, _CONNECT_SHARE * self._seconds, LONGEST_BODY)
-        _hush()
 
     async def send(self, request: Request, permit: Permit | None = None) -> Reply | NoReply:
         """Send one call and wait for its reply, `timeout` seconds at most, all in all.
@@ -142,9 +140,3 @@ def _headers(connection: ConnectionSettings, name: str) -> dict[str, str]:
         raise ConfigurationError(f"{variable(name, 'HEADERS')} must hold plain printable text only")
     # No compression: a small reply that unfolds into a huge one would get around LONGEST_BODY.
     return {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "optrelay"} | connection.headers
-
-
-def _hush() -> None:
-    """Keep httpx from logging each call's URL, which names a customer."""
-    for name in ("httpx", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)

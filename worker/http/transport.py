@@ -75,7 +75,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         finally:
             self._busy.discard(connection)
         self._keep(connection, reply)
-        if reply.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy:
+        if reply.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy and self._tls is None:
             raise httpx.ProxyError("the proxy wants other credentials")
         return httpx.Response(
             reply.status, headers=reply.headers, stream=httpx.ByteStream(bytes(reply.body)), request=request

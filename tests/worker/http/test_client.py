@@ -146,7 +146,7 @@ def test_endless_answer() -> None:
 
 
 def test_endless_refusal_of_a_token() -> None:
-    """The bound holds for the answers that signing reads, too."""
+    """The bound holds for the answers that an auth reads, too."""
     connection = {"oauth_key": "key-1", "oauth_secret": "throw-away"}
     with serving(lambda _: Says(200, b"x" * (3 * LONGEST_BODY))) as server:
         settings = ConnectionSettings.model_validate({"base_url": server.url, **connection})

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.http_calls import CALL, raw, sent
-from tests.support.odd_servers import AUTHORITY, GOOD, one_reply, request, server, tls_server
+from tests.support.odd_servers import AUTHORITY, GOOD, one_reply, request, server, tls_for_localhost, tls_server
 from worker.http import transport
 from worker.http.failures import Failure, no_reply
 from worker.http.proxies import is_excepted
@@ -56,7 +56,7 @@ def test_through_the_proxy_of_a_company(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @contextmanager
-def tunnel(to: int, asked: list[bytes]) -> Iterator[int]:
+def tunnel(to: int, asked: list[bytes], tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """Run a proxy that passes every connection on to a port of this machine."""
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
@@ -75,7 +75,7 @@ def tunnel(to: int, asked: list[bytes]) -> Iterator[int]:
             pump(connection, provider)
             back.join()
 
-    with server(talk) as port:
+    with server(talk, tls=tls) as port:
         yield port
 
 
@@ -94,6 +94,33 @@ def test_tls_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"Proxy-Authorization: Basic " + base64.b64encode(b"me:se/cret") in headers
     assert not any(header.lower().startswith(b"authorization") for header in headers)
     assert asked[1].startswith(b"CONNECT provider.example.com:443 HTTP/1.1")
+
+
+@pytest.mark.usefixtures("_trusted")
+def test_a_proxy_that_speaks_tls_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an https:// proxy, its credentials and the host's name are no one else's to see; both are verified."""
+    asked: list[bytes] = []
+    monkeypatch.setattr("worker.http.proxies.is_loopback", lambda _: False)
+    with tls_server() as provider, tunnel(provider, asked, tls_for_localhost()) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{proxy}")
+        assert sent(f"https://localhost:{provider}") == [Reply(200, "{}")]
+        monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{proxy}")
+        assert sent(f"https://localhost:{provider}") == [no_reply(Failure.TLS)]
+    assert len(asked) == 1
+
+
+@pytest.mark.usefixtures("_trusted")
+def test_a_407_of_the_provider_behind_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes through the tunnel is the provider's answer, whatever its status."""
+
+    def talk(connection: socket.socket, _: int) -> None:
+        request(connection)
+        connection.sendall(WANTS_CREDENTIALS)
+
+    monkeypatch.setattr("worker.http.proxies.is_loopback", lambda _: False)
+    with server(talk, tls=tls_for_localhost()) as provider, tunnel(provider, []) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy}")
+        assert sent(f"https://localhost:{provider}") == [Reply(407, "no")]
 
 
 def test_a_proxy_that_wants_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
