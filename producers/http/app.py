@@ -1,4 +1,4 @@
-"""The application: which path leads where, and what other paths are told."""
+"""The application: its routes, its state, and the answers at other paths and methods."""
 
 from __future__ import annotations
 

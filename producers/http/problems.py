@@ -1,4 +1,4 @@
-"""What a request is told when it cannot be served: RFC 9457, a code and a remedy, never a value that it sent."""
+"""The answers to requests that cannot be served: RFC 9457, a code and a remedy, never a value that was sent."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def answer(_request: Request, problem: Problem) -> Response:
 
 
 def ledger_away() -> Problem:
-    """Return the problem of a ledger that cannot be used now; nothing about it is told outside."""
+    """Return the problem of a ledger that cannot be used now; nothing about it is shown outside."""
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "ledger_unavailable",

@@ -1,4 +1,4 @@
-"""Unsubscribe tokens: what a link will change, encrypted and signed, so that it shows no one and cannot be made up."""
+"""Unsubscribe tokens: what a link will change, encrypted and signed: it names no person and cannot be forged."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Tokens:
     A token is a Fernet token (AES-128-CBC and HMAC-SHA256) without its padding. One secret makes one key.
     """
 
-    def __init__(self, told: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, setting: str, clock: Callable[[], float] = time.time) -> None:
         """Read secrets that are separated by commas; raise ConfigurationError for one that can be guessed."""
-        parts = [part.strip() for part in told.split(",") if part.strip()]
+        parts = [part.strip() for part in setting.split(",") if part.strip()]
         if any(len(part) < _SHORTEST for part in parts):
             message = f"OPTRELAY_TOKEN_SECRET: a secret needs {_SHORTEST} characters: `openssl rand -hex 32` makes one"
             raise ConfigurationError(message)
@@ -62,20 +62,20 @@ class Tokens:
         """Return a new token for these columns, valid for so many seconds; raise ConfigurationError if it cannot."""
         if self._boxes is None:
             raise ConfigurationError("set OPTRELAY_TOKEN_SECRET, for example to what `openssl rand -hex 32` prints")
-        said = {"i": secrets.token_urlsafe(_ID_BYTES), "e": int(self._clock() + seconds), "f": dict(fields)}
-        return self._boxes.encrypt(json.dumps(said, separators=(",", ":")).encode()).decode().rstrip("=")
+        content = {"i": secrets.token_urlsafe(_ID_BYTES), "e": int(self._clock() + seconds), "f": dict(fields)}
+        return self._boxes.encrypt(json.dumps(content, separators=(",", ":")).encode()).decode().rstrip("=")
 
     def read(self, token: str) -> Link:
         """Return what a token says; raise Expired or Forged."""
         if self._boxes is None or len(token) > _LONGEST_TOKEN or not _FORM.fullmatch(token):
             raise Forged
         try:
-            said = json.loads(self._boxes.decrypt(token + "=" * (-len(token) % 4)))
+            content = json.loads(self._boxes.decrypt(token + "=" * (-len(token) % 4)))
         except InvalidToken:
             raise Forged from None
-        if said["e"] < self._clock():
+        if content["e"] < self._clock():
             raise Expired
-        return Link(said["i"], said["f"], said["e"])
+        return Link(content["i"], content["f"], content["e"])
 
 
 def _box(secret: str) -> Fernet:

@@ -30,7 +30,7 @@ router = APIRouter(generate_unique_id_function=operation_id)
 
 
 class Description(NamedTuple):
-    """What is told about this surface: with the names of our connections, without them, and that as a page."""
+    """The description with the names of our connections, without them, and the latter as a page."""
 
     known: dict[str, Any]
     public: dict[str, Any]
@@ -46,9 +46,9 @@ class Description(NamedTuple):
 )
 async def openapi(request: Request) -> Response:
     """Send a key to see the names of the connections in it."""
-    told: Description = request.app.state.description
+    description: Description = request.app.state.description
     has_key = app_state(request).keys.sender(request.headers) is not None
-    return JSONResponse(told.known if has_key else told.public)
+    return JSONResponse(description.known if has_key else description.public)
 
 
 @router.get(
@@ -60,8 +60,8 @@ async def openapi(request: Request) -> Response:
 )
 async def docs(request: Request) -> Response:
     """Show plain HTML, which loads nothing from elsewhere and runs no script."""
-    told: Description = request.app.state.description
-    return HTMLResponse(told.page, headers={"content-security-policy": POLICY})
+    description: Description = request.app.state.description
+    return HTMLResponse(description.page, headers={"content-security-policy": POLICY})
 
 
 def docs_page(description: dict[str, Any]) -> str:
