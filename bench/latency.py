@@ -36,7 +36,7 @@ def record(worker_context: WorkerContext, customer: int) -> None:
     import_id = worker_context.ledger.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
     worker_context.ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
     worker_context.ledger.finish_reading(import_id)
-    worker_context.ledger.release(import_id)
+    worker_context.ledger.publish(import_id)
 
 
 def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from chaos.consents import Consents, Slot
 from consent.change import Origin
 from consent.ledger import dead_letters
-from consent.ledger.dead_letters import LetterFilter
+from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import recent_imports, report
 from consent.ledger.schema import changes, customer_tasks
@@ -90,7 +90,7 @@ def _count(verdict: Verdict, consents: Consents, ledger: Ledger) -> None:
         verdict.lost += abs(rows - recorded)
         verdict.unbalanced += found is None or found.state != "released" or bool(found.pending)
     verdict.lost += abs(consents.events - _events(ledger))
-    dead = dead_letters.find(ledger.database, LetterFilter())
+    dead = dead_letters.find(ledger.database, DeadLetterFilter())
     verdict.wrongly_dead = sum(not one.address["user_id"].startswith("404") for one in dead)
     counted: Counter[str] = Counter()
     for one in reports:

@@ -36,7 +36,7 @@ class ImportLedger(Protocol):
         """Note that the whole file has been read and is trusted."""
         ...
 
-    def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
+    def publish(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
         """Let the import's changes be delivered; it may be called again, and goes on where it stood."""
         ...
 
@@ -84,7 +84,7 @@ def ingest_file(file: CsvFile, ledger: ImportLedger, on_progress: Progress | Non
     if progress.state == "reading":
         recording.run()
     if progress.state != "released":
-        ledger.release(progress.import_id, on_progress.releasing if on_progress else None)
+        ledger.publish(progress.import_id, on_progress.releasing if on_progress else None)
     return recording.result()
 
 

@@ -13,7 +13,7 @@ from consent.change import Bucket
 from consent.errors import ConfigurationError, place_of
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
-from consent.ledger.queue.breakers import Breaker, BucketHealth, Trouble
+from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from consent.ledger.queue.tasks import Attempt, CustomerTask
 from consent.outcome import Health, Throttled, Unauthorized, Unavailable
 from worker.observations import FAILURES_TO_OPEN, Observations
@@ -38,7 +38,7 @@ def is_probe(found: BucketHealth) -> bool:
 
 def openings_to_confirm(found: BucketHealth) -> int:
     """Return after how many openings in a row a refusal is the connection's, and not that of single customers."""
-    just_now = found.well_at is not None and (found.opened_at or 0) - found.well_at < _JUST_NOW
+    just_now = found.healthy_at is not None and (found.opened_at or 0) - found.healthy_at < _JUST_NOW
     return PROBES_TO_DOUBT if just_now else PROBES_TO_CONFIRM
 
 
@@ -64,10 +64,10 @@ def is_proven(ledger: Ledger, found: BucketHealth, observations: Observations, t
     observations.blamed = True
     if observations.proven:
         return True
-    if found.well_at is None or found.breaker is not Breaker.CLOSED:
+    if found.healthy_at is None or found.breaker is not Breaker.CLOSED:
         return False
     tries = ledger.earlier_tries(task)
-    return bool(tries) and found.well_at > tries[0].at
+    return bool(tries) and found.healthy_at > tries[0].at
 
 
 def is_its_own(
@@ -102,7 +102,7 @@ def is_its_own(
     found = breakers.health_of(ledger.database, before.name)
     if before.breaker is not Breaker.CLOSED or found.served_id == task.target_id:
         return False
-    return found.well_at is not None and found.well_at > since
+    return found.healthy_at is not None and found.healthy_at > since
 
 
 def conclude(ledger: Ledger, before: BucketHealth, observations: Observations) -> None:
@@ -139,7 +139,7 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
     found, now = breakers.health_of(ledger.database, str(bucket)), ledger.now()
     if found.breaker is Breaker.CLOSED or found.probe_at <= now or found.reason != reason:
         probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
-        breakers.open_breaker(ledger.database, found, Trouble(Breaker.DOWN, reason, probe_at), now=now)
+        breakers.open_breaker(ledger.database, found, Trip(Breaker.DOWN, reason, probe_at), now=now)
     return reason
 
 
@@ -164,7 +164,7 @@ def _open(ledger: Ledger, before: BucketHealth, observations: Observations, brea
     trips = min(before.trips, enough - 1) if known else before.trips
     probe_at = now + int(_seconds_to_probe(breaker, trips, enough) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
     grows = not known or before.trips < enough
-    breakers.open_breaker(ledger.database, before, Trouble(breaker, reason, probe_at, suspects, grows), now=now)
+    breakers.open_breaker(ledger.database, before, Trip(breaker, reason, probe_at, suspects, grows), now=now)
 
 
 def _seconds_to_probe(breaker: Breaker, trips: int, enough: int) -> float:
@@ -179,7 +179,7 @@ def _seconds_to_probe(breaker: Breaker, trips: int, enough: int) -> float:
 
 
 def _close(ledger: Ledger, before: BucketHealth, observations: Observations) -> None:
-    stale = before.well_at is None or ledger.now() - before.well_at > _WELL_AGAIN_AFTER
+    stale = before.healthy_at is None or ledger.now() - before.healthy_at > _WELL_AGAIN_AFTER
     if (
         ((stale or observations.blamed) and observations.proven)
         or before.failures

@@ -13,7 +13,7 @@ from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import rejected_events
-from consent.ledger.intake.publish import Place
+from consent.ledger.intake.publish import PublishProgress
 from consent.ledger.queue import breakers
 from worker.bootstrap import WorkerContext
 from worker.breaker import may_call
@@ -33,9 +33,9 @@ class Abandoned:
     A process that sweeps again and again keeps one; it remembers how far each import had come.
     """
 
-    seen: dict[str, tuple[Place, float]] = field(default_factory=dict)
+    seen: dict[str, tuple[PublishProgress, float]] = field(default_factory=dict)
 
-    def among(self, unreleased: Mapping[str, Place]) -> list[str]:
+    def among(self, unreleased: Mapping[str, PublishProgress]) -> list[str]:
         """Return those of the imports that have not come any further for a while."""
         now = time.monotonic()
         before, self.seen = self.seen, {}
@@ -54,10 +54,10 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     worker_context.ledger.database.check_revision()
     sent = _wake_all(worker_context)
     _forget_old_rejects(worker_context)
-    unreleased = worker_context.ledger.unreleased()
+    unreleased = worker_context.ledger.unpublished()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
         awake = _Rounds(worker_context)
-        worker_context.ledger.release(import_id, awake.go_on)
+        worker_context.ledger.publish(import_id, awake.go_on)
         sent += awake.sent + _wake_all(worker_context)
     return sent
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, or_, select
 
-from consent.ledger.bulk import Row, select_by_key
 from consent.ledger.database import Database
+from consent.ledger.dialects import Row
+from consent.ledger.dialects.statements import select_by_key
 from consent.ledger.schema import Key, info, metadata, targets
 
 target_aliases = Table(

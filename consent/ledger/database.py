@@ -1,46 +1,29 @@
-"""How the ledger is reached: one engine a process, transactions that write or read, and the key of its hashes."""
+"""How the ledger is reached: one engine a process, transactions that write or read, its clock, and its hashes' key."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    ExceptionContext,
-    create_engine,
-    event,
-    literal,
-    literal_column,
-    select,
-    text,
-)
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from consent.errors import ConfigurationError, LedgerOutdated, LedgerRefused, LedgerUnavailable
-from consent.files import refuse_planted_at
-from consent.ledger.dialects.url import connect_options, read_address
+from consent.errors import LedgerOutdated, LedgerRefused, LedgerUnavailable
+from consent.ledger.dialects import Dialect, dialect_named
+from consent.ledger.dialects.url import read_address
 from consent.ledger.schema import REVISION, info
 
 T = TypeVar("T")
 READ_ONLY = "it takes no writes (read-only): it is a standby, or was switched over; nothing is delivered until it does"
 HASH_KEY = "hash_key"
-BUSY_SECONDS = 60
-_PASSING = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
-_REFUSED = ("22", "54")  # classes: data exceptions (a NUL, a number too great), limits (a text too long for an index)
-_READ_ONLY = "25006"
-_DEPOSED = {_READ_ONLY, "57P01", "57P02", "57P03"}  # takes reads only, is shut down, crashed, starts up
 _TRIES = 5
+_BELIEVED_SECONDS = 30.0
 
 
 class Database:
@@ -48,6 +31,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = read_address(url)
+        self.dialect: Dialect = dialect_named(self.url.get_backend_name())
         self._engine: Engine | None = None
         self._pid = 0
         self._hash_key: bytes | None = None
@@ -63,27 +47,27 @@ class Database:
         if self._engine is None or self._pid != os.getpid():
             if self._engine is not None:
                 self._engine.dispose(close=False)
-            self._engine, self._pid = self._make_engine(), os.getpid()
+            self._engine, self._pid = self.dialect.make_engine(self.url), os.getpid()
         return self._engine
 
     def write(self, work: Callable[[Connection], T], *, checked: bool = True) -> T:
         """Run `work` in one writing transaction, again if the database asks for it.
 
         Raises LedgerUnavailable, LedgerRefused if the database will never take what it was given, and LedgerOutdated if
-        someone has migrated the ledger meanwhile (unless not `checked`): a version that was written for another schema
+        the ledger has been migrated meanwhile (unless not `checked`): a version that was written for another schema
         writes nothing.
         """
         in_doubt: Writing | None = None
         for remaining in reversed(range(_TRIES)):
-            writing = Writing(checked=checked)
+            writing = Writing(self.dialect, checked=checked)
             try:
                 if in_doubt is not None and self._was_committed(in_doubt):
                     return in_doubt.result  # type: ignore[no-any-return]
-                with self._transaction(immediate=True) as tx:
+                with self._transaction(writes=True) as tx:
                     return writing.run(tx, work)
             except DBAPIError as error:
-                if not (remaining and _is_passing(error)):
-                    raise _explained(error) from error
+                if not (remaining and self.dialect.is_passing(error)):
+                    raise self._explained(error) from error
                 in_doubt = writing if writing.is_in_doubt(error) else in_doubt
                 time.sleep(0.05 * (_TRIES - remaining))
             except (UnicodeError, OverflowError, orjson.JSONEncodeError) as error:  # the driver or we cannot write it
@@ -93,19 +77,24 @@ class Database:
     def _was_committed(self, writing: Writing) -> bool:
         """Ask the server what became of a transaction whose connection was lost while it was being committed."""
         while True:
-            with self._transaction(immediate=False) as tx:
-                found = tx.execute(_FATE, {"number": writing.number}).scalar()
+            with self._transaction(writes=False) as tx:
+                found = self.dialect.fate(tx, writing.number or 0)
             if found != "in progress":
-                return bool(found == "committed")
+                return found == "committed"
             time.sleep(0.05)
 
-    def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on one consistent view of the ledger; raise LedgerUnavailable."""
+    def read(self, work: Callable[[Connection], T], *, by_key: bool = False) -> T:
+        """Run `work` on one consistent view of the ledger, looking rows up `by_key` if so asked.
+
+        Raises LedgerUnavailable.
+        """
         try:
-            with self._transaction(immediate=False) as tx:
+            with self._transaction(writes=False) as tx:
+                if by_key:
+                    self.dialect.look_up_by_key(tx)
                 return work(tx)
         except DBAPIError as error:
-            raise _explained(error) from error
+            raise self._explained(error) from error
 
     @property
     def hash_key(self) -> bytes:
@@ -130,10 +119,11 @@ class Database:
 
     def takes_writes(self) -> bool:
         """Return whether the database takes writes: a standby does not; raise LedgerUnavailable."""
-        if self.is_sqlite:
-            return os.access(str(self.url.database), os.W_OK)
-        query = text("SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'")
-        return not self.read(lambda tx: tx.execute(query).scalar_one())
+        return self.dialect.takes_writes(self.url, self.read)
+
+    def server_time(self) -> float | None:
+        """Return the server's time in seconds since 1970, None for SQLite; raise LedgerUnavailable."""
+        return self.dialect.server_time(self.read)
 
     def close(self) -> None:
         """Close what is open."""
@@ -142,32 +132,26 @@ class Database:
         self._engine = None
 
     @contextmanager
-    def _transaction(self, *, immediate: bool) -> Iterator[Connection]:
-        options: dict[str, Any] = {"optrelay_immediate": immediate}
-        if not (immediate or self.is_sqlite):
-            options["isolation_level"] = "REPEATABLE READ"  # else each statement sees what was committed before it
-        with self.engine.execution_options(**options).begin() as connection:
+    def _transaction(self, *, writes: bool) -> Iterator[Connection]:
+        with self.engine.execution_options(**self.dialect.options(writes=writes)).begin() as connection:
             yield connection
 
-    def _make_engine(self) -> Engine:
-        if not self.is_sqlite:
-            url, options = connect_options(self.url)
-            engine = create_engine(url, pool_pre_ping=True, pool_size=4, connect_args=options)
-            event.listen(engine, "handle_error", _forget_deposed_server)
-            if "prepare_threshold" not in options:
-                event.listen(engine, "connect", _prepare_nothing_behind_pooler)
-            return engine
-        _make_private(self.url.database)
-        engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
+    def _explained(self, error: DBAPIError) -> LedgerUnavailable:
+        """Say what failed without the statement's parameters, which may name persons."""
+        if self.dialect.is_refused(error):
+            return LedgerRefused(f"the ledger's database refuses what it was given: {type(error.orig).__name__}")
+        if self.dialect.is_read_only(error):
+            return LedgerUnavailable(f"the ledger's database says: {READ_ONLY}")
+        speaks = isinstance(error, OperationalError) or type(error.orig) is sqlite3.DatabaseError  # the file is damaged
+        first = str(error.orig).strip().splitlines()[0] if speaks else type(error.orig).__name__
+        return LedgerUnavailable(f"the ledger's database says: {first}")
 
 
 @dataclass(slots=True)
 class Writing:
     """One attempt at a writing transaction: its number at the server, and what came out of it."""
 
+    dialect: Dialect
     checked: bool
     number: int | None = None
     ready: bool = False
@@ -175,8 +159,7 @@ class Writing:
 
     def run(self, tx: Connection, work: Callable[[Connection], T]) -> T:
         """Do the work, once it is seen in the same transaction that the schema is ours; no migration comes between."""
-        number = _NUMBER if tx.dialect.name == "postgresql" else literal(None)
-        self.number, found = tx.execute(select(number, _REVISION if self.checked else literal(None))).one()
+        self.number, found = self.dialect.begin_writing(tx, checked=self.checked)
         if self.checked:
             check(found)
         self.result = result = work(tx)
@@ -186,11 +169,6 @@ class Writing:
     def is_in_doubt(self, error: DBAPIError) -> bool:
         """Whether the connection was lost so late that the server may have committed."""
         return error.connection_invalidated and self.ready and self.number is not None
-
-
-_NUMBER: ColumnElement[int] = literal_column("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
-_FATE = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
-_REVISION: ColumnElement[str] = literal_column("(SELECT version_num FROM alembic_version)")
 
 
 def check(found: str | None) -> None:
@@ -205,75 +183,38 @@ def check(found: str | None) -> None:
     raise LedgerOutdated(message)
 
 
-def _forget_deposed_server(context: ExceptionContext) -> None:
-    """Close every connection to a server that takes writes no more: a new one may lead to the server that does."""
-    if getattr(context.original_exception, "sqlstate", None) in _DEPOSED:
-        context.is_disconnect = True
+class ServerClock:
+    """The database's clock, so that leases mean the same on every machine whatever its own clock says.
 
-
-def _prepare_nothing_behind_pooler(connection: Any, _record: object) -> None:
-    """Prepare no statements where the server's session may be another one in the next transaction.
-
-    A pooler hands out a number of its own instead of the server process's: so it is known without a setting.
-    Source: PgBouncer, "Features" (transaction pooling) and its cancel keys.
+    It is asked now and then; in between, this machine's monotonic clock goes on from there. While the database is away
+    the last answer holds. Where the database lives on this machine, it is this machine's clock.
     """
-    with connection.cursor() as cursor:
-        (number,) = cursor.execute("SELECT pg_backend_pid()").fetchone()
-    connection.rollback()
-    if number != connection.info.backend_pid:
-        connection.prepare_threshold = None
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._base: int | None = None
+        self._at = 0.0
+        self._asked = 0.0
+
+    def __call__(self) -> int:
+        """Return the time in microseconds since 1970-01-01 UTC."""
+        if self._base is None or time.monotonic() - self._asked > _BELIEVED_SECONDS:
+            self._ask()
+        if self._base is None:
+            return wall_clock()
+        return self._base + int((time.monotonic() - self._at) * 1_000_000)
+
+    def _ask(self) -> None:
+        before = self._asked = time.monotonic()
+        try:
+            found = self._database.server_time()
+        except LedgerUnavailable:
+            return
+        after = time.monotonic()
+        if found is not None:
+            self._base, self._at = int(found * 1_000_000), (before + after) / 2
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves: the driver's own is deferred, and upgrades end in BUSY
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
-
-
-_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "wal_autocheckpoint=8000",  # pages: at the default of 1,000 an import writes the same pages again and again
-    "journal_size_limit=67108864",  # bytes, to which a log is cut that had grown while others read
-    "cache_size=-32768",  # KiB, of which little is used by small ledgers
-    "temp_store=MEMORY",
-)
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    immediate = connection.get_execution_options().get("optrelay_immediate", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-
-def _make_private(path: str | None) -> None:
-    """Create the file for its owner alone; SQLite gives its companions the same rights."""
-    if not path or path == ":memory:":
-        raise ConfigurationError("OPTRELAY_LEDGER_URL: the ledger needs a file, a memory database forgets everything")
-    with suppress(OSError):
-        os.close(os.open(Path(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    for companion in ("", "-wal", "-shm", "-journal"):
-        with suppress(OSError):  # what SQLite says of it is told in its words
-            refuse_planted_at(path + companion, stat.S_IWOTH)
-
-
-def _is_passing(error: DBAPIError) -> bool:
-    if error.connection_invalidated:
-        return True
-    return getattr(error.orig, "sqlstate", None) in _PASSING
-
-
-def _is_refused(error: DBAPIError) -> bool:
-    """Whether the database refuses what it was given, and would do so at any other time."""
-    state = getattr(error.orig, "sqlstate", None)
-    return isinstance(error, DataError) if state is None else str(state).startswith(_REFUSED)
-
-
-def _explained(error: DBAPIError) -> LedgerUnavailable:
-    """Say what failed without the statement's parameters, which may name persons."""
-    if _is_refused(error):
-        return LedgerRefused(f"the ledger's database refuses what it was given: {type(error.orig).__name__}")
-    if getattr(error.orig, "sqlstate", None) == _READ_ONLY:
-        return LedgerUnavailable(f"the ledger's database says: {READ_ONLY}")
-    speaks = isinstance(error, OperationalError) or type(error.orig) is sqlite3.DatabaseError  # the file is damaged
-    first = str(error.orig).strip().splitlines()[0] if speaks else type(error.orig).__name__
-    return LedgerUnavailable(f"the ledger's database says: {first}")
+def wall_clock() -> int:
+    """Return this machine's time of day in microseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000

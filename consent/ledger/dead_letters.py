@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
 from consent.change import Action
-from consent.ledger.bulk import among, insert_new, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
+from consent.ledger.dialects.locks import MergeLock
+from consent.ledger.dialects.statements import among, insert_new, plain_numbers, portions
 from consent.ledger.keys import public_id
-from consent.ledger.merge_sql import keep_out
-from consent.ledger.queue.enqueue import make_these_due
+from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.tasks import Attempt
-from consent.ledger.schema import attempts, changes, dead_letters, imports, interventions, slots, targets
+from consent.ledger.schema import attempts, audit_log, changes, dead_letters, imports, slots, targets
 from consent.outcome import State
 
 
@@ -46,7 +46,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterFilter:
+class DeadLetterFilter:
     """Which dead letters are meant: all of these together. Moments are in microseconds."""
 
     ids: tuple[int, ...] = ()
@@ -66,7 +66,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Intervention:
+class AuditEntry:
     """Who did what to a dead letter, when (microseconds) and why."""
 
     at: int
@@ -75,19 +75,19 @@ class Intervention:
     why: str
 
 
-def find(database: Database, which: LetterFilter, limit: int | None = None) -> list[DeadLetter]:
+def find(database: Database, which: DeadLetterFilter, limit: int | None = None) -> list[DeadLetter]:
     """Return the dead letters that a filter means, oldest first."""
     query = _query(which).limit(limit)
     return [_letter(row) for row in database.read(lambda tx: tx.execute(query).all())]
 
 
-class FoundLetters:
+class FoundDeadLetters:
     """The dead letters that a filter means, oldest first: their numbers, and they themselves a thousand at a time.
 
     A letter that has been replayed or discarded meanwhile is left out when they are gone through.
     """
 
-    def __init__(self, database: Database, which: LetterFilter) -> None:
+    def __init__(self, database: Database, which: DeadLetterFilter) -> None:
         """Find them; raises LedgerUnavailable."""
         self._database, self._which = database, which
         query = _query(which).with_only_columns(changes.c.id)
@@ -118,17 +118,16 @@ class FoundLetters:
 
     def _rows(self, some: Sequence[int], query: Select[Any]) -> list[Any]:
         def work(tx: Connection) -> list[Any]:
-            look_up_by_key(tx)
             return list(tx.execute(query.where(among(tx, changes.c.id, some))))
 
-        return self._database.read(work)
+        return self._database.read(work, by_key=True)
 
 
-Letters = FoundLetters | Sequence[DeadLetter]
+Letters = FoundDeadLetters | Sequence[DeadLetter]
 
 
 def _ids(letters: Letters) -> Sequence[int]:
-    return letters.ids if isinstance(letters, FoundLetters) else [letter.id for letter in letters]
+    return letters.ids if isinstance(letters, FoundDeadLetters) else [letter.id for letter in letters]
 
 
 def attempts_for(database: Database, letter: DeadLetter, target_id: int | None = None) -> list[Attempt]:
@@ -146,18 +145,17 @@ def attempts_for(database: Database, letter: DeadLetter, target_id: int | None =
     return database.read(work)
 
 
-def interventions_for(database: Database, change_id: int) -> list[Intervention]:
+def audit_log_of(database: Database, change_id: int) -> list[AuditEntry]:
     """Return what people did to a change, oldest first."""
-    query = select(interventions).where(interventions.c.change_id == change_id).order_by(interventions.c.id)
+    query = select(audit_log).where(audit_log.c.change_id == change_id).order_by(audit_log.c.id)
     rows = database.read(lambda tx: tx.execute(query).all())
-    return [Intervention(row.at, row.who, row.what, row.why) for row in rows]
+    return [AuditEntry(row.at, row.who, row.what, row.why) for row in rows]
 
 
 def plan_replay(database: Database, letters: Letters) -> dict[int, Fate]:
     """Return what replaying these letters would do, and do nothing."""
 
     def work(tx: Connection) -> dict[int, Fate]:
-        look_up_by_key(tx)
         return _fates(tx, _ids(letters))
 
     return database.read(work)
@@ -171,10 +169,10 @@ def replay(database: Database, letters: Letters, *, who: str, why: str, now: int
     """
 
     def work(tx: Connection, some: Sequence[int]) -> dict[int, Fate]:
-        keep_out(tx, (among(tx, changes.c.id, some),))
+        lock = MergeLock.of_changes(tx, (among(tx, changes.c.id, some),))
         fates = _fates(tx, some)
         query = select(changes, slots.c.newest_id).join(slots, _own_slot())
-        _revive(tx, tx.execute(query.where(among(tx, changes.c.id, list(fates)))).all(), now)
+        _revive(lock, tx.execute(query.where(among(tx, changes.c.id, list(fates)))).all(), now)
         _note(tx, fates, who=who, why=why, now=now)
         return fates
 
@@ -188,7 +186,6 @@ def discard(database: Database, letters: Letters, *, who: str, why: str, now: in
     """Put dead letters away for good; they stay in the history with who did it and why. Return how many."""
 
     def work(tx: Connection, some: Sequence[int]) -> int:
-        look_up_by_key(tx)
         dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
         ids = tx.execute(dead.with_for_update()).scalars().all()
         tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
@@ -198,13 +195,12 @@ def discard(database: Database, letters: Letters, *, who: str, why: str, now: in
     return sum(database.write(partial(work, some=some)) for some in portions(_ids(letters)))
 
 
-def bury(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
+def make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
     """Make dead letters of pending changes that the ledger cannot keep a slot for; `why` is code and reason."""
     code, reason = why
     dead = {"state": State.DEAD.value, "code": code, "reason": reason, "settled_at": now}
 
     def work(tx: Connection) -> None:
-        look_up_by_key(tx)
         for some in portions(numbers):
             pending = (among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
             ids = tx.execute(select(changes.c.id).where(*pending).with_for_update()).scalars().all()
@@ -237,7 +233,8 @@ def _fates(tx: Connection, ids: Sequence[int]) -> dict[int, Fate]:
     return fates
 
 
-def _revive(tx: Connection, rows: Sequence[Row[Any]], now: int) -> None:
+def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
+    tx = lock.tx
     standing = [row for row in rows if row.newest_id == row.id]
     overtaken = [row for row in rows if row.newest_id != row.id]
     alive = {"state": State.PENDING.value, "settled_at": None, "attempts": 0, "discarded_at": None}
@@ -245,15 +242,15 @@ def _revive(tx: Connection, rows: Sequence[Row[Any]], now: int) -> None:
     for row in overtaken:
         closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
         tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
-    make_these_due(tx, [row.id for row in standing], now=now)
+    enqueue_changes(lock, [row.id for row in standing], now=now)
 
 
 def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: int) -> None:
     rows = [(now, who, str(fate), why, change_id) for change_id, fate in fates.items()]
-    insert_new(tx, interventions, ("at", "who", "what", "why", "change_id"), rows)
+    insert_new(tx, audit_log, ("at", "who", "what", "why", "change_id"), rows)
 
 
-def _query(which: LetterFilter) -> Select[Any]:
+def _query(which: DeadLetterFilter) -> Select[Any]:
     who = (targets.c.connection, targets.c.address, targets.c.target_key)
     query = (
         select(changes, *who, imports.c.name.label("import_name"))
@@ -264,7 +261,7 @@ def _query(which: LetterFilter) -> Select[Any]:
     return query.order_by(changes.c.settled_at, changes.c.id)
 
 
-def _conditions(which: LetterFilter) -> list[ColumnElement[bool]]:
+def _conditions(which: DeadLetterFilter) -> list[ColumnElement[bool]]:
     asked: list[tuple[object, ColumnElement[bool]]] = [
         (which.ids, changes.c.id.in_(which.ids)),
         (which.connection, targets.c.connection == which.connection),

@@ -15,13 +15,13 @@ from sqlalchemy import Connection, event, func, select, update
 from consent.change import ConsentChange, from_micros
 from consent.imports import Checkpoint, ImportProgress, ImportState
 from consent.ledger.aliases import aliases_of, target_aliases
-from consent.ledger.bulk import Row, insert_new, look_up_by_key, select_by_key
 from consent.ledger.database import HASH_KEY, Database
-from consent.ledger.intake.batch import hear, recognise, recognise_targets
+from consent.ledger.dialects import Row
+from consent.ledger.dialects.statements import insert_new, select_by_key, select_changes
+from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.intake.imports import find_import
 from consent.ledger.intake.reassign import KEEPS_BACK
 from consent.ledger.ledger import Ledger
-from consent.ledger.recorded import select_recorded
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.reassert import Reassert, ReassertRules
 
@@ -43,7 +43,7 @@ _REGISTERS = (
 )
 
 
-def rehearse(path: Path, real: Database | None, *, reassert: ReassertRules) -> Ledger:
+def open_dry_run(path: Path, real: Database | None, *, reassert: ReassertRules) -> Ledger:
     """Return an empty ledger in a file, whose changes are numbered behind those of the real one (None: no such)."""
     ledger = Ledger(f"sqlite:///{path}", reassert=reassert)
     event.listen(ledger.database.engine, "connect", _careless)
@@ -60,45 +60,44 @@ def found_import(real: Database | None, fingerprint: str, reassert: Reassert | N
         return None
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
     state: ImportState = row.state if row.state in ("reading", "released") else "read"
-    place = Checkpoint(row.records, row.line, row.rejects_offset, row.wishes, row.rejects_digest or "")
+    place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "")
     return ImportProgress(row.id, state, place, since)
 
 
-def copy_known(real: Database, rehearsal: Ledger, wishes: Sequence[ConsentChange], unfinished: str | None) -> None:
+def copy_known(real: Database, rehearsal: Ledger, incoming: Sequence[ConsentChange], unfinished: str | None) -> None:
     """Tell the rehearsal what the real ledger knows about these changes.
 
     Changes of the import `unfinished`, which is being gone on with, count as not seen yet, and so do those of files
     that broke off: they would be taken over.
     """
-    heard = hear(real.hash_key, wishes, 0)
+    batch = IncomingBatch.of(real.hash_key, incoming, 0)
     broken_off = select(imports.c.id).where(*KEEPS_BACK)
 
     def look(
         tx: Connection,
     ) -> tuple[set[str], list[Row], list[Row], dict[bytes, bytes], list[Row]]:
-        look_up_by_key(tx)
-        aliases = aliases_of(tx, heard.targets)
-        recognise_targets(tx, heard)
-        asked = heard.whose | dict(heard.whose_aliases)
-        recognise(tx, heard)  # by which some words get a key of their own
-        asked |= heard.whose
-        known = select_recorded(tx, _FACTS, asked)
+        aliases = aliases_of(tx, batch.targets)
+        batch.lookup_targets(tx)
+        asked = batch.target_of | dict(batch.target_of_aliases)
+        batch.lookup_existing(tx)  # by which some changes get a key of their own
+        asked |= batch.target_of
+        known = select_changes(tx, _FACTS, asked)
         unread = set(tx.execute(broken_off).scalars())
-        who = {number: target for target, number in heard.numbers.items()}
+        who = {number: target for target, number in batch.numbers.items()}
         whose = {key: who[number] for key, number in asked.items()}
-        return unread, known, select_by_key(tx, _REGISTERS, list(heard.targets)), whose, aliases
+        return unread, known, select_by_key(tx, _REGISTERS, list(batch.targets)), whose, aliases
 
-    unread, known, registers, whose, aliases = real.read(look)
+    unread, known, registers, whose, aliases = real.read(look, by_key=True)
     unseen = {unfinished, *unread}
 
     def note(tx: Connection) -> None:
-        insert_new(tx, targets, _TARGET_COLUMNS, list(heard.targets.values()))
-        recognise_targets(tx, heard)
-        insert_new(tx, target_aliases, ("target_key", "target_id"), [(one, heard.numbers[key]) for key, one in aliases])
+        insert_new(tx, targets, _TARGET_COLUMNS, list(batch.targets.values()))
+        batch.lookup_targets(tx)
+        insert_new(tx, target_aliases, ("target_key", "target_id"), [(one, batch.numbers[key]) for key, one in aliases])
         seen = [(number, key, said) for number, key, owner, *said in known if owner not in unseen]
-        rows = [_known_row(number, key, heard.numbers[whose[key]], *said) for number, key, said in seen]
+        rows = [_known_row(number, key, batch.numbers[whose[key]], *said) for number, key, said in seen]
         insert_new(tx, changes, _KNOWN_COLUMNS, rows)
-        insert_new(tx, slots, _SLOT_COLUMNS, [(heard.numbers[key], *register) for key, *register in registers])
+        insert_new(tx, slots, _SLOT_COLUMNS, [(batch.numbers[key], *register) for key, *register in registers])
 
     rehearsal.database.write(note)
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from consent.change import Bucket, ConsentChange
 from consent.imports import Accepted, Checkpoint, EventsAccepted, ImportProgress, ImportSource, RejectedRow
-from consent.ledger.database import Database
+from consent.ledger.database import Database, ServerClock
 from consent.ledger.intake import accept, imports, publish
-from consent.ledger.intake.publish import Place
-from consent.ledger.queries.clock import ServerClock, wall_clock
+from consent.ledger.intake.publish import PublishProgress
 from consent.ledger.queue import claim, settle
 from consent.ledger.queue.claim import Term, Try
 from consent.ledger.queue.overlaps import Overlap
@@ -27,7 +26,7 @@ class Ledger:
     def __init__(self, url: str, *, reassert: ReassertRules | None = None, clock: Clock | None = None) -> None:
         self.database = Database(url)
         self.reassert = reassert or ReassertRules()
-        self.now = clock or (wall_clock if self.database.is_sqlite else ServerClock(self.database))
+        self.now = clock or ServerClock(self.database)
 
     def prepare(self) -> None:
         """Make the ledger ready: SQLite is migrated, PostgreSQL must have been (raises LedgerOutdated)."""
@@ -79,13 +78,13 @@ class Ledger:
         """Note that a file has been read whole and is trusted."""
         imports.finish_reading(self.database, import_id, self.now())
 
-    def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
+    def publish(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
         """Make the changes of an import that was read whole due; resumable."""
-        publish.release(self.database, import_id, self.now, rules=self.reassert, on_progress=on_progress)
+        publish.publish(self.database, import_id, self.now, rules=self.reassert, on_progress=on_progress)
 
-    def unreleased(self) -> dict[str, Place]:
+    def unpublished(self) -> dict[str, PublishProgress]:
         """Return the imports that were read whole but whose changes are not all due."""
-        return publish.unreleased(self.database)
+        return publish.unpublished(self.database)
 
     def buckets(self, connection: str) -> list[Bucket]:
         """Return the buckets of a connection that have customer tasks."""
@@ -109,14 +108,14 @@ class Ledger:
         limit: int,
         token: str,
         lease_seconds: float,
-        doubt_seconds: float = 0.0,
+        in_doubt_seconds: float = 0.0,
         overlap: Overlap | None = None,
     ) -> list[CustomerTask]:
-        """Take up to `limit` due targets under a lease; those of lost deliveries wait for `doubt_seconds` more.
+        """Take up to `limit` due targets under a lease; those of lost deliveries wait for `in_doubt_seconds` more.
 
         `overlap` is what the bucket's provider says of slots that overlap.
         """
-        term = self._term(lease_seconds, doubt_seconds)
+        term = self._term(lease_seconds, in_doubt_seconds)
         return claim.claim(self.database, bucket, limit, token, term, overlap)
 
     def claim_another(
@@ -125,16 +124,16 @@ class Ledger:
         suspects: tuple[int, ...],
         token: str,
         lease_seconds: float,
-        doubt_seconds: float = 0.0,
+        in_doubt_seconds: float = 0.0,
         overlap: Overlap | None = None,
     ) -> list[CustomerTask]:
         """Take one target for a probe, another one than the suspects if there is any."""
-        term = self._term(lease_seconds, doubt_seconds)._replace(suspects=suspects)
+        term = self._term(lease_seconds, in_doubt_seconds)._replace(suspects=suspects)
         return claim.claim(self.database, bucket, 1, token, term, overlap)
 
-    def _term(self, lease_seconds: float, doubt_seconds: float) -> Term:
+    def _term(self, lease_seconds: float, in_doubt_seconds: float) -> Term:
         now = self.now()
-        return Term(now, now + int(lease_seconds * 1_000_000), now + int(doubt_seconds * 1_000_000))
+        return Term(now, now + int(lease_seconds * 1_000_000), now + int(in_doubt_seconds * 1_000_000))
 
     def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
         """Write down what became of claimed targets; return how many leases had been lost. Then `count_calls`."""

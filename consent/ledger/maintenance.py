@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, select
 
 from consent.errors import ConfigurationError, LedgerUnavailable
 from consent.ledger.database import HASH_KEY, Database
+from consent.ledger.dialects.locks import lock_schema
 from consent.ledger.schema import REVISION, info
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_LOCK = 7_301_125  # any number of our own, for PostgreSQL's advisory lock
 
 
 def migrate(database: Database) -> bool:
@@ -29,11 +29,7 @@ def migrate(database: Database) -> bool:
 
 
 def _upgrade(tx: Connection) -> None:
-    if tx.dialect.name == "postgresql":
-        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
-        if tx.execute(text("SELECT to_regclass('alembic_version')")).scalar() is not None:
-            # Each writer has read this table in the same transaction: they end first, later ones see what is new.
-            tx.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
+    lock_schema(tx)
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = tx

@@ -1,8 +1,9 @@
-"""Holding new words against the registers of their slots: the newest-wins rule, applied to the ledger by its database.
+"""`consent.ledger.merge` for many changes at once, by the database: what it decides there for one, this does in sets.
 
-It is `consent.ledger.merge.judge` for many words at once. The words of a slot that are weighed together are ranked, and
-only the best of them is held against the slot's register. The others are superseded by it, also those that would have
-been unchanged if they had been judged before it came.
+The changes of a slot that are merged together are ranked, and only the best of them is held against the slot's
+register. The others are superseded by it, also those that would have been no-ops if they had been merged before it.
+
+The terms below are said of `changes` or of `noop_changes`, each beside its slot: both are decided by the same SQL.
 """
 
 from __future__ import annotations
@@ -18,10 +19,8 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
-    Select,
     Table,
     and_,
-    any_,
     case,
     delete,
     false,
@@ -31,7 +30,6 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    text,
     true,
     tuple_,
     update,
@@ -39,225 +37,67 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateTable
 
 from consent.change import Action, Origin
-from consent.ledger.bulk import among, look_up_by_key, portions, whole_or_nothing
-from consent.ledger.intake.export_time import Stamp
-from consent.ledger.queue.enqueue import make_these_due
-from consent.ledger.schema import REVISION, changes, customer_tasks, repeats, slots, targets
+from consent.ledger.dialects.locks import MergeLock
+from consent.ledger.dialects.statements import among, portions, whole_or_nothing
+from consent.ledger.intake.export_time import ExportTime
+from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.schema import REVISION, changes, slots, targets
 from consent.outcome import State
 from consent.reassert import Reassert, ReassertRules
-
-_ACCEPT_LOCK = 7_301_127  # one acceptance at a time on PostgreSQL: two would wait for each other, and number one target
-_FOLD_LOCK = 7_301_126  # one fold at a time on PostgreSQL; SQLite has one writer anyway
-
-_RULE = ("id", "target_id", "slot", "action", "effective_at", "dedupe_key")
-_weighed = Table(
-    f"weighed_{REVISION}",  # behind a pooler, a session with the table of another version may come back
-    MetaData(),
-    *(Column(name, changes.c[name].type) for name in _RULE),
-    Column("place", Integer),
-    Column("best", changes.c.id.type),
-    Column("over", changes.c.id.type),
-    Column("wins", Boolean),
-    Column("confirmed", Boolean),
-    Column("fresh", Boolean),
-    Column("always", Boolean),
-    Column("stamped", Boolean),
-    prefixes=["TEMPORARY"],
-    postgresql_on_commit="DELETE ROWS",
-)
-"""Words that are weighed together, of each slot the `best` at `place` 1.
-
-`over` is the word that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider is
-confirmed to hold what it says. `fresh` are opt-outs with a time of their own since the confirmation, `stamped` those
-that would be but for their time, which is the export's; `always` are opt-outs that are delivered whatever is confirmed.
-"""
-
-
-def fold(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int, reassert: Reasserting) -> int:
-    """Decide the fate of the pending ones of the changes that are meant.
-
-    Those that stay pending stand and must be delivered; the others are superseded or unchanged. Returns how many
-    opt-outs are unchanged only because their time is the export's. Locks are taken in the order folds, customer tasks,
-    changes, slots.
-    """
-    meant = (*meant, changes.c.state == State.PENDING.value)
-    look_up_by_key(tx)
-    one_fold_at_a_time(tx)
-    keep_out_of(tx, select(changes.c.target_id).where(*meant))
-    _weigh(tx, meant, reassert)
-    _spread_freshness(tx)
-    _supersede(tx, _weighed.c.id, _weighed.c.best, _weighed.c.place > 1, now)
-    _supersede(tx, _weighed.c.id, _weighed.c.over, and_(_first, ~_weighed.c.wins), now)
-    _supersede(tx, _weighed.c.over, _weighed.c.id, and_(_first, _weighed.c.wins), now)
-    stamped = _leave_unchanged(tx, now)
-    _send_again(tx, now)
-    _renew_registers(tx)
-    return stamped
-
-
-def _weigh(tx: Connection, meant: Sequence[ColumnElement[bool]], reassert: Reasserting) -> None:
-    tx.execute(CreateTable(_weighed, if_not_exists=True))
-    tx.execute(delete(_weighed))
-    said = _rank(changes.c.effective_at, changes.c.action, changes.c.id)
-    known = _rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id)
-    slot, newest_first = (changes.c.target_id, changes.c.slot), [part.desc() for part in said]
-    facts = (
-        func.row_number().over(partition_by=slot, order_by=newest_first),
-        func.first_value(changes.c.id).over(partition_by=slot, order_by=newest_first),
-        slots.c.newest_id,
-        or_(slots.c.newest_id.is_(None), tuple_(*said) > tuple_(*known)),
-        func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),
-        *reassert.of_changes(),
-    )
-    own = and_(slots.c.target_id == changes.c.target_id, slots.c.slot == changes.c.slot)
-    # The word that is a slot's newest already was weighed before another import took it over.
-    new = or_(slots.c.newest_id.is_(None), slots.c.newest_id != changes.c.id)
-    words = select(*(changes.c[name] for name in _RULE), *facts).outerjoin(slots, own).where(*meant, new)
-    tx.execute(insert(_weighed).from_select(list(_weighed.c), words))
-
-
-def _rank(
-    since: ColumnElement[int], action: ColumnElement[str], number: ColumnElement[int]
-) -> tuple[ColumnElement[int], ...]:
-    """Return the terms by which words are ordered, as in `consent.ledger.merge.rank`."""
-    return since, case((action == _OPTOUT, _ONE), else_=_NOUGHT), number
-
 
 # Written out, and not as parameters, so that two windows with this order are one to the database, and one sort.
 _OPTOUT: ColumnElement[str] = literal_column(f"'{Action.OPTOUT.value}'")
 _ONE: ColumnElement[int] = literal_column("1")
 _NOUGHT: ColumnElement[int] = literal_column("0")
-_first = _weighed.c.place == 1
-
-
-_OWN = (slots.c.target_id == _weighed.c.target_id, slots.c.slot == _weighed.c.slot)
-
-
-def _supersede(
-    tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
-) -> None:
-    lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
-    tx.execute(lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now))
-
-
-_sent = or_(_weighed.c.fresh, _weighed.c.always)
-
-
-def _spread_freshness(tx: Connection) -> None:
-    """Let the best word of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
-    fresh = (_weighed.c.place > 1, _weighed.c.fresh, _weighed.c.over.is_not(None))
-    for some in portions(tx.execute(select(_weighed.c.best).where(*fresh).distinct()).scalars().all()):
-        best = (_first, _weighed.c.action == _OPTOUT, among(tx, _weighed.c.id, some))
-        tx.execute(update(_weighed).where(*best).values(fresh=True))
-
-
-def _leave_unchanged(tx: Connection, now: int) -> int:
-    same = (_first, _weighed.c.wins, _weighed.c.confirmed, ~_sent)
-    left = whole_or_nothing(update(changes)).where(changes.c.id == _weighed.c.id, *same)
-    tx.execute(left.values(state=State.UNCHANGED.value, settled_at=now))
-    return tx.execute(select(func.count()).select_from(_weighed).where(*same, _weighed.c.stamped)).scalar_one()
-
-
-def _send_again(tx: Connection, now: int) -> None:
-    """Deliver the newest opt-outs of slots again that were confirmed before an older word which is fresh."""
-    newer = select(_weighed.c.over).where(_first, ~_weighed.c.wins, _weighed.c.fresh)
-    for some in portions(tx.execute(newer).scalars().all()):
-        held = and_(slots.c.newest_id == changes.c.id, *(slots.c[name] == changes.c[name] for name in _SLOT))
-        settled = changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value))
-        out = (changes.c.action == Action.OPTOUT.value, slots.c.confirmed == changes.c.action + changes.c.value)
-        query = select(changes.c.id).join(slots, held).where(among(tx, changes.c.id, some), settled, *out)
-        again = tx.execute(query).scalars().all()
-        revived = update(changes).where(among(tx, changes.c.id, again))
-        tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
-        tx.execute(update(slots).where(*_OWN, among(tx, slots.c.newest_id, again)).values(**_UNKNOWN))
-        make_these_due(tx, again, now=now)
-
-
-_SLOT = ("target_id", "slot")
 _UNKNOWN = {"confirmed": None, "confirmed_at": None}
 
-
-def _renew_registers(tx: Connection) -> None:
-    """Let the words that win be the newest of their slots; those of slots without a register begin one.
-
-    What is confirmed of a slot whose opt-out is sent all the same counts as unknown from here on: a newer word that
-    takes its place before it is sent must be sent instead.
-    """
-    facts = {name: _weighed.c[source] for name, source in _NEWEST.items()}
-    sent = and_(_weighed.c.confirmed, _sent)
-    kept = {name: case((sent, null()), else_=slots.c[name]) for name in _UNKNOWN}
-    tx.execute(whole_or_nothing(update(slots)).where(*_OWN, _first, _weighed.c.wins).values(**facts, **kept))
-    new = select(_weighed.c.target_id, _weighed.c.slot, *facts.values()).where(_first, _weighed.c.over.is_(None))
-    ordered = new.order_by(_weighed.c.target_id, _weighed.c.slot)
-    tx.execute(whole_or_nothing(insert(slots)).from_select(["target_id", "slot", *facts], ordered))
+SETTLED_WELL = (State.APPLIED.value, State.UNCHANGED.value)
 
 
-_NEWEST = {"newest_id": "id", "newest_at": "effective_at", "newest_action": "action", "newest_key": "dedupe_key"}
+def rank(
+    since: ColumnElement[int], action: ColumnElement[str], arrival: ColumnElement[int]
+) -> tuple[ColumnElement[int], ...]:
+    """Return the terms by which changes are ordered: `merge.rank`."""
+    return since, case((action == _OPTOUT, _ONE), else_=_NOUGHT), arrival
 
 
-def one_at_a_time(tx: Connection) -> None:
-    """Keep other acceptances out until this transaction ends; SQLite has one writer anyway."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ACCEPT_LOCK})
-
-
-def one_fold_at_a_time(tx: Connection) -> None:
-    """Keep other publishers out, and those that enqueue or revive what was published before."""
-    if tx.dialect.name == "postgresql":
-        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _FOLD_LOCK})
-
-
-def keep_out(tx: Connection, meant: Sequence[ColumnElement[bool]]) -> None:
-    """Keep other folds out until this transaction ends, and claims and settlements of the changes' targets."""
-    look_up_by_key(tx)
-    keep_out_of(tx, select(changes.c.target_id).where(*meant))
-
-
-def keep_out_of(tx: Connection, numbers: Select[tuple[int]]) -> None:
-    """Do the same for these targets."""
-    if tx.dialect.name != "postgresql":
-        return
-    one_fold_at_a_time(tx)
-    # An array is computed once, before anything else: as a join, the planner may begin with all customer tasks.
-    ours = customer_tasks.c.target_id == any_(func.array(numbers.scalar_subquery()))
-    tasks = select(customer_tasks.c.target_id).where(ours)
-    tx.execute(tasks.order_by(customer_tasks.c.target_id).with_for_update())
+def own_slot(table: Table) -> ColumnElement[bool]:
+    """Say that a slot is that of a change."""
+    return and_(slots.c.target_id == table.c.target_id, slots.c.slot == table.c.slot)
 
 
 @dataclass(frozen=True, slots=True)
-class Reasserting:
-    """The rules for one import: those of its command or of the settings, and its export's time if it has one."""
+class ReassertTerms:
+    """Which opt-outs of one import are delivered although the provider is confirmed to hold them.
+
+    `rules` are those of its command or of the settings; `export_time` is the time of its export, if it has one.
+    """
 
     rules: ReassertRules
-    stamp: Stamp | None = None
+    export_time: ExportTime | None = None
 
-    def of_changes(self) -> tuple[ColumnElement[bool], ColumnElement[bool], ColumnElement[bool]]:
-        """Say of a change beside its slot whether it is fresh, sent always, and not fresh only for its stamp."""
-        out = changes.c.action == Action.OPTOUT.value
-        own = or_(changes.c.own_time == 1, changes.c.origin == Origin.EVENT.value)
-        later = func.coalesce(changes.c.effective_at > slots.c.confirmed_at, true())
-        fresh = and_(out, own, later, ~self._is(Reassert.NEVER, changes.c.target_id))
-        stamped = self._stamped(changes.c.effective_at)
-        return and_(fresh, ~stamped), and_(out, self._is(Reassert.ALWAYS, changes.c.target_id)), and_(fresh, stamped)
+    def is_fresh(self, table: Table) -> ColumnElement[bool]:
+        """Say that it is fresh (`merge.is_fresh`), by a time that is not the export's."""
+        return and_(self._has_fresh_time(table), ~self._is_exports(table.c.effective_at))
 
-    def sends_repeat(self) -> ColumnElement[bool]:
-        """Say of a repeat beside its slot that it must be delivered."""
-        fresh = and_(self._fresh_repeat(), ~self._stamped(repeats.c.effective_at))
-        always = and_(repeats.c.action == Action.OPTOUT.value, self._is(Reassert.ALWAYS, repeats.c.target_id))
-        return or_(fresh, always)
+    def is_always_sent(self, table: Table) -> ColumnElement[bool]:
+        """Say that it is an opt-out of a connection whose opt-outs are all sent."""
+        return and_(table.c.action == Action.OPTOUT.value, self._is(Reassert.ALWAYS, table.c.target_id))
 
-    def stamped_repeat(self) -> ColumnElement[bool]:
-        """Say of a repeat beside its slot that it would be delivered but for its stamp."""
-        always = self._is(Reassert.ALWAYS, repeats.c.target_id)
-        return and_(self._fresh_repeat(), self._stamped(repeats.c.effective_at), ~always)
+    def is_stamped(self, table: Table) -> ColumnElement[bool]:
+        """Say that it would be fresh but for its time, which is the export's."""
+        return and_(self._has_fresh_time(table), self._is_exports(table.c.effective_at))
 
-    def _fresh_repeat(self) -> ColumnElement[bool]:
-        later = func.coalesce(repeats.c.effective_at > slots.c.confirmed_at, true())
-        never = self._is(Reassert.NEVER, repeats.c.target_id)
-        return and_(repeats.c.action == Action.OPTOUT.value, repeats.c.own_time == 1, later, ~never)
+    def _has_fresh_time(self, table: Table) -> ColumnElement[bool]:
+        own = table.c.own_time == 1
+        if "origin" in table.c:
+            own = or_(own, table.c.origin == Origin.EVENT.value)
+        later = func.coalesce(table.c.effective_at > slots.c.confirmed_at, true())
+        out = table.c.action == Action.OPTOUT.value
+        return and_(out, own, later, ~self._is(Reassert.NEVER, table.c.target_id))
 
-    def _stamped(self, moment: ColumnElement[int]) -> ColumnElement[bool]:
-        return false() if self.stamp is None else moment.between(self.stamp.first, self.stamp.last)
+    def _is_exports(self, moment: ColumnElement[int]) -> ColumnElement[bool]:
+        return false() if self.export_time is None else moment.between(self.export_time.first, self.export_time.last)
 
     def _is(self, way: Reassert, target_id: ColumnElement[int]) -> ColumnElement[bool]:
         """Say that a target's connection has this way; the target is only asked where connections differ."""
@@ -270,7 +110,126 @@ class Reasserting:
         return connection.not_in(apart) if by_default else connection.in_(apart)
 
 
-def reasserting(row: Row[tuple[object, ...]], rules: ReassertRules) -> Reasserting:
-    """Return the rules for an import, a row of `imports`, where the settings have these."""
-    stamp = None if row.stamp_from is None else Stamp(row.stamp_from, row.stamp_to)
-    return Reasserting(rules.overruled_by(row.reassert), stamp)
+def reassert_terms(row: Row[tuple[object, ...]], rules: ReassertRules) -> ReassertTerms:
+    """Return the terms for an import, a row of `imports`, where the settings have these rules."""
+    found = None if row.export_time_from is None else ExportTime(row.export_time_from, row.export_time_to)
+    return ReassertTerms(rules.overruled_by(row.reassert), found)
+
+
+_FACTS = ("id", "target_id", "slot", "action", "effective_at", "dedupe_key")
+_merging = Table(
+    f"merging_{REVISION}",  # behind a pooler, a session with the table of another version may come back
+    MetaData(),
+    *(Column(name, changes.c[name].type) for name in _FACTS),
+    Column("place", Integer),
+    Column("best", changes.c.id.type),
+    Column("over", changes.c.id.type),
+    Column("wins", Boolean),
+    Column("confirmed", Boolean),
+    Column("fresh", Boolean),
+    Column("always", Boolean),
+    Column("stamped", Boolean),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
+)
+"""Changes that are merged together, of each slot the `best` at `place` 1.
+
+`over` is the change that the slot's register held; `wins` says that this one is newer, `confirmed` that the provider is
+confirmed to hold what it says. The other three are those of ReassertTerms.
+"""
+_first = _merging.c.place == 1
+_sent = or_(_merging.c.fresh, _merging.c.always)
+
+
+def merge_pending(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int, reassert: ReassertTerms) -> int:
+    """Merge the pending ones of the changes that are meant into the registers of their slots.
+
+    Those that stay pending win and must be delivered; the others are superseded or unchanged. Returns how many opt-outs
+    are unchanged only because their time is the export's. The lock is to be `MergeLock.of_changes` of these.
+    """
+    tx, meant = lock.tx, (*meant, changes.c.state == State.PENDING.value)
+    _rank_and_compare(tx, meant, reassert)
+    _spread_freshness(tx)
+    _supersede(tx, _merging.c.id, _merging.c.best, _merging.c.place > 1, now)
+    _supersede(tx, _merging.c.id, _merging.c.over, and_(_first, ~_merging.c.wins), now)
+    _supersede(tx, _merging.c.over, _merging.c.id, and_(_first, _merging.c.wins), now)
+    stamped = _leave_unchanged(tx, now)
+    _resend(lock, now)
+    _renew_registers(tx)
+    return stamped
+
+
+def _rank_and_compare(tx: Connection, meant: Sequence[ColumnElement[bool]], reassert: ReassertTerms) -> None:
+    tx.execute(CreateTable(_merging, if_not_exists=True))
+    tx.execute(delete(_merging))
+    own = rank(changes.c.effective_at, changes.c.action, changes.c.id)
+    newest = rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id)
+    slot, newest_first = (changes.c.target_id, changes.c.slot), [part.desc() for part in own]
+    facts = (
+        func.row_number().over(partition_by=slot, order_by=newest_first),
+        func.first_value(changes.c.id).over(partition_by=slot, order_by=newest_first),
+        slots.c.newest_id,
+        or_(slots.c.newest_id.is_(None), tuple_(*own) > tuple_(*newest)),
+        func.coalesce(slots.c.confirmed == changes.c.action + changes.c.value, False),
+        *(reassert.is_fresh(changes), reassert.is_always_sent(changes), reassert.is_stamped(changes)),
+    )
+    # The change that is a slot's newest already was merged before another import took it over.
+    new = or_(slots.c.newest_id.is_(None), slots.c.newest_id != changes.c.id)
+    found = select(*(changes.c[name] for name in _FACTS), *facts).outerjoin(slots, own_slot(changes))
+    tx.execute(insert(_merging).from_select(list(_merging.c), found.where(*meant, new)))
+
+
+def _supersede(
+    tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
+) -> None:
+    lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
+    tx.execute(lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now))
+
+
+def _spread_freshness(tx: Connection) -> None:
+    """Let the best change of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
+    fresh = (_merging.c.place > 1, _merging.c.fresh, _merging.c.over.is_not(None))
+    for some in portions(tx.execute(select(_merging.c.best).where(*fresh).distinct()).scalars().all()):
+        best = (_first, _merging.c.action == _OPTOUT, among(tx, _merging.c.id, some))
+        tx.execute(update(_merging).where(*best).values(fresh=True))
+
+
+def _leave_unchanged(tx: Connection, now: int) -> int:
+    same = (_first, _merging.c.wins, _merging.c.confirmed, ~_sent)
+    left = whole_or_nothing(update(changes)).where(changes.c.id == _merging.c.id, *same)
+    tx.execute(left.values(state=State.UNCHANGED.value, settled_at=now))
+    return tx.execute(select(func.count()).select_from(_merging).where(*same, _merging.c.stamped)).scalar_one()
+
+
+def _resend(lock: MergeLock, now: int) -> None:
+    """Deliver the newest opt-outs of slots again that were confirmed before an older change which is fresh."""
+    tx = lock.tx
+    newer = select(_merging.c.over).where(_first, ~_merging.c.wins, _merging.c.fresh)
+    for some in portions(tx.execute(newer).scalars().all()):
+        held = and_(slots.c.newest_id == changes.c.id, own_slot(changes))
+        out = (changes.c.action == Action.OPTOUT.value, slots.c.confirmed == changes.c.action + changes.c.value)
+        settled = (among(tx, changes.c.id, some), changes.c.state.in_(SETTLED_WELL))
+        again = tx.execute(select(changes.c.id).join(slots, held).where(*settled, *out)).scalars().all()
+        revived = update(changes).where(among(tx, changes.c.id, again))
+        tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
+        tx.execute(update(slots).where(own_slot(_merging), among(tx, slots.c.newest_id, again)).values(**_UNKNOWN))
+        enqueue_changes(lock, again, now=now)
+
+
+def _renew_registers(tx: Connection) -> None:
+    """Let the changes that win be the newest of their slots; those of slots without a register begin one.
+
+    What is confirmed of a slot whose opt-out is sent all the same counts as unknown from here on: a newer change that
+    takes its place before it is sent must be sent instead.
+    """
+    facts = {name: _merging.c[source] for name, source in _NEWEST.items()}
+    sent = and_(_merging.c.confirmed, _sent)
+    kept = {name: case((sent, null()), else_=slots.c[name]) for name in _UNKNOWN}
+    renewed = whole_or_nothing(update(slots)).where(own_slot(_merging), _first, _merging.c.wins)
+    tx.execute(renewed.values(**facts, **kept))
+    new = select(_merging.c.target_id, _merging.c.slot, *facts.values()).where(_first, _merging.c.over.is_(None))
+    ordered = new.order_by(_merging.c.target_id, _merging.c.slot)
+    tx.execute(whole_or_nothing(insert(slots)).from_select(["target_id", "slot", *facts], ordered))
+
+
+_NEWEST = {"newest_id": "id", "newest_at": "effective_at", "newest_action": "action", "newest_key": "dedupe_key"}

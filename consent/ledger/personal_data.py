@@ -8,13 +8,13 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
 from consent.ledger.schema import (
+    audit_log,
     changes,
-    connections,
+    circuit_breakers,
     imports,
-    interventions,
     metadata,
+    noop_changes,
     rejects,
-    repeats,
     slots,
     targets,
 )
@@ -64,12 +64,12 @@ PERSONAL_COLUMNS = (
     changes.c.details,  # columns beyond address and slot, such as a free text for the reason
     changes.c.slot,  # resources and users of a webhook, at Infobip and Gupshup
     changes.c.reason,  # the provider's words
-    repeats.c.details,
-    repeats.c.slot,
+    noop_changes.c.details,
+    noop_changes.c.slot,
     slots.c.slot,
     imports.c.name,  # the path of a file
-    connections.c.reason,  # the provider's words
-    interventions.c.who,
-    interventions.c.why,
+    circuit_breakers.c.reason,  # the provider's words
+    audit_log.c.who,
+    audit_log.c.why,
 )
 """Every column that may name a person: `address` and `body` do, the others can."""

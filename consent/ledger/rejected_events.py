@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from consent.change import from_micros, to_micros
 from consent.imports import MOST_KEPT, EventContent, RejectedRow
-from consent.ledger.bulk import among, look_up_by_key, plain_numbers, portions
 from consent.ledger.database import Database
+from consent.ledger.dialects import dialect_of
+from consent.ledger.dialects.statements import among, plain_numbers, portions
 from consent.ledger.personal_data import rejected_events
 from consent.ledger.schema import imports
 
@@ -65,7 +65,7 @@ class RejectedFilter:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """How rejected events are closed: by which person, and why."""
+    """How rejected events are closed, by who and why."""
 
     how: Literal["resent", "discarded"]
     who: str
@@ -76,7 +76,7 @@ def keep(
     tx: Connection, run_id: str, refused: Sequence[RejectedRow], dedupe_keys: Sequence[bytes | None], now: int
 ) -> None:
     """Keep what refused events said, each place in a source once; `dedupe_keys` are those of the places."""
-    insert = (postgresql if tx.dialect.name == "postgresql" else sqlite).insert(rejected_events)
+    insert = dialect_of(tx).upsert(rejected_events)
     for reject, key in zip(refused, dedupe_keys, strict=True):
         if reject.content is not None:
             row = _row(run_id, reject, reject.content) | {"dedupe_key": key, "rejected_at": now}
@@ -137,7 +137,6 @@ class FoundEvents:
 
     def _rows(self, some: Sequence[int], query: Select[Any]) -> list[Any]:
         def work(tx: Connection) -> list[Any]:
-            look_up_by_key(tx)
             return list(tx.execute(query.where(among(tx, rejected_events.c.id, some))))
 
         return self._database.read(work)
@@ -173,7 +172,7 @@ def purge(database: Database, before: int) -> int:
     old = select(rejected_events.c.id).where(rejected_events.c.rejected_at < before).limit(_AT_ONCE)
     some = delete(rejected_events).where(rejected_events.c.id.in_(old))
     purged = 0
-    while database.read(lambda tx: tx.execute(old.limit(1)).all()):  # a read delays no other process
+    while database.read(lambda tx: tx.execute(old.limit(1)).all()):  # who only looks is in no one's way
         purged += database.write(lambda tx: tx.execute(some).rowcount)
     return purged
 

@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0011"
+REVISION = "0012"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -55,8 +55,8 @@ info = Table(
 """Facts about this ledger, among them the key of its hashes."""
 
 _COUNTS = (
-    *("records", "line", "wishes", "rejects_offset", "recorded", "duplicates", "rejected", "calls"),
-    *("folded_to", "repeated", "weighed_to", "steps", "stamped"),
+    *("records", "line", "changes", "rejects_offset", "recorded", "duplicates", "rejected", "calls"),
+    *("merged_to", "noops", "noops_merged_to", "steps", "stamped"),
 )
 imports = Table(
     "imports",
@@ -73,17 +73,18 @@ imports = Table(
     *(Column(name, BigInteger, nullable=False, server_default="0") for name in _COUNTS),
     Column("rejects_digest", Text),
     Column("reassert", Text),
-    Column("times", Text),
-    Column("stamp_from", BigInteger),
-    Column("stamp_to", BigInteger),
+    Column("own_times", Text),
+    Column("export_time_from", BigInteger),
+    Column("export_time_to", BigInteger),
     Column("started_at", BigInteger, nullable=False),
     Column("read_at", BigInteger),
     Column("released_at", BigInteger),
 )
 """One intake: a file, or a run of an event source, with its checkpoint and counts.
 
-`reassert` is the way that its command told. `times` counts the rows' own times; those between `stamp_from` and
-`stamp_to` are the export's, and `stamped` counts the opt-outs that are unchanged for no other reason.
+`changes` counts what its rows said, `merged_to` and `noops_merged_to` say how far they have been merged. `reassert` is
+the way that its command told. `own_times` counts the rows' own times; those from `export_time_from` to `export_time_to`
+are the export's, and `stamped` counts the opt-outs that are unchanged for no other reason.
 """
 
 rejects = Table(
@@ -136,11 +137,11 @@ changes = Table(
     Column("own_time", SmallInteger, nullable=False, server_default="1"),
     postgresql_with=ROOM,
 )
-"""Every wish ever accepted, and what became of it.
+"""Every change ever accepted, and what became of it.
 
 Their numbers tell the order of arrival of chunks, and in a chunk that of each target's own; there, targets follow each
-other by number, so that what is weighed, claimed and settled together lies together. A repeat that turned out to be
-none has its number from the moment when it was weighed, and what was taken over the one that it had.
+other by number, so that what is merged, claimed and settled together lies together. A no-op that turned out to be
+none has its number from the moment when it was merged, and what was reassigned the one that it had.
 
 `own_time` is 0 where a row of a file holds since the file's time.
 
@@ -152,8 +153,8 @@ Index("ix_changes_target", changes.c.target_id, changes.c.dedupe_key, unique=Tru
 dead_letters = Table("dead_letters", metadata, Column("change_id", NUMBER, primary_key=True, autoincrement=False))
 """The changes that have ever become dead letters; which of them still are, their `state` says."""
 
-repeats = Table(
-    "repeats",
+noop_changes = Table(
+    "noop_changes",
     metadata,
     Column("import_id", Text, primary_key=True),
     Column("number", BigInteger, primary_key=True),
@@ -167,15 +168,15 @@ repeats = Table(
     Column("own_time", SmallInteger, nullable=False, server_default="1"),
     sqlite_with_rowid=False,
 )
-"""Words of files that said again what their slot's newest word says and the provider holds: no change came of them.
+"""Rows of files that said again what their slot's newest change says and the provider holds: no change came of them.
 
-They are part of what the import recorded (`imports.repeated`), and unchanged once it is due; `slots.newest_at` tells
+They are part of what the import recorded (`imports.noops`), and unchanged once it is due; `slots.newest_at` tells
 since when the newest of them holds. Like the numbers of changes, `number` tells the order of chunks, and in a chunk
 that of each target's own.
 """
 
-said_again = Table(
-    "said_again",
+pending_duplicates = Table(
+    "pending_duplicates",
     metadata,
     Column("import_id", Text, primary_key=True),
     Column("change_id", BigInteger, primary_key=True),
@@ -201,10 +202,10 @@ slots = Table(
     sqlite_with_rowid=False,
     postgresql_with=ROOM,
 )
-"""The newest word of each slot, what the provider is confirmed to hold, and since when (empty: not known).
+"""The newest change of each slot, what the provider is confirmed to hold, and since when (empty: not known).
 
-`newest_id` is the change that said it first. A word that only repeated it moves `newest_at` and `newest_key`, the
-dedupe key of the newest word, and leaves `newest_id` where it is.
+`newest_id` is the change that said it first. A no-op moves `newest_at` and `newest_key`, the dedupe key of the newest
+of all that said it, and leaves `newest_id` where it is.
 """
 
 customer_tasks = Table(
@@ -218,7 +219,7 @@ customer_tasks = Table(
     Column("waiting", SmallInteger, nullable=False),
     Column("next_at", BigInteger, nullable=False),
     Column("tries", Integer, nullable=False, server_default="0"),
-    Column("again", SmallInteger, nullable=False, server_default="0"),
+    Column("resend", SmallInteger, nullable=False, server_default="0"),
     Column("lease_token", Text),
 )
 """A target that has changes to deliver: due (waiting = 1), or not before `next_at` (put off, or under lease)."""
@@ -244,8 +245,8 @@ attempts = Table(
 """Every call made: when, how long, what was answered, for which changes."""
 Index("ix_attempts_target", attempts.c.target_id)
 
-connections = Table(
-    "connections",
+circuit_breakers = Table(
+    "circuit_breakers",
     metadata,
     Column("name", Text, primary_key=True),
     Column("breaker", Text, nullable=False),
@@ -255,8 +256,8 @@ connections = Table(
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("trips", Integer, nullable=False, server_default="0"),
     Column("throttled_until", BigInteger, nullable=False, server_default="0"),
-    Column("well_at", BigInteger),
-    *(Column("suspects", Text), Column("served_id", BigInteger)),  # see health.BucketHealth
+    Column("healthy_at", BigInteger),
+    *(Column("suspects", Text), Column("served_id", BigInteger)),  # see breakers.BucketHealth
     Column("reserved_until", BigInteger, nullable=False, server_default="0"),
     Column("reserved_by", Text),
 )
@@ -276,8 +277,8 @@ leases = Table(
 )
 """What only one process at a time may do (`name`): which one does (`holder`, for people) and until when it says so."""
 
-interventions = Table(
-    "interventions",
+audit_log = Table(
+    "audit_log",
     metadata,
     Column("id", NUMBER, primary_key=True, autoincrement=True),
     Column("at", BigInteger, nullable=False),
@@ -287,4 +288,4 @@ interventions = Table(
     Column("change_id", BigInteger, nullable=False),
 )
 """What people did to dead letters: who, what, why."""
-Index("ix_interventions_change", interventions.c.change_id)
+Index("ix_audit_log_change", audit_log.c.change_id)

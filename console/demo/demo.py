@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from consent.errors import ConfigurationError
-from consent.ledger.dead_letters import FoundLetters, LetterFilter
+from consent.ledger.dead_letters import DeadLetterFilter, FoundDeadLetters
 from consent.ledger.queries.imports import recent_imports, report
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.commands.dead_letters.views import show_groups, show_letters
@@ -75,7 +75,7 @@ def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
 
 def _prove(screen: Screen, settings: Settings, expected: Expected, sandbox: Sandbox) -> bool:
     with reading_ledger(settings) as ledger:
-        letters = FoundLetters(ledger.database, LetterFilter())
+        letters = FoundDeadLetters(ledger.database, DeadLetterFilter())
         _head(screen, "optrelay dead-letters list")
         show_groups(screen, letters.groups())
         show_letters(screen, letters, reveal=False)

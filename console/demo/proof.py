@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.changes import Standing, standing_words
+from consent.ledger.queries.changes import CurrentValue, current_values
 from consent.ledger.queries.imports import ImportReport
 from consent.outcome import State
 from console.demo.file import Expected, Place
@@ -40,7 +40,7 @@ class Agreement:
 def check(screen: Screen, sandbox: Sandbox, ledger: Ledger, found: ImportReport, expected: Expected) -> bool:
     """Compare, say what was found, and return whether everything agrees."""
     at_sandbox = sandbox.changed()
-    in_ledger = {_place(one): one.action.value for one in standing_words(ledger.database) if one.state in _DELIVERED}
+    in_ledger = {_place(one): one.action.value for one in current_values(ledger.database) if one.state in _DELIVERED}
     by_ledger, by_file = compare(in_ledger, at_sandbox), compare(expected.final, at_sandbox)
     wrong, stats = _wrong_counts(found, expected), sandbox.stats()
     polite = not stats.throttled and not stats.overlaps
@@ -59,7 +59,7 @@ def compare(one: dict[Place, str], other: dict[Place, str]) -> Agreement:
     return Agreement(sum(one.get(slot) == other.get(slot) for slot in slots), len(slots))
 
 
-def _place(one: Standing) -> Place:
+def _place(one: CurrentValue) -> Place:
     """Return where the sandbox holds a slot, for those kinds of slot that the demo's file has."""
     match one.address:
         case {"app_id": app, "subscription_id": id_}:

@@ -12,7 +12,6 @@ from pathlib import Path
 from consent.errors import LedgerOutdated
 from consent.ledger.database import READ_ONLY
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.clock import server_time
 from consent.ledger.queue.breakers import Breaker, all_health
 from consent.settings import Settings
 from console.doctor.finding import Finding
@@ -81,7 +80,7 @@ def _room(folder: Path) -> Iterator[Finding]:
 
 def _clock(ledger: Ledger) -> Finding:
     asked = time.time()
-    theirs = server_time(ledger.database) or asked
+    theirs = ledger.database.server_time() or asked
     return clock_finding("database's clock", theirs - (asked + time.time()) / 2)
 
 

@@ -68,7 +68,7 @@ def record(ledger: Ledger, number: int) -> None:
     import_id = ledger.open_import(ImportSource("csv", "one.csv", f"bytes {number}", 1, None)).import_id
     ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
 
 
 def until_nothing_is_pending(ledger: Ledger, seconds: float = 60) -> None:

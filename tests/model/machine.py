@@ -18,7 +18,7 @@ from consent.change import Bucket, to_micros
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger import dead_letters
-from consent.ledger.dead_letters import LetterFilter
+from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import report
 from consent.ledger.queue import breakers
@@ -49,7 +49,7 @@ cuts = st.sampled_from((9, 9, 0, 1, 2, 3))
 
 
 _STATES = select(changes.c.import_id, changes.c.state, func.count()).group_by(changes.c.import_id, changes.c.state)
-_COUNTS = select(imports.c.id, imports.c.wishes, imports.c.recorded, imports.c.duplicates, imports.c.repeated)
+_COUNTS = select(imports.c.id, imports.c.changes, imports.c.recorded, imports.c.duplicates, imports.c.noops)
 _DEAD = (
     select(targets.c.address, slots.c.slot, changes.c.code, changes.c.id)
     .join_from(slots, targets, targets.c.id == slots.c.target_id)
@@ -185,7 +185,7 @@ class Consents(RuleBasedStateMachine):
                 raise Cut
 
         try:
-            self.ledger.release(file.id, cut)
+            self.ledger.publish(file.id, cut)
         except Cut:
             event("release cut")
 
@@ -526,8 +526,8 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """The sweep publishes what an importer that died had read whole."""
-        for import_id in self.ledger.unreleased():
-            self.ledger.release(import_id)
+        for import_id in self.ledger.unpublished():
+            self.ledger.publish(import_id)
 
     # A person
 
@@ -535,7 +535,7 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def letters_are_replayed(self) -> None:
         """Someone replays every dead letter."""
-        found = dead_letters.find(self.ledger.database, LetterFilter())
+        found = dead_letters.find(self.ledger.database, DeadLetterFilter())
         dead_letters.replay(self.ledger.database, found, who="ann", why="fixed", now=self._micros())
         self.killed.difference_update(letter.id for letter in found)
         STATISTICS["replayed"] += len(found)
@@ -547,7 +547,7 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def a_letter_is_discarded(self) -> None:
         """Someone puts the oldest dead letter away."""
-        found = dead_letters.find(self.ledger.database, LetterFilter(), 1)
+        found = dead_letters.find(self.ledger.database, DeadLetterFilter(), 1)
         dead_letters.discard(self.ledger.database, found, who="ann", why="account closed", now=self._micros())
         STATISTICS["discarded"] += len(found)
 
@@ -633,7 +633,7 @@ class Consents(RuleBasedStateMachine):
             copy.words = file.words
             self._read(copy, len(copy.words))
             copy.whole = True
-            self.ledger.release(copy.id)
+            self.ledger.publish(copy.id)
             found = report(self.ledger.database, copy.id)
             assert found is not None
             assert found.duplicates + found.unchanged + found.superseded == found.rows

@@ -131,11 +131,11 @@ def test_an_import_that_was_read_but_not_released_is_only_released(tmp_path: Pat
     """A crash between the last row and the release costs nothing."""
     ledger = MemoryLedger()
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,"])
-    release = ledger.release
-    ledger.release = _Interrupt(0).__call__  # type: ignore[method-assign,assignment]
+    release = ledger.publish
+    ledger.publish = _Interrupt(0).__call__  # type: ignore[method-assign,assignment]
     with pytest.raises(TypeError):
         take_in(file, ledger)
-    ledger.release = release  # type: ignore[method-assign]
+    ledger.publish = release  # type: ignore[method-assign]
 
     result = take_in(file, ledger)
 

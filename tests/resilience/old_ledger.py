@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import orjson
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, Table, text
 
 from consent.ledger import maintenance
-from consent.ledger.bulk import insert_all
+from consent.ledger.dialects.statements import insert_all
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import (
     attempts,
@@ -28,7 +28,6 @@ from consent.ledger.schema import (
     customer_tasks,
     dead_letters,
     imports,
-    interventions,
     slots,
     targets,
 )
@@ -234,7 +233,7 @@ def _fill(tx: Connection, old: OldLedger) -> None:
     dead = [change.id for change in newest if change.state == "dead"]
     insert_all(tx, dead_letters, ("change_id",), [(number,) for number in sorted(dead)])
     replayed = [(1, "ann", "replayed", "-", number) for number in dead[:1]]
-    insert_all(tx, interventions, ("at", "who", "what", "why", "change_id"), replayed)
+    insert_all(tx, Table("interventions", MetaData()), ("at", "who", "what", "why", "change_id"), replayed)
     told = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
     called = [(c.target, 7, 1, "write", 200, "200", f"[{c.id}]") for c in newest if c.state in ("applied", "dead")]
     insert_all(tx, attempts, told, called)

@@ -48,7 +48,7 @@ class File:
     def finish(self) -> imports.ImportReport:
         """Read to the end and say what is in the ledger."""
         self.ledger.finish_reading(self.id)
-        self.ledger.release(self.id)
+        self.ledger.publish(self.id)
         found = imports.report(self.ledger.database, self.id)
         assert found is not None
         return found

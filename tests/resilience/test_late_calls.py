@@ -11,10 +11,10 @@ from sqlalchemy import Connection, func, select, text
 
 from consent.change import Action, Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger.bulk import insert_all
+from consent.ledger.database import ServerClock
+from consent.ledger.dialects.statements import insert_all
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
-from consent.ledger.queries.clock import ServerClock, server_time
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts
 from consent.outcome import Applied
@@ -32,7 +32,7 @@ def say(ledger: Ledger, action: str, minute: int) -> str:
     change = ConsentChange("capillary", {"user_id": "1"}, "EMAIL", Action(action), moment, line=2)
     ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
     return import_id
 
 
@@ -194,7 +194,7 @@ def test_leases_go_by_the_databases_clock(postgres_database: str) -> None:
     ledger.migrate()
     assert isinstance(ledger.now, ServerClock)
 
-    found = server_time(ledger.database)
+    found = ledger.database.server_time()
 
     assert found is not None
     assert abs(ledger.now() / 1_000_000 - found) < 1.0

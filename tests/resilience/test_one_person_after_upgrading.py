@@ -45,7 +45,7 @@ def test_every_person_is_one_target_and_nothing_is_lost(empty_ledger_url: str, s
     ledger, old = migrated(empty_ledger_url, 1_500, seed)
     compare(ledger, old)
     ledger.finish_reading("unread")
-    ledger.release("unread")
+    ledger.publish("unread")
     everything = [change._replace(import_id="whole") for change in old.changes]
     query = select(changes.c.id, changes.c.target_id)
     whose = dict(map(tuple, ledger.database.read(lambda tx: tx.execute(query).all())))

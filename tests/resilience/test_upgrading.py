@@ -21,13 +21,13 @@ from consent.change import Action, Bucket, ConsentChange, from_micros
 from consent.errors import LedgerOutdated
 from consent.imports import ImportSource
 from consent.ledger import dead_letters, maintenance
-from consent.ledger.dead_letters import LetterFilter
+from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import dedupe_key, target_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
-from consent.ledger.queries.changes import find_change, standing_words
+from consent.ledger.queries.changes import current_values, find_change
 from consent.ledger.queue.claim import earlier_tries
-from consent.ledger.schema import REVISION, changes, metadata, repeats
+from consent.ledger.schema import REVISION, changes, metadata, noop_changes
 from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, shuffled_rows
 
@@ -79,9 +79,9 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: st
     assert [(change.slot, change.action) for change in task.changes] == [("EMAIL", Action.OPTOUT)]
     assert task.tries == 3
     assert [one.at for one in earlier_tries(ledger.database, task)] == [7]
-    standing = {word.address["user_id"]: word.action for word in standing_words(ledger.database)}
+    standing = {word.address["user_id"]: word.action for word in current_values(ledger.database)}
     assert standing == {"1": Action.OPTIN, "2": Action.OPTOUT}
-    (said_again,) = ledger.database.read(lambda tx: tx.execute(select(repeats.c.target_id)).scalars().all())
+    (said_again,) = ledger.database.read(lambda tx: tx.execute(select(noop_changes.c.target_id)).scalars().all())
     assert said_again != task.target_id
     ledger.accept_events(
         "run", [ConsentChange("capillary", {"user_id": "2"}, "SMS", Action.OPTOUT, from_micros(8))], []
@@ -98,7 +98,7 @@ def test_dead_letters_of_an_older_ledger_are_found(empty_ledger_url: str) -> Non
 
     assert ledger.migrate() is True
 
-    (letter,) = dead_letters.find(ledger.database, LetterFilter())
+    (letter,) = dead_letters.find(ledger.database, DeadLetterFilter())
     assert (letter.address, letter.code, letter.died_at) == ({"user_id": "9"}, "404", 5)
     found = imports.report(ledger.database, "i")
     assert found is not None
@@ -173,7 +173,7 @@ def test_what_dies_while_its_ledger_is_migrated_is_found(empty_ledger_url: str) 
     ledger.database.write(bury, checked=False)
     updating.join(30)
 
-    assert [letter.code for letter in dead_letters.find(ledger.database, LetterFilter())] == ["404"]
+    assert [letter.code for letter in dead_letters.find(ledger.database, DeadLetterFilter())] == ["404"]
     ledger.close()
 
 

@@ -165,5 +165,5 @@ def record_changes(ledger: Ledger, changes: Sequence[ConsentChange]) -> str:
     import_id = ledger.open_import(ImportSource("csv", name, name, 1, None)).import_id
     ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
     return import_id

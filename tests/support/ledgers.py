@@ -40,7 +40,7 @@ def imported(ledger: Ledger, *words: ConsentChange) -> str:
     """A file read whole: its changes are due."""
     import_id = recorded(ledger, *words)
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
     return import_id
 
 
@@ -90,5 +90,5 @@ def folded(ledger: Ledger, *words: ConsentChange) -> str:
             raise Cut
 
     with pytest.raises(Cut):
-        ledger.release(import_id, cut)
+        ledger.publish(import_id, cut)
     return import_id

@@ -124,7 +124,7 @@ class MemoryLedger:
         self.calls.append("finish_reading")
         self._move(import_id, "read")
 
-    def release(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
+    def publish(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
         """Let the changes become due."""
         self.calls.append("release")
         one = self.imports[import_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, Engine, event
 
-from consent.ledger.bulk import look_up_by_key
+from consent.ledger.dialects import dialect_named
 
 
 def plans(engine: Engine, statements: list[tuple[str, object]], *, by_key: bool = False) -> list[str]:
@@ -13,7 +13,7 @@ def plans(engine: Engine, statements: list[tuple[str, object]], *, by_key: bool 
     found = []
     with engine.connect() as connection:
         if by_key:
-            look_up_by_key(connection)
+            dialect_named(engine.dialect.name).look_up_by_key(connection)
         for statement, parameters in statements:
             rows = connection.exec_driver_sql(f"{word} {statement}", parameters).all()
             found.append("\n".join(str(row[-1]) for row in rows))

@@ -54,7 +54,7 @@ def record(worker_context: WorkerContext, *rows: dict[str, str]) -> str:
     import_id = worker_context.ledger.open_import(source).import_id
     worker_context.ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
     worker_context.ledger.finish_reading(import_id)
-    worker_context.ledger.release(import_id)
+    worker_context.ledger.publish(import_id)
     return import_id
 
 

@@ -76,7 +76,7 @@ def test_a_customer_who_is_served_closes_it(books: Ledger, clock: Clock) -> None
     found = delivery(books, (WELL, 2, True))
 
     assert (found.breaker, found.reason, found.trips, found.suspects) == (Breaker.CLOSED, None, 0, ())
-    assert (found.served_id, found.well_at) == (2, clock.micros)
+    assert (found.served_id, found.healthy_at) == (2, clock.micros)
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,14 @@ def test_probes_come_ever_more_seldom(kind: Breaker, trips: int, enough: int, se
 
 
 @pytest.mark.parametrize(
-    ("well_at", "opened_at", "openings"),
+    ("healthy_at", "opened_at", "openings"),
     [(None, None, 3), (None, 90 * SECOND, 3), (10 * SECOND, 60 * SECOND, 6), (10 * SECOND, 80 * SECOND, 3)],
 )
-def test_openings_until_a_refusal_is_the_connections(well_at: int | None, opened_at: int | None, openings: int) -> None:
+def test_openings_until_a_refusal_is_the_connections(
+    healthy_at: int | None, opened_at: int | None, openings: int
+) -> None:
     """Three; six where a customer was served less than a minute before."""
-    found = BucketHealth(NAME, Breaker.REFUSED, opened_at=opened_at, well_at=well_at)
+    found = BucketHealth(NAME, Breaker.REFUSED, opened_at=opened_at, healthy_at=healthy_at)
 
     assert breaker.openings_to_confirm(found) == openings
 

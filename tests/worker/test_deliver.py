@@ -81,7 +81,7 @@ def test_an_unknown_customer_harms_no_other(parts: WorkerContext) -> None:
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 3, "dead": 1}
-    [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
+    [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
     assert (letter.code, letter.address) == ("1012", {"user_id": "404123"})
 
 
@@ -104,7 +104,7 @@ def test_a_row_with_a_warning_is_tried_alone_and_then_dies(parts: WorkerContext,
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 2, "dead": 1}
-    [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
+    [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
     assert letter.code == "91022"
 
 
@@ -162,7 +162,7 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
         deliveries(parts, settled(parts, import_id))
 
         assert counts(parts, import_id) == {"applied": 19, "dead": 1}
-        [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
+        [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
         assert (letter.code, letter.attempts) == ("500", 4)
         assert len(dead_letters.attempts_for(parts.ledger.database, letter)) == 4
 
@@ -346,7 +346,7 @@ def test_the_only_customer_left_dies_once_a_read_shows_that_another_is_served(
         deliveries(parts, settled(parts, import_id), seconds=30)
 
         assert counts(parts, import_id) == {"dead": 1}
-        [letter] = dead_letters.find(parts.ledger.database, dead_letters.LetterFilter())
+        [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
         assert (letter.code, letter.attempts) == (str(status), 3)
         assert "while other customers were served" in str(letter.reason)
         assert {one.purpose for one in dead_letters.attempts_for(parts.ledger.database, letter)} == {"write", "witness"}

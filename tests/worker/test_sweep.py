@@ -60,7 +60,7 @@ def test_what_rejected_events_said_is_forgotten_after_its_time(parts: WorkerCont
 
 
 def _record(worker_context: WorkerContext, *apps: str) -> None:
-    worker_context.ledger.release(_read_whole(worker_context, *apps))
+    worker_context.ledger.publish(_read_whole(worker_context, *apps))
 
 
 def _read_whole(worker_context: WorkerContext, *apps: str) -> str:
@@ -82,13 +82,13 @@ def test_a_file_is_left_to_its_importer(parts: WorkerContext, monkeypatch: pytes
     _read_whole(parts, "late")
     abandoned = Abandoned()
     sweep(parts, abandoned)
-    assert len(parts.ledger.unreleased()) == 1
+    assert len(parts.ledger.unpublished()) == 1
 
     monkeypatch.setattr("worker.sweep.ABANDONED_SECONDS", 0.05)
     time.sleep(0.1)
     sweep(parts, abandoned)
 
-    assert parts.ledger.unreleased() == {}
+    assert parts.ledger.unpublished() == {}
 
 
 def test_an_import_that_comes_further_is_not_abandoned() -> None:

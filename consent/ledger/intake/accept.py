@@ -3,6 +3,9 @@
 A chunk of a file carries the checkpoint of its import. A run of an event source has no checkpoint: its source remembers
 what was acknowledged, and an event that comes again is known by its key. So several processes may write to one run, and
 a commit whose answer was lost may be repeated.
+
+What is published as it comes (events, and files that are read as streams) takes one way, `_record_and_publish`. A file
+that must be read whole first is only recorded.
 """
 
 from __future__ import annotations
@@ -15,16 +18,18 @@ from sqlalchemy import Connection, func, select, update
 
 from consent.change import ConsentChange, Origin
 from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow
-from consent.ledger.bulk import among, insert_new
 from consent.ledger.database import Database
-from consent.ledger.intake.batch import Heard, hear, recognise, record, say_again, set_repeats_aside
+from consent.ledger.dialects.locks import MergeLock, RecordingLock
+from consent.ledger.dialects.statements import among, insert_new
+from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.intake.bisect import write_or_name
-from consent.ledger.intake.export_time import count_times, find_stamp
-from consent.ledger.intake.imports import claim_checkpoint, move_checkpoint, stamp_columns
-from consent.ledger.intake.reassign import adopt, note_said_again
+from consent.ledger.intake.export_time import count_times, find_export_time
+from consent.ledger.intake.imports import claim_checkpoint, count_events, export_time_columns, move_checkpoint
+from consent.ledger.intake.noops import record_noops, split_noops
+from consent.ledger.intake.reassign import note_pending_duplicates, reassign_known
 from consent.ledger.keys import KEY_BYTES
-from consent.ledger.merge_sql import Reasserting, fold, one_at_a_time
-from consent.ledger.queue.enqueue import make_these_due
+from consent.ledger.merge_sql import ReassertTerms, merge_pending
+from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.rejected_events import keep
 from consent.ledger.schema import changes, imports, rejects
 from consent.reassert import ReassertRules
@@ -44,45 +49,114 @@ def accept(
     Raises ImportUnderWay if another process has moved the checkpoint since, LedgerUnavailable if the database fails,
     LedgerRefused, naming them, if it refuses some of the changes: in all cases nothing of the chunk has been recorded.
     """
-    wishes, refused = chunk
-    before = checkpoint.wishes - len(wishes) - len(refused)
+    incoming, refused = chunk
+    before = checkpoint.wishes - len(incoming) - len(refused)
     secret = database.hash_key
 
-    def take(tx: Connection, wishes: Sequence[ConsentChange]) -> Accepted:
-        heard = hear(secret, wishes, now)
-        one_at_a_time(tx)
+    def take(tx: Connection, incoming: Sequence[ConsentChange]) -> Accepted:
+        batch = IncomingBatch.of(secret, incoming, now)
+        lock = RecordingLock.acquire(tx)
         row = claim_checkpoint(tx, import_id, before)
-        times = count_times(row.times, heard.own_times(checkpoint.records - row.records - len(refused)))
-        told = rules.overruled_by(row.reassert)
+        times = count_times(row.own_times, batch.own_times(checkpoint.records - row.records - len(refused)))
+        asked = rules.overruled_by(row.reassert)
+        noops = 0
         if row.stream:
-            stamp = find_stamp(times, checkpoint.records)
-            recorded = _record_and_release(tx, import_id, heard, now=now, reassert=Reasserting(told, stamp))
+            terms = ReassertTerms(asked, find_export_time(times, checkpoint.records))
+            batch.lookup_existing(tx)
+            batch.resend_known_optouts(tx, import_id, terms.rules)
+            reassigned, new = _record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
+            recorded = new + len(reassigned)
         else:
-            set_repeats_aside(tx, heard, import_id, before + 1, rules=told)
-            recorded = record(tx, heard, import_id, Origin.BULK) + len(heard.repeated)
-            note_said_again(tx, import_id, heard)
-        counts = {"recorded": recorded, "duplicates": len(wishes) - recorded, "repeated": len(heard.repeated)}
+            aside = split_noops(tx, batch, import_id, before + 1, asked)
+            record_noops(lock, aside)
+            noops = len(aside)
+            recorded = batch.record(lock, import_id, Origin.BULK) + noops
+            note_pending_duplicates(lock, import_id, batch)
+        counts = {"recorded": recorded, "duplicates": len(incoming) - recorded, "noops": noops}
         move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})
-        return Accepted(recorded, len(wishes) - recorded)
+        return Accepted(recorded, len(incoming) - recorded)
 
     def work(tx: Connection) -> Accepted:
-        accepted = take(tx, wishes)
-        rows = [_reject_row(secret, import_id, storable(reject)) for reject in refused]
-        insert_new(tx, rejects, _REJECT_COLUMNS, rows)
+        accepted = take(tx, incoming)
+        # A row of a file is known by its line: no other import's place is its own.
+        _record_rejects(tx, secret, import_id, [replace(storable(reject), place=None) for reject in refused])
         return accepted
 
-    return write_or_name(database, wishes, work, take)
+    return write_or_name(database, incoming, work, take)
 
 
-def _record_and_release(tx: Connection, import_id: str, heard: Heard, *, now: int, reassert: Reasserting) -> int:
-    """Record a chunk of a stream and let it become due; return how many changes are new."""
-    recognise(tx, heard)
-    say_again(tx, heard, import_id, reassert.rules)
-    latest = latest_change(tx)
-    recorded = record(tx, heard, import_id, Origin.BULK)
-    adopted = adopt(tx, import_id, heard)
-    make_due_now(tx, import_id, [*adopted.values(), *newer_than(tx, latest)], now=now, reassert=reassert)
-    return recorded + len(adopted)
+def accept_events(
+    database: Database,
+    run_id: str,
+    incoming: Sequence[ConsentChange],
+    refused: Sequence[RejectedRow],
+    *,
+    now: int,
+    rules: ReassertRules,
+) -> EventsAccepted:
+    """Record what some events say, and which were refused, in one transaction, and publish it.
+
+    The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was recorded,
+    or all of it was and may be handed over again; LedgerRefused names the changes that the database refuses, and
+    nothing was recorded.
+    """
+    secret, refused = database.hash_key, [storable(reject) for reject in refused]
+
+    def take(tx: Connection, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]) -> EventsAccepted:
+        batch = IncomingBatch.of(secret, incoming, now)  # anew with each try: its numbers are those of a transaction
+        lock = RecordingLock.acquire(tx)
+        batch.lookup_existing(tx)
+        reassigned, _ = _record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=ReassertTerms(rules))
+        rejected = _record_rejects(tx, secret, run_id, refused)
+        keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
+        fresh = _first_of_each(batch.keys, batch.known.difference(reassigned))
+        count_events(tx, run_id, len(incoming) + len(refused), sum(fresh), rejected)
+        return EventsAccepted(batch.public_ids, fresh, rejected)
+
+    return write_or_name(
+        database, incoming, lambda tx: take(tx, incoming, refused), lambda tx, some: take(tx, some, ())
+    )
+
+
+def _record_and_publish(
+    lock: RecordingLock,
+    import_id: str,
+    batch: IncomingBatch,
+    origin: Origin,
+    *,
+    now: int,
+    reassert: ReassertTerms,
+) -> tuple[dict[bytes, int], int]:
+    """Record a batch that was looked up, merge it, and enqueue what wins, in this transaction.
+
+    Returns the changes that were reassigned, by key, and how many others are new. All are named by number: whatever a
+    database believes of its tables yet, it finds those by their key.
+    """
+    tx = lock.tx
+    reassigned = reassign_known(lock, import_id, batch)
+    latest = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one()
+    new = batch.record(lock, import_id, origin)
+    ids = [*reassigned.values(), *tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars()]
+    if ids:
+        meant = (among(tx, changes.c.id, ids),)
+        merging = MergeLock.of_changes(tx, meant)
+        stamped = merge_pending(merging, meant, now=now, reassert=reassert)
+        enqueue(merging, meant, now=now)
+        reached = {"merged_to": max(ids), "stamped": imports.c.stamped + stamped}
+        columns = reached | export_time_columns(reassert.export_time)
+        tx.execute(update(imports).where(imports.c.id == import_id).values(**columns))
+    return reassigned, new
+
+
+_REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place", "dedupe_key")
+
+
+def _record_rejects(tx: Connection, secret: bytes, import_id: str, refused: Sequence[RejectedRow]) -> int:
+    """Note what could not be understood; return how many were new."""
+    rows = [
+        (import_id, one.line, one.column, one.code, one.message, one.place, _place_key(secret, one)) for one in refused
+    ]
+    return insert_new(tx, rejects, _REJECT_COLUMNS, rows)
 
 
 def storable(reject: RejectedRow) -> RejectedRow:
@@ -93,76 +167,6 @@ def storable(reject: RejectedRow) -> RejectedRow:
 
 def _storable(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "\ufffd")
-
-
-def latest_change(tx: Connection) -> int:
-    """Return the number of the change recorded last; to be asked under the recording lock."""
-    return int(tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one())
-
-
-def newer_than(tx: Connection, latest: int) -> Sequence[int]:
-    """Return the numbers of the changes recorded since."""
-    return tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars().all()
-
-
-def make_due_now(tx: Connection, import_id: str, ids: Sequence[int], *, now: int, reassert: Reasserting) -> None:
-    """Hold an import's changes against their slots and let those that stand become due, in this transaction.
-
-    They are named by number: whatever a database knows of its tables yet, it finds those by their key.
-    """
-    if not ids:
-        return
-    stamped = fold(tx, (among(tx, changes.c.id, ids),), now=now, reassert=reassert)
-    make_these_due(tx, ids, now=now)
-    reached = {"folded_to": max(ids), "stamped": imports.c.stamped + stamped}
-    tx.execute(update(imports).where(imports.c.id == import_id).values(**reached, **stamp_columns(reassert.stamp)))
-
-
-def accept_events(
-    database: Database,
-    run_id: str,
-    wishes: Sequence[ConsentChange],
-    refused: Sequence[RejectedRow],
-    *,
-    now: int,
-    rules: ReassertRules,
-) -> EventsAccepted:
-    """Record what some events say, and which were refused, in one transaction, and let what stands become due.
-
-    The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was recorded,
-    or all of it was and may be handed over again; LedgerRefused names the changes that the database refuses, and
-    nothing was recorded.
-    """
-    secret, refused = database.hash_key, [storable(reject) for reject in refused]
-
-    def take(tx: Connection, wishes: Sequence[ConsentChange], refused: Sequence[RejectedRow]) -> EventsAccepted:
-        heard = hear(secret, wishes, now)  # anew with each try: the numbers of targets are those of a transaction
-        one_at_a_time(tx)
-        recognise(tx, heard)
-        keys = heard.keys
-        adopted = adopt(tx, run_id, heard)
-        latest = latest_change(tx)
-        record(tx, heard, run_id, Origin.EVENT)
-        rows = [_reject_row(secret, run_id, reject) for reject in refused]
-        rejected = insert_new(tx, rejects, _REJECT_COLUMNS, rows)
-        keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
-        fresh = _first_of_each(keys, heard.known.difference(adopted))
-        new = sum(fresh)
-        if new:
-            due = [*adopted.values(), *newer_than(tx, latest)]
-            make_due_now(tx, run_id, due, now=now, reassert=Reasserting(rules))
-        _count(tx, run_id, len(wishes) + len(refused), new, rejected)
-        return EventsAccepted(heard.public_ids, fresh, rejected)
-
-    return write_or_name(database, wishes, lambda tx: take(tx, wishes, refused), lambda tx, some: take(tx, some, ()))
-
-
-_REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place", "dedupe_key")
-
-
-def _reject_row(secret: bytes, run_id: str, reject: RejectedRow) -> tuple[object, ...]:
-    key = _place_key(secret, reject)
-    return run_id, reject.line, reject.column, reject.code, reject.message, reject.place, key
 
 
 def _place_key(secret: bytes, reject: RejectedRow) -> bytes | None:
@@ -184,16 +188,3 @@ def _first_of_each(keys: Sequence[bytes], known: set[bytes]) -> tuple[bool, ...]
         first.append(key not in seen)
         seen.add(key)
     return tuple(first)
-
-
-def _count(tx: Connection, run_id: str, rows: int, recorded: int, rejected: int) -> None:
-    counted = update(imports).where(imports.c.id == run_id)
-    tx.execute(
-        counted.values(
-            records=imports.c.records + rows,
-            wishes=imports.c.wishes + rows,
-            recorded=imports.c.recorded + recorded,
-            rejected=imports.c.rejected + rejected,
-            duplicates=imports.c.duplicates + (rows - recorded - rejected),
-        )
-    )

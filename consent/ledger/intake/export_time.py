@@ -15,18 +15,12 @@ import orjson
 
 STAMPED_FROM = 1_000
 """An export's time stands on more rows than this."""
-
-
 _SECOND = 1_000_000
-
-
 _TOGETHER = 60
-
-
 _KEPT = 1_000
 
 
-class Stamp(NamedTuple):
+class ExportTime(NamedTuple):
     """The first and the last moment (microseconds) that count as the time of an export."""
 
     first: int
@@ -52,7 +46,7 @@ def _counts(told: str | None) -> dict[int, int]:
     return {int(second): count for second, count in orjson.loads(told).items()} if told else {}
 
 
-def find_stamp(told: str | None, rows: int) -> Stamp | None:
+def find_export_time(told: str | None, rows: int) -> ExportTime | None:
     """Return the export's time of a file with so many rows, whose own times are counted; None if it has none."""
     counts = _counts(told)
     seconds = sorted(counts)
@@ -63,5 +57,5 @@ def find_stamp(told: str | None, rows: int) -> Stamp | None:
             held -= counts[seconds[start]]
             start += 1
         if held > best:
-            best, stamp = held, Stamp(seconds[start] * _SECOND, (second + 1) * _SECOND - 1)
+            best, stamp = held, ExportTime(seconds[start] * _SECOND, (second + 1) * _SECOND - 1)
     return stamp if best > STAMPED_FROM and 2 * best > rows else None

@@ -12,10 +12,9 @@ from sqlalchemy import Connection, Row, Select, select, update
 from consent.change import from_micros, to_micros
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
-from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
-from consent.ledger.intake.export_time import Stamp, find_stamp
-from consent.ledger.recorded import first_of
+from consent.ledger.dialects.statements import first_change, insert_new
+from consent.ledger.intake.export_time import ExportTime, find_export_time
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import Reassert
@@ -57,7 +56,7 @@ def _goes_on(tx: Connection, row: Row[Any]) -> bool:
     if row.state != "released":
         return True
     pending = changes.c.state == State.PENDING.value
-    return bool(row.reassert == Reassert.ALWAYS.value) and first_of(tx, row.id, 0, pending) is not None
+    return bool(row.reassert == Reassert.ALWAYS.value) and first_change(tx, row.id, 0, pending) is not None
 
 
 def _of_bytes(fingerprint: str) -> Select[Any]:
@@ -87,18 +86,18 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
 
 
 def _progress(row: Row[tuple[object, ...]]) -> ImportProgress:
-    state = cast("ImportState", "read" if row.state == "folded" else row.state)
+    state = cast("ImportState", "read" if row.state == "merged" else row.state)
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
-    place = Checkpoint(row.records, row.line, row.rejects_offset, row.wishes, row.rejects_digest or "")
+    place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "")
     return ImportProgress(row.id, state, place, since)
 
 
 def claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
     """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
-    facts = ("wishes", "records", "state", "stream", "times", "reassert")
+    facts = ("changes", "records", "state", "stream", "own_times", "reassert")
     query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
     row = tx.execute(query.with_for_update()).one()
-    if row.wishes != expected or row.state != "reading":
+    if row.changes != expected or row.state != "reading":
         message = f"another process is recording import {import_id} at this moment: let it finish, or stop it first"
         raise ImportUnderWay(message)
     return row
@@ -108,11 +107,10 @@ def move_checkpoint(
     tx: Connection, import_id: str, checkpoint: Checkpoint, times: str | None, counts: Mapping[str, int]
 ) -> None:
     """Move the checkpoint of an import, and add to its counts."""
-    place = {
-        name: getattr(checkpoint, name) for name in ("records", "line", "wishes", "rejects_offset", "rejects_digest")
-    }
+    place = {name: getattr(checkpoint, name) for name in ("records", "line", "rejects_offset", "rejects_digest")}
+    place["changes"] = checkpoint.wishes
     more = {name: imports.c[name] + count for name, count in counts.items()}
-    tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, times=times))
+    tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, own_times=times))
 
 
 def finish_reading(database: Database, import_id: str, now: int) -> None:
@@ -120,17 +118,32 @@ def finish_reading(database: Database, import_id: str, now: int) -> None:
 
     def work(tx: Connection) -> None:
         mine = (imports.c.id == import_id, imports.c.state == "reading")
-        row = tx.execute(select(imports.c.times, imports.c.records).where(*mine).with_for_update()).first()
+        row = tx.execute(select(imports.c.own_times, imports.c.records).where(*mine).with_for_update()).first()
         if row is not None:
-            stamp = stamp_columns(find_stamp(row.times, row.records))
+            stamp = export_time_columns(find_export_time(row.own_times, row.records))
             tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **stamp))
 
     database.write(work)
 
 
-def stamp_columns(stamp: Stamp | None) -> dict[str, int | None]:
+def export_time_columns(found: ExportTime | None) -> dict[str, int | None]:
     """Return the columns of an import that keep its export's time."""
-    return {"stamp_from": None if stamp is None else stamp.first, "stamp_to": None if stamp is None else stamp.last}
+    first, last = (None, None) if found is None else found
+    return {"export_time_from": first, "export_time_to": last}
+
+
+def count_events(tx: Connection, run_id: str, rows: int, recorded: int, rejected: int) -> None:
+    """Add to the counts of a run."""
+    counted = update(imports).where(imports.c.id == run_id)
+    tx.execute(
+        counted.values(
+            records=imports.c.records + rows,
+            changes=imports.c.changes + rows,
+            recorded=imports.c.recorded + recorded,
+            rejected=imports.c.rejected + rejected,
+            duplicates=imports.c.duplicates + (rows - recorded - rejected),
+        )
+    )
 
 
 def finish_run(database: Database, run_id: str, now: int) -> None:

@@ -1,104 +1,165 @@
-"""Words that were set aside as repeats, weighed once their file has been read whole.
+"""No-ops: rows of a file that say again what is so already, which is most of a nightly dump.
 
-A repeat moves its slot's newest moment forward, so that an older word which comes late cannot win, and nothing else:
-it is unchanged, as `merge.judge` says. It must still be what it was taken for: the only repeat of its slot
-among those weighed together, of a slot whose newest word says the same, has been settled well, and is confirmed, and
-must not be sent all the same. Any other becomes an ordinary change and is judged like one.
+They are told apart by one look at their slots: the very change that is the slot's newest is a duplicate; one that says
+what the newest says, and the provider is confirmed to hold, is set aside as a no-op. Whether it still is one is decided
+when the file has been read whole, by the same SQL as for any other change. A no-op moves its slot's newest moment
+forward, so that an older change which comes late cannot win, and nothing else. What is no no-op any more becomes an
+ordinary change.
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, literal, or_, select, update
 
-from consent.change import Origin
-from consent.ledger.bulk import insert_new_from, look_up_by_key, plain_rows
-from consent.ledger.intake.reassign import take_over
-from consent.ledger.merge_sql import Reasserting, keep_out_of
-from consent.ledger.schema import changes, imports, repeats, slots
+from consent.change import Action, Origin
+from consent.ledger.dialects import Row
+from consent.ledger.dialects.locks import MergeLock, RecordingLock
+from consent.ledger.dialects.statements import insert_all, insert_new_from, plain_rows, select_registers
+from consent.ledger.intake.batch import IncomingBatch, is_restated
+from consent.ledger.intake.reassign import reassign
+from consent.ledger.merge import may_be_noop
+from consent.ledger.merge_sql import SETTLED_WELL, ReassertTerms, own_slot, rank
+from consent.ledger.schema import changes, imports, noop_changes, slots
 from consent.outcome import State
+from consent.reassert import ReassertRules
 
 CHUNK = 20_000
 
+_OUT = Action.OPTOUT.value
+_COLUMNS = (
+    *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
+    "own_time",
+)
 
-def weigh(tx: Connection, row: Row[Any], *, now: int, reassert: Reasserting) -> int | None:
-    """Weigh the next repeats of an import under the recording lock; return how many (None: there was none)."""
-    mine = (repeats.c.import_id == row.id, repeats.c.number > row.weighed_to)
-    some = select(repeats.c.number).where(*mine).order_by(repeats.c.number).limit(CHUNK).subquery()
+
+def split_noops(tx: Connection, batch: IncomingBatch, import_id: str, first: int, rules: ReassertRules) -> list[Row]:
+    """Look up a batch; take no-ops and duplicates of newest changes out of it, and return the no-ops.
+
+    They are rows of `noop_changes`, numbered from `first`. No opt-out is a no-op where they are always sent.
+    """
+    batch.use_main_keys(tx)
+    aside: list[Row] = []
+    again: list[int] = []
+    always = batch.always_sent(rules)
+    rows, batch.rows = batch.rows, []
+    registers = select_registers(tx, [row[2] for row in rows], [row[3] for row in rows])
+    for row, held in zip(rows, registers, strict=True):
+        if held is None:
+            batch.rows.append(row)
+            continue
+        key, line, target, slot, action, value, since, details, own, _ = row
+        number, newest_at, newest_action, newest_key, confirmed = held
+        batch.numbers[target] = number
+        if action == _OUT and target in always:
+            if is_restated(row, held):
+                again.append(len(batch.rows))
+            batch.rows.append(row)
+        elif newest_key == key:
+            continue
+        elif not value and key not in batch.named and may_be_noop(action, since, newest_at, newest_action, confirmed):
+            aside.append((number, line, key, slot, action, since, details, own))
+        else:
+            batch.rows.append(row)
+    aside.sort(key=itemgetter(0))  # by target, as ordinary changes
+    batch.lookup_changes(tx)
+    batch.rename_known(tx, again, import_id)
+    return [(import_id, number, *noop) for number, noop in enumerate(aside, first)]
+
+
+def record_noops(lock: RecordingLock, noops: list[Row]) -> None:
+    """Keep no-ops until their file has been read whole."""
+    insert_all(lock.tx, noop_changes, _COLUMNS, noops)
+
+
+def merge_noops(lock: RecordingLock, row: Any, *, now: int, reassert: ReassertTerms) -> int | None:
+    """Merge the next no-ops of an import, a row of `imports`; return how many (None: there was none left)."""
+    tx = lock.tx
+    mine = (noop_changes.c.import_id == row.id, noop_changes.c.number > row.noops_merged_to)
+    some = select(noop_changes.c.number).where(*mine).order_by(noop_changes.c.number).limit(CHUNK).subquery()
     count, last = tx.execute(select(func.count(), func.max(some.c.number))).one()
     if not count:
         return None
-    meant = (*mine, repeats.c.number <= last)
-    keep_out_of(tx, select(repeats.c.target_id).where(*meant))
-    look_up_by_key(tx)
-    taken_out, known = 0, 0
-    if not _all_move_forward(tx, meant, count, reassert=reassert):
-        taken_out, known = _one_by_one(tx, row.id, meant, now=now, reassert=reassert)
+    meant = (*mine, noop_changes.c.number <= last)
+    MergeLock.of_targets(tx, select(noop_changes.c.target_id).where(*meant))
+    dropped, ordinary, fresh = 0, 0, 0
+    if tx.execute(select(_others(meant, reassert).exists())).scalar_one():
+        dropped = _drop_duplicates(tx, meant, _is_newest())
+        ordinary, fresh = _make_ordinary(lock, row.id, (*meant, _in(_others(meant, reassert))), now)
+    if _move_forward(tx, meant) < count - dropped - ordinary:  # there are several of one slot
+        dropped += _drop_duplicates(tx, meant)
+        more = _make_ordinary(lock, row.id, (*meant, _in(_beaten(meant))), now)
+        ordinary, fresh = ordinary + more[0], fresh + more[1]
+        _move_forward(tx, meant)
+    taken_out, known = dropped + ordinary, dropped + ordinary - fresh
     counted = {
-        "weighed_to": last,
-        "repeated": imports.c.repeated - taken_out,
+        "noops_merged_to": last,
+        "noops": imports.c.noops - taken_out,
         "recorded": imports.c.recorded - known,
         "duplicates": imports.c.duplicates + known,
-        "stamped": imports.c.stamped + _stamped(tx, meant, reassert),
+        "stamped": imports.c.stamped + _count_stamped(tx, meant, reassert),
     }
     tx.execute(update(imports).where(imports.c.id == row.id).values(**counted))
     return int(count)
 
 
-def _all_move_forward(tx: Connection, meant: tuple[Any, ...], count: int, *, reassert: Reasserting) -> bool:
-    """Move the slots of all these repeats forward, or none: if each moved one of its own, all were true repeats."""
-    attempt = tx.begin_nested()
-    if _move_forward(tx, meant, reassert=reassert) == count:
-        attempt.commit()
-        return True
-    attempt.rollback()
-    return False
+_Meant = tuple[ColumnElement[bool], ...]
 
 
-def _move_forward(tx: Connection, meant: tuple[Any, ...], *, reassert: Reasserting) -> int:
-    """Move the slots of true repeats forward; return how many slots were moved."""
-    newer = and_(_OWN, repeats.c.effective_at >= slots.c.newest_at)
-    same = and_(slots.c.confirmed == repeats.c.action, slots.c.newest_action == repeats.c.action)
-    word = (changes.c.id == slots.c.newest_id, changes.c.action == repeats.c.action, changes.c.value == "")
-    well = changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value))
-    new = slots.c.newest_key.is_distinct_from(repeats.c.dedupe_key)
-    moved = update(slots).where(*meant, newer, same, *word, well, new, ~reassert.sends_repeat())
-    return tx.execute(moved.values(newest_at=repeats.c.effective_at, newest_key=repeats.c.dedupe_key)).rowcount
+def _others(meant: _Meant, reassert: ReassertTerms) -> Select[Any]:
+    """Find those that are no no-ops any more: not the newest of their slot, or not confirmed, or to be sent again.
+
+    A no-op arrives after its slot's newest, so that a tie is its own. It has no value, nor must the newest have one.
+    """
+    newest = (changes.c.value == "", changes.c.state.in_(SETTLED_WELL))
+    says = (slots.c.newest_action == noop_changes.c.action, slots.c.confirmed == noop_changes.c.action)
+    not_older = noop_changes.c.effective_at >= slots.c.newest_at  # as they say the same, this is all of their rank
+    sent = or_(reassert.is_fresh(noop_changes), reassert.is_always_sent(noop_changes))
+    is_noop = and_(*newest, *says, not_older, slots.c.newest_key.is_distinct_from(noop_changes.c.dedupe_key), ~sent)
+    return (
+        select(noop_changes.c.number)
+        .outerjoin(slots, own_slot(noop_changes))
+        .outerjoin(changes, changes.c.id == slots.c.newest_id)
+        .where(*meant, ~func.coalesce(is_noop, False))
+    )
 
 
-def _stamped(tx: Connection, meant: tuple[Any, ...], reassert: Reasserting) -> int:
-    """Return how many of the repeats that are left are opt-outs which would be sent but for the export's time."""
-    if reassert.stamp is None:
-        return 0
-    held = select(func.count()).select_from(repeats).join(slots, _OWN)
-    return tx.execute(held.where(*meant, reassert.stamped_repeat())).scalar_one()
+def _beaten(meant: _Meant) -> Select[Any]:
+    """Find those that another one of the same slot beats."""
+    order = rank(noop_changes.c.effective_at, noop_changes.c.action, noop_changes.c.number)
+    slot = (noop_changes.c.target_id, noop_changes.c.slot)
+    place = func.row_number().over(partition_by=slot, order_by=[part.desc() for part in order])
+    ranked = select(noop_changes.c.number, place.label("place")).where(*meant).subquery()
+    return select(ranked.c.number).where(ranked.c.place > 1)
 
 
-_OWN = and_(slots.c.target_id == repeats.c.target_id, slots.c.slot == repeats.c.slot)
+def _in(found: Select[Any]) -> ColumnElement[bool]:
+    return noop_changes.c.number.in_(select(found.subquery().c.number))
 
 
-def _one_by_one(
-    tx: Connection, import_id: str, meant: tuple[Any, ...], *, now: int, reassert: Reasserting
-) -> tuple[int, int]:
-    """Make ordinary changes of what is no repeat; return how many words were taken out, how many of them were known."""
-    the_newest = select(literal(1)).where(_OWN, slots.c.newest_key == repeats.c.dedupe_key).correlate(repeats).exists()
-    first = select(func.min(repeats.c.number)).where(*meant).group_by(repeats.c.dedupe_key)
-    known = tx.execute(delete(repeats).where(*meant, or_(the_newest, repeats.c.number.not_in(first)))).rowcount
-    _move_forward(tx, meant, reassert=reassert)
-    fresh = _take_over(tx, import_id, (*meant, ~the_newest)) + _make_changes(tx, import_id, (*meant, ~the_newest), now)
-    others = tx.execute(delete(repeats).where(*meant, ~the_newest)).rowcount
-    return known + others, known + others - fresh
+def _is_newest() -> ColumnElement[bool]:
+    """Say that a no-op is the very change that is its slot's newest."""
+    same = slots.c.newest_key == noop_changes.c.dedupe_key
+    return select(literal(1)).where(own_slot(noop_changes), same).correlate(noop_changes).exists()
 
 
-def _take_over(tx: Connection, import_id: str, meant: tuple[Any, ...]) -> int:
-    """Take over those that an import which broke off keeps back: they would be known, and never delivered."""
-    same = and_(changes.c.target_id == repeats.c.target_id, changes.c.dedupe_key == repeats.c.dedupe_key)
-    recorded = select(changes.c.id, changes.c.import_id, repeats.c.line).join_from(repeats, changes, same)
-    return len(take_over(tx, import_id, plain_rows(tx.execute(recorded.where(*meant)))))
+def _drop_duplicates(tx: Connection, meant: _Meant, *known: ColumnElement[bool]) -> int:
+    """Drop those that are known, or stand further up in the file; return how many."""
+    first = select(func.min(noop_changes.c.number)).where(*meant).group_by(noop_changes.c.dedupe_key)
+    return tx.execute(delete(noop_changes).where(*meant, or_(*known, noop_changes.c.number.not_in(first)))).rowcount
 
 
-def _make_changes(tx: Connection, import_id: str, meant: tuple[Any, ...], now: int) -> int:
+def _make_ordinary(lock: RecordingLock, import_id: str, others: _Meant, now: int) -> tuple[int, int]:
+    """Make ordinary changes of what is no no-op; return how many were none, and how many of them are new.
+
+    Those that an import which broke off keeps back are taken over: they would be known, and never delivered.
+    """
+    tx = lock.tx
+    same = and_(changes.c.target_id == noop_changes.c.target_id, changes.c.dedupe_key == noop_changes.c.dedupe_key)
+    recorded = select(changes.c.id, changes.c.import_id, noop_changes.c.line).join_from(noop_changes, changes, same)
+    fresh = len(reassign(lock, import_id, plain_rows(tx.execute(recorded.where(*others)))))
     constant = {
         "import_id": import_id,
         "origin": Origin.BULK.value,
@@ -106,10 +167,26 @@ def _make_changes(tx: Connection, import_id: str, meant: tuple[Any, ...], now: i
         "state": State.PENDING.value,
         "value": "",
     }
-    said = [repeats.c[name] for name in _SAID]
+    own = [noop_changes.c[name] for name in _OWN]
     values = [literal(value, changes.c[name].type) for name, value in constant.items()]
-    words = select(*said, *values).where(*meant).order_by(repeats.c.target_id, repeats.c.number)
-    return insert_new_from(tx, changes, [*_SAID, *constant], words)
+    rows = select(*own, *values).where(*others).order_by(noop_changes.c.target_id, noop_changes.c.number)
+    fresh += insert_new_from(tx, changes, [*_OWN, *constant], rows)
+    return tx.execute(delete(noop_changes).where(*others)).rowcount, fresh
 
 
-_SAID = ("dedupe_key", "line", "target_id", "slot", "action", "effective_at", "details", "own_time")
+_OWN = ("dedupe_key", "line", "target_id", "slot", "action", "effective_at", "details", "own_time")
+
+
+def _move_forward(tx: Connection, meant: _Meant) -> int:
+    """Let these no-ops be the newest of their slots; return how many slots that are."""
+    newest = {"newest_at": noop_changes.c.effective_at, "newest_key": noop_changes.c.dedupe_key}
+    return tx.execute(update(slots).where(*meant, own_slot(noop_changes)).values(**newest)).rowcount
+
+
+def _count_stamped(tx: Connection, meant: _Meant, reassert: ReassertTerms) -> int:
+    """Return how many of the no-ops are opt-outs that would be sent but for their time, which is the export's."""
+    if reassert.export_time is None:
+        return 0
+    held = select(func.count()).select_from(noop_changes).join(slots, own_slot(noop_changes))
+    stamped = and_(reassert.is_stamped(noop_changes), ~reassert.is_always_sent(noop_changes))
+    return tx.execute(held.where(*meant, stamped)).scalar_one()

@@ -1,9 +1,9 @@
-"""Making an import's changes due once its file has been read whole: so each customer costs one call.
+"""Publishing an import once its file has been read whole: its changes become due, and each customer costs one call.
 
-First every word is held against its slot's register, chunk by chunk; only then are customer tasks made, so that no
-customer becomes due before the last of his rows has been weighed. Both passes go through the changes in blocks, whose
+First every change is merged into its slot's register, chunk by chunk; only then are customer tasks made, so that no
+customer becomes due before the last of his rows has been merged. Both passes go through the changes in blocks, whose
 order is that of their targets: what lies together in the ledger is written together, in whatever order the file tells
-it. They keep their place in `folded_to`, which moves with each block, and may be interrupted anywhere: a block that was
+it. They keep their place in `merged_to`, which moves with each block, and may be interrupted anywhere: a block that was
 begun is gone through again, and what was done already stays as it is.
 """
 
@@ -17,15 +17,15 @@ from sqlalchemy import Connection, select, update
 
 from consent.errors import LedgerRefused
 from consent.imports import REFUSED
-from consent.ledger.bulk import among, plain_numbers, portions
 from consent.ledger.database import Database
-from consent.ledger.dead_letters import bury
+from consent.ledger.dead_letters import make_dead
+from consent.ledger.dialects.locks import MergeLock, RecordingLock
+from consent.ledger.dialects.statements import among, first_change, plain_numbers, portions
 from consent.ledger.intake.bisect import write_or_name
-from consent.ledger.intake.noops import weigh
-from consent.ledger.intake.reassign import take_over_noted
-from consent.ledger.merge_sql import fold, one_at_a_time, one_fold_at_a_time, reasserting
-from consent.ledger.queue.enqueue import make_due
-from consent.ledger.recorded import first_of
+from consent.ledger.intake.noops import merge_noops
+from consent.ledger.intake.reassign import reassign_noted
+from consent.ledger.merge_sql import merge_pending, reassert_terms
+from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import ReassertRules
@@ -33,10 +33,10 @@ from consent.reassert import ReassertRules
 BLOCK = 200_000
 CHUNK = 10_000
 
-_NEXT = {"read": "folded", "folded": "released"}
+_NEXT = {"read": "merged", "merged": "released"}
 
 
-def release(
+def publish(
     database: Database,
     import_id: str,
     now: Callable[[], int],
@@ -46,8 +46,8 @@ def release(
 ) -> None:
     """Make the changes of an import that was read whole due; resumable, and harmless if it has been done."""
     note = on_progress or (lambda _: None)
-    while (weighed := database.write(lambda tx: _weigh(tx, import_id, now(), rules=rules))) is not None:
-        note(weighed)
+    while (merged := database.write(lambda tx: _merge_aside(tx, import_id, now(), rules=rules))) is not None:
+        note(merged)
     while (block := database.read(lambda tx: _next_block(tx, import_id))) is not None:
         for chunk in block.chunks:
             step = partial(_step, block=block, now=now(), rules=rules)
@@ -56,7 +56,7 @@ def release(
             except LedgerRefused as error:
                 if not error.members:
                     raise
-                bury(database, [chunk[place] for place in error.members], REFUSED, now())
+                make_dead(database, [chunk[place] for place in error.members], REFUSED, now())
                 done = database.write(partial(step, chunk=chunk))
             if not done:
                 break
@@ -67,24 +67,24 @@ def _attempt(step: Callable[..., bool]) -> Callable[[Connection, Sequence[int]],
     return lambda tx, some: step(tx, chunk=some)
 
 
-Place = tuple[str, int, int, int]
-"""How far the release of an import has come."""
+PublishProgress = tuple[str, int, int, int]
+"""How far the publishing of an import has come."""
 
 
-def unreleased(database: Database) -> dict[str, Place]:
+def unpublished(database: Database) -> dict[str, PublishProgress]:
     """Return the imports that have been read whole but whose changes are not all due yet, and how far each has come."""
-    query = select(imports.c.id, imports.c.state, imports.c.folded_to, imports.c.weighed_to, imports.c.steps)
+    query = select(imports.c.id, imports.c.state, imports.c.merged_to, imports.c.noops_merged_to, imports.c.steps)
     rows = database.read(lambda tx: tx.execute(query.where(imports.c.state.in_(_NEXT))).all())
     return {import_id: tuple(place) for import_id, *place in rows}
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The pending ones of an import's changes after `folded_to` up to `last` (None: there are no more changes)."""
+    """The pending ones of an import's changes after `merged_to` up to `last` (None: there are no more changes)."""
 
     import_id: str
     state: str
-    folded_to: int
+    merged_to: int
     last: int | None
     numbers: Sequence[int]
 
@@ -97,44 +97,46 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
     row = tx.execute(select(imports).where(imports.c.id == import_id)).one()
     if row.state not in _NEXT:
         return None
-    left = (changes.c.import_id == import_id, changes.c.id > row.folded_to)
-    first = first_of(tx, import_id, row.folded_to)
+    left = (changes.c.import_id == import_id, changes.c.id > row.merged_to)
+    first = first_change(tx, import_id, row.merged_to)
     if first is None:
-        return _Block(import_id, row.state, row.folded_to, None, ())
+        return _Block(import_id, row.state, row.merged_to, None, ())
     last = first + BLOCK - 1
     pending = (*left, changes.c.id <= last, changes.c.state == State.PENDING.value)
     query = select(changes.c.id).where(*pending).order_by(changes.c.target_id, changes.c.id)
-    return _Block(import_id, row.state, row.folded_to, last, plain_numbers(tx.execute(query)))
+    return _Block(import_id, row.state, row.merged_to, last, plain_numbers(tx.execute(query)))
 
 
-def _weigh(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:
+def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:
+    """Take over the next pending duplicates, or else merge the next no-ops; return how many (None: none was left)."""
     its = imports.c.id == import_id
     if tx.execute(select(imports.c.state).where(its)).scalar_one() != "read":
         return None
-    one_at_a_time(tx)  # before the import, as recording does
+    lock = RecordingLock.acquire(tx)  # before the import, as in every transaction that records
     row = tx.execute(select(imports).where(its).with_for_update()).one()
     if row.state != "read":
         return None
-    return take_over_noted(tx, import_id) or weigh(tx, row, now=now, reassert=reasserting(row, rules))
+    return reassign_noted(lock, import_id) or merge_noops(lock, row, now=now, reassert=reassert_terms(row, rules))
 
 
 def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rules: ReassertRules) -> bool:
-    """Do what is next to a chunk; return False, having done nothing, if someone else has gone on with the import."""
+    """Do what is next to a chunk; return False, having done nothing, if another process has gone on with the import."""
     row = tx.execute(select(imports).where(imports.c.id == block.import_id).with_for_update()).one()
-    if (row.state, row.folded_to) != (block.state, block.folded_to):
+    if (row.state, row.merged_to) != (block.state, block.merged_to):
         return False
     if block.last is None:
         _advance(tx, block, now)
         return True
     meant, stamped = (among(tx, changes.c.id, chunk),), 0
     if row.state == "read":
-        stamped = fold(tx, meant, now=now, reassert=reasserting(row, rules))
+        lock = MergeLock.of_changes(tx, (*meant, changes.c.state == State.PENDING.value))
+        stamped = merge_pending(lock, meant, now=now, reassert=reassert_terms(row, rules))
     else:
-        # Else a word could become due, be claimed and told while a newer one is found to be so already.
-        one_fold_at_a_time(tx)
-        make_due(tx, (*meant, changes.c.code.is_(None)), now=now)  # what has a code was tried, and waits for its time
+        # Else a change could become due, be claimed and sent while a newer one is found to be so already.
+        lock = MergeLock.acquire(tx)
+        enqueue(lock, (*meant, changes.c.code.is_(None)), now=now)  # what has a code was tried, and waits for its time
     ended = not chunk or chunk[-1] == block.numbers[-1]
-    reached = {"steps": imports.c.steps + 1, "folded_to": block.last if ended else block.folded_to}
+    reached = {"steps": imports.c.steps + 1, "merged_to": block.last if ended else block.merged_to}
     if stamped:
         reached["stamped"] = imports.c.stamped + stamped
     tx.execute(update(imports).where(imports.c.id == block.import_id).values(**reached))
@@ -143,7 +145,7 @@ def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rule
 
 def _advance(tx: Connection, block: _Block, now: int) -> None:
     state = _NEXT[block.state]
-    values = {"state": state, "folded_to": 0}
+    values = {"state": state, "merged_to": 0}
     if state == "released":
         values["released_at"] = now
     tx.execute(update(imports).where(imports.c.id == block.import_id).values(**values))

@@ -1,9 +1,9 @@
-"""Taking over what an import recorded that broke off: its changes would otherwise be known and never delivered.
+"""Reassigning what an import recorded that broke off: its changes would otherwise be known and never delivered.
 
 A file that could not be read to its end keeps its changes back, for it may be truncated. When an event says the same,
-or a file that is told as it is read, these changes belong to that source from then on. Another file notes what it says
-again and takes it over once it has been read whole: if it breaks off too, it must not have taken anything from the
-first one, which may be gone on with and does not say it a second time.
+or a stream does, these changes belong to that source from then on. Another file notes what it says again, as pending
+duplicates, and takes it over once it has been read whole: if it breaks off too, it must not have taken anything from
+the first one, which may be gone on with and does not say it a second time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import cast
 
 from sqlalchemy import Connection, delete, select, update
 
-from consent.ledger.bulk import UpdateEach, among, insert_new, look_up_by_key, plain_rows
-from consent.ledger.intake.batch import Heard
-from consent.ledger.recorded import select_recorded
-from consent.ledger.schema import changes, imports, said_again
+from consent.ledger.dialects.locks import RecordingLock
+from consent.ledger.dialects.statements import UpdateEach, among, insert_new, plain_rows, select_changes
+from consent.ledger.intake.batch import IncomingBatch
+from consent.ledger.schema import changes, imports, pending_duplicates
 
 CHUNK = 5_000
 
@@ -28,67 +28,63 @@ Known = tuple[int, str, int | None]
 """The number of a change that the ledger has, whose import it is, and the line where another one says it again."""
 
 
-def adopt(tx: Connection, import_id: str, heard: Heard) -> dict[bytes, int]:
+def reassign_known(lock: RecordingLock, import_id: str, batch: IncomingBatch) -> dict[bytes, int]:
     """Make an import the owner of unread imports' changes that it says again; return their numbers by dedupe key.
 
-    To be called under the recording lock, after `recognise` or `set_repeats_aside`.
+    To be called after a lookup of the batch.
     """
-    known = _known(tx, heard)
-    taken = take_over(tx, import_id, list(known.values()))
+    known = _known(lock.tx, batch)
+    taken = reassign(lock, import_id, list(known.values()))
     return {key: number for key, (number, _, _) in known.items() if number in taken}
 
 
-def note_said_again(tx: Connection, import_id: str, heard: Heard) -> None:
-    """Note which of unread imports' changes a file says again, for `take_over_noted`. To be called like `adopt`."""
-    known = _known(tx, heard).values()
+def note_pending_duplicates(lock: RecordingLock, import_id: str, batch: IncomingBatch) -> None:
+    """Note which of unread imports' changes a file says again, for `reassign_noted`."""
+    tx, known = lock.tx, _known(lock.tx, batch).values()
     unread = _kept_back(tx, {owner for _, owner, _ in known} - {import_id})
     noted = [(import_id, number, line) for number, owner, line in known if owner in unread]
-    insert_new(tx, said_again, ("import_id", "change_id", "line"), noted)
+    insert_new(tx, pending_duplicates, ("import_id", "change_id", "line"), noted)
 
 
-def take_over_noted(tx: Connection, import_id: str) -> int:
+def reassign_noted(lock: RecordingLock, import_id: str) -> int:
     """Take over the next of what a file noted that has been read whole; return how many it had noted (0: none is left).
 
-    What the other import has told meanwhile stays its own. To be called under the recording lock.
+    What the other import has published meanwhile stays its own.
     """
-    look_up_by_key(tx)
-    mine = said_again.c.import_id == import_id
+    tx, mine = lock.tx, pending_duplicates.c.import_id == import_id
     noted = (
-        select(changes.c.id, changes.c.import_id, said_again.c.line)
-        .join(said_again, said_again.c.change_id == changes.c.id)
+        select(changes.c.id, changes.c.import_id, pending_duplicates.c.line)
+        .join(pending_duplicates, pending_duplicates.c.change_id == changes.c.id)
         .where(mine)
-        .order_by(said_again.c.change_id)
+        .order_by(pending_duplicates.c.change_id)
         .limit(CHUNK)
     )
     if not (known := cast("list[Known]", plain_rows(tx.execute(noted)))):
         return 0
-    taken = len(take_over(tx, import_id, known))
-    tx.execute(delete(said_again).where(mine, among(tx, said_again.c.change_id, [number for number, _, _ in known])))
+    taken, numbers = len(reassign(lock, import_id, known)), [number for number, _, _ in known]
+    tx.execute(delete(pending_duplicates).where(mine, among(tx, pending_duplicates.c.change_id, numbers)))
     more = {"recorded": imports.c.recorded + taken, "duplicates": imports.c.duplicates - taken}
     tx.execute(update(imports).where(imports.c.id == import_id).values(steps=imports.c.steps + 1, **more))
     return len(known)
 
 
-def take_over(tx: Connection, import_id: str, known: Sequence[Known]) -> set[int]:
-    """Make an import the owner of those of these changes that unread imports keep back; return their numbers.
-
-    To be called under the recording lock.
-    """
+def reassign(lock: RecordingLock, import_id: str, known: Sequence[Known]) -> set[int]:
+    """Make an import the owner of those of these changes that unread imports keep back; return their numbers."""
+    tx = lock.tx
     unread = _kept_back(tx, {owner for _, owner, _ in known} - {import_id})
     found = [one for one in known if one[1] in unread]
     if not found:
         return set()
-    look_up_by_key(tx)
     _TAKE.run(tx, [{"which": number, "owner": import_id, "place": line} for number, _, line in found])
     losses: Counter[str] = Counter(owner for _, owner, _ in found)
     _LOSE.run(tx, [{"which": other, "less": losses[other]} for other in sorted(losses)])
     return {number for number, _, _ in found}
 
 
-def _known(tx: Connection, heard: Heard) -> dict[bytes, Known]:
-    whose = {key: target for key, target in heard.whose.items() if key in heard.known}
-    line_of = dict(zip(heard.keys, heard.lines, strict=True))
-    found = select_recorded(tx, "dedupe_key, changes.id, import_id", whose)
+def _known(tx: Connection, batch: IncomingBatch) -> dict[bytes, Known]:
+    target_of = {key: target for key, target in batch.target_of.items() if key in batch.known}
+    line_of = dict(zip(batch.keys, batch.lines, strict=True))
+    found = select_changes(tx, "dedupe_key, changes.id, import_id", target_of)
     return {key: (number, owner, line_of[key]) for key, number, owner in found}
 
 

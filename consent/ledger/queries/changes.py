@@ -11,8 +11,8 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, select
 
 from consent.change import Action, ConsentChange
 from consent.ledger.aliases import former_ids, is_known_as, target_aliases
-from consent.ledger.bulk import among, look_up_by_key
 from consent.ledger.database import Database
+from consent.ledger.dialects.statements import among
 from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.outcome import State
@@ -48,7 +48,7 @@ def public_ids(database: Database, wishes: Sequence[ConsentChange]) -> list[str]
     return [public_id(target, dedupe_key(secret, target, wish)) for target, wish in keyed]
 
 
-def standing_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tuple[str, int] | None:
+def current_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tuple[str, int] | None:
     """Return the newest word of the first of these slots that stands at an opt-in: its public id, and since when.
 
     The moment is in microseconds. None if there is no such slot.
@@ -111,7 +111,6 @@ def _which(tx: Connection, hint: bytes, key: bytes) -> tuple[ColumnElement[bool]
     if not hint:
         # No index knows it: all changes of that time are read.
         return changes.c.dedupe_key == key, changes.c.id <= _FORMER
-    look_up_by_key(tx)
     first, last = hint.ljust(KEY_BYTES, b"\0"), hint.ljust(KEY_BYTES, b"\xff")
     near = list(tx.execute(select(targets.c.id).where(targets.c.target_key.between(first, last))).scalars())
     aliases = select(target_aliases.c.target_id).where(target_aliases.c.target_key.between(first, last))
@@ -141,7 +140,7 @@ _REPORTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CurrentValue:
     """The newest word of one slot."""
 
     connection: str
@@ -151,7 +150,7 @@ class Standing:
     state: State
 
 
-def standing_words(database: Database) -> Iterator[Standing]:
+def current_values(database: Database) -> Iterator[CurrentValue]:
     """Give the newest word of every slot; all of them are held in memory."""
     query = (
         select(targets.c.connection, targets.c.address, slots.c.slot, slots.c.newest_action, changes.c.state)
@@ -160,4 +159,4 @@ def standing_words(database: Database) -> Iterator[Standing]:
         .order_by(slots.c.target_id, slots.c.slot)
     )
     for row in database.read(lambda tx: tx.execute(query).all()):
-        yield Standing(row[0], json.loads(row[1]), row[2], Action(row[3]), State(row[4]))
+        yield CurrentValue(row[0], json.loads(row[1]), row[2], Action(row[3]), State(row[4]))

@@ -10,8 +10,8 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from consent.identifiers.identity import is_same
-from consent.ledger.bulk import portions
 from consent.ledger.database import Database
+from consent.ledger.dialects.statements import portions
 from consent.ledger.queries.changes import ChangeReport, changes_of
 from consent.ledger.schema import slots, targets
 
@@ -46,7 +46,7 @@ def histories(
 ) -> list[History]:
     """Return the stories of at most `limit` targets whose address holds all of one of these sets of columns.
 
-    Spelling matters here only where it makes another target. No index knows what an address holds:
+    Spelling does not matter where it does not matter for who a change is about. No index knows what an address holds:
     all targets are read for every hundred sets. Raises LedgerUnavailable.
     """
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select, union_all
 
 from consent.change import Bucket
 from consent.ledger.database import Database
-from consent.ledger.recorded import first_of
+from consent.ledger.dialects.statements import first_change
 from consent.ledger.schema import (
     changes,
     customer_tasks,
@@ -109,7 +109,7 @@ def pending_by_bucket(database: Database) -> dict[Bucket, int]:
 
 def first_pending(database: Database, import_id: str, since: int) -> int | None:
     """Return the number of an import's first pending change from the number `since` on, or None if there is none."""
-    return database.read(lambda tx: first_of(tx, import_id, since - 1, changes.c.state == State.PENDING.value))
+    return database.read(lambda tx: first_change(tx, import_id, since - 1, changes.c.state == State.PENDING.value))
 
 
 def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:
@@ -130,8 +130,8 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     each = (func.count().filter(changes.c.state == state.value) for state in State)
     *counted, latest = tx.execute(select(*each, func.max(changes.c.settled_at)).where(mine)).one()
     states = dict(zip((state.value for state in State), counted, strict=True))
-    said_again = State.UNCHANGED if row.state in ("folded", "released") else State.PENDING
-    states[said_again.value] += row.repeated
+    noops = State.UNCHANGED if row.state in ("merged", "released") else State.PENDING
+    states[noops.value] += row.noops
     died = (changes.c.id.in_(select(dead_letters.c.change_id)), changes.c.state == State.DEAD.value)
     dead = select(changes.c.code, func.count(), func.count(changes.c.discarded_at)).where(mine, *died)
     letters = tx.execute(dead.group_by(changes.c.code)).all() if states[State.DEAD.value] else ()
@@ -140,7 +140,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         import_id=row.id,
         name=row.name,
         state=row.state,
-        rows=row.wishes,
+        rows=row.changes,
         accepted=row.recorded,
         rejected=row.rejected,
         duplicates=row.duplicates,
@@ -153,7 +153,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         total_lines=row.total_lines,
         kind=row.kind,
         stamped=row.stamped,
-        stamped_at=row.stamp_from,
+        stamped_at=row.export_time_from,
         reject_codes={str(code): count for code, count in tx.execute(refused)},
         dead_codes={str(code): count for code, count, _ in letters},
     )
@@ -168,7 +168,7 @@ def unfinished_imports(database: Database) -> list[str]:
     newest = select(slots.c.newest_id).where(slots.c.target_id.in_(select(customer_tasks.c.target_id)))
     waiting = select(changes.c.import_id).where(changes.c.id.in_(newest), changes.c.state == State.PENDING.value)
     told = or_(imports.c.state == "released", and_(imports.c.state == "reading", imports.c.stream == 1))
-    query = select(imports.c.id).where(or_(imports.c.state.in_(("read", "folded")), told & imports.c.id.in_(waiting)))
+    query = select(imports.c.id).where(or_(imports.c.state.in_(("read", "merged")), told & imports.c.id.in_(waiting)))
     ordered = query.order_by(imports.c.started_at, imports.c.id)
     return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))
 

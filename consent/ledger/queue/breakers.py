@@ -15,9 +15,9 @@ import orjson
 from sqlalchemy import Connection, Row, select, update
 
 from consent.change import Bucket
-from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
-from consent.ledger.schema import changes, connections, customer_tasks, is_put_off
+from consent.ledger.dialects.statements import insert_new
+from consent.ledger.schema import changes, circuit_breakers, customer_tasks, is_put_off
 from consent.outcome import State
 
 _REMEMBERED = 50
@@ -37,7 +37,7 @@ class BucketHealth:
     """What is known of a bucket, by its name as text; moments in microseconds, 0 or None for never.
 
     `suspects` are the targets whose answers opened the breaker, the latest last: the next probe takes another one.
-    `served_id` is the target that was served last, at `well_at`.
+    `served_id` is the target that was served last, at `healthy_at`.
     """
 
     name: str
@@ -48,26 +48,26 @@ class BucketHealth:
     failures: int = 0
     trips: int = 0
     throttled_until: int = 0
-    well_at: int | None = None
+    healthy_at: int | None = None
     suspects: tuple[int, ...] = ()
     served_id: int | None = None
 
 
 def health_of(database: Database, name: str) -> BucketHealth:
     """Return how the bucket of this name (`str(bucket)`) is; one that was never used is well."""
-    query = select(connections).where(connections.c.name == name)
+    query = select(circuit_breakers).where(circuit_breakers.c.name == name)
     row = database.read(lambda tx: tx.execute(query).first())
     return BucketHealth(name) if row is None else _health(row)
 
 
 def all_health(database: Database) -> list[BucketHealth]:
     """Return how every bucket is that was ever used."""
-    query = select(connections).order_by(connections.c.name)
+    query = select(circuit_breakers).order_by(circuit_breakers.c.name)
     return [_health(row) for row in database.read(lambda tx: tx.execute(query).all())]
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Trip:
     """Why a breaker opens: what it becomes, in which words, when the next probe is due, and whose answers did it.
 
     `counts` says whether it is one trip more.
@@ -94,7 +94,7 @@ def latest_answer(database: Database, bucket: Bucket) -> str | None:
     return None if row is None else f"{row.code}: {row.reason}"
 
 
-def open_breaker(database: Database, before: BucketHealth, trouble: Trouble, *, now: int) -> None:
+def open_breaker(database: Database, before: BucketHealth, trouble: Trip, *, now: int) -> None:
     """Make no call in a bucket until the probe is due; how often in a row that happened is counted in `trips`.
 
     `before` is how the bucket was when the failing calls began. Where another delivery has opened the breaker since, it
@@ -121,7 +121,7 @@ def open_breaker(database: Database, before: BucketHealth, trouble: Trouble, *, 
 
 def take_probe(database: Database, name: str, *, now: int, until: int) -> bool:
     """Win, or not, the right to make the one call that finds out whether a bucket is well again."""
-    won = _at(name).where(connections.c.breaker != Breaker.CLOSED.value, connections.c.probe_at <= now)
+    won = _at(name).where(circuit_breakers.c.breaker != Breaker.CLOSED.value, circuit_breakers.c.probe_at <= now)
     return database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
 
 
@@ -134,8 +134,8 @@ def close_breaker(database: Database, before: BucketHealth, *, served: tuple[int
 
     def work(tx: Connection) -> None:
         row = _locked(tx, before.name)
-        if served is not None and served[1] >= (row.well_at or 0):
-            tx.execute(_at(before.name).values(served_id=served[0], well_at=served[1]))
+        if served is not None and served[1] >= (row.healthy_at or 0):
+            tx.execute(_at(before.name).values(served_id=served[0], healthy_at=served[1]))
         if _is_as(row, before):
             closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
             tx.execute(_at(before.name).values(**closed, failures=0, trips=0, suspects=None))
@@ -169,13 +169,13 @@ def probe_soon(database: Database, *, now: int) -> None:
 
     The probes are counted anew (`trips`), but still take other customers than those whose answers opened it.
     """
-    waiting = update(connections).where(connections.c.breaker != Breaker.CLOSED.value)
+    waiting = update(circuit_breakers).where(circuit_breakers.c.breaker != Breaker.CLOSED.value)
     database.write(lambda tx: tx.execute(waiting.values(probe_at=now, trips=0)))
 
 
 def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:
-    insert_new(tx, connections, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
-    return tx.execute(select(connections).where(connections.c.name == name).with_for_update()).one()
+    insert_new(tx, circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
+    return tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
 
 
 def _is_as(row: Row[tuple[object, ...]], before: BucketHealth) -> bool:
@@ -193,7 +193,7 @@ def _latest(*targets: int) -> Iterable[int]:
 
 
 def _at(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a long generic
-    return update(connections).where(connections.c.name == name)
+    return update(circuit_breakers).where(circuit_breakers.c.name == name)
 
 
 def _health(row: Row[tuple[object, ...]]) -> BucketHealth:
@@ -206,7 +206,7 @@ def _health(row: Row[tuple[object, ...]]) -> BucketHealth:
         row.failures,
         row.trips,
         row.throttled_until,
-        row.well_at,
+        row.healthy_at,
         _suspects(row),
         row.served_id,
     )

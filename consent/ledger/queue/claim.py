@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, any_, delete, func, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
 
 from consent.change import Action, Bucket, Lane
-from consent.ledger.bulk import UpdateEach, among, look_up_by_key, plain_rows, portions
 from consent.ledger.database import Database
+from consent.ledger.dialects import dialect_of
+from consent.ledger.dialects.statements import UpdateEach, among, plain_rows, portions
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
@@ -48,14 +49,13 @@ def claim(
     """
 
     def work(tx: Connection) -> list[CustomerTask]:
-        look_up_by_key(tx)
         doubt(tx, bucket, term.now, term.doubt_until)
         promote(tx, bucket, term.now)
         numbers = _pick(tx, bucket, limit) if term.suspects is None else pick_another(tx, bucket, term.suspects)
         if not numbers:
             return []
         leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
-        tx.execute(leased.values(waiting=0, again=0, lease_token=token, next_at=term.lease_until))
+        tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=term.lease_until))
         tasks = _load(tx, numbers)
         if overlap is not None:
             tasks = resolve_overlaps(tx, tasks, overlap, term.now)
@@ -249,9 +249,5 @@ _FORGET_CONFIRMED = UpdateEach(
 def newest_pending(tx: Connection, numbers: Sequence[int], columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
     """Return a query for columns of the changes that are to be delivered to these targets."""
     newest = select(slots.c.newest_id).where(among(tx, slots.c.target_id, numbers))
-    if tx.dialect.name == "postgresql":
-        # An array is computed once, before anything else: as a join, the planner may begin with all changes that wait.
-        among_these = changes.c.id == any_(func.array(newest.scalar_subquery()))
-    else:
-        among_these = changes.c.id.in_(newest)
+    among_these = dialect_of(tx).among_found(changes.c.id, newest)
     return select(*columns).where(among_these, changes.c.state == State.PENDING.value)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, false, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, and_, case, false, func, literal, select
 
 from consent.change import Action, Bucket, Origin, lane_of
-from consent.ledger.bulk import Renewal, among, insert_or_update_from, look_up_by_key, notice_growth
+from consent.ledger.dialects import dialect_of
+from consent.ledger.dialects.locks import MergeLock
+from consent.ledger.dialects.statements import Renewal, among, insert_or_update_from
 from consent.ledger.schema import changes, customer_tasks, is_due, targets
 from consent.outcome import State
 
@@ -22,15 +24,15 @@ _HONOUR_WITHIN = HONOUR_WITHIN_SECONDS * 1_000_000
 _LANES = {(action.value, origin.value): int(lane_of(action, origin)) for action in Action for origin in Origin}
 
 
-def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int) -> None:
+def enqueue(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int) -> None:
     """Make, or make more urgent, the customer tasks of the pending ones of the changes that are meant.
 
     They are due at once, unless under lease. Customer tasks that are due and as urgent already are not touched, only
     seen: so the changes must have been committed before, or else the customer tasks of their targets be locked.
     """
-    look_up_by_key(tx)
+    tx = lock.tx
     # A value, asked for by number alone: NOT EXISTS, or an index of those who are due, PostgreSQL may begin with.
-    lane, deadline = case(*((_says(a, o), lane) for (a, o), lane in _LANES.items())), _micros(now + _HONOUR_WITHIN)
+    lane, deadline = case(*((_is(a, o), lane) for (a, o), lane in _LANES.items())), _micros(now + _HONOUR_WITHIN)
     as_urgent = and_(is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
     due = select(as_urgent).where(customer_tasks.c.target_id == changes.c.target_id).scalar_subquery()
     found = (
@@ -41,12 +43,12 @@ def make_due(tx: Connection, meant: Sequence[ColumnElement[bool]], *, now: int) 
         .order_by(targets.c.id)
     )
     made = insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
-    notice_growth(tx, customer_tasks, made)
+    dialect_of(tx).notice_growth(tx, customer_tasks, made)
 
 
-def make_these_due(tx: Connection, numbers: Sequence[int], *, now: int) -> None:
+def enqueue_changes(lock: MergeLock, numbers: Sequence[int], *, now: int) -> None:
     """Do the same for the pending ones of these changes."""
-    make_due(tx, (among(tx, changes.c.id, numbers),), now=now)
+    enqueue(lock, (among(lock.tx, changes.c.id, numbers),), now=now)
 
 
 _COLUMNS = ("target_id", "connection", "bucket", "lane", "deadline", "waiting", "next_at")
@@ -68,7 +70,7 @@ def _micros(moment: int) -> ColumnElement[int]:
     return literal(moment, BigInteger)
 
 
-def _says(action: str, origin: str) -> ColumnElement[bool]:
+def _is(action: str, origin: str) -> ColumnElement[bool]:
     return (changes.c.action == action) & (changes.c.origin == origin)
 
 

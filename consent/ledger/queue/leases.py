@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select, update
 
-from consent.ledger.bulk import insert_new
 from consent.ledger.database import Database
+from consent.ledger.dialects.statements import insert_new
 from consent.ledger.queue.breakers import Breaker
-from consent.ledger.schema import connections, leases
+from consent.ledger.schema import circuit_breakers, leases
 
 LONGEST_RESERVATION_SECONDS = 40.0
 """How far ahead permits are ever given out, with what is written ahead of them; later means that a clock was set."""
@@ -40,9 +40,9 @@ def reserve_ahead(database: Database, name: str, owner: str, interval: float, *,
     """
 
     def work(tx: Connection) -> float:
-        insert_new(tx, connections, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
-        row = tx.execute(select(connections).where(connections.c.name == name).with_for_update()).one()
-        at = update(connections).where(connections.c.name == name)
+        insert_new(tx, circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
+        row = tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
+        at = update(circuit_breakers).where(circuit_breakers.c.name == name)
         before = min(row.reserved_until, now + int(LONGEST_RESERVATION_SECONDS * 1e6))
         if before and row.reserved_by != owner:
             wait: float = (before - now) / 1e6 + interval + _CLOCKS_SECONDS
@@ -57,7 +57,9 @@ def reserve_ahead(database: Database, name: str, owner: str, interval: float, *,
 
 def end_reservations(database: Database, owner: str, *, now: int) -> None:
     """Note that a broker and all who use it have ended: no call is made any more. Raises LedgerUnavailable."""
-    ended = update(connections).where(connections.c.reserved_by == owner, connections.c.reserved_until > now)
+    ended = update(circuit_breakers).where(
+        circuit_breakers.c.reserved_by == owner, circuit_breakers.c.reserved_until > now
+    )
     database.write(lambda tx: tx.execute(ended.values(reserved_until=now)))
 
 

@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from consent.change import Action
-from consent.ledger.bulk import UpdateEach, among, insert_new, plain_rows
-from consent.ledger.merge import Register, Word, rank
+from consent.ledger.dialects.statements import UpdateEach, among, insert_new, plain_rows
+from consent.ledger.merge import Register, Version, rank
 from consent.ledger.queue.tasks import CustomerTask
 from consent.ledger.schema import changes, dead_letters, slots
 from consent.outcome import PermanentFailure, State
@@ -47,14 +47,14 @@ class Resolved:
     which an opt-out stands that is newer: what the provider holds there is not one thing.
     """
 
-    overruled: Mapping[str, Word] = field(default_factory=dict)
+    overruled: Mapping[str, Version] = field(default_factory=dict)
     cut_off: frozenset[str] = frozenset()
     mixed: frozenset[str] = frozenset()
 
 
-def resolve(standing: Mapping[str, Word], overlap: Overlap) -> Resolved:
+def resolve(standing: Mapping[str, Version], overlap: Overlap) -> Resolved:
     """Hold the newest changes of a target's slots against each other."""
-    overruled: dict[str, Word] = {}
+    overruled: dict[str, Version] = {}
     for slot, word in standing.items():
         newer = [other for wide, other in standing.items() if rank(other) > rank(word) and overlap.covers(wide, slot)]
         if newer:
@@ -91,7 +91,7 @@ def _registers(tx: Connection, numbers: Sequence[int]) -> dict[int, dict[str, Re
     for whose, slot, since, action, number, *confirmed in plain_rows(
         tx.execute(registers.where(among(tx, slots.c.target_id, numbers)))
     ):
-        found[whose][slot] = Register(Word(since, Action(action), number), *confirmed)
+        found[whose][slot] = Register(Version(since, Action(action), number), *confirmed)
     return found
 
 
@@ -102,7 +102,7 @@ def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collect
     """
     confirmed_at = {one.newest.arrival: one.confirmed_at for one in held.values() if one.newest and one.confirmed}
 
-    def is_unheld(slot: str, winner: Word) -> bool:
+    def is_unheld(slot: str, winner: Version) -> bool:
         word, known = held[slot].newest, confirmed_at.get(winner.arrival)
         if word is None or winner.arrival in told or not word.action is winner.action is Action.OPTOUT:
             return False
@@ -112,7 +112,7 @@ def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collect
 
 
 def _supersede(
-    tx: Connection, found: Mapping[int, Resolved], standing: Mapping[int, Mapping[str, Word]], now: int
+    tx: Connection, found: Mapping[int, Resolved], standing: Mapping[int, Mapping[str, Version]], now: int
 ) -> None:
     lost = [
         {"which": standing[whose][slot].arrival, "winner": winner.arrival, "now": now}
@@ -147,7 +147,7 @@ def _dead(why: PermanentFailure) -> dict[str, Any]:
     return {"state": State.DEAD.value, "code": why.code, "reason": why.reason}
 
 
-def _what_is_left(task: CustomerTask, found: Resolved, standing: Mapping[str, Word]) -> CustomerTask:
+def _what_is_left(task: CustomerTask, found: Resolved, standing: Mapping[str, Version]) -> CustomerTask:
     settled = found.cut_off.union(found.overruled)
     left = tuple(
         replace(change, confirms=change.slot not in found.mixed)

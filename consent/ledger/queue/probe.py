@@ -8,7 +8,7 @@ from itertools import product
 from sqlalchemy import Connection, func, select
 
 from consent.change import Bucket, Lane
-from consent.ledger.bulk import among
+from consent.ledger.dialects.statements import among
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.schema import customer_tasks, is_due, is_put_off
 

@@ -16,19 +16,18 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.bulk import (
+from consent.ledger.database import Database
+from consent.ledger.dialects.locks import MergeLock
+from consent.ledger.dialects.statements import (
     UpdateEach,
     among,
     insert_all,
     insert_new,
-    look_up_by_key,
     plain_rows,
     portions,
     whole_or_nothing,
 )
-from consent.ledger.database import Database
-from consent.ledger.merge_sql import one_fold_at_a_time
-from consent.ledger.queue.enqueue import make_these_due
+from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.tasks import IN_DOUBT, ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
@@ -43,23 +42,23 @@ def settle(database: Database, token: str, settlements: Sequence[Settlement], *,
     """
 
     def work(tx: Connection, *, alone: bool) -> int | None:
-        look_up_by_key(tx)
-        if alone:
-            one_fold_at_a_time(tx)
+        lock = MergeLock.acquire(tx) if alone else None
         held = _held(tx, token, settlements)
         kept = [one for one in settlements if one.task.target_id in held]
         lost = [one for one in settlements if one.task.target_id not in held]
-        if not alone and any(one.attempts for one in lost):
+        called = [one for one in lost if one.attempts]
+        if called and lock is None:
             return None
         _write_attempts(tx, settlements)
         settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
         _return_tasks(tx, kept, settled, now)
-        _assert_again(tx, lost, now)
+        if lock is not None and called:
+            _resend_newest(lock, called, now)
         if database.is_sqlite:
             _CALLS.run(tx, _calls(settlements))
         return len(lost)
 
-    # What a fold has just weighed must not be revived or become due behind its back: its lock comes before all others.
+    # What is being merged must not be revived or become due meanwhile: the MergeLock comes before all other locks.
     if (lost := database.write(partial(work, alone=False))) is None:
         lost = database.write(partial(work, alone=True)) or 0
     return lost
@@ -75,7 +74,6 @@ def count_calls(database: Database, settlements: Sequence[Settlement], counted: 
         return
 
     def work(tx: Connection, row: dict[str, Any]) -> None:
-        look_up_by_key(tx)
         _CALLS.run(tx, [row])
 
     for row in _calls(settlements):
@@ -87,7 +85,7 @@ def count_calls(database: Database, settlements: Sequence[Settlement], counted: 
 def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[int, bool]:
     """Return the targets still under this lease, and whether a late call may have overwritten each meanwhile."""
     numbers = [one.task.target_id for one in settlements]
-    query = select(customer_tasks.c.target_id, customer_tasks.c.again).where(
+    query = select(customer_tasks.c.target_id, customer_tasks.c.resend).where(
         among(tx, customer_tasks.c.target_id, numbers), customer_tasks.c.lease_token == token
     )
     rows = tx.execute(query.order_by(customer_tasks.c.target_id).with_for_update()).all()
@@ -226,16 +224,14 @@ _GIVE_BACK = UpdateEach(
         "holder": "text",
     },
     values="lane = {urgency}, waiting = {ready}, next_at = {until}, tries = tries + {more}, lease_token = {holder}, "
-    "again = 0",
+    "resend = 0",
     where="target_id = {whose}",
 )
 
 
-def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
-    """Deliver the newest words of these slots once more: a late call may have left an older one at the provider."""
-    called = [one for one in lost if one.attempts]
-    if not called:
-        return
+def _resend_newest(lock: MergeLock, called: Sequence[Settlement], now: int) -> None:
+    """Deliver the newest changes of these slots once more: a late call may have left an older one at the provider."""
+    tx = lock.tx
     numbers = sorted(one.task.target_id for one in called)
     held = select(customer_tasks.c.target_id).where(among(tx, customer_tasks.c.target_id, numbers))
     tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())
@@ -249,10 +245,10 @@ def _assert_again(tx: Connection, lost: Sequence[Settlement], now: int) -> None:
         tx.execute(update(changes).where(*revived).values(state=State.PENDING.value, settled_at=None))
         waits = (changes.c.id == newest, changes.c.state == State.PENDING.value)
         pending.update((number, whose) for number in tx.execute(select(changes.c.id).where(*waits)).scalars())
-    make_these_due(tx, list(pending), now=now)
+    enqueue_changes(lock, list(pending), now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
     for some in portions(list(pending.values())):
-        tx.execute(under_lease.where(among(tx, customer_tasks.c.target_id, some)).values(again=1))
+        tx.execute(under_lease.where(among(tx, customer_tasks.c.target_id, some)).values(resend=1))
 
 
 def _touched(tx: Connection, one: Settlement) -> set[str]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consent.change import Action
-from consent.ledger.merge import Word
+from consent.ledger.merge import Version
 from consent.outcome import Outcome
 
 IN_DOUBT = "a call may still be under way"
-"""Stands where a lease's token stands while no worker may call a target, not even for a fresh word."""
+"""Stands where a lease's token stands while no one may call a target, not even for a fresh word."""
 
 WITNESS = "witness"
 """The purpose of a call that only finds out whether the provider serves another customer."""
@@ -52,7 +52,7 @@ class CustomerTask:
     address: Mapping[str, str] = field(repr=False)
     changes: tuple[ClaimedChange, ...]
     tries: int = 0
-    standing: Mapping[str, Word] = field(default_factory=dict)
+    standing: Mapping[str, Version] = field(default_factory=dict)
 
     @property
     def touched(self) -> set[str]:
@@ -82,7 +82,7 @@ class Settlement:
     """What became of a target's claimed changes; those without an outcome are given back untouched.
 
     `put_off_until` (microseconds) is when what is left should be tried again. Until `in_doubt_until` a call
-    whose answer never came may still be under way: no worker may call this target before, not even for a fresh word.
+    whose answer never came may still be under way: no one may call this target before, not even for a fresh word.
     """
 
     task: CustomerTask

@@ -26,7 +26,7 @@ from console.ui.screen import Screen
 from console.ui.text import counted
 
 if TYPE_CHECKING:
-    from consent.ledger.dead_letters import FoundLetters
+    from consent.ledger.dead_letters import FoundDeadLetters
     from consent.ledger.ledger import Ledger
 
 app = typer.Typer(
@@ -90,14 +90,14 @@ def show(
     *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
 ) -> None:
     """Show one dead letter: its reason and origin, every call made about it, and what people did to it."""
-    from consent.ledger.dead_letters import attempts_for, interventions_for, plan_replay
+    from consent.ledger.dead_letters import attempts_for, audit_log_of, plan_replay
     from console.commands.dead_letters.views import as_json, history_as_json, own_fate, show_history, show_letter
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
         (letter,) = Selection((number,)).find(ledger, discarded=True)
-        made, done = attempts_for(ledger.database, letter), interventions_for(ledger.database, letter.id)
+        made, done = attempts_for(ledger.database, letter), audit_log_of(ledger.database, letter.id)
         fates = plan_replay(ledger.database, [letter])
     show_letter(screen, letter, reveal=reveal)
     screen.show(f"  replay:  {own_fate(letter, fates)}")
@@ -208,7 +208,7 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     screen.print_json({"dry_run": only_say, "discarded": count, "letters": list(found.ids)})
 
 
-def _discard(ledger: Ledger, found: FoundLetters, screen: Screen, said: dict[str, Any]) -> int:
+def _discard(ledger: Ledger, found: FoundDeadLetters, screen: Screen, said: dict[str, Any]) -> int:
     from consent.ledger.dead_letters import discard
 
     if not found:

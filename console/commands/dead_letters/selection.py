@@ -14,7 +14,7 @@ from console.options import as_text
 from console.ui.text import parse_duration
 
 if TYPE_CHECKING:
-    from consent.ledger.dead_letters import FoundLetters, LetterFilter
+    from consent.ledger.dead_letters import DeadLetterFilter, FoundDeadLetters
     from consent.ledger.ledger import Ledger
 
 _PANEL = "Which dead letters"
@@ -71,22 +71,22 @@ class Selection:
         if self.is_empty:
             raise ConfigurationError("say which dead letters: ids, --connection, --code, --import, … or --all")
 
-    def find(self, ledger: Ledger, *, discarded: bool = False) -> FoundLetters:
+    def find(self, ledger: Ledger, *, discarded: bool = False) -> FoundDeadLetters:
         """Return the letters that are meant, oldest first; raise ConfigurationError for an id that is none."""
-        from consent.ledger.dead_letters import FoundLetters
+        from consent.ledger.dead_letters import FoundDeadLetters
 
-        found = FoundLetters(ledger.database, self._filter(ledger, discarded=discarded))
+        found = FoundDeadLetters(ledger.database, self._filter(ledger, discarded=discarded))
         missing = sorted(set(self.ids).difference(found.ids)) if self.ids else []
         if missing:
             listed = ", ".join(map(str, missing))
             raise ConfigurationError(f"no such dead letter: {listed} (`optrelay dead-letters list` shows them)")
         return found
 
-    def _filter(self, ledger: Ledger, *, discarded: bool) -> LetterFilter:
-        from consent.ledger.dead_letters import LetterFilter
+    def _filter(self, ledger: Ledger, *, discarded: bool) -> DeadLetterFilter:
+        from consent.ledger.dead_letters import DeadLetterFilter
         from console.commands.ledger.status import find_import
 
-        return LetterFilter(
+        return DeadLetterFilter(
             ids=tuple(self.ids),
             connection=self.connection.lower() if self.connection else None,
             code=self.code,

@@ -17,7 +17,7 @@ from rich.text import Text
 from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
-from consent.ledger.dead_letters import DeadLetter, Fate, FoundLetters, Intervention
+from consent.ledger.dead_letters import AuditEntry, DeadLetter, Fate, FoundDeadLetters
 from consent.ledger.queue.tasks import Attempt
 from consent.settings import Settings
 from console.ui.screen import Screen, table, visible
@@ -94,7 +94,7 @@ def show_letter(screen: Screen, letter: DeadLetter, *, reveal: bool) -> None:
         screen.show(f"  {name + ':':8} {words}")
 
 
-def show_history(screen: Screen, made: Sequence[Attempt], done: Sequence[Intervention]) -> None:
+def show_history(screen: Screen, made: Sequence[Attempt], done: Sequence[AuditEntry]) -> None:
     """Print every call that was made about a letter, and what people did to it."""
     calls = table("call (UTC)", "took", "why", "answer", right=("took",))
     for one in made:
@@ -106,7 +106,7 @@ def show_history(screen: Screen, made: Sequence[Attempt], done: Sequence[Interve
         screen.show(f"  {_iso(act.at)} {act.what} by {act.who}" + (f": {act.why}" if act.why else ""))
 
 
-def history_as_json(made: Sequence[Attempt], done: Sequence[Intervention]) -> dict[str, Any]:
+def history_as_json(made: Sequence[Attempt], done: Sequence[AuditEntry]) -> dict[str, Any]:
     """Return the same for programs."""
     calls = [
         {"at": _iso(one.at), "milliseconds": one.milliseconds, "purpose": one.purpose}
@@ -145,7 +145,7 @@ _FIRST = ("connection", "action", "effective_at")
 _LAST = ("_code", "_message", RECORDED_AS)
 
 
-def export(settings: Settings, letters: FoundLetters, path: Path | None) -> None:
+def export(settings: Settings, letters: FoundDeadLetters, path: Path | None) -> None:
     """Write letters to a new file for its owner alone, or to standard output; raise ConfigurationError.
 
     They are gone through twice, because the header must name the columns of all.
@@ -190,7 +190,7 @@ def _whole(path: Path) -> Iterator[None]:
         raise
 
 
-def _write(file: TextIO, header: Sequence[str], settings: Settings, letters: FoundLetters) -> None:
+def _write(file: TextIO, header: Sequence[str], settings: Settings, letters: FoundDeadLetters) -> None:
     writer = csv.DictWriter(file, header, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(_row(settings, letter) for letter in letters)

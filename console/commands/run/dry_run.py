@@ -16,7 +16,7 @@ from consent.change import Bucket
 from consent.connection import Rate
 from consent.imports import Checkpoint, ImportProgress
 from consent.ledger.database import Database
-from consent.ledger.dry_run import copy_known, count_targets, found_import, rehearse
+from consent.ledger.dry_run import copy_known, count_targets, found_import, open_dry_run
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report
 from consent.settings import Settings
@@ -74,7 +74,7 @@ def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> Exit
         ledger_if_any(settings) as real,
         tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
     ):
-        rehearsal = rehearse(
+        rehearsal = open_dry_run(
             Path(folder) / "rehearsal.db", real.database if real else None, reassert=settings.reassert_rules
         )
         try:
@@ -124,7 +124,7 @@ class _DryRun:
             with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
                 self._record(file, progress, before, display)
                 self.ledger.finish_reading(progress.import_id)
-                self.ledger.release(progress.import_id, display.releasing)
+                self.ledger.publish(progress.import_id, display.releasing)
             if (found := report(self.ledger.database, progress.import_id)) is not None:
                 forecast.reports.append(found)
 

@@ -8,7 +8,7 @@ import pytest
 
 from consent.change import ConsentChange
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.changes import find_change, public_ids, standing_opt_in
+from consent.ledger.queries.changes import current_opt_in, find_change, public_ids
 from consent.ledger.queries.history import histories
 from consent.outcome import Applied
 from tests.support.ledgers import BUCKET, imported, settlement, word
@@ -68,4 +68,4 @@ def test_a_change_is_known_again_in_any_spelling(ledger: Ledger) -> None:
     (id_,) = public_ids(ledger.database, [said("ann@EXAMPLE.com", "OPTIN")])
     found = find_change(ledger.database, id_)
     assert found is not None
-    assert standing_opt_in(ledger.database, [said("ann@example.com")]) == (id_, found.effective_at)
+    assert current_opt_in(ledger.database, [said("ann@example.com")]) == (id_, found.effective_at)

@@ -10,7 +10,7 @@ import pytest
 from consent.change import ConsentChange, to_micros
 from consent.imports import ImportSource
 from consent.ledger import dead_letters
-from consent.ledger.dead_letters import LetterFilter
+from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
@@ -40,7 +40,7 @@ def test_an_opt_out_under_a_used_id_is_not_lost(ledger: Ledger, stream: bool) ->
 
     november = recorded(ledger, named("1", minute=20), stream=stream)
     ledger.finish_reading(november)
-    ledger.release(november)
+    ledger.publish(november)
 
     assert deliver(ledger) == OUT
     assert counts(ledger, november) == {"applied": 1}
@@ -124,7 +124,7 @@ def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Le
     first = [named("A"), word("2"), replace(word("3"), own_time=False), named("B", own_time=False)]
     imported(ledger, *first)
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
-    dead = {letter.id: letter for letter in dead_letters.find(ledger.database, LetterFilter())}
+    dead = {letter.id: letter for letter in dead_letters.find(ledger.database, DeadLetterFilter())}
     assert len(dead) == 3  # A and B are of one slot and moment
     again = [
         replace(word(one.address["user_id"]), recorded_as=one.public_id, details=one.details) for one in dead.values()
@@ -140,7 +140,7 @@ def test_an_exported_letter_that_was_fixed_is_sent(ledger: Ledger) -> None:
     """What a person has corrected is another change, whatever else of the row still says whose it was."""
     imported(ledger, named("A"))
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
-    [letter] = dead_letters.find(ledger.database, LetterFilter())
+    [letter] = dead_letters.find(ledger.database, DeadLetterFilter())
     fixed = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
 
     second = imported(ledger, *(replace(one, recorded_as=letter.public_id) for one in fixed))

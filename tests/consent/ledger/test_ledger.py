@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from consent.errors import LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
-from consent.ledger.bulk import insert_all
+from consent.ledger.dialects.statements import insert_all
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.ledger.queue.tasks import Settlement
@@ -29,7 +29,7 @@ def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) 
     assert deliver(ledger) == []
 
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
 
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, import_id) == {"applied": 2}
@@ -279,7 +279,7 @@ def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> N
         ],
     )
 
-    [letter] = dead_letters.find(ledger.database, dead_letters.LetterFilter())
+    [letter] = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter())
 
     assert (letter.code, letter.reason, letter.attempts) == ("1012", "no such customer", 1)
     assert (letter.import_id, letter.address) == (import_id, {"user_id": "404"})
@@ -291,7 +291,7 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     """Replaying twice sends once, and who did it and why is written down."""
     imported(ledger, word("1"))
     deliver(ledger, PermanentFailure("1012", "no such customer"))
-    found = dead_letters.find(ledger.database, dead_letters.LetterFilter(code="1012"))
+    found = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter(code="1012"))
 
     first = dead_letters.replay(ledger.database, found, who="Ada", why="customer created", now=ledger.now())
     second = dead_letters.replay(ledger.database, found, who="Ada", why="again", now=ledger.now())
@@ -299,7 +299,7 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     assert list(first.values()) == [dead_letters.Fate.REPLAYED]
     assert second == {}
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    [note] = dead_letters.interventions_for(ledger.database, found[0].id)
+    [note] = dead_letters.audit_log_of(ledger.database, found[0].id)
     assert (note.who, note.what, note.why) == ("Ada", "replayed", "customer created")
 
 
@@ -312,7 +312,7 @@ def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
 
     fates = dead_letters.replay(
         ledger.database,
-        dead_letters.find(ledger.database, dead_letters.LetterFilter()),
+        dead_letters.find(ledger.database, dead_letters.DeadLetterFilter()),
         who="Ada",
         why="",
         now=ledger.now(),
@@ -327,12 +327,12 @@ def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
     """Discarded letters are not listed, and not forgotten."""
     imported(ledger, word("1"))
     deliver(ledger, PermanentFailure("1012", "no such customer"))
-    found = dead_letters.find(ledger.database, dead_letters.LetterFilter())
+    found = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter())
 
     assert dead_letters.discard(ledger.database, found, who="Ada", why="test data", now=ledger.now()) == 1
     assert dead_letters.discard(ledger.database, found, who="Ada", why="twice", now=ledger.now()) == 0
-    assert dead_letters.find(ledger.database, dead_letters.LetterFilter()) == []
-    assert len(dead_letters.find(ledger.database, dead_letters.LetterFilter(discarded=True))) == 1
+    assert dead_letters.find(ledger.database, dead_letters.DeadLetterFilter()) == []
+    assert len(dead_letters.find(ledger.database, dead_letters.DeadLetterFilter(discarded=True))) == 1
 
 
 def test_every_row_is_counted_once(ledger: Ledger) -> None:
@@ -342,7 +342,7 @@ def test_every_row_is_counted_once(ledger: Ledger) -> None:
     reject = RejectedRow(4, "channel", "unknown_value", "fix it")
     ledger.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10, 3))
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
     deliver(ledger)
 
     found = imports.report(ledger.database, import_id)

@@ -8,32 +8,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.change import Action
-from consent.ledger.merge import Register, Stands, Superseded, Unchanged, Word, is_fresh, judge, rank
+from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, is_fresh, merge, rank
 from consent.reassert import Reassert
 
 spoken = st.tuples(st.integers(0, 5), st.sampled_from(Action))
 
 
-def fold(words: list[Word]) -> Register:
+def fold(words: list[Version]) -> Register:
     """The register after all these words, in this order of arrival."""
     register = Register()
     for word in words:
-        register, _ = judge(register, word)
+        register, _ = merge(register, word)
     return register
 
 
-def sent(words: list[Word], register: Register, reassert: Reassert = Reassert.FRESH) -> bool:
+def sent(words: list[Version], register: Register, reassert: Reassert = Reassert.FRESH) -> bool:
     """Whether the newest change is to be sent after all these, in this order of arrival."""
     is_sent = False
     for word in words:
-        register, verdict = judge(register, word, reassert=reassert)
+        register, verdict = merge(register, word, reassert=reassert)
         match verdict:
-            case Stands():
+            case Wins():
                 is_sent = True
-            case Unchanged():
+            case NoOp():
                 is_sent = False
-            case Superseded(_, sends_again):
-                is_sent = is_sent or sends_again
+            case Superseded(_, resends):
+                is_sent = is_sent or resends
     return is_sent
 
 
@@ -47,8 +47,8 @@ def test_any_order_of_arrival_leaves_the_same_word(words: list[tuple[int, Action
     """However the words come in, the same one stands in the end."""
     shuffled = odds.sample(words, len(words))
 
-    first = fold([Word(*word, n) for n, word in enumerate(words)])
-    second = fold([Word(*word, n) for n, word in enumerate(shuffled)])
+    first = fold([Version(*word, n) for n, word in enumerate(words)])
+    second = fold([Version(*word, n) for n, word in enumerate(shuffled)])
 
     assert what_stands(first) == what_stands(second)
 
@@ -59,8 +59,8 @@ def test_hearing_a_word_again_changes_nothing(words: list[tuple[int, Action]], o
     doubled = words + odds.choices(words, k=len(words))
     odds.shuffle(doubled)
 
-    first = fold([Word(*word, n) for n, word in enumerate(words)])
-    second = fold([Word(*word, n) for n, word in enumerate(doubled)])
+    first = fold([Version(*word, n) for n, word in enumerate(words)])
+    second = fold([Version(*word, n) for n, word in enumerate(doubled)])
 
     assert what_stands(first) == what_stands(second)
 
@@ -71,7 +71,7 @@ def test_what_stands_is_the_latest_and_on_a_tie_the_opt_out(words: list[tuple[in
     latest = max(moment for moment, _ in words)
     said = {action for moment, action in words if moment == latest}
 
-    assert what_stands(fold([Word(*word, n) for n, word in enumerate(words)])) == (
+    assert what_stands(fold([Version(*word, n) for n, word in enumerate(words)])) == (
         latest,
         Action.OPTOUT if Action.OPTOUT in said else Action.OPTIN,
     )
@@ -82,10 +82,10 @@ def test_every_verdict_says_what_happens_next(
     words: list[tuple[int, Action]], word: tuple[int, Action], confirmed: Action | None
 ) -> None:
     """A word is superseded by one that outranks it, or stands, or is what the provider holds already."""
-    before = Register(fold([Word(*one, n) for n, one in enumerate(words)]).newest, confirmed)
-    new = Word(*word, len(words))
+    before = Register(fold([Version(*one, n) for n, one in enumerate(words)]).newest, confirmed)
+    new = Version(*word, len(words))
 
-    after, verdict = judge(before, new)
+    after, verdict = merge(before, new)
 
     match verdict:
         case Superseded(by):
@@ -93,20 +93,20 @@ def test_every_verdict_says_what_happens_next(
             assert before.newest is not None
             assert by == before.newest.arrival
             assert rank(before.newest) > rank(new)
-        case Unchanged():
+        case NoOp():
             assert after.newest == new
             assert confirmed == new.says
-        case Stands():
+        case Wins():
             assert after.newest == new
             assert confirmed != new.says
 
 
 def test_reassert_lets_an_opt_out_stand_though_it_is_confirmed() -> None:
     """Who asks for it has opt-outs delivered again, but never opt-ins."""
-    out, back = Word(1, Action.OPTOUT, 1), Word(1, Action.OPTIN, 1)
+    out, back = Version(1, Action.OPTOUT, 1), Version(1, Action.OPTIN, 1)
 
-    assert isinstance(judge(Register(None, Action.OPTOUT), out, reassert=Reassert.ALWAYS)[1], Stands)
-    assert isinstance(judge(Register(None, Action.OPTIN), back, reassert=Reassert.ALWAYS)[1], Unchanged)
+    assert isinstance(merge(Register(None, Action.OPTOUT), out, reassert=Reassert.ALWAYS)[1], Wins)
+    assert isinstance(merge(Register(None, Action.OPTIN), back, reassert=Reassert.ALWAYS)[1], NoOp)
 
 
 timed = st.tuples(st.integers(0, 9), st.booleans())
@@ -120,8 +120,8 @@ def test_a_fresh_opt_out_is_sent_in_whatever_order_it_comes(
 
     It is sent, as part of the newest opt-out, if any of them is fresh; and no one is called if none of them is.
     """
-    words = [Word(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(said)]
-    held = Register(Word(0, Action.OPTOUT, -1), "OPTOUT", confirmed_at)
+    words = [Version(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(said)]
+    held = Register(Version(0, Action.OPTOUT, -1), "OPTOUT", confirmed_at)
 
     assert sent(odds.sample(words, len(words)), held) == any(is_fresh(held, word) for word in words)
 
@@ -134,7 +134,7 @@ def test_a_word_is_fresh_only_with_a_time_of_its_own_since_the_confirmation(
 ) -> None:
     """An opt-in is never sent again, nor an opt-out that says nothing which the confirmation does not cover."""
     moment, action = word
-    new = Word(moment, action, 1, own_time=own)
+    new = Version(moment, action, 1, own_time=own)
     later = confirmed_at is None or moment > confirmed_at
 
     assert is_fresh(Register(None, action, confirmed_at), new) == (own and later and action is Action.OPTOUT)
@@ -145,4 +145,4 @@ def test_who_never_wants_it_has_nothing_sent_again(word: tuple[int, Action]) -> 
     """With `never`, what is confirmed is believed."""
     held = Register(None, word[1], None)
 
-    assert isinstance(judge(held, Word(*word, 1), reassert=Reassert.NEVER)[1], Unchanged)
+    assert isinstance(merge(held, Version(*word, 1), reassert=Reassert.NEVER)[1], NoOp)

@@ -20,14 +20,14 @@ from tests.support.ledgers import BUCKET, counts, deliver, folded, imported, rec
 @contextmanager
 def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentChange) -> Iterator[None]:
     """An event that has been weighed and is about to be committed: so until the end of the block."""
-    weighed, go_on, count = threading.Event(), threading.Event(), events._count
+    weighed, go_on, count = threading.Event(), threading.Event(), events.count_events
 
     def wait(*arguments: object) -> None:
         weighed.set()
         assert go_on.wait(20)
         count(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(events, "_count", wait)
+    monkeypatch.setattr(events, "count_events", wait)
     run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
     listener = threading.Thread(target=lambda: ledger.accept_events(run, [said], []))
     listener.start()
@@ -44,7 +44,7 @@ def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
     imported(ledger, word("1", "OPTOUT"))
     deliver(ledger)
     file = folded(ledger, word("1", "OPTIN", 10))
-    importer = threading.Thread(target=lambda: ledger.release(file))
+    importer = threading.Thread(target=lambda: ledger.publish(file))
 
     with uncommitted(monkeypatch, ledger, word("1", "OPTOUT", 20)):
         importer.start()
@@ -84,7 +84,7 @@ def test_a_lost_delivery_brings_no_older_change_back(ledger: Ledger, monkeypatch
         other.join(0.5)
     delivery.join(20)
     other.join(20)
-    ledger.release(file)
+    ledger.publish(file)
 
     assert told + deliver(ledger) == [("1", "MOBILE OPTIN")]
     assert counts(ledger, file) == {"superseded": 1}

@@ -70,7 +70,7 @@ def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> N
     heard = heard_from(ledger)
     file = folded(ledger, word("1", slot="MOBILE|BULK"))
     with locked(ledger, select(customer_tasks)):
-        assert finished(ledger.release, file)  # it waits for no one who has the customer task
+        assert finished(ledger.publish, file)  # it waits for no one who has the customer task
 
     assert sum(rows for said, (_, rows) in heard.items() if said.startswith("INSERT INTO customer_tasks")) == 0
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("1", "MOBILE|BULK OPTOUT")]
@@ -90,7 +90,7 @@ def test_a_few_rows_are_recorded_without_reading_a_large_ledger(ledger: Ledger) 
     ]
     with ledger.database.engine.connect() as connection:
         connection.exec_driver_sql(
-            f"SELECT 1 FROM weighed_{REVISION}"
+            f"SELECT 1 FROM merging_{REVISION}"
         )  # the same connection: else its statements have no plan
     whole = [plan for plan in plans(ledger.database.engine, asked, by_key=True) if reads_whole(plan)]
     assert whole == []
@@ -154,7 +154,7 @@ def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: py
     ledger.finish_reading(file)
 
     with changes_read(ledger, monkeypatch) as read:
-        ledger.release(file)
+        ledger.publish(file)
 
     assert max(read) < 6_000
     assert len(read) > 20

@@ -7,7 +7,7 @@ from typing import Any
 
 from consent.change import Action, to_micros
 from consent.connection import ConnectionSettings
-from consent.ledger.merge import Word
+from consent.ledger.merge import Version
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.infobip import INFOBIP
@@ -48,7 +48,7 @@ def person_with(id_: int, *rows: dict[str, Any], tries: int = 0, attempts: int =
         claimed(number, attempts, **{"destination": f"1555010{id_:04}", **cells})[0]
         for number, cells in enumerate(rows, id_)
     ]
-    standing = {c.slot: Word(c.effective_at, c.action, c.id) for _, c in changes}
+    standing = {c.slot: Version(c.effective_at, c.action, c.id) for _, c in changes}
     return CustomerTask(100 + id_, changes[0][0], tuple(change for _, change in changes), tries, standing)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from consent.change import Action, from_micros
 from consent.connection import ConnectionSettings
 from consent.identifiers.identity import fold_destination
-from consent.ledger.merge import Word, rank
+from consent.ledger.merge import Version, rank
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unchanged
 from consent.times import UnusableTime, in_utc, read_time
@@ -188,7 +188,7 @@ def _removal(entries: Sequence[Entry], task: CustomerTask, change: ClaimedChange
     The newest change wins here as well. Of an entry that a call like ours made, the ledger knows since when it holds:
     its date at Infobip is only that of our call, which may have been late. Of any other the date decides.
     """
-    given, own = from_micros(change.effective_at), Word(change.effective_at, change.action, change.id)
+    given, own = from_micros(change.effective_at), Version(change.effective_at, change.action, change.id)
     found: list[Entry] = []
     for entry in entries:
         place, known = _place(entry), _newest_of(entry, task)
@@ -205,7 +205,7 @@ def _removal(entries: Sequence[Entry], task: CustomerTask, change: ClaimedChange
     return found
 
 
-def _newest_of(entry: Entry, task: CustomerTask) -> Word | None:
+def _newest_of(entry: Entry, task: CustomerTask) -> Version | None:
     """Return the newest change of an entry's own slot, if the entry is one that our calls make."""
     return task.standing.get(blocked_text(_place(entry))) if entry.get("sourceType", OURS) == OURS else None
 

@@ -155,7 +155,7 @@ def plainly(slot: str) -> str:
 def _sources_by_name(tx: sa.Connection) -> dict[int, bool]:
     """Return the targets that were looked up in a source because consent had been collected there, and if it was found.
 
-    Each of their changes tells the same `source_name`. It cannot be told which of them were given that source
+    Each of their changes tells the same `source_name`. No one can tell from who they differ who were given that source
     by a column of its own: so from now on they are found by both.
     """
     query = (

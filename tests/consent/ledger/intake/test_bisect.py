@@ -68,13 +68,13 @@ def test_a_file_that_was_read_is_released_but_for_what_the_database_refuses(ledg
     file = recorded(ledger, *words)
     ledger.finish_reading(file)
 
-    ledger.release(file)
+    ledger.publish(file)
 
     assert len(deliver(ledger)) == 98
     found = imports.report(ledger.database, file)
     assert found is not None
     assert found.sealed
-    dead = dead_letters.find(ledger.database, dead_letters.LetterFilter())
+    dead = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter())
     assert [(one.address["user_id"], one.code) for one in dead] == [
         ("0", "refused_by_the_ledger"),
         ("57", "refused_by_the_ledger"),

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from consent.imports import RejectedRow
-from consent.ledger.intake import accept
-from consent.ledger.intake.batch import record
+from consent.ledger.dialects.locks import RecordingLock
+from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.ledger import Ledger
 from tests.support.ledgers import counts, deliver, recorded, run_of, word
 
@@ -63,14 +63,16 @@ def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
         pytest.skip("SQLite has one writer and takes none back")
     tries = []
 
-    def broken_once(tx: Connection, *arguments: Any) -> int:
-        recorded_now = record(tx, *arguments)
+    record = IncomingBatch.record
+
+    def broken_once(batch: IncomingBatch, lock: RecordingLock, *arguments: Any) -> int:
+        recorded_now = record(batch, lock, *arguments)
         tries.append(recorded_now)
         if len(tries) == 1:
-            tx.execute(text("DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$"))
+            lock.tx.execute(text("DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$"))
         return recorded_now
 
-    monkeypatch.setattr(accept, "record", broken_once)
+    monkeypatch.setattr(IncomingBatch, "record", broken_once)
 
     accepted = ledger.accept_events(run_of(ledger), [word("1"), word("2")], [])
 

@@ -19,10 +19,10 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import noops as weighing
 from consent.ledger.intake import publish as releasing
 from consent.ledger.ledger import Ledger
-from consent.ledger.merge import Register, Stands, Superseded, Unchanged, Word, judge
+from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, merge
 from consent.ledger.queries.changes import find_change, public_ids
 from consent.ledger.queries.imports import report
-from consent.ledger.schema import repeats
+from consent.ledger.schema import noop_changes
 from consent.reassert import Reassert, ReassertRules
 from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, recorded, word
@@ -30,13 +30,13 @@ from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, re
 
 def set_aside(ledger: Ledger) -> int:
     """How many words are kept as repeats."""
-    return ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(repeats)).scalar_one())
+    return ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(noop_changes)).scalar_one())
 
 
 def finish(ledger: Ledger, import_id: str) -> None:
     """Say that a recorded file has been read whole, and make it due."""
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
 
 
 def test_a_dump_of_what_is_so_makes_no_changes_and_no_calls(ledger: Ledger) -> None:
@@ -126,7 +126,7 @@ def test_what_a_dump_repeats_of_neighbours_lies_together(ledger: Ledger) -> None
     recorded(ledger, *(word(str(n), minute=60) for n in (7, 2, 5, 0, 8)))
 
     found = ledger.database.read(
-        lambda tx: tx.execute(select(repeats.c.target_id).order_by(repeats.c.number)).scalars().all()
+        lambda tx: tx.execute(select(noop_changes.c.target_id).order_by(noop_changes.c.number)).scalars().all()
     )
     assert len(found) == 5
     assert found == sorted(found)
@@ -172,7 +172,7 @@ _number = count()
 @contextmanager
 def empty(ledger: Ledger) -> Iterator[None]:
     """Forget everything that an earlier example left behind."""
-    tables = ("repeats", "slots", "changes", "customer_tasks", "imports", "targets", "attempts")
+    tables = ("noop_changes", "slots", "changes", "customer_tasks", "imports", "targets", "attempts")
     ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in tables])
     yield
 
@@ -230,12 +230,12 @@ class _Rule:
             again.discard(spoken)
             self._known.add(spoken[:-1])
             who, slot, action, minute, value, own_time = spoken
-            one = Word(_moment(minute), action, next(_number), value, own_time)
+            one = Version(_moment(minute), action, next(_number), value, own_time)
             before = self._registers.get((who, slot), Register())
-            self._registers[who, slot], verdict = judge(before, one, reassert=self._reassert)
-            if isinstance(verdict, Stands) or (isinstance(verdict, Superseded) and verdict.sends_again):
+            self._registers[who, slot], verdict = merge(before, one, reassert=self._reassert)
+            if isinstance(verdict, Wins) or (isinstance(verdict, Superseded) and verdict.resends):
                 self._standing.add((who, slot))
-            elif isinstance(verdict, Unchanged):
+            elif isinstance(verdict, NoOp):
                 self._standing.discard((who, slot))
 
     def _is_to_be_sent_again(self, spoken: Spoken) -> bool:
@@ -258,7 +258,7 @@ class _Rule:
         words = {slot: self._word(*slot) for slot in self._registers}
         return {slot: (word.effective_at, word.action.value) for slot, word in words.items()}
 
-    def _word(self, who: str, slot: str) -> Word:
+    def _word(self, who: str, slot: str) -> Version:
         newest = self._registers[who, slot].newest
         assert newest is not None
         return newest
@@ -303,7 +303,7 @@ def test_what_a_broken_import_keeps_back_is_told_if_a_repeat_says_it(ledger: Led
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTIN")]
 
     ledger.finish_reading(second)
-    ledger.release(second)
+    ledger.publish(second)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, second) == {"applied": 1}
@@ -324,7 +324,7 @@ def test_of_two_repeats_of_one_moment_the_one_further_down_in_the_file_is_told(l
     deliver(ledger)
 
     ledger.finish_reading(file)
-    ledger.release(file)
+    ledger.publish(file)
 
     told = [change for task in ledger.claim(BUCKET, 10, "delivery", 60) for change in task.changes]
     assert [change.details for change in told] == [{"note": "newer"}] * 3

@@ -67,9 +67,9 @@ def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> N
                 raise Cut
 
         try:
-            ledger.release(file, killed)
+            ledger.publish(file, killed)
         except Cut:
-            ledger.release(file)
+            ledger.publish(file)
         else:
             break
         finally:
@@ -90,10 +90,10 @@ def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
 
         def overtaken(_: int, file: str = file, begin: int = begin, steps: count = steps, told: list = told) -> None:
             if next(steps) == begin:
-                ledger.release(file)
+                ledger.publish(file)
                 told += deliver(ledger)
 
-        ledger.release(file, overtaken)
+        ledger.publish(file, overtaken)
 
         told += deliver(ledger)
         words = [words for _, words in told]
@@ -117,9 +117,9 @@ def test_one_overtakes_the_other_for_a_while(ledger: Ledger, steps: int) -> None
                         raise Cut
 
                 with suppress(Cut):
-                    ledger.release(file, killed)
+                    ledger.publish(file, killed)
 
-        ledger.release(file, overtaken)
+        ledger.publish(file, overtaken)
 
         words = [words for _, words in deliver(ledger)]
         assert {one: words.count(one) for one in words} == TOLD
@@ -138,8 +138,8 @@ def test_who_was_put_off_stays_so(ledger: Ledger, clock: Clock) -> None:
             raise Cut
 
     with pytest.raises(Cut):
-        ledger.release(file, killed)
-    ledger.release(file)
+        ledger.publish(file, killed)
+    ledger.publish(file)
 
     assert len(deliver(ledger)) == 2
     clock.forward(3_601)
@@ -152,7 +152,7 @@ def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: 
     deliver(ledger)
 
     file = read_in(ledger, *([word(str(n), "OPTOUT", 1) for n in some] for some in ((4, 1), (3, 0, 2))))
-    ledger.release(file, lambda _: clock.forward(1))
+    ledger.publish(file, lambda _: clock.forward(1))
 
     assert [customer for customer, _ in deliver(ledger)] == ["0", "1", "2", "3", "4"]
 
@@ -160,9 +160,9 @@ def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: 
 def test_others_see_each_step(ledger: Ledger) -> None:
     """A sweep looks whether someone is at work on a file: every step shows, within a block too."""
     file = read_mixed(ledger, "a")
-    seen = [ledger.unreleased()[file]]
+    seen = [ledger.unpublished()[file]]
 
-    ledger.release(file, lambda _: seen.append(ledger.unreleased().get(file, ("released", 0, 0, 0))))
+    ledger.publish(file, lambda _: seen.append(ledger.unpublished().get(file, ("released", 0, 0, 0))))
 
     assert len(seen) > 9
     assert all(before != after for before, after in pairwise(seen))

@@ -12,7 +12,7 @@ import pytest
 
 from consent.change import Bucket, ConsentChange, to_micros
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import merge_sql
+from consent.ledger.intake import export_time
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.history import histories
 from consent.ledger.queries.imports import report
@@ -50,7 +50,7 @@ def dump(ledger: Ledger, words: Iterable[ConsentChange], *, at_once: int = 700, 
         done = min(end, len(lines))
         ledger.accept(import_id, lines[end - at_once : done], [], Checkpoint(done, done + 1, 0, done))
     ledger.finish_reading(import_id)
-    ledger.release(import_id)
+    ledger.publish(import_id)
     return import_id
 
 
@@ -212,12 +212,12 @@ def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
     for chunk in range(30):
         lines = range(chunk * 1_000, chunk * 1_000 + 1_000)
         moments = ((line * 3_600 if line % 5 < 2 else 7_000_000_000) * 1_000_000 for line in lines)
-        told, rows = merge_sql.count_times(told, moments), rows + 1_000
+        told, rows = export_time.count_times(told, moments), rows + 1_000
         assert told is not None
         assert told.count(":") <= 1_000
 
-    assert merge_sql.find_stamp(told, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
-    assert merge_sql.find_stamp(told, 2 * rows) is None
+    assert export_time.find_export_time(told, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
+    assert export_time.find_export_time(told, 2 * rows) is None
 
 
 def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:
@@ -230,7 +230,7 @@ def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:
         import_id = ledger.open_import(source).import_id
         ledger.accept(import_id, [*three, *others], [], Checkpoint(1_500, 1_501, 0, 2_900))
         ledger.finish_reading(import_id)
-        ledger.release(import_id)
+        ledger.publish(import_id)
         assert (len(deliver(ledger, limit=5_000)), stamped(ledger, import_id)) == (2_900 if minute == 0 else 2_100, 0)
 
 
@@ -288,7 +288,7 @@ def test_a_command_that_was_cut_goes_on_with_what_it_began(ledger: Ledger) -> No
     assert ledger.open_import(source).import_id == first
     ledger.accept(first, [word("1")], [], Checkpoint(1, 2, 0, 1))
     ledger.finish_reading(first)
-    ledger.release(first)
+    ledger.publish(first)
     assert ledger.open_import(source).import_id == first
     deliver(ledger)
 

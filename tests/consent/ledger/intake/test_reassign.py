@@ -15,7 +15,7 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import reassign
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.changes import find_change, public_ids
-from consent.ledger.schema import imports, said_again
+from consent.ledger.schema import imports, pending_duplicates
 from tests.support.ledgers import Cut, counts, deliver, imported, recorded, word
 
 OUT = {"1": "EMAIL|BULK OPTOUT", "2": "EMAIL|BULK OPTOUT", "3": "EMAIL|BULK OPTOUT"}
@@ -27,12 +27,12 @@ def gone_on_with(ledger: Ledger, file: str, *more: ConsentChange, after: int) ->
     rows = after + len(more)
     ledger.accept(file, more, [], Checkpoint(rows, rows + 1, 0, rows))
     ledger.finish_reading(file)
-    ledger.release(file)
+    ledger.publish(file)
 
 
 def noted(ledger: Ledger) -> int:
     """How many changes are noted as said again."""
-    query = select(func.count()).select_from(said_again)
+    query = select(func.count()).select_from(pending_duplicates)
     return ledger.database.read(lambda tx: tx.execute(query).scalar_one())
 
 
@@ -106,9 +106,9 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
                 raise Cut
 
         try:
-            ledger.release(copy, killed)
+            ledger.publish(copy, killed)
         except Cut:
-            ledger.release(copy)
+            ledger.publish(copy)
         else:
             break
         finally:
@@ -126,9 +126,9 @@ def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest
     recorded(ledger, *opt_outs)
     copy = recorded(ledger, *opt_outs)
     ledger.finish_reading(copy)
-    seen = [ledger.unreleased()[copy]]
+    seen = [ledger.unpublished()[copy]]
 
-    ledger.release(copy, lambda _: seen.append(ledger.unreleased().get(copy, ("released", 0, 0, 0))))
+    ledger.publish(copy, lambda _: seen.append(ledger.unpublished().get(copy, ("released", 0, 0, 0))))
 
     assert all(before != after for before, after in pairwise(seen[:4]))
 
@@ -143,7 +143,7 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
     nightly = recorded(ledger, word("1"), word("2"))
     copy = recorded(ledger, word("1"), word("2"))
     ledger.finish_reading(copy)
-    taking = threading.Thread(target=ledger.release, args=(copy,), daemon=True)
+    taking = threading.Thread(target=ledger.publish, args=(copy,), daemon=True)
 
     def finish(tx: Connection) -> None:
         tx.execute(update(imports).where(imports.c.id == nightly).values(state="read", read_at=1))
@@ -153,7 +153,7 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
 
     ledger.database.write(finish)
     taking.join(20)
-    ledger.release(nightly)
+    ledger.publish(nightly)
 
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, nightly) == {"applied": 2}

@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Connection, text
 
 from consent.change import to_micros
+from consent.ledger.dialects import Held
+from consent.ledger.dialects.statements import select_registers
 from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.recorded import Held, select_registers
 from tests.support.ledgers import MORNING, deliver, imported, word
 
 ODD = (

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from bench.claims import fill
 from consent.ledger import dead_letters
-from consent.ledger.dead_letters import LetterFilter
+from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import first_pending, unfinished_imports
 from tests.support.ledgers import imported, word
@@ -24,7 +24,7 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     heard = said(ledger.database.engine)
 
-    dead_letters.find(ledger.database, LetterFilter())
+    dead_letters.find(ledger.database, DeadLetterFilter())
     unfinished_imports(ledger.database)
 
     asked = [one for one in heard if "changes" in one[0]]

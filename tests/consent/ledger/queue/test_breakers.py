@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from consent.change import Action, Bucket
-from consent.ledger.bulk import insert_new
+from consent.ledger.dialects.statements import insert_new
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth
@@ -120,7 +120,7 @@ def test_a_slow_delivery_does_not_close_what_was_opened_meanwhile(ledger: Ledger
 
     now = found(ledger)
     assert (now.breaker, now.reason, now.trips) == (Breaker.REFUSED, "token withdrawn", 1)
-    assert now.well_at == ledger.now()
+    assert now.healthy_at == ledger.now()
 
 
 def test_a_slow_probe_does_not_close_what_failed_again_meanwhile(ledger: Ledger) -> None:

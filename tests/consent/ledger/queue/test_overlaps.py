@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consent.ledger import dead_letters
-from consent.ledger.dead_letters import LetterFilter
+from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.ledger.queries.history import histories
@@ -76,7 +76,7 @@ def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool
 
     assert provider.entries == {("", "", "CUSTOM")}
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
-    (letter,) = dead_letters.find(ledger.database, LetterFilter())
+    (letter,) = dead_letters.find(ledger.database, DeadLetterFilter())
     assert "channel and sender left empty" in letter.reason
     found = imports.report(ledger.database, import_id)
     assert found is not None
@@ -87,7 +87,7 @@ def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
     recorded(ledger, Said(action="OPTIN", minute=3))
     dead_letters.replay(
-        ledger.database, dead_letters.find(ledger.database, LetterFilter()), who="ann", why="-", now=ledger.now()
+        ledger.database, dead_letters.find(ledger.database, DeadLetterFilter()), who="ann", why="-", now=ledger.now()
     )
     delivered(ledger, provider)
     assert provider.entries == set()
@@ -183,7 +183,7 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
                 ledger.claim(BUCKET, 10, "killed", 60, overlap=OVERLAP)
                 clock.forward(61)
             case "replay":
-                found = dead_letters.find(ledger.database, LetterFilter())
+                found = dead_letters.find(ledger.database, DeadLetterFilter())
                 dead_letters.replay(ledger.database, found, who="ann", why="-", now=clock())
     return heard
 

@@ -9,7 +9,7 @@ import pytest
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
-from consent.ledger.queue.breakers import Breaker, BucketHealth, Trouble
+from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from tests.support.command_line import Cli, bury_all, settle_all, write
 
 
@@ -18,7 +18,7 @@ def _stop(url: str, breaker: Breaker, reason: str, name: str = "capillary") -> N
     breakers.open_breaker(
         ledger.database,
         BucketHealth(name),
-        Trouble(breaker, reason, ledger.now() + 60_000_000),
+        Trip(breaker, reason, ledger.now() + 60_000_000),
         now=ledger.now(),
     )
     ledger.close()
