@@ -13,8 +13,7 @@ import redis
 from consent.broker.address import why_unreachable
 from consent.broker.wakeups import KEY_PREFIX, redis_client
 from consent.settings import Settings
-from console.doctor.finding import Finding
-from console.doctor.ledger import clock_finding
+from console.doctor.finding import Finding, clock_finding
 from console.local.broker import broker_binary
 
 

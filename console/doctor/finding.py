@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_CLOCK_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -13,3 +15,10 @@ class Finding:
     ok: bool | None
     words: str
     remedy: str = ""
+
+
+def clock_finding(what: str, ahead: float) -> Finding:
+    """Say by how many seconds another clock is ahead of ours, and whether that is too much."""
+    words = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    remedy = "" if abs(ahead) < _CLOCK_SECONDS else "set the clocks by NTP: the newest change wins, so clocks matter"
+    return Finding(what, ok=not remedy, words=words, remedy=remedy)

@@ -14,11 +14,10 @@ from consent.ledger.database import READ_ONLY
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, all_health
 from consent.settings import Settings
-from console.doctor.finding import Finding
+from console.doctor.finding import Finding, clock_finding
 from console.ledger_access import missing_file
 
 _LEAST_BYTES = 1_000_000_000
-_CLOCK_SECONDS = 2.0
 
 
 def look(settings: Settings) -> Iterator[Finding]:
@@ -82,10 +81,3 @@ def _clock(ledger: Ledger) -> Finding:
     asked = time.time()
     theirs = ledger.database.server_time() or asked
     return clock_finding("database's clock", theirs - (asked + time.time()) / 2)
-
-
-def clock_finding(what: str, ahead: float) -> Finding:
-    """Say by how many seconds another clock is ahead of ours, and whether that is too much."""
-    words = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
-    remedy = "" if abs(ahead) < _CLOCK_SECONDS else "set the clocks by NTP: the newest change wins, so clocks matter"
-    return Finding(what, ok=not remedy, words=words, remedy=remedy)

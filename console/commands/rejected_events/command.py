@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,15 +11,21 @@ from consent.errors import ConfigurationError
 from consent.files import user_name
 from consent.settings import load_settings
 from console.commands.dead_letters.command import Dry, Who, Why, Yes, confirm
-from console.commands.dead_letters.selection import ago
-from console.options import JsonOption, as_text
+from console.commands.rejected_events.selection import (
+    ByCode,
+    ByImport,
+    BySource,
+    Everything,
+    Ids,
+    NewerThan,
+    OlderThan,
+    find_events,
+    require_choice,
+)
+from console.options import JsonOption
 from console.settings_check import configured
 from console.ui.screen import Screen
 from console.ui.text import counted
-
-if TYPE_CHECKING:
-    from consent.ledger.ledger import Ledger
-    from consent.ledger.rejected_events import FoundEvents
 
 app = typer.Typer(
     name="rejected-events",
@@ -31,38 +36,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-_PANEL = "Which rejected events"
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="By id.", show_default=False)]
-BySource = Annotated[
-    str | None,
-    typer.Option(
-        "--source",
-        metavar="TEXT",
-        help="A part of the source's kind or name.",
-        rich_help_panel=_PANEL,
-        callback=as_text,
-    ),
-]
-ByCode = Annotated[
-    str | None, typer.Option("--code", metavar="CODE", help="Like bad_json.", rich_help_panel=_PANEL, callback=as_text)
-]
-ByImport = Annotated[
-    str | None,
-    typer.Option(
-        "--import",
-        metavar="ID",
-        help="An import's id, its beginning, or latest.",
-        rich_help_panel=_PANEL,
-        callback=as_text,
-    ),
-]
-OlderThan = Annotated[
-    str | None, typer.Option("--older-than", metavar="TIME", help="Rejected before, like 2d.", rich_help_panel=_PANEL)
-]
-NewerThan = Annotated[
-    str | None, typer.Option("--newer-than", metavar="TIME", help="Rejected since, like 1h.", rich_help_panel=_PANEL)
-]
-Everything = Annotated[bool, typer.Option("--all", help="All that are open.", rich_help_panel=_PANEL)]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show what it said, which may name a person.")]
 
 
@@ -86,7 +59,7 @@ def list_events(  # noqa: PLR0913 - one argument for each option
     settings, screen = load_settings(), Screen(as_json=as_objects)
     with reading_ledger(settings) as ledger:
         filters = (source, code, import_id, older_than, newer_than)
-        found = _find(ledger, ids or None, filters, closed=closed)
+        found = find_events(ledger, ids or None, filters, closed=closed)
         screen.print_json_list(as_json(one) for one in found)
         if screen.as_json:
             return
@@ -110,7 +83,7 @@ def show(
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
-        (found,) = _find(ledger, (number,), closed=True)
+        (found,) = find_events(ledger, (number,), closed=True)
         said = what_it_said(ledger.database, number) if reveal else None
     show_event(screen, found, said, settings.keep_rejected_events)
     screen.print_json(as_json(found) | (content_as_json(said) if said is not None else {}))
@@ -139,7 +112,7 @@ def export(  # noqa: PLR0913 - one argument for each option
 
     settings = load_settings()
     with reading_ledger(settings) as ledger:
-        found = _find(ledger, ids or None, (source, code, import_id, older_than, newer_than))
+        found = find_events(ledger, ids or None, (source, code, import_id, older_than, newer_than))
         write_lines(ledger, found, output)
     if output is not None:
         remedy = f"fix `event` in each line, then `optrelay rejected-events resend --file {output}`"
@@ -181,9 +154,9 @@ def resend(  # noqa: PLR0913 - one argument for each option
     if file is not None and (ids or any(filters) or everything):
         raise ConfigurationError("--file says which rejected events: leave out ids and filters")
     if file is None:
-        _require(ids, filters, everything=everything)
+        require_choice(ids, filters, everything=everything)
     with reading_ledger(settings) as ledger, fixed_lines(file) as fixed:
-        found = _find(
+        found = find_events(
             ledger, (ids or None) if fixed is None else fixed, filters, closed=fixed is not None, by_source=True
         )
         if found and not only_say:
@@ -215,11 +188,11 @@ def discard(  # noqa: PLR0913 - one argument for each option
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     filters = (source, code, import_id, older_than, newer_than)
-    _require(ids, filters, everything=everything)
+    require_choice(ids, filters, everything=everything)
     if not why.strip():
         raise ConfigurationError("--why must say why: it is all that will be told")
     with reading_ledger(settings) as ledger:
-        found = _find(ledger, ids or None, filters)
+        found = find_events(ledger, ids or None, filters)
         screen.show(f"{counted(len(found), 'rejected event')} would be discarded, and not sent again")
         count = 0
         if found and not only_say:
@@ -228,37 +201,3 @@ def discard(  # noqa: PLR0913 - one argument for each option
             count = close(ledger.database, found.ids, closing, ledger.now())
             screen.show(f"{count:,} discarded")
     screen.print_json({"dry_run": only_say, "discarded": count, "events": list(found.ids)})
-
-
-def _require(ids: Sequence[int] | None, filters: Sequence[str | None], *, everything: bool) -> None:
-    if not (ids or any(filters) or everything):
-        raise ConfigurationError("say which rejected events: ids, --source, --code, --import, … or --all")
-
-
-def _find(
-    ledger: Ledger,
-    ids: Collection[int] | None,
-    filters: Sequence[str | None] = (None,) * 5,
-    *,
-    closed: bool = False,
-    by_source: bool = False,
-) -> FoundEvents:
-    """Return the events that are meant, as FoundEvents gives them; raise ConfigurationError for an id that is none."""
-    from consent.ledger.rejected_events import FoundEvents, RejectedFilter
-    from console.commands.ledger.status import find_import
-
-    source, code, import_id, older_than, newer_than = filters
-    which = RejectedFilter(
-        ids=None if ids is None else tuple(ids),
-        source=source,
-        code=code,
-        import_id=find_import(ledger, import_id).import_id if import_id else None,
-        before=ago(older_than, "--older-than"),
-        after=ago(newer_than, "--newer-than"),
-        closed=closed,
-    )
-    found = FoundEvents(ledger.database, which, by_source=by_source)
-    if ids and (missing := sorted(set(ids).difference(found.ids))):
-        listed = ", ".join(map(str, missing))
-        raise ConfigurationError(f"no such open rejected event: {listed} (`rejected-events list --closed` shows all)")
-    return found
