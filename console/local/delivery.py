@@ -174,7 +174,7 @@ class RemoteDelivery:
             worker_context.ledger.close()
 
 
-_IDLE = "nothing has been settled: is `optrelay worker` monitor with this ledger and this broker?"
+_IDLE = "nothing has been settled: is `optrelay worker` running with this ledger and this broker?"
 _NO_WAKE_UP = (
     "OPTRELAY_BROKER_URL is not set here: is a worker running? If not, `optrelay run` delivers what is pending"
 )
