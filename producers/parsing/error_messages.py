@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from types import UnionType
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -66,19 +67,27 @@ def _words(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
     if kind not in _PYDANTICS or (kind == "too_long" and "field_type" not in context):  # we have one of that name, too
         return kind, error["msg"]
     code = _CODES.get(kind, "unusable_value")
-    remedy = row.remedies.get(_column(error) or "") or _limits(context)
+    column = _column(error) or ""
+    field = row.model_fields.get(column)
+    remedy = row.remedies.get(column) or _limits(context, is_text=field is None or _is_text(field.annotation))
     return code, f"{_MESSAGES[code]}: {remedy}" if remedy else _MESSAGES[code]
 
 
-def _limits(context: Mapping[str, Any]) -> str:
+def _is_text(annotation: Any) -> bool:
+    """Whether a column holds text, and no list: pydantic's error says "Value" of both once a validator comes before."""
+    if get_origin(annotation) in {Union, UnionType, Annotated}:
+        return any(map(_is_text, get_args(annotation)))
+    return annotation is str
+
+
+def _limits(context: Mapping[str, Any], *, is_text: bool) -> str:
     if "expected" in context:
         return f"write {context['expected']}"
-    if context.get("field_type") in _LISTS:
+    if "field_type" in context and "max_length" in context and not is_text:
         return f"at most {context['max_length']} members in one list: put the others into a row of their own"
     if "max_length" in context:
         return f"at most {context['max_length']} characters"
     return ", ".join(f"{_BOUNDS[name]} {context[name]}" for name in _BOUNDS if name in context)
 
 
-_LISTS = {"List", "Tuple", "Set"}
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
