@@ -66,7 +66,7 @@ def test_a_difference_on_either_side_is_seen() -> None:
 
 def test_the_picture_is_of_the_demo_and_loads_nothing() -> None:
     """README shows what the demo prints; a viewer asks no server for it, and it tells nothing of a machine."""
-    svg = (Path(__file__).parents[2] / "docs" / "demo.svg").read_text(encoding="utf-8")
+    svg = (Path(__file__).parents[3] / "docs" / "demo.svg").read_text(encoding="utf-8")
     words = "".join(ET.fromstring(svg).itertext()).replace("\xa0", " ")
 
     assert "the sandbox agrees with the ledger: " in words

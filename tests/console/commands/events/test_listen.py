@@ -42,7 +42,7 @@ def test_the_address_may_stand_in_the_environment(cli: Cli, monkeypatch: pytest.
     answer = cli("listen")
 
     assert answer.code == 2
-    assert "names the queue" in answer.err
+    assert "lacks its queue" in answer.err
     assert "hush" not in answer.err
 
 
