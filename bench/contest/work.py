@@ -61,7 +61,7 @@ def _words(first: int, customers: int, *, apart: bool) -> list[Word]:
     beginning: list[tuple[Word, ...]] = []
     end: list[tuple[Word, ...]] = []
     for customer in range(first, first + customers):
-        one, other, adjacent = _two_words(customer)
+        one, other, adjacent = _two_changes(customer)
         together = adjacent or not apart
         beginning.append((one, other) if together else (one,))
         end += [] if together else [(other,)]
@@ -70,7 +70,7 @@ def _words(first: int, customers: int, *, apart: bool) -> list[Word]:
     return [word for group in (*beginning, *end) for word in group]
 
 
-def _two_words(customer: int) -> tuple[Word, Word, bool]:
+def _two_changes(customer: int) -> tuple[Word, Word, bool]:
     """Return a customer's two rows, and whether they stand next to each other.
 
     Of twenty customers, twelve speak of two channels; eight say the opposite about the same one: four in the next row,

@@ -162,7 +162,7 @@ def plan_replay(database: Database, letters: Letters) -> dict[int, Fate]:
 
 
 def replay(database: Database, letters: Letters, *, who: str, why: str, now: int) -> dict[int, Fate]:
-    """Make dead letters due again unless a newer word has overtaken them; note who did it and why.
+    """Make dead letters due again unless a newer change has overtaken them; note who did it and why.
 
     Goes through the same lease, pace and newest-wins rule as anything else. A letter that is no longer dead is left
     alone, so doing it twice does nothing more. Many are replayed in several transactions.

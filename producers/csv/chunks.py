@@ -43,8 +43,8 @@ class Chunk:
         kept = [change for change in self.changes if change.line not in lines]
         code, message = REFUSED
         found = [row for row in self.rows if row.line in lines]
-        wishes = self.checkpoint.wishes - (len(self.changes) - len(kept)) + len(found)
-        self.changes, self.checkpoint = kept, replace(self.checkpoint, wishes=wishes)
+        count = self.checkpoint.changes - (len(self.changes) - len(kept)) + len(found)
+        self.changes, self.checkpoint = kept, replace(self.checkpoint, changes=count)
         self.rejects.extend(RejectedRow(row.line, None, code, message) for row in found)
         self.cells.extend(row.cells for row in found)
 
@@ -56,7 +56,7 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
     rejected row. Before each chunk and after the last the file is compared with the inspected one: raises UnstableFile
     once it differs, and UnreadableFile if it turns out damaged.
     """
-    done, wishes = (start.records, start.wishes) if start else (0, 0)
+    done, count = (start.records, start.changes) if start else (0, 0)
     cache = RowCache(file.context, file.header)
     try:
         with file.open() as reader:
@@ -67,10 +67,10 @@ def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int 
                 file.inspection.confirm()
                 done += len(chunk.rows)
                 # Counted in the chunk's checkpoint, since rows may become rejected while the chunk is recorded.
-                wishes += len(chunk.changes) + len(chunk.rejects)
-                chunk.checkpoint = Checkpoint(done, reader.line, wishes=wishes)
+                count += len(chunk.changes) + len(chunk.rejects)
+                chunk.checkpoint = Checkpoint(done, reader.line, changes=count)
                 yield chunk
-                wishes = chunk.checkpoint.wishes
+                count = chunk.checkpoint.changes
                 with reading(file.inspection.file):
                     chunk = _next_chunk(file, reader, cache, chunk_rows)
     except UnreadableFile:

@@ -562,10 +562,10 @@ class Consents(RuleBasedStateMachine):
         for import_id, state, number in rows:
             states[import_id][state] += number
         read = {file.id: file.read for file in self.files}
-        for import_id, wishes, recorded, duplicates, repeated in counted:
-            assert wishes == recorded + duplicates
+        for import_id, held, recorded, duplicates, repeated in counted:
+            assert held == recorded + duplicates
             assert recorded == states[import_id].total() + repeated
-            assert wishes == read.get(import_id, wishes)
+            assert held == read.get(import_id, held)
         kept = sum(number for *_, number in rows) + sum(repeated for *_, repeated in counted)
         assert kept >= len(self.sources)
 

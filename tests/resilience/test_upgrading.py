@@ -81,8 +81,8 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: st
     assert [one.at for one in earlier_tries(ledger.database, task)] == [7]
     standing = {word.address["user_id"]: word.action for word in current_values(ledger.database)}
     assert standing == {"1": Action.OPTIN, "2": Action.OPTOUT}
-    (said_again,) = ledger.database.read(lambda tx: tx.execute(select(noop_changes.c.target_id)).scalars().all())
-    assert said_again != task.target_id
+    (repeated,) = ledger.database.read(lambda tx: tx.execute(select(noop_changes.c.target_id)).scalars().all())
+    assert repeated != task.target_id
     ledger.accept_events(
         "run", [ConsentChange("capillary", {"user_id": "2"}, "SMS", Action.OPTOUT, from_micros(8))], []
     )
@@ -228,8 +228,8 @@ def _old_changes(tx: Connection) -> None:
         values |= {"action": "OPTOUT" if number == 2 else "OPTIN", "dedupe": bytes([number])}
         for statement in _OLD_ROWS[: (1, 3, 5)[number]]:
             tx.execute(text(f"INSERT INTO {statement}"), values)
-    said_again = "dedupe_key, target_key, slot, action, 2, '{}' FROM changes WHERE id = 1"
-    tx.execute(text(f"INSERT INTO repeats SELECT 'i', 1, 9, {said_again}"))
+    repeated = "dedupe_key, target_key, slot, action, 2, '{}' FROM changes WHERE id = 1"
+    tx.execute(text(f"INSERT INTO repeats SELECT 'i', 1, 9, {repeated}"))
 
 
 _OLD_ROWS = (

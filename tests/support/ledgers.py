@@ -80,7 +80,7 @@ class Cut(Exception):
 
 
 def folded(ledger: Ledger, *words: ConsentChange) -> str:
-    """A file whose words have been weighed, and are not due yet: its importer was killed."""
+    """A file whose changes have been merged, and are not due yet: its importer was killed."""
     import_id = recorded(ledger, *words)
     ledger.finish_reading(import_id)
     steps = iter(range(3))

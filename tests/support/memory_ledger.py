@@ -108,7 +108,7 @@ class MemoryLedger:
         self._accepts += 1
         self.before_accept(self._accepts)
         assert one.progress.state == "reading"
-        assert checkpoint.wishes == one.progress.checkpoint.wishes + len(changes) + len(rejects)
+        assert checkpoint.changes == one.progress.checkpoint.changes + len(changes) + len(rejects)
         fresh = [change for change in changes if not self._holds(change)]
         one.changes.extend(fresh)
         one.rejects.extend(rejects)

@@ -50,7 +50,7 @@ def accept(
     LedgerRefused, naming them, if it refuses some of the changes: in all cases nothing of the chunk has been recorded.
     """
     incoming, refused = chunk
-    before = checkpoint.wishes - len(incoming) - len(refused)
+    before = checkpoint.changes - len(incoming) - len(refused)
     secret = database.hash_key
 
     def take(tx: Connection, incoming: Sequence[ConsentChange]) -> Accepted:

@@ -108,7 +108,7 @@ def move_checkpoint(
 ) -> None:
     """Move the checkpoint of an import, and add to its counts."""
     place = {name: getattr(checkpoint, name) for name in ("records", "line", "rejects_offset", "rejects_digest")}
-    place["changes"] = checkpoint.wishes
+    place["changes"] = checkpoint.changes
     more = {name: imports.c[name] + count for name, count in counts.items()}
     tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, own_times=times))
 

@@ -20,7 +20,7 @@ from consent.outcome import State
 
 @dataclass(frozen=True, slots=True)
 class ChangeReport:
-    """What became of a change. Moments are in microseconds; `superseded_by` is the public id of the newer word."""
+    """What became of a change. Moments are in microseconds; `superseded_by` is the public id of the newer change."""
 
     id: str
     state: State
@@ -41,22 +41,22 @@ class ChangeReport:
     number: int | None
 
 
-def public_ids(database: Database, wishes: Sequence[ConsentChange]) -> list[str]:
+def public_ids(database: Database, asked: Sequence[ConsentChange]) -> list[str]:
     """Return the ids under which changes are known to outsiders, whether they have been recorded or not."""
     secret = database.hash_key
-    keyed = ((target_key(secret, wish.connection, wish.address), wish) for wish in wishes)
-    return [public_id(target, dedupe_key(secret, target, wish)) for target, wish in keyed]
+    keyed = ((target_key(secret, change.connection, change.address), change) for change in asked)
+    return [public_id(target, dedupe_key(secret, target, change)) for target, change in keyed]
 
 
-def current_opt_in(database: Database, wishes: Sequence[ConsentChange]) -> tuple[str, int] | None:
-    """Return the newest word of the first of these slots that stands at an opt-in: its public id, and since when.
+def current_opt_in(database: Database, asked: Sequence[ConsentChange]) -> tuple[str, int] | None:
+    """Return the newest change of the first of these slots that stands at an opt-in: its public id, and since when.
 
     The moment is in microseconds. None if there is no such slot.
     """
     secret = database.hash_key
-    for wish in wishes:
-        key = target_key(secret, wish.connection, wish.address)
-        own = (is_known_as(key), slots.c.slot == wish.slot, slots.c.newest_action == Action.OPTIN.value)
+    for change in asked:
+        key = target_key(secret, change.connection, change.address)
+        own = (is_known_as(key), slots.c.slot == change.slot, slots.c.newest_action == Action.OPTIN.value)
         words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
         query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
         found = database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
@@ -141,7 +141,7 @@ _REPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class CurrentValue:
-    """The newest word of one slot."""
+    """The newest change of one slot."""
 
     connection: str
     address: Mapping[str, str] = field(repr=False)
@@ -151,7 +151,7 @@ class CurrentValue:
 
 
 def current_values(database: Database) -> Iterator[CurrentValue]:
-    """Give the newest word of every slot; all of them are held in memory."""
+    """Give the newest change of every slot; all of them are held in memory."""
     query = (
         select(targets.c.connection, targets.c.address, slots.c.slot, slots.c.newest_action, changes.c.state)
         .join(targets, targets.c.id == slots.c.target_id)

@@ -18,7 +18,7 @@ from consent.ledger.schema import slots, targets
 
 @dataclass(frozen=True, slots=True)
 class SlotNow:
-    """A slot's newest word and the moment since when it holds (microseconds, also of words that only repeated it).
+    """A slot's newest change and the moment since when it holds (microseconds, also of words that only repeated it).
 
     `confirmed` is what the provider is confirmed to hold (None: not known), and `confirmed_at` when it confirmed that
     (microseconds; None also where that was before the ledger kept it).

@@ -49,7 +49,7 @@ def claim(
     """
 
     def work(tx: Connection) -> list[CustomerTask]:
-        doubt(tx, bucket, term.now, term.doubt_until)
+        mark_in_doubt(tx, bucket, term.now, term.doubt_until)
         promote(tx, bucket, term.now)
         numbers = _pick(tx, bucket, limit) if term.suspects is None else pick_another(tx, bucket, term.suspects)
         if not numbers:
@@ -66,7 +66,7 @@ def claim(
     return database.write(work)
 
 
-def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
+def mark_in_doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
     """Leave alone for a while what a delivery held that was lost."""
     if until <= now:
         return
@@ -84,7 +84,7 @@ def doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
 
 
 def promote(tx: Connection, bucket: Bucket, now: int) -> int:
-    """Make due what was put off until now; return how many targets."""
+    """Enqueue what was put off until now; return how many targets."""
     ripe = (
         select(customer_tasks.c.target_id)
         .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
@@ -232,7 +232,7 @@ def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
 
 
 def _drop_empty(tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask]) -> None:
-    """Forget tasks with nothing left to deliver: a newer word was confirmed already."""
+    """Forget tasks with nothing left to deliver: a newer change was confirmed already."""
     full = {task.target_id for task in tasks}
     if empty := [whose for whose in numbers if whose not in full]:
         tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_id, empty)))

@@ -1,7 +1,7 @@
 """Writing down what became of claimed changes, under the token of their lease.
 
-A delivery whose lease was lost may have reached the provider after a newer word did. So its settlement counts for
-nothing but its attempts, and the target's newest words are delivered again.
+A delivery whose lease was lost may have reached the provider after a newer change did. So its settlement counts for
+nothing but its attempts, and the target's newest changes are delivered again.
 """
 
 from __future__ import annotations

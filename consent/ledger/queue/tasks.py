@@ -19,7 +19,7 @@ WITNESS = "witness"
 
 @dataclass(frozen=True, slots=True)
 class ClaimedChange:
-    """The newest word of one slot, held by a delivery: what must be told to the provider.
+    """The newest change of one slot, held by a delivery: what must be told to the provider.
 
     `confirms` says whether its slot holds nothing else once it has been applied.
     """
@@ -44,8 +44,8 @@ class ClaimedChange:
 class CustomerTask:
     """A target under lease, with its changes that are due, oldest first.
 
-    `standing` is the newest word of each of the target's slots, where a write may touch several of them: so what is
-    newer can be left alone, and what older words have made be told from what others have.
+    `standing` is the newest change of each of the target's slots, where a write may touch several of them: so what is
+    newer can be left alone, and what older changes have made be told from what others have.
     """
 
     target_id: int

@@ -19,11 +19,11 @@ from tests.support.ledgers import BUCKET, counts, deliver, folded, imported, rec
 
 @contextmanager
 def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentChange) -> Iterator[None]:
-    """An event that has been weighed and is about to be committed: so until the end of the block."""
-    weighed, go_on, count = threading.Event(), threading.Event(), events.count_events
+    """An event that has been merged and is about to be committed: so until the end of the block."""
+    merged, go_on, count = threading.Event(), threading.Event(), events.count_events
 
     def wait(*arguments: object) -> None:
-        weighed.set()
+        merged.set()
         assert go_on.wait(20)
         count(*arguments)  # type: ignore[arg-type]
 
@@ -31,7 +31,7 @@ def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentCh
     run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
     listener = threading.Thread(target=lambda: ledger.accept_events(run, [said], []))
     listener.start()
-    assert weighed.wait(20)
+    assert merged.wait(20)
     yield
     go_on.set()
     listener.join(20)
@@ -91,7 +91,7 @@ def test_a_lost_delivery_brings_no_older_change_back(ledger: Ledger, monkeypatch
 
 
 def test_what_a_lost_delivery_revives_is_accounted_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A word was told twice, a newer one is being weighed as the slower delivery settles: no change stays pending."""
+    """A change was sent twice, a newer one is being merged as the slower delivery settles: no change stays pending."""
     older = imported(ledger, word("1", "OPTIN"))
     delivery, renew = lost_delivery(ledger), merge_sql._renew_registers
 

@@ -77,7 +77,7 @@ def test_a_row_of_several_changes_is_refused_whole(tmp_path: Path) -> None:
     result = take_in(csv_of(tmp_path / "x.csv", lines, HEADER), ledger, rows=ROWS)
 
     assert (result.recorded, result.rejected) == (8, 1)
-    assert ledger.imports["import-1"].progress.checkpoint.wishes == 9
+    assert ledger.imports["import-1"].progress.checkpoint.changes == 9
     assert ledger.imports["import-1"].progress.checkpoint.records == 3
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import func, select, text
 
 from consent.change import Action, ConsentChange, to_micros
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger.intake import noops as weighing
+from consent.ledger.intake import noops
 from consent.ledger.intake import publish as releasing
 from consent.ledger.ledger import Ledger
 from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, merge
@@ -34,7 +34,7 @@ def set_aside(ledger: Ledger) -> int:
 
 
 def finish(ledger: Ledger, import_id: str) -> None:
-    """Say that a recorded file has been read whole, and make it due."""
+    """Say that a recorded file has been read whole, and publish it."""
     ledger.finish_reading(import_id)
     ledger.publish(import_id)
 
@@ -101,7 +101,7 @@ def test_a_dump_that_broke_off_moves_nothing(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("settled", [True, False])
-def test_what_changed_while_the_dump_was_read_is_weighed_again(ledger: Ledger, settled: bool) -> None:  # noqa: FBT001 - a parameter
+def test_what_changed_while_the_dump_was_read_is_compared_again(ledger: Ledger, settled: bool) -> None:  # noqa: FBT001 - a parameter
     """An event opts in while the dump is read, which says out since later: the dump's word is delivered."""
     imported(ledger, word("1", "OPTOUT", 0), word("2", "OPTOUT", 0))
     deliver(ledger)
@@ -186,7 +186,7 @@ def test_files_end_as_the_rule_says(
     ledger.reassert = ReassertRules(reassert)
     rule = _Rule(reassert)
     with empty(ledger), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weighing, "CHUNK", at_once)
+        patch.setattr(noops, "CHUNK", at_once)
         patch.setattr(releasing, "CHUNK", at_once)
         for number, (said, delivered) in enumerate(nights, 1):
             rule.hear(said)

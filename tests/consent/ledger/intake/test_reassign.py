@@ -23,7 +23,7 @@ KINDS = [{}, {"value": "weekly"}, {"change_id": "A"}]
 
 
 def gone_on_with(ledger: Ledger, file: str, *more: ConsentChange, after: int) -> None:
-    """The importer of a file that broke off after so many rows goes on, reads the rest, and makes it due."""
+    """The importer of a file that broke off after so many rows goes on, reads the rest, and publishes it."""
     rows = after + len(more)
     ledger.accept(file, more, [], Checkpoint(rows, rows + 1, 0, rows))
     ledger.finish_reading(file)

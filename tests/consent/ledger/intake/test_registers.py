@@ -40,7 +40,7 @@ def held(ledger: Ledger, asked: list[tuple[str, str]]) -> list[Held | None]:
     return ledger.database.read(lambda tx: select_registers(tx, keys, [slot for _, slot in asked]))
 
 
-def test_each_word_is_held_against_its_own_slot(ledger: Ledger) -> None:
+def test_each_change_is_compared_with_its_own_slot(ledger: Ledger) -> None:
     """Whatever the slots are called, in whatever order and however often they are named."""
     imported(ledger, *(word("1", minute=minute, slot=slot) for minute, slot in enumerate(ODD)), word("2"))
     deliver(ledger)
