@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
+import random
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ from typing import Any
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
 _TOKEN = b'{"data":{"accessToken":"bench","ttlSeconds":3600},"errors":null}'
+_P99 = 2.326  # standard deviations
 _ROWS = b'"subscriptions":'
 
 
@@ -48,8 +51,9 @@ class Seen:
 class Provider(asyncio.Protocol):
     """One connection: requests with a Content-Length, one after the other."""
 
-    def __init__(self, seen: Seen, latency: float) -> None:
+    def __init__(self, seen: Seen, latency: float, p99: float = 0.0) -> None:
         self.seen, self.latency, self.buffer = seen, latency, b""
+        self.spread = math.log(p99 / latency) / _P99 if p99 else 0.0
         seen.connections += 1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -80,7 +84,7 @@ class Provider(asyncio.Protocol):
         self.seen.calls.append((time.monotonic(), path, body))
         said = _said(b'{"warnings":[],' + body[body.find(_ROWS) :])
         if self.latency:
-            self.later(self.latency, self.transport.write, said)
+            self.later(self.latency * math.exp(self.spread * random.gauss(0, 1)), self.transport.write, said)
         else:
             self.transport.write(said)
 
@@ -95,10 +99,10 @@ def _said(content: bytes) -> bytes:
     return _HEAD % (len(content), content)
 
 
-async def serve(latency: float) -> None:
+async def serve(latency: float, p99: float = 0.0) -> None:
     """Serve until standard input ends; print the port."""
     loop, seen = asyncio.get_running_loop(), Seen()
-    server = await loop.create_server(lambda: Provider(seen, latency), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: Provider(seen, latency, p99), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
@@ -123,9 +127,9 @@ class FastServer:
 
 
 @contextmanager
-def fast_server(latency: float = 0.0) -> Iterator[FastServer]:
-    """Run a server in a process of its own; `latency` is in seconds."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--latency", str(latency)]
+def fast_server(latency: float = 0.0, p99: float = 0.0) -> Iterator[FastServer]:
+    """Run a server in a process of its own; `latency` is in seconds: of every call, or the median if `p99` is given."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--latency", str(latency), "--p99", str(p99)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdin
@@ -139,4 +143,5 @@ def fast_server(latency: float = 0.0) -> Iterator[FastServer]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
-    asyncio.run(serve(parser.parse_args().latency))
+    parser.add_argument("--p99", type=float, default=0.0, help="seconds in which 99 of 100 have their answer")
+    asyncio.run(serve(**vars(parser.parse_args())))

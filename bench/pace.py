@@ -65,9 +65,9 @@ def is_over(moments: list[float], seconds: float) -> bool:
     return bool(moments) and moments[-1] > moments[0] + SETTLING_SECONDS + seconds
 
 
-def tally(moments: list[float], limit: Rate, seconds: float) -> dict[str, Any]:
+def tally(moments: list[float], limit: Rate, seconds: float, settling: float = SETTLING_SECONDS) -> dict[str, Any]:
     """Say how well the limit was used once all processes ran, and by how much it was exceeded at any time."""
-    begin = moments[0] + SETTLING_SECONDS
+    begin = moments[0] + settling
     busy = [moment for moment in moments if begin <= moment < begin + seconds]
     worst = worst_window(moments, limit.seconds)
     return {

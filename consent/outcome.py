@@ -40,12 +40,15 @@ class Retry:
 
     `counts` says whether the answer was about this change (then attempts are limited) or only about the provider's
     health (then they are not). `after` is how many seconds the provider asked to wait.
+    `witnessed` says that the provider was asked what it holds and answered well, and that this change was not in it: so
+    it is this change that fails.
     """
 
     code: str
     reason: str
     counts: bool
     after: float | None = None
+    witnessed: bool = False
 
 
 Outcome = Applied | Unchanged | PermanentFailure | Retry

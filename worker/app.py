@@ -30,7 +30,7 @@ from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerError, LedgerOutdated, LedgerUnavailable
 from consent.settings import Settings, load_settings
 from worker.bootstrap import WorkerContext, time_limit
-from worker.breaker import note_error
+from worker.delivery.breaker import note_error
 from worker.heartbeat import HeartbeatStep
 from worker.process import end_with_parent, set_up_logs
 from worker.sweep import Abandoned, sweep_quietly

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
@@ -20,16 +19,17 @@ from consent.errors import ConfigurationError, LedgerError
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
 from consent.settings import Settings
-from worker.breaker import may_call
-from worker.bucket_context import BucketContext, process_cap
-from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
+from worker.delivery.breaker import may_call
+from worker.delivery.bucket_context import BucketContext, process_cap
+from worker.delivery.concurrency import PREPARING, ConcurrencyLimit
+from worker.delivery.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
+from worker.delivery.loop import LoopThread, process_loop
+from worker.delivery.observations import Observations, RecentCustomers
+from worker.delivery.retry import RetryPolicy
 from worker.http.client import Sender, check_connection
-from worker.loop import LoopThread, process_loop
-from worker.observations import Observations, RecentCustomers
 from worker.providers import provider_of
 from worker.ratelimit.fairness import FairSharing
 from worker.ratelimit.limiter import RateLimiter
-from worker.retry import RetryPolicy
 
 _LEASE_SPARE_SECONDS = 3.0
 _LEAST_TIME_LIMIT = 180.0
@@ -59,7 +59,7 @@ class WorkerContext:
         self._buckets: dict[Bucket, BucketContext] = {}
         self._recent: defaultdict[Bucket, RecentCustomers] = defaultdict(RecentCustomers)
         self._senders: dict[str, Sender] = {}
-        self._concurrency: dict[str, asyncio.Semaphore] = {}
+        self._concurrency: dict[str, ConcurrencyLimit] = {}
         self._lock = threading.Lock()
 
     def delivery(self, bucket: Bucket) -> Delivery:
@@ -102,7 +102,7 @@ class WorkerContext:
             max_deliveries=connection.max_batches,
             processes=max(1, self.settings.worker_processes),
             known=max(1, self.settings.worker_processes),
-            concurrency=connection.concurrency,
+            concurrency=min(connection.concurrency, PREPARING),
         )
         rate_limiter.write_into(self.ledger)
         return rate_limiter
@@ -173,7 +173,7 @@ class WorkerContext:
         provider, rate_limiter = provider_of(connection), self.rate_limiter(bucket)
         if name not in self._senders:
             self._senders[name] = self.loop.run(_sender(connection, name))
-            self._concurrency[name] = asyncio.Semaphore(connection.concurrency)
+            self._concurrency[name] = ConcurrencyLimit(connection.concurrency)
         cap = self.loop.run(_cap(rate_limiter))
         each = provider.rate_limit(bucket.name, connection).targets_per_call
         return BucketContext(

@@ -16,7 +16,7 @@ from consent.ledger import rejected_events
 from consent.ledger.intake.publish import PublishProgress
 from consent.ledger.queue import breakers
 from worker.bootstrap import WorkerContext
-from worker.breaker import may_call
+from worker.delivery.breaker import may_call
 
 _log = structlog.get_logger()
 _DAY = 86_400_000_000  # microseconds

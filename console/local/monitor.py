@@ -21,7 +21,7 @@ from console.local.worker import LocalWorker
 from console.ui.limits import bucket_label
 from console.ui.text import duration_text
 from worker.bootstrap import WorkerContext
-from worker.breaker import openings_to_confirm
+from worker.delivery.breaker import openings_to_confirm
 from worker.sweep import sweep
 
 POLL_SECONDS = 0.25
@@ -30,6 +30,8 @@ _NO_BROKER = "the broker cannot be reached: see OPTRELAY_BROKER_URL, then run th
 _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
 _AT_FIRST = 0.5  # seconds
 _SHARE = 100  # a poll may cost at most one part in so many of the time
+_FEW_SECONDS = 120.0  # for which a run waits for nothing but further tries of a few: ten, or one in a hundred
+_FEW, _FEW_OF = 10, 100
 _ANSWERS = 8  # buckets whose latest answer is shown
 _NEARLY_DONE = 2_000  # customers: with so few left, every poll counts, so that the end is noticed at once
 
@@ -100,6 +102,8 @@ class Monitor:
     progress_at: float = field(default_factory=time.monotonic)
     progress_of: dict[str, float] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
+    most: int = 0
+    few_since: dict[Bucket, float] = field(default_factory=dict)
     waiting_from: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -229,12 +233,31 @@ class Monitor:
             )
         if self._without_broker():
             return _NO_BROKER
-        if waited < self.patience:
-            return None
+        if (few := self._few_retries(bucket, state, pending)) is not None:
+            return f"{pending} of the customers of connection {name} wait for another try, {few}"
+        return None if waited < self.patience else self._idle(bucket, name, state, waited)
+
+    def _idle(self, bucket: Bucket, name: str, state: BucketHealth | None, waited: float) -> str:
         latest = breakers.latest_answer(self.worker_context.ledger.database, bucket)
         idle = self.idle if latest is None else f"the latest answer was {latest}"
         reason = state.reason if state is not None and state.reason else idle
         return f"connection {name} has been stuck for {duration_text(waited)} ({reason}): run again later"
+
+    def _few_retries(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
+        """Say when a few customers are tried again, if a run has waited enough for that; --patience is for outages."""
+        database, now = self.worker_context.ledger.database, time.monotonic()
+        self.most = max(self.most, sum(self.seen.get(str(one), 0) for one in self.delivering))
+        works = state is None or state.breaker is Breaker.CLOSED
+        few = works and pending <= max(_FEW, self.most // _FEW_OF)
+        moment = imports.next_try(database, bucket) if few else None
+        if moment is None:
+            self.few_since.pop(bucket, None)
+            return None
+        if now - self.few_since.setdefault(bucket, now) < _FEW_SECONDS:
+            return None
+        latest = breakers.latest_answer(database, bucket) or "none"
+        seconds = max(0.0, (moment - self.worker_context.ledger.now()) / 1_000_000)
+        return f"the next in {duration_text(seconds)} (the latest answer was {latest}): run again then"
 
 
 def _is_refused(state: BucketHealth, pending: int) -> bool:

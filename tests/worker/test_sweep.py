@@ -17,9 +17,9 @@ from consent.ledger.rejected_events import RejectedFilter, find
 from consent.outcome import Unauthorized
 from consent.settings import load_settings
 from console.local.broker import LocalBroker
-from worker import breaker
 from worker.bootstrap import WorkerContext
-from worker.observations import Observations
+from worker.delivery import breaker
+from worker.delivery.observations import Observations
 from worker.sweep import Abandoned, sweep
 
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")

@@ -140,9 +140,9 @@ def pause(asked: float | None, usual: float) -> float:
     return usual if asked is None else max(asked, SHORTEST_PAUSE)
 
 
-def retry(found: Classification, reply: Reply) -> Retry:
+def retry(found: Classification, reply: Reply, *, witnessed: bool = False) -> Retry:
     """Return the outcome of a change that may work another time; it counts against the change."""
-    return Retry(found.code, found.reason, counts=True, after=reply.retry_after)
+    return Retry(found.code, found.reason, counts=True, after=reply.retry_after, witnessed=witnessed)
 
 
 def permanent_failure(found: Classification, changes: Iterable[ClaimedChange]) -> dict[int, Outcome]:

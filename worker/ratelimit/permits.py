@@ -101,10 +101,12 @@ class Permit:
     permits: Permits
     deadline: float
     until: float
+    used: Callable[[], None] = lambda: None
 
     def is_now(self) -> bool:
-        """Say whether the permit that was taken may still be used, and use it up."""
+        """Say whether the permit that was taken may still be used, and use it up: from then on it is not held."""
         until, self.until = self.until, 0.0
+        self.used()
         return time.monotonic() <= until
 
     async def wait(self) -> None:

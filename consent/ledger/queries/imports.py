@@ -107,6 +107,14 @@ def pending_by_bucket(database: Database) -> dict[Bucket, int]:
     return dict(found)
 
 
+def next_try(database: Database, bucket: Bucket) -> int | None:
+    """Return when a bucket's next customer is tried again, in microseconds; None if one of them was never tried."""
+    facts = (func.min(customer_tasks.c.tries), func.min(customer_tasks.c.next_at))
+    mine = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
+    tries, moment = database.read(lambda tx: tx.execute(select(*facts).where(*mine)).one())
+    return moment if tries else None
+
+
 def first_pending(database: Database, import_id: str, since: int) -> int | None:
     """Return the number of an import's first pending change from the number `since` on, or None if there is none."""
     return database.read(lambda tx: first_change(tx, import_id, since - 1, changes.c.state == State.PENDING.value))

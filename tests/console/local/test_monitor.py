@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import pytest
+
+from consent.connection import ConnectionSettings
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue import breakers
+from consent.ledger.queue.breakers import Breaker, Trip
+from consent.outcome import Retry
 from consent.settings import load_settings
+from console.local import monitor
 from console.local.monitor import Monitor
-from tests.support.ledgers import deliver, imported, word
+from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
 from worker.bootstrap import WorkerContext
 
 
 def running(ledger: Ledger, *imports: str) -> Monitor:
     """Watch these imports; what became of their changes is never counted just because time has passed."""
     url = ledger.database.url.render_as_string(hide_password=False)
-    found = Monitor(WorkerContext(load_settings(ledger_url=url), ""), imports, 60.0)
+    settings = load_settings(ledger_url=url, connections={"capillary": ConnectionSettings()})
+    found = Monitor(WorkerContext(settings, ""), imports, 60.0)
     found.snapshot()
     found.counting._next = float("inf")
     return found
+
+
+def put_off(ledger: Ledger, outcome: Retry) -> None:
+    """Try what is due, and let it wait for another try."""
+    tasks, now = ledger.claim(BUCKET, 100, "delivery", 60), ledger.now()
+    ledger.settle("delivery", [settlement(task, outcome, now, now + 60_000_000) for task in tasks])
 
 
 def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
@@ -53,4 +67,38 @@ def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
     assert [one.pending for one in between.reports] == [2]  # not over, so not counted
     assert sum(after.pending.values()) == 1
     assert [one.pending for one in after.reports] == [0]
+    watched.worker_context.ledger.close()
+
+
+def test_a_run_does_not_wait_for_a_few_customers_alone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two customers of three hundred are tried again and again: after two minutes the run says so and ends."""
+    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    watched = running(ledger, mine)
+    deliver(ledger, limit=298)
+    put_off(ledger, Retry("521", "busy", counts=True))
+    assert watched.result(watched.snapshot()) is None
+
+    monkeypatch.setattr(monitor, "_FEW_SECONDS", 0.0)
+    result = watched.result(watched.snapshot())
+
+    assert result is not None
+    assert result.exit_code == 4
+    [reason] = result.reasons
+    assert reason.startswith("2 of the customers of connection capillary wait for another try, the next in ")
+    assert reason.endswith("(the latest answer was 521: busy): run again then")
+    watched.worker_context.ledger.close()
+
+
+def test_a_run_waits_for_a_few_customers_of_a_connection_that_is_down(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same two while the breaker is open: for that, --patience says how long."""
+    monkeypatch.setattr(monitor, "_FEW_SECONDS", 0.0)
+    mine = imported(ledger, *(word(str(n)) for n in range(3)))
+    watched = running(ledger, mine)
+    put_off(ledger, Retry("", "no answer", counts=False))
+    before = breakers.health_of(ledger.database, "capillary")
+    breakers.open_breaker(ledger.database, before, Trip(Breaker.DOWN, "no answer", 0), now=ledger.now())
+
+    assert watched.result(watched.snapshot()) is None
     watched.worker_context.ledger.close()

@@ -12,8 +12,8 @@ import pytest
 from consent.connection import Rate
 from tests.support.company import company
 from tests.support.worker import BUCKET, wired
-from worker.bucket_context import BucketContext
-from worker.loop import LoopThread
+from worker.delivery.bucket_context import BucketContext
+from worker.delivery.loop import LoopThread
 from worker.ratelimit.limiter import FEW
 
 

@@ -78,7 +78,8 @@ def _read_back(request: Request, reply: Reply, body: Body, found: Classification
     # Any other failure is only the read-back's: a connection that may write but not read must not be held up by it.
     echoes = body.echoes if found.kind is ReplyKind.INSPECT else ()
     seen = [change for change in request.changes if shown(change, request.tasks[0].changes, echoes)]
-    outcomes = all_of(request.changes, retry(UNCONFIRMED, reply)) | all_of(seen, Applied())
+    witnessed = found.kind is ReplyKind.INSPECT and body.is_capillary
+    outcomes = all_of(request.changes, retry(UNCONFIRMED, reply, witnessed=witnessed)) | all_of(seen, Applied())
     return Answer(Healthy(), outcomes, code=str(reply.status) if len(seen) == len(outcomes) else UNCONFIRMED.code)
 
 

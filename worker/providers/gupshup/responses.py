@@ -70,7 +70,7 @@ def _compare(request: Request, reply: Reply, shown: Subscription | None, changes
         elif request.purpose == WRITE and read_slot(change.slot).kind == MODES:
             outcomes[change.id] = MODE_IGNORED
         else:
-            outcomes[change.id] = Retry(*NOT_SHOWN, counts=True, after=reply.retry_after)
+            outcomes[change.id] = Retry(*NOT_SHOWN, counts=True, after=reply.retry_after, witnessed=shown is not None)
     applied = all(isinstance(outcome, Applied) for outcome in outcomes.values())
     return Answer(Healthy(), outcomes, code=str(reply.status) if applied else NOT_SHOWN[0])
 

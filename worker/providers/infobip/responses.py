@@ -112,7 +112,7 @@ def _verified(request: Request, reply: Reply, document: Document, _: ConnectionS
         if holds(document, change):
             outcomes[change.id] = Applied()
         elif is_offered(channel, change):
-            outcomes[change.id] = Retry(*NOT_SHOWN, counts=True, after=reply.retry_after)
+            outcomes[change.id] = Retry(*NOT_SHOWN, counts=True, after=reply.retry_after, witnessed=True)
         else:
             outcomes[change.id] = EVENT_IGNORED
     shown = all(isinstance(outcome, Applied) for outcome in outcomes.values())

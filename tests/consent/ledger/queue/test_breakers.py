@@ -13,8 +13,8 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
 from consent.outcome import Healthy, Throttled, Unauthorized, Unavailable
-from worker import breaker
-from worker.observations import FAILURES_TO_OPEN, Observations
+from worker.delivery import breaker
+from worker.delivery.observations import FAILURES_TO_OPEN, Observations
 
 NOW = 1_800_000_000_000_000
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")

@@ -21,13 +21,14 @@ from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
 from consent.outcome import Retry, Throttled, Unauthorized
-from worker import breaker
-from worker.bucket_context import BucketContext
-from worker.calls import ClaimedBatch, ConcurrentCalls, TaskResult
-from worker.loop import LoopThread
-from worker.observations import Observations
+from worker.delivery import breaker
+from worker.delivery.bucket_context import BucketContext
+from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
+from worker.delivery.loop import LoopThread
+from worker.delivery.observations import Observations
+from worker.delivery.retry import RetryPolicy
+from worker.delivery.task_result import TaskResult
 from worker.providers.contract import Answer, Request
-from worker.retry import RetryPolicy
 
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500

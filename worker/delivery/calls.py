@@ -5,47 +5,35 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 
 import structlog
 
 from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
-from consent.outcome import Applied, Health, Healthy, Outcome, PermanentFailure, Retry, Throttled, Unchanged
-from worker.bucket_context import BucketContext
-from worker.http.failures import NOTHING_SENT, Failure, NoReply, unanswered
-from worker.observations import Observations
+from consent.outcome import (
+    Applied,
+    Healthy,
+    PermanentFailure,
+    Retry,
+    Throttled,
+    Unavailable,
+    Unchanged,
+)
+from worker.delivery.bucket_context import BucketContext
+from worker.delivery.concurrency import PREPARING
+from worker.delivery.observations import Observations
+from worker.delivery.task_result import TaskResult, note_call
+from worker.http.failures import Failure, NoReply, unanswered
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.ratelimit.limiter import Reservation
 from worker.ratelimit.permits import NoPermit, Permit, Permits
 
 Series = tuple[Request, ...]
 _log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class TaskResult:
-    """What became of one customer task so far: outcomes by change id, and the calls that were made.
-
-    `in_doubt` says that a call went out whose answer never came, or was a proxy's: the provider may still be at it.
-    `suspicion` is a bad answer about the connection that may be about this customer only, and the changes it was for.
-    """
-
-    task: CustomerTask
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
-    attempts: list[Attempt] = field(default_factory=list)
-    in_doubt: bool = False
-    suspicion: Suspicion | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Suspicion:
-    """What a call was answered that may speak of the connection or only of one customer."""
-
-    seen: Health
-    call: Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +63,8 @@ class ConcurrentCalls:
     _permits: Permits = field(init=False)
     _waiting: deque[tuple[Series, ClaimedBatch]] = field(default_factory=deque)
     _running: int = 0
+    _without_permit: int = 0
+    _preparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREPARING))
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
 
@@ -83,20 +73,22 @@ class ConcurrentCalls:
 
     @property
     def left(self) -> int:
-        """How many series have not begun; may be asked from any thread."""
-        return len(self._waiting)
+        """How many series have no permit yet; may be asked from any thread."""
+        return len(self._waiting) + self._without_permit
 
     async def run(self) -> None:
-        """Send every series of every batch, a few at a time; report each task as soon as its series has ended."""
+        """Send every series of every batch, side by side; report each task as soon as its series has ended."""
+        limit = self.context.concurrency
         try:
             async with asyncio.TaskGroup() as group:
                 while self._waiting or not self._closed:
-                    free = self.context.settings.concurrency - self._running
-                    for _ in range(min(free, len(self._waiting))):
-                        self._running += 1
-                        group.create_task(self._work_off())
                     self._news.clear()
-                    await self._news.wait()
+                    if not self._waiting or self._without_permit >= limit.preparing:
+                        await self._news.wait()
+                        continue
+                    await limit.acquire()
+                    self._running, self._without_permit = self._running + 1, self._without_permit + 1
+                    group.create_task(self._run_series(*self._waiting.popleft()))
         finally:
             await self._permits.aclose()
             self.ended.set()
@@ -107,7 +99,7 @@ class ConcurrentCalls:
         planned = {task.target_id for series in plan.series for request in series for task in request.tasks}
         for task in batch.tasks:
             if task.target_id not in planned:
-                self.report(_decided(task, plan))
+                self.report(TaskResult.of(task, plan))
         self._permits.add(batch.permits)
         self._waiting.extend((series, batch) for series in plan.series)
         self._news.set()
@@ -117,16 +109,16 @@ class ConcurrentCalls:
         self._closed = True
         self._news.set()
 
-    async def _work_off(self) -> None:
+    async def _run_series(self, series: Series, batch: ClaimedBatch) -> None:
         try:
-            while self._waiting:
-                await self._send_series(*self._waiting.popleft())
+            await self._send_series(series, batch)
         finally:
             self._running -= 1
+            self.context.concurrency.release()
             self._news.set()
 
     async def _send_series(self, series: Series, batch: ClaimedBatch) -> None:
-        found = {task.target_id: _decided(task, batch.plan) for request in series for task in request.tasks}
+        found = {task.target_id: TaskResult.of(task, batch.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
             while requests and (answer := await self._send(requests[0], found, batch.deadline)) is not None:
@@ -134,28 +126,46 @@ class ConcurrentCalls:
                 if any(one.in_doubt or one.suspicion is not None for one in found.values()):
                     break  # it may still be at it, or refuse this customer: nothing more for these targets now
                 requests.extendleft(reversed(answer.further))
+                self._without_permit += bool(requests)
             await self._look_for_a_witness(found, batch.deadline)
         finally:
             for delivered in found.values():
                 self.report(delivered)
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
-        """Make one call at its moment; return None if its moment does not come. First a place, then the moment."""
-        async with self.context.concurrency, self.context.sender.preconnected():
-            until = await self._permits.take(deadline, self.left + 1)
-            return None if until is None else await self._call(request, found, Permit(self._permits, deadline, until))
+        """Make one call at its moment, on an open connection; return None if its moment does not come."""
+        with ExitStack() as used, ExitStack() as waiting:
+            waiting.callback(self._has_permit)
+            async with self.context.sender.preconnected():
+                await self._preparing.acquire()
+                used.callback(self._preparing.release)
+                until = await self._permits.take(deadline, max(1, self.left))
+                waiting.close()
+                if until is None:
+                    return None
+                return await self._call(request, found, Permit(self._permits, deadline, until, used.close))
+
+    def _has_permit(self) -> None:
+        """Let the next series wait for its permit."""
+        self._without_permit -= 1
+        self._news.set()
 
     async def _call(self, request: Request, found: dict[int, TaskResult], permit: Permit) -> Answer | None:
         at, started = self.clock(), time.monotonic()
+        self.context.concurrency.begin()
+        failed = False
         try:
             status, answer, in_doubt, reply = await self._exchange(request, permit)
+            failed = isinstance(answer.health, Unavailable | Throttled)
         except NoPermit:
             return None
         except asyncio.CancelledError:
-            self._note(request, found, (at, started, None, _interrupted(request)), in_doubt=True)
+            note_call(request, found, (at, started, None, _interrupted(request)), in_doubt=True)
             raise
+        finally:
+            self.context.concurrency.end(time.monotonic() - started, failed=failed)
         self.context.note_call(time.monotonic() - started)
-        calls = self._note(request, found, (at, started, status, answer), in_doubt=in_doubt)
+        calls = note_call(request, found, (at, started, status, answer), in_doubt=in_doubt)
         if isinstance(answer.health, Throttled):
             asked = isinstance(reply, Reply) and reply.retry_after is not None
             for_all = await asyncio.to_thread(self.throttled, request, answer, calls[0], asked)
@@ -172,7 +182,7 @@ class ConcurrentCalls:
             return
         one = suspects[0]
         request = await asyncio.to_thread(self.witness, one.task.target_id)
-        async with self.context.concurrency, self.context.sender.preconnected():
+        async with self.context.sender.preconnected():
             if request is None or (until := await self._permits.take(deadline, 1)) is None:
                 return
             at, started = self.clock(), time.monotonic()
@@ -202,28 +212,6 @@ class ConcurrentCalls:
             return None, _unreadable(request), writes and _is_passed_on(reply), reply
         return reply.status, answer, writes and _is_passed_on(reply), reply
 
-    def _note(
-        self,
-        request: Request,
-        found: dict[int, TaskResult],
-        call: tuple[int, float, int | None, Answer],
-        *,
-        in_doubt: bool,
-    ) -> list[Attempt]:
-        """Add a call to what became of each of its targets; return it as an attempt for each of them."""
-        at, started, status, answer = call
-        milliseconds, calls = int((time.monotonic() - started) * 1000), []
-        for number, (key, ids) in enumerate(_by_target(request).items()):
-            one = found[key]
-            facts = (key, at, milliseconds, request.purpose, status, answer.code, tuple(ids))
-            calls.append(Attempt(*facts, counts=number == 0))
-            one.attempts.append(calls[-1])
-            if not isinstance(answer.health, Healthy) and answer.code not in NOTHING_SENT:
-                one.suspicion = Suspicion(answer.health, calls[-1])
-            one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
-            one.in_doubt = one.in_doubt or in_doubt
-        return calls
-
 
 _LOOKING = {"GET", "HEAD"}
 _STILL_AT_IT = {Failure.TIMED_OUT, Failure.CUT, Failure.UNREADABLE}
@@ -248,12 +236,6 @@ def _unreadable(request: Request) -> Answer:
     return Answer(Healthy(), {change.id: later for change in request.changes}, code=later.code)
 
 
-def _decided(task: CustomerTask, plan: Plan) -> TaskResult:
-    return TaskResult(
-        task, {change.id: plan.outcomes[change.id] for change in task.changes if change.id in plan.outcomes}
-    )
-
-
 _SETTLED = (Applied, Unchanged, PermanentFailure)
 
 
@@ -264,13 +246,3 @@ def _served(request: Request, answer: Answer) -> list[int]:
         return [request.tasks[0].target_id] if settled else []
     served = (task.target_id for task in request.tasks if any(change.id in settled for change in task.changes))
     return list(islice(served, 2))
-
-
-def _by_target(request: Request) -> dict[int, list[int]]:
-    if len(request.tasks) == 1:
-        return {request.tasks[0].target_id: [change.id for change in request.changes]}
-    asked = {change.id for change in request.changes}
-    found: dict[int, list[int]] = defaultdict(list)
-    for task in request.tasks:
-        found[task.target_id].extend(change.id for change in task.changes if change.id in asked)
-    return found

@@ -14,8 +14,8 @@ from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
 from tests.support.clock import Clock
-from worker import breaker
-from worker.observations import FAILURES_TO_OPEN, Observations
+from worker.delivery import breaker
+from worker.delivery.observations import FAILURES_TO_OPEN, Observations
 
 BUCKET = Bucket("capillary")
 NAME = str(BUCKET)

@@ -16,7 +16,7 @@ from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from consent.ledger.queue.tasks import Attempt, CustomerTask
 from consent.outcome import Health, Throttled, Unauthorized, Unavailable
-from worker.observations import FAILURES_TO_OPEN, Observations
+from worker.delivery.observations import FAILURES_TO_OPEN, Observations
 
 PROBES_TO_CONFIRM = 3
 """Openings in a row after which a refusal is the connection's: each was another customer's, if there is any."""

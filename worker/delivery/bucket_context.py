@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from consent.errors import place_of
 from consent.ledger.queue.overlaps import Overlap
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Outcome, Retry
+from worker.delivery.concurrency import ConcurrencyLimit
 from worker.http.client import Sender
 from worker.providers.contract import Plan, Provider
 from worker.ratelimit.limiter import RateLimiter
@@ -41,7 +41,7 @@ class BucketContext:
     sender: Sender
     rate_limiter: RateLimiter
     process_cap: AsyncLimiter
-    concurrency: asyncio.Semaphore
+    concurrency: ConcurrencyLimit
     targets_per_call: int = 1
     call_seconds: float = _FIRST_GUESS_SECONDS
     _pauses: deque[float] = field(default_factory=deque)
@@ -100,7 +100,7 @@ class BucketContext:
 
     def reach(self, seconds: float) -> int:
         """Return how many calls this process can make in so many seconds, going by the latest ones."""
-        return max(1, int(self.settings.concurrency * seconds / max(self.call_seconds, 0.001)))
+        return max(1, int(self.concurrency.limit * seconds / max(self.call_seconds, 0.001)))
 
     def batch_size(self, most: int) -> int:
         """Return how many calls one batch should hold: half a reservation window's worth, and no more than it can make.
@@ -118,10 +118,10 @@ class BucketContext:
         are missing elsewhere: then it takes only as many as it can use within the tolerance, or may use late, and more
         soon after.
         """
-        behind = self.call_seconds / self.settings.concurrency - self.rate_limiter.interval
+        behind = self.call_seconds / self.concurrency.limit - self.rate_limiter.interval
         if behind <= 0:
             return min(calls, self.batch_size(calls))
-        in_time = self.settings.concurrency + int(self.rate_limiter.tolerance / behind)
+        in_time = int(self.concurrency.limit) + int(self.rate_limiter.tolerance / behind)
         return min(calls, max(in_time, self.rate_limiter.spare_calls))
 
 

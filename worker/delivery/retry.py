@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,13 @@ from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Outcome, PermanentFailure, Retry
 
 _ODDS = random.SystemRandom()
+
+
+WITNESSED_TRIES = 5
+"""Tries of a change that the provider takes without keeping it, as it shows when it is asked what it holds."""
+
+WITNESSED_CEILING = 30.0
+"""Seconds between two of them at most: with the tries above, such a change is a dead letter within two minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +29,12 @@ class RetryPolicy:
     ceiling: float
     odds: random.Random = field(default=_ODDS)
 
-    def wait(self, tries: int) -> float:
+    def wait(self, tries: int, ceiling: float = math.inf) -> float:
         """Return how long to wait before try number `tries` + 1: anything up to a bound that doubles.
 
         Full jitter, so that what failed together does not come back together.
         """
-        bound = min(self.ceiling, self.first * 2 ** min(tries, 30))
+        bound = min(self.ceiling, ceiling, self.first * 2 ** min(tries, 30))
         return self.odds.uniform(bound / 10, bound)
 
     def decide(
@@ -35,8 +43,9 @@ class RetryPolicy:
         """Return the outcomes with an end put to those that were tried often enough.
 
         Only answers about the change itself count, and only from a connection that is known to work (`healthy`):
-        an outage, however long, kills nothing. Of the changes in `own` it is known that others were served while these
-        drew an answer that speaks of the connection: so it counts as well.
+        an outage, however long, kills nothing. A `witnessed` answer brings that knowledge with it. Of the changes in
+        `own` it is known that others were served while these drew an answer that speaks of the connection: so it
+        counts as well.
         """
         return {
             change.id: self._ended_while_others_were_served(outcomes[change.id], change.attempts)
@@ -52,7 +61,8 @@ class RetryPolicy:
         if not later:
             return 0.0
         asked = max(outcome.after or 0.0 for outcome in later)
-        return max(asked, self.wait(task.tries))
+        ceiling = WITNESSED_CEILING if all(outcome.witnessed for outcome in later) else math.inf
+        return max(asked, self.wait(task.tries, ceiling))
 
     def _ended_while_others_were_served(self, outcome: Outcome, attempts: int) -> Outcome:
         if not isinstance(outcome, Retry) or outcome.counts:
@@ -66,8 +76,8 @@ class RetryPolicy:
     def _ended(self, outcome: Outcome, attempts: int, *, healthy: bool) -> Outcome:
         if not isinstance(outcome, Retry) or not outcome.counts:
             return outcome
-        if not healthy:
+        if not healthy and not outcome.witnessed:
             return replace(outcome, counts=False)
-        if attempts + 1 < self.max_attempts:
+        if attempts + 1 < (min(WITNESSED_TRIES, self.max_attempts) if outcome.witnessed else self.max_attempts):
             return outcome
         return PermanentFailure(outcome.code, f"given up after {attempts + 1} attempts: {outcome.reason}")

@@ -19,10 +19,11 @@ from consent.outcome import Healthy, Throttled, Unavailable
 from consent.settings import load_settings
 from tests.support.company import Company, company
 from tests.support.worker import BUCKET, ROW, as_change, counts, deliveries, record, settled, wired
-from worker import breaker
 from worker.bootstrap import WorkerContext, time_limit
-from worker.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS
-from worker.observations import Observations
+from worker.delivery import breaker
+from worker.delivery.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS
+from worker.delivery.observations import Observations
+from worker.delivery.retry import WITNESSED_TRIES
 from worker.providers import PROVIDERS
 from worker.providers.contract import Plan
 
@@ -167,6 +168,34 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
         assert len(dead_letters.attempts_for(parts.ledger.database, letter)) == 4
 
 
+def test_a_row_that_is_taken_and_never_kept_dies_though_it_is_the_last_one(shop: Company, tmp_path: Path) -> None:
+    """Capillary answers 200 and drops the only row; asked what it holds, it answers well: five tries are enough."""
+    shop.fault(kind="drop")
+    with wired(shop, tmp_path) as parts:
+        import_id = record(parts, {"user_id": "13"})
+
+        deliveries(parts, settled(parts, import_id))
+
+        assert counts(parts, import_id) == {"dead": 1}
+        [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
+        assert letter.attempts == WITNESSED_TRIES
+        assert len(dead_letters.attempts_for(parts.ledger.database, letter)) == 2 * WITNESSED_TRIES
+
+
+def test_a_row_that_is_not_kept_while_nothing_can_be_read_stays(shop: Company, tmp_path: Path) -> None:
+    """The same where the read-back fails, too: that may be the provider, so the change waits."""
+    shop.fault(kind="drop")
+    shop.fault(kind="html", on="read")
+    with wired(shop, tmp_path) as parts:
+        import_id = record(parts, {"user_id": "13"})
+
+        for _ in range(100):
+            parts.delivery(BUCKET).run()
+            time.sleep(0.02)
+
+        assert counts(parts, import_id) == {"pending": 1}
+
+
 def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: WorkerContext, shop: Company) -> None:
     """One refused call opens the breaker; no one is called until someone has fixed it."""
     shop.fault(kind="refuse", code=401)
@@ -214,7 +243,7 @@ def test_a_delivery_that_is_interrupted_gives_everything_back(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("worker.deliver.wait", interrupted)
+    monkeypatch.setattr("worker.delivery.deliver.wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         delivery.run()
     monkeypatch.undo()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
-from worker.observations import FAILURES_TO_OPEN, REFUSALS_TO_STOP, Observations, RecentCustomers
+from worker.delivery.observations import FAILURES_TO_OPEN, REFUSALS_TO_STOP, Observations, RecentCustomers
 
 DOWN, REFUSED, WELL = Unavailable("bad gateway"), Unauthorized("403"), Healthy()
 

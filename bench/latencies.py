@@ -1,0 +1,88 @@
+"""How well the allowed rate is used, and whether it is kept, at latencies of real providers: default settings.
+
+`python -m bench.latencies` prints one line of JSON for each latency, rate and database: the share of the allowed calls
+that was made in the steady part, the most calls in any window beyond the limit, and the memory of the largest process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from contextlib import suppress
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.delivery import BUCKET, a_ledger, environment, workers
+from bench.fast_server import FastServer, fast_server
+from bench.intake import apart, import_once, write_file
+from bench.pace import is_over, tally
+from consent.connection import parse_rate
+from consent.errors import OptrelayError
+from consent.settings import load_settings
+from console.local.broker import LocalBroker
+from worker.bootstrap import WorkerContext
+from worker.sweep import sweep
+
+LATENCIES = {"20ms": (0.02, 0.0), "150ms": (0.15, 0.0), "500ms": (0.5, 0.0), "lognormal": (0.15, 1.2)}
+"""Seconds that a call takes, and in which 99 of 100 have ended if they vary."""
+
+PROCESSES = 2
+SETTLING_SECONDS = 10.0
+"""The beginning that does not count: processes start, and find out how many calls at once they need."""
+
+
+def measured(folder: Path, server: FastServer, ledger_url: str, rate: str, seconds: float) -> dict[str, Any]:
+    """Have two processes deliver more than enough rows, and say how well they used the limit."""
+    limit, path = parse_rate(rate), folder / "rows.csv"
+    write_file(path, int(limit.per_second * (seconds + 2 * SETTLING_SECONDS)) + 500, 0)
+    apart(import_once, ledger_url, path)
+    broker = LocalBroker(folder / "broker")
+    broker.ensure()
+    told = environment(folder, server.url, ledger_url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
+    del told["OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY"]
+    for name in [name for name in os.environ if name.startswith("OPTRELAY_")]:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
+    worker_context, memory = WorkerContext(load_settings(), broker.url), 0
+    worker_context.rate_limiter(BUCKET).prime()
+    try:
+        with workers(folder, told, PROCESSES) as worker:
+            end = time.monotonic() + seconds + SETTLING_SECONDS + 60
+            while time.monotonic() < end and not is_over(
+                moments := server.stats()["moments"], seconds + SETTLING_SECONDS
+            ):
+                with suppress(OptrelayError):
+                    sweep(worker_context)
+                memory = max(memory, *(one.memory_info().rss for one in _family(worker)))
+                time.sleep(1)
+    finally:
+        worker_context.close()
+        broker.stop()
+    return tally(moments, limit, seconds, SETTLING_SECONDS) | {"largest_mb": memory // 2**20}
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def main() -> None:
+    """Print one line for each combination."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latencies", nargs="*", choices=list(LATENCIES), default=list(LATENCIES))
+    parser.add_argument("--rates", nargs="*", default=["50/second", "200/second", "1000/second"])
+    parser.add_argument("--ledgers", nargs="*", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"])
+    parser.add_argument("--seconds", type=float, default=15.0)
+    options = parser.parse_args()
+    for ledger, latency, rate in product(options.ledgers, options.latencies, options.rates):
+        with fast_server(*LATENCIES[latency]) as server, a_ledger(ledger) as (folder, url):
+            found = measured(folder, server, url, rate, options.seconds)
+            print(json.dumps({"ledger": ledger, "latency": latency, "rate": rate} | found), flush=True)
+
+
+if __name__ == "__main__":
+    main()
