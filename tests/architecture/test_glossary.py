@@ -134,10 +134,10 @@ def public_names(path: Path) -> Iterator[str]:
 
 @cache
 def texts() -> dict[str, str]:
-    """What people read: each module, page, example file and help text, by where it is."""
+    """What people read: each module, page and example file with its name, and each help text, by where it is."""
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.example"), ROOT / "Makefile"]
     pages = [*(page for page in pages if page.name != "CHANGELOG.md"), *modules(CODE)]
-    found = {str(path.relative_to(ROOT)): path.read_text() for path in pages}
+    found = {str(path.relative_to(ROOT)): f"{path.stem}\n{path.read_text()}" for path in pages}
     for name in ("", *commands()):
         found[f"optrelay {name} --help"] = CliRunner().invoke(app, [*name.split(), "--help"]).output
     return {name: re.sub(ALIASES.get(name, r"(?!)"), "", text) for name, text in found.items()}
