@@ -18,7 +18,7 @@ What becomes of a change that is merged into a register:
 | newest, an opt-out     | what the change says, and reassert is ALWAYS  | Wins, and is delivered again      |
 
 This is the rule for one change. `consent.ledger.merge_sql` is the same for many in one statement, and
-`tests/contracts/test_merge.py` holds them together on both databases.
+`tests/consent/ledger/test_interleavings.py` holds them together on both databases.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from itertools import count
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -25,6 +25,7 @@ from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, may_
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, PermanentFailure
 from consent.reassert import Reassert, ReassertRules
+from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, MORNING, recorded, settlement, word
 
 Slot = tuple[str, str]
@@ -56,11 +57,12 @@ class Row(NamedTuple):
         return replace(said, value=self.value, own_time=self.own_time)
 
 
-who, actions, minutes = st.sampled_from("12"), st.sampled_from(Action), st.integers(0, 12)
+who, actions, minutes = st.sampled_from("1112"), st.sampled_from(Action), st.sampled_from((1, 1, 2, 5, 9))
 rows = st.one_of(
     st.builds(Row, who, st.just("a"), actions, minutes, st.just(""), st.booleans()),
     st.builds(Row, who, st.just("holds"), actions, minutes, st.sampled_from("xy"), st.booleans()),
 )
+OUT = Row("1", "holds", Action.OPTOUT, 1, "x", own_time=True)
 files = st.lists(rows, min_size=1, max_size=5)
 steps = st.one_of(
     st.tuples(st.just("import"), files),
@@ -345,8 +347,23 @@ def empty(ledger: Ledger) -> Iterator[None]:
     yield
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(told=st.lists(steps, min_size=2, max_size=12), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(told=st.lists(steps, min_size=5, max_size=14), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
+@example(
+    told=[("import", [OUT]), ("claim", []), ("claim", []), ("settle", []), ("settle late", [])],
+    reassert=Reassert.FRESH,
+    at_once=4,
+)
+@example(
+    told=[
+        ("import", [OUT]),
+        ("claim", []),
+        ("settle", []),
+        ("import", [OUT._replace(minute=9), OUT._replace(minute=12, own_time=False)]),
+    ],
+    reassert=Reassert.FRESH,
+    at_once=4,
+)
 def test_sql_decides_as_the_rule_does(
     ledger: Ledger, told: list[tuple[str, list[Row]]], reassert: Reassert, at_once: int
 ) -> None:
