@@ -1,4 +1,4 @@
-"""How well the allowed rate is used, and whether it is kept, at latencies of real providers: default settings.
+"""How well the allowed rate is used, and whether it is kept, at latencies of real providers.
 
 `python -m bench.latencies` prints one line of JSON for each latency, rate and database: the share of the allowed calls
 that was made in the steady part, the most calls in any window beyond the limit, and the memory of the largest process.
@@ -31,7 +31,7 @@ from worker.sweep import sweep
 LATENCIES = {"20ms": (0.02, 0.0), "150ms": (0.15, 0.0), "500ms": (0.5, 0.0), "lognormal": (0.15, 1.2)}
 """Seconds that a call takes, and in which 99 of 100 have ended if they vary."""
 
-PROCESSES = 2
+PROCESSES, CONCURRENCY = 2, 400
 SETTLING_SECONDS = 10.0
 """The beginning that does not count: processes start, and find out how many calls at once they need."""
 
@@ -39,12 +39,12 @@ SETTLING_SECONDS = 10.0
 def measured(folder: Path, server: FastServer, ledger_url: str, rate: str, seconds: float) -> dict[str, Any]:
     """Have two processes deliver more than enough rows, and say how well they used the limit."""
     limit, path = parse_rate(rate), folder / "rows.csv"
-    write_file(path, int(limit.per_second * (seconds + 2 * SETTLING_SECONDS)) + 500, 0)
+    write_file(path, 2 * int(limit.per_second * (seconds + 3 * SETTLING_SECONDS) + 500), 0)  # two rows a call
     apart(import_once, ledger_url, path)
     broker = LocalBroker(folder / "broker")
     broker.ensure()
     told = environment(folder, server.url, ledger_url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
-    del told["OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY"]
+    told["OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY"] = str(CONCURRENCY)
     for name in [name for name in os.environ if name.startswith("OPTRELAY_")]:
         del os.environ[name]
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})

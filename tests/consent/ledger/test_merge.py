@@ -85,7 +85,7 @@ def test_every_verdict_says_what_happens_next(
     before = Register(fold([Version(*one, n) for n, one in enumerate(words)]).newest, confirmed)
     new = Version(*word, len(words))
 
-    after, verdict = merge(before, new)
+    after, verdict = merge(before, new, reassert=Reassert.NEVER)
 
     match verdict:
         case Superseded(by):

@@ -1,0 +1,117 @@
+"""The tree stays small enough to understand in an afternoon: neither one big heap nor a thousand crumbs."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = ("consent", "producers", "worker", "console", "sandbox")
+PROGRAMS = (*PRODUCT, "bench", "chaos", "tests")
+VAGUE = {"utils", "helpers", "common", "manager", "misc"}
+
+
+def modules(folders: tuple[str, ...] = PRODUCT) -> Iterator[Path]:
+    """Every module but the migrations, which are lists, and the packages' own docstrings."""
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if "migrations" not in path.parts and not (path.name == "__init__.py" and _is_docstring(path)):
+                yield path
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A module's syntax tree."""
+    return ast.parse(path.read_text())
+
+
+def _is_docstring(path: Path) -> bool:
+    return all(isinstance(node, ast.Expr) for node in parsed(path).body)
+
+
+def lines(path: Path) -> int:
+    """How many lines a file has."""
+    return len(path.read_text().splitlines())
+
+
+def shown(path: Path) -> str:
+    """A path as a failure shows it."""
+    return str(path.relative_to(ROOT))
+
+
+def dotted(path: Path) -> str:
+    """The name under which a module is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def importers() -> dict[str, set[str]]:
+    """For each module of the product the modules of the product that import it."""
+    names = {dotted(path) for path in modules()}
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in modules():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+                    if name in names and name != dotted(path):
+                        found[name].add(dotted(path))
+    return found
+
+
+def functions() -> Iterator[tuple[str, int]]:
+    """Every function with its length in lines, the docstring left out."""
+    for path in modules():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                length = (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+                yield f"{shown(path)}:{node.lineno} {node.name}", length
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    """No module is longer than 300 lines."""
+    assert {shown(path): n for path in modules() if (n := lines(path)) > 300} == {}
+
+
+def test_files_are_worth_opening() -> None:
+    """At most 15 of 100 modules have fewer than 40 lines, and none of fewer than 60 serves one other module alone."""
+    short = [shown(path) for path in modules() if lines(path) < 40]
+    importing = importers()
+    crumbs = {
+        shown(path): next(iter(importing[dotted(path)]))
+        for path in modules()
+        if lines(path) < 60 and len(importing[dotted(path)]) == 1 and not _is_of_a_template(path)
+    }
+
+    assert len(short) <= 0.15 * len(list(modules())), short
+    assert crumbs == {}, "each of these belongs into the one module that uses it"
+
+
+def _is_of_a_template(path: Path) -> bool:
+    """Whether a module has to be there because its neighbours have one: a package's own, or a file of a provider."""
+    return path.name == "__init__.py" or path.parent.parent == ROOT / "worker" / "providers"
+
+
+def test_no_folder_is_a_heap() -> None:
+    """No folder of the product holds more than a dozen modules."""
+    held: dict[str, int] = defaultdict(int)
+    for path in modules():
+        held[shown(path.parent)] += path.name != "__init__.py"
+
+    assert {folder: n for folder, n in held.items() if n > 12} == {}
+
+
+def test_functions_are_one_paragraph() -> None:
+    """No function is longer than 40 lines, and nine of ten have at most 25."""
+    lengths = dict(functions())
+
+    assert {name: n for name, n in lengths.items() if n > 40} == {}
+    assert sum(n <= 25 for n in lengths.values()) >= 0.9 * len(lengths)
+
+
+def test_modules_are_named_for_what_they_hold() -> None:
+    """No module has a name that could hold anything, and each says in one docstring what it holds."""
+    assert [shown(path) for path in modules() if path.stem in VAGUE] == []
+    assert [shown(path) for path in modules(PROGRAMS) if not ast.get_docstring(parsed(path))] == []
