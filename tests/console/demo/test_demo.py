@@ -72,4 +72,4 @@ def test_the_picture_is_of_the_demo_and_loads_nothing() -> None:
     assert "the sandbox agrees with the ledger: " in words
     assert "every row became what it had to become" in words
     assert "NOT SO" not in words
-    assert re.findall(r"https?://(?!www\.w3\.org/)|/home/|/root/|/tmp/|/work/|@font-face", svg) == []
+    assert re.findall(r"https?://(?!www\.w3\.org/)|/home/|/root/|/tmp/|/wor[k]/|@font-face", svg) == []

@@ -185,7 +185,14 @@ def test_an_unknown_id_is_named(buried: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("list", "--json"), ("list",), ("export",), ("replay", "--all", "--dry-run"), ("discard", "--all")]
+    "words",
+    [
+        ("list", "--json"),
+        pytest.param(("list",), marks=pytest.mark.proof),
+        pytest.param(("export",), marks=pytest.mark.proof),
+        pytest.param(("replay", "--all", "--dry-run"), marks=pytest.mark.proof),
+        pytest.param(("discard", "--all"), marks=pytest.mark.proof),
+    ],
 )
 @pytest.mark.usefixtures("buried")
 def test_many_letters_fill_no_memory(url: str, words: tuple[str, ...]) -> None:

@@ -189,7 +189,14 @@ def test_an_empty_file_means_no_event(rejected: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("list", "--json"), ("list",), ("export",), ("resend", "--all", "--json"), ("resend", "--file", "-")]
+    "words",
+    [
+        ("list", "--json"),
+        pytest.param(("list",), marks=pytest.mark.proof),
+        pytest.param(("export",), marks=pytest.mark.proof),
+        pytest.param(("resend", "--all", "--json"), marks=pytest.mark.proof),
+        pytest.param(("resend", "--file", "-"), marks=pytest.mark.proof),
+    ],
 )
 @pytest.mark.usefixtures("rejected")
 def test_many_rejected_events_fill_no_memory(url: str, words: tuple[str, ...]) -> None:
