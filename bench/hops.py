@@ -32,8 +32,8 @@ from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
 from console.commands.run.input_files import row_models
 from console.local.broker import LocalBroker
-from producers.csv.file import prepare
-from producers.csv.sources import source_files
+from producers.files.file import prepare
+from producers.files.sources import source_files
 from producers.ingest_file import ingest_file
 from producers.options import IngestOptions
 from tests.support.company import company, shuffled_rows

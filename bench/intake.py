@@ -61,8 +61,8 @@ class Stopwatch:
 def import_once(url: str, path: Path) -> tuple[float, float, int]:
     """Record and release one file; return the seconds until all was committed, until all was due, and rows recorded."""
     from consent.ledger.ledger import Ledger
-    from producers.csv.file import prepare
-    from producers.csv.sources import source_files
+    from producers.files.file import prepare
+    from producers.files.sources import source_files
     from producers.ingest_file import ingest_file
     from producers.options import IngestOptions
     from worker.providers import PROVIDERS

@@ -13,9 +13,9 @@ from consent.change import ConsentChange
 from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
-from producers.csv.chunks import Chunk, read_chunks, warning_notes
-from producers.csv.file import CsvFile
-from producers.csv.rejects import RejectsFile
+from producers.files.chunks import Chunk, read_chunks, warning_notes
+from producers.files.file import PreparedFile
+from producers.files.rejects import RejectsFile
 from producers.options import fingerprint
 
 
@@ -72,7 +72,7 @@ class ImportResult:
     notes: list[str]
 
 
-def ingest_file(file: CsvFile, ledger: ImportLedger, on_progress: Progress | None = None) -> ImportResult:
+def ingest_file(file: PreparedFile, ledger: ImportLedger, on_progress: Progress | None = None) -> ImportResult:
     """Record a file's changes and let them be delivered; an earlier attempt with the same bytes is continued.
 
     When this raises UnstableFile or UnreadableFile, or is interrupted, the last chunk accepted is the checkpoint and,
@@ -88,7 +88,7 @@ def ingest_file(file: CsvFile, ledger: ImportLedger, on_progress: Progress | Non
     return recording.result()
 
 
-def source_of(file: CsvFile) -> ImportSource:
+def source_of(file: PreparedFile) -> ImportSource:
     """Return what the ledger knows a file by: its bytes and every option that changes their meaning."""
     inspection, context, options = file.inspection, file.context, file.options
     return ImportSource(
@@ -124,7 +124,7 @@ class _Recording:
     """One attempt to read a file into the ledger."""
 
     def __init__(
-        self, file: CsvFile, ledger: ImportLedger, progress: ImportProgress, on_progress: Progress | None
+        self, file: PreparedFile, ledger: ImportLedger, progress: ImportProgress, on_progress: Progress | None
     ) -> None:
         self._file = file
         self._ledger = ledger

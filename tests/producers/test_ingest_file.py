@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from consent.errors import UnreadableFile, UnstableFile
 from consent.imports import Checkpoint
-from producers.csv.inspect import inspect_file
-from producers.csv.sources import SourceFile
+from producers.files.inspect import inspect_file
+from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.examples import examples
 from tests.support.memory_ledger import MemoryLedger, csv_of, file_of, take_in

@@ -8,7 +8,7 @@ import pytest
 
 from consent.errors import ImportUnderWay
 from consent.imports import ImportProgress, ImportSource
-from producers.csv.sources import SourceFile
+from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
 

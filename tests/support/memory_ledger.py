@@ -16,8 +16,8 @@ from consent.change import ConsentChange
 from consent.connection import ConnectionSettings
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from consent.row import ConsentRow, Identifier
-from producers.csv.file import CsvFile, prepare
-from producers.csv.sources import SourceFile
+from producers.files.file import PreparedFile, prepare
+from producers.files.sources import SourceFile
 from producers.ingest_file import ImportResult, ingest_file
 from producers.options import IngestOptions
 
@@ -188,7 +188,7 @@ def csv_of(path: Path, lines: Iterable[str], header: str = HEADER) -> SourceFile
 
 
 def take_in(
-    file: SourceFile | CsvFile,
+    file: SourceFile | PreparedFile,
     ledger: MemoryLedger,
     options: IngestOptions | None = None,
     rows: Mapping[str, type[ConsentRow]] | None = None,

@@ -22,7 +22,7 @@ from consent.ledger.queue.tasks import Attempt
 from consent.settings import Settings
 from console.ui.screen import Screen, table, visible
 from console.ui.text import counted
-from producers.csv.csv_injection import escape
+from producers.files.csv.csv_injection import escape
 from producers.parsing.columns import RECORDED_AS
 from worker.providers import provider_of
 

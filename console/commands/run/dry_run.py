@@ -28,8 +28,8 @@ from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
 from console.ui.text import counted, duration_text
-from producers.csv.chunks import read_chunks, warning_notes
-from producers.csv.file import CsvFile
+from producers.files.chunks import read_chunks, warning_notes
+from producers.files.file import PreparedFile
 from producers.ingest_file import record_chunk, source_of
 from producers.options import IngestOptions
 from worker.providers import provider_of
@@ -95,7 +95,7 @@ class _DryRun:
     ledger: Ledger
     real: Database | None
 
-    def run(self, files: Sequence[CsvFile]) -> Forecast:
+    def run(self, files: Sequence[PreparedFile]) -> Forecast:
         forecast = Forecast()
         for file in files:
             self._file(file, forecast)
@@ -106,7 +106,7 @@ class _DryRun:
         forecast.waiting = pending_by_bucket(self.real) if self.real else {}
         return forecast
 
-    def _file(self, file: CsvFile, forecast: Forecast) -> None:
+    def _file(self, file: PreparedFile, forecast: Forecast) -> None:
         source = replace(source_of(file), stream=False)
         before = found_import(self.real, source.fingerprint, source.reassert)
         if before is not None and before.state != "reading":
@@ -129,7 +129,7 @@ class _DryRun:
                 forecast.reports.append(found)
 
     def _record(
-        self, file: CsvFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
+        self, file: PreparedFile, progress: ImportProgress, before: ImportProgress | None, display: ReadingDisplay
     ) -> None:
         remembered = before.default_effective_at if before else None
         ready, rejected, warnings = file.since(remembered or file.context.effective_at), 0, Counter[str]()

@@ -22,7 +22,7 @@ from console.local.monitor import Snapshot
 from console.ui.progress import delivery_display, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import show_import, show_totals, totals_as_json
-from producers.csv.file import CsvFile
+from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
 
 
@@ -88,13 +88,13 @@ def _record(
         return results
 
 
-def _sure_to_be_called(files: Sequence[CsvFile]) -> set[str]:
+def _sure_to_be_called(files: Sequence[PreparedFile]) -> set[str]:
     """Return the default connections of files whose rows name none."""
     silent = (file.context.connection for file in files if "connection" not in file.header.ours)
     return {name for name in silent if name is not None}
 
 
-def _show_notes(screen: Screen, file: CsvFile, result: ImportResult) -> None:
+def _show_notes(screen: Screen, file: PreparedFile, result: ImportResult) -> None:
     name = file.inspection.file.name
     for note in [*result.notes, *([] if result.already_known else file_time_note(file, result.since))]:
         screen.note(f"{name}: {note}")

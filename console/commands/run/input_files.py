@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from consent.errors import ConfigurationError
 from consent.row import ConsentRow
 from consent.settings import Settings
-from producers.csv.file import CsvFile, prepare
-from producers.csv.sources import source_files
+from producers.files.file import PreparedFile, prepare
+from producers.files.sources import source_files
 from producers.options import IngestOptions
 from worker.providers import provider_of
 
@@ -24,7 +24,7 @@ class InputFiles:
     options: IngestOptions
 
     @contextmanager
-    def ready(self, settings: Settings) -> Iterator[list[CsvFile]]:
+    def ready(self, settings: Settings) -> Iterator[list[PreparedFile]]:
         """Look over every file before anything of any is recorded; give them ready to be read.
 
         Raises UnusableInput and ConfigurationError.
@@ -50,7 +50,7 @@ def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:
     }
 
 
-def file_time_note(file: CsvFile, since: datetime | None) -> list[str]:
+def file_time_note(file: PreparedFile, since: datetime | None) -> list[str]:
     """Return what to say of a file whose rows hold `since` for no other reason than that it is the file's own time."""
     if not file.undated or since is None:
         return []
@@ -59,7 +59,7 @@ def file_time_note(file: CsvFile, since: datetime | None) -> list[str]:
     return [f"{words}; --effective-at says it otherwise"]
 
 
-def repeated_note(file: CsvFile, recorded_since: datetime | None) -> str:
+def repeated_note(file: PreparedFile, recorded_since: datetime | None) -> str:
     """Return what to do if people have said anew what a file says whose bytes were recorded before.
 
     It is "" unless nothing but the file's own time tells since when its rows hold, and that time is a later one now.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consent.errors import ConfigurationError
-from producers.csv.sources import SourceFile
+from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
 

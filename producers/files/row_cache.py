@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from consent.change import ConsentChange
 from consent.row import ConsentRow, cell_rule
 from consent.times import in_utc, read_time
-from producers.csv.header import Header
+from producers.files.header import Header
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
 

@@ -25,7 +25,7 @@ from typing import Self
 from consent.errors import ConfigurationError, ImportUnderWay
 from consent.files import path_text
 from consent.imports import RejectedRow
-from producers.csv.csv_injection import escape
+from producers.files.csv.csv_injection import escape
 from producers.parsing.columns import OWN
 
 REJECTS_ENDING = ".rejects.csv"

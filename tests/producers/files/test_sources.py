@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from consent.errors import UnreadableFile
-from producers.csv.sources import source_files
+from producers.files.sources import source_files
 
 
 def names(arguments: list[str]) -> list[str]:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from consent.errors import UnreadableFile, UnstableFile
-from producers.csv import inspect as surveying
-from producers.csv.inspect import Inspection, inspect_file
-from producers.csv.sources import SourceFile
+from producers.files import inspect as surveying
+from producers.files.inspect import Inspection, inspect_file
+from producers.files.sources import SourceFile
 from tests.support.memory_ledger import file_of
 
 

@@ -10,11 +10,11 @@ from consent.change import ConsentChange
 from consent.errors import UnreadableFile
 from consent.imports import REFUSED, Checkpoint, RejectedRow
 from consent.row import WARNINGS
-from producers.csv.file import CsvFile
-from producers.csv.inspect import reading
-from producers.csv.lines import LONGEST_LINE
-from producers.csv.row_cache import RowCache
-from producers.csv.rows import CsvReader, CsvRow
+from producers.files.csv.lines import LONGEST_LINE
+from producers.files.csv.rows import CsvReader, CsvRow
+from producers.files.file import PreparedFile
+from producers.files.inspect import reading
+from producers.files.row_cache import RowCache
 from producers.options import CHUNK_ROWS
 from producers.parsing.error_messages import RowError
 
@@ -49,7 +49,7 @@ class Chunk:
         self.cells.extend(row.cells for row in found)
 
 
-def read_chunks(file: CsvFile, start: Checkpoint | None = None, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
+def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
     """Read a file from a checkpoint on, `chunk_rows` rows at a time, fewer where rows are very long.
 
     Every row that is not blank is in exactly one chunk, either as changes (one for each slot that it names) or as a
@@ -84,7 +84,7 @@ def warning_notes(warnings: Mapping[str, int]) -> list[str]:
     return [f"{WARNINGS[kind]}: {count:,}; they are delivered all the same" for kind, count in sorted(warnings.items())]
 
 
-def _next_chunk(file: CsvFile, reader: CsvReader, cache: RowCache, chunk_rows: int) -> Chunk:
+def _next_chunk(file: PreparedFile, reader: CsvReader, cache: RowCache, chunk_rows: int) -> Chunk:
     chunk = Chunk()
     enough = reader.lines.chars + LONGEST_LINE
     while (left := chunk_rows - len(chunk.rows)) > 0 and reader.lines.chars <= enough:
@@ -98,7 +98,7 @@ def _next_chunk(file: CsvFile, reader: CsvReader, cache: RowCache, chunk_rows: i
     return chunk
 
 
-def _add(rows: list[CsvRow], file: CsvFile, cache: RowCache, chunk: Chunk) -> int:
+def _add(rows: list[CsvRow], file: PreparedFile, cache: RowCache, chunk: Chunk) -> int:
     """Parse rows into a chunk until it is full; return how many rows were taken."""
     changes = chunk.changes
     for number, (line, cells, error) in enumerate(rows, 1):

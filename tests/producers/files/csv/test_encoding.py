@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.errors import ConfigurationError
-from producers.csv.encoding import (
+from producers.files.csv.encoding import (
     DELIMITERS,
     Encoding,
     EncodingDetector,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from producers.csv.csv_injection import unescape
-from producers.csv.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
+from producers.files.csv.csv_injection import unescape
+from producers.files.csv.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
 from producers.parsing.error_messages import RowError
 
 LONGEST_CELL = 64 * 1024

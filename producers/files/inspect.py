@@ -17,8 +17,8 @@ from pathlib import Path
 from consent.errors import UnreadableFile, UnstableFile
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import is_too_old
-from producers.csv.encoding import Encoding, EncodingDetector
-from producers.csv.sources import SourceFile
+from producers.files.csv.encoding import Encoding, EncodingDetector
+from producers.files.sources import SourceFile
 from producers.options import PATIENCE_SECONDS
 
 _SETTLED_SECONDS = 1.0

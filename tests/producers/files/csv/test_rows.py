@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.csv.encoding import DELIMITERS
-from producers.csv.lines import LONGEST_LINE, PushBackLines
-from producers.csv.rows import LONGEST_CELL, CsvReader, CsvRow, RowShape
+from producers.files.csv.encoding import DELIMITERS
+from producers.files.csv.lines import LONGEST_LINE, PushBackLines
+from producers.files.csv.rows import LONGEST_CELL, CsvReader, CsvRow, RowShape
 from tests.support.examples import examples
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=12)

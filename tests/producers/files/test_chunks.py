@@ -15,7 +15,7 @@ from consent.errors import LedgerRefused
 from consent.imports import Accepted, Checkpoint, RejectedRow
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import report
-from producers.csv import chunks
+from producers.files import chunks
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, WordyRow, csv_of, file_of, take_in
 from worker.providers import PROVIDERS
@@ -147,10 +147,10 @@ _TAKE_IN = """
 import resource, sys
 from pathlib import Path
 from consent.ledger.ledger import Ledger
-from producers.csv.file import prepare
+from producers.files.file import prepare
 from producers.ingest_file import ingest_file
 from producers.options import IngestOptions
-from producers.csv.sources import SourceFile
+from producers.files.sources import SourceFile
 from worker.providers import PROVIDERS
 ledger = Ledger(sys.argv[2])
 ledger.prepare()

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from consent.errors import UnreadableFile
 from consent.files import path_text
-from producers.csv.rejects import REJECTS_ENDING
+from producers.files.rejects import REJECTS_ENDING
 from producers.parsing.columns import OWN
 
 STDIN = "-"
@@ -73,7 +73,7 @@ def _source(path: Path) -> Iterator[SourceFile]:
 
 @contextmanager
 def _shared(path: Path) -> Iterator[None]:
-    """Let no other import give a rejects file another name while it is being read (see `producers.csv.rejects`)."""
+    """Let no other import give a rejects file another name while it is being read (see `producers.files.rejects`)."""
     with ExitStack() as stack:
         with suppress(OSError):
             file = stack.enter_context(path.open("rb"))

@@ -10,20 +10,20 @@ from datetime import datetime
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
 from consent.row import ConsentRow
-from producers.csv.csv_injection import unescape
-from producers.csv.encoding import guess_delimiter, parse_delimiter, sep_line_delimiter
-from producers.csv.header import Header, read_header, refuse_misspelt_time, require_columns
-from producers.csv.inspect import Inspection, inspect_file, reading
-from producers.csv.lines import LineTooLong, PushBackLines
-from producers.csv.rows import CsvReader, RowShape
-from producers.csv.sources import SourceFile
+from producers.files.csv.csv_injection import unescape
+from producers.files.csv.encoding import guess_delimiter, parse_delimiter, sep_line_delimiter
+from producers.files.csv.lines import LineTooLong, PushBackLines
+from producers.files.csv.rows import CsvReader, RowShape
+from producers.files.header import Header, read_header, refuse_misspelt_time, require_columns
+from producers.files.inspect import Inspection, inspect_file, reading
+from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from producers.parsing.columns import FREE_TEXT, OWN, Vocabulary, vocabulary
 from producers.parsing.row_parser import ParseContext, parse_context
 
 
 @dataclass(frozen=True)
-class CsvFile:
+class PreparedFile:
     """A CSV file of which changes can be made; `header_lines` are the physical lines up to and with its header.
 
     `undated` says that neither the options nor a column tell since when its rows hold: so they hold since the file's
@@ -55,7 +55,7 @@ class CsvFile:
         named = self.context.candidates("connection" in self.header.ours)
         return {name: self.context.defaults[name] for name in named if name in self.context.defaults}
 
-    def since(self, default: datetime | None) -> CsvFile:
+    def since(self, default: datetime | None) -> PreparedFile:
         """Return the same file with another moment for rows that have none."""
         return replace(self, context=replace(self.context, effective_at=default))
 
@@ -80,7 +80,7 @@ def prepare(
     options: IngestOptions,
     rows: Mapping[str, type[ConsentRow]],
     defaults: Mapping[str, Mapping[str, str]],
-) -> CsvFile:
+) -> PreparedFile:
     """Inspect a file and read its header; nothing is recorded yet.
 
     `rows` holds the row model of each connection, `defaults` what fills empty columns, by connection. Raises
@@ -102,7 +102,7 @@ def prepare(
     if effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise ConfigurationError(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
-    return CsvFile(
+    return PreparedFile(
         inspection, options, delimiter, header, header_lines, context, undated=given is None and not header.has_time
     )
 

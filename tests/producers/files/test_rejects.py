@@ -13,8 +13,8 @@ import pytest
 
 from consent.errors import ConfigurationError, ImportUnderWay
 from consent.imports import Checkpoint, RejectedRow
-from producers.csv.rejects import RejectsFile
-from producers.csv.sources import SourceFile, source_files
+from producers.files.rejects import RejectsFile
+from producers.files.sources import SourceFile, source_files
 from producers.options import IngestOptions
 from tests.support.memory_ledger import HEADER, MemoryLedger, csv_of, file_of, take_in
 

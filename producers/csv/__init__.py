@@ -1,1 +1,0 @@
-"""CSV files: from the arguments of a command to rows of cells, and the rows that were rejected."""
