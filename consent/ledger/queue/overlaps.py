@@ -77,7 +77,9 @@ def resolve_overlaps(tx: Connection, tasks: Sequence[CustomerTask], overlap: Ove
     held = _registers(tx, [task.target_id for task in tasks])
     told = {change.id for task in tasks for change in task.changes}
     standing = {whose: {slot: one.newest for slot, one in its.items() if one.newest} for whose, its in held.items()}
-    found = {whose: _let_unheld_out(resolve(words, overlap), held[whose], told) for whose, words in standing.items()}
+    found = {
+        whose: _let_unheld_out(resolve(each, overlap), held[whose], told, overlap) for whose, each in standing.items()
+    }
     _supersede(tx, found, standing, now)
     _bury(tx, [standing[whose][slot].arrival for whose, one in found.items() for slot in one.cut_off], overlap, now)
     left = [_what_is_left(task, found[task.target_id], standing[task.target_id]) for task in tasks]
@@ -95,10 +97,11 @@ def _registers(tx: Connection, numbers: Sequence[int]) -> dict[int, dict[str, Re
     return found
 
 
-def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collection[int]) -> Resolved:
+def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collection[int], overlap: Overlap) -> Resolved:
     """Let an opt-out be sent by itself if a wider one overtakes it that the provider was not told of since, nor is now.
 
     The wider one may have died, or have been confirmed before someone else lifted it and the person opted out again.
+    An opt-out that a wider opt-in has overtaken as well stays superseded: it is older than what the person said since.
     """
     confirmed_at = {one.newest.arrival: one.confirmed_at for one in held.values() if one.newest and one.confirmed}
 
@@ -106,7 +109,14 @@ def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collect
         word, known = held[slot].newest, confirmed_at.get(winner.arrival)
         if word is None or winner.arrival in told or not word.action is winner.action is Action.OPTOUT:
             return False
-        return known is None or word.effective_at > known
+        opted_in_since = any(
+            one.newest
+            and one.newest.action is Action.OPTIN
+            and rank(one.newest) > rank(word)
+            and overlap.covers(wide, slot)
+            for wide, one in held.items()
+        )
+        return not opted_in_since and (known is None or word.effective_at > known)
 
     return replace(found, overruled={one: by for one, by in found.overruled.items() if not is_unheld(one, by)})
 

@@ -47,6 +47,21 @@ def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) ->
     assert provider.entries == {("SMS", "", "CUSTOM")}
 
 
+def test_an_opt_out_that_an_opt_in_overtook_is_not_sent_for_a_wider_one_that_died(ledger: Ledger) -> None:
+    """Ann opts in to everything after an opt-out of SMS; a refused opt-out of a shop brings the old one back."""
+    provider = Blocklist()
+    recorded(ledger, Said(action="OPTIN", minute=2))
+    delivered(ledger, provider)
+    recorded(ledger, Said(sender="SHOP", minute=3))
+    (task,) = ledger.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+    dead: dict[int, Outcome] = {change.id: PermanentFailure("400", "refused") for change in task.changes}
+    ledger.settle("delivery", [settlement(ledger, task, dead)])
+
+    recorded(ledger, Said("SMS", "SHOP", minute=1))
+    delivered(ledger, provider)
+    assert not provider.entries
+
+
 @pytest.mark.parametrize("rows", [(Said(), Said("SMS")), (Said("SMS"), Said())])
 def test_a_dump_that_opts_out_of_everything_and_of_sms_calls_once(ledger: Ledger, rows: tuple[Said, Said]) -> None:
     """Each night a call is made for everybody who opted out twice, since either call makes the other forgotten."""
