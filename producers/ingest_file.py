@@ -1,4 +1,4 @@
-"""One CSV file into the ledger, start to end: each row once, however often the import is interrupted."""
+"""One file into the ledger, start to end: each row once, however often the import is interrupted."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class _Recording:
         self._rejects = RejectsFile(
             file.options.rejects_path or file.inspection.file.rejects_path,
             file.header.names,
-            file.delimiter,
+            file.columns.delimiter,
             file.header.own,
             self._refuse_if_overtaken,
         )

@@ -21,8 +21,8 @@ from cloudevents.core.v1.event import CloudEvent
 
 from consent.times import UnusableTime, read_time
 from producers.events.event import LONGEST_EVENT, Event, EventChange
-from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.parsing.error_messages import RowError
+from producers.parsing.strict_json import BYTE_ORDER_MARK, named_twice, parse
 
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 CLOUDEVENT = "application/cloudevents+json"

@@ -1,4 +1,4 @@
-"""A CSV file as chunks of changes and rejected rows, which are recorded one transaction each."""
+"""A file as chunks of changes and rejected rows, which are recorded one transaction each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from consent.change import ConsentChange
 from consent.errors import UnreadableFile
 from consent.imports import REFUSED, Checkpoint, RejectedRow
 from consent.row import WARNINGS
-from producers.files.csv.lines import LONGEST_LINE
-from producers.files.csv.rows import CsvReader, CsvRow
 from producers.files.file import PreparedFile
 from producers.files.inspect import reading
+from producers.files.lines import LONGEST_LINE
 from producers.files.row_cache import RowCache
+from producers.files.row_reader import FileRow, RowReader
 from producers.options import CHUNK_ROWS
 from producers.parsing.error_messages import RowError
 
@@ -34,7 +34,7 @@ class Chunk:
     rejects: list[RejectedRow] = field(default_factory=list)
     cells: list[list[str]] = field(default_factory=list)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    rows: list[CsvRow] = field(default_factory=list)
+    rows: list[FileRow] = field(default_factory=list)
     warnings: Counter[str] = field(default_factory=Counter)
 
     def reject(self, members: Collection[int]) -> None:
@@ -84,7 +84,7 @@ def warning_notes(warnings: Mapping[str, int]) -> list[str]:
     return [f"{WARNINGS[kind]}: {count:,}; they are delivered all the same" for kind, count in sorted(warnings.items())]
 
 
-def _next_chunk(file: PreparedFile, reader: CsvReader, cache: RowCache, chunk_rows: int) -> Chunk:
+def _next_chunk(file: PreparedFile, reader: RowReader, cache: RowCache, chunk_rows: int) -> Chunk:
     chunk = Chunk()
     enough = reader.lines.chars + LONGEST_LINE
     while (left := chunk_rows - len(chunk.rows)) > 0 and reader.lines.chars <= enough:
@@ -98,7 +98,7 @@ def _next_chunk(file: PreparedFile, reader: CsvReader, cache: RowCache, chunk_ro
     return chunk
 
 
-def _add(rows: list[CsvRow], file: PreparedFile, cache: RowCache, chunk: Chunk) -> int:
+def _add(rows: list[FileRow], file: PreparedFile, cache: RowCache, chunk: Chunk) -> int:
     """Parse rows into a chunk until it is full; return how many rows were taken."""
     changes = chunk.changes
     for number, (line, cells, error) in enumerate(rows, 1):

@@ -13,11 +13,11 @@ from console.commands.events.serve import parse_context_of
 from console.exit_codes import ExitCode
 from console.ui.screen import Screen
 from producers.events.fields import FieldNames, as_cells
-from producers.events.strict_json import BYTE_ORDER_MARK, named_twice, parse
 from producers.http.tokens import Tokens
 from producers.parsing.columns import FALLBACK_TIME, vocabulary
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
+from producers.parsing.strict_json import BYTE_ORDER_MARK, named_twice, parse
 
 STANDARD_INPUT = "-"
 _SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)

@@ -27,8 +27,8 @@ from console.exit_codes import ExitCode
 from console.ui.screen import Screen
 from producers.events.event import Event
 from producers.events.ingest import EventIngest
-from producers.events.strict_json import named_twice, named_twice_anywhere, parse
 from producers.parsing.error_messages import RowError
+from producers.parsing.strict_json import named_twice, named_twice_anywhere, parse
 
 _AT_ONCE = 500  # events in one transaction
 _BYTES_AT_ONCE = 4 * 1024 * 1024

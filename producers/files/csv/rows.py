@@ -4,52 +4,31 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
 from producers.files.csv.csv_injection import unescape
-from producers.files.csv.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
+from producers.files.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
+from producers.files.row_reader import (
+    LINE_TOO_LONG,
+    LONGEST_CELL,
+    FileRow,
+    RowReader,
+    RowShape,
+    cells_error,
+)
 from producers.parsing.error_messages import RowError
 
-LONGEST_CELL = 64 * 1024
-TOGETHER = 256
-_DAMAGED = re.compile(r"[\ud800-\udfff]")
 _DUBIOUS = re.compile(r"[\0\ud800-\udfff\ufffd]")
 _LINE_BREAK = re.compile(r"[\r\n]")
 _SOUND = re.compile(r'"([^"]*)"')
-_LOST = "\ufffd"
 
 # The csv module has one limit for the whole process, and breaks off in mid-record when a cell is longer. It is set
 # beyond what a record can hold here, so that long cells are refused by us, one row at a time.
 csv.field_size_limit(max(csv.field_size_limit(), 2 * LONGEST_LINE + 2))
 
 
-class CsvRow(NamedTuple):
-    """One row: the physical line where it starts, its cells as they stand in the file, and what is wrong with them."""
-
-    line: int
-    cells: list[str]
-    error: RowError | None
-
-
-@dataclass(frozen=True, slots=True)
-class RowShape:
-    """What a row must look like: the columns' names, which of them are used, and which may not hold a line break."""
-
-    names: tuple[str, ...]
-    used: tuple[int, ...]
-    one_line: tuple[int, ...]
-
-    @property
-    def plain(self) -> bool:
-        """Whether every column has a name."""
-        return all(map(str.strip, self.names))
-
-
-class CsvReader:
+class CsvReader(RowReader):
     """Reads rows of a shape from a text whose lines keep their ends (`newline=""`); each row comes exactly once.
 
     A record that spans several lines and then turns out ragged, too long, or broken in a cell that holds one line only,
@@ -60,22 +39,16 @@ class CsvReader:
     def __init__(
         self, lines: PushBackLines, delimiter: str, shape: RowShape | None = None, *, escaped: bool = False
     ) -> None:
-        self.lines = lines
+        super().__init__(lines)
         self._delimiter = delimiter
         self._shape = shape or RowShape((), (), ())
         self._escaped = escaped
-        self._rows = self._fresh()
-        self._given_back: deque[CsvRow] = deque()
-
-    @property
-    def line(self) -> int:
-        """The physical line after which the next row starts."""
-        return self._given_back[0].line - 1 if self._given_back else self.lines.line
+        self._records = self._fresh()
 
     def first(self) -> list[str]:
         """Return the cells of the first row that is not blank, [] if there is none; raise csv.Error if it is broken."""
         try:
-            for cells in self._rows:
+            for cells in self._records:
                 self.lines.finish()
                 if _is_filled(cells):
                     return cells
@@ -83,33 +56,16 @@ class CsvReader:
             raise csv.Error from error
         return []
 
-    def some(self, most: int = TOGETHER) -> list[CsvRow]:
-        """Read some of the next rows that are not blank, at most `most`; [] at the end.
+    def _rows(self, lines: list[str]) -> list[FileRow]:
+        """Read lines of which each is a row by itself together, any others one by one."""
+        found = self._together(lines)
+        if found is None:
+            found = list(islice(self._one_by_one(), len(lines)))
+        if self._escaped:
+            return [row._replace(cells=[unescape(cell) for cell in row.cells]) for row in found]
+        return found
 
-        Lines of which each is a row by itself are read together, any others one by one.
-        """
-        if self._given_back:
-            return [self._given_back.popleft() for _ in range(min(most, len(self._given_back)))]
-        while lines := self.lines.ahead(min(most, TOGETHER)):
-            found = self._together(lines)
-            if found is None:
-                found = list(islice(self._one_by_one(), len(lines)))
-            if found and self._escaped:
-                return [row._replace(cells=[unescape(cell) for cell in row.cells]) for row in found]
-            if found:
-                return found
-        return []
-
-    def give_back(self, rows: Sequence[CsvRow]) -> None:
-        """Let these rows, which were read last, come again."""
-        self._given_back.extendleft(reversed(rows))
-
-    def skip(self, rows: int) -> None:
-        """Leave out this many rows."""
-        while rows and (some := self.some(rows)):
-            rows -= len(some)
-
-    def _together(self, lines: list[str]) -> list[CsvRow] | None:
+    def _together(self, lines: list[str]) -> list[FileRow] | None:
         shape = self._shape
         text, width = "".join(lines), len(shape.names)
         try:
@@ -121,34 +77,34 @@ class CsvReader:
             return None
         if shape.plain and {width} == set(map(len, rows)) and _is_sound(text, lines):
             whole = enumerate(rows, first)
-            return [CsvRow(line, cells, None) for line, cells in whole if cells[0].strip() or _is_filled(cells)]
+            return [FileRow(line, cells, None) for line, cells in whole if cells[0].strip() or _is_filled(cells)]
         each = zip(range(first, first + len(rows)), rows, lines, strict=True)
-        return [CsvRow(line, cells, _error(cells, shape, [text])) for line, cells, text in each if _is_filled(cells)]
+        return [FileRow(line, cells, _error(cells, shape, [text])) for line, cells, text in each if _is_filled(cells)]
 
-    def _one_by_one(self) -> Iterator[CsvRow]:
+    def _one_by_one(self) -> Iterator[FileRow]:
         while True:
             try:
-                for cells in self._rows:
+                for cells in self._records:
                     filled = _is_filled(cells)
                     error = _error(cells, self._shape, self.lines.taken) if filled else None
                     line = self.lines.finish()
                     if filled:
-                        yield CsvRow(line, cells, error)
+                        yield FileRow(line, cells, error)
             except (csv.Error, LineTooLong, SpanTooLong) as error:
                 yield self._broken(error)
             else:
                 return
 
-    def _broken(self, error: Exception) -> CsvRow:
+    def _broken(self, error: Exception) -> FileRow:
         alone = len(self.lines.taken) == 1
         ended = self.lines.ended
         first = self.lines.give_back()
-        self._rows = self._fresh()
+        self._records = self._fresh()
         if alone and isinstance(error, LineTooLong):
-            found = _LINE_TOO_LONG
+            found = LINE_TOO_LONG
         else:
             found = _BROKEN_QUOTE if alone and not ended else _UNCLOSED_QUOTE
-        return CsvRow(self.lines.finish(), split_as_written(first, self._delimiter), found)
+        return FileRow(self.lines.finish(), split_as_written(first, self._delimiter), found)
 
     def _fresh(self) -> Iterator[list[str]]:
         return csv.reader(self.lines, delimiter=self._delimiter, strict=True)
@@ -179,11 +135,7 @@ def _error(cells: list[str], shape: RowShape, lines: list[str]) -> RowError | No
         raise csv.Error
     if (ragged := _ragged(cells, shape)) is not None:
         return ragged
-    for index, cell in enumerate(cells):
-        if (found := _cell_error(cell, shape.names[index])) is not None:
-            return found
-    lost = next((index for index in shape.used if _LOST in cells[index]), None)
-    return None if lost is None else _BAD_ENCODING._replace(column=shape.names[lost])
+    return cells_error(cells, shape)
 
 
 def _plausible(cells: list[str], shape: RowShape) -> bool:
@@ -203,24 +155,9 @@ def _ragged(cells: list[str], shape: RowShape) -> RowError | None:
     return None
 
 
-def _cell_error(cell: str, column: str) -> RowError | None:
-    if len(cell) > LONGEST_CELL:
-        return RowError("cell_too_long", f"the cell has more than {LONGEST_CELL} characters: shorten it", column)
-    if "\0" in cell:
-        return RowError("stray_nul", "the cell holds a NUL character: export the file again, or remove it", column)
-    if not cell.isascii() and _DAMAGED.search(cell):
-        return _BAD_ENCODING._replace(column=column)
-    return None
-
-
 _LEFT_OUT = "Excel leaves out the separators behind a row's last filled cell: write them again; otherwise "
 _RAGGED = "put each value under its column, and quote a value that holds the delimiter"
-_BAD_ENCODING = RowError("bad_encoding", "some characters are damaged: write the cell again and save the file as UTF-8")
 _UNCLOSED_QUOTE = RowError(
     "unclosed_quote", 'a quote is opened here and not closed: close it, or write "" for a quote mark'
 )
 _BROKEN_QUOTE = RowError("broken_quote", 'text follows a closing quote: write "" for a quote mark inside a quoted cell')
-_LINE_TOO_LONG = RowError(
-    "line_too_long",
-    f"the line is longer than {LONGEST_LINE} characters: end each row with a line break, and export the file again",
-)

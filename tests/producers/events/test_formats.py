@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from producers.events import formats
 from producers.events.event import LONGEST_EVENT, Event, EventChange
 from producers.events.formats import cloudevent_change_id
-from producers.events.strict_json import BYTE_ORDER_MARK
 from producers.parsing.error_messages import RowError
+from producers.parsing.strict_json import BYTE_ORDER_MARK
 
 OPT_OUT = {"user_id": "387006417", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
 NEEDED = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "com.example.consent"}

@@ -11,23 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.files.csv.encoding import DELIMITERS
-from producers.files.csv.lines import LONGEST_LINE, PushBackLines
-from producers.files.csv.rows import LONGEST_CELL, CsvReader, CsvRow, RowShape
+from producers.files.csv.rows import CsvReader
+from producers.files.lines import LONGEST_LINE, PushBackLines
+from producers.files.row_reader import LONGEST_CELL, FileRow, RowShape
 from tests.support.examples import examples
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufffd"), max_size=12)
 
 
-def read(text: str, delimiter: str = ",", one_line: tuple[int, ...] = ()) -> list[CsvRow]:
+def read(text: str, delimiter: str = ",", one_line: tuple[int, ...] = ()) -> list[FileRow]:
     """Read a text's rows behind its header; every column is used."""
     lines = PushBackLines(io.StringIO(text, newline=""))
     names = tuple(CsvReader(lines, delimiter).first())
     return all_rows(CsvReader(lines, delimiter, RowShape(names, tuple(range(len(names))), one_line)))
 
 
-def all_rows(reader: CsvReader) -> list[CsvRow]:
+def all_rows(reader: CsvReader) -> list[FileRow]:
     """Read until the end."""
-    rows: list[CsvRow] = []
+    rows: list[FileRow] = []
     while some := reader.some():
         rows += some
     return rows

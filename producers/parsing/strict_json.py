@@ -42,6 +42,17 @@ def parse(text: bytes) -> Any:
     return parsed
 
 
+def parse_text(text: str) -> Any | RowError:
+    """Return the value of a JSON text with each number as it is written, or the fault of a name that stands twice.
+
+    Raises ValueError for what is not JSON, RecursionError for what is nested too deeply.
+    """
+    try:
+        return _AS_WRITTEN.decode(text)
+    except _Twice:
+        return named_twice_anywhere(_MARKING.decode(text))
+
+
 def named_twice(value: object) -> RowError | None:
     """Return the fault of a value that is an object with one name twice."""
     if not isinstance(value, NamedTwice):
@@ -82,3 +93,17 @@ def _number(text: str) -> int | float:
 _MOST_DIGITS = 19
 _CHECKING = json.JSONDecoder(object_pairs_hook=_check, parse_int=str, parse_float=str)
 _MARKING = json.JSONDecoder(object_pairs_hook=_mark, parse_int=_number)
+
+
+def _no_number(_: str) -> float:
+    raise ValueError  # NaN and Infinity are no JSON
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    named = dict(pairs)
+    if len(named) != len(pairs):
+        raise _Twice
+    return named
+
+
+_AS_WRITTEN = json.JSONDecoder(object_pairs_hook=_unique, parse_int=str, parse_float=str, parse_constant=_no_number)
