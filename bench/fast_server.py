@@ -11,12 +11,14 @@ import asyncio
 import json
 import math
 import random
+import socket
+import struct
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ _ROWS = b'"subscriptions":'
 
 
 class Seen:
-    """Every call that came, in order: its moment on this machine's monotonic clock, its path and its body."""
+    """Every call that came: its moment on this machine's monotonic clock, its path and its body."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[float, bytes, bytes]] = []
@@ -35,7 +37,7 @@ class Seen:
 
     def told(self) -> dict[str, Any]:
         """Return the moments of all calls, the seconds of CPU that this process used so far, connections taken."""
-        moments = [moment for moment, _, _ in self.calls]
+        moments = sorted(moment for moment, _, _ in self.calls)
         return {"moments": moments, "cpu_seconds": time.process_time(), "connections": self.connections}
 
     def held(self) -> dict[str, str]:
@@ -48,21 +50,37 @@ class Seen:
         return found
 
 
-class Provider(asyncio.Protocol):
-    """One connection: requests with a Content-Length, one after the other."""
+class Provider:
+    """One connection: requests with a Content-Length, one after the other.
 
-    def __init__(self, seen: Seen, latency: float, p99: float = 0.0) -> None:
-        self.seen, self.latency, self.buffer = seen, latency, b""
+    A call's moment is when its last packet reached this machine, as the kernel noted it, so that a server that has to
+    wait for its turn on a busy machine moves none.
+    """
+
+    def __init__(self, connection: socket.socket, seen: Seen, latency: float, p99: float = 0.0) -> None:
+        self.socket, self.seen, self.latency, self.buffer = connection, seen, latency, b""
         self.spread = math.log(p99 / latency) / _P99 if p99 else 0.0
+        self.loop = asyncio.get_running_loop()
+        self.writing: set[asyncio.Task[None]] = set()
         seen.connections += 1
+        connection.setblocking(False)  # noqa: FBT003
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if _STAMPS:
+            connection.setsockopt(socket.SOL_SOCKET, _STAMPS, 1)
+        self.loop.add_reader(connection, self.read)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember where answers go."""
-        self.transport: Any = transport
-        self.later = asyncio.get_running_loop().call_later
-
-    def data_received(self, data: bytes) -> None:
+    def read(self) -> None:
         """Take in what came, and answer each request that is whole."""
+        try:
+            data, notes, _, _ = self.socket.recvmsg(2**18, 64 if _STAMPS else 0)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.loop.remove_reader(self.socket)
+            self.socket.close()
+            return
         self.buffer += data
         while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
             head = self.buffer[:end]
@@ -70,23 +88,50 @@ class Provider(asyncio.Protocol):
             if len(self.buffer) < end + 4 + length:
                 return
             body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
-            self.answer(head.split(b" ", 2)[1], body)
+            self.answer(head.split(b" ", 2)[1], body, _arrival(notes))
 
-    def answer(self, path: bytes, body: bytes) -> None:
+    def answer(self, path: bytes, body: bytes, moment: float) -> None:
         """Answer one request: with the rows that it brought, as Capillary does."""
         if path.startswith(b"/_"):
             told = self.seen.held() if path == b"/_held" else self.seen.told()
-            self.transport.write(_said(json.dumps(told).encode()))
+            self.write(_said(json.dumps(told).encode()))
             return
         if b"/oauth/" in path:
-            self.transport.write(_said(_TOKEN))
+            self.write(_said(_TOKEN))
             return
-        self.seen.calls.append((time.monotonic(), path, body))
+        self.seen.calls.append((moment, path, body))
         said = _said(b'{"warnings":[],' + body[body.find(_ROWS) :])
         if self.latency:
-            self.later(self.latency * math.exp(self.spread * random.gauss(0, 1)), self.transport.write, said)
+            self.loop.call_later(self.latency * math.exp(self.spread * random.gauss(0, 1)), self.write, said)
         else:
-            self.transport.write(said)
+            self.write(said)
+
+    def write(self, said: bytes) -> None:
+        """Send an answer; what does not go at once goes as soon as it can."""
+        try:
+            sent = self.socket.send(said)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # the other side has left
+            return
+        if sent < len(said):
+            rest = self.loop.create_task(self.loop.sock_sendall(self.socket, said[sent:]))
+            self.writing.add(rest)
+            rest.add_done_callback(self.writing.discard)
+
+
+_STAMPS = 35 if sys.platform == "linux" else 0
+"""SO_TIMESTAMPNS, which Python's socket module does not name: the kernel notes when each packet came."""
+
+_CLOCKS_APART = time.time() - time.monotonic()
+
+
+def _arrival(notes: list[tuple[int, int, bytes]]) -> float:
+    for level, kind, stamp in notes:
+        if (level, kind) == (socket.SOL_SOCKET, _STAMPS):
+            seconds, nanoseconds = struct.unpack("qq", stamp)
+            return float(seconds + nanoseconds / 1e9 - _CLOCKS_APART)
+    return time.monotonic()
 
 
 def _length(head: bytes) -> int:
@@ -101,9 +146,17 @@ def _said(content: bytes) -> bytes:
 
 async def serve(latency: float, p99: float = 0.0) -> None:
     """Serve until standard input ends; print the port."""
-    loop, seen = asyncio.get_running_loop(), Seen()
-    server = await loop.create_server(lambda: Provider(seen, latency, p99), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    seen, loop = Seen(), asyncio.get_running_loop()
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    listener.setblocking(False)  # noqa: FBT003
+
+    def accept() -> None:
+        with suppress(BlockingIOError):
+            while True:
+                Provider(listener.accept()[0], seen, latency, p99)
+
+    loop.add_reader(listener, accept)
+    print(listener.getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
 

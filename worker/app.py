@@ -32,7 +32,7 @@ from consent.settings import Settings, load_settings
 from worker.bootstrap import WorkerContext, time_limit
 from worker.delivery.breaker import note_error
 from worker.heartbeat import HeartbeatStep
-from worker.process import end_with_parent, set_up_logs
+from worker.process import allow_connections, end_with_parent, set_up_logs
 from worker.sweep import Abandoned, sweep_quietly
 
 _BEFORE_THE_KILL_SECONDS = 10.0
@@ -159,6 +159,7 @@ def _end_with_worker(**_: object) -> None:
     global _parent  # noqa: PLW0603 - one for each process is the point
     _parent = os.getppid()
     end_with_parent()
+    allow_connections()
     sys.setswitchinterval(SWITCH_SECONDS)
     with suppress(ConfigurationError):  # the delivery that needs it raises it again
         worker_context().get_ready()

@@ -1,12 +1,14 @@
-"""What every worker process sets up first: its log lines, which name no person, and its end with its parent."""
+"""What every worker process sets up first: its log lines, which name no person, its connections, its end."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -53,3 +55,10 @@ def end_with_parent(number: int = signal.SIGTERM) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def allow_connections() -> None:
+    """Let this process open as many files as it may: each call under way has a connection of its own."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS names no number that it would take
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

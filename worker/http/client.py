@@ -95,8 +95,9 @@ class Sender:
         async with aclosing(AuthFlow(self._auth, written)) as flow:
             response = None
             while (request := await flow.after(response)) is not None:
-                await pause()
                 try:
+                    await self._transport.connect()
+                    await pause()
                     response = await self._transport.handle_async_request(request)
                 except httpx.RequestError:
                     if request is written:

@@ -81,6 +81,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
             reply.status, headers=reply.headers, stream=httpx.ByteStream(bytes(reply.body)), request=request
         )
 
+    async def connect(self) -> None:
+        """Have an open connection at hand: then what the caller sends next, without waiting, goes out at once."""
+        while self._idle and not self._idle[-1].is_usable(self._idle_seconds):
+            self._idle.pop().cut()
+        if not self._idle:
+            self._idle.append(await self._connect())
+
     @asynccontextmanager
     async def preconnected(self) -> AsyncIterator[None]:
         """Have a connection open for a call that waits for its permit; if there can be none, the call itself tells."""

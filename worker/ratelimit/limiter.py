@@ -26,13 +26,23 @@ from consent.change import Bucket
 from consent.connection import Rate
 from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
+from worker.ratelimit.clock import RedisClock
 from worker.ratelimit.write_ahead import WriteAhead
 
-MARGIN = 1.005
-"""Permits lie half a percent further apart than the limit asks, so that jitter on the way breaks no window."""
+SLACK = 0.005
+LEAST_SLACK_SECONDS = 0.025
+"""By how much a window is stretched: half a percent, and at least so many seconds.
 
-LONE_MARGIN = 1.03
-"""The same where a window allows a single call: there is no second permit to make up for jitter."""
+Permits are spread as if the provider's window of W seconds had W + slack, so no W seconds hold more calls than the
+limit as long as a call reaches the provider at most `slack` later, after its permit's moment, than another one does.
+Two parts in five are for a process that uses a permit late, one for what it does not know of Redis' clock, and two are
+left for the network: on a window of a second 10, 5 and 10 ms, on one of a minute 120, 60 and 120.
+"""
+
+_LATE_PART, _CLOCK_PART = 0.4, 0.2
+
+LATE_CALLS = 0.005
+"""The part of a high limit that is kept free for the permits that a delivery may use late (see `spare_calls`)."""
 
 FEW = 4
 """A delivery asks for more permits when this part of a reservation is left."""
@@ -56,9 +66,7 @@ _CROWDED, _UNWRITTEN = -1, -2
 PLACE_SECONDS = 5.0
 """For how long a delivery counts without saying that it is still there: what a killed one blocks at most."""
 _PROCESS_MEMORY_SECONDS = 120
-_JITTER_SECONDS = 0.010
 _LATE_REPLY_SECONDS = 0.05
-_DRIFT = 0.0005  # seconds by which two clocks part in a second at most, while one is slewed: ntpd's 500 ppm
 _log = structlog.get_logger()
 
 
@@ -71,29 +79,6 @@ class Reservation:
     crowded: bool = False
     tat: int = 0
     shared: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Offset:
-    """By how many seconds Redis' clock is ahead of this process's monotonic one: known at a moment, to an `error`.
-
-    The quickest reply tells it best. A later one that took long on its way, because a machine is busy, must not move
-    the permits of this process against those of others.
-    """
-
-    seconds: float
-    error: float
-    at: float
-
-    @classmethod
-    def better(cls, before: Offset | None, clock: float, asked: float, answered: float) -> Offset:
-        """Return what is known after a reply: Redis' clock stood at `clock` at some moment between these two."""
-        found = cls(clock - answered, answered - asked, answered)
-        if before is None:
-            return found
-        doubt = (answered - before.at) * _DRIFT
-        is_possible = found.seconds - doubt <= before.seconds <= found.seconds + found.error + doubt
-        return before if is_possible and before.error + doubt < found.error else found
 
 
 @dataclass(slots=True)
@@ -112,35 +97,42 @@ class RateLimiter:
     written: WriteAhead | None = None
     _alone_from: float = 0.0
     _alone_to: float = 0.0
-    _offset: Offset | None = None
+    _clock: RedisClock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._clock = RedisClock(self.store)
+
+    @property
+    def slack(self) -> float:
+        """Seconds by which calls may reach the provider late, against each other, without a window over the limit."""
+        return max(LEAST_SLACK_SECONDS, SLACK * self.rate.seconds)
 
     @property
     def interval(self) -> float:
-        """Seconds between two permits."""
-        return self.rate.interval * (MARGIN if self.rate.calls > 1 else LONE_MARGIN)
+        """Seconds between two permits: at most `rate.calls` of them lie in any window and its slack."""
+        late = self._late_calls if self.spare_calls and self.tolerance < self.reservation_seconds else 0.0
+        return (self.rate.seconds + self.slack) / (self.rate.calls - late)
 
     @property
     def tolerance(self) -> float:
-        """Seconds by which a permit may be used late.
-
-        As much as the margins of one window add up to; on short windows a little more, which can bring one call more
-        than the limit into a window (a burst of 1). What happens after the check, on the way, comes on top. It draws
-        on the same margin as `spare_calls`: where all processes stall at once, a window may hold half a percent more.
-        """
-        spare = self.rate.seconds * (MARGIN - 1)
-        return max(spare, min(_JITTER_SECONDS, self.interval + spare))
+        """Seconds by which a permit may be used late; it is given up then, and the call takes another one."""
+        return _LATE_PART * self.slack
 
     @property
     def spare_calls(self) -> int:
         """How many permits a delivery may reserve at once and use late; 0 where the limit is too low for that.
 
-        Late calls come into a window on top of its own, and its margins have room for those of `max_deliveries`. A
+        Late calls come into a window on top of its own, so `interval` keeps room for those of `max_deliveries`. A
         delivery holds at most two such reservations, what was left when it asked for one of them, and one permit for
         each call that it prepares.
         """
-        room = self.rate.calls * (1 - 1 / MARGIN) / self.max_deliveries - self.concurrency
+        room = self._late_calls / self.max_deliveries - self.concurrency
         spare = int(room / (2 + 1 / FEW))
         return spare if spare >= self.concurrency else 0
+
+    @property
+    def _late_calls(self) -> float:
+        return LATE_CALLS * self.rate.calls
 
     def write_into(self, ledger: Ledger) -> None:
         """Have a ledger know from now on up to when permits are given out, before they are."""
@@ -181,12 +173,15 @@ class RateLimiter:
         if self.written is not None and int(answer[0]) > 0 and int(answer[5]) < self.written.ahead * 1e6 / 2:
             self.written.extend_soon(int(answer[4]), self.interval)
         if int(answer[4]):
-            self._offset = Offset.better(self._offset, int(answer[4]) / 1e6, asked - seconds, asked)
-            asked = int(answer[4]) / 1e6 - self._offset.seconds
+            now = int(answer[4]) / 1e6
+            self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
+            asked = self._clock.moment(now)
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))
-        late = max(self.reservation_seconds, self.tolerance) if count <= self.spare_calls else self.tolerance
+        late = self._late()
+        if count <= self.spare_calls:
+            late = max(self.reservation_seconds, late)
         return Reservation(moments, late, crowded=count == _CROWDED, tat=tat)
 
     def give_back(self, reservation: Reservation, unused: int) -> None:
@@ -230,6 +225,11 @@ class RateLimiter:
         """Tell a broker that was just started, and that no process has used, that permits are free from now on."""
         clock = self.store.time()
         self.store.set(self._keys()[0], clock[0] * 1_000_000 + clock[1], nx=True, px=604_800_000)
+
+    def _late(self) -> float:
+        """Return by how many seconds permits of now may be used late: what the clock may be off is used up already."""
+        unknown = max(0.0, self._clock.doubt() - _CLOCK_PART * self.slack)
+        return self.tolerance - min(unknown, self.tolerance / 2)
 
     def _ask(self, arguments: Sequence[str | float]) -> tuple[list[Any], float]:
         """Run the script; return its answer, and how many seconds it took."""

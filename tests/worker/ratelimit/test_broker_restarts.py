@@ -51,11 +51,13 @@ def rate_limiter(broker: LocalBroker, ledger: Ledger, rate: str) -> RateLimiter:
 
 
 def call(limiter: RateLimiter, moments: list[float], until: float) -> None:
-    """Use each slot at its moment, as a delivery does, until a moment of the monotonic clock."""
+    """Use each permit at its moment or not at all, as a delivery does, until a moment of the monotonic clock."""
     while time.monotonic() < until:
-        for moment in limiter.reserve(3).moments:
+        reservation = limiter.reserve(3)
+        for moment in reservation.moments:
             time.sleep(max(0.0, moment - time.monotonic()))
-            moments.append(time.monotonic())
+            if (now := time.monotonic()) <= moment + reservation.late:
+                moments.append(now)
         time.sleep(0.01)
 
 

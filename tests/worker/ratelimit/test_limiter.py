@@ -14,7 +14,7 @@ import redis
 from consent.change import Bucket
 from consent.connection import parse_rate
 from console.local.broker import LocalBroker
-from worker.ratelimit.limiter import FEW, MARGIN, RateLimiter
+from worker.ratelimit.limiter import FEW, LATE_CALLS, RateLimiter
 
 
 @pytest.fixture
@@ -33,16 +33,17 @@ def rate_limiter(broker_url: str, rate: str, process: str, processes: int = 1) -
 
 
 def call_for(seconds: float, url: str, rate: str, process: str, found) -> None:
-    """Reserve slots and use each at its moment, as a delivery does."""
+    """Reserve permits and use each at its moment or not at all, as a delivery does."""
     limiter = rate_limiter(url, rate, process)
     end, moments = time.monotonic() + seconds, []
     while time.monotonic() < end:
-        portion = limiter.reserve(25).moments
-        if not portion:
+        reservation = limiter.reserve(25)
+        if not reservation.moments:
             time.sleep(0.1)
-        for moment in portion:
+        for moment in reservation.moments:
             time.sleep(max(0.0, moment - time.monotonic()))
-            moments.append(time.monotonic())
+            if (now := time.monotonic()) <= moment + reservation.late:
+                moments.append(now)
     found.put(moments)
 
 
@@ -54,7 +55,7 @@ def worst_window(moments: list[float], seconds: float) -> int:
 
 @pytest.mark.pace
 def test_four_processes_share_one_limit(broker: LocalBroker) -> None:
-    """Four processes at 50 a second never make more than 51 calls in any second, and use at least 95 of 100 slots."""
+    """Four processes at 50 a second never make more than 50 calls in any second, and use at least 95 of 100 permits."""
     rate_limiter(broker.url, "50/second", "first").prime()
     spawn = multiprocessing.get_context("spawn")
     found = spawn.Queue()
@@ -208,10 +209,10 @@ def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: LocalBrok
     low.prime()
 
     assert low.spare_calls == 0
-    assert low.reserve(1).late == low.tolerance < 0.01
-    assert high.max_deliveries * ((2 + 1 / FEW) * high.spare_calls + high.concurrency) <= 100_000 * (1 - 1 / MARGIN)
+    assert 0.005 <= low.reserve(1).late <= low.tolerance == pytest.approx(0.01)
+    assert high.max_deliveries * ((2 + 1 / FEW) * high.spare_calls + high.concurrency) <= LATE_CALLS * 100_000
     assert high.reserve(high.spare_calls).late == high.reservation_seconds
-    assert high.reserve(high.spare_calls + 1).late == high.tolerance
+    assert high.reserve(high.spare_calls + 1).late <= high.tolerance
 
 
 def test_a_slow_limits_slots_keep_as_long_as_its_windows_allow(broker: LocalBroker) -> None:
