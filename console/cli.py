@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; end with an exit code, and never with a traceback of an error that was expected."""
     signal.signal(signal.SIGTERM, _terminate)
     take_any_character()
+    Screen.has_printed_json = False
     gc.set_threshold(300_000, 10, 5)  # 200,000 objects are loaded and stay; batches are freed without the collector
     try:
         code = _run(arguments)
@@ -65,6 +66,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
         code = explain(error)
+        _print_error(arguments, code, str(error) if code != ExitCode.UNEXPECTED else "an unexpected error")
     finally:
         gc.freeze()  # a last collection would take a quarter of a second
     if code == ExitCode.INTERRUPTED:
@@ -77,10 +79,18 @@ def _run(arguments: list[str] | None) -> int:
     try:
         return int(app(arguments, prog_name="optrelay", standalone_mode=False) or ExitCode.WELL)
     except USAGE_ERROR as error:
-        return explain_usage(error)
+        code = explain_usage(error)
+        _print_error(arguments, code, "these arguments cannot be used")
+        return code
     except typer.Abort:
         Screen().note("aborted: nothing was done")
         return ExitCode.IMPERFECT
+
+
+def _print_error(arguments: list[str] | None, code: int, words: str) -> None:
+    """Print the JSON value of a command that failed, if it was to print one: a program need not parse nothing."""
+    if "--json" in (sys.argv[1:] if arguments is None else arguments) and not Screen.has_printed_json:
+        Screen(as_json=True).print_json({"error": words, "exit_code": int(code)})
 
 
 @app.command()

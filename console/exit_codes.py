@@ -43,16 +43,16 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended: 0 everything settled, 1 some rows rejected or dead, 4 or 5 unfinished for these reasons."""
+    """How a delivery ended: 0 everything is settled, 4 or 5 it is unfinished for these reasons."""
 
     exit_code: int
     reasons: tuple[str, ...] = ()
 
 
 EXIT_CODES = (
-    "**Exit codes:** 0 everything settled well · 1 finished, but some rows were rejected or are dead · "
-    "2 usage or configuration, nothing was recorded · 4 unfinished: a connection refuses our credentials or stayed "
-    "down, everything is kept pending · 5 ledger or broker cannot be used now, run it again · "
+    "**Exit codes:** 0 everything settled well · 1 finished, but in this run rows were rejected, changes died or files "
+    "could not be used · 2 usage or configuration, nothing was recorded · 4 unfinished: a connection refuses our "
+    "credentials or stayed down, everything is kept pending · 5 ledger or broker cannot be used now, run it again · "
     "130 interrupted, safe to run again."
 )
 

@@ -94,6 +94,14 @@ RejectsOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+MoveOption = Annotated[
+    bool,
+    typer.Option(
+        "--move",
+        help="Move each file away once it is done with: recorded ones into done/ beside it, with their rejects file; "
+        "ones that cannot be used into failed/, with a file that says why.",
+    ),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Record nothing; say what would happen.")]
 OnlyWorkerOption = Annotated[
     bool, typer.Option("--worker", help="Check only whether this machine's worker takes wake-ups.")

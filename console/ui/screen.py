@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -54,8 +54,11 @@ class _Plain(Console):
 class Screen:
     """One command's output. With `as_json` standard output carries the one JSON value and everything else is left out.
 
-    Markup and highlighting are off: what is printed may hold brackets of its own.
+    Markup and highlighting are off: what is printed may hold brackets of its own. `has_printed_json` says whether any
+    screen of this command has printed JSON, or begun to.
     """
+
+    has_printed_json: ClassVar[bool] = False
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
@@ -81,6 +84,7 @@ class Screen:
     def print_json(self, value: Any) -> None:
         """Print the JSON value that was asked for; nothing otherwise."""
         if self.as_json:
+            Screen.has_printed_json = True
             typer.echo(_as_json(value))
 
     def print_json_list(self, values: Iterable[Any], within: tuple[Mapping[str, Any], str] | None = None) -> None:
@@ -90,6 +94,7 @@ class Screen:
         """
         if not self.as_json:
             return
+        Screen.has_printed_json = True
         head, tail = "[", "]"
         if within is not None:
             facts, name = within

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
+from consent.errors import UnreadableFile, UnusableHeader
 from consent.row import ConsentRow
 from producers.files.csv.csv_injection import unescape
 from producers.files.csv.encoding import guess_delimiter, parse_delimiter, sep_line_delimiter
@@ -121,7 +121,7 @@ def prepare(
         refuse_misspelt_time(header, known, file.name)
     if effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
-        raise ConfigurationError(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
+        raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
     return PreparedFile(inspection, options, columns, header, context, undated=given is None and not header.has_time)
 
 

@@ -8,13 +8,13 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from consent.errors import UnreadableFile
+from consent.errors import UnreadableFile, UnusableInput
 from consent.files import path_text
 from producers.files.rejects import REJECTS_ENDING
 from producers.parsing.columns import OWN
@@ -41,13 +41,23 @@ class SourceFile:
         return Path(beside + REJECTS_ENDING)
 
 
+OnUnusable = Callable[[str, UnusableInput, Path | None], None]
+"""Takes note of a file that cannot be used: its name, why, and where it is if it is a file of its own."""
+
+
+def _refuse(_name: str, error: UnusableInput, _path: Path | None) -> None:
+    raise error
+
+
 @contextmanager
-def source_files(arguments: Sequence[str], stdin: BinaryIO | None = None) -> Iterator[list[SourceFile]]:
+def source_files(
+    arguments: Sequence[str], stdin: BinaryIO | None = None, on_unusable: OnUnusable = _refuse
+) -> Iterator[list[SourceFile]]:
     """Give the files that arguments mean, in order and each once: files, folders, patterns, `-` for standard input.
 
     A folder means its *.csv and *.csv.gz, and neither a folder nor a pattern ever means a rejects file. What can be
-    read only once (standard input, a pipe) is copied to a private file that is removed at the end. Raises
-    UnreadableFile if an argument means no file.
+    read only once (standard input, a pipe) is copied to a private file that is removed at the end. `on_unusable` is
+    told of an argument that means no file: it raises the error unless the others are to be read all the same.
     """
     with ExitStack() as stack:
         files: dict[Path | str, SourceFile] = {}
@@ -56,8 +66,11 @@ def source_files(arguments: Sequence[str], stdin: BinaryIO | None = None) -> Ite
                 stream = stdin or sys.stdin.buffer
                 files.setdefault(STDIN, stack.enter_context(_spooled(stream, "stdin")))
                 continue
-            for path in _expand(argument):
-                files.setdefault(path.absolute(), stack.enter_context(_source(path)))
+            try:
+                for path in _expand(argument):
+                    files.setdefault(path.absolute(), stack.enter_context(_source(path)))
+            except UnreadableFile as error:
+                on_unusable(path_text(argument), error, None)
         yield list(files.values())
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from consent.change import ConsentChange
-from consent.errors import ConfigurationError
+from consent.errors import ConfigurationError, UnusableHeader
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
 from consent.times import UnusableTime, in_utc, read_time
@@ -51,7 +51,7 @@ class ParseContext:
     or_give: str = ""
 
     def candidates(self, rows_name_it: bool) -> list[str]:  # noqa: FBT001 - it reads as a sentence where it is used
-        """Return the connections that a record can belong to; raise ConfigurationError if there is none.
+        """Return the connections that a record can belong to; raise UnusableHeader if there is none.
 
         `rows_name_it` says whether the records have a column for it.
         """
@@ -60,7 +60,7 @@ class ParseContext:
         if rows_name_it and self.rows:
             return list(self.rows)
         known = ", ".join(sorted(self.rows)) or "none is configured"
-        raise ConfigurationError(
+        raise UnusableHeader(
             f"no row names its connection (known: {known}): give --connection NAME, or add a column connection"
         )
 

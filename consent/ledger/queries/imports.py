@@ -132,6 +132,16 @@ def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:
     return {Bucket(row[0], row[1]): row[2] for row in database.read(lambda tx: tx.execute(query).all())}
 
 
+def deaths_since(database: Database, moment: int) -> int:
+    """Return how many changes of any import have died since a moment (microseconds) and are dead letters now."""
+    query = (
+        select(func.count())
+        .select_from(dead_letters.join(changes, changes.c.id == dead_letters.c.change_id))
+        .where(changes.c.state == State.DEAD.value, changes.c.settled_at >= moment)
+    )
+    return database.read(lambda tx: tx.execute(query).scalar_one())
+
+
 def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     mine = changes.c.import_id == row.id
     # Without GROUP BY, for which all of an import's changes would be sorted.

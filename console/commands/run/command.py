@@ -29,6 +29,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
+    move: options.MoveOption = False,
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Worker processes.", show_default="CPU count")
     ] = None,
@@ -58,7 +59,7 @@ def run(  # noqa: PLR0913 - one argument for each option
 
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
-    context, asked = CommandContext(configured(screen), screen), InputFiles(files or (), chosen)
+    context, asked = CommandContext(configured(screen), screen), InputFiles(files or (), chosen, move=move)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
@@ -79,6 +80,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
+    move: options.MoveOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until workers elsewhere have settled it.")] = False,
     patience: PatienceOption = "15m",
     dry_run: options.DryRunOption = False,
@@ -102,7 +104,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
 
     chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
-    context, asked = CommandContext(configured(screen), screen), InputFiles(files, chosen)
+    context, asked = CommandContext(configured(screen), screen), InputFiles(files, chosen, move=move)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))

@@ -20,7 +20,7 @@ from consent.ledger.dry_run import copy_known, count_targets, found_import, open
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report
 from consent.settings import Settings
-from console.commands.run.input_files import InputFiles, file_time_note, repeated_note
+from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import ledger_if_any
 from console.ui.limits import bucket_label, limit_of
@@ -62,6 +62,7 @@ class Forecast:
 
     reports: list[ImportReport] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
+    unusable: list[FileResult] = field(default_factory=list)
     customers: int = 0
     needs: dict[Bucket, Need] = field(default_factory=dict)
     waiting: dict[Bucket, int] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Forecast:
 def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> ExitCode:
     """Say what the files would do; record nothing, write no rejects file, make no API call."""
     with (
-        input_files.ready(settings) as files,
+        input_files.ready(settings) as ready,
         ledger_if_any(settings) as real,
         tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
     ):
@@ -79,11 +80,14 @@ def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> Exit
         )
         try:
             forecast = _DryRun(settings, screen, input_files.options, rehearsal, real.database if real else None)
-            found = forecast.run(files)
+            found = forecast.run(ready.usable)
+            found.unusable = ready.unusable
         finally:
             rehearsal.close()
     _show(settings, screen, found)
     screen.print_json(_as_json(found))
+    if found.unusable:
+        return ExitCode.IMPERFECT if found.reports or found.known else ExitCode.USAGE
     return code_of(found.reports)
 
 
@@ -156,6 +160,8 @@ class _DryRun:
 
 def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     screen.show(Text("dry run: nothing was recorded, and no API call was made", "bold"))
+    for unusable in forecast.unusable:
+        screen.error(unusable.reason or "")
     for file, import_id in forecast.known.items():
         screen.show(f"{file}: recorded before, as import {import_id}; running it again changes nothing")
     for one in forecast.reports:
@@ -189,6 +195,7 @@ def _as_json(forecast: Forecast) -> dict[str, Any]:
     """Return totals, and what each connection needs: its buckets go side by side, so the slowest sets the time."""
     found = totals_as_json(forecast.reports, 0.0, dry_run=True)
     more = {"customers": forecast.customers, "already_imported": forecast.known}
+    more["files"] = [one.as_json() for one in forecast.unusable]
     names = dict.fromkeys(bucket.connection for bucket in forecast.needs)
     by_connection = {
         name: _needs_as_json({one: need for one, need in forecast.needs.items() if one.connection == name})

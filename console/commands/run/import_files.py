@@ -5,25 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
 from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
 from consent.change import Bucket
-from consent.errors import BrokerUnavailable
+from consent.errors import BrokerUnavailable, ConfigurationError, ImportUnderWay, UnstableFile, UnusableInput
 from consent.files import path_text
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report, unfinished_imports
+from consent.ledger.queries.imports import ImportReport, deaths_since, pending_by_bucket, report, unfinished_imports
 from consent.settings import Settings
-from console.commands.run.input_files import InputFiles, file_time_note, repeated_note
-from console.exit_codes import ExitCode, RunResult, code_of
+from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
+from console.exit_codes import ExitCode, RunResult
 from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Snapshot
 from console.ui.progress import delivery_display, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import show_import, show_totals, totals_as_json
+from console.ui.text import counted
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
+from producers.watch.finished import DONE, move_failed, move_into
 
 
 class Delivery(Protocol):
@@ -49,43 +52,151 @@ class CommandContext:
     screen: Screen
 
 
+@dataclass(slots=True)
+class _Run:
+    """One command from its start (a moment of the monotonic clock, and one of the ledger's) to its exit code."""
+
+    context: CommandContext
+    input_files: InputFiles
+    started: float = field(default_factory=time.monotonic)
+    began: int | None = None
+    results: list[ImportResult] = field(default_factory=list)
+    files: list[FileResult] = field(default_factory=list)
+    rejects: dict[str, str] = field(default_factory=dict)
+
+    def record(self, once_open: Callable[[Settings, Collection[str]], None] = lambda *_: None) -> None:
+        """Record every file that can be used; one that cannot stops no other."""
+        settings = self.context.settings
+        with self.input_files.ready(settings) as ready:
+            if ready.usable:
+                with writing_ledger(settings) as ledger:
+                    self.began = ledger.now()
+                    once_open(settings, _sure_to_be_called(ready.usable))
+                    for file in ready.usable:
+                        self._record_file(file, ledger)
+            for one in ready.unusable:
+                self._note_unusable(one)
+
+    def _record_file(self, file: PreparedFile, ledger: Ledger) -> None:
+        source = file.inspection.file
+        found = FileResult(source.name, "recorded", path=None if source.spooled else source.path)
+        try:
+            with reading_display(self.context.screen, source.name) as display:
+                result = ingest_file(file, ledger, display)
+        except (UnusableInput, ConfigurationError) as error:  # its rejects file, if it is the configuration
+            found.state, found.reason = "unusable", str(error)
+            found.path = None if isinstance(error, UnstableFile) else found.path  # it stays where it is being written
+            self._note_unusable(found)
+            return
+        except ImportUnderWay as error:
+            self.files.append(replace(found, state="busy", reason=str(error)))
+            self.context.screen.error(str(error))
+            return
+        found.import_id, found.state = result.import_id, "known" if result.already_known else "recorded"
+        _show_notes(self.context.screen, file, result)
+        self.results.append(result)
+        if result.rejects_file:
+            self.rejects[result.import_id] = path_text(result.rejects_file)
+        self.files.append(found)
+        self._move(found, result.rejects_file)
+
+    def _note_unusable(self, found: FileResult) -> None:
+        self.files.append(found)
+        self.context.screen.error(found.reason or "")
+        self._move(found)
+
+    def _move(self, found: FileResult, rejects_file: Path | None = None) -> None:
+        """Move a file that is done with; if that fails it stays, and reading it again changes nothing."""
+        if not self.input_files.move or found.path is None or not found.path.is_file():
+            return
+        try:
+            if found.state == "unusable":
+                found.moved_to = move_failed(found.path, found.reason or "")
+            else:
+                found.moved_to = move_into(found.path, DONE)
+            if rejects_file is not None and found.import_id is not None:
+                self.rejects[found.import_id] = path_text(move_into(rejects_file, DONE))
+        except (OSError, ConfigurationError) as error:
+            words = error.strerror if isinstance(error, OSError) else error
+            self.context.screen.note(f"{found.file} cannot be moved: {words}")
+
+    def unfinished(self) -> list[str]:
+        """Return the imports that still have something to deliver."""
+        with reading_ledger(self.context.settings) as ledger:
+            self.began = ledger.now()
+            return unfinished_imports(ledger.database)
+
+    def conclude(self, run_result: RunResult, imports: Sequence[str] = ()) -> ExitCode:
+        """Print what became of the imports and why the rest was not delivered; return the exit code."""
+        reports, deaths = self._reports(imports or _distinct(self.results))
+        screen, took = self.context.screen, None if self.results else time.monotonic() - self.started
+        for one in reports:
+            show_import(screen, one, self.rejects.get(one.import_id), took=took)
+        show_totals(screen, reports)
+        if not reports and not self.files:
+            screen.show("nothing was pending" if not run_result.reasons else "")
+        if deaths and not sum(one.dead for one in reports):
+            screen.note(f"{counted(deaths, 'change')} of earlier imports died: see `optrelay dead-letters list`")
+        for reason in run_result.reasons:
+            screen.error(reason)
+        more = {"reasons": list(run_result.reasons), "files": [one.as_json() for one in self.files]}
+        screen.print_json(totals_as_json(reports, time.monotonic() - self.started, **more))
+        return self._exit_code(run_result, reports, deaths)
+
+    def _exit_code(self, run_result: RunResult, reports: Sequence[ImportReport], deaths: int) -> ExitCode:
+        """Return what this run's own rows, deaths and files make of it; of several codes the gravest, the greatest."""
+        states = {one.state for one in self.files}
+        if states == {"unusable"}:
+            return ExitCode.USAGE
+        read_now = {one.import_id for one in self.results if not one.already_known}
+        rejected = any(one.rejected for one in reports if one.import_id in read_now)
+        imperfect = rejected or deaths or "unusable" in states
+        codes = (
+            run_result.exit_code,
+            ExitCode.IMPERFECT if imperfect else 0,
+            ExitCode.UNABLE if "busy" in states else 0,
+        )
+        return ExitCode(max(codes))
+
+    def _reports(self, imports: Sequence[str]) -> tuple[list[ImportReport], int]:
+        """Return what became of imports, and how many changes of any import died in this run."""
+        if self.began is None:
+            return [], 0
+        with writing_ledger(self.context.settings) as ledger:
+            found = [report(ledger.database, import_id) for import_id in imports]
+            deaths = deaths_since(ledger.database, self.began)
+        return [one for one in found if one is not None], deaths
+
+
 def record_only(context: CommandContext, input_files: InputFiles) -> ExitCode:
     """Record files and wake the workers, which run elsewhere."""
-    started = time.monotonic()
-    results = _record(context, input_files)
-    _wake(context)
-    return _conclude(context, results, started, RunResult(0))
+    run = _Run(context, input_files)
+    run.record()
+    if run.results:
+        _wake(context)
+    return run.conclude(RunResult(0))
 
 
 def record_and_deliver(
     context: CommandContext, input_files: InputFiles, delivery: Delivery, *, wake: bool = False
 ) -> ExitCode:
-    """Record files, or take what is unfinished if there are none, and watch until everything is settled."""
-    started = time.monotonic()
-    results = _record(context, input_files, delivery.get_ready) if input_files.files else []
+    """Record files, or take what is unfinished if there are none, and watch until everything is settled.
+
+    Of files of which none could be recorded nothing is delivered.
+    """
+    run = _Run(context, input_files)
+    if input_files.files:
+        run.record(delivery.get_ready)
+        if not run.results:
+            return run.conclude(RunResult(0))
+        imports = _distinct(run.results)
+    else:
+        imports = run.unfinished()
     if wake:
         _wake(context)
-    imports = _distinct(results) if input_files.files else _unfinished(context)
     with delivery_display(context.screen, context.settings) as on_snapshot:
         run_result = delivery.deliver(context.settings, imports, on_snapshot)
-    return _conclude(context, results, started, run_result, imports)
-
-
-def _record(
-    context: CommandContext,
-    input_files: InputFiles,
-    once_open: Callable[[Settings, Collection[str]], None] = lambda *_: None,
-) -> list[ImportResult]:
-    with input_files.ready(context.settings) as files, writing_ledger(context.settings) as ledger:
-        once_open(context.settings, _sure_to_be_called(files))
-        results = []
-        for file in files:
-            name = file.inspection.file.name
-            with reading_display(context.screen, name) as display:
-                result = ingest_file(file, ledger, display)
-            _show_notes(context.screen, file, result)
-            results.append(result)
-        return results
+    return run.conclude(run_result, imports)
 
 
 def _sure_to_be_called(files: Sequence[PreparedFile]) -> set[str]:
@@ -109,11 +220,6 @@ def _show_notes(screen: Screen, file: PreparedFile, result: ImportResult) -> Non
 
 def _distinct(results: Sequence[ImportResult]) -> list[str]:
     return list(dict.fromkeys(result.import_id for result in results))
-
-
-def _unfinished(context: CommandContext) -> list[str]:
-    with reading_ledger(context.settings) as ledger:
-        return unfinished_imports(ledger.database)
 
 
 def _wake(context: CommandContext) -> None:
@@ -154,31 +260,3 @@ def _wakeups(url: str) -> Iterator[WakeUps]:
         yield wakeups
     finally:
         wakeups.close()
-
-
-def _conclude(
-    context: CommandContext,
-    results: Sequence[ImportResult],
-    started: float,
-    run_result: RunResult,
-    imports: Sequence[str] = (),
-) -> ExitCode:
-    """Print what became of the imports and why the rest was not delivered; return the exit code."""
-    reports = _reports(context, imports or _distinct(results))
-    rejects = {result.import_id: path_text(result.rejects_file) for result in results if result.rejects_file}
-    took = None if results else time.monotonic() - started
-    for one in reports:
-        show_import(context.screen, one, rejects.get(one.import_id), took=took)
-    show_totals(context.screen, reports)
-    if not reports:
-        context.screen.show("nothing was pending" if not run_result.reasons else "")
-    for reason in run_result.reasons:
-        context.screen.error(reason)
-    context.screen.print_json(totals_as_json(reports, time.monotonic() - started, reasons=list(run_result.reasons)))
-    return ExitCode(run_result.exit_code) or code_of(reports)
-
-
-def _reports(context: CommandContext, imports: Sequence[str]) -> list[ImportReport]:
-    with writing_ledger(context.settings) as ledger:
-        found = [report(ledger.database, import_id) for import_id in imports]
-    return [one for one in found if one is not None]

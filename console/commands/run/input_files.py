@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
 
-from consent.errors import ConfigurationError
+from consent.errors import ConfigurationError, UnstableFile, UnusableInput
+from consent.files import path_text
 from consent.row import ConsentRow
 from consent.settings import Settings
 from producers.files.file import PreparedFile, prepare
@@ -16,25 +19,67 @@ from producers.options import IngestOptions
 from worker.providers import provider_of
 
 
+@dataclass(slots=True)
+class FileResult:
+    """What became of one file of a command.
+
+    It was recorded, or is known (its bytes were recorded before); it is busy (another process records it now), or
+    unusable for a `reason`. `path` is where it is, None if it is no file of its own; `moved_to` is where it went.
+    """
+
+    file: str
+    state: Literal["recorded", "known", "busy", "unusable"]
+    import_id: str | None = None
+    reason: str | None = None
+    path: Path | None = None
+    moved_to: Path | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an object of the list `files`."""
+        moved = None if self.moved_to is None else path_text(self.moved_to)
+        found = {"file": self.file, "state": self.state, "import": self.import_id, "reason": self.reason}
+        return found | {"moved_to": moved}
+
+
+@dataclass(slots=True)
+class ReadyFiles:
+    """The files of a command that can be read, and why the others cannot."""
+
+    usable: list[PreparedFile] = field(default_factory=list)
+    unusable: list[FileResult] = field(default_factory=list)
+
+    def note_unusable(self, name: str, error: UnusableInput, path: Path | None) -> None:
+        """Note why a file cannot be used; one that is still being written stays where it is."""
+        path = None if isinstance(error, UnstableFile) else path
+        self.unusable.append(FileResult(name, "unusable", reason=str(error), path=path))
+
+
 @dataclass(frozen=True, slots=True)
 class InputFiles:
-    """The files of a command, and how they are to be read."""
+    """The files of a command, and how they are to be read; `move` says that each goes into a folder afterwards."""
 
     files: Sequence[str]
     options: IngestOptions
+    move: bool = False
 
     @contextmanager
-    def ready(self, settings: Settings) -> Iterator[list[PreparedFile]]:
-        """Look over every file before anything of any is recorded; give them ready to be read.
+    def ready(self, settings: Settings) -> Iterator[ReadyFiles]:
+        """Look over every file before anything of any is recorded; give those that can be read, and the others.
 
-        Raises UnusableInput and ConfigurationError.
+        Raises ConfigurationError.
         """
         rows = row_models(settings)
         defaults = {name: connection.defaults for name, connection in settings.connections.items()}
-        with source_files(self.files) as sources:
+        ready = ReadyFiles()
+        with source_files(self.files, on_unusable=ready.note_unusable) as sources:
             if self.options.rejects_path is not None and len(sources) > 1:
                 raise ConfigurationError(f"--rejects names one file, but {len(sources)} are read: leave it out")
-            yield [prepare(source, self.options, rows, defaults) for source in sources]
+            for source in sources:
+                try:
+                    ready.usable.append(prepare(source, self.options, rows, defaults))
+                except UnusableInput as error:
+                    ready.note_unusable(source.name, error, None if source.spooled else source.path)
+            yield ready
 
 
 def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:

@@ -159,7 +159,7 @@ def test_several_connections_and_no_word_of_which_is_a_wrong_argument(tmp_path: 
     """No one guesses whose customers these are."""
     file = csv_of(tmp_path / "x.csv", [])
 
-    with pytest.raises(ConfigurationError, match="give --connection"):
+    with pytest.raises(UnusableHeader, match="give --connection"):
         take_in(file, MemoryLedger(), rows={"crm": PersonRow, "other": PersonRow})
     with pytest.raises(ConfigurationError, match="no connection 'elsewhere'"):
         take_in(file, MemoryLedger(), IngestOptions("elsewhere"))

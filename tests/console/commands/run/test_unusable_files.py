@@ -1,0 +1,111 @@
+"""One file that cannot be used stops no other; exit codes and `files` tell about this run; `--move` tidies up."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import HEADER, ROWS, Cli, bury_all, write
+
+
+def states(answer_json: dict[str, list[dict[str, str]]]) -> dict[str, str]:
+    """The state of each file that a command read."""
+    return {Path(one["file"]).name: one["state"] for one in answer_json["files"]}
+
+
+def test_an_unusable_file_stops_no_other(cli: Cli, tmp_path: Path) -> None:
+    """The others are recorded, the command ends with 1, and JSON names the file and the reason."""
+    write(tmp_path, "consents.csv", *ROWS)
+    write(tmp_path, "bad.csv", "1,2", header="a,b")
+    (tmp_path / "empty.csv").touch()
+
+    answer = cli("import", str(tmp_path / "*.csv"), str(tmp_path / "missing.csv"), "--json")
+
+    assert answer.code == 1
+    expected = {"consents.csv": "recorded"} | dict.fromkeys(("bad.csv", "empty.csv", "missing.csv"), "unusable")
+    assert states(answer.json) == expected
+    assert answer.json["rows"] == len(ROWS)
+    (bad,) = [one for one in answer.json["files"] if one["file"].endswith("bad.csv")]
+    assert "none of its columns is known" in bad["reason"]
+    assert "none of its columns is known" in answer.err
+
+
+def test_nothing_is_recorded_if_no_file_can_be_used(cli: Cli, tmp_path: Path) -> None:
+    """Exit code 2, JSON all the same, and no ledger is made."""
+    answer = cli("import", write(tmp_path, "bad.csv", "1,2", header="a,b"), "--json")
+    assert (answer.code, states(answer.json), answer.json["rows"]) == (2, {"bad.csv": "unusable"}, 0)
+    assert not (tmp_path / "optrelay.db").exists()
+
+
+def test_a_file_that_could_not_be_used_is_named_by_a_dry_run(cli: Cli, consents: str, tmp_path: Path) -> None:
+    """A dry run goes on, too."""
+    answer = cli("import", consents, write(tmp_path, "bad.csv", "1,2", header="a,b"), "--dry-run", "--json")
+    assert (answer.code, answer.json["rows"], states(answer.json)) == (1, len(ROWS), {"bad.csv": "unusable"})
+
+
+def test_a_rejected_row_fails_the_run_that_rejects_it_and_no_later_one(cli: Cli, consents: str) -> None:
+    """Cron would else report the same row every night; `status` goes on saying what is so."""
+    assert cli("import", consents).code == 1
+    assert cli("import", consents).code == 0
+    assert cli("status", "latest").code == 1
+
+
+def test_a_change_that_died_earlier_does_not_fail_a_later_run(cli: Cli, url: str, tmp_path: Path) -> None:
+    """It is a dead letter still, and that run said so."""
+    file = write(tmp_path, "good.csv", ROWS[0])
+    assert cli("import", file).code == 0
+    bury_all(url)
+    assert cli("import", file).code == 0
+    assert cli("status", "latest").code == 1
+
+
+@pytest.mark.parametrize("arguments", [("import", "--json", "--effective-at", "soon", "x.csv"), ("import", "--json")])
+def test_json_is_printed_when_a_command_fails(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """A program that reads the output of cron need not understand nothing."""
+    answer = cli(*arguments)
+    assert (answer.code, answer.json["exit_code"]) == (2, 2)
+    assert answer.json["error"]
+
+
+def test_files_are_moved_where_they_belong(cli: Cli, tmp_path: Path) -> None:
+    """Recorded ones with their rejects into done/, unusable ones with the reason into failed/, none over another."""
+    drop = tmp_path / "drop"
+    (drop / "done").mkdir(parents=True)
+    (drop / "done" / "night.csv").write_text("of another night")
+    write(drop, "night.csv", *ROWS)
+    write(drop, "bad.csv", "1,2", header="a,b")
+    cut = gzip.compress(f"{HEADER}\n{ROWS[0]}\n".encode())[:-9]
+    (drop / "cut.csv.gz").write_bytes(cut)
+
+    answer = cli("import", str(drop), "--move", "--json")
+
+    assert answer.code == 1
+    assert [path.name for path in drop.iterdir() if path.is_file()] == []
+    assert sorted(path.name.partition("-")[2] or path.name for path in (drop / "done").iterdir()) == [
+        "night.csv",
+        "night.csv",
+        "night.csv.rejects.csv",
+    ]
+    assert (drop / "done" / "night.csv").read_text() == "of another night"
+    failed = {path.name: path for path in (drop / "failed").iterdir()}
+    assert set(failed) == {"bad.csv", "bad.csv.reason.txt", "cut.csv.gz", "cut.csv.gz.reason.txt"}
+    assert "none of its columns is known" in failed["bad.csv.reason.txt"].read_text()
+    assert all(Path(one["moved_to"]).exists() for one in answer.json["files"])
+    assert json.loads(answer.out)["rejected"] == 1
+
+
+def test_a_file_that_cannot_be_moved_stays_and_is_recorded(cli: Cli, tmp_path: Path) -> None:
+    """A link in the place of done/ may lead anywhere: nothing is moved through it."""
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    (drop / "done").symlink_to(tmp_path)
+    write(drop, "good.csv", ROWS[0])
+
+    answer = cli("import", str(drop), "--move", "--json")
+
+    assert (answer.code, states(answer.json)) == (0, {"good.csv": "recorded"})
+    assert "cannot be moved" in answer.err
+    assert (drop / "good.csv").exists()
