@@ -1,6 +1,7 @@
 """What can be wrong with a run as a whole; what is wrong with one row or change is a value, not an error.
 
     ConfigurationError            the settings or arguments cannot be carried out: fix them (exit 2)
+    └── UnusableCursor            a cursor of the outcome log that cannot be followed
     OptrelayError
     ├── UnusableInput             a file as a whole: nothing of it has been recorded (exit 2)
     │   ├── UnreadableFile        missing, forbidden, damaged or empty
@@ -28,6 +29,14 @@ from pathlib import Path
 
 class ConfigurationError(Exception):
     """The settings or arguments contradict themselves or the world."""
+
+
+class UnusableCursor(ConfigurationError):
+    """A cursor that cannot be followed; `gone` says that it was one, and what stood behind it is not there now."""
+
+    def __init__(self, message: str, *, gone: bool = False) -> None:
+        super().__init__(message)
+        self.gone = gone
 
 
 class OptrelayError(Exception):

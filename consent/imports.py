@@ -18,7 +18,7 @@ class ImportSource:
 
     `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. With `stream`
     changes are delivered as they are read. `total_lines` is None where it cannot be known beforehand. `reassert` is the
-    option of the command, None where the settings hold.
+    option of the command, None where the settings hold. `sha256` is that of the bytes alone, None where there are none.
     """
 
     kind: str
@@ -29,6 +29,7 @@ class ImportSource:
     stream: bool = False
     total_lines: int | None = None
     reassert: Reassert | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

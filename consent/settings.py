@@ -78,6 +78,9 @@ class Settings(BaseSettings):
         le=36_500,
         description="days that rejected events are kept, so that they can be fixed and sent again",
     )
+    keep_outcomes: Annotated[float, BeforeValidator(_days)] = Field(
+        30.0, gt=0, le=36_500, description="days for which outcomes can be read with a cursor (`GET /v1/changes`)"
+    )
     api_keys: SecretStr = Field(SecretStr(""), description="keys for `optrelay serve`: `name=key`, several with commas")
     api_rate: Annotated[Rate, NoDecode, BeforeValidator(read_rate)] = Field(
         Rate(100, 1), description="requests that each key may make at each server process"

@@ -100,6 +100,7 @@ def source_of(file: PreparedFile) -> ImportSource:
         stream=options.stream,
         total_lines=inspection.lines,
         reassert=options.reassert,
+        sha256=inspection.sha256,
     )
 
 

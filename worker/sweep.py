@@ -15,6 +15,7 @@ from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import rejected_events
 from consent.ledger.intake.publish import PublishProgress
 from consent.ledger.queue import breakers
+from consent.ledger.queue.outcome_log import purge_outcome_log
 from worker.bootstrap import WorkerContext
 from worker.delivery.breaker import may_call
 
@@ -53,7 +54,7 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     """
     worker_context.ledger.database.check_revision()
     sent = _wake_all(worker_context)
-    _forget_old_rejects(worker_context)
+    _forget_what_is_old(worker_context)
     unreleased = worker_context.ledger.unpublished()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
         awake = _Rounds(worker_context)
@@ -62,10 +63,11 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     return sent
 
 
-def _forget_old_rejects(worker_context: WorkerContext) -> None:
-    """Remove what rejected events said once their time is over."""
-    kept = worker_context.settings.keep_rejected_events * _DAY
-    rejected_events.purge(worker_context.ledger.database, int(worker_context.ledger.now() - kept))
+def _forget_what_is_old(worker_context: WorkerContext) -> None:
+    """Remove what rejected events said, and outcomes for those who follow them, once their time is over."""
+    settings, ledger = worker_context.settings, worker_context.ledger
+    rejected_events.purge(ledger.database, int(ledger.now() - settings.keep_rejected_events * _DAY))
+    purge_outcome_log(ledger.database, int(ledger.now() - settings.keep_outcomes * _DAY))
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import among, insert_new, plain_numbers, portions
 from consent.ledger.keys import public_id
 from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.queue.outcome_log import note_dead, note_state
 from consent.ledger.queue.tasks import Attempt
 from consent.ledger.schema import attempts, audit_log, changes, dead_letters, imports, slots, targets
 from consent.outcome import State
@@ -190,6 +191,7 @@ def discard(database: Database, letters: Letters, *, who: str, why: str, now: in
         ids = tx.execute(dead.with_for_update()).scalars().all()
         tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
         _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
+        note_dead(tx, ids, now)
         return len(ids)
 
     return sum(database.write(partial(work, some=some)) for some in portions(_ids(letters)))
@@ -206,6 +208,7 @@ def make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], 
             ids = tx.execute(select(changes.c.id).where(*pending).with_for_update()).scalars().all()
             insert_new(tx, dead_letters, ("change_id",), [(number,) for number in ids])
             tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(**dead))
+            note_dead(tx, ids, now)
 
     database.write(work)
 
@@ -242,6 +245,8 @@ def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
     for row in overtaken:
         closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
         tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
+    note_state(tx, State.PENDING, [row.id for row in standing], now)
+    note_state(tx, State.SUPERSEDED, [row.id for row in overtaken], now)
     enqueue_changes(lock, [row.id for row in standing], now=now)
 
 

@@ -38,9 +38,10 @@ from sqlalchemy.schema import CreateTable
 
 from consent.change import Action, Origin
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import among, portions, whole_or_nothing
+from consent.ledger.dialects.statements import among, plain_numbers, portions, whole_or_nothing
 from consent.ledger.intake.export_time import ExportTime
 from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import REVISION, changes, slots, targets
 from consent.outcome import State
 from consent.reassert import Reassert, ReassertRules
@@ -183,7 +184,8 @@ def _supersede(
     tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
 ) -> None:
     lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
-    tx.execute(lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now))
+    done = lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now)
+    note_state(tx, State.SUPERSEDED, plain_numbers(tx.execute(done.returning(changes.c.id))), now)
 
 
 def _spread_freshness(tx: Connection) -> None:
@@ -197,7 +199,8 @@ def _spread_freshness(tx: Connection) -> None:
 def _leave_unchanged(tx: Connection, now: int) -> int:
     same = (_first, _merging.c.wins, _merging.c.confirmed, ~_sent)
     left = whole_or_nothing(update(changes)).where(changes.c.id == _merging.c.id, *same)
-    tx.execute(left.values(state=State.UNCHANGED.value, settled_at=now))
+    done = left.values(state=State.UNCHANGED.value, settled_at=now)
+    note_state(tx, State.UNCHANGED, plain_numbers(tx.execute(done.returning(changes.c.id))), now)
     return tx.execute(select(func.count()).select_from(_merging).where(*same, _merging.c.stamped)).scalar_one()
 
 
@@ -212,6 +215,7 @@ def _resend(lock: MergeLock, now: int) -> None:
         again = tx.execute(select(changes.c.id).join(slots, held).where(*settled, *out)).scalars().all()
         revived = update(changes).where(among(tx, changes.c.id, again))
         tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
+        note_state(tx, State.PENDING, again, now)
         tx.execute(update(slots).where(own_slot(_merging), among(tx, slots.c.newest_id, again)).values(**_UNKNOWN))
         enqueue_changes(lock, again, now=now)
 

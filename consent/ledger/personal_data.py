@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
+from consent.ledger.queue.outcome_log import outcome_log
 from consent.ledger.schema import (
     audit_log,
     changes,
@@ -64,6 +65,7 @@ PERSONAL_COLUMNS = (
     changes.c.details,  # columns beyond address and slot, such as a free text for the reason
     changes.c.slot,  # resources and users of a webhook, at Infobip and Gupshup
     changes.c.reason,  # the provider's words
+    outcome_log.c.reason,
     noop_changes.c.details,
     noop_changes.c.slot,
     slots.c.slot,

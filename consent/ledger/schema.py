@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0012"
+REVISION = "0013"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -65,6 +65,7 @@ imports = Table(
     Column("kind", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("fingerprint", Text, nullable=False, unique=True),
+    Column("sha256", Text),
     Column("size", BigInteger, nullable=False),
     Column("default_effective_at", BigInteger),
     Column("stream", SmallInteger, nullable=False),

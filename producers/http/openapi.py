@@ -37,7 +37,7 @@ _PROBLEMS = {
     401: "No valid key",
     404: "There is no such thing",
     408: "The body came too slowly",
-    410: "The link has expired",
+    410: "The link has expired, or what stood behind the cursor is not kept any more",
     413: "The body is too long",
     415: "The body is in a form that is not read here",
     429: "Too many requests with this key",

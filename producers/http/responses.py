@@ -74,6 +74,22 @@ class ChangeState(TypedDict):
     origin: Origin
 
 
+@_exact
+class Outcome(ChangeState):
+    """A change as it was when it came into its state."""
+
+    at: Annotated[_Time, Field(description="when it came into this state; also of those that are pending again")]
+
+
+@_exact
+class Outcomes(TypedDict):
+    """Outcomes in the order in which they became visible."""
+
+    changes: list[Outcome]
+    cursor: Annotated[str, Field(description="for the next request's `after`")]
+    more: Annotated[bool, Field(description="there are more already")]
+
+
 ImportReport = TypedDict(
     "ImportReport",
     {

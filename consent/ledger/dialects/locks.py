@@ -18,6 +18,7 @@ from consent.ledger.schema import changes
 _SCHEMA = 7_301_125  # any numbers of our own, for PostgreSQL's advisory locks
 _MERGING = 7_301_126
 _RECORDING = 7_301_127
+_OUTCOME_LOG = 7_301_128
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +63,8 @@ def lock_schema(tx: Connection) -> None:
     """Keep out other migrations, and every transaction that was begun by another version."""
     dialect_of(tx).lock(tx, _SCHEMA)
     dialect_of(tx).lock_schema(tx)
+
+
+def lock_outcome_log(tx: Connection) -> None:
+    """Keep out every other transaction that gives positions in the outcome log."""
+    dialect_of(tx).lock(tx, _OUTCOME_LOG)

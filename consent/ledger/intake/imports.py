@@ -74,6 +74,7 @@ _IMPORT_COLUMNS = (
     "total_lines",
     "state",
     "reassert",
+    "sha256",
     "started_at",
 )
 
@@ -82,7 +83,7 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
     import_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
     since = None if source.default_effective_at is None else to_micros(source.default_effective_at)
     facts = (source.kind, source.name, fingerprint, source.size, since, int(source.stream), source.total_lines)
-    return (import_id, *facts, "reading", source.reassert, now)
+    return (import_id, *facts, "reading", source.reassert, source.sha256, now)
 
 
 def _progress(row: Row[tuple[object, ...]]) -> ImportProgress:

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, select
 from consent.change import Action, ConsentChange
 from consent.ledger.aliases import former_ids, is_known_as, target_aliases
 from consent.ledger.database import Database
-from consent.ledger.dialects.statements import among
+from consent.ledger.dialects.statements import among, portions
 from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.outcome import State
@@ -82,6 +82,16 @@ def changes_of(tx: Connection, target_id: int) -> list[ChangeReport]:
     """Return every change about a target, each slot's by itself, in the order of what was said."""
     query = _REPORTED.where(changes.c.target_id == target_id)
     return [_report(row) for row in tx.execute(query.order_by(changes.c.slot, changes.c.effective_at, changes.c.id))]
+
+
+def reports_by_number(tx: Connection, numbers: Sequence[int]) -> dict[int, ChangeReport]:
+    """Return what became of these changes, by their numbers in the ledger."""
+    query = _REPORTED.add_columns(changes.c.id)
+    return {
+        row.id: _report(row)
+        for some in portions(numbers)
+        for row in tx.execute(query.where(among(tx, changes.c.id, some)))
+    }
 
 
 def _report(row: Row[*tuple[Any, ...]]) -> ChangeReport:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, select, update
 from consent.change import Action
 from consent.ledger.dialects.statements import UpdateEach, among, insert_new, plain_rows
 from consent.ledger.merge import Register, Version, rank
+from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
 from consent.ledger.queue.tasks import CustomerTask
 from consent.ledger.schema import changes, dead_letters, slots
 from consent.outcome import PermanentFailure, State
@@ -129,7 +130,9 @@ def _supersede(
         for whose, one in found.items()
         for slot, winner in one.overruled.items()
     ]
+    losing = still_pending(tx, [row["which"] for row in lost])
     _SUPERSEDE.run(tx, lost)
+    note_state(tx, State.SUPERSEDED, sorted(losing), now)
 
 
 _SUPERSEDE = UpdateEach(
@@ -148,6 +151,7 @@ def _bury(tx: Connection, ids: Sequence[int], overlap: Overlap, now: int) -> Non
     dying = tx.execute(select(changes.c.id).where(*alive)).scalars().all()
     tx.execute(update(changes).where(*alive).values(**_dead(overlap.inexpressible), settled_at=now))
     insert_new(tx, dead_letters, ("change_id",), [(number,) for number in dying])
+    note_dead(tx, dying, now)
 
 
 _ALIVE = (State.PENDING.value, State.APPLIED.value, State.UNCHANGED.value)

@@ -23,11 +23,13 @@ from consent.ledger.dialects.statements import (
     among,
     insert_all,
     insert_new,
+    plain_numbers,
     plain_rows,
     portions,
     whole_or_nothing,
 )
 from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
 from consent.ledger.queue.tasks import IN_DOUBT, ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
@@ -123,21 +125,31 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
                 case None:
                     pass
     _close(tx, settled, now)
-    _BURY.run(tx, dead)
-    insert_new(tx, dead_letters, ("change_id",), [(row["which"],) for row in dead])
+    _bury(tx, dead, now)
     _PUT_OFF.run(tx, later)
     _CONFIRM.run(tx, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
     return {*chain.from_iterable(settled.values()), *(row["which"] for row in dead)}
 
 
 def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> None:
+    """Settle those that are pending, and note which these were: newer changes may have superseded others meanwhile."""
+    counted = changes.c.attempts + 1
     for state, ids in settled.items():
+        values = {"state": state, "settled_at": now, "attempts": counted, "code": None, "reason": None}
         for some in portions(ids):
-            done = whole_or_nothing(update(changes)).where(
-                among(tx, changes.c.id, some), changes.c.state == State.PENDING.value
-            )
-            counted = changes.c.attempts + 1
-            tx.execute(done.values(state=state, settled_at=now, attempts=counted, code=None, reason=None))
+            pending = (among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
+            done = whole_or_nothing(update(changes)).where(*pending).values(**values)
+            note_state(tx, State(state), plain_numbers(tx.execute(done.returning(changes.c.id))), now)
+
+
+def _bury(tx: Connection, dead: Sequence[dict[str, Any]], now: int) -> None:
+    """Make dead letters of those that are pending."""
+    if not dead:
+        return
+    pending = still_pending(tx, [row["which"] for row in dead])
+    _BURY.run(tx, dead)
+    insert_new(tx, dead_letters, ("change_id",), [(row["which"],) for row in dead])
+    note_dead(tx, sorted(pending), now)
 
 
 def _confirmed(one: Settlement, change: ClaimedChange, now: int) -> list[dict[str, Any]]:
@@ -237,14 +249,17 @@ def _resend_newest(lock: MergeLock, called: Sequence[Settlement], now: int) -> N
     tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())
     touched = [(one.task.target_id, slot) for one in called for slot in _touched(tx, one)]
     pending: dict[int, int] = {}
+    again: list[int] = []
     for whose, slot in sorted(touched):
         where = (slots.c.target_id == whose, slots.c.slot == slot)
         tx.execute(update(slots).where(*where).values(confirmed=None, confirmed_at=None))
         newest = select(slots.c.newest_id).where(*where).scalar_subquery()
         revived = (changes.c.id == newest, changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value)))
-        tx.execute(update(changes).where(*revived).values(state=State.PENDING.value, settled_at=None))
+        revival = update(changes).where(*revived).values(state=State.PENDING.value, settled_at=None)
+        again += tx.execute(revival.returning(changes.c.id)).scalars()
         waits = (changes.c.id == newest, changes.c.state == State.PENDING.value)
         pending.update((number, whose) for number in tx.execute(select(changes.c.id).where(*waits)).scalars())
+    note_state(tx, State.PENDING, again, now)
     enqueue_changes(lock, list(pending), now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
     for some in portions(list(pending.values())):

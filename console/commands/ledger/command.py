@@ -1,4 +1,4 @@
-"""Arguments and help of what looks at the ledger or keeps it: `status`, `history`, `backup` and `migrate`."""
+"""Arguments and help of what looks at the ledger or keeps it: `status`, `changes`, `history`, `backup`, `migrate`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,33 @@ def history(
 
     code = show_histories(load_settings(), Screen(as_json=as_json), columns, connection, reveal=reveal)
     raise typer.Exit(int(code))
+
+
+def changes(
+    *,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="CURSOR", help="Where the last page ended; otherwise the oldest that is kept."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, max=10_000, help="How many at most.", show_default="100, with --json 10000"),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what became of changes since a cursor, in the order in which it became visible: for a warehouse to copy.
+
+    Each outcome of each change is told, also what a replay leads to, and none is missed, whatever is settled at the
+    same time. Keep the cursor that is printed, and give it the next time. `GET /v1/changes` tells the same.
+
+    For example:
+
+        optrelay changes --json > page.json
+        optrelay changes --after "$(jq -r .cursor page.json)" --json
+    """
+    from console.commands.ledger.history import show_outcomes
+
+    raise typer.Exit(int(show_outcomes(load_settings(), Screen(as_json=as_json), after, limit)))
 
 
 def backup(

@@ -1,4 +1,4 @@
-"""The history of one person: every change that was recorded, and what became of it."""
+"""What became of changes: those of one person, and those of all since a cursor, for programs that copy it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
 from consent.ledger.queries.changes import ChangeReport
 from consent.ledger.queries.history import History, SlotNow, histories
+from consent.ledger.queries.outcomes import MOST_OUTCOMES, Outcome, outcomes_after
 from consent.outcome import State
 from consent.row import ConsentRow
 from consent.settings import Settings
@@ -23,12 +24,14 @@ from console.commands.run.input_files import row_models
 from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen, table
-from producers.http.routes.queries import change_as_json
+from producers.http.routes.queries import change_as_json, page_as_json
 from producers.parsing.columns import meant, vocabulary
 from worker.providers import PROVIDERS
 
 _MOST = 100
 """Targets that are told about at once."""
+
+_OUTCOMES_SHOWN = 100
 
 
 def show_histories(
@@ -150,3 +153,26 @@ def _as_json(one: History, *, reveal: bool) -> dict[str, object]:
     person = revealed(one.address) if reveal else masked(one.address)
     changes = [change_as_json(change) for change in one.changes]
     return {"connection": one.connection, "target": person, "slots": slots, "changes": changes}
+
+
+def show_outcomes(settings: Settings, screen: Screen, after: str | None, limit: int | None) -> ExitCode:
+    """Print the outcomes behind a cursor and the cursor behind them; raises UnusableCursor."""
+    most = limit or (MOST_OUTCOMES if screen.as_json else _OUTCOMES_SHOWN)
+    with reading_ledger(settings) as ledger:
+        page = outcomes_after(ledger.database, after, most)
+    listed = table("when (UTC)", "connection", "action", "what became of it", "from", whole=("when (UTC)",))
+    for one in page.outcomes:
+        listed.add_row(*_outcome_row(one))
+    screen.show(listed if page.outcomes else "nothing has become of any change since")
+    more = ", and there is more" if page.more else ""
+    screen.show(f"go on with --after {page.cursor}{more}")
+    screen.print_json(dict(page_as_json(page)))
+    return ExitCode.WELL
+
+
+def _outcome_row(one: Outcome) -> tuple[str, ...]:
+    change = one.change
+    place = "" if change.number is None else f", {change.number:,}"
+    became = ", ".join(part for part in (change.state.value, change.code, change.reason) if part)
+    when = f"{from_micros(one.at):%Y-%m-%d %H:%M:%S}"
+    return when, change.connection, change.action, became, change.import_name + place

@@ -1,4 +1,4 @@
-"""GET /v1/changes/{id} and /v1/imports/{id}: what became of a change, and of everything that came with it."""
+"""What became of a change, of everything that came with it, and of all changes since a cursor."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from consent.change import Action, from_micros
-from consent.errors import LedgerError
+from consent.errors import LedgerError, UnusableCursor
 from consent.ledger.queries.changes import ChangeReport, find_change
+from consent.ledger.queries.outcomes import MOST_OUTCOMES, OutcomePage, outcomes_after
 from producers.http import responses
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
@@ -21,6 +22,31 @@ from producers.http.state import admit, app_state
 T = TypeVar("T")
 _PROBLEMS = problem_responses(401, 404, 429, 500, 503)
 router = APIRouter(generate_unique_id_function=operation_id)
+
+
+@router.get(
+    "/v1/changes",
+    summary="What became of changes since a cursor",
+    response_model=responses.Outcomes,
+    response_description="Some outcomes, and the cursor behind them",
+    responses=problem_responses(400, 401, 410, 429, 500, 503),
+    openapi_extra=KEYED,
+)
+async def get_outcomes(request: Request, after: str | None = None, limit: str = "1000") -> Response:
+    """Tell outcomes in the order in which they became visible, behind the cursor `after`; without one, the oldest kept.
+
+    Each outcome of each change is told behind every cursor given before it, also what a replay leads to, so none is
+    missed. Ask again with the `cursor` of the answer, at once if there is `more`. `limit` is at most 10000.
+    """
+    state = app_state(request)
+    admit(request, state)
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MOST_OUTCOMES:
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_parameter", f"limit is a number from 1 to {MOST_OUTCOMES}")
+    try:
+        return JSONResponse(page_as_json(await _read(lambda: outcomes_after(state.ledger.database, after, int(limit)))))
+    except UnusableCursor as error:
+        status, code = (410, "cursor_gone") if error.gone else (400, "bad_cursor")
+        raise Problem(HTTPStatus(status), code, str(error)) from None
 
 
 @router.get(
@@ -68,6 +94,14 @@ async def _read(query: Callable[[], T]) -> T:
 
 def _unknown(what: str) -> Problem:
     return Problem(HTTPStatus.NOT_FOUND, f"unknown_{what}", f"there is no {what} with this id")
+
+
+def page_as_json(page: OutcomePage) -> responses.Outcomes:
+    """Return a page of outcomes as programs read it."""
+    told: list[responses.Outcome] = [
+        {**change_as_json(one.change), "at": from_micros(one.at).isoformat()} for one in page.outcomes
+    ]
+    return {"changes": told, "cursor": page.cursor, "more": page.more}
 
 
 def change_as_json(found: ChangeReport) -> responses.ChangeState:

@@ -62,3 +62,36 @@ def test_an_import_is_told_as_the_command_tells_it(served: Server) -> None:
     assert (found["import"], found["sealed"], found["waiting"]) == (import_id, False, {"capillary": 1})
     assert served.get("/v1/imports/20000101-00000000").json()["code"] == "unknown_import"
     assert served.get(f"/v1/imports/{import_id[:5]}").status_code == 404
+
+
+def test_a_warehouse_follows_what_becomes_of_changes(ledger: Ledger) -> None:
+    """Page by page, each outcome once and without an address; then nothing, until there is more."""
+    with server(ledger) as served:
+        assert served.get("/v1/changes").json() == {"changes": [], "cursor": "1.0", "more": False}
+        ids = [
+            served.post({**ANN, "user_id": str(387006417 + number)}).json()["results"][0]["id"] for number in range(3)
+        ]
+        settle(ledger, Applied())
+        first = served.get("/v1/changes?limit=2").json()
+        second = served.get(f"/v1/changes?limit=2&after={first['cursor']}").json()
+        nothing = served.get(f"/v1/changes?after={second['cursor']}").json()
+
+    told = [one["id"] for page in (first, second) for one in page["changes"]]
+    assert (sorted(told), first["more"], second["more"]) == (sorted(ids), True, False)
+    assert (nothing["changes"], nothing["cursor"]) == ([], second["cursor"])
+    assert {one["state"] for one in first["changes"]} == {"applied"}
+    assert "user_id" not in str(first)
+
+
+def test_a_cursor_that_cannot_be_followed_is_refused(served: Server) -> None:
+    """One of another ledger is gone, what is none is wrong, and so is a limit that is no number; a key is needed."""
+    for asked, status, code in (
+        ("after=9.0", 410, "cursor_gone"),
+        ("after=x", 400, "bad_cursor"),
+        ("after=", 400, "bad_cursor"),
+        ("limit=0", 400, "bad_parameter"),
+        ("limit=x", 400, "bad_parameter"),
+        ("limit=99999999999999999999", 400, "bad_parameter"),
+    ):
+        answered = served.get(f"/v1/changes?{asked}")
+        assert (answered.status_code, answered.json()["code"]) == (status, code), asked

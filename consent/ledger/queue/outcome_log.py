@@ -1,0 +1,129 @@
+"""The outcome log: what became of changes, in the order in which it became visible, for those who copy it elsewhere.
+
+A transaction that settles changes adds a row for each outcome, in the same transaction: one insert, whatever the
+number of changes. The order of such rows cannot be told by a number that is given when they are written: a transaction
+with a lower number may commit after one with a higher one, and a reader that has gone past it would never see it. So
+rows have no position at first. A reader gives one to all that it can see, under a lock: what commits later gets a
+later position. Nothing is skipped, on either database.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import orjson
+from sqlalchemy import BigInteger, Column, Connection, Index, Table, Text, delete, func, or_, select, update
+
+from consent.ledger.database import Database
+from consent.ledger.dialects.locks import lock_outcome_log
+from consent.ledger.dialects.statements import among, insert_all, portions
+from consent.ledger.schema import NUMBER, changes, metadata
+from consent.outcome import State
+
+outcome_log = Table(
+    "outcome_log",
+    metadata,
+    Column("id", NUMBER, primary_key=True, autoincrement=True),
+    Column("position", BigInteger),
+    Column("at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("code", Text),
+    Column("reason", Text),
+    Column("change_ids", Text, nullable=False),
+)
+"""Changes that came into a state together: pending again (replayed, or to be sent once more), or an outcome.
+
+`position` is empty until someone reads. The row with the last one is never removed: positions are not used again.
+"""
+_is_new = outcome_log.c.position.is_(None)
+Index("ix_outcome_log_position", outcome_log.c.position, unique=True)
+Index("ix_outcome_log_new", outcome_log.c.id, postgresql_where=_is_new, sqlite_where=_is_new)
+
+MOST_IDS = 1_000
+"""Changes in one row."""
+
+_STAMPED_AT_ONCE = 20_000
+_PURGED_AT_ONCE = 1_000
+_COLUMNS = ("at", "state", "code", "reason", "change_ids")
+
+Why = tuple[str, str | None, str | None]
+"""A state, and the code and reason of it, if it has any."""
+
+
+def note_outcomes(tx: Connection, ids_of: Mapping[Why, Sequence[int]], now: int) -> None:
+    """Note which changes came into which state; to be called after they were changed in the same transaction.
+
+    So of one change each transaction notes later than the one before it, for which it had to wait.
+    """
+    rows = [
+        (now, *why, orjson.dumps(list(some)).decode())
+        for why, ids in ids_of.items()
+        for some in portions(ids, MOST_IDS)
+    ]
+    if rows:
+        insert_all(tx, outcome_log, _COLUMNS, rows)
+
+
+def note_state(tx: Connection, state: State, ids: Sequence[int], now: int) -> None:
+    """Note changes that came into a state for which there is no code."""
+    note_outcomes(tx, {(state.value, None, None): ids}, now)
+
+
+def note_dead(tx: Connection, ids: Sequence[int], now: int) -> None:
+    """Note dead letters that were written down or discarded in this transaction, each with its code and reason."""
+    whys: dict[Why, list[int]] = defaultdict(list)
+    for some in portions(ids):
+        died = select(changes.c.id, changes.c.code, changes.c.reason).where(among(tx, changes.c.id, some))
+        for number, code, reason in tx.execute(died):
+            whys[State.DEAD.value, code, reason].append(number)
+    note_outcomes(tx, whys, now)
+
+
+def still_pending(tx: Connection, ids: Sequence[int]) -> set[int]:
+    """Return which of these changes are pending; they cannot be settled by another transaction until this one ends."""
+    pending = select(changes.c.id).where(changes.c.state == State.PENDING.value)
+    return {
+        number
+        for some in portions(ids)
+        for number in tx.execute(pending.where(among(tx, changes.c.id, some)).with_for_update()).scalars()
+    }
+
+
+def stamp(database: Database) -> None:
+    """Give positions to all rows that have been committed and have none; raises LedgerUnavailable."""
+    unseen = select(outcome_log.c.id).where(_is_new).limit(1)
+    while database.read(lambda tx: tx.execute(unseen).first()) is not None:
+        database.write(_stamp_some)
+
+
+def _stamp_some(tx: Connection) -> None:
+    lock_outcome_log(tx)
+    base = tx.execute(select(func.coalesce(func.max(outcome_log.c.position), 0))).scalar_one()
+    some = select(outcome_log.c.id).where(_is_new).order_by(outcome_log.c.id).limit(_STAMPED_AT_ONCE).subquery()
+    places = select(some.c.id, func.row_number().over(order_by=some.c.id).label("place")).subquery()
+    tx.execute(
+        update(outcome_log).where(outcome_log.c.id == places.c.id, _is_new).values(position=places.c.place + base)
+    )
+
+
+def purge_outcome_log(database: Database, before: int) -> int:
+    """Remove what was noted before a moment (microseconds) but the last; return how many rows. Raises LedgerError."""
+    purged = 0
+    while database.read(lambda tx: _old_ones(tx, before, 1)):
+        stamp(database)
+        purged += database.write(lambda tx: _purge_some(tx, before))
+    return purged
+
+
+def _purge_some(tx: Connection, before: int) -> int:
+    old = _old_ones(tx, before, _PURGED_AT_ONCE)
+    return tx.execute(delete(outcome_log).where(among(tx, outcome_log.c.id, old))).rowcount if old else 0
+
+
+def _old_ones(tx: Connection, before: int, most: int) -> list[int]:
+    """Return the first rows, by number, if they are that old: numbers follow time closely, and need no other index."""
+    last = tx.execute(select(func.max(outcome_log.c.position))).scalar()
+    removable = or_(_is_new, outcome_log.c.position != last)
+    oldest = select(outcome_log.c.id, outcome_log.c.at).where(removable).order_by(outcome_log.c.id).limit(most)
+    return [number for number, at in tx.execute(oldest) if at < before]
