@@ -27,12 +27,17 @@ def as_text(argument: str | None) -> str | None:
 SomeFiles = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[FILE]…", help="CSV files, .csv.gz, folders, patterns, or - for standard input.", show_default=False
+        metavar="[FILE]…",
+        help="CSV or JSON lines, packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
+        show_default=False,
     ),
 ]
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILE…", help="CSV files, .csv.gz, folders, patterns, or - for standard input."),
+    typer.Argument(
+        metavar="FILE…",
+        help="CSV or JSON lines, packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
+    ),
 ]
 ConnectionOption = Annotated[
     str | None,

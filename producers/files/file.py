@@ -108,7 +108,7 @@ def prepare(
     known = vocabulary(rows.values(), options.maps)
     inspection = inspect_file(file, options.encoding, options.patience)
     given = options.effective_at_utc
-    effective_at = given or (None if file.spooled else inspection.stamp.modified_at)
+    effective_at = given or inspection.modified_at
     context = parse_context(rows, defaults, options.connection, effective_at, options.zone)
     context = replace(context, given=given, or_give=", or give --effective-at")
     columns = _read_columns(inspection, options.delimiter, known)

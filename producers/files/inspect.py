@@ -11,46 +11,33 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime
+
+from backports import zstd
 
 from consent.errors import UnreadableFile, UnstableFile
-from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from consent.times import is_too_old
 from producers.files.csv.encoding import Encoding, EncodingDetector
-from producers.files.sources import SourceFile
+from producers.files.sources import SourceFile, Stamp
 from producers.options import PATIENCE_SECONDS
 
 _SETTLED_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.2
 _CHUNK = 1024 * 1024
-_GZIP = b"\x1f\x8b"
-_ZIP = b"PK\x03\x04"
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What changes when a file is written: which file it is, its size in bytes, when it was written."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-    @property
-    def modified_at(self) -> datetime | None:
-        """When the file was written, in UTC; None if its clock was never set, or runs far ahead."""
-        try:
-            moment = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
-        except (ValueError, OverflowError, OSError):
-            return None
-        latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
-        return None if is_too_old(moment) or moment > latest else moment
+_MARK = 8
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""How files begin: gzip, zstd (RFC 8878), zip (with and without members), and OLE, Microsoft's older container."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the inspection of a file has found; `lines` counts its physical lines."""
+    """What the inspection of a file has found.
+
+    `lines` counts its physical lines. `sha256` is the digest of the bytes that a person gave us: of a compressed file
+    as it is, of an archive's member that of the archive and the member's name.
+    """
 
     file: SourceFile
     stamp: Stamp
@@ -58,15 +45,24 @@ class Inspection:
     lines: int
     encoding: Encoding
 
+    @property
+    def modified_at(self) -> datetime | None:
+        """When the file that a person gave us was written, in UTC; None if that cannot be known."""
+        if self.file.origin is not None:
+            return self.file.origin.modified_at
+        return None if self.file.spooled else self.stamp.modified_at
+
     @contextmanager
     def open(self) -> Iterator[io.TextIOWrapper]:
         """Open the inspected bytes as text whose lines keep their ends; raise UnstableFile if they are others now."""
         with reading(self.file):
             raw = self.file.path.open("rb")
         with raw:
-            if _stamp_of(os.fstat(raw.fileno())) != self.stamp:
-                raise _unstable(self.file)
-            with io.TextIOWrapper(_plain(raw), self.encoding.codec, self.encoding.errors, newline="") as text:
+            if Stamp.of(os.fstat(raw.fileno())) != self.stamp:
+                raise unstable(self.file)
+            with reading(self.file):
+                plain = _plain(raw, self.file)
+            with io.TextIOWrapper(plain, self.encoding.codec, self.encoding.errors, newline="") as text:
                 yield text
 
     def confirm(self) -> None:
@@ -74,9 +70,9 @@ class Inspection:
         try:
             now = look(self.file)
         except UnreadableFile:
-            raise _unstable(self.file) from None
+            raise unstable(self.file) from None
         if now != self.stamp:
-            raise _unstable(self.file)
+            raise unstable(self.file)
 
 
 def inspect_file(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Inspection:
@@ -87,47 +83,45 @@ def inspect_file(file: SourceFile, encoding: str | None = None, patience: float 
     """
     deadline = time.monotonic() + patience
     while True:
-        before = _settled(file, deadline)
+        before = settled(file, deadline)
         found = _scan(file, before, encoding)
         if look(file) == before:
             return found
         if time.monotonic() >= deadline:
-            raise _unstable(file)
+            raise unstable(file)
 
 
 def look(file: SourceFile) -> Stamp:
     """Return the file's stamp as it is now; raise UnreadableFile if it cannot be seen."""
     with reading(file):
-        return _stamp_of(file.path.stat())
+        return Stamp.of(file.path.stat())
 
 
-def _settled(file: SourceFile, deadline: float) -> Stamp:
+def settled(file: SourceFile, deadline: float) -> Stamp:
+    """Return the file's stamp when its writer is done; raise UnstableFile at the deadline (of the monotonic clock)."""
     while True:
         stamp = look(file)
         # A time from the future means a clock that differs from ours, not a writer at work.
         if file.spooled or not 0 <= time.time() - stamp.modified_ns / 1e9 < _SETTLED_SECONDS:
             return stamp
         if time.monotonic() >= deadline:
-            raise _unstable(file)
+            raise unstable(file)
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
-    digest = hashlib.sha256()
     encodings = EncodingDetector(wanted)
     lines = _LineCount()
     with reading(file), file.path.open("rb") as raw:
-        while chunk := raw.read(_CHUNK):
-            digest.update(chunk)
-        raw.seek(0)
-        stream = _plain(raw)
+        digest = file.origin.sha256 if file.origin else hashlib.file_digest(raw, "sha256").hexdigest()
+        stream = _plain(raw, file)
         while chunk := stream.read(_CHUNK):
             encodings.feed(chunk)
             lines.feed(chunk)
     encoding = encodings.close()
     if lines.empty:
         raise UnreadableFile(f"{file.name} is empty: there is not even a header")
-    return Inspection(file, stamp, digest.hexdigest(), lines.total, encoding)
+    return Inspection(file, stamp, digest, lines.total, encoding)
 
 
 class _LineCount:
@@ -154,12 +148,26 @@ class _LineCount:
 _BLANK = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
 
 
-def _plain(raw: io.BufferedReader) -> io.BufferedReader | gzip.GzipFile:
-    begin = raw.read(len(_ZIP))
-    raw.seek(0)
-    if begin == _ZIP:
-        raise UnreadableFile(f"{Path(raw.name).name} is a zip archive or a workbook: save it as CSV, or unpack it")
-    return gzip.GzipFile(fileobj=raw) if begin.startswith(_GZIP) else raw
+def _plain(raw: io.BufferedReader, file: SourceFile) -> io.BufferedReader | gzip.GzipFile | zstd.ZstdFile:
+    """Return the bytes of a file from its beginning, unpacked as they are read; raise UnreadableFile for no text."""
+    raw.seek(0)  # a private copy is opened by its descriptor, which may share the place where another one reads
+    stream: io.BufferedReader | gzip.GzipFile | zstd.ZstdFile = raw
+    begin = raw.peek(_MARK)
+    if begin.startswith(GZIP):
+        stream = gzip.GzipFile(fileobj=raw)
+    elif begin.startswith(ZSTD):
+        stream = zstd.ZstdFile(raw)
+    if stream is not raw:
+        begin = stream.peek(_MARK)
+        if begin.startswith((GZIP, ZSTD)):
+            raise UnreadableFile(f"{file.name} is compressed twice: unpack it once")
+    if begin.startswith(ZIP):
+        raise UnreadableFile(f"{file.name} holds a zip archive or a workbook in another archive: unpack the outer one")
+    if begin.startswith(_OLE):
+        raise UnreadableFile(
+            f"{file.name} is an old workbook (.xls) or one with a password: save it as .xlsx without a password, or CSV"
+        )
+    return stream
 
 
 @contextmanager
@@ -167,15 +175,15 @@ def reading(file: SourceFile) -> Iterator[None]:
     """Turn what can go wrong while a file is read into UnreadableFile."""
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        raise UnreadableFile(f"{file.name} is damaged or cut short: its gzip data cannot be read to the end") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
+        kind = "zstd" if isinstance(error, zstd.ZstdError) else "gzip or zstd"
+        raise UnreadableFile(
+            f"{file.name} is damaged or cut short: its {kind} data cannot be read to the end; fetch it again"
+        ) from None
     except OSError as error:
         raise UnreadableFile(f"{file.name} cannot be read: {error.strerror or type(error).__name__}") from None
 
 
-def _stamp_of(found: os.stat_result) -> Stamp:
-    return Stamp(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-
-def _unstable(file: SourceFile) -> UnstableFile:
+def unstable(file: SourceFile) -> UnstableFile:
+    """Return the error of a file that is not the same any more."""
     return UnstableFile(f"{file.name} is being written or was replaced meanwhile: import it again when it is finished")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import os
 import shutil
 import stat
 import sys
@@ -11,32 +12,85 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
 from consent.errors import UnreadableFile, UnusableInput
 from consent.files import path_text
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
+from consent.times import is_too_old
 from producers.files.rejects import REJECTS_ENDING
 from producers.parsing.columns import OWN
 
 STDIN = "-"
-_ENDINGS = (".csv", ".csv.gz")
+_TEXTS = (".csv", ".ndjson", ".jsonl")
+_ENDINGS = (*_TEXTS, *(f"{text}{packed}" for text in _TEXTS for packed in (".gz", ".zst")), ".zip", ".xlsx")
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file is written: which file it is, its size in bytes, when it was written."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """Return the stamp of a file by what the system says of it."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    @property
+    def modified_at(self) -> datetime | None:
+        """When the file was written, in UTC; None if its clock was never set, or runs far ahead."""
+        try:
+            moment = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+        latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
+        return None if is_too_old(moment) or moment > latest else moment
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The file that a private copy was unpacked from.
+
+    `sha256` names the bytes, `rejects_path` is where the copy's rejected rows go, and `given` is None for a spool.
+    """
+
+    sha256: str
+    modified_at: datetime | None
+    rejects_path: Path
+    given: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file to read, and the name that people know it by.
 
-    `spooled` says that it is our private copy of something that can be read only once: its time means nothing.
+    `spooled` says that it is our private copy of something that can be read only once: its time means nothing. So is
+    what was unpacked from an archive, its `origin`.
     """
 
     path: Path
     name: str
     spooled: bool = False
+    origin: Origin | None = None
+
+    @property
+    def given(self) -> Path | None:
+        """The file that a person gave, an archive for its member; None if there is none to go back to."""
+        if self.origin is not None:
+            return self.origin.given
+        return None if self.spooled else self.path
 
     @property
     def rejects_path(self) -> Path:
         """Where its rejected rows go without --rejects: beside it, or in the current folder."""
+        if self.origin is not None:
+            return self.origin.rejects_path
         beside = str(self.path) if self.name == path_text(self.path) else self.name  # the text may hold escapes
         return Path(beside + REJECTS_ENDING)
 
@@ -55,9 +109,9 @@ def source_files(
 ) -> Iterator[list[SourceFile]]:
     """Give the files that arguments mean, in order and each once: files, folders, patterns, `-` for standard input.
 
-    A folder means its *.csv and *.csv.gz, and neither a folder nor a pattern ever means a rejects file. What can be
-    read only once (standard input, a pipe) is copied to a private file that is removed at the end. `on_unusable` is
-    told of an argument that means no file: it raises the error unless the others are to be read all the same.
+    A folder means its files with one of _ENDINGS, and neither a folder nor a pattern ever means a rejects file. What
+    can be read only once (standard input, a pipe) is copied to a private file without a name. `on_unusable` is told of
+    an argument that means no file: it raises the error unless the others are to be read all the same.
     """
     with ExitStack() as stack:
         files: dict[Path | str, SourceFile] = {}
@@ -99,10 +153,22 @@ def _shared(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _spooled(stream: BinaryIO, name: str) -> Iterator[SourceFile]:
-    with tempfile.NamedTemporaryFile(prefix="optrelay-", suffix=".spool") as spool:
+    with private_copy() as spool:
         shutil.copyfileobj(stream, spool, 1024 * 1024)
         spool.flush()
-        yield SourceFile(Path(spool.name), name, spooled=True)
+        yield SourceFile(path_of(spool), name, spooled=True)
+
+
+@contextmanager
+def private_copy() -> Iterator[BinaryIO]:
+    """Give a file that has no name and ends with this process, whatever ends it."""
+    with tempfile.TemporaryFile(prefix="optrelay-") as spool:
+        yield spool
+
+
+def path_of(spool: BinaryIO) -> Path:
+    """Return the path by which this process, and no other, can open a private copy again."""
+    return Path(f"/dev/fd/{spool.fileno()}")
 
 
 def _expand(argument: str) -> list[Path]:
@@ -117,7 +183,8 @@ def _expand(argument: str) -> list[Path]:
     if not found:
         raise UnreadableFile(
             f"{path_text(argument)} is no file and matches none; "
-            "a folder means its *.csv and *.csv.gz, without rejects files"
+            "a folder means its *.csv, *.ndjson and *.jsonl (also with .gz or .zst), *.zip and *.xlsx, "
+            "without rejects files"
         )
     return sorted(found)
 

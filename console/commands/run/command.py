@@ -49,7 +49,7 @@ def run(  # noqa: PLR0913 - one argument for each option
 
         optrelay run consents.csv
         optrelay run 'drop/*.csv' --map phone=destination --dry-run
-        zstd -dc dump.csv.zst | optrelay run - --effective-at 2026-11-22T00:00:00Z
+        gpg -d dump.csv.gpg | optrelay run - --effective-at 2026-11-22T00:00:00Z
         optrelay run --json > result.json
     """
     from console.commands.run.dry_run import dry_run as forecast

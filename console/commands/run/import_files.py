@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from itertools import groupby
 from typing import Protocol
 
 from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
@@ -72,14 +72,15 @@ class _Run:
                 with writing_ledger(settings) as ledger:
                     self.began = ledger.now()
                     once_open(settings, _sure_to_be_called(ready.usable))
-                    for file in ready.usable:
-                        self._record_file(file, ledger)
+                    for _, files in groupby(ready.usable, lambda file: file.inspection.file.given):
+                        self._move([self._record_file(file, ledger) for file in files])  # members of one archive
             for one in ready.unusable:
                 self._note_unusable(one)
+                self._move([one])
 
-    def _record_file(self, file: PreparedFile, ledger: Ledger) -> None:
+    def _record_file(self, file: PreparedFile, ledger: Ledger) -> FileResult:
         source = file.inspection.file
-        found = FileResult(source.name, "recorded", path=None if source.spooled else source.path)
+        found = FileResult(source.name, "recorded", path=source.given)
         try:
             with reading_display(self.context.screen, source.name) as display:
                 result = ingest_file(file, ledger, display)
@@ -87,38 +88,40 @@ class _Run:
             found.state, found.reason = "unusable", str(error)
             found.path = None if isinstance(error, UnstableFile) else found.path  # it stays where it is being written
             self._note_unusable(found)
-            return
+            return found
         except ImportUnderWay as error:
-            self.files.append(replace(found, state="busy", reason=str(error)))
+            found = replace(found, state="busy", reason=str(error), path=None)
+            self.files.append(found)
             self.context.screen.error(str(error))
-            return
+            return found
         found.import_id, found.state = result.import_id, "known" if result.already_known else "recorded"
         _show_notes(self.context.screen, file, result)
         self.results.append(result)
         if result.rejects_file:
+            found.rejects_file = result.rejects_file
             self.rejects[result.import_id] = path_text(result.rejects_file)
         self.files.append(found)
-        self._move(found, result.rejects_file)
+        return found
 
     def _note_unusable(self, found: FileResult) -> None:
         self.files.append(found)
         self.context.screen.error(found.reason or "")
-        self._move(found)
 
-    def _move(self, found: FileResult, rejects_file: Path | None = None) -> None:
-        """Move a file that is done with; if that fails it stays, and reading it again changes nothing."""
-        if not self.input_files.move or found.path is None or not found.path.is_file():
+    def _move(self, results: Sequence[FileResult]) -> None:
+        """Move a file that is done with, all members of an archive; if that fails, reading it again changes nothing."""
+        path = None if any(one.path is None for one in results) else results[0].path
+        if not self.input_files.move or path is None or not path.is_file():
             return
         try:
-            if found.state == "unusable":
-                found.moved_to = move_failed(found.path, found.reason or "")
-            else:
-                found.moved_to = move_into(found.path, DONE)
-            if rejects_file is not None and found.import_id is not None:
-                self.rejects[found.import_id] = path_text(move_into(rejects_file, DONE))
+            reasons = [one.reason or "" for one in results if one.state == "unusable"]
+            moved_to = move_failed(path, "\n".join(reasons)) if reasons else move_into(path, DONE)
+            for one in results:
+                one.moved_to = moved_to
+                if one.rejects_file is not None and one.import_id is not None and not reasons:
+                    self.rejects[one.import_id] = path_text(move_into(one.rejects_file, DONE))
         except (OSError, ConfigurationError) as error:
             words = error.strerror if isinstance(error, OSError) else error
-            self.context.screen.note(f"{found.file} cannot be moved: {words}")
+            self.context.screen.note(f"{path_text(path)} cannot be moved: {words}")
 
     def unfinished(self) -> list[str]:
         """Return the imports that still have something to deliver."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from consent.errors import ConfigurationError, UnstableFile, UnusableInput
 from consent.files import path_text
 from consent.row import ConsentRow
 from consent.settings import Settings
+from producers.files.archive import unpacked
 from producers.files.file import PreparedFile, prepare
 from producers.files.sources import source_files
 from producers.options import IngestOptions
@@ -33,6 +34,7 @@ class FileResult:
     reason: str | None = None
     path: Path | None = None
     moved_to: Path | None = None
+    rejects_file: Path | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return it as an object of the list `files`."""
@@ -71,14 +73,15 @@ class InputFiles:
         rows = row_models(settings)
         defaults = {name: connection.defaults for name, connection in settings.connections.items()}
         ready = ReadyFiles()
-        with source_files(self.files, on_unusable=ready.note_unusable) as sources:
-            if self.options.rejects_path is not None and len(sources) > 1:
-                raise ConfigurationError(f"--rejects names one file, but {len(sources)} are read: leave it out")
+        with source_files(self.files, on_unusable=ready.note_unusable) as sources, ExitStack() as stack:
             for source in sources:
                 try:
-                    ready.usable.append(prepare(source, self.options, rows, defaults))
+                    files = stack.enter_context(unpacked(source, self.options))
+                    ready.usable += [prepare(one, self.options, rows, defaults) for one in files]
                 except UnusableInput as error:
-                    ready.note_unusable(source.name, error, None if source.spooled else source.path)
+                    ready.note_unusable(source.name, error, source.given)
+            if self.options.rejects_path is not None and (count := max(len(sources), len(ready.usable))) > 1:
+                raise ConfigurationError(f"--rejects names one file, but {count} are read: leave it out")
             yield ready
 
 

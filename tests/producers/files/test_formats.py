@@ -7,6 +7,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableInput
 from producers.options import IngestOptions
@@ -134,10 +135,39 @@ def test_a_damaged_gzip_file_is_refused_before_anything_is_recorded(tmp_path: Pa
     assert not ledger.imports
 
 
-def test_a_workbook_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    """A spreadsheet must be saved as CSV."""
-    with pytest.raises(UnreadableFile, match="save it as CSV"):
-        reasons(tmp_path / "x.csv", b"PK\x03\x04rest")
+@pytest.mark.parametrize("cut", [-4, 40, 9])
+def test_a_damaged_zstd_file_is_refused_before_anything_is_recorded(tmp_path: Path, cut: int) -> None:
+    """As with gzip."""
+    ledger = MemoryLedger()
+    file = file_of(tmp_path / "x.csv", zstd.compress(TABLE.encode() * 50)[:cut])
+
+    with pytest.raises(UnreadableFile, match="zstd data cannot be read to the end"):
+        take_in(file, ledger)
+
+    assert not ledger.imports
+
+
+def test_zstd_is_read_as_it_is(tmp_path: Path) -> None:
+    """Also in several frames, as parallel compressors write it."""
+    half = len(TABLE) // 2
+    content = zstd.compress(TABLE[:half].encode()) + zstd.compress(TABLE[half:].encode())
+
+    assert reasons(tmp_path / "x", content) == (["Größe", "naïve"], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (gzip.compress(gzip.compress(TABLE.encode(), mtime=0), mtime=0), "compressed twice"),
+        (zstd.compress(gzip.compress(TABLE.encode(), mtime=0)), "compressed twice"),
+        (gzip.compress(b"PK\x03\x04rest", mtime=0), "unpack the outer one"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "save it as .xlsx without a password"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_remedy(tmp_path: Path, content: bytes, remedy: str) -> None:
+    """Archives in archives, and workbooks with a password."""
+    with pytest.raises(UnreadableFile, match=remedy):
+        reasons(tmp_path / "x.csv", content)
 
 
 def test_utf16_without_a_mark_is_refused_with_a_remedy(tmp_path: Path) -> None:
