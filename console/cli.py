@@ -14,7 +14,7 @@ import typer
 from console import options
 from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
-from console.commands.ledger.command import backup, changes, history, migrate, status
+from console.commands.ledger.command import backup, changes, history, migrate, results, status
 from console.commands.processes import sandbox, sweep, worker
 from console.commands.rejected_events import command as rejected_events
 from console.commands.run.command import import_files, run
@@ -42,6 +42,7 @@ app.command("import", epilog=EXIT_CODES)(import_files)
 app.command(epilog=EXIT_CODES)(listen)
 app.command()(history)
 app.command()(changes)
+app.command()(results)
 app.command()(backup)
 app.command(epilog=EXIT_CODES)(serve)
 app.command()(token)

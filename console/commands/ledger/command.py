@@ -1,4 +1,4 @@
-"""Arguments and help of what looks at the ledger or keeps it: `status`, `changes`, `history`, `backup`, `migrate`."""
+"""Arguments and help of what looks at the ledger or keeps it: `status`, `results`, `changes`, `history` and others."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from consent.settings import Settings, load_settings
+from console import options
 from console.options import JsonOption, as_text
 from console.ui.screen import Screen
 
@@ -93,6 +94,40 @@ def changes(
     from console.commands.ledger.history import show_outcomes
 
     raise typer.Exit(int(show_outcomes(load_settings(), Screen(as_json=as_json), after, limit)))
+
+
+def results(  # noqa: PLR0913 - one argument for each option
+    *,
+    import_id: Annotated[
+        str, typer.Argument(metavar="IMPORT", help="An import's id, its beginning, or latest.", callback=as_text)
+    ],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The file that was imported.")],
+    output: Annotated[Path, typer.Option("--output", metavar="OUT", help="A file that is not there yet.")],
+    connection: options.ConnectionOption = None,
+    maps: options.MapOption = None,
+    effective_at: options.SinceOption = None,
+    encoding: options.EncodingOption = None,
+    delimiter: options.DelimiterOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the rows of an imported file with what became of each, for the system that the file came from.
+
+    The ledger keeps no cells, so the file is read again: it must have the import's bytes, whatever its name is now.
+    OUT has _outcome, _code, _reason and _settled_at before the columns of the file, and each row once: applied,
+    unchanged, superseded, pending, dead, rejected or duplicate. It names persons, so only its owner can read it. How
+    the file was read must be said again: --map, --connection, --effective-at, --encoding, --delimiter.
+
+    For example:
+
+        optrelay results latest consents.csv --output consents.results.csv
+    """
+    from console.commands.ledger.results import write_results
+    from producers.options import IngestOptions
+
+    how = IngestOptions(
+        connection, options.maps(maps), options.moment(effective_at), encoding=encoding, delimiter=delimiter
+    )
+    raise typer.Exit(int(write_results(load_settings(), Screen(as_json=as_json), import_id, file, how, output)))
 
 
 def backup(

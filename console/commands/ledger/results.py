@@ -1,0 +1,162 @@
+"""A file's rows as they were, each with what became of it: for the system that the file came from."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from consent.change import from_micros
+from consent.errors import ConfigurationError
+from consent.files import path_text
+from consent.ledger.queries.results import ImportedRows, RowOutcome, imported_rows
+from consent.outcome import State
+from consent.settings import Settings
+from console.commands.ledger.status import find_import
+from console.commands.run.input_files import InputFiles
+from console.exit_codes import ExitCode
+from console.ledger_access import reading_ledger
+from console.ui.screen import Screen
+from console.ui.text import counted
+from producers.files.csv.csv_injection import escape
+from producers.files.file import PreparedFile
+from producers.files.inspect import reading
+from producers.files.row_reader import FileRow
+from producers.ingest_file import source_of
+from producers.options import IngestOptions
+
+COLUMNS = ("_outcome", "_code", "_reason", "_settled_at")
+"""What stands before the file's own columns, as in a rejects file: a row with too few or too many cells keeps them."""
+
+_DUPLICATE = "duplicate"
+_PART = ".part"
+_REASONS = {
+    _DUPLICATE: "the ledger had this change already, from this file or from another source",
+    State.APPLIED.value: "",
+    State.UNCHANGED.value: "the provider is confirmed to hold this already",
+    State.SUPERSEDED.value: "a newer change of the same person and slot stands",
+    State.PENDING.value: "not delivered yet",
+}
+
+
+def write_results(
+    settings: Settings, screen: Screen, name: str, file: str, options: IngestOptions, output: Path
+) -> ExitCode:
+    """Write the rows of a file with their outcomes; raise ConfigurationError if it is not the import's file."""
+    with InputFiles((file,), options).ready(settings) as ready, reading_ledger(settings) as ledger:
+        for unusable in ready.unusable:
+            raise ConfigurationError(unusable.reason or f"{file} cannot be read")
+        if len(ready.usable) != 1:
+            raise ConfigurationError(f"{path_text(file)} means {len(ready.usable)} files: name the one of the import")
+        import_id = find_import(ledger, name).import_id
+        with imported_rows(ledger.database, import_id) as imported:
+            _check(ready.usable[0], imported, import_id)
+            with _new_file(output) as target:
+                counts = _write(target, ready.usable[0], imported)
+    words = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.most_common())
+    screen.show(f"{path_text(output)}: {counted(counts.total(), 'row')}" + (f": {words}" if words else ""))
+    rows = {"import": import_id, "output": path_text(output), "rows": counts.total(), "outcomes": dict(counts)}
+    screen.print_json(rows)
+    return ExitCode.WELL
+
+
+def _check(file: PreparedFile, imported: ImportedRows, import_id: str) -> None:
+    """Raise ConfigurationError unless it is the import's file, read whole."""
+    if imported.kind != "csv":
+        raise ConfigurationError(
+            f"import {import_id} was no file: follow its changes with `optrelay changes` or GET /v1/changes"
+        )
+    if imported.sha256 is not None and imported.sha256 != file.inspection.sha256:
+        raise ConfigurationError(
+            f"{file.name} is not the file of import {import_id}: its bytes differ; `optrelay status` lists the imports"
+        )
+    if imported.sha256 is None and not imported.fingerprint.startswith(source_of(file).fingerprint):
+        raise ConfigurationError(
+            f"{file.name} may not be the file of import {import_id}, of which an earlier version kept no hash but that "
+            "of bytes and options together: give the options that it was imported with"
+        )
+    if imported.state == "reading":
+        raise ConfigurationError(f"import {import_id} has not been read to its end: run the same file again first")
+
+
+def _write(target: TextIO, file: PreparedFile, imported: ImportedRows) -> Counter[str]:
+    """Write header and rows; return how many rows have which outcome."""
+    kept = [place for place, name in enumerate(file.header.names) if name.strip().lower() not in COLUMNS]
+    width = len(file.header.names)
+    writer = csv.writer(target, delimiter=file.columns.delimiter)
+    writer.writerow([*COLUMNS, *(escape(file.header.names[place]) for place in kept)])
+    counts: Counter[str] = Counter()
+    known, told = next(imported.outcomes, None), 0
+    for row in _rows(file):
+        found = known if known is not None and known.line == row.line else None
+        if found is not None:
+            known = next(imported.outcomes, None)
+        own = _cells(found)
+        cells = [row.cells[place] for place in kept if place < len(row.cells)] + row.cells[width:]
+        writer.writerow([*own, *map(escape, map(_sound, cells))])
+        counts[own[0]] += 1
+        told += 1
+    if known is not None or told != imported.records:
+        raise ConfigurationError(
+            f"{file.name} has {told:,} rows as it is read now, and the import had {imported.records:,}: give the same "
+            "--encoding, --delimiter, --map and --connection that it was imported with"
+        )
+    return counts
+
+
+def _rows(file: PreparedFile) -> Iterator[FileRow]:
+    with file.open() as reader:
+        while True:
+            with reading(file.inspection.file):
+                some = reader.some()
+            if not some:
+                break
+            yield from some
+    file.inspection.confirm()
+
+
+def _cells(found: RowOutcome | None) -> Sequence[str]:
+    if found is None:
+        return (_DUPLICATE, "", _REASONS[_DUPLICATE], "")
+    reason = found.reason or _REASONS.get(found.outcome, "")
+    if len(found.counts) > 1:
+        parts = ", ".join(f"{count:,} {outcome}" for outcome, count in found.counts.most_common())
+        reason = f"of its {found.counts.total():,} changes {parts}" + (f": {reason}" if reason else "")
+    settled = "" if found.settled_at is None else from_micros(found.settled_at).isoformat(timespec="seconds")
+    return (found.outcome, found.code or "", escape(reason), settled.replace("+00:00", "Z"))
+
+
+def _sound(cell: str) -> str:
+    """Return a cell that can be written: damaged characters as U+FFFD."""
+    return cell.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[TextIO]:
+    """Give a file for its owner alone that gets its name once it is whole and on the disk; raise ConfigurationError."""
+    part = path.with_name(path.name + _PART)
+    try:
+        if os.path.lexists(path):
+            raise ConfigurationError(f"{path_text(path)} is there already: name a new file, or remove it first")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise ConfigurationError(
+            f"{path_text(part)} is there already: another command writes it, or was killed: then remove it"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path_text(path)} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path_text(path)} cannot be written: {error.strerror}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
