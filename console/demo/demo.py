@@ -78,7 +78,7 @@ def _prove(screen: Screen, settings: Settings, expected: Expected, sandbox: Sand
         letters = FoundDeadLetters(ledger.database, DeadLetterFilter())
         _head(screen, "optrelay dead-letters list")
         show_groups(screen, letters.groups())
-        show_letters(screen, letters, reveal=False)
+        show_letters(settings, screen, letters, reveal=False)
         _head(screen, "the proof")
         found = report(ledger.database, recent_imports(ledger.database, 1)[0])
         return found is not None and check(screen, sandbox, ledger, found, expected)

@@ -27,6 +27,8 @@ def as_json(report: ImportReport) -> dict[str, Any]:
         "state": report.state,
         "reject_codes": dict(report.reject_codes),
         "dead_codes": dict(report.dead_codes),
+        "reject_reasons": dict(report.reject_reasons),
+        "dead_reasons": dict(report.dead_reasons),
         "discarded": report.discarded,
         "stamped": report.stamped,
     }
@@ -58,9 +60,9 @@ def show_import(
         screen.show(f"  {stamped_in_words(report)}", "yellow")
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
-        screen.show(f"  rejected: {codes(report.reject_codes)}{where}", "yellow")
+        screen.show(f"  rejected: {codes(report.reject_codes, report.reject_reasons)}{where}", "yellow")
     if report.dead:
-        screen.show(f"  dead: {codes(report.dead_codes)}; {_letters(report)}", "yellow")
+        screen.show(f"  dead: {codes(report.dead_codes, report.dead_reasons)}; {_letters(report)}", "yellow")
 
 
 def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
@@ -100,9 +102,14 @@ def _letters(report: ImportReport) -> str:
     return f"{report.discarded:,} of them discarded; {look}" if report.discarded else look
 
 
-def codes(counted: Mapping[str, int]) -> str:
-    """Return codes with their numbers, the commonest first."""
-    return ", ".join(f"{count:,} × {code}" for code, count in Counter(counted).most_common())
+def codes(counted: Mapping[str, int], reasons: Mapping[str, str]) -> str:
+    """Return codes with their numbers and what they mean, the commonest first."""
+    said = (f"{count:,} × {code}" + _meaning(reasons.get(code)) for code, count in Counter(counted).most_common())
+    return " · ".join(said)
+
+
+def _meaning(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
 def rows_in_words(report: ImportReport) -> str:

@@ -1,10 +1,14 @@
-"""Numbers with their nouns and lengths of time, as people write and read them: 2,000 calls, 15m, about 2 h 10 min."""
+"""Numbers with their nouns, lengths of time, slots, as people write and read them: 2,000 calls, 15m, channel EMAIL."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from consent.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from consent.settings import Settings
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|w)", re.IGNORECASE)
@@ -40,3 +44,23 @@ def _two(whole: int, great: int, its_name: str, small: int, name: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it belongs."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def slot_text(settings: Settings, connection: str, slot: str) -> str:
+    """Return a slot by the columns that name it, like "channel EMAIL, priority BULK"; else as the ledger has it."""
+    from worker.providers import PROVIDERS  # noqa: PLC0415 - the models of rows take long to make
+
+    known = settings.connections.get(connection)
+    provider = PROVIDERS.get((known.provider if known else connection).lower())
+    try:
+        columns = {} if provider is None else provider.export({}, slot, {})
+    except (ValueError, TypeError):  # it was written for another provider, or by another version
+        columns = {}
+    said = ", ".join(f"{name} {value}" for name, value in columns.items() if value not in _UNSAID)
+    return said or _SLOTS.get(slot, slot)
+
+
+_UNSAID = {"", "-1"}
+"""What a slot holds where its row leaves a column empty."""
+
+_SLOTS = {"blocked": "every channel and sender", "active": "active: its webhook receives"}

@@ -110,6 +110,8 @@ ImportReport = TypedDict(
         "calls": _Count,
         "reject_codes": NotRequired[_Counts],
         "dead_codes": NotRequired[_Counts],
+        "reject_reasons": NotRequired[dict[str, str]],
+        "dead_reasons": NotRequired[dict[str, str]],
         "discarded": NotRequired[_Count],
         "waiting": NotRequired[_Counts],
         "stopped": NotRequired[dict[str, Any]],

@@ -154,7 +154,7 @@ def test_exit_codes_and_keys_are_documented() -> None:
 
 
 def _blank(name: str) -> object:
-    return {} if name.endswith("codes") else "" if name in {"import_id", "name", "state"} else 0
+    return {} if name.endswith(("codes", "reasons")) else "" if name in {"import_id", "name", "state"} else 0
 
 
 def test_the_example_file_can_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

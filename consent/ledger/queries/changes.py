@@ -20,7 +20,10 @@ from consent.outcome import State
 
 @dataclass(frozen=True, slots=True)
 class ChangeReport:
-    """What became of a change. Moments are in microseconds; `superseded_by` is the public id of the newer change."""
+    """What became of a change. Moments are in microseconds; `superseded_by` is the public id of the newer change.
+
+    `details` are the further columns of its row, which may name a person.
+    """
 
     id: str
     state: State
@@ -39,6 +42,7 @@ class ChangeReport:
     import_kind: str
     import_name: str
     number: int | None
+    details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def public_ids(database: Database, asked: Sequence[ConsentChange]) -> list[str]:
@@ -113,6 +117,7 @@ def _report(row: Row[*tuple[Any, ...]]) -> ChangeReport:
         import_kind=row.kind,
         import_name=row.name,
         number=row.line,
+        details=json.loads(row.details),
     )
 
 
@@ -131,7 +136,7 @@ def _which(tx: Connection, hint: bytes, key: bytes) -> tuple[ColumnElement[bool]
 _FORMER = select(cast(info.c.value, BigInteger)).where(info.c.name == "known_by_key_alone_to").scalar_subquery()
 _OWN = (
     *("dedupe_key", "import_id", "line", "slot", "action", "effective_at", "recorded_at"),
-    *("state", "code", "reason", "settled_at", "attempts", "discarded_at"),
+    *("state", "code", "reason", "settled_at", "attempts", "discarded_at", "details"),
 )
 _winner = changes.alias("winner")
 _REPORTED = (

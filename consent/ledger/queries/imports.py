@@ -31,6 +31,7 @@ class ImportReport:
 
     `discarded` counts the dead ones that someone has decided upon, `stamped` the opt-outs that are unchanged only
     because their time is taken for that of the export; `stamped_at` is that time (microseconds), None if there is none.
+    `reject_reasons` and `dead_reasons` tell each code in words; where one was given for several reasons, one of them.
     """
 
     import_id: str
@@ -56,6 +57,8 @@ class ImportReport:
     stamped_at: int | None = None
     reject_codes: Mapping[str, int] = field(default_factory=dict)
     dead_codes: Mapping[str, int] = field(default_factory=dict)
+    reject_reasons: Mapping[str, str] = field(default_factory=dict)
+    dead_reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def balanced(self) -> bool:
@@ -151,9 +154,13 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     noops = State.UNCHANGED if row.state in ("merged", "released") else State.PENDING
     states[noops.value] += row.noops
     died = (changes.c.id.in_(select(dead_letters.c.change_id)), changes.c.state == State.DEAD.value)
-    dead = select(changes.c.code, func.count(), func.count(changes.c.discarded_at)).where(mine, *died)
+    why = changes.c.reason
+    dead = select(changes.c.code, func.count(), func.min(why), func.max(why), func.count(changes.c.discarded_at))
+    dead = dead.where(mine, *died)
     letters = tx.execute(dead.group_by(changes.c.code)).all() if states[State.DEAD.value] else ()
-    refused = select(rejects.c.code, func.count()).where(rejects.c.import_id == row.id).group_by(rejects.c.code)
+    why = rejects.c.message
+    refused = select(rejects.c.code, func.count(), func.min(why), func.max(why)).where(rejects.c.import_id == row.id)
+    refusals = tx.execute(refused.group_by(rejects.c.code)).all()
     return ImportReport(
         import_id=row.id,
         name=row.name,
@@ -167,14 +174,21 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         started_at=row.started_at,
         ended_at=max(latest or 0, row.released_at or 0, row.started_at),
         stream=bool(row.stream),
-        discarded=sum(one[2] for one in letters),
+        discarded=sum(one[4] for one in letters),
         total_lines=row.total_lines,
         kind=row.kind,
         stamped=row.stamped,
         stamped_at=row.export_time_from,
-        reject_codes={str(code): count for code, count in tx.execute(refused)},
-        dead_codes={str(code): count for code, count, _ in letters},
+        reject_codes={str(code): count for code, count, *_ in refusals},
+        dead_codes={str(code): count for code, count, *_ in letters},
+        reject_reasons={str(code): _words(*some) for code, _, *some in refusals},
+        dead_reasons={str(code): _words(*some) for code, _, *some, _ in letters},
     )
+
+
+def _words(first: str | None, last: str | None) -> str:
+    """Return the reason that a code was given for, or one of several."""
+    return first or "" if first == last else f"{first}, among other reasons"
 
 
 def unfinished_imports(database: Database) -> list[str]:

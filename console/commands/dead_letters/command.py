@@ -80,7 +80,7 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
             screen.show("no dead letters")
             return
         show_groups(screen, found.groups())
-        show_letters(screen, found.first(limit), reveal=reveal)
+        show_letters(settings, screen, found.first(limit), reveal=reveal)
     if len(found) > limit:
         screen.show(f"… and {len(found) - limit:,} more: --limit shows more, filters show fewer")
 
@@ -99,9 +99,9 @@ def show(
         (letter,) = Selection((number,)).find(ledger, discarded=True)
         made, done = attempts_for(ledger.database, letter), audit_log_of(ledger.database, letter.id)
         fates = plan_replay(ledger.database, [letter])
-    show_letter(screen, letter, reveal=reveal)
+    show_letter(settings, screen, letter, reveal=reveal)
     screen.show(f"  replay:  {own_fate(letter, fates)}")
-    show_history(screen, made, done)
+    show_history(screen, letter, made, done)
     fate = {"replay": fates[letter.id].value if letter.id in fates else None}
     screen.print_json(as_json(letter, reveal=reveal) | fate | history_as_json(made, done))
 

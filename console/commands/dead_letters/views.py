@@ -21,7 +21,7 @@ from consent.ledger.dead_letters import AuditEntry, DeadLetter, Fate, FoundDeadL
 from consent.ledger.queue.tasks import Attempt
 from consent.settings import Settings
 from console.ui.screen import Screen, table, visible
-from console.ui.text import counted
+from console.ui.text import counted, slot_text
 from producers.files.csv.csv_injection import escape
 from producers.parsing.columns import RECORDED_AS
 from worker.providers import provider_of
@@ -64,25 +64,26 @@ def show_groups(screen: Screen, groups: Counter[tuple[str, str, str]]) -> None:
     screen.show(listed)
 
 
-def show_letters(screen: Screen, letters: Iterable[DeadLetter], *, reveal: bool) -> None:
+def show_letters(settings: Settings, screen: Screen, letters: Iterable[DeadLetter], *, reveal: bool) -> None:
     """Print letters one by one."""
     listed = table("id", "target", "slot", "action", "code", "tries", "from", "died (UTC)", right=("id", "tries"))
     for one in letters:
         person = target(one, reveal=reveal)
         died = f"{from_micros(one.died_at):%Y-%m-%d %H:%M}"
         put_away = " (discarded)" if one.discarded else ""
-        row = (person, one.slot, one.action.value, one.code + put_away, str(one.attempts), origin(one), died)
+        slot = slot_text(settings, one.connection, one.slot)
+        row = (person, slot, one.action.value, one.code + put_away, str(one.attempts), origin(one), died)
         listed.add_row(str(one.id), *row)
     screen.show()
     screen.show(listed)
 
 
-def show_letter(screen: Screen, letter: DeadLetter, *, reveal: bool) -> None:
+def show_letter(settings: Settings, screen: Screen, letter: DeadLetter, *, reveal: bool) -> None:
     """Print the facts of one letter; its further columns may name a person, so only on request."""
     screen.show(Text.assemble((f"dead letter {letter.id}", "bold"), f"  {letter.action.value} on {letter.connection}"))
     lines = {
         "target": target(letter, reveal=reveal) + ("" if reveal else "  (--reveal shows it)"),
-        "slot": letter.slot,
+        "slot": slot_text(settings, letter.connection, letter.slot),
         "since": _iso(letter.effective_at),
         "from": f"{origin(letter)} (import {letter.import_id})",
         "died": f"{_iso(letter.died_at)} after {counted(letter.attempts, 'answer')} about it",
@@ -94,11 +95,12 @@ def show_letter(screen: Screen, letter: DeadLetter, *, reveal: bool) -> None:
         screen.show(f"  {name + ':':8} {words}")
 
 
-def show_history(screen: Screen, made: Sequence[Attempt], done: Sequence[AuditEntry]) -> None:
+def show_history(screen: Screen, letter: DeadLetter, made: Sequence[Attempt], done: Sequence[AuditEntry]) -> None:
     """Print every call that was made about a letter, and what people did to it."""
     calls = table("call (UTC)", "took", "why", "answer", right=("took",))
     for one in made:
         answer = f"HTTP {one.status}, code {one.code}" if one.status else one.code
+        answer += f": {letter.reason}" if one.code == letter.code else ""
         calls.add_row(_iso(one.at), f"{one.milliseconds:,} ms", one.purpose, answer)
     screen.show()
     screen.show(calls if made else "  no call was made about it")

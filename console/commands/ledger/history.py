@@ -24,6 +24,7 @@ from console.commands.run.input_files import row_models
 from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen, table
+from console.ui.text import slot_text
 from producers.http.routes.queries import change_as_json, page_as_json
 from producers.parsing.columns import meant, vocabulary
 from worker.providers import PROVIDERS
@@ -46,7 +47,7 @@ def show_histories(
     with reading_ledger(settings) as ledger:
         found = histories(ledger.database, named, connection.lower() if connection else None, _MOST + 1)
     for one in found[:_MOST]:
-        _show(screen, one, reveal=reveal)
+        _show(settings, screen, one, reveal=reveal)
     if len(found) > _MOST:
         screen.note(f"there are more than {_MOST}: name more columns")
     if not found:
@@ -99,15 +100,16 @@ def _asked(model: type[ConsentRow], ours: dict[str, str]) -> Iterator[dict[str, 
         yield {name: value for name, value in ours.items() if name not in model.narrows}
 
 
-def _show(screen: Screen, one: History, *, reveal: bool) -> None:
+def _show(settings: Settings, screen: Screen, one: History, *, reveal: bool) -> None:
     person = revealed(one.address) if reveal else masked(one.address)
     screen.show(Text.assemble((person, "bold"), ("  " + one.connection, "dim")))
     now = {slot.slot: _now(slot) for slot in one.slots}
     for slot, changes in groupby(one.changes, lambda change: change.slot):
         listed = table("holds since (UTC)", "action", "what became of it", "from", whole=("holds since (UTC)",))
         for change in changes:
-            listed.add_row(_moment(change.effective_at), change.action, _fate(change), _origin(change))
-        screen.show(f"  {slot}: {now.get(slot, 'nothing holds yet')}")
+            fate = _fate(change) + (_given(change) if reveal else "")
+            listed.add_row(_moment(change.effective_at), change.action, fate, _origin(change))
+        screen.show(f"  {slot_text(settings, one.connection, slot)}: {now.get(slot, 'nothing holds yet')}")
         screen.show(Padding(listed, (0, 0, 1, 4), expand=False))
 
 
@@ -126,8 +128,15 @@ def _confirmed(slot: SlotNow) -> str:
 def _fate(change: ChangeReport) -> str:
     if change.state is State.SUPERSEDED:
         return "superseded by a newer change"
-    said = [change.state.value, "discarded" if change.discarded else "", change.code, change.reason]
+    state = change.state.value + (f" {_moment(change.settled_at)}" if change.settled_at is not None else "")
+    said = [state, "discarded" if change.discarded else "", change.code, change.reason]
     return ", ".join(part for part in said if part)
+
+
+def _given(change: ChangeReport) -> str:
+    """Return the reason that its sender gave, which may name a person."""
+    reason = change.details.get("reason")
+    return f"; reason given: {reason}" if reason else ""
 
 
 def _origin(change: ChangeReport) -> str:
@@ -151,7 +160,9 @@ def _as_json(one: History, *, reveal: bool) -> dict[str, object]:
         for slot in one.slots
     ]
     person = revealed(one.address) if reveal else masked(one.address)
-    changes = [change_as_json(change) for change in one.changes]
+    changes = [
+        {**change_as_json(change), **({"details": dict(change.details)} if reveal else {})} for change in one.changes
+    ]
     return {"connection": one.connection, "target": person, "slots": slots, "changes": changes}
 
 

@@ -180,7 +180,7 @@ def _show_file(screen: Screen, found: ImportReport) -> None:
     if found.stamped:
         screen.show(f"  {stamped_in_words(found)}", "yellow")
     if found.rejected:
-        screen.show(f"  would be rejected: {codes(found.reject_codes)}", "yellow")
+        screen.show(f"  would be rejected: {codes(found.reject_codes, found.reject_reasons)}", "yellow")
 
 
 def _time(name: str, need: Need, waiting: int) -> str:

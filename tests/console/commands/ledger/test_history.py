@@ -137,3 +137,18 @@ def test_what_narrows_a_block_is_no_name(cli: Cli, tmp_path: Path, monkeypatch: 
     for narrowed in (("channel=SMS",), ("channel=SMS", "sender=SHOP"), ()):
         assert cli("history", "destination=Ann@example.com", *narrowed).code == 0
     assert "no person is named by sender" in cli("history", "sender=SHOP").err
+
+
+def test_a_slot_is_told_in_words_and_its_reason_on_request(cli: Cli, url: str, tmp_path: Path) -> None:
+    """Columns instead of the ledger's text, when the provider took it, and the reason of the row only if revealed."""
+    columns = "user_id,channel,priority,action,effective_at,reason"
+    cli("import", write(tmp_path, "a.csv", "7,EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z,Ann moved", header=columns))
+    settle_all(url)
+    hidden, shown = cli("history", "user_id=7"), cli("history", "user_id=7", "--reveal")
+
+    assert "channel EMAIL, priority BULK: OPTOUT since" in hidden.out
+    assert "applied 20" in hidden.out
+    assert ("Ann" in hidden.out, "reason given: Ann moved" in shown.out) == (False, True)
+    [found] = cli("history", "user_id=7", "--json").json
+    assert found["changes"][0]["slot"] == '["EMAIL","","BULK",-1]'
+    assert "details" not in found["changes"][0]

@@ -54,7 +54,7 @@ def test_a_dead_letter_makes_it_1(cli: Cli, url: str, tmp_path: Path) -> None:
     cli("import", write(tmp_path, "one.csv", "1001417,EMAIL,BULK,OPTIN,2026-01-01T00:00:00Z"))
     bury_all(url)
     answer = cli("status", "latest")
-    assert (answer.code, "dead: 1 × 1012" in answer.out) == (1, True)
+    assert (answer.code, "dead: 1 × 1012: Capillary cannot find this customer; see" in answer.out) == (1, True)
 
 
 @pytest.mark.parametrize(
