@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from consent.ledger.ledger import Ledger
 from tests.support.clock import Clock
+from tests.support.forked_commands import SERVER
 
 # The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -127,6 +128,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if crc32(item.nodeid.encode()) % int(of) != int(number) - 1]
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_commands() -> Iterator[None]:
+    SERVER.install()
+    yield
+    SERVER.stop()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_commands(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Start the commands of a test that is marked so as a user does, in a Python that has imported nothing yet."""
+    SERVER.fresh = request.node.get_closest_marker("fresh") is not None
+    yield
+    SERVER.fresh = False
 
 
 @pytest.fixture(autouse=True)

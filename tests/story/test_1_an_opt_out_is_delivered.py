@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.company import assert_balanced, company
 
 HEADER = "user_id,channel,priority,action,effective_at\n"
 
 
+@pytest.mark.fresh
 def test_an_opt_out_in_a_file_reaches_the_provider(tmp_path: Path) -> None:
     """Ann opted out of promotional mail this morning; after the run Capillary holds that."""
     with company(tmp_path) as shop:
