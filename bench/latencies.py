@@ -31,7 +31,7 @@ from worker.sweep import sweep
 LATENCIES = {"20ms": (0.02, 0.0), "150ms": (0.15, 0.0), "500ms": (0.5, 0.0), "lognormal": (0.15, 1.2)}
 """Seconds that a call takes, and in which 99 of 100 have ended if they vary."""
 
-PROCESSES, CONCURRENCY = 2, 400
+PROCESSES = 2
 SETTLING_SECONDS = 10.0
 """The beginning that does not count: processes start, and find out how many calls at once they need."""
 
@@ -44,7 +44,7 @@ def measured(folder: Path, server: FastServer, ledger_url: str, rate: str, secon
     broker = LocalBroker(folder / "broker")
     broker.ensure()
     told = environment(folder, server.url, ledger_url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
-    told["OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY"] = str(CONCURRENCY)
+    del told["OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY"]  # the default is measured
     for name in [name for name in os.environ if name.startswith("OPTRELAY_")]:
         del os.environ[name]
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})

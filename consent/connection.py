@@ -99,7 +99,7 @@ class ConnectionSettings(BaseModel):
     provider: str = Field("", description="capillary, infobip or gupshup; defaults to the connection's name")
     base_url: str = Field("", description="where the provider listens, for example https://eu.api.capillarytech.com")
     rate: Annotated[Rate | None, BeforeValidator(read_rate)] = Field(None, description='the limit, like "100/minute"')
-    concurrency: int = Field(400, ge=1, le=500, description="calls under way at once, at most, in each process")
+    concurrency: int = Field(600, ge=1, le=2000, description="calls under way at once, at most, in each process")
     max_batches: int = Field(4, ge=1, le=100, description="deliveries under way at once, over all workers")
     timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
     allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")

@@ -21,6 +21,7 @@ from celery.signals import (
     worker_process_init,
     worker_process_shutdown,
     worker_shutdown,
+    worker_shutting_down,
 )
 from kombu.entity import Queue
 
@@ -32,7 +33,8 @@ from consent.settings import Settings, load_settings
 from worker.bootstrap import WorkerContext, time_limit
 from worker.delivery.breaker import note_error
 from worker.heartbeat import HeartbeatStep
-from worker.process import allow_connections, end_with_parent, set_up_logs
+from worker.process import allow_connections, end_with_parent, is_stopping, note_stopping, set_up_logs
+from worker.ratelimit.fairness import ProcessShare
 from worker.sweep import Abandoned, sweep_quietly
 
 _BEFORE_THE_KILL_SECONDS = 10.0
@@ -96,10 +98,10 @@ def worker_context() -> WorkerContext:
     return _context
 
 
-def _run_delivery(context: WorkerContext, due: Bucket) -> bool:
+def _run_delivery(context: WorkerContext, due: Bucket, share: ProcessShare) -> bool:
     """Run a delivery; an unexpected error becomes the reason that the bucket shows, and not a loop of tracebacks."""
     try:
-        return context.delivery(due).run()
+        return context.delivery(due, lambda: not is_stopping() and share.keep()).run()
     except (LedgerError, BrokerUnavailable, redis.RedisError):
         raise
     except Exception as error:  # noqa: BLE001 - any error becomes the reason that is shown
@@ -112,8 +114,8 @@ def deliver(self: Task, connection: str, bucket: str = "") -> None:  # noqa: ARG
     """Deliver what is due in a bucket of a connection, and wake a successor if there is more."""
     context, due = worker_context(), Bucket(connection, bucket)
     try:
-        with context.process_share(due) as acquired:
-            more = acquired and _run_delivery(context, due)
+        with context.process_share(due) as share:
+            more = share.acquired and _run_delivery(context, due, share)
         if more:
             context.wakeups.send(due)
     except LedgerOutdated as error:
@@ -152,6 +154,11 @@ def _refuse_another_schema(**_: object) -> None:
         raise SystemExit(f"error: {error}") from None
     except LedgerError as error:
         _log.warning("ledger.unavailable", reason=str(error))
+
+
+@worker_shutting_down.connect
+def _stop(**_: object) -> None:
+    note_stopping()
 
 
 @worker_process_init.connect

@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property, partial
 
@@ -22,13 +23,13 @@ from consent.settings import Settings
 from worker.delivery.breaker import may_call
 from worker.delivery.bucket_context import BucketContext, process_cap
 from worker.delivery.concurrency import PREPARING, ConcurrencyLimit
-from worker.delivery.deliver import LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
+from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS, Delivery
 from worker.delivery.loop import LoopThread, process_loop
 from worker.delivery.observations import Observations, RecentCustomers
 from worker.delivery.retry import RetryPolicy
 from worker.http.client import Sender, check_connection
 from worker.providers import provider_of
-from worker.ratelimit.fairness import FairSharing
+from worker.ratelimit.fairness import FairSharing, ProcessShare
 from worker.ratelimit.limiter import RateLimiter
 
 _LEASE_SPARE_SECONDS = 3.0
@@ -39,12 +40,12 @@ _SPARE_SECONDS = 20.0
 def time_limit(settings: Settings) -> float:
     """Return the seconds after which Celery kills a delivery: later than any can last, so that no answer is lost.
 
-    A delivery claims for `LONGEST_WINDOWS` reservation windows. It makes its calls within a lease, which
+    A delivery claims for `LONGEST_SECONDS` and the window that it is in then. It makes its calls within a lease, which
     `WorkerContext.check` holds to be longer than the connection's TIMEOUT, and then settles, for which it may wait for
     the ledger twice.
     """
-    needed = LONGEST_WINDOWS * settings.reservation_seconds + settings.lease_seconds + 2 * PATIENCE_SECONDS
-    return max(_LEAST_TIME_LIMIT, needed + _SPARE_SECONDS)
+    claiming = LONGEST_SECONDS + LONGEST_WINDOWS * settings.reservation_seconds
+    return max(_LEAST_TIME_LIMIT, claiming + settings.lease_seconds + 2 * PATIENCE_SECONDS + _SPARE_SECONDS)
 
 
 class WorkerContext:
@@ -62,8 +63,11 @@ class WorkerContext:
         self._concurrency: dict[str, ConcurrencyLimit] = {}
         self._lock = threading.Lock()
 
-    def delivery(self, bucket: Bucket) -> Delivery:
-        """Return a delivery for a bucket; raise ConfigurationError if it cannot be called as it is configured."""
+    def delivery(self, bucket: Bucket, goes_on: Callable[[], bool] = lambda: False) -> Delivery:
+        """Return a delivery for a bucket; raise ConfigurationError if it cannot be called as it is configured.
+
+        `goes_on` is asked about each reservation window whether the delivery may keep its process for another one.
+        """
         return Delivery(
             ledger=self.ledger,
             context=self.bucket_context(bucket),
@@ -74,6 +78,7 @@ class WorkerContext:
             lease_seconds=self.settings.lease_seconds,
             most=self.settings.batch_customers,
             observations=Observations(recent=self._recent[bucket]),
+            goes_on=goes_on,
         )
 
     def bucket_context(self, bucket: Bucket) -> BucketContext:
@@ -107,13 +112,15 @@ class WorkerContext:
         rate_limiter.write_into(self.ledger)
         return rate_limiter
 
-    def process_share(self, bucket: Bucket) -> AbstractContextManager[bool]:
-        """Acquire one of the worker pool's processes for a delivery; the value says whether there is one to spare."""
+    def process_share(self, bucket: Bucket) -> AbstractContextManager[ProcessShare]:
+        """Acquire one of the worker pool's processes for a delivery, if there is one to spare."""
         seconds = (
             self.settings.connection(bucket.connection).timeout + LONGEST_WINDOWS * self.settings.reservation_seconds
         )
         waiting = partial(self._others_with_work, bucket.connection)
-        return self._fair_sharing.acquire(bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting)
+        return self._fair_sharing.acquire(
+            bucket.connection, seconds + _LEASE_SPARE_SECONDS, waiting, lambda: [*waiting(), *self._siblings(bucket)]
+        )
 
     def deliveries(self) -> int:
         """Return how many deliveries are under way in all workers; raise redis.RedisError."""
@@ -138,11 +145,16 @@ class WorkerContext:
         return [name for name in self.settings.connections if name != connection and self._has_work(name)]
 
     def _has_work(self, connection: str) -> bool:
-        database, now = self.ledger.database, self.ledger.now()
-        return any(
-            may_call(breakers.health_of(database, str(bucket)), now) and self.ledger.due(bucket, 1) > 0
-            for bucket in self.ledger.buckets(connection)
-        )
+        return any(self._is_callable(bucket) for bucket in self.ledger.buckets(connection))
+
+    def _siblings(self, bucket: Bucket) -> list[str]:
+        """Return the other buckets of a connection that could make a call now."""
+        found = self.ledger.buckets(bucket.connection)
+        return [str(other) for other in found if other != bucket and self._is_callable(other)]
+
+    def _is_callable(self, bucket: Bucket) -> bool:
+        found = breakers.health_of(self.ledger.database, str(bucket))
+        return may_call(found, self.ledger.now()) and self.ledger.due(bucket, 1) > 0
 
     @cached_property
     def _nonce(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import mmap
 import resource
 import signal
 import sys
@@ -62,3 +63,17 @@ def allow_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):  # macOS names no number that it would take
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+_STOPPING = mmap.mmap(-1, 1)
+"""One byte that a worker and the processes of its pool, which are its forks, have in common."""
+
+
+def note_stopping(*, asked: bool = True) -> None:
+    """Tell every process of the pool whether the worker has been asked to end."""
+    _STOPPING[0] = int(asked)
+
+
+def is_stopping() -> bool:
+    """Say whether the worker has been asked to end: then a delivery begins no further window."""
+    return _STOPPING[0] == 1

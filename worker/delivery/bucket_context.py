@@ -105,10 +105,14 @@ class BucketContext:
     def batch_size(self, most: int) -> int:
         """Return how many calls one batch should hold: half a reservation window's worth, and no more than it can make.
 
-        Half, so that two deliveries can keep the reservations ahead of the clock between them.
+        Half, so that two deliveries can keep the reservations ahead of the clock between them. Permits of one batch lie
+        side by side: where calls last so long that all of it would be under way at once, it is half of the concurrency
+        limit, so that the other half is left for the next one.
         """
-        ahead = self.rate_limiter.reservation_seconds / 2
+        ahead, half = self.rate_limiter.reservation_seconds / 2, max(1, int(self.concurrency.limit / 2))
         allowed = max(1, int(ahead / self.rate_limiter.interval))
+        if self.call_seconds > half * self.rate_limiter.interval:
+            allowed = min(allowed, half)
         return min(most, allowed, self.reach(ahead))
 
     def permits_for(self, calls: int) -> int:

@@ -76,6 +76,11 @@ class ConcurrentCalls:
         """How many series have no permit yet; may be asked from any thread."""
         return len(self._waiting) + self._without_permit
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything waits or is under way; may be asked from any thread."""
+        return bool(self._waiting or self._running)
+
     async def run(self) -> None:
         """Send every series of every batch, side by side; report each task as soon as its series has ended."""
         limit = self.context.concurrency

@@ -1,4 +1,8 @@
-"""What a wake-up does: reserve permits, claim due customer tasks, call the provider, settle."""
+"""What a wake-up does: reserve permits, claim due customer tasks, call the provider, settle.
+
+A delivery is a pipeline. It claims the next batch while the calls of earlier ones are under way, and settles each
+customer task soon after its calls have ended: so it does not wait for its slowest call before it makes the next one.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -19,31 +22,33 @@ from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import BucketHealth
-from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
-from consent.outcome import Retry, Throttled, Unauthorized
+from consent.ledger.queue.tasks import CustomerTask, Settlement
+from consent.outcome import Unauthorized
 from worker.delivery import breaker
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
 from worker.delivery.loop import LoopThread
 from worker.delivery.observations import Observations
 from worker.delivery.retry import RetryPolicy
+from worker.delivery.settlements import DOUBT, Settlements
 from worker.delivery.task_result import TaskResult
-from worker.providers.contract import Answer, Request
 
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
 LONGEST_WINDOWS = 1.5
-"""Reservation windows for which a delivery goes on claiming, at most."""
+"""Reservation windows after which a delivery looks, at the latest, whether it may go on claiming."""
+
+LONGEST_SECONDS = 30.0
+"""For how long a delivery goes on claiming, at most, and the window that it is in then."""
 
 _LOOK_EVERY_SECONDS = 0.02
 _BEFORE_LEASE_ENDS = 1.0
 _UNWINDING_SECONDS = 5.0
-_AGAIN_SECONDS = 0.25
+_AGAIN_SECONDS, _CLAIM_AGAIN_SECONDS = 0.25, 0.1
 PATIENCE_SECONDS = 45.0
 """For how long a delivery waits for a ledger that is away, at most, before it gives up what it has to write."""
 
 _KEEP_EVERY_SECONDS = 1.0
-_DOUBT = 3  # timeouts for which a call that timed out may still be at work on the other side
 _log = structlog.get_logger()
 T = TypeVar("T")
 
@@ -52,8 +57,9 @@ T = TypeVar("T")
 class Delivery:
     """One delivery of one connection, from the first reservation to the last settled task.
 
-    It goes on claiming while calls are under way, for about a reservation window: the calls of one batch hide
-    the database work of the next.
+    It goes on claiming while calls are under way, window by window, each about as long as a reservation window, for as
+    long as `goes_on` says at the end of one that its process is not needed elsewhere. What a window has shown of the
+    bucket is written down at its end, as if the delivery had ended and another one begun.
     """
 
     ledger: Ledger
@@ -64,18 +70,20 @@ class Delivery:
     most: int
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     observations: Observations = field(default_factory=Observations)
+    goes_on: Callable[[], bool] = lambda: False
     _claimed: dict[int, CustomerTask] = field(default_factory=dict)
     _done: queue.SimpleQueue[TaskResult] = field(default_factory=queue.SimpleQueue)
     _unsettled: list[TaskResult] = field(default_factory=list)
-    _paused: bool = False
+    _settlements: Settlements = field(init=False)
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the reservation window; return whether more is due at once."""
         before = self._health()
+        self._settlements = Settlements(self.ledger, self.context, self.policy, self.observations, before)
         try:
             if (batch := self._take(before)) is None:
                 return False
-            self._deliver(batch, before)
+            self._deliver(batch)
         finally:
             self.context.rate_limiter.end_delivery(self.token)
             self._return_untouched()
@@ -104,7 +112,7 @@ class Delivery:
             return None
         each, started = self.context.targets_per_call, time.monotonic()
         calls = count if count < asked else wanted
-        doubt = _DOUBT * self.context.settings.timeout
+        doubt = DOUBT * self.context.settings.timeout
         bucket, overlap = self.context.bucket, self.context.overlap
         limits = (self.token, self.lease_seconds, doubt, overlap)
         if breaker.is_probe(found):
@@ -135,23 +143,21 @@ class Delivery:
         most = 1 if breaker.is_probe(found) else self.context.batch_size(self.most)
         return -(-self.ledger.due(self.context.bucket, most * each) // each)
 
-    def _deliver(self, batch: ClaimedBatch, before: BucketHealth) -> None:
-        started = time.monotonic()
-        throttled = partial(self._throttled, before)
-        delivery = ConcurrentCalls(
-            self.context, self.observations, self.ledger.now, self._done.put, throttled, self._witness
+    def _deliver(self, batch: ClaimedBatch) -> None:
+        started, settlements = time.monotonic(), self._settlements
+        calls = ConcurrentCalls(
+            self.context, self.observations, self.ledger.now, self._done.put, settlements.throttled, settlements.witness
         )
-        work = self.loop.start(delivery.run())
+        work = self.loop.start(calls.run())
         try:
-            self._hand_over(delivery, batch)
-            lost = self._attend(work, delivery, before)
+            self._hand_over(calls, batch)
+            self._attend(work, calls)
         finally:
             work.cancel()
-            delivery.ended.wait(_UNWINDING_SECONDS)
-            self._give_back(before)
-            breaker.conclude(self.ledger, before, self.observations)
-        seconds = round(time.monotonic() - started, 3)
-        _log.debug("delivery.done", bucket=str(self.context.bucket), lost=lost, seconds=seconds)
+            calls.ended.wait(_UNWINDING_SECONDS)
+            self._give_back()
+            settlements.conclude()
+        _log.debug("delivery.done", bucket=str(self.context.bucket), seconds=round(time.monotonic() - started, 3))
 
     def _hand_over(self, delivery: ConcurrentCalls, batch: ClaimedBatch | None) -> None:
         """Let a batch be delivered; None says that there will be no further one."""
@@ -160,31 +166,55 @@ class Delivery:
         else:
             self.loop.loop.call_soon_threadsafe(delivery.add, batch)
 
-    def _attend(self, work: Future[None], delivery: ConcurrentCalls, before: BucketHealth) -> int:
-        """Settle in groups and claim more while calls go on; return how many leases had been lost."""
-        lost, settled_at, ends = 0, time.monotonic(), time.monotonic() + self._goes_on()
-        size, is_open, kept = len(self._claimed), True, time.monotonic()
+    def _attend(self, work: Future[None], calls: ConcurrentCalls) -> None:
+        """Settle in groups and claim more while calls go on."""
+        started = settled_at = kept = time.monotonic()
+        claim_at, ends, size, is_open = started, started + self._window(), len(self._claimed), True
         while not work.done():
-            if time.monotonic() - kept > _KEEP_EVERY_SECONDS:
-                kept = time.monotonic()
-                self.context.rate_limiter.keep_delivery(self.token)
             wait([work], timeout=_LOOK_EVERY_SECONDS)
+            now, was_open = time.monotonic(), is_open
+            if now - kept > _KEEP_EVERY_SECONDS:
+                kept = now
+                self.context.rate_limiter.keep_delivery(self.token)
             self._drain()
-            if is_open and delivery.left <= size // 2:
-                more = self._more(ends, before)
-                self._hand_over(delivery, more)
-                is_open, size = more is not None, len(more.tasks) if more else 0
-            if len(self._unsettled) >= SETTLE_AT_ONCE or time.monotonic() - settled_at >= SETTLE_EVERY_SECONDS:
-                lost, settled_at = lost + self._settle(before), time.monotonic()
+            if is_open and now >= ends:
+                ends, is_open = now + self._window(), now < started + LONGEST_SECONDS and self._begins_window()
+            if is_open and now >= claim_at and calls.left <= size // 2:
+                if (more := self._more()) is not None:
+                    self._hand_over(calls, more)
+                    size = len(more.tasks)
+                else:
+                    claim_at, is_open = now + _CLAIM_AGAIN_SECONDS, calls.is_busy and not self._has_to_end()
+            if was_open and not is_open:
+                self._hand_over(calls, None)
+            if len(self._unsettled) >= SETTLE_AT_ONCE or now - settled_at >= SETTLE_EVERY_SECONDS:
+                self._settle()
+                settled_at = time.monotonic()
         work.result()
-        return lost
 
-    def _goes_on(self) -> float:
-        """Return for how many seconds this delivery claims more: deliveries that all ended as one would leave a gap."""
+    def _window(self) -> float:
+        """Return how many seconds a window lasts: deliveries that all ended as one would leave a gap."""
         return self.context.rate_limiter.reservation_seconds * random.uniform(0.5, LONGEST_WINDOWS)  # noqa: S311
 
-    def _more(self, ends: float, before: BucketHealth) -> ClaimedBatch | None:
-        if time.monotonic() >= ends or self.observations.stop or breaker.is_probe(before):
+    def _has_to_end(self) -> bool:
+        return self.observations.stop or breaker.is_probe(self._settlements.before)
+
+    def _begins_window(self) -> bool:
+        """Write down what the window that is over has shown; return whether another one may begin."""
+        if self._has_to_end() or not self.goes_on():
+            return False
+        try:
+            self._settle()
+            self._settlements.conclude()
+            self._settlements.before = self._health()
+        except LedgerUnavailable as error:
+            _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
+            return False
+        self.loop.loop.call_soon_threadsafe(self.observations.begin_window)
+        return not self._has_to_end()
+
+    def _more(self) -> ClaimedBatch | None:
+        if self._has_to_end():
             return None
         try:
             found = self._health()
@@ -193,10 +223,10 @@ class Delivery:
             _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
             return None
 
-    def _give_back(self, before: BucketHealth) -> None:
+    def _give_back(self) -> None:
         """Settle the rest and give back whatever was not tried, however the delivery ended."""
         self._drain()
-        self._settle(before)
+        self._settle()
         left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
         self._patiently(lambda: self.ledger.settle(self.token, left))
         self._claimed.clear()
@@ -205,13 +235,13 @@ class Delivery:
         while not self._done.empty():
             self._unsettled.append(self._done.get())
 
-    def _settle(self, before: BucketHealth) -> int:
-        """Write down what has been reported; return how many leases had been lost."""
+    def _settle(self) -> None:
+        """Write down what has been reported."""
         group, self._unsettled = self._unsettled, []
         if not group:
-            return 0
+            return
         try:
-            lost, settlements = self._patiently(lambda: self._write_down(group, before))
+            lost, settlements = self._patiently(lambda: self._write_down(group))
         except BaseException:
             self._unsettled = group + self._unsettled  # what was answered must not be taken for untried
             raise
@@ -221,10 +251,9 @@ class Delivery:
         self._patiently(lambda: self.ledger.count_calls(settlements, counted))
         if lost:
             _log.warning("delivery.leases_lost", bucket=str(self.context.bucket), targets=lost)
-        return lost
 
-    def _write_down(self, group: Sequence[TaskResult], before: BucketHealth) -> tuple[int, list[Settlement]]:
-        settlements = [self._settlement(one, before) for one in group]
+    def _write_down(self, group: Sequence[TaskResult]) -> tuple[int, list[Settlement]]:
+        settlements = [self._settlements.settlement(one) for one in group]
         return self.ledger.settle(self.token, settlements), settlements
 
     def _patiently(self, work: Callable[[], T]) -> T:
@@ -237,56 +266,3 @@ class Delivery:
                 if time.monotonic() > until:
                     raise
                 time.sleep(_AGAIN_SECONDS)
-
-    def _settlement(self, one: TaskResult, before: BucketHealth) -> Settlement:
-        counted = any(isinstance(outcome, Retry) and outcome.counts for outcome in one.outcomes.values())
-        healthy = counted and breaker.is_proven(self.ledger, before, self.observations, one.task)
-        outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy, own=self._own(one, before))
-        wait_for = self.policy.put_off(one.task, outcomes)
-        now = self.ledger.now()
-        until = now + int(wait_for * 1_000_000) if wait_for else 0
-        doubt = now + int(_DOUBT * self.context.settings.timeout * 1_000_000) if one.in_doubt else 0
-        return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
-
-    def _own(self, one: TaskResult, before: BucketHealth) -> frozenset[int]:
-        """Return the changes whose bad answer says nothing of the bucket, because it serves others."""
-        if one.suspicion is None:
-            return frozenset()
-        evidence = (one.task, one.suspicion.call, one.suspicion.seen)
-        if not breaker.is_its_own(self.ledger, before, self.observations, *evidence):
-            return frozenset()
-        self.observations.excuse(one.task.target_id)
-        return frozenset(one.suspicion.call.change_ids)
-
-    def _witness(self, suspect: int) -> Request | None:
-        """Return a read about the customer that was served last, if nothing else is left that could be a witness."""
-        found = self._health()
-        if found.served_id in (None, suspect) or self.ledger.due(self.context.bucket, 1):
-            return None
-        other = self.ledger.customer(found.served_id)
-        return None if other is None else self.context.provider.witness(other, self.context.settings)
-
-    def _throttled(self, before: BucketHealth, request: Request, answer: Answer, call: Attempt, asked: bool) -> bool:  # noqa: FBT001
-        """Slow every process at once: the rate limiter those that reserve, the ledger those that come later.
-
-        Return False, and slow no process, if only this customer draws that answer while others are served. Where the
-        provider did not say for how long (`asked`), the first waits are short: then another customer is tried.
-        """
-        seconds = (answer.health.after if isinstance(answer.health, Throttled) else None) or breaker.THROTTLE_SECONDS
-        self.observations.recent.note([task.target_id for task in request.tasks], served=False)
-        try:
-            if len(request.tasks) == 1 and request.tasks[0].tries:
-                evidence = (request.tasks[0], call, answer.health)
-                if breaker.is_its_own(self.ledger, before, self.observations, *evidence):
-                    return False
-            if self._paused and not asked:
-                return True  # it was said to several calls at once
-            if not asked:
-                seconds = self.context.pause(seconds, before.trips)
-            self._paused = True
-            self.context.rate_limiter.push(seconds)
-            breaker.throttle(self.ledger, self.context.bucket, seconds)
-        except LedgerUnavailable as error:
-            self.context.rate_limiter.push(seconds)
-            _log.warning("throttle.not_noted", bucket=str(self.context.bucket), reason=str(error))
-        return True

@@ -40,7 +40,7 @@ class RecentCustomers:
 
 @dataclass(slots=True)
 class Observations:
-    """What one delivery has seen of its bucket, and whether it should go on.
+    """What one delivery has seen of its bucket in this window, and whether it should go on.
 
     A bad answer is at first only what one customer drew: its targets are `suspects` until another one is served.
     `unfit` says that the bucket cannot be called at all, `throttled` that every customer has to wait. `blamed` says
@@ -73,6 +73,18 @@ class Observations:
                 self.throttled = seen
                 self._suspect(targets, Unavailable("throttled"))
 
+    def begin_window(self) -> None:
+        """Forget what was seen, as a new delivery has seen nothing: what served a minute ago may be down by now.
+
+        What stops this delivery is kept for its end.
+        """
+        if self.stop:
+            return
+        self.blamed = self.answered = False
+        self.failures = self.refusals = 0
+        self.suspects.clear()
+        self._served.clear()
+
     def vouch(self, target: int, at: int) -> None:
         """Take in that a harmless read about another customer was answered well."""
         self.answered = True
@@ -86,7 +98,7 @@ class Observations:
 
     @property
     def proven(self) -> bool:
-        """Whether the bucket settled a change of any customer in this delivery."""
+        """Whether the bucket settled a change of any customer in this window."""
         return bool(self._served)
 
     @property

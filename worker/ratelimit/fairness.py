@@ -22,6 +22,7 @@ from consent.broker.wakeups import KEY_PREFIX
 _ACQUIRE = """
 -- KEYS: deliveries, processes.  ARGV: connection, delivery, its end (us from now), process, waiting: -1 not asked yet,
 -- else the number of connections named behind it, which are waiting.  Returns 1 acquired, 0 not, -1 ask who is waiting.
+-- A delivery that has its process already asks whether it may keep it.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local ends = now + tonumber(ARGV[3])
@@ -30,6 +31,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('PEXPIRE', KEYS[1], 3600000)
 redis.call('PEXPIRE', KEYS[2], 3600000)
+local own = ARGV[1] .. '|' .. ARGV[2]
+local more = redis.call('ZSCORE', KEYS[1], own) and 0 or 1
 local held, total = {}, 0
 for _, delivery in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   local name = string.match(delivery, '^(.*)|[^|]*$')
@@ -43,13 +46,24 @@ if mine > 0 then
   for n = 6, 5 + tonumber(ARGV[5]) do
     kept = kept + math.max(0, math.min(mine, 2) - (held[ARGV[n]] or 0))
   end
-  if kept > 0 and redis.call('ZCARD', KEYS[2]) - total - 1 < kept then return 0 end
+  if kept > 0 and redis.call('ZCARD', KEYS[2]) - total - more < kept then return 0 end
 end
-redis.call('ZADD', KEYS[1], ends, ARGV[1] .. '|' .. ARGV[2])
+redis.call('ZADD', KEYS[1], ends, own)
 return 1
 """
 _KEYS = (f"{KEY_PREFIX}deliveries", f"{KEY_PREFIX}pool")
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessShare:
+    """What a delivery was told when it asked for a process: whether it `acquired` one.
+
+    `keep` asks whether it may go on for as long again, because no one else waits for its process.
+    """
+
+    acquired: bool
+    keep: Callable[[], bool]
 
 
 @dataclass(slots=True)
@@ -60,11 +74,18 @@ class FairSharing:
     process: str
 
     @contextmanager
-    def acquire(self, connection: str, seconds: float, waiting: Callable[[], Collection[str]]) -> Iterator[bool]:
+    def acquire(
+        self,
+        connection: str,
+        seconds: float,
+        waiting: Callable[[], Collection[str]],
+        waiting_to_go_on: Callable[[], Collection[str]] | None = None,
+    ) -> Iterator[ProcessShare]:
         """Acquire a process for a delivery, and release it; yields whether there was one to spare.
 
         `seconds` is how long the delivery can last at most; `waiting` returns the other connections that have something
-        to deliver now, and is asked only where it matters. Without Redis every delivery goes on.
+        to deliver now, and is asked only where it matters. `waiting_to_go_on` does the same for a delivery that would
+        keep its process; it may name buckets of the same connection. Without Redis every delivery goes on.
         """
         delivery = secrets.token_hex(8)
         try:
@@ -72,10 +93,17 @@ class FairSharing:
             if answer < 0:
                 answer = self._ask(connection, delivery, seconds, waiting())
         except redis.RedisError:
-            yield True
+            yield ProcessShare(acquired=True, keep=lambda: True)
             return
+
+        def keep() -> bool:
+            try:
+                return self._ask(connection, delivery, seconds, (waiting_to_go_on or waiting)()) > 0
+            except redis.RedisError:
+                return True
+
         try:
-            yield answer > 0
+            yield ProcessShare(answer > 0, keep)
         finally:
             self._release(connection, delivery, acquired=answer > 0)
 

@@ -40,7 +40,7 @@ class Pool:
     def take(self, process: int, connection: str) -> bool:
         """Let a process ask for a place for a connection's delivery."""
         others = self.waiting - {connection}
-        return self.stack.enter_context(self.processes[process].acquire(connection, 60, lambda: others))
+        return self.stack.enter_context(self.processes[process].acquire(connection, 60, lambda: others)).acquired
 
 
 def test_a_connection_that_hangs_leaves_the_last_place_to_another(store: redis.Redis) -> None:
@@ -70,8 +70,8 @@ def test_a_place_is_given_back(store: redis.Redis) -> None:
     """When a delivery of A has ended, another one of A may begin."""
     pool = Pool(store, 2)
     for _ in range(3):
-        with pool.processes[0].acquire("a", 60, lambda: {"b"}) as acquired:
-            assert acquired
+        with pool.processes[0].acquire("a", 60, lambda: {"b"}) as share:
+            assert share.acquired
 
     assert pool.take(0, "a")
 
@@ -87,5 +87,36 @@ def test_a_place_of_a_killed_process_is_free_in_the_end(store: redis.Redis) -> N
 def test_without_redis_every_delivery_goes_on(tmp_path: Path) -> None:
     """A broker that is gone stops no delivery: the rate limiter has its own way to go on alone."""
     lost = redis_client(f"redis+socket://{tmp_path}/unknown.sock")
-    with FairSharing(lost, "process").acquire("a", 60, set) as acquired:
-        assert acquired
+    with FairSharing(lost, "process").acquire("a", 60, set) as share:
+        assert share.acquired
+
+
+def test_a_delivery_keeps_its_process_until_another_connection_needs_it(store: redis.Redis) -> None:
+    """A delivery that goes on as long as there is work holds the only process, and the neighbour's opt-outs wait."""
+    pool, others = Pool(store, 1), set[str]()
+    share = pool.stack.enter_context(pool.processes[0].acquire("a", 60, set, lambda: others))
+
+    assert share.acquired
+    assert share.keep()
+    others.add("b")
+    assert not share.keep()
+
+
+def test_two_connections_with_a_process_each_both_go_on(store: redis.Redis) -> None:
+    """Neither gives up what the other has, too."""
+    pool = Pool(store, 2)
+    a = pool.stack.enter_context(pool.processes[0].acquire("a", 60, lambda: {"b"}))
+    b = pool.stack.enter_context(pool.processes[1].acquire("b", 60, lambda: {"a"}))
+
+    assert (a.keep(), b.keep()) == (True, True)
+
+
+def test_a_second_process_is_given_up_for_a_connection_that_has_none(store: redis.Redis) -> None:
+    """A holds both processes when B's first change comes: within a window there is one for it."""
+    pool, others = Pool(store, 2), set[str]()
+    one, two = (pool.stack.enter_context(pool.processes[n].acquire("a", 60, set, lambda: others)) for n in (0, 1))
+
+    others.add("b")
+
+    assert (one.acquired, two.acquired) == (True, True)
+    assert not one.keep()

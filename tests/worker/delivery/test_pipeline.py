@@ -1,0 +1,119 @@
+"""A delivery is a pipeline: its slowest call keeps no other waiting, and what it has seen does not grow old."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from consent.outcome import Healthy, Throttled, Unavailable
+from tests.support.company import company
+from tests.support.worker import BUCKET, counts, record, settled, wired
+from worker.delivery import deliver
+from worker.delivery.observations import Observations
+from worker.process import is_stopping, note_stopping
+
+SLOW_SECONDS = 3.0
+
+
+def test_the_slowest_call_keeps_no_newcomer_waiting(tmp_path: Path) -> None:
+    """A provider takes three seconds over one customer; those who come meanwhile wait for the end of the delivery."""
+    with company(tmp_path) as shop, wired(shop, tmp_path, timeout=8.0, reservation_seconds=0.2) as parts:
+        shop.fault(kind="latency", users=["1"], delay=SLOW_SECONDS)
+        slow, done = record(parts, {"user_id": "1"}), threading.Event()
+        delivery = parts.delivery(BUCKET, lambda: not done.is_set())
+        runs = threading.Thread(target=delivery.run)
+        runs.start()
+        started = time.monotonic()
+
+        wait_until(lambda: shop.stats()["calls"] == 1)
+        quick = record(parts, {"user_id": "2"}, {"user_id": "3"})
+        wait_until(settled(parts, quick))
+        took = time.monotonic() - started
+        pending = counts(parts, slow)
+        done.set()
+        runs.join()
+
+        assert (counts(parts, quick), pending) == ({"applied": 2}, {"pending": 1})
+        assert took < SLOW_SECONDS
+        assert counts(parts, slow) == {"applied": 1}
+
+
+def wait_until(holds, seconds: float = 20.0) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_delivery_that_may_go_on_delivers_all_that_is_due(tmp_path: Path) -> None:
+    """Sixty customers in batches of ten, in windows of a tenth of a second: one delivery, and each is called once."""
+    with company(tmp_path) as shop, wired(shop, tmp_path, batch_customers=10, reservation_seconds=0.1) as parts:
+        shop.fault(kind="latency", delay=0.1)
+        import_id, windows = record(parts, *({"user_id": str(n)} for n in range(1, 61))), []
+
+        def goes_on() -> bool:
+            windows.append(1)
+            return True
+
+        assert parts.delivery(BUCKET, goes_on).run() is False
+
+        assert counts(parts, import_id) == {"applied": 60}
+        assert shop.stats()["calls"] == 60
+        assert windows
+
+
+def test_no_delivery_goes_on_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery would kill a delivery that always finds more to do, and its answers were lost."""
+    monkeypatch.setattr(deliver, "LONGEST_SECONDS", 0.0)
+    with company(tmp_path) as shop, wired(shop, tmp_path, batch_customers=1, reservation_seconds=0.1) as parts:
+        shop.fault(kind="latency", delay=0.05)
+        record(parts, *({"user_id": str(n)} for n in range(1, 200)))
+
+        assert parts.delivery(BUCKET, lambda: True).run() is True
+
+
+def test_a_new_window_begins_without_evidence() -> None:
+    """That customers were served a minute ago does not prove that the provider works now."""
+    seen = Observations()
+    seen.note(Healthy(), [1], served=[1], at=5)
+    seen.note(Unavailable("no answer"), [2])
+
+    seen.begin_window()
+
+    assert (seen.proven, seen.failures, seen.suspects, seen.last_served) == (False, 0, {}, None)
+
+
+def test_what_stops_a_delivery_is_not_forgotten_with_the_window() -> None:
+    """A 429 that comes at the very end of a window ends the delivery all the same."""
+    seen = Observations()
+    seen.note(Throttled("too many"), [1])
+
+    seen.begin_window()
+
+    assert seen.stop
+    assert seen.throttled is not None
+
+
+def test_a_pool_learns_that_its_worker_ends() -> None:
+    """Ctrl-C would wait for half a minute: only the parent is told, and its processes go on claiming."""
+    child = os.fork()
+    if not child:
+        try:
+            wait_until(is_stopping)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    other = os.fork()
+    if not other:
+        note_stopping()
+        os._exit(0)
+    os.waitpid(other, 0)
+    _, status = os.waitpid(child, 0)
+    note_stopping(asked=False)
+
+    assert os.waitstatus_to_exitcode(status) == 0
