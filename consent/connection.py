@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-from consent.identifiers.phones import is_region
+from consent.identifiers.phones import read_region
 from consent.reassert import Reassert, parse_reassert
 
 _log = logging.getLogger("optrelay.settings")
@@ -79,13 +79,6 @@ def with_current_names(given: Mapping[str, Any], renamed: Mapping[str, str], pre
     return {renamed[name]: given[name] for name in former} | current
 
 
-def _region(value: object) -> object:
-    region = value.strip().upper() if isinstance(value, str) else value
-    if region and not is_region(str(region)):
-        raise ValueError("write the two letters of a country, like GB or US")
-    return region
-
-
 class ConnectionSettings(BaseModel):
     """One configured account at a provider."""
 
@@ -103,7 +96,7 @@ class ConnectionSettings(BaseModel):
     max_batches: int = Field(4, ge=1, le=100, description="deliveries under way at once, over all workers")
     timeout: float = Field(20.0, gt=0, le=300, description="seconds that one call may take, all in all")
     allow_plain_http: bool = Field(default=False, description="call http:// elsewhere than on this machine (sandbox)")
-    region: Annotated[str, BeforeValidator(_region)] = Field(
+    region: Annotated[str, BeforeValidator(read_region)] = Field(
         "", description="the country (like GB) whose numbers are written without a country code; empty: none is"
     )
     defaults: dict[str, str] = Field({}, description="values for columns that a row leaves empty (JSON object)")

@@ -36,10 +36,10 @@ class ImportSource:
 class Checkpoint:
     """How far an import has been recorded.
 
-    `records` counts the rows that were handed over, `changes` their changes (a row that names three slots has three;
-    a rejected row counts as one), `line` is the physical line after which the next one starts,
-    `rejects_offset` the length in bytes of the rejects file that belongs to them, and `rejects_digest` the digest of
-    its content, by which it is found again ("": not kept, by an earlier version).
+    `records` counts the rows that were handed over, `changes` their changes (a row that names three slots has three; a
+    rejected row counts as one), `skipped` those that its feed leaves out, `line` is the physical line after which the
+    next one starts, `rejects_offset` the length in bytes of the rejects file that belongs to them, and `rejects_digest`
+    the digest of its content, by which it is found again ("": not kept, by an earlier version).
     """
 
     records: int = 0
@@ -47,6 +47,7 @@ class Checkpoint:
     rejects_offset: int = 0
     changes: int = 0
     rejects_digest: str = ""
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

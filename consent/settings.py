@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from consent.connection import ConnectionSettings, Rate, read_rate, with_current_names
 from consent.errors import ConfigurationError
+from consent.feed import Feed
 from consent.files import path_text, refuse_planted_at
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
         None, description="Valkey/Redis; unset: `optrelay run` starts one on a private socket"
     )
     connections: dict[str, ConnectionSettings] = Field({}, description="the accounts at providers, by name")
+    feeds: dict[str, Feed] = Field({}, description="files that come again, and how each is to be understood, by name")
     reassert: Annotated[Reassert, BeforeValidator(parse_reassert)] = Field(
         Reassert.FRESH, description="which opt-outs are delivered though they are confirmed: fresh, always or never"
     )
@@ -184,7 +186,8 @@ def _explain(error: ValidationError) -> str:
 def _fault(error: ErrorDetails) -> str:
     if error["type"] != "extra_forbidden":
         return error["msg"].removeprefix("Value error, ")
-    close = get_close_matches(str(error["loc"][-1]).lower(), ConnectionSettings.model_fields, n=1)
+    known = Feed.model_json_schema()["properties"] if error["loc"][0] == "feeds" else ConnectionSettings.model_fields
+    close = get_close_matches(str(error["loc"][-1]).lower(), known, n=1)
     return f"there is no such setting{f'; did you mean {close[0].upper()}?' if close else ''}"
 
 

@@ -49,6 +49,62 @@ MapOption = Annotated[
         "--map", metavar="THEIR=OUR", help="Map a column of the file to one of ours; repeat.", rich_help_panel=_PANEL
     ),
 ]
+FeedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--feed",
+        metavar="NAME",
+        help="The feed of optrelay.toml whose mapping holds. Otherwise the one that fits the file's name and header.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="OUR=VALUE",
+        help="Give a column of ours one value in every row; repeat.",
+        rich_help_panel=_PANEL,
+    ),
+]
+ValuesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--values",
+        metavar="COLUMN:VALUE=OURS",
+        help="Say what the values of a column mean, like `Opted out:TRUE=OPTOUT,FALSE=skip`; repeat. Without COLUMN: "
+        "of the column that is the action.",
+        rich_help_panel=_PANEL,
+    ),
+]
+TimeFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-format",
+        metavar="FORMAT",
+        help="How effective_at is written: %d.%m.%Y %H:%M, epoch, epoch_ms, excel, or auto. Otherwise ISO 8601.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+RegionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--region",
+        metavar="COUNTRY",
+        help="The country (like GB) of numbers without a country code. Otherwise the connection's.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
+SkipTopOption = Annotated[
+    int, typer.Option("--skip-top", metavar="LINES", min=0, help="Lines before the header.", rich_help_panel=_PANEL)
+]
+SkipEndOption = Annotated[
+    int,
+    typer.Option("--skip-end", metavar="LINES", min=0, help="Lines at the end, like totals.", rich_help_panel=_PANEL),
+]
 SinceOption = Annotated[
     str | None,
     typer.Option(
@@ -59,7 +115,14 @@ SinceOption = Annotated[
     ),
 ]
 ZoneOption = Annotated[
-    str, typer.Option("--timezone", metavar="ZONE", help="For times that name no zone.", rich_help_panel=_PANEL)
+    str | None,
+    typer.Option(
+        "--timezone",
+        metavar="ZONE",
+        help="For times that name no zone.",
+        show_default="UTC",
+        rich_help_panel=_PANEL,
+    ),
 ]
 EncodingOption = Annotated[
     str | None,
@@ -144,3 +207,38 @@ def maps(arguments: Sequence[str] | None) -> dict[str, str]:
     from producers.parsing.columns import parse_maps
 
     return parse_maps(arguments or ())
+
+
+def constants(arguments: Sequence[str] | None) -> dict[str, str]:
+    """Read the --set options; raise ConfigurationError for one of another form."""
+    from producers.parsing.columns import parse_constants
+
+    return parse_constants(arguments or ())
+
+
+def values(arguments: Sequence[str] | None) -> dict[str, dict[str, str]]:
+    """Read the --values options; raise ConfigurationError for one of another form."""
+    from producers.parsing.columns import parse_values
+
+    return parse_values(arguments or ())
+
+
+def time_format(text: str | None) -> str:
+    """Read --time-format; raise ConfigurationError if it is none."""
+    from consent.time_formats import check_format
+
+    try:
+        check_format(text or "epoch")
+    except ValueError as error:
+        raise ConfigurationError(f"--time-format: {error}") from None
+    return text or ""
+
+
+def region(text: str | None) -> str:
+    """Read --region; raise ConfigurationError if it is none."""
+    from consent.identifiers.phones import read_region
+
+    try:
+        return str(read_region(text or ""))
+    except ValueError as error:
+        raise ConfigurationError(f"--region: {error}") from None

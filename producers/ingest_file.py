@@ -68,6 +68,7 @@ class ImportResult:
     recorded: int
     duplicates: int
     rejected: int
+    skipped: int
     rejects_file: Path | None
     notes: list[str]
 
@@ -138,8 +139,9 @@ class _Recording:
             file.columns.delimiter,
             file.header.own,
             self._refuse_if_overtaken,
+            file.mapping_column,
         )
-        self._recorded = self._duplicates = self._rejected = 0
+        self._recorded = self._duplicates = self._rejected = self._skipped = 0
         self._notes = list(file.notes)
         self._warnings: Counter[str] = Counter()
 
@@ -168,6 +170,7 @@ class _Recording:
             recorded=self._recorded,
             duplicates=self._duplicates,
             rejected=self._rejected,
+            skipped=self._skipped,
             rejects_file=self._rejects.path if self._rejects.offset else None,
             notes=[*self._notes, *warning_notes(self._warnings)],
         )
@@ -192,6 +195,7 @@ class _Recording:
         self._recorded += accepted.recorded
         self._duplicates += accepted.duplicates
         self._rejected += len(chunk.rejects)
+        self._skipped += chunk.skipped
         self._warnings += chunk.warnings
         if self._on_progress is not None:
             total = self._file.inspection.lines

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
+from consent.feed import Feed
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
 from consent.times import UnusableTime, in_utc
@@ -26,16 +27,19 @@ PATIENCE_SECONDS = 30.0
 class IngestOptions:
     """The options of a command about its files.
 
-    `maps` leads a file's column names to ours, `effective_at` holds for rows without a time (one without a zone is read
-    in `timezone`), `stream` lets changes be delivered as they are read, `chunk_rows` are recorded in one transaction,
-    `rejects_path` is where rejected rows go, `patience` is for how many seconds a file may still change, and `reassert`
-    says which opt-outs are sent though they are confirmed, None where the settings do.
+    `maps` leads a file's column names to ours (`only_maps`: its others mean nothing), `constants` gives our columns a
+    value in every row, and `values` says by column what its cells mean. `time_format` is that of `effective_at`,
+    `region` the country of numbers without a country code, `skip_top` and `skip_end` count lines that are no rows, and
+    `feed` names the feed that says all this, if one does. `effective_at` holds for rows without a time (one without a
+    zone is read in `timezone`), `stream` lets changes be delivered as they are read, `chunk_rows` are recorded in one
+    transaction, `rejects_path` is where rejected rows go, `patience` is for how many seconds a file may still change,
+    and `reassert` says which opt-outs are sent though they are confirmed, None where the settings do.
     """
 
     connection: str | None = None
     maps: Mapping[str, str] = field(default_factory=dict)
     effective_at: datetime | None = None
-    timezone: str = "UTC"
+    timezone: str | None = None
     encoding: str | None = None
     delimiter: str | None = None
     stream: bool = False
@@ -43,12 +47,51 @@ class IngestOptions:
     rejects_path: Path | None = None
     patience: float = PATIENCE_SECONDS
     reassert: Reassert | None = None
+    feed: str = ""
+    only_maps: bool = False
+    constants: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    time_format: str = ""
+    region: str = ""
+    skip_top: int = 0
+    skip_end: int = 0
+
+    def with_feed(self, feed: Feed, name: str = "") -> IngestOptions:
+        """Return these options with what a feed says of all that they leave open."""
+        return replace(
+            self,
+            feed=name,
+            connection=self.connection or feed.connection or None,
+            maps={**feed.columns, **self.maps},
+            only_maps=self.only_maps or bool(feed.columns),
+            constants={**feed.constants, **self.constants},
+            values={**feed.values, **self.values},
+            time_format=self.time_format or feed.time_format,
+            timezone=self.timezone or feed.timezone or None,
+            region=self.region or feed.region,
+            delimiter=self.delimiter or feed.delimiter or None,
+            encoding=self.encoding or feed.encoding or None,
+            skip_top=self.skip_top or feed.skip_top,
+            skip_end=self.skip_end or feed.skip_end,
+        )
+
+    def as_feed(self) -> Feed:
+        """Return what these options say of the meaning of a row: what its rejects file carries along."""
+        return Feed(
+            connection=self.connection or "",
+            columns=dict(self.maps),
+            constants=dict(self.constants),
+            values={name: dict(table) for name, table in self.values.items()},
+            time_format=self.time_format,
+            timezone=self.timezone or "",
+            region=self.region,
+        )
 
     @property
     def zone(self) -> ZoneInfo:
         """The zone of times that name none; raises ConfigurationError if there is no such zone."""
         try:
-            return ZoneInfo(self.timezone)
+            return ZoneInfo(self.timezone or "UTC")
         except (ValueError, OSError, KeyError):
             raise ConfigurationError(
                 f"--timezone {self.timezone!r} is no time zone: give one like Europe/Berlin"
@@ -82,9 +125,24 @@ def fingerprint(
         "maps": sorted((plain(their), plain(ours)) for their, ours in options.maps.items()),
         "encoding": options.encoding,
         "delimiter": options.delimiter,
-        "timezone": options.timezone,
+        "timezone": options.timezone or "UTC",
         "effective_at": options.effective_at_utc.isoformat() if options.effective_at_utc else None,
     }
     if defaults:  # else as it was before they belonged to it: what was recorded then is known again
         meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}
+    if more := _of_a_feed(options):  # likewise
+        meaning["feed"] = more
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _of_a_feed(options: IngestOptions) -> dict[str, Any]:
+    """Return what a feed changes in the meaning of bytes, beside what options could always change; never its name."""
+    told = {
+        "only_maps": options.only_maps,
+        "set": {plain(name): value for name, value in options.constants.items()},
+        "values": {plain(name): dict(table) for name, table in options.values.items()},
+        "time_format": options.time_format,
+        "region": options.region,
+        "skip": [options.skip_top, options.skip_end] if options.skip_top or options.skip_end else None,
+    }
+    return {name: value for name, value in told.items() if value}

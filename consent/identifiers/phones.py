@@ -74,6 +74,14 @@ def is_region(region: str) -> bool:
     return region in phonenumbers.SUPPORTED_REGIONS
 
 
+def read_region(value: object) -> object:
+    """Return the country of a setting in capital letters, or nothing; raise ValueError if it is none."""
+    region = value.strip().upper() if isinstance(value, str) else value
+    if region and not is_region(str(region)):
+        raise ValueError("write the two letters of a country, like GB or US")
+    return region
+
+
 def is_known(digits: str) -> bool:
     """Whether a number in E.164 without + is in a range that libphonenumber knows to be in use."""
     for length in (1, 2, 3):

@@ -60,7 +60,7 @@ def found_import(real: Database | None, fingerprint: str, reassert: Reassert | N
         return None
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
     state: ImportState = row.state if row.state in ("reading", "released") else "read"
-    place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "")
+    place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "", row.skipped)
     return ImportProgress(row.id, state, place, since)
 
 

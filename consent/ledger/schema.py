@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0013"
+REVISION = "0014"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -56,7 +56,7 @@ info = Table(
 
 _COUNTS = (
     *("records", "line", "changes", "rejects_offset", "recorded", "duplicates", "rejected", "calls"),
-    *("merged_to", "noops", "noops_merged_to", "steps", "stamped"),
+    *("merged_to", "noops", "noops_merged_to", "steps", "stamped", "skipped"),
 )
 imports = Table(
     "imports",
@@ -85,7 +85,8 @@ imports = Table(
 
 `changes` counts what its rows said, `merged_to` and `noops_merged_to` say how far they have been merged. `reassert` is
 the way that its command told. `own_times` counts the rows' own times; those from `export_time_from` to `export_time_to`
-are the export's, and `stamped` counts the opt-outs that are unchanged for no other reason.
+are the export's, and `stamped` counts the opt-outs that are unchanged for no other reason. `skipped` counts rows that a
+feed leaves out.
 """
 
 rejects = Table(

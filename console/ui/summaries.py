@@ -31,6 +31,7 @@ def as_json(report: ImportReport) -> dict[str, Any]:
         "dead_reasons": dict(report.dead_reasons),
         "discarded": report.discarded,
         "stamped": report.stamped,
+        "skipped": report.skipped,
     }
     return fixed | {"sealed": report.sealed, "seconds": round(report.seconds, 3)} | more
 
@@ -41,6 +42,7 @@ def totals_as_json(reports: Sequence[ImportReport], seconds: float, **more: Any)
         return as_json(reports[0]) | more
     sums = {name: sum(getattr(one, name) for one in reports) for name in _SUMS}
     sealed = all(one.sealed for one in reports)
+    more["skipped"] = sum(one.skipped for one in reports)
     each = {"imports": [as_json(one) for one in reports]}
     return {"import": None, **sums, "sealed": sealed, "seconds": round(seconds, 3)} | more | each
 
@@ -114,7 +116,8 @@ def _meaning(reason: str | None) -> str:
 
 def rows_in_words(report: ImportReport) -> str:
     """Return what the rows of an import were, as a sum."""
-    parts = (f"{report.accepted:,} accepted", f"{report.rejected:,} rejected", counted(report.duplicates, "duplicate"))
+    parts = [f"{report.accepted:,} accepted", f"{report.rejected:,} rejected", counted(report.duplicates, "duplicate")]
+    parts += [f"{report.skipped:,} skipped"] if report.skipped else []
     return f"{counted(report.rows, 'row')} = {' + '.join(parts)}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from consent.change import ConsentChange
@@ -27,7 +27,8 @@ class Chunk:
     """Some rows that follow each other: the changes, the rejected rows with their cells, and the place behind them.
 
     `cells` runs beside `rejects`, and `rows` holds all rows as they were read. `warnings` counts rows whose target may
-    be a slip. The part of the checkpoint that concerns the rejects file is filled in when that has been written.
+    be a slip, `skipped` those that a feed leaves out. The part of the checkpoint that concerns the rejects file is
+    filled in when that has been written.
     """
 
     changes: list[ConsentChange] = field(default_factory=list)
@@ -36,6 +37,7 @@ class Chunk:
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     rows: list[FileRow] = field(default_factory=list)
     warnings: Counter[str] = field(default_factory=Counter)
+    skipped: int = 0
 
     def reject(self, members: Collection[int]) -> None:
         """Make rejected rows of those that hold the changes at these places: the ledger cannot keep them."""
@@ -56,23 +58,25 @@ def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows:
     rejected row. Before each chunk and after the last the file is compared with the inspected one: raises UnstableFile
     once it differs, and UnreadableFile if it turns out damaged.
     """
-    done, count = (start.records, start.changes) if start else (0, 0)
-    cache = RowCache(file.context, file.header)
+    place = start or Checkpoint()
+    done, count, skipped = place.records, place.changes, place.skipped
+    parser = _RowParser(file)
     try:
         with file.open() as reader:
             with reading(file.inspection.file):
                 reader.skip(done)
-                chunk = _next_chunk(file, reader, cache, chunk_rows)
+                chunk = _next_chunk(file, reader, parser, chunk_rows)
             while chunk.rows:
                 file.inspection.confirm()
                 done += len(chunk.rows)
                 # Counted in the chunk's checkpoint, since rows may become rejected while the chunk is recorded.
                 count += len(chunk.changes) + len(chunk.rejects)
-                chunk.checkpoint = Checkpoint(done, reader.line, changes=count)
+                skipped += chunk.skipped
+                chunk.checkpoint = Checkpoint(done, reader.line, changes=count, skipped=skipped)
                 yield chunk
                 count = chunk.checkpoint.changes
                 with reading(file.inspection.file):
-                    chunk = _next_chunk(file, reader, cache, chunk_rows)
+                    chunk = _next_chunk(file, reader, parser, chunk_rows)
     except UnreadableFile:
         file.inspection.confirm()
         raise
@@ -84,12 +88,12 @@ def warning_notes(warnings: Mapping[str, int]) -> list[str]:
     return [f"{WARNINGS[kind]}: {count:,}; they are delivered all the same" for kind, count in sorted(warnings.items())]
 
 
-def _next_chunk(file: PreparedFile, reader: RowReader, cache: RowCache, chunk_rows: int) -> Chunk:
+def _next_chunk(file: PreparedFile, reader: RowReader, parser: _RowParser, chunk_rows: int) -> Chunk:
     chunk = Chunk()
     enough = reader.lines.chars + LONGEST_LINE
     while (left := chunk_rows - len(chunk.rows)) > 0 and reader.lines.chars <= enough:
         rows = reader.some(left)
-        taken = _add(rows, file, cache, chunk)
+        taken = _add(rows, file, parser, chunk)
         chunk.rows += rows[:taken]
         if taken < len(rows):
             reader.give_back(rows[taken:])
@@ -98,19 +102,38 @@ def _next_chunk(file: PreparedFile, reader: RowReader, cache: RowCache, chunk_ro
     return chunk
 
 
-def _add(rows: list[FileRow], file: PreparedFile, cache: RowCache, chunk: Chunk) -> int:
+def _add(rows: list[FileRow], file: PreparedFile, parser: _RowParser, chunk: Chunk) -> int:
     """Parse rows into a chunk until it is full; return how many rows were taken."""
-    changes = chunk.changes
+    changes, parse, last_line = chunk.changes, parser.parse, file.last_line
     for number, (line, cells, error) in enumerate(rows, 1):
-        result = error or cache.parse(cells, line)
+        result = (error or parse(cells, line)) if line <= last_line else None
+        if result is None:
+            chunk.skipped += 1
+            continue
         if isinstance(result, RowError):
             code, message, column = file.header.error_of_joined_files(cells) or result
             chunk.rejects.append(RejectedRow(line, column, code, message))
             chunk.cells.append(cells)
             continue
         changes.extend(result)
-        if warning := cache.warning(result[0]):
+        if warning := parser.warning(result[0]):
             chunk.warnings[warning] += 1
         if len(changes) >= MOST_CHANGES:
             return number
     return len(rows)
+
+
+class _RowParser:
+    """Parses the rows of a file, by way of its feed's mapping if it has one."""
+
+    def __init__(self, file: PreparedFile) -> None:
+        self._cache = RowCache(file.context, file.row_header)
+        self._mapping = file.mapping
+        self.warning = self._cache.warning
+        self.parse: Callable[[list[str], int], tuple[ConsentChange, ...] | RowError | None] = (
+            self._cache.parse if self._mapping is None else self._parse_mapped
+        )
+
+    def _parse_mapped(self, cells: list[str], line: int) -> tuple[ConsentChange, ...] | RowError | None:
+        mapped = self._mapping.row(cells) if self._mapping is not None else cells
+        return mapped if mapped is None or isinstance(mapped, RowError) else self._cache.parse(mapped, line)

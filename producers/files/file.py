@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from consent.errors import UnreadableFile, UnusableHeader
+from consent.errors import UnreadableFile, UnusableHeader, UnusableInput
+from consent.feed import Feed
 from consent.row import ConsentRow
+from consent.time_formats import AUTO
+from producers.feeds.choice import mapping_column, with_its_feed
+from producers.feeds.mapping import RowMapping, row_mapping, settled_format
 from producers.files.csv.csv_injection import unescape
-from producers.files.csv.encoding import guess_delimiter, parse_delimiter, sep_line_delimiter
+from producers.files.csv.encoding import EncodingDetector, guess_delimiter, parse_delimiter, sep_line_delimiter
 from producers.files.csv.rows import CsvReader
 from producers.files.header import Header, read_header, refuse_misspelt_time, require_columns
-from producers.files.inspect import Inspection, inspect_file, reading
+from producers.files.inspect import Inspection, inspect_file, last_line, reading
 from producers.files.lines import LineTooLong, PushBackLines
 from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
 from producers.files.row_reader import RowReader, RowShape
@@ -44,7 +50,7 @@ class PreparedFile:
     """A file of which changes can be made.
 
     `undated` says that neither the options nor a column tell since when its rows hold: so they hold since the file's
-    own time.
+    own time. `mapping` is that of its feed, if it needs one, and `last_line` the line of its last row.
     """
 
     inspection: Inspection
@@ -53,6 +59,8 @@ class PreparedFile:
     header: Header
     context: ParseContext
     undated: bool = False
+    mapping: RowMapping | None = None
+    last_line: int = sys.maxsize
 
     @property
     def name(self) -> str:
@@ -63,12 +71,26 @@ class PreparedFile:
     def notes(self) -> list[str]:
         """What a person should know about how the file is read."""
         encoding = self.inspection.encoding.note
-        return [*([encoding] if encoding else []), *self.header.notes]
+        feed = f"it is read as the feed {self.options.feed}" if self.options.feed else None
+        zone = f"times are read in {self.context.zone}; --timezone or the feed's timezone says it otherwise"
+        zoneless = zone if self.mapping is not None and self.mapping.zoneless else None
+        return [*filter(None, (encoding, feed, zoneless)), *self.header.notes]
+
+    @property
+    def row_header(self) -> Header:
+        """The header of its rows as they are parsed: behind the mapping, if it has one."""
+        mapping = self.mapping
+        return self.header if mapping is None else Header(mapping.names, tuple(enumerate(mapping.columns)))
+
+    @property
+    def mapping_column(self) -> str:
+        """The name of the column in which its rejects file carries the mapping; "" if its rows need none."""
+        return mapping_column(self.options, self.header.ours)
 
     @property
     def defaults(self) -> dict[str, Mapping[str, str]]:
         """What fills the columns that its rows leave empty, by connection."""
-        named = self.context.candidates("connection" in self.header.ours)
+        named = self.context.candidates("connection" in self.row_header.ours)
         return {name: self.context.defaults[name] for name in named if name in self.context.defaults}
 
     def since(self, default: datetime | None) -> PreparedFile:
@@ -79,9 +101,10 @@ class PreparedFile:
     def open(self) -> Iterator[RowReader]:
         """Open the file behind its header; raise UnstableFile if it is not the inspected one any more."""
         columns = self.header.columns
+        used = {index for index, _ in columns} | (self.mapping.used if self.mapping else set())
         shape = RowShape(
             names=self.header.names,
-            used=tuple(index for index, _ in columns),
+            used=tuple(sorted(used)),
             one_line=tuple(index for index, column in columns if column not in FREE_TEXT),
         )
         with self.inspection.open() as text:
@@ -93,46 +116,88 @@ class PreparedFile:
             else:
                 yield CsvReader(lines, self.columns.delimiter, shape, escaped=bool(self.header.own))
 
+    def cells(self, column: str) -> Iterator[str]:
+        """Give the cells of a column of ours, of all rows that can be read; none if the file has no such column."""
+        place = self.header.place(column)
+        with self.open() as reader, reading(self.inspection.file):
+            while place is not None and (rows := reader.some()):
+                yield from (row.cells[place] for row in rows if row.error is None and row.line <= self.last_line)
+
 
 def prepare(
     file: SourceFile,
     options: IngestOptions,
     rows: Mapping[str, type[ConsentRow]],
     defaults: Mapping[str, Mapping[str, str]],
+    feeds: Mapping[str, Feed] = MappingProxyType({}),
 ) -> PreparedFile:
-    """Inspect a file and read its header; nothing is recorded yet.
+    """Inspect a file, find its feed, and read its header; nothing is recorded yet.
 
     `rows` holds the row model of each connection, `defaults` what fills empty columns, by connection. Raises
     UnreadableFile, UnstableFile or UnusableHeader for the file, ConfigurationError for the options.
     """
-    known = vocabulary(rows.values(), options.maps)
-    inspection = inspect_file(file, options.encoding, options.patience)
+    inspection, options = _inspected(file, options, rows, feeds)
+    if options.region:
+        rows = {name: model.in_region(options.region) for name, model in rows.items()}
+    known = vocabulary(rows.values(), options.maps, only_maps=options.only_maps)
     given = options.effective_at_utc
     effective_at = given or inspection.modified_at
     context = parse_context(rows, defaults, options.connection, effective_at, options.zone)
     context = replace(context, given=given, or_give=", or give --effective-at")
-    columns = _read_columns(inspection, options.delimiter, known)
-    names = columns.names
-    if any(known.find(name) in OWN for name in names):
-        names = [unescape(name) for name in names]  # a rejects file of ours
-    header = read_header(names, known, file.name)
-    require_columns(header, context, known, file.name)
+    columns = _read_columns(inspection, options, known)
+    header = read_header(columns.names, known, file.name)
+    found = _with_mapping(PreparedFile(inspection, options, columns, header, context), known)
+    require_columns(found.row_header, context, known, file.name)
     if given is None:
         refuse_misspelt_time(header, known, file.name)
     if effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
-    return PreparedFile(inspection, options, columns, header, context, undated=given is None and not header.has_time)
+    return replace(found, undated=given is None and not header.has_time)
 
 
-def _read_columns(inspection: Inspection, wanted: str | None, known: Vocabulary) -> Columns:
+def _inspected(
+    file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]], feeds: Mapping[str, Feed]
+) -> tuple[Inspection, IngestOptions]:
+    """Inspect a file, and return the options with what its feed says."""
+    inspection = inspect_file(file, options.encoding, options.patience)
+
+    def header_of(told: IngestOptions) -> list[str]:
+        seen = inspection
+        if told.encoding and told.encoding != options.encoding:
+            seen = replace(inspection, encoding=EncodingDetector(told.encoding).close())
+        try:
+            return _read_columns(seen, told, vocabulary(rows.values(), told.maps, only_maps=told.only_maps)).names
+        except UnusableInput:
+            return []
+
+    found = with_its_feed(file.name, options, feeds, header_of)
+    if found.encoding != options.encoding:
+        inspection = inspect_file(file, found.encoding, found.patience)
+    return inspection, found
+
+
+def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
+    """Return a file with the mapping of its feed, and with the end of its rows."""
+    options = file.options
+    if options.skip_end:
+        with file.inspection.open() as text, reading(file.inspection.file):
+            file = replace(file, last_line=last_line(text, options.skip_end))
+    if options.time_format == AUTO:
+        options = replace(options, time_format=settled_format(file.cells("effective_at"), file.name))
+        file = replace(file, options=options)
+    return replace(file, mapping=row_mapping(file.header.names, file.header.columns, options, known, file.name))
+
+
+def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabulary) -> Columns:
     """Find out by its content how a file names its columns: in a header, or in each record."""
     name = inspection.file.name
-    delimiter = parse_delimiter(wanted) if wanted else None
+    delimiter = parse_delimiter(options.delimiter) if options.delimiter else None
     with inspection.open() as text, reading(inspection.file):
         lines = PushBackLines(text)
+        lines.skip(options.skip_top)
         if is_ndjson(lines.peek().removeprefix("\ufeff"), name):
-            return Columns("ndjson", read_names(lines, name), 0, delimiter or ",")
+            return Columns("ndjson", read_names(lines, name), options.skip_top, delimiter or ",")
         return _first_row(lines, delimiter, known, name)
 
 
@@ -149,4 +214,7 @@ def _first_row(lines: PushBackLines, delimiter: str | None, known: Vocabulary, f
         ) from None
     if not names:
         raise UnreadableFile(f"{file} is empty: export it again, with a header")
-    return Columns("csv", [cell.removeprefix("\ufeff") for cell in names], lines.line, delimiter)
+    names = [cell.removeprefix("\ufeff") for cell in names]
+    if any(known.find(name) in OWN for name in names):
+        names = [unescape(name) for name in names]  # a rejects file of ours
+    return Columns("csv", names, lines.line, delimiter)

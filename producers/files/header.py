@@ -29,13 +29,17 @@ class Header:
 
     names: tuple[str, ...]
     columns: tuple[tuple[int, str], ...]
-    own: frozenset[int]
-    notes: tuple[str, ...]
+    own: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def ours(self) -> dict[str, str]:
         """Our names, each with the file's name for it."""
         return {column: self.names[index] for index, column in self.columns}
+
+    def place(self, column: str) -> int | None:
+        """Return where a column of ours stands."""
+        return next((index for index, name in self.columns if name == column), None)
 
     @property
     def has_time(self) -> bool:
@@ -57,8 +61,8 @@ class Header:
 
     def held_since(self, cells: Sequence[str], default: str) -> str:
         """Return since when a rejected row would have held: the time in its earlier rejects file, or `default`."""
-        place = next((index for index, column in self.columns if column == FALLBACK_TIME), len(cells))
-        return (cells[place].strip() if place < len(cells) else "") or default
+        place = self.place(FALLBACK_TIME)
+        return (cells[place].strip() if place is not None and place < len(cells) else "") or default
 
 
 def _bare(cells: Sequence[str]) -> list[str]:
@@ -133,6 +137,9 @@ def _refuse_unknown_columns(header: Header, known: Vocabulary, file: str) -> Non
     if absent:
         raise UnusableHeader(
             f"{file}: --map names {len(absent)} column(s) that its header lacks. {_found(header, known)}"
+            if not known.only_maps
+            else f"{file}: its feed names {len(absent)} column(s) that its header lacks. {_found(header, known)} "
+            "`optrelay map FILE` looks at the header again"
         )
     if not any(column not in OWN for _, column in header.columns):
         raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
@@ -154,6 +161,8 @@ def _refuse_repeated_columns(header: Header, file: str) -> None:
 def _notes(names: Sequence[str], found: list[tuple[int, str]], known: Vocabulary) -> list[str]:
     known_places = {index for index, _ in found}
     unknown = [name for index, name in enumerate(names) if index not in known_places and name.strip()]
+    if known.only_maps:
+        return []  # a feed names the columns that count
     return [f"column {shown(name)} is not known and is ignored{meant(known, name)}" for name in unknown]
 
 
@@ -168,4 +177,7 @@ def _remedy(header: Header) -> str:
         return "It looks like UTF-16 without a byte order mark: give --encoding utf-16-le."
     if any(_LIKE_DATA.search(name) for name in header.names):
         return "Its first line looks like a row: add a line with the names of the columns."
-    return "Rename the columns, or map them to ours with --map their=ours; --delimiter names another separator."
+    return (
+        "`optrelay map FILE` asks what they mean and remembers it; or map them to ours with --map their=ours; "
+        "--delimiter names another separator."
+    )

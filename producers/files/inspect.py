@@ -8,7 +8,8 @@ import io
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,6 +123,12 @@ def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
     if lines.empty:
         raise UnreadableFile(f"{file.name} is empty: there is not even a header")
     return Inspection(file, stamp, digest, lines.total, encoding)
+
+
+def last_line(lines: Iterable[str], skipped: int) -> int:
+    """Return the line before the last ones of a text, which are no rows; blank lines at its end do not count."""
+    ends = deque((number for number, line in enumerate(lines, 1) if line.strip()), skipped)
+    return (ends[0] if ends else 1) - 1
 
 
 class _LineCount:

@@ -26,7 +26,7 @@ from consent.errors import ConfigurationError, ImportUnderWay
 from consent.files import path_text
 from consent.imports import RejectedRow
 from producers.files.csv.csv_injection import escape
-from producers.parsing.columns import OWN
+from producers.parsing.columns import OWN, REJECT_COLUMNS
 
 REJECTS_ENDING = ".rejects.csv"
 _DAMAGED = re.compile(r"[\ud800-\udfff]")
@@ -53,10 +53,12 @@ class RejectsFile:
         delimiter: str,
         own: frozenset[int] = frozenset(),
         before_truncating: Callable[[], None] = lambda: None,
+        mapping: str = "",
     ) -> None:
         """Prepare; `names` is the original header, `own` where a rejects file's columns stand in it already.
 
         `before_truncating` is called when no other process can write; it raises ImportUnderWay if another has gone on.
+        `mapping` is the name of the column that carries the mapping of the rows ("": they need none).
         """
         self.path = path
         self.offset = 0
@@ -65,6 +67,7 @@ class RejectsFile:
         self._own = own
         self._delimiter = delimiter
         self._names = names
+        self._mapping = mapping
         self._digest = blake2b(digest_size=16)
         self._descriptor: int | None = None
 
@@ -99,12 +102,22 @@ class RejectsFile:
         The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written, or is not
         ours to write, and ImportUnderWay if another import writes it.
         """
+        unmapped = [""] if self._mapping else []
         rows = [
-            [str(row.line), row.column or "", row.code, row.message, since, *map(escape, self._original(cells))]
+            [
+                str(row.line),
+                row.column or "",
+                row.code,
+                row.message,
+                since,
+                *unmapped,
+                *map(escape, self._original(cells)),
+            ]
             for row, cells, since in rejected
         ]
         if rows:
-            header = [*OWN, *map(escape, self._original(self._names))]
+            named = [self._mapping] if self._mapping else []
+            header = [*REJECT_COLUMNS, *named, *map(escape, self._original(self._names))]
             data = self._encoded(rows if self.offset else [header, *rows])
             try:
                 self._append(self._begin(data) if self._descriptor is None else self._descriptor, data)

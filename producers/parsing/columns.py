@@ -24,8 +24,12 @@ FALLBACK_TIME = "_effective_at"
 OWN_TIME = "_said_at"
 """The time in the envelope of an event, since when its change holds; no column can have this name."""
 
-OWN = ("_line", "_column", "_code", "_message", FALLBACK_TIME)
-"""The columns that a rejects file has beside its original ones."""
+MAPPING = "_mapping"
+"""How the rows of a rejects file are to be understood: the mapping itself stands in the column's name, as JSON."""
+
+REJECT_COLUMNS = ("_line", "_column", "_code", "_message", FALLBACK_TIME)
+OWN = (*REJECT_COLUMNS, MAPPING)
+"""The columns that a rejects file has beside its original ones; the last one only if its rows need a mapping."""
 
 RECORDED_AS = "_recorded_as"
 """The id of the change that an exported row was; the row is the same change as long as it is not altered."""
@@ -39,17 +43,27 @@ _LIKENESS = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The columns that are known, by their plain spelling, and the header names that were mapped to them."""
+    """The columns that are known, by their plain spelling, and the header names that were mapped to them.
+
+    `only_maps` says that no other column of a header means anything: what it is called says nothing about what it is.
+    """
 
     plain: Mapping[str, str]
     maps: Mapping[str, str]
+    only_maps: bool = False
 
     def find(self, name: str) -> str | None:
         """Return our name for a header's name, or None if it is not known; case, spaces, _ and - do not matter."""
         spelled = name.strip().lower()
         if spelled in OWN or spelled == RECORDED_AS:
             return spelled
-        return self.maps.get(plain(name)) or self.plain.get(plain(name))
+        if spelled.startswith(f"{MAPPING} "):
+            return MAPPING
+        return self.maps.get(plain(name)) or (None if self.only_maps else self.plain.get(plain(name)))
+
+    def find_ours(self, name: str) -> str | None:
+        """Return our column of this name, whatever a file calls so."""
+        return self.plain.get(plain(name))
 
     def suggest(self, name: str) -> str | None:
         """Return the known column whose name is much like this one."""
@@ -62,14 +76,17 @@ def plain(name: str) -> str:
     return _JOINERS.sub("", name).lower()
 
 
-def vocabulary(rows: Iterable[type[ConsentRow]], maps: Mapping[str, str] | None = None) -> Vocabulary:
-    """Return the columns of the design and of every row model; `maps` leads header names to ours.
+def vocabulary(
+    rows: Iterable[type[ConsentRow]], maps: Mapping[str, str] | None = None, *, only_maps: bool = False
+) -> Vocabulary:
+    """Return the columns of the design and of every row model; `maps` leads header names to ours (`only_maps`: alone).
 
     Raises ConfigurationError, with a suggestion, if a map leads to a column that is not known.
     """
     names = [*KNOWN, *(field for row in rows for field in row.model_fields)]
     bare = Vocabulary({plain(name): name for name in names}, {})
-    return Vocabulary(bare.plain, {plain(their): _ours(bare, ours) for their, ours in (maps or {}).items()})
+    ours = {plain(their): _ours(bare, ours) for their, ours in (maps or {}).items()}
+    return Vocabulary(bare.plain, ours, only_maps)
 
 
 def parse_maps(arguments: Iterable[str]) -> dict[str, str]:
@@ -81,6 +98,31 @@ def parse_maps(arguments: Iterable[str]) -> dict[str, str]:
                 f"--map is written their=ours, for example --map phone=destination, not {argument!r}"
             )
     return {their.strip(): ours.strip() for their, _, ours in pairs.values()}
+
+
+def parse_constants(arguments: Iterable[str]) -> dict[str, str]:
+    """Read `our=value` arguments; raise ConfigurationError for one of another form."""
+    pairs = {argument: argument.partition("=") for argument in arguments}
+    for argument, (ours, _, value) in pairs.items():
+        if not ours.strip() or not value.strip():
+            raise ConfigurationError(f"--set is written our=value, for example --set action=OPTOUT, not {argument!r}")
+    return {ours.strip(): value.strip() for ours, _, value in pairs.values()}
+
+
+def parse_values(arguments: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Read `column:value=ours,value=ours` arguments, by column; raise ConfigurationError for one of another form."""
+    found: dict[str, dict[str, str]] = {}
+    for argument in arguments:
+        column, mark, _ = argument.partition("=")[0].rpartition(":")
+        pairs = [pair.partition("=") for pair in argument[len(column + mark) :].split(",")]
+        if any(not equals or not ours.strip() for _, equals, ours in pairs):
+            raise ConfigurationError(
+                "--values is written column:value=ours, several with commas, for example "
+                f"--values 'Opted out:TRUE=OPTOUT,FALSE=skip', not {argument!r}"
+            )
+        told = {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
+        found.setdefault(column.strip() or "action", {}).update(told)
+    return found
 
 
 def _ours(known: Vocabulary, name: str) -> str:

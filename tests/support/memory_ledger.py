@@ -14,6 +14,7 @@ from pydantic import Field
 
 from consent.change import ConsentChange
 from consent.connection import ConnectionSettings
+from consent.feed import Feed
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from consent.row import ConsentRow, Identifier
 from producers.files.file import PreparedFile, prepare
@@ -194,9 +195,11 @@ def take_in(
     rows: Mapping[str, type[ConsentRow]] | None = None,
     connections: Mapping[str, ConnectionSettings] | None = None,
     on_progress: Any = None,
+    *,
+    feeds: Mapping[str, Feed] | None = None,
 ) -> ImportResult:
     """Import a file as the console would."""
     if isinstance(file, SourceFile):
         defaults = {name: one.defaults for name, one in (connections or {}).items()}
-        file = prepare(file, options or IngestOptions(), rows or ROWS, defaults)
+        file = prepare(file, options or IngestOptions(), rows or ROWS, defaults, feeds or {})
     return ingest_file(file, ledger, on_progress)

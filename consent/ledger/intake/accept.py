@@ -57,11 +57,12 @@ def accept(
         batch = IncomingBatch.of(secret, incoming, now)
         lock = RecordingLock.acquire(tx)
         row = claim_checkpoint(tx, import_id, before)
-        times = count_times(row.own_times, batch.own_times(checkpoint.records - row.records - len(refused)))
+        rows = checkpoint.records - checkpoint.skipped
+        times = count_times(row.own_times, batch.own_times(rows - (row.records - row.skipped) - len(refused)))
         asked = rules.overruled_by(row.reassert)
         noops = 0
         if row.stream:
-            terms = ReassertTerms(asked, find_export_time(times, checkpoint.records))
+            terms = ReassertTerms(asked, find_export_time(times, rows))
             batch.lookup_existing(tx)
             batch.resend_known_optouts(tx, import_id, terms.rules)
             reassigned, new = _record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)

@@ -89,13 +89,13 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
 def _progress(row: Row[tuple[object, ...]]) -> ImportProgress:
     state = cast("ImportState", "read" if row.state == "merged" else row.state)
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
-    place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "")
+    place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "", row.skipped)
     return ImportProgress(row.id, state, place, since)
 
 
 def claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
     """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
-    facts = ("changes", "records", "state", "stream", "own_times", "reassert")
+    facts = ("changes", "records", "skipped", "state", "stream", "own_times", "reassert")
     query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
     row = tx.execute(query.with_for_update()).one()
     if row.changes != expected or row.state != "reading":
@@ -109,7 +109,7 @@ def move_checkpoint(
 ) -> None:
     """Move the checkpoint of an import, and add to its counts."""
     place = {name: getattr(checkpoint, name) for name in ("records", "line", "rejects_offset", "rejects_digest")}
-    place["changes"] = checkpoint.changes
+    place |= {"changes": checkpoint.changes, "skipped": checkpoint.skipped}
     more = {name: imports.c[name] + count for name, count in counts.items()}
     tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, own_times=times))
 
@@ -119,9 +119,11 @@ def finish_reading(database: Database, import_id: str, now: int) -> None:
 
     def work(tx: Connection) -> None:
         mine = (imports.c.id == import_id, imports.c.state == "reading")
-        row = tx.execute(select(imports.c.own_times, imports.c.records).where(*mine).with_for_update()).first()
+        row = tx.execute(
+            select(imports.c.own_times, imports.c.records - imports.c.skipped).where(*mine).with_for_update()
+        ).first()
         if row is not None:
-            stamp = export_time_columns(find_export_time(row.own_times, row.records))
+            stamp = export_time_columns(find_export_time(*row))
             tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **stamp))
 
     database.write(work)

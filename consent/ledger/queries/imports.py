@@ -54,6 +54,7 @@ class ImportReport:
     total_lines: int | None = None
     kind: str = "csv"
     stamped: int = 0
+    skipped: int = 0
     stamped_at: int | None = None
     reject_codes: Mapping[str, int] = field(default_factory=dict)
     dead_codes: Mapping[str, int] = field(default_factory=dict)
@@ -64,7 +65,7 @@ class ImportReport:
     def balanced(self) -> bool:
         """Whether every row read is in exactly one place."""
         settled = self.applied + self.unchanged + self.superseded + self.dead
-        rows = self.accepted + self.rejected + self.duplicates
+        rows = self.accepted + self.rejected + self.duplicates + self.skipped
         return rows == self.rows and settled + self.pending == self.accepted
 
     @property
@@ -165,7 +166,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         import_id=row.id,
         name=row.name,
         state=row.state,
-        rows=row.changes,
+        rows=row.changes + row.skipped,
         accepted=row.recorded,
         rejected=row.rejected,
         duplicates=row.duplicates,
@@ -178,6 +179,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         total_lines=row.total_lines,
         kind=row.kind,
         stamped=row.stamped,
+        skipped=row.skipped,
         stamped_at=row.export_time_from,
         reject_codes={str(code): count for code, count, *_ in refusals},
         dead_codes={str(code): count for code, count, *_ in letters},

@@ -21,11 +21,18 @@ def run(  # noqa: PLR0913 - one argument for each option
     *,
     files: options.SomeFiles = None,
     connection: options.ConnectionOption = None,
+    feed: options.FeedOption = None,
     maps: options.MapOption = None,
+    constants: options.SetOption = None,
+    values: options.ValuesOption = None,
     effective_at: options.SinceOption = None,
-    timezone: options.ZoneOption = "UTC",
+    time_format: options.TimeFormatOption = None,
+    timezone: options.ZoneOption = None,
+    region: options.RegionOption = None,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
+    skip_top: options.SkipTopOption = 0,
+    skip_end: options.SkipEndOption = 0,
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
@@ -57,7 +64,8 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.commands.run.input_files import InputFiles
     from console.local.delivery import LocalDelivery
 
-    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
+    mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end)
+    chosen = _options(mapping, connection, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
     context, asked = CommandContext(configured(screen), screen), InputFiles(files or (), chosen, move=move)
     seconds = parse_duration(patience, "--patience")
@@ -72,11 +80,18 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     *,
     files: options.Files,
     connection: options.ConnectionOption = None,
+    feed: options.FeedOption = None,
     maps: options.MapOption = None,
+    constants: options.SetOption = None,
+    values: options.ValuesOption = None,
     effective_at: options.SinceOption = None,
-    timezone: options.ZoneOption = "UTC",
+    time_format: options.TimeFormatOption = None,
+    timezone: options.ZoneOption = None,
+    region: options.RegionOption = None,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
+    skip_top: options.SkipTopOption = 0,
+    skip_end: options.SkipEndOption = 0,
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
@@ -102,7 +117,8 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     from console.commands.run.input_files import InputFiles
     from console.local.delivery import RemoteDelivery
 
-    chosen = _options(connection, maps, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
+    mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end)
+    chosen = _options(mapping, connection, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
     screen = Screen(as_json=as_json)
     context, asked = CommandContext(configured(screen), screen), InputFiles(files, chosen, move=move)
     seconds = parse_duration(patience, "--patience")
@@ -113,13 +129,13 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     raise typer.Exit(int(record_only(context, asked)))
 
 
-def _options(*said: Any) -> IngestOptions:
+def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
     from producers.options import IngestOptions
 
-    connection, maps, since, timezone, encoding, delimiter, stream, rejects, reassert = said
+    connection, since, timezone, encoding, delimiter, stream, rejects, reassert = said
     return IngestOptions(
+        **mapping,
         connection=connection,
-        maps=options.maps(maps),
         effective_at=options.moment(since),
         timezone=timezone,
         encoding=encoding,
@@ -128,3 +144,17 @@ def _options(*said: Any) -> IngestOptions:
         rejects_path=rejects,
         reassert=options.way(reassert),
     )
+
+
+def _mapping(*said: Any) -> dict[str, Any]:
+    feed, maps, constants, values, time_format, region, skip_top, skip_end = said
+    return {
+        "feed": feed or "",
+        "maps": options.maps(maps),
+        "constants": options.constants(constants),
+        "values": options.values(values),
+        "time_format": options.time_format(time_format),
+        "region": options.region(region),
+        "skip_top": skip_top,
+        "skip_end": skip_end,
+    }

@@ -204,7 +204,7 @@ def record_and_deliver(
 
 def _sure_to_be_called(files: Sequence[PreparedFile]) -> set[str]:
     """Return the default connections of files whose rows name none."""
-    silent = (file.context.connection for file in files if "connection" not in file.header.ours)
+    silent = (file.context.connection for file in files if "connection" not in file.row_header.ours)
     return {name for name in silent if name is not None}
 
 
@@ -217,7 +217,7 @@ def _show_notes(screen: Screen, file: PreparedFile, result: ImportResult) -> Non
         screen.note(f"{before}{repeated_note(file, result.since)}")
     elif result.resumed_at:
         screen.note(f"{name}: went on behind the {result.resumed_at:,} rows that an earlier attempt had recorded")
-    elif not result.recorded + result.duplicates + result.rejected:
+    elif not result.recorded + result.duplicates + result.rejected + result.skipped:
         screen.note(f"{name}: the file has a header and no rows; if there should be rows, export it again")
 
 

@@ -77,7 +77,7 @@ class InputFiles:
             for source in sources:
                 try:
                     files = stack.enter_context(unpacked(source, self.options))
-                    ready.usable += [prepare(one, self.options, rows, defaults) for one in files]
+                    ready.usable += [prepare(one, self.options, rows, defaults, settings.feeds) for one in files]
                 except UnusableInput as error:
                     ready.note_unusable(source.name, error, source.given)
             if self.options.rejects_path is not None and (count := max(len(sources), len(ready.usable))) > 1:

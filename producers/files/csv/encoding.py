@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from consent.errors import ConfigurationError
-from producers.parsing.columns import Vocabulary
+from producers.parsing.columns import REJECT_COLUMNS, Vocabulary
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -97,6 +97,7 @@ def _checked(name: str) -> str:
 
 DELIMITERS = (",", ";", "\t", "|")
 _WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_OWN_LINE = re.compile(rf'\ufeff?"?{REJECT_COLUMNS[0]}"?(.)"?{REJECT_COLUMNS[1]}\b')
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
@@ -115,7 +116,12 @@ def sep_line_delimiter(line: str) -> str | None:
 
 
 def guess_delimiter(line: str, known: Vocabulary) -> str:
-    """Return the delimiter that finds most of our columns in a header line, and of equals the one with most cells."""
+    """Return the delimiter that finds most of our columns in a header line, and of equals the one with most cells.
+
+    A rejects file of ours says it itself: it begins with two columns that no other file has.
+    """
+    if (match := _OWN_LINE.match(line)) is not None:
+        return match[1]
     return max(DELIMITERS, key=lambda delimiter: _score(line, delimiter, known))
 
 

@@ -35,6 +35,21 @@ def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) 
     assert counts(ledger, import_id) == {"applied": 2}
 
 
+def test_rows_that_a_feed_leaves_out_are_counted_and_remembered(ledger: Ledger) -> None:
+    """They are rows of the import, also in a chunk of nothing else; an interrupted import goes on with their count."""
+    source = ImportSource("csv", "export.csv", "an export", 1, None)
+    import_id = ledger.open_import(source).import_id
+    ledger.accept(import_id, [word("1")], [], Checkpoint(4, 5, changes=1, skipped=3))
+    ledger.accept(import_id, [], [], Checkpoint(6, 7, changes=1, skipped=5))
+
+    place = ledger.open_import(source).checkpoint
+    found = imports.report(ledger.database, import_id)
+
+    assert place == Checkpoint(6, 7, changes=1, skipped=5)
+    assert found is not None
+    assert (found.rows, found.accepted, found.skipped, found.balanced) == (6, 1, 5, True)
+
+
 def test_a_stream_is_due_as_it_is_read(ledger: Ledger) -> None:
     """With --stream no one waits for the end of the file."""
     recorded(ledger, word("1"), stream=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -256,8 +257,14 @@ def test_fixed_rows_are_not_read_with_a_misspelt_time(cli: Cli, tmp_path: Path) 
     header = "user_id,channel,priority,action,efective_at"
     file = write(tmp_path, "typo.csv", "1,FAX,BULK,OPTOUT,2026-01-01T00:00:00Z", header=header)
     assert cli("import", file, "--map", "efective_at=effective_at").code == 1
-    answer = cli("import", f"{file}.rejects.csv")
+    rejects = Path(f"{file}.rejects.csv")
+    fixed = rejects.read_text().replace("FAX", "EMAIL")
+    rejects.write_text(re.sub(r'"_mapping [^\n]*}"', "_note", fixed))  # as an earlier version wrote it
+    answer = cli("import", str(rejects))
     assert (answer.code, "did you mean effective_at?" in answer.err) == (2, True)
+    rejects.write_text(fixed)
+    assert cli("import", str(rejects)).code == 0
+    assert cli("history", "user_id=1", "--json").json[0]["slots"][0]["since"].startswith("2026-01-01T00:00:00")
 
 
 @pytest.mark.parametrize("seconds", [0, 1_432_735_084_800, 4_000_000_000])

@@ -1,0 +1,93 @@
+"""Which feed a file belongs to, and the mapping that a rejects file carries along so that it needs none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePath
+
+from pydantic import ValidationError
+
+from consent.errors import ConfigurationError, UnusableHeader, UnusableInput
+from consent.feed import Feed
+from producers.options import IngestOptions
+from producers.parsing.columns import FALLBACK_TIME, MAPPING, OWN, plain
+
+HeaderReader = Callable[[IngestOptions], Sequence[str]]
+"""Reads a file's header as options say; [] if it has none as they read it."""
+
+
+def with_its_feed(
+    file: str, options: IngestOptions, feeds: Mapping[str, Feed], header_of: HeaderReader
+) -> IngestOptions:
+    """Return the options with what the mapping of a rejects file, `--feed`, or the one feed that fits the file says.
+
+    Raises ConfigurationError if there is no such feed; UnusableHeader if several fit, or a rejects file's mapping was
+    damaged.
+    """
+    names = header_of(options)
+    if (carried := next((name for name in names if is_mapping(name)), None)) is not None:
+        return options.with_feed(_read_mapping(carried, file), options.feed)
+    if options.feed:
+        return options.with_feed(_named(options.feed, feeds), options.feed)
+    if any(name.strip().lower() in OWN for name in names):
+        return options  # a rejects file without a mapping: its columns are ours
+    fitting = [
+        name for name, feed in feeds.items() if _fits(feed, file, lambda feed: header_of(options.with_feed(feed)))
+    ]
+    if len(fitting) > 1:
+        raise UnusableHeader(
+            f"{file} fits the feeds {' and '.join(sorted(fitting))}: choose one with --feed, or give them other file "
+            "patterns or headers"
+        )
+    return options.with_feed(feeds[fitting[0]], fitting[0]) if fitting else options
+
+
+def _named(name: str, feeds: Mapping[str, Feed]) -> Feed:
+    if (found := feeds.get(name)) is not None:
+        return found
+    known = ", ".join(sorted(feeds)) or "none is configured"
+    raise ConfigurationError(
+        f"there is no feed {name!r} (known: {known}): `optrelay map FILE` writes one into optrelay.toml"
+    )
+
+
+def _fits(feed: Feed, file: str, header_of: Callable[[Feed], Sequence[str]]) -> bool:
+    """Whether a file has a name and a header of a feed; a feed that names neither fits none by itself."""
+    name = PurePath(file).name.lower()
+    if not (feed.file or feed.header):
+        return False
+    if feed.file and not any(fnmatchcase(name, pattern.lower()) for pattern in feed.file):
+        return False
+    try:
+        return not feed.header or {*map(plain, feed.header)} <= {*map(plain, header_of(feed))}
+    except (UnusableInput, ConfigurationError):
+        return False
+
+
+def is_mapping(name: str) -> bool:
+    """Whether a header's name is the mapping that a rejects file carries along."""
+    return name.strip().lower().startswith(MAPPING)
+
+
+def mapping_column(options: IngestOptions, columns: Mapping[str, str]) -> str:
+    """Return the name of the column that carries a file's mapping in its rejects file; "" where it needs none.
+
+    `columns` are the file's own names, by ours.
+    """
+    if not any(options.as_feed().stated()):
+        return ""
+    found = {theirs: ours for ours, theirs in columns.items() if ours != FALLBACK_TIME}
+    told = options.as_feed().model_copy(update={"columns": found}).stated()
+    return f"{MAPPING} {json.dumps(told, ensure_ascii=False, sort_keys=True)}"
+
+
+def _read_mapping(column: str, file: str) -> Feed:
+    try:
+        return Feed.model_validate_json(column.strip()[len(MAPPING) :])
+    except ValidationError:
+        raise UnusableHeader(
+            f"{file}: its column {MAPPING} says how its rows are to be understood, and was changed: restore the "
+            "column's name, or remove the column and give --feed or --map"
+        ) from None

@@ -1,0 +1,98 @@
+"""The export of another system, as it comes, is delivered: a feed says once what its columns and values mean."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.company import assert_balanced
+from tests.support.exporting import Exporting, exporting
+
+MAILCHIMP = """\
+"Email Address","First Name",MEMBER_RATING,UNSUB_TIME,UNSUB_REASON
+ann@example.com,Ann,2,"2026-11-20 08:30:00","No longer interested"
+bob@example.com,Bob,3,"2026-11-20 08:31:00",
+"""
+FEEDS = {
+    "mailchimp": """
+[feeds.mailchimp]
+file = "unsubscribed_*.csv"
+header = ["Email Address", "UNSUB_TIME"]
+columns = { "Email Address" = "destination", UNSUB_TIME = "effective_at" }
+set = { action = "OPTOUT" }
+timezone = "America/New_York"
+""",
+    "crm": """
+[feeds.crm]
+header = ["Email", "Unsubscribed from all email"]
+columns = { Email = "destination", "Unsubscribed from all email" = "action", "Last Modified Date" = "effective_at" }
+values = { "Unsubscribed from all email" = { TRUE = "OPTOUT", FALSE = "skip" } }
+time_format = "%m/%d/%Y %I:%M %p"
+""",
+    "kundschaft": """
+[feeds.kundschaft]
+file = "kunden*.csv"
+columns = { Anschrift = "destination", Werbung = "action", Datum = "effective_at" }
+values = { Werbung = { ja = "OPTIN", nein = "OPTOUT" } }
+time_format = "%d.%m.%Y"
+timezone = "Europe/Berlin"
+encoding = "cp1252"
+skip_end = 1
+""",
+}
+CRM = """\
+Record ID,Email,Unsubscribed from all email,Last Modified Date
+501,ann@example.com,TRUE,11/20/2026 8:30 AM
+502,bob@example.com,FALSE,11/20/2026 8:31 AM
+"""
+GERMAN = """\
+Anschrift;Werbung;Datum;Grund
+ann@example.com;nein;20.11.2026;Müller
+bob@example.com;ja;05.11.2026;Größe
+Summe;2;;
+"""
+STORIES = {
+    "mailchimp": ("unsubscribed_1.csv", MAILCHIMP.encode(), {"ann@example.com", "bob@example.com"}, 0),
+    "crm": ("contacts.csv", CRM.encode(), {"ann@example.com"}, 1),
+    "kundschaft": ("Kunden-2026.csv", GERMAN.encode("cp1252"), {"ann@example.com"}, 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_a_raw_export_is_delivered_by_one_command(tmp_path: Path, name: str) -> None:
+    """`optrelay run FILE` and nothing else: the feed is found, rows without a change are skipped, the rest is sent."""
+    file, content, blocked, skipped = STORIES[name]
+    with exporting(tmp_path, *FEEDS.values()) as shop:
+        _write(shop, file, content)
+
+        code, found, said = shop.run("run", file)
+
+        assert code == 0, said
+        assert f"read as the feed {name}" in said
+        assert (found["skipped"], found["rejected"]) == (skipped, 0)
+        assert_balanced(found)
+        assert shop.blocked() == blocked
+
+
+def test_a_bad_row_is_fixed_in_the_words_of_its_export(tmp_path: Path) -> None:
+    """The rejects file carries the mapping: it is imported as it is."""
+    with exporting(tmp_path, FEEDS["crm"]) as shop:
+        _write(shop, "contacts.csv", CRM.replace("FALSE", "maybe").encode())
+        code, found, _ = shop.run("run", "contacts.csv")
+        assert (code, found["reject_codes"]) == (1, {"unknown_value": 1})
+
+        rejects = tmp_path / "contacts.csv.rejects.csv"
+        rejects.write_text(rejects.read_text().replace("maybe", "TRUE"))
+        code, found, said = shop.run("run", rejects)
+
+        assert code == 0, said
+        assert_balanced(found)
+        assert shop.blocked() == {"ann@example.com", "bob@example.com"}
+
+
+def _write(shop: Exporting, name: str, content: bytes) -> None:
+    (shop.folder / name).write_bytes(content)
+    os.utime(shop.folder / name, (time.time() - 60,) * 2)
