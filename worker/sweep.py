@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import redis
 import structlog
 
-from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP
+from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, KEY_PREFIX
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.ledger import rejected_events
@@ -53,6 +54,7 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     was read whole. Raises LedgerUnavailable, LedgerOutdated and BrokerUnavailable.
     """
     worker_context.ledger.database.check_revision()
+    _report(worker_context)
     sent = _wake_all(worker_context)
     _forget_what_is_old(worker_context)
     unreleased = worker_context.ledger.unpublished()
@@ -61,6 +63,22 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
         worker_context.ledger.publish(import_id, awake.go_on)
         sent += awake.sent + _wake_all(worker_context)
     return sent
+
+
+def has_sweep(store: redis.Redis) -> bool:
+    """Whether a sweep has reported lately; raises redis.RedisError."""
+    return bool(store.exists(_REPORT))
+
+
+_REPORT = f"{KEY_PREFIX}sweep"
+_REPORTED_SECONDS = 600
+
+
+def _report(worker_context: WorkerContext) -> None:
+    """Say at the broker that a sweep runs; whether the broker is away shows when workers are woken."""
+    with suppress(redis.RedisError):
+        kept = max(_REPORTED_SECONDS, int(3 * worker_context.settings.sweep_seconds))
+        worker_context.redis.set(_REPORT, int(time.time()), ex=kept)
 
 
 def _forget_what_is_old(worker_context: WorkerContext) -> None:

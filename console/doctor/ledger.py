@@ -14,6 +14,7 @@ from consent.ledger.database import READ_ONLY
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, all_health
 from consent.settings import Settings
+from console.commands.ledger.standstill import standstill
 from console.doctor.finding import Finding, clock_finding
 from console.ledger_access import missing_file
 
@@ -29,12 +30,12 @@ def look(settings: Settings) -> Iterator[Finding]:
         return
     ledger = Ledger(settings.ledger_url)
     try:
-        yield from _database(ledger)
+        yield from _database(settings, ledger)
     finally:
         ledger.close()
 
 
-def _database(ledger: Ledger) -> Iterator[Finding]:
+def _database(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     where = ledger.database.url.render_as_string(hide_password=True)
     try:
         ledger.database.check_revision()
@@ -42,6 +43,7 @@ def _database(ledger: Ledger) -> Iterator[Finding]:
     except LedgerOutdated as error:
         yield Finding("ledger", ok=False, words=f"{where}: {error}")
     yield from _stopped(ledger)
+    yield from _standstill(settings, ledger)
     if ledger.database.is_sqlite:
         path = Path(ledger.database.url.database or "").absolute()
         yield _rights(path)
@@ -58,6 +60,17 @@ def _stopped(ledger: Ledger) -> Iterator[Finding]:
         for one in all_health(ledger.database):
             if one.breaker is not Breaker.CLOSED:
                 yield Finding(f"calls of {one.name}", ok=False, words=f"stopped, everything is kept: {one.reason}")
+
+
+def _standstill(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
+    """Tell what has waited for too long, and else how old the oldest pending opt-out is."""
+    with suppress(LedgerOutdated):
+        ledger.database.check_revision()
+        found = standstill(settings, ledger)
+        for problem in found.problems:
+            yield Finding("deliveries", ok=False, words=problem)
+        if not found.problems:
+            yield Finding("deliveries", ok=True, words=found.words)
 
 
 def _rights(path: Path) -> Finding:

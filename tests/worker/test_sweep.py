@@ -12,15 +12,17 @@ import pytest
 from consent.change import Action, Bucket, ConsentChange
 from consent.connection import ConnectionSettings
 from consent.imports import Checkpoint, EventContent, ImportSource, RejectedRow
+from consent.ledger.queries.outcomes import outcomes_after
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.rejected_events import RejectedFilter, find
-from consent.outcome import Unauthorized
+from consent.outcome import Applied, Unauthorized
 from consent.settings import load_settings
 from console.local.broker import LocalBroker
+from tests.support.ledgers import settlement
 from worker.bootstrap import WorkerContext
 from worker.delivery import breaker
 from worker.delivery.observations import Observations
-from worker.sweep import Abandoned, sweep
+from worker.sweep import Abandoned, has_sweep, sweep
 
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
 
@@ -57,6 +59,24 @@ def test_what_rejected_events_said_is_forgotten_after_its_time(parts: WorkerCont
     sweep(parts)
 
     assert [one.place for one in find(parts.ledger.database, RejectedFilter())] == ["young"]
+
+
+def test_old_outcomes_are_removed_and_the_sweep_reports(parts: WorkerContext) -> None:
+    """What became of changes can be followed for a time; that a sweep runs is seen at the broker."""
+    _record(parts, "app-1", "app-2")
+    now, days = parts.ledger.now, parts.settings.keep_outcomes
+    for bucket, age in ((BUSY, days + 2), (CALM, days + 1)):
+        parts.ledger.now = lambda age=age: int(now() - age * 86_400_000_000)
+        [task] = parts.ledger.claim(Bucket("gupshup", f"app-{1 if bucket == BUSY else 2}"), 1, str(bucket), 60)
+        parts.ledger.settle(str(bucket), [settlement(task, Applied(), parts.ledger.now())])
+    parts.ledger.now = now
+    assert not has_sweep(parts.redis)
+    assert len(outcomes_after(parts.ledger.database, None, 10).outcomes) == 2
+
+    sweep(parts)
+
+    assert len(outcomes_after(parts.ledger.database, None, 10).outcomes) == 1  # the last one keeps the place
+    assert has_sweep(parts.redis)
 
 
 def _record(worker_context: WorkerContext, *apps: str) -> None:

@@ -21,17 +21,25 @@ def status(
             metavar="[IMPORT]", help="An import's id, its beginning, or latest.", show_default=False, callback=as_text
         ),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="End with exit code 4 if something stands still: for cron and monitoring.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show connections and the newest imports, or one import: its counts, and why it is not sealed if it is not.
 
+    Something stands still if a connection is stopped, if changes have been due for over ten minutes and no worker or
+    sweep runs, if an opt-out has been pending for over a day, or if the ledger takes no writes.
+
     **Exit codes** of `status IMPORT`: 0 sealed, or still on its way · 1 some rows were rejected or are dead ·
-    4 unfinished, because a connection that it needs is stopped.
+    4 unfinished, because a connection that it needs is stopped. Of `status --check`: 0, or 4 if something stands still.
     """
     from console.commands.ledger.status import show_all, show_one
 
     settings, screen = load_settings(), Screen(as_json=as_json)
-    raise typer.Exit(int(show_one(settings, screen, import_id) if import_id else show_all(settings, screen)))
+    if import_id:
+        raise typer.Exit(int(show_one(settings, screen, import_id)))
+    raise typer.Exit(int(show_all(settings, screen, check=check)))
 
 
 def history(

@@ -23,6 +23,7 @@ from consent.ledger.queries.imports import (
 )
 from consent.ledger.queue.breakers import Breaker, BucketHealth, all_health, latest_answer
 from consent.settings import Settings
+from console.commands.ledger.standstill import standstill
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
 from console.ui.limits import bucket_label, limit_of, time_needed
@@ -36,8 +37,8 @@ _SHOWN = 10
 _WIDE = 100
 
 
-def show_all(settings: Settings, screen: Screen) -> ExitCode:
-    """Print every connection, bucket by bucket, and the newest imports."""
+def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> ExitCode:
+    """Print every connection, bucket by bucket, and the newest imports; with `check`, return 4 if something stands."""
     with reading_ledger(settings) as ledger:
         health = {one.name: one for one in all_health(ledger.database)}
         pending = pending_by_bucket(ledger.database)
@@ -45,6 +46,7 @@ def show_all(settings: Settings, screen: Screen) -> ExitCode:
         shown = _shown(settings, health, pending)
         answers = {one: latest_answer(ledger.database, one) for one in shown}
         writable = ledger.database.takes_writes()
+        still = standstill(settings, ledger, pending)
     if not writable:
         screen.error(f"the ledger's database: {READ_ONLY}")
     standings = [
@@ -52,11 +54,24 @@ def show_all(settings: Settings, screen: Screen) -> ExitCode:
     ]
     imports = [one for one in found if one is not None]
     _show_connections(screen, standings)
+    problems = [*([] if writable else [READ_ONLY]), *_stopped(standings), *still.problems]
+    screen.show(still.words)
+    for problem in still.problems:
+        screen.show(Text(f"problem: {problem}", "bold red"))
     _show_imports(screen, imports)
     connections = [_connection_json(one) for one in standings]
-    told = {"connections": connections, "imports": [as_json(one) for one in imports]}
-    screen.print_json(told | {"ledger": {"takes_writes": writable}})
-    return ExitCode.WELL
+    told: dict[str, Any] = {"connections": connections, "imports": [as_json(one) for one in imports]}
+    told |= {"ledger": {"takes_writes": writable}, "oldest_pending_opt_out": still.as_json(), "problems": problems}
+    screen.print_json(told)
+    return ExitCode.UNFINISHED if check and problems else ExitCode.WELL
+
+
+def _stopped(standings: Sequence[_BucketStatus]) -> list[str]:
+    return [
+        f"{one.name}: {one.obstacle}"
+        for one in standings
+        if one.health.breaker is not Breaker.CLOSED or (one.limit is None and one.left)
+    ]
 
 
 def show_one(settings: Settings, screen: Screen, name: str) -> ExitCode:
