@@ -112,7 +112,12 @@ def results(  # noqa: PLR0913 - one argument for each option
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file that was imported.")],
     output: Annotated[Path, typer.Option("--output", metavar="OUT", help="A file that is not there yet.")],
     connection: options.ConnectionOption = None,
+    feed: options.FeedOption = None,
     maps: options.MapOption = None,
+    constants: options.SetOption = None,
+    values: options.ValuesOption = None,
+    skip_top: options.SkipTopOption = 0,
+    skip_end: options.SkipEndOption = 0,
     effective_at: options.SinceOption = None,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
@@ -122,8 +127,8 @@ def results(  # noqa: PLR0913 - one argument for each option
 
     The ledger keeps no cells, so the file is read again: it must have the import's bytes, whatever its name is now.
     OUT has _outcome, _code, _reason and _settled_at before the columns of the file, and each row once: applied,
-    unchanged, superseded, pending, dead, rejected or duplicate. It names persons, so only its owner can read it. How
-    the file was read must be said again: --map, --connection, --effective-at, --encoding, --delimiter.
+    unchanged, superseded, pending, dead, rejected, duplicate or skipped. It names persons, so only its owner can read
+    it. How the file was read must be said again, by its feed or with the same options.
 
     For example:
 
@@ -133,7 +138,16 @@ def results(  # noqa: PLR0913 - one argument for each option
     from producers.options import IngestOptions
 
     how = IngestOptions(
-        connection, options.maps(maps), options.moment(effective_at), encoding=encoding, delimiter=delimiter
+        connection,
+        options.maps(maps),
+        options.moment(effective_at),
+        encoding=encoding,
+        delimiter=delimiter,
+        feed=feed or "",
+        constants=options.constants(constants),
+        values=options.values(values),
+        skip_top=skip_top,
+        skip_end=skip_end,
     )
     raise typer.Exit(int(write_results(load_settings(), Screen(as_json=as_json), import_id, file, how, output)))
 

@@ -22,9 +22,9 @@ from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen
 from console.ui.text import counted
+from producers.files.chunks import read_chunks
 from producers.files.csv.csv_injection import escape
 from producers.files.file import PreparedFile
-from producers.files.inspect import reading
 from producers.files.row_reader import FileRow
 from producers.ingest_file import source_of
 from producers.options import IngestOptions
@@ -32,10 +32,11 @@ from producers.options import IngestOptions
 COLUMNS = ("_outcome", "_code", "_reason", "_settled_at")
 """What stands before the file's own columns, as in a rejects file: a row with too few or too many cells keeps them."""
 
-_DUPLICATE = "duplicate"
+_DUPLICATE, _SKIPPED = "duplicate", "skipped"
 _PART = ".part"
 _REASONS = {
     _DUPLICATE: "the ledger had this change already, from this file or from another source",
+    _SKIPPED: "its feed leaves this row out",
     State.APPLIED.value: "",
     State.UNCHANGED.value: "the provider is confirmed to hold this already",
     State.SUPERSEDED.value: "a newer change of the same person and slot stands",
@@ -49,14 +50,13 @@ def write_results(
     """Write the rows of a file with their outcomes; raise ConfigurationError if it is not the import's file."""
     with InputFiles((file,), options).ready(settings) as ready, reading_ledger(settings) as ledger:
         for unusable in ready.unusable:
-            raise ConfigurationError(unusable.reason or f"{file} cannot be read")
-        if len(ready.usable) != 1:
-            raise ConfigurationError(f"{path_text(file)} means {len(ready.usable)} files: name the one of the import")
+            raise ConfigurationError(unusable.reason or f"{path_text(file)} cannot be read")
         import_id = find_import(ledger, name).import_id
         with imported_rows(ledger.database, import_id) as imported:
-            _check(ready.usable[0], imported, import_id)
+            read = next((one for one in ready.usable if one.inspection.sha256 == imported.sha256), ready.usable[0])
+            _check(read, imported, import_id)
             with _new_file(output) as target:
-                counts = _write(target, ready.usable[0], imported)
+                counts = _write(target, read, imported)
     words = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.most_common())
     screen.show(f"{path_text(output)}: {counted(counts.total(), 'row')}" + (f": {words}" if words else ""))
     rows = {"import": import_id, "output": path_text(output), "rows": counts.total(), "outcomes": dict(counts)}
@@ -91,11 +91,11 @@ def _write(target: TextIO, file: PreparedFile, imported: ImportedRows) -> Counte
     writer.writerow([*COLUMNS, *(escape(file.header.names[place]) for place in kept)])
     counts: Counter[str] = Counter()
     known, told = next(imported.outcomes, None), 0
-    for row in _rows(file):
+    for row, skipped in _rows(file):
         found = known if known is not None and known.line == row.line else None
         if found is not None:
             known = next(imported.outcomes, None)
-        own = _cells(found)
+        own = _cells(found, _SKIPPED if skipped else _DUPLICATE)
         cells = [row.cells[place] for place in kept if place < len(row.cells)] + row.cells[width:]
         writer.writerow([*own, *map(escape, map(_sound, cells))])
         counts[own[0]] += 1
@@ -103,25 +103,21 @@ def _write(target: TextIO, file: PreparedFile, imported: ImportedRows) -> Counte
     if known is not None or told != imported.records:
         raise ConfigurationError(
             f"{file.name} has {told:,} rows as it is read now, and the import had {imported.records:,}: give the same "
-            "--encoding, --delimiter, --map and --connection that it was imported with"
+            "options that it was imported with, such as --encoding and --delimiter"
         )
     return counts
 
 
-def _rows(file: PreparedFile) -> Iterator[FileRow]:
-    with file.open() as reader:
-        while True:
-            with reading(file.inspection.file):
-                some = reader.some()
-            if not some:
-                break
-            yield from some
-    file.inspection.confirm()
+def _rows(file: PreparedFile) -> Iterator[tuple[FileRow, bool]]:
+    """Give every row, and whether its feed leaves it out."""
+    for chunk in read_chunks(file):
+        said = {change.line for change in chunk.changes} | {row.line for row in chunk.rejects}
+        yield from ((row, row.line not in said) for row in chunk.rows)
 
 
-def _cells(found: RowOutcome | None) -> Sequence[str]:
+def _cells(found: RowOutcome | None, otherwise: str) -> Sequence[str]:
     if found is None:
-        return (_DUPLICATE, "", _REASONS[_DUPLICATE], "")
+        return (otherwise, "", _REASONS[otherwise], "")
     reason = found.reason or _REASONS.get(found.outcome, "")
     if len(found.counts) > 1:
         parts = ", ".join(f"{count:,} {outcome}" for outcome, count in found.counts.most_common())

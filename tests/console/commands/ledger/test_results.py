@@ -104,4 +104,25 @@ def test_ragged_and_dangerous_cells_stay_in_their_place(cli: Cli, consents: str,
     assert rows[0][4] == "'=1+1"
 
 
+def test_rows_that_a_feed_leaves_out_are_skipped(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its feed is found again by the file's name, and the row that it leaves out has its place."""
+    monkeypatch.setenv("OPTRELAY_CONFIG", str(tmp_path / "feeds.toml"))
+    (tmp_path / "feeds.toml").write_text(FEED)
+    (tmp_path / "feeds.toml").chmod(0o600)
+    name = write(tmp_path, "list-1.csv", "7,yes,2026-01-02T00:00:00Z", "8,no,2026-01-02T00:00:00Z", header="id,out,at")
+    assert cli("import", name).code == 0
+    assert cli("results", "latest", name, "--output", OUT).code == 0
+
+    assert [row[0] for row in read(tmp_path)] == ["pending", "skipped"]
+
+
+FEED = """
+[feeds.list]
+file = "list-*.csv"
+connection = "capillary"
+columns = {id = "user_id", out = "action", at = "effective_at"}
+set = {channel = "EMAIL", priority = "BULK"}
+values = {action = {yes = "OPTOUT", no = "skip"}}
+"""
+
 ROWS_HEADER = "user_id,channel,priority,action,effective_at"
