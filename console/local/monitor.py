@@ -18,6 +18,7 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
 from console.local.worker import LocalWorker
+from console.ui.bottleneck import Bottleneck, bottlenecks
 from console.ui.limits import bucket_label
 from console.ui.text import duration_text
 from worker.bootstrap import WorkerContext
@@ -45,6 +46,7 @@ class Snapshot:
     health: tuple[BucketHealth, ...]
     elapsed: float
     answers: Mapping[Bucket, str] = field(default_factory=dict)
+    limits: Mapping[Bucket, Bottleneck] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -161,7 +163,8 @@ class Monitor:
         self._note_progress(self.reports, pending)
         answers = {one: breakers.latest_answer(database, one) for one in sorted(pending)[:_ANSWERS]}
         known = {one: answer for one, answer in answers.items() if answer is not None}
-        return Snapshot(self.reports, pending, states, time.monotonic() - self.started, known)
+        limits = bottlenecks(self.worker_context.settings, self.worker_context.ledger, pending, states)
+        return Snapshot(self.reports, pending, states, time.monotonic() - self.started, known, limits)
 
     def _are_done(self) -> bool:
         """Whether nothing of the imports is pending any more, though some was when they were counted last."""

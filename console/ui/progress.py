@@ -19,6 +19,7 @@ from consent.change import Bucket
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
 from console.local.monitor import Snapshot
+from console.ui.bottleneck import Bottleneck, Cause
 from console.ui.limits import Throughput, bucket_label, limit_of
 from console.ui.screen import Screen
 from console.ui.text import counted, duration_text
@@ -162,7 +163,9 @@ class DeliveryView:
         """Return what to say of each bucket with something left."""
         health = {one.name: one for one in snapshot.health}
         return [
-            self._bucket(bucket, left, health.get(str(bucket)), snapshot.answers.get(bucket))
+            self._bucket(
+                bucket, left, health.get(str(bucket)), snapshot.answers.get(bucket), snapshot.limits.get(bucket)
+            )
             for bucket, left in sorted(snapshot.pending.items())
         ]
 
@@ -177,7 +180,9 @@ class DeliveryView:
         lines = [Text(one.words, "yellow" if one.stopped else "") for one in shortened(self.buckets(snapshot))]
         return Group(top, Text(self.counts(snapshot), "dim"), *lines)
 
-    def _bucket(self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None) -> BucketLine:
+    def _bucket(
+        self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None, limited: Bottleneck | None
+    ) -> BucketLine:
         words = f"{bucket_label(self.settings, bucket)}: {left:,} left"
         if (connection := self.settings.connections.get(bucket.connection)) is None:
             return BucketLine(bucket, left, f"{words}, but this connection is not configured", stopped=True)
@@ -185,7 +190,13 @@ class DeliveryView:
             return BucketLine(bucket, left, f"{words}; {obstacle}", stopped=True)
         limit = limit_of(connection, bucket.name)
         time_left = self.throughput.time_left(str(bucket), left, limit.rate, limit.targets_per_call)
-        return BucketLine(bucket, left, f"{words}; {time_left}{latest_answer_note(answer)}", stopped=False)
+        told = f"{words}; {time_left}{bottleneck_note(limited)}{latest_answer_note(answer)}"
+        return BucketLine(bucket, left, told, stopped=False)
+
+
+def bottleneck_note(limited: Bottleneck | None) -> str:
+    """Return what to add about what limits a bucket; that it is the rate is what a time at that rate says already."""
+    return "" if limited is None or limited.cause is Cause.RATE else f"; {limited.words}"
 
 
 def latest_answer_note(answer: str | None) -> str:

@@ -26,8 +26,9 @@ from consent.settings import Settings
 from console.commands.ledger.standstill import standstill
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
+from console.ui.bottleneck import Bottleneck, bottlenecks
 from console.ui.limits import bucket_label, limit_of, time_needed
-from console.ui.progress import latest_answer_note, why_stopped
+from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
 from console.ui.summaries import as_json, show_import
 from worker.providers.contract import RateLimit as Limit
@@ -45,12 +46,16 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
         found = [report(ledger.database, one) for one in recent_imports(ledger.database, _SHOWN)]
         shown = _shown(settings, health, pending)
         answers = {one: latest_answer(ledger.database, one) for one in shown}
+        limits = bottlenecks(settings, ledger, pending, health.values())
         writable = ledger.database.takes_writes()
         still = standstill(settings, ledger, pending)
     if not writable:
         screen.error(f"the ledger's database: {READ_ONLY}")
     standings = [
-        replace(_bucket_status(settings, one, health.get(str(one)), pending), answer=answers[one]) for one in shown
+        replace(
+            _bucket_status(settings, one, health.get(str(one)), pending), answer=answers[one], limited=limits.get(one)
+        )
+        for one in shown
     ]
     imports = [one for one in found if one is not None]
     _show_connections(screen, standings)
@@ -129,6 +134,7 @@ class _BucketStatus:
     health: BucketHealth
     left: int
     answer: str | None = None
+    limited: Bottleneck | None = None
 
     @property
     def obstacle(self) -> str | None:
@@ -141,7 +147,8 @@ class _BucketStatus:
         if self.obstacle is not None or self.limit is None or not self.left:
             return self.obstacle or "ready"
         calls = -(-self.left // self.limit.targets_per_call)
-        return f"ready; {time_needed(calls, self.limit.rate)}{latest_answer_note(self.answer)}"
+        notes = bottleneck_note(self.limited) + latest_answer_note(self.answer)
+        return f"ready; {time_needed(calls, self.limit.rate)}{notes}"
 
 
 def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapping[Bucket, int]) -> list[Bucket]:
@@ -209,6 +216,7 @@ def _connection_json(one: _BucketStatus) -> dict[str, Any]:
         "reason": one.health.reason,
         "pending": one.left,
         "latest_answer": one.answer,
+        "limited_by": one.limited.cause.value if one.limited else None,
         "throttled_until": from_micros(one.health.throttled_until).isoformat() if throttled else None,
         "configured": one.limit is not None,
     }

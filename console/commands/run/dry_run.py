@@ -13,11 +13,12 @@ from typing import Any
 from rich.text import Text
 
 from consent.change import Bucket
-from consent.connection import Rate
+from consent.connection import ConnectionSettings, Rate
 from consent.imports import Checkpoint, ImportProgress
 from consent.ledger.database import Database
 from consent.ledger.dry_run import copy_known, count_targets, found_import, open_dry_run
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries.calls import recent_calls
 from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report
 from consent.settings import Settings
 from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
@@ -41,15 +42,16 @@ _LEASE_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """The calls that a bucket needs, and its limit."""
+    """The calls that a bucket needs, its limit, and the seconds from one call to the next."""
 
     calls: CallEstimate
     rate: Rate
+    interval: float
 
     @property
     def seconds(self) -> float:
-        """Seconds that the calls take at the limit, the greatest number of them."""
-        return self.calls.most * self.rate.interval
+        """Seconds that the calls take, the greatest number of them."""
+        return self.calls.most * self.interval
 
 
 @dataclass(slots=True)
@@ -155,7 +157,13 @@ class _DryRun:
         overlap = provider.overlap(bucket.name)
         while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS, overlap=overlap):
             calls += provider.estimate_calls(tasks, connection)
-        return Need(calls, limit.rate)
+        return Need(calls, limit.rate, max(limit.rate.interval, self._slowed(bucket, connection)))
+
+    def _slowed(self, bucket: Bucket, connection: ConnectionSettings) -> float:
+        """Return the seconds from call to call if the provider is as slow as it was lately, 0 if that is not known."""
+        if self.real is None or (lately := recent_calls(self.real).get(bucket)) is None:
+            return 0.0
+        return lately.seconds / (connection.concurrency * max(1, self.settings.worker_processes))
 
 
 def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
@@ -187,7 +195,8 @@ def _time(name: str, need: Need, waiting: int) -> str:
     """Say how many calls a bucket needs and how long they take: its limit sets the time, whatever the others do."""
     least, most = need.calls.least, need.calls.most
     calls = counted(most, "call") if least == most else f"at least {counted(least, 'call')}, {most:,} if all is written"
-    words = f"{name}: {calls}; at {need.rate}: about {duration_text(max(1.0, need.seconds))}"
+    slowed = " and the provider's latency" if need.interval > need.rate.interval else ""
+    words = f"{name}: {calls}; at {need.rate}{slowed}: about {duration_text(max(1.0, need.seconds))}"
     return words + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
 
 

@@ -1,0 +1,77 @@
+"""What keeps a bucket from being delivered faster, as it is told in progress, `status` and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from consent.change import Bucket
+from consent.ledger.ledger import Ledger
+from consent.ledger.queries.calls import RecentCalls, recent_calls
+from consent.ledger.queries.imports import next_try
+from consent.ledger.queue.breakers import BucketHealth
+from consent.settings import Settings
+from console.ui.limits import limit_of
+from worker.delivery.breaker import may_call
+
+_FAILING = 0.1
+_NEARLY = 0.85
+_LATELY_SECONDS = 15.0
+
+
+class Cause(StrEnum):
+    """What limits a bucket."""
+
+    RATE = "rate"
+    LATENCY = "latency"
+    ERRORS = "errors"
+    RETRIES = "retries"
+    LEDGER = "ledger"
+
+
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """What limits a bucket, and the same in words."""
+
+    cause: Cause
+    words: str
+
+
+def bottlenecks(
+    settings: Settings, ledger: Ledger, pending: Mapping[Bucket, int], health: Iterable[BucketHealth]
+) -> dict[Bucket, Bottleneck]:
+    """Return what limits each bucket with something left; those of which nothing can be said are missing.
+
+    Raises LedgerUnavailable.
+    """
+    found, now, states = dict[Bucket, Bottleneck](), ledger.now(), {one.name: one for one in health}
+    waiting = {one: left for one, left in pending.items() if left and one.connection in settings.connections}
+    calls = recent_calls(ledger.database) if waiting else {}
+    for bucket in waiting:
+        state = states.get(str(bucket), BucketHealth(str(bucket)))
+        if not may_call(state, now):
+            found[bucket] = Bottleneck(Cause.ERRORS, "limited by the provider's errors")
+        elif not ledger.due(bucket, 1) and next_try(ledger.database, bucket) is not None:
+            found[bucket] = Bottleneck(Cause.RETRIES, "waiting for retries")
+        elif (lately := calls.get(bucket)) and now - lately.newest < (_LATELY_SECONDS + lately.seconds) * 1e6:
+            found[bucket] = _of_calls(settings, bucket, lately)
+    return found
+
+
+def _of_calls(settings: Settings, bucket: Bucket, lately: RecentCalls) -> Bottleneck:
+    """Say what limits a bucket in which calls are being made."""
+    connection = settings.connections[bucket.connection]
+    rate, most = limit_of(connection, bucket.name).rate, connection.concurrency
+    if lately.failed >= _FAILING:
+        return Bottleneck(
+            Cause.ERRORS, f"limited by the provider's errors ({lately.failed:.0%} of calls failed lately)"
+        )
+    if lately.per_second is None or lately.per_second >= _NEARLY * rate.per_second:
+        return Bottleneck(Cause.RATE, f"limited by the rate ({rate})")
+    if lately.per_second * lately.seconds >= _NEARLY * most:
+        words = f"limited by the provider's latency ({lately.seconds:.2f} s a call, CONCURRENCY is {most})"
+        return Bottleneck(Cause.LATENCY, words)
+    return Bottleneck(
+        Cause.LEDGER, "limited by the workers and the ledger, or by how many calls the provider bears at once"
+    )
