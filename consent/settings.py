@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import tomllib
@@ -44,6 +45,12 @@ def _days(value: object) -> object:
     return value.lower().removesuffix("d").strip() if isinstance(value, str) else value
 
 
+def _addresses(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else value.split()
+
+
 class Settings(BaseSettings):
     """The settings of one installation of optrelay."""
 
@@ -74,6 +81,9 @@ class Settings(BaseSettings):
         "INFO", description="DEBUG, INFO, WARNING or ERROR"
     )
     source_url: SecretStr = Field(SecretStr(""), description="the source of `optrelay listen`, unless it names another")
+    watch: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_addresses)] = Field(
+        (), description="the places of `optrelay watch`, unless it names others: several with spaces, or a list"
+    )
     keep_rejected_events: Annotated[float, BeforeValidator(_days)] = Field(
         30.0,
         gt=0,

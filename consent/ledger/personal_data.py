@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
+from consent.ledger.intake.watched_files import watched_files
 from consent.ledger.queue.outcome_log import outcome_log
 from consent.ledger.schema import (
     audit_log,
@@ -70,6 +71,9 @@ PERSONAL_COLUMNS = (
     noop_changes.c.slot,
     slots.c.slot,
     imports.c.name,  # the path of a file
+    watched_files.c.place,
+    watched_files.c.name,
+    watched_files.c.reason,
     circuit_breakers.c.reason,  # the provider's words
     audit_log.c.who,
     audit_log.c.why,

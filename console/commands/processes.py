@@ -1,4 +1,4 @@
-"""`optrelay worker`, `sweep` and `sandbox`: what runs until it is told to stop."""
+"""`optrelay worker`, `sweep`, `watch` and `sandbox`: what runs until it is told to stop."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from sandbox.settings import SandboxSettings
 
 _GREEN = ("gevent", "eventlet")
+
+Places = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PLACE]…",
+        help="Folders or URLs (sftp://, s3://, gs://, az://), with options behind ?. Otherwise OPTRELAY_WATCH.",
+        show_default=False,
+    ),
+]
 
 
 class Pool(StrEnum):
@@ -68,6 +77,39 @@ def sweep(
         sweep_once(settings, screen)
         return
     raise typer.Exit(run_sweep(settings))
+
+
+def watch(
+    *,
+    places: Places = None,
+    once: Annotated[bool, typer.Option("--once", help="Read what is ready now, and end.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say when the last file of each place came; exit code 1 if one is overdue.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Record the files that come to watched places, until told to stop; workers elsewhere deliver them.
+
+    Each file is claimed in the ledger, so several watchers never take one file twice. It is moved into done/ once its
+    import is committed, or into failed/ with a file that says why. One bad file stops no other.
+
+    Options in the address: `pattern=*.csv`, `poll=60`, `ready=stable|marker|manifest` (unchanged for `age=60` seconds;
+    FILE.done is there; FILE.manifest.json with rows and sha256 is there), `after=move|leave|delete`,
+    `connection=NAME`, `timezone=ZONE`, `expect=02:30` with `grace=90m` and `tz=ZONE`.
+
+    For example:
+
+        optrelay watch drop
+        optrelay watch 'drop?pattern=*.csv&poll=10&expect=02:30&grace=90m&tz=Europe/Berlin'
+        optrelay watch --check
+    """
+    from console.commands.watch.watch import check_places, watch_places
+
+    screen = Screen(as_json=as_json)
+    settings = configured(screen)
+    if check:
+        raise typer.Exit(int(check_places(settings, screen, places or ())))
+    raise typer.Exit(int(watch_places(settings, screen, places or (), once=once)))
 
 
 def sandbox(

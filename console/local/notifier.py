@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from consent.broker.wakeups import WakeUps
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable
+from consent.settings import Settings
 
 _AFTER_TROUBLE_SECONDS = 2.0
 _CLOSE_SECONDS = 2.0
+
+
+@contextmanager
+def notifier(
+    settings: Settings, note: Callable[[str], None], recorded: str
+) -> Iterator[Callable[[Iterable[Bucket]], None]]:
+    """Give what wakes workers; without a broker it does nothing, and `note` is told what becomes of what is recorded.
+
+    `recorded` names that, like "events are".
+    """
+    if not settings.broker_url:
+        note(f"no OPTRELAY_BROKER_URL: {recorded} recorded, and delivered when `optrelay run` is called")
+        yield lambda _: None
+        return
+    made = Notifier(settings.broker_url, note)
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 class Notifier:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from consent.errors import ConfigurationError, LedgerError, RunUnderWay
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.leases import Lease, give_up_lease, take_lease
+from consent.ledger.queue.leases import Lease, give_up_lease, is_dead, process_token, take_lease
 from consent.settings import Settings
 
 LEASE_SECONDS = 15
@@ -37,7 +37,7 @@ def exclusive_run(settings: Settings) -> Iterator[None]:
         yield
         return
     ledger = Ledger(settings.ledger_url)
-    token = f"{_process()} {secrets.token_hex(8)}"
+    token = f"{process_token()} {secrets.token_hex(8)}"
     try:
         if ledger.database.is_sqlite:
             _refuse_second_name(Path(str(ledger.database.url.database)))
@@ -60,7 +60,7 @@ def _wanted(ledger: Ledger, token: str) -> Lease:
 def _take(ledger: Ledger, token: str) -> None:
     wanted, now = _wanted(ledger, token), ledger.now()
     other = take_lease(ledger.database, wanted, now=now)
-    if other is not None and _is_dead(other.token):
+    if other is not None and is_dead(other.token):
         other = take_lease(ledger.database, wanted, now=now, dead=other.token)
     if other is not None:
         raise RunUnderWay(
@@ -90,29 +90,6 @@ def _renewed(ledger: Ledger, token: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(_RENEW_SECONDS)
-
-
-def _process(pid: int | None = None) -> str:
-    """Name a process so that its end can be seen on this machine; empty where /proc does not tell.
-
-    Since the last boot, in its own namespace, a number and the clock tick of its start are one process: proc(5).
-    """
-    number = os.getpid() if pid is None else pid
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        space = Path("/proc/self/ns/pid").readlink()
-        found = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if found[0] in "ZX" else f"{boot} {space} {number} {found[19]}"
-
-
-def _is_dead(token: str) -> bool:
-    """Whether a process of this machine has ended; False for those of other machines and of other namespaces."""
-    parts, ours = token.split(), _process().split()
-    if len(parts) != len(ours) + 1 or not ours or parts[:2] != ours[:2]:
-        return False
-    return _process(int(parts[2])).split() != parts[:4]
 
 
 def _refuse_second_name(path: Path) -> None:

@@ -6,7 +6,9 @@ go, and a ledger may be reached by several paths, from several machines.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -90,3 +92,26 @@ def give_up_lease(database: Database, lease: Lease) -> None:
     """Let others take it, unless it was lost before. Raises LedgerUnavailable."""
     held = delete(leases).where(leases.c.name == lease.name, leases.c.token == lease.token)
     database.write(lambda tx: tx.execute(held))
+
+
+def process_token(pid: int | None = None) -> str:
+    """Name a process, ours if none is given, so that its end can be seen on this machine; "" where /proc does not tell.
+
+    Since the last boot, in its own namespace, a number and the clock tick of its start are one process: proc(5).
+    """
+    number = os.getpid() if pid is None else pid
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = Path("/proc/self/ns/pid").readlink()
+        found = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if found[0] in "ZX" else f"{boot} {space} {number} {found[19]}"
+
+
+def is_dead(token: str) -> bool:
+    """Whether the process that a token begins with has ended; False for other machines and other namespaces."""
+    parts, ours = token.split(), process_token().split()
+    if len(parts) != len(ours) + 1 or not ours or parts[:2] != ours[:2]:
+        return False
+    return process_token(int(parts[2])).split() != parts[:4]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
-from consent.change import Bucket
 from consent.settings import Settings
 from console.commands.run.input_files import row_models
 from console.exit_codes import ExitCode
 from console.ledger_access import writing_ledger
-from console.local.notifier import Notifier
+from console.local.notifier import notifier
+from console.local.signals import Stop
 from console.ui.progress import PLAIN_EVERY_SECONDS
 from console.ui.screen import Screen
 from console.ui.text import counted
@@ -44,10 +43,10 @@ def record_events(settings: Settings, screen: Screen, asked: ListenOptions) -> E
     consumer = asked.consumer or socket.gethostname()
     source = open_source(asked.url, consumer)
     context = parse_context_for(settings, asked.connection, asked.timezone)
-    stop, counts = _Stop(), _Counts(screen)
+    stop, counts = Stop(), _Counts(screen)
     with ExitStack() as stack:
         ledger = stack.enter_context(writing_ledger(settings))
-        wake = stack.enter_context(_notifier(settings, screen))
+        wake = stack.enter_context(notifier(settings, screen.note, "events are"))
         stack.enter_context(stop.on_signals())
         intake = EventIngest(ledger, context, source.kind, f"{source.name}, as {consumer}", wake)
         stack.enter_context(counts.shown())
@@ -62,43 +61,6 @@ def parse_context_for(settings: Settings, connection_name: str | None, timezone:
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}
     zone = IngestOptions(timezone=timezone).zone
     return parse_context(row_models(settings), defaults, connection_name, None, zone)
-
-
-@contextmanager
-def _notifier(settings: Settings, screen: Screen) -> Iterator[Callable[[Iterable[Bucket]], None]]:
-    if not settings.broker_url:
-        screen.note("no OPTRELAY_BROKER_URL: events are recorded, and delivered when `optrelay run` is called")
-        yield lambda _: None
-        return
-    notifier = Notifier(settings.broker_url, screen.note)
-    try:
-        yield notifier
-    finally:
-        notifier.close()
-
-
-@dataclass(slots=True)
-class _Stop:
-    """Whether a signal has asked us to end, and with which exit code; a second signal ends us at once."""
-
-    code: ExitCode = ExitCode.WELL
-
-    def __call__(self) -> bool:
-        return self.code is not ExitCode.WELL
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM for as long as this lasts."""
-        before = {one: signal.signal(one, self._asked) for one in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
-
-    def _asked(self, number: int, _frame: object) -> None:
-        self.code = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
-        signal.signal(number, signal.SIG_DFL)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,1 @@
+"""`optrelay watch` and `optrelay up`: what runs by itself and brings files in."""

@@ -1,0 +1,166 @@
+"""Watch places for files: record each in the ledger until a signal ends it, or say when the last ones came."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from consent.change import Bucket
+from consent.errors import ConfigurationError, SourceUnavailable
+from consent.ledger.ledger import Ledger
+from consent.ledger.queries.imports import pending_by_bucket
+from consent.settings import Settings
+from console.commands.run.input_files import row_models
+from console.exit_codes import ExitCode
+from console.ledger_access import reading_ledger, writing_ledger
+from console.local.notifier import notifier
+from console.local.signals import Stop
+from console.ui.screen import Screen, table
+from console.ui.text import counted
+from producers.ingest_file import ImportResult
+from producers.options import IngestOptions
+from producers.watch.address import EXAMPLE, WatchAddress, read_watch_address
+from producers.watch.place import LocalFolder, Place
+from producers.watch.preparation import Reading
+from producers.watch.watcher import Watcher, watch
+
+_ONCE_SECONDS = 1.0
+
+
+def addresses_of(settings: Settings, given: Sequence[str]) -> list[WatchAddress]:
+    """Return the places that are named, or else those of the settings; raise ConfigurationError if there is none."""
+    texts = list(given) or [one.get_secret_value() for one in settings.watch]
+    if not texts:
+        raise ConfigurationError(f"there is no place to watch: name a folder, like {EXAMPLE}, or set OPTRELAY_WATCH")
+    return [read_watch_address(text) for text in texts]
+
+
+def watch_places(settings: Settings, screen: Screen, given: Sequence[str], *, once: bool) -> ExitCode:
+    """Record files until a signal comes; the file in hand is finished. Returns the exit code.
+
+    With `once` it looks twice and ends: 1 if a file could not be used or a row was rejected, 5 if a place could not.
+    """
+    addresses = addresses_of(settings, given)
+    stop = Stop()
+    with ExitStack() as stack:
+        ledger = stack.enter_context(writing_ledger(settings))
+        wake = stack.enter_context(notifier(settings, screen.note, "files are"))
+        watchers = [stack.enter_context(_watcher(settings, ledger, one)) for one in addresses]
+        observers = [_Observer(screen, ledger, wake, watcher.place.shown) for watcher in watchers]
+        stack.enter_context(stop.on_signals())
+        for watcher, observer in zip(watchers, observers, strict=True):
+            watcher.observer, watcher.stop = observer, stop
+        if once:
+            return _look_twice(screen, watchers, observers)
+        for watcher in watchers:
+            screen.note(f"watching {watcher.place.shown}; SIGTERM or Ctrl-C ends it after the file in hand")
+        watch(watchers, stop)
+    screen.print_json(_totals(observers))
+    return stop.code
+
+
+def check_places(settings: Settings, screen: Screen, given: Sequence[str]) -> ExitCode:
+    """Say when the last file of each place came; return 1 if one is overdue."""
+    shown = table("place", "pattern", "last file", "expected by", "overdue")
+    found: list[dict[str, object]] = []
+    with ExitStack() as stack:
+        ledger = stack.enter_context(reading_ledger(settings))
+        for address in addresses_of(settings, given):
+            watcher = stack.enter_context(_watcher(settings, ledger, address))
+            latest, overdue, expect = watcher.latest(), watcher.is_overdue(), address.expect
+            by = None if expect is None else f"{expect.at:%H:%M} + {expect.grace:g} s, {expect.zone}"
+            last = None if latest is None else f"{latest:%Y-%m-%dT%H:%M:%SZ}"
+            shown.add_row(address.shown, address.pattern, last or "none", by or "", "yes" if overdue else "")
+            facts: dict[str, object] = {"place": address.shown, "pattern": address.pattern, "last_file_at": last}
+            found.append(facts | {"expected": by, "overdue": overdue})
+    screen.show(shown)
+    screen.print_json(found)
+    return ExitCode.IMPERFECT if any(one["overdue"] for one in found) else ExitCode.WELL
+
+
+def place_of(address: WatchAddress) -> Place:
+    """Return the place of an address; raise ConfigurationError if what it needs is not installed."""
+    if address.scheme == "file":
+        return LocalFolder(Path(address.path))
+    raise ConfigurationError(f"{address.scheme}:// cannot be watched yet")
+
+
+@contextmanager
+def _watcher(settings: Settings, ledger: Ledger, address: WatchAddress) -> Iterator[Watcher]:
+    defaults = {name: connection.defaults for name, connection in settings.connections.items()}
+    options = IngestOptions(feed=address.feed, connection=address.connection, timezone=address.timezone)
+    place = place_of(address)
+    reading = Reading(row_models(settings), defaults, options, settings.feeds)
+    try:
+        yield Watcher(address, place, ledger, reading, _Observer(Screen(), ledger, lambda _: None, place.shown))
+    finally:
+        place.close()
+
+
+def _look_twice(screen: Screen, watchers: Sequence[Watcher], observers: Sequence[_Observer]) -> ExitCode:
+    """Look, look again a moment later, for a file counts as finished when two looks find it the same, and end."""
+    away = False
+    for turn in range(2):
+        for watcher in watchers:
+            try:
+                watcher.look()
+            except SourceUnavailable as error:
+                away = True
+                screen.error(str(error))
+        time.sleep(0 if turn else min([_ONCE_SECONDS, *(one.address.poll for one in watchers)]))
+    screen.print_json(_totals(observers))
+    bad = any(one.failures or one.rejected for one in observers)
+    return ExitCode.UNABLE if away else ExitCode.IMPERFECT if bad else ExitCode.WELL
+
+
+@dataclass(slots=True)
+class _Observer:
+    """Says what becomes of the files of one place, counts them, and wakes the workers."""
+
+    screen: Screen
+    ledger: Ledger
+    wake: Callable[[Iterable[Bucket]], None]
+    place: str
+    files: int = 0
+    failures: int = 0
+    rejected: int = 0
+    imports: list[str] = field(default_factory=list)
+
+    def recorded(self, file: str, result: ImportResult) -> None:
+        """Say it, and wake the workers of what is due."""
+        self.files += 1
+        self.rejected += result.rejected
+        for note in result.notes:
+            self.note(f"{file}: {note}")
+        if result.already_known:
+            self.note(f"{file}: these bytes were recorded before, as import {result.import_id}")
+        else:
+            self.imports.append(result.import_id)
+            parts = (
+                f"{result.recorded:,} accepted",
+                f"{result.rejected:,} rejected",
+                counted(result.duplicates, "duplicate"),
+            )
+            self.note(f"{file}: import {result.import_id}, {', '.join(parts)}")
+        self.wake(pending_by_bucket(self.ledger.database))
+
+    def failed(self, file: str, reason: str) -> None:
+        """Say it."""
+        self.failures += 1
+        self.screen.error(f"{self.place}: {file} cannot be used: {reason}")
+
+    def note(self, words: str) -> None:
+        """Say something, and which place it is about."""
+        self.screen.note(f"{self.place}: {words}" if not words.startswith(self.place) else words)
+
+
+def _totals(observers: Sequence[_Observer]) -> dict[str, object]:
+    return {
+        "files": sum(one.files for one in observers),
+        "failed": sum(one.failures for one in observers),
+        "rejected": sum(one.rejected for one in observers),
+        "imports": [import_id for one in observers for import_id in one.imports],
+    }
