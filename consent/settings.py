@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     keep_outcomes: Annotated[float, BeforeValidator(_days)] = Field(
         30.0, gt=0, le=36_500, description="days for which outcomes can be read with a cursor (`GET /v1/changes`)"
     )
+    sheet_memory_mb: int = Field(512, ge=64, description="megabytes of memory that reading a workbook may take")
     api_keys: SecretStr = Field(SecretStr(""), description="keys for `optrelay serve`: `name=key`, several with commas")
     api_rate: Annotated[Rate, NoDecode, BeforeValidator(read_rate)] = Field(
         Rate(100, 1), description="requests that each key may make at each server process"

@@ -28,7 +28,7 @@ SomeFiles = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FILE]…",
-        help="CSV or JSON lines, packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
+        help="CSV, JSON lines, .xlsx; packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
         show_default=False,
     ),
 ]
@@ -36,7 +36,7 @@ Files = Annotated[
     list[str],
     typer.Argument(
         metavar="FILE…",
-        help="CSV or JSON lines, packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
+        help="CSV, JSON lines, .xlsx; packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
     ),
 ]
 ConnectionOption = Annotated[
@@ -131,6 +131,10 @@ EncodingOption = Annotated[
 DelimiterOption = Annotated[
     str | None,
     typer.Option("--delimiter", metavar="CHAR", help="Detected if not given.", rich_help_panel=_PANEL),
+]
+SheetOption = Annotated[
+    str | None,
+    typer.Option("--sheet", metavar="NAME", help="A workbook's sheet; otherwise its first.", rich_help_panel=_PANEL),
 ]
 StreamOption = Annotated[
     bool,

@@ -19,6 +19,7 @@ from consent.times import UnusableTime, in_utc
 from producers.parsing.columns import plain
 
 CHUNK_ROWS = 10_000
+SHEET_MEMORY_MB = 512
 PATIENCE_SECONDS = 30.0
 """How long a file may still be written to before it is refused."""
 
@@ -33,7 +34,8 @@ class IngestOptions:
     `feed` names the feed that says all this, if one does. `effective_at` holds for rows without a time (one without a
     zone is read in `timezone`), `stream` lets changes be delivered as they are read, `chunk_rows` are recorded in one
     transaction, `rejects_path` is where rejected rows go, `patience` is for how many seconds a file may still change,
-    and `reassert` says which opt-outs are sent though they are confirmed, None where the settings do.
+    and `reassert` says which opt-outs are sent though they are confirmed, None where the settings do. `sheet` names a
+    workbook's sheet, and `sheet_memory` is how many megabytes reading it may take.
     """
 
     connection: str | None = None
@@ -47,6 +49,8 @@ class IngestOptions:
     rejects_path: Path | None = None
     patience: float = PATIENCE_SECONDS
     reassert: Reassert | None = None
+    sheet: str | None = None
+    sheet_memory: int = SHEET_MEMORY_MB
     feed: str = ""
     only_maps: bool = False
     constants: Mapping[str, str] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from consent.errors import UnreadableFile
 from consent.files import path_text
 from producers.files.inspect import GZIP, ZIP, ZSTD, look, reading, settled, unstable
 from producers.files.rejects import REJECTS_ENDING
+from producers.files.sheet.rows import convert
 from producers.files.sources import Origin, SourceFile, path_of, private_copy
 from producers.options import IngestOptions
 
@@ -42,7 +43,7 @@ _NO_DATA = ("__MACOSX/", ".DS_Store")
 
 @contextmanager
 def unpacked(file: SourceFile, options: IngestOptions) -> Iterator[list[SourceFile]]:
-    """Give the files that a source holds: the members of a zip archive, else the source itself.
+    """Give the files that a source holds: a zip archive's members, a workbook's sheet, else the source itself.
 
     What is unpacked ends with the context. Raises UnreadableFile for an archive that is damaged, too large, encrypted,
     or holds others, and UnstableFile if it keeps changing for `options.patience` seconds.
@@ -61,7 +62,7 @@ def unpacked(file: SourceFile, options: IngestOptions) -> Iterator[list[SourceFi
             raw.seek(0)
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
         origin = Origin(digest, None if file.spooled else stamp.modified_at, file.rejects_path, file.given)
-        found = _unpack(_Archive(file, raw, origin), stack)
+        found = _unpack(_Archive(file, raw, origin, options), stack)
         if look(file) != stamp:
             raise unstable(file)
         yield found
@@ -74,16 +75,18 @@ class _Archive:
     file: SourceFile
     raw: BinaryIO
     origin: Origin
+    options: IngestOptions
 
 
 def _unpack(archive: _Archive, stack: ExitStack) -> list[SourceFile]:
     name = archive.file.name
     try:
-        _refuse_endless_directory(archive)
-        with zipfile.ZipFile(archive.raw) as opened:
+        with _opened(archive.raw, name) as opened:
+            names = opened.namelist()
+            if _is_workbook(names, name):
+                return [_sheet(archive, archive.raw, stack)]
             members = [one for one in opened.infolist() if _is_data(one)]
-            _refuse_bomb(members, name)
-            return [_copy(opened, number, archive, stack) for number in range(1, len(members) + 1)]
+            return [_copy(opened, members, number, archive, stack) for number in range(1, len(members) + 1)]
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError):
         raise UnreadableFile(
             f"{name} is damaged or cut short: its zip archive cannot be read to the end; fetch it again"
@@ -92,22 +95,51 @@ def _unpack(archive: _Archive, stack: ExitStack) -> list[SourceFile]:
         raise UnreadableFile(f"{name} cannot be unpacked: {error.strerror or type(error).__name__}") from None
 
 
+def _opened(raw: BinaryIO, name: str) -> zipfile.ZipFile:
+    """Open an archive that is no bomb; raise UnreadableFile for another."""
+    _refuse_endless_directory(raw, name)
+    opened = zipfile.ZipFile(raw)
+    _refuse_bomb([one for one in opened.infolist() if _is_data(one)], name)
+    return opened
+
+
+def _is_workbook(names: list[str], file: str) -> bool:
+    """Whether an archive is a workbook; raise UnreadableFile for another document of an office program."""
+    if "content.xml" in names and "mimetype" in names:
+        raise UnreadableFile(f"{file} is an OpenDocument file: save it as .xlsx or CSV")
+    if "[Content_Types].xml" not in names:
+        return False
+    if not any(name.startswith("xl/") for name in names):
+        raise UnreadableFile(f"{file} is a document and no workbook: save its table as .xlsx or CSV")
+    return True
+
+
+def _sheet(archive: _Archive, workbook: BinaryIO, stack: ExitStack) -> SourceFile:
+    """Turn a workbook's sheet into a private file of its rows."""
+    spool, options, file = stack.enter_context(private_copy()), archive.options, archive.file
+    sheet = convert(workbook, spool, file.name, options.sheet, options.sheet_memory)
+    digest = archive.origin.sha256 if options.sheet is None else _digest(archive.origin.sha256, options.sheet)
+    return SourceFile(
+        path_of(spool), file.name, spooled=True, origin=replace(archive.origin, sha256=digest, sheet=sheet)
+    )
+
+
 def _is_data(member: zipfile.ZipInfo) -> bool:
     return not member.is_dir() and not member.filename.startswith(_NO_DATA) and not member.filename.endswith(_NO_DATA)
 
 
-def _refuse_endless_directory(archive: _Archive) -> None:
+def _refuse_endless_directory(raw: BinaryIO, name: str) -> None:
     """Raise UnreadableFile for a list of members that would fill our memory, before it is read."""
-    size = archive.raw.seek(0, 2)
-    archive.raw.seek(max(0, size - _END.size - 0xFFFF))
-    tail = archive.raw.read()
+    size = raw.seek(0, 2)
+    raw.seek(max(0, size - _END.size - 0xFFFF))
+    tail = raw.read()
     place = tail.rfind(b"PK\x05\x06")
     if place < 0:
         raise zipfile.BadZipFile
     *_, members, directory, _, _ = _END.unpack_from(tail, place)
     if members > MOST_MEMBERS or directory > _MOST_DIRECTORY:
         raise UnreadableFile(
-            f"{archive.file.name} has more than {MOST_MEMBERS:,} members, or more than 4 GB: unpack it, or split it"
+            f"{name} has more than {MOST_MEMBERS:,} members, or more than 4 GB: unpack it, or split it"
         )
 
 
@@ -128,25 +160,34 @@ def _refuse_bomb(members: list[zipfile.ZipInfo], name: str) -> None:
         )
 
 
-def _copy(opened: zipfile.ZipFile, number: int, archive: _Archive, stack: ExitStack) -> SourceFile:
+def _copy(
+    opened: zipfile.ZipFile, members: list[zipfile.ZipInfo], number: int, archive: _Archive, stack: ExitStack
+) -> SourceFile:
     """Unpack the member of this number, counted from 1, into a private file."""
-    members = [one for one in opened.infolist() if _is_data(one)]
-    member, alone = members[number - 1], len(members) == 1
+    member, origin = members[number - 1], archive.origin
     name = f"{archive.file.name}/{path_text(member.filename)}"
     spool = stack.enter_context(private_copy())
     with opened.open(member) as packed:
         shutil.copyfileobj(packed, spool, 1024 * 1024)
     spool.flush()
+    rejects = origin.rejects_path if len(members) == 1 else _of_member(origin.rejects_path, number)
+    origin = replace(origin, sha256=_digest(origin.sha256, member.filename), rejects_path=rejects)
+    found = SourceFile(path_of(spool), name, spooled=True, origin=origin)
     spool.seek(0)
-    if spool.read(len(ZIP[0])).startswith((GZIP, ZSTD, *ZIP)):
+    begin = spool.read(len(ZIP[0]))
+    if begin.startswith((GZIP, ZSTD)) or (begin.startswith(ZIP) and not _holds_workbook(spool, name)):
         raise UnreadableFile(f"{name} is an archive in an archive: unpack the outer one")
-    digest = hashlib.sha256(f"{archive.origin.sha256}\0{member.filename}".encode(errors="surrogatepass")).hexdigest()
-    rejects = archive.origin.rejects_path
-    if not alone:
-        rejects = _of_member(rejects, number)
-    return SourceFile(
-        path_of(spool), name, spooled=True, origin=replace(archive.origin, sha256=digest, rejects_path=rejects)
-    )
+    return _sheet(replace(archive, file=found, origin=origin), spool, stack) if begin.startswith(ZIP) else found
+
+
+def _holds_workbook(spool: BinaryIO, name: str) -> bool:
+    with _opened(spool, name) as inner:
+        return _is_workbook(inner.namelist(), name)
+
+
+def _digest(sha256: str, part: str) -> str:
+    """Name the bytes of a part of a file by the file's digest and the part's name."""
+    return hashlib.sha256(f"{sha256}\0{part}".encode(errors="surrogatepass")).hexdigest()
 
 
 def _of_member(rejects: Path, number: int) -> Path:

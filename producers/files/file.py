@@ -25,12 +25,13 @@ from producers.files.inspect import Inspection, inspect_file, last_line, reading
 from producers.files.lines import LineTooLong, PushBackLines
 from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
 from producers.files.row_reader import RowReader, RowShape
+from producers.files.sheet.rows import SheetReader, last_row
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from producers.parsing.columns import FREE_TEXT, OWN, Vocabulary, vocabulary
 from producers.parsing.row_parser import ParseContext, parse_context
 
-Format = Literal["csv", "ndjson"]
+Format = Literal["csv", "ndjson", "sheet"]
 
 
 class Columns(NamedTuple):
@@ -74,7 +75,8 @@ class PreparedFile:
         feed = f"it is read as the feed {self.options.feed}" if self.options.feed else None
         zone = f"times are read in {self.context.zone}; --timezone or the feed's timezone says it otherwise"
         zoneless = zone if self.mapping is not None and self.mapping.zoneless else None
-        return [*filter(None, (encoding, feed, zoneless)), *self.header.notes]
+        sheet = self.inspection.sheet.note if self.inspection.sheet else None
+        return [*filter(None, (encoding, sheet, feed, zoneless)), *self.header.notes]
 
     @property
     def row_header(self) -> Header:
@@ -111,7 +113,9 @@ class PreparedFile:
             lines = PushBackLines(text)
             with reading(self.inspection.file):
                 lines.skip(self.columns.header_lines)
-            if self.columns.format == "ndjson":
+            if (sheet := self.inspection.sheet) is not None:
+                yield SheetReader(lines, sheet, shape)
+            elif self.columns.format == "ndjson":
                 yield NdjsonReader(lines, shape)
             else:
                 yield CsvReader(lines, self.columns.delimiter, shape, escaped=bool(self.header.own))
@@ -164,7 +168,7 @@ def _inspected(
 
     def header_of(told: IngestOptions) -> list[str]:
         seen = inspection
-        if told.encoding and told.encoding != options.encoding:
+        if told.encoding and told.encoding != options.encoding and inspection.sheet is None:
             seen = replace(inspection, encoding=EncodingDetector(told.encoding).close())
         try:
             return _read_columns(seen, told, vocabulary(rows.values(), told.maps, only_maps=told.only_maps)).names
@@ -182,7 +186,8 @@ def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
     options = file.options
     if options.skip_end:
         with file.inspection.open() as text, reading(file.inspection.file):
-            file = replace(file, last_line=last_line(text, options.skip_end))
+            last = last_line if file.inspection.sheet is None else last_row
+            file = replace(file, last_line=last(text, options.skip_end))
     if options.time_format == AUTO:
         options = replace(options, time_format=settled_format(file.cells("effective_at"), file.name))
         file = replace(file, options=options)
@@ -195,6 +200,9 @@ def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabul
     delimiter = parse_delimiter(options.delimiter) if options.delimiter else None
     with inspection.open() as text, reading(inspection.file):
         lines = PushBackLines(text)
+        if inspection.sheet is not None:
+            names = SheetReader(lines, inspection.sheet).first(options.skip_top)
+            return Columns("sheet", names, lines.line, delimiter or ",")
         lines.skip(options.skip_top)
         if is_ndjson(lines.peek().removeprefix("\ufeff"), name):
             return Columns("ndjson", read_names(lines, name), options.skip_top, delimiter or ",")

@@ -18,6 +18,7 @@ from backports import zstd
 
 from consent.errors import UnreadableFile, UnstableFile
 from producers.files.csv.encoding import Encoding, EncodingDetector
+from producers.files.sheet.rows import Sheet
 from producers.files.sources import SourceFile, Stamp
 from producers.options import PATIENCE_SECONDS
 
@@ -52,6 +53,11 @@ class Inspection:
         if self.file.origin is not None:
             return self.file.origin.modified_at
         return None if self.file.spooled else self.stamp.modified_at
+
+    @property
+    def sheet(self) -> Sheet | None:
+        """The sheet of which the file holds the rows, None if it is a text."""
+        return self.file.origin.sheet if self.file.origin else None
 
     @contextmanager
     def open(self) -> Iterator[io.TextIOWrapper]:
@@ -111,7 +117,8 @@ def settled(file: SourceFile, deadline: float) -> Stamp:
 
 
 def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
-    encodings = EncodingDetector(wanted)
+    sheet = file.origin.sheet if file.origin else None
+    encodings = EncodingDetector(wanted if sheet is None else None)  # the rows of a sheet are ours
     lines = _LineCount()
     with reading(file), file.path.open("rb") as raw:
         digest = file.origin.sha256 if file.origin else hashlib.file_digest(raw, "sha256").hexdigest()
@@ -122,7 +129,7 @@ def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
     encoding = encodings.close()
     if lines.empty:
         raise UnreadableFile(f"{file.name} is empty: there is not even a header")
-    return Inspection(file, stamp, digest, lines.total, encoding)
+    return Inspection(file, stamp, digest, sheet.rows if sheet else lines.total, encoding)
 
 
 def last_line(lines: Iterable[str], skipped: int) -> int:

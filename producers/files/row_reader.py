@@ -123,6 +123,8 @@ def _cell_error(cell: str, column: str) -> RowError | None:
 
 
 _BAD_ENCODING = RowError("bad_encoding", "some characters are damaged: write the cell again and save the file as UTF-8")
+RAGGED = "put each value under its column, and quote a value that holds the delimiter"
+TOO_MANY_CELLS = RowError("too_many_cells", f"a cell stands under a column without a name: {RAGGED}")
 LINE_TOO_LONG = RowError(
     "line_too_long",
     f"the line is longer than {LONGEST_LINE} characters: end each row with a line break, and export the file again",

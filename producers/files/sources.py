@@ -21,6 +21,7 @@ from consent.files import path_text
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import is_too_old
 from producers.files.rejects import REJECTS_ENDING
+from producers.files.sheet.rows import Sheet
 from producers.parsing.columns import OWN
 
 STDIN = "-"
@@ -58,12 +59,14 @@ class Origin:
     """The file that a private copy was unpacked from.
 
     `sha256` names the bytes, `rejects_path` is where the copy's rejected rows go, and `given` is None for a spool.
+    `sheet` says that the copy holds the rows of a sheet.
     """
 
     sha256: str
     modified_at: datetime | None
     rejects_path: Path
     given: Path | None
+    sheet: Sheet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class SourceFile:
     """A file to read, and the name that people know it by.
 
     `spooled` says that it is our private copy of something that can be read only once: its time means nothing. So is
-    what was unpacked from an archive, its `origin`.
+    what was unpacked from an archive, or holds the rows of a sheet: its `origin`.
     """
 
     path: Path

@@ -121,6 +121,7 @@ def results(  # noqa: PLR0913 - one argument for each option
     effective_at: options.SinceOption = None,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
+    sheet: options.SheetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the rows of an imported file with what became of each, for the system that the file came from.
@@ -143,6 +144,7 @@ def results(  # noqa: PLR0913 - one argument for each option
         options.moment(effective_at),
         encoding=encoding,
         delimiter=delimiter,
+        sheet=sheet,
         feed=feed or "",
         constants=options.constants(constants),
         values=options.values(values),

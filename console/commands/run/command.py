@@ -31,6 +31,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     region: options.RegionOption = None,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
+    sheet: options.SheetOption = None,
     skip_top: options.SkipTopOption = 0,
     skip_end: options.SkipEndOption = 0,
     stream: options.StreamOption = False,
@@ -65,7 +66,9 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.local.delivery import LocalDelivery
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end)
-    chosen = _options(mapping, connection, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
+    chosen = _options(
+        mapping, connection, effective_at, timezone, encoding, delimiter, sheet, stream, rejects, reassert
+    )
     screen = Screen(as_json=as_json)
     context, asked = CommandContext(configured(screen), screen), InputFiles(files or (), chosen, move=move)
     seconds = parse_duration(patience, "--patience")
@@ -90,6 +93,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     region: options.RegionOption = None,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
+    sheet: options.SheetOption = None,
     skip_top: options.SkipTopOption = 0,
     skip_end: options.SkipEndOption = 0,
     stream: options.StreamOption = False,
@@ -118,7 +122,9 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     from console.local.delivery import RemoteDelivery
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end)
-    chosen = _options(mapping, connection, effective_at, timezone, encoding, delimiter, stream, rejects, reassert)
+    chosen = _options(
+        mapping, connection, effective_at, timezone, encoding, delimiter, sheet, stream, rejects, reassert
+    )
     screen = Screen(as_json=as_json)
     context, asked = CommandContext(configured(screen), screen), InputFiles(files, chosen, move=move)
     seconds = parse_duration(patience, "--patience")
@@ -132,7 +138,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
 def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
     from producers.options import IngestOptions
 
-    connection, since, timezone, encoding, delimiter, stream, rejects, reassert = said
+    connection, since, timezone, encoding, delimiter, sheet, stream, rejects, reassert = said
     return IngestOptions(
         **mapping,
         connection=connection,
@@ -140,6 +146,7 @@ def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
         timezone=timezone,
         encoding=encoding,
         delimiter=delimiter,
+        sheet=sheet,
         stream=stream,
         rejects_path=rejects,
         reassert=options.way(reassert),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -72,12 +72,12 @@ class InputFiles:
         """
         rows = row_models(settings)
         defaults = {name: connection.defaults for name, connection in settings.connections.items()}
-        ready = ReadyFiles()
+        ready, options = ReadyFiles(), replace(self.options, sheet_memory=settings.sheet_memory_mb)
         with source_files(self.files, on_unusable=ready.note_unusable) as sources, ExitStack() as stack:
             for source in sources:
                 try:
-                    files = stack.enter_context(unpacked(source, self.options))
-                    ready.usable += [prepare(one, self.options, rows, defaults, settings.feeds) for one in files]
+                    files = stack.enter_context(unpacked(source, options))
+                    ready.usable += [prepare(one, options, rows, defaults, settings.feeds) for one in files]
                 except UnusableInput as error:
                     ready.note_unusable(source.name, error, source.given)
             if self.options.rejects_path is not None and (count := max(len(sources), len(ready.usable))) > 1:

@@ -12,6 +12,8 @@ from producers.files.lines import LONGEST_LINE, LineTooLong, PushBackLines, Span
 from producers.files.row_reader import (
     LINE_TOO_LONG,
     LONGEST_CELL,
+    RAGGED,
+    TOO_MANY_CELLS,
     FileRow,
     RowReader,
     RowShape,
@@ -147,16 +149,15 @@ def _plausible(cells: list[str], shape: RowShape) -> bool:
 def _ragged(cells: list[str], shape: RowShape) -> RowError | None:
     width = len(shape.names)
     if len(cells) < width:
-        return RowError("too_few_cells", f"the row has {len(cells)} cells and the header {width}: {_LEFT_OUT}{_RAGGED}")
+        return RowError("too_few_cells", f"the row has {len(cells)} cells and the header {width}: {_LEFT_OUT}{RAGGED}")
     if len(cells) > width:
-        return RowError("too_many_cells", f"the row has {len(cells)} cells and the header {width}: {_RAGGED}")
+        return RowError("too_many_cells", f"the row has {len(cells)} cells and the header {width}: {RAGGED}")
     if any(cell.strip() and not name.strip() for cell, name in zip(cells, shape.names, strict=True)):
-        return RowError("too_many_cells", f"a cell stands under a column without a name: {_RAGGED}")
+        return TOO_MANY_CELLS
     return None
 
 
 _LEFT_OUT = "Excel leaves out the separators behind a row's last filled cell: write them again; otherwise "
-_RAGGED = "put each value under its column, and quote a value that holds the delimiter"
 _UNCLOSED_QUOTE = RowError(
     "unclosed_quote", 'a quote is opened here and not closed: close it, or write "" for a quote mark'
 )
