@@ -54,17 +54,17 @@ def timed(ledger: Ledger) -> float:
     found = []
     for number in range(ROUNDS):
         started = time.perf_counter()
-        tasks = ledger.claim(BUCKET, AT_ONCE, f"token {number}", 60.0)
+        tasks = ledger.queue.claim(BUCKET, AT_ONCE, f"token {number}", 60.0)
         found.append(time.perf_counter() - started)
         assert len(tasks) == AT_ONCE
-        ledger.settle(f"token {number}", [Settlement(task, {}, tried=False) for task in tasks])
+        ledger.queue.settle(f"token {number}", [Settlement(task, {}, tried=False) for task in tasks])
     return statistics.median(found)
 
 
 def measured(url: str, sizes: list[int]) -> list[dict[str, Any]]:
     """Return what a claim takes with so many targets pending."""
     ledger, filled, found = Ledger(url), 0, []
-    ledger.migrate()
+    ledger.maintenance.migrate()
     for size in sizes:
         ledger.database.write(lambda tx, first=filled + 1, last=size: fill(tx, first, last))
         filled = size

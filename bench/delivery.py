@@ -27,7 +27,6 @@ from bench.fast_server import FastServer, fast_server
 from bench.intake import apart, import_once, write_file
 from consent.change import Bucket
 from consent.errors import OptrelayError
-from consent.ledger.queries import imports
 from consent.settings import load_settings
 from console.local.broker import LocalBroker
 from worker.bootstrap import WorkerContext
@@ -101,7 +100,7 @@ def delivered(folder: Path, server: FastServer, ledger_url: str, processes: int,
     try:
         with workers(folder, told, processes) as worker:
             before, started = processor_seconds(worker), time.monotonic()
-            while imports.pending_by_bucket(worker_context.ledger.database):
+            while worker_context.ledger.queries.pending_by_bucket():
                 with suppress(OptrelayError):
                     sweep(worker_context)
                 time.sleep(0.25)

@@ -65,9 +65,9 @@ def listen(url: str, source: str, events: int) -> dict[str, object]:
     from worker.providers import PROVIDERS
 
     ledger, watch = Ledger(url), Watch(events)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     context = parse_context({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
-    intake = EventIngest(ledger, context, "redis stream", "bench", lambda _: None)
+    intake = EventIngest(ledger.intake, context, "redis stream", "bench", lambda _: None)
     started, used = time.perf_counter(), time.process_time()
     Listener(open_source(source, "bench"), intake, watch, lambda: watch.left <= 0).run()
     seconds, cpu = time.perf_counter() - started, time.process_time() - used

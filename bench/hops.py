@@ -141,7 +141,7 @@ def a_csv_row(folder: Path) -> Iterator[tuple[Callable[[], object], ...]]:
         os.environ.update(own | {"OPTRELAY_BROKER_URL": broker.url, "OPTRELAY_LOG_LEVEL": "warning"})
         settings = load_settings()
         ledger = Ledger(settings.ledger_url)
-        ledger.migrate()
+        ledger.maintenance.migrate()
         from worker.app import deliver as task  # it reads the settings when it is imported
 
         rows, numbers = row_models(settings), iter(range(1, 100))
@@ -150,7 +150,7 @@ def a_csv_row(folder: Path) -> Iterator[tuple[Callable[[], object], ...]]:
             number = next(numbers)
             path = shop.write(shuffled_rows(1, 1000, seed=number), f"file-{number}.csv")
             with source_files([str(path)]) as files:
-                ingest_file(prepare(files[0], IngestOptions(), rows, {}), ledger)
+                ingest_file(prepare(files[0], IngestOptions(), rows, {}), ledger.intake)
 
         def deliver() -> None:
             calls, until = shop.stats()["calls"], time.monotonic() + 30
@@ -168,7 +168,7 @@ def a_csv_row(folder: Path) -> Iterator[tuple[Callable[[], object], ...]]:
 def a_post(folder: Path) -> Iterator[tuple[Callable[[], object], ...]]:
     """Give the step that posts a new change to a server in another thread and waits for its answer."""
     ledger, numbers = Ledger(f"sqlite:///{folder / 'events.db'}"), iter(range(1, 100))
-    ledger.migrate()
+    ledger.maintenance.migrate()
     with server(ledger) as service:
 
         def post() -> None:

@@ -68,11 +68,11 @@ def import_once(url: str, path: Path) -> tuple[float, float, int]:
     from worker.providers import PROVIDERS
 
     ledger = Ledger(url)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     watch, started = Stopwatch(), time.perf_counter()
     with source_files([str(path)]) as [file]:
         ready = prepare(file, IngestOptions(), {"capillary": PROVIDERS["capillary"].row}, {})
-        result = ingest_file(ready, ledger, watch)
+        result = ingest_file(ready, ledger.intake, watch)
     seconds = time.perf_counter() - started
     ledger.close()
     return watch.committed - started, seconds, result.recorded

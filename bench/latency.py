@@ -33,10 +33,10 @@ def record(worker_context: WorkerContext, customer: int) -> None:
     row = PROVIDERS["capillary"].row.model_validate(cells)
     since = row.since(datetime.now(UTC))
     change = ConsentChange("capillary", row.address(), row.slot(), row.action, since, row.details())
-    import_id = worker_context.ledger.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
-    worker_context.ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
-    worker_context.ledger.finish_reading(import_id)
-    worker_context.ledger.publish(import_id)
+    import_id = worker_context.ledger.intake.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
+    worker_context.ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
+    worker_context.ledger.intake.finish_reading(import_id)
+    worker_context.ledger.intake.publish(import_id)
 
 
 def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str
     told = environment(folder, server.url, url, broker.url)
     os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
     worker_context, woken = WorkerContext(load_settings(), broker.url), []
-    worker_context.ledger.prepare()
+    worker_context.ledger.maintenance.prepare()
     worker_context.rate_limiter(BUCKET).prime()
     try:
         with workers(folder, told, 2):
@@ -84,7 +84,7 @@ def main() -> None:
             if kind == "postgresql":
                 from consent.ledger.ledger import Ledger
 
-                Ledger(url).migrate()
+                Ledger(url).maintenance.migrate()
             print(json.dumps({"ledger": kind} | measured(folder, server, url, options.changes)), flush=True)
 
 

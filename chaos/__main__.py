@@ -124,7 +124,7 @@ def settle(patience: float, ledger: Ledger, inflicting: Inflicting, pulse: Pulse
     end = time.monotonic() + patience
     while time.monotonic() < end:
         _linger(1.0, pulse)
-        if inflicting.estate.idle() and not ledger.unpublished() and not left_over(ledger):
+        if inflicting.estate.idle() and not ledger.intake.unpublished() and not left_over(ledger):
             return
     print(
         subprocess.run(

@@ -14,10 +14,8 @@ from sqlalchemy import func, select
 
 from chaos.consents import Consents, Slot
 from consent.change import Origin
-from consent.ledger import dead_letters
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import recent_imports, report
 from consent.ledger.schema import changes, customer_tasks
 
 
@@ -80,7 +78,7 @@ def held(client: httpx.Client) -> dict[Slot, str]:
 
 
 def _count(verdict: Verdict, consents: Consents, ledger: Ledger) -> None:
-    found_all = (report(ledger.database, name) for name in recent_imports(ledger.database, 10_000))
+    found_all = (ledger.queries.report(name) for name in ledger.queries.recent_imports(10_000))
     reports = [one for one in found_all if one is not None]
     by_name = {Path(one.name).name: one for one in reports}
     verdict.unbalanced += sum(not one.balanced for one in reports)
@@ -90,7 +88,7 @@ def _count(verdict: Verdict, consents: Consents, ledger: Ledger) -> None:
         verdict.lost += abs(rows - recorded)
         verdict.unbalanced += found is None or found.state != "released" or bool(found.pending)
     verdict.lost += abs(consents.events - _events(ledger))
-    dead = dead_letters.find(ledger.database, DeadLetterFilter())
+    dead = ledger.dead_letters.find(DeadLetterFilter())
     verdict.wrongly_dead = sum(not one.address["user_id"].startswith("404") for one in dead)
     counted: Counter[str] = Counter()
     for one in reports:

@@ -80,6 +80,10 @@ class LedgerOutdated(LedgerError):
     """The ledger's schema is not the one that this version needs."""
 
 
+READ_ONLY = "it takes no writes (read-only): it is a standby, or was switched over; nothing is delivered until it does"
+"""What is wrong with a ledger's database that can be read and not written."""
+
+
 class BrokerUnavailable(OptrelayError):
     """The broker cannot be started or reached."""
 

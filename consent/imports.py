@@ -130,3 +130,7 @@ class EventsAccepted:
     ids: tuple[str, ...]
     fresh: tuple[bool, ...]
     rejected: int
+
+
+PublishProgress = tuple[str, int, int, int]
+"""How far the publishing of an import has come: it differs after each step, and says nothing more to other code."""

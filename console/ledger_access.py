@@ -16,7 +16,7 @@ def writing_ledger(settings: Settings) -> Iterator[Ledger]:
     """Give the ledger ready for changes; an SQLite file is made if there is none."""
     ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules)
     try:
-        ledger.prepare()
+        ledger.maintenance.prepare()
         yield ledger
     finally:
         ledger.close()
@@ -42,10 +42,10 @@ def ledger_if_any(settings: Settings) -> Iterator[Ledger | None]:
         return
     ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules)
     try:
-        if ledger.database.revision() is None:
+        if ledger.maintenance.revision() is None:
             yield None
         else:
-            ledger.database.check_revision()
+            ledger.maintenance.check_revision()
             yield ledger
     finally:
         ledger.close()
@@ -53,6 +53,5 @@ def ledger_if_any(settings: Settings) -> Iterator[Ledger | None]:
 
 def missing_file(settings: Settings) -> Path | None:
     """Return the SQLite file that is not there yet, or None."""
-    ledger = Ledger(settings.ledger_url)
-    path = Path(ledger.database.url.database or "")
-    return path if ledger.database.is_sqlite and not path.exists() else None
+    file = Ledger(settings.ledger_url).maintenance.file
+    return file if file is not None and not file.exists() else None

@@ -19,8 +19,8 @@ from producers.files.rejects import RejectsFile
 from producers.options import fingerprint
 
 
-class ImportLedger(Protocol):
-    """What an import needs of the ledger."""
+class ImportIntake(Protocol):
+    """What an import needs of the ledger: its object `intake`."""
 
     def open_import(self, source: ImportSource) -> ImportProgress:
         """Find the import with this fingerprint, or start one."""
@@ -73,19 +73,19 @@ class ImportResult:
     notes: list[str]
 
 
-def ingest_file(file: PreparedFile, ledger: ImportLedger, on_progress: Progress | None = None) -> ImportResult:
+def ingest_file(file: PreparedFile, intake: ImportIntake, on_progress: Progress | None = None) -> ImportResult:
     """Record a file's changes and let them be delivered; an earlier attempt with the same bytes is continued.
 
     When this raises UnstableFile or UnreadableFile, or is interrupted, the last chunk accepted is the checkpoint and,
     without the option `stream`, none of its changes is delivered.
     """
-    progress = ledger.open_import(source_of(file))
+    progress = intake.open_import(source_of(file))
     file = file.since(progress.default_effective_at or file.context.effective_at)
-    recording = _Recording(file, ledger, progress, on_progress)
+    recording = _Recording(file, intake, progress, on_progress)
     if progress.state == "reading":
         recording.run()
     if progress.state != "released":
-        ledger.publish(progress.import_id, on_progress.releasing if on_progress else None)
+        intake.publish(progress.import_id, on_progress.releasing if on_progress else None)
     return recording.result()
 
 
@@ -106,7 +106,7 @@ def source_of(file: PreparedFile) -> ImportSource:
 
 
 def record_chunk(
-    ledger: ImportLedger, import_id: str, chunk: Chunk, checkpoint: Callable[[], Checkpoint]
+    intake: ImportIntake, import_id: str, chunk: Chunk, checkpoint: Callable[[], Checkpoint]
 ) -> tuple[Accepted, Checkpoint]:
     """Record a chunk; rows that the ledger's database refuses become rejected rows, and the others are recorded.
 
@@ -115,7 +115,7 @@ def record_chunk(
     while True:
         place = checkpoint()
         try:
-            return ledger.accept(import_id, chunk.changes, chunk.rejects, place), place
+            return intake.accept(import_id, chunk.changes, chunk.rejects, place), place
         except LedgerRefused as error:
             if not error.members:
                 raise
@@ -126,10 +126,10 @@ class _Recording:
     """One attempt to read a file into the ledger."""
 
     def __init__(
-        self, file: PreparedFile, ledger: ImportLedger, progress: ImportProgress, on_progress: Progress | None
+        self, file: PreparedFile, intake: ImportIntake, progress: ImportProgress, on_progress: Progress | None
     ) -> None:
         self._file = file
-        self._ledger = ledger
+        self._intake = intake
         self._start = progress
         self._reached = progress.checkpoint
         self._on_progress = on_progress
@@ -156,7 +156,7 @@ class _Recording:
             for chunk in read_chunks(self._file, checkpoint, self._file.options.chunk_rows):
                 self._record(chunk)
         self._notes.extend(rejects.notes)
-        self._ledger.finish_reading(self._start.import_id)
+        self._intake.finish_reading(self._start.import_id)
         if not rejects.offset and rejects.path.exists():
             self._notes.append(f"{path_text(rejects.path)} is from an earlier import; no row of this one was rejected")
 
@@ -191,7 +191,7 @@ class _Recording:
             written = len(chunk.rejects)
             return replace(chunk.checkpoint, rejects_offset=rejects.offset, rejects_digest=rejects.digest)
 
-        accepted, self._reached = record_chunk(self._ledger, self._start.import_id, chunk, write_rejects)
+        accepted, self._reached = record_chunk(self._intake, self._start.import_id, chunk, write_rejects)
         self._recorded += accepted.recorded
         self._duplicates += accepted.duplicates
         self._rejected += len(chunk.rejects)
@@ -203,7 +203,7 @@ class _Recording:
 
     def _refuse_if_overtaken(self) -> None:
         """Raise ImportUnderWay if another process has recorded more of this import."""
-        found = self._ledger.open_import(source_of(self._file))
+        found = self._intake.open_import(source_of(self._file))
         if found.checkpoint != self._reached or found.state != "reading":
             raise ImportUnderWay(
                 f"{self._file.name}: another process has recorded more of import {found.import_id}: run this again"

@@ -83,7 +83,7 @@ def postgres_database(postgres_url: str) -> str:
 
 def _migrate(url: str) -> None:
     ledger = Ledger(url)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     ledger.close()
 
 

@@ -149,7 +149,7 @@ def _set_up_logs(**_: object) -> None:
 @beat_init.connect
 def _refuse_another_schema(**_: object) -> None:
     try:
-        worker_context().ledger.prepare()
+        worker_context().ledger.maintenance.prepare()
     except LedgerOutdated as error:
         raise SystemExit(f"error: {error}") from None
     except LedgerError as error:

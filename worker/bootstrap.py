@@ -18,7 +18,6 @@ from consent.change import Bucket
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, LedgerError
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.settings import Settings
 from worker.delivery.breaker import may_call
 from worker.delivery.bucket_context import BucketContext, process_cap
@@ -93,7 +92,7 @@ class WorkerContext:
         for name in self.settings.connections:
             self.bucket_context(Bucket(name))
             with suppress(LedgerError):
-                self.ledger.buckets(name)
+                self.ledger.queue.buckets(name)
 
     def rate_limiter(self, bucket: Bucket) -> RateLimiter:
         """Return a bucket's shared rate limit, as this process uses it."""
@@ -145,16 +144,16 @@ class WorkerContext:
         return [name for name in self.settings.connections if name != connection and self._has_work(name)]
 
     def _has_work(self, connection: str) -> bool:
-        return any(self._is_callable(bucket) for bucket in self.ledger.buckets(connection))
+        return any(self._is_callable(bucket) for bucket in self.ledger.queue.buckets(connection))
 
     def _siblings(self, bucket: Bucket) -> list[str]:
         """Return the other buckets of a connection that could make a call now."""
-        found = self.ledger.buckets(bucket.connection)
+        found = self.ledger.queue.buckets(bucket.connection)
         return [str(other) for other in found if other != bucket and self._is_callable(other)]
 
     def _is_callable(self, bucket: Bucket) -> bool:
-        found = breakers.health_of(self.ledger.database, str(bucket))
-        return may_call(found, self.ledger.now()) and self.ledger.due(bucket, 1) > 0
+        found = self.ledger.breakers.health_of(str(bucket))
+        return may_call(found, self.ledger.now()) and self.ledger.queue.due(bucket, 1) > 0
 
     @cached_property
     def _nonce(self) -> str:

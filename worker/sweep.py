@@ -13,10 +13,7 @@ import structlog
 from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, KEY_PREFIX
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
-from consent.ledger import rejected_events
-from consent.ledger.intake.publish import PublishProgress
-from consent.ledger.queue import breakers
-from consent.ledger.queue.outcome_log import purge_outcome_log
+from consent.imports import PublishProgress
 from worker.bootstrap import WorkerContext
 from worker.delivery.breaker import may_call
 
@@ -53,14 +50,14 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     Also publishes what a producer that died had read whole; without a memory of what is `abandoned`, everything that
     was read whole. Raises LedgerUnavailable, LedgerOutdated and BrokerUnavailable.
     """
-    worker_context.ledger.database.check_revision()
+    worker_context.ledger.maintenance.check_revision()
     _report(worker_context)
     sent = _wake_all(worker_context)
     _forget_what_is_old(worker_context)
-    unreleased = worker_context.ledger.unpublished()
+    unreleased = worker_context.ledger.intake.unpublished()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
         awake = _Rounds(worker_context)
-        worker_context.ledger.publish(import_id, awake.go_on)
+        worker_context.ledger.intake.publish(import_id, awake.go_on)
         sent += awake.sent + _wake_all(worker_context)
     return sent
 
@@ -84,8 +81,8 @@ def _report(worker_context: WorkerContext) -> None:
 def _forget_what_is_old(worker_context: WorkerContext) -> None:
     """Remove what rejected events said, and outcomes for those who follow them, once their time is over."""
     settings, ledger = worker_context.settings, worker_context.ledger
-    rejected_events.purge(ledger.database, int(ledger.now() - settings.keep_rejected_events * _DAY))
-    purge_outcome_log(ledger.database, int(ledger.now() - settings.keep_outcomes * _DAY))
+    ledger.rejected_events.purge(int(ledger.now() - settings.keep_rejected_events * _DAY))
+    ledger.outcome_log.purge(int(ledger.now() - settings.keep_outcomes * _DAY))
 
 
 @dataclass(slots=True)
@@ -122,9 +119,9 @@ def sweep_quietly(worker_context: WorkerContext, abandoned: Abandoned) -> None:
 
 def _wake(worker_context: WorkerContext, connection: str) -> int:
     """Wake workers for each bucket of a connection that may be called, whatever its neighbours do."""
-    database, now = worker_context.ledger.database, worker_context.ledger.now()
-    found = worker_context.ledger.buckets(connection)
-    callable_ = [bucket for bucket in found if may_call(breakers.health_of(database, str(bucket)), now)]
+    ledger = worker_context.ledger
+    found, now = ledger.queue.buckets(connection), ledger.now()
+    callable_ = [bucket for bucket in found if may_call(ledger.breakers.health_of(str(bucket)), now)]
     asked = worker_context.wakeups.waiting_by_bucket(connection) if callable_ else {}
     return sum(_top_up(worker_context, bucket, asked.get(bucket, 0)) for bucket in callable_)
 
@@ -133,7 +130,7 @@ def _top_up(worker_context: WorkerContext, bucket: Bucket, asked: int) -> int:
     """Wake as many workers for a bucket as it has use for, beside those that were `asked` and those at work."""
     size = min(worker_context.settings.batch_customers, CUSTOMERS_A_WAKE_UP)
     most = worker_context.settings.connection(bucket.connection).max_batches
-    due = worker_context.ledger.due(bucket, most * size)
+    due = worker_context.ledger.queue.due(bucket, most * size)
     if not due:
         return 0
     wanted = min(most, -(-due // size)) - asked

@@ -5,15 +5,13 @@ Revision 0011 made one target of each person and noted here what else people and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, or_, select
 
-from consent.ledger.database import Database
 from consent.ledger.dialects import Row
 from consent.ledger.dialects.statements import select_by_key
-from consent.ledger.schema import Key, info, metadata, targets
+from consent.ledger.schema import Key, metadata, targets
 
 target_aliases = Table(
     "target_aliases",
@@ -35,13 +33,6 @@ def is_known_as(key: bytes) -> ColumnElement[bool]:
         targets.c.target_key == key,
         targets.c.id.in_(select(target_aliases.c.target_id).where(target_aliases.c.target_key == key)),
     )
-
-
-def merged(database: Database) -> dict[str, int]:
-    """Return what revision 0011 counted when it made one target of each person; empty if there was nothing to do."""
-    query = select(info.c.value).where(info.c.name == "merged_by_0011")
-    found = database.read(lambda tx: tx.execute(query).scalar())
-    return {} if found is None else dict(json.loads(found))
 
 
 def aliases_of(tx: Connection, keys: Iterable[bytes]) -> list[Row]:

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Connection, Engine, select, text
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from consent.errors import LedgerOutdated, LedgerRefused, LedgerUnavailable
+from consent.errors import READ_ONLY, LedgerOutdated, LedgerRefused, LedgerUnavailable
 from consent.ledger.dialects import Dialect, dialect_named
 from consent.ledger.dialects.url import read_address
 from consent.ledger.schema import REVISION, info
+from consent.reassert import ReassertRules
 
 T = TypeVar("T")
-READ_ONLY = "it takes no writes (read-only): it is a standby, or was switched over; nothing is delivered until it does"
+Clock = Callable[[], int]
+"""Tells the time in microseconds since 1970-01-01 UTC."""
+
 HASH_KEY = "hash_key"
 _TRIES = 5
 _BELIEVED_SECONDS = 30.0
@@ -32,8 +35,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = read_address(url)
         self.dialect: Dialect = dialect_named(self.url.get_backend_name())
-        self._engine: Engine | None = None
-        self._pid = 0
+        self._engines: dict[int, Engine] = {}
         self._hash_key: bytes | None = None
 
     @property
@@ -44,11 +46,13 @@ class Database:
     @property
     def engine(self) -> Engine:
         """The engine of the process that asks; a child of a fork gets its own."""
-        if self._engine is None or self._pid != os.getpid():
-            if self._engine is not None:
-                self._engine.dispose(close=False)
-            self._engine, self._pid = self.dialect.make_engine(self.url), os.getpid()
-        return self._engine
+        pid = os.getpid()
+        if (found := self._engines.get(pid)) is None:
+            for other in [one for one in self._engines if one != pid]:
+                self._engines.pop(other).dispose(close=False)  # its connections are the parent's
+            # Of two threads that come first, both get the engine of one; the other's has opened nothing yet.
+            found = self._engines.setdefault(pid, self.dialect.make_engine(self.url))
+        return found
 
     def write(self, work: Callable[[Connection], T], *, checked: bool = True) -> T:
         """Run `work` in one writing transaction, again if the database asks for it.
@@ -104,32 +108,10 @@ class Database:
             self._hash_key = bytes.fromhex(self.read(lambda tx: tx.execute(query).scalar_one()))
         return self._hash_key
 
-    def check_revision(self) -> None:
-        """Raise LedgerOutdated, with the remedy, unless the schema is the one this version was written for."""
-        check(self.revision())
-
-    def revision(self) -> str | None:
-        """Return the revision of the schema, or None for an empty database; raise LedgerUnavailable."""
-        try:
-            return self.read(lambda tx: tx.execute(text("SELECT version_num FROM alembic_version")).scalar())
-        except LedgerUnavailable as error:
-            if isinstance(error.__cause__, ProgrammingError) or "no such table" in str(error.__cause__):
-                return None
-            raise
-
-    def takes_writes(self) -> bool:
-        """Return whether the database takes writes: a standby does not; raise LedgerUnavailable."""
-        return self.dialect.takes_writes(self.url, self.read)
-
-    def server_time(self) -> float | None:
-        """Return the server's time in seconds since 1970, None for SQLite; raise LedgerUnavailable."""
-        return self.dialect.server_time(self.read)
-
     def close(self) -> None:
         """Close what is open."""
-        if self._engine is not None and self._pid == os.getpid():
-            self._engine.dispose()
-        self._engine = None
+        if (engine := self._engines.pop(os.getpid(), None)) is not None:
+            engine.dispose()
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
@@ -207,7 +189,7 @@ class ServerClock:
     def _ask(self) -> None:
         before = self._asked = time.monotonic()
         try:
-            found = self._database.server_time()
+            found = self._database.dialect.server_time(self._database.read)
         except LedgerUnavailable:
             return
         after = time.monotonic()
@@ -218,3 +200,20 @@ class ServerClock:
 def wall_clock() -> int:
     """Return this machine's time of day in microseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1_000
+
+
+class LedgerCore:
+    """What the objects of one ledger share: its database, its clock, and which opt-outs are sent again."""
+
+    def __init__(self, url: str, reassert: ReassertRules | None = None, clock: Clock | None = None) -> None:
+        self.database = Database(url)
+        self.reassert = reassert or ReassertRules()
+        self.now = clock or ServerClock(self.database)
+
+
+class LedgerPart:
+    """One kind of work on a ledger."""
+
+    def __init__(self, core: LedgerCore) -> None:
+        self.core = core
+        self.database = core.database

@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
 
 from consent.change import Action
-from consent.ledger.database import Database
+from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import among, insert_new, plain_numbers, portions
 from consent.ledger.keys import public_id
+from consent.ledger.merge_sql import own_slot
 from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.outcome_log import note_dead, note_state
 from consent.ledger.queue.tasks import Attempt
@@ -76,10 +77,77 @@ class AuditEntry:
     why: str
 
 
-def find(database: Database, which: DeadLetterFilter, limit: int | None = None) -> list[DeadLetter]:
-    """Return the dead letters that a filter means, oldest first."""
-    query = _query(which).limit(limit)
-    return [_letter(row) for row in database.read(lambda tx: tx.execute(query).all())]
+class DeadLetters(LedgerPart):
+    """Dead letters, and what people do to them."""
+
+    def find(self, which: DeadLetterFilter, limit: int | None = None) -> list[DeadLetter]:
+        """Return the dead letters that a filter means, oldest first."""
+        query = _query(which).limit(limit)
+        return [_letter(row) for row in self.database.read(lambda tx: tx.execute(query).all())]
+
+    def search(self, which: DeadLetterFilter) -> FoundDeadLetters:
+        """Return the dead letters that a filter means, to be counted and gone through however many they are."""
+        return FoundDeadLetters(self.database, which)
+
+    def attempts_for(self, letter: DeadLetter) -> list[Attempt]:
+        """Return every call that was made about a dead letter, oldest first."""
+
+        def work(tx: Connection) -> list[Attempt]:
+            whose = select(changes.c.target_id).where(changes.c.id == letter.id).scalar_subquery()
+            rows = tx.execute(select(attempts).where(attempts.c.target_id == whose).order_by(attempts.c.at)).all()
+            made = [(row, tuple(json.loads(row.change_ids))) for row in rows]
+            return [
+                Attempt(row.target_id, row.at, row.milliseconds, row.purpose, row.status, row.code, ids)
+                for row, ids in made
+                if letter.id in ids
+            ]
+
+        return self.database.read(work)
+
+    def audit_log_of(self, change_id: int) -> list[AuditEntry]:
+        """Return what people did to a change, oldest first."""
+        c = audit_log.c
+        query = select(c.at, c.who, c.what, c.why).where(c.change_id == change_id).order_by(c.id)
+        return [AuditEntry(*row) for row in self.database.read(lambda tx: tx.execute(query).all())]
+
+    def plan_replay(self, letters: Letters) -> dict[int, Fate]:
+        """Return what replaying these letters would do, and do nothing."""
+        return self.database.read(lambda tx: _fates(tx, _ids(letters)))
+
+    def replay(self, letters: Letters, *, who: str, why: str) -> dict[int, Fate]:
+        """Make dead letters due again unless a newer change has overtaken them; note who did it and why.
+
+        Goes through the same lease, pace and newest-wins rule as anything else. A letter that is no longer dead is left
+        alone, so doing it twice does nothing more. Many are replayed in several transactions.
+        """
+
+        def work(tx: Connection, some: Sequence[int]) -> dict[int, Fate]:
+            lock = MergeLock.of_changes(tx, (among(tx, changes.c.id, some),))
+            fates = _fates(tx, some)
+            query = select(changes, slots.c.newest_id).join(slots, own_slot(changes))
+            _revive(lock, tx.execute(query.where(among(tx, changes.c.id, list(fates)))).all(), now)
+            _note(tx, fates, who=who, why=why, now=now)
+            return fates
+
+        now = self.core.now()
+        fates: dict[int, Fate] = {}
+        for some in portions(_ids(letters)):
+            fates |= self.database.write(partial(work, some=some))
+        return fates
+
+    def discard(self, letters: Letters, *, who: str, why: str) -> int:
+        """Put dead letters away for good; they stay in the history with who did it and why. Return how many."""
+        now = self.core.now()
+
+        def work(tx: Connection, some: Sequence[int]) -> int:
+            dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
+            ids = tx.execute(dead.with_for_update()).scalars().all()
+            tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
+            _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
+            note_dead(tx, ids, now)
+            return len(ids)
+
+        return sum(self.database.write(partial(work, some=some)) for some in portions(_ids(letters)))
 
 
 class FoundDeadLetters:
@@ -131,72 +199,6 @@ def _ids(letters: Letters) -> Sequence[int]:
     return letters.ids if isinstance(letters, FoundDeadLetters) else [letter.id for letter in letters]
 
 
-def attempts_for(database: Database, letter: DeadLetter, target_id: int | None = None) -> list[Attempt]:
-    """Return every call that was made about a dead letter, oldest first."""
-
-    def work(tx: Connection) -> list[Attempt]:
-        whose = target_id or tx.execute(select(changes.c.target_id).where(changes.c.id == letter.id)).scalar_one()
-        rows = tx.execute(select(attempts).where(attempts.c.target_id == whose).order_by(attempts.c.at))
-        made = [
-            Attempt(whose, r.at, r.milliseconds, r.purpose, r.status, r.code, tuple(json.loads(r.change_ids)))
-            for r in rows
-        ]
-        return [attempt for attempt in made if letter.id in attempt.change_ids]
-
-    return database.read(work)
-
-
-def audit_log_of(database: Database, change_id: int) -> list[AuditEntry]:
-    """Return what people did to a change, oldest first."""
-    query = select(audit_log).where(audit_log.c.change_id == change_id).order_by(audit_log.c.id)
-    rows = database.read(lambda tx: tx.execute(query).all())
-    return [AuditEntry(row.at, row.who, row.what, row.why) for row in rows]
-
-
-def plan_replay(database: Database, letters: Letters) -> dict[int, Fate]:
-    """Return what replaying these letters would do, and do nothing."""
-
-    def work(tx: Connection) -> dict[int, Fate]:
-        return _fates(tx, _ids(letters))
-
-    return database.read(work)
-
-
-def replay(database: Database, letters: Letters, *, who: str, why: str, now: int) -> dict[int, Fate]:
-    """Make dead letters due again unless a newer change has overtaken them; note who did it and why.
-
-    Goes through the same lease, pace and newest-wins rule as anything else. A letter that is no longer dead is left
-    alone, so doing it twice does nothing more. Many are replayed in several transactions.
-    """
-
-    def work(tx: Connection, some: Sequence[int]) -> dict[int, Fate]:
-        lock = MergeLock.of_changes(tx, (among(tx, changes.c.id, some),))
-        fates = _fates(tx, some)
-        query = select(changes, slots.c.newest_id).join(slots, _own_slot())
-        _revive(lock, tx.execute(query.where(among(tx, changes.c.id, list(fates)))).all(), now)
-        _note(tx, fates, who=who, why=why, now=now)
-        return fates
-
-    fates: dict[int, Fate] = {}
-    for some in portions(_ids(letters)):
-        fates |= database.write(partial(work, some=some))
-    return fates
-
-
-def discard(database: Database, letters: Letters, *, who: str, why: str, now: int) -> int:
-    """Put dead letters away for good; they stay in the history with who did it and why. Return how many."""
-
-    def work(tx: Connection, some: Sequence[int]) -> int:
-        dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
-        ids = tx.execute(dead.with_for_update()).scalars().all()
-        tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
-        _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
-        note_dead(tx, ids, now)
-        return len(ids)
-
-    return sum(database.write(partial(work, some=some)) for some in portions(_ids(letters)))
-
-
 def make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
     """Make dead letters of pending changes that the ledger cannot keep a slot for; `why` is code and reason."""
     code, reason = why
@@ -219,16 +221,12 @@ _AT_ONCE = 1_000
 _DEAD = (changes.c.state == State.DEAD.value,)
 
 
-def _own_slot() -> ColumnElement[bool]:
-    return (slots.c.target_id == changes.c.target_id) & (slots.c.slot == changes.c.slot)
-
-
 def _fates(tx: Connection, ids: Sequence[int]) -> dict[int, Fate]:
     fates: dict[int, Fate] = {}
     for some in portions(ids):
         query = (
             select(changes.c.id, slots.c.newest_id)
-            .join(slots, _own_slot())
+            .join(slots, own_slot(changes))
             .where(among(tx, changes.c.id, some), *_DEAD)
         )
         for row in tx.execute(query.order_by(changes.c.id)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sqlite3
@@ -9,26 +10,112 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import ProgrammingError
 
 from consent.errors import ConfigurationError, LedgerUnavailable
-from consent.ledger.database import HASH_KEY, Database
+from consent.ledger.database import HASH_KEY, LedgerPart, check
 from consent.ledger.dialects.locks import lock_schema
 from consent.ledger.schema import REVISION, info
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def migrate(database: Database) -> bool:
-    """Apply what is missing, in one transaction; return whether anything was; raise LedgerUnavailable."""
-    before = database.revision()
-    database.write(_upgrade, checked=False)
-    return before != REVISION
+class Maintenance(LedgerPart):
+    """A ledger as its operator sees it: where it is, at which revision, and whether it works."""
+
+    needed_revision = REVISION
+    """The revision of the schema that this version was written for."""
+
+    @property
+    def address(self) -> str:
+        """Where the ledger is, without any secret."""
+        return self.database.url.render_as_string(hide_password=True)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file that holds the ledger; None if a server holds it."""
+        return Path(self.database.url.database or "") if self.database.is_sqlite else None
+
+    def revision(self) -> str | None:
+        """Return the revision of the schema, or None for an empty database; raise LedgerUnavailable."""
+        try:
+            return self.database.read(lambda tx: tx.execute(text("SELECT version_num FROM alembic_version")).scalar())
+        except LedgerUnavailable as error:
+            if isinstance(error.__cause__, ProgrammingError) or "no such table" in str(error.__cause__):
+                return None
+            raise
+
+    def check_revision(self) -> None:
+        """Raise LedgerOutdated, with the remedy, unless the schema is the one this version was written for."""
+        check(self.revision())
+
+    def takes_writes(self) -> bool:
+        """Return whether the database takes writes: a standby does not; raise LedgerUnavailable."""
+        return self.database.dialect.takes_writes(self.database.url, self.database.read)
+
+    def server_time(self) -> float | None:
+        """Return the server's time in seconds since 1970, None for SQLite; raise LedgerUnavailable."""
+        return self.database.dialect.server_time(self.database.read)
+
+    def prepare(self) -> None:
+        """Make the ledger ready: SQLite is migrated, PostgreSQL must have been (raises LedgerOutdated)."""
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.migrate()
+        self.check_revision()
+
+    def migrate(self) -> bool:
+        """Bring the schema up to date in one transaction; return whether there was anything to do."""
+        if self.revision() == REVISION:
+            return False
+        self.database.write(_upgrade, checked=False)
+        return True
+
+    def merged_targets(self) -> dict[str, int]:
+        """Return what revision 0011 counted when it made one target of each person; empty if it had nothing to do."""
+        query = select(info.c.value).where(info.c.name == "merged_by_0011")
+        found = self.database.read(lambda tx: tx.execute(query).scalar())
+        return {} if found is None else dict(json.loads(found))
+
+    def back_up(self, target: Path) -> int:
+        """Copy an SQLite ledger as it stands at one moment into a new file, its owner's alone; return its bytes.
+
+        It holds what has been committed by then, also what stands in the log beside the file (`-wal`), which a mere
+        copy of the file would leave out; writers are not held up. The copy is checked before it gets its name. Source:
+        https://sqlite.org/backup.html. Raises ConfigurationError if there is nothing to copy or the target is there
+        already, and LedgerUnavailable.
+        """
+        if (source := self.file) is None:
+            raise ConfigurationError(_BACK_UP_SERVER)
+        if not source.exists():
+            raise ConfigurationError(
+                f"there is no ledger at {source}: look at OPTRELAY_LEDGER_URL and the current folder"
+            )
+        if target.exists():
+            raise ConfigurationError(f"{target} is there already: name a file that is not, or remove it")
+        part = target.with_name(target.name + _PART)
+        try:
+            os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+        except FileExistsError:
+            message = f"{part} is there already: another backup is under way, or was killed: then remove it"
+            raise ConfigurationError(message) from None
+        try:
+            _copy(source, part)
+            _keep(part, target)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"the ledger's database says: {error}") from error
+        finally:
+            for left in (part, Path(f"{part}-wal"), Path(f"{part}-shm")):
+                with suppress(FileNotFoundError):
+                    left.unlink()
+        return target.stat().st_size
 
 
 def _upgrade(tx: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - seldom needed, and slow to import
+    from alembic.config import Config  # noqa: PLC0415
+
     lock_schema(tx)
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
@@ -39,37 +126,10 @@ def _upgrade(tx: Connection) -> None:
 
 
 _PART = ".part"
-
-
-def back_up(database: Database, target: Path) -> int:
-    """Copy an SQLite ledger as it stands at one moment into a new file, its owner's alone; return its bytes.
-
-    It holds what has been committed by then, also what stands in the log beside the file (`-wal`), which a mere copy of
-    the file would leave out; writers are not held up. The copy is checked before it gets its name. Source:
-    https://sqlite.org/backup.html. Raises ConfigurationError if there is nothing to copy or the target is there
-    already, and LedgerUnavailable.
-    """
-    source = Path(str(database.url.database))
-    if not source.exists():
-        raise ConfigurationError(f"there is no ledger at {source}: look at OPTRELAY_LEDGER_URL and the current folder")
-    if target.exists():
-        raise ConfigurationError(f"{target} is there already: name a file that is not, or remove it")
-    part = target.with_name(target.name + _PART)
-    try:
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-    except FileExistsError:
-        message = f"{part} is there already: another backup is under way, or was killed: then remove it"
-        raise ConfigurationError(message) from None
-    try:
-        _copy(source, part)
-        _keep(part, target)
-    except sqlite3.Error as error:
-        raise LedgerUnavailable(f"the ledger's database says: {error}") from error
-    finally:
-        for left in (part, Path(f"{part}-wal"), Path(f"{part}-shm")):
-            with suppress(FileNotFoundError):
-                left.unlink()
-    return target.stat().st_size
+_BACK_UP_SERVER = (
+    "this ledger is PostgreSQL's: `pg_dump --format=custom --file=FILE DATABASE` copies it as it stands at one moment, "
+    "and `pg_restore` brings it back"
+)
 
 
 def _copy(source: Path, part: Path) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, 
 
 from consent.change import from_micros, to_micros
 from consent.imports import MOST_KEPT, EventContent, RejectedRow
-from consent.ledger.database import Database
+from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects import dialect_of
 from consent.ledger.dialects.statements import among, plain_numbers, portions
 from consent.ledger.personal_data import rejected_events
@@ -83,14 +83,60 @@ def keep(
             tx.execute(insert.on_conflict_do_nothing(), row)
 
 
-def find(database: Database, which: RejectedFilter, limit: int | None = None) -> list[RejectedEvent]:
-    """Return the rejected events that a filter means, oldest first, without what they said."""
+class RejectedEvents(LedgerPart):
+    """What refused events said."""
 
-    def work(tx: Connection) -> list[RejectedEvent]:
-        query = _of_these(tx, _query(which), which)
-        return [RejectedEvent(*row) for row in tx.execute(query.limit(limit))]
+    def find(self, which: RejectedFilter, limit: int | None = None) -> list[RejectedEvent]:
+        """Return the rejected events that a filter means, oldest first, without what they said."""
 
-    return database.read(work)
+        def work(tx: Connection) -> list[RejectedEvent]:
+            query = _of_these(tx, _query(which), which)
+            return [RejectedEvent(*row) for row in tx.execute(query.limit(limit))]
+
+        return self.database.read(work)
+
+    def search(self, which: RejectedFilter, *, by_source: bool = False) -> FoundEvents:
+        """Return the rejected events that a filter means, to be counted and gone through however many they are."""
+        return FoundEvents(self.database, which, by_source=by_source)
+
+    def what_it_said(self, id_: int) -> EventContent:
+        """Return what one rejected event said."""
+        c = rejected_events.c
+        query = select(c.body, c.size, c.envelope, c.published_at, c.position).where(c.id == id_)
+        row = self.database.read(lambda tx: tx.execute(query).one())
+        published_at = None if row.published_at is None else from_micros(row.published_at)
+        envelope = json.loads(row.envelope)
+        told = (envelope["headers"], published_at, envelope["key"], row.position)
+        return EventContent(
+            bytes(row.body), row.size, *told, envelope.get("own_time", False), envelope.get("sender", "")
+        )
+
+    def close(self, ids: Sequence[int], closing: Closing) -> int:
+        """Note that these need no one's attention any more; return how many were open."""
+        values = {
+            "closed_at": self.core.now(),
+            "closed_as": closing.how,
+            "closed_by": closing.who,
+            "closed_why": closing.why,
+        }
+
+        def work(tx: Connection) -> int:
+            open_ones = (among(tx, rejected_events.c.id, ids), rejected_events.c.closed_at.is_(None))
+            return tx.execute(update(rejected_events).where(*open_ones).values(values)).rowcount
+
+        return self.database.write(work)
+
+    def purge(self, before: int) -> int:
+        """Remove what was rejected before a moment, closed or not; return how many that were.
+
+        That they were rejected, where and why stays in `rejects`, where no one is quoted.
+        """
+        old = select(rejected_events.c.id).where(rejected_events.c.rejected_at < before).limit(_AT_ONCE)
+        some = delete(rejected_events).where(rejected_events.c.id.in_(old))
+        purged = 0
+        while self.database.read(lambda tx: tx.execute(old.limit(1)).all()):  # who only looks is in no one's way
+            purged += self.database.write(lambda tx: tx.execute(some).rowcount)
+        return purged
 
 
 class FoundEvents:
@@ -140,41 +186,6 @@ class FoundEvents:
             return list(tx.execute(query.where(among(tx, rejected_events.c.id, some))))
 
         return self._database.read(work)
-
-
-def what_it_said(database: Database, id_: int) -> EventContent:
-    """Return what one rejected event said."""
-    c = rejected_events.c
-    query = select(c.body, c.size, c.envelope, c.published_at, c.position).where(c.id == id_)
-    row = database.read(lambda tx: tx.execute(query).one())
-    published_at = None if row.published_at is None else from_micros(row.published_at)
-    envelope = json.loads(row.envelope)
-    told = (envelope["headers"], published_at, envelope["key"], row.position)
-    return EventContent(bytes(row.body), row.size, *told, envelope.get("own_time", False), envelope.get("sender", ""))
-
-
-def close(database: Database, ids: Sequence[int], closing: Closing, now: int) -> int:
-    """Note that these need no one's attention any more; return how many were open."""
-    values = {"closed_at": now, "closed_as": closing.how, "closed_by": closing.who, "closed_why": closing.why}
-
-    def work(tx: Connection) -> int:
-        open_ones = (among(tx, rejected_events.c.id, ids), rejected_events.c.closed_at.is_(None))
-        return tx.execute(update(rejected_events).where(*open_ones).values(values)).rowcount
-
-    return database.write(work)
-
-
-def purge(database: Database, before: int) -> int:
-    """Remove what was rejected before a moment, closed or not; return how many that were.
-
-    That they were rejected, where and why stays in `rejects`, where no one is quoted.
-    """
-    old = select(rejected_events.c.id).where(rejected_events.c.rejected_at < before).limit(_AT_ONCE)
-    some = delete(rejected_events).where(rejected_events.c.id.in_(old))
-    purged = 0
-    while database.read(lambda tx: tx.execute(old.limit(1)).all()):  # who only looks is in no one's way
-        purged += database.write(lambda tx: tx.execute(some).rowcount)
-    return purged
 
 
 def _row(run_id: str, reject: RejectedRow, said: EventContent) -> dict[str, Any]:

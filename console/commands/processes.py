@@ -149,7 +149,7 @@ def sweep_once(settings: Settings, screen: Screen) -> None:
         raise ConfigurationError("a sweep wakes workers through a broker: set OPTRELAY_BROKER_URL")
     worker_context = WorkerContext(settings, settings.broker_url)
     try:
-        worker_context.ledger.prepare()
+        worker_context.ledger.maintenance.prepare()
         sent = sweep(worker_context)
     finally:
         worker_context.close()

@@ -14,8 +14,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from consent.errors import ConfigurationError
-from consent.ledger.dead_letters import DeadLetterFilter, FoundDeadLetters
-from consent.ledger.queries.imports import recent_imports, report
+from consent.ledger.dead_letters import DeadLetterFilter
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.commands.dead_letters.views import show_groups, show_letters
 from console.commands.run.import_files import CommandContext, record_and_deliver
@@ -75,12 +74,12 @@ def _run(screen: Screen, url: str, expected: Expected, at_first: Held) -> bool:
 
 def _prove(screen: Screen, settings: Settings, expected: Expected, sandbox: Sandbox) -> bool:
     with reading_ledger(settings) as ledger:
-        letters = FoundDeadLetters(ledger.database, DeadLetterFilter())
+        letters = ledger.dead_letters.search(DeadLetterFilter())
         _head(screen, "optrelay dead-letters list")
         show_groups(screen, letters.groups())
         show_letters(settings, screen, letters, reveal=False)
         _head(screen, "the proof")
-        found = report(ledger.database, recent_imports(ledger.database, 1)[0])
+        found = ledger.queries.report(ledger.queries.recent_imports(1)[0])
         return found is not None and check(screen, sandbox, ledger, found, expected)
 
 

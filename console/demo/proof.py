@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.changes import CurrentValue, current_values
+from consent.ledger.queries.changes import CurrentValue
 from consent.ledger.queries.imports import ImportReport
 from consent.outcome import State
 from console.demo.file import Expected, Place
@@ -40,7 +40,7 @@ class Agreement:
 def check(screen: Screen, sandbox: Sandbox, ledger: Ledger, found: ImportReport, expected: Expected) -> bool:
     """Compare, say what was found, and return whether everything agrees."""
     at_sandbox = sandbox.changed()
-    in_ledger = {_place(one): one.action.value for one in current_values(ledger.database) if one.state in _DELIVERED}
+    in_ledger = {_place(one): one.action.value for one in ledger.queries.current_values() if one.state in _DELIVERED}
     by_ledger, by_file = compare(in_ledger, at_sandbox), compare(expected.final, at_sandbox)
     wrong, stats = _wrong_counts(found, expected), sandbox.stats()
     polite = not stats.throttled and not stats.overlaps

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from consent.errors import LedgerOutdated
-from consent.ledger.database import READ_ONLY
+from consent.errors import READ_ONLY, LedgerOutdated
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.breakers import Breaker, all_health
+from consent.ledger.queue.breakers import Breaker
 from consent.settings import Settings
 from console.commands.ledger.standstill import standstill
 from console.doctor.finding import Finding, clock_finding
@@ -36,28 +35,27 @@ def look(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
-    where = ledger.database.url.render_as_string(hide_password=True)
+    where = ledger.maintenance.address
     try:
-        ledger.database.check_revision()
-        yield Finding("ledger", ok=True, words=f"{where} at revision {ledger.database.revision()}")
+        ledger.maintenance.check_revision()
+        yield Finding("ledger", ok=True, words=f"{where} at revision {ledger.maintenance.revision()}")
     except LedgerOutdated as error:
         yield Finding("ledger", ok=False, words=f"{where}: {error}")
     yield from _stopped(ledger)
     yield from _standstill(settings, ledger)
-    if ledger.database.is_sqlite:
-        path = Path(ledger.database.url.database or "").absolute()
-        yield _rights(path)
-        yield from _room(path.parent)
+    if (file := ledger.maintenance.file) is not None:
+        yield _rights(file.absolute())
+        yield from _room(file.absolute().parent)
     else:
         yield _clock(ledger)
-        if not ledger.database.takes_writes():
+        if not ledger.maintenance.takes_writes():
             yield Finding("ledger's writes", ok=False, words=READ_ONLY, remedy="name the server that takes writes")
 
 
 def _stopped(ledger: Ledger) -> Iterator[Finding]:
     """Tell the buckets that make no calls, and why."""
     with suppress(LedgerOutdated):
-        for one in all_health(ledger.database):
+        for one in ledger.breakers.all_health():
             if one.breaker is not Breaker.CLOSED:
                 yield Finding(f"calls of {one.name}", ok=False, words=f"stopped, everything is kept: {one.reason}")
 
@@ -65,7 +63,7 @@ def _stopped(ledger: Ledger) -> Iterator[Finding]:
 def _standstill(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     """Tell what has waited for too long, and else how old the oldest pending opt-out is."""
     with suppress(LedgerOutdated):
-        ledger.database.check_revision()
+        ledger.maintenance.check_revision()
         found = standstill(settings, ledger)
         for problem in found.problems:
             yield Finding("deliveries", ok=False, words=problem)
@@ -92,5 +90,5 @@ def _room(folder: Path) -> Iterator[Finding]:
 
 def _clock(ledger: Ledger) -> Finding:
     asked = time.time()
-    theirs = ledger.database.server_time() or asked
+    theirs = ledger.maintenance.server_time() or asked
     return clock_finding("database's clock", theirs - (asked + time.time()) / 2)

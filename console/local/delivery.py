@@ -13,9 +13,7 @@ from typing import Self
 import redis
 
 from consent.errors import ConfigurationError, LedgerError, LedgerUnavailable, OptrelayError
-from consent.ledger.database import Database
-from consent.ledger.queries.imports import pending_by_bucket
-from consent.ledger.queue import breakers
+from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
@@ -71,10 +69,10 @@ class LocalDelivery:
         worker_context = parts.worker_context
         if parts.broker is not None:
             _prime(worker_context)
-        for name in {bucket.connection for bucket in pending_by_bucket(worker_context.ledger.database)}:
+        for name in {bucket.connection for bucket in worker_context.ledger.queries.pending_by_bucket()}:
             if name in settings.connections:
                 worker_context.check(name)
-        breakers.probe_soon(worker_context.ledger.database, now=worker_context.ledger.now())
+        worker_context.ledger.breakers.probe_soon()
         monitor = Monitor(worker_context, imports, self.patience, parts.broker, parts.worker)
         while True:
             monitor.watch()
@@ -136,9 +134,8 @@ def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
 
 def run_folder(settings: Settings) -> Path:
     """Return where a run keeps its socket and its worker's log: beside the ledger's file, or here."""
-    url = Database(settings.ledger_url).url
-    file = url.database if url.get_backend_name() == "sqlite" else None
-    return (Path(file).parent if file else Path()) / ".optrelay"
+    file = Ledger(settings.ledger_url).maintenance.file
+    return (file.parent if file else Path()) / ".optrelay"
 
 
 def _prime(worker_context: WorkerContext) -> None:

@@ -11,9 +11,7 @@ import redis
 
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerUnavailable
-from consent.ledger.queries import imports
 from consent.ledger.queries.imports import ImportReport
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
@@ -149,27 +147,27 @@ class Monitor:
         What became of an import's changes is counted less often than what is left, and whenever a bucket or an import
         is done.
         """
-        database, now = self.worker_context.ledger.database, time.monotonic()
-        pending = imports.pending_by_bucket(database)
+        ledger, now = self.worker_context.ledger, time.monotonic()
+        pending = ledger.queries.pending_by_bucket()
         interval = self.counting if pending else self.closing
         if self._are_done() or interval.is_due(now) or not self.delivering <= pending.keys():
-            found = [imports.report(database, import_id) for import_id in self.imports]
+            found = [ledger.queries.report(import_id) for import_id in self.imports]
             self.reports = tuple(one for one in found if one is not None)
             waiting = (one.import_id for one in self.reports if _is_waiting(one))
             self.waiting_from = {one: self.waiting_from.get(one, 0) for one in waiting}
             interval.note(now, sum(one.pending for one in self.reports))
         self.delivering = frozenset(pending)
-        states = tuple(breakers.all_health(database))
+        states = tuple(ledger.breakers.all_health())
         self._note_progress(self.reports, pending)
-        answers = {one: breakers.latest_answer(database, one) for one in sorted(pending)[:_ANSWERS]}
+        answers = {one: ledger.breakers.latest_answer(one) for one in sorted(pending)[:_ANSWERS]}
         known = {one: answer for one, answer in answers.items() if answer is not None}
         limits = bottlenecks(self.worker_context.settings, self.worker_context.ledger, pending, states)
         return Snapshot(self.reports, pending, states, time.monotonic() - self.started, known, limits)
 
     def _are_done(self) -> bool:
         """Whether nothing of the imports is pending any more, though some was when they were counted last."""
-        database = self.worker_context.ledger.database
-        first = {one: imports.first_pending(database, one, since) for one, since in self.waiting_from.items()}
+        queries = self.worker_context.ledger.queries
+        first = {one: queries.first_pending(one, since) for one, since in self.waiting_from.items()}
         self.waiting_from = {one: number for one, number in first.items() if number is not None}
         return not self.waiting_from and any(map(_is_waiting, self.reports))
 
@@ -241,24 +239,24 @@ class Monitor:
         return None if waited < self.patience else self._idle(bucket, name, state, waited)
 
     def _idle(self, bucket: Bucket, name: str, state: BucketHealth | None, waited: float) -> str:
-        latest = breakers.latest_answer(self.worker_context.ledger.database, bucket)
+        latest = self.worker_context.ledger.breakers.latest_answer(bucket)
         idle = self.idle if latest is None else f"the latest answer was {latest}"
         reason = state.reason if state is not None and state.reason else idle
         return f"connection {name} has been stuck for {duration_text(waited)} ({reason}): run again later"
 
     def _few_retries(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
         """Say when a few customers are tried again, if a run has waited enough for that; --patience is for outages."""
-        database, now = self.worker_context.ledger.database, time.monotonic()
+        ledger, now = self.worker_context.ledger, time.monotonic()
         self.most = max(self.most, sum(self.seen.get(str(one), 0) for one in self.delivering))
         works = state is None or state.breaker is Breaker.CLOSED
         few = works and pending <= max(_FEW, self.most // _FEW_OF)
-        moment = imports.next_try(database, bucket) if few else None
+        moment = ledger.queries.next_try(bucket) if few else None
         if moment is None:
             self.few_since.pop(bucket, None)
             return None
         if now - self.few_since.setdefault(bucket, now) < _FEW_SECONDS:
             return None
-        latest = breakers.latest_answer(database, bucket) or "none"
+        latest = ledger.breakers.latest_answer(bucket) or "none"
         seconds = max(0.0, (moment - self.worker_context.ledger.now()) / 1_000_000)
         return f"the next in {duration_text(seconds)} (the latest answer was {latest}): run again then"
 
@@ -295,4 +293,6 @@ def is_busy(worker_context: WorkerContext) -> bool:
 
 def buckets_of(worker_context: WorkerContext) -> list[Bucket]:
     """Return the buckets of the configured connections that have something to deliver."""
-    return [bucket for name in worker_context.settings.connections for bucket in worker_context.ledger.buckets(name)]
+    return [
+        bucket for name in worker_context.settings.connections for bucket in worker_context.ledger.queue.buckets(name)
+    ]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from consent.errors import ConfigurationError, LedgerError, RunUnderWay
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.leases import Lease, give_up_lease, is_dead, process_token, take_lease
+from consent.ledger.queue.leases import Lease, is_dead, process_token
 from consent.settings import Settings
 
 LEASE_SECONDS = 15
@@ -39,15 +39,15 @@ def exclusive_run(settings: Settings) -> Iterator[None]:
     ledger = Ledger(settings.ledger_url)
     token = f"{process_token()} {secrets.token_hex(8)}"
     try:
-        if ledger.database.is_sqlite:
-            _refuse_second_name(Path(str(ledger.database.url.database)))
+        if ledger.maintenance.file is not None:
+            _refuse_second_name(ledger.maintenance.file)
         _take(ledger, token)
         try:
             with _renewed(ledger, token):
                 yield
         finally:
             with suppress(LedgerError):  # then it ends by itself
-                give_up_lease(ledger.database, _wanted(ledger, token))
+                ledger.leases.give_up_lease(_wanted(ledger, token))
     finally:
         ledger.close()
 
@@ -59,9 +59,9 @@ def _wanted(ledger: Ledger, token: str) -> Lease:
 
 def _take(ledger: Ledger, token: str) -> None:
     wanted, now = _wanted(ledger, token), ledger.now()
-    other = take_lease(ledger.database, wanted, now=now)
+    other = ledger.leases.take_lease(wanted, now=now)
     if other is not None and is_dead(other.token):
-        other = take_lease(ledger.database, wanted, now=now, dead=other.token)
+        other = ledger.leases.take_lease(wanted, now=now, dead=other.token)
     if other is not None:
         raise RunUnderWay(
             f"another run is using this ledger ({other.holder}): wait until it has finished, then run this again; "
@@ -81,7 +81,7 @@ def _renewed(ledger: Ledger, token: str) -> Iterator[None]:
     def renew() -> None:
         while not ended.wait(_RENEW_SECONDS):
             with suppress(LedgerError):
-                take_lease(ledger.database, _wanted(ledger, token), now=ledger.now())
+                ledger.leases.take_lease(_wanted(ledger, token), now=ledger.now())
 
     thread = threading.Thread(target=renew, name="run lease", daemon=True)
     thread.start()

@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.calls import RecentCalls, recent_calls
-from consent.ledger.queries.imports import next_try
+from consent.ledger.queries.calls import RecentCalls
 from consent.ledger.queue.breakers import BucketHealth
 from consent.settings import Settings
 from console.ui.limits import limit_of
@@ -47,12 +46,12 @@ def bottlenecks(
     """
     found, now, states = dict[Bucket, Bottleneck](), ledger.now(), {one.name: one for one in health}
     waiting = {one: left for one, left in pending.items() if left and one.connection in settings.connections}
-    calls = recent_calls(ledger.database) if waiting else {}
+    calls = ledger.queries.recent_calls() if waiting else {}
     for bucket in waiting:
         state = states.get(str(bucket), BucketHealth(str(bucket)))
         if not may_call(state, now):
             found[bucket] = Bottleneck(Cause.ERRORS, "limited by the provider's errors")
-        elif not ledger.due(bucket, 1) and next_try(ledger.database, bucket) is not None:
+        elif not ledger.queue.due(bucket, 1) and ledger.queries.next_try(bucket) is not None:
             found[bucket] = Bottleneck(Cause.RETRIES, "waiting for retries")
         elif (lately := calls.get(bucket)) and now - lately.newest < (_LATELY_SECONDS + lately.seconds) * 1e6:
             found[bucket] = _of_calls(settings, bucket, lately)

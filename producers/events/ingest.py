@@ -25,7 +25,7 @@ _LONGEST_NAME = 200
 _log = logging.getLogger("optrelay.events")
 
 
-class EventLedger(Protocol):
+class EventIntake(Protocol):
     """What recording events needs of the ledger."""
 
     def open_import(self, source: ImportSource) -> ImportProgress:
@@ -108,9 +108,9 @@ class EventIngest:
     """
 
     def __init__(
-        self, ledger: EventLedger, context: ParseContext, kind: str, name: str, wake: Callable[[Iterable[Bucket]], None]
+        self, intake: EventIntake, context: ParseContext, kind: str, name: str, wake: Callable[[Iterable[Bucket]], None]
     ) -> None:
-        self._ledger = ledger
+        self._intake = intake
         self._context = context
         self._names = fields.FieldNames(vocabulary(context.rows.values()))
         self._kind = kind
@@ -142,7 +142,7 @@ class EventIngest:
         """Record a batch; changes that the ledger refuses are recorded as rejected, and the others go on."""
         while True:
             try:
-                return self._ledger.accept_events(self._run_id(), batch.changes, batch.rejects)
+                return self._intake.accept_events(self._run_id(), batch.changes, batch.rejects)
             except LedgerRefused as error:
                 if not error.members:
                     raise
@@ -154,16 +154,16 @@ class EventIngest:
 
     def check(self) -> None:
         """Raise LedgerUnavailable if nothing could be recorded now."""
-        self._ledger.check_writable()
+        self._intake.check_writable()
 
     def end_abandoned(self) -> None:
         """End the runs of this kind and name that a killed process has left; for names that one process uses."""
-        self._ledger.finish_abandoned_runs(self._kind, self._name)
+        self._intake.finish_abandoned_runs(self._kind, self._name)
 
     def close(self) -> None:
         """End the run: it is sealed once nothing of it is pending."""
         if self._run is not None:
-            self._ledger.finish_run(self._run[1])
+            self._intake.finish_run(self._run[1])
             self._run = None
 
     def _run_id(self) -> str:
@@ -172,7 +172,7 @@ class EventIngest:
             self.close()
             mark = f"{self._kind} {self._name} {day} {secrets.token_hex(8)}"
             source = ImportSource(self._kind, self._name, sha256(mark.encode()).hexdigest(), 0, None, stream=True)
-            self._run = day, self._ledger.open_import(source).import_id
+            self._run = day, self._intake.open_import(source).import_id
         return self._run[1]
 
     def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:

@@ -70,7 +70,7 @@ class Watcher:
     @property
     def files(self) -> WatchedPlace:
         """The place's files as the ledger knows them."""
-        return WatchedPlace(self.ledger.database, self.address.shown)
+        return self.ledger.watched_place(self.address.shown)
 
     def look(self) -> int:
         """Look once, and read every file that is ready, the oldest first; return how many were recorded or failed.
@@ -140,7 +140,7 @@ class Watcher:
                 prepared = [self.reading.prepare(one) for one in members]
                 if self.address.ready == "manifest":
                     check_manifest(self.place.text(file.name + MANIFEST_ENDING), source, prepared)
-                results = [ingest_file(one, self.ledger) for one in prepared]
+                results = [ingest_file(one, self.ledger.intake) for one in prepared]
         except UnstableFile:
             raise
         except UnusableInput as error:

@@ -115,3 +115,15 @@ def test_modules_are_named_for_what_they_hold() -> None:
     """No module has a name that could hold anything, and each says in one docstring what it holds."""
     assert [shown(path) for path in modules() if path.stem in VAGUE] == []
     assert [shown(path) for path in modules(PROGRAMS) if not ast.get_docstring(parsed(path))] == []
+
+
+def test_only_the_ledger_touches_its_database() -> None:
+    """Code outside of consent/ uses the ledger's public objects, and never the database behind them."""
+    found = [
+        f"{shown(path)}:{node.lineno}"
+        for path in modules(("producers", "worker", "console"))
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and node.attr == "database"
+    ]
+
+    assert found == []

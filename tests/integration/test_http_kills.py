@@ -12,34 +12,34 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import ImportReport, recent_imports, report
+from consent.ledger.queries.imports import ImportReport
 from tests.support.http_server import ANN, KEY, process, statuses
 
 CHANGE = {name: value for name, value in ANN.items() if name != "connection"}
 KILLED_AFTER_THE_COMMIT = """
 import os, signal
-from consent.ledger.ledger import Ledger
-record = Ledger.accept_events
+from consent.ledger.ledger import Intake
+record = Intake.accept_events
 def record_and_die(*args, **kwargs):
     record(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGKILL)
-Ledger.accept_events = record_and_die
+Intake.accept_events = record_and_die
 """
 SLOW = """
 import time
-from consent.ledger.ledger import Ledger
-record = Ledger.accept_events
+from consent.ledger.ledger import Intake
+record = Intake.accept_events
 def record_slowly(*args, **kwargs):
     time.sleep(1)
     return record(*args, **kwargs)
-Ledger.accept_events = record_slowly
+Intake.accept_events = record_slowly
 """
 
 
 def runs(url: str) -> list[ImportReport]:
     """The runs of a ledger, newest first."""
     ledger = Ledger(url)
-    found = [report(ledger.database, one) for one in recent_imports(ledger.database)]
+    found = [ledger.queries.report(one) for one in ledger.queries.recent_imports()]
     ledger.close()
     return [one for one in found if one is not None]
 
@@ -91,7 +91,7 @@ def test_without_a_broker_changes_are_taken_all_the_same(tmp_path: Path) -> None
 def test_without_its_ledger_nothing_is_acknowledged(tmp_path: Path, postgres_database: str, postgres_url: str) -> None:
     """While the database refuses everybody the answer is 503; afterwards the same request is accepted."""
     ledger = Ledger(postgres_database)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     name = ledger.database.url.database
     ledger.close()
     admin = create_engine(postgres_url, isolation_level="AUTOCOMMIT")

@@ -54,16 +54,16 @@ def test_a_shuffled_file_ends_in_the_newest_changes(shop: Company, count: int, c
 def test_what_events_said_is_told_and_counted_by_a_run(shop: Company) -> None:
     """Someone still listens, and a run delivers what he recorded: it says what became of it, and of what is dead."""
     with closing(Ledger(f"sqlite:///{shop.folder / 'ledger.db'}")) as ledger:
-        ledger.prepare()
+        ledger.maintenance.prepare()
         source = ImportSource("http", "shop", "a run of serve", 0, None, stream=True)
-        listened = ledger.open_import(source).import_id
-        ledger.accept_events(listened, [said("387006417"), said("404006669")], [])
+        listened = ledger.intake.open_import(source).import_id
+        ledger.intake.accept_events(listened, [said("387006417"), said("404006669")], [])
 
         code, found, words = shop.run("run")
 
         assert (code, found["applied"], found["dead"], found["import"]) == (1, 1, 1, listened), words
         assert shop.run("run")[1]["imports"] == []
-        ledger.accept_events(listened, [said("387006418")], [])
+        ledger.intake.accept_events(listened, [said("387006418")], [])
         code, found, words = shop.run("run")
         assert (found["applied"], found["pending"], found["sealed"]) == (2, 0, False), words
         assert code == 0  # one is dead still, which the first run said

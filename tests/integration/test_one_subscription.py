@@ -17,7 +17,6 @@ from consent.broker.wakeups import KEY_PREFIX, WakeUps, redis_client
 from consent.change import Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import pending_by_bucket
 from console.local.broker import LocalBroker
 from sandbox.server import running
 from tests.support.company import OPTRELAY
@@ -65,16 +64,16 @@ def record(ledger: Ledger, number: int) -> None:
     change = ConsentChange(
         "infobip", row.address(), slot_change.slot, row.action, datetime.now(UTC), slot_change.details
     )
-    import_id = ledger.open_import(ImportSource("csv", "one.csv", f"bytes {number}", 1, None)).import_id
-    ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    import_id = ledger.intake.open_import(ImportSource("csv", "one.csv", f"bytes {number}", 1, None)).import_id
+    ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
 
 
 def until_nothing_is_pending(ledger: Ledger, seconds: float = 60) -> None:
     """Wait until every change has been settled."""
     end = time.monotonic() + seconds
-    while pending_by_bucket(ledger.database):
+    while ledger.queries.pending_by_bucket():
         assert time.monotonic() < end, "it is never done"
         time.sleep(0.05)
 
@@ -92,7 +91,7 @@ def test_concurrent_changes_lose_no_member(tmp_path: Path, broker: LocalBroker) 
         httpx.post(f"{url}/_sandbox/infobip/faults", json=slow).raise_for_status()
         shop.settings["BROKER_URL"] = broker.url
         ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
-        ledger.prepare()
+        ledger.maintenance.prepare()
         with working(shop):
             wakeups = WakeUps(broker.url)
             record(ledger, 1)

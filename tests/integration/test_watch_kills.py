@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import recent_imports, report
 from tests.support.company import company
 from tests.support.watched import dozen, put, settled, where
 
@@ -48,7 +47,7 @@ def test_killed_watchers_lose_nothing_and_read_nothing_twice(tmp_path: Path, see
 
 def _each_row_is_recorded_once(folder: Path, large: int) -> None:
     ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
-    found = [one for id_ in recent_imports(ledger.database) if (one := report(ledger.database, id_))]
+    found = [one for id_ in ledger.queries.recent_imports() if (one := ledger.queries.report(id_))]
     ledger.close()
     assert Counter(Path(one.name).name.replace("twice", "good") for one in found) == Counter(
         ["good.csv", "header-only.csv", "lines.ndjson", "windows.csv", "bad-rows.csv", "large.csv"]

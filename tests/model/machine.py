@@ -17,11 +17,8 @@ from sqlalchemy import func, select
 from consent.change import Bucket, to_micros
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger import dead_letters
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import report
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask, Settlement
 from consent.ledger.schema import changes, imports, slots, targets
@@ -113,7 +110,7 @@ class Consents(RuleBasedStateMachine):
 
     def _open(self, kind: str, *, name: str = "", stream: bool = False) -> File:
         name = name or f"{kind} {next(self.numbers)}"
-        progress = self.ledger.open_import(ImportSource(kind, name, name, 1, None, stream=stream))
+        progress = self.ledger.intake.open_import(ImportSource(kind, name, name, 1, None, stream=stream))
         return File(progress.import_id, name, [], stream)
 
     # Producers
@@ -147,18 +144,20 @@ class Consents(RuleBasedStateMachine):
             self._release(file, steps)
 
     def _read(self, file: File, until: int) -> None:
-        progress = self.ledger.open_import(ImportSource("csv", file.name, file.name, 1, None, stream=file.stream))
+        progress = self.ledger.intake.open_import(
+            ImportSource("csv", file.name, file.name, 1, None, stream=file.stream)
+        )
         assert progress.checkpoint.records == file.read
         while progress.state == "reading" and file.read < min(len(file.words), until):
             chunk = file.words[file.read : file.read + 2]
             after = file.read + len(chunk)
             changes_ = [word.change(file.read + n + 2) for n, word in enumerate(chunk)]
-            done = self.ledger.accept(file.id, changes_, [], Checkpoint(after, after + 1, 0, after))
+            done = self.ledger.intake.accept(file.id, changes_, [], Checkpoint(after, after + 1, 0, after))
             new = self._hear(file, chunk)  # more may be recorded: what a slot is confirmed to hold can be said again
             assert new <= done.recorded <= len(chunk)
             file.read = after
         if progress.state == "reading" and 0 < len(file.words) == file.read:
-            self.ledger.finish_reading(file.id)
+            self.ledger.intake.finish_reading(file.id)
             file.whole = True
 
     def _hear(self, source: File | None, said: list[Said]) -> int:
@@ -185,7 +184,7 @@ class Consents(RuleBasedStateMachine):
                 raise Cut
 
         try:
-            self.ledger.publish(file.id, cut)
+            self.ledger.intake.publish(file.id, cut)
         except Cut:
             event("release cut")
 
@@ -195,7 +194,7 @@ class Consents(RuleBasedStateMachine):
         """An importer that went on from an old checkpoint is refused and records nothing."""
         file = data.draw(st.sampled_from([f for f in self.files if 0 < f.read < len(f.words)]))
         try:
-            self.ledger.accept(file.id, [file.words[0].change(2)], [], Checkpoint(1, 2, 0, 1))
+            self.ledger.intake.accept(file.id, [file.words[0].change(2)], [], Checkpoint(1, 2, 0, 1))
         except ImportUnderWay:
             return
         raise AssertionError("an importer with an old checkpoint was let in")
@@ -205,7 +204,7 @@ class Consents(RuleBasedStateMachine):
         """Events come, perhaps twice because the answer was lost on the way back to their source."""
         for _ in range(1 + twice):
             fresh = self._hear(None, said)
-            done = self.ledger.accept_events(self.run, [word.change(n) for n, word in enumerate(said)], [])
+            done = self.ledger.intake.accept_events(self.run, [word.change(n) for n, word in enumerate(said)], [])
             assert (
                 fresh <= sum(done.fresh) <= len(said)
             )  # more, if a file that is whole only repeated what another kept back
@@ -227,7 +226,7 @@ class Consents(RuleBasedStateMachine):
         now = (self._micros() - to_micros(MORNING)) // 60_000_000
         said = Said(*where, "OPTOUT", max(now, self._latest(name)) + 60, f"click {next(self.numbers)}")
         self._hear(None, [said])
-        assert self.ledger.accept_events(self.run, [said.change(0)], []).fresh == (True,)
+        assert self.ledger.intake.accept_events(self.run, [said.change(0)], []).fresh == (True,)
         STATISTICS["opt-outs since others wrote"] += 1
 
     def _latest(self, name: str) -> int:
@@ -257,13 +256,13 @@ class Consents(RuleBasedStateMachine):
 
     def _claim(self, limit: int, bucket: Bucket) -> Delivery | None:
         token = f"delivery {next(self.numbers)}"
-        found = breakers.health_of(self.ledger.database, str(bucket))
+        found = self.ledger.breakers.health_of(str(bucket))
         overlap = blocklist.OVERLAP if bucket == blocklist.BUCKET else None
         if breaker.is_probe(found):
-            claimed = self.ledger.claim_another(bucket, found.suspects, token, LEASE, DOUBT, overlap)
+            claimed = self.ledger.queue.claim(bucket, 1, token, LEASE, DOUBT, overlap=overlap, suspects=found.suspects)
             STATISTICS["probes"] += len(claimed)
         else:
-            claimed = self.ledger.claim(bucket, limit, token, LEASE, DOUBT, overlap)
+            claimed = self.ledger.queue.claim(bucket, limit, token, LEASE, DOUBT, overlap)
         tasks = {who(task.address): task for task in claimed}
         held = {name for one in self.deliveries if one.until > self.elapsed + self.offset for name in one.tasks}
         assert not held & set(tasks), "two live leases for one target"
@@ -411,9 +410,9 @@ class Consents(RuleBasedStateMachine):
         self.deliveries.remove(delivery)
         late = self.elapsed + self.offset >= delivery.until
         STATISTICS["settled late" if late else "settled in time"] += 1
-        watch, before = self._watch(delivery), breakers.health_of(self.ledger.database, str(delivery.bucket))
+        watch, before = self._watch(delivery), self.ledger.breakers.health_of(str(delivery.bucket))
         settlements = [self._settlement(delivery, name, watch, before) for name in delivery.tasks]
-        lost = self.ledger.settle(delivery.token, settlements)
+        lost = self.ledger.queue.settle(delivery.token, settlements)
         breaker.conclude(self.ledger, before, watch)
         assert late or not lost
 
@@ -528,8 +527,8 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """The sweep publishes what an importer that died had read whole."""
-        for import_id in self.ledger.unpublished():
-            self.ledger.publish(import_id)
+        for import_id in self.ledger.intake.unpublished():
+            self.ledger.intake.publish(import_id)
 
     # A person
 
@@ -537,8 +536,8 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def letters_are_replayed(self) -> None:
         """Someone replays every dead letter."""
-        found = dead_letters.find(self.ledger.database, DeadLetterFilter())
-        dead_letters.replay(self.ledger.database, found, who="ann", why="fixed", now=self._micros())
+        found = self.ledger.dead_letters.find(DeadLetterFilter())
+        self.ledger.dead_letters.replay(found, who="ann", why="fixed")
         self.killed.difference_update(letter.id for letter in found)
         STATISTICS["replayed"] += len(found)
 
@@ -549,8 +548,8 @@ class Consents(RuleBasedStateMachine):
     @rule()
     def a_letter_is_discarded(self) -> None:
         """Someone puts the oldest dead letter away."""
-        found = dead_letters.find(self.ledger.database, DeadLetterFilter(), 1)
-        dead_letters.discard(self.ledger.database, found, who="ann", why="account closed", now=self._micros())
+        found = self.ledger.dead_letters.find(DeadLetterFilter(), 1)
+        self.ledger.dead_letters.discard(found, who="ann", why="account closed")
         STATISTICS["discarded"] += len(found)
 
     # What must hold
@@ -624,7 +623,7 @@ class Consents(RuleBasedStateMachine):
 
     def _nothing_is_left(self) -> None:
         for file in [file for file in self.files if file.whole]:
-            found = report(self.ledger.database, file.id)
+            found = self.ledger.queries.report(file.id)
             assert found is not None
             assert found.sealed, found
 
@@ -635,8 +634,8 @@ class Consents(RuleBasedStateMachine):
             copy.words = file.words
             self._read(copy, len(copy.words))
             copy.whole = True
-            self.ledger.publish(copy.id)
-            found = report(self.ledger.database, copy.id)
+            self.ledger.intake.publish(copy.id)
+            found = self.ledger.queries.report(copy.id)
             assert found is not None
             assert found.duplicates + found.unchanged + found.superseded == found.rows
         for bucket in BUCKETS:

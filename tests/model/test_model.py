@@ -69,7 +69,7 @@ def test_whatever_happens_the_newest_change_arrives_sqlite(folder: Path) -> None
     """Kills, late calls, lost leases, replays and clock jumps in any order: nothing is lost, doubled or stale."""
     template, numbers = folder / "template.db", count()
     with_schema = Ledger(f"sqlite:///{template}")
-    with_schema.migrate()
+    with_schema.maintenance.migrate()
     with_schema.close()
 
     def fresh(clock: Callable[[], int]) -> Ledger:
@@ -83,7 +83,7 @@ def test_whatever_happens_the_newest_change_arrives_sqlite(folder: Path) -> None
 def test_whatever_happens_the_newest_change_arrives_postgresql(postgres_database: str) -> None:
     """The same on PostgreSQL."""
     first = Ledger(postgres_database)
-    first.migrate()
+    first.maintenance.migrate()
     tables = ", ".join(table.name for table in metadata.sorted_tables if table is not info)
 
     def fresh(clock: Callable[[], int]) -> Ledger:

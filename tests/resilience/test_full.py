@@ -33,7 +33,7 @@ class File:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.recorded = ledger, 0
-        self.id = ledger.open_import(ImportSource("csv", "a.csv", "a", 1, None)).import_id
+        self.id = ledger.intake.open_import(ImportSource("csv", "a.csv", "a", 1, None)).import_id
 
     def record(self) -> Accepted:
         """Record the next chunk."""
@@ -41,15 +41,15 @@ class File:
         words = [
             ConsentChange("capillary", {"user_id": str(n)}, "EMAIL", Action.OPTOUT, MORNING, line=n + 2) for n in names
         ]
-        done = self.ledger.accept(self.id, words, [], Checkpoint(names.stop, names.stop + 1, 0, names.stop))
+        done = self.ledger.intake.accept(self.id, words, [], Checkpoint(names.stop, names.stop + 1, 0, names.stop))
         self.recorded = names.stop
         return done
 
     def finish(self) -> imports.ImportReport:
         """Read to the end and say what is in the ledger."""
-        self.ledger.finish_reading(self.id)
-        self.ledger.publish(self.id)
-        found = imports.report(self.ledger.database, self.id)
+        self.ledger.intake.finish_reading(self.id)
+        self.ledger.intake.publish(self.id)
+        found = self.ledger.queries.report(self.id)
         assert found is not None
         return found
 
@@ -57,7 +57,7 @@ class File:
 def test_a_full_disk_stops_intake_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
     """No page is free: the chunk is refused as a whole, in words; with room again the same chunk is recorded once."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger.migrate()
+    ledger.maintenance.migrate()
     file = File(ledger)
     file.record()
     with ledger.database.engine.connect() as connection:
@@ -120,7 +120,7 @@ def worker_context(tmp_path: Path) -> Iterator[WorkerContext]:
         ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", broker_url=broker.url, connections={"capillary": connection}
     )
     made = WorkerContext(settings, broker.url)
-    made.ledger.prepare()
+    made.ledger.maintenance.prepare()
     file = File(made.ledger)
     file.record()
     file.finish()
@@ -138,7 +138,7 @@ def test_a_full_broker_loses_wake_ups_and_no_change(worker_context: WorkerContex
     with pytest.raises(BrokerUnavailable, match="the sweep sends them once it is back"):
         wakeups.send(BUCKET)
     sweep_quietly(worker_context, Abandoned())
-    assert worker_context.ledger.due(BUCKET, 1_000) == CHUNK
+    assert worker_context.ledger.queue.due(BUCKET, 1_000) == CHUNK
 
     broker.config_set("maxmemory", 0)
     assert sweep(worker_context) > 0

@@ -14,7 +14,6 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.database import ServerClock
 from consent.ledger.dialects.statements import insert_all
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries import imports
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts
 from consent.outcome import Applied
@@ -27,12 +26,12 @@ LEASE, DOUBT = 60.0, 60.0
 def say(ledger: Ledger, action: str, minute: int) -> str:
     """One customer says something in a file of its own."""
     source = ImportSource("csv", f"{minute}.csv", f"file {minute}", 1, None)
-    import_id = ledger.open_import(source).import_id
+    import_id = ledger.intake.open_import(source).import_id
     moment = datetime(2026, 11, 22, 8, minute, tzinfo=UTC)
     change = ConsentChange("capillary", {"user_id": "1"}, "EMAIL", Action(action), moment, line=2)
-    ledger.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
     return import_id
 
 
@@ -46,34 +45,34 @@ def applied(task: Any, now: int) -> Settlement:
 def test_a_dead_workers_customers_are_left_alone_until_its_calls_must_have_landed(ledger: Ledger, clock: Clock) -> None:
     """A worker is killed with a call under way: a newer change waits until the provider must have finished."""
     say(ledger, "OPTIN", 1)
-    assert ledger.claim(BUCKET, 10, "killed", LEASE, DOUBT)
+    assert ledger.queue.claim(BUCKET, 10, "killed", LEASE, DOUBT)
     say(ledger, "OPTOUT", 2)
 
     clock.forward(LEASE + 1)
-    assert ledger.claim(BUCKET, 10, "next", LEASE, DOUBT) == []
+    assert ledger.queue.claim(BUCKET, 10, "next", LEASE, DOUBT) == []
     clock.forward(DOUBT - 1)
-    assert ledger.claim(BUCKET, 10, "next", LEASE, DOUBT) == []
+    assert ledger.queue.claim(BUCKET, 10, "next", LEASE, DOUBT) == []
 
     clock.forward(2)
-    [task] = ledger.claim(BUCKET, 10, "next", LEASE, DOUBT)
+    [task] = ledger.queue.claim(BUCKET, 10, "next", LEASE, DOUBT)
     assert [change.action for change in task.changes] == [Action.OPTOUT]
 
 
 def test_a_delivery_that_settles_after_its_lease_has_the_newest_change_sent_again(ledger: Ledger, clock: Clock) -> None:
     """A worker is stopped for longer than its lease and calls then: the newest change follows at the next claim."""
     say(ledger, "OPTIN", 1)
-    [old] = ledger.claim(BUCKET, 10, "stopped", LEASE)
+    [old] = ledger.queue.claim(BUCKET, 10, "stopped", LEASE)
     newest = say(ledger, "OPTOUT", 2)
     clock.forward(LEASE + 1)
-    [new] = ledger.claim(BUCKET, 10, "next", LEASE)
-    ledger.settle("next", [applied(new, clock())])
+    [new] = ledger.queue.claim(BUCKET, 10, "next", LEASE)
+    ledger.queue.settle("next", [applied(new, clock())])
 
-    assert ledger.settle("stopped", [applied(old, clock())]) == 1
+    assert ledger.queue.settle("stopped", [applied(old, clock())]) == 1
 
-    [again] = ledger.claim(BUCKET, 10, "after", LEASE)
+    [again] = ledger.queue.claim(BUCKET, 10, "after", LEASE)
     assert [change.action for change in again.changes] == [Action.OPTOUT]
-    ledger.settle("after", [applied(again, clock())])
-    found = imports.report(ledger.database, newest)
+    ledger.queue.settle("after", [applied(again, clock())])
+    found = ledger.queries.report(newest)
     assert found is not None
     assert (found.applied, found.sealed) == (1, True)
 
@@ -103,7 +102,7 @@ class LostAnswer:
 def on_postgresql(postgres_database: str, clock: Clock) -> Iterator[Ledger]:
     """A ledger on PostgreSQL."""
     ledger = Ledger(postgres_database, clock=clock)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     yield ledger
     ledger.close()
 
@@ -111,21 +110,21 @@ def on_postgresql(postgres_database: str, clock: Clock) -> Iterator[Ledger]:
 def test_a_settlement_whose_commit_went_unheard_is_written_once(on_postgresql: Ledger, clock: Clock) -> None:
     """The connection breaks after the COMMIT was done: the call is counted once and nothing is said again."""
     import_id = say(on_postgresql, "OPTOUT", 1)
-    [task] = on_postgresql.claim(BUCKET, 10, "delivery", LEASE)
+    [task] = on_postgresql.queue.claim(BUCKET, 10, "delivery", LEASE)
     answer = LostAnswer(on_postgresql)
     answer.arm()
     settlements = [applied(task, clock())]
 
-    assert on_postgresql.settle("delivery", settlements) == 0
+    assert on_postgresql.queue.settle("delivery", settlements) == 0
     assert answer.lost == 1
     answer.arm()
-    on_postgresql.count_calls(settlements, set())
+    on_postgresql.queue.count_calls(settlements, set())
     assert answer.lost == 2
 
     kept = on_postgresql.database.read(lambda tx: tx.execute(select(func.count()).select_from(attempts)).scalar_one())
     assert kept == 1
-    assert on_postgresql.claim(BUCKET, 10, "again", LEASE) == []
-    found = imports.report(on_postgresql.database, import_id)
+    assert on_postgresql.queue.claim(BUCKET, 10, "again", LEASE) == []
+    found = on_postgresql.queries.report(import_id)
     assert found is not None
     assert (found.applied, found.calls, found.sealed) == (1, 1, True)
 
@@ -135,7 +134,7 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
 ) -> None:
     """The connection breaks in the middle of writing down what was answered: it is written down again, once."""
     import_id = say(on_postgresql, "OPTOUT", 1)
-    [task] = on_postgresql.claim(BUCKET, 10, "delivery", LEASE)
+    [task] = on_postgresql.queue.claim(BUCKET, 10, "delivery", LEASE)
     copied = []
 
     def break_first(tx: Connection, *what: Any) -> None:
@@ -148,10 +147,10 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
     monkeypatch.setattr("consent.ledger.queue.settle.insert_all", break_first)
 
     settlements = [applied(task, clock())]
-    assert on_postgresql.settle("delivery", settlements) == 0
-    on_postgresql.count_calls(settlements, set())
+    assert on_postgresql.queue.settle("delivery", settlements) == 0
+    on_postgresql.queue.count_calls(settlements, set())
 
-    found = imports.report(on_postgresql.database, import_id)
+    found = on_postgresql.queries.report(import_id)
     assert found is not None
     assert (len(copied), found.applied, found.calls, found.sealed) == (1, 1, 1, True)
 
@@ -159,14 +158,14 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
 def test_an_importer_whose_commit_went_unheard_does_not_take_itself_for_another(on_postgresql: Ledger) -> None:
     """The connection breaks after a chunk was committed: the import goes on, and the chunk is recorded once."""
     source = ImportSource("csv", "a.csv", "a", 1, None)
-    import_id = on_postgresql.open_import(source).import_id
+    import_id = on_postgresql.intake.open_import(source).import_id
     moment = datetime(2026, 11, 22, 8, tzinfo=UTC)
     change = ConsentChange("capillary", {"user_id": "1"}, "EMAIL", Action.OPTOUT, moment, line=2)
     assert on_postgresql.database.hash_key
     answer = LostAnswer(on_postgresql)
     answer.arm()
 
-    done = on_postgresql.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
+    done = on_postgresql.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
 
     assert (answer.lost, done.recorded, done.duplicates) == (1, 1, 0)
 
@@ -191,10 +190,10 @@ def test_a_commit_that_did_not_happen_is_done_again(on_postgresql: Ledger) -> No
 def test_leases_go_by_the_databases_clock(postgres_database: str) -> None:
     """A machine whose own clock is an hour off takes and keeps leases like all others."""
     ledger = Ledger(postgres_database)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     assert isinstance(ledger.now, ServerClock)
 
-    found = ledger.database.server_time()
+    found = ledger.maintenance.server_time()
 
     assert found is not None
     assert abs(ledger.now() / 1_000_000 - found) < 1.0

@@ -17,9 +17,6 @@ from consent.errors import LedgerOutdated, LedgerUnavailable
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.migrations import merging
-from consent.ledger.queries import imports
-from consent.ledger.queries.changes import find_change, public_ids
-from consent.ledger.queries.history import histories
 from consent.ledger.schema import REVISION, attempts, changes, customer_tasks, slots, targets
 from consent.settings import load_settings
 from console.commands.ledger.command import migrate_ledger
@@ -34,7 +31,7 @@ def migrated(url: str, count: int, seed: int) -> tuple[Ledger, OldLedger]:
     ledger, old = Ledger(url), generated(count, seed)
     fill(ledger, old)
     started = time.monotonic()
-    assert ledger.migrate() is True
+    assert ledger.maintenance.migrate() is True
     print(f"\n{count:,} changes, {len(old.targets):,} targets: {time.monotonic() - started:.1f} s")
     return ledger, old
 
@@ -44,8 +41,8 @@ def test_every_person_is_one_target_and_nothing_is_lost(empty_ledger_url: str, s
     """An update loses the newest change of a person who was two targets, or the pending work of one of them."""
     ledger, old = migrated(empty_ledger_url, 1_500, seed)
     compare(ledger, old)
-    ledger.finish_reading("unread")
-    ledger.publish("unread")
+    ledger.intake.finish_reading("unread")
+    ledger.intake.publish("unread")
     everything = [change._replace(import_id="whole") for change in old.changes]
     query = select(changes.c.id, changes.c.target_id)
     whose = dict(map(tuple, ledger.database.read(lambda tx: tx.execute(query).all())))
@@ -68,13 +65,13 @@ def test_a_migration_that_was_cut_short_is_run_again(empty_ledger_url: str, monk
     with monkeypatch.context() as cut:
         cut.setattr(merging, "tell", lambda _: (_ for _ in ()).throw(LedgerUnavailable("cut")))
         with pytest.raises(LedgerUnavailable):
-            ledger.migrate()
+            ledger.maintenance.migrate()
 
-    assert ledger.database.revision() == "0007"
+    assert ledger.maintenance.revision() == "0007"
     with pytest.raises(LedgerOutdated, match="optrelay migrate"):
-        ledger.open_import(ImportSource("csv", "a.csv", "a", 1, None))
-    assert ledger.migrate() is True
-    assert ledger.database.revision() == REVISION
+        ledger.intake.open_import(ImportSource("csv", "a.csv", "a", 1, None))
+    assert ledger.maintenance.migrate() is True
+    assert ledger.maintenance.revision() == REVISION
     compare(ledger, old)
     ledger.close()
 
@@ -85,7 +82,7 @@ def compare(ledger: Ledger, old: OldLedger) -> None:
     _registers(ledger, old, whose)
     _work(ledger, old, whose)
     for import_id in ("whole", "unread"):
-        found = imports.report(ledger.database, import_id)
+        found = ledger.queries.report(import_id)
         assert found is not None
         assert found.balanced
     chosen = random.Random(7).sample(old.changes, min(200, len(old.changes)))
@@ -156,15 +153,15 @@ def _work(ledger: Ledger, old: OldLedger, whose: dict[int, int]) -> None:
 def _known_again(ledger: Ledger, old: OldLedger, chosen: list[Old]) -> None:
     """Ids that were given out still find their change, and what was said before is a duplicate."""
     for change in chosen:
-        found = find_change(ledger.database, old.public_id(change))
+        found = ledger.queries.find_change(old.public_id(change))
         assert found is not None
         assert (found.import_id, found.number, found.slot) == (change.import_id, change.id, change.slot)
     words = [_as_now(old, change) for change in chosen if not change.named and change.import_id == "whole"]
-    run = ledger.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
+    run = ledger.intake.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
     before = ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(targets)).scalar_one())
-    again = ledger.accept_events(run, words, [])
+    again = ledger.intake.accept_events(run, words, [])
     assert not any(again.fresh)
-    assert list(again.ids) == public_ids(ledger.database, words)
+    assert list(again.ids) == ledger.queries.public_ids(words)
     assert before == ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(targets)).scalar_one())
 
 
@@ -185,7 +182,7 @@ def _found_by_any_spelling(ledger: Ledger, old: OldLedger, chosen: list[Old]) ->
         *_, address = old.targets[change.target - 1]
         asked = {name: value.upper() for name, value in address.items() if name in ("destination", "identifier_value")}
         if asked:
-            assert len(histories(ledger.database, [asked], None, 10)) == 1
+            assert len(ledger.queries.histories([asked], None, 10)) == 1
 
 
 def test_a_source_that_came_from_its_name_is_found_by_both(empty_ledger_url: str) -> None:
@@ -195,12 +192,12 @@ def test_a_source_that_came_from_its_name_is_found_by_both(empty_ledger_url: str
     *_, address = old.targets[change.target - 1]
     query = select(changes.c.target_id).where(changes.c.id == change.id)
     target = ledger.database.read(lambda tx: tx.execute(query).scalar_one())
-    run = ledger.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
+    run = ledger.intake.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
     for source in ("FACEBOOK", "INSTORE"):
         moment = from_micros(change.since + 1_000_000 * len(source))
         word = ConsentChange("capillary", address | {"source": source}, change.slot, Action.OPTOUT, moment)
-        done = ledger.accept_events(run, [word], [])
-        found = find_change(ledger.database, done.ids[0])
+        done = ledger.intake.accept_events(run, [word], [])
+        found = ledger.queries.find_change(done.ids[0])
         assert found is not None
     mine = select(changes.c.target_id).where(changes.c.import_id == run)
     assert ledger.database.read(lambda tx: tx.execute(mine).scalars().all()) == [target, target]
@@ -242,7 +239,7 @@ def ledger_with(url: str, words: list[list[object]]) -> Ledger:
         old.folded[target, slot].append(number)  # type: ignore[arg-type]
     ledger = Ledger(url)
     fill(ledger, old)
-    assert ledger.migrate() is True
+    assert ledger.maintenance.migrate() is True
     return ledger
 
 

@@ -20,13 +20,10 @@ from consent.broker.wakeups import WakeUps
 from consent.change import Action, Bucket, ConsentChange, from_micros
 from consent.errors import LedgerOutdated
 from consent.imports import ImportSource
-from consent.ledger import dead_letters, maintenance
+from consent.ledger import maintenance
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import dedupe_key, target_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries import imports
-from consent.ledger.queries.changes import current_values, find_change
-from consent.ledger.queue.claim import earlier_tries
 from consent.ledger.schema import REVISION, changes, metadata, noop_changes
 from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, shuffled_rows
@@ -46,9 +43,9 @@ def test_a_ledger_migrated_under_a_process_takes_nothing_from_it(ledger: Ledger)
     at(ledger, NEWER)
 
     with pytest.raises(LedgerOutdated, match="start the newer version"):
-        ledger.open_import(ImportSource("csv", "a.csv", "a", 1, None))
+        ledger.intake.open_import(ImportSource("csv", "a.csv", "a", 1, None))
 
-    assert imports.recent_imports(ledger.database) == []
+    assert ledger.queries.recent_imports() == []
 
 
 def test_an_older_ledger_is_not_written_before_it_is_migrated(empty_ledger_url: str) -> None:
@@ -58,11 +55,11 @@ def test_an_older_ledger_is_not_written_before_it_is_migrated(empty_ledger_url: 
     source = ImportSource("csv", "a.csv", "a", 1, None)
 
     with pytest.raises(LedgerOutdated, match="optrelay migrate"):
-        ledger.open_import(source)
+        ledger.intake.open_import(source)
 
-    assert ledger.migrate() is True
-    assert ledger.database.revision() == REVISION
-    assert ledger.open_import(source).state == "reading"
+    assert ledger.maintenance.migrate() is True
+    assert ledger.maintenance.revision() == REVISION
+    assert ledger.intake.open_import(source).state == "reading"
     assert ledger.database.hash_key == b"\0"
     ledger.close()
 
@@ -72,18 +69,18 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: st
     ledger = Ledger(empty_ledger_url)
     ledger.database.write(_old_changes, checked=False)
 
-    assert ledger.migrate() is True
+    assert ledger.maintenance.migrate() is True
 
-    (task,) = ledger.claim(Bucket("capillary"), 10, "token", 60.0)
+    (task,) = ledger.queue.claim(Bucket("capillary"), 10, "token", 60.0)
     assert task.address == {"user_id": "2"}
     assert [(change.slot, change.action) for change in task.changes] == [("EMAIL", Action.OPTOUT)]
     assert task.tries == 3
-    assert [one.at for one in earlier_tries(ledger.database, task)] == [7]
-    standing = {word.address["user_id"]: word.action for word in current_values(ledger.database)}
+    assert [one.at for one in ledger.queue.earlier_tries(task)] == [7]
+    standing = {word.address["user_id"]: word.action for word in ledger.queries.current_values()}
     assert standing == {"1": Action.OPTIN, "2": Action.OPTOUT}
     (repeated,) = ledger.database.read(lambda tx: tx.execute(select(noop_changes.c.target_id)).scalars().all())
     assert repeated != task.target_id
-    ledger.accept_events(
+    ledger.intake.accept_events(
         "run", [ConsentChange("capillary", {"user_id": "2"}, "SMS", Action.OPTOUT, from_micros(8))], []
     )
     query = select(changes.c.target_id).where(changes.c.slot == "SMS")
@@ -96,11 +93,11 @@ def test_dead_letters_of_an_older_ledger_are_found(empty_ledger_url: str) -> Non
     ledger = Ledger(empty_ledger_url)
     ledger.database.write(_old_dead_letter, checked=False)
 
-    assert ledger.migrate() is True
+    assert ledger.maintenance.migrate() is True
 
-    (letter,) = dead_letters.find(ledger.database, DeadLetterFilter())
+    (letter,) = ledger.dead_letters.find(DeadLetterFilter())
     assert (letter.address, letter.code, letter.died_at) == ({"user_id": "9"}, "404", 5)
-    found = imports.report(ledger.database, "i")
+    found = ledger.queries.report("i")
     assert found is not None
     assert found.dead_codes == {"404": 1}
     ledger.close()
@@ -114,16 +111,16 @@ def test_changes_of_an_older_ledger_are_known_again(empty_ledger_url: str) -> No
     former = dedupe_key(b"\0", target, said)
     ledger.database.write(lambda tx: _old_change(tx, target, former), checked=False)
 
-    assert ledger.migrate() is True
+    assert ledger.maintenance.migrate() is True
 
-    run = ledger.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
-    again = ledger.accept_events(run, [said, replace(said, slot="MOBILE")], [])
+    run = ledger.intake.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
+    again = ledger.intake.accept_events(run, [said, replace(said, slot="MOBILE")], [])
     assert again.fresh == (False, True)
-    found = find_change(ledger.database, former.hex())
+    found = ledger.queries.find_change(former.hex())
     assert found is not None
     assert (found.id, found.code) == (again.ids[0], "404")
-    assert find_change(ledger.database, again.ids[0]) == found
-    assert find_change(ledger.database, again.ids[1][8:]) is None  # what came later never had such an id
+    assert ledger.queries.find_change(again.ids[0]) == found
+    assert ledger.queries.find_change(again.ids[1][8:]) is None  # what came later never had such an id
     ledger.close()
 
 
@@ -138,7 +135,7 @@ def test_what_was_confirmed_before_moments_were_kept_is_as_old_as_its_call(empty
             tx.execute(text(_SLOT_AT_0007), {"n": number})
 
     ledger.database.write(old, checked=False)
-    ledger.migrate()
+    ledger.maintenance.migrate()
 
     query = text("SELECT confirmed_at FROM slots ORDER BY newest_id")
     assert ledger.database.read(lambda tx: tx.execute(query).scalars().all()) == [77, None]
@@ -161,7 +158,7 @@ def test_what_dies_while_its_ledger_is_migrated_is_found(empty_ledger_url: str) 
     ledger = Ledger(empty_ledger_url)
     ledger.database.write(_old_dead_letter, checked=False)
     ledger.database.write(lambda tx: tx.execute(text("UPDATE changes SET state = 'pending'")), checked=False)
-    updating = threading.Thread(target=ledger.migrate)
+    updating = threading.Thread(target=ledger.maintenance.migrate)
 
     def bury(tx: Connection) -> None:
         assert tx.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0004"
@@ -173,7 +170,7 @@ def test_what_dies_while_its_ledger_is_migrated_is_found(empty_ledger_url: str) 
     ledger.database.write(bury, checked=False)
     updating.join(30)
 
-    assert [letter.code for letter in dead_letters.find(ledger.database, DeadLetterFilter())] == ["404"]
+    assert [letter.code for letter in ledger.dead_letters.find(DeadLetterFilter())] == ["404"]
     ledger.close()
 
 

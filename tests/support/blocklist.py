@@ -124,10 +124,10 @@ class Said(NamedTuple):
 def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:
     """Deliver what is due until nothing is; `fails` says of each call whether the worker dies before it."""
     for _ in range(20):
-        tasks = ledger.claim(BUCKET, 10, "delivery", 60, overlap=OVERLAP)
+        tasks = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=OVERLAP)
         if not tasks:
             return
-        ledger.settle(
+        ledger.queue.settle(
             "delivery", [settlement(ledger, task, outcomes) for task, outcomes in _called(tasks, provider, fails)]
         )
     raise AssertionError("it never ends")
@@ -162,8 +162,8 @@ def recorded(ledger: Ledger, *said: Said) -> str:
 def record_changes(ledger: Ledger, changes: Sequence[ConsentChange]) -> str:
     """Record a file of changes and let them become due."""
     name = f"{next(_numbers)}.csv"
-    import_id = ledger.open_import(ImportSource("csv", name, name, 1, None)).import_id
-    ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    import_id = ledger.intake.open_import(ImportSource("csv", name, name, 1, None)).import_id
+    ledger.intake.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
     return import_id

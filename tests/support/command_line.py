@@ -46,10 +46,10 @@ Cli = Callable[..., Answer]
 def settle_all(url: str, outcome: Outcome | None = None) -> int:
     """Settle everything that is due as if a provider had answered; return how many customers."""
     ledger, count = Ledger(url), 0
-    while tasks := ledger.claim(Bucket("capillary"), 100, "test", 60.0):
+    while tasks := ledger.queue.claim(Bucket("capillary"), 100, "test", 60.0):
         settlements = [_settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
-        ledger.settle("test", settlements)
-        ledger.count_calls(settlements, set())
+        ledger.queue.settle("test", settlements)
+        ledger.queue.count_calls(settlements, set())
         count += len(tasks)
     ledger.close()
     return count

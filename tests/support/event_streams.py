@@ -187,7 +187,7 @@ def recorded(shop: Company) -> Recorded:
     """Count the changes of each customer, and the refused events of each kind."""
     ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
     try:
-        ledger.prepare()
+        ledger.maintenance.prepare()
         joined = select(targets.c.address).join(changes, changes.c.target_id == targets.c.id)
         addresses = ledger.database.read(lambda tx: tx.execute(joined).scalars().all())
         refused = ledger.database.read(lambda tx: tx.execute(select(rejects.c.code, rejects.c.place)).all())

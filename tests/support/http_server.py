@@ -107,7 +107,7 @@ def server(ledger: Ledger, intake: Intake | None = None, **more: Any) -> Iterato
     """Serve in a thread until the block ends, then end gracefully."""
     woken: list[Bucket] = []
     context = parse_context(ROWS, {}, None, None, UTC)
-    state = app_state_of(ledger, intake or EventIngest(ledger, context, "http", "test", woken.extend), **more)
+    state = app_state_of(ledger, intake or EventIngest(ledger.intake, context, "http", "test", woken.extend), **more)
     ready = threading.Event()
     with listening("127.0.0.1", 0) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

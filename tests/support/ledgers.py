@@ -10,7 +10,6 @@ import pytest
 from consent.change import Action, Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries import imports
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied
 
@@ -31,26 +30,26 @@ def word(
 def recorded(ledger: Ledger, *words: ConsentChange, stream: bool = False) -> str:
     """A file read but not released."""
     source = ImportSource("csv", "nightly.csv", f"fingerprint {next(_fingerprint)}", 1, None, stream=stream)
-    import_id = ledger.open_import(source).import_id
-    ledger.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
+    import_id = ledger.intake.open_import(source).import_id
+    ledger.intake.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
     return import_id
 
 
 def imported(ledger: Ledger, *words: ConsentChange) -> str:
     """A file read whole: its changes are due."""
     import_id = recorded(ledger, *words)
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
     return import_id
 
 
 def deliver(ledger: Ledger, outcome: object = None, token: str = "delivery", limit: int = 100) -> list[tuple[str, str]]:
     """Claim what is due and settle it all with one outcome; return what was told to the provider."""
-    tasks = ledger.claim(BUCKET, limit, token, 60)
+    tasks = ledger.queue.claim(BUCKET, limit, token, 60)
     told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
     settlements = [settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
-    ledger.settle(token, settlements)
-    ledger.count_calls(settlements, set())
+    ledger.queue.settle(token, settlements)
+    ledger.queue.count_calls(settlements, set())
     return told
 
 
@@ -63,7 +62,7 @@ def settlement(task, outcome, now, put_off_until: int = 0):
 
 def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
     """The counts of an import that are not nought."""
-    found = imports.report(ledger.database, import_id)
+    found = ledger.queries.report(import_id)
     assert found is not None
     assert found.balanced
     names = ("applied", "unchanged", "superseded", "dead", "pending", "rejected", "duplicates")
@@ -72,7 +71,7 @@ def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
 
 def run_of(ledger: Ledger, name: str = "a listener") -> str:
     """A run of an event source."""
-    return ledger.open_import(ImportSource("redis stream", "consent", name, 0, None, stream=True)).import_id
+    return ledger.intake.open_import(ImportSource("redis stream", "consent", name, 0, None, stream=True)).import_id
 
 
 class Cut(Exception):
@@ -82,7 +81,7 @@ class Cut(Exception):
 def folded(ledger: Ledger, *words: ConsentChange) -> str:
     """A file whose changes have been merged, and are not due yet: its importer was killed."""
     import_id = recorded(ledger, *words)
-    ledger.finish_reading(import_id)
+    ledger.intake.finish_reading(import_id)
     steps = iter(range(3))
 
     def cut(_: int) -> None:
@@ -90,5 +89,5 @@ def folded(ledger: Ledger, *words: ConsentChange) -> str:
             raise Cut
 
     with pytest.raises(Cut):
-        ledger.publish(import_id, cut)
+        ledger.intake.publish(import_id, cut)
     return import_id

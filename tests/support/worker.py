@@ -10,7 +10,6 @@ from pathlib import Path
 from consent.change import Bucket
 from consent.connection import ConnectionSettings
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger.queries import imports
 from consent.settings import load_settings
 from console.local.broker import LocalBroker
 from tests.support.company import Company
@@ -35,7 +34,7 @@ def wired(shop: Company, folder: Path, timeout: float = 2.0, **more: object) -> 
         backoff_seconds=0.05, backoff_ceiling=0.3, **more,
     )  # fmt: skip
     worker_context = WorkerContext(settings, broker.url)
-    worker_context.ledger.prepare()
+    worker_context.ledger.maintenance.prepare()
     worker_context.rate_limiter(BUCKET).prime()
     try:
         yield worker_context
@@ -51,10 +50,12 @@ def record(worker_context: WorkerContext, *rows: dict[str, str]) -> str:
         row = PROVIDERS["capillary"].row.model_validate(ROW | cells)
         changes.append(as_change(row))
     source = ImportSource("csv", "nightly.csv", str(rows), 1, None)
-    import_id = worker_context.ledger.open_import(source).import_id
-    worker_context.ledger.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
-    worker_context.ledger.finish_reading(import_id)
-    worker_context.ledger.publish(import_id)
+    import_id = worker_context.ledger.intake.open_import(source).import_id
+    worker_context.ledger.intake.accept(
+        import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes))
+    )
+    worker_context.ledger.intake.finish_reading(import_id)
+    worker_context.ledger.intake.publish(import_id)
     return import_id
 
 
@@ -79,7 +80,7 @@ def deliveries(worker_context: WorkerContext, until: Callable[[], bool], seconds
 
 def counts(worker_context: WorkerContext, import_id: str) -> dict[str, int]:
     """The counts of an import that are not nought."""
-    found = imports.report(worker_context.ledger.database, import_id)
+    found = worker_context.ledger.queries.report(import_id)
     assert found is not None
     assert found.balanced
     names = ("applied", "unchanged", "superseded", "dead", "pending")

@@ -12,9 +12,8 @@ import pytest
 from consent.change import Action, Bucket, ConsentChange
 from consent.connection import ConnectionSettings
 from consent.imports import Checkpoint, EventContent, ImportSource, RejectedRow
-from consent.ledger.queries.outcomes import outcomes_after
 from consent.ledger.queue.breakers import BucketHealth
-from consent.ledger.rejected_events import RejectedFilter, find
+from consent.ledger.rejected_events import RejectedFilter
 from consent.outcome import Applied, Unauthorized
 from consent.settings import load_settings
 from console.local.broker import LocalBroker
@@ -37,7 +36,7 @@ def parts(tmp_path: Path) -> Iterator[WorkerContext]:
         ledger_url=f"sqlite:///{tmp_path / 'ledger.db'}", connections={"gupshup": connection}, batch_customers=1
     )
     worker_context = WorkerContext(settings, broker.url)
-    worker_context.ledger.prepare()
+    worker_context.ledger.maintenance.prepare()
     _record(worker_context, BUSY.name, BUSY.name, CALM.name)
     try:
         yield worker_context
@@ -48,17 +47,17 @@ def parts(tmp_path: Path) -> Iterator[WorkerContext]:
 
 def test_what_rejected_events_said_is_forgotten_after_its_time(parts: WorkerContext) -> None:
     """It names persons: the sweep removes it once no one is going to fix it any more, and nothing before."""
-    run = parts.ledger.open_import(ImportSource("http", "web", "a run", 0, None, stream=True)).import_id
+    run = parts.ledger.intake.open_import(ImportSource("http", "web", "a run", 0, None, stream=True)).import_id
     now, days = parts.ledger.now, parts.settings.keep_rejected_events
     for place, age in (("old", days + 1), ("young", days - 1)):
         parts.ledger.now = lambda age=age: int(now() - age * 86_400_000_000)
         said = EventContent(b"{oops", 5)
-        parts.ledger.accept_events(run, [], [RejectedRow(len(place), None, "bad_json", "no JSON", place, said)])
+        parts.ledger.intake.accept_events(run, [], [RejectedRow(len(place), None, "bad_json", "no JSON", place, said)])
     parts.ledger.now = now
 
     sweep(parts)
 
-    assert [one.place for one in find(parts.ledger.database, RejectedFilter())] == ["young"]
+    assert [one.place for one in parts.ledger.rejected_events.find(RejectedFilter())] == ["young"]
 
 
 def test_old_outcomes_are_removed_and_the_sweep_reports(parts: WorkerContext) -> None:
@@ -67,20 +66,20 @@ def test_old_outcomes_are_removed_and_the_sweep_reports(parts: WorkerContext) ->
     now, days = parts.ledger.now, parts.settings.keep_outcomes
     for bucket, age in ((BUSY, days + 2), (CALM, days + 1)):
         parts.ledger.now = lambda age=age: int(now() - age * 86_400_000_000)
-        [task] = parts.ledger.claim(Bucket("gupshup", f"app-{1 if bucket == BUSY else 2}"), 1, str(bucket), 60)
-        parts.ledger.settle(str(bucket), [settlement(task, Applied(), parts.ledger.now())])
+        [task] = parts.ledger.queue.claim(Bucket("gupshup", f"app-{1 if bucket == BUSY else 2}"), 1, str(bucket), 60)
+        parts.ledger.queue.settle(str(bucket), [settlement(task, Applied(), parts.ledger.now())])
     parts.ledger.now = now
     assert not has_sweep(parts.redis)
-    assert len(outcomes_after(parts.ledger.database, None, 10).outcomes) == 2
+    assert len(parts.ledger.queries.outcomes_after(None, 10).outcomes) == 2
 
     sweep(parts)
 
-    assert len(outcomes_after(parts.ledger.database, None, 10).outcomes) == 1  # the last one keeps the place
+    assert len(parts.ledger.queries.outcomes_after(None, 10).outcomes) == 1  # the last one keeps the place
     assert has_sweep(parts.redis)
 
 
 def _record(worker_context: WorkerContext, *apps: str) -> None:
-    worker_context.ledger.publish(_read_whole(worker_context, *apps))
+    worker_context.ledger.intake.publish(_read_whole(worker_context, *apps))
 
 
 def _read_whole(worker_context: WorkerContext, *apps: str) -> str:
@@ -91,9 +90,11 @@ def _read_whole(worker_context: WorkerContext, *apps: str) -> str:
         )
         for n, app in enumerate(apps)
     ]
-    import_id = worker_context.ledger.open_import(ImportSource("csv", "pauses.csv", str(apps), 1, None)).import_id
-    worker_context.ledger.accept(import_id, changes, [], Checkpoint(len(apps), len(apps) + 1, 0, len(apps)))
-    worker_context.ledger.finish_reading(import_id)
+    import_id = worker_context.ledger.intake.open_import(
+        ImportSource("csv", "pauses.csv", str(apps), 1, None)
+    ).import_id
+    worker_context.ledger.intake.accept(import_id, changes, [], Checkpoint(len(apps), len(apps) + 1, 0, len(apps)))
+    worker_context.ledger.intake.finish_reading(import_id)
     return import_id
 
 
@@ -102,13 +103,13 @@ def test_a_file_is_left_to_its_importer(parts: WorkerContext, monkeypatch: pytes
     _read_whole(parts, "late")
     abandoned = Abandoned()
     sweep(parts, abandoned)
-    assert len(parts.ledger.unpublished()) == 1
+    assert len(parts.ledger.intake.unpublished()) == 1
 
     monkeypatch.setattr("worker.sweep.ABANDONED_SECONDS", 0.05)
     time.sleep(0.1)
     sweep(parts, abandoned)
 
-    assert parts.ledger.unpublished() == {}
+    assert parts.ledger.intake.unpublished() == {}
 
 
 def test_an_import_that_comes_further_is_not_abandoned() -> None:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from consent.change import Bucket
 from consent.errors import ConfigurationError, place_of
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from consent.ledger.queue.tasks import Attempt, CustomerTask
 from consent.outcome import Health, Throttled, Unauthorized, Unavailable
@@ -45,7 +44,7 @@ def openings_to_confirm(found: BucketHealth) -> int:
 def win_probe(ledger: Ledger, found: BucketHealth, seconds: float) -> bool:
     """Win the one probe, or not; the process that wins has so many seconds for it before another may try."""
     now = ledger.now()
-    return breakers.take_probe(ledger.database, found.name, now=now, until=now + int(seconds * 1_000_000))
+    return ledger.breakers.take_probe(found.name, now=now, until=now + int(seconds * 1_000_000))
 
 
 def may_call(found: BucketHealth, now: int) -> bool:
@@ -66,7 +65,7 @@ def is_proven(ledger: Ledger, found: BucketHealth, observations: Observations, t
         return True
     if found.healthy_at is None or found.breaker is not Breaker.CLOSED:
         return False
-    tries = ledger.earlier_tries(task)
+    tries = ledger.queue.earlier_tries(task)
     return bool(tries) and found.healthy_at > tries[0].at
 
 
@@ -84,7 +83,7 @@ def is_its_own(
     observations.blamed = True
     if not isinstance(seen, Throttled) and observations.served_since(call.at, but=task.target_id):
         return True
-    tries = ledger.earlier_tries(task)
+    tries = ledger.queue.earlier_tries(task)
     alike = [one for one in tries if one.code == call.code]
     match seen:
         case Unauthorized():
@@ -99,7 +98,7 @@ def is_its_own(
         return False
     if observations.served_since(since + 1, but=task.target_id):
         return True
-    found = breakers.health_of(ledger.database, before.name)
+    found = ledger.breakers.health_of(before.name)
     if before.breaker is not Breaker.CLOSED or found.served_id == task.target_id:
         return False
     return found.healthy_at is not None and found.healthy_at > since
@@ -136,22 +135,22 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
     configuration is shown whole, because its messages are ours.
     """
     reason = str(error) if isinstance(error, ConfigurationError) else f"the worker failed: {place_of(error)}"
-    found, now = breakers.health_of(ledger.database, str(bucket)), ledger.now()
+    found, now = ledger.breakers.health_of(str(bucket)), ledger.now()
     if found.breaker is Breaker.CLOSED or found.probe_at <= now or found.reason != reason:
         probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
-        breakers.open_breaker(ledger.database, found, Trip(Breaker.DOWN, reason, probe_at), now=now)
+        ledger.breakers.open_breaker(found, Trip(Breaker.DOWN, reason, probe_at), now=now)
     return reason
 
 
 def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:
     """Let no process make a call in a bucket for so many seconds: its provider asked for it."""
-    breakers.throttle(ledger.database, str(bucket), until=ledger.now() + int(seconds * 1_000_000))
+    ledger.breakers.throttle(str(bucket), until=ledger.now() + int(seconds * 1_000_000))
 
 
 def _too_many(ledger: Ledger, before: BucketHealth, observations: Observations) -> bool:
     if before.breaker is not Breaker.CLOSED or observations.failures >= FAILURES_TO_OPEN:
         return True
-    return breakers.count_failures(ledger.database, before.name, observations.failures) >= FAILURES_TO_OPEN
+    return ledger.breakers.count_failures(before.name, observations.failures) >= FAILURES_TO_OPEN
 
 
 def _open(ledger: Ledger, before: BucketHealth, observations: Observations, breaker: Breaker, reason: str) -> None:
@@ -164,7 +163,7 @@ def _open(ledger: Ledger, before: BucketHealth, observations: Observations, brea
     trips = min(before.trips, enough - 1) if known else before.trips
     probe_at = now + int(_seconds_to_probe(breaker, trips, enough) * _ODDS.uniform(0.5, 1.0) * 1_000_000)
     grows = not known or before.trips < enough
-    breakers.open_breaker(ledger.database, before, Trip(breaker, reason, probe_at, suspects, grows), now=now)
+    ledger.breakers.open_breaker(before, Trip(breaker, reason, probe_at, suspects, grows), now=now)
 
 
 def _seconds_to_probe(breaker: Breaker, trips: int, enough: int) -> float:
@@ -185,4 +184,4 @@ def _close(ledger: Ledger, before: BucketHealth, observations: Observations) -> 
         or before.failures
         or before.breaker is not Breaker.CLOSED
     ):
-        breakers.close_breaker(ledger.database, before, served=observations.last_served)
+        ledger.breakers.close_breaker(before, served=observations.last_served)

@@ -20,7 +20,6 @@ import structlog
 
 from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.outcome import Unauthorized
@@ -88,10 +87,10 @@ class Delivery:
             self.context.rate_limiter.end_delivery(self.token)
             self._return_untouched()
         goes_on = not self.observations.stop or (self.observations.proven and self.observations.throttled is None)
-        return goes_on and self.ledger.due(self.context.bucket, 1) > 0
+        return goes_on and self.ledger.queue.due(self.context.bucket, 1) > 0
 
     def _health(self) -> BucketHealth:
-        return breakers.health_of(self.ledger.database, str(self.context.bucket))
+        return self.ledger.breakers.health_of(str(self.context.bucket))
 
     @property
     def _longest(self) -> float:
@@ -113,12 +112,9 @@ class Delivery:
         each, started = self.context.targets_per_call, time.monotonic()
         calls = count if count < asked else wanted
         doubt = DOUBT * self.context.settings.timeout
-        bucket, overlap = self.context.bucket, self.context.overlap
-        limits = (self.token, self.lease_seconds, doubt, overlap)
-        if breaker.is_probe(found):
-            tasks = self.ledger.claim_another(bucket, found.suspects, *limits)
-        else:
-            tasks = self.ledger.claim(bucket, calls * each, *limits)
+        lease, overlap = (self.token, self.lease_seconds, doubt), self.context.overlap
+        limit, suspects = (1, found.suspects) if breaker.is_probe(found) else (calls * each, None)
+        tasks = self.ledger.queue.claim(self.context.bucket, limit, *lease, overlap=overlap, suspects=suspects)
         self._claimed.update((task.target_id, task) for task in tasks)
         if not tasks:
             rate_limiter.give_back(reservation, count)
@@ -135,13 +131,13 @@ class Delivery:
         left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
         self._claimed.clear()
         with suppress(LedgerUnavailable):
-            self.ledger.settle(self.token, left)
+            self.ledger.queue.settle(self.token, left)
 
     def _wanted(self, found: BucketHealth) -> int:
         """Return how many calls to take on: no more than are due, one for a probe."""
         each = self.context.targets_per_call
         most = 1 if breaker.is_probe(found) else self.context.batch_size(self.most)
-        return -(-self.ledger.due(self.context.bucket, most * each) // each)
+        return -(-self.ledger.queue.due(self.context.bucket, most * each) // each)
 
     def _deliver(self, batch: ClaimedBatch) -> None:
         started, settlements = time.monotonic(), self._settlements
@@ -228,7 +224,7 @@ class Delivery:
         self._drain()
         self._settle()
         left = [Settlement(task, {}, tried=False) for task in self._claimed.values()]
-        self._patiently(lambda: self.ledger.settle(self.token, left))
+        self._patiently(lambda: self.ledger.queue.settle(self.token, left))
         self._claimed.clear()
 
     def _drain(self) -> None:
@@ -248,13 +244,13 @@ class Delivery:
         for one in group:
             self._claimed.pop(one.task.target_id, None)
         counted: set[str] = set()
-        self._patiently(lambda: self.ledger.count_calls(settlements, counted))
+        self._patiently(lambda: self.ledger.queue.count_calls(settlements, counted))
         if lost:
             _log.warning("delivery.leases_lost", bucket=str(self.context.bucket), targets=lost)
 
     def _write_down(self, group: Sequence[TaskResult]) -> tuple[int, list[Settlement]]:
         settlements = [self._settlements.settlement(one) for one in group]
-        return self.ledger.settle(self.token, settlements), settlements
+        return self.ledger.queue.settle(self.token, settlements), settlements
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do it; while the ledger is away, wait for it, a lease at most: what was answered is not forgotten."""

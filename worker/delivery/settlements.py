@@ -8,7 +8,6 @@ import structlog
 
 from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Retry, Throttled
@@ -53,10 +52,10 @@ class Settlements:
 
     def witness(self, suspect: int) -> Request | None:
         """Return a read about the customer that was served last, if nothing else is left that could be a witness."""
-        found = breakers.health_of(self.ledger.database, str(self.context.bucket))
-        if found.served_id in (None, suspect) or self.ledger.due(self.context.bucket, 1):
+        found = self.ledger.breakers.health_of(str(self.context.bucket))
+        if found.served_id in (None, suspect) or self.ledger.queue.due(self.context.bucket, 1):
             return None
-        other = self.ledger.customer(found.served_id)
+        other = self.ledger.queue.customer(found.served_id)
         return None if other is None else self.context.provider.witness(other, self.context.settings)
 
     def throttled(self, request: Request, answer: Answer, call: Attempt, asked: bool) -> bool:  # noqa: FBT001

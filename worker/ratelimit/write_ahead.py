@@ -14,7 +14,6 @@ from consent.broker.wakeups import KEY_PREFIX
 from consent.change import Bucket
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.leases import end_reservations, reserve_ahead
 
 _WRITTEN = """
 if tonumber(ARGV[1]) > (tonumber(redis.call('GET', KEYS[1])) or 0) then
@@ -89,7 +88,7 @@ class WriteAhead:
         now = self.ledger.now()
         until = now + int((seconds + min(max(self.reservation_seconds, self.late), _LATEST_SECONDS)) * 1e6)
         owner = self._owner or self.process
-        return reserve_ahead(self.ledger.database, str(self.bucket), owner, interval, now=now, until=until)
+        return self.ledger.leases.reserve_ahead(str(self.bucket), owner, interval, now=now, until=until)
 
 
 def end_reservations_of(store: redis.Redis, ledger: Ledger) -> None:
@@ -99,4 +98,4 @@ def end_reservations_of(store: redis.Redis, ledger: Ledger) -> None:
     LedgerUnavailable.
     """
     if owner := cast("bytes | None", store.get(_BROKER)):
-        end_reservations(ledger.database, owner.decode(), now=ledger.now())
+        ledger.leases.end_reservations(owner.decode(), now=ledger.now())

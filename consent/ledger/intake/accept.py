@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select, update
 
 from consent.change import ConsentChange, Origin
 from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import among, insert_new
 from consent.ledger.intake.batch import IncomingBatch
@@ -32,91 +32,86 @@ from consent.ledger.merge_sql import ReassertTerms, merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.rejected_events import keep
 from consent.ledger.schema import changes, imports, rejects
-from consent.reassert import ReassertRules
 
 
-def accept(
-    database: Database,
-    import_id: str,
-    chunk: tuple[Sequence[ConsentChange], Sequence[RejectedRow]],
-    checkpoint: Checkpoint,
-    *,
-    now: int,
-    rules: ReassertRules,
-) -> Accepted:
-    """Record a chunk and move the import's checkpoint, in one transaction; return what was new and what was known.
+class Recorder(LedgerPart):
+    """Records changes: durable, once each."""
 
-    Raises ImportUnderWay if another process has moved the checkpoint since, LedgerUnavailable if the database fails,
-    LedgerRefused, naming them, if it refuses some of the changes: in all cases nothing of the chunk has been recorded.
-    """
-    incoming, refused = chunk
-    before = checkpoint.changes - len(incoming) - len(refused)
-    secret = database.hash_key
+    def accept(
+        self, import_id: str, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow], checkpoint: Checkpoint
+    ) -> Accepted:
+        """Record a chunk and move the import's checkpoint, in one transaction; return what was new and what was known.
 
-    def take(tx: Connection, incoming: Sequence[ConsentChange]) -> Accepted:
-        batch = IncomingBatch.of(secret, incoming, now)
-        lock = RecordingLock.acquire(tx)
-        row = claim_checkpoint(tx, import_id, before)
-        rows = checkpoint.records - checkpoint.skipped
-        times = count_times(row.own_times, batch.own_times(rows - (row.records - row.skipped) - len(refused)))
-        asked = rules.overruled_by(row.reassert)
-        noops = 0
-        if row.stream:
-            terms = ReassertTerms(asked, find_export_time(times, rows))
+        Raises ImportUnderWay if another process has moved the checkpoint since, LedgerUnavailable if the database
+        fails, LedgerRefused, naming them, if it refuses some of the changes: in all cases nothing of the chunk has been
+        recorded.
+        """
+        before = checkpoint.changes - len(incoming) - len(refused)
+        secret, now = self.database.hash_key, self.core.now()
+
+        def take(tx: Connection, incoming: Sequence[ConsentChange]) -> Accepted:
+            batch = IncomingBatch.of(secret, incoming, now)
+            lock = RecordingLock.acquire(tx)
+            row = claim_checkpoint(tx, import_id, before)
+            rows = checkpoint.records - checkpoint.skipped
+            times = count_times(row.own_times, batch.own_times(rows - (row.records - row.skipped) - len(refused)))
+            asked = self.core.reassert.overruled_by(row.reassert)
+            noops = 0
+            if row.stream:
+                terms = ReassertTerms(asked, find_export_time(times, rows))
+                batch.lookup_existing(tx)
+                batch.resend_known_optouts(tx, import_id, terms.rules)
+                reassigned, new = _record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
+                recorded = new + len(reassigned)
+            else:
+                aside = split_noops(tx, batch, import_id, before + 1, asked)
+                record_noops(lock, aside)
+                noops = len(aside)
+                recorded = batch.record(lock, import_id, Origin.BULK) + noops
+                note_pending_duplicates(lock, import_id, batch)
+            counts = {"recorded": recorded, "duplicates": len(incoming) - recorded, "noops": noops}
+            move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})
+            return Accepted(recorded, len(incoming) - recorded)
+
+        def work(tx: Connection) -> Accepted:
+            accepted = take(tx, incoming)
+            # A row of a file is known by its line: no other import's place is its own.
+            _record_rejects(tx, secret, import_id, [replace(storable(reject), place=None) for reject in refused])
+            return accepted
+
+        return write_or_name(self.database, incoming, work, take)
+
+    def accept_events(
+        self, run_id: str, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]
+    ) -> EventsAccepted:
+        """Record what some events say, and which were refused, in one transaction, and publish it.
+
+        The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was
+        recorded, or all of it was and may be handed over again; LedgerRefused names the changes that the database
+        refuses, and nothing was recorded.
+        """
+        secret, refused = self.database.hash_key, [storable(reject) for reject in refused]
+        now, reassert = self.core.now(), ReassertTerms(self.core.reassert)
+
+        def take(tx: Connection, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]) -> EventsAccepted:
+            # Anew with each try: the numbers of a batch are those of its transaction.
+            batch = IncomingBatch.of(secret, incoming, now)
+            lock = RecordingLock.acquire(tx)
             batch.lookup_existing(tx)
-            batch.resend_known_optouts(tx, import_id, terms.rules)
-            reassigned, new = _record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
-            recorded = new + len(reassigned)
-        else:
-            aside = split_noops(tx, batch, import_id, before + 1, asked)
-            record_noops(lock, aside)
-            noops = len(aside)
-            recorded = batch.record(lock, import_id, Origin.BULK) + noops
-            note_pending_duplicates(lock, import_id, batch)
-        counts = {"recorded": recorded, "duplicates": len(incoming) - recorded, "noops": noops}
-        move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})
-        return Accepted(recorded, len(incoming) - recorded)
+            reassigned, _ = _record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)
+            rejected = _record_rejects(tx, secret, run_id, refused)
+            keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
+            fresh = _first_of_each(batch.keys, batch.known.difference(reassigned))
+            count_events(tx, run_id, len(incoming) + len(refused), sum(fresh), rejected)
+            return EventsAccepted(batch.public_ids, fresh, rejected)
 
-    def work(tx: Connection) -> Accepted:
-        accepted = take(tx, incoming)
-        # A row of a file is known by its line: no other import's place is its own.
-        _record_rejects(tx, secret, import_id, [replace(storable(reject), place=None) for reject in refused])
-        return accepted
+        return write_or_name(
+            self.database, incoming, lambda tx: take(tx, incoming, refused), lambda tx, some: take(tx, some, ())
+        )
 
-    return write_or_name(database, incoming, work, take)
-
-
-def accept_events(
-    database: Database,
-    run_id: str,
-    incoming: Sequence[ConsentChange],
-    refused: Sequence[RejectedRow],
-    *,
-    now: int,
-    rules: ReassertRules,
-) -> EventsAccepted:
-    """Record what some events say, and which were refused, in one transaction, and publish it.
-
-    The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was recorded,
-    or all of it was and may be handed over again; LedgerRefused names the changes that the database refuses, and
-    nothing was recorded.
-    """
-    secret, refused = database.hash_key, [storable(reject) for reject in refused]
-
-    def take(tx: Connection, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]) -> EventsAccepted:
-        batch = IncomingBatch.of(secret, incoming, now)  # anew with each try: its numbers are those of a transaction
-        lock = RecordingLock.acquire(tx)
-        batch.lookup_existing(tx)
-        reassigned, _ = _record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=ReassertTerms(rules))
-        rejected = _record_rejects(tx, secret, run_id, refused)
-        keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
-        fresh = _first_of_each(batch.keys, batch.known.difference(reassigned))
-        count_events(tx, run_id, len(incoming) + len(refused), sum(fresh), rejected)
-        return EventsAccepted(batch.public_ids, fresh, rejected)
-
-    return write_or_name(
-        database, incoming, lambda tx: take(tx, incoming, refused), lambda tx, some: take(tx, some, ())
-    )
+    def check_writable(self) -> None:
+        """Raise LedgerUnavailable if nothing can be recorded now, LedgerOutdated if it is for another version."""
+        self.database.write(lambda _tx: None)
 
 
 def _record_and_publish(

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, select, update
 from consent.change import from_micros, to_micros
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import first_change, insert_new
 from consent.ledger.intake.export_time import ExportTime, find_export_time
 from consent.ledger.schema import changes, imports
@@ -20,23 +20,54 @@ from consent.outcome import State
 from consent.reassert import Reassert
 
 
-def open_import(database: Database, source: ImportSource, now: int) -> ImportProgress:
-    """Find the import of these bytes, or start one; return how far it has come.
+class Imports(LedgerPart):
+    """Imports and runs: how they begin, how far they have come, and how they end."""
 
-    Where all opt-outs are to be sent again, an import that is over is not gone on with: another one of the same bytes
-    is begun.
-    """
+    def open_import(self, source: ImportSource) -> ImportProgress:
+        """Find the import of these bytes, or start one; return how far it has come.
 
-    def work(tx: Connection) -> ImportProgress:
-        fingerprint, row = find_import(tx, source.fingerprint, source.reassert)
-        if row is None:
-            insert_new(tx, imports, _IMPORT_COLUMNS, [_import_row(source, fingerprint, now)])
-            row = tx.execute(_of_bytes(fingerprint)).one()
-        elif source.reassert is not None and row.state in ("reading", "read"):
-            tx.execute(update(imports).where(imports.c.id == row.id).values(reassert=source.reassert))
-        return _progress(row)
+        Where all opt-outs are to be sent again, an import that is over is not gone on with: another one of the same
+        bytes is begun.
+        """
+        now = self.core.now()
 
-    return database.write(work)
+        def work(tx: Connection) -> ImportProgress:
+            fingerprint, row = find_import(tx, source.fingerprint, source.reassert)
+            if row is None:
+                insert_new(tx, imports, _IMPORT_COLUMNS, [_import_row(source, fingerprint, now)])
+                row = tx.execute(_of_bytes(fingerprint)).one()
+            elif source.reassert is not None and row.state in ("reading", "read"):
+                tx.execute(update(imports).where(imports.c.id == row.id).values(reassert=source.reassert))
+            return progress_of(row)
+
+        return self.database.write(work)
+
+    def finish_reading(self, import_id: str) -> None:
+        """Note that the whole file has been read and is trusted; its changes may now become due."""
+        now = self.core.now()
+
+        def work(tx: Connection) -> None:
+            mine = (imports.c.id == import_id, imports.c.state == "reading")
+            rows = imports.c.records - imports.c.skipped
+            row = tx.execute(select(imports.c.own_times, rows).where(*mine).with_for_update()).first()
+            if row is not None:
+                stamp = export_time_columns(find_export_time(*row))
+                tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **stamp))
+
+        self.database.write(work)
+
+    def finish_run(self, run_id: str) -> None:
+        """Note that a run of an event source has ended; it is sealed once nothing of it is pending."""
+        now = self.core.now()
+        ended = update(imports).where(imports.c.id == run_id, imports.c.state == "reading")
+        self.database.write(lambda tx: tx.execute(ended.values(state="released", read_at=now, released_at=now)))
+
+    def finish_abandoned_runs(self, kind: str, name: str) -> None:
+        """Note that the runs of an event source whose process was killed have ended."""
+        now = self.core.now()
+        mine = (imports.c.kind == kind, imports.c.name == name, imports.c.state == "reading")
+        ended = update(imports).where(*mine).values(state="released", read_at=now, released_at=now)
+        self.database.write(lambda tx: tx.execute(ended))
 
 
 def find_import(tx: Connection, fingerprint: str, reassert: Reassert | None) -> tuple[str, Row[Any] | None]:
@@ -86,7 +117,8 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
     return (import_id, *facts, "reading", source.reassert, source.sha256, now)
 
 
-def _progress(row: Row[tuple[object, ...]]) -> ImportProgress:
+def progress_of(row: Row[Any]) -> ImportProgress:
+    """Return how far an import, a row of `imports`, has come."""
     state = cast("ImportState", "read" if row.state == "merged" else row.state)
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
     place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "", row.skipped)
@@ -114,21 +146,6 @@ def move_checkpoint(
     tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, own_times=times))
 
 
-def finish_reading(database: Database, import_id: str, now: int) -> None:
-    """Note that the whole file has been read and is trusted; its changes may now become due."""
-
-    def work(tx: Connection) -> None:
-        mine = (imports.c.id == import_id, imports.c.state == "reading")
-        row = tx.execute(
-            select(imports.c.own_times, imports.c.records - imports.c.skipped).where(*mine).with_for_update()
-        ).first()
-        if row is not None:
-            stamp = export_time_columns(find_export_time(*row))
-            tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **stamp))
-
-    database.write(work)
-
-
 def export_time_columns(found: ExportTime | None) -> dict[str, int | None]:
     """Return the columns of an import that keep its export's time."""
     first, last = (None, None) if found is None else found
@@ -147,16 +164,3 @@ def count_events(tx: Connection, run_id: str, rows: int, recorded: int, rejected
             duplicates=imports.c.duplicates + (rows - recorded - rejected),
         )
     )
-
-
-def finish_run(database: Database, run_id: str, now: int) -> None:
-    """Note that a run has ended; it is sealed once nothing of it is pending."""
-    ended = update(imports).where(imports.c.id == run_id, imports.c.state == "reading")
-    database.write(lambda tx: tx.execute(ended.values(state="released", read_at=now, released_at=now)))
-
-
-def finish_abandoned_runs(database: Database, kind: str, name: str, now: int) -> None:
-    """Note that the runs of a source whose process was killed have ended."""
-    mine = (imports.c.kind == kind, imports.c.name == name, imports.c.state == "reading")
-    ended = update(imports).where(*mine).values(state="released", read_at=now, released_at=now)
-    database.write(lambda tx: tx.execute(ended))

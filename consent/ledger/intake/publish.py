@@ -16,8 +16,8 @@ from functools import partial
 from sqlalchemy import Connection, select, update
 
 from consent.errors import LedgerRefused
-from consent.imports import REFUSED
-from consent.ledger.database import Database
+from consent.imports import REFUSED, PublishProgress
+from consent.ledger.database import LedgerPart
 from consent.ledger.dead_letters import make_dead
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import among, first_change, plain_numbers, portions
@@ -36,46 +36,38 @@ CHUNK = 10_000
 _NEXT = {"read": "merged", "merged": "released"}
 
 
-def publish(
-    database: Database,
-    import_id: str,
-    now: Callable[[], int],
-    *,
-    rules: ReassertRules,
-    on_progress: Callable[[int], None] | None = None,
-) -> None:
-    """Make the changes of an import that was read whole due; resumable, and harmless if it has been done."""
-    note = on_progress or (lambda _: None)
-    while (merged := database.write(lambda tx: _merge_aside(tx, import_id, now(), rules=rules))) is not None:
-        note(merged)
-    while (block := database.read(lambda tx: _next_block(tx, import_id))) is not None:
-        for chunk in block.chunks:
-            step = partial(_step, block=block, now=now(), rules=rules)
-            try:
-                done = write_or_name(database, chunk, partial(step, chunk=chunk), _attempt(step))
-            except LedgerRefused as error:
-                if not error.members:
-                    raise
-                make_dead(database, [chunk[place] for place in error.members], REFUSED, now())
-                done = database.write(partial(step, chunk=chunk))
-            if not done:
-                break
-            note(len(chunk))
+class Publisher(LedgerPart):
+    """Lets the changes of files become due."""
+
+    def publish(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
+        """Make the changes of an import that was read whole due; resumable, and harmless if it has been done."""
+        now, rules = self.core.now, self.core.reassert
+        note = on_progress or (lambda _: None)
+        while (merged := self.database.write(lambda tx: _merge_aside(tx, import_id, now(), rules=rules))) is not None:
+            note(merged)
+        while (block := self.database.read(lambda tx: _next_block(tx, import_id))) is not None:
+            for chunk in block.chunks:
+                step = partial(_step, block=block, now=now(), rules=rules)
+                try:
+                    done = write_or_name(self.database, chunk, partial(step, chunk=chunk), _attempt(step))
+                except LedgerRefused as error:
+                    if not error.members:
+                        raise
+                    make_dead(self.database, [chunk[place] for place in error.members], REFUSED, now())
+                    done = self.database.write(partial(step, chunk=chunk))
+                if not done:
+                    break
+                note(len(chunk))
+
+    def unpublished(self) -> dict[str, PublishProgress]:
+        """Return the imports that were read whole but whose changes are not all due yet, and how far each has come."""
+        query = select(imports.c.id, imports.c.state, imports.c.merged_to, imports.c.noops_merged_to, imports.c.steps)
+        rows = self.database.read(lambda tx: tx.execute(query.where(imports.c.state.in_(_NEXT))).all())
+        return {import_id: tuple(place) for import_id, *place in rows}
 
 
 def _attempt(step: Callable[..., bool]) -> Callable[[Connection, Sequence[int]], bool]:
     return lambda tx, some: step(tx, chunk=some)
-
-
-PublishProgress = tuple[str, int, int, int]
-"""How far the publishing of an import has come."""
-
-
-def unpublished(database: Database) -> dict[str, PublishProgress]:
-    """Return the imports that have been read whole but whose changes are not all due yet, and how far each has come."""
-    query = select(imports.c.id, imports.c.state, imports.c.merged_to, imports.c.noops_merged_to, imports.c.steps)
-    rows = database.read(lambda tx: tx.execute(query.where(imports.c.state.in_(_NEXT))).all())
-    return {import_id: tuple(place) for import_id, *place in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from consent.change import Bucket, Lane
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.queue.enqueue import HONOUR_WITHIN_SECONDS, of_bucket
 from consent.ledger.schema import customer_tasks, is_due, is_put_off, leases
 
@@ -28,28 +28,30 @@ class Backlog:
     opt_out_since: int | None = None
 
 
-def backlog(database: Database, buckets: Iterable[Bucket]) -> Backlog:
-    """Look at these buckets, which are those that have something pending; raises LedgerUnavailable.
+class BacklogQueries(LedgerPart):
+    """For how long customers have waited, and whether a run is at work."""
 
-    Of those that are due, the index gives the first of each bucket and lane, whatever their number. Those that are put
-    off are gone through: only customers that a worker has claimed are among them.
-    """
+    def backlog(self, buckets: Iterable[Bucket]) -> Backlog:
+        """Look at these buckets, which are those that have something pending; raises LedgerUnavailable.
 
-    def work(tx: Connection) -> Backlog:
-        due = {lane: _first_due(tx, buckets, lane) for lane in Lane}
-        outs = (Lane.EVENT_OPTOUT, Lane.BULK_OPTOUT)
-        put_off = select(func.min(customer_tasks.c.deadline)).where(is_put_off, customer_tasks.c.lane <= max(outs))
-        return Backlog(
-            _earliest(due.values()), _earliest([*(due[lane] for lane in outs), tx.execute(put_off).scalar()])
-        )
+        Of those that are due, the index gives the first of each bucket and lane, whatever their number. Those that are
+        put off are gone through: only customers that a worker has claimed are among them.
+        """
 
-    return database.read(work)
+        def work(tx: Connection) -> Backlog:
+            due = {lane: _first_due(tx, buckets, lane) for lane in Lane}
+            outs = (Lane.EVENT_OPTOUT, Lane.BULK_OPTOUT)
+            put_off = select(func.min(customer_tasks.c.deadline)).where(is_put_off, customer_tasks.c.lane <= max(outs))
+            return Backlog(
+                _earliest(due.values()), _earliest([*(due[lane] for lane in outs), tx.execute(put_off).scalar()])
+            )
 
+        return self.database.read(work)
 
-def run_lease_held(database: Database, now: int) -> bool:
-    """Whether a run with a broker of its own is at work."""
-    held = select(leases.c.until).where(leases.c.name == "run", leases.c.until > now)
-    return database.read(lambda tx: tx.execute(held).first()) is not None
+    def run_lease_held(self) -> bool:
+        """Whether a run with a broker of its own is at work."""
+        held = select(leases.c.until).where(leases.c.name == "run", leases.c.until > self.core.now())
+        return self.database.read(lambda tx: tx.execute(held).first()) is not None
 
 
 def _first_due(tx: Connection, buckets: Iterable[Bucket], lane: Lane) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 
 from consent.change import Bucket
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.schema import attempts, targets
 
 MOST_ATTEMPTS = 1_000
@@ -35,16 +35,19 @@ class RecentCalls:
     per_second: float | None
 
 
-def recent_calls(database: Database) -> Mapping[Bucket, RecentCalls]:
-    """Return what the latest calls of each bucket were like; a bucket without any among the latest is missing."""
-    latest = select(attempts).order_by(attempts.c.id.desc()).limit(MOST_ATTEMPTS).subquery()
-    query = select(
-        targets.c.connection, targets.c.bucket, latest.c.at, latest.c.milliseconds, latest.c.status
-    ).join_from(latest, targets, targets.c.id == latest.c.target_id)
-    found = defaultdict[Bucket, set[tuple[int, int, int | None]]](set)
-    for row in database.read(lambda tx: tx.execute(query).all()):
-        found[Bucket(row.connection, row.bucket)].add(_call(row))
-    return {bucket: _recent(calls) for bucket, calls in found.items()}
+class CallQueries(LedgerPart):
+    """What calls are like."""
+
+    def recent_calls(self) -> Mapping[Bucket, RecentCalls]:
+        """Return what the latest calls of each bucket were like; a bucket without any among the latest is missing."""
+        latest = select(attempts).order_by(attempts.c.id.desc()).limit(MOST_ATTEMPTS).subquery()
+        query = select(
+            targets.c.connection, targets.c.bucket, latest.c.at, latest.c.milliseconds, latest.c.status
+        ).join_from(latest, targets, targets.c.id == latest.c.target_id)
+        found = defaultdict[Bucket, set[tuple[int, int, int | None]]](set)
+        for row in self.database.read(lambda tx: tx.execute(query).all()):
+            found[Bucket(row.connection, row.bucket)].add(_call(row))
+        return {bucket: _recent(calls) for bucket, calls in found.items()}
 
 
 def _call(row: Any) -> tuple[int, int, int | None]:

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, select
 
 from consent.change import Action, ConsentChange
 from consent.ledger.aliases import former_ids, is_known_as, target_aliases
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import among, portions
 from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
 from consent.ledger.schema import changes, imports, info, slots, targets
@@ -45,41 +45,55 @@ class ChangeReport:
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def public_ids(database: Database, asked: Sequence[ConsentChange]) -> list[str]:
-    """Return the ids under which changes are known to outsiders, whether they have been recorded or not."""
-    secret = database.hash_key
-    keyed = ((target_key(secret, change.connection, change.address), change) for change in asked)
-    return [public_id(target, dedupe_key(secret, target, change)) for target, change in keyed]
+class ChangeQueries(LedgerPart):
+    """Changes, by their public ids."""
 
+    def public_ids(self, asked: Sequence[ConsentChange]) -> list[str]:
+        """Return the ids under which changes are known to outsiders, whether they have been recorded or not."""
+        secret = self.database.hash_key
+        keyed = ((target_key(secret, change.connection, change.address), change) for change in asked)
+        return [public_id(target, dedupe_key(secret, target, change)) for target, change in keyed]
 
-def current_opt_in(database: Database, asked: Sequence[ConsentChange]) -> tuple[str, int] | None:
-    """Return the newest change of the first of these slots that stands at an opt-in: its public id, and since when.
+    def current_opt_in(self, asked: Sequence[ConsentChange]) -> tuple[str, int] | None:
+        """Return the newest change of the first of these slots that stands at an opt-in: its public id, and since when.
 
-    The moment is in microseconds. None if there is no such slot.
-    """
-    secret = database.hash_key
-    for change in asked:
-        key = target_key(secret, change.connection, change.address)
-        own = (is_known_as(key), slots.c.slot == change.slot, slots.c.newest_action == Action.OPTIN.value)
-        words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
-        query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
-        found = database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
-        if found is not None:
-            return public_id(key, found.dedupe_key), found.newest_at
-    return None
-
-
-def find_change(database: Database, id_: str) -> ChangeReport | None:
-    """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""
-    if (said := parse_public_id(id_)) is None:
+        The moment is in microseconds. None if there is no such slot.
+        """
+        secret = self.database.hash_key
+        for change in asked:
+            key = target_key(secret, change.connection, change.address)
+            own = (is_known_as(key), slots.c.slot == change.slot, slots.c.newest_action == Action.OPTIN.value)
+            words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
+            query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
+            found = self.database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
+            if found is not None:
+                return public_id(key, found.dedupe_key), found.newest_at
         return None
-    former = changes.c.id.in_(select(former_ids.c.change_id).where(former_ids.c.key == said[1]))
 
-    def work(tx: Connection) -> Row[*tuple[Any, ...]] | None:
-        return tx.execute(_REPORTED.where(former)).first() or tx.execute(_REPORTED.where(*_which(tx, *said))).first()
+    def find_change(self, id_: str) -> ChangeReport | None:
+        """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""
+        if (said := parse_public_id(id_)) is None:
+            return None
+        former = changes.c.id.in_(select(former_ids.c.change_id).where(former_ids.c.key == said[1]))
 
-    row = database.read(work)
-    return None if row is None else _report(row)
+        def work(tx: Connection) -> Row[*tuple[Any, ...]] | None:
+            return (
+                tx.execute(_REPORTED.where(former)).first() or tx.execute(_REPORTED.where(*_which(tx, *said))).first()
+            )
+
+        row = self.database.read(work)
+        return None if row is None else _report(row)
+
+    def current_values(self) -> Iterator[CurrentValue]:
+        """Give the newest change of every slot; all of them are held in memory."""
+        query = (
+            select(targets.c.connection, targets.c.address, slots.c.slot, slots.c.newest_action, changes.c.state)
+            .join(targets, targets.c.id == slots.c.target_id)
+            .join(changes, changes.c.id == slots.c.newest_id)
+            .order_by(slots.c.target_id, slots.c.slot)
+        )
+        for row in self.database.read(lambda tx: tx.execute(query).all()):
+            yield CurrentValue(row[0], json.loads(row[1]), row[2], Action(row[3]), State(row[4]))
 
 
 def changes_of(tx: Connection, target_id: int) -> list[ChangeReport]:
@@ -163,15 +177,3 @@ class CurrentValue:
     slot: str
     action: Action
     state: State
-
-
-def current_values(database: Database) -> Iterator[CurrentValue]:
-    """Give the newest change of every slot; all of them are held in memory."""
-    query = (
-        select(targets.c.connection, targets.c.address, slots.c.slot, slots.c.newest_action, changes.c.state)
-        .join(targets, targets.c.id == slots.c.target_id)
-        .join(changes, changes.c.id == slots.c.newest_id)
-        .order_by(slots.c.target_id, slots.c.slot)
-    )
-    for row in database.read(lambda tx: tx.execute(query).all()):
-        yield CurrentValue(row[0], json.loads(row[1]), row[2], Action(row[3]), State(row[4]))

@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from consent.identifiers.identity import is_same
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import portions
 from consent.ledger.queries.changes import ChangeReport, changes_of
 from consent.ledger.schema import slots, targets
@@ -41,22 +41,23 @@ class History:
     changes: Sequence[ChangeReport]
 
 
-def histories(
-    database: Database, named: Sequence[Mapping[str, str]], connection: str | None, limit: int
-) -> list[History]:
-    """Return the stories of at most `limit` targets whose address holds all of one of these sets of columns.
+class HistoryQueries(LedgerPart):
+    """The stories of targets."""
 
-    Spelling does not matter where it does not matter for who a change is about. No index knows what an address holds:
-    all targets are read for every hundred sets. Raises LedgerUnavailable.
-    """
+    def histories(self, named: Sequence[Mapping[str, str]], connection: str | None, limit: int) -> list[History]:
+        """Return the stories of at most `limit` targets whose address holds all of one of these sets of columns.
 
-    def work(tx: Connection) -> list[History]:
-        found: dict[int, Row[int, str, str]] = {}
-        for some in portions(named, _AT_ONCE):
-            found |= {row.id: row for row in islice(_named(tx, some, connection), limit)}
-        return [_history(tx, found[number]) for number in sorted(found)[:limit]]
+        Spelling does not matter where it does not matter for who a change is about. No index knows what an address
+        holds: all targets are read for every hundred sets. Raises LedgerUnavailable.
+        """
 
-    return database.read(work)
+        def work(tx: Connection) -> list[History]:
+            found: dict[int, Row[int, str, str]] = {}
+            for some in portions(named, _AT_ONCE):
+                found |= {row.id: row for row in islice(_named(tx, some, connection), limit)}
+            return [_history(tx, found[number]) for number in sorted(found)[:limit]]
+
+        return self.database.read(work)
 
 
 _AT_ONCE = 100

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Row, and_, func, or_, select, union_all
 
 from consent.change import Bucket
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import first_change
 from consent.ledger.schema import (
     changes,
@@ -84,66 +84,87 @@ class ImportReport:
         return max(0.0, (self.ended_at - self.started_at) / 1_000_000)
 
 
-def report(database: Database, import_id: str) -> ImportReport | None:
-    """Return what has become of an import, or None if there is no such import."""
+class ImportQueries(LedgerPart):
+    """Imports, and what is pending."""
 
-    def work(tx: Connection) -> ImportReport | None:
-        row = tx.execute(select(imports).where(imports.c.id == import_id)).first()
-        return None if row is None else _report(tx, row)
+    def report(self, import_id: str) -> ImportReport | None:
+        """Return what has become of an import, or None if there is no such import."""
 
-    return database.read(work)
+        def work(tx: Connection) -> ImportReport | None:
+            row = tx.execute(select(imports).where(imports.c.id == import_id)).first()
+            return None if row is None else _report(tx, row)
 
+        return self.database.read(work)
 
-def recent_imports(database: Database, limit: int = 20) -> list[str]:
-    """Return the ids of the newest imports, newest first."""
-    query = select(imports.c.id).order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
-    return list(database.read(lambda tx: tx.execute(query).scalars().all()))
+    def recent_imports(self, limit: int = 20) -> list[str]:
+        """Return the ids of the newest imports, newest first."""
+        query = select(imports.c.id).order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
+        return list(self.database.read(lambda tx: tx.execute(query).scalars().all()))
 
+    def imports_named(self, beginning: str, limit: int) -> list[str]:
+        """Return the imports whose id begins like this, newest first."""
+        query = select(imports.c.id).where(imports.c.id.startswith(beginning, autoescape=True))
+        ordered = query.order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
+        return list(self.database.read(lambda tx: tx.execute(ordered).scalars().all()))
 
-def pending_by_bucket(database: Database) -> dict[Bucket, int]:
-    """Return how many customer tasks each bucket has left."""
-    place = (customer_tasks.c.connection, customer_tasks.c.bucket)
-    # In two halves, each of which an index of its own serves: the table itself need not be read.
-    halves = [select(*place, func.count()).where(half).group_by(*place) for half in (is_due, is_put_off)]
-    found: Counter[Bucket] = Counter()
-    for connection, bucket, count in database.read(lambda tx: tx.execute(union_all(*halves)).all()):
-        found[Bucket(connection, bucket)] += count
-    return dict(found)
+    def unfinished_imports(self) -> list[str]:
+        """Return the imports that still have something to deliver, oldest first.
 
+        Of an import that has not been read whole these are only such as are published as they are read: event sources
+        and streams.
+        """
+        # By way of the customer tasks: of the changes of an import that is over, none needs to be looked at.
+        newest = select(slots.c.newest_id).where(slots.c.target_id.in_(select(customer_tasks.c.target_id)))
+        waiting = select(changes.c.import_id).where(changes.c.id.in_(newest), changes.c.state == State.PENDING.value)
+        told = or_(imports.c.state == "released", and_(imports.c.state == "reading", imports.c.stream == 1))
+        query = select(imports.c.id).where(
+            or_(imports.c.state.in_(("read", "merged")), told & imports.c.id.in_(waiting))
+        )
+        ordered = query.order_by(imports.c.started_at, imports.c.id)
+        return list(self.database.read(lambda tx: tx.execute(ordered).scalars().all()))
 
-def next_try(database: Database, bucket: Bucket) -> int | None:
-    """Return when a bucket's next customer is tried again, in microseconds; None if one of them was never tried."""
-    facts = (func.min(customer_tasks.c.tries), func.min(customer_tasks.c.next_at))
-    mine = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
-    tries, moment = database.read(lambda tx: tx.execute(select(*facts).where(*mine)).one())
-    return moment if tries else None
+    def first_pending(self, import_id: str, since: int) -> int | None:
+        """Return the number of an import's first pending change from the number `since` on, None if there is none."""
+        return self.database.read(
+            lambda tx: first_change(tx, import_id, since - 1, changes.c.state == State.PENDING.value)
+        )
 
+    def pending_by_bucket(self) -> dict[Bucket, int]:
+        """Return how many customer tasks each bucket has left."""
+        place = (customer_tasks.c.connection, customer_tasks.c.bucket)
+        # In two halves, each of which an index of its own serves: the table itself need not be read.
+        halves = [select(*place, func.count()).where(half).group_by(*place) for half in (is_due, is_put_off)]
+        found: Counter[Bucket] = Counter()
+        for connection, bucket, count in self.database.read(lambda tx: tx.execute(union_all(*halves)).all()):
+            found[Bucket(connection, bucket)] += count
+        return dict(found)
 
-def first_pending(database: Database, import_id: str, since: int) -> int | None:
-    """Return the number of an import's first pending change from the number `since` on, or None if there is none."""
-    return database.read(lambda tx: first_change(tx, import_id, since - 1, changes.c.state == State.PENDING.value))
+    def buckets_waiting(self, import_id: str) -> dict[Bucket, int]:
+        """Return how many pending changes of an import wait in each bucket."""
+        place = (targets.c.connection, targets.c.bucket)
+        query = (
+            select(*place, func.count())
+            .join(changes, changes.c.target_id == targets.c.id)
+            .where(changes.c.import_id == import_id, changes.c.state == State.PENDING.value)
+            .group_by(*place)
+        )
+        return {Bucket(row[0], row[1]): row[2] for row in self.database.read(lambda tx: tx.execute(query).all())}
 
+    def deaths_since(self, moment: int) -> int:
+        """Return how many changes of any import have died since a moment (microseconds) and are dead letters now."""
+        query = (
+            select(func.count())
+            .select_from(dead_letters.join(changes, changes.c.id == dead_letters.c.change_id))
+            .where(changes.c.state == State.DEAD.value, changes.c.settled_at >= moment)
+        )
+        return self.database.read(lambda tx: tx.execute(query).scalar_one())
 
-def buckets_waiting(database: Database, import_id: str) -> dict[Bucket, int]:
-    """Return how many pending changes of an import wait in each bucket."""
-    place = (targets.c.connection, targets.c.bucket)
-    query = (
-        select(*place, func.count())
-        .join(changes, changes.c.target_id == targets.c.id)
-        .where(changes.c.import_id == import_id, changes.c.state == State.PENDING.value)
-        .group_by(*place)
-    )
-    return {Bucket(row[0], row[1]): row[2] for row in database.read(lambda tx: tx.execute(query).all())}
-
-
-def deaths_since(database: Database, moment: int) -> int:
-    """Return how many changes of any import have died since a moment (microseconds) and are dead letters now."""
-    query = (
-        select(func.count())
-        .select_from(dead_letters.join(changes, changes.c.id == dead_letters.c.change_id))
-        .where(changes.c.state == State.DEAD.value, changes.c.settled_at >= moment)
-    )
-    return database.read(lambda tx: tx.execute(query).scalar_one())
+    def next_try(self, bucket: Bucket) -> int | None:
+        """Return when a bucket's next customer is tried again, in microseconds; None if one of them was never tried."""
+        facts = (func.min(customer_tasks.c.tries), func.min(customer_tasks.c.next_at))
+        mine = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
+        tries, moment = self.database.read(lambda tx: tx.execute(select(*facts).where(*mine)).one())
+        return moment if tries else None
 
 
 def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
@@ -191,24 +212,3 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
 def _words(first: str | None, last: str | None) -> str:
     """Return the reason that a code was given for, or one of several."""
     return first or "" if first == last else f"{first}, among other reasons"
-
-
-def unfinished_imports(database: Database) -> list[str]:
-    """Return the imports that still have something to deliver, oldest first.
-
-    Of an import that has not been read whole these are only such as are told as they are read: event sources, streams.
-    """
-    # By way of the customer tasks: of the changes of an import that is over, none needs to be looked at.
-    newest = select(slots.c.newest_id).where(slots.c.target_id.in_(select(customer_tasks.c.target_id)))
-    waiting = select(changes.c.import_id).where(changes.c.id.in_(newest), changes.c.state == State.PENDING.value)
-    told = or_(imports.c.state == "released", and_(imports.c.state == "reading", imports.c.stream == 1))
-    query = select(imports.c.id).where(or_(imports.c.state.in_(("read", "merged")), told & imports.c.id.in_(waiting)))
-    ordered = query.order_by(imports.c.started_at, imports.c.id)
-    return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))
-
-
-def imports_named(database: Database, beginning: str, limit: int) -> list[str]:
-    """Return the imports whose id begins like this, newest first."""
-    query = select(imports.c.id).where(imports.c.id.startswith(beginning, autoescape=True))
-    ordered = query.order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
-    return list(database.read(lambda tx: tx.execute(ordered).scalars().all()))

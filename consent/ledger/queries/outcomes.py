@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import Connection, func, select
 
 from consent.errors import UnusableCursor
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.queries.changes import ChangeReport, reports_by_number
 from consent.ledger.queue.outcome_log import outcome_log, stamp
 from consent.outcome import State
@@ -42,16 +42,19 @@ class OutcomePage:
     more: bool
 
 
-def outcomes_after(database: Database, cursor: str | None, limit: int) -> OutcomePage:
-    """Return the next outcomes behind a cursor (None: the oldest that are kept), in the order of their visibility.
+class OutcomeQueries(LedgerPart):
+    """What became of changes, in the order in which it became visible."""
 
-    Each outcome of each change stands behind every cursor that was given before it became visible, so none is missed,
-    whatever commits late. Of one change they stand in the order in which they came. Raises UnusableCursor if it is no
-    cursor of this ledger, or what stood behind it is not kept any more; and LedgerUnavailable.
-    """
-    place = None if cursor is None else _parse(cursor)
-    stamp(database)
-    return database.read(lambda tx: _page(tx, place, limit), by_key=True)
+    def outcomes_after(self, cursor: str | None, limit: int) -> OutcomePage:
+        """Return the next outcomes behind a cursor (None: the oldest that are kept), in the order of their visibility.
+
+        Each outcome of each change stands behind every cursor that was given before it became visible, so none is
+        missed, whatever commits late. Of one change they stand in the order in which they came. Raises UnusableCursor
+        if it is no cursor of this ledger, or what stood behind it is not kept any more; and LedgerUnavailable.
+        """
+        place = None if cursor is None else _parse(cursor)
+        stamp(self.database)
+        return self.database.read(lambda tx: _page(tx, place, limit), by_key=True)
 
 
 def _parse(cursor: str) -> tuple[int, int]:

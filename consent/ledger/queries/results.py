@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, literal, null, select
 
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.schema import changes, imports, noop_changes, rejects
 from consent.outcome import State
 
@@ -61,18 +61,21 @@ class ImportedRows:
     outcomes: Iterator[RowOutcome]
 
 
-@contextmanager
-def imported_rows(database: Database, import_id: str) -> Iterator[ImportedRows]:
-    """Give what became of the rows of an import, as it is at one moment; raises LedgerUnavailable."""
-    with (
-        tempfile.TemporaryDirectory(prefix="optrelay-") as folder,
-        closing(sqlite3.connect(Path(folder) / "rows", isolation_level=None)) as spool,
-    ):
-        for statement in _SPOOL:
-            spool.execute(statement)
-        found = database.read(lambda tx: _spool(tx, spool, import_id))
-        facts = (found.kind, found.state, found.records, found.fingerprint, found.sha256)
-        yield ImportedRows(*facts, map(_outcome, groupby(spool.execute(_SORTED), itemgetter(0))))
+class ResultQueries(LedgerPart):
+    """What became of the rows of a file."""
+
+    @contextmanager
+    def imported_rows(self, import_id: str) -> Iterator[ImportedRows]:
+        """Give what became of the rows of an import, as it is at one moment; raises LedgerUnavailable."""
+        with (
+            tempfile.TemporaryDirectory(prefix="optrelay-") as folder,
+            closing(sqlite3.connect(Path(folder) / "rows", isolation_level=None)) as spool,
+        ):
+            for statement in _SPOOL:
+                spool.execute(statement)
+            found = self.database.read(lambda tx: _spool(tx, spool, import_id))
+            facts = (found.kind, found.state, found.records, found.fingerprint, found.sha256)
+            yield ImportedRows(*facts, map(_outcome, groupby(spool.execute(_SORTED), itemgetter(0))))
 
 
 # No other process reads its pages, and after a crash they are of no use.

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import Connection, Row, select, update
 
 from consent.change import Bucket
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import insert_new
 from consent.ledger.schema import changes, circuit_breakers, customer_tasks, is_put_off
 from consent.outcome import State
@@ -53,17 +53,105 @@ class BucketHealth:
     served_id: int | None = None
 
 
-def health_of(database: Database, name: str) -> BucketHealth:
-    """Return how the bucket of this name (`str(bucket)`) is; one that was never used is well."""
-    query = select(circuit_breakers).where(circuit_breakers.c.name == name)
-    row = database.read(lambda tx: tx.execute(query).first())
-    return BucketHealth(name) if row is None else _health(row)
+class Breakers(LedgerPart):
+    """How each bucket is, as every process sees it."""
 
+    def health_of(self, name: str) -> BucketHealth:
+        """Return how the bucket of this name (`str(bucket)`) is; one that was never used is well."""
+        query = select(circuit_breakers).where(circuit_breakers.c.name == name)
+        row = self.database.read(lambda tx: tx.execute(query).first())
+        return BucketHealth(name) if row is None else _health(row)
 
-def all_health(database: Database) -> list[BucketHealth]:
-    """Return how every bucket is that was ever used."""
-    query = select(circuit_breakers).order_by(circuit_breakers.c.name)
-    return [_health(row) for row in database.read(lambda tx: tx.execute(query).all())]
+    def all_health(self) -> list[BucketHealth]:
+        """Return how every bucket is that was ever used."""
+        query = select(circuit_breakers).order_by(circuit_breakers.c.name)
+        return [_health(row) for row in self.database.read(lambda tx: tx.execute(query).all())]
+
+    def latest_answer(self, bucket: Bucket) -> str | None:
+        """Return the latest answer (code and words) about a customer of a bucket that waits for another try."""
+        waits = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
+        query = (
+            select(changes.c.code, changes.c.reason)
+            .join(customer_tasks, customer_tasks.c.target_id == changes.c.target_id)
+            .where(is_put_off, *waits, changes.c.state == State.PENDING.value, changes.c.code.is_not(None))
+            .order_by(customer_tasks.c.next_at.desc())
+            .limit(1)
+        )
+        row = self.database.read(lambda tx: tx.execute(query).first())
+        return None if row is None else f"{row.code}: {row.reason}"
+
+    def open_breaker(self, before: BucketHealth, trouble: Trip, *, now: int) -> None:
+        """Make no call in a bucket until the probe is due; how often in a row that happened is counted in `trips`.
+
+        `before` is how the bucket was when the failing calls began. Where another delivery has opened the breaker
+        since, it is the same trouble seen twice: that is not counted again, but a refusal is still noted.
+        """
+
+        def work(tx: Connection) -> None:
+            row = _locked(tx, before.name)
+            fresh = _is_as(row, before)
+            if not fresh and (trouble.breaker is not Breaker.REFUSED or row.breaker == Breaker.REFUSED.value):
+                return
+            values = {
+                "breaker": trouble.breaker.value,
+                "reason": trouble.reason,
+                "opened_at": row.opened_at or now,
+                "probe_at": trouble.probe_at,
+                "trips": row.trips + (1 if fresh and trouble.counts else 0),
+                "suspects": orjson.dumps(_latest(*_suspects(row), *trouble.suspects)).decode(),
+            }
+            tx.execute(_at(before.name).values(**values))
+
+        self.database.write(work)
+
+    def take_probe(self, name: str, *, now: int, until: int) -> bool:
+        """Win, or not, the right to make the one call that finds out whether a bucket is well again."""
+        won = _at(name).where(circuit_breakers.c.breaker != Breaker.CLOSED.value, circuit_breakers.c.probe_at <= now)
+        return self.database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
+
+    def close_breaker(self, before: BucketHealth, *, served: tuple[int, int] | None) -> None:
+        """Note that a bucket answers, and which target it served last and when (None: none this time).
+
+        `before` is how the bucket was when the answered calls began: a breaker that was opened since stays open,
+        because what opened it is the newer news.
+        """
+
+        def work(tx: Connection) -> None:
+            row = _locked(tx, before.name)
+            if served is not None and served[1] >= (row.healthy_at or 0):
+                tx.execute(_at(before.name).values(served_id=served[0], healthy_at=served[1]))
+            if _is_as(row, before):
+                closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
+                tx.execute(_at(before.name).values(**closed, failures=0, trips=0, suspects=None))
+
+        self.database.write(work)
+
+    def count_failures(self, name: str, more: int) -> int:
+        """Add to the failures in a row of a bucket; return how many there are now."""
+
+        def work(tx: Connection) -> int:
+            failures: int = _locked(tx, name).failures + more
+            tx.execute(_at(name).values(failures=failures))
+            return failures
+
+        return self.database.write(work)
+
+    def throttle(self, name: str, *, until: int) -> None:
+        """Note that a provider asked us to make no call before `until`."""
+
+        def work(tx: Connection) -> None:
+            row = _locked(tx, name)
+            tx.execute(_at(name).values(throttled_until=max(until, row.throttled_until)))
+
+        self.database.write(work)
+
+    def probe_soon(self) -> None:
+        """Let every open breaker be probed at once: a person is looking, and may have fixed something.
+
+        The probes are counted anew (`trips`), but still take other customers than those whose answers opened it.
+        """
+        waiting = update(circuit_breakers).where(circuit_breakers.c.breaker != Breaker.CLOSED.value)
+        self.database.write(lambda tx: tx.execute(waiting.values(probe_at=self.core.now(), trips=0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,99 +166,6 @@ class Trip:
     probe_at: int
     suspects: tuple[int, ...] = ()
     counts: bool = True
-
-
-def latest_answer(database: Database, bucket: Bucket) -> str | None:
-    """Return the latest answer (code and words) about a customer of a bucket that waits for its next try, or None."""
-    waits = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
-    query = (
-        select(changes.c.code, changes.c.reason)
-        .join(customer_tasks, customer_tasks.c.target_id == changes.c.target_id)
-        .where(is_put_off, *waits, changes.c.state == State.PENDING.value, changes.c.code.is_not(None))
-        .order_by(customer_tasks.c.next_at.desc())
-        .limit(1)
-    )
-    row = database.read(lambda tx: tx.execute(query).first())
-    return None if row is None else f"{row.code}: {row.reason}"
-
-
-def open_breaker(database: Database, before: BucketHealth, trouble: Trip, *, now: int) -> None:
-    """Make no call in a bucket until the probe is due; how often in a row that happened is counted in `trips`.
-
-    `before` is how the bucket was when the failing calls began. Where another delivery has opened the breaker since, it
-    is the same trouble seen twice: that is not counted again, but a refusal is still noted.
-    """
-
-    def work(tx: Connection) -> None:
-        row = _locked(tx, before.name)
-        fresh = _is_as(row, before)
-        if not fresh and (trouble.breaker is not Breaker.REFUSED or row.breaker == Breaker.REFUSED.value):
-            return
-        values = {
-            "breaker": trouble.breaker.value,
-            "reason": trouble.reason,
-            "opened_at": row.opened_at or now,
-            "probe_at": trouble.probe_at,
-            "trips": row.trips + (1 if fresh and trouble.counts else 0),
-            "suspects": orjson.dumps(_latest(*_suspects(row), *trouble.suspects)).decode(),
-        }
-        tx.execute(_at(before.name).values(**values))
-
-    database.write(work)
-
-
-def take_probe(database: Database, name: str, *, now: int, until: int) -> bool:
-    """Win, or not, the right to make the one call that finds out whether a bucket is well again."""
-    won = _at(name).where(circuit_breakers.c.breaker != Breaker.CLOSED.value, circuit_breakers.c.probe_at <= now)
-    return database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
-
-
-def close_breaker(database: Database, before: BucketHealth, *, served: tuple[int, int] | None) -> None:
-    """Note that a bucket answers, and which target it served last and when (None: none this time).
-
-    `before` is how the bucket was when the answered calls began: a breaker that was opened since stays open, because
-    what opened it is the newer news.
-    """
-
-    def work(tx: Connection) -> None:
-        row = _locked(tx, before.name)
-        if served is not None and served[1] >= (row.healthy_at or 0):
-            tx.execute(_at(before.name).values(served_id=served[0], healthy_at=served[1]))
-        if _is_as(row, before):
-            closed = {"breaker": Breaker.CLOSED.value, "reason": None, "opened_at": None, "probe_at": None}
-            tx.execute(_at(before.name).values(**closed, failures=0, trips=0, suspects=None))
-
-    database.write(work)
-
-
-def count_failures(database: Database, name: str, more: int) -> int:
-    """Add to the failures in a row of a bucket; return how many there are now."""
-
-    def work(tx: Connection) -> int:
-        failures: int = _locked(tx, name).failures + more
-        tx.execute(_at(name).values(failures=failures))
-        return failures
-
-    return database.write(work)
-
-
-def throttle(database: Database, name: str, *, until: int) -> None:
-    """Note that a provider asked us to make no call before `until`."""
-
-    def work(tx: Connection) -> None:
-        row = _locked(tx, name)
-        tx.execute(_at(name).values(throttled_until=max(until, row.throttled_until)))
-
-    database.write(work)
-
-
-def probe_soon(database: Database, *, now: int) -> None:
-    """Let every open breaker be probed at once: a person is looking, and may have fixed something.
-
-    The probes are counted anew (`trips`), but still take other customers than those whose answers opened it.
-    """
-    waiting = update(circuit_breakers).where(circuit_breakers.c.breaker != Breaker.CLOSED.value)
-    database.write(lambda tx: tx.execute(waiting.values(probe_at=now, trips=0)))
 
 
 def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:

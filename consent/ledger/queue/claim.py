@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
 
 from consent.change import Action, Bucket, Lane
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects import dialect_of
 from consent.ledger.dialects.statements import UpdateEach, among, plain_rows, portions
 from consent.ledger.queue.enqueue import of_bucket
@@ -23,47 +23,109 @@ from consent.outcome import State
 PROMOTED_AT_ONCE = 2_000
 
 
-class Term(NamedTuple):
-    """The moments of a claim, in microseconds: now, when its lease ends, and until when lost deliveries are in doubt.
+class Try(NamedTuple):
+    """An earlier call for a task's changes: when it was made and answered (microseconds), and with which code."""
 
-    With `suspects` it is a probe, to find out how a bucket is: one target, and another than these if there is any.
-    """
-
-    now: int
-    lease_until: int
-    doubt_until: int = 0
-    suspects: tuple[int, ...] | None = None
+    at: int
+    answered_at: int
+    code: str
 
 
-def claim(
-    database: Database, bucket: Bucket, limit: int, token: str, term: Term, overlap: Overlap | None = None
-) -> list[CustomerTask]:
-    """Take up to `limit` due targets of a bucket under a lease, or one for a probe; return their newest changes.
+class Claims(LedgerPart):
+    """Customer tasks to be delivered, and those that are under lease."""
 
-    A worker that holds the token at the lease's end has lost it. What the provider holds for these slots counts as
-    unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left alone
-    for as long as there is doubt: a call of the delivery that held it may still be under way.
+    def buckets(self, connection: str) -> list[Bucket]:
+        """Return the buckets of a connection that have customer tasks, by one look at the index for each.
 
-    With `overlap` the words of a target's slots are held against each other first, and then what the provider holds in
-    any of them counts as unknown.
-    """
+        From its end: where customers are claimed, PostgreSQL's indexes hold what is gone until they are cleaned.
+        """
 
-    def work(tx: Connection) -> list[CustomerTask]:
-        mark_in_doubt(tx, bucket, term.now, term.doubt_until)
-        promote(tx, bucket, term.now)
-        numbers = _pick(tx, bucket, limit) if term.suspects is None else pick_another(tx, bucket, term.suspects)
-        if not numbers:
-            return []
-        leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
-        tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=term.lease_until))
-        tasks = _load(tx, numbers)
-        if overlap is not None:
-            tasks = resolve_overlaps(tx, tasks, overlap, term.now)
-        _drop_empty(tx, numbers, tasks)
-        _forget_confirmed(tx, tasks)
-        return tasks
+        def work(tx: Connection) -> list[Bucket]:
+            found: list[Bucket] = []
+            for state in (is_due, is_put_off):
+                last = None
+                while (name := tx.execute(_next_bucket(state, connection, last)).scalar()) is not None:
+                    last = name
+                    found.append(Bucket(connection, name))
+            return sorted(set(found))
 
-    return database.write(work)
+        return self.database.read(work)
+
+    def due(self, bucket: Bucket, limit: int) -> int:
+        """Return how many targets of a bucket are due, counting no further than `limit`."""
+        now = self.core.now()
+        urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
+        ready = select(literal_column("1")).where(is_due, *of_bucket(bucket)).order_by(*urgent).limit(limit).subquery()
+        ripe = (
+            select(literal_column("1"))
+            .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
+            .limit(limit)
+            .subquery()
+        )
+
+        def work(tx: Connection) -> int:
+            return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in (ready, ripe))
+
+        return min(limit, self.database.read(work))
+
+    def claim(  # noqa: PLR0913 - what a worker wants, and what it knows of the bucket
+        self,
+        bucket: Bucket,
+        limit: int,
+        token: str,
+        lease_seconds: float,
+        in_doubt_seconds: float = 0.0,
+        *,
+        overlap: Overlap | None = None,
+        suspects: tuple[int, ...] | None = None,
+    ) -> list[CustomerTask]:
+        """Take up to `limit` due targets of a bucket under a lease; return their newest changes.
+
+        A worker that holds the token at the lease's end has lost it. What the provider holds for these slots counts as
+        unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left
+        alone for `in_doubt_seconds` more: a call of the delivery that held it may still be under way.
+
+        With `overlap`, what the bucket's provider says of slots that overlap, the changes of a target's slots are
+        compared with each other first, and then what the provider holds in any of them counts as unknown. With
+        `suspects` it is a probe, to find out how a bucket is: one target, and another one than these if there is any.
+        """
+        now = self.core.now()
+        lease_until, in_doubt_until = now + int(lease_seconds * 1_000_000), now + int(in_doubt_seconds * 1_000_000)
+
+        def work(tx: Connection) -> list[CustomerTask]:
+            mark_in_doubt(tx, bucket, now, in_doubt_until)
+            promote(tx, bucket, now)
+            numbers = _pick(tx, bucket, limit) if suspects is None else pick_another(tx, bucket, suspects)
+            if not numbers:
+                return []
+            leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
+            tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
+            tasks = _load(tx, numbers)
+            if overlap is not None:
+                tasks = resolve_overlaps(tx, tasks, overlap, now)
+            _drop_empty(tx, numbers, tasks)
+            _forget_confirmed(tx, tasks)
+            return tasks
+
+        return self.database.write(work)
+
+    def earlier_tries(self, task: CustomerTask) -> list[Try]:
+        """Return the calls that were made for a task's changes and are written down, the oldest first."""
+        facts = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
+        query = select(*facts).where(attempts.c.target_id == task.target_id, attempts.c.purpose != WITNESS)
+        asked = {change.id for change in task.changes}
+        made = self.database.read(lambda tx: tx.execute(query).all())
+        return sorted(
+            Try(at, at + milliseconds * 1_000, code)
+            for at, milliseconds, code, ids in made
+            if asked.intersection(orjson.loads(ids))
+        )
+
+    def customer(self, target_id: int) -> CustomerTask | None:
+        """Return a target as a task with nothing to deliver, None if it is gone."""
+        query = select(targets.c.address).where(targets.c.id == target_id)
+        address = self.database.read(lambda tx: tx.execute(query).scalar())
+        return None if address is None else CustomerTask(target_id, orjson.loads(address), ())
 
 
 def mark_in_doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
@@ -96,69 +158,6 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
         due = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, some))
         tx.execute(due.values(waiting=1, lease_token=None))
     return len(numbers)
-
-
-def due_count(database: Database, bucket: Bucket, limit: int, now: int) -> int:
-    """Return how many targets of a bucket are due, counting no further than `limit`."""
-    urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
-    ready = select(literal_column("1")).where(is_due, *of_bucket(bucket)).order_by(*urgent).limit(limit).subquery()
-    ripe = (
-        select(literal_column("1"))
-        .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
-        .limit(limit)
-        .subquery()
-    )
-
-    def work(tx: Connection) -> int:
-        return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in (ready, ripe))
-
-    return min(limit, database.read(work))
-
-
-class Try(NamedTuple):
-    """An earlier call for a task's changes: when it was made and answered (microseconds), and with which code."""
-
-    at: int
-    answered_at: int
-    code: str
-
-
-def earlier_tries(database: Database, task: CustomerTask) -> list[Try]:
-    """Return the calls that were made for a task's changes and are written down, the oldest first."""
-    facts = (attempts.c.at, attempts.c.milliseconds, attempts.c.code, attempts.c.change_ids)
-    query = select(*facts).where(attempts.c.target_id == task.target_id, attempts.c.purpose != WITNESS)
-    asked = {change.id for change in task.changes}
-    made = database.read(lambda tx: tx.execute(query).all())
-    return sorted(
-        Try(at, at + milliseconds * 1_000, code)
-        for at, milliseconds, code, ids in made
-        if asked.intersection(orjson.loads(ids))
-    )
-
-
-def customer(database: Database, target_id: int) -> CustomerTask | None:
-    """Return a target as a task with nothing to deliver, None if it is gone."""
-    query = select(targets.c.address).where(targets.c.id == target_id)
-    address = database.read(lambda tx: tx.execute(query).scalar())
-    return None if address is None else CustomerTask(target_id, orjson.loads(address), ())
-
-
-def buckets(database: Database, connection: str) -> list[Bucket]:
-    """Return the buckets of a connection that have customer tasks, by one look at the index for each.
-
-    From its end: where customers are claimed, PostgreSQL's indexes hold what is gone until they are cleaned.
-    """
-
-    def work(tx: Connection) -> list[Bucket]:
-        found: list[Bucket] = []
-        for state in (is_due, is_put_off):
-            last = None
-            while (name := tx.execute(_next_bucket(state, connection, last)).scalar()) is not None:
-                last = name
-                found.append(Bucket(connection, name))
-        return sorted(set(found))
-
-    return database.read(work)
 
 
 def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) -> Select[str]:

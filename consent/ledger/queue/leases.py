@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, select, update
 
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import insert_new
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.schema import circuit_breakers, leases
@@ -34,64 +34,64 @@ class Lease:
     until: int
 
 
-def reserve_ahead(database: Database, name: str, owner: str, interval: float, *, now: int, until: int) -> float:
-    """Write down that a broker gives out the permits of a bucket up to `until`, before it does.
+class Leases(LedgerPart):
+    """What only one at a time may do."""
 
-    Returns 0.0 if it may. Otherwise another broker has given out slots, and it returns the seconds after which they
-    are all over and an `interval` (in seconds) has passed. Raises LedgerUnavailable.
-    """
+    def reserve_ahead(self, name: str, owner: str, interval: float, *, now: int, until: int) -> float:
+        """Write down that a broker gives out the permits of a bucket up to `until`, before it does.
 
-    def work(tx: Connection) -> float:
-        insert_new(tx, circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
-        row = tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
-        at = update(circuit_breakers).where(circuit_breakers.c.name == name)
-        before = min(row.reserved_until, now + int(LONGEST_RESERVATION_SECONDS * 1e6))
-        if before and row.reserved_by != owner:
-            wait: float = (before - now) / 1e6 + interval + _CLOCKS_SECONDS
-            if wait > 0:
-                tx.execute(at.values(reserved_until=before))
-                return wait
-        tx.execute(at.values(reserved_until=max(before, until), reserved_by=owner))
-        return 0.0
+        Returns 0.0 if it may. Otherwise another broker has given out slots, and it returns the seconds after which they
+        are all over and an `interval` (in seconds) has passed. Raises LedgerUnavailable.
+        """
 
-    return database.write(work)
+        def work(tx: Connection) -> float:
+            insert_new(tx, circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
+            row = tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
+            at = update(circuit_breakers).where(circuit_breakers.c.name == name)
+            before = min(row.reserved_until, now + int(LONGEST_RESERVATION_SECONDS * 1e6))
+            if before and row.reserved_by != owner:
+                wait: float = (before - now) / 1e6 + interval + _CLOCKS_SECONDS
+                if wait > 0:
+                    tx.execute(at.values(reserved_until=before))
+                    return wait
+            tx.execute(at.values(reserved_until=max(before, until), reserved_by=owner))
+            return 0.0
 
+        return self.database.write(work)
 
-def end_reservations(database: Database, owner: str, *, now: int) -> None:
-    """Note that a broker and all who use it have ended: no call is made any more. Raises LedgerUnavailable."""
-    ended = update(circuit_breakers).where(
-        circuit_breakers.c.reserved_by == owner, circuit_breakers.c.reserved_until > now
-    )
-    database.write(lambda tx: tx.execute(ended.values(reserved_until=now)))
+    def end_reservations(self, owner: str, *, now: int) -> None:
+        """Note that a broker and all who use it have ended: no call is made any more. Raises LedgerUnavailable."""
+        ended = update(circuit_breakers).where(
+            circuit_breakers.c.reserved_by == owner, circuit_breakers.c.reserved_until > now
+        )
+        self.database.write(lambda tx: tx.execute(ended.values(reserved_until=now)))
 
+    def take_lease(self, wanted: Lease, *, now: int, dead: str = "") -> Lease | None:
+        """Take something, or prolong it, if no one else holds it; return who does, or None. Raises LedgerUnavailable.
 
-def take_lease(database: Database, wanted: Lease, *, now: int, dead: str = "") -> Lease | None:
-    """Take something, or prolong it, if no one else holds it; return who does, or None. Raises LedgerUnavailable.
+        `dead` is the token of a holder that is known to have ended without giving its lease back. A lease that ends
+        later than one that is taken now was written by a clock that was set back since: it is shortened, for who still
+        lives prolongs it.
+        """
 
-    `dead` is the token of a holder that is known to have ended without giving its lease back. A lease that ends later
-    than one that is taken now was written by a clock that was set back since: it is shortened, for who still lives
-    prolongs it.
-    """
+        def work(tx: Connection) -> Lease | None:
+            columns = ("name", "holder", "token", "until")
+            insert_new(tx, leases, columns, [(wanted.name, wanted.holder, wanted.token, wanted.until)])
+            row = tx.execute(select(leases).where(leases.c.name == wanted.name).with_for_update()).one()
+            if row.token not in {wanted.token, dead} and row.until > now:
+                if row.until > wanted.until:
+                    tx.execute(update(leases).where(leases.c.name == wanted.name).values(until=wanted.until))
+                return Lease(row.name, row.holder, row.token, row.until)
+            values = {"holder": wanted.holder, "token": wanted.token, "until": wanted.until}
+            tx.execute(update(leases).where(leases.c.name == wanted.name).values(**values))
+            return None
 
-    def work(tx: Connection) -> Lease | None:
-        columns = ("name", "holder", "token", "until")
-        insert_new(tx, leases, columns, [(wanted.name, wanted.holder, wanted.token, wanted.until)])
-        row = tx.execute(select(leases).where(leases.c.name == wanted.name).with_for_update()).one()
-        if row.token not in {wanted.token, dead} and row.until > now:
-            if row.until > wanted.until:
-                tx.execute(update(leases).where(leases.c.name == wanted.name).values(until=wanted.until))
-            return Lease(row.name, row.holder, row.token, row.until)
-        values = {"holder": wanted.holder, "token": wanted.token, "until": wanted.until}
-        tx.execute(update(leases).where(leases.c.name == wanted.name).values(**values))
-        return None
+        return self.database.write(work)
 
-    return database.write(work)
-
-
-def give_up_lease(database: Database, lease: Lease) -> None:
-    """Let others take it, unless it was lost before. Raises LedgerUnavailable."""
-    held = delete(leases).where(leases.c.name == lease.name, leases.c.token == lease.token)
-    database.write(lambda tx: tx.execute(held))
+    def give_up_lease(self, lease: Lease) -> None:
+        """Let others take it, unless it was lost before. Raises LedgerUnavailable."""
+        held = delete(leases).where(leases.c.name == lease.name, leases.c.token == lease.token)
+        self.database.write(lambda tx: tx.execute(held))
 
 
 def process_token(pid: int | None = None) -> str:

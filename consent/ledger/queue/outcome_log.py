@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 from sqlalchemy import BigInteger, Column, Connection, Index, Table, Text, delete, func, or_, select, update
 
-from consent.ledger.database import Database
+from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import lock_outcome_log
 from consent.ledger.dialects.statements import among, insert_all, portions
 from consent.ledger.schema import NUMBER, changes, metadata
@@ -107,13 +107,16 @@ def _stamp_some(tx: Connection) -> None:
     )
 
 
-def purge_outcome_log(database: Database, before: int) -> int:
-    """Remove what was noted before a moment (microseconds) but the last; return how many rows. Raises LedgerError."""
-    purged = 0
-    while database.read(lambda tx: _old_ones(tx, before, 1)):
-        stamp(database)
-        purged += database.write(lambda tx: _purge_some(tx, before))
-    return purged
+class OutcomeLog(LedgerPart):
+    """The outcome log as its keeper sees it."""
+
+    def purge(self, before: int) -> int:
+        """Remove what was noted before a moment (microseconds) but the last; return how many rows."""
+        purged = 0
+        while self.database.read(lambda tx: _old_ones(tx, before, 1)):
+            stamp(self.database)
+            purged += self.database.write(lambda tx: _purge_some(tx, before))
+        return purged
 
 
 def _purge_some(tx: Connection, before: int) -> int:

@@ -16,7 +16,7 @@ import orjson
 from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Origin, lane_of
-from consent.ledger.database import Database
+from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import (
     UpdateEach,
@@ -37,51 +37,56 @@ from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
 _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
 
 
-def settle(database: Database, token: str, settlements: Sequence[Settlement], *, now: int) -> int:
-    """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile.
+class Settlements(LedgerPart):
+    """What became of claimed changes."""
 
-    On PostgreSQL the calls made are left to `count_calls`.
-    """
+    def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
+        """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile.
 
-    def work(tx: Connection, *, alone: bool) -> int | None:
-        lock = MergeLock.acquire(tx) if alone else None
-        held = _held(tx, token, settlements)
-        kept = [one for one in settlements if one.task.target_id in held]
-        lost = [one for one in settlements if one.task.target_id not in held]
-        called = [one for one in lost if one.attempts]
-        if called and lock is None:
-            return None
-        _write_attempts(tx, settlements)
-        settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
-        _return_tasks(tx, kept, settled, now)
-        if lock is not None and called:
-            _resend_newest(lock, called, now)
-        if database.is_sqlite:
-            _CALLS.run(tx, _calls(settlements))
-        return len(lost)
+        The calls made are to be added by `count_calls` afterwards: on PostgreSQL they are not part of the transaction.
+        """
+        if not settlements:
+            return 0
+        now = self.core.now()
 
-    # What is being merged must not be revived or become due meanwhile: the MergeLock comes before all other locks.
-    if (lost := database.write(partial(work, alone=False))) is None:
-        lost = database.write(partial(work, alone=True)) or 0
-    return lost
+        def work(tx: Connection, *, alone: bool) -> int | None:
+            lock = MergeLock.acquire(tx) if alone else None
+            held = _held(tx, token, settlements)
+            kept = [one for one in settlements if one.task.target_id in held]
+            lost = [one for one in settlements if one.task.target_id not in held]
+            called = [one for one in lost if one.attempts]
+            if called and lock is None:
+                return None
+            _write_attempts(tx, settlements)
+            settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
+            _return_tasks(tx, kept, settled, now)
+            if lock is not None and called:
+                _resend_newest(lock, called, now)
+            if self.database.is_sqlite:
+                _CALLS.run(tx, _calls(settlements))
+            return len(lost)
 
+        # What is being merged must not be revived or become due meanwhile: the MergeLock comes before all other locks.
+        if (lost := self.database.write(partial(work, alone=False))) is None:
+            lost = self.database.write(partial(work, alone=True)) or 0
+        return lost
 
-def count_calls(database: Database, settlements: Sequence[Settlement], counted: set[str]) -> None:
-    """Add the calls made to their imports, where that is not part of settling.
+    def count_calls(self, settlements: Sequence[Settlement], counted: set[str]) -> None:
+        """Add the calls made to their imports, where that is not part of settling.
 
-    Each import in a transaction of its own: an importer locks this row first and customer tasks afterwards.
-    `counted` remembers those that are done, so that this may be tried again when it failed half way.
-    """
-    if database.is_sqlite:
-        return
+        Each import in a transaction of its own: an importer locks this row first and customer tasks afterwards.
+        `counted` remembers those that are done, so that this may be tried again when it failed half way.
+        """
+        if self.database.is_sqlite:
+            return
 
-    def work(tx: Connection, row: dict[str, Any]) -> None:
-        _CALLS.run(tx, [row])
+        def work(tx: Connection, row: dict[str, Any]) -> None:
+            _CALLS.run(tx, [row])
 
-    for row in _calls(settlements):
-        if row["which"] not in counted:
-            database.write(partial(work, row=row))
-            counted.add(row["which"])
+        for row in _calls(settlements):
+            if row["which"] not in counted:
+                self.database.write(partial(work, row=row))
+                counted.add(row["which"])
 
 
 def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[int, bool]:

@@ -90,15 +90,14 @@ def show(
     *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
 ) -> None:
     """Show one dead letter: its reason and origin, every call made about it, and what people did to it."""
-    from consent.ledger.dead_letters import attempts_for, audit_log_of, plan_replay
     from console.commands.dead_letters.views import as_json, history_as_json, own_fate, show_history, show_letter
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
         (letter,) = Selection((number,)).find(ledger, discarded=True)
-        made, done = attempts_for(ledger.database, letter), audit_log_of(ledger.database, letter.id)
-        fates = plan_replay(ledger.database, [letter])
+        made, done = ledger.dead_letters.attempts_for(letter), ledger.dead_letters.audit_log_of(letter.id)
+        fates = ledger.dead_letters.plan_replay([letter])
     show_letter(settings, screen, letter, reveal=reveal)
     screen.show(f"  replay:  {own_fate(letter, fates)}")
     show_history(screen, letter, made, done)
@@ -126,7 +125,6 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
 
     A letter that a newer change has overtaken is closed as superseded, and never sent. Doing it twice does no harm.
     """
-    from consent.ledger.dead_letters import plan_replay, replay
     from console.commands.dead_letters.views import fate_words
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
@@ -136,11 +134,11 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
     selection.require()
     with reading_ledger(context.settings) as ledger:
         found = selection.find(ledger)
-        fates = plan_replay(ledger.database, found)
+        fates = ledger.dead_letters.plan_replay(found)
         context.screen.show(fate_words(fates))
         if found and not only_say:
             confirm(f"Replay {counted(len(found), 'dead letter')}?", yes=yes)
-            fates = replay(ledger.database, found, who=who or user_name(), why=why, now=ledger.now())
+            fates = ledger.dead_letters.replay(found, who=who or user_name(), why=why)
             context.screen.show("done")
             wake_workers(context, ledger)
     counts = {fate: sum(one == fate for one in fates.values()) for fate in ("replayed", "superseded")}
@@ -209,13 +207,12 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
 
 
 def _discard(ledger: Ledger, found: FoundDeadLetters, screen: Screen, said: dict[str, Any]) -> int:
-    from consent.ledger.dead_letters import discard
 
     if not found:
         return 0
     confirm(f"Discard {counted(len(found), 'dead letter')} for good?", yes=said["yes"])
     who = said["who"] or user_name()
-    count = discard(ledger.database, found, who=who, why=said["why"], now=ledger.now())
+    count = ledger.dead_letters.discard(found, who=who, why=said["why"])
     screen.show(f"{count:,} discarded")
     return count
 

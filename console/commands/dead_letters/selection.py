@@ -73,9 +73,7 @@ class Selection:
 
     def find(self, ledger: Ledger, *, discarded: bool = False) -> FoundDeadLetters:
         """Return the letters that are meant, oldest first; raise ConfigurationError for an id that is none."""
-        from consent.ledger.dead_letters import FoundDeadLetters
-
-        found = FoundDeadLetters(ledger.database, self._filter(ledger, discarded=discarded))
+        found = ledger.dead_letters.search(self._filter(ledger, discarded=discarded))
         missing = sorted(set(self.ids).difference(found.ids)) if self.ids else []
         if missing:
             listed = ", ".join(map(str, missing))

@@ -48,7 +48,7 @@ def record_events(settings: Settings, screen: Screen, asked: ListenOptions) -> E
         ledger = stack.enter_context(writing_ledger(settings))
         wake = stack.enter_context(notifier(settings, screen.note, "events are"))
         stack.enter_context(stop.on_signals())
-        intake = EventIngest(ledger, context, source.kind, f"{source.name}, as {consumer}", wake)
+        intake = EventIngest(ledger.intake, context, source.kind, f"{source.name}, as {consumer}", wake)
         stack.enter_context(counts.shown())
         screen.note(f"listening to {source.name} as {consumer}; SIGTERM or Ctrl-C ends it after the batch in hand")
         Listener(source, intake, counts, stop, asked.batch).run()

@@ -55,7 +55,7 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
         listener = stack.enter_context(listening(host, port))
         wake, broker_state = stack.enter_context(_broker(settings, screen))
         name = f"{socket.gethostname()}, port {listener.getsockname()[1]}"
-        intake = EventIngest(ledger, context, KIND, name, wake)
+        intake = EventIngest(ledger.intake, context, KIND, name, wake)
         intake.end_abandoned()
         state = AppState(
             ledger=ledger,
@@ -85,7 +85,7 @@ def _watched(ledger: Ledger) -> Iterator[list[LedgerOutdated]]:
     def look() -> None:
         while not found and not ended.wait(_LOOK_SECONDS):
             try:
-                ledger.database.check_revision()
+                ledger.maintenance.check_revision()
             except LedgerOutdated as error:
                 found.append(error)
             except LedgerUnavailable:

@@ -168,18 +168,10 @@ def backup(
 
         optrelay backup /backups/optrelay-$(date +%F).db
     """
-    from consent.errors import ConfigurationError
-    from consent.ledger.database import Database
-    from consent.ledger.maintenance import back_up
+    from consent.ledger.ledger import Ledger
 
     settings, screen = load_settings(), Screen(as_json=as_json)
-    database = Database(settings.ledger_url)
-    if not database.is_sqlite:
-        raise ConfigurationError(
-            "this ledger is PostgreSQL's: `pg_dump --format=custom --file=FILE DATABASE` copies it as it stands at one "
-            "moment, and `pg_restore` brings it back"
-        )
-    size = back_up(database, file)
+    size = Ledger(settings.ledger_url).maintenance.back_up(file)
     screen.show(f"copied {size:,} bytes to {file}")
     screen.print_json({"file": str(file), "bytes": size})
 
@@ -191,17 +183,17 @@ def migrate(*, as_json: JsonOption = False) -> None:
 
 def migrate_ledger(settings: Settings, screen: Screen) -> None:
     """Migrate the ledger and say from where to where; raises LedgerUnavailable."""
-    from consent.ledger.aliases import merged
     from consent.ledger.ledger import Ledger
-    from consent.ledger.schema import REVISION
 
     ledger = Ledger(settings.ledger_url)
     try:
-        before, done = ledger.database.revision(), ledger.migrate()
-        counts = merged(ledger.database) if done and before and before < _ONE_PERSON_ONE_TARGET else {}
+        keeper = ledger.maintenance
+        before, done = keeper.revision(), keeper.migrate()
+        counts = keeper.merged_targets() if done and before and before < _ONE_PERSON_ONE_TARGET else {}
     finally:
         ledger.close()
-    screen.show(f"migrated from {before or 'nothing'} to {REVISION}" if done else f"nothing to do: it is at {REVISION}")
+    now = ledger.maintenance.needed_revision
+    screen.show(f"migrated from {before or 'nothing'} to {now}" if done else f"nothing to do: it is at {now}")
     if counts:
         screen.show(
             f"one person is one target now: {counts['targets_merged']:,} targets were merged into others of the same "
@@ -211,7 +203,7 @@ def migrate_ledger(settings: Settings, screen: Screen) -> None:
             f"{counts['superseded']:,} pending changes were superseded by newer ones of the same person; of "
             f"{counts['delivered_again']:,} slots, what stands is delivered again"
         )
-    screen.print_json({"migrated": done, "from": before, "to": REVISION, **({"merged": counts} if counts else {})})
+    screen.print_json({"migrated": done, "from": before, "to": now, **({"merged": counts} if counts else {})})
 
 
 _ONE_PERSON_ONE_TARGET = "0011"

@@ -14,8 +14,8 @@ from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
 from consent.ledger.queries.changes import ChangeReport
-from consent.ledger.queries.history import History, SlotNow, histories
-from consent.ledger.queries.outcomes import MOST_OUTCOMES, Outcome, outcomes_after
+from consent.ledger.queries.history import History, SlotNow
+from consent.ledger.queries.outcomes import MOST_OUTCOMES, Outcome
 from consent.outcome import State
 from consent.row import ConsentRow
 from consent.settings import Settings
@@ -45,7 +45,7 @@ def show_histories(
     ways = [tuple(way.items()) for said in _said(columns) for way in _ways(said, rows)]
     named = [dict(way) for way in dict.fromkeys(ways)]
     with reading_ledger(settings) as ledger:
-        found = histories(ledger.database, named, connection.lower() if connection else None, _MOST + 1)
+        found = ledger.queries.histories(named, connection.lower() if connection else None, _MOST + 1)
     for one in found[:_MOST]:
         _show(settings, screen, one, reveal=reveal)
     if len(found) > _MOST:
@@ -170,7 +170,7 @@ def show_outcomes(settings: Settings, screen: Screen, after: str | None, limit: 
     """Print the outcomes behind a cursor and the cursor behind them; raises UnusableCursor."""
     most = limit or (MOST_OUTCOMES if screen.as_json else _OUTCOMES_SHOWN)
     with reading_ledger(settings) as ledger:
-        page = outcomes_after(ledger.database, after, most)
+        page = ledger.queries.outcomes_after(after, most)
     listed = table("when (UTC)", "connection", "action", "what became of it", "from", whole=("when (UTC)",))
     for one in page.outcomes:
         listed.add_row(*_outcome_row(one))

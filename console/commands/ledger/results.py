@@ -13,7 +13,7 @@ from typing import TextIO
 from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.files import path_text
-from consent.ledger.queries.results import ImportedRows, RowOutcome, imported_rows
+from consent.ledger.queries.results import ImportedRows, RowOutcome
 from consent.outcome import State
 from consent.settings import Settings
 from console.commands.ledger.status import find_import
@@ -52,7 +52,7 @@ def write_results(
         for unusable in ready.unusable:
             raise ConfigurationError(unusable.reason or f"{path_text(file)} cannot be read")
         import_id = find_import(ledger, name).import_id
-        with imported_rows(ledger.database, import_id) as imported:
+        with ledger.queries.imported_rows(import_id) as imported:
             read = next((one for one in ready.usable if one.inspection.sha256 == imported.sha256), ready.usable[0])
             _check(read, imported, import_id)
             with _new_file(output) as target:

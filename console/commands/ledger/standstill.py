@@ -8,8 +8,7 @@ from typing import Any
 
 from consent.change import Bucket, from_micros
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.backlog import Backlog, backlog, run_lease_held
-from consent.ledger.queries.imports import pending_by_bucket
+from consent.ledger.queries.backlog import Backlog
 from consent.settings import Settings
 from console.ui.text import duration_text
 
@@ -66,17 +65,17 @@ class Standstill:
 
 def standstill(settings: Settings, ledger: Ledger, pending: Collection[Bucket] | None = None) -> Standstill:
     """Look at what is pending, and only where it has been due for long, for workers; raises LedgerUnavailable."""
-    buckets = pending_by_bucket(ledger.database) if pending is None else pending
-    now, found = ledger.now(), backlog(ledger.database, buckets)
+    buckets = ledger.queries.pending_by_bucket() if pending is None else pending
+    now, found = ledger.now(), ledger.queries.backlog(buckets)
     if found.due_since is None or now - found.due_since <= DUE_SECONDS * 1_000_000:
         return Standstill(now, found)
-    return Standstill(now, found, "; ".join(_missing(settings, ledger, now)))
+    return Standstill(now, found, "; ".join(_missing(settings, ledger)))
 
 
-def _missing(settings: Settings, ledger: Ledger, now: int) -> Iterator[str]:
+def _missing(settings: Settings, ledger: Ledger) -> Iterator[str]:
     """Say which process is not there; what cannot be found out is no problem of its own."""
     if not settings.broker_url:
-        if not run_lease_held(ledger.database, now):
+        if not ledger.queries.run_lease_held():
             yield "and no run is at work: `optrelay run` delivers them"
         return
     import redis  # noqa: PLC0415 - these load Celery, which looking at a ledger need not

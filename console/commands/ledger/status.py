@@ -10,18 +10,12 @@ from typing import Any
 from rich.text import Text
 
 from consent.change import Bucket, from_micros, read_bucket
-from consent.errors import ConfigurationError
-from consent.ledger.database import READ_ONLY
+from consent.errors import READ_ONLY, ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import (
     ImportReport,
-    buckets_waiting,
-    imports_named,
-    pending_by_bucket,
-    recent_imports,
-    report,
 )
-from consent.ledger.queue.breakers import Breaker, BucketHealth, all_health, latest_answer
+from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
 from console.commands.ledger.standstill import standstill
 from console.exit_codes import ExitCode, code_of
@@ -41,13 +35,13 @@ _WIDE = 100
 def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> ExitCode:
     """Print every connection, bucket by bucket, and the newest imports; with `check`, return 4 if something stands."""
     with reading_ledger(settings) as ledger:
-        health = {one.name: one for one in all_health(ledger.database)}
-        pending = pending_by_bucket(ledger.database)
-        found = [report(ledger.database, one) for one in recent_imports(ledger.database, _SHOWN)]
+        health = {one.name: one for one in ledger.breakers.all_health()}
+        pending = ledger.queries.pending_by_bucket()
+        found = [ledger.queries.report(one) for one in ledger.queries.recent_imports(_SHOWN)]
         shown = _shown(settings, health, pending)
-        answers = {one: latest_answer(ledger.database, one) for one in shown}
+        answers = {one: ledger.breakers.latest_answer(one) for one in shown}
         limits = bottlenecks(settings, ledger, pending, health.values())
-        writable = ledger.database.takes_writes()
+        writable = ledger.maintenance.takes_writes()
         still = standstill(settings, ledger, pending)
     if not writable:
         screen.error(f"the ledger's database: {READ_ONLY}")
@@ -96,14 +90,14 @@ def show_one(settings: Settings, screen: Screen, name: str) -> ExitCode:
 
 def import_as_json(ledger: Ledger, import_id: str) -> dict[str, Any] | None:
     """Return what `status IMPORT --json` prints, or None if there is no such import; raise LedgerUnavailable."""
-    found = report(ledger.database, import_id)
+    found = ledger.queries.report(import_id)
     return None if found is None else as_json(found) | _obstacles(*_waiting(ledger, import_id))
 
 
 def _waiting(ledger: Ledger, import_id: str) -> tuple[dict[Bucket, int], dict[Bucket, BucketHealth]]:
     """Return how many changes of an import wait in each bucket, and how those buckets are."""
-    waiting = buckets_waiting(ledger.database, import_id)
-    health = {one.name: one for one in all_health(ledger.database)}
+    waiting = ledger.queries.buckets_waiting(import_id)
+    health = {one.name: one for one in ledger.breakers.all_health()}
     return waiting, {bucket: health.get(str(bucket), BucketHealth(str(bucket))) for bucket in sorted(waiting)}
 
 
@@ -114,10 +108,10 @@ def _obstacles(waiting: Mapping[Bucket, int], states: Mapping[Bucket, BucketHeal
 
 def find_import(ledger: Ledger, name: str) -> ImportReport:
     """Return the import with this id, or whose id begins like this, or the latest; raise ConfigurationError."""
-    ids = recent_imports(ledger.database, 1) if name == LATEST else imports_named(ledger.database, name, 2)
+    ids = ledger.queries.recent_imports(1) if name == LATEST else ledger.queries.imports_named(name, 2)
     if name not in ids and len(ids) > 1:
         raise ConfigurationError(f"several imports begin with {name!r}: give more of the id")
-    found = report(ledger.database, name if name in ids else ids[0]) if ids else None
+    found = ledger.queries.report(name if name in ids else ids[0]) if ids else None
     if found is None:
         raise ConfigurationError(f"there is no import {name!r}: `optrelay status` lists them")
     return found

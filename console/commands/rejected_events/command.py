@@ -77,14 +77,13 @@ def show(
     *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
 ) -> None:
     """Show one rejected event: why and where it was rejected, and what became of it; with --reveal what it said."""
-    from consent.ledger.rejected_events import what_it_said
     from console.commands.rejected_events.views import as_json, content_as_json, show_event
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
         (found,) = find_events(ledger, (number,), closed=True)
-        said = what_it_said(ledger.database, number) if reveal else None
+        said = ledger.rejected_events.what_it_said(number) if reveal else None
     show_event(screen, found, said, settings.keep_rejected_events)
     screen.print_json(as_json(found) | (content_as_json(said) if said is not None else {}))
 
@@ -183,7 +182,7 @@ def discard(  # noqa: PLR0913 - one argument for each option
     as_object: JsonOption = False,
 ) -> None:
     """Close rejected events. The ledger keeps who closed them and why, and their bodies until they expire."""
-    from consent.ledger.rejected_events import Closing, close
+    from consent.ledger.rejected_events import Closing
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
@@ -198,6 +197,6 @@ def discard(  # noqa: PLR0913 - one argument for each option
         if found and not only_say:
             confirm(f"Discard {counted(len(found), 'rejected event')}?", yes=yes)
             closing = Closing("discarded", who or user_name(), why)
-            count = close(ledger.database, found.ids, closing, ledger.now())
+            count = ledger.rejected_events.close(found.ids, closing)
             screen.show(f"{count:,} discarded")
     screen.print_json({"dry_run": only_say, "discarded": count, "events": list(found.ids)})

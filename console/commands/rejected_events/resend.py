@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from consent.errors import ConfigurationError
 from consent.imports import EventContent
 from consent.ledger.ledger import Ledger
-from consent.ledger.rejected_events import Closing, FoundEvents, RejectedEvent, close, what_it_said
+from consent.ledger.rejected_events import Closing, FoundEvents, RejectedEvent
 from console.commands.events.listen import parse_context_for
 from console.commands.run.import_files import CommandContext, wake_workers
 from console.exit_codes import ExitCode
@@ -135,7 +135,7 @@ def send_again(context: CommandContext, ledger: Ledger, asked: ResendRequest) ->
     counts: Counter[str] = Counter()
     rejected = _StillRejected()
     for (kind, source), events in groupby(asked.events, key=_run):
-        intake = EventIngest(ledger, parse_context, kind, source, lambda _: None)
+        intake = EventIngest(ledger.intake, parse_context, kind, source, lambda _: None)
         try:
             for batch in _batches(_readable(ledger, intake, events, asked, rejected)):
                 if not asked.only_say:
@@ -167,7 +167,7 @@ def _readable(
     """Give each event that is understood now; note the others in `rejected`."""
     for one in events:
         fixed = None if asked.fixed is None else asked.fixed.line(one.id)
-        event = _event(one, what_it_said(ledger.database, one.id), fixed)
+        event = _event(one, ledger.rejected_events.what_it_said(one.id), fixed)
         if faults := [event.error] if event.error is not None else intake.errors(event):
             rejected.add(one.id, faults[0])
         else:
@@ -201,7 +201,7 @@ def _record(ledger: Ledger, intake: EventIngest, batch: Sequence[tuple[int, Even
     done = [
         id_ for (id_, _), found in zip(batch, results, strict=True) if all(one.status != "rejected" for one in found)
     ]
-    close(ledger.database, done, Closing("resent", who), ledger.now())
+    ledger.rejected_events.close(done, Closing("resent", who))
     return Counter(one.status for found in results for one in found)
 
 

@@ -64,7 +64,7 @@ def find_events(
     by_source: bool = False,
 ) -> FoundEvents:
     """Return the events that are meant, as FoundEvents gives them; raise ConfigurationError for an id that is none."""
-    from consent.ledger.rejected_events import FoundEvents, RejectedFilter
+    from consent.ledger.rejected_events import RejectedFilter
     from console.commands.ledger.status import find_import
 
     source, code, import_id, older_than, newer_than = filters
@@ -77,7 +77,7 @@ def find_events(
         after=ago(newer_than, "--newer-than"),
         closed=closed,
     )
-    found = FoundEvents(ledger.database, which, by_source=by_source)
+    found = ledger.rejected_events.search(which, by_source=by_source)
     if ids and (missing := sorted(set(ids).difference(found.ids))):
         listed = ", ".join(map(str, missing))
         raise ConfigurationError(f"no such open rejected event: {listed} (`rejected-events list --closed` shows all)")

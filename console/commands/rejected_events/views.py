@@ -19,7 +19,7 @@ from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.imports import EventContent
 from consent.ledger.ledger import Ledger
-from consent.ledger.rejected_events import RejectedEvent, what_it_said
+from consent.ledger.rejected_events import RejectedEvent
 from console.ui.screen import Screen, table, visible_json
 
 _DAY = 86_400_000_000  # microseconds
@@ -99,7 +99,7 @@ def write_lines(ledger: Ledger, events: Iterable[RejectedEvent], path: Path | No
     """Write events as JSON lines to a new file for its owner alone, or to standard output; raise ConfigurationError."""
     with _opened(path) as file:
         for event in events:
-            file.write(_line(event, what_it_said(ledger.database, event.id)) + b"\n")
+            file.write(_line(event, ledger.rejected_events.what_it_said(event.id)) + b"\n")
 
 
 def _line(event: RejectedEvent, said: EventContent) -> bytes:

@@ -15,11 +15,9 @@ from rich.text import Text
 from consent.change import Bucket
 from consent.connection import ConnectionSettings, Rate
 from consent.imports import Checkpoint, ImportProgress
-from consent.ledger.database import Database
-from consent.ledger.dry_run import copy_known, count_targets, found_import, open_dry_run
+from consent.ledger.dry_run import DryRunLedger
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.calls import recent_calls
-from consent.ledger.queries.imports import ImportReport, pending_by_bucket, report
+from consent.ledger.queries.imports import ImportReport
 from consent.settings import Settings
 from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
 from console.exit_codes import ExitCode, code_of
@@ -77,15 +75,12 @@ def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> Exit
         ledger_if_any(settings) as real,
         tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
     ):
-        rehearsal = open_dry_run(
-            Path(folder) / "rehearsal.db", real.database if real else None, reassert=settings.reassert_rules
-        )
+        ledger = DryRunLedger(Path(folder) / "dry-run.db", real, reassert=settings.reassert_rules)
         try:
-            forecast = _DryRun(settings, screen, input_files.options, rehearsal, real.database if real else None)
-            found = forecast.run(ready.usable)
+            found = _DryRun(settings, screen, input_files.options, ledger, real).run(ready.usable)
             found.unusable = ready.unusable
         finally:
-            rehearsal.close()
+            ledger.close()
     _show(settings, screen, found)
     screen.print_json(_as_json(found))
     if found.unusable:
@@ -98,29 +93,29 @@ class _DryRun:
     settings: Settings
     screen: Screen
     options: IngestOptions
-    ledger: Ledger
-    real: Database | None
+    ledger: DryRunLedger
+    real: Ledger | None
 
     def run(self, files: Sequence[PreparedFile]) -> Forecast:
         forecast = Forecast()
         for file in files:
             self._file(file, forecast)
-        forecast.customers = count_targets(self.ledger)
+        forecast.customers = self.ledger.count_targets()
         for name in self.settings.connections:
-            for bucket in self.ledger.buckets(name):
+            for bucket in self.ledger.queue.buckets(name):
                 forecast.needs[bucket] = self._need(bucket)
-        forecast.waiting = pending_by_bucket(self.real) if self.real else {}
+        forecast.waiting = self.real.queries.pending_by_bucket() if self.real else {}
         return forecast
 
     def _file(self, file: PreparedFile, forecast: Forecast) -> None:
         source = replace(source_of(file), stream=False)
-        before = found_import(self.real, source.fingerprint, source.reassert)
+        before = self.ledger.known_import(source.fingerprint, source.reassert)
         if before is not None and before.state != "reading":
             forecast.known[file.inspection.file.name] = before.import_id
             if anew := repeated_note(file, before.default_effective_at or file.context.effective_at):
                 self.screen.note(f"{file.inspection.file.name} was recorded before{anew}")
             return
-        progress = self.ledger.open_import(source)
+        progress = self.ledger.intake.open_import(source)
         if progress.state == "reading":
             for note in [
                 *file.notes,
@@ -129,9 +124,9 @@ class _DryRun:
                 self.screen.note(f"{file.inspection.file.name}: {note}")
             with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
                 self._record(file, progress, before, display)
-                self.ledger.finish_reading(progress.import_id)
-                self.ledger.publish(progress.import_id, display.releasing)
-            if (found := report(self.ledger.database, progress.import_id)) is not None:
+                self.ledger.intake.finish_reading(progress.import_id)
+                self.ledger.intake.publish(progress.import_id, display.releasing)
+            if (found := self.ledger.queries.report(progress.import_id)) is not None:
                 forecast.reports.append(found)
 
     def _record(
@@ -140,9 +135,8 @@ class _DryRun:
         remembered = before.default_effective_at if before else None
         ready, rejected, warnings = file.since(remembered or file.context.effective_at), 0, Counter[str]()
         for chunk in read_chunks(ready, Checkpoint(), self.options.chunk_rows):
-            if self.real is not None:
-                copy_known(self.real, self.ledger, chunk.changes, before.import_id if before else None)
-            record_chunk(self.ledger, progress.import_id, chunk, partial(getattr, chunk, "checkpoint"))
+            self.ledger.copy_known(chunk.changes, before.import_id if before else None)
+            record_chunk(self.ledger.intake, progress.import_id, chunk, partial(getattr, chunk, "checkpoint"))
             rejected += len(chunk.rejects)
             warnings += chunk.warnings
             display.reading(chunk.checkpoint.records, chunk.checkpoint.line, file.inspection.lines, rejected)
@@ -155,13 +149,13 @@ class _DryRun:
         provider, limit = provider_of(connection), limit_of(connection, bucket.name)
         at_once, calls = max(_TASKS_AT_ONCE, limit.targets_per_call), CallEstimate()
         overlap = provider.overlap(bucket.name)
-        while tasks := self.ledger.claim(bucket, at_once, "dry-run", _LEASE_SECONDS, overlap=overlap):
+        while tasks := self.ledger.queue.claim(bucket, at_once, "dry-run", _LEASE_SECONDS, overlap=overlap):
             calls += provider.estimate_calls(tasks, connection)
         return Need(calls, limit.rate, max(limit.rate.interval, self._slowed(bucket, connection)))
 
     def _slowed(self, bucket: Bucket, connection: ConnectionSettings) -> float:
         """Return the seconds from call to call if the provider is as slow as it was lately, 0 if that is not known."""
-        if self.real is None or (lately := recent_calls(self.real).get(bucket)) is None:
+        if self.real is None or (lately := self.real.queries.recent_calls().get(bucket)) is None:
             return 0.0
         return lately.seconds / (connection.concurrency * max(1, self.settings.worker_processes))
 

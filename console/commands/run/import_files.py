@@ -14,7 +14,7 @@ from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, ImportUnderWay, UnstableFile, UnusableInput
 from consent.files import path_text
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import ImportReport, deaths_since, pending_by_bucket, report, unfinished_imports
+from consent.ledger.queries.imports import ImportReport
 from consent.settings import Settings
 from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
 from console.exit_codes import ExitCode, RunResult
@@ -83,7 +83,7 @@ class _Run:
         found = FileResult(source.name, "recorded", path=source.given)
         try:
             with reading_display(self.context.screen, source.name) as display:
-                result = ingest_file(file, ledger, display)
+                result = ingest_file(file, ledger.intake, display)
         except (UnusableInput, ConfigurationError) as error:  # its rejects file, if it is the configuration
             found.state, found.reason = "unusable", str(error)
             found.path = None if isinstance(error, UnstableFile) else found.path  # it stays where it is being written
@@ -127,7 +127,7 @@ class _Run:
         """Return the imports that still have something to deliver."""
         with reading_ledger(self.context.settings) as ledger:
             self.began = ledger.now()
-            return unfinished_imports(ledger.database)
+            return ledger.queries.unfinished_imports()
 
     def conclude(self, run_result: RunResult, imports: Sequence[str] = ()) -> ExitCode:
         """Print what became of the imports and why the rest was not delivered; return the exit code."""
@@ -166,8 +166,8 @@ class _Run:
         if self.began is None:
             return [], 0
         with writing_ledger(self.context.settings) as ledger:
-            found = [report(ledger.database, import_id) for import_id in imports]
-            deaths = deaths_since(ledger.database, self.began)
+            found = [ledger.queries.report(import_id) for import_id in imports]
+            deaths = ledger.queries.deaths_since(self.began)
         return [one for one in found if one is not None], deaths
 
 
@@ -232,7 +232,7 @@ def _wake(context: CommandContext) -> None:
 
 def wake_workers(context: CommandContext, ledger: Ledger) -> None:
     """Wake the workers of every connection with something to deliver; without a broker, say what delivers it."""
-    waiting = [one for one in pending_by_bucket(ledger.database) if one.connection in context.settings.connections]
+    waiting = [one for one in ledger.queries.pending_by_bucket() if one.connection in context.settings.connections]
     if not waiting:
         return
     if not context.settings.broker_url:
@@ -253,7 +253,7 @@ def _useful_wake_ups(settings: Settings, ledger: Ledger, bucket: Bucket) -> int:
     """Return how many delivery batches the due customers of a bucket fill."""
     most = settings.connection(bucket.connection).max_batches
     size = min(settings.batch_customers, CUSTOMERS_A_WAKE_UP)
-    return min(most, -(-ledger.due(bucket, most * size) // size))
+    return min(most, -(-ledger.queue.due(bucket, most * size) // size))
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from pathlib import Path
 from consent.change import Bucket
 from consent.errors import ConfigurationError, SourceUnavailable
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import pending_by_bucket
 from consent.settings import Settings
 from console.commands.run.input_files import row_models
 from console.exit_codes import ExitCode
@@ -145,7 +144,7 @@ class _Observer:
                 counted(result.duplicates, "duplicate"),
             )
             self.note(f"{file}: import {result.import_id}, {', '.join(parts)}")
-        self.wake(pending_by_bucket(self.ledger.database))
+        self.wake(self.ledger.queries.pending_by_bucket())
 
     def failed(self, file: str, reason: str) -> None:
         """Say it."""

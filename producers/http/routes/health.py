@@ -62,7 +62,7 @@ async def _check(state: AppState) -> dict[str, str]:
 
 def _ledger_state(ledger: Ledger) -> str:
     try:
-        ledger.database.check_revision()
+        ledger.maintenance.check_revision()
     except LedgerError:
         return "unusable"
     return "usable"

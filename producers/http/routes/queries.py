@@ -12,8 +12,8 @@ from starlette.concurrency import run_in_threadpool
 
 from consent.change import Action, from_micros
 from consent.errors import LedgerError, UnusableCursor
-from consent.ledger.queries.changes import ChangeReport, find_change
-from consent.ledger.queries.outcomes import MOST_OUTCOMES, OutcomePage, outcomes_after
+from consent.ledger.queries.changes import ChangeReport
+from consent.ledger.queries.outcomes import MOST_OUTCOMES, OutcomePage
 from producers.http import responses
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
@@ -43,7 +43,7 @@ async def get_outcomes(request: Request, after: str | None = None, limit: str = 
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MOST_OUTCOMES:
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_parameter", f"limit is a number from 1 to {MOST_OUTCOMES}")
     try:
-        return JSONResponse(page_as_json(await _read(lambda: outcomes_after(state.ledger.database, after, int(limit)))))
+        return JSONResponse(page_as_json(await _read(lambda: state.ledger.queries.outcomes_after(after, int(limit)))))
     except UnusableCursor as error:
         status, code = (410, "cursor_gone") if error.gone else (400, "bad_cursor")
         raise Problem(HTTPStatus(status), code, str(error)) from None
@@ -61,7 +61,7 @@ async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the
     """Tell its state, where it came from and why it failed, if it did; no address is shown."""
     state = app_state(request)
     admit(request, state)
-    found = await _read(lambda: find_change(state.ledger.database, id))
+    found = await _read(lambda: state.ledger.queries.find_change(id))
     if found is None:
         raise _unknown("change")
     return JSONResponse(change_as_json(found))

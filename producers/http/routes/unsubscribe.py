@@ -17,7 +17,6 @@ from starlette.concurrency import run_in_threadpool
 from consent.change import from_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.changes import current_opt_in, find_change, public_ids
 from producers.events.event import Event
 from producers.http.openapi import operation_id, page_responses
 from producers.http.problems import Problem, ledger_away
@@ -99,11 +98,11 @@ def _fields_of_click(link: Link, ledger: Ledger, context: ParseContext, *, by_pe
     recently = replace(context, latest=from_micros(now) + timedelta(seconds=1))
     found = parse_record(RawRecord(before), recently)
     if not isinstance(found, RowError):
-        if by_person and (opt_in := current_opt_in(ledger.database, found)) is not None:
+        if by_person and (opt_in := ledger.queries.current_opt_in(found)) is not None:
             id_, since = opt_in
             latest = {FALLBACK_TIME: from_micros(max(now, since)).isoformat()}  # it may stand a little in the future
             return fields | latest | {"change_id": f"link:{link.id}:{turn}:after:{id_}"}
-        earlier = find_change(ledger.database, public_ids(ledger.database, found)[0])
+        earlier = ledger.queries.find_change(ledger.queries.public_ids(found)[0])
         if earlier is not None and now - earlier.recorded_at < REPEAT_SECONDS * 1_000_000:
             return before
     return fields | {"change_id": f"link:{link.id}:{turn}"}

@@ -8,8 +8,6 @@ import pytest
 
 from consent.change import ConsentChange
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.changes import current_opt_in, find_change, public_ids
-from consent.ledger.queries.history import histories
 from consent.outcome import Applied
 from tests.support.ledgers import BUCKET, imported, settlement, word
 
@@ -23,8 +21,8 @@ def said(spelling: str, action: str = "OPTOUT", minute: int = 0, **details: str)
 
 def told(ledger: Ledger) -> list[tuple[str, str]]:
     """Deliver what is due; return each target, in the spelling that was sent, and what."""
-    tasks = ledger.claim(BUCKET, 100, "delivery", 60)
-    ledger.settle("delivery", [settlement(task, Applied(), ledger.now()) for task in tasks])
+    tasks = ledger.queue.claim(BUCKET, 100, "delivery", 60)
+    ledger.queue.settle("delivery", [settlement(task, Applied(), ledger.now()) for task in tasks])
     return [(task.address["identifier_value"], str(c.action)) for task in tasks for c in task.changes]
 
 
@@ -45,7 +43,7 @@ def test_where_consent_was_collected_is_told_and_splits_no_one(ledger: Ledger) -
     imported(ledger, said("ann@example.com", "OPTOUT", 9, source_name="INSTORE"))
     imported(ledger, said("ann@example.com", "OPTIN", 0, source_name="FACEBOOK"))
 
-    (task,) = ledger.claim(BUCKET, 100, "delivery", 60)
+    (task,) = ledger.queue.claim(BUCKET, 100, "delivery", 60)
     assert [(c.action, c.details) for c in task.changes] == [("OPTOUT", {"source_name": "INSTORE"})]
 
 
@@ -54,18 +52,18 @@ def test_any_spelling_finds_a_person(ledger: Ledger) -> None:
     imported(ledger, said("Ann@example.com"), replace(word("9"), address={"destination": "447700900123"}))
 
     for asked in ({"identifier_value": "ANN@Example.com"}, ANN | {"identifier_value": "\u200bann@EXAMPLE.com"}):
-        (found,) = histories(ledger.database, [asked], None, 10)
+        (found,) = ledger.queries.histories([asked], None, 10)
         assert found.address["identifier_value"] == "Ann@example.com"
-    (found,) = histories(ledger.database, [{"destination": "+44 7700-900 123"}], None, 10)
+    (found,) = ledger.queries.histories([{"destination": "+44 7700-900 123"}], None, 10)
     assert len(found.changes) == 1
-    assert histories(ledger.database, [{"destination": "+44 7700-900 12"}], None, 10) == []
+    assert ledger.queries.histories([{"destination": "+44 7700-900 12"}], None, 10) == []
 
 
 def test_a_change_is_known_again_in_any_spelling(ledger: Ledger) -> None:
     """A click on an unsubscribe link finds no standing opt-in, because the link spells the address in another way."""
     imported(ledger, said("Ann@example.com", "OPTIN"))
 
-    (id_,) = public_ids(ledger.database, [said("ann@EXAMPLE.com", "OPTIN")])
-    found = find_change(ledger.database, id_)
+    (id_,) = ledger.queries.public_ids([said("ann@EXAMPLE.com", "OPTIN")])
+    found = ledger.queries.find_change(id_)
     assert found is not None
-    assert current_opt_in(ledger.database, [said("ann@example.com")]) == (id_, found.effective_at)
+    assert ledger.queries.current_opt_in([said("ann@example.com")]) == (id_, found.effective_at)

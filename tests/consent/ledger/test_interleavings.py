@@ -17,7 +17,6 @@ from sqlalchemy import text
 
 from consent.change import Action, ConsentChange, to_micros
 from consent.imports import ImportSource
-from consent.ledger import dead_letters
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.intake import noops, publish, reassign
 from consent.ledger.ledger import Ledger
@@ -241,7 +240,9 @@ class Interleaving:
         self.ledger, self.oracle = ledger, Oracle(reassert)
         self.claims: list[Claim] = []
         self.broken: list[File] = []
-        self.run = ledger.open_import(ImportSource("redis", "stream", f"run {next(_number)}", 0, None, stream=True))
+        self.run = ledger.intake.open_import(
+            ImportSource("redis", "stream", f"run {next(_number)}", 0, None, stream=True)
+        )
 
     def step(self, name: str, said: Sequence[Row]) -> None:
         """Do one step."""
@@ -274,12 +275,12 @@ class Interleaving:
     def _events(self, said: Sequence[Row]) -> None:
         self.oracle.events([row._replace(own_time=True) for row in said])
         changes = [replace(row.change(), own_time=True) for row in said]
-        self.ledger.accept_events(self.run.import_id, changes, [])
+        self.ledger.intake.accept_events(self.run.import_id, changes, [])
 
     def _replay(self) -> None:
         self.oracle.replay()
-        found = dead_letters.find(self.ledger.database, DeadLetterFilter())
-        dead_letters.replay(self.ledger.database, found, who="test", why="", now=self.ledger.now())
+        found = self.ledger.dead_letters.find(DeadLetterFilter())
+        self.ledger.dead_letters.replay(found, who="test", why="")
 
     def _record(self, said: Sequence[Row]) -> File:
         file = self.oracle.record(said)
@@ -288,13 +289,13 @@ class Interleaving:
 
     def _publish(self, file: File) -> None:
         self.oracle.publish(file)
-        self.ledger.finish_reading(file.import_id)
-        self.ledger.publish(file.import_id)
+        self.ledger.intake.finish_reading(file.import_id)
+        self.ledger.intake.publish(file.import_id)
 
     def _claim(self) -> None:
         token = f"token {next(_number)}"
         taken = self.oracle.claim(token)
-        tasks = self.ledger.claim(BUCKET, 100, token, 0.0)
+        tasks = self.ledger.queue.claim(BUCKET, 100, token, 0.0)
         told = {((task.address["user_id"], one.slot), one.says) for task in tasks for one in task.changes}
         assert told == {(slot, version.says) for slot, version in taken.items()}
         if tasks:
@@ -305,7 +306,7 @@ class Interleaving:
             return
         claim, now = self.claims.pop(which), self.ledger.now()
         outcome = Applied() if applied else PermanentFailure("no", "the provider will not have it")
-        self.ledger.settle(claim.token, [settlement(task, outcome, now) for task in claim.tasks])
+        self.ledger.queue.settle(claim.token, [settlement(task, outcome, now) for task in claim.tasks])
         self.oracle.settle(claim, applied=applied, now=now)
 
     def compare(self) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from consent.change import ConsentChange, to_micros
 from consent.imports import ImportSource
-from consent.ledger import dead_letters
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
@@ -27,8 +26,8 @@ def named(id_: str, action: str = "OPTOUT", minute: int = 0, **more: object) -> 
 
 def heard(ledger: Ledger, *words: ConsentChange) -> tuple[bool, ...]:
     """Hand events over; return which of them are new."""
-    run = ledger.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
-    return ledger.accept_events(run, words, []).fresh
+    run = ledger.intake.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
+    return ledger.intake.accept_events(run, words, []).fresh
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -39,8 +38,8 @@ def test_an_opt_out_under_a_used_id_is_not_lost(ledger: Ledger, stream: bool) ->
         deliver(ledger)
 
     november = recorded(ledger, named("1", minute=20), stream=stream)
-    ledger.finish_reading(november)
-    ledger.publish(november)
+    ledger.intake.finish_reading(november)
+    ledger.intake.publish(november)
 
     assert deliver(ledger) == OUT
     assert counts(ledger, november) == {"applied": 1}
@@ -80,7 +79,7 @@ def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
     heard(ledger, named("7", minute=20))
 
     assert heard(ledger, named("7", minute=5)) == (True,)
-    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
+    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     assert [change.effective_at for change in task.changes] == [to_micros(named("7", minute=20).effective_at)]
 
 
@@ -109,12 +108,14 @@ def test_what_was_recorded_before_senders_belonged_to_ids_is_known_again(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request whose answer was lost is sent again after the upgrade: it is the same, and has the same id."""
-    run = ledger.open_import(ImportSource("http", "api", "run", 0, None, stream=True)).import_id
+    run = ledger.intake.open_import(ImportSource("http", "api", "run", 0, None, stream=True)).import_id
     with monkeypatch.context() as patch:
         patch.setattr(Keys, "change", lambda keys, target, change, *_: keys.without_sender(target, change))
-        before = ledger.accept_events(run, [named("1", sender="system 1")], [])
+        before = ledger.intake.accept_events(run, [named("1", sender="system 1")], [])
 
-    after = ledger.accept_events(run, [named("1", sender="system 1"), named("1", minute=5, sender="system 1")], [])
+    after = ledger.intake.accept_events(
+        run, [named("1", sender="system 1"), named("1", minute=5, sender="system 1")], []
+    )
 
     assert (after.ids[0], after.fresh) == (before.ids[0], (False, True))
 
@@ -124,7 +125,7 @@ def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Le
     first = [named("A"), word("2"), replace(word("3"), own_time=False), named("B", own_time=False)]
     imported(ledger, *first)
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
-    dead = {letter.id: letter for letter in dead_letters.find(ledger.database, DeadLetterFilter())}
+    dead = {letter.id: letter for letter in ledger.dead_letters.find(DeadLetterFilter())}
     assert len(dead) == 3  # A and B are of one slot and moment
     again = [
         replace(word(one.address["user_id"]), recorded_as=one.public_id, details=one.details) for one in dead.values()
@@ -140,7 +141,7 @@ def test_an_exported_letter_that_was_fixed_is_sent(ledger: Ledger) -> None:
     """What a person has corrected is another change, whatever else of the row still says whose it was."""
     imported(ledger, named("A"))
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
-    [letter] = dead_letters.find(ledger.database, DeadLetterFilter())
+    [letter] = ledger.dead_letters.find(DeadLetterFilter())
     fixed = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
 
     second = imported(ledger, *(replace(one, recorded_as=letter.public_id) for one in fixed))

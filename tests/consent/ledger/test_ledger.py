@@ -14,7 +14,6 @@ from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
 from consent.ledger.dialects.statements import insert_all
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries import imports
 from consent.ledger.queue.tasks import Settlement
 from consent.ledger.schema import attempts, changes
 from consent.outcome import Applied, PermanentFailure, Retry
@@ -28,8 +27,8 @@ def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) 
 
     assert deliver(ledger) == []
 
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
 
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, import_id) == {"applied": 2}
@@ -38,12 +37,12 @@ def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) 
 def test_rows_that_a_feed_leaves_out_are_counted_and_remembered(ledger: Ledger) -> None:
     """They are rows of the import, also in a chunk of nothing else; an interrupted import goes on with their count."""
     source = ImportSource("csv", "export.csv", "an export", 1, None)
-    import_id = ledger.open_import(source).import_id
-    ledger.accept(import_id, [word("1")], [], Checkpoint(4, 5, changes=1, skipped=3))
-    ledger.accept(import_id, [], [], Checkpoint(6, 7, changes=1, skipped=5))
+    import_id = ledger.intake.open_import(source).import_id
+    ledger.intake.accept(import_id, [word("1")], [], Checkpoint(4, 5, changes=1, skipped=3))
+    ledger.intake.accept(import_id, [], [], Checkpoint(6, 7, changes=1, skipped=5))
 
-    place = ledger.open_import(source).checkpoint
-    found = imports.report(ledger.database, import_id)
+    place = ledger.intake.open_import(source).checkpoint
+    found = ledger.queries.report(import_id)
 
     assert place == Checkpoint(6, 7, changes=1, skipped=5)
     assert found is not None
@@ -80,7 +79,7 @@ def test_of_two_changes_of_one_moment_the_one_further_down_in_the_file_is_told(l
 
     imported(ledger, *one_moment)
 
-    told = [change for task in ledger.claim(BUCKET, 100, "delivery", 60) for change in task.changes]
+    told = [change for task in ledger.queue.claim(BUCKET, 100, "delivery", 60) for change in task.changes]
     assert [change.details for change in told] == [{"note": "newer"}] * 5
 
 
@@ -115,7 +114,7 @@ def test_all_slots_of_a_customer_travel_together(ledger: Ledger) -> None:
     """Four changes of one customer are one task."""
     imported(ledger, *(word("1", slot=f"slot {n}") for n in range(4)), word("2"))
 
-    tasks = ledger.claim(BUCKET, 10, "delivery", 60)
+    tasks = ledger.queue.claim(BUCKET, 10, "delivery", 60)
 
     assert sorted(len(task.changes) for task in tasks) == [1, 4]
 
@@ -181,12 +180,12 @@ def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: 
     imported(ledger, word("1", "OPTOUT", 0))
     deliver(ledger)
     imported(ledger, word("1", "OPTIN", 5))
-    [task] = ledger.claim(BUCKET, 10, "first", 60)
+    [task] = ledger.queue.claim(BUCKET, 10, "first", 60)
     last = imported(ledger, word("1", "OPTOUT", 9))
 
-    assert ledger.claim(BUCKET, 10, "second", 60) == []
+    assert ledger.queue.claim(BUCKET, 10, "second", 60) == []
 
-    ledger.settle("first", [settlement(task, Applied(), ledger.now())])
+    ledger.queue.settle("first", [settlement(task, Applied(), ledger.now())])
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, last) == {"applied": 1}
@@ -196,8 +195,8 @@ def test_a_target_is_held_by_one_delivery_at_a_time(ledger: Ledger) -> None:
     """Two deliveries never hold the same customer."""
     imported(ledger, *(word(str(n)) for n in range(10)))
 
-    first = ledger.claim(BUCKET, 6, "first", 60)
-    second = ledger.claim(BUCKET, 6, "second", 60)
+    first = ledger.queue.claim(BUCKET, 6, "first", 60)
+    second = ledger.queue.claim(BUCKET, 6, "second", 60)
 
     assert len(first) == 6
     assert len(second) == 4
@@ -208,7 +207,7 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
     """Opt-ins wait until every opt-out has been taken."""
     imported(ledger, word("1", "OPTIN"), word("2", "OPTIN"), word("3", "OPTOUT"), word("4", "OPTOUT"))
 
-    first = ledger.claim(BUCKET, 2, "delivery", 60)
+    first = ledger.queue.claim(BUCKET, 2, "delivery", 60)
 
     assert sorted(task.address["user_id"] for task in first) == ["3", "4"]
 
@@ -216,7 +215,7 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
 def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
     """When a worker dies its customers are delivered by another."""
     imported(ledger, word("1"))
-    ledger.claim(BUCKET, 1, "dead delivery", 60)
+    ledger.queue.claim(BUCKET, 1, "dead delivery", 60)
     clock.forward(61)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -225,12 +224,12 @@ def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
 def test_a_late_answer_has_the_newest_change_told_again(ledger: Ledger, clock) -> None:
     """A call that ends after its lease was lost may have overwritten a newer change; so that one is sent once more."""
     imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.claim(BUCKET, 1, "slow delivery", 60)
+    [late] = ledger.queue.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
     newer = imported(ledger, word("1", "OPTOUT", 5))
     deliver(ledger)
 
-    lost = ledger.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
+    lost = ledger.queue.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
 
     assert lost == 1
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -240,13 +239,13 @@ def test_a_late_answer_has_the_newest_change_told_again(ledger: Ledger, clock) -
 def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:
     """If the late answer comes while the newer change is on its way, that call does not count as proof."""
     imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.claim(BUCKET, 1, "slow delivery", 60)
+    [late] = ledger.queue.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
     imported(ledger, word("1", "OPTOUT", 5))
-    [task] = ledger.claim(BUCKET, 1, "quick delivery", 60)
-    ledger.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
+    [task] = ledger.queue.claim(BUCKET, 1, "quick delivery", 60)
+    ledger.queue.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
 
-    ledger.settle("quick delivery", [settlement(task, Applied(), ledger.now())])
+    ledger.queue.settle("quick delivery", [settlement(task, Applied(), ledger.now())])
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     assert deliver(ledger) == []
@@ -255,15 +254,15 @@ def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clo
 def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
     """A change to be tried later is not touched before then, and its attempt is counted."""
     import_id = imported(ledger, word("1"))
-    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
+    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
-    ledger.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
+    ledger.queue.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
 
-    assert ledger.due(BUCKET, 5) == 0
+    assert ledger.queue.due(BUCKET, 5) == 0
     assert deliver(ledger) == []
 
     clock.forward(31)
-    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
+    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
 
     assert task.tries == 1
     assert task.changes[0].attempts == 1
@@ -273,9 +272,9 @@ def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
 def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
     """A customer whose call was put off and who speaks again is due at once."""
     imported(ledger, word("1", "OPTIN"))
-    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
+    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
-    ledger.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
+    ledger.queue.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
 
     imported(ledger, word("1", "OPTOUT", 5))
 
@@ -285,8 +284,8 @@ def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
 def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> None:
     """What cannot be delivered is kept with code, reason, origin and every attempt."""
     import_id = imported(ledger, word("404"), word("1"))
-    tasks = {task.address["user_id"]: task for task in ledger.claim(BUCKET, 5, "delivery", 60)}
-    ledger.settle(
+    tasks = {task.address["user_id"]: task for task in ledger.queue.claim(BUCKET, 5, "delivery", 60)}
+    ledger.queue.settle(
         "delivery",
         [
             settlement(tasks["404"], PermanentFailure("1012", "no such customer"), ledger.now()),
@@ -294,11 +293,11 @@ def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> N
         ],
     )
 
-    [letter] = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter())
+    [letter] = ledger.dead_letters.find(dead_letters.DeadLetterFilter())
 
     assert (letter.code, letter.reason, letter.attempts) == ("1012", "no such customer", 1)
     assert (letter.import_id, letter.address) == (import_id, {"user_id": "404"})
-    assert len(dead_letters.attempts_for(ledger.database, letter)) == 1
+    assert len(ledger.dead_letters.attempts_for(letter)) == 1
     assert counts(ledger, import_id) == {"applied": 1, "dead": 1}
 
 
@@ -306,15 +305,15 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     """Replaying twice sends once, and who did it and why is written down."""
     imported(ledger, word("1"))
     deliver(ledger, PermanentFailure("1012", "no such customer"))
-    found = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter(code="1012"))
+    found = ledger.dead_letters.find(dead_letters.DeadLetterFilter(code="1012"))
 
-    first = dead_letters.replay(ledger.database, found, who="Ada", why="customer created", now=ledger.now())
-    second = dead_letters.replay(ledger.database, found, who="Ada", why="again", now=ledger.now())
+    first = ledger.dead_letters.replay(found, who="Ada", why="customer created")
+    second = ledger.dead_letters.replay(found, who="Ada", why="again")
 
     assert list(first.values()) == [dead_letters.Fate.REPLAYED]
     assert second == {}
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    [note] = dead_letters.audit_log_of(ledger.database, found[0].id)
+    [note] = ledger.dead_letters.audit_log_of(found[0].id)
     assert (note.who, note.what, note.why) == ("Ada", "replayed", "customer created")
 
 
@@ -325,12 +324,10 @@ def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
     imported(ledger, word("1", "OPTOUT", 5))
     deliver(ledger)
 
-    fates = dead_letters.replay(
-        ledger.database,
-        dead_letters.find(ledger.database, dead_letters.DeadLetterFilter()),
+    fates = ledger.dead_letters.replay(
+        ledger.dead_letters.find(dead_letters.DeadLetterFilter()),
         who="Ada",
         why="",
-        now=ledger.now(),
     )
 
     assert list(fates.values()) == [dead_letters.Fate.SUPERSEDED]
@@ -342,25 +339,25 @@ def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
     """Discarded letters are not listed, and not forgotten."""
     imported(ledger, word("1"))
     deliver(ledger, PermanentFailure("1012", "no such customer"))
-    found = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter())
+    found = ledger.dead_letters.find(dead_letters.DeadLetterFilter())
 
-    assert dead_letters.discard(ledger.database, found, who="Ada", why="test data", now=ledger.now()) == 1
-    assert dead_letters.discard(ledger.database, found, who="Ada", why="twice", now=ledger.now()) == 0
-    assert dead_letters.find(ledger.database, dead_letters.DeadLetterFilter()) == []
-    assert len(dead_letters.find(ledger.database, dead_letters.DeadLetterFilter(discarded=True))) == 1
+    assert ledger.dead_letters.discard(found, who="Ada", why="test data") == 1
+    assert ledger.dead_letters.discard(found, who="Ada", why="twice") == 0
+    assert ledger.dead_letters.find(dead_letters.DeadLetterFilter()) == []
+    assert len(ledger.dead_letters.find(dead_letters.DeadLetterFilter(discarded=True))) == 1
 
 
 def test_every_row_is_counted_once(ledger: Ledger) -> None:
     """Changes, duplicates and rejects add up to the rows of the file."""
     source = ImportSource("csv", "nightly.csv", "the bytes", 1, None)
-    import_id = ledger.open_import(source).import_id
+    import_id = ledger.intake.open_import(source).import_id
     reject = RejectedRow(4, "channel", "unknown_value", "fix it")
-    ledger.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10, 3))
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    ledger.intake.accept(import_id, [word("1"), word("1")], [reject], Checkpoint(3, 5, 10, 3))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
     deliver(ledger)
 
-    found = imports.report(ledger.database, import_id)
+    found = ledger.queries.report(import_id)
 
     assert found is not None
     assert (found.rows, found.accepted, found.rejected, found.duplicates) == (3, 1, 1, 1)
@@ -371,10 +368,10 @@ def test_every_row_is_counted_once(ledger: Ledger) -> None:
 def test_an_import_goes_on_from_its_checkpoint(ledger: Ledger) -> None:
     """The same bytes find the same import and its place in it."""
     source = ImportSource("csv", "nightly.csv", "the bytes", 1, MORNING)
-    import_id = ledger.open_import(source).import_id
-    ledger.accept(import_id, [word("1")], [], Checkpoint(1, 2, 0, 1))
+    import_id = ledger.intake.open_import(source).import_id
+    ledger.intake.accept(import_id, [word("1")], [], Checkpoint(1, 2, 0, 1))
 
-    again = ledger.open_import(source)
+    again = ledger.intake.open_import(source)
 
     assert (again.import_id, again.state, again.checkpoint.records) == (import_id, "reading", 1)
     assert again.default_effective_at == MORNING
@@ -394,11 +391,11 @@ def test_rows_of_a_file_that_broke_off_are_not_lost(ledger: Ledger) -> None:
 def test_after_a_call_that_timed_out_no_one_calls_for_a_while(ledger: Ledger, clock) -> None:
     """The provider may still be at it, so even a newer change waits; otherwise the older one could land last."""
     imported(ledger, word("1", "OPTIN", 0))
-    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
+    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     later = Retry("timed_out", "no answer", counts=False)
     doubt = ledger.now() + 30_000_000
     one = settlement(task, later, ledger.now())
-    ledger.settle("delivery", [Settlement(task, one.outcomes, one.attempts, in_doubt_until=doubt)])
+    ledger.queue.settle("delivery", [Settlement(task, one.outcomes, one.attempts, in_doubt_until=doubt)])
 
     imported(ledger, word("1", "OPTOUT", 5))
 
@@ -442,12 +439,12 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
             imported(ledger, *(word(str(n), slot=f"slot {s}") for n in range(start, start + 100) for s in range(2)))
 
     def strike(over: threading.Event, token: str) -> None:
-        while not over.is_set() or ledger.due(BUCKET, 1):
+        while not over.is_set() or ledger.queue.due(BUCKET, 1):
             deliver(ledger, token=token, limit=20)
 
     assert side_by_side([partial(bring, 0), partial(bring, 500)], strike) == []
 
-    found = [counts(ledger, import_id) for import_id in imports.recent_imports(ledger.database, 100)]
+    found = [counts(ledger, import_id) for import_id in ledger.queries.recent_imports(100)]
     assert sum(one.get("applied", 0) for one in found) == 1_500 * 2
     assert sum(one.get("pending", 0) for one in found) == 0
 

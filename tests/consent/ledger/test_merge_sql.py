@@ -28,8 +28,8 @@ def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentCh
         count(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(events, "count_events", wait)
-    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
-    listener = threading.Thread(target=lambda: ledger.accept_events(run, [said], []))
+    run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    listener = threading.Thread(target=lambda: ledger.intake.accept_events(run, [said], []))
     listener.start()
     assert merged.wait(20)
     yield
@@ -44,7 +44,7 @@ def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
     imported(ledger, word("1", "OPTOUT"))
     deliver(ledger)
     file = folded(ledger, word("1", "OPTIN", 10))
-    importer = threading.Thread(target=lambda: ledger.publish(file))
+    importer = threading.Thread(target=lambda: ledger.intake.publish(file))
 
     with uncommitted(monkeypatch, ledger, word("1", "OPTOUT", 20)):
         importer.start()
@@ -58,10 +58,10 @@ def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
 
 def lost_delivery(ledger: Ledger) -> threading.Thread:
     """A delivery that told what is due, lost its lease to another that told it too, and will settle late."""
-    late = ledger.claim(BUCKET, 100, "slow", 0.0)
+    late = ledger.queue.claim(BUCKET, 100, "slow", 0.0)
     assert deliver(ledger)
     settlements = [settlement(task, Applied(), ledger.now()) for task in late]
-    return threading.Thread(target=lambda: ledger.settle("slow", settlements))
+    return threading.Thread(target=lambda: ledger.queue.settle("slow", settlements))
 
 
 def test_a_lost_delivery_brings_no_older_change_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_lost_delivery_brings_no_older_change_back(ledger: Ledger, monkeypatch
         other.join(0.5)
     delivery.join(20)
     other.join(20)
-    ledger.publish(file)
+    ledger.intake.publish(file)
 
     assert told + deliver(ledger) == [("1", "MOBILE OPTIN")]
     assert counts(ledger, file) == {"superseded": 1}

@@ -13,12 +13,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.personal_data import PERSONAL_COLUMNS, rejected_events
 from consent.ledger.rejected_events import (
     Closing,
-    FoundEvents,
     RejectedFilter,
-    close,
-    find,
-    purge,
-    what_it_said,
 )
 from consent.ledger.schema import metadata
 from tests.support.ledgers import run_of
@@ -38,33 +33,33 @@ EVERYTHING = RejectedFilter(closed=True)
 
 def test_what_a_refused_event_said_is_kept(ledger: Ledger) -> None:
     """A person opted out in an event that we could not read: it was acknowledged, and nothing else holds it."""
-    ledger.accept_events(run_of(ledger), [], [REFUSED])
+    ledger.intake.accept_events(run_of(ledger), [], [REFUSED])
 
-    (found,) = find(ledger.database, RejectedFilter())
+    (found,) = ledger.rejected_events.find(RejectedFilter())
     assert (found.kind, found.source) == ("redis stream", "consent")
     assert (found.place, found.code, found.column) == (REFUSED.place, "missing_field", "action")
     assert (found.size, found.is_cut, found.closed_at) == (27, False, None)
-    assert what_it_said(ledger.database, found.id) == SAID
+    assert ledger.rejected_events.what_it_said(found.id) == SAID
     assert "387006417" not in repr(found) + repr(SAID) + repr(REFUSED)
 
 
 def test_what_is_refused_twice_is_kept_once(ledger: Ledger) -> None:
     """A source delivers at least once: no one has to fix the same event twice."""
-    ledger.accept_events(run_of(ledger), [], [REFUSED])
-    ledger.accept_events(run_of(ledger, "another"), [], [replace(REFUSED, line=9)])
-    ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=3, place="stream consent, entry 6-0")])
-    ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=4, place=None)])
+    ledger.intake.accept_events(run_of(ledger), [], [REFUSED])
+    ledger.intake.accept_events(run_of(ledger, "another"), [], [replace(REFUSED, line=9)])
+    ledger.intake.accept_events(run_of(ledger), [], [replace(REFUSED, line=3, place="stream consent, entry 6-0")])
+    ledger.intake.accept_events(run_of(ledger), [], [replace(REFUSED, line=4, place=None)])
 
-    assert [one.line for one in find(ledger.database, EVERYTHING)] == [1, 3, 4]
+    assert [one.line for one in ledger.rejected_events.find(EVERYTHING)] == [1, 3, 4]
 
 
 def test_two_events_of_one_message_id_are_both_kept(ledger: Ledger) -> None:
     """A publisher's counter began anew: the second person's opt-out was taken for the first one, and thrown away."""
     for said in (SAID, replace(SAID, body=b"{another"), replace(SAID, published_at=None), SAID):
-        ledger.accept_events(run_of(ledger), [], [replace(REFUSED, line=len(said.body), content=said)])
-        ledger.accept_events(run_of(ledger, "again"), [], [replace(REFUSED, line=len(said.body), content=said)])
+        ledger.intake.accept_events(run_of(ledger), [], [replace(REFUSED, line=len(said.body), content=said)])
+        ledger.intake.accept_events(run_of(ledger, "again"), [], [replace(REFUSED, line=len(said.body), content=said)])
 
-    assert len(find(ledger.database, EVERYTHING)) == 3
+    assert len(ledger.rejected_events.find(EVERYTHING)) == 3
 
 
 def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
@@ -72,32 +67,32 @@ def test_an_event_beyond_the_bound_keeps_its_beginning(ledger: Ledger) -> None:
     body = b"x" * MOST_KEPT
     whole = replace(REFUSED, content=EventContent(body, len(body)))
     longer = replace(REFUSED, line=2, place="elsewhere", content=EventContent(body + b"y", len(body) + 1))
-    ledger.accept_events(run_of(ledger), [], [whole, longer])
+    ledger.intake.accept_events(run_of(ledger), [], [whole, longer])
 
-    first, second = find(ledger.database, EVERYTHING)
+    first, second = ledger.rejected_events.find(EVERYTHING)
     assert (first.is_cut, second.is_cut, second.size) == (False, True, MOST_KEPT + 1)
-    assert what_it_said(ledger.database, second.id).body == body
+    assert ledger.rejected_events.what_it_said(second.id).body == body
 
 
 def test_filters_mean_all_of_what_they_say(ledger: Ledger) -> None:
     """By id, source, code, import and time; what is closed is left out unless it is asked for."""
     run = run_of(ledger)
     for number in (1, 2, 3):
-        ledger.accept_events(run, [], [replace(REFUSED, line=number, code=f"code{number}", place=str(number))])
-    one, two, three = (found.id for found in find(ledger.database, EVERYTHING))
+        ledger.intake.accept_events(run, [], [replace(REFUSED, line=number, code=f"code{number}", place=str(number))])
+    one, two, three = (found.id for found in ledger.rejected_events.find(EVERYTHING))
     now = ledger.now()
-    assert close(ledger.database, [two], Closing("discarded", "ann", "a test"), now) == 1
-    assert close(ledger.database, [two], Closing("resent", "bob"), now) == 0
+    assert ledger.rejected_events.close([two], Closing("discarded", "ann", "a test")) == 1
+    assert ledger.rejected_events.close([two], Closing("resent", "bob")) == 0
 
     def ids(**said: object) -> list[int]:
-        return [found.id for found in find(ledger.database, RejectedFilter(**said))]  # type: ignore[arg-type]
+        return [found.id for found in ledger.rejected_events.find(RejectedFilter(**said))]  # type: ignore[arg-type]
 
     assert ids() == [one, three]
     assert ids(closed=True) == [one, two, three]
     assert (ids(ids=(three, two)), ids(code="code3")) == ([three], [three])
     assert (ids(source="stream cons"), ids(source="%"), ids(import_id=run)) == ([one, three], [], [one, three])
     assert (ids(before=now - DAY), ids(after=now - DAY), ids(before=now + DAY)) == ([], [one, three], [one, three])
-    (closed,) = find(ledger.database, RejectedFilter(ids=(two,), closed=True))
+    (closed,) = ledger.rejected_events.find(RejectedFilter(ids=(two,), closed=True))
     assert (closed.closed_as, closed.closed_by, closed.closed_why, closed.closed_at) == (
         *("discarded", "ann", "a test"),
         now,
@@ -106,10 +101,10 @@ def test_filters_mean_all_of_what_they_say(ledger: Ledger) -> None:
 
 def test_any_number_of_events_can_be_meant_by_their_ids(ledger: Ledger) -> None:
     """Everybody's opt-outs of a night were rejected, and the fixed file of them ends with an unexpected error."""
-    ledger.accept_events(run_of(ledger), [], [REFUSED])
-    (one,) = find(ledger.database, RejectedFilter())
+    ledger.intake.accept_events(run_of(ledger), [], [REFUSED])
+    (one,) = ledger.rejected_events.find(RejectedFilter())
 
-    found = find(ledger.database, RejectedFilter(ids=tuple(range(one.id, one.id + 300_000))))
+    found = ledger.rejected_events.find(RejectedFilter(ids=tuple(range(one.id, one.id + 300_000))))
 
     assert [each.id for each in found] == [one.id]
 
@@ -117,29 +112,29 @@ def test_any_number_of_events_can_be_meant_by_their_ids(ledger: Ledger) -> None:
 def test_found_events_are_gone_through_without_those_that_were_closed_meanwhile(ledger: Ledger) -> None:
     """Two people fix what a night has left: neither sends again what the other one has put away."""
     another = ImportSource("redis stream", "a stream before it", "another", 0, None, stream=True)
-    first, second = run_of(ledger), ledger.open_import(another).import_id
+    first, second = run_of(ledger), ledger.intake.open_import(another).import_id
     for number, run in enumerate((first, second, first), 1):
-        ledger.accept_events(run, [], [replace(REFUSED, line=number, place=str(number))])
-    found, grouped = (FoundEvents(ledger.database, RejectedFilter(), by_source=sorted_) for sorted_ in (False, True))
+        ledger.intake.accept_events(run, [], [replace(REFUSED, line=number, place=str(number))])
+    found, grouped = (ledger.rejected_events.search(RejectedFilter(), by_source=sorted_) for sorted_ in (False, True))
 
     assert [one.line for one in found] == [1, 2, 3]
     assert [one.line for one in grouped] == [2, 1, 3]
     assert [one.line for one in grouped.first(2)] == [2, 1]
     assert sorted(found.groups().values()) == [1, 2]
-    close(ledger.database, found.ids[:1], Closing("discarded", "ann"), ledger.now())
+    ledger.rejected_events.close(found.ids[:1], Closing("discarded", "ann"))
     assert (len(found), [one.line for one in found]) == (3, [2, 3])
-    assert len(FoundEvents(ledger.database, RejectedFilter(ids=()))) == 0
+    assert len(ledger.rejected_events.search(RejectedFilter(ids=()))) == 0
 
 
 def test_what_was_said_is_forgotten_after_its_time(ledger: Ledger) -> None:
     """It names persons, so it is kept as long as someone may fix it and no longer; that it was refused stays."""
-    ledger.accept_events(run_of(ledger), [], [REFUSED])
-    assert purge(ledger.database, ledger.now() - DAY) == 0
-    assert purge(ledger.database, ledger.now() + DAY) == 1
+    ledger.intake.accept_events(run_of(ledger), [], [REFUSED])
+    assert ledger.rejected_events.purge(ledger.now() - DAY) == 0
+    assert ledger.rejected_events.purge(ledger.now() + DAY) == 1
 
-    assert find(ledger.database, EVERYTHING) == []
-    ledger.accept_events(run_of(ledger), [], [REFUSED])
-    assert len(find(ledger.database, EVERYTHING)) == 1  # it came again, and is kept again
+    assert ledger.rejected_events.find(EVERYTHING) == []
+    ledger.intake.accept_events(run_of(ledger), [], [REFUSED])
+    assert len(ledger.rejected_events.find(EVERYTHING)) == 1  # it came again, and is kept again
 
 
 def test_the_migrations_make_the_tables_that_are_described(ledger: Ledger) -> None:

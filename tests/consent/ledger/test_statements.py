@@ -70,7 +70,7 @@ def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> N
     heard = heard_from(ledger)
     file = folded(ledger, word("1", slot="MOBILE|BULK"))
     with locked(ledger, select(customer_tasks)):
-        assert finished(ledger.publish, file)  # it waits for no one who has the customer task
+        assert finished(ledger.intake.publish, file)  # it waits for no one who has the customer task
 
     assert sum(rows for said, (_, rows) in heard.items() if said.startswith("INSERT INTO customer_tasks")) == 0
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("1", "MOBILE|BULK OPTOUT")]
@@ -126,10 +126,10 @@ def test_no_plan_stays_from_when_the_ledger_was_small(ledger: Ledger, monkeypatc
     """
     if ledger.database.is_sqlite:
         pytest.skip("SQLite plans by the form of a table, not by its size")
-    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
 
     def one_is_refused(customer: str) -> None:
-        ledger.accept_events(run, [word(customer), word(customer, "OPTIN", 1)], [])
+        ledger.intake.accept_events(run, [word(customer), word(customer, "OPTIN", 1)], [])
         assert deliver(ledger, PermanentFailure("1012", "no such customer"))
 
     for number in range(12):
@@ -151,10 +151,10 @@ def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: py
         pytest.skip("SQLite does not count what it reads")
     monkeypatch.setattr(publish, "CHUNK", 1_000)
     file = recorded(ledger, *(word(str(number)) for number in range(10_000)))
-    ledger.finish_reading(file)
+    ledger.intake.finish_reading(file)
 
     with changes_read(ledger, monkeypatch) as read:
-        ledger.publish(file)
+        ledger.intake.publish(file)
 
     assert max(read) < 6_000
     assert len(read) > 20
@@ -174,7 +174,9 @@ def test_no_one_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
     imported(ledger, *(word(str(number)) for number in range(3_000)))
     heard = heard_from(ledger)
 
-    ledger.settle("delivery", [settlement(task, Applied(), 1) for task in ledger.claim(BUCKET, 100, "delivery", 60)])
+    ledger.queue.settle(
+        "delivery", [settlement(task, Applied(), 1) for task in ledger.queue.claim(BUCKET, 100, "delivery", 60)]
+    )
     imported(ledger, *(word(str(number), "OPTIN", 1) for number in range(1_000)))
 
     asked = [(said, how) for said, (how, _) in heard.items() if "customer_tasks" in said]
@@ -190,14 +192,15 @@ def test_counting_calls_holds_one_import_at_a_time(ledger: Ledger) -> None:
     """
     files = sorted([imported(ledger, word("1")), imported(ledger, word("2"))])
     settlements = [
-        settlement(task, PermanentFailure("1012", "no"), ledger.now()) for task in ledger.claim(BUCKET, 9, "s", 60)
+        settlement(task, PermanentFailure("1012", "no"), ledger.now())
+        for task in ledger.queue.claim(BUCKET, 9, "s", 60)
     ]
-    ledger.settle("s", settlements)
+    ledger.queue.settle("s", settlements)
     if ledger.database.is_sqlite:
         pytest.skip("SQLite counts them as it settles")
 
     with locked(ledger, select(imports).where(imports.c.id == files[1])):
-        counting = threading.Thread(target=ledger.count_calls, args=(settlements, set()))
+        counting = threading.Thread(target=ledger.queue.count_calls, args=(settlements, set()))
         counting.start()
         counting.join(0.5)
         other = select(imports.c.id).where(imports.c.id == files[0]).with_for_update()

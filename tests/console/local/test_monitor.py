@@ -6,7 +6,6 @@ import pytest
 
 from consent.connection import ConnectionSettings
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import Retry
 from consent.settings import load_settings
@@ -28,8 +27,8 @@ def running(ledger: Ledger, *imports: str) -> Monitor:
 
 def put_off(ledger: Ledger, outcome: Retry) -> None:
     """Try what is due, and let it wait for another try."""
-    tasks, now = ledger.claim(BUCKET, 100, "delivery", 60), ledger.now()
-    ledger.settle("delivery", [settlement(task, outcome, now, now + 60_000_000) for task in tasks])
+    tasks, now = ledger.queue.claim(BUCKET, 100, "delivery", 60), ledger.now()
+    ledger.queue.settle("delivery", [settlement(task, outcome, now, now + 60_000_000) for task in tasks])
 
 
 def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
@@ -97,8 +96,8 @@ def test_a_run_waits_for_a_few_customers_of_a_connection_that_is_down(
     mine = imported(ledger, *(word(str(n)) for n in range(3)))
     watched = running(ledger, mine)
     put_off(ledger, Retry("", "no answer", counts=False))
-    before = breakers.health_of(ledger.database, "capillary")
-    breakers.open_breaker(ledger.database, before, Trip(Breaker.DOWN, "no answer", 0), now=ledger.now())
+    before = ledger.breakers.health_of("capillary")
+    ledger.breakers.open_breaker(before, Trip(Breaker.DOWN, "no answer", 0), now=ledger.now())
 
     assert watched.result(watched.snapshot()) is None
     watched.worker_context.ledger.close()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from consent.connection import parse_rate
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied, Retry
@@ -33,7 +32,7 @@ def limited_by(parts: WorkerContext, rate: str = "100/second", concurrency: int 
         update={"rate": parse_rate(rate), "concurrency": concurrency}
     )
     settings: Settings = parts.settings.model_copy(update={"connections": {"capillary": own}})
-    health = breakers.all_health(parts.ledger.database)
+    health = parts.ledger.breakers.all_health()
     found = bottlenecks(settings, parts.ledger, {BUCKET: 40}, health).get(BUCKET)
     return None if found is None else found.cause.value
 
@@ -41,7 +40,7 @@ def limited_by(parts: WorkerContext, rate: str = "100/second", concurrency: int 
 def call(parts: WorkerContext, count: int, every: float, milliseconds: int = 150, failing: int = 0) -> None:
     """Settle so many calls that were made at such a distance up to now; the first ones failed."""
     now = parts.ledger.now()
-    tasks = parts.ledger.claim(BUCKET, count, "token", 60)
+    tasks = parts.ledger.queue.claim(BUCKET, count, "token", 60)
     settlements = []
     for n, task in enumerate(tasks):
         [change] = task.changes
@@ -57,7 +56,7 @@ def call(parts: WorkerContext, count: int, every: float, milliseconds: int = 150
         )
         outcome = Retry("503", "busy", counts=False) if n < failing else Applied()
         settlements.append(Settlement(task, {change.id: outcome}, (attempt,)))
-    parts.ledger.settle("token", settlements)
+    parts.ledger.queue.settle("token", settlements)
 
 
 def test_nothing_is_said_before_the_first_call(parts: WorkerContext) -> None:
@@ -91,6 +90,6 @@ def test_a_provider_that_is_down_is_what_limits(parts: WorkerContext) -> None:
     """While the breaker is open no call is made."""
     call(parts, 20, 0.1)
     trip = Trip(Breaker.DOWN, "no answer", parts.ledger.now() + 60_000_000)
-    breakers.open_breaker(parts.ledger.database, BucketHealth(str(BUCKET)), trip, now=parts.ledger.now())
+    parts.ledger.breakers.open_breaker(BucketHealth(str(BUCKET)), trip, now=parts.ledger.now())
 
     assert limited_by(parts) == "errors"

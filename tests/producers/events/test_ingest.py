@@ -20,8 +20,7 @@ from sqlalchemy import select
 from consent.change import Bucket
 from consent.errors import LedgerRefused
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import recent_imports, report
-from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
+from consent.ledger.rejected_events import RejectedFilter
 from consent.ledger.schema import changes, rejects
 from producers.events import ingest
 from producers.events.event import LONGEST_EVENT, Event
@@ -42,7 +41,7 @@ class Taker:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger, self.woken = ledger, []
         context = parse_context({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
-        self.intake = EventIngest(ledger, context, "redis stream", "consent", self.wake)
+        self.intake = EventIngest(ledger.intake, context, "redis stream", "consent", self.wake)
 
     def wake(self, buckets: Iterable[Bucket]) -> None:
         """Note who is woken."""
@@ -80,7 +79,7 @@ def any_taker(ledger: Ledger) -> Taker:
 def taker(tmp_path: Path) -> Iterator[Taker]:
     """An intake on an empty SQLite ledger, where the database makes no difference."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    ledger.migrate()
+    ledger.maintenance.migrate()
     yield Taker(ledger)
     ledger.close()
 
@@ -201,7 +200,9 @@ def test_a_poison_event_harms_only_itself(any_taker: Taker) -> None:
 
 def kept(taker: Taker) -> list[tuple[str, bytes, int]]:
     """Code, text and place in its event of each refused change that is kept."""
-    found = [(one.code, what_it_said(taker.ledger.database, one.id)) for one in find(taker.ledger.database, ALL)]
+    found = [
+        (one.code, taker.ledger.rejected_events.what_it_said(one.id)) for one in taker.ledger.rejected_events.find(ALL)
+    ]
     return [(code, said.body, said.position) for code, said in found]
 
 
@@ -312,24 +313,24 @@ def test_no_event_keeps_the_ledger_from_recording(any_taker: Taker, said: dict[s
 def test_a_run_that_was_killed_is_ended_by_the_next(taker: Taker) -> None:
     """A listener that was killed leaves a run that can be sealed once its successor has started."""
     taker.take({**OPT_OUT, "user_id": "1"})
-    [killed] = recent_imports(taker.ledger.database)
-    assert report(taker.ledger.database, killed).state == "reading"
+    [killed] = taker.ledger.queries.recent_imports()
+    assert taker.ledger.queries.report(killed).state == "reading"
 
     Taker(taker.ledger).intake.end_abandoned()
 
-    assert report(taker.ledger.database, killed).state == "released"
+    assert taker.ledger.queries.report(killed).state == "released"
 
 
 class Refusing:
-    """A real ledger whose database refuses what is said about some customers."""
+    """The intake of a real ledger whose database refuses what is said about some customers."""
 
     def __init__(self, ledger: Ledger, customers: set[str]) -> None:
-        self._ledger, self._customers = ledger, customers
+        self._intake, self._customers = ledger.intake, customers
         self.calls: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the ledger's own."""
-        return getattr(self._ledger, name)
+        return getattr(self._intake, name)
 
     def accept_events(self, run: str, changes: Any, rejects: Any) -> Any:
         """Name the changes that are refused, or record all."""
@@ -339,13 +340,13 @@ class Refusing:
             error = LedgerRefused("no")
             error.members = found
             raise error
-        return self._ledger.accept_events(run, changes, rejects)
+        return self._intake.accept_events(run, changes, rejects)
 
 
 def test_an_event_that_the_ledger_refuses_is_rejected_alone(ledger: Ledger) -> None:
     """41 requests shared its commit and were all told 503, for ever; now only that one is rejected, with a remedy."""
     taker = Taker(ledger)
-    taker.intake._ledger = Refusing(ledger, {"2"})
+    taker.intake._intake = Refusing(ledger, {"2"})
     said = [OPT_OUT | {"user_id": str(n)} for n in range(1, 4)]
 
     results = taker.take(said[0], [said[1], said[2]], b"no JSON")
@@ -365,7 +366,7 @@ def test_events_of_very_many_changes_are_recorded_in_several_transactions(
     """A batch of large events was one transaction with a million changes in memory."""
     monkeypatch.setattr(ingest, "MOST_AT_ONCE", 5)
     taker = Taker(ledger)
-    taker.intake._ledger = counting = Refusing(ledger, set())
+    taker.intake._intake = counting = Refusing(ledger, set())
 
     results = taker.take(*([OPT_OUT | {"user_id": str(3 * n + m)} for m in range(1, 4)] for n in range(7)))
 
@@ -379,7 +380,7 @@ def test_an_event_of_too_many_changes_is_refused_whole(ledger: Ledger) -> None:
     context = parse_context({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
     members = [f"{a}{b}" for a in "abcdefghijklmno" for b in "abcdefghijklmnop"]
     one = {"action": "OPTOUT", "subscription_id": "s1", "channel": "SMS", "users": members}
-    taking = EventIngest(ledger, context, "http", "test", lambda _: None)
+    taking = EventIngest(ledger.intake, context, "http", "test", lambda _: None)
 
     (just,) = taking.take([event([one] * 41)])
     (beyond,) = taking.take([event([one] * 42)])
@@ -397,9 +398,9 @@ from producers.events.ingest import EventIngest
 from producers.parsing.row_parser import parse_context
 from worker.providers import PROVIDERS
 ledger = Ledger(sys.argv[1])
-ledger.prepare()
+ledger.maintenance.prepare()
 context = parse_context({"infobip": PROVIDERS["infobip"].row}, {}, None, None, UTC)
-intake = EventIngest(ledger, context, "http", "test", lambda _: None)
+intake = EventIngest(ledger.intake, context, "http", "test", lambda _: None)
 one = {"action": "OPTOUT", "channel": "SMS", "effective_at": "2026-11-20T08:30:00Z"}
 users = [str(n) for n in range(250)]
 many = [one | {"subscription_id": f"s{n}", "users": users} for n in range(int(sys.argv[2]))]

@@ -14,7 +14,6 @@ from consent.change import ConsentChange
 from consent.errors import LedgerRefused
 from consent.imports import Accepted, Checkpoint, RejectedRow
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import report
 from producers.files import chunks
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, WordyRow, csv_of, file_of, take_in
@@ -85,9 +84,9 @@ def test_a_real_ledger_refuses_a_row_and_the_import_is_sealed(ledger: Ledger, tm
     """The same with a database that cannot keep a slot: read whole, released, and every row is accounted for."""
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,good", "2,SMS,OPTOUT,long", "3,SMS,OPTOUT,better"])
 
-    result = take_in(file, ledger, IngestOptions(stream=True), rows={"crm": WordyRow})  # type: ignore[arg-type]
+    result = take_in(file, ledger.intake, IngestOptions(stream=True), rows={"crm": WordyRow})  # type: ignore[arg-type]
 
-    found = report(ledger.database, result.import_id)
+    found = ledger.queries.report(result.import_id)
     assert found is not None
     refused = 0 if ledger.database.is_sqlite else 1
     assert (found.rows, found.rejected, found.pending) == (3, refused, 3 - refused)
@@ -153,10 +152,10 @@ from producers.options import IngestOptions
 from producers.files.sources import SourceFile
 from worker.providers import PROVIDERS
 ledger = Ledger(sys.argv[2])
-ledger.prepare()
+ledger.maintenance.prepare()
 file = SourceFile(Path(sys.argv[1]), sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-result = ingest_file(prepare(file, IngestOptions(), {"infobip": PROVIDERS["infobip"].row}, {}), ledger)
+result = ingest_file(prepare(file, IngestOptions(), {"infobip": PROVIDERS["infobip"].row}, {}), ledger.intake)
 print(result.recorded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

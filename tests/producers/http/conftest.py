@@ -23,7 +23,7 @@ def clock() -> Clock:
 def books(tmp_path: object, clock: Clock) -> Iterator[Ledger]:
     """An empty ledger on SQLite, for what does not depend on the database."""
     ledger = Ledger(f"sqlite:///{tmp_path}/books.db", clock=clock)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     yield ledger
     ledger.close()
 

@@ -13,8 +13,7 @@ import pytest
 
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import recent_imports, report
-from consent.ledger.rejected_events import RejectedFilter, find, what_it_said
+from consent.ledger.rejected_events import RejectedFilter
 from producers.events.ingest import EventIngest
 from producers.http.api_keys import ApiKeys
 from producers.parsing.row_parser import parse_context
@@ -24,7 +23,7 @@ from tests.support.memory_ledger import WordyRow
 
 def counted(ledger: Ledger) -> dict[str, int]:
     """What the ledger counted in the newest run, without zeros."""
-    found = report(ledger.database, recent_imports(ledger.database, 1)[0])
+    found = ledger.queries.report(ledger.queries.recent_imports(1)[0])
     assert found is not None
     assert found.balanced
     names = ("rows", "accepted", "duplicates", "rejected", "pending")
@@ -37,7 +36,7 @@ def test_a_change_is_recorded_due_and_its_worker_woken(ledger: Ledger) -> None:
         answered = served.post(ANN)
 
         assert (answered.status_code, statuses(answered)) == (202, ["accepted"])
-        assert ledger.due(Bucket("capillary"), 10) == 1
+        assert ledger.queue.due(Bucket("capillary"), 10) == 1
         assert served.woken == [Bucket("capillary")]
         assert counted(ledger) == {"rows": 1, "accepted": 1, "pending": 1}
 
@@ -243,15 +242,15 @@ def test_two_servers_side_by_side_are_one(books: Ledger) -> None:
         sorted(status for answered in answers for status in statuses(answered))
         == ["accepted"] * 20 + ["duplicate"] * 20
     )
-    found = [report(books.database, id_) for id_ in recent_imports(books.database)]
+    found = [books.queries.report(id_) for id_ in books.queries.recent_imports()]
     assert sum(one.accepted for one in found if one) == 20
     assert len(found) == 2
 
 
 def kept(ledger: Ledger) -> list[tuple[str, bytes]]:
     """Code and text of what is kept of rejected changes."""
-    found = find(ledger.database, RejectedFilter())
-    return [(one.code, what_it_said(ledger.database, one.id).body) for one in found]
+    found = ledger.rejected_events.find(RejectedFilter())
+    return [(one.code, ledger.rejected_events.what_it_said(one.id).body) for one in found]
 
 
 def test_what_was_rejected_of_an_accepted_request_is_kept(served: Server, books: Ledger) -> None:
@@ -271,7 +270,7 @@ def test_a_request_that_the_database_refuses_fails_alone(ledger: Ledger) -> None
     """41 requests that shared its commit were told 503, as often as they were sent, and none of them was recorded."""
     one = {"user_id": "1", "channel": "SMS", "action": "OPTOUT", "effective_at": ANN["effective_at"]}
     context = parse_context({"crm": WordyRow}, {}, None, None, UTC)
-    intake = EventIngest(ledger, context, "http", "test", lambda _: None)
+    intake = EventIngest(ledger.intake, context, "http", "test", lambda _: None)
     with server(ledger, intake) as served, ThreadPoolExecutor(8) as pool:
         answers = list(
             pool.map(lambda n: served.post(one | {"user_id": f"{n}", "reason": "long" if n == 3 else "x"}), range(8))

@@ -13,8 +13,8 @@ LATER = {**ANN, "effective_at": "2026-11-20T09:30:00Z"}
 
 def settle(ledger: Ledger, outcome: Applied | Unchanged | PermanentFailure | Retry) -> None:
     """Settle what is due as if the provider had answered."""
-    tasks = ledger.claim(Bucket("capillary"), 100, "test", 60.0)
-    ledger.settle("test", [_settlement(task, outcome, ledger.now()) for task in tasks])  # type: ignore[arg-type]
+    tasks = ledger.queue.claim(Bucket("capillary"), 100, "test", 60.0)
+    ledger.queue.settle("test", [_settlement(task, outcome, ledger.now()) for task in tasks])  # type: ignore[arg-type]
 
 
 def test_a_change_tells_what_became_of_it(ledger: Ledger) -> None:

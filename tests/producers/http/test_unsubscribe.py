@@ -12,7 +12,6 @@ from consent.change import Bucket, from_micros
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from consent.ledger.queries.imports import recent_imports, report
 from producers.http.routes.unsubscribe import REPEAT_SECONDS
 from producers.http.tokens import Expired, Forged, Tokens
 from tests.support.clock import Clock
@@ -24,14 +23,14 @@ FRESH_SECRET = "a-newer-secret-for-the-links-of-the-tests"
 
 def counts(ledger: Ledger) -> dict[str, int]:
     """Accepted and duplicate changes of the newest run."""
-    ids = recent_imports(ledger.database, 1)
-    found = report(ledger.database, ids[0]) if ids else None
+    ids = ledger.queries.recent_imports(1)
+    found = ledger.queries.report(ids[0]) if ids else None
     return {"accepted": found.accepted, "duplicates": found.duplicates} if found else {}
 
 
 def standing(ledger: Ledger) -> list[str]:
     """What is due for Ann."""
-    tasks = ledger.claim(Bucket("capillary"), 10, "look", 0.001)
+    tasks = ledger.queue.claim(Bucket("capillary"), 10, "look", 0.001)
     return [str(change.action) for task in tasks for change in task.changes]
 
 
@@ -49,7 +48,7 @@ def test_one_click_opts_out_at_that_moment(served: Server, books: Ledger, clock:
     assert answered.status_code == 200
     assert "set-cookie" not in answered.headers
     assert "location" not in answered.headers
-    (task,) = books.claim(Bucket("capillary"), 10, "look", 60)
+    (task,) = books.queue.claim(Bucket("capillary"), 10, "look", 60)
     (change,) = task.changes
     assert str(change.action) == "OPTOUT"
     assert change.effective_at == clock()

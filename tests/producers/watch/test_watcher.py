@@ -15,7 +15,6 @@ import pytest
 
 from consent.errors import SourceUnavailable
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import recent_imports, report
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
 from producers.options import IngestOptions
@@ -80,7 +79,7 @@ def test_each_of_a_dozen_files_ends_where_it_belongs(own: Ledger, folder: Path) 
 
     assert where(folder) == settled()
     assert "none of its columns is known" in (folder / "failed" / "wrong-header.csv.reason.txt").read_text()
-    reports = {Path(one.name).name: one for id_ in recent_imports(own.database) if (one := report(own.database, id_))}
+    reports = {Path(one.name).name: one for id_ in own.queries.recent_imports() if (one := own.queries.report(id_))}
     assert (reports["bad-rows.csv"].rejected, reports["large.csv"].accepted) == (15, 2000)
     assert len(reports) == 6  # of two with the same bytes one is known
     assert watching.look() == 0
@@ -129,7 +128,7 @@ def test_a_manifest_is_checked_before_anything_is_recorded(
     assert watching.look() == 1
 
     assert where(folder)["."] == set()
-    assert len(recent_imports(own.database)) == (1 if reason is None else 0)
+    assert len(own.queries.recent_imports()) == (1 if reason is None else 0)
     if reason:
         assert reason in (folder / "failed" / "large.csv.reason.txt").read_text()
 

@@ -10,7 +10,6 @@ import pytest
 from consent.change import Bucket
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
 from tests.support.clock import Clock
@@ -27,18 +26,18 @@ SECOND = 1_000_000
 def books(tmp_path: object, clock: Clock) -> Iterator[Ledger]:
     """An empty ledger on SQLite: what the breaker does with it is the same on both databases."""
     ledger = Ledger(f"sqlite:///{tmp_path}/books.db", clock=clock)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     yield ledger
     ledger.close()
 
 
 def delivery(books: Ledger, *answers: tuple[Health, int, bool]) -> BucketHealth:
     """One delivery that drew these answers; return how the bucket is afterwards."""
-    before, seen = breakers.health_of(books.database, NAME), Observations()
+    before, seen = books.breakers.health_of(NAME), Observations()
     for health, target, served in answers:
         seen.note(health, (target,), served=(target,) if served else (), at=books.now())
     breaker.conclude(books, before, seen)
-    return breakers.health_of(books.database, NAME)
+    return books.breakers.health_of(NAME)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,7 @@ def test_one_process_wins_the_probe(books: Ledger, clock: Clock) -> None:
     """Another may try once the winner's time is over."""
     delivery(books, (REFUSED, 1, False))
     clock.forward(5)
-    found = breakers.health_of(books.database, NAME)
+    found = books.breakers.health_of(NAME)
 
     assert [breaker.win_probe(books, found, 10) for _ in range(3)] == [True, False, False]
     clock.forward(10)
@@ -165,11 +164,11 @@ def test_one_process_wins_the_probe(books: Ledger, clock: Clock) -> None:
 def test_an_error_that_no_call_explains_stops_the_bucket(books: Ledger, clock: Clock) -> None:
     """For one second at first; only where it came from is shown, because a message may hold what is private."""
     reason = breaker.note_error(books, BUCKET, ValueError("jane.roe@example.com"))
-    first = breakers.health_of(books.database, NAME)
+    first = books.breakers.health_of(NAME)
     breaker.note_error(books, BUCKET, ValueError("jane.roe@example.com"))
     clock.forward(2)
     breaker.note_error(books, BUCKET, ValueError("jane.roe@example.com"))
-    second = breakers.health_of(books.database, NAME)
+    second = books.breakers.health_of(NAME)
 
     assert "example.com" not in reason
     assert (first.breaker, first.probe_at - (clock.micros - 2 * SECOND)) == (Breaker.DOWN, SECOND)
@@ -181,7 +180,7 @@ def test_a_throttled_bucket_waits_for_the_longest_time_asked(books: Ledger, cloc
     """A shorter wait that is asked for later does not end a longer one."""
     breaker.throttle(books, BUCKET, 60)
     breaker.throttle(books, BUCKET, 5)
-    found = breakers.health_of(books.database, NAME)
+    found = books.breakers.health_of(NAME)
 
     assert found.throttled_until == clock.micros + 60 * SECOND
     assert not breaker.may_call(found, clock.micros)

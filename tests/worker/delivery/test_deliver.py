@@ -11,8 +11,6 @@ import pytest
 from consent.connection import ConnectionSettings
 from consent.errors import LedgerUnavailable
 from consent.ledger import dead_letters
-from consent.ledger.queries import imports
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.outcome import Healthy, Throttled, Unavailable
@@ -58,7 +56,7 @@ def test_calls_that_cannot_be_counted_now_are_counted_later(
     parts: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ledger is away after a customer was settled: his calls are counted when it is back, and he is told once."""
-    asked, count_calls = [], parts.ledger.count_calls
+    asked, count_calls = [], parts.ledger.queue.count_calls
 
     def away_at_first(settlements: Sequence[Settlement], counted: set[str]) -> None:
         asked.append([one.task.address for one in settlements])
@@ -66,13 +64,13 @@ def test_calls_that_cannot_be_counted_now_are_counted_later(
             raise LedgerUnavailable("it is being restarted")
         count_calls(settlements, counted)
 
-    monkeypatch.setattr(parts.ledger, "count_calls", away_at_first)
+    monkeypatch.setattr(parts.ledger.queue, "count_calls", away_at_first)
     import_id = record(parts, {"user_id": "1"})
 
     deliveries(parts, settled(parts, import_id))
 
     assert asked == [[{"user_id": "1"}]] * 3
-    assert imports.report(parts.ledger.database, import_id).calls == 1
+    assert parts.ledger.queries.report(import_id).calls == 1
 
 
 def test_an_unknown_customer_harms_no_other(parts: WorkerContext) -> None:
@@ -82,7 +80,7 @@ def test_an_unknown_customer_harms_no_other(parts: WorkerContext) -> None:
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 3, "dead": 1}
-    [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
+    [letter] = parts.ledger.dead_letters.find(dead_letters.DeadLetterFilter())
     assert (letter.code, letter.address) == ("1012", {"user_id": "404123"})
 
 
@@ -105,7 +103,7 @@ def test_a_row_with_a_warning_is_tried_alone_and_then_dies(parts: WorkerContext,
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 2, "dead": 1}
-    [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
+    [letter] = parts.ledger.dead_letters.find(dead_letters.DeadLetterFilter())
     assert letter.code == "91022"
 
 
@@ -125,13 +123,13 @@ def test_a_provider_that_is_down_makes_no_dead_letters(parts: WorkerContext, sho
     shop.fault(kind="down", seconds=2)
     import_id = record(parts, *({"user_id": str(n)} for n in range(1, 40)))
 
-    deliveries(parts, lambda: breakers.health_of(parts.ledger.database, "capillary").breaker is Breaker.DOWN)
+    deliveries(parts, lambda: parts.ledger.breakers.health_of("capillary").breaker is Breaker.DOWN)
     down_for = shop.stats()["calls"]
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 39}
     assert down_for < 39
-    assert breakers.health_of(parts.ledger.database, "capillary").breaker is Breaker.CLOSED
+    assert parts.ledger.breakers.health_of("capillary").breaker is Breaker.CLOSED
 
 
 @pytest.mark.parametrize("order", [
@@ -163,9 +161,9 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
         deliveries(parts, settled(parts, import_id))
 
         assert counts(parts, import_id) == {"applied": 19, "dead": 1}
-        [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
+        [letter] = parts.ledger.dead_letters.find(dead_letters.DeadLetterFilter())
         assert (letter.code, letter.attempts) == ("500", 4)
-        assert len(dead_letters.attempts_for(parts.ledger.database, letter)) == 4
+        assert len(parts.ledger.dead_letters.attempts_for(letter)) == 4
 
 
 def test_a_row_that_is_taken_and_never_kept_dies_though_it_is_the_last_one(shop: Company, tmp_path: Path) -> None:
@@ -177,9 +175,9 @@ def test_a_row_that_is_taken_and_never_kept_dies_though_it_is_the_last_one(shop:
         deliveries(parts, settled(parts, import_id))
 
         assert counts(parts, import_id) == {"dead": 1}
-        [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
+        [letter] = parts.ledger.dead_letters.find(dead_letters.DeadLetterFilter())
         assert letter.attempts == WITNESSED_TRIES
-        assert len(dead_letters.attempts_for(parts.ledger.database, letter)) == 2 * WITNESSED_TRIES
+        assert len(parts.ledger.dead_letters.attempts_for(letter)) == 2 * WITNESSED_TRIES
 
 
 def test_a_row_that_is_not_kept_while_nothing_can_be_read_stays(shop: Company, tmp_path: Path) -> None:
@@ -204,13 +202,13 @@ def test_refused_credentials_stop_the_connection_and_kill_nothing(parts: WorkerC
     for _ in range(5):
         parts.delivery(BUCKET).run()
 
-    found = breakers.health_of(parts.ledger.database, "capillary")
+    found = parts.ledger.breakers.health_of("capillary")
     assert found.breaker is Breaker.REFUSED
     assert counts(parts, import_id) == {"pending": 39}
     assert shop.stats()["calls"] <= 16
 
     shop.fix()
-    breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
+    parts.ledger.breakers.probe_soon()
     deliveries(parts, settled(parts, import_id))
 
     assert counts(parts, import_id) == {"applied": 39}
@@ -248,7 +246,7 @@ def test_a_delivery_that_is_interrupted_gives_everything_back(
         delivery.run()
     monkeypatch.undo()
 
-    assert parts.ledger.due(BUCKET, 100) >= 50
+    assert parts.ledger.queue.due(BUCKET, 100) >= 50
     shop.fix()
     deliveries(parts, settled(parts, import_id))
     assert counts(parts, import_id) == {"applied": 59}
@@ -328,7 +326,7 @@ def test_a_change_that_the_worker_cannot_put_into_a_request_harms_no_other(
 
     deliveries(parts, lambda: counts(parts, import_id).get("applied") == 19)
 
-    latest = breakers.latest_answer(parts.ledger.database, BUCKET)
+    latest = parts.ledger.breakers.latest_answer(BUCKET)
     assert latest is not None
     assert latest.startswith("unplannable: the worker could make no request of it (KeyError in test_deliver.py:")
 
@@ -340,9 +338,9 @@ def test_an_error_that_no_call_explains_is_told_and_tried_again_ever_more_seldom
         with pytest.raises(KeyError) as caught:
             {}["jane.doe@example.com"]
         reason = breaker.note_error(parts.ledger, BUCKET, caught.value)
-        found = breakers.health_of(parts.ledger.database, str(BUCKET))
+        found = parts.ledger.breakers.health_of(str(BUCKET))
         waits.append(round((found.probe_at - parts.ledger.now()) / 1_000_000))
-        breakers.take_probe(parts.ledger.database, str(BUCKET), now=found.probe_at, until=0)
+        parts.ledger.breakers.take_probe(str(BUCKET), now=found.probe_at, until=0)
 
     assert "jane.doe" not in reason
     assert reason.startswith("the worker failed: KeyError in test_deliver.py:")
@@ -357,8 +355,8 @@ def test_what_the_latest_answer_was_is_told_before_a_breaker_opens(parts: Worker
 
     parts.delivery(BUCKET).run()
 
-    assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
-    assert breakers.latest_answer(parts.ledger.database, BUCKET) == "500: Capillary failed on this request"
+    assert parts.ledger.breakers.health_of(str(BUCKET)).breaker is Breaker.CLOSED
+    assert parts.ledger.breakers.latest_answer(BUCKET) == "500: Capillary failed on this request"
 
 
 @pytest.mark.parametrize(("status", "breaker_then"), [(403, Breaker.CLOSED), (502, Breaker.CLOSED)])
@@ -375,11 +373,11 @@ def test_the_only_customer_left_dies_once_a_read_shows_that_another_is_served(
         deliveries(parts, settled(parts, import_id), seconds=30)
 
         assert counts(parts, import_id) == {"dead": 1}
-        [letter] = dead_letters.find(parts.ledger.database, dead_letters.DeadLetterFilter())
+        [letter] = parts.ledger.dead_letters.find(dead_letters.DeadLetterFilter())
         assert (letter.code, letter.attempts) == (str(status), 3)
         assert "while other customers were served" in str(letter.reason)
-        assert {one.purpose for one in dead_letters.attempts_for(parts.ledger.database, letter)} == {"write", "witness"}
-        assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is breaker_then
+        assert {one.purpose for one in parts.ledger.dead_letters.attempts_for(letter)} == {"write", "witness"}
+        assert parts.ledger.breakers.health_of(str(BUCKET)).breaker is breaker_then
 
 
 def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: WorkerContext, shop: Company) -> None:
@@ -388,12 +386,12 @@ def test_the_only_customer_is_kept_where_nothing_shows_whose_fault_it_is(parts: 
     import_id = record(parts, {"user_id": "1"})
 
     for _ in range(12):
-        breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
+        parts.ledger.breakers.probe_soon()
         parts.delivery(BUCKET).run()
         time.sleep(0.1)
 
     assert counts(parts, import_id) == {"pending": 1}
-    assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.REFUSED
+    assert parts.ledger.breakers.health_of(str(BUCKET)).breaker is Breaker.REFUSED
 
 
 def test_a_password_that_is_withdrawn_buries_no_one(shop: Company, tmp_path: Path) -> None:
@@ -405,7 +403,7 @@ def test_a_password_that_is_withdrawn_buries_no_one(shop: Company, tmp_path: Pat
         import_id = record(parts, *({"user_id": str(n)} for n in range(30, 33)))
 
         for _ in range(20):
-            breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
+            parts.ledger.breakers.probe_soon()
             parts.delivery(BUCKET).run()
             time.sleep(0.05)
 
@@ -419,9 +417,9 @@ def test_probes_go_round(parts: WorkerContext, shop: Company) -> None:
     parts.delivery(BUCKET).run()
     asked = []
     for _ in range(6):
-        breakers.probe_soon(parts.ledger.database, now=parts.ledger.now())
+        parts.ledger.breakers.probe_soon()
         parts.delivery(BUCKET).run()
-        asked.append(breakers.health_of(parts.ledger.database, str(BUCKET)).suspects[-1])
+        asked.append(parts.ledger.breakers.health_of(str(BUCKET)).suspects[-1])
 
     assert len(set(asked)) == 6
 
@@ -431,18 +429,18 @@ def test_customers_who_are_refused_keep_no_newcomer_waiting(parts: WorkerContext
     shop.fault(kind="html", http_status=403, users=["1", "2"])
     record(parts, {"user_id": "1"}, {"user_id": "2"})
     end = time.monotonic() + 12
-    while breakers.health_of(parts.ledger.database, str(BUCKET)).trips < 3 and time.monotonic() < end:
+    while parts.ledger.breakers.health_of(str(BUCKET)).trips < 3 and time.monotonic() < end:
         parts.delivery(BUCKET).run()
         time.sleep(0.05)
     parts.delivery(BUCKET).run()
 
     row = PROVIDERS["capillary"].row.model_validate(ROW | {"user_id": "3"})
-    parts.ledger.accept_events("run", [as_change(row)], [])
+    parts.ledger.intake.accept_events("run", [as_change(row)], [])
     arrived = time.monotonic()
     deliveries(parts, lambda: ("3", "EMAIL", "BULK") in shop.held(), seconds=5)
 
     assert time.monotonic() - arrived < 4
-    assert breakers.health_of(parts.ledger.database, str(BUCKET)).breaker is Breaker.CLOSED
+    assert parts.ledger.breakers.health_of(str(BUCKET)).breaker is Breaker.CLOSED
 
 
 def test_an_account_whose_limit_others_use_up_makes_no_dead_letters(tmp_path: Path) -> None:

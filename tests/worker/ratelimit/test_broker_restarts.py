@@ -28,7 +28,7 @@ JITTER = 0.1
 def ready(ledger_url: str) -> Iterator[Ledger]:
     """A ledger that goes by the real time."""
     ledger = Ledger(ledger_url)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     yield ledger
     ledger.close()
 

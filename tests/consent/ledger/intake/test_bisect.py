@@ -14,7 +14,6 @@ from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
 from consent.ledger.intake.bisect import refused
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries import imports
 from tests.support.ledgers import counts, deliver, recorded, run_of, word
 
 UNWRITABLE = "EMAIL|\ud800"
@@ -29,7 +28,7 @@ def endless(customer: str) -> ConsentChange:
 
 def open_file(ledger: Ledger, *, stream: bool = False) -> str:
     """Start an import of a file."""
-    return ledger.open_import(ImportSource("csv", "nightly.csv", "its bytes", 1, None, stream=stream)).import_id
+    return ledger.intake.open_import(ImportSource("csv", "nightly.csv", "its bytes", 1, None, stream=stream)).import_id
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -39,11 +38,11 @@ def test_a_chunk_names_the_changes_that_the_database_refuses(ledger: Ledger, *, 
     words = [word(str(n), slot=UNWRITABLE if n in {3, 4, 9} else "EMAIL|BULK") for n in range(11)]
 
     with pytest.raises(LedgerRefused) as caught:
-        ledger.accept(file, words, [], Checkpoint(11, 12, 0, 11))
+        ledger.intake.accept(file, words, [], Checkpoint(11, 12, 0, 11))
 
     assert sorted(caught.value.members) == [3, 4, 9]
     assert counts(ledger, file) == {}
-    assert ledger.accept(file, words[:3], [], Checkpoint(3, 4, 0, 3)).recorded == 3
+    assert ledger.intake.accept(file, words[:3], [], Checkpoint(3, 4, 0, 3)).recorded == 3
 
 
 def test_events_name_the_changes_that_the_database_refuses(ledger: Ledger) -> None:
@@ -53,10 +52,10 @@ def test_events_name_the_changes_that_the_database_refuses(ledger: Ledger) -> No
     run, words = run_of(ledger), [word("1"), endless("2"), word("3"), endless("4")]
 
     with pytest.raises(LedgerRefused) as caught:
-        ledger.accept_events(run, words, [])
+        ledger.intake.accept_events(run, words, [])
 
     assert sorted(caught.value.members) == [1, 3]
-    assert ledger.accept_events(run, [words[0], words[2]], []).fresh == (True, True)
+    assert ledger.intake.accept_events(run, [words[0], words[2]], []).fresh == (True, True)
     assert [customer for customer, _ in deliver(ledger)] == ["1", "3"]
 
 
@@ -66,20 +65,20 @@ def test_a_file_that_was_read_is_released_but_for_what_the_database_refuses(ledg
         pytest.skip("SQLite has no limit to what an index holds")
     words = [endless(str(n)) if n in {0, 57} else word(str(n)) for n in range(100)]
     file = recorded(ledger, *words)
-    ledger.finish_reading(file)
+    ledger.intake.finish_reading(file)
 
-    ledger.publish(file)
+    ledger.intake.publish(file)
 
     assert len(deliver(ledger)) == 98
-    found = imports.report(ledger.database, file)
+    found = ledger.queries.report(file)
     assert found is not None
     assert found.sealed
-    dead = dead_letters.find(ledger.database, dead_letters.DeadLetterFilter())
+    dead = ledger.dead_letters.find(dead_letters.DeadLetterFilter())
     assert [(one.address["user_id"], one.code) for one in dead] == [
         ("0", "refused_by_the_ledger"),
         ("57", "refused_by_the_ledger"),
     ]
-    assert dead_letters.replay(ledger.database, dead, who="Ada", why="", now=ledger.now()) == {}
+    assert ledger.dead_letters.replay(dead, who="Ada", why="") == {}
 
 
 def test_a_database_that_lets_us_do_nothing_refuses_no_change(ledger: Ledger) -> None:
@@ -90,7 +89,7 @@ def test_a_database_that_lets_us_do_nothing_refuses_no_change(ledger: Ledger) ->
     ledger.database.write(lambda tx: tx.exec_driver_sql("ALTER TABLE changes RENAME TO hidden"))
 
     with pytest.raises(LedgerUnavailable) as caught:
-        ledger.accept(file, [word("1"), word("2")], [], Checkpoint(2, 3, 0, 2))
+        ledger.intake.accept(file, [word("1"), word("2")], [], Checkpoint(2, 3, 0, 2))
 
     assert not isinstance(caught.value, LedgerRefused)
 
@@ -113,8 +112,8 @@ def test_a_reject_with_an_unwritable_name_is_recorded(ledger: Ledger) -> None:
     reject = RejectedRow(2, "rea\0son\ud800", "too_long", "shorten it", "queue \0, message 1")
     file = open_file(ledger)
 
-    ledger.accept(file, [word("1")], [reject], Checkpoint(2, 3, 0, 2))
-    taken = ledger.accept_events(run_of(ledger), [word("2")], [reject])
+    ledger.intake.accept(file, [word("1")], [reject], Checkpoint(2, 3, 0, 2))
+    taken = ledger.intake.accept_events(run_of(ledger), [word("2")], [reject])
 
     assert counts(ledger, file) == {"pending": 1, "rejected": 1}
     assert taken.rejected == 1

@@ -20,8 +20,6 @@ from consent.ledger.intake import noops
 from consent.ledger.intake import publish as releasing
 from consent.ledger.ledger import Ledger
 from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, merge
-from consent.ledger.queries.changes import find_change, public_ids
-from consent.ledger.queries.imports import report
 from consent.ledger.schema import noop_changes
 from consent.reassert import Reassert, ReassertRules
 from tests.support.examples import examples
@@ -35,8 +33,8 @@ def set_aside(ledger: Ledger) -> int:
 
 def finish(ledger: Ledger, import_id: str) -> None:
     """Say that a recorded file has been read whole, and publish it."""
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
 
 
 def test_a_dump_of_what_is_so_makes_no_changes_and_no_calls(ledger: Ledger) -> None:
@@ -67,9 +65,9 @@ def test_a_row_that_stands_twice_in_a_dump_counts_once(ledger: Ledger) -> None:
     imported(ledger, word("1"), word("2"))
     deliver(ledger)
     source = ImportSource("csv", "dump.csv", "the dump", 1, None)
-    dump = ledger.open_import(source).import_id
-    ledger.accept(dump, [word("1", minute=60), word("1", minute=60)], [], Checkpoint(2, 3, 0, 2))
-    ledger.accept(dump, [word("2", minute=60), word("1", minute=60)], [], Checkpoint(4, 5, 0, 4))
+    dump = ledger.intake.open_import(source).import_id
+    ledger.intake.accept(dump, [word("1", minute=60), word("1", minute=60)], [], Checkpoint(2, 3, 0, 2))
+    ledger.intake.accept(dump, [word("2", minute=60), word("1", minute=60)], [], Checkpoint(4, 5, 0, 4))
     finish(ledger, dump)
 
     assert counts(ledger, dump) == {"unchanged": 2, "duplicates": 2}
@@ -106,8 +104,8 @@ def test_what_changed_while_the_dump_was_read_is_compared_again(ledger: Ledger, 
     imported(ledger, word("1", "OPTOUT", 0), word("2", "OPTOUT", 0))
     deliver(ledger)
     dump = recorded(ledger, word("1", "OPTOUT", 60), word("2", "OPTOUT", 60))
-    run = ledger.open_import(ImportSource("redis stream", "consent", "run", 0, None, stream=True)).import_id
-    ledger.accept_events(run, [word("1", "OPTIN", 30)], [])
+    run = ledger.intake.open_import(ImportSource("redis stream", "consent", "run", 0, None, stream=True)).import_id
+    ledger.intake.accept_events(run, [word("1", "OPTIN", 30)], [])
     if settled:
         deliver(ledger)
 
@@ -138,7 +136,7 @@ def test_a_slot_under_delivery_takes_the_ordinary_way(ledger: Ledger) -> None:
     deliver(ledger)
     dump = recorded(ledger, word("1", "OPTOUT", 60))
     imported(ledger, word("1", "OPTIN", 30))
-    ledger.claim(BUCKET, 1, "delivery", 60)
+    ledger.queue.claim(BUCKET, 1, "delivery", 60)
 
     finish(ledger, dump)
 
@@ -195,7 +193,7 @@ def test_files_end_as_the_rule_says(
             if delivered:
                 patch.setattr(ledger, "now", partial(_after, 2 * number))
                 assert set(deliver(ledger)) == rule.deliver(_after(2 * number))
-            found = report(ledger.database, import_id)
+            found = ledger.queries.report(import_id)
             assert found is not None
             assert found.balanced
         assert _newest(ledger) == rule.newest()
@@ -298,17 +296,17 @@ def test_what_a_broken_import_keeps_back_is_told_if_a_repeat_says_it(ledger: Led
     broken = recorded(ledger, replace(word("1", "OPTOUT", 10), line=7))
     deliver(ledger)
     second = recorded(ledger, replace(word("1", "OPTOUT", 10), line=3))
-    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
-    ledger.accept_events(run, [word("1", "OPTIN", 5)], [])
+    run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    ledger.intake.accept_events(run, [word("1", "OPTIN", 5)], [])
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTIN")]
 
-    ledger.finish_reading(second)
-    ledger.publish(second)
+    ledger.intake.finish_reading(second)
+    ledger.intake.publish(second)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, second) == {"applied": 1}
     assert counts(ledger, broken) == {"duplicates": 1}
-    found = find_change(ledger.database, *public_ids(ledger.database, [word("1", "OPTOUT", 10)]))
+    found = ledger.queries.find_change(*ledger.queries.public_ids([word("1", "OPTOUT", 10)]))
     assert found is not None
     assert (found.import_id, found.number) == (second, 3)
 
@@ -319,12 +317,12 @@ def test_of_two_repeats_of_one_moment_the_one_further_down_in_the_file_is_told(l
     imported(ledger, *(word(one, "OPTOUT", 0) for one in who))
     deliver(ledger)
     file = recorded(ledger, *(word(one, "OPTOUT", 10, note=note) for note in ("older", "newer") for one in who))
-    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
-    ledger.accept_events(run, [word(one, "OPTIN", 5) for one in who], [])
+    run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    ledger.intake.accept_events(run, [word(one, "OPTIN", 5) for one in who], [])
     deliver(ledger)
 
-    ledger.finish_reading(file)
-    ledger.publish(file)
+    ledger.intake.finish_reading(file)
+    ledger.intake.publish(file)
 
-    told = [change for task in ledger.claim(BUCKET, 10, "delivery", 60) for change in task.changes]
+    told = [change for task in ledger.queue.claim(BUCKET, 10, "delivery", 60) for change in task.changes]
     assert [change.details for change in told] == [{"note": "newer"}] * 3

@@ -27,11 +27,11 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def read_in(ledger: Ledger, *chunks: Sequence[ConsentChange]) -> str:
     """A file read whole, in several chunks: so what a customer says need not lie together."""
     source = ImportSource("csv", "nightly.csv", f"in chunks {next(_files)}", 1, None)
-    import_id, rows = ledger.open_import(source).import_id, 0
+    import_id, rows = ledger.intake.open_import(source).import_id, 0
     for chunk in chunks:
         rows += len(chunk)
-        ledger.accept(import_id, chunk, [], Checkpoint(rows, rows + 1, 0, rows))
-    ledger.finish_reading(import_id)
+        ledger.intake.accept(import_id, chunk, [], Checkpoint(rows, rows + 1, 0, rows))
+    ledger.intake.finish_reading(import_id)
     return import_id
 
 
@@ -67,9 +67,9 @@ def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> N
                 raise Cut
 
         try:
-            ledger.publish(file, killed)
+            ledger.intake.publish(file, killed)
         except Cut:
-            ledger.publish(file)
+            ledger.intake.publish(file)
         else:
             break
         finally:
@@ -90,10 +90,10 @@ def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
 
         def overtaken(_: int, file: str = file, begin: int = begin, steps: count = steps, told: list = told) -> None:
             if next(steps) == begin:
-                ledger.publish(file)
+                ledger.intake.publish(file)
                 told += deliver(ledger)
 
-        ledger.publish(file, overtaken)
+        ledger.intake.publish(file, overtaken)
 
         told += deliver(ledger)
         words = [words for _, words in told]
@@ -117,9 +117,9 @@ def test_one_overtakes_the_other_for_a_while(ledger: Ledger, steps: int) -> None
                         raise Cut
 
                 with suppress(Cut):
-                    ledger.publish(file, killed)
+                    ledger.intake.publish(file, killed)
 
-        ledger.publish(file, overtaken)
+        ledger.intake.publish(file, overtaken)
 
         words = [words for _, words in deliver(ledger)]
         assert {one: words.count(one) for one in words} == TOLD
@@ -129,17 +129,19 @@ def test_one_overtakes_the_other_for_a_while(ledger: Ledger, steps: int) -> None
 def test_who_was_put_off_stays_so(ledger: Ledger, clock: Clock) -> None:
     """An importer is killed, and a customer of its file has been put off: going on does not hurry him."""
     file = recorded(ledger, word("1"), word("2"), word("3"))
-    ledger.finish_reading(file)
+    ledger.intake.finish_reading(file)
 
     def killed(_: int) -> None:
-        if tasks := ledger.claim(BUCKET, 1, "delivery", 60):
+        if tasks := ledger.queue.claim(BUCKET, 1, "delivery", 60):
             later = ledger.now() + 3_600_000_000
-            ledger.settle("delivery", [settlement(tasks[0], Retry("503", "busy", counts=True), ledger.now(), later)])
+            ledger.queue.settle(
+                "delivery", [settlement(tasks[0], Retry("503", "busy", counts=True), ledger.now(), later)]
+            )
             raise Cut
 
     with pytest.raises(Cut):
-        ledger.publish(file, killed)
-    ledger.publish(file)
+        ledger.intake.publish(file, killed)
+    ledger.intake.publish(file)
 
     assert len(deliver(ledger)) == 2
     clock.forward(3_601)
@@ -152,7 +154,7 @@ def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: 
     deliver(ledger)
 
     file = read_in(ledger, *([word(str(n), "OPTOUT", 1) for n in some] for some in ((4, 1), (3, 0, 2))))
-    ledger.publish(file, lambda _: clock.forward(1))
+    ledger.intake.publish(file, lambda _: clock.forward(1))
 
     assert [customer for customer, _ in deliver(ledger)] == ["0", "1", "2", "3", "4"]
 
@@ -160,9 +162,9 @@ def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: 
 def test_others_see_each_step(ledger: Ledger) -> None:
     """A sweep looks whether someone is at work on a file: every step shows, within a block too."""
     file = read_mixed(ledger, "a")
-    seen = [ledger.unpublished()[file]]
+    seen = [ledger.intake.unpublished()[file]]
 
-    ledger.publish(file, lambda _: seen.append(ledger.unpublished().get(file, ("released", 0, 0, 0))))
+    ledger.intake.publish(file, lambda _: seen.append(ledger.intake.unpublished().get(file, ("released", 0, 0, 0))))
 
     assert len(seen) > 9
     assert all(before != after for before, after in pairwise(seen))

@@ -14,8 +14,6 @@ from consent.change import Bucket, ConsentChange, to_micros
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import export_time
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.history import histories
-from consent.ledger.queries.imports import report
 from consent.outcome import Applied
 from consent.reassert import Reassert, ReassertRules
 from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, settlement, word
@@ -32,8 +30,8 @@ def _at_half_past_eight(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None
 
 def event(ledger: Ledger, *words: ConsentChange) -> None:
     """What someone has just said, one event each."""
-    run = ledger.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
-    ledger.accept_events(run, words, [])
+    run = ledger.intake.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
+    ledger.intake.accept_events(run, words, [])
 
 
 def undated(one: ConsentChange) -> ConsentChange:
@@ -45,18 +43,18 @@ def dump(ledger: Ledger, words: Iterable[ConsentChange], *, at_once: int = 700, 
     """A file of many rows, read in several chunks and published."""
     lines = [replace(one, line=line) for line, one in enumerate(words, 2)]
     source = ImportSource("csv", "dump.csv", str(more.pop("bytes", f"dump {next(_names)}")), 1, None, **more)  # type: ignore[arg-type]
-    import_id = ledger.open_import(source).import_id
+    import_id = ledger.intake.open_import(source).import_id
     for end in range(at_once, len(lines) + at_once, at_once):
         done = min(end, len(lines))
-        ledger.accept(import_id, lines[end - at_once : done], [], Checkpoint(done, done + 1, 0, done))
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+        ledger.intake.accept(import_id, lines[end - at_once : done], [], Checkpoint(done, done + 1, 0, done))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
     return import_id
 
 
 def stamped(ledger: Ledger, import_id: str) -> int:
     """How many opt-outs of an import are unchanged because of the export's time."""
-    found = report(ledger.database, import_id)
+    found = ledger.queries.report(import_id)
     assert found is not None
     assert found.balanced
     return found.stamped
@@ -98,10 +96,10 @@ def test_what_is_confirmed_is_as_old_as_the_call_that_confirmed_it(
 ) -> None:
     """A person unsubscribes while a call that was slow is under way: what it confirms cannot cover that."""
     imported(ledger, word("1"))
-    [task] = ledger.claim(BUCKET, 1, "delivery", 60)
+    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     called = settlement(task, Applied(), ledger.now())
     monkeypatch.setattr(ledger, "now", lambda: to_micros(MORNING + timedelta(minutes=40)))
-    ledger.settle("delivery", [called])
+    ledger.queue.settle("delivery", [called])
 
     event(ledger, word("1", minute=35))
 
@@ -227,10 +225,10 @@ def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:
         three = [replace(word(str(n), minute=minute, slot=slot), line=n) for n in range(700) for slot in slots]
         others = [replace(word(str(n), minute=20), line=n) for n in range(700, 1_500)]
         source = ImportSource("csv", "dump.csv", f"three {next(_names)}", 1, None)
-        import_id = ledger.open_import(source).import_id
-        ledger.accept(import_id, [*three, *others], [], Checkpoint(1_500, 1_501, 0, 2_900))
-        ledger.finish_reading(import_id)
-        ledger.publish(import_id)
+        import_id = ledger.intake.open_import(source).import_id
+        ledger.intake.accept(import_id, [*three, *others], [], Checkpoint(1_500, 1_501, 0, 2_900))
+        ledger.intake.finish_reading(import_id)
+        ledger.intake.publish(import_id)
         assert (len(deliver(ledger, limit=5_000)), stamped(ledger, import_id)) == (2_900 if minute == 0 else 2_100, 0)
 
 
@@ -284,15 +282,15 @@ def test_the_same_bytes_are_sent_again_when_the_command_asks_for_it(ledger: Ledg
 def test_a_command_that_was_cut_goes_on_with_what_it_began(ledger: Ledger) -> None:
     """Run again before it is over, it is the same import; run again afterwards, it is another one."""
     source = ImportSource("csv", "dump.csv", "the bytes", 1, None, reassert=Reassert.ALWAYS)
-    first = ledger.open_import(source).import_id
-    assert ledger.open_import(source).import_id == first
-    ledger.accept(first, [word("1")], [], Checkpoint(1, 2, 0, 1))
-    ledger.finish_reading(first)
-    ledger.publish(first)
-    assert ledger.open_import(source).import_id == first
+    first = ledger.intake.open_import(source).import_id
+    assert ledger.intake.open_import(source).import_id == first
+    ledger.intake.accept(first, [word("1")], [], Checkpoint(1, 2, 0, 1))
+    ledger.intake.finish_reading(first)
+    ledger.intake.publish(first)
+    assert ledger.intake.open_import(source).import_id == first
     deliver(ledger)
 
-    assert ledger.open_import(source).import_id != first
+    assert ledger.intake.open_import(source).import_id != first
 
 
 def test_never_believes_what_is_confirmed(ledger: Ledger) -> None:
@@ -312,8 +310,8 @@ def test_each_connection_has_its_own_way(ledger: Ledger, default: Reassert, own:
     ledger.reassert = ReassertRules(default, {"capillary": own, "gupshup": Reassert.NEVER})
     imported(ledger, word("1"), replace(word("1"), connection="gupshup"))
     deliver(ledger)
-    other = ledger.claim(Bucket("gupshup"), 1, "other", 60)
-    ledger.settle("other", [settlement(task, Applied(), ledger.now()) for task in other])
+    other = ledger.queue.claim(Bucket("gupshup"), 1, "other", 60)
+    ledger.queue.settle("other", [settlement(task, Applied(), ledger.now()) for task in other])
 
     later = imported(ledger, word("1", minute=60), replace(word("1", minute=60), connection="gupshup"))
 
@@ -326,6 +324,6 @@ def test_history_tells_when_the_provider_confirmed(ledger: Ledger) -> None:
     imported(ledger, word("1"))
     deliver(ledger)
 
-    [found] = histories(ledger.database, [{"user_id": "1"}], None, 1)
+    [found] = ledger.queries.histories([{"user_id": "1"}], None, 1)
 
     assert [slot.confirmed_at for slot in found.slots] == [ledger.now()]

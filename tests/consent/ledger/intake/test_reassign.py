@@ -14,7 +14,6 @@ from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import reassign
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.changes import find_change, public_ids
 from consent.ledger.schema import imports, pending_duplicates
 from tests.support.ledgers import Cut, counts, deliver, imported, recorded, word
 
@@ -25,9 +24,9 @@ KINDS = [{}, {"value": "weekly"}, {"change_id": "A"}]
 def gone_on_with(ledger: Ledger, file: str, *more: ConsentChange, after: int) -> None:
     """The importer of a file that broke off after so many rows goes on, reads the rest, and publishes it."""
     rows = after + len(more)
-    ledger.accept(file, more, [], Checkpoint(rows, rows + 1, 0, rows))
-    ledger.finish_reading(file)
-    ledger.publish(file)
+    ledger.intake.accept(file, more, [], Checkpoint(rows, rows + 1, 0, rows))
+    ledger.intake.finish_reading(file)
+    ledger.intake.publish(file)
 
 
 def noted(ledger: Ledger) -> int:
@@ -79,9 +78,9 @@ def test_what_an_event_took_over_stays_its_own(ledger: Ledger) -> None:
     """Two copies of a file broke off, an event says the same and is told at once: the copies tell no one again."""
     nightly = recorded(ledger, word("1"), word("2"))
     copy = recorded(ledger, word("1"), word("2"))
-    run = ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
+    run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
 
-    ledger.accept_events(run, [word("1")], [])
+    ledger.intake.accept_events(run, [word("1")], [])
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     gone_on_with(ledger, copy, after=2)
@@ -98,7 +97,7 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
         opt_outs = [word(f"{cut} {n}") for n in range(5)]
         recorded(ledger, *opt_outs)
         copy = recorded(ledger, *opt_outs)
-        ledger.finish_reading(copy)
+        ledger.intake.finish_reading(copy)
         steps = count()
 
         def killed(_: int, steps: count = steps, cut: int = cut) -> None:
@@ -106,9 +105,9 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
                 raise Cut
 
         try:
-            ledger.publish(copy, killed)
+            ledger.intake.publish(copy, killed)
         except Cut:
-            ledger.publish(copy)
+            ledger.intake.publish(copy)
         else:
             break
         finally:
@@ -125,10 +124,10 @@ def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest
     opt_outs = [word(str(number)) for number in range(6)]
     recorded(ledger, *opt_outs)
     copy = recorded(ledger, *opt_outs)
-    ledger.finish_reading(copy)
-    seen = [ledger.unpublished()[copy]]
+    ledger.intake.finish_reading(copy)
+    seen = [ledger.intake.unpublished()[copy]]
 
-    ledger.publish(copy, lambda _: seen.append(ledger.unpublished().get(copy, ("released", 0, 0, 0))))
+    ledger.intake.publish(copy, lambda _: seen.append(ledger.intake.unpublished().get(copy, ("released", 0, 0, 0))))
 
     assert all(before != after for before, after in pairwise(seen[:4]))
 
@@ -142,8 +141,8 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
         pytest.skip("SQLite has one writer at a time")
     nightly = recorded(ledger, word("1"), word("2"))
     copy = recorded(ledger, word("1"), word("2"))
-    ledger.finish_reading(copy)
-    taking = threading.Thread(target=ledger.publish, args=(copy,), daemon=True)
+    ledger.intake.finish_reading(copy)
+    taking = threading.Thread(target=ledger.intake.publish, args=(copy,), daemon=True)
 
     def finish(tx: Connection) -> None:
         tx.execute(update(imports).where(imports.c.id == nightly).values(state="read", read_at=1))
@@ -153,7 +152,7 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
 
     ledger.database.write(finish)
     taking.join(20)
-    ledger.publish(nightly)
+    ledger.intake.publish(nightly)
 
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, nightly) == {"applied": 2}
@@ -166,6 +165,6 @@ def test_what_was_taken_over_is_found_where_its_new_file_says_it(ledger: Ledger)
 
     copy = imported(ledger, replace(word("2"), line=2), replace(word("1"), line=3))
 
-    found = find_change(ledger.database, *public_ids(ledger.database, [word("1")]))
+    found = ledger.queries.find_change(*ledger.queries.public_ids([word("1")]))
     assert found is not None
     assert (found.import_id, found.number) == (copy, 3)

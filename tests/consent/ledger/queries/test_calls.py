@@ -8,7 +8,6 @@ import pytest
 
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.calls import recent_calls
 from consent.ledger.schema import attempts, targets
 
 SECOND = 1_000_000
@@ -47,7 +46,7 @@ def test_calls_a_second_and_their_latency_are_known_for_each_bucket(ledger: Ledg
     called(ledger, "quick", *((100 + n / 10, 150, 200) for n in range(51)))
     called(ledger, "slow", *((100 + 2 * n, 400, 200) for n in range(4)))
 
-    found = recent_calls(ledger.database)
+    found = ledger.queries.recent_calls()
 
     quick, slow = found[Bucket("quick")], found[Bucket("slow")]
     assert (quick.per_second, quick.seconds, quick.failed) == (pytest.approx(10), 0.15, 0)
@@ -58,20 +57,20 @@ def test_a_call_that_carries_many_targets_is_one_call(ledger: Ledger) -> None:
     """A thousand destinations travel in one call: three such calls in two seconds are no overrun limit."""
     called(ledger, "infobip", (1, 90, 200), (2, 95, 200), (3, 91, 200), each=50)
 
-    assert recent_calls(ledger.database)[Bucket("infobip")].per_second == pytest.approx(1)
+    assert ledger.queries.recent_calls()[Bucket("infobip")].per_second == pytest.approx(1)
 
 
 def test_no_answer_a_429_and_a_5xx_have_failed_and_a_4xx_has_not(ledger: Ledger) -> None:
     """An unknown customer (404) is an answer; what came an hour before says nothing of now."""
     called(ledger, "capillary", (1, 5, None), (3600, 5, None), (3601, 5, 429), (3602, 5, 503), (3603, 5, 404))
 
-    assert recent_calls(ledger.database)[Bucket("capillary")].failed == 0.75
+    assert ledger.queries.recent_calls()[Bucket("capillary")].failed == 0.75
 
 
 def test_a_single_call_says_nothing_of_calls_a_second(ledger: Ledger) -> None:
     """And a ledger without calls says nothing at all."""
-    assert recent_calls(ledger.database) == {}
+    assert ledger.queries.recent_calls() == {}
 
     called(ledger, "capillary", (1, 5, 200))
 
-    assert recent_calls(ledger.database)[Bucket("capillary")].per_second is None
+    assert ledger.queries.recent_calls()[Bucket("capillary")].per_second is None

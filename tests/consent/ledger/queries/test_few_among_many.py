@@ -6,10 +6,8 @@ import pytest
 from sqlalchemy import text
 
 from bench.claims import fill
-from consent.ledger import dead_letters
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import first_pending, unfinished_imports
 from tests.support.ledgers import imported, word
 from tests.support.query_plans import is_scan, plans, said
 
@@ -24,8 +22,8 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     heard = said(ledger.database.engine)
 
-    dead_letters.find(ledger.database, DeadLetterFilter())
-    unfinished_imports(ledger.database)
+    ledger.dead_letters.find(DeadLetterFilter())
+    ledger.queries.unfinished_imports()
 
     asked = [one for one in heard if "changes" in one[0]]
     assert len(asked) == 2
@@ -42,7 +40,7 @@ def test_the_first_change_of_a_file_is_found_without_reading_other_files(ledger:
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     heard = said(ledger.database.engine)
 
-    found = [first_pending(ledger.database, file, since) for file in files for since in (0, 2**40)]
+    found = [ledger.queries.first_pending(file, since) for file in files for since in (0, 2**40)]
 
     asked = [one for one in heard if "FROM changes" in one[0]]
     assert [number is None for number in found] == [False, True, False, True]

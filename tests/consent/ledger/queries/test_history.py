@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from consent.change import to_micros
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.history import histories
 from consent.outcome import PermanentFailure
 from tests.support.ledgers import MORNING, deliver, imported, word
 
@@ -19,7 +18,7 @@ def test_every_change_about_someone_is_told(ledger: Ledger) -> None:
     imported(ledger, word("1", "OPTIN", 70, slot="SMS|BULK"))
     deliver(ledger, PermanentFailure("1012", "not known"))
 
-    [found] = histories(ledger.database, [{"user_id": "1"}], None, 10)
+    [found] = ledger.queries.histories([{"user_id": "1"}], None, 10)
 
     told = [(one.slot, one.action, one.state.value, one.code) for one in found.changes]
     assert told == [
@@ -40,7 +39,7 @@ def test_only_those_are_found_who_were_named(ledger: Ledger) -> None:
     names = ("1", "11", "1%", "_", "ann@example.com", "Ann@example.com", 'a"b', "a\\b", '{"user_id":"1"}')
     imported(ledger, *(word(name) for name in names))
 
-    found = {name: histories(ledger.database, [{"user_id": name}], None, 10) for name in (*names, "unknown", "%")}
+    found = {name: ledger.queries.histories([{"user_id": name}], None, 10) for name in (*names, "unknown", "%")}
 
     assert [[one.address["user_id"] for one in found[name]] for name in names] == [[name] for name in names]
     assert (found["unknown"], found["%"]) == ([], [])
@@ -53,7 +52,7 @@ def test_more_columns_narrow_it_and_other_ways_widen_it(ledger: Ledger) -> None:
     imported(ledger, *shops, word("7"))
 
     def asked(*ways: dict[str, str], connection: str | None = None, limit: int = 10) -> list[str]:
-        found = histories(ledger.database, ways, connection, limit)
+        found = ledger.queries.histories(ways, connection, limit)
         return [one.address.get("source", one.address.get("user_id", "")) for one in found]
 
     assert asked({"identifier_value": "ann@example.com"}) == ["INSTORE", "WECHAT"]

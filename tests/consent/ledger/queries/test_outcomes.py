@@ -11,12 +11,10 @@ import pytest
 from sqlalchemy import select, text
 
 from consent.errors import UnusableCursor
-from consent.ledger import dead_letters
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.changes import find_change
-from consent.ledger.queries.outcomes import Outcome, outcomes_after
-from consent.ledger.queue.outcome_log import note_state, outcome_log, purge_outcome_log
+from consent.ledger.queries.outcomes import Outcome
+from consent.ledger.queue.outcome_log import note_state, outcome_log
 from consent.ledger.schema import changes
 from consent.outcome import Applied, PermanentFailure, State
 from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
@@ -28,7 +26,7 @@ def followed(ledger: Ledger, cursor: str | None = None, limit: int = 3) -> Itera
     """Everything behind a cursor, page by page, each with the cursor behind its page."""
     more = True
     while more:
-        page = outcomes_after(ledger.database, cursor, limit)
+        page = ledger.queries.outcomes_after(cursor, limit)
         cursor, more = page.cursor, page.more
         assert len(page.outcomes) <= limit
         yield from ((one, cursor) for one in page.outcomes)
@@ -43,8 +41,8 @@ def test_an_outcome_is_told_with_its_replay(ledger: Ledger) -> None:
     """A change dies, is replayed and applied: all three are told, in this order, and each as it was then."""
     imported(ledger, word("1"))
     deliver(ledger, UNKNOWN)
-    letters = dead_letters.find(ledger.database, DeadLetterFilter())
-    dead_letters.replay(ledger.database, letters, who="ann", why="registered now", now=ledger.now())
+    letters = ledger.dead_letters.find(DeadLetterFilter())
+    ledger.dead_letters.replay(letters, who="ann", why="registered now")
     deliver(ledger)
 
     told = [one for one, _ in followed(ledger)]
@@ -65,9 +63,9 @@ def test_what_is_overtaken_or_confirmed_already_is_told(ledger: Ledger) -> None:
 
     imported(ledger, word("2"))
     deliver(ledger, UNKNOWN)
-    cursor = outcomes_after(ledger.database, None, 1_000).cursor
-    letters = dead_letters.find(ledger.database, DeadLetterFilter())
-    dead_letters.discard(ledger.database, letters, who="ann", why="gone", now=ledger.now())
+    cursor = ledger.queries.outcomes_after(None, 1_000).cursor
+    letters = ledger.dead_letters.find(DeadLetterFilter())
+    ledger.dead_letters.discard(letters, who="ann", why="gone")
 
     [(one, _)] = followed(ledger, cursor)
     assert (one.change.state, one.change.discarded) == (State.DEAD, True)
@@ -76,9 +74,9 @@ def test_what_is_overtaken_or_confirmed_already_is_told(ledger: Ledger) -> None:
 def test_a_claimed_change_that_was_superseded_is_told_once(ledger: Ledger) -> None:
     """The answer about it comes after a newer change has superseded it: only what the ledger says is told."""
     imported(ledger, word("1", "OPTIN", 0))
-    tasks = ledger.claim(BUCKET, 10, "slow", 60)
+    tasks = ledger.queue.claim(BUCKET, 10, "slow", 60)
     imported(ledger, word("1", "OPTOUT", 5))
-    ledger.settle("slow", [settlement(task, Applied(), ledger.now()) for task in tasks])
+    ledger.queue.settle("slow", [settlement(task, Applied(), ledger.now()) for task in tasks])
 
     assert states(ledger) == ["superseded"]
 
@@ -86,16 +84,16 @@ def test_a_claimed_change_that_was_superseded_is_told_once(ledger: Ledger) -> No
 def test_a_transaction_that_commits_late_is_not_skipped(postgres_database: str) -> None:
     """One transaction takes its number first and commits last. A reader that was here in between still gets it."""
     ledger = Ledger(postgres_database)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     imported(ledger, word("1"), word("2"))
     with ledger.database.engine.connect() as slow, slow.begin():
         first, second = slow.execute(select(changes.c.id).order_by(changes.c.id)).scalars()
         note_state(slow, State.APPLIED, [first], 1)
         ledger.database.write(lambda tx: note_state(tx, State.APPLIED, [second], 2))
 
-        between = outcomes_after(ledger.database, None, 10)
+        between = ledger.queries.outcomes_after(None, 10)
         slow.commit()
-    after = outcomes_after(ledger.database, between.cursor, 10)
+    after = ledger.queries.outcomes_after(between.cursor, 10)
 
     assert [one.at for one in between.outcomes] == [2]
     assert [one.at for one in after.outcomes] == [1]
@@ -107,10 +105,12 @@ def test_a_transaction_that_commits_late_is_not_skipped(postgres_database: str) 
 def _work(ledger: Ledger, worker: int, random: Random) -> None:
     for turn in range(6):
         token = f"{worker} {turn}"
-        tasks = ledger.claim(BUCKET, random.randint(1, 12), token, 60)
-        ledger.settle(token, [settlement(one, random.choice([Applied(), UNKNOWN]), ledger.now()) for one in tasks])
-        letters = dead_letters.find(ledger.database, DeadLetterFilter(), limit=3)
-        dead_letters.replay(ledger.database, letters, who="ann", why="again", now=ledger.now())
+        tasks = ledger.queue.claim(BUCKET, random.randint(1, 12), token, 60)
+        ledger.queue.settle(
+            token, [settlement(one, random.choice([Applied(), UNKNOWN]), ledger.now()) for one in tasks]
+        )
+        letters = ledger.dead_letters.find(DeadLetterFilter(), limit=3)
+        ledger.dead_letters.replay(letters, who="ann", why="again")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -124,7 +124,7 @@ def test_no_outcome_is_missed_while_others_settle(ledger: Ledger, seed: int) -> 
         newer = pool.submit(imported, ledger, *(word(who, "OPTOUT", 5) for who in people[::3]))
         cursor = None
         while not all(one.done() for one in (*workers, newer)):
-            page = outcomes_after(ledger.database, cursor, 7)
+            page = ledger.queries.outcomes_after(cursor, 7)
             told, cursor = [*told, *page.outcomes], page.cursor
     for one in (*workers, newer):
         one.result()
@@ -140,7 +140,7 @@ def test_no_outcome_is_missed_while_others_settle(ledger: Ledger, seed: int) -> 
         steps[one.change.id].append(one.change.state)
     assert len(steps) == len(people) + len(people[::3])
     for known, its in steps.items():
-        found = find_change(ledger.database, known)
+        found = ledger.queries.find_change(known)
         assert found is not None
         assert found.state is its[-1]
         assert all(before is not State.PENDING for before in its[::2]), its  # an outcome, pending again, an outcome…
@@ -153,13 +153,13 @@ def test_old_outcomes_are_removed_and_their_cursors_refused(ledger: Ledger) -> N
         imported(ledger, word(who))
         deliver(ledger)
     start = "1.0"
-    second = outcomes_after(ledger.database, start, 2).cursor
+    second = ledger.queries.outcomes_after(start, 2).cursor
 
-    assert purge_outcome_log(ledger.database, ledger.now() + 1) == 2
-    assert purge_outcome_log(ledger.database, ledger.now() + 1) == 0
+    assert ledger.outcome_log.purge(ledger.now() + 1) == 2
+    assert ledger.outcome_log.purge(ledger.now() + 1) == 0
 
     with pytest.raises(UnusableCursor) as raised:
-        outcomes_after(ledger.database, start, 2)
+        ledger.queries.outcomes_after(start, 2)
     assert raised.value.gone
     assert states(ledger, second) == ["applied"]
     imported(ledger, word("4"))
@@ -171,14 +171,14 @@ def test_old_outcomes_are_removed_and_their_cursors_refused(ledger: Ledger) -> N
 def test_what_is_no_cursor_is_refused(ledger: Ledger, cursor: str) -> None:
     """It never begins somewhere silently."""
     with pytest.raises(UnusableCursor, match="no cursor"):
-        outcomes_after(ledger.database, cursor, 10)
+        ledger.queries.outcomes_after(cursor, 10)
 
 
 def test_a_cursor_of_another_ledger_is_refused(ledger: Ledger) -> None:
     """A ledger that was restored from a backup would give the same positions again to other outcomes."""
     with pytest.raises(UnusableCursor, match="restored"):
-        outcomes_after(ledger.database, "5.0", 10)
-    assert outcomes_after(ledger.database, "1.0", 10).cursor == "1.0"
+        ledger.queries.outcomes_after("5.0", 10)
+    assert ledger.queries.outcomes_after("1.0", 10).cursor == "1.0"
 
 
 def test_the_log_is_read_by_its_indexes(ledger: Ledger) -> None:

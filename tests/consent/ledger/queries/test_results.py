@@ -6,20 +6,19 @@ from dataclasses import replace
 
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.results import imported_rows
 from consent.outcome import PermanentFailure
 from tests.support.ledgers import deliver, imported, word
 
 
 def read_whole(ledger: Ledger, name: str, *lines: int) -> str:
     """A file whose rows, of as many people, stand at these lines; the row at line 9 names two slots, 8 is rejected."""
-    import_id = ledger.open_import(ImportSource("csv", "export.csv", name, 1, None, sha256="ab" * 32)).import_id
+    import_id = ledger.intake.open_import(ImportSource("csv", "export.csv", name, 1, None, sha256="ab" * 32)).import_id
     changes = [replace(word(str(line), minute=1), line=line) for line in lines]
     changes += [replace(word("9", slot=slot), line=9) for slot in ("EMAIL|BULK", "MOBILE|BULK")]
     rejects = [RejectedRow(8, "channel", "unknown_value", "write one of EMAIL, MOBILE")]
-    ledger.accept(import_id, changes, rejects, Checkpoint(len(lines) + 2, 10, 0, len(changes) + 1))
-    ledger.finish_reading(import_id)
-    ledger.publish(import_id)
+    ledger.intake.accept(import_id, changes, rejects, Checkpoint(len(lines) + 2, 10, 0, len(changes) + 1))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
     return import_id
 
 
@@ -30,7 +29,7 @@ def test_rows_come_by_line_with_what_became_of_them(ledger: Ledger) -> None:
     import_id = read_whole(ledger, "export", 7, 2, 3, 5)
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
 
-    with imported_rows(ledger.database, import_id) as found:
+    with ledger.queries.imported_rows(import_id) as found:
         told = {one.line: (one.outcome, one.code, dict(one.counts)) for one in found.outcomes}
 
     assert list(told) == [2, 5, 7, 8, 9]  # 3 was known before
@@ -45,12 +44,16 @@ def test_rows_that_changed_nothing_are_unchanged(ledger: Ledger) -> None:
     read_whole(ledger, "monday", 2, 5)
     deliver(ledger)
     later = [replace(word(str(line), minute=60), line=line) for line in (5, 2)]
-    import_id = ledger.open_import(ImportSource("csv", "export.csv", "tuesday", 1, None)).import_id
-    ledger.accept(import_id, later, [], Checkpoint(2, 3, 0, 2))
+    import_id = ledger.intake.open_import(ImportSource("csv", "export.csv", "tuesday", 1, None)).import_id
+    ledger.intake.accept(import_id, later, [], Checkpoint(2, 3, 0, 2))
     outcomes = []
-    for step in (lambda: None, lambda: ledger.finish_reading(import_id), lambda: ledger.publish(import_id)):
+    for step in (
+        lambda: None,
+        lambda: ledger.intake.finish_reading(import_id),
+        lambda: ledger.intake.publish(import_id),
+    ):
         step()
-        with imported_rows(ledger.database, import_id) as found:
+        with ledger.queries.imported_rows(import_id) as found:
             outcomes.append([(one.line, one.outcome, one.settled_at is None) for one in found.outcomes])
 
     assert outcomes[0] == outcomes[1] == [(2, "pending", True), (5, "pending", True)]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from consent.change import Action, Bucket
 from consent.ledger.dialects.statements import insert_new
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
@@ -22,7 +21,7 @@ BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
 
 def found(ledger: Ledger, bucket: Bucket = BUSY) -> BucketHealth:
     """How a bucket is."""
-    return breakers.health_of(ledger.database, str(bucket))
+    return ledger.breakers.health_of(str(bucket))
 
 
 def watched(*seen: Unauthorized | Unavailable | Throttled | Healthy, at: int = NOW) -> Observations:
@@ -150,7 +149,7 @@ def test_one_process_wins_the_probe_of_each_bucket(ledger: Ledger) -> None:
         breaker.conclude(ledger, found(ledger, bucket), watched(Unauthorized("no such token")))
     assert not breaker.win_probe(ledger, found(ledger), 30)
 
-    breakers.probe_soon(ledger.database, now=ledger.now())
+    ledger.breakers.probe_soon()
 
     for bucket in (BUSY, CALM):
         won: list[bool] = []

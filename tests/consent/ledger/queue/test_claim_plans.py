@@ -21,9 +21,9 @@ def test_claiming_and_settling_read_no_table_whole(ledger: Ledger) -> None:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     heard = said(ledger.database.engine)
 
-    tasks = ledger.claim(BUCKET, 50, "token", 60.0)
-    ledger.settle("token", [done(task) for task in tasks])
-    ledger.due(BUCKET, 100)
+    tasks = ledger.queue.claim(BUCKET, 50, "token", 60.0)
+    ledger.queue.settle("token", [done(task) for task in tasks])
+    ledger.queue.due(BUCKET, 100)
 
     assert len(tasks) == 50
     whole = [plan for plan in plans(ledger.database.engine, list(heard), by_key=True) if reads_whole(plan)]

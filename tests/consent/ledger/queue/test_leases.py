@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.leases import Lease, end_reservations, give_up_lease, reserve_ahead, take_lease
+from consent.ledger.queue.leases import Lease
 from tests.support.clock import Clock
 
 INTERVAL = 12.0
@@ -39,12 +39,12 @@ def test_brokers_give_out_calls_one_after_the_other(ledger: Ledger, clock: Clock
         clock.forward(pause)
         now = clock() / 1e6
         if what == "ends":
-            end_reservations(ledger.database, f"{bucket} {owner}", now=clock())
+            ledger.leases.end_reservations(f"{bucket} {owner}", now=clock())
             if owner in given_out:
                 given_out[owner] = min(given_out[owner], now)
             continue
         until = clock() + int(ahead * 1e6)
-        wait = reserve_ahead(ledger.database, bucket, f"{bucket} {owner}", INTERVAL, now=clock(), until=until)
+        wait = ledger.leases.reserve_ahead(bucket, f"{bucket} {owner}", INTERVAL, now=clock(), until=until)
         others = [end for name, end in given_out.items() if name != owner]
         if wait == 0.0:
             assert all(now >= end + INTERVAL for end in others)
@@ -60,7 +60,7 @@ def test_a_lease_has_one_holder_until_it_ends(ledger: Ledger, clock: Clock) -> N
 
     def taken(token: str, dead: str = "") -> str | None:
         wanted = Lease("run", f"machine of {token}", token, clock() + 15_000_000)
-        other = take_lease(ledger.database, wanted, now=clock(), dead=dead)
+        other = ledger.leases.take_lease(wanted, now=clock(), dead=dead)
         return None if other is None else other.holder
 
     assert taken("first") is None
@@ -74,19 +74,19 @@ def test_a_lease_has_one_holder_until_it_ends(ledger: Ledger, clock: Clock) -> N
     assert taken("first") == "machine of second"
     assert taken("first", dead="second") is None
 
-    give_up_lease(ledger.database, Lease("run", "", "second", 0))
+    ledger.leases.give_up_lease(Lease("run", "", "second", 0))
     assert taken("third") == "machine of first", "what is not held cannot be given up"
-    give_up_lease(ledger.database, Lease("run", "", "first", 0))
+    ledger.leases.give_up_lease(Lease("run", "", "first", 0))
     assert taken("third") is None
 
 
 @pytest.mark.parametrize("seconds", [60.0, 365 * 86_400.0])
 def test_a_reservation_of_the_far_future_is_one_of_a_wrong_clock(ledger: Ledger, clock: Clock, seconds: float) -> None:
     """A clock that was a year ahead for a moment would stop all calls for a year."""
-    reserve_ahead(ledger.database, "capillary", "one", INTERVAL, now=clock(), until=clock() + int(seconds * 1e6))
+    ledger.leases.reserve_ahead("capillary", "one", INTERVAL, now=clock(), until=clock() + int(seconds * 1e6))
 
-    wait = reserve_ahead(ledger.database, "capillary", "two", INTERVAL, now=clock(), until=clock())
+    wait = ledger.leases.reserve_ahead("capillary", "two", INTERVAL, now=clock(), until=clock())
     clock.forward(wait)
 
     assert 0 < wait < 60
-    assert reserve_ahead(ledger.database, "capillary", "two", INTERVAL, now=clock(), until=clock()) == 0.0
+    assert ledger.leases.reserve_ahead("capillary", "two", INTERVAL, now=clock(), until=clock()) == 0.0

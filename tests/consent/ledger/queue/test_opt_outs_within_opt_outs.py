@@ -38,9 +38,9 @@ def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) ->
     """Infobip refuses to block everything for Ann, and her older opt-out of SMS is never tried."""
     provider = Blocklist()
     recorded(ledger, Said(minute=2))
-    (task,) = ledger.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+    (task,) = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
     dead: dict[int, Outcome] = {change.id: PermanentFailure("400", "refused") for change in task.changes}
-    ledger.settle("delivery", [settlement(ledger, task, dead)])
+    ledger.queue.settle("delivery", [settlement(ledger, task, dead)])
 
     recorded(ledger, Said("SMS", minute=1))
     delivered(ledger, provider)
@@ -53,9 +53,9 @@ def test_an_opt_out_that_an_opt_in_overtook_is_not_sent_for_a_wider_one_that_die
     recorded(ledger, Said(action="OPTIN", minute=2))
     delivered(ledger, provider)
     recorded(ledger, Said(sender="SHOP", minute=3))
-    (task,) = ledger.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
+    (task,) = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
     dead: dict[int, Outcome] = {change.id: PermanentFailure("400", "refused") for change in task.changes}
-    ledger.settle("delivery", [settlement(ledger, task, dead)])
+    ledger.queue.settle("delivery", [settlement(ledger, task, dead)])
 
     recorded(ledger, Said("SMS", "SHOP", minute=1))
     delivered(ledger, provider)

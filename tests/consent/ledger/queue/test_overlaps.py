@@ -15,11 +15,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consent.ledger import dead_letters
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries import imports
-from consent.ledger.queries.history import histories
 from tests.support.blocklist import (
     BUCKET,
     OVERLAP,
@@ -42,7 +39,7 @@ CELLS = tuple(product(("SMS", "EMAIL", "VIBER"), ("SHOP", "CLUB")))
 
 def states(ledger: Ledger) -> dict[tuple[str, str], tuple[str, str | None]]:
     """What became of each change, by slot and action."""
-    (found,) = histories(ledger.database, [{"destination": "ANN@example.com"}], None, 10)
+    (found,) = ledger.queries.histories([{"destination": "ANN@example.com"}], None, 10)
     return {(one.slot, one.action): (one.state.value, one.code) for one in found.changes}
 
 
@@ -76,19 +73,17 @@ def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool
 
     assert provider.entries == {("", "", "CUSTOM")}
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
-    (letter,) = dead_letters.find(ledger.database, DeadLetterFilter())
+    (letter,) = ledger.dead_letters.find(DeadLetterFilter())
     assert "channel and sender left empty" in letter.reason
-    found = imports.report(ledger.database, import_id)
+    found = ledger.queries.report(import_id)
     assert found is not None
     assert found.sealed
 
-    dead_letters.replay(ledger.database, [letter], who="ann", why="tried", now=ledger.now())
+    ledger.dead_letters.replay([letter], who="ann", why="tried")
     delivered(ledger, provider)
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"] == ("dead", "under_wider_block")
     recorded(ledger, Said(action="OPTIN", minute=3))
-    dead_letters.replay(
-        ledger.database, dead_letters.find(ledger.database, DeadLetterFilter()), who="ann", why="-", now=ledger.now()
-    )
+    ledger.dead_letters.replay(ledger.dead_letters.find(DeadLetterFilter()), who="ann", why="-")
     delivered(ledger, provider)
     assert provider.entries == set()
     assert states(ledger)['blocked:["SMS",""]', "OPTIN"][0] == "superseded"
@@ -127,7 +122,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty ledger to copy."""
     path = tmp_path_factory.mktemp("ledger") / "template.db"
     ledger = Ledger(f"sqlite:///{path}")
-    ledger.migrate()
+    ledger.maintenance.migrate()
     ledger.close()
     return path
 
@@ -180,17 +175,17 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
                 turns = count()
                 delivered(ledger, provider, lambda _, turns=turns: next(turns) == 1)  # type: ignore[misc]
             case "killed":
-                ledger.claim(BUCKET, 10, "killed", 60, overlap=OVERLAP)
+                ledger.queue.claim(BUCKET, 10, "killed", 60, overlap=OVERLAP)
                 clock.forward(61)
             case "replay":
-                found = dead_letters.find(ledger.database, DeadLetterFilter())
-                dead_letters.replay(ledger.database, found, who="ann", why="-", now=clock())
+                found = ledger.dead_letters.find(DeadLetterFilter())
+                ledger.dead_letters.replay(found, who="ann", why="-")
     return heard
 
 
 def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: Sequence[Said]) -> None:
     """A delivery is stopped before its first write, another one is quicker, and the first one goes on and settles."""
-    tasks = ledger.claim(BUCKET, 10, "slow", 60, overlap=OVERLAP)
+    tasks = ledger.queue.claim(BUCKET, 10, "slow", 60, overlap=OVERLAP)
     stopped = not tasks
 
     def stops(request: Request) -> bool:
@@ -204,6 +199,6 @@ def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: S
 
     if tasks:
         called = list(_called(tasks, provider, stops))
-        ledger.settle("slow", [settlement(ledger, task, outcomes) for task, outcomes in called])
+        ledger.queue.settle("slow", [settlement(ledger, task, outcomes) for task, outcomes in called])
     if not tasks or not stopped:
         recorded(ledger, *words)

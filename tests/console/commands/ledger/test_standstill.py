@@ -10,8 +10,6 @@ import pytest
 from consent.broker.wakeups import KEY_PREFIX, redis_client
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.backlog import backlog
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from consent.outcome import Retry
 from console.local.broker import LocalBroker
@@ -24,7 +22,7 @@ HOUR = 3_600_000_000
 def recorded_before(url: str, hours: float, action: str = "OPTOUT") -> None:
     """A file of one change that became due so long ago."""
     ledger = Ledger(url, clock=lambda: time.time_ns() // 1_000 - int(hours * HOUR))
-    ledger.prepare()
+    ledger.maintenance.prepare()
     imported(ledger, word("7", action))
     ledger.close()
 
@@ -62,9 +60,9 @@ def test_an_opt_out_that_waits_for_its_next_try_for_days(cli: Cli, url: str) -> 
     """It is put off, not due: it is as old all the same."""
     recorded_before(url, 30)
     ledger = Ledger(url)
-    [task] = ledger.claim(BUCKET, 1, "token", 60)
+    [task] = ledger.queue.claim(BUCKET, 1, "token", 60)
     later = ledger.now() + HOUR
-    ledger.settle("token", [settlement(task, Retry("500", "busy", counts=False), ledger.now(), later)])
+    ledger.queue.settle("token", [settlement(task, Retry("500", "busy", counts=False), ledger.now(), later)])
     ledger.close()
     code, problems = checked(cli)
 
@@ -77,7 +75,7 @@ def test_a_stopped_connection(cli: Cli, url: str) -> None:
     recorded_before(url, 0.01)
     ledger = Ledger(url)
     trip = Trip(Breaker.REFUSED, "Capillary refused the credentials", ledger.now() + 60_000_000)
-    breakers.open_breaker(ledger.database, BucketHealth("capillary"), trip, now=ledger.now())
+    ledger.breakers.open_breaker(BucketHealth("capillary"), trip, now=ledger.now())
     ledger.close()
     code, [problem] = checked(cli)
 
@@ -107,13 +105,13 @@ def test_what_reports_at_the_broker(cli: Cli, url: str, monkeypatch: pytest.Monk
 
 def test_the_first_of_many_is_found(ledger: Ledger) -> None:
     """Of both lanes and of those put off, the first is told, on both databases."""
-    assert backlog(ledger.database, [BUCKET]).opt_out_since is None
+    assert ledger.queries.backlog([BUCKET]).opt_out_since is None
     imported(ledger, word("1", "OPTIN"))
     first = ledger.now()
-    assert backlog(ledger.database, [BUCKET]).due_since is not None
-    assert backlog(ledger.database, [BUCKET]).opt_out_since is None
+    assert ledger.queries.backlog([BUCKET]).due_since is not None
+    assert ledger.queries.backlog([BUCKET]).opt_out_since is None
     imported(ledger, word("2"), word("3"))
-    found = backlog(ledger.database, [BUCKET, Bucket("other")])
+    found = ledger.queries.backlog([BUCKET, Bucket("other")])
 
     assert found.due_since is not None
     assert found.opt_out_since is not None

@@ -8,15 +8,13 @@ import pytest
 
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue import breakers
 from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from tests.support.command_line import Cli, bury_all, settle_all, write
 
 
 def _stop(url: str, breaker: Breaker, reason: str, name: str = "capillary") -> None:
     ledger = Ledger(url)
-    breakers.open_breaker(
-        ledger.database,
+    ledger.breakers.open_breaker(
         BucketHealth(name),
         Trip(breaker, reason, ledger.now() + 60_000_000),
         now=ledger.now(),
@@ -78,7 +76,7 @@ def test_a_throttled_connection_says_until_when(cli: Cli, consents: str, url: st
     """A provider that asked us to wait is not taken for one that is down."""
     cli("import", consents)
     ledger = Ledger(url)
-    breakers.throttle(ledger.database, "capillary", until=ledger.now() + 30_000_000)
+    ledger.breakers.throttle("capillary", until=ledger.now() + 30_000_000)
     ledger.close()
     assert "the provider asked us to wait; on again in" in cli("status").out
 
@@ -157,7 +155,7 @@ def test_a_source_that_is_listened_to_is_no_unread_file(cli: Cli, url: str) -> N
     """While a listener is at work its import is open, and there is no file to be run again."""
     cli("migrate")
     ledger = Ledger(url)
-    ledger.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True))
+    ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True))
     ledger.close()
     answer = cli("status", "latest")
     assert "its listener is still running" in answer.out

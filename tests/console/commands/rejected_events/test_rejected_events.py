@@ -35,9 +35,9 @@ EVENTS = (
 def rejected(cli: Cli, url: str) -> Cli:
     """A ledger in which three changes of a stream's events were rejected, and one was recorded."""
     ledger = Ledger(url)
-    ledger.prepare()
+    ledger.maintenance.prepare()
     context = parse_context({"capillary": PROVIDERS["capillary"].row}, {}, None, None, UTC)
-    intake = EventIngest(ledger, context, "redis stream", SOURCE, lambda _: None)
+    intake = EventIngest(ledger.intake, context, "redis stream", SOURCE, lambda _: None)
     intake.take(EVENTS)
     intake.close()
     ledger.close()

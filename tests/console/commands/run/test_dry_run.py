@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consent.ledger.ledger import Ledger
+from consent.ledger.ledger import Intake
 from tests.support.command_line import HEADER, ROWS, Cli, settle_all, write
 
 
@@ -57,7 +57,7 @@ def test_it_predicts_that_a_file_which_broke_off_is_made_up_for(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "finish_reading", stopped)
+        patch.setattr(Intake, "finish_reading", stopped)
         assert cli("import", consents).code == 130
     whole = write(tmp_path, "whole.csv", *ROWS, "1009000,EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z")
 
