@@ -152,6 +152,12 @@ def _pattern(found: re.Match[str], order: str) -> str:
     return f"{date}{found[5]}{clock}"
 
 
+def both_orders(text: str) -> tuple[str, ...]:
+    """Return the formats that a cell may have whose day and month cannot be told apart."""
+    found = _SEPARATED.fullmatch(text)
+    return () if found is None else (_pattern(found, "dm"), _pattern(found, "md"))
+
+
 class FormatFinder:
     """Settles the format of a column by all of its cells: one day after the 12th tells the order for the others."""
 

@@ -14,6 +14,7 @@ import typer
 from console import options
 from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
+from console.commands.feeds.command import map_file
 from console.commands.ledger.command import backup, changes, history, migrate, results, status
 from console.commands.processes import sandbox, sweep, watch, worker
 from console.commands.rejected_events import command as rejected_events
@@ -39,6 +40,7 @@ app.add_typer(dead_letters.app)
 app.add_typer(rejected_events.app)
 app.command(epilog=EXIT_CODES)(run)
 app.command("import", epilog=EXIT_CODES)(import_files)
+app.command("map")(map_file)
 app.command(epilog=EXIT_CODES)(listen)
 app.command(epilog=EXIT_CODES)(watch)
 app.command()(history)

@@ -120,12 +120,16 @@ class PreparedFile:
             else:
                 yield CsvReader(lines, self.columns.delimiter, shape, escaped=bool(self.header.own))
 
-    def cells(self, column: str) -> Iterator[str]:
-        """Give the cells of a column of ours, of all rows that can be read; none if the file has no such column."""
-        place = self.header.place(column)
+    def times(self) -> Iterator[str]:
+        """Give the cells of effective_at, of all rows that can be read; none if the file has no such column."""
+        place = self.header.place("effective_at")
+        return iter(()) if place is None else (cells[place] for cells in self.rows())
+
+    def rows(self) -> Iterator[list[str]]:
+        """Give the cells of all rows that can be read."""
         with self.open() as reader, reading(self.inspection.file):
-            while place is not None and (rows := reader.some()):
-                yield from (row.cells[place] for row in rows if row.error is None and row.line <= self.last_line)
+            while rows := reader.some():
+                yield from (row.cells for row in rows if row.error is None and row.line <= self.last_line)
 
 
 def prepare(
@@ -160,6 +164,17 @@ def prepare(
     return replace(found, undated=given is None and not header.has_time)
 
 
+def look_at(file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]]) -> PreparedFile:
+    """Return a file of which only names and cells are known: no change can be made of it yet.
+
+    Raises UnusableInput for the file, ConfigurationError for the options.
+    """
+    inspection = inspect_file(file, options.encoding, options.patience)
+    columns = _read_columns(inspection, options, vocabulary(rows.values()))
+    context = parse_context(rows, {}, None, None, options.zone)
+    return _without_end(PreparedFile(inspection, options, columns, Header(tuple(columns.names), ()), context))
+
+
 def _inspected(
     file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]], feeds: Mapping[str, Feed]
 ) -> tuple[Inspection, IngestOptions]:
@@ -183,15 +198,19 @@ def _inspected(
 
 def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
     """Return a file with the mapping of its feed, and with the end of its rows."""
-    options = file.options
-    if options.skip_end:
-        with file.inspection.open() as text, reading(file.inspection.file):
-            last = last_line if file.inspection.sheet is None else last_row
-            file = replace(file, last_line=last(text, options.skip_end))
+    file, options = _without_end(file), file.options
     if options.time_format == AUTO:
-        options = replace(options, time_format=settled_format(file.cells("effective_at"), file.name))
+        options = replace(options, time_format=settled_format(file.times(), file.name))
         file = replace(file, options=options)
     return replace(file, mapping=row_mapping(file.header.names, file.header.columns, options, known, file.name))
+
+
+def _without_end(file: PreparedFile) -> PreparedFile:
+    if not file.options.skip_end:
+        return file
+    with file.inspection.open() as text, reading(file.inspection.file):
+        last = last_line if file.inspection.sheet is None else last_row
+        return replace(file, last_line=last(text, file.options.skip_end))
 
 
 def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabulary) -> Columns:

@@ -1,0 +1,1 @@
+"""`optrelay map`: a feed for a file that comes again."""

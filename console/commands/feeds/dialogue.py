@@ -1,0 +1,166 @@
+"""The dialogue of `optrelay map`: a file is looked at, what is ambiguous is asked, and a feed is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import PurePath
+from typing import Any
+
+import typer
+
+from consent.errors import ConfigurationError
+from consent.feed import Feed
+from consent.files import path_text
+from consent.identifiers.masking import masked
+from consent.settings import Settings, load_settings, toml_file
+from console.commands.run.dry_run import dry_run
+from console.commands.run.input_files import InputFiles, row_models
+from console.exit_codes import ExitCode
+from console.ui.screen import Screen, table
+from producers.feeds.draft import LOOKED_AT, FeedDraft, Question
+from producers.feeds.look import FileLook
+from producers.feeds.settings_file import feed_as_toml, write_feed
+from producers.files.archive import unpacked
+from producers.files.file import PreparedFile, look_at
+from producers.files.sources import source_files
+from producers.options import IngestOptions
+
+_SAMPLES = 3
+_DIGITS = re.compile(r"\d[\d.:_-]*\d|\d")
+
+
+@dataclass(frozen=True, slots=True)
+class MapRequest:
+    """What the command was told: the file, what its options say of it, and how to go on."""
+
+    file: str
+    given: IngestOptions
+    name: str
+    pattern: str
+    yes: bool = False
+    replace: bool = False
+
+
+def map_to_feed(settings: Settings, screen: Screen, asked: MapRequest) -> ExitCode:
+    """Look at a file, settle its feed, write it, and show what the file would do; raise ConfigurationError."""
+    models = row_models(settings)
+    with source_files((asked.file,)) as sources:
+        if len(sources) != 1:
+            raise ConfigurationError(f"{path_text(asked.file)} means {len(sources)} files: name one")
+        with unpacked(sources[0], asked.given) as files:
+            file = look_at(files[0], asked.given, models)
+            draft = FeedDraft(_look(file), models, _defaults(settings), asked.given)
+            _show(screen, file, draft)
+            still_open = _settle(screen, draft, asked)
+    pattern = asked.pattern or _DIGITS.sub("*", PurePath(file.name).name)
+    feed = None if still_open else draft.feed().model_copy(update={"file": (pattern,)})
+    return _finish(screen, asked, draft, feed, still_open)
+
+
+def _defaults(settings: Settings) -> dict[str, Mapping[str, str]]:
+    return {name: one.defaults for name, one in settings.connections.items()}
+
+
+def _look(file: PreparedFile) -> FileLook:
+    rows = [[cell.strip() for cell in cells] for cells in islice(file.rows(), LOOKED_AT)]
+    return FileLook(file.header.names, rows, lambda place: (cells[place] for cells in file.rows()))
+
+
+def _show(screen: Screen, file: PreparedFile, draft: FeedDraft) -> None:
+    listed = table("column", "samples", title=path_text(file.name))
+    for name, cells in _samples(draft.look).items():
+        listed.add_row(name, "   ".join(cells))
+    screen.show(listed)
+    for note in file.notes:
+        screen.note(note)
+    if draft.preset is not None:
+        known = "" if draft.preset.documented else "; its columns are known from exports, not from its documentation"
+        screen.show(f"It looks like {draft.preset.title}{known}.")
+
+
+def _samples(look: FileLook) -> dict[str, list[str]]:
+    """Return some cells of each column, masked: they may name persons."""
+    return {
+        name: [masked({"": cell}).removeprefix("=") for cell in look.filled(name)[:_SAMPLES]]
+        for name in look.names
+        if name.strip()
+    }
+
+
+def _settle(screen: Screen, draft: FeedDraft, asked: MapRequest) -> list[Question]:
+    """Answer the questions: by a person, or by what is likeliest with --yes; return those that stay open."""
+    while questions := draft.questions():
+        unanswered = []
+        for question in questions:
+            if asked.yes and question.sure and question.default is not None:
+                draft.answer(question, question.default)
+            elif screen.as_json:
+                unanswered.append(question)
+            else:
+                _ask(screen, draft, question)
+        if unanswered:
+            return unanswered
+    return []
+
+
+def _ask(screen: Screen, draft: FeedDraft, question: Question) -> None:
+    while True:
+        screen.show(question.words)
+        if question.options:
+            screen.show("  " + ", ".join(question.options))
+        text = typer.prompt(">", default=question.default, prompt_suffix=" ")
+        try:
+            return draft.answer(question, text)
+        except ValueError as error:
+            screen.error(str(error))
+
+
+def _finish(
+    screen: Screen,
+    asked: MapRequest,
+    draft: FeedDraft,
+    feed: Feed | None,
+    still_open: list[Question],
+) -> ExitCode:
+    name = asked.name or draft.preset_name or ""
+    if feed is not None and not name:
+        name = "" if screen.as_json else typer.prompt("What is the feed's name?")
+    name = re.sub(r"[^\w-]+", "-", name.strip().lower()).strip("-")
+    written = False
+    if feed is not None and name:
+        screen.show(feed_as_toml(name, feed))
+        if asked.yes or (
+            not screen.as_json and typer.confirm(f"Write it into {path_text(toml_file())}?", default=True)
+        ):
+            write_feed(toml_file(), name, feed, replace=asked.replace)
+            written = True
+            screen.show(f"written into {path_text(toml_file())}; `optrelay run {asked.file}` reads it from now on")
+    if screen.as_json:
+        screen.print_json(_as_json(draft, name, feed, still_open, written=written))
+        return ExitCode.WELL if written or not asked.yes else ExitCode.USAGE
+    if not written:
+        screen.show("nothing was written")
+        return ExitCode.WELL
+    again = IngestOptions(feed=name, effective_at=asked.given.effective_at)
+    return dry_run(load_settings(), screen, InputFiles((asked.file,), again))
+
+
+def _as_json(
+    draft: FeedDraft, name: str, feed: Feed | None, still_open: list[Question], *, written: bool
+) -> dict[str, Any]:
+    preset = draft.preset
+    facts = ("title", "origin", "checked", "documented", "note")
+    return {
+        "name": name or None,
+        "preset": {"name": draft.preset_name, **preset.model_dump(include=set(facts))} if preset else None,
+        "columns": _samples(draft.look),
+        "questions": [
+            {"key": one.key, "question": one.words, "options": list(one.options), "default": one.default}
+            for one in still_open
+        ],
+        "feed": feed.stated() if feed else None,
+        "written": written,
+    }

@@ -1,0 +1,235 @@
+"""A feed in the making: what a file's header and cells propose, and what only a person can say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from consent.errors import ConfigurationError
+from consent.feed import Feed
+from consent.row import ConsentRow
+from consent.time_formats import AUTO, both_orders, names_zone
+from producers.feeds.look import OPTIN, OPTOUT, FileLook, is_certain, is_coded, meaning
+from producers.feeds.mapping import SKIP
+from producers.feeds.presets import Kind, Preset, preset_of, presets
+from producers.options import IngestOptions
+from producers.parsing.columns import plain, vocabulary
+
+LOOKED_AT = 2_000
+"""Rows that are looked at for what columns hold; times are settled by all rows."""
+
+NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What only a person can say: a key, the question in words, what may be answered, and what is likeliest.
+
+    `sure` says that the likeliest answer may be taken unasked. Which way a yes opts a person is never sure.
+    """
+
+    key: str
+    words: str
+    options: tuple[str, ...] = ()
+    default: str | None = None
+    sure: bool = True
+
+
+@dataclass
+class FeedDraft:
+    """Proposes a feed for a file; `questions` are open until each has an `answer`, or `given` says it."""
+
+    look: FileLook
+    models: Mapping[str, type[ConsentRow]]
+    defaults: Mapping[str, Mapping[str, str]]
+    given: IngestOptions
+    answers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Recognise the export, unless the options say themselves what its columns mean."""
+        self.preset_name = None if self.given.maps else preset_of(self.look.names)
+
+    @property
+    def preset(self) -> Preset | None:
+        """The preset that fits the header."""
+        return presets()[self.preset_name] if self.preset_name else None
+
+    def answer(self, question: Question, text: str) -> None:
+        """Take an answer; raise ValueError if it is none of the options."""
+        by_case = {option.casefold(): option for option in question.options}
+        found = by_case.get(text.strip().casefold(), "" if question.options else text.strip())
+        if not found:
+            raise ValueError(f"answer one of: {', '.join(question.options) or 'some text'}")
+        self.answers[question.key] = found
+
+    def questions(self) -> list[Question]:
+        """Return what is open now: an answer may open or close others."""
+        steps = (self._connection, self._person, self._action, self._values, self._time, self._zone, self._required)
+        for step in steps:
+            if found := step():
+                return found
+        return []
+
+    @property
+    def model(self) -> type[ConsentRow]:
+        """The rows of the connection; raises KeyError as long as it is not known."""
+        return self.models[self.connection]
+
+    @property
+    def connection(self) -> str:
+        """The connection that was given or answered, or the only one."""
+        only = next(iter(self.models)) if len(self.models) == 1 else ""
+        return (self.given.connection or self.answers.get("connection") or only).lower()
+
+    def feed(self) -> Feed:
+        """Return the feed; it is whole once no question is open."""
+        return self._so_far().model_copy(update={"header": tuple(self._so_far().columns)})
+
+    def _so_far(self) -> Feed:
+        preset, options = self.preset, self.given
+        columns = dict(preset.columns) if preset else {}
+        constants, values = (dict(preset.constants), dict(preset.values)) if preset else ({}, {})
+        if person := self._person_column():
+            ours, more = _names_person(self.model, person[1])
+            columns[person[0]] = ours
+            constants = more | constants
+        action = self.answers.get("action")
+        if action in {OPTOUT, OPTIN}:
+            constants["action"] = action
+        elif action:
+            columns[action] = "action"
+        if (time := self.answers.get("time")) and time != NONE:
+            columns[time] = "effective_at"
+        constants |= self._answered("set:")
+        fields = self.model.model_fields.keys() | {"connection"}
+        columns = {theirs: ours for theirs, ours in columns.items() if ours in fields}
+        columns = {theirs: ours for theirs, ours in columns.items() if ours not in options.maps.values()}
+        known = vocabulary(self.models.values(), options.maps)
+        found = columns | {name: known.maps[plain(name)] for name in self.look.names if plain(name) in known.maps}
+        taken = set(found.values())
+        acting = next((theirs for theirs, ours in found.items() if ours == "action"), None)
+        if acting and (told := self._answered("value:")):
+            values[acting] = values.get(acting, {}) | told
+        timed = next((theirs for theirs, ours in found.items() if ours == "effective_at"), None)
+        form = options.time_format or self.answers.get("order") or (self.look.format(timed) if timed else "")
+        zone = options.timezone or self.answers.get("timezone") or (preset.timezone if preset else "")
+        return Feed(
+            connection=self.connection,
+            columns=found,
+            constants={n: v for n, v in {**constants, **options.constants}.items() if n not in taken},
+            values={**values, **options.values},
+            time_format=form,
+            timezone=zone,
+            region=options.region,
+            delimiter=options.delimiter or "",
+            encoding=options.encoding or "",
+            skip_top=options.skip_top,
+            skip_end=options.skip_end,
+        )
+
+    def _answered(self, kind: str) -> dict[str, str]:
+        return {key.removeprefix(kind): text for key, text in self.answers.items() if key.startswith(kind)}
+
+    def _says(self, column: str) -> bool:
+        feed = self._so_far()
+        return column in feed.constants or column in feed.columns.values()
+
+    def _connection(self) -> list[Question]:
+        if self.connection in self.models:
+            return []
+        return [Question("connection", "For which connection are its rows?", tuple(self.models))]
+
+    def _person_column(self) -> tuple[str, Kind] | None:
+        names = self.look.names
+        if self.preset and self.preset.person.column:
+            theirs = next(name for name in names if plain(name) == plain(self.preset.person.column))
+            return theirs, self.preset.person.kind
+        named = self.answers.get("person")
+        return (named, self.look.kind(named)) if named else None
+
+    def _person(self) -> list[Question]:
+        fields = self.model.model_fields
+        if not {"destination", "identifier_value", "user_id"} & fields.keys():
+            raise ConfigurationError(
+                f"{self.connection} holds no persons but webhooks: write its columns yourself, see docs/csv.md"
+            )
+        if any(self._says(name) for name in ("destination", "identifier_value", "user_id")):
+            return []
+        likely = [name for name in self.look.names if self.look.kind(name) == "email"]
+        likely = likely or [name for name in self.look.names if self.look.kind(name) == "phone"]
+        if len(likely) == 1:
+            self.answers["person"] = likely[0]
+            return []
+        return [Question("person", "Which column names the person?", tuple(filter(str.strip, self.look.names)))]
+
+    def _action(self) -> list[Question]:
+        if self._says("action"):
+            return []
+        coded = [name for name in self.look.names if is_coded(self.look.values(name))]
+        words = "Which column says who opts out? Or does every row: OPTOUT, or OPTIN?"
+        return [Question("action", words, (*coded, OPTOUT, OPTIN), coded[0] if len(coded) == 1 else None)]
+
+    def _values(self) -> list[Question]:
+        feed = self._so_far()
+        column = next((theirs for theirs, ours in feed.columns.items() if ours == "action"), None)
+        if column is None:
+            return []
+        known = {cell.casefold() for name in (column, "action") for cell in feed.values.get(name, {})}
+        known |= {"optin", "optout"} if not known else set()
+        cells = [cell for cell in self.look.values(column) if cell.casefold() not in known]
+        words = "What does {cell} in {column} mean?"
+        return [
+            Question(
+                f"value:{cell}",
+                words.format(cell=cell or "an empty cell", column=column),
+                (OPTOUT, OPTIN, SKIP),
+                meaning(cell, column),
+                sure=is_certain(cell),
+            )
+            for cell in cells
+        ]
+
+    def _time(self) -> list[Question]:
+        if self._says("effective_at") or "time" in self.answers or self.given.effective_at is not None:
+            return self._order()
+        timely = [name for name in self.look.names if self.look.is_time(name)]
+        words = "Since when does a row hold? Name the column; none: since the file was written."
+        default = timely[0] if len(timely) == 1 else None if timely else NONE
+        return [Question("time", words, (*timely, NONE), default)]
+
+    def _order(self) -> list[Question]:
+        feed = self._so_far()
+        if feed.time_format != AUTO or self.given.time_format:
+            return []
+        column = next(theirs for theirs, ours in feed.columns.items() if ours == "effective_at")
+        forms = both_orders(self.look.filled(column)[0])
+        return [
+            Question("order", f"{column}: no day after the 12th tells which comes first. Which format is it?", forms)
+        ]
+
+    def _zone(self) -> list[Question]:
+        feed = self._so_far()
+        local = bool(feed.time_format) and not names_zone(feed.time_format)
+        if feed.timezone or not local or "effective_at" not in feed.columns.values():
+            return []
+        return [Question("timezone", "In which time zone are its times? (like Europe/Berlin)", default="UTC")]
+
+    def _required(self) -> list[Question]:
+        have = self.defaults.get(self.connection, {})
+        missing = [
+            name
+            for name, one in self.model.model_fields.items()
+            if one.is_required() and name not in have and not self._says(name)
+        ]
+        return [Question(f"set:{name}", f"What is {name} in every row?") for name in missing]
+
+
+def _names_person(model: type[ConsentRow], kind: Kind) -> tuple[str, dict[str, str]]:
+    """Return our column for one that names a person, and what else the provider must know then."""
+    fields = model.model_fields
+    if "destination" in fields:
+        return "destination", {}
+    if kind == "any":
+        return "user_id", {}
+    way, channel = ("email", "EMAIL") if kind == "email" else ("mobile", "MOBILE")
+    return "identifier_value", {"identifier_name": way, "channel": channel}

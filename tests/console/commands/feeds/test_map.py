@@ -1,0 +1,111 @@
+"""`optrelay map` looks at a file, asks what is ambiguous, writes a feed, and ends with a dry run."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import Cli
+
+SETTINGS = """\
+# The desk that keeps this: extension 12
+[connections.infobip]   # our blocklist
+base_url = "http://127.0.0.1:1"
+api_key = "hush-hush-8"
+"""
+CRM = """\
+Kunde,Kontakt,Newsletter,Stand
+501,ann@example.com,ja,20.11.2026
+502,bob@example.com,nein,05.11.2026
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Path:
+    """A folder with settings of an Infobip connection and no other."""
+    del cli  # which clears the environment first
+    for name in ("BASE_URL", "USERNAME", "PASSWORD"):
+        monkeypatch.delenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}")
+    (tmp_path / "optrelay.toml").write_text(SETTINGS)
+    (tmp_path / "optrelay.toml").chmod(0o644)
+    return tmp_path
+
+
+def written(folder: Path, name: str, text: str) -> str:
+    """Write a file that was finished a minute ago."""
+    (folder / name).write_text(text)
+    os.utime(folder / name, (time.time() - 60,) * 2)
+    return name
+
+
+def test_the_dialogue_asks_only_what_is_ambiguous_and_writes_the_feed(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which column names a person is plain; which way a yes opts them, and the zone, only a person can say."""
+    file = written(folder, "crm-2026-11-20.csv", CRM)
+    answers = ["Newsletter", "OPTIN", "OPTOUT", "Stand", "Europe/Berlin", "crm", "y"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{one}\n" for one in answers)))
+
+    answer = cli("map", file)
+
+    assert answer.code == 0, answer.err
+    text = (folder / "optrelay.toml").read_text()
+    assert text.startswith(SETTINGS)
+    assert stat.S_IMODE((folder / "optrelay.toml").stat().st_mode) == 0o600
+    assert "ann@example.com" not in answer.out
+    assert "What does ja in Newsletter mean?" in answer.out
+    assert "2 rows = 2 accepted" in answer.out  # the dry run
+    found = cli("import", file, "--json")
+    assert (found.json["accepted"], found.code) == (2, 0)
+
+
+def test_programs_get_questions_and_give_options(cli: Cli, folder: Path) -> None:
+    """With --json nothing is asked: what is open is told, and answered by options; --yes never decides a yes or no."""
+    file = written(folder, "crm.csv", CRM)
+
+    asked = cli("map", file, "--yes", "--json")
+    done = cli("map", file, "--yes", "--json", "--name", "crm", "--values", "Newsletter:ja=OPTIN,nein=OPTOUT")
+
+    assert (asked.code, asked.json["written"]) == (2, False)
+    assert [one["key"] for one in asked.json["questions"]] == ["value:ja", "value:nein"]
+    assert (done.code, done.json["written"], done.json["questions"]) == (0, True, [])
+    assert done.json["feed"]["columns"] == {"Kontakt": "destination", "Newsletter": "action", "Stand": "effective_at"}
+    assert done.json["feed"]["time_format"] == "%d.%m.%Y"
+    assert not any("example.com" in cell for cells in done.json["columns"].values() for cell in cells)
+    again = cli("map", file, "--yes", "--name", "crm", "--values", "Newsletter:ja=OPTIN,nein=OPTOUT")
+    assert (again.code, "--replace" in again.err) == (2, True)
+
+
+def test_a_column_that_settles_no_order_is_asked(cli: Cli, folder: Path) -> None:
+    """No day after the 12th: both formats are offered, none is taken."""
+    file = written(folder, "crm.csv", CRM.replace("20.11.2026", "04.11.2026"))
+
+    asked = cli("map", file, "--yes", "--json", "--values", "Newsletter:ja=OPTIN,nein=OPTOUT")
+
+    [question] = asked.json["questions"]
+    assert (question["key"], question["options"]) == ("order", ["%d.%m.%Y", "%m.%d.%Y"])
+
+
+def test_errors_about_columns_name_the_command(cli: Cli, folder: Path) -> None:
+    """A person who runs a strange file learns how to make it known."""
+    answer = cli("import", written(folder, "crm.csv", CRM))
+
+    assert answer.code == 2
+    assert "optrelay map FILE" in answer.err
+
+
+def test_settings_that_are_no_file_are_left_alone(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OPTRELAY_CONFIG=/dev/null says that there is none."""
+    monkeypatch.setenv("OPTRELAY_CONFIG", os.devnull)
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__INFOBIP__API_KEY", "hush-hush-8")
+    file = written(folder, "crm.csv", CRM)
+
+    answer = cli("map", file, "--yes", "--name", "crm", "--values", "Newsletter:ja=OPTIN,nein=OPTOUT")
+
+    assert answer.code == 2
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
