@@ -33,7 +33,7 @@ class Seen:
 
     def __init__(self) -> None:
         self.calls: list[tuple[float, bytes, bytes]] = []
-        self.connections = 0
+        self.connections = self.under_way = 0
 
     def told(self) -> dict[str, Any]:
         """Return the moments of all calls, the seconds of CPU that this process used so far, connections taken."""
@@ -57,8 +57,9 @@ class Provider:
     wait for its turn on a busy machine moves none.
     """
 
-    def __init__(self, connection: socket.socket, seen: Seen, latency: float, p99: float = 0.0) -> None:
+    def __init__(self, connection: socket.socket, seen: Seen, latency: float, p99: float, bears: int) -> None:
         self.socket, self.seen, self.latency, self.buffer = connection, seen, latency, b""
+        self.bears = bears
         self.spread = math.log(p99 / latency) / _P99 if p99 else 0.0
         self.loop = asyncio.get_running_loop()
         self.writing: set[asyncio.Task[None]] = set()
@@ -102,9 +103,20 @@ class Provider:
         self.seen.calls.append((moment, path, body))
         said = _said(b'{"warnings":[],' + body[body.find(_ROWS) :])
         if self.latency:
-            self.loop.call_later(self.latency * math.exp(self.spread * random.gauss(0, 1)), self.write, said)
+            self.seen.under_way += 1
+            self.loop.call_later(self.takes(), self.end, said)
         else:
             self.write(said)
+
+    def takes(self) -> float:
+        """Return the seconds of the call that came last: beyond what the server bears, throughput falls."""
+        crowd = max(1.0, self.seen.under_way / self.bears) if self.bears else 1.0
+        return self.latency * crowd**2 * math.exp(self.spread * random.gauss(0, 1))
+
+    def end(self, said: bytes) -> None:
+        """Answer a call that took its time."""
+        self.seen.under_way -= 1
+        self.write(said)
 
     def write(self, said: bytes) -> None:
         """Send an answer; what does not go at once goes as soon as it can."""
@@ -144,7 +156,7 @@ def _said(content: bytes) -> bytes:
     return _HEAD % (len(content), content)
 
 
-async def serve(latency: float, p99: float = 0.0) -> None:
+async def serve(latency: float, p99: float = 0.0, bears: int = 0) -> None:
     """Serve until standard input ends; print the port."""
     seen, loop = Seen(), asyncio.get_running_loop()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -153,7 +165,7 @@ async def serve(latency: float, p99: float = 0.0) -> None:
     def accept() -> None:
         with suppress(BlockingIOError):
             while True:
-                Provider(listener.accept()[0], seen, latency, p99)
+                Provider(listener.accept()[0], seen, latency, p99, bears)
 
     loop.add_reader(listener, accept)
     print(listener.getsockname()[1], flush=True)
@@ -180,9 +192,13 @@ class FastServer:
 
 
 @contextmanager
-def fast_server(latency: float = 0.0, p99: float = 0.0) -> Iterator[FastServer]:
-    """Run a server in a process of its own; `latency` is in seconds: of every call, or the median if `p99` is given."""
+def fast_server(latency: float = 0.0, p99: float = 0.0, bears: int = 0) -> Iterator[FastServer]:
+    """Run a server in a process of its own; `latency` is in seconds: of every call, or the median if `p99` is given.
+
+    With more than `bears` calls under way it takes so much longer that throughput falls (0: it bears any number).
+    """
     command = [sys.executable, str(Path(__file__).resolve()), "--latency", str(latency), "--p99", str(p99)]
+    command += ["--bears", str(bears)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdin
@@ -197,4 +213,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds from a request to its answer")
     parser.add_argument("--p99", type=float, default=0.0, help="seconds in which 99 of 100 have their answer")
+    parser.add_argument("--bears", type=int, default=0, help="calls under way from which on throughput falls")
     asyncio.run(serve(**vars(parser.parse_args())))

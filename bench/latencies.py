@@ -2,6 +2,9 @@
 
 `python -m bench.latencies` prints one line of JSON for each latency, rate and database: the share of the allowed calls
 that was made in the steady part, the most calls in any window beyond the limit, and the memory of the largest process.
+
+`--bears 20` measures a server whose throughput falls with more than 20 calls under way: `goodput` is the share of what
+it can do at best, which has to be found without a setting.
 """
 
 from __future__ import annotations
@@ -77,11 +80,17 @@ def main() -> None:
     parser.add_argument("--rates", nargs="*", default=["50/second", "200/second", "1000/second"])
     parser.add_argument("--ledgers", nargs="*", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"])
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument(
+        "--bears", type=int, default=0, help="calls under way from which on the server's throughput falls"
+    )
     options = parser.parse_args()
     for ledger, latency, rate in product(options.ledgers, options.latencies, options.rates):
-        with fast_server(*LATENCIES[latency]) as server, a_ledger(ledger) as (folder, url):
+        with fast_server(*LATENCIES[latency], options.bears) as server, a_ledger(ledger) as (folder, url):
             found = measured(folder, server, url, rate, options.seconds)
-            print(json.dumps({"ledger": ledger, "latency": latency, "rate": rate} | found), flush=True)
+        if options.bears:
+            best = options.bears / LATENCIES[latency][0]
+            found["goodput"] = round(found["calls"] / options.seconds / min(best, parse_rate(rate).per_second), 3)
+        print(json.dumps({"ledger": ledger, "latency": latency, "rate": rate} | found), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""An event whose change the provider takes and never keeps: it ends as a dead letter, and no worker waits for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.company import Company, company
+from tests.support.event_streams import Stream, listeners, opt_out, stream, until
+
+POISON, FIRST, NEWCOMERS = 100, 200, 8
+OFFSET = 500_000_000
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[tuple[Company, Stream]]:
+    """A listener, one worker process and a sweep, as they run for months."""
+    with ExitStack() as stack:
+        shop, events = stack.enter_context(company(tmp_path)), stack.enter_context(stream(tmp_path))
+        shop.settings |= {"BROKER_URL": events.broker.url, "CONNECTIONS__CAPILLARY__RATE": "50/second"}
+        shop.settings |= {"BACKOFF_SECONDS": "1", "BACKOFF_CEILING": "2"}
+        for arguments in (("worker", "--concurrency", "1"), ("sweep",)):
+            stack.callback(_end, shop.start(*arguments))
+        stack.enter_context(listeners(shop, events.source())).start("listener")
+        yield shop, events
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    process.communicate(timeout=60)
+
+
+def calls_for(shop: Company, number: int) -> list[float]:
+    """When the provider heard of a customer."""
+    told = httpx.get(f"{shop.url}/_sandbox/calls", params={"user": str(OFFSET + number)}).json()["calls"]
+    return [call["received"] for call in told]
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_poisoned_customer_holds_no_worker(service: tuple[Company, Stream], *, slow: bool) -> None:
+    """The only process goes on with those who come while one customer's row vanishes again and again, also slowly."""
+    shop, events = service
+    if slow:
+        shop.fault(kind="latency", users=[str(OFFSET + POISON)], delay=4.0)
+    shop.fault(kind="drop", users=[str(OFFSET + POISON)])
+    events.publish(json.dumps(opt_out(POISON)).encode())
+    until(lambda: calls_for(shop, POISON))
+
+    waits = []
+    for number in range(FIRST, FIRST + NEWCOMERS):
+        published = time.time()
+        events.publish(json.dumps(opt_out(number)).encode())
+        until(lambda number=number: calls_for(shop, number), 30)
+        waits.append(calls_for(shop, number)[0] - published)
+    until(lambda: shop.run("dead-letters", "list")[1], 90)
+
+    [letter] = shop.run("dead-letters", "list", "--reveal")[1]
+    assert str(OFFSET + POISON) in letter["target"]
+    assert sorted(waits)[NEWCOMERS // 2] < 3.0, waits
+    assert len(shop.held()) == NEWCOMERS
