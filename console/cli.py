@@ -99,11 +99,13 @@ def _print_error(arguments: list[str] | None, code: int, words: str) -> None:
 
 
 @app.command()
-def doctor(*, worker: options.OnlyWorkerOption = False, as_json: JsonOption = False) -> None:
+def doctor(
+    *, worker: options.OnlyWorkerOption = False, live: options.LiveOption = False, as_json: JsonOption = False
+) -> None:
     """Check settings, ledger, broker and connections. Exit code 1 if something is wrong."""
     from console.doctor.checkup import doctor as examine
 
-    raise typer.Exit(int(examine(Screen(as_json=as_json), only_worker=worker)))
+    raise typer.Exit(int(examine(Screen(as_json=as_json), only_worker=worker, live=live)))
 
 
 @app.command()

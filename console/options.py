@@ -178,6 +178,10 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Record nothing; s
 OnlyWorkerOption = Annotated[
     bool, typer.Option("--worker", help="Check only whether this machine's worker takes wake-ups.")
 ]
+LiveOption = Annotated[
+    bool,
+    typer.Option("--live", help="Also read about one customer at each connection, under its limit."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 PatienceOption = Annotated[
     str, typer.Option("--patience", metavar="TIME", help="How long a connection may be stuck, like 90s, 15m or 2h.")

@@ -123,7 +123,10 @@ def sandbox(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve a stand-in for the providers on this machine, to try things without calling a real one."""
+    """Serve stand-ins for Capillary, Infobip and Gupshup on this machine, to try things without calling a real one.
+
+    It prints the variables of a connection to each, to be copied into the terminal of `optrelay run`.
+    """
     run_sandbox(Screen(as_json=as_json), host, port, {"rate": rate, "burst": burst, "unknown": unknown or None})
 
 

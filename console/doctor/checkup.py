@@ -31,9 +31,22 @@ _CHECKS = (
 _WORKER = _Check("worker", broker.look_at_worker)
 
 
-def doctor(screen: Screen, *, only_worker: bool = False) -> ExitCode:
-    """Look at everything, or at this machine's worker only; say what was found; return 1 if there is a problem."""
-    findings = list(_findings((_WORKER,) if only_worker else _CHECKS))
+def _look_live(settings: Settings) -> Iterator[Finding]:
+    from console.doctor.live import look_live  # noqa: PLC0415 - it loads all that a worker needs
+
+    yield from look_live(settings)
+
+
+_LIVE = _Check("live reads", _look_live)
+
+
+def doctor(screen: Screen, *, only_worker: bool = False, live: bool = False) -> ExitCode:
+    """Look at everything, or at this machine's worker only; say what was found; return 1 if there is a problem.
+
+    With `live` also one harmless call is made at each connection.
+    """
+    checks = (_WORKER,) if only_worker else (*_CHECKS, *((_LIVE,) if live else ()))
+    findings = list(_findings(checks))
     for one in findings:
         style, mark = _MARKS[one.ok]
         screen.show(Text.assemble((f"{mark:8}", style), (f"{one.what}: ", "bold"), one.words))

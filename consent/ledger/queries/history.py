@@ -9,10 +9,12 @@ from itertools import islice
 import orjson
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
+from consent.change import Bucket
 from consent.identifiers.identity import is_same
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import portions
 from consent.ledger.queries.changes import ChangeReport, changes_of
+from consent.ledger.queue.tasks import CustomerTask
 from consent.ledger.schema import slots, targets
 
 
@@ -58,6 +60,12 @@ class HistoryQueries(LedgerPart):
             return [_history(tx, found[number]) for number in sorted(found)[:limit]]
 
         return self.database.read(work)
+
+    def latest_customer(self, connection: str) -> tuple[Bucket, CustomerTask] | None:
+        """Return the target that came last to a connection, as a task with nothing to deliver, or None."""
+        query = select(targets.c.id, targets.c.bucket, targets.c.address).where(targets.c.connection == connection)
+        row = self.database.read(lambda tx: tx.execute(query.order_by(targets.c.id.desc()).limit(1)).first())
+        return None if row is None else (Bucket(connection, row[1]), CustomerTask(row[0], orjson.loads(row[2]), ()))
 
 
 _AT_ONCE = 100
