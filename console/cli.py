@@ -16,7 +16,7 @@ from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
 from console.commands.feeds.command import map_file
 from console.commands.ledger.command import backup, changes, history, migrate, results, status
-from console.commands.processes import sandbox, sweep, watch, worker
+from console.commands.processes import sandbox, sweep, up, watch, worker
 from console.commands.rejected_events import command as rejected_events
 from console.commands.run.command import import_files, run
 from console.exit_codes import EXIT_CODES, USAGE_ERROR, ExitCode, explain, explain_usage, interrupted
@@ -43,6 +43,7 @@ app.command("import", epilog=EXIT_CODES)(import_files)
 app.command("map")(map_file)
 app.command(epilog=EXIT_CODES)(listen)
 app.command(epilog=EXIT_CODES)(watch)
+app.command(epilog=EXIT_CODES)(up)
 app.command()(history)
 app.command()(changes)
 app.command()(results)

@@ -1,4 +1,4 @@
-"""`optrelay worker`, `sweep`, `watch` and `sandbox`: what runs until it is told to stop."""
+"""`optrelay worker`, `sweep`, `watch`, `up` and `sandbox`: what runs until it is told to stop."""
 
 from __future__ import annotations
 
@@ -110,6 +110,29 @@ def watch(
     if check:
         raise typer.Exit(int(check_places(settings, screen, places or ())))
     raise typer.Exit(int(watch_places(settings, screen, places or (), once=once)))
+
+
+def up(
+    *,
+    host: Annotated[str, typer.Option("--host", help="Where HTTP listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")] = 8080,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Worker processes.")] = 2,
+) -> None:
+    """Run everything on this machine until told to stop: HTTP and unsubscribe links, watched places, delivery.
+
+    A broker, workers and the sweep; `serve` if OPTRELAY_API_KEYS or OPTRELAY_TOKEN_SECRET is set; `watch` for
+    OPTRELAY_WATCH, or the folder drop; `listen` if OPTRELAY_SOURCE_URL is set. What ends is started again. SIGTERM or
+    Ctrl-C ends intake first, then delivery, then the broker.
+
+    For example:
+
+        optrelay up
+        OPTRELAY_TOKEN_SECRET=$(openssl rand -hex 32) optrelay up --port 8080
+    """
+    from console.commands.watch.up import run_everything
+
+    screen = Screen()
+    raise typer.Exit(int(run_everything(configured(screen), screen, host, port, workers)))
 
 
 def sandbox(

@@ -27,7 +27,9 @@ _GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class LocalParts:
+    """What was started on this machine: a worker, and a broker if none is configured."""
+
     worker_context: WorkerContext
     broker: LocalBroker | None
     worker: LocalWorker
@@ -42,7 +44,7 @@ class LocalDelivery:
 
     workers: int
     patience: float
-    _parts: _Parts | None = None
+    _parts: LocalParts | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
     def get_ready(self, settings: Settings, connections: Collection[str]) -> None:
@@ -82,18 +84,18 @@ class LocalDelivery:
                     return result if not result.reasons else self._settled(parts, monitor, result)
             time.sleep(POLL_SECONDS)
 
-    def _settled(self, parts: _Parts, monitor: Monitor, result: RunResult) -> RunResult:
+    def _settled(self, parts: LocalParts, monitor: Monitor, result: RunResult) -> RunResult:
         """Let the workers settle what they hold, so that the last snapshot counts what was done."""
         parts.worker.stop(_GRACE_SECONDS, busy=lambda: _busy(parts.worker_context))
         with suppress(LedgerUnavailable):
             return monitor.result(monitor.snapshot()) or result
         return result
 
-    def _start(self, settings: Settings) -> _Parts:
+    def _start(self, settings: Settings) -> LocalParts:
         if self._parts is None:
             with ExitStack() as opened:
                 opened.enter_context(exclusive_run(settings))
-                self._parts = opened.enter_context(_started(settings, self.workers))
+                self._parts = opened.enter_context(started(settings, self.workers))
                 self._open = opened.pop_all()
         return self._parts
 
@@ -108,8 +110,8 @@ class LocalDelivery:
 
 
 @contextmanager
-def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
-    """Start a broker, if none is configured, and a worker."""
+def started(settings: Settings, workers: int) -> Iterator[LocalParts]:
+    """Start a broker, if none is configured, and a worker; at the end the worker settles what it holds first."""
     folder = run_folder(settings)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     broker = None if settings.broker_url else LocalBroker(folder)
@@ -121,7 +123,7 @@ def _started(settings: Settings, workers: int) -> Iterator[_Parts]:
         if broker is not None:
             broker.ensure()
         worker.ensure()
-        yield _Parts(worker_context, broker, worker)
+        yield LocalParts(worker_context, broker, worker)
     finally:
         worker.stop(_GRACE_SECONDS, busy=lambda: _busy(worker_context))
         if broker is not None:

@@ -26,7 +26,7 @@ FILES = [
     ROOT / name for name in (".env.example", "optrelay.toml.example", "docker-compose.yml", "Dockerfile", "Makefile")
 ]
 CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.DOTALL | re.MULTILINE)
-NO_JSON = {"worker", "demo", "version", "export"}
+NO_JSON = {"worker", "up", "demo", "version", "export"}
 
 
 COMMANDS = commands()
