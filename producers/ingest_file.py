@@ -157,7 +157,8 @@ class _Recording:
                 self._record(chunk)
         self._notes.extend(rejects.notes)
         self._intake.finish_reading(self._start.import_id)
-        if not rejects.offset and rejects.path.exists():
+        own = self._file.inspection.file.path
+        if not rejects.offset and rejects.path.exists() and not (own.exists() and rejects.path.samefile(own)):
             self._notes.append(f"{path_text(rejects.path)} is from an earlier import; no row of this one was rejected")
 
     def result(self) -> ImportResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+import re
 import shutil
 import stat
 import sys
@@ -26,6 +27,7 @@ from producers.parsing.columns import OWN
 
 STDIN = "-"
 _TEXTS = (".csv", ".ndjson", ".jsonl")
+_REJECTS_NAME = re.compile(rf"(\.\d+)?{re.escape(REJECTS_ENDING)}$")
 _ENDINGS = (*_TEXTS, *(f"{text}{packed}" for text in _TEXTS for packed in (".gz", ".zst")), ".zip", ".xlsx")
 
 
@@ -91,11 +93,14 @@ class SourceFile:
 
     @property
     def rejects_path(self) -> Path:
-        """Where its rejected rows go without --rejects: beside it, or in the current folder."""
+        """Where its rejected rows go without --rejects: beside it, or in the current folder.
+
+        Those of a rejects file go where those of its own file went, under another number while that is being read.
+        """
         if self.origin is not None:
             return self.origin.rejects_path
         beside = str(self.path) if self.name == path_text(self.path) else self.name  # the text may hold escapes
-        return Path(beside + REJECTS_ENDING)
+        return Path(_REJECTS_NAME.sub("", beside) + REJECTS_ENDING)
 
 
 OnUnusable = Callable[[str, UnusableInput, Path | None], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
@@ -44,18 +44,33 @@ _CODES = {
 }
 
 
-def row_error(error: ValidationError, row: type[ConsentRow], columns: Mapping[str, str]) -> RowError:
-    """Return the error of the column that comes first in the source, and how many more there are.
+def row_error(
+    error: ValidationError, row: type[ConsentRow], columns: Mapping[str, str], or_format: str = ""
+) -> RowError:
+    """Return the error of the column that comes first in the source; its message tells the others, too.
 
-    `columns` gives, in the source's order, the source's own name for each of our columns.
+    `columns` gives, in the source's order, the source's own name for each of our columns. `or_format` ends what is said
+    of a time that cannot be read.
     """
     order = {name: place for place, name in enumerate(columns)}
-    errors = error.errors(include_url=False, include_input=False)
-    first = min(errors, key=lambda one: order.get(_column(one) or "", len(order)))
-    code, message = _words(first, row)
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    column = _column(first)
-    return RowError(code, message + more, columns.get(column, column) if column else None)
+    errors = sorted(
+        error.errors(include_url=False, include_input=False),
+        key=lambda one: order.get(_column(one) or "", len(order)),
+    )
+    found = []
+    for one in errors:
+        code, message = _words(one, row)
+        column = _column(one)
+        known = columns.get(column, column) if column else None
+        found.append(RowError(code, message + (or_format if code == "unreadable_time" else ""), known))
+    return joined(found)
+
+
+def joined(errors: Sequence[RowError]) -> RowError:
+    """Return the first of a row's errors, whose message tells the others as well: all can be fixed at once."""
+    first, *others = errors
+    more = [f"{one.column}: {one.message}" if one.column else one.message for one in others]
+    return first._replace(message="; also ".join([first.message, *more]))
 
 
 def _column(error: ErrorDetails) -> str | None:

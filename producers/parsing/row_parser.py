@@ -13,6 +13,7 @@ from consent.change import ConsentChange
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
+from consent.time_formats import format_of
 from consent.times import UnusableTime, in_utc, read_time
 from producers.parsing.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
 from producers.parsing.error_messages import RowError, row_error
@@ -104,7 +105,7 @@ def parse_record(
     try:
         row = model.model_validate(fields)
     except ValidationError as error:
-        return row_error(error, model, columns)
+        return row_error(error, model, columns, _or_format(fields, context))
     since = _effective_at(row, fields, context)
     if isinstance(since, RowError):
         return since._replace(column=columns.get(since.column or "", since.column))
@@ -118,6 +119,16 @@ def parse_record(
         )
         for slot, details, value in row.slot_changes()
     )
+
+
+def _or_format(fields: Mapping[str, object], context: ParseContext) -> str:
+    """Return how a command can say the format that a time has, or nothing: an event's sender gives no options."""
+    form = format_of(str(fields.get("effective_at", ""))) if context.or_give else None
+    return f", or say how the times are written: --time-format {_quoted(form)}" if form else ""
+
+
+def _quoted(form: str) -> str:
+    return f"'{form}'" if "%" in form else form
 
 
 def _connection(named: object, context: ParseContext) -> str | None:

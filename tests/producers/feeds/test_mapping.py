@@ -12,7 +12,7 @@ import pytest
 from consent.errors import ConfigurationError, UnusableHeader
 from consent.feed import Feed
 from producers.files.file import prepare
-from producers.files.sources import SourceFile
+from producers.files.sources import SourceFile, source_files
 from producers.options import IngestOptions
 from tests.support.memory_ledger import ROWS, MemoryLedger, file_of, take_in
 
@@ -130,13 +130,16 @@ def test_a_rejects_file_carries_its_mapping(tmp_path: Path) -> None:
     first = take_in(file_of(path, bad), ledger, IngestOptions(feed="crm"), feeds={"crm": CRM})
     assert first.rejects_file is not None
     fixed = first.rejects_file.read_text().replace("vielleicht", "ja")
-    again = take_in(file_of(first.rejects_file, fixed), ledger)
+    file_of(first.rejects_file, fixed)
+    with source_files([str(first.rejects_file)]) as [source]:
+        again = take_in(source, ledger)
 
     assert (again.recorded, again.rejected) == (1, 1)
     assert again.rejects_file is not None
     [left] = csv.DictReader(again.rejects_file.read_text().splitlines(), delimiter=";")
     assert (left["_column"], left["Contact"], left["When"]) == ("When", "8", "2026-11-20")
     assert sum(name.startswith("_mapping ") for name in left) == 1
+    assert again.rejects_file.name == "x.csv.1.rejects.csv"
     take_in(file_of(again.rejects_file, again.rejects_file.read_text().replace("2026-11-20;", "20.11.2026;")), ledger)
     assert ledger.users == ["7", "8"]
 

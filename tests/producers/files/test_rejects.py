@@ -84,12 +84,14 @@ def test_a_file_that_no_one_fixed_is_refused_again_row_for_row(tmp_path: Path) -
     refused = [line for line, _, _ in ledger.codes]
     known = len(ledger.changes)
 
-    take_in(file_of(tmp_path / "x.csv.rejects.csv", (tmp_path / "x.csv.rejects.csv").read_bytes()), ledger)
+    file_of(tmp_path / "x.csv.rejects.csv", (tmp_path / "x.csv.rejects.csv").read_bytes())
+    with source_files([str(tmp_path / "x.csv.rejects.csv")]) as [source]:
+        take_in(source, ledger)
 
     assert len(refused) == len(ROUGH) + 1
     assert len(ledger.changes) == known
     assert len(ledger.rejects) == 2 * len(refused)
-    again = rejects_of(tmp_path / "x.csv.rejects.csv.rejects.csv")
+    again = rejects_of(tmp_path / "x.csv.1.rejects.csv")  # one suffix, and a number
     assert [row[5:] for row in again] == [row[5:] for row in rejects_of(tmp_path / "x.csv.rejects.csv")]
     assert again[0].count("_line") == 1
 

@@ -64,14 +64,33 @@ def test_the_column_is_told_by_the_name_that_the_file_gives_it(tmp_path: Path) -
     assert ledger.codes == [(2, "Kanal", "missing_field")]
 
 
-def test_of_several_faults_the_first_in_the_file_is_told_with_the_number_of_the_others(tmp_path: Path) -> None:
-    """One row, one reject, however much is wrong with it."""
+def test_all_faults_of_a_row_are_told_the_first_in_the_file_first(tmp_path: Path) -> None:
+    """One row, one reject, and nothing is left to be found by the next attempt."""
     ledger = MemoryLedger()
 
     take_in(csv_of(tmp_path / "x.csv", ["MAYBE,PIGEON,,"], "action,channel,user_id,reason"), ledger)
 
     assert ledger.codes == [(2, "action", "unknown_value")]
-    assert ledger.rejects[0].message.endswith("(and 2 more)")
+    assert "; also channel: " in ledger.rejects[0].message
+    assert ledger.rejects[0].message.endswith("; also user_id: this is needed and is empty: fill it")
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("1795163400", "--time-format epoch"),
+        ("20.11.2026", "--time-format '%d.%m.%Y'"),
+        ("11/12/2026 8:30 AM", "--time-format auto"),
+    ],
+)
+def test_a_time_of_another_form_names_the_option_that_reads_it(tmp_path: Path, text: str, form: str) -> None:
+    """The message recognises what it refuses; of day and month it guesses nothing."""
+    ledger = MemoryLedger()
+
+    take_in(csv_of(tmp_path / "x.csv", [f"1,SMS,OPTOUT,{text}"], "user_id,channel,action,effective_at"), ledger)
+
+    assert ledger.codes == [(2, "effective_at", "unreadable_time")]
+    assert ledger.rejects[0].message.endswith(form)
 
 
 def test_a_message_says_what_to_write(tmp_path: Path) -> None:

@@ -97,16 +97,16 @@ def test_a_column_is_named_as_its_file_names_it() -> None:
     assert error_of({"effective_at": "1900-01-01"}, names).column == "Datum"
 
 
-def test_the_first_column_of_the_file_comes_first_and_the_others_are_counted() -> None:
-    """One thing to fix at a time, and how many there are."""
+def test_the_first_column_of_the_file_comes_first_and_the_others_are_told_too() -> None:
+    """All that is wrong can be fixed at once."""
     wrong = {"action": SECRET, "user_id": SECRET * 20, "priority": "x"}
 
     forward = error_of(wrong, {"action": "action", "user_id": "user_id", "priority": "priority"})
     backward = error_of(wrong, {"priority": "priority", "user_id": "user_id", "action": "action"})
 
     assert (forward.column, backward.column) == ("action", "priority")
-    assert forward.message.endswith(" (and 2 more)")
-    assert "more)" not in error_of({"action": SECRET}).message
+    assert [part.partition(":")[0] for part in forward.message.split("; also ")[1:]] == ["user_id", "priority"]
+    assert "; also " not in error_of({"action": SECRET}).message
 
 
 def test_a_row_without_a_time_may_use_the_one_of_its_file() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from consent.errors import ConfigurationError
+from consent.errors import ConfigurationError, UnreadableFile
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
@@ -91,7 +91,7 @@ def test_standard_input_needs_a_time_from_somewhere(tmp_path: Path) -> None:
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,"])
     spool = SourceFile(file.path, str(tmp_path / "stdin"), spooled=True)
 
-    with pytest.raises(ConfigurationError, match="--effective-at"):
+    with pytest.raises(UnreadableFile, match="--effective-at"):
         since(spool)
 
     assert since(spool, IngestOptions(effective_at=TOLD)) == [TOLD]
@@ -125,7 +125,7 @@ def test_a_file_whose_clock_was_wrong_does_not_date_its_rows(tmp_path: Path, sec
     """Every opt-out of a file written in 1970 would be older than any opt-in and be dropped, with exit code 0."""
     file = written_at(csv_of(tmp_path / "x.csv", ["7,SMS,OPTOUT,"]), seconds)
 
-    with pytest.raises(ConfigurationError, match="--effective-at"):
+    with pytest.raises(UnreadableFile, match="--effective-at"):
         since(file)
 
     assert since(file, IngestOptions(effective_at=TOLD)) == [TOLD]
