@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from consent.guards.rules import GuardRules
 from consent.identifiers.phones import read_region
 from consent.reassert import Reassert, parse_reassert
 
@@ -103,6 +104,8 @@ class ConnectionSettings(BaseModel):
     reassert: Annotated[Reassert | None, BeforeValidator(parse_reassert)] = Field(
         None, description="fresh, always or never, where this connection differs from OPTRELAY_REASSERT"
     )
+
+    guards: GuardRules | None = Field(None, description="limits of guards where they differ from OPTRELAY_GUARDS__…")
 
     username: str = Field("", description="Capillary: the till's user name (Basic)")
     password: SecretStr = Field(SecretStr(""), description="Capillary: the till's password (Basic)")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from consent.guards.rules import GuardRules
 from consent.identifiers.phones import read_region
 from consent.time_formats import check_format
 
@@ -59,6 +60,7 @@ class Feed(BaseModel):
     encoding: str = Field("", description="like utf-8 or cp1252; empty: detected")
     skip_top: int = Field(0, ge=0, le=1000, description="lines before the header")
     skip_end: int = Field(0, ge=0, le=1000, description="lines at the end that are no rows, such as totals")
+    guards: GuardRules | None = Field(None, description="limits of [guards](guards.md), where this feed has others")
 
     def stated(self) -> Mapping[str, Any]:
         """Return what was said of it, by the names of optrelay.toml, without what was not."""

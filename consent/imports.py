@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from consent.guards.rules import ImportGuards
 from consent.reassert import Reassert
 
-ImportState = Literal["reading", "read", "released"]
+ImportState = Literal["reading", "read", "held", "released", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class ImportSource:
     `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. With `stream`
     changes are delivered as they are read. `total_lines` is None where it cannot be known beforehand. `reassert` is the
     option of the command, None where the settings hold. `sha256` is that of the bytes alone, None where there are none.
+    `guards` are those that check it, None if none does.
     """
 
     kind: str
@@ -30,6 +32,7 @@ class ImportSource:
     total_lines: int | None = None
     reassert: Reassert | None = None
     sha256: str | None = None
+    guards: ImportGuards | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class ImportProgress:
-    """Where an import stands: still being read, read whole, or released (its changes are delivered).
+    """Where an import stands: still being read, read whole, held, released (its changes are delivered), or withdrawn.
 
     `default_effective_at` is the moment that the first attempt used for rows without one, if the ledger remembers it.
     """

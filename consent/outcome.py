@@ -14,6 +14,8 @@ class State(StrEnum):
     UNCHANGED = "unchanged"
     SUPERSEDED = "superseded"
     DEAD = "dead"
+    HELD = "held"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)

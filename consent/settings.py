@@ -26,6 +26,7 @@ from consent.connection import ConnectionSettings, Rate, read_rate, with_current
 from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.files import path_text, refuse_planted_at
+from consent.guards.rules import GuardRules
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
 TOML_FILE = "optrelay.toml"
@@ -64,6 +65,10 @@ class Settings(BaseSettings):
     feeds: dict[str, Feed] = Field({}, description="files that come again, and how each is to be understood, by name")
     reassert: Annotated[Reassert, BeforeValidator(parse_reassert)] = Field(
         Reassert.FRESH, description="which opt-outs are delivered though they are confirmed: fresh, always or never"
+    )
+    guards: GuardRules = Field(GuardRules(), description="when a file is held until a person approves it")
+    four_eyes: bool = Field(
+        default=False, description="a held file is approved over HTTP alone, by a key whose name is not its importer's"
     )
     max_attempts: int = Field(8, ge=1, description="answers about a change before it becomes a dead letter")
     backoff_seconds: float = Field(2.0, gt=0, le=86_400, description="the first wait before another try; it doubles")
@@ -129,6 +134,12 @@ class Settings(BaseSettings):
         """Which opt-outs are delivered again, for every connection."""
         differing = {name: one.reassert for name, one in self.connections.items() if one.reassert is not None}
         return ReassertRules(self.reassert, differing)
+
+    @property
+    def guards_by_connection(self) -> dict[str, GuardRules]:
+        """The rules of the guards for each connection that has some of its own."""
+        own = {name: one.guards for name, one in self.connections.items() if one.guards is not None}
+        return {name: self.guards.overruled_by(rules) for name, rules in own.items()}
 
     def connection(self, name: str) -> ConnectionSettings:
         """Return a connection by name; raise ConfigurationError that names the ones there are."""

@@ -15,6 +15,7 @@ from console import options
 from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
 from console.commands.feeds.command import map_file
+from console.commands.holds.command import approve, held, undo, withdraw
 from console.commands.ledger.command import backup, changes, history, migrate, results, status
 from console.commands.processes import sandbox, sweep, up, watch, worker
 from console.commands.rejected_events import command as rejected_events
@@ -42,6 +43,10 @@ app.command(epilog=EXIT_CODES)(run)
 app.command("import", epilog=EXIT_CODES)(import_files)
 app.command("map")(map_file)
 app.command(epilog=EXIT_CODES)(listen)
+app.command()(held)
+app.command()(approve)
+app.command()(withdraw)
+app.command()(undo)
 app.command(epilog=EXIT_CODES)(watch)
 app.command(epilog=EXIT_CODES)(up)
 app.command()(history)

@@ -34,6 +34,7 @@ class ExitCode(IntEnum):
     WELL = 0
     IMPERFECT = 1
     USAGE = 2
+    HELD = 3
     UNFINISHED = 4
     UNABLE = 5
     UNEXPECTED = 70
@@ -51,9 +52,9 @@ class RunResult:
 
 EXIT_CODES = (
     "**Exit codes:** 0 everything settled well · 1 finished, but in this run rows were rejected, changes died or files "
-    "could not be used · 2 usage or configuration, nothing was recorded · 4 unfinished: a connection refuses our "
-    "credentials or stayed down, everything is kept pending · 5 ledger or broker cannot be used now, run it again · "
-    "130 interrupted, safe to run again."
+    "could not be used · 2 usage or configuration, nothing was recorded · 3 held: a person must approve a file · "
+    "4 unfinished: a connection refuses our credentials or stayed down, everything is kept pending · "
+    "5 ledger or broker cannot be used now, run it again · 130 interrupted, safe to run again."
 )
 
 _KEPT = "Nothing that was recorded is lost."
@@ -103,8 +104,15 @@ def interrupted() -> ExitCode:
 
 
 def code_of(reports: Sequence[ImportReport]) -> ExitCode:
-    """Return 1 if a row was rejected or is dead, else 0."""
+    """Return 3 if something is held, else 1 if a row was rejected or is dead, else 0."""
+    if any(is_held(one) for one in reports):
+        return ExitCode.HELD
     return ExitCode.IMPERFECT if any(one.rejected or one.dead for one in reports) else ExitCode.WELL
+
+
+def is_held(report: ImportReport) -> bool:
+    """Whether an import waits for a person, or a part of it does, once it has been read whole."""
+    return report.state == "held" or (report.held > 0 and report.state == "released")
 
 
 def _report_unexpected(error: Exception) -> None:

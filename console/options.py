@@ -166,6 +166,19 @@ RejectsOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+GuardOffOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--guard-off",
+        metavar="GUARD",
+        help="A guard that holds no file this time; repeat. Needs --why.",
+        rich_help_panel=_PANEL,
+    ),
+]
+WhyOption = Annotated[
+    str,
+    typer.Option("--why", metavar="TEXT", help="Why; kept in the audit log.", show_default=False, callback=as_text),
+]
 MoveOption = Annotated[
     bool,
     typer.Option(

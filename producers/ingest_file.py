@@ -12,11 +12,13 @@ from typing import Protocol
 from consent.change import ConsentChange
 from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text
+from consent.guards.rules import ImportGuards, feed_of
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from producers.files.chunks import Chunk, read_chunks, warning_notes
 from producers.files.file import PreparedFile
 from producers.files.rejects import RejectsFile
 from producers.options import fingerprint
+from producers.parsing.columns import FALLBACK_TIME
 
 
 class ImportIntake(Protocol):
@@ -102,6 +104,21 @@ def source_of(file: PreparedFile) -> ImportSource:
         total_lines=inspection.lines,
         reassert=options.reassert,
         sha256=inspection.sha256,
+        guards=_guards_of(file),
+    )
+
+
+def _guards_of(file: PreparedFile) -> ImportGuards | None:
+    options = file.options
+    if options.guards is None:
+        return None
+    return ImportGuards(
+        feed=options.feed or feed_of(file.name),
+        rules=options.guards,
+        by_connection=options.guards_by_connection,
+        columns=tuple(sorted(file.header.ours.keys() - {FALLBACK_TIME})),
+        is_rejects=bool(file.header.own),
+        manifest_rows=file.manifest_rows,
     )
 
 

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
 from consent.feed import Feed
+from consent.guards.rules import GuardRules
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
 from consent.times import UnusableTime, in_utc
@@ -35,7 +36,8 @@ class IngestOptions:
     zone is read in `timezone`), `stream` lets changes be delivered as they are read, `chunk_rows` are recorded in one
     transaction, `rejects_path` is where rejected rows go, `patience` is for how many seconds a file may still change,
     and `reassert` says which opt-outs are sent though they are confirmed, None where the settings do. `sheet` names a
-    workbook's sheet, and `sheet_memory` is how many megabytes reading it may take.
+    workbook's sheet, and `sheet_memory` is how many megabytes reading it may take. `guards` check the file, those of
+    some connections by other rules.
     """
 
     connection: str | None = None
@@ -52,6 +54,8 @@ class IngestOptions:
     sheet: str | None = None
     sheet_memory: int = SHEET_MEMORY_MB
     feed: str = ""
+    guards: GuardRules | None = None
+    guards_by_connection: Mapping[str, GuardRules] = field(default_factory=dict)
     only_maps: bool = False
     constants: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -61,10 +65,13 @@ class IngestOptions:
     skip_end: int = 0
 
     def with_feed(self, feed: Feed, name: str = "") -> IngestOptions:
-        """Return these options with what a feed says of all that they leave open."""
+        """Return these options with what a feed says of all that they leave open, and with the rules of its guards."""
+        rules = self.guards
         return replace(
             self,
             feed=name,
+            guards=rules and rules.overruled_by(feed.guards),
+            guards_by_connection={of: one.overruled_by(feed.guards) for of, one in self.guards_by_connection.items()},
             connection=self.connection or feed.connection or None,
             maps={**feed.columns, **self.maps},
             only_maps=self.only_maps or bool(feed.columns),

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange
+from consent.guards.findings import Finding
 from consent.imports import ImportProgress
 from consent.ledger.aliases import aliases_of, target_aliases
 from consent.ledger.database import HASH_KEY, Database
@@ -22,8 +23,9 @@ from consent.ledger.dialects import Row
 from consent.ledger.dialects.statements import insert_new, select_by_key, select_changes
 from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.intake.imports import find_import, progress_of
-from consent.ledger.intake.reassign import KEEPS_BACK
+from consent.ledger.intake.reassign import ASIDE, KEEPS_BACK
 from consent.ledger.ledger import Ledger
+from consent.ledger.review.guard_checks import predict
 from consent.ledger.schema import changes, imports, info, slots, targets
 from consent.reassert import Reassert, ReassertRules
 
@@ -31,7 +33,7 @@ _KNOWN_COLUMNS = (
     *("id", "dedupe_key", "import_id", "target_id", "slot", "action", "value", "effective_at"),
     *("details", "origin", "recorded_at", "state"),
 )
-_FACTS = "changes.id, dedupe_key, import_id, slot, action, changes.value, effective_at, details"
+_FACTS = "changes.id, dedupe_key, import_id, state, slot, action, changes.value, effective_at, details"
 _FAR_AHEAD = 2**40
 """The distance between the numbers of real and of imagined changes: the real ledger may grow meanwhile."""
 
@@ -75,6 +77,10 @@ class DryRunLedger(Ledger):
         known = real.read(lambda tx: _known(tx, batch, unfinished), by_key=True)
         self.database.write(lambda tx: _note(tx, batch, known))
 
+    def predict_guards(self, import_id: str) -> list[Finding]:
+        """Return what the guards would say of an import beside what the real ledger knows, and let it pass them."""
+        return predict(self.database, import_id, self._real, self.now())
+
     def count_targets(self) -> int:
         """Return how many targets the changes are about."""
         query = select(func.count()).select_from(targets)
@@ -99,7 +105,7 @@ def _known(tx: Connection, batch: IncomingBatch, unfinished: str | None) -> _Kno
     unseen = {unfinished, *tx.execute(select(imports.c.id).where(*KEEPS_BACK)).scalars()}
     key_of = {number: key for key, number in batch.numbers.items()}
     found = select_changes(tx, _FACTS, asked)
-    seen = [(key_of[asked[row[1]]], row) for row in found if row[2] not in unseen]
+    seen = [(key_of[asked[row[1]]], row) for row in found if row[2] not in unseen and row[3] not in ASIDE]
     return _Known(seen, select_by_key(tx, _REGISTERS, list(batch.targets)), aliases)
 
 
@@ -108,7 +114,9 @@ def _note(tx: Connection, batch: IncomingBatch, known: _Known) -> None:
     batch.lookup_targets(tx)
     aliases = [(one, batch.numbers[key]) for key, one in known.aliases]
     insert_new(tx, target_aliases, ("target_key", "target_id"), aliases)
-    rows = [_known_row(number, key, batch.numbers[target], *said) for target, (number, key, _, *said) in known.changes]
+    rows = [
+        _known_row(number, key, batch.numbers[target], *said) for target, (number, key, _, _, *said) in known.changes
+    ]
     insert_new(tx, changes, _KNOWN_COLUMNS, rows)
     insert_new(tx, slots, _SLOT_COLUMNS, [(batch.numbers[key], *register) for key, *register in known.registers])
 

@@ -22,6 +22,8 @@ from consent.ledger.queue.leases import Leases
 from consent.ledger.queue.outcome_log import OutcomeLog
 from consent.ledger.queue.settle import Settlements
 from consent.ledger.rejected_events import RejectedEvents
+from consent.ledger.review.holds import Holds
+from consent.ledger.review.undo import Undoing
 from consent.reassert import ReassertRules
 
 
@@ -37,6 +39,10 @@ class Queries(ImportQueries, ChangeQueries, HistoryQueries, OutcomeQueries, Resu
     """What can be asked about imports, changes and persons; nothing here changes the ledger."""
 
 
+class Review(Holds, Undoing):
+    """Whole imports and what people decide about them: they are held, approved, withdrawn, undone."""
+
+
 class Ledger(LedgerCore):
     """Every change and what became of it. All methods raise LedgerUnavailable if the database cannot be used.
 
@@ -47,6 +53,7 @@ class Ledger(LedgerCore):
         super().__init__(url, reassert, clock)
         self.intake = Intake(self)
         self.queue = Queue(self)
+        self.review = Review(self)
         self.dead_letters = DeadLetters(self)
         self.queries = Queries(self)
         self.breakers = Breakers(self)

@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0015"
+REVISION = "0016"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -80,14 +80,18 @@ imports = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("read_at", BigInteger),
     Column("released_at", BigInteger),
+    *(Column(name, Text) for name in ("feed", "guards", "findings", "replaces")),
+    *(Column(name, BigInteger) for name in ("checked_at", "optouts", "undone_at")),
 )
 """One intake: a file, or a run of an event source, with its checkpoint and counts.
 
 `changes` counts what its rows said, `merged_to` and `noops_merged_to` say how far they have been merged. `reassert` is
 the way that its command told. `own_times` counts the rows' own times; those from `export_time_from` to `export_time_to`
 are the export's, and `stamped` counts the opt-outs that are unchanged for no other reason. `skipped` counts rows that a
-feed leaves out.
+feed leaves out. `feed` names what it is compared with, `guards` are its rules, and `checked_at` says since when its
+`findings` and new `optouts` are known. It `replaces` one that was undone.
 """
+Index("ix_imports_feed", imports.c.feed, imports.c.started_at)
 
 rejects = Table(
     "rejects",
@@ -288,6 +292,8 @@ audit_log = Table(
     Column("what", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("change_id", BigInteger, nullable=False),
+    Column("import_id", Text),
 )
-"""What people did to dead letters: who, what, why."""
+"""What people did to dead letters and imports: who, what, why. `change_id` is 0 where it was done to an import."""
 Index("ix_audit_log_change", audit_log.c.change_id)
+Index("ix_audit_log_import", audit_log.c.import_id)

@@ -183,7 +183,7 @@ def _watch(monitor: Monitor, on_snapshot: Callable[[Snapshot], None]) -> RunResu
     while True:
         if (snapshot := monitor.poll()) is not None:
             on_snapshot(snapshot)
-            if all(one.state == "released" and not one.pending for one in snapshot.reports):
+            if all(one.is_settled for one in snapshot.reports):
                 return RunResult(0)
             if (result := monitor.result(snapshot)) is not None:
                 return result

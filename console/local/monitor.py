@@ -268,12 +268,12 @@ def _is_refused(state: BucketHealth, pending: int) -> bool:
 
 def _is_waiting(one: ImportReport) -> bool:
     """Whether changes of an import wait for delivery; before an import is published they do not."""
-    return one.pending > 0 and one.state == "released"
+    return one.pending > one.held and one.state == "released"
 
 
 def _is_over(one: ImportReport) -> bool:
     """Whether an import has nothing left to deliver, once no customer is pending any more."""
-    return one.is_open or (one.state == "released" and not one.pending)
+    return one.is_open or one.state == "held" or one.is_settled
 
 
 def _asked_to_wait(state: BucketHealth | None, now: int) -> float:

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from consent.change import from_micros
 from consent.ledger.queries.imports import ImportReport
+from consent.ledger.review.holds import HeldImport
+from consent.ledger.review.undo import UndoPlan
 from console.ui.screen import Screen
 from console.ui.text import counted, duration_text
 
@@ -31,6 +33,10 @@ def as_json(report: ImportReport) -> dict[str, Any]:
         "dead_reasons": dict(report.dead_reasons),
         "discarded": report.discarded,
         "stamped": report.stamped,
+        "held": report.held,
+        "withdrawn": report.withdrawn,
+        "feed": report.feed,
+        "guards": [dict(one) for one in report.findings],
         "skipped": report.skipped,
     }
     return fixed | {"sealed": report.sealed, "seconds": round(report.seconds, 3)} | more
@@ -44,6 +50,7 @@ def totals_as_json(reports: Sequence[ImportReport], seconds: float, **more: Any)
     sealed = all(one.sealed for one in reports)
     more["skipped"] = sum(one.skipped for one in reports)
     each = {"imports": [as_json(one) for one in reports]}
+    sums["withdrawn"] = sum(one.withdrawn for one in reports)
     return {"import": None, **sums, "sealed": sealed, "seconds": round(seconds, 3)} | more | each
 
 
@@ -60,11 +67,59 @@ def show_import(
     screen.show(f"  {_calls(report, took)}; {seal(report)}", "green" if report.sealed else None)
     if report.stamped:
         screen.show(f"  {stamped_in_words(report)}", "yellow")
+    show_findings(screen, report.findings)
+    if report.held or report.state == "held":
+        show_ways_on(screen, report.import_id)
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
         screen.show(f"  rejected: {codes(report.reject_codes, report.reject_reasons)}{where}", "yellow")
     if report.dead:
         screen.show(f"  dead: {codes(report.dead_codes, report.dead_reasons)}; {_letters(report)}", "yellow")
+
+
+def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]]) -> None:
+    """Print what the guards said of a file."""
+    for one in findings:
+        words = f"  {'held' if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
+        screen.show(words, "red" if one["holds"] else "yellow")
+        for example in one["examples"]:
+            screen.show(f"    for example {example}")
+
+
+def show_ways_on(screen: Screen, import_id: str) -> None:
+    """Print how to go on with an import that is held."""
+    screen.show(f'  approve it:   optrelay approve {import_id} --why "…"   (or only a part: --only optouts)')
+    screen.show(f'  or give it up: optrelay withdraw {import_id} --why "…"')
+
+
+def show_held(screen: Screen, one: HeldImport) -> None:
+    """Print an import of which something is held: why, what it would change, and how to go on."""
+    screen.show(Text.assemble((one.name, "bold"), ("  import " + one.import_id, "dim")))
+    screen.show(f"  held: {one.optins:,} opt-ins and {one.optouts:,} opt-outs")
+    screen.show(
+        f"  approved, it would change {counted(one.slots['all'], 'slot')}; --only optouts {one.slots['optouts']:,}, "
+        f"--only optins {one.slots['optins']:,}"
+    )
+    show_findings(screen, one.findings)
+    show_ways_on(screen, one.import_id)
+
+
+def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPlan) -> None:
+    """Print what undoing an import does, and what it cannot do."""
+    by = f" by import {undo_id}" if undo_id else ""
+    screen.show(f"import {import_id}: {counted(plan.undone, 'slot')} brought back{by}")
+    if plan.overtaken:
+        screen.show(f"  {plan.overtaken:,} have a newer change, or were undone before; they stay as they are")
+    if plan.same:
+        screen.show(f"  {plan.same:,} held the same before")
+    if plan.opted_out:
+        screen.show(
+            f"  {counted(plan.opted_out, 'slot')} stay opted out: --opt-in-again brings back who was in", "yellow"
+        )
+    if plan.no_value:
+        screen.show(f"  {counted(plan.no_value, 'slot')} have no earlier value to go back to", "yellow")
+    for one in plan.listed:
+        screen.show(f"    {one}")
 
 
 def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
@@ -79,16 +134,22 @@ def seal(report: ImportReport) -> str:
     """Say that an import is sealed, or why it is not yet."""
     if report.sealed:
         return "sealed: every row is accounted for"
-    if report.state == "reading" and report.kind != "csv":
-        who = "server" if report.kind == "http" else "listener"
-        return f"open: its {who} is still running, or was killed and goes on when it is started again"
+    if report.held or report.state == "held":
+        return f"not sealed: {counted(report.held, 'change')} held until a person approves"
     if report.state == "reading":
-        return "not sealed: its file has not been read to the end; run the same file again to go on"
+        return _still_open(report)
     if report.state != "released":
         return "not sealed: it has been read whole, and its changes are being published"
     if report.pending:
         return f"not sealed yet: {counted(report.pending, 'change')} pending"
     return "not sealed: the counts do not balance, which must never happen; please report it"
+
+
+def _still_open(report: ImportReport) -> str:
+    if report.kind != "csv":
+        who = "server" if report.kind == "http" else "listener"
+        return f"open: its {who} is still running, or was killed and goes on when it is started again"
+    return "not sealed: its file has not been read to the end; run the same file again to go on"
 
 
 def _rejected_events(report: ImportReport) -> str:
@@ -129,7 +190,7 @@ def stamped_in_words(report: ImportReport) -> str:
 
 
 def _accepted(report: ImportReport) -> str:
-    names = ("applied", "unchanged", "superseded", "dead", "pending")
+    names = ("applied", "unchanged", "superseded", "dead", "pending", *(["withdrawn"] if report.withdrawn else []))
     return f"{report.accepted:,} accepted = " + " + ".join(f"{getattr(report, name):,} {name}" for name in names)
 
 

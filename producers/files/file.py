@@ -21,7 +21,7 @@ from producers.files.csv.csv_injection import unescape
 from producers.files.csv.encoding import EncodingDetector, guess_delimiter, parse_delimiter, sep_line_delimiter
 from producers.files.csv.rows import CsvReader
 from producers.files.header import Header, read_header, refuse_misspelt_time, require_columns
-from producers.files.inspect import Inspection, inspect_file, last_line, reading
+from producers.files.inspect import Inspection, inspect_file, last_line, promised_rows, reading
 from producers.files.lines import LineTooLong, PushBackLines
 from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
 from producers.files.row_reader import RowReader, RowShape
@@ -52,6 +52,7 @@ class PreparedFile:
 
     `undated` says that neither the options nor a column tell since when its rows hold: so they hold since the file's
     own time. `mapping` is that of its feed, if it needs one, and `last_line` the line of its last row.
+    `manifest_rows` is how many rows its manifest promises, if it has one.
     """
 
     inspection: Inspection
@@ -62,6 +63,7 @@ class PreparedFile:
     undated: bool = False
     mapping: RowMapping | None = None
     last_line: int = sys.maxsize
+    manifest_rows: int | None = None
 
     @property
     def name(self) -> str:
@@ -161,7 +163,8 @@ def prepare(
     if effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
-    return replace(found, undated=given is None and not header.has_time)
+    undated = given is None and not header.has_time
+    return replace(found, undated=undated, manifest_rows=promised_rows(inspection, columns.header_lines))
 
 
 def look_at(file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]]) -> PreparedFile:

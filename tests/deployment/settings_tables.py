@@ -8,11 +8,14 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from consent.connection import ConnectionSettings
+from consent.guards.rules import GuardRules
 from consent.settings import Settings
 from tests.deployment.compose import ROOT
 from worker.providers import PROVIDERS
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
+GUARDS_PAGE = ROOT / "docs" / "guards.md"
+OF_GUARDS = "OPTRELAY_GUARDS__"
 PREFIX = "OPTRELAY_"
 CONFIG = "OPTRELAY_CONFIG"
 OF_A_CONNECTION = f"{PREFIX}CONNECTIONS__<NAME>__"
@@ -79,11 +82,18 @@ def page() -> str:
     return f"{_ABOVE}{tables[0]}{between}{tables[1]}{_BELOW}"
 
 
+def guards_page() -> str:
+    """Return the page about guards with its table as it should be."""
+    above, heading, _ = GUARDS_PAGE.read_text().partition("\n| setting | default | meaning |\n")
+    return f"{above}\n{_table(GuardRules, OF_GUARDS)}" if heading else above
+
+
 def names() -> Iterator[str]:
     """Return the name of every setting."""
     yield CONFIG
     yield from (PREFIX + name.upper() for name in Settings.model_fields)
     yield from (OF_A_CONNECTION + name.upper() for name in ConnectionSettings.model_fields)
+    yield from (OF_GUARDS + name.upper() for name in GuardRules.model_fields)
 
 
 def _table(model: type[BaseModel], prefix: str) -> str:
@@ -97,6 +107,8 @@ def _table(model: type[BaseModel], prefix: str) -> str:
 def _shown(default: Any) -> str:
     value = default.get_secret_value() if isinstance(default, SecretStr) else default
     match value:
+        case BaseModel():
+            return ""
         case bool():
             return f"`{str(value).lower()}`"
         case float() | int():
@@ -106,3 +118,4 @@ def _shown(default: Any) -> str:
 
 if __name__ == "__main__":
     SETTINGS_PAGE.write_text(page())
+    GUARDS_PAGE.write_text(guards_page())

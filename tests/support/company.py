@@ -141,6 +141,6 @@ def fold(rows: Iterable[Row]) -> Held:
 def assert_balanced(found: dict[str, Any]) -> None:
     """Every row is in exactly one place, and the import is sealed."""
     assert found["rows"] == found["accepted"] + found["rejected"] + found["duplicates"] + found["skipped"]
-    settled = found["applied"] + found["unchanged"] + found["superseded"] + found["dead"]
+    settled = found["applied"] + found["unchanged"] + found["superseded"] + found["dead"] + found.get("withdrawn", 0)
     assert found["accepted"] == settled + found["pending"]
     assert found["sealed"] is True

@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from consent.change import Action, Bucket, ConsentChange
+from consent.guards.rules import GuardRules, ImportGuards
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
@@ -32,6 +33,18 @@ def recorded(ledger: Ledger, *words: ConsentChange, stream: bool = False) -> str
     source = ImportSource("csv", "nightly.csv", f"fingerprint {next(_fingerprint)}", 1, None, stream=stream)
     import_id = ledger.intake.open_import(source).import_id
     ledger.intake.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
+    return import_id
+
+
+def guarded(ledger: Ledger, *words: ConsentChange, stream: bool = False, **rules: object) -> str:
+    """A file that has been read whole and that guards have checked: its changes are due, or it is held."""
+    guards = ImportGuards("nightly-#.csv", GuardRules.model_validate(rules), columns=("user_id",))
+    number = f"fingerprint {next(_fingerprint)}"
+    source = ImportSource("csv", "nightly.csv", number, 1, None, stream=stream, guards=guards)
+    import_id = ledger.intake.open_import(source).import_id
+    ledger.intake.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
     return import_id
 
 
@@ -65,7 +78,7 @@ def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
     found = ledger.queries.report(import_id)
     assert found is not None
     assert found.balanced
-    names = ("applied", "unchanged", "superseded", "dead", "pending", "rejected", "duplicates")
+    names = ("applied", "unchanged", "superseded", "dead", "pending", "withdrawn", "rejected", "duplicates")
     return {name: getattr(found, name) for name in names if getattr(found, name)}
 
 

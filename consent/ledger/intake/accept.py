@@ -5,7 +5,7 @@ what was acknowledged, and an event that comes again is known by its key. So sev
 a commit whose answer was lost may be repeated.
 
 What is published as it comes (events, and files that are read as streams) takes one way, `_record_and_publish`. A file
-that must be read whole first is only recorded.
+that must be read whole first is only recorded, and so are the opt-ins of a stream, held until they are checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hashlib import blake2b
 
 from sqlalchemy import Connection, func, select, update
 
-from consent.change import ConsentChange, Origin
+from consent.change import Action, ConsentChange, Origin
 from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
@@ -32,6 +32,7 @@ from consent.ledger.merge_sql import ReassertTerms, merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.rejected_events import keep
 from consent.ledger.schema import changes, imports, rejects
+from consent.outcome import State
 
 
 class Recorder(LedgerPart):
@@ -61,8 +62,9 @@ class Recorder(LedgerPart):
                 terms = ReassertTerms(asked, find_export_time(times, rows))
                 batch.lookup_existing(tx)
                 batch.resend_known_optouts(tx, import_id, terms.rules)
+                recorded = _hold_optins(lock, import_id, batch)
                 reassigned, new = _record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
-                recorded = new + len(reassigned)
+                recorded += new + len(reassigned)
             else:
                 aside = split_noops(tx, batch, import_id, before + 1, asked)
                 record_noops(lock, aside)
@@ -112,6 +114,18 @@ class Recorder(LedgerPart):
     def check_writable(self) -> None:
         """Raise LedgerUnavailable if nothing can be recorded now, LedgerOutdated if it is for another version."""
         self.database.write(lambda _tx: None)
+
+
+def _hold_optins(lock: RecordingLock, import_id: str, batch: IncomingBatch) -> int:
+    """Record the opt-ins of a looked up batch of a stream, held until it has been read whole; leave the opt-outs in it.
+
+    Returns how many are new or were reassigned.
+    """
+    optins, batch.rows = batch.split_rows(Action.OPTIN)
+    if not optins.rows:
+        return 0
+    reassigned = reassign_known(lock, import_id, optins, State.HELD)
+    return optins.record(lock, import_id, Origin.BULK, State.HELD) + len(reassigned)
 
 
 def _record_and_publish(

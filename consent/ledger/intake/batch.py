@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from operator import itemgetter
 from typing import NamedTuple, Self
@@ -75,6 +75,11 @@ class IncomingBatch:
                     aliases[key] = alias
             rows.append((key, change.line, target, *what))
         return cls(rows, found, frozenset(named), aliases)
+
+    def split_rows(self, action: Action) -> tuple[IncomingBatch, list[Row]]:
+        """Return the rows with this action as a batch that knows what this one knows, and the other rows."""
+        mine = [row for row in self.rows if row[ACTION] == action.value]
+        return replace(self, rows=mine), [row for row in self.rows if row[ACTION] != action.value]
 
     @property
     def keys(self) -> list[bytes]:
@@ -201,7 +206,7 @@ class IncomingBatch:
             self.rows[place] = (own, *rest)
         self.lookup_changes(tx)
 
-    def record(self, lock: RecordingLock, import_id: str, origin: Origin) -> int:
+    def record(self, lock: RecordingLock, import_id: str, origin: Origin, state: State = State.PENDING) -> int:
         """Record the changes that are new, with their targets; return how many. To be called after a lookup.
 
         They are laid down target by target, so that neighbours, which are merged, claimed and settled together, lie
@@ -212,7 +217,7 @@ class IncomingBatch:
         for row in self.rows:
             if row[KEY] not in self.known:
                 fresh.setdefault(row[KEY], row)
-        constant, numbers = (import_id, origin.value, State.PENDING.value), self.numbers
+        constant, numbers = (import_id, origin.value, state.value), self.numbers
         rows = [(key, line, numbers[target], *rest, *constant) for key, line, target, *rest in fresh.values()]
         rows.sort(key=itemgetter(TARGET))  # of one target they stay as they arrived: that decides ties
         insert_all(lock.tx, changes, _CHANGE_COLUMNS, rows)

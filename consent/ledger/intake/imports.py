@@ -36,8 +36,8 @@ class Imports(LedgerPart):
             if row is None:
                 insert_new(tx, imports, _IMPORT_COLUMNS, [_import_row(source, fingerprint, now)])
                 row = tx.execute(_of_bytes(fingerprint)).one()
-            elif source.reassert is not None and row.state in ("reading", "read"):
-                tx.execute(update(imports).where(imports.c.id == row.id).values(reassert=source.reassert))
+            elif row.state in {"reading", "read"}:
+                _renew_options(tx, row.id, source)
             return progress_of(row)
 
         return self.database.write(work)
@@ -68,6 +68,16 @@ class Imports(LedgerPart):
         mine = (imports.c.kind == kind, imports.c.name == name, imports.c.state == "reading")
         ended = update(imports).where(*mine).values(state="released", read_at=now, released_at=now)
         self.database.write(lambda tx: tx.execute(ended))
+
+
+def _renew_options(tx: Connection, import_id: str, source: ImportSource) -> None:
+    """Let the options of the command that goes on with an import hold."""
+    mine = update(imports).where(imports.c.id == import_id)
+    if source.reassert is not None:
+        tx.execute(mine.values(reassert=source.reassert))
+    if source.guards is not None:
+        unchecked = mine.where(imports.c.checked_at.is_(None))
+        tx.execute(unchecked.values(feed=source.guards.feed, guards=source.guards.as_text()))
 
 
 def find_import(tx: Connection, fingerprint: str, reassert: Reassert | None) -> tuple[str, Row[Any] | None]:
@@ -106,6 +116,8 @@ _IMPORT_COLUMNS = (
     "state",
     "reassert",
     "sha256",
+    "feed",
+    "guards",
     "started_at",
 )
 
@@ -114,7 +126,8 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
     import_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(4)}"
     since = None if source.default_effective_at is None else to_micros(source.default_effective_at)
     facts = (source.kind, source.name, fingerprint, source.size, since, int(source.stream), source.total_lines)
-    return (import_id, *facts, "reading", source.reassert, source.sha256, now)
+    guards = (None, None) if source.guards is None else (source.guards.feed, source.guards.as_text())
+    return (import_id, *facts, "reading", source.reassert, source.sha256, *guards, now)
 
 
 def progress_of(row: Row[Any]) -> ImportProgress:

@@ -151,20 +151,37 @@ def _drop_duplicates(tx: Connection, meant: _Meant, *known: ColumnElement[bool])
     return tx.execute(delete(noop_changes).where(*meant, or_(*known, noop_changes.c.number.not_in(first)))).rowcount
 
 
-def _make_ordinary(lock: RecordingLock, import_id: str, others: _Meant, now: int) -> tuple[int, int]:
+def hold_noops(lock: RecordingLock, import_id: str, action: Action, now: int) -> None:
+    """Make held changes of the no-ops with this action: their import is published without them."""
+    tx, mine = lock.tx, noop_changes.c.import_id == import_id
+    others = (mine, noop_changes.c.action == action.value)
+    count, fresh = _make_ordinary(lock, import_id, others, now, State.HELD)
+    known = count - fresh
+    counted = {
+        "noops": imports.c.noops - count,
+        "recorded": imports.c.recorded - known,
+        "duplicates": imports.c.duplicates + known,
+    }
+    tx.execute(update(imports).where(imports.c.id == import_id).values(**counted))
+
+
+def _make_ordinary(
+    lock: RecordingLock, import_id: str, others: _Meant, now: int, state: State = State.PENDING
+) -> tuple[int, int]:
     """Make ordinary changes of what is no no-op; return how many were none, and how many of them are new.
 
     Those that an import which broke off keeps back are taken over: they would be known, and never delivered.
     """
     tx = lock.tx
     same = and_(changes.c.target_id == noop_changes.c.target_id, changes.c.dedupe_key == noop_changes.c.dedupe_key)
-    recorded = select(changes.c.id, changes.c.import_id, noop_changes.c.line).join_from(noop_changes, changes, same)
-    fresh = len(reassign(lock, import_id, plain_rows(tx.execute(recorded.where(*others)))))
+    recorded = select(changes.c.id, changes.c.import_id, noop_changes.c.line, changes.c.state)
+    recorded = recorded.join_from(noop_changes, changes, same)
+    fresh = len(reassign(lock, import_id, plain_rows(tx.execute(recorded.where(*others))), state))
     constant = {
         "import_id": import_id,
         "origin": Origin.BULK.value,
         "recorded_at": now,
-        "state": State.PENDING.value,
+        "state": state.value,
         "value": "",
     }
     own = [noop_changes.c[name] for name in _OWN]

@@ -26,6 +26,7 @@ from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending, reassert_terms
 from consent.ledger.queue.enqueue import enqueue
+from consent.ledger.review.guard_checks import check_guards
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import ReassertRules
@@ -40,9 +41,10 @@ class Publisher(LedgerPart):
     """Lets the changes of files become due."""
 
     def publish(self, import_id: str, on_progress: Callable[[int], None] | None = None) -> None:
-        """Make the changes of an import that was read whole due; resumable, and harmless if it has been done."""
+        """Make the changes of an import that was read whole due, unless guards hold it; resumable, harmless twice."""
         now, rules = self.core.now, self.core.reassert
         note = on_progress or (lambda _: None)
+        check_guards(self.database, import_id, now())
         while (merged := self.database.write(lambda tx: _merge_aside(tx, import_id, now(), rules=rules))) is not None:
             note(merged)
         while (block := self.database.read(lambda tx: _next_block(tx, import_id))) is not None:

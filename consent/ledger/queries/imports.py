@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, Row, and_, func, or_, select, union_all
 
@@ -31,6 +33,7 @@ class ImportReport:
 
     `discarded` counts the dead ones that someone has decided upon, `stamped` the opt-outs that are unchanged only
     because their time is taken for that of the export; `stamped_at` is that time (microseconds), None if there is none.
+    `held` counts those of the pending ones that wait for a person, and `findings` is what the guards said.
     `reject_reasons` and `dead_reasons` tell each code in words; where one was given for several reasons, one of them.
     """
 
@@ -60,11 +63,15 @@ class ImportReport:
     dead_codes: Mapping[str, int] = field(default_factory=dict)
     reject_reasons: Mapping[str, str] = field(default_factory=dict)
     dead_reasons: Mapping[str, str] = field(default_factory=dict)
+    withdrawn: int = 0
+    held: int = 0
+    feed: str | None = None
+    findings: Sequence[Mapping[str, Any]] = ()
 
     @property
     def balanced(self) -> bool:
         """Whether every row read is in exactly one place."""
-        settled = self.applied + self.unchanged + self.superseded + self.dead
+        settled = self.applied + self.unchanged + self.superseded + self.dead + self.withdrawn
         rows = self.accepted + self.rejected + self.duplicates + self.skipped
         return rows == self.rows and settled + self.pending == self.accepted
 
@@ -74,9 +81,14 @@ class ImportReport:
         return self.stream and self.state == "reading"
 
     @property
+    def is_settled(self) -> bool:
+        """Whether it has nothing left to deliver, but what waits for a person."""
+        return self.state == "withdrawn" or (self.state == "released" and self.pending == self.held)
+
+    @property
     def sealed(self) -> bool:
         """Whether the import is over: read whole, nothing pending, and every row accounted for."""
-        return self.state == "released" and self.pending == 0 and self.balanced
+        return self.state in {"released", "withdrawn"} and self.pending == 0 and self.balanced
 
     @property
     def seconds(self) -> float:
@@ -173,8 +185,8 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
     each = (func.count().filter(changes.c.state == state.value) for state in State)
     *counted, latest = tx.execute(select(*each, func.max(changes.c.settled_at)).where(mine)).one()
     states = dict(zip((state.value for state in State), counted, strict=True))
-    noops = State.UNCHANGED if row.state in ("merged", "released") else State.PENDING
-    states[noops.value] += row.noops
+    states[_OF_NOOPS.get(row.state, State.PENDING).value] += row.noops
+    states[State.PENDING.value] += states[State.HELD.value]
     died = (changes.c.id.in_(select(dead_letters.c.change_id)), changes.c.state == State.DEAD.value)
     why = changes.c.reason
     dead = select(changes.c.code, func.count(), func.min(why), func.max(why), func.count(changes.c.discarded_at))
@@ -206,7 +218,21 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         dead_codes={str(code): count for code, count, *_ in letters},
         reject_reasons={str(code): _words(*some) for code, _, *some in refusals},
         dead_reasons={str(code): _words(*some) for code, _, *some, _ in letters},
+        **_of_guards(row),
     )
+
+
+def _of_guards(row: Row[Any]) -> dict[str, Any]:
+    return {"feed": row.feed, "findings": json.loads(row.findings or "[]")}
+
+
+_OF_NOOPS = {
+    "held": State.HELD,
+    "withdrawn": State.WITHDRAWN,
+    "merged": State.UNCHANGED,
+    "released": State.UNCHANGED,
+}
+"""The state that the no-ops of an import count as; they are pending until it is merged."""
 
 
 def _words(first: str | None, last: str | None) -> str:

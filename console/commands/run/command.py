@@ -37,6 +37,8 @@ def run(  # noqa: PLR0913 - one argument for each option
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
+    guard_off: options.GuardOffOption = None,
+    why: options.WhyOption = "",
     move: options.MoveOption = False,
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Worker processes.", show_default="CPU count")
@@ -70,7 +72,8 @@ def run(  # noqa: PLR0913 - one argument for each option
         mapping, connection, effective_at, timezone, encoding, delimiter, sheet, stream, rejects, reassert
     )
     screen = Screen(as_json=as_json)
-    context, asked = CommandContext(configured(screen), screen), InputFiles(files or (), chosen, move=move)
+    context = CommandContext(configured(screen), screen)
+    asked = InputFiles(files or (), chosen, move=move, guards_off=tuple(guard_off or ()), why=why)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
@@ -99,6 +102,8 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
+    guard_off: options.GuardOffOption = None,
+    why: options.WhyOption = "",
     move: options.MoveOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until workers elsewhere have settled it.")] = False,
     patience: PatienceOption = "15m",
@@ -126,7 +131,8 @@ def import_files(  # noqa: PLR0913 - one argument for each option
         mapping, connection, effective_at, timezone, encoding, delimiter, sheet, stream, rejects, reassert
     )
     screen = Screen(as_json=as_json)
-    context, asked = CommandContext(configured(screen), screen), InputFiles(files, chosen, move=move)
+    context = CommandContext(configured(screen), screen)
+    asked = InputFiles(files, chosen, move=move, guards_off=tuple(guard_off or ()), why=why)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))

@@ -25,7 +25,7 @@ from console.ledger_access import ledger_if_any
 from console.ui.limits import bucket_label, limit_of
 from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
-from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
+from console.ui.summaries import codes, rows_in_words, show_findings, stamped_in_words, totals_as_json
 from console.ui.text import counted, duration_text
 from producers.files.chunks import read_chunks, warning_notes
 from producers.files.file import PreparedFile
@@ -57,7 +57,7 @@ class Forecast:
     """What files would do: their reports, the customers they name, and the calls in each bucket.
 
     `known` names the files that were recorded before, with their imports; `waiting` counts the customers who are
-    pending already, by bucket.
+    pending already, by bucket; `findings` is what the guards would say, by import.
     """
 
     reports: list[ImportReport] = field(default_factory=list)
@@ -66,6 +66,12 @@ class Forecast:
     customers: int = 0
     needs: dict[Bucket, Need] = field(default_factory=dict)
     waiting: dict[Bucket, int] = field(default_factory=dict)
+    findings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a guard would hold one of the files."""
+        return any(one["holds"] for found in self.findings.values() for one in found)
 
 
 def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> ExitCode:
@@ -83,6 +89,8 @@ def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> Exit
             ledger.close()
     _show(settings, screen, found)
     screen.print_json(_as_json(found))
+    if found.is_held:
+        return ExitCode.HELD
     if found.unusable:
         return ExitCode.IMPERFECT if found.reports or found.known else ExitCode.USAGE
     return code_of(found.reports)
@@ -125,6 +133,8 @@ class _DryRun:
             with reading_display(self.screen, f"{file.inspection.file.name} (dry run)") as display:
                 self._record(file, progress, before, display)
                 self.ledger.intake.finish_reading(progress.import_id)
+                said = self.ledger.predict_guards(progress.import_id)
+                forecast.findings[progress.import_id] = [one.as_json() for one in said]
                 self.ledger.intake.publish(progress.import_id, display.releasing)
             if (found := self.ledger.queries.report(progress.import_id)) is not None:
                 forecast.reports.append(found)
@@ -168,6 +178,7 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
         screen.show(f"{file}: recorded before, as import {import_id}; running it again changes nothing")
     for one in forecast.reports:
         _show_file(screen, one)
+        show_findings(screen, forecast.findings.get(one.import_id, ()))
     screen.show(counted(forecast.customers, "customer"))
     for bucket, need in forecast.needs.items():
         if need.calls.most:
@@ -197,7 +208,9 @@ def _time(name: str, need: Need, waiting: int) -> str:
 def _as_json(forecast: Forecast) -> dict[str, Any]:
     """Return totals, and what each connection needs: its buckets go side by side, so the slowest sets the time."""
     found = totals_as_json(forecast.reports, 0.0, dry_run=True)
-    more = {"customers": forecast.customers, "already_imported": forecast.known}
+    guards = [one for said in forecast.findings.values() for one in said]
+    more: dict[str, Any] = {"guards": guards, "would_be_held": forecast.is_held}
+    more |= {"customers": forecast.customers, "already_imported": forecast.known}
     more["files"] = [one.as_json() for one in forecast.unusable]
     names = dict.fromkeys(bucket.connection for bucket in forecast.needs)
     by_connection = {

@@ -12,12 +12,13 @@ from typing import Protocol
 from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, ImportUnderWay, UnstableFile, UnusableInput
-from consent.files import path_text
+from consent.files import path_text, user_name
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
+from consent.ledger.review.holds import Decision
 from consent.settings import Settings
 from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
-from console.exit_codes import ExitCode, RunResult
+from console.exit_codes import ExitCode, RunResult, is_held
 from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Snapshot
 from console.ui.progress import delivery_display, reading_display
@@ -94,6 +95,9 @@ class _Run:
             self.files.append(found)
             self.context.screen.error(str(error))
             return found
+        if self.input_files.guards_off and not result.already_known:
+            decision = Decision(user_name(), self.input_files.why)
+            ledger.review.note_guards_off(result.import_id, decision, ", ".join(self.input_files.guards_off))
         found.import_id, found.state = result.import_id, "known" if result.already_known else "recorded"
         _show_notes(self.context.screen, file, result)
         self.results.append(result)
@@ -157,6 +161,7 @@ class _Run:
         codes = (
             run_result.exit_code,
             ExitCode.IMPERFECT if imperfect else 0,
+            ExitCode.HELD if any(map(is_held, reports)) else 0,
             ExitCode.UNABLE if "busy" in states else 0,
         )
         return ExitCode(max(codes))

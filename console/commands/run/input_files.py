@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from consent.errors import ConfigurationError, UnstableFile, UnusableInput
 from consent.files import path_text
+from consent.guards.rules import Guard
 from consent.row import ConsentRow
 from consent.settings import Settings
 from producers.files.archive import unpacked
@@ -58,11 +59,16 @@ class ReadyFiles:
 
 @dataclass(frozen=True, slots=True)
 class InputFiles:
-    """The files of a command, and how they are to be read; `move` says that each goes into a folder afterwards."""
+    """The files of a command, and how they are to be read; `move` says that each goes into a folder afterwards.
+
+    Guards that are `guards_off` hold none of them; `why` says why.
+    """
 
     files: Sequence[str]
     options: IngestOptions
     move: bool = False
+    guards_off: Sequence[str] = ()
+    why: str = ""
 
     @contextmanager
     def ready(self, settings: Settings) -> Iterator[ReadyFiles]:
@@ -72,7 +78,7 @@ class InputFiles:
         """
         rows = row_models(settings)
         defaults = {name: connection.defaults for name, connection in settings.connections.items()}
-        ready, options = ReadyFiles(), replace(self.options, sheet_memory=settings.sheet_memory_mb)
+        ready, options = ReadyFiles(), replace(self._guarded(settings), sheet_memory=settings.sheet_memory_mb)
         with source_files(self.files, on_unusable=ready.note_unusable) as sources, ExitStack() as stack:
             for source in sources:
                 try:
@@ -83,6 +89,19 @@ class InputFiles:
             if self.options.rejects_path is not None and (count := max(len(sources), len(ready.usable))) > 1:
                 raise ConfigurationError(f"--rejects names one file, but {count} are read: leave it out")
             yield ready
+
+    def _guarded(self, settings: Settings) -> IngestOptions:
+        """Return the options with the guards of the settings, but those that the command switches off."""
+        if self.guards_off and settings.four_eyes:
+            raise ConfigurationError("--guard-off does not go with OPTRELAY_FOUR_EYES: let another person approve it")
+        if self.guards_off and not self.why.strip():
+            raise ConfigurationError("--guard-off needs --why: it is all that the audit log will tell")
+        try:
+            rules = settings.guards.without(self.guards_off)
+            others = {name: one.without(self.guards_off) for name, one in settings.guards_by_connection.items()}
+        except ValueError:
+            raise ConfigurationError(f"--guard-off is one of {', '.join(Guard)}") from None
+        return replace(self.options, guards=rules, guards_by_connection=others)
 
 
 def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:

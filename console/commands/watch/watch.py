@@ -90,7 +90,13 @@ def place_of(address: WatchAddress) -> Place:
 @contextmanager
 def _watcher(settings: Settings, ledger: Ledger, address: WatchAddress) -> Iterator[Watcher]:
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}
-    options = IngestOptions(feed=address.feed, connection=address.connection, timezone=address.timezone)
+    options = IngestOptions(
+        feed=address.feed,
+        connection=address.connection,
+        timezone=address.timezone,
+        guards=settings.guards,
+        guards_by_connection=settings.guards_by_connection,
+    )
     place = place_of(address)
     reading = Reading(row_models(settings), defaults, options, settings.feeds)
     try:

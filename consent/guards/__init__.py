@@ -1,0 +1,1 @@
+"""Guards: what holds a file as a whole until a person approves it."""

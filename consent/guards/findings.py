@@ -1,0 +1,171 @@
+"""What the guards find in a file that has been read whole, by its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from consent.guards.rules import Guard, GuardRules, ImportGuards
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierFile:
+    """A file of the same feed that was published: its rows, its new opt-outs, and the columns that it used."""
+
+    rows: int
+    optouts: int
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """How many slots a file would opt in that stand at an opt-out, in one connection; `undated` by the file's time."""
+
+    connection: str
+    count: int
+    undated: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileFigures:
+    """What is known of a file when it has been read whole; `earlier` are those of its feed, the newest first.
+
+    `optouts` counts the opt-outs that would stand over an opt-in or over nothing. The three functions ask the ledger,
+    and only if it matters: how many standing opt-outs a connection has, counted no further than a number; the same of
+    its slots; and how many of the opt-outs are a connection's, with examples.
+    """
+
+    rows: int
+    rejected: int
+    optouts: int
+    returning: Sequence[Returning]
+    earlier: Sequence[EarlierFile]
+    standing_optouts: Callable[[str, int], int]
+    known_slots: Callable[[str, int], int]
+    optouts_by_connection: Callable[[], Mapping[str, tuple[int, tuple[str, ...]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a guard says of a file: whether it holds it, the reason with its figures, and examples without names."""
+
+    guard: Guard
+    holds: bool
+    says: str
+    examples: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the keys of a JSON object."""
+        return {"guard": self.guard.value, "holds": self.holds, "says": self.says, "examples": list(self.examples)}
+
+
+def findings(file: FileFigures, guards: ImportGuards) -> list[Finding]:
+    """Return what the guards say of a file. One that is switched off only gives notice."""
+    found = [*_returning(file, guards), *_mass_optout(file, guards), *_manifest(file, guards)]
+    if not guards.is_rejects:
+        found += _sizes(file, guards.rules)
+        found += _header(file, guards)
+    found += _rejects(file, guards.rules)
+    off = guards.rules.switched_off
+    return [Finding(one.guard, one.holds and one.guard not in off, one.says, one.examples) for one in found]
+
+
+def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
+    found = []
+    for one in file.returning:
+        rules, words = guards.of(one.connection), f"{_people(one.count)} in {one.connection} who opted out"
+        if one.undated >= rules.undated_optins:
+            says = (
+                f"would opt in again {_people(one.undated)} in {one.connection} who opted out, and no row says since "
+                "when: their time is the file's own"
+            )
+            holds = Guard.UNDATED_OPTINS not in rules.switched_off
+            found.append(Finding(Guard.UNDATED_OPTINS, holds, says, one.examples))
+        if one.count > rules.resurrects_most:
+            says = f"would opt in again {words}: more than {rules.resurrects_most:,}"
+        elif one.count >= rules.resurrects_from and _is_share(file, one, rules):
+            says = f"would opt in again {words}: more than {rules.resurrects_share:.1%} of all who have"
+        else:
+            continue
+        holds = Guard.RESURRECTS not in rules.switched_off
+        found.append(Finding(Guard.RESURRECTS, holds, says, one.examples))
+    return found
+
+
+def _is_share(file: FileFigures, one: Returning, rules: GuardRules) -> bool:
+    if not rules.resurrects_share:
+        return True
+    enough = int(one.count / rules.resurrects_share) + 1
+    return one.count > rules.resurrects_share * file.standing_optouts(one.connection, enough)
+
+
+def _mass_optout(file: FileFigures, guards: ImportGuards) -> list[Finding]:
+    least = min(one.optouts_from for one in (guards.rules, *guards.by_connection.values()))
+    usual = median([one.optouts for one in file.earlier]) if file.earlier else 0
+    factor = min(one.optouts_factor for one in (guards.rules, *guards.by_connection.values()))
+    if guards.is_rejects or file.optouts <= least or (file.earlier and file.optouts <= factor * usual):
+        return []
+    found = []
+    for name, (count, examples) in file.optouts_by_connection().items():
+        rules = guards.of(name)
+        if count <= rules.optouts_from or (file.earlier and file.optouts <= rules.optouts_factor * usual):
+            continue
+        known = file.known_slots(name, max(int(count / (rules.optouts_share or 1)) + 1, rules.known_slots))
+        if count <= rules.optouts_share * known:
+            continue
+        compared = known >= rules.known_slots and len(file.earlier) >= rules.earlier_files
+        usually = f"; the files before it had {usual:,.0f}" if file.earlier else ""
+        says = f"would opt out {_people(count)} in {name}: more than {rules.optouts_share:.1%} of all known{usually}"
+        holds = compared and Guard.MASS_OPTOUT not in rules.switched_off
+        found.append(Finding(Guard.MASS_OPTOUT, holds, says, examples))
+    return found
+
+
+def _sizes(file: FileFigures, rules: GuardRules) -> list[Finding]:
+    earlier, enough = file.earlier, len(file.earlier) >= rules.earlier_files
+    usual = median([one.rows for one in earlier]) if earlier else 0
+    if not file.rows:
+        always = enough and all(one.rows for one in earlier[: rules.earlier_files])
+        holds = bool(earlier) and (rules.full or always)
+        return [Finding(Guard.EMPTY, holds, f"has no rows{_usually(usual) if earlier else ''}")]
+    share = file.rows / usual if usual else 1.0
+    if enough and share > rules.swollen and file.rows > rules.swollen_from:
+        return [Finding(Guard.SWOLLEN, holds=True, says=f"has {file.rows:,} rows{_usually(usual)}")]
+    least = rules.shrunken if rules.full else rules.shrunken / 10
+    if enough and share < least and usual >= _FEW:
+        return [Finding(Guard.SHRUNKEN, holds=rules.full, says=f"has {file.rows:,} rows{_usually(usual)}")]
+    return []
+
+
+def _header(file: FileFigures, guards: ImportGuards) -> list[Finding]:
+    gone = sorted(set(file.earlier[0].columns) - set(guards.columns)) if file.earlier else []
+    says = f"lacks what the last file of feed {guards.feed} had: {', '.join(gone)}"
+    return [Finding(Guard.HEADER, holds=True, says=says)] if gone else []
+
+
+def _rejects(file: FileFigures, rules: GuardRules) -> list[Finding]:
+    if file.rejected <= rules.rejects_from or file.rejected <= rules.rejects_share * file.rows:
+        return []
+    says = f"has {file.rejected:,} rejected rows of {file.rows:,}: more than {rules.rejects_share:.1%} of them"
+    return [Finding(Guard.REJECTS, holds=bool(file.earlier), says=says)]
+
+
+def _manifest(file: FileFigures, guards: ImportGuards) -> list[Finding]:
+    if guards.manifest_rows in (None, file.rows):
+        return []
+    says = f"has {file.rows:,} rows, and its manifest says {guards.manifest_rows:,}"
+    return [Finding(Guard.MANIFEST, holds=True, says=says)]
+
+
+_FEW = 100
+
+
+def _people(count: int) -> str:
+    return f"{count:,} slots" if count != 1 else "1 slot"
+
+
+def _usually(usual: float) -> str:
+    return f", where the files before it had {usual:,.0f}"

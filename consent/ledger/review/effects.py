@@ -1,0 +1,162 @@
+"""The effects of an import before anything of it is merged: which slots it would change, and from what to what.
+
+The order is that of `merge_sql.rank`. Only the best change of each slot counts, and only if it is newer than what the
+slot holds; all that the import would merge is looked at: its own changes, its no-ops, and what it takes over from files
+that broke off. Nothing is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select, tuple_, union_all
+
+from consent.change import Action, from_micros
+from consent.guards.findings import Returning
+from consent.identifiers.masking import masked
+from consent.ledger.intake.reassign import IS_KEPT_BACK
+from consent.ledger.merge_sql import rank
+from consent.ledger.schema import changes, imports, noop_changes, pending_duplicates, slots, targets
+from consent.outcome import State
+
+_IN, _OUT = Action.OPTIN.value, Action.OPTOUT.value
+_WAITING = changes.c.state.in_((State.PENDING.value, State.HELD.value))
+_FACTS = ("target_id", "slot", "action", "effective_at", "own_time", "line")
+_BEHIND = 2**61
+"""No-ops have arrived after every change."""
+_EXAMPLES = 3
+
+
+def _said(tx: Connection, import_id: str, only: Action | None = None) -> Any:
+    """Return all that an import would merge as a subquery, or only one action of it, numbered in order of arrival."""
+    own = select(changes.c.id.label("number"), *(changes.c[name] for name in _FACTS))
+    parts = [own.where(changes.c.import_id == import_id, _WAITING)]
+    if _has_any(tx, noop_changes, import_id):
+        number = (noop_changes.c.number + _BEHIND).label("number")
+        noops = select(number, *(noop_changes.c[name] for name in _FACTS))
+        parts.append(noops.where(noop_changes.c.import_id == import_id))
+    if _has_any(tx, pending_duplicates, import_id):
+        noted = own.join(pending_duplicates, pending_duplicates.c.change_id == changes.c.id)
+        noted = noted.join(imports, imports.c.id == changes.c.import_id)
+        parts.append(noted.where(pending_duplicates.c.import_id == import_id, IS_KEPT_BACK))
+    if only is not None:
+        parts = [part.where(part.selected_columns.action == only.value) for part in parts]
+    return (union_all(*parts) if len(parts) > 1 else parts[0]).subquery("said")
+
+
+def _has_any(tx: Connection, table: Any, import_id: str) -> bool:
+    return tx.execute(select(literal(1)).where(table.c.import_id == import_id).limit(1)).first() is not None
+
+
+def _own_slot(said: Any) -> ColumnElement[bool]:
+    return and_(slots.c.target_id == said.c.target_id, slots.c.slot == said.c.slot)
+
+
+def _wins(said: Any) -> ColumnElement[bool]:
+    """Say that it is newer than what its slot holds, which must be something."""
+    own = rank(said.c.effective_at, said.c.action, said.c.number)
+    return tuple_(*own) > tuple_(*rank(slots.c.newest_at, slots.c.newest_action, slots.c.newest_id))
+
+
+def _over(said: Any, action: str, *held: str | None) -> ColumnElement[bool]:
+    """Say that it has this action, and would stand in a slot that holds one of these (None: nothing)."""
+    over: list[ColumnElement[bool]] = [slots.c.newest_id.is_(None)] if None in held else []
+    over += [and_(slots.c.newest_action == one, _wins(said)) for one in held if one is not None]
+    return and_(said.c.action == action, or_(*over))
+
+
+def new_optouts(tx: Connection, import_id: str) -> int:
+    """Return how many opt-outs would stand over an opt-in or nothing; several of one slot are counted as they are."""
+    said = _said(tx, import_id)
+    query = select(func.count()).select_from(said).outerjoin(slots, _own_slot(said))
+    return tx.execute(query.where(_over(said, _OUT, _IN, None))).scalar_one()
+
+
+def new_optouts_by_connection(tx: Connection, import_id: str) -> dict[str, tuple[int, tuple[str, ...]]]:
+    """Return how many slots of each connection would be opted out, with examples without names."""
+    best = _best(tx, import_id, _OUT, _IN, None)
+    return {name: (count, _examples(tx, best, name)) for name, count, _ in _by_connection(tx, best)}
+
+
+def returning(tx: Connection, import_id: str) -> list[Returning]:
+    """Return how many slots of each connection would be opted in again that stand at an opt-out."""
+    said = _said(tx, import_id)
+    near = select(literal(1)).select_from(said).join(slots, _own_slot(said)).where(_over(said, _IN, _OUT))
+    if tx.execute(near.limit(1)).first() is None:
+        return []  # nearly always; only else are all changes of these slots compared
+    best = _best(tx, import_id, _IN, _OUT)
+    return [
+        Returning(name, count, undated, _examples(tx, best, name)) for name, count, undated in _by_connection(tx, best)
+    ]
+
+
+def slots_changed(tx: Connection, import_id: str, only: Action | None) -> int:
+    """Return how many slots would be opted in that are not, or opted out; of one action if only that is merged."""
+    found = 0
+    for action, other in ((Action.OPTIN, _OUT), (Action.OPTOUT, _IN)):
+        if only in (None, action):
+            best = _best(tx, import_id, action.value, other, None, only=only)
+            found += tx.execute(select(func.count()).select_from(best)).scalar_one()
+    return found
+
+
+def _best(tx: Connection, import_id: str, action: str, *held: str | None, only: Action | None = None) -> Any:
+    """Return, as a subquery, the changes that are the best of their slots, have this action and would stand there."""
+    near = _said(tx, import_id, only)
+    asked = select(near.c.target_id, near.c.slot).outerjoin(slots, _own_slot(near)).where(_over(near, action, *held))
+    these = asked.distinct().subquery("these")
+    said = _said(tx, import_id, only).alias("all_said")
+    order = [part.desc() for part in rank(said.c.effective_at, said.c.action, said.c.number)]
+    place = func.row_number().over(partition_by=(said.c.target_id, said.c.slot), order_by=order).label("place")
+    same = and_(said.c.target_id == these.c.target_id, said.c.slot == these.c.slot)
+    ranked = select(*said.c, place).join(these, same).subquery("ranked")
+    best = (
+        select(*ranked.c).outerjoin(slots, _own_slot(ranked)).where(ranked.c.place == 1, _over(ranked, action, *held))
+    )
+    return best.subquery("best")
+
+
+def _by_connection(tx: Connection, best: Any) -> list[tuple[str, int, int]]:
+    undated = func.count().filter(best.c.own_time == 0)
+    query = select(targets.c.connection, func.count(), undated).join(best, best.c.target_id == targets.c.id)
+    rows = tx.execute(query.group_by(targets.c.connection).order_by(targets.c.connection)).all()
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _examples(tx: Connection, best: Any, connection: str) -> tuple[str, ...]:
+    """Return the first few with their lines, named by the last characters only."""
+    held = slots.c.newest_at.label("held_at")
+    query = select(best, targets.c.address, held).join(targets, targets.c.id == best.c.target_id)
+    query = query.outerjoin(slots, _own_slot(best)).where(targets.c.connection == connection)
+    rows = tx.execute(query.order_by(best.c.line, best.c.number).limit(_EXAMPLES))
+    return tuple(_example(row) for row in rows)
+
+
+def _example(row: Any) -> str:
+    who = f"line {row.line}: {masked(orjson.loads(row.address))} {row.slot}"
+    before = "" if row.held_at is None else f", which holds something else since {_day(row.held_at)}"
+    return f"{who} would be {row.action} since {_day(row.effective_at)}{before}"
+
+
+def _day(micros: int) -> str:
+    return f"{from_micros(micros):%Y-%m-%d}"
+
+
+def standing_optouts(tx: Connection, connection: str, enough: int) -> int:
+    """Return how many slots of a connection hold an opt-out, counted no further than `enough`."""
+    return _count(tx, _slots_of(connection).where(slots.c.newest_action == _OUT), enough)
+
+
+def known_slots(tx: Connection, connection: str, enough: int) -> int:
+    """Return how many slots of a connection are known, counted no further than `enough`."""
+    return _count(tx, _slots_of(connection), enough)
+
+
+def _slots_of(connection: str) -> Select[Any]:
+    own = select(literal(1)).select_from(slots).join(targets, targets.c.id == slots.c.target_id)
+    return own.where(targets.c.connection == connection)
+
+
+def _count(tx: Connection, query: Select[Any], enough: int) -> int:
+    return tx.execute(select(func.count()).select_from(query.limit(enough).subquery())).scalar_one()

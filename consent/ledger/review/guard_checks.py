@@ -1,0 +1,126 @@
+"""The guards of an import, checked once it has been read whole and before anything of it is merged.
+
+It goes on, or it is held: then all of its changes are (of a stream, its opt-ins). What guards look at is asked of the
+ledger in sets; the file is not read again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from consent.change import Action
+from consent.guards.findings import EarlierFile, FileFigures, Finding, findings
+from consent.guards.rules import REMEMBERED, Guard, ImportGuards
+from consent.ledger.database import Database
+from consent.ledger.dialects.locks import RecordingLock
+from consent.ledger.dialects.statements import insert_new
+from consent.ledger.review import effects
+from consent.ledger.schema import audit_log, changes, imports
+from consent.outcome import State
+
+OPTRELAY = "optrelay"
+"""Who holds a file, in the audit log."""
+
+
+def check_guards(database: Database, import_id: str, now: int) -> None:
+    """Let the guards check an import that has been read whole and was not checked yet: it goes on, or is held."""
+    row = database.read(lambda tx: tx.execute(select(imports).where(imports.c.id == import_id)).one())
+    if row.state != "read" or row.checked_at is not None:
+        return
+    found, optouts = ([], 0) if row.guards is None else _checked(database, row)
+
+    def work(tx: Connection) -> None:
+        RecordingLock.acquire(tx)
+        mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
+        if tx.execute(select(imports.c.id).where(*mine).with_for_update()).first() is None:
+            return  # another process has checked it
+        holds = [one for one in found if one.holds]
+        values = {"checked_at": now, "optouts": optouts, "findings": _as_text(found), "merged_to": 0}
+        values["state"] = "held" if holds else "read"
+        tx.execute(update(imports).where(*mine).values(**values))
+        if holds:
+            _set_aside(tx, import_id, stream=bool(row.stream))
+            note_decision(tx, import_id, OPTRELAY, "held", ", ".join(one.guard for one in holds), now)
+        elif row.stream:
+            move_changes(tx, import_id, None, State.HELD, state=State.PENDING.value)
+
+    database.write(work)
+
+
+def _set_aside(tx: Connection, import_id: str, *, stream: bool) -> None:
+    if not stream:  # whose opt-ins are held already, and whose opt-outs are on their way
+        move_changes(tx, import_id, None, State.PENDING, state=State.HELD.value)
+
+
+def _checked(database: Database, row: Row[Any], known: Database | None = None) -> tuple[list[Finding], int]:
+    """Return what the guards say of an import, and how many new opt-outs it has; a guard that fails holds it.
+
+    `known` is the ledger that knows the connections and feeds, where it is another one.
+    """
+    guards, import_id = ImportGuards.from_text(row.guards), row.id
+
+    def ask(question: Callable[..., Any], *arguments: Any, of: Database = database) -> Any:
+        return of.read(lambda tx: question(tx, *arguments))
+
+    wide = partial(ask, of=known or database)
+
+    try:
+        optouts = ask(effects.new_optouts, import_id)
+        figures = FileFigures(
+            rows=row.records,
+            rejected=row.rejected,
+            optouts=optouts,
+            returning=ask(effects.returning, import_id),
+            earlier=wide(_earlier_files, row),
+            standing_optouts=partial(wide, effects.standing_optouts),
+            known_slots=partial(wide, effects.known_slots),
+            optouts_by_connection=partial(ask, effects.new_optouts_by_connection, import_id),
+        )
+        return findings(figures, guards), optouts
+    except (ArithmeticError, ValueError, LookupError, TypeError) as error:
+        return [Finding(Guard.FAILED, holds=True, says=f"the guards could not check it ({type(error).__name__})")], 0
+
+
+def _earlier_files(tx: Connection, row: Row[Any]) -> list[EarlierFile]:
+    """Return the latest files of the same feed that were published, the newest first; rejects files are none."""
+    facts = select(imports.c.records, imports.c.optouts, imports.c.guards)
+    same = (imports.c.feed == row.feed, imports.c.id != row.id, imports.c.optouts.is_not(None))
+    published = (imports.c.state.in_(("read", "merged", "released")), imports.c.started_at <= row.started_at)
+    query = facts.where(*same, *published).order_by(imports.c.started_at.desc(), imports.c.id)
+    earlier = []
+    for records, optouts, text in tx.execute(query.limit(REMEMBERED * 4)):
+        guards = ImportGuards.from_text(text)
+        if not guards.is_rejects:
+            earlier.append(EarlierFile(records, optouts, guards.columns))
+    return earlier[:REMEMBERED]
+
+
+def _as_text(found: list[Finding]) -> str | None:
+    return json.dumps([one.as_json() for one in found]) if found else None
+
+
+def predict(rehearsed: Database, import_id: str, real: Database | None, now: int) -> list[Finding]:
+    """Return what the guards would say of a rehearsed import, beside what the real ledger knows; hold nothing."""
+    row = rehearsed.read(lambda tx: tx.execute(select(imports).where(imports.c.id == import_id)).one())
+    found = [] if row.guards is None else _checked(rehearsed, row, real)[0]
+    passed = update(imports).where(imports.c.id == import_id).values(checked_at=now)
+    rehearsed.write(lambda tx: tx.execute(passed))
+    return found
+
+
+def move_changes(tx: Connection, import_id: str, only: Action | None, before: State, **values: Any) -> None:
+    """Bring the changes of an import that are in one state, or those with one action, into another."""
+    which = [changes.c.import_id == import_id, changes.c.state == before.value]
+    which += [] if only is None else [changes.c.action == only.value]
+    tx.execute(update(changes).where(*which).values(**values))
+
+
+def note_decision(tx: Connection, import_id: str, who: str, what: str, why: str, now: int) -> None:
+    """Write into the audit log what was done to an import."""
+    columns = ("at", "who", "what", "why", "change_id", "import_id")
+    insert_new(tx, audit_log, columns, [(now, who, what, why, 0, import_id)])

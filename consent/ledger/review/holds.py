@@ -1,0 +1,219 @@
+"""What people decide about imports that a guard holds: they are approved, wholly or in part, or withdrawn.
+
+    read ─► checked ─► published
+              │          ▲ approve (all of it, its opt-outs or its opt-ins)
+              └─► held ──┤
+                         └ withdraw
+
+A held change is due nowhere, supersedes nothing and blocks no other source. What a person decides is one transaction:
+it has happened or it has not, and saying it again changes nothing. The import is published afterwards, by the command
+or by the sweep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from consent.change import Action, from_micros
+from consent.ledger.database import LedgerPart
+from consent.ledger.dialects.locks import RecordingLock
+from consent.ledger.dialects.statements import plain_numbers
+from consent.ledger.intake.noops import hold_noops
+from consent.ledger.queue.outcome_log import note_state
+from consent.ledger.review import effects
+from consent.ledger.review.guard_checks import move_changes, note_decision
+from consent.ledger.schema import audit_log, changes, imports, noop_changes, pending_duplicates
+from consent.outcome import State
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person has decided about a held import: who and why, for the audit log.
+
+    `only` is the action that it is about (None: both). `expect` is how many slots were shown to change, if it is to be
+    refused when that is not so any more.
+    """
+
+    who: str
+    why: str
+    only: Action | None = None
+    expect: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What came of a decision: how many changes it was about, and how many slots they would change."""
+
+    changes: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsExpected:
+    """The decision was refused: it would change so many slots, and another number was expected."""
+
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class NothingHeld:
+    """Nothing of the import is held, or not what was meant: `state` is the import's."""
+
+    state: str
+
+
+class Holds(LedgerPart):
+    """Imports that guards hold, and what people decide about them."""
+
+    def approve(self, import_id: str, decision: Decision) -> Decided | NotAsExpected | NothingHeld | None:
+        """Let what is held of an import be published, all of it or only one action; None if there is no such import.
+
+        To be followed by `publish`; the sweep does it if this process does not come to it.
+        """
+        now = self.core.now()
+
+        def work(tx: Connection) -> Decided | NotAsExpected | NothingHeld | None:
+            lock = RecordingLock.acquire(tx)
+            row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).first()
+            if row is None:
+                return None
+            if row.checked_at is None:
+                return NothingHeld(row.state)
+            count = held_changes(tx, row)
+            mine = count if decision.only is None else {decision.only: count[decision.only]}
+            whole = row.state == "held" and decision.only is None
+            if not whole and not sum(mine.values()):
+                return NothingHeld(row.state)
+            if (decided := _as_expected(tx, row.id, mine, decision)) is None:
+                return NotAsExpected(effects.slots_changed(tx, row.id, decision.only))
+            if decision.only is not None and row.state == "held" and not row.stream:
+                hold_noops(lock, row.id, Action.OPTOUT if decision.only is Action.OPTIN else Action.OPTIN, now)
+            move_changes(tx, row.id, decision.only, State.HELD, state=State.PENDING.value)
+            tx.execute(update(imports).where(imports.c.id == row.id).values(state="read", merged_to=0))
+            note_decision(tx, row.id, decision.who, _words("approved", decision.only), decision.why, now)
+            return decided
+
+        return self.database.write(work)
+
+    def withdraw(self, import_id: str, decision: Decision) -> Decided | NotAsExpected | NothingHeld | None:
+        """Give up what is held of an import for good; None if there is no such import.
+
+        Of a stream, the opt-outs go on: so this too is to be followed by `publish`.
+        """
+        now = self.core.now()
+
+        def work(tx: Connection) -> Decided | NotAsExpected | NothingHeld | None:
+            RecordingLock.acquire(tx)
+            row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).first()
+            if row is None:
+                return None
+            count = held_changes(tx, row)
+            if row.checked_at is None or (row.state != "held" and not sum(count.values())):
+                return NothingHeld(row.state)
+            if (decided := _as_expected(tx, row.id, count, decision)) is None:
+                return NotAsExpected(effects.slots_changed(tx, row.id, None))
+            which = (changes.c.import_id == row.id, changes.c.state == State.HELD.value)
+            ids = plain_numbers(tx.execute(select(changes.c.id).where(*which)))
+            move_changes(tx, row.id, None, State.HELD, state=State.WITHDRAWN.value, settled_at=now)
+            note_state(tx, State.WITHDRAWN, ids, now)
+            if row.state == "held":
+                tx.execute(delete(pending_duplicates).where(pending_duplicates.c.import_id == row.id))
+                ended = {"state": "read"} if row.stream else {"state": "withdrawn", "released_at": now}
+                tx.execute(update(imports).where(imports.c.id == row.id).values(**ended))
+            note_decision(tx, row.id, decision.who, "withdrawn", decision.why, now)
+            return decided
+
+        return self.database.write(work)
+
+    def held_imports(self) -> list[HeldImport]:
+        """Return the imports of which something is held and has been checked, the oldest first."""
+
+        def work(tx: Connection) -> list[HeldImport]:
+            partly = select(audit_log.c.import_id).where(audit_log.c.what.startswith("approved, "))
+            query = select(imports).where((imports.c.state == "held") | imports.c.id.in_(partly))
+            rows = tx.execute(query.order_by(imports.c.started_at, imports.c.id)).all()
+            return [one for row in rows if (one := _held_import(tx, row)) is not None]
+
+        return self.database.read(work)
+
+    def note_guards_off(self, import_id: str, decision: Decision, guards: str) -> None:
+        """Note that a person let an import pass without some guards."""
+        told = (import_id, decision.who, f"guards off: {guards}", decision.why, self.core.now())
+        self.database.write(lambda tx: note_decision(tx, *told))
+
+
+def _as_expected(tx: Connection, import_id: str, count: Mapping[Action, int], decision: Decision) -> Decided | None:
+    """Return what a decision is about; None if another number of slots was expected."""
+    slots = effects.slots_changed(tx, import_id, decision.only)
+    if decision.expect not in (None, slots):
+        return None
+    return Decided(sum(count.values()), slots)
+
+
+def held_changes(tx: Connection, row: Row[Any]) -> dict[Action, int]:
+    """Return how many changes of an import, a row of `imports`, are held: opt-ins and opt-outs, with no-ops."""
+    found = dict.fromkeys(Action, 0)
+    parts = [(changes, changes.c.state == State.HELD.value)]
+    if row.state == "held":
+        parts.append((noop_changes, noop_changes.c.number > 0))
+    for table, which in parts:
+        query = select(table.c.action, func.count()).where(table.c.import_id == row.id, which)
+        for action, count in tx.execute(query.group_by(table.c.action)):
+            found[Action(action)] += count
+    return found
+
+
+def _words(what: str, only: Action | None) -> str:
+    return what if only is None else f"{what}, {only.value.lower()}s only"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldImport:
+    """An import of which something is held: how many opt-ins and opt-outs, why, and how many slots they would change.
+
+    `slots` has a number for each way to approve it: "all", "optins", "optouts". `held_at` is in microseconds.
+    """
+
+    import_id: str
+    name: str
+    feed: str | None
+    held_at: int
+    optins: int
+    optouts: int
+    slots: Mapping[str, int]
+    findings: tuple[Mapping[str, Any], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as programs read it."""
+        return {
+            "import": self.import_id,
+            "name": self.name,
+            "feed": self.feed,
+            "held_at": from_micros(self.held_at).isoformat(),
+            "optins": self.optins,
+            "optouts": self.optouts,
+            "slots": dict(self.slots),
+            "guards": [dict(one) for one in self.findings],
+        }
+
+
+def _held_import(tx: Connection, row: Row[Any]) -> HeldImport | None:
+    count = held_changes(tx, row)
+    if row.state != "held" and not sum(count.values()):
+        return None
+    ways = {"all": None, "optins": Action.OPTIN, "optouts": Action.OPTOUT}
+    return HeldImport(
+        import_id=row.id,
+        name=row.name,
+        feed=row.feed,
+        held_at=row.checked_at,
+        optins=count[Action.OPTIN],
+        optouts=count[Action.OPTOUT],
+        slots={name: effects.slots_changed(tx, row.id, only) for name, only in ways.items()},
+        findings=tuple(json.loads(row.findings or "[]")),
+    )

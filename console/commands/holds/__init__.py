@@ -1,0 +1,1 @@
+"""The commands about imports that a guard holds."""

@@ -1,0 +1,195 @@
+"""What people decide about whole imports: `held` shows what waits for them; `approve`, `withdraw`, and `undo`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from consent.settings import Settings, load_settings
+from console.options import JsonOption, as_text
+from console.ui.screen import Screen
+
+if TYPE_CHECKING:
+    from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld
+
+Import = Annotated[
+    str,
+    typer.Argument(metavar="IMPORT", help="An import's id, or its beginning.", show_default=False, callback=as_text),
+]
+Why = Annotated[
+    str, typer.Option("--why", metavar="TEXT", help="Kept in the audit log.", show_default=False, callback=as_text)
+]
+Who = Annotated[
+    str | None,
+    typer.Option("--who", metavar="NAME", help="Kept in the audit log; your user name if not given.", callback=as_text),
+]
+Only = Annotated[str | None, typer.Option("--only", metavar="ACTIONS", help="optouts or optins; the others stay held.")]
+Expect = Annotated[
+    int | None,
+    typer.Option("--expect", metavar="N", min=0, help="Refuse unless so many slots would change, as `held` showed."),
+]
+
+
+def held(*, as_json: JsonOption = False) -> None:
+    """Show the imports that a guard holds: why, what they would change, and how to go on.
+
+    A held import is due nowhere, supersedes nothing and blocks no other source. **Exit codes:** 0 nothing is held ·
+    3 something is.
+    """
+    from console.exit_codes import ExitCode
+    from console.ledger_access import reading_ledger
+    from console.ui.summaries import show_held
+
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    with reading_ledger(settings) as ledger:
+        found = ledger.review.held_imports()
+    for one in found:
+        show_held(screen, one)
+    if not found:
+        screen.show("nothing is held")
+    screen.print_json_list(one.as_json() for one in found)
+    raise typer.Exit(int(ExitCode.HELD if found else ExitCode.WELL))
+
+
+def approve(
+    *,
+    import_id: Import,
+    why: Why = "",
+    who: Who = None,
+    only: Only = None,
+    expect: Expect = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a held import be delivered, all of it or only its opt-outs or opt-ins; saying it twice changes nothing.
+
+    What was said by others meanwhile counts as ever: the newest change of each slot wins.
+
+    For example:
+
+        optrelay held
+        optrelay approve 20261129-5bdf98ee --only optouts --why "checked with CRM"
+        optrelay approve 20261129-5bdf98ee --expect 412 --why "the campaign of 24 November"
+    """
+    from consent.errors import ConfigurationError
+
+    settings = load_settings()
+    if settings.four_eyes:
+        raise ConfigurationError(
+            "OPTRELAY_FOUR_EYES is set, and a command line proves no name: approve it over HTTP, "
+            "by POST /v1/imports/IMPORT/approve with a key that has the scope approve"
+        )
+    _decide(settings, Screen(as_json=as_json), import_id, _decision(who, why, only, expect), "approved")
+
+
+def withdraw(
+    *,
+    import_id: Import,
+    why: Why = "",
+    who: Who = None,
+    expect: Expect = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give up what is held of an import for good: none of it is ever delivered. Saying it twice changes nothing.
+
+    The same changes from another file or event are delivered as ever.
+    """
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    _decide(settings, screen, import_id, _decision(who, why, None, expect), "withdrawn")
+
+
+def undo(  # noqa: PLR0913 - one argument for each option
+    *,
+    import_id: Import,
+    why: Why = "",
+    who: Who = None,
+    expect: Annotated[
+        int | None, typer.Option("--expect", metavar="N", min=0, help="Refuse unless so many slots would be undone.")
+    ] = None,
+    opt_in_again: Annotated[
+        bool, typer.Option("--opt-in-again", help="Also opt in again those that it opted out, if they were in before.")
+    ] = False,
+    only_say: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring back what each slot held before an import, unless something was said later; twice changes nothing.
+
+    Each mistaken change gets one that undoes it, one microsecond later: it beats the mistake and loses to all that was
+    said since. What cannot be undone is counted and listed: those that the import opted out stay so without
+    --opt-in-again. To correct a file in one step: `optrelay run FIXED --replaces IMPORT`.
+
+    For example:
+
+        optrelay undo 20261129-5bdf98ee --dry-run
+        optrelay undo 20261129-5bdf98ee --expect 412 --why "an old export"
+    """
+    from consent.errors import ConfigurationError
+    from consent.ledger.review.undo import NotUndone, UndoPlan
+    from console.commands.ledger.status import find_import
+    from console.commands.run.import_files import CommandContext, wake_workers
+    from console.ledger_access import reading_ledger
+    from console.ui.summaries import show_undo
+
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    undo_id, plan = None, UndoPlan()
+    with reading_ledger(settings) as ledger:
+        found = find_import(ledger, import_id).import_id
+        if only_say:
+            plan = ledger.review.plan_undo(found, opt_in_again=opt_in_again)
+        else:
+            decision = _decision(who, why, None, expect)
+            result = ledger.review.undo(found, decision, opt_in_again=opt_in_again)
+            if isinstance(result, NotUndone):
+                raise ConfigurationError(f"import {found} cannot be undone: {result.reason}")
+            if result is not None:
+                undo_id, plan = result.undo_id, result.plan
+        show_undo(screen, found, undo_id, plan)
+        wake_workers(CommandContext(settings, screen), ledger)
+    screen.print_json({"import": found, "dry_run": only_say, "undone_by": undo_id} | plan.as_json())
+
+
+def _decision(who: str | None, why: str, only: str | None, expect: int | None) -> Decision:
+    from consent.change import Action
+    from consent.errors import ConfigurationError
+    from consent.files import user_name
+    from consent.ledger.review.holds import Decision
+
+    if not why.strip():
+        raise ConfigurationError("--why must say why: it is all that the audit log will tell")
+    actions = {None: None, "optouts": Action.OPTOUT, "optins": Action.OPTIN}
+    if only not in actions:
+        raise ConfigurationError(f"--only is optouts or optins, not {only!r}")
+    return Decision(who or user_name(), why, actions[only], expect)
+
+
+def _decide(settings: Settings, screen: Screen, name: str, decision: Decision, what: str) -> None:
+    from console.commands.ledger.status import find_import
+    from console.commands.run.import_files import CommandContext, wake_workers
+    from console.ledger_access import reading_ledger
+
+    with reading_ledger(settings) as ledger:
+        import_id = find_import(ledger, name).import_id
+        decide = ledger.review.approve if what == "approved" else ledger.review.withdraw
+        told = _told(import_id, decide(import_id, decision), what)
+        ledger.intake.publish(import_id)
+        screen.show(told["message"])
+        wake_workers(CommandContext(settings, screen), ledger)
+    screen.print_json(told)
+
+
+def _told(import_id: str, result: Decided | NotAsExpected | NothingHeld | None, what: str) -> dict[str, Any]:
+    """Return what came of a decision; raise ConfigurationError if it was refused."""
+    from consent.errors import ConfigurationError
+    from consent.ledger.review.holds import Decided, NotAsExpected
+
+    if isinstance(result, NotAsExpected):
+        raise ConfigurationError(
+            f"nothing was done: it would change {result.slots:,} slots now, which is not what --expect says; "
+            "look at `optrelay held` again"
+        )
+    if isinstance(result, Decided):
+        effect = "would have changed" if what == "withdrawn" else "change"
+        words = f"import {import_id}: {result.changes:,} changes {what}, which {effect} {result.slots:,} slots"
+        return {"import": import_id, "done": what, "changes": result.changes, "slots": result.slots, "message": words}
+    words = f"import {import_id}: nothing of it is held, so nothing was done"
+    return {"import": import_id, "done": None, "changes": 0, "slots": 0, "message": words}

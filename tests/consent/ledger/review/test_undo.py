@@ -1,0 +1,173 @@
+"""Undoing an import brings back what was before, and loses to what was said later; on both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+
+from consent.ledger.ledger import Ledger
+from consent.ledger.review import undo as undoing
+from consent.ledger.review.holds import Decision
+from consent.ledger.review.undo import NotUndone, Undone
+from consent.ledger.schema import audit_log
+from tests.support.ledgers import counts, deliver, guarded, imported, run_of, word
+
+ANN = Decision("ann", "an old export")
+
+
+def undone(ledger: Ledger, import_id: str, *, opt_in_again: bool = False) -> str | None:
+    """Undo an import as the command does; return the import that undoes it."""
+    found = ledger.review.undo(import_id, ANN, opt_in_again=opt_in_again)
+    assert isinstance(found, Undone)
+    return found.undo_id
+
+
+def stands(ledger: Ledger) -> dict[str, str]:
+    """What each person's slot holds."""
+    return {one.address["user_id"]: one.action.value for one in ledger.queries.current_values()}
+
+
+def a_mistake(ledger: Ledger) -> str:
+    """Ann had opted out, Bob in, Cem nothing: a file opts Ann and Cem in, and Bob and Dan out."""
+    imported(ledger, word("ann", "OPTOUT"), word("bob", "OPTIN"))
+    deliver(ledger)
+    told = [word("ann", "OPTIN", 9), word("cem", "OPTIN", 9), word("bob", "OPTOUT", 9), word("dan", "OPTOUT", 9)]
+    return imported(ledger, *told)
+
+
+def test_it_brings_back_what_was_before(ledger: Ledger) -> None:
+    """Ann is out again, and so is Cem, of whose choice nothing was known; those that were opted out stay so."""
+    mistake = a_mistake(ledger)
+    deliver(ledger)
+
+    by = undone(ledger, mistake)
+
+    assert by is not None
+    assert stands(ledger) == {"ann": "OPTOUT", "bob": "OPTOUT", "cem": "OPTOUT", "dan": "OPTOUT"}
+    assert sorted(deliver(ledger)) == [("ann", "EMAIL|BULK OPTOUT"), ("cem", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, by) == {"applied": 2}
+    assert counts(ledger, mistake) == {"applied": 4}
+
+
+def test_what_was_not_delivered_yet_never_is(ledger: Ledger) -> None:
+    """The mistake is still pending when it is undone: only the opt-outs go out."""
+    mistake = a_mistake(ledger)
+
+    undone(ledger, mistake)
+
+    assert {action for _, action in deliver(ledger)} == {"EMAIL|BULK OPTOUT"}
+    assert counts(ledger, mistake) == {"applied": 2, "superseded": 2}
+
+
+def test_people_are_opted_in_again_only_if_asked(ledger: Ledger) -> None:
+    """Bob was in before, so he is again; Dan said nothing before, so he stays out."""
+    mistake = a_mistake(ledger)
+    deliver(ledger)
+    assert ledger.review.plan_undo(mistake, opt_in_again=False).opted_out == 2
+
+    first = undone(ledger, mistake)
+    second = undone(ledger, mistake, opt_in_again=True)
+
+    assert first != second
+    assert stands(ledger) == {"ann": "OPTOUT", "bob": "OPTIN", "cem": "OPTOUT", "dan": "OPTOUT"}
+    assert ledger.review.plan_undo(mistake, opt_in_again=True).undone == 0
+
+
+def test_undoing_twice_changes_nothing(ledger: Ledger) -> None:
+    """Neither a change nor an import comes of it."""
+    mistake = a_mistake(ledger)
+    undone(ledger, mistake)
+    before = stands(ledger)
+    while deliver(ledger):
+        pass
+
+    assert undone(ledger, mistake) is None
+    assert (stands(ledger), deliver(ledger)) == (before, [])
+
+
+def test_what_was_said_later_stands(ledger: Ledger) -> None:
+    """Ann opts in by herself after the mistake, and Cem after it was undone."""
+    mistake = a_mistake(ledger)
+    ledger.intake.accept_events(run_of(ledger), [word("ann", "OPTIN", 10)], [])
+    deliver(ledger)
+    plan = ledger.review.plan_undo(mistake, opt_in_again=False)
+    assert (plan.undone, plan.overtaken, plan.opted_out) == (1, 1, 2)
+
+    undone(ledger, mistake)
+    ledger.intake.accept_events(run_of(ledger), [word("cem", "OPTIN", 11)], [])
+
+    assert stands(ledger) == {"ann": "OPTIN", "bob": "OPTOUT", "cem": "OPTIN", "dan": "OPTOUT"}
+
+
+def test_undone_and_withdrawn_changes_are_looked_past(ledger: Ledger) -> None:
+    """Wrong files on top of each other, undone and withdrawn: Ann's own opt-out comes back."""
+    imported(ledger, word("ann", "OPTOUT"))
+    first = imported(ledger, word("ann", "OPTIN", 10))
+    undone(ledger, first)
+    held = guarded(ledger, word("ann", "OPTIN", 20), resurrects_most=0)
+    ledger.review.withdraw(held, ANN)
+
+    second = imported(ledger, word("ann", "OPTIN", 30))
+    undone(ledger, second)
+    assert stands(ledger) == {"ann": "OPTOUT"}
+
+    imported(ledger, word("ann", "OPTIN", 40))
+    third = imported(ledger, word("ann", "OPTOUT", 50))
+    undone(ledger, third, opt_in_again=True)
+    fourth = imported(ledger, word("ann", "OPTOUT", 60))
+    undone(ledger, fourth, opt_in_again=True)
+    assert stands(ledger) == {"ann": "OPTIN"}
+
+
+def test_only_what_was_published_is_undone(ledger: Ledger) -> None:
+    """A held file is withdrawn instead, and what undid a file is not undone itself."""
+    imported(ledger, word("ann", "OPTOUT"))
+    held = guarded(ledger, word("ann", "OPTIN", 20), resurrects_most=0)
+    refused = ledger.review.undo(held, ANN)
+    assert isinstance(refused, NotUndone)
+    assert "withdraw" in refused.reason
+
+    mistake = imported(ledger, word("bob", "OPTIN", 20))
+    unexpected = ledger.review.undo(mistake, replace(ANN, expect=2))
+    assert isinstance(unexpected, NotUndone)
+    assert "1 slots" in unexpected.reason
+    by = undone(ledger, mistake)
+    assert by is not None
+    assert isinstance(ledger.review.undo(by, ANN), NotUndone)
+    assert ledger.review.undo("20261129-none", ANN) is None
+
+
+class Killed(BaseException):
+    """The process is gone at this point."""
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_a_killed_undoing_has_happened_or_not(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Cut before each of its transactions: nothing is delivered of it until it is said again, and then all is."""
+    mistake = a_mistake(ledger)
+    deliver(ledger)
+    monkeypatch.setattr(undoing, "CHUNK", 2)
+    writes, steps = ledger.database.write, iter(range(100))
+
+    def cut(work: object) -> object:
+        if next(steps) == step:
+            raise Killed
+        return writes(work)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.database, "write", cut)
+        with pytest.raises(Killed):
+            undone(ledger, mistake)
+    assert deliver(ledger) == []
+    imported(ledger, word("eve", "OPTOUT"))
+    deliver(ledger)
+
+    undone(ledger, mistake)
+    for import_id in ledger.intake.unpublished():  # what the sweep does
+        ledger.intake.publish(import_id)
+
+    assert sorted(deliver(ledger)) == [("ann", "EMAIL|BULK OPTOUT"), ("cem", "EMAIL|BULK OPTOUT")]
+    query = select(audit_log.c.what).where(audit_log.c.import_id == mistake)
+    assert ledger.database.read(lambda tx: tx.execute(query).scalars().all()) == ["undone"]
