@@ -78,9 +78,10 @@ def resolve_overlaps(tx: Connection, tasks: Sequence[CustomerTask], overlap: Ove
     held = _registers(tx, [task.target_id for task in tasks])
     told = {change.id for task in tasks for change in task.changes}
     standing = {whose: {slot: one.newest for slot, one in its.items() if one.newest} for whose, its in held.items()}
-    found = {
-        whose: _let_unheld_out(resolve(each, overlap), held[whose], told, overlap) for whose, each in standing.items()
-    }
+    found = {whose: resolve(each, overlap) for whose, each in standing.items()}
+    for whose, sent in _unheld(tx, found, held, told, overlap).items():
+        overruled = {slot: by for slot, by in found[whose].overruled.items() if slot not in sent}
+        found[whose] = replace(found[whose], overruled=overruled)
     _supersede(tx, found, standing, now)
     _bury(tx, [standing[whose][slot].arrival for whose, one in found.items() for slot in one.cut_off], overlap, now)
     left = [_what_is_left(task, found[task.target_id], standing[task.target_id]) for task in tasks]
@@ -98,28 +99,56 @@ def _registers(tx: Connection, numbers: Sequence[int]) -> dict[int, dict[str, Re
     return found
 
 
-def _let_unheld_out(found: Resolved, held: Mapping[str, Register], told: Collection[int], overlap: Overlap) -> Resolved:
-    """Let an opt-out be sent by itself if a wider one overtakes it that the provider was not told of since, nor is now.
+def _unheld(
+    tx: Connection,
+    found: Mapping[int, Resolved],
+    held: Mapping[int, Mapping[str, Register]],
+    told: Collection[int],
+    overlap: Overlap,
+) -> dict[int, set[str]]:
+    """Find opt-outs to send alone: a wider one overtook them that the provider was not told of since, nor is now.
 
     The wider one may have died, or have been confirmed before someone else lifted it and the person opted out again.
-    An opt-out that a wider opt-in has overtaken as well stays superseded: it is older than what the person said since.
+    An opt-out that an opt-in has overtaken as well stays superseded, also one that is no slot's newest any more.
     """
-    confirmed_at = {one.newest.arrival: one.confirmed_at for one in held.values() if one.newest and one.confirmed}
+    unheld: dict[int, dict[str, Version]] = {}
+    for whose, one in found.items():
+        registers = held[whose].values()
+        confirmed_at = {each.newest.arrival: each.confirmed_at for each in registers if each.newest and each.confirmed}
+        for slot, winner in one.overruled.items():
+            change, known = held[whose][slot].newest, confirmed_at.get(winner.arrival)
+            if change is None or winner.arrival in told or not change.action is winner.action is Action.OPTOUT:
+                continue
+            if known is None or change.effective_at > known:
+                unheld.setdefault(whose, {})[slot] = change
+    opt_ins = _opt_ins(tx, unheld, held)
+    return {
+        whose: {
+            slot
+            for slot, change in its.items()
+            if not any(at > change.effective_at and overlap.covers(wide, slot) for wide, at in opt_ins[whose])
+        }
+        for whose, its in unheld.items()
+    }
 
-    def is_unheld(slot: str, winner: Version) -> bool:
-        word, known = held[slot].newest, confirmed_at.get(winner.arrival)
-        if word is None or winner.arrival in told or not word.action is winner.action is Action.OPTOUT:
-            return False
-        opted_in_since = any(
-            one.newest
-            and one.newest.action is Action.OPTIN
-            and rank(one.newest) > rank(word)
-            and overlap.covers(wide, slot)
-            for wide, one in held.items()
+
+def _opt_ins(
+    tx: Connection, numbers: Collection[int], held: Mapping[int, Mapping[str, Register]]
+) -> Mapping[int, list[tuple[str, int]]]:
+    """Return slot and moment of the opt-ins of targets, without those of files that have not been read whole."""
+    opt_ins: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    if numbers:
+        said = select(changes.c.target_id, changes.c.slot, changes.c.effective_at).where(
+            among(tx, changes.c.target_id, list(numbers)),
+            changes.c.action == Action.OPTIN.value,
+            changes.c.state != State.PENDING.value,  # the pending ones that count are the newest of their slots
         )
-        return not opted_in_since and (known is None or word.effective_at > known)
-
-    return replace(found, overruled={one: by for one, by in found.overruled.items() if not is_unheld(one, by)})
+        for whose, slot, since in plain_rows(tx.execute(said)):
+            opt_ins[whose].append((slot, since))
+    for whose in numbers:
+        newest = ((slot, one.newest) for slot, one in held[whose].items() if one.newest)
+        opt_ins[whose] += [(slot, each.effective_at) for slot, each in newest if each.action is Action.OPTIN]
+    return opt_ins
 
 
 def _supersede(

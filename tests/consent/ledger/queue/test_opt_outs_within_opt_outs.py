@@ -47,12 +47,13 @@ def test_an_opt_out_is_not_overtaken_by_a_wider_one_that_died(ledger: Ledger) ->
     assert provider.entries == {("SMS", "", "CUSTOM")}
 
 
-def test_an_opt_out_that_an_opt_in_overtook_is_not_sent_for_a_wider_one_that_died(ledger: Ledger) -> None:
-    """Ann opts in to everything after an opt-out of SMS; a refused opt-out of a shop brings the old one back."""
+@pytest.mark.parametrize("sender", ["SHOP", ""])
+def test_an_opt_out_that_an_opt_in_overtook_is_not_sent_for_a_wider_one_that_died(ledger: Ledger, sender: str) -> None:
+    """Ann opts in to everything after an opt-out of SMS; a refused opt-out of more brings the old one back."""
     provider = Blocklist()
     recorded(ledger, Said(action="OPTIN", minute=2))
     delivered(ledger, provider)
-    recorded(ledger, Said(sender="SHOP", minute=3))
+    recorded(ledger, Said(sender=sender, minute=3))
     (task,) = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=INFOBIP.overlap(BLOCKLIST))
     dead: dict[int, Outcome] = {change.id: PermanentFailure("400", "refused") for change in task.changes}
     ledger.queue.settle("delivery", [settlement(ledger, task, dead)])
