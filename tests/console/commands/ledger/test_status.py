@@ -72,6 +72,15 @@ def test_a_stopped_connection_is_named_with_its_reason(
     assert (found["breaker"], found["reason"], found["pending"]) == (breaker.value, "no such till", 2)
 
 
+def test_what_limits_a_connection_is_said(cli: Cli, consents: str, url: str) -> None:
+    """Nothing was called yet: nothing limits it. While it is stopped, the provider's errors do."""
+    cli("import", consents)
+    assert cli("status", "--json").json["connections"][0]["limited_by"] is None
+
+    _stop(url, Breaker.DOWN, "no such till")
+    assert cli("status", "--json").json["connections"][0]["limited_by"] == "errors"
+
+
 def test_a_throttled_connection_says_until_when(cli: Cli, consents: str, url: str) -> None:
     """A provider that asked us to wait is not taken for one that is down."""
     cli("import", consents)

@@ -146,3 +146,21 @@ def test_what_may_be_a_slip_is_counted(
     assert "whole e-mail domains in place of addresses: 1; they are delivered all the same" in answer.err
     assert "possible but not known to be in use: 2;" in answer.err
     assert (answer.code, "unusable_value" in answer.out) == (1, True)
+
+
+def test_the_forecast_counts_the_latency_that_the_ledger_knows(
+    cli: Cli, consents: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls took 12 ms lately and one may be under way: a hundred take 1.2 s, though the limit allows a thousand."""
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__RATE", "1000/second")
+    monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY", "1")
+    rows = [f"{1_020_000 + n},EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z" for n in range(100)]
+    more = write(tmp_path, "more.csv", *rows)
+
+    before = cli("import", more, "--dry-run", "--json").json["seconds"]
+    cli("import", consents)
+    settle_all(url)
+    after = cli("import", more, "--dry-run", "--json").json["seconds"]
+
+    assert (before, after) == (0.1, 1.2)
+    assert "at 1000/second and the provider's latency" in cli("import", more, "--dry-run").out
