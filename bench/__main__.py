@@ -19,6 +19,7 @@ from bench.contest.showing import keep
 BENCHES: dict[str, tuple[str, ...]] = {
     "contest": (),
     "intake": (),
+    "formats": (),
     "delivery": ("--latency", "0.005", "--processes", "1", "2", "--rows", "20000"),
     "claims": (),
     "pace": (),

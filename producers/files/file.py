@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -227,8 +228,18 @@ def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabul
             return Columns("sheet", names, lines.line, delimiter or ",")
         lines.skip(options.skip_top)
         if is_ndjson(lines.peek().removeprefix("\ufeff"), name):
-            return Columns("ndjson", read_names(lines, name), options.skip_top, delimiter or ",")
+            names = list(_record_names(inspection, options.skip_top))
+            return Columns("ndjson", names, options.skip_top, delimiter or ",")
         return _first_row(lines, delimiter, known, name)
+
+
+@lru_cache(maxsize=4)
+def _record_names(inspection: Inspection, skip_top: int) -> tuple[str, ...]:
+    """Return the names of a file's records, which takes reading it all; the choice of a feed asks for them again."""
+    with inspection.open() as text, reading(inspection.file):
+        lines = PushBackLines(text)
+        lines.skip(skip_top)
+        return tuple(read_names(lines, inspection.file.name))
 
 
 def _first_row(lines: PushBackLines, delimiter: str | None, known: Vocabulary, file: str) -> Columns:

@@ -1,0 +1,122 @@
+"""How fast files of each format become committed changes in SQLite: the same rows as CSV, JSON lines, workbook, packed.
+
+`python -m bench --only formats`, or `python -m bench.formats --rows 200000`. Seconds are CPU seconds of the importer
+and of the processes that it starts, from opening the file until the last row is committed, so that other work on the
+machine disturbs little. The formats take turns `--rounds` times, and the middle round counts. The goals are 30,000 rows
+a CPU second for CSV, 25,000 for JSON lines and 10,000 for a workbook; `of_csv` is the speed as a part of that of CSV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+import gzip
+import json
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import xlsxwriter
+from backports import zstd
+
+from bench.intake import HEADER, apart, write_file
+
+GOALS = {"csv": 30_000, "ndjson": 25_000, "xlsx": 10_000}
+NAMES = HEADER.strip().split(",")
+
+
+def write_formats(folder: Path, rows: int) -> dict[str, Path]:
+    """Write the same rows in every format; return the files."""
+    found = {name: folder / f"x.{name}" for name in ("csv", "ndjson", "xlsx", "ndjson.gz", "ndjson.zst")}
+    write_file(found["csv"], rows, 0)
+    with found["ndjson"].open("w") as file:
+        file.writelines(json.dumps(dict(zip(NAMES, row, strict=True))) + "\n" for row in _rows(found["csv"]))
+    found["ndjson.gz"].write_bytes(gzip.compress(found["ndjson"].read_bytes()))
+    found["ndjson.zst"].write_bytes(zstd.compress(found["ndjson"].read_bytes()))
+    with xlsxwriter.Workbook(found["xlsx"], {"strings_to_numbers": True}) as book:
+        page = book.add_worksheet()
+        page.write_row(0, 0, NAMES)
+        for number, row in enumerate(_rows(found["csv"]), 1):
+            page.write_row(number, 0, row)
+    for path in found.values():
+        os.utime(path, (time.time() - 60,) * 2)
+    return found
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    with path.open(newline="") as file:
+        reader = csv.reader(file)
+        next(reader)
+        yield from reader
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of the processes that it has waited for."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def import_seconds(path: Path) -> float:
+    """Import a file into a new ledger; return the CPU seconds until all of it was committed."""
+    from consent.ledger.ledger import Ledger
+    from producers.files.archive import unpacked
+    from producers.files.file import prepare
+    from producers.files.sources import source_files
+    from producers.ingest_file import ingest_file
+    from producers.options import IngestOptions
+    from worker.providers import PROVIDERS
+
+    class Watch:
+        committed = 0.0
+
+        def reading(self, *_: object) -> None:
+            self.committed = cpu_seconds()
+
+        def releasing(self, *_: object) -> None:
+            """Nothing is asked of what comes later."""
+
+    gc.set_threshold(300_000, 10, 5)  # as console/cli.py does
+    watch, options = Watch(), IngestOptions()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        ledger = Ledger(f"sqlite:///{folder}/ledger.db")
+        ledger.maintenance.migrate()
+        started = cpu_seconds()
+        with source_files([str(path)]) as [given], unpacked(given, options) as [file]:
+            ingest_file(prepare(file, options, {"capillary": PROVIDERS["capillary"].row}, {}), ledger, watch)
+        ledger.close()
+    return watch.committed - started
+
+
+def measure(rows: int, rounds: int, folder: Path) -> Iterator[dict[str, object]]:
+    """Yield what each format reached."""
+    files = write_formats(folder, rows)
+    took: dict[str, list[float]] = {name: [] for name in files}
+    for _ in range(rounds):
+        for name, path in files.items():
+            took[name].append(apart(import_seconds, path))
+    speeds = {name: rows / statistics.median(some) for name, some in took.items()}
+    for name, speed in speeds.items():
+        goal = GOALS.get(name)
+        found = {"bench": "formats", "format": name, "rows": rows, "rows_per_cpu_second": round(speed)}
+        met = {} if goal is None else {"goal": goal, "met": speed >= goal}
+        yield found | {"of_csv": round(speed / speeds["csv"], 2)} | met
+
+
+def main() -> None:
+    """Print one line for each format."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench") as name:
+        for line in measure(options.rows, options.rounds, Path(name)):
+            print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
