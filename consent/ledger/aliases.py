@@ -43,13 +43,13 @@ def aliases_of(tx: Connection, keys: Iterable[bytes]) -> list[Row]:
 
 
 def under_main_keys(
-    tx: Connection, words: list[Row], targets_: Mapping[bytes, Row], place: int
+    tx: Connection, rows: list[Row], targets_: Mapping[bytes, Row], place: int
 ) -> tuple[list[Row], Mapping[bytes, Row]]:
-    """Let words about targets that were merged into others be about those; `place` is that of a word's target."""
+    """Let rows about targets that were merged into others be about those; `place` is that of a row's target."""
     others = {alias: key for key, alias in aliases_of(tx, targets_)}
     if not others:
-        return words, targets_
-    renamed = [(*word[:place], others.get(word[place], word[place]), *word[place + 1 :]) for word in words]
+        return rows, targets_
+    renamed = [(*row[:place], others.get(row[place], row[place]), *row[place + 1 :]) for row in rows]
     return renamed, {others.get(key, key): (others.get(key, key), *row[1:]) for key, row in targets_.items()}
 
 

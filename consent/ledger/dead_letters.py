@@ -60,7 +60,7 @@ class DeadLetterFilter:
     discarded: bool = False
 
 
-class Fate(StrEnum):
+class ReplayEffect(StrEnum):
     """What replaying a dead letter does."""
 
     REPLAYED = "replayed"
@@ -110,32 +110,32 @@ class DeadLetters(LedgerPart):
         query = select(c.at, c.who, c.what, c.why).where(c.change_id == change_id).order_by(c.id)
         return [AuditEntry(*row) for row in self.database.read(lambda tx: tx.execute(query).all())]
 
-    def plan_replay(self, letters: Letters) -> dict[int, Fate]:
+    def plan_replay(self, letters: SomeDeadLetters) -> dict[int, ReplayEffect]:
         """Return what replaying these letters would do, and do nothing."""
-        return self.database.read(lambda tx: _fates(tx, _ids(letters)))
+        return self.database.read(lambda tx: _effects_of_replay(tx, _ids(letters)))
 
-    def replay(self, letters: Letters, *, who: str, why: str) -> dict[int, Fate]:
+    def replay(self, letters: SomeDeadLetters, *, who: str, why: str) -> dict[int, ReplayEffect]:
         """Make dead letters due again unless a newer change has overtaken them; note who did it and why.
 
         Goes through the same lease, pace and newest-wins rule as anything else. A letter that is no longer dead is left
         alone, so doing it twice does nothing more. Many are replayed in several transactions.
         """
 
-        def work(tx: Connection, some: Sequence[int]) -> dict[int, Fate]:
+        def work(tx: Connection, some: Sequence[int]) -> dict[int, ReplayEffect]:
             lock = MergeLock.of_changes(tx, (among(tx, changes.c.id, some),))
-            fates = _fates(tx, some)
+            effects = _effects_of_replay(tx, some)
             query = select(changes, slots.c.newest_id).join(slots, own_slot(changes))
-            _revive(lock, tx.execute(query.where(among(tx, changes.c.id, list(fates)))).all(), now)
-            _note(tx, fates, who=who, why=why, now=now)
-            return fates
+            _revive(lock, tx.execute(query.where(among(tx, changes.c.id, list(effects)))).all(), now)
+            _note(tx, effects, who=who, why=why, now=now)
+            return effects
 
         now = self.core.now()
-        fates: dict[int, Fate] = {}
+        effects: dict[int, ReplayEffect] = {}
         for some in portions(_ids(letters)):
-            fates |= self.database.write(partial(work, some=some))
-        return fates
+            effects |= self.database.write(partial(work, some=some))
+        return effects
 
-    def discard(self, letters: Letters, *, who: str, why: str) -> int:
+    def discard(self, letters: SomeDeadLetters, *, who: str, why: str) -> int:
         """Put dead letters away for good; they stay in the history with who did it and why. Return how many."""
         now = self.core.now()
 
@@ -192,10 +192,10 @@ class FoundDeadLetters:
         return self._database.read(work, by_key=True)
 
 
-Letters = FoundDeadLetters | Sequence[DeadLetter]
+SomeDeadLetters = FoundDeadLetters | Sequence[DeadLetter]
 
 
-def _ids(letters: Letters) -> Sequence[int]:
+def _ids(letters: SomeDeadLetters) -> Sequence[int]:
     return letters.ids if isinstance(letters, FoundDeadLetters) else [letter.id for letter in letters]
 
 
@@ -216,13 +216,13 @@ def make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], 
 
 
 _AT_ONCE = 1_000
-"""Letters in memory at a time."""
+"""SomeDeadLetters in memory at a time."""
 
 _DEAD = (changes.c.state == State.DEAD.value,)
 
 
-def _fates(tx: Connection, ids: Sequence[int]) -> dict[int, Fate]:
-    fates: dict[int, Fate] = {}
+def _effects_of_replay(tx: Connection, ids: Sequence[int]) -> dict[int, ReplayEffect]:
+    effects: dict[int, ReplayEffect] = {}
     for some in portions(ids):
         query = (
             select(changes.c.id, slots.c.newest_id)
@@ -230,26 +230,26 @@ def _fates(tx: Connection, ids: Sequence[int]) -> dict[int, Fate]:
             .where(among(tx, changes.c.id, some), *_DEAD)
         )
         for row in tx.execute(query.order_by(changes.c.id)):
-            fates[row.id] = Fate.REPLAYED if row.newest_id == row.id else Fate.SUPERSEDED
-    return fates
+            effects[row.id] = ReplayEffect.REPLAYED if row.newest_id == row.id else ReplayEffect.SUPERSEDED
+    return effects
 
 
 def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
     tx = lock.tx
-    standing = [row for row in rows if row.newest_id == row.id]
+    newest = [row for row in rows if row.newest_id == row.id]
     overtaken = [row for row in rows if row.newest_id != row.id]
     alive = {"state": State.PENDING.value, "settled_at": None, "attempts": 0, "discarded_at": None}
-    tx.execute(update(changes).where(among(tx, changes.c.id, [row.id for row in standing])).values(**alive))
+    tx.execute(update(changes).where(among(tx, changes.c.id, [row.id for row in newest])).values(**alive))
     for row in overtaken:
         closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
         tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
-    note_state(tx, State.PENDING, [row.id for row in standing], now)
+    note_state(tx, State.PENDING, [row.id for row in newest], now)
     note_state(tx, State.SUPERSEDED, [row.id for row in overtaken], now)
-    enqueue_changes(lock, [row.id for row in standing], now=now)
+    enqueue_changes(lock, [row.id for row in newest], now=now)
 
 
-def _note(tx: Connection, fates: Mapping[int, str], *, who: str, why: str, now: int) -> None:
-    rows = [(now, who, str(fate), why, change_id) for change_id, fate in fates.items()]
+def _note(tx: Connection, effects: Mapping[int, str], *, who: str, why: str, now: int) -> None:
+    rows = [(now, who, str(fate), why, change_id) for change_id, fate in effects.items()]
     insert_new(tx, audit_log, ("at", "who", "what", "why", "change_id"), rows)
 
 

@@ -62,6 +62,12 @@ def rank(
     return since, case((action == _OPTOUT, _ONE), else_=_NOUGHT), arrival
 
 
+def is_not_older(table: Table) -> ColumnElement[bool]:
+    """Say that a change that arrives now is not older than its slot's newest change: a tie is the later arrival's."""
+    own = rank(table.c.effective_at, table.c.action, _NOUGHT)[:2]
+    return tuple_(*own) >= tuple_(*rank(slots.c.newest_at, slots.c.newest_action, _NOUGHT)[:2])
+
+
 def own_slot(table: Table) -> ColumnElement[bool]:
     """Say that a slot is that of a change."""
     return and_(slots.c.target_id == table.c.target_id, slots.c.slot == table.c.slot)

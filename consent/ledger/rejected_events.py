@@ -106,9 +106,9 @@ class RejectedEvents(LedgerPart):
         row = self.database.read(lambda tx: tx.execute(query).one())
         published_at = None if row.published_at is None else from_micros(row.published_at)
         envelope = json.loads(row.envelope)
-        told = (envelope["headers"], published_at, envelope["key"], row.position)
+        facts = (envelope["headers"], published_at, envelope["key"], row.position)
         return EventContent(
-            bytes(row.body), row.size, *told, envelope.get("own_time", False), envelope.get("sender", "")
+            bytes(row.body), row.size, *facts, envelope.get("own_time", False), envelope.get("sender", "")
         )
 
     def close(self, ids: Sequence[int], closing: Closing) -> int:
@@ -225,7 +225,7 @@ def _of_these(tx: Connection, query: Select[Any], which: RejectedFilter) -> Sele
 def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:
     c = rejected_events.c
     source = imports.c.kind + " " + imports.c.name
-    told: list[tuple[object, ColumnElement[bool]]] = [
+    asked: list[tuple[object, ColumnElement[bool]]] = [
         (which.source, source.contains(which.source or "", autoescape=True)),
         (which.code, c.code == which.code),
         (which.import_id, c.import_id == which.import_id),
@@ -233,4 +233,4 @@ def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:
         (which.after, c.rejected_at >= (which.after or 0)),
         (not which.closed, c.closed_at.is_(None)),
     ]
-    return [condition for is_told, condition in told if is_told]
+    return [condition for is_asked, condition in asked if is_asked]

@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import pending_by_bucket
 from tests.support.company import Company, company, fold, shuffled_rows
 from tests.support.http_server import SECRET
 from tests.support.watched import put
@@ -119,7 +118,7 @@ def test_any_process_may_be_killed(shop: Company) -> None:
             time.sleep(odds.uniform(0.2, 1.5))
         until(lambda: len(list((drop / "done").glob("*.csv"))) == 6)
         ledger = Ledger(f"sqlite:///{shop.folder / 'ledger.db'}")
-        until(lambda: not pending_by_bucket(ledger.database), 120.0)
+        until(lambda: not ledger.queries.pending_by_bucket(), 120.0)
         ledger.close()
         assert shop.held() == fold(rows)
     finally:

@@ -133,7 +133,7 @@ class Provider(Protocol):
         """Return how slots of a target in this bucket overlap, None if each write touches its own slot alone.
 
         Where they do, the ledger compares their changes before it hands out a task, gives the newest of each of the
-        target's slots in `CustomerTask.standing`, and forgets what it believed of all of them once a call is made.
+        target's slots in `CustomerTask.newest_by_slot`, and forgets what it believed of them once a call is made.
         """
         ...
 

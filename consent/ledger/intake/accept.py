@@ -186,10 +186,10 @@ def _place_key(secret: bytes, reject: RejectedRow) -> bytes | None:
     """
     if reject.place is None:
         return None
-    told = blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES)
+    hashing = blake2b(reject.place.encode(), key=secret, digest_size=KEY_BYTES)
     if reject.content is not None:
-        told.update(f"\0{reject.content.published_at}\0".encode() + reject.content.body)
-    return told.digest()
+        hashing.update(f"\0{reject.content.published_at}\0".encode() + reject.content.body)
+    return hashing.digest()
 
 
 def _first_of_each(keys: Sequence[bytes], known: set[bytes]) -> tuple[bool, ...]:

@@ -27,28 +27,28 @@ class ExportTime(NamedTuple):
     last: int
 
 
-def count_times(told: str | None, moments: Iterable[int]) -> str | None:
+def count_times(counted: str | None, moments: Iterable[int]) -> str | None:
     """Add the own times of some rows (microseconds) to the count of a file's; None as long as no row brings one.
 
     They are counted second by second. A thousand seconds are kept, by the algorithm of Misra and Gries: where there are
     more, each count may be too small, by a thousandth of the rows at most. So a time may be missed that stands on
     hardly more than half of the rows, and its opt-outs are sent. https://doi.org/10.1016/0167-6423(82)90012-0
     """
-    counts = Counter(_counts(told))
+    counts = Counter(_counts(counted))
     counts.update([moment // _SECOND for moment in moments])
     if len(counts) > _KEPT:
         least = sorted(counts.values(), reverse=True)[_KEPT]
         counts = Counter({second: count - least for second, count in counts.items() if count > least})
-    return orjson.dumps(dict(counts), option=orjson.OPT_NON_STR_KEYS).decode() if counts else told
+    return orjson.dumps(dict(counts), option=orjson.OPT_NON_STR_KEYS).decode() if counts else counted
 
 
-def _counts(told: str | None) -> dict[int, int]:
-    return {int(second): count for second, count in orjson.loads(told).items()} if told else {}
+def _counts(counted: str | None) -> dict[int, int]:
+    return {int(second): count for second, count in orjson.loads(counted).items()} if counted else {}
 
 
-def find_export_time(told: str | None, rows: int) -> ExportTime | None:
+def find_export_time(counted: str | None, rows: int) -> ExportTime | None:
     """Return the export's time of a file with so many rows, whose own times are counted; None if it has none."""
-    counts = _counts(told)
+    counts = _counts(counted)
     seconds = sorted(counts)
     best, held, start, stamp = 0, 0, 0, None
     for second in seconds:

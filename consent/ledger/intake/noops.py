@@ -21,7 +21,7 @@ from consent.ledger.dialects.statements import insert_all, insert_new_from, plai
 from consent.ledger.intake.batch import IncomingBatch, is_restated
 from consent.ledger.intake.reassign import reassign
 from consent.ledger.merge import may_be_noop
-from consent.ledger.merge_sql import SETTLED_WELL, ReassertTerms, own_slot, rank
+from consent.ledger.merge_sql import SETTLED_WELL, ReassertTerms, is_not_older, own_slot, rank
 from consent.ledger.schema import changes, imports, noop_changes, slots
 from consent.outcome import State
 from consent.reassert import ReassertRules
@@ -115,9 +115,14 @@ def _others(meant: _Meant, reassert: ReassertTerms) -> Select[Any]:
     """
     newest = (changes.c.value == "", changes.c.state.in_(SETTLED_WELL))
     says = (slots.c.newest_action == noop_changes.c.action, slots.c.confirmed == noop_changes.c.action)
-    not_older = noop_changes.c.effective_at >= slots.c.newest_at  # as they say the same, this is all of their rank
     sent = or_(reassert.is_fresh(noop_changes), reassert.is_always_sent(noop_changes))
-    is_noop = and_(*newest, *says, not_older, slots.c.newest_key.is_distinct_from(noop_changes.c.dedupe_key), ~sent)
+    is_noop = and_(
+        *newest,
+        *says,
+        is_not_older(noop_changes),
+        slots.c.newest_key.is_distinct_from(noop_changes.c.dedupe_key),
+        ~sent,
+    )
     return (
         select(noop_changes.c.number)
         .outerjoin(slots, own_slot(noop_changes))

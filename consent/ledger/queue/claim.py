@@ -183,23 +183,23 @@ def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[int]:
 
 def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:
     """Return the tasks of these targets that have something to deliver."""
-    words: dict[int, list[ClaimedChange]] = defaultdict(list)
+    claimed: dict[int, list[ClaimedChange]] = defaultdict(list)
     oldest_first = newest_pending(tx, numbers, _FACTS).order_by(changes.c.effective_at, changes.c.id)
     details: dict[str, dict[str, Any]] = {}
     for whose, number, import_id, slot, action, since, text, tried, value in plain_rows(tx.execute(oldest_first)):
         if text not in details:
             details[text] = orjson.loads(text)
         said = (_ACTIONS[action], since, details[text])
-        words[whose].append(ClaimedChange(number, import_id, slot, *said, tried, value))
+        claimed[whose].append(ClaimedChange(number, import_id, slot, *said, tried, value))
     query = select(targets.c.id, targets.c.address, customer_tasks.c.tries).join(
         customer_tasks, customer_tasks.c.target_id == targets.c.id
     )
     rows = plain_rows(tx.execute(query.where(among(tx, targets.c.id, numbers))))
     found = {whose: (address, tries) for whose, address, tries in rows}
     return [
-        CustomerTask(whose, orjson.loads(found[whose][0]), tuple(words[whose]), found[whose][1])
+        CustomerTask(whose, orjson.loads(found[whose][0]), tuple(claimed[whose]), found[whose][1])
         for whose in numbers
-        if whose in words
+        if whose in claimed
     ]
 
 

@@ -53,20 +53,20 @@ class Resolved:
     mixed: frozenset[str] = frozenset()
 
 
-def resolve(standing: Mapping[str, Version], overlap: Overlap) -> Resolved:
+def resolve(newest: Mapping[str, Version], overlap: Overlap) -> Resolved:
     """Hold the newest changes of a target's slots against each other."""
     overruled: dict[str, Version] = {}
-    for slot, word in standing.items():
-        newer = [other for wide, other in standing.items() if rank(other) > rank(word) and overlap.covers(wide, slot)]
+    for slot, change in newest.items():
+        newer = [other for wide, other in newest.items() if rank(other) > rank(change) and overlap.covers(wide, slot)]
         if newer:
             overruled[slot] = max(newer, key=rank)
-    stands = {slot: word for slot, word in standing.items() if slot not in overruled}
-    opted_out = {slot: word for slot, word in stands.items() if word.action is Action.OPTOUT}
+    stands = {slot: change for slot, change in newest.items() if slot not in overruled}
+    opted_out = {slot: change for slot, change in stands.items() if change.action is Action.OPTOUT}
     cut_off, mixed = set(), set()
-    for slot, word in stands.items():
-        if word.action is Action.OPTIN:
+    for slot, change in stands.items():
+        if change.action is Action.OPTIN:
             met = [other for other_slot, other in opted_out.items() if overlap.meets(slot, other_slot)]
-            if any(rank(other) < rank(word) for other in met):
+            if any(rank(other) < rank(change) for other in met):
                 cut_off.add(slot)
             elif met:
                 mixed.add(slot)
@@ -76,15 +76,15 @@ def resolve(standing: Mapping[str, Version], overlap: Overlap) -> Resolved:
 def resolve_overlaps(tx: Connection, tasks: Sequence[CustomerTask], overlap: Overlap, now: int) -> list[CustomerTask]:
     """Settle what needs no call any more; return the tasks that are left, each with what its slots say."""
     held = _registers(tx, [task.target_id for task in tasks])
-    told = {change.id for task in tasks for change in task.changes}
-    standing = {whose: {slot: one.newest for slot, one in its.items() if one.newest} for whose, its in held.items()}
-    found = {whose: resolve(each, overlap) for whose, each in standing.items()}
-    for whose, sent in _unheld(tx, found, held, told, overlap).items():
+    sent_now = {change.id for task in tasks for change in task.changes}
+    newest = {whose: {slot: one.newest for slot, one in its.items() if one.newest} for whose, its in held.items()}
+    found = {whose: resolve(each, overlap) for whose, each in newest.items()}
+    for whose, sent in _unheld(tx, found, held, sent_now, overlap).items():
         overruled = {slot: by for slot, by in found[whose].overruled.items() if slot not in sent}
         found[whose] = replace(found[whose], overruled=overruled)
-    _supersede(tx, found, standing, now)
-    _bury(tx, [standing[whose][slot].arrival for whose, one in found.items() for slot in one.cut_off], overlap, now)
-    left = [_what_is_left(task, found[task.target_id], standing[task.target_id]) for task in tasks]
+    _supersede(tx, found, newest, now)
+    _bury(tx, [newest[whose][slot].arrival for whose, one in found.items() for slot in one.cut_off], overlap, now)
+    left = [_what_is_left(task, found[task.target_id], newest[task.target_id]) for task in tasks]
     return [task for task in left if task.changes]
 
 
@@ -103,7 +103,7 @@ def _unheld(
     tx: Connection,
     found: Mapping[int, Resolved],
     held: Mapping[int, Mapping[str, Register]],
-    told: Collection[int],
+    sent_now: Collection[int],
     overlap: Overlap,
 ) -> dict[int, set[str]]:
     """Find opt-outs to send alone: a wider one overtook them that the provider was not told of since, nor is now.
@@ -117,7 +117,7 @@ def _unheld(
         confirmed_at = {each.newest.arrival: each.confirmed_at for each in registers if each.newest and each.confirmed}
         for slot, winner in one.overruled.items():
             change, known = held[whose][slot].newest, confirmed_at.get(winner.arrival)
-            if change is None or winner.arrival in told or not change.action is winner.action is Action.OPTOUT:
+            if change is None or winner.arrival in sent_now or not change.action is winner.action is Action.OPTOUT:
                 continue
             if known is None or change.effective_at > known:
                 unheld.setdefault(whose, {})[slot] = change
@@ -152,10 +152,10 @@ def _opt_ins(
 
 
 def _supersede(
-    tx: Connection, found: Mapping[int, Resolved], standing: Mapping[int, Mapping[str, Version]], now: int
+    tx: Connection, found: Mapping[int, Resolved], newest: Mapping[int, Mapping[str, Version]], now: int
 ) -> None:
     lost = [
-        {"which": standing[whose][slot].arrival, "winner": winner.arrival, "now": now}
+        {"which": newest[whose][slot].arrival, "winner": winner.arrival, "now": now}
         for whose, one in found.items()
         for slot, winner in one.overruled.items()
     ]
@@ -190,11 +190,11 @@ def _dead(why: PermanentFailure) -> dict[str, Any]:
     return {"state": State.DEAD.value, "code": why.code, "reason": why.reason}
 
 
-def _what_is_left(task: CustomerTask, found: Resolved, standing: Mapping[str, Version]) -> CustomerTask:
+def _what_is_left(task: CustomerTask, found: Resolved, newest: Mapping[str, Version]) -> CustomerTask:
     settled = found.cut_off.union(found.overruled)
     left = tuple(
         replace(change, confirms=change.slot not in found.mixed)
         for change in task.changes
         if change.slot not in settled
     )
-    return replace(task, changes=left, standing=standing)
+    return replace(task, changes=left, newest_by_slot=newest)

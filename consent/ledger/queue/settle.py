@@ -124,9 +124,9 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
                     settled[State.UNCHANGED].append(change.id)
                     confirmed += _confirmed(one, change, now)
                 case PermanentFailure(code, reason):
-                    dead.append({"which": change.id, "why": code, "words": reason, "now": now})
+                    dead.append({"which": change.id, "code": code, "reason": reason, "now": now})
                 case Retry(code, reason, counts):
-                    later.append({"which": change.id, "why": code, "words": reason, "more": int(counts)})
+                    later.append({"which": change.id, "code": code, "reason": reason, "more": int(counts)})
                 case None:
                     pass
     _close(tx, settled, now)
@@ -173,15 +173,15 @@ _CONFIRM = UpdateEach(
 _PENDING = f"id = {{which}} AND state = '{State.PENDING.value}'"
 _BURY = UpdateEach(
     table="changes",
-    types={"which": "bigint", "why": "text", "words": "text", "now": "bigint"},
-    values=f"state = '{State.DEAD.value}', code = {{why}}, reason = {{words}}, settled_at = {{now}}, "
+    types={"which": "bigint", "code": "text", "reason": "text", "now": "bigint"},
+    values=f"state = '{State.DEAD.value}', code = {{code}}, reason = {{reason}}, settled_at = {{now}}, "
     "attempts = attempts + 1",
     where=_PENDING,
 )
 _PUT_OFF = UpdateEach(
     table="changes",
-    types={"which": "bigint", "why": "text", "words": "text", "more": "int"},
-    values="code = {why}, reason = {words}, attempts = attempts + {more}",
+    types={"which": "bigint", "code": "text", "reason": "text", "more": "int"},
+    values="code = {code}, reason = {reason}, attempts = attempts + {more}",
     where=_PENDING,
 )
 
@@ -273,7 +273,7 @@ def _resend_newest(lock: MergeLock, called: Sequence[Settlement], now: int) -> N
 
 def _touched(tx: Connection, one: Settlement) -> set[str]:
     """Return the slots that a late call may have touched: where it may be any, also those that came since."""
-    if not one.task.standing:
+    if not one.task.newest_by_slot:
         return one.task.touched
     return set(tx.execute(select(slots.c.slot).where(slots.c.target_id == one.task.target_id)).scalars())
 

@@ -11,7 +11,7 @@ from consent.ledger.merge import Version
 from consent.outcome import Outcome
 
 IN_DOUBT = "a call may still be under way"
-"""Stands where a lease's token stands while no one may call a target, not even for a fresh word."""
+"""Stands where a lease's token stands while no one may call a target, not even for a fresh change."""
 
 WITNESS = "witness"
 """The purpose of a call that only finds out whether the provider serves another customer."""
@@ -44,20 +44,20 @@ class ClaimedChange:
 class CustomerTask:
     """A target under lease, with its changes that are due, oldest first.
 
-    `standing` is the newest change of each of the target's slots, where a write may touch several of them: so what is
-    newer can be left alone, and what older changes have made be told from what others have.
+    `newest_by_slot` is the newest change of each of the target's slots, where a write may touch several of them: so
+    what is newer can be left alone, and what older changes have made be told apart from what others have.
     """
 
     target_id: int
     address: Mapping[str, str] = field(repr=False)
     changes: tuple[ClaimedChange, ...]
     tries: int = 0
-    standing: Mapping[str, Version] = field(default_factory=dict)
+    newest_by_slot: Mapping[str, Version] = field(default_factory=dict)
 
     @property
     def touched(self) -> set[str]:
         """The slots of which nothing is known any more once the provider is called."""
-        return {change.slot for change in self.changes}.union(self.standing)
+        return {change.slot for change in self.changes}.union(self.newest_by_slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Settlement:
     """What became of a target's claimed changes; those without an outcome are given back untouched.
 
     `put_off_until` (microseconds) is when what is left should be tried again. Until `in_doubt_until` a call
-    whose answer never came may still be under way: no one may call this target before, not even for a fresh word.
+    whose answer never came may still be under way: no one may call this target before, not even for a fresh change.
     """
 
     task: CustomerTask

@@ -17,7 +17,7 @@ from rich.text import Text
 from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
-from consent.ledger.dead_letters import AuditEntry, DeadLetter, Fate, FoundDeadLetters
+from consent.ledger.dead_letters import AuditEntry, DeadLetter, FoundDeadLetters, ReplayEffect
 from consent.ledger.queue.tasks import Attempt
 from consent.settings import Settings
 from console.ui.screen import Screen, table, visible
@@ -119,22 +119,22 @@ def history_as_json(made: Sequence[Attempt], done: Sequence[AuditEntry]) -> dict
     return {"calls": calls, "interventions": acts}
 
 
-def fate_words(fates: Mapping[int, Fate]) -> str:
+def fate_words(fates: Mapping[int, ReplayEffect]) -> str:
     """Say what replaying does, in numbers."""
     counts = Counter(fates.values())
     return (
-        f"{counts[Fate.REPLAYED]:,} would be delivered again; "
-        f"{counts[Fate.SUPERSEDED]:,} would be closed, because a newer change has overtaken them"
+        f"{counts[ReplayEffect.REPLAYED]:,} would be delivered again; "
+        f"{counts[ReplayEffect.SUPERSEDED]:,} would be closed, because a newer change has overtaken them"
     )
 
 
-def own_fate(letter: DeadLetter, fates: Mapping[int, Fate]) -> str:
+def own_fate(letter: DeadLetter, fates: Mapping[int, ReplayEffect]) -> str:
     """Say what replaying one letter does."""
     if letter.discarded:
         return "it was discarded"
     if letter.id not in fates:
         return "it cannot be delivered: the ledger keeps no register of its slot"
-    if fates[letter.id] is Fate.SUPERSEDED:
+    if fates[letter.id] is ReplayEffect.SUPERSEDED:
         return "it would be closed, because a newer change has overtaken it"
     return "it would be delivered again"
 

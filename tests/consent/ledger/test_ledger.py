@@ -310,7 +310,7 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     first = ledger.dead_letters.replay(found, who="Ada", why="customer created")
     second = ledger.dead_letters.replay(found, who="Ada", why="again")
 
-    assert list(first.values()) == [dead_letters.Fate.REPLAYED]
+    assert list(first.values()) == [dead_letters.ReplayEffect.REPLAYED]
     assert second == {}
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     [note] = ledger.dead_letters.audit_log_of(found[0].id)
@@ -330,7 +330,7 @@ def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
         why="",
     )
 
-    assert list(fates.values()) == [dead_letters.Fate.SUPERSEDED]
+    assert list(fates.values()) == [dead_letters.ReplayEffect.SUPERSEDED]
     assert deliver(ledger) == []
     assert counts(ledger, import_id) == {"superseded": 1}
 

@@ -117,7 +117,7 @@ def test_more_words_of_one_slot_than_a_small_number_holds(ledger: Ledger) -> Non
     file = recorded(ledger, *words, stream=True)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    ledger.finish_reading(file)
-    ledger.publish(file)  # the opt-ins, which waited for the end of the file
+    ledger.intake.finish_reading(file)
+    ledger.intake.publish(file)  # the opt-ins, which waited for the end of the file
     assert deliver(ledger) == []
     assert counts(ledger, file) == {"applied": 1, "superseded": 39_999}

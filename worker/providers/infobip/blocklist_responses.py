@@ -207,7 +207,7 @@ def _removal(entries: Sequence[Entry], task: CustomerTask, change: ClaimedChange
 
 def _newest_of(entry: Entry, task: CustomerTask) -> Version | None:
     """Return the newest change of an entry's own slot, if the entry is one that our calls make."""
-    return task.standing.get(blocked_text(_place(entry))) if entry.get("sourceType", OURS) == OURS else None
+    return task.newest_by_slot.get(blocked_text(_place(entry))) if entry.get("sourceType", OURS) == OURS else None
 
 
 def _place(entry: Entry) -> Place:

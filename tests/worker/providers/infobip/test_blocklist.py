@@ -209,7 +209,7 @@ def test_a_newer_opt_out_of_ours_stays() -> None:
     older, newer = {"effective_at": "2026-01-01T00:00:00Z"}, {"effective_at": "2026-01-03T00:00:00Z"}
     for said, removed in ((older, 2), (newer, 1)):
         both = person_with(1, everything, sms | said)
-        request = first(CustomerTask(both.target_id, both.address, both.changes[:1], 0, both.standing))
+        request = first(CustomerTask(both.target_id, both.address, both.changes[:1], 0, both.newest_by_slot))
         answer = read(request, shown(entry("15550100001", **late), entry("15550100001", channel="SMS", **late)))
         assert len(only(answer).json["blocklist"]) == removed
 
