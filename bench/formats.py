@@ -87,7 +87,7 @@ def import_seconds(path: Path) -> float:
         ledger.maintenance.migrate()
         started = cpu_seconds()
         with source_files([str(path)]) as [given], unpacked(given, options) as [file]:
-            ingest_file(prepare(file, options, {"capillary": PROVIDERS["capillary"].row}, {}), ledger, watch)
+            ingest_file(prepare(file, options, {"capillary": PROVIDERS["capillary"].row}, {}), ledger.intake, watch)
         ledger.close()
     return watch.committed - started
 
