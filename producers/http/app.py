@@ -44,8 +44,10 @@ def create_app(state: AppState) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.app_state = state
-    known, public = (describe(app.routes, one, state.body_limit) for one in (state.schema, state.public_schema))
-    app.state.description = Description(known, public, docs.docs_page(public))
+    app.state.description = Description(
+        known=lambda: describe(app.routes, state.schema, state.body_limit),
+        public=lambda: describe(app.routes, state.public_schema, state.body_limit),
+    )
     app.state.readiness_at, app.state.readiness = float("-inf"), {}
     app.state.readiness_lock = asyncio.Lock()
     return app

@@ -19,7 +19,7 @@ from tests.support.forked_commands import SERVER
 SANDBOX = [OPTRELAY, "sandbox", "--port", "0"]
 
 
-@pytest.fixture(params=[False, True], ids=["forked", "fresh"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.proof)], ids=["forked", "fresh"])
 def _either(request: pytest.FixtureRequest) -> None:
     """Start the commands of a test in both ways."""
     SERVER.fresh = request.param

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 IN_FULL = os.environ.get("PROOFS") == "1"
-_SHARE = 5
 
 
-def examples(full: int) -> int:
-    """Return `full` in `make proofs`, and a fifth of it otherwise: the first ones, since every run gets the same."""
-    return full if IN_FULL else max(1, full // _SHARE)
+def examples(full: int, share: int = 5) -> int:
+    """Return `full` in `make proofs`, and a fifth of it (or another share) otherwise.
+
+    These are the first ones, since every run gets the same.
+    """
+    return full if IN_FULL else max(1, full // share)

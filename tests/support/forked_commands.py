@@ -53,11 +53,11 @@ LIBRARIES = (
 """What commands import late, beside the product."""
 
 FREE = {"HOME", "PATH", "PYTHONPATH", "TMPDIR", "COLUMNS", "LINES", "NO_COLOR", "TERM", "TZ", "PYTEST_CURRENT_TEST"}
-FREE |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET"}
+FREE |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "PYTHONIOENCODING"}
 """Variables that are read when they are needed; a command whose others differ from the server's is started afresh."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
-_TITLE_BYTES = 4096
+_TITLE_BYTES = 1024
 
 Job = dict[str, Any]
 
@@ -254,13 +254,14 @@ def _become(job: Job, streams: list[int]) -> None:
 
 
 def _open_streams() -> None:
+    encoding, _, handler = os.environ.get("PYTHONIOENCODING", "").partition(":")
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         was = getattr(sys, f"__{name}__")
         lines = name == "stderr" or os.isatty(number)
-        errors = "backslashreplace" if name == "stderr" else was.errors
+        errors = "backslashreplace" if name == "stderr" else handler or ("strict" if encoding else was.errors)
         buffering = 1 if lines and mode == "w" else -1
         stream = open(  # noqa: SIM115 - it stays open
-            number, mode, buffering, encoding=was.encoding, errors=errors, closefd=False
+            number, mode, buffering, encoding=encoding or was.encoding, errors=errors, closefd=False
         )
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
@@ -346,5 +347,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     _import_all()
+    _show(["commands of the tests are forked from here"])
     gc.freeze()
     _end(_run(_serve(socket.socket(fileno=int(sys.argv[1])))))

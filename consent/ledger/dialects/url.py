@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
-from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -91,6 +89,9 @@ def _hosts(url: URL) -> list[str]:
 
 
 def _is_known(option: str) -> bool:
+    import psycopg  # noqa: PLC0415 - a ledger on SQLite does without it
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415
+
     try:
         make_conninfo("", **{option: "1"})
     except psycopg.ProgrammingError:

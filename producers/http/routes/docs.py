@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from hashlib import sha256
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -29,12 +30,26 @@ POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form
 router = APIRouter(generate_unique_id_function=operation_id)
 
 
-class Description(NamedTuple):
-    """The description with the names of our connections, without them, and the latter as a page."""
+class Description:
+    """The description, made when it is asked for: a server starts without it."""
 
-    known: dict[str, Any]
-    public: dict[str, Any]
-    page: str
+    def __init__(self, known: Callable[[], dict[str, Any]], public: Callable[[], dict[str, Any]]) -> None:
+        self._known, self._public = known, public
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """With the names of our connections."""
+        return self._known()
+
+    @cached_property
+    def public(self) -> dict[str, Any]:
+        """Without them."""
+        return self._public()
+
+    @cached_property
+    def page(self) -> str:
+        """Without them, as a page."""
+        return docs_page(self.public)
 
 
 @router.get(

@@ -348,7 +348,9 @@ def empty(ledger: Ledger) -> Iterator[None]:
     yield
 
 
-@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(200, share=12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(told=st.lists(steps, min_size=5, max_size=14), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
 @example(
     told=[("import", [OUT]), ("claim", []), ("claim", []), ("settle", []), ("settle late", [])],

@@ -413,6 +413,7 @@ print(json.dumps([sorted(set(kinds)), len(kinds), resource.getrusage(resource.RU
 """
 
 
+@pytest.mark.proof
 def test_events_of_very_many_changes_fill_no_memory(tmp_path: Path) -> None:
     """Requests of a megabyte took half a gigabyte each, and the container of 512 MB was killed."""
     told = subprocess.run(

@@ -61,7 +61,7 @@ def call(limiter: RateLimiter, moments: list[float], until: float) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_no_window_is_overfull_whatever_becomes_of_the_broker(ready: Ledger, tmp_path: Path, seed: int) -> None:
     """A broker that is killed, wiped or ended, at any moment, begins the limit anew, and the provider shuts us out."""
     odds, moments = random.Random(seed), list[float]()

@@ -203,8 +203,8 @@ def test_lost_quotes_at_line_ends_cost_time_in_proportion_to_the_file(every: int
         assert sum(row.error is not None for row in found) == len(range(0, lines, every))
         return took
 
-    assert seconds(4_000) < 2
-    assert seconds(40_000) < 8
+    assert seconds(2_000) < 1
+    assert seconds(20_000) < 4
 
 
 def test_a_long_row_among_lost_quotes_is_kept() -> None:
