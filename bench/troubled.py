@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 
 from bench.delivery import OPTRELAY, a_ledger
+from consent.ledger.ledger import Ledger
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.server import running
 from sandbox.settings import SandboxSettings
@@ -73,6 +74,9 @@ def _order(url: str, what: dict[str, Any]) -> None:
 def delivered(folder: Path, ledger_url: str, seed: int, timeout: float) -> dict[str, Any]:
     """Run the file, and say what became of it."""
     odds, path = random.Random(seed), folder / "troubled.csv"
+    ledger = Ledger(ledger_url)
+    ledger.migrate()
+    ledger.close()
     rows = write_rows(path, odds)
     bad = odds.sample(range(CUSTOMERS), 6)
     bad_rows = [odds.choice([row for row in rows if row["user_id"] == str(FIRST_CUSTOMER + n)]) for n in bad]

@@ -57,11 +57,14 @@ class RetryPolicy:
 
     def put_off(self, task: CustomerTask, outcomes: Mapping[int, Outcome]) -> float:
         """Return the seconds until what is left of a task is tried again, 0 if nothing asks for a wait."""
-        later = [outcome for outcome in outcomes.values() if isinstance(outcome, Retry)]
+        later = {number: outcome for number, outcome in outcomes.items() if isinstance(outcome, Retry)}
         if not later:
             return 0.0
-        asked = max(outcome.after or 0.0 for outcome in later)
-        ceiling = WITNESSED_CEILING if all(outcome.witnessed for outcome in later) else math.inf
+        asked = max(outcome.after or 0.0 for outcome in later.values())
+        # Where tries have counted, a call that fails on its way must not put off the next one for a quarter of an hour.
+        counted = {change.id for change in task.changes if change.attempts}
+        soon = all(outcome.witnessed or number in counted for number, outcome in later.items())
+        ceiling = WITNESSED_CEILING if soon else math.inf
         return max(asked, self.wait(task.tries, ceiling))
 
     def _ended_while_others_were_served(self, outcome: Outcome, attempts: int) -> Outcome:

@@ -9,7 +9,7 @@ import pytest
 from consent.change import Action
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry, Unchanged
-from worker.delivery.retry import RetryPolicy
+from worker.delivery.retry import WITNESSED_CEILING, RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=3, first=2.0, ceiling=60.0, odds=random.Random(1))
 OF_THE_CHANGE = Retry("500", "internal error", counts=True)
@@ -92,3 +92,13 @@ def test_the_bound_of_a_wait_doubles_up_to_a_ceiling(tries: int, bound: float) -
 def test_a_task_waits_as_long_as_the_provider_asks(outcomes: list[Outcome], least: float, most: float) -> None:
     """No shorter than the longest wait that was asked for, and never without a pause of our own."""
     assert least <= POLICY.put_off(task(0, 0), dict(enumerate(outcomes, 1))) <= most
+
+
+def test_a_call_that_fails_on_its_way_does_not_put_off_a_change_whose_tries_count() -> None:
+    """The last customer's row vanishes, and one call in five is cut: after six tries the next was minutes away."""
+    lost = {1: Retry("no reply", "the line broke", counts=False)}
+
+    begun = [POLICY.put_off(task(1, tries=20), lost) for _ in range(100)]
+    not_yet = [POLICY.put_off(task(0, tries=20), lost) for _ in range(100)]
+
+    assert max(begun) <= WITNESSED_CEILING < max(not_yet) <= POLICY.ceiling
