@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from consent.change import Bucket
 from consent.errors import ConfigurationError, SourceUnavailable
@@ -15,6 +16,7 @@ from consent.settings import Settings
 from console.commands.run.input_files import row_models
 from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger, writing_ledger
+from console.local.delivery import run_folder
 from console.local.notifier import notifier
 from console.local.signals import Stop
 from console.ui.screen import Screen, table
@@ -24,6 +26,7 @@ from producers.options import IngestOptions
 from producers.watch.address import EXAMPLE, WatchAddress, read_watch_address
 from producers.watch.place import LocalFolder, Place
 from producers.watch.preparation import Reading
+from producers.watch.remote import RemotePlace, open_sftp, open_store
 from producers.watch.watcher import Watcher, watch
 
 _ONCE_SECONDS = 1.0
@@ -80,11 +83,12 @@ def check_places(settings: Settings, screen: Screen, given: Sequence[str]) -> Ex
     return ExitCode.IMPERFECT if any(one["overdue"] for one in found) else ExitCode.WELL
 
 
-def place_of(address: WatchAddress) -> Place:
-    """Return the place of an address; raise ConfigurationError if what it needs is not installed."""
+def place_of(settings: Settings, address: WatchAddress) -> Place:
+    """Return the place of an address, not connected yet."""
     if address.scheme == "file":
         return LocalFolder(Path(address.path))
-    raise ConfigurationError(f"{address.scheme}:// cannot be watched yet")
+    rejects = run_folder(settings).absolute() / "rejects" / quote(address.shown, safe="@:")
+    return RemotePlace(address, rejects, open_sftp if address.scheme == "sftp" else open_store)
 
 
 @contextmanager
@@ -97,7 +101,7 @@ def _watcher(settings: Settings, ledger: Ledger, address: WatchAddress) -> Itera
         guards=settings.guards,
         guards_by_connection=settings.guards_by_connection,
     )
-    place = place_of(address)
+    place = place_of(settings, address)
     reading = Reading(row_models(settings), defaults, options, settings.feeds)
     try:
         yield Watcher(address, place, ledger, reading, _Observer(Screen(), ledger, lambda _: None, place.shown))

@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def own(tmp_path: Path) -> Iterator[Ledger]:
     """A ledger on this machine."""
     made = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    made.prepare()
+    made.maintenance.prepare()
     yield made
     made.close()
 
