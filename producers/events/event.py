@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from consent.change import Action, ConsentChange
 from producers.parsing.error_messages import RowError
 
 LONGEST_EVENT = 1024 * 1024
@@ -26,6 +27,7 @@ class Event:
     * `error`: why the source could not even read it.
     * `receipt`: what the source needs to acknowledge it.
     * `is_answered`: its sender waits for an answer, which says if nothing in it can be read.
+    * `optouts_only`: its sender may opt out and nothing else.
     """
 
     body: bytes | Mapping[str, str] = field(repr=False)
@@ -39,6 +41,7 @@ class Event:
     receipt: object = field(default=None, repr=False, compare=False)
     first: int = 0
     is_answered: bool = False
+    optouts_only: bool = False
 
     @property
     def size(self) -> int:
@@ -64,3 +67,10 @@ class EventChange(NamedTuple):
     fields: Mapping[str, Any]
     change_id: str | None = None
     since: str | None = None
+
+
+def allowed(parsed: tuple[ConsentChange, ...] | RowError, event: Event) -> tuple[ConsentChange, ...] | RowError:
+    """Return what an event says, or an error if its sender may not say it."""
+    if event.optouts_only and any(one.action is Action.OPTIN for one in parsed if isinstance(one, ConsentChange)):
+        return RowError("missing_scope", "this key may send opt-outs only: use one that has the scope write", "action")
+    return parsed

@@ -16,7 +16,7 @@ from consent.errors import LedgerRefused
 from consent.imports import MOST_KEPT, REFUSED, EventContent, EventsAccepted, ImportProgress, ImportSource, RejectedRow
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from producers.events import fields, formats
-from producers.events.event import Event, EventChange
+from producers.events.event import Event, EventChange, allowed
 from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, vocabulary
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
@@ -202,7 +202,7 @@ class EventIngest:
             return [_our_error(error)]
         found, count = [], 0
         for place, one in enumerate(read):
-            parsed = self._safely(one, event, place, context)
+            parsed = allowed(self._safely(one, event, place, context), event)
             count += 1 if isinstance(parsed, RowError) else len(parsed)
             if count > formats.MOST_CHANGES:
                 return [formats.TOO_MANY]

@@ -1,5 +1,6 @@
-"""API keys: who may post changes and how often.
+"""API keys: who may do what, and how often.
 
+A key has the scopes that stand in brackets behind its name; one without any may post and read, and nothing else.
 Several keys are valid at a time, so that one can be replaced while the other still works.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -21,26 +23,42 @@ _SHORTEST = 16
 _BURST_SECONDS = 1.0
 
 
+class Scope(StrEnum):
+    """What a key may do."""
+
+    OPTOUT = "optout"
+    WRITE = "write"
+    READ = "read"
+    CONTACTABLE = "contactable"
+    APPROVE = "approve"
+
+
+UNDECLARED = frozenset({Scope.WRITE, Scope.READ})
+"""The scopes of a key for which none were declared."""
+
+
 class Sender(NamedTuple):
     """Who sends: the name of the key, which may be logged, and the scope in which ids are unique: a digest of the key.
 
-    Two keys are two senders, also if they have one name or none.
+    Two keys are two senders, also if they have one name or none. `may` holds what the key may do.
     """
 
     name: str
     scope: str
+    may: frozenset[Scope] = UNDECLARED
 
 
 class _Key(NamedTuple):
     name: str
     digest: bytes
+    may: frozenset[Scope]
 
 
 class ApiKeys:
     """The keys that are valid now. Nothing of a key is kept but its hash; its name may be logged."""
 
     def __init__(self, setting: str) -> None:
-        """Read `name=key,name=key` or plain keys; raise ConfigurationError for one that can be guessed."""
+        """Read `name=key,name[read+approve]=key` or plain keys; raise ConfigurationError if one can be guessed."""
         self._keys = [_key(part.strip()) for part in setting.split(",") if part.strip()]
 
     def __bool__(self) -> bool:
@@ -58,7 +76,7 @@ class ApiKeys:
         found = None
         for one in self._keys:
             if hmac.compare_digest(shown, one.digest):
-                found = Sender(one.name, sha256(b"in the name of " + one.digest).hexdigest())
+                found = Sender(one.name, sha256(b"in the name of " + one.digest).hexdigest(), one.may)
         return found
 
 
@@ -91,4 +109,17 @@ def _key(setting: str) -> _Key:
     if len(key) < _SHORTEST:
         message = f"OPTRELAY_API_KEYS: a key needs {_SHORTEST} characters at least: `openssl rand -hex 24` makes one"
         raise ConfigurationError(message)
-    return _Key(name.strip(), sha256(key.strip().encode()).digest())
+    name, may = _scopes(name.strip())
+    return _Key(name, sha256(key.strip().encode()).digest(), may)
+
+
+def _scopes(name: str) -> tuple[str, frozenset[Scope]]:
+    """Return a key's name, and the scopes that stand in brackets behind it."""
+    bare, bracket, said = name.removesuffix("]").rpartition("[")
+    if not bracket or not name.endswith("]"):
+        return name, UNDECLARED
+    try:
+        return bare.strip() or NAMELESS, frozenset(Scope(one.strip()) for one in said.split("+"))
+    except ValueError:
+        message = f"OPTRELAY_API_KEYS: the scopes of a key are {', '.join(Scope)}, with + between several"
+        raise ConfigurationError(message) from None

@@ -35,8 +35,10 @@ _SECURITY_SCHEMES = {
 _PROBLEMS = {
     400: "Nothing in the request can be read",
     401: "No valid key",
+    403: "The key has not the scope that this needs",
     404: "There is no such thing",
     408: "The body came too slowly",
+    409: "It would change another number of slots than was expected; nothing was done",
     410: "The link has expired, or what stood behind the cursor is not kept any more",
     413: "The body is too long",
     415: "The body is in a form that is not read here",

@@ -125,6 +125,35 @@ ImportReport.__doc__ = "As `optrelay status IMPORT --json` prints it."
 
 
 @_exact
+class HeldImport(TypedDict("_HeldImport", {"import": str})):
+    """An import of which something is held: why, and how many slots it would change, wholly or in part."""
+
+    name: str
+    feed: str | None
+    held_at: str
+    optins: _Count
+    optouts: _Count
+    slots: dict[str, int]
+    guards: list[dict[str, Any]]
+
+
+@_exact
+class Held(TypedDict):
+    """The imports that are held."""
+
+    held: list[HeldImport]
+
+
+@_exact
+class Decided(TypedDict("_Decided", {"import": str})):
+    """What came of a decision; `done` is null if nothing is held."""
+
+    done: Literal["approved", "withdrawn"] | None
+    changes: _Count
+    slots: _Count
+
+
+@_exact
 class Alive(TypedDict):
     """The process lives and answers."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import Request
 
 from consent.ledger.ledger import Ledger
-from producers.http.api_keys import ApiKeys, KeyRateLimit, Sender
+from producers.http.api_keys import ApiKeys, KeyRateLimit, Scope, Sender
 from producers.http.batch_writer import BatchWriter
 from producers.http.problems import Problem
 from producers.http.tokens import Tokens
@@ -29,6 +29,7 @@ class AppState:
 
     `schema` is the JSON Schema of what may be posted, `public_schema` the same without the names of our connections;
     `body_limit` is in bytes. `import_report` raises LedgerUnavailable; `broker_state` says how the broker is.
+    With `four_eyes` only a key with a name approves.
     """
 
     ledger: Ledger
@@ -42,6 +43,7 @@ class AppState:
     body_limit: int
     import_report: Callable[[str], dict[str, Any] | None]
     broker_state: Callable[[], str]
+    four_eyes: bool = False
 
 
 def app_state(request: Request) -> AppState:
@@ -50,8 +52,8 @@ def app_state(request: Request) -> AppState:
     return state
 
 
-def admit(request: Request, state: AppState) -> Sender:
-    """Return whose key the request shows; raise Problem for a request without a valid one, or one too many."""
+def admit(request: Request, state: AppState, *scopes: Scope) -> Sender:
+    """Return whose key the request shows; raise Problem without a valid one for one of the scopes, or too often."""
     sender = state.keys.sender(request.headers)
     if sender is None:
         detail = "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
@@ -60,4 +62,7 @@ def admit(request: Request, state: AppState) -> Sender:
     if wait := state.rate_limit.acquire(sender.scope):
         detail = "too many requests with this key: wait, or put more changes into one request"
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too_many_requests", detail, wait)
+    if sender.may.isdisjoint(scopes):
+        detail = f"this key has not the scope {' or '.join(scopes)}: use one that has, or add it in OPTRELAY_API_KEYS"
+        raise Problem(HTTPStatus.FORBIDDEN, "missing_scope", detail)
     return sender

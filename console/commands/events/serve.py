@@ -69,6 +69,7 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
             body_limit=settings.api_body_bytes,
             import_report=lambda id_: import_as_json(ledger, id_),
             broker_state=broker_state,
+            four_eyes=settings.four_eyes,
         )
         outdated = stack.enter_context(_watched(ledger))
         serve(create_app(state), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated))

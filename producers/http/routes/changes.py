@@ -15,7 +15,7 @@ from producers.events.event import Event
 from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
 from producers.events.ingest import Result
 from producers.http import responses
-from producers.http.api_keys import Sender
+from producers.http.api_keys import Scope, Sender
 from producers.http.openapi import COMPONENTS, KEYED, operation_id, problem_responses
 from producers.http.problems import CONTENT_TYPE, Problem
 from producers.http.request_body import check_media_type, read_body
@@ -47,7 +47,7 @@ router = APIRouter(generate_unique_id_function=operation_id)
     status_code=HTTPStatus.ACCEPTED,
     response_model=responses.Results,
     response_description="Recorded: what became of each change, in the order in which they were sent",
-    responses=problem_responses(400, 401, 408, 413, 415, 429, 500, 503),
+    responses=problem_responses(400, 401, 403, 408, 413, 415, 429, 500, 503),
     openapi_extra=KEYED
     | {"requestBody": {"required": True, "content": {kind: {"schema": one} for kind, one in _BODIES.items()}}},
 )
@@ -58,7 +58,7 @@ async def post_changes(request: Request, idempotency_key: _IdempotencyKey = None
     and which field). One bad change harms only itself.
     """
     state = app_state(request)
-    sender = admit(request, state)
+    sender = admit(request, state, Scope.WRITE, Scope.OPTOUT)
     check_media_type(request)
     key = _hashed(idempotency_key)
     body = await read_body(request, state.body_limit)
@@ -74,7 +74,8 @@ def _event(request: Request, sender: Sender, body: bytes, key: str | None) -> Ev
     headers = {name: value for name, value in request.headers.items() if name == "content-type" or name[:3] == "ce-"}
     known_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
     place = f"POST /v1/changes, key {sender.name}, {known_by}"
-    return Event(body, headers, place=place, key=key, sender=sender.scope, is_answered=True)
+    only_out = Scope.WRITE not in sender.may
+    return Event(body, headers, place=place, key=key, sender=sender.scope, is_answered=True, optouts_only=only_out)
 
 
 def _hashed(key: str | None) -> str | None:

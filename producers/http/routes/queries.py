@@ -15,12 +15,13 @@ from consent.errors import LedgerError, UnusableCursor
 from consent.ledger.queries.changes import ChangeReport
 from consent.ledger.queries.outcomes import MOST_OUTCOMES, OutcomePage
 from producers.http import responses
+from producers.http.api_keys import Scope
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
 from producers.http.state import admit, app_state
 
 T = TypeVar("T")
-_PROBLEMS = problem_responses(401, 404, 429, 500, 503)
+_PROBLEMS = problem_responses(401, 403, 404, 429, 500, 503)
 router = APIRouter(generate_unique_id_function=operation_id)
 
 
@@ -29,7 +30,7 @@ router = APIRouter(generate_unique_id_function=operation_id)
     summary="What became of changes since a cursor",
     response_model=responses.Outcomes,
     response_description="Some outcomes, and the cursor behind them",
-    responses=problem_responses(400, 401, 410, 429, 500, 503),
+    responses=problem_responses(400, 401, 403, 410, 429, 500, 503),
     openapi_extra=KEYED,
 )
 async def get_outcomes(request: Request, after: str | None = None, limit: str = "1000") -> Response:
@@ -39,7 +40,7 @@ async def get_outcomes(request: Request, after: str | None = None, limit: str = 
     missed. Ask again with the `cursor` of the answer, at once if there is `more`. `limit` is at most 10000.
     """
     state = app_state(request)
-    admit(request, state)
+    admit(request, state, Scope.READ)
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MOST_OUTCOMES:
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_parameter", f"limit is a number from 1 to {MOST_OUTCOMES}")
     try:
@@ -60,7 +61,7 @@ async def get_outcomes(request: Request, after: str | None = None, limit: str = 
 async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
     """Tell its state, where it came from and why it failed, if it did; no address is shown."""
     state = app_state(request)
-    admit(request, state)
+    admit(request, state, Scope.READ)
     found = await _read(lambda: state.ledger.queries.find_change(id))
     if found is None:
         raise _unknown("change")
@@ -78,7 +79,7 @@ async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the
 async def get_import(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
     """Tell what `optrelay status IMPORT --json` prints."""
     state = app_state(request)
-    admit(request, state)
+    admit(request, state, Scope.READ)
     found = await _read(lambda: state.import_report(id))
     if found is None:
         raise _unknown("import")

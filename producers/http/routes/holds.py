@@ -1,0 +1,146 @@
+"""What is held until a person decides: GET /v1/held, and POST /v1/imports/{id}/approve and /withdraw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from consent.change import Action
+from consent.errors import LedgerError
+from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld
+from producers.http import responses
+from producers.http.api_keys import NAMELESS, Scope
+from producers.http.openapi import KEYED, operation_id, problem_responses
+from producers.http.problems import Problem, ledger_away
+from producers.http.request_body import check_media_type, read_body
+from producers.http.state import AppState, admit, app_state
+
+T = TypeVar("T")
+_Result = Decided | NotAsExpected | NothingHeld | None
+_ONLY = {"optouts": Action.OPTOUT, "optins": Action.OPTIN, None: None}
+_LONGEST_BODY = 10_000
+_LONGEST_WHY = 1_000
+_PROBLEMS = problem_responses(400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503)
+_FIELDS = {
+    "why": {"type": "string", "minLength": 1, "maxLength": _LONGEST_WHY},
+    "expect": {"type": "integer", "minimum": 0, "description": "how many slots would change, as GET /v1/held tells"},
+}
+_ONLY_FIELD = {"type": "string", "enum": ["optouts", "optins"], "description": "the others stay held"}
+
+
+def _body(**more: Any) -> dict[str, Any]:
+    schema = {"type": "object", "required": ["why"], "additionalProperties": False, "properties": {**_FIELDS, **more}}
+    return KEYED | {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+router = APIRouter(generate_unique_id_function=operation_id)
+
+
+@router.get(
+    "/v1/held",
+    summary="The imports that a guard holds",
+    response_model=responses.Held,
+    response_description="Why each is held, and how many slots it would change",
+    responses=problem_responses(401, 403, 429, 500, 503),
+    openapi_extra=KEYED,
+)
+async def get_held(request: Request) -> Response:
+    """Tell what `optrelay held --json` prints. The key needs the scope approve."""
+    state = app_state(request)
+    admit(request, state, Scope.APPROVE)
+    found = await _on_ledger(state.ledger.review.held_imports)
+    return JSONResponse({"held": [one.as_json() for one in found]})
+
+
+@router.post(
+    "/v1/imports/{id}/approve",
+    summary="Let a held import be delivered",
+    response_model=responses.Decided,
+    response_description="What was approved; nothing if nothing is held any more",
+    responses=_PROBLEMS,
+    openapi_extra=_body(only=_ONLY_FIELD),
+)
+async def post_approve(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
+    """Let all of it be delivered, or only its opt-outs or opt-ins; saying it twice changes nothing.
+
+    The key needs the scope approve. Its name is kept in the audit log, with `why`.
+    """
+    state = app_state(request)
+    decision = await _decision(request, state, {"why", "expect", "only"})
+    return await _decided(state, id, "approved", lambda: state.ledger.review.approve(id, decision))
+
+
+@router.post(
+    "/v1/imports/{id}/withdraw",
+    summary="Give up what is held of an import",
+    response_model=responses.Decided,
+    response_description="What was withdrawn; nothing if nothing is held any more",
+    responses=_PROBLEMS,
+    openapi_extra=_body(),
+)
+async def post_withdraw(request: Request, id: str) -> Response:  # noqa: A002 - the same
+    """Give it up for good: none of it is ever delivered. The key needs the scope approve."""
+    state = app_state(request)
+    decision = await _decision(request, state, {"why", "expect"})
+    return await _decided(state, id, "withdrawn", lambda: state.ledger.review.withdraw(id, decision))
+
+
+async def _decision(request: Request, state: AppState, fields: set[str]) -> Decision:
+    sender = admit(request, state, Scope.APPROVE)
+    if state.four_eyes and sender.name == NAMELESS:
+        detail = "OPTRELAY_FOUR_EYES wants a key with a name: write it as name[approve]=key"
+        raise Problem(HTTPStatus.FORBIDDEN, "nameless_key", detail)
+    check_media_type(request)
+    try:
+        said = orjson.loads(await read_body(request, _LONGEST_BODY))
+    except ValueError:
+        raise _bad("send a JSON object with why") from None
+    if not isinstance(said, dict) or said.keys() - fields:
+        raise _bad(f"send a JSON object with {', '.join(sorted(fields))}")
+    why, expect, only = said.get("why"), said.get("expect"), said.get("only")
+    if not isinstance(why, str) or not why.strip() or len(why) > _LONGEST_WHY or "\0" in why:
+        raise _bad(f"why says why, in 1 to {_LONGEST_WHY} characters")
+    if expect is not None and (not isinstance(expect, int) or isinstance(expect, bool) or not 0 <= expect < 2**63):
+        raise _bad("expect is a number of slots")
+    if not isinstance(only, str | None) or only not in _ONLY:
+        raise _bad("only is optouts or optins")
+    return Decision(f"key {sender.name}", why, _ONLY[only], expect)
+
+
+async def _decided(state: AppState, import_id: str, what: str, decide: Callable[[], _Result]) -> Response:
+    """Decide and let what was approved be due; the sweep wakes the workers."""
+
+    def work() -> _Result:
+        result = decide()
+        if result is not None and not isinstance(result, NotAsExpected):
+            state.ledger.intake.publish(import_id)
+        return result
+
+    match await _on_ledger(work):
+        case None:
+            raise Problem(HTTPStatus.NOT_FOUND, "unknown_import", "there is no import with this id")
+        case NotAsExpected(slots):
+            detail = f"it would change {slots:,} slots now: look at GET /v1/held again"
+            raise Problem(HTTPStatus.CONFLICT, "not_as_expected", detail)
+        case Decided(changes, slots):
+            told = {"import": import_id, "done": what, "changes": changes, "slots": slots}
+        case NothingHeld():
+            told = {"import": import_id, "done": None, "changes": 0, "slots": 0}
+    return JSONResponse(told)
+
+
+async def _on_ledger(work: Callable[[], T]) -> T:
+    try:
+        return await run_in_threadpool(work)
+    except LedgerError:
+        raise ledger_away() from None
+
+
+def _bad(detail: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, "bad_decision", detail)

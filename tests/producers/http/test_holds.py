@@ -1,0 +1,153 @@
+"""Held imports over HTTP, and what a key may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from consent.errors import ConfigurationError
+from consent.ledger.ledger import Ledger
+from consent.ledger.schema import audit_log
+from producers.http.api_keys import ApiKeys, Scope
+from tests.support.http_server import Server, server
+from tests.support.ledgers import counts, deliver, guarded, imported, word
+
+KEYS = {name: f"0123456789abcdef-{name}" for name in ("plain", "reader", "outs", "ann", "nameless")}
+SETTING = ",".join(
+    [
+        f"plain={KEYS['plain']}",
+        f"reader[read]={KEYS['reader']}",
+        f"outs[optout]={KEYS['outs']}",
+        f"ann[approve]={KEYS['ann']}",
+        f"[approve]={KEYS['nameless']}",
+    ]
+)
+CHANGE = {
+    "connection": "capillary",
+    "user_id": "387006417",
+    "channel": "EMAIL",
+    "priority": "BULK",
+    "effective_at": "2026-11-20T08:30:00Z",
+}
+
+
+@pytest.fixture
+def served(books: Ledger) -> Iterator[Server]:
+    """A server with a key for each scope."""
+    with server(books, keys=ApiKeys(SETTING)) as running:
+        yield running
+
+
+def ask(served: Server, key: str, path: str, body: object = None) -> httpx.Response:
+    """Ask, or post a body, with one of the keys."""
+    headers = {"x-api-key": KEYS[key]}
+    if body is None:
+        return served.client.get(path, headers=headers)
+    return served.client.post(path, json=body, headers=headers)
+
+
+def held(books: Ledger) -> str:
+    """A file that would opt one person in again, and opts another out."""
+    imported(books, word("ann"))
+    deliver(books)
+    return guarded(books, word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10), resurrects_most=0)
+
+
+@pytest.mark.parametrize("key", ["plain", "reader", "outs"])
+def test_only_a_key_with_the_scope_approves(books: Ledger, served: Server, key: str) -> None:
+    """A key of before has none of the new rights."""
+    file = held(books)
+    asked = [
+        ask(served, key, "/v1/held"),
+        ask(served, key, f"/v1/imports/{file}/approve", {"why": "mine"}),
+        ask(served, key, f"/v1/imports/{file}/withdraw", {"why": "mine"}),
+    ]
+
+    assert [(one.status_code, one.json()["code"]) for one in asked] == [(403, "missing_scope")] * 3
+    assert counts(books, file) == {"pending": 2}
+
+
+def test_a_held_import_is_approved_in_part_and_withdrawn(books: Ledger, served: Server) -> None:
+    """The number of slots must be the one that was shown; who and why are in the audit log."""
+    file = held(books)
+    [told] = ask(served, "ann", "/v1/held").json()["held"]
+    assert (told["import"], told["slots"]) == (file, {"all": 2, "optins": 1, "optouts": 1})
+
+    path, why = f"/v1/imports/{file}", {"why": "checked with CRM"}
+    wrong = ask(served, "ann", f"{path}/approve", why | {"only": "optouts", "expect": 2})
+    assert (wrong.status_code, wrong.json()["code"]) == (409, "not_as_expected")
+    done = ask(served, "ann", f"{path}/approve", why | {"only": "optouts", "expect": 1})
+    assert (done.status_code, done.json()["done"], done.json()["changes"]) == (200, "approved", 1)
+    assert deliver(books) == [("bob", "EMAIL|BULK OPTOUT")]
+    assert ask(served, "ann", f"{path}/withdraw", why).json()["done"] == "withdrawn"
+    assert ask(served, "ann", f"{path}/withdraw", why).json()["done"] is None
+    assert counts(books, file) == {"applied": 1, "withdrawn": 1}
+    query = select(audit_log.c.who, audit_log.c.why).where(audit_log.c.import_id == file, audit_log.c.who != "optrelay")
+    assert set(books.database.read(lambda tx: tx.execute(query).all())) == {("key ann", "checked with CRM")}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"why": " "},
+        {"why": 1},
+        {"why": "a", "expect": "1"},
+        {"why": "a", "expect": True},
+        {"why": "a", "only": "both"},
+        {"why": "a", "only": []},
+        {"why": "a", "who": "b"},
+    ],
+)
+def test_a_decision_that_cannot_be_read_decides_nothing(books: Ledger, served: Server, body: object) -> None:
+    """It is answered with 400."""
+    file = held(books)
+
+    refused = ask(served, "ann", f"/v1/imports/{file}/approve", body)
+
+    assert (refused.status_code, counts(books, file)) == (400, {"pending": 2})
+
+
+def test_an_import_that_is_not_there(served: Server) -> None:
+    """It is answered with 404."""
+    assert ask(served, "ann", "/v1/imports/20261129-none/approve", {"why": "a"}).status_code == 404
+    assert ask(served, "ann", "/v1/imports/20261129-none/withdraw", {"why": "a"}).status_code == 404
+
+
+def test_four_eyes_want_a_name(books: Ledger) -> None:
+    """A key without a name proves no one."""
+    file = held(books)
+    with server(books, keys=ApiKeys(SETTING), four_eyes=True) as served:
+        refused = ask(served, "nameless", f"/v1/imports/{file}/approve", {"why": "a"})
+        assert (refused.status_code, refused.json()["code"]) == (403, "nameless_key")
+        assert ask(served, "ann", f"/v1/imports/{file}/approve", {"why": "a"}).status_code == 200
+
+
+def test_a_key_does_what_its_scopes_say(served: Server) -> None:
+    """One that opts out posts no opt-in and reads nothing; one that reads posts nothing; one of before does both."""
+    opt_in, opt_out = CHANGE | {"action": "OPTIN"}, CHANGE | {"action": "OPTOUT"}
+
+    sent = ask(served, "outs", "/v1/changes", [opt_out, opt_in]).json()["results"]
+
+    assert [(one["status"], one["code"]) for one in sent] == [("accepted", None), ("rejected", "missing_scope")]
+    assert ask(served, "outs", f"/v1/changes/{sent[0]['id']}").status_code == 403
+    assert ask(served, "outs", "/v1/changes").status_code == 403
+    assert ask(served, "outs", "/v1/imports/any").status_code == 403
+    assert ask(served, "reader", "/v1/changes", opt_out).status_code == 403
+    assert ask(served, "ann", "/v1/changes", opt_out).status_code == 403
+    assert ask(served, "reader", f"/v1/changes/{sent[0]['id']}").status_code == 200
+    assert ask(served, "plain", "/v1/changes", opt_in).status_code == 202
+    assert ask(served, "plain", f"/v1/changes/{sent[0]['id']}").status_code == 200
+
+
+def test_a_scope_that_does_not_exist_is_refused() -> None:
+    """A misspelt scope must not become a name."""
+    with pytest.raises(ConfigurationError, match="contactable"):
+        ApiKeys("ann[aprove]=0123456789abcdef")
+    sender = ApiKeys("ann[approve + read]=0123456789abcdef").sender({"x-api-key": "0123456789abcdef"})
+    assert sender is not None
+    assert (sender.name, sender.may) == ("ann", {Scope.APPROVE, Scope.READ})
