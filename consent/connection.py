@@ -100,6 +100,9 @@ class ConnectionSettings(BaseModel):
     region: Annotated[str, BeforeValidator(read_region)] = Field(
         "", description="the country (like GB) whose numbers are written without a country code; empty: none is"
     )
+    allow_domains: bool = Field(
+        default=False, description="Infobip: take whole e-mail domains on the blocklist, which block everyone at them"
+    )
     defaults: dict[str, str] = Field({}, description="values for columns that a row leaves empty (JSON object)")
     reassert: Annotated[Reassert | None, BeforeValidator(parse_reassert)] = Field(
         None, description="fresh, always or never, where this connection differs from OPTRELAY_REASSERT"

@@ -138,7 +138,15 @@ class ConsentRow(BaseModel):
     @classmethod
     def in_region(cls, region: str) -> type[Self]:
         """Return the same rows with national numbers of a country; the same class each time."""
-        return cast(type[Self], _in_region(cls, region)) if region else cls
+        return cast(type[Self], _variant(cls, "region", region)) if region else cls
+
+    allows_domains: ClassVar[bool] = True
+    """Whether a whole e-mail domain may stand where a person belongs, and so everyone at it."""
+
+    @classmethod
+    def without_domains(cls) -> type[Self]:
+        """Return the same rows that refuse whole e-mail domains; the same class each time."""
+        return cast(type[Self], _variant(cls, "allows_domains", False))  # noqa: FBT003 - the attribute's value
 
     @classmethod
     def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
@@ -191,8 +199,8 @@ class ConsentRow(BaseModel):
 
 
 @cache
-def _in_region(model: type[ConsentRow], region: str) -> type[ConsentRow]:
-    return type(model.__name__, (model,), {"region": region, "__module__": model.__module__, "__doc__": model.__doc__})
+def _variant(model: type[ConsentRow], attribute: str, value: object) -> type[ConsentRow]:
+    return type(model.__name__, (model,), {attribute: value, "__module__": model.__module__, "__doc__": model.__doc__})
 
 
 @cache

@@ -105,6 +105,14 @@ SkipEndOption = Annotated[
     int,
     typer.Option("--skip-end", metavar="LINES", min=0, help="Lines at the end, like totals.", rich_help_panel=_PANEL),
 ]
+DomainsOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-domains",
+        help="Take whole e-mail domains on Infobip's blocklist: they block everyone at them.",
+        rich_help_panel=_PANEL,
+    ),
+]
 SinceOption = Annotated[
     str | None,
     typer.Option(

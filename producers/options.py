@@ -32,12 +32,12 @@ class IngestOptions:
     `maps` leads a file's column names to ours (`only_maps`: its others mean nothing), `constants` gives our columns a
     value in every row, and `values` says by column what its cells mean. `time_format` is that of `effective_at`,
     `region` the country of numbers without a country code, `skip_top` and `skip_end` count lines that are no rows, and
-    `feed` names the feed that says all this, if one does. `effective_at` holds for rows without a time (one without a
-    zone is read in `timezone`), `stream` lets changes be delivered as they are read, `chunk_rows` are recorded in one
-    transaction, `rejects_path` is where rejected rows go, `patience` is for how many seconds a file may still change,
-    and `reassert` says which opt-outs are sent though they are confirmed, None where the settings do. `sheet` names a
-    workbook's sheet, and `sheet_memory` is how many megabytes reading it may take. `guards` check the file, those of
-    some connections by other rules.
+    `allow_domains` takes whole e-mail domains, `feed` names the feed that says all this, if one does. `effective_at`
+    holds for rows without a time (one without a zone is read in `timezone`), `stream` lets changes be delivered as they
+    are read, `chunk_rows` are recorded in one transaction, `rejects_path` is where rejected rows go, `patience` is for
+    how many seconds a file may still change, and `reassert` says which opt-outs are sent though they are confirmed,
+    None where the settings do. `sheet` names a workbook's sheet, and `sheet_memory` is how many megabytes reading it
+    may take. `guards` check the file, those of some connections by other rules.
     """
 
     connection: str | None = None
@@ -63,6 +63,7 @@ class IngestOptions:
     region: str = ""
     skip_top: int = 0
     skip_end: int = 0
+    allow_domains: bool = False
 
     def with_feed(self, feed: Feed, name: str = "") -> IngestOptions:
         """Return these options with what a feed says of all that they leave open, and with the rules of its guards."""
@@ -154,6 +155,7 @@ def _of_a_feed(options: IngestOptions) -> dict[str, Any]:
         "values": {plain(name): dict(table) for name, table in options.values.items()},
         "time_format": options.time_format,
         "region": options.region,
+        "allow_domains": options.allow_domains,
         "skip": [options.skip_top, options.skip_end] if options.skip_top or options.skip_end else None,
     }
     return {name: value for name, value in told.items() if value}

@@ -77,6 +77,36 @@ def test_a_raw_export_is_delivered_by_one_command(tmp_path: Path, name: str) -> 
         assert shop.blocked() == blocked
 
 
+MAPPING = {
+    "mailchimp": ("--timezone", "America/New_York"),
+    "crm": (
+        *("--timezone", "UTC", "--map", "Last Modified Date=effective_at", "--map", "Email=destination"),
+        *("--map", "Unsubscribed from all email=action", "--values", "TRUE=OPTOUT,FALSE=skip"),
+    ),
+    "kundschaft": (
+        *("--timezone", "Europe/Berlin", "--encoding", "cp1252", "--skip-end", "1"),
+        *("--values", "Werbung:ja=OPTIN,nein=OPTOUT"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(STORIES))
+def test_a_strange_export_needs_one_command_after_map(tmp_path: Path, name: str) -> None:
+    """`optrelay map` once, and from then on `optrelay run FILE`: also for the next file of the feed."""
+    file, content, blocked, skipped = STORIES[name]
+    with exporting(tmp_path) as shop:
+        _write(shop, file, content)
+        code, mapped, said = shop.run("map", file, "--yes", "--name", name, *MAPPING[name])
+        assert (code, mapped["written"]) == (0, True), (mapped, said)
+
+        code, found, said = shop.run("run", file)
+
+        assert code == 0, said
+        assert found["skipped"] == skipped
+        assert_balanced(found)
+        assert shop.blocked() == blocked
+
+
 def test_a_bad_row_is_fixed_in_the_words_of_its_export(tmp_path: Path) -> None:
     """The rejects file carries the mapping: it is imported as it is."""
     with exporting(tmp_path, FEEDS["crm"]) as shop:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
 from consent.settings import Settings
-from console.commands.run.input_files import row_models
+from console.commands.run.input_files import intake_models
 from console.exit_codes import ExitCode
 from console.ledger_access import writing_ledger
 from console.local.notifier import notifier
@@ -60,7 +60,7 @@ def parse_context_for(settings: Settings, connection_name: str | None, timezone:
     """Return what is needed to understand events; raise ConfigurationError for a connection or zone there is not."""
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}
     zone = IngestOptions(timezone=timezone).zone
-    return parse_context(row_models(settings), defaults, connection_name, None, zone)
+    return parse_context(intake_models(settings), defaults, connection_name, None, zone)
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from consent.ledger.ledger import Ledger
 from consent.row import ConsentRow
 from consent.settings import Settings
 from console.commands.ledger.status import import_as_json
-from console.commands.run.input_files import row_models
+from console.commands.run.input_files import intake_models, row_models
 from console.ledger_access import writing_ledger
 from console.local.notifier import Notifier
 from console.ui.screen import Screen
@@ -103,7 +103,7 @@ def _watched(ledger: Ledger) -> Iterator[list[LedgerOutdated]]:
 
 def parse_context_of(settings: Settings) -> ParseContext:
     """Return what is needed to understand events; raise ConfigurationError if no connection is configured."""
-    return parse_context(row_models(settings), _defaults(settings), None, None, UTC)
+    return parse_context(intake_models(settings), _defaults(settings), None, None, UTC)
 
 
 def schema_of(settings: Settings) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     sheet: options.SheetOption = None,
     skip_top: options.SkipTopOption = 0,
     skip_end: options.SkipEndOption = 0,
+    allow_domains: options.DomainsOption = False,
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
@@ -67,7 +68,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.commands.run.input_files import InputFiles
     from console.local.delivery import LocalDelivery
 
-    mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end)
+    mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
     chosen = _options(
         mapping, connection, effective_at, timezone, encoding, delimiter, sheet, stream, rejects, reassert
     )
@@ -99,6 +100,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     sheet: options.SheetOption = None,
     skip_top: options.SkipTopOption = 0,
     skip_end: options.SkipEndOption = 0,
+    allow_domains: options.DomainsOption = False,
     stream: options.StreamOption = False,
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
@@ -126,7 +128,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     from console.commands.run.input_files import InputFiles
     from console.local.delivery import RemoteDelivery
 
-    mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end)
+    mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
     chosen = _options(
         mapping, connection, effective_at, timezone, encoding, delimiter, sheet, stream, rejects, reassert
     )
@@ -160,7 +162,7 @@ def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
 
 
 def _mapping(*said: Any) -> dict[str, Any]:
-    feed, maps, constants, values, time_format, region, skip_top, skip_end = said
+    feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains = said
     return {
         "feed": feed or "",
         "maps": options.maps(maps),
@@ -170,4 +172,5 @@ def _mapping(*said: Any) -> dict[str, Any]:
         "region": options.region(region),
         "skip_top": skip_top,
         "skip_end": skip_end,
+        "allow_domains": allow_domains,
     }

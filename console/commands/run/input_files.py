@@ -76,7 +76,7 @@ class InputFiles:
 
         Raises ConfigurationError.
         """
-        rows = row_models(settings)
+        rows = intake_models(settings, allow_domains=self.options.allow_domains)
         defaults = {name: connection.defaults for name, connection in settings.connections.items()}
         ready, options = ReadyFiles(), replace(self._guarded(settings), sheet_memory=settings.sheet_memory_mb)
         with source_files(self.files, on_unusable=ready.note_unusable) as sources, ExitStack() as stack:
@@ -102,6 +102,18 @@ class InputFiles:
         except ValueError:
             raise ConfigurationError(f"--guard-off is one of {', '.join(Guard)}") from None
         return replace(self.options, guards=rules, guards_by_connection=others)
+
+
+def intake_models(settings: Settings, *, allow_domains: bool = False) -> dict[str, type[ConsentRow]]:
+    """Return the row model of each connection for what comes in; raise ConfigurationError if none is configured.
+
+    Whole e-mail domains are refused unless `allow_domains`, or the connection, allows them.
+    """
+    connections = settings.connections
+    return {
+        name: model if allow_domains or connections[name].allow_domains else model.without_domains()
+        for name, model in row_models(settings).items()
+    }
 
 
 def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:

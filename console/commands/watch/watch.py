@@ -13,7 +13,7 @@ from consent.change import Bucket
 from consent.errors import ConfigurationError, SourceUnavailable
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
-from console.commands.run.input_files import row_models
+from console.commands.run.input_files import intake_models
 from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger, writing_ledger
 from console.local.delivery import run_folder
@@ -102,7 +102,7 @@ def _watcher(settings: Settings, ledger: Ledger, address: WatchAddress) -> Itera
         guards_by_connection=settings.guards_by_connection,
     )
     place = place_of(settings, address)
-    reading = Reading(row_models(settings), defaults, options, settings.feeds)
+    reading = Reading(intake_models(settings), defaults, options, settings.feeds)
     try:
         yield Watcher(address, place, ledger, reading, _Observer(Screen(), ledger, lambda _: None, place.shown))
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from consent.change import Action
 from consent.identifiers.normalize import (
@@ -191,7 +192,10 @@ class InfobipRow(ConsentRow):
     def target_value(cls, column: str, text: str, address: Mapping[str, object]) -> str:
         """Return a destination in its one spelling."""
         del column, address
-        return checked(read_destination, text, cls.region)
+        found = checked(read_destination, text, cls.region)
+        if not cls.allows_domains and warning_about(found) == "whole_domain":
+            raise PydanticCustomError("whole_domain", _WHOLE_DOMAIN)
+        return found
 
     @classmethod
     def warning(cls, address: Mapping[str, str]) -> str | None:
@@ -267,6 +271,10 @@ def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) ->
     return {**address, kind: member}
 
 
+_WHOLE_DOMAIN = (
+    "this is a whole e-mail domain, so everyone at it: write the address, or allow domains with --allow-domains or the "
+    "connection's ALLOW_DOMAINS"
+)
 _BOTH = "the row names a subscription and a person: fill subscription_id or destination, and use two rows for both"
 _NEITHER = "the row names nothing: fill subscription_id and channel, or the destination of a person"
 _NO_BLOCKING = "the blocklist has no such channel for this action: write one of {known}, or leave it empty for all"

@@ -141,8 +141,10 @@ def test_what_may_be_a_slip_is_counted(
         header="destination,action,effective_at",
     )
 
-    answer = cli("import", "people.csv", "--connection", "infobip", *more)
+    refused = cli("import", "people.csv", "--connection", "infobip", "--dry-run", "--json")
+    answer = cli("import", "people.csv", "--connection", "infobip", "--allow-domains", *more)
 
+    assert refused.json["reject_codes"] == {"unusable_value": 1, "whole_domain": 1}
     assert "whole e-mail domains in place of addresses: 1; they are delivered all the same" in answer.err
     assert "possible but not known to be in use: 2;" in answer.err
     assert (answer.code, "unusable_value" in answer.out) == (1, True)

@@ -209,6 +209,16 @@ def test_a_connections_region_reads_national_numbers() -> None:
     assert InfobipRow.in_region("") is InfobipRow
 
 
+def test_a_whole_domain_may_be_refused() -> None:
+    """`example.com` in place of `ann@example.com` blocks everyone there: it needs to be allowed."""
+    strict = InfobipRow.in_region("US").without_domains()
+
+    assert strict is InfobipRow.in_region("US").without_domains()
+    assert strict.model_validate(PERSON | {"destination": "(202) 555-0104"}).address() == {"destination": "12025550104"}
+    with pytest.raises(ValidationError, match="--allow-domains"):
+        strict.model_validate(PERSON | {"destination": "example.com"})
+
+
 def test_uncertain_destinations_are_known() -> None:
     """A whole domain, or a number of no known range, is delivered; a person is told how many there are."""
     warnings = {
