@@ -262,7 +262,7 @@ class Consents(RuleBasedStateMachine):
             claimed = self.ledger.queue.claim(bucket, 1, token, LEASE, DOUBT, overlap=overlap, suspects=found.suspects)
             STATISTICS["probes"] += len(claimed)
         else:
-            claimed = self.ledger.queue.claim(bucket, limit, token, LEASE, DOUBT, overlap)
+            claimed = self.ledger.queue.claim(bucket, limit, token, LEASE, DOUBT, overlap=overlap)
         tasks = {who(task.address): task for task in claimed}
         held = {name for one in self.deliveries if one.until > self.elapsed + self.offset for name in one.tasks}
         assert not held & set(tasks), "two live leases for one target"
