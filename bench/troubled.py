@@ -75,7 +75,7 @@ def delivered(folder: Path, ledger_url: str, seed: int, timeout: float) -> dict[
     """Run the file, and say what became of it."""
     odds, path = random.Random(seed), folder / "troubled.csv"
     ledger = Ledger(ledger_url)
-    ledger.migrate()
+    ledger.maintenance.migrate()
     ledger.close()
     rows = write_rows(path, odds)
     bad = odds.sample(range(CUSTOMERS), 6)

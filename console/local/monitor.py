@@ -254,7 +254,8 @@ class Monitor:
         if moment is None:
             self.few_since.pop(bucket, None)
             return None
-        if now - self.few_since.setdefault(bucket, now) < _FEW_SECONDS:
+        since = max(self.few_since.setdefault(bucket, now), self.progress_of.get(str(bucket), 0.0))
+        if now - since < _FEW_SECONDS:
             return None
         latest = ledger.breakers.latest_answer(bucket) or "none"
         seconds = max(0.0, (moment - self.worker_context.ledger.now()) / 1_000_000)

@@ -88,6 +88,23 @@ def test_a_run_does_not_wait_for_a_few_customers_alone(ledger: Ledger, monkeypat
     watched.worker_context.ledger.close()
 
 
+def test_a_run_waits_on_while_a_few_customers_end_one_by_one(ledger: Ledger) -> None:
+    """With a timeout of 20 s each cut call waits a minute: good rows were left over though one of them ended lately."""
+    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    watched = running(ledger, mine)
+    deliver(ledger, limit=298)
+    put_off(ledger, Retry("521", "busy", counts=True))
+    snapshot = watched.snapshot()
+    [bucket] = snapshot.pending
+
+    watched.few_since[bucket] = watched.started - 1_000
+    assert watched.result(snapshot) is None
+
+    watched.progress_of[str(bucket)] = watched.started - 1_000
+    assert watched.result(snapshot) is not None
+    watched.worker_context.ledger.close()
+
+
 def test_a_run_waits_for_a_few_customers_of_a_connection_that_is_down(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
