@@ -13,6 +13,7 @@ from consent.files import path_text
 
 DONE = "done"
 FAILED = "failed"
+HELD = "held"
 REASON_ENDING = ".reason.txt"
 _NAMES = 1000
 

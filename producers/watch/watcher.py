@@ -29,7 +29,7 @@ from consent.ledger.queue.leases import is_dead, process_token
 from producers.files.archive import unpacked
 from producers.ingest_file import ImportResult, ingest_file
 from producers.watch.address import MANIFEST_ENDING, MARKER_ENDING, WatchAddress
-from producers.watch.finished import DONE, FAILED
+from producers.watch.finished import DONE, FAILED, HELD
 from producers.watch.place import FileGone, FoundFile, Place
 from producers.watch.preparation import Reading, check_manifest
 
@@ -181,10 +181,8 @@ class Watcher:
             if self.address.after == "delete" and entry.state == "recorded":
                 self.place.delete(file.name)
             else:
-                failed = entry.state == "failed"
-                self.place.move(
-                    file, FAILED if failed else DONE, (entry.reason or "no reason was kept") if failed else ""
-                )
+                reason = (entry.reason or "no reason was kept") if entry.state == "failed" else ""
+                self.place.move(file, self._folder(file, entry), reason)
             for ending in (MARKER_ENDING, MANIFEST_ENDING):
                 if self.address.ready != "stable":
                     self.place.delete(file.name + ending)
@@ -194,6 +192,16 @@ class Watcher:
             self._note_once(f"{file.name} cannot be moved away and stays where it is, but is not read again: {error}")
             return
         self.files.finish(entry.number)
+
+    def _folder(self, file: FoundFile, entry: WatchedFile) -> str:
+        """Return where a file belongs; one whose import a guard holds is kept apart until someone has looked at it."""
+        if entry.state == "failed":
+            return FAILED
+        found = self.ledger.queries.report(entry.import_id or "")
+        if found is None or found.state != "held":
+            return DONE
+        self.observer.note(f"{file.name} is held as import {found.import_id}: `optrelay held` says why")
+        return HELD
 
     def _note_once(self, words: str) -> None:
         if words not in self._said:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from consent.errors import SourceUnavailable
+from consent.guards.rules import GuardRules
 from consent.ledger.ledger import Ledger
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
@@ -22,6 +23,7 @@ from producers.watch.address import read_watch_address
 from producers.watch.place import LocalFolder
 from producers.watch.preparation import Reading
 from producers.watch.watcher import Watcher, watch
+from tests.support.command_line import HEADER
 from tests.support.watched import dozen, put, settled, where
 from worker.providers.capillary.row import CapillaryRow
 
@@ -239,3 +241,19 @@ def test_a_bug_on_one_file_stops_no_other(own: Ledger, folder: Path, monkeypatch
     assert "please report it" in reason
     assert "500000007" not in reason
     assert where(folder)["done"] == {"b.csv"}
+
+
+def test_a_file_that_a_guard_holds_is_kept_apart(own: Ledger, folder: Path) -> None:
+    """It would opt people in who have opted out: someone looks at it first."""
+    out = [f"{700_000_000 + n},EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z" for n in range(300)]
+    put(folder, {"out.csv": "\n".join([HEADER, *out, ""]).encode()})
+    watching = watcher(own, folder)
+    options = replace(watching.reading.options, guards=GuardRules())
+    watching.reading = replace(watching.reading, options=options)
+    assert [watching.look(), watching.look()] == [0, 1]
+    put(folder, {"in.csv": "\n".join([HEADER, *out, ""]).replace("OPTOUT,2026-01", "OPTIN,2026-02").encode()})
+    assert [watching.look(), watching.look()] == [0, 1]
+
+    assert {path.name for path in (folder / "held").iterdir()} == {"in.csv"}
+    assert where(folder)["done"] == {"out.csv"}
+    assert any("is held as import" in words for words in watching.observer.words)
