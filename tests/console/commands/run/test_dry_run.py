@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,10 +73,16 @@ def test_it_predicts_that_a_file_which_broke_off_is_made_up_for(
 def test_the_real_ledger_is_only_read(cli: Cli, consents: str, tmp_path: Path) -> None:
     """Rehearsing a file leaves the ledger's figures as they were."""
     cli("import", consents)
-    before = cli("status", "--json").json
+    before = figures(cli)
     write(tmp_path, "more.csv", "1009000,EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z")
     cli("run", "more.csv", "--dry-run")
-    assert cli("status", "--json").json == before
+    assert figures(cli) == before
+
+
+def figures(cli: Cli) -> dict[str, Any]:
+    """What status tells, without the age of what waits, which grows by itself."""
+    told: dict[str, Any] = cli("status", "--json").json
+    return {name: value for name, value in told.items() if name != "oldest_pending_opt_out"}
 
 
 def test_a_file_that_was_recorded_before_is_named(cli: Cli, consents: str) -> None:
