@@ -17,7 +17,7 @@ SECOND = 1_000_000
 def ledger(ledger_url: str) -> Iterator[Ledger]:
     """An empty ledger."""
     one = Ledger(ledger_url)
-    one.migrate()
+    one.maintenance.migrate()
     yield one
     one.close()
 
