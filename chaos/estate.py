@@ -100,6 +100,7 @@ class Estate:
             "CONNECTIONS__CAPILLARY__RATE": self.rate,
             "CONNECTIONS__CAPILLARY__TIMEOUT": f"{TIMEOUT_SECONDS:g}",
         }
+        own["GUARDS__OFF"] = "resurrects"  # its rows are in no order, and opt many people in again
         return clean | {f"OPTRELAY_{name}": value for name, value in own.items()}
 
     def idle(self) -> bool:

@@ -20,7 +20,7 @@ class ImportSource:
     `fingerprint` names the bytes and every option that changes their meaning; `size` is in bytes. With `stream`
     changes are delivered as they are read. `total_lines` is None where it cannot be known beforehand. `reassert` is the
     option of the command, None where the settings hold. `sha256` is that of the bytes alone, None where there are none.
-    `guards` are those that check it, None if none does.
+    `guards` are those that check it, None if none does. It `replaces` an import that was undone, None for most.
     """
 
     kind: str
@@ -33,6 +33,7 @@ class ImportSource:
     reassert: Reassert | None = None
     sha256: str | None = None
     guards: ImportGuards | None = None
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,6 +174,16 @@ RejectsOption = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+ReplacesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--replaces",
+        metavar="IMPORT",
+        help="The import that these files correct: it is undone first. Needs --why.",
+        show_default=False,
+        rich_help_panel=_PANEL,
+    ),
+]
 GuardOffOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -105,6 +105,7 @@ def source_of(file: PreparedFile) -> ImportSource:
         reassert=options.reassert,
         sha256=inspection.sha256,
         guards=_guards_of(file),
+        replaces=options.replaces,
     )
 
 

@@ -37,7 +37,8 @@ class IngestOptions:
     are read, `chunk_rows` are recorded in one transaction, `rejects_path` is where rejected rows go, `patience` is for
     how many seconds a file may still change, and `reassert` says which opt-outs are sent though they are confirmed,
     None where the settings do. `sheet` names a workbook's sheet, and `sheet_memory` is how many megabytes reading it
-    may take. `guards` check the file, those of some connections by other rules.
+    may take. `guards` check the file, those of some connections by other rules. It `replaces` an import that was
+    undone, None for most.
     """
 
     connection: str | None = None
@@ -55,6 +56,7 @@ class IngestOptions:
     sheet_memory: int = SHEET_MEMORY_MB
     feed: str = ""
     guards: GuardRules | None = None
+    replaces: str | None = None
     guards_by_connection: Mapping[str, GuardRules] = field(default_factory=dict)
     only_maps: bool = False
     constants: Mapping[str, str] = field(default_factory=dict)
@@ -144,6 +146,8 @@ def fingerprint(
         meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}
     if more := _of_a_feed(options):  # likewise
         meaning["feed"] = more
+    if options.replaces:
+        meaning["replaces"] = options.replaces
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 

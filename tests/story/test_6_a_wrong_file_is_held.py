@@ -19,6 +19,7 @@ def rows(action: str, day: int, customers: range) -> list[Row]:
 def test_a_file_that_would_opt_people_in_again(tmp_path: Path) -> None:
     """Forty people opted out. An old export opts thirty of them in again, and opts five others out."""
     with company(tmp_path) as shop:
+        shop.settings["GUARDS__OFF"] = ""
         shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006040)), "monday-1.csv"))
         wrong = [*rows("OPTIN", 21, range(387006000, 387006030)), *rows("OPTOUT", 21, range(387007000, 387007005))]
 
@@ -44,3 +45,22 @@ def test_a_file_that_would_opt_people_in_again(tmp_path: Path) -> None:
         assert (code, found["applied"], found["withdrawn"]) == (0, 5, 30)
         assert_balanced(found)
         assert shop.run("held")[0] == 0
+
+
+def test_a_mistaken_file_is_undone_and_corrected_in_one_step(tmp_path: Path) -> None:
+    """A file opts three in who had opted out; one of them opts out by himself since. The corrected one opts one in."""
+    with company(tmp_path) as shop:
+        shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006003)), "monday.csv"))
+        _, wrong, _ = shop.run("run", shop.write(rows("OPTIN", 21, range(387006000, 387006003)), "tuesday.csv"))
+        shop.run("run", shop.write(rows("OPTOUT", 22, range(387006002, 387006003)), "clicks.csv"))
+        fixed = shop.write(rows("OPTIN", 21, range(387006000, 387006001)), "fixed.csv")
+        instead = ("--replaces", wrong["import"])
+        assert shop.run("run", fixed, *instead)[0] == 2  # it must say why
+
+        code, found, said = shop.run("run", fixed, *instead, "--why", "two of the three had not agreed")
+
+        assert code == 0, said
+        assert (found["accepted"], found["duplicates"]) == (1, 0)
+        held = {user: action for (user, _, _), action in shop.held().items()}
+        assert held == {"387006000": "OPTIN", "387006001": "OPTOUT", "387006002": "OPTOUT"}
+        assert shop.run("undo", wrong["import"], "--why", "again")[1]["undone"] == 0

@@ -67,9 +67,10 @@ class Recorder(LedgerPart):
                 recorded += new + len(reassigned)
             else:
                 aside = split_noops(tx, batch, import_id, before + 1, asked)
+                if row.replaces is not None:
+                    batch.rename_known(tx, batch.places_of(tx, row.replaces), import_id)
                 record_noops(lock, aside)
-                noops = len(aside)
-                recorded = batch.record(lock, import_id, Origin.BULK) + noops
+                noops, recorded = len(aside), len(aside) + batch.record(lock, import_id, Origin.BULK)
                 note_pending_duplicates(lock, import_id, batch)
             counts = {"recorded": recorded, "duplicates": len(incoming) - recorded, "noops": noops}
             move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})

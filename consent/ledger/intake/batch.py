@@ -192,6 +192,12 @@ class IncomingBatch:
         asked = zip(out, rows, registers, strict=True)
         self.rename_known(tx, [place for place, row, held in asked if held and is_restated(row, held)], import_id)
 
+    def places_of(self, tx: Connection, import_id: str) -> list[int]:
+        """Return where the changes stand that the ledger has from this import. To be called after a lookup."""
+        found = select_changes(tx, "dedupe_key, import_id", self.target_of)
+        its = {key for key, owner in found if owner == import_id}
+        return [place for place, row in enumerate(self.rows) if row[KEY] in its]
+
     def rename_known(self, tx: Connection, places: Sequence[int], import_id: str) -> None:
         """Make new changes of the known ones at these places: the file has them sent once more.
 

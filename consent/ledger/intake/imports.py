@@ -15,6 +15,7 @@ from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportStat
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import first_change, insert_new
 from consent.ledger.intake.export_time import ExportTime, find_export_time
+from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import Reassert
@@ -49,9 +50,13 @@ class Imports(LedgerPart):
         def work(tx: Connection) -> None:
             mine = (imports.c.id == import_id, imports.c.state == "reading")
             rows = imports.c.records - imports.c.skipped
-            row = tx.execute(select(imports.c.own_times, rows).where(*mine).with_for_update()).first()
+            row = tx.execute(
+                select(imports.c.own_times, rows, imports.c.replaces).where(*mine).with_for_update()
+            ).first()
             if row is not None:
-                stamp = export_time_columns(find_export_time(*row))
+                stamp = export_time_columns(find_export_time(row[0], row[1]))
+                if row.replaces is not None:
+                    date_behind_undoing(tx, import_id)
                 tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **stamp))
 
         self.database.write(work)
@@ -118,6 +123,7 @@ _IMPORT_COLUMNS = (
     "sha256",
     "feed",
     "guards",
+    "replaces",
     "started_at",
 )
 
@@ -127,7 +133,7 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
     since = None if source.default_effective_at is None else to_micros(source.default_effective_at)
     facts = (source.kind, source.name, fingerprint, source.size, since, int(source.stream), source.total_lines)
     guards = (None, None) if source.guards is None else (source.guards.feed, source.guards.as_text())
-    return (import_id, *facts, "reading", source.reassert, source.sha256, *guards, now)
+    return (import_id, *facts, "reading", source.reassert, source.sha256, *guards, source.replaces, now)
 
 
 def progress_of(row: Row[Any]) -> ImportProgress:
@@ -140,7 +146,7 @@ def progress_of(row: Row[Any]) -> ImportProgress:
 
 def claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
     """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
-    facts = ("changes", "records", "skipped", "state", "stream", "own_times", "reassert")
+    facts = ("changes", "records", "skipped", "state", "stream", "own_times", "reassert", "replaces")
     query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
     row = tx.execute(query.with_for_update()).one()
     if row.changes != expected or row.state != "reading":

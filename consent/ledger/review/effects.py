@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select, tuple_, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select, tuple_, union_all, update
 
 from consent.change import Action, from_micros
 from consent.guards.findings import Returning
@@ -160,3 +160,18 @@ def _slots_of(connection: str) -> Select[Any]:
 
 def _count(tx: Connection, query: Select[Any], enough: int) -> int:
     return tx.execute(select(func.count()).select_from(query.limit(enough).subquery())).scalar_one()
+
+
+UNDO = "undo"
+"""The kind of an import that undoes another one."""
+
+
+def date_behind_undoing(tx: Connection, import_id: str) -> None:
+    """Date the changes of a corrected file that repeat the time of an undone change right behind what undid it."""
+    other, undoing = changes.alias("undoing"), imports.alias("undoing_import")
+    same = and_(other.c.target_id == changes.c.target_id, other.c.slot == changes.c.slot)
+    at_once = and_(same, other.c.effective_at == changes.c.effective_at + 1)
+    found = select(literal(1)).select_from(other.join(undoing, undoing.c.id == other.c.import_id))
+    undone = found.where(at_once, undoing.c.kind == UNDO).correlate(changes).exists()
+    mine = update(changes).where(changes.c.import_id == import_id, undone)
+    tx.execute(mine.values(effective_at=changes.c.effective_at + 2))

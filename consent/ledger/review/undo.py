@@ -27,12 +27,13 @@ from consent.ledger.intake.imports import Imports
 from consent.ledger.intake.publish import Publisher
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import own_slot, rank
+from consent.ledger.review.effects import UNDO
 from consent.ledger.review.guard_checks import note_decision
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import changes, imports, slots, targets
 from consent.outcome import State
 
-KIND = "undo"
+KIND = UNDO
 AFTER = 1
 """Microseconds from a mistaken change to the one that undoes it."""
 

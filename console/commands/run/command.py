@@ -39,6 +39,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
     guard_off: options.GuardOffOption = None,
+    replaces: options.ReplacesOption = None,
     why: options.WhyOption = "",
     move: options.MoveOption = False,
     workers: Annotated[
@@ -74,7 +75,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     )
     screen = Screen(as_json=as_json)
     context = CommandContext(configured(screen), screen)
-    asked = InputFiles(files or (), chosen, move=move, guards_off=tuple(guard_off or ()), why=why)
+    asked = InputFiles(files or (), chosen, move=move, guards_off=tuple(guard_off or ()), why=why, replaces=replaces)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
@@ -105,6 +106,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     reassert: options.ReassertOption = None,
     rejects: options.RejectsOption = None,
     guard_off: options.GuardOffOption = None,
+    replaces: options.ReplacesOption = None,
     why: options.WhyOption = "",
     move: options.MoveOption = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until workers elsewhere have settled it.")] = False,
@@ -134,7 +136,7 @@ def import_files(  # noqa: PLR0913 - one argument for each option
     )
     screen = Screen(as_json=as_json)
     context = CommandContext(configured(screen), screen)
-    asked = InputFiles(files, chosen, move=move, guards_off=tuple(guard_off or ()), why=why)
+    asked = InputFiles(files, chosen, move=move, guards_off=tuple(guard_off or ()), why=why, replaces=replaces)
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))

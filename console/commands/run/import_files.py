@@ -16,6 +16,7 @@ from consent.files import path_text, user_name
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.review.holds import Decision
+from consent.ledger.review.undo import Undone
 from consent.settings import Settings
 from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
 from console.exit_codes import ExitCode, RunResult, is_held
@@ -23,7 +24,7 @@ from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Snapshot
 from console.ui.progress import delivery_display, reading_display
 from console.ui.screen import Screen
-from console.ui.summaries import show_import, show_totals, totals_as_json
+from console.ui.summaries import show_import, show_totals, show_undo, totals_as_json
 from console.ui.text import counted
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
@@ -72,12 +73,26 @@ class _Run:
             if ready.usable:
                 with writing_ledger(settings) as ledger:
                     self.began = ledger.now()
+                    self._undo(ledger, [one.reason or "" for one in ready.unusable])
                     once_open(settings, _sure_to_be_called(ready.usable))
                     for _, files in groupby(ready.usable, lambda file: file.inspection.file.given):
                         self._move([self._record_file(file, ledger) for file in files])  # members of one archive
             for one in ready.unusable:
                 self._note_unusable(one)
                 self._move([one])
+
+    def _undo(self, ledger: Ledger, unusable: Sequence[str]) -> None:
+        """Undo the import that the files correct, unless one of them cannot be used; raise ConfigurationError."""
+        if self.input_files.replaces is None:
+            return
+        if unusable:
+            raise ConfigurationError(f"nothing was undone, because a file cannot be used: {unusable[0]}")
+        decision = Decision(user_name(), self.input_files.why)
+        result = ledger.review.undo(self.input_files.replaces, decision)
+        if not isinstance(result, Undone):
+            reason = "there is no such import" if result is None else result.reason
+            raise ConfigurationError(f"import {self.input_files.replaces} cannot be undone: {reason}")
+        show_undo(self.context.screen, self.input_files.replaces, result.undo_id, result.plan)
 
     def _record_file(self, file: PreparedFile, ledger: Ledger) -> FileResult:
         source = file.inspection.file

@@ -61,7 +61,8 @@ class ReadyFiles:
 class InputFiles:
     """The files of a command, and how they are to be read; `move` says that each goes into a folder afterwards.
 
-    Guards that are `guards_off` hold none of them; `why` says why.
+    Guards that are `guards_off` hold none of them; `why` says why. They correct the import that they
+    replace, if they do.
     """
 
     files: Sequence[str]
@@ -69,6 +70,7 @@ class InputFiles:
     move: bool = False
     guards_off: Sequence[str] = ()
     why: str = ""
+    replaces: str | None = None
 
     @contextmanager
     def ready(self, settings: Settings) -> Iterator[ReadyFiles]:
@@ -94,14 +96,16 @@ class InputFiles:
         """Return the options with the guards of the settings, but those that the command switches off."""
         if self.guards_off and settings.four_eyes:
             raise ConfigurationError("--guard-off does not go with OPTRELAY_FOUR_EYES: let another person approve it")
-        if self.guards_off and not self.why.strip():
-            raise ConfigurationError("--guard-off needs --why: it is all that the audit log will tell")
+        if (self.guards_off or self.replaces) and not self.why.strip():
+            raise ConfigurationError("--guard-off and --replaces need --why: it is all that the audit log will tell")
+        if self.replaces and self.options.stream:
+            raise ConfigurationError("--replaces does not go with --stream: the file is needed whole")
         try:
             rules = settings.guards.without(self.guards_off)
             others = {name: one.without(self.guards_off) for name, one in settings.guards_by_connection.items()}
         except ValueError:
             raise ConfigurationError(f"--guard-off is one of {', '.join(Guard)}") from None
-        return replace(self.options, guards=rules, guards_by_connection=others)
+        return replace(self.options, guards=rules, guards_by_connection=others, replaces=self.replaces)
 
 
 def intake_models(settings: Settings, *, allow_domains: bool = False) -> dict[str, type[ConsentRow]]:

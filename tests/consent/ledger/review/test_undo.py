@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
+from consent.change import ConsentChange
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
@@ -137,6 +139,38 @@ def test_only_what_was_published_is_undone(ledger: Ledger) -> None:
     assert by is not None
     assert isinstance(ledger.review.undo(by, ANN), NotUndone)
     assert ledger.review.undo("20261129-none", ANN) is None
+
+
+def corrected(ledger: Ledger, mistake: str, *words: ConsentChange) -> str:
+    """The corrected file in the place of one that was undone."""
+    undone(ledger, mistake)
+    source = ImportSource("csv", "fixed.csv", f"instead of {mistake}", 1, None, replaces=mistake)
+    progress = ledger.intake.open_import(source)
+    if (import_id := progress.import_id) and progress.state != "reading":
+        return import_id
+    ledger.intake.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
+    return import_id
+
+
+def test_a_corrected_file_takes_the_place_of_a_wrong_one(ledger: Ledger) -> None:
+    """Of Ann, Cem and Dan it says the same with the same time, and of Bob something else; Eve clicks in between."""
+    imported(ledger, word("ann", "OPTOUT"), word("eve", "OPTOUT"))
+    told = [word(who, "OPTIN", 9) for who in ("ann", "cem", "dan", "eve", "bob")]
+    mistake = imported(ledger, *told)
+    ledger.intake.accept_events(run_of(ledger), [word("eve", "OPTOUT", 10)], [])
+    deliver(ledger)
+
+    fixed = corrected(ledger, mistake, *told[:4], word("bob", "OPTOUT", 9))
+
+    wanted = {"ann": "OPTIN", "cem": "OPTIN", "dan": "OPTIN", "eve": "OPTOUT", "bob": "OPTOUT"}
+    assert stands(ledger) == wanted
+    while deliver(ledger):
+        pass
+    assert counts(ledger, fixed).get("duplicates", 0) == 0
+    assert corrected(ledger, mistake, *told[:4], word("bob", "OPTOUT", 9)) == fixed
+    assert stands(ledger) == wanted
 
 
 class Killed(BaseException):
