@@ -66,11 +66,15 @@ def _over(said: Any, action: str, *held: str | None) -> ColumnElement[bool]:
     return and_(said.c.action == action, or_(*over))
 
 
-def new_optouts(tx: Connection, import_id: str) -> int:
-    """Return how many opt-outs would stand over an opt-in or nothing; several of one slot are counted as they are."""
+def first_look(tx: Connection, import_id: str) -> tuple[int, int]:
+    """Return how many opt-outs would stand over an opt-in or nothing, and how many opt-ins over an opt-out.
+
+    Several of one slot are counted as they are, so it is never fewer than `returning` and the other find.
+    """
     said = _said(tx, import_id)
-    query = select(func.count()).select_from(said).outerjoin(slots, _own_slot(said))
-    return tx.execute(query.where(_over(said, _OUT, _IN, None))).scalar_one()
+    counts = (func.count().filter(_over(said, _OUT, _IN, None)), func.count().filter(_over(said, _IN, _OUT)))
+    optouts, optins = tx.execute(select(*counts).select_from(said).outerjoin(slots, _own_slot(said))).one()
+    return optouts, optins
 
 
 def new_optouts_by_connection(tx: Connection, import_id: str) -> dict[str, tuple[int, tuple[str, ...]]]:
@@ -81,10 +85,6 @@ def new_optouts_by_connection(tx: Connection, import_id: str) -> dict[str, tuple
 
 def returning(tx: Connection, import_id: str) -> list[Returning]:
     """Return how many slots of each connection would be opted in again that stand at an opt-out."""
-    said = _said(tx, import_id)
-    near = select(literal(1)).select_from(said).join(slots, _own_slot(said)).where(_over(said, _IN, _OUT))
-    if tx.execute(near.limit(1)).first() is None:
-        return []  # nearly always; only else are all changes of these slots compared
     best = _best(tx, import_id, _IN, _OUT)
     return [
         Returning(name, count, undated, _examples(tx, best, name)) for name, count, undated in _by_connection(tx, best)

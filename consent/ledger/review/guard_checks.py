@@ -70,12 +70,12 @@ def _checked(database: Database, row: Row[Any], known: Database | None = None) -
     wide = partial(ask, of=known or database)
 
     try:
-        optouts = ask(effects.new_optouts, import_id)
+        optouts, optins = ask(effects.first_look, import_id)
         figures = FileFigures(
             rows=row.records,
             rejected=row.rejected,
             optouts=optouts,
-            returning=ask(effects.returning, import_id),
+            returning=ask(effects.returning, import_id) if optins else (),
             earlier=wide(_earlier_files, row),
             standing_optouts=partial(wide, effects.standing_optouts),
             known_slots=partial(wide, effects.known_slots),
