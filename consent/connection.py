@@ -108,6 +108,10 @@ class ConnectionSettings(BaseModel):
         None, description="fresh, always or never, where this connection differs from OPTRELAY_REASSERT"
     )
 
+    deadlines: str = Field(
+        "",
+        description="rules of deadlines for its opt-outs, with commas; empty: gmail-48h for EMAIL, else internal-72h",
+    )
     guards: GuardRules | None = Field(None, description="limits of guards where they differ from OPTRELAY_GUARDS__…")
 
     username: str = Field("", description="Capillary: the till's user name (Basic)")

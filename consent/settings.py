@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from consent.connection import ConnectionSettings, Rate, read_rate, with_current_names
+from consent.deadlines.rules import DeadlineRules, choose_rules
 from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.files import path_text, refuse_planted_at
@@ -67,6 +68,10 @@ class Settings(BaseSettings):
         Reassert.FRESH, description="which opt-outs are delivered though they are confirmed: fresh, always or never"
     )
     guards: GuardRules = Field(GuardRules(), description="when a file is held until a person approves it")
+    deadline_rules: str = Field("", description="a file of rules of deadlines, beside those that come with optrelay")
+    deadline_holidays: bool = Field(
+        default=False, description="public holidays are no business days (needs optrelay[holidays])"
+    )
     four_eyes: bool = Field(
         default=False, description="a held file is approved over HTTP alone, by a key whose name is not its importer's"
     )
@@ -136,6 +141,12 @@ class Settings(BaseSettings):
         return ReassertRules(self.reassert, differing)
 
     @property
+    def chosen_deadlines(self) -> DeadlineRules:
+        """The rules of deadlines for every connection; raises ConfigurationError if they cannot be used."""
+        choices = {name: one.deadlines for name, one in self.connections.items() if one.deadlines}
+        return choose_rules(choices, self.deadline_rules, holidays=self.deadline_holidays)
+
+    @property
     def guards_by_connection(self) -> dict[str, GuardRules]:
         """The rules of the guards for each connection that has some of its own."""
         own = {name: one.guards for name, one in self.connections.items() if one.guards is not None}
@@ -196,7 +207,9 @@ def load_settings(**overrides: Any) -> Settings:
         name.lower(): connection.model_copy(update={"provider": (connection.provider or name).lower()})
         for name, connection in settings.connections.items()
     }
-    return settings.model_copy(update={"connections": named})
+    loaded = settings.model_copy(update={"connections": named})
+    loaded.chosen_deadlines  # noqa: B018 - refuse now what no change could be recorded with
+    return loaded
 
 
 def _explain(error: ValidationError) -> str:

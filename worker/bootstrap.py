@@ -52,7 +52,8 @@ class WorkerContext:
 
     def __init__(self, settings: Settings, broker_url: str) -> None:
         self.settings = settings
-        self.ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules)
+        deadlines = settings.chosen_deadlines
+        self.ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules, deadline_rules=deadlines)
         self.wakeups = WakeUps(broker_url)
         self.pid = os.getpid()
         self._broker_url = broker_url

@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from consent.deadlines.rules import DeadlineRules
 from consent.errors import READ_ONLY, LedgerOutdated, LedgerRefused, LedgerUnavailable
 from consent.ledger.dialects import Dialect, dialect_named
 from consent.ledger.dialects.url import read_address
@@ -203,11 +204,18 @@ def wall_clock() -> int:
 
 
 class LedgerCore:
-    """What the objects of one ledger share: its database, its clock, and which opt-outs are sent again."""
+    """What the objects of one ledger share: its database, its clock, which opt-outs are sent again, and till when."""
 
-    def __init__(self, url: str, reassert: ReassertRules | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        reassert: ReassertRules | None = None,
+        clock: Clock | None = None,
+        deadline_rules: DeadlineRules | None = None,
+    ) -> None:
         self.database = Database(url)
         self.reassert = reassert or ReassertRules()
+        self.deadline_rules = deadline_rules or DeadlineRules()
         self.now = clock or ServerClock(self.database)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy import Connection, event, func, select, update
 
 from consent.change import ConsentChange
+from consent.deadlines.rules import DeadlineRules
 from consent.guards.findings import Finding
 from consent.imports import ImportProgress
 from consent.ledger.aliases import aliases_of, target_aliases
@@ -50,8 +51,10 @@ _REGISTERS = (
 class DryRunLedger(Ledger):
     """An empty ledger in a file, whose changes are numbered behind those of the `real` one (None: there is none)."""
 
-    def __init__(self, path: Path, real: Ledger | None, *, reassert: ReassertRules) -> None:
-        super().__init__(f"sqlite:///{path}", reassert=reassert)
+    def __init__(
+        self, path: Path, real: Ledger | None, *, reassert: ReassertRules, deadline_rules: DeadlineRules | None = None
+    ) -> None:
+        super().__init__(f"sqlite:///{path}", reassert=reassert, deadline_rules=deadline_rules)
         self._real = None if real is None else real.database
         event.listen(self.database.engine, "connect", _careless)
         self.maintenance.migrate()
@@ -73,7 +76,7 @@ class DryRunLedger(Ledger):
         """
         if (real := self._real) is None:
             return
-        batch = IncomingBatch.of(real.hash_key, incoming, 0)
+        batch = IncomingBatch.of(real.hash_key, incoming, 0, self.deadline_rules)
         known = real.read(lambda tx: _known(tx, batch, unfinished), by_key=True)
         self.database.write(lambda tx: _note(tx, batch, known))
 

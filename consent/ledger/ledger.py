@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from consent.deadlines.rules import DeadlineRules
 from consent.ledger.database import Clock, LedgerCore
 from consent.ledger.dead_letters import DeadLetters
 from consent.ledger.intake.accept import Recorder
@@ -49,8 +50,15 @@ class Ledger(LedgerCore):
     Code outside of `consent/` uses these objects, and no other part of `consent/ledger/` that touches the database.
     """
 
-    def __init__(self, url: str, *, reassert: ReassertRules | None = None, clock: Clock | None = None) -> None:
-        super().__init__(url, reassert, clock)
+    def __init__(
+        self,
+        url: str,
+        *,
+        reassert: ReassertRules | None = None,
+        clock: Clock | None = None,
+        deadline_rules: DeadlineRules | None = None,
+    ) -> None:
+        super().__init__(url, reassert, clock, deadline_rules)
         self.intake = Intake(self)
         self.queue = Queue(self)
         self.review = Review(self)

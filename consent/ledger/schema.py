@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0016"
+REVISION = "0017"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -99,8 +99,7 @@ rejects = Table(
     Column("import_id", Text, primary_key=True),
     Column("line", BigInteger, primary_key=True),
     Column("column_name", Text),
-    Column("code", Text, nullable=False),
-    Column("message", Text, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("code", "message")),
     Column("place", Text),
     Column("dedupe_key", Key),
 )
@@ -112,9 +111,7 @@ targets = Table(
     metadata,
     Column("id", NUMBER, primary_key=True, autoincrement=True),
     Column("target_key", Key, nullable=False, unique=True),
-    Column("connection", Text, nullable=False),
-    Column("bucket", Text, nullable=False),
-    Column("address", Text, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("connection", "bucket", "address")),
 )
 """Who or what a change is about, as its provider knows it."""
 
@@ -141,6 +138,7 @@ changes = Table(
     Column("settled_at", BigInteger),
     Column("discarded_at", BigInteger),
     Column("own_time", SmallInteger, nullable=False, server_default="1"),
+    *(Column("due_at", BigInteger), Column("rule", Text)),
     postgresql_with=ROOM,
 )
 """Every change ever accepted, and what became of it.
@@ -149,7 +147,7 @@ Their numbers tell the order of arrival of chunks, and in a chunk that of each t
 other by number, so that what is merged, claimed and settled together lies together. A no-op that turned out to be
 none has its number from the moment when it was merged, and what was reassigned the one that it had.
 
-`own_time` is 0 where a row of a file holds since the file's time.
+`own_time` is 0 where a row of a file holds since the file's time. An opt-out is due at `due_at`, by this `rule`.
 
 No index holds what becomes of it: each would have to be written again with every change that is settled.
 """
@@ -172,6 +170,7 @@ noop_changes = Table(
     Column("effective_at", BigInteger, nullable=False),
     Column("details", Text, nullable=False),
     Column("own_time", SmallInteger, nullable=False, server_default="1"),
+    *(Column("due_at", BigInteger), Column("rule", Text)),
     sqlite_with_rowid=False,
 )
 """Rows of files that said again what their slot's newest change says and the provider holds: no change came of them.
@@ -218,17 +217,20 @@ customer_tasks = Table(
     "customer_tasks",
     metadata,
     Column("target_id", NUMBER, primary_key=True, autoincrement=False),
-    Column("connection", Text, nullable=False),
-    Column("bucket", Text, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("connection", "bucket")),
     Column("lane", SmallInteger, nullable=False),
-    Column("deadline", BigInteger, nullable=False),
+    *(Column("deadline", BigInteger, nullable=False), Column("rule", Text, nullable=False, server_default="none")),
     Column("waiting", SmallInteger, nullable=False),
     Column("next_at", BigInteger, nullable=False),
+    Column("enqueued_at", BigInteger, nullable=False, server_default="0"),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("resend", SmallInteger, nullable=False, server_default="0"),
     Column("lease_token", Text),
 )
-"""A target that has changes to deliver: due (waiting = 1), or not before `next_at` (put off, or under lease)."""
+"""A target that has changes to deliver: due (waiting = 1), or not before `next_at` (put off, or under lease).
+
+Its `deadline` is that of its opt-out that is due first, by this `rule`; opt-ins have none, and stand in line.
+"""
 is_due: ColumnElement[bool] = literal_column("waiting = 1")
 is_put_off: ColumnElement[bool] = literal_column("waiting = 0")
 """Written out, and not as parameters, so that the two indexes serve the queries that say the same."""
@@ -277,8 +279,7 @@ leases = Table(
     "leases",
     metadata,
     Column("name", Text, primary_key=True),
-    Column("holder", Text, nullable=False),
-    Column("token", Text, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("holder", "token")),
     Column("until", BigInteger, nullable=False),
 )
 """What only one process at a time may do (`name`): which one does (`holder`, for people) and until when it says so."""
@@ -288,9 +289,7 @@ audit_log = Table(
     metadata,
     Column("id", NUMBER, primary_key=True, autoincrement=True),
     Column("at", BigInteger, nullable=False),
-    Column("who", Text, nullable=False),
-    Column("what", Text, nullable=False),
-    Column("why", Text, nullable=False),
+    *(Column(name, Text, nullable=False) for name in ("who", "what", "why")),
     Column("change_id", BigInteger, nullable=False),
     Column("import_id", Text),
 )

@@ -51,7 +51,7 @@ class Recorder(LedgerPart):
         secret, now = self.database.hash_key, self.core.now()
 
         def take(tx: Connection, incoming: Sequence[ConsentChange]) -> Accepted:
-            batch = IncomingBatch.of(secret, incoming, now)
+            batch = IncomingBatch.of(secret, incoming, now, self.core.deadline_rules)
             lock = RecordingLock.acquire(tx)
             row = claim_checkpoint(tx, import_id, before)
             rows = checkpoint.records - checkpoint.skipped
@@ -98,7 +98,7 @@ class Recorder(LedgerPart):
 
         def take(tx: Connection, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]) -> EventsAccepted:
             # Anew with each try: the numbers of a batch are those of its transaction.
-            batch = IncomingBatch.of(secret, incoming, now)
+            batch = IncomingBatch.of(secret, incoming, now, self.core.deadline_rules)
             lock = RecordingLock.acquire(tx)
             batch.lookup_existing(tx)
             reassigned, _ = _record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
+from consent.deadlines.rules import DeadlineRules
 from consent.ledger.aliases import under_main_keys
 from consent.ledger.dialects import Row
 from consent.ledger.dialects.locks import RecordingLock
@@ -23,8 +24,9 @@ from consent.reassert import Reassert, ReassertRules
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
 _ROW_COLUMNS = (*("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time"),)
-_CHANGE_COLUMNS = (*_ROW_COLUMNS, "recorded_at", "import_id", "origin", "state")
+_CHANGE_COLUMNS = (*_ROW_COLUMNS, "recorded_at", "due_at", "rule", "import_id", "origin", "state")
 _OUT = Action.OPTOUT.value
+_NO_DEADLINE = (None, None)
 KEY, LINE, TARGET, SLOT, ACTION, VALUE, SINCE, DETAILS, OWN_TIME = range(9)
 """Where a row holds what; its target is named by key."""
 
@@ -55,8 +57,8 @@ class IncomingBatch:
     known: set[bytes] = field(default_factory=set)
 
     @classmethod
-    def of(cls, secret: bytes, incoming: Sequence[ConsentChange], now: int) -> Self:
-        """Return these changes as a batch; nothing has been looked up yet."""
+    def of(cls, secret: bytes, incoming: Sequence[ConsentChange], now: int, deadlines: DeadlineRules) -> Self:
+        """Return these changes as a batch, each opt-out with its deadline; nothing has been looked up yet."""
         keys, rows = Keys(secret), []
         named: set[bytes] = set()
         aliases: dict[bytes, _Alias] = {}
@@ -68,12 +70,14 @@ class IncomingBatch:
                 found[target] = (target, change.connection, change.bucket, address)
             details, since = keys.details(change), to_micros(change.effective_at)
             what = (change.slot, action_text(change), change.value, since, details, int(change.own_time), now)
+            out = change.action is Action.OPTOUT
+            due = deadlines.of(change.connection, change.slot, since, now) if out else _NO_DEADLINE
             key = keys.change(target, change, details, since)
             if change.change_id is not None or change.recorded_as is not None:
                 named.add(key)
                 if (alias := _alias(keys, target, change)) is not None:
                     aliases[key] = alias
-            rows.append((key, change.line, target, *what))
+            rows.append((key, change.line, target, *what, *due))
         return cls(rows, found, frozenset(named), aliases)
 
     def split_rows(self, action: Action) -> tuple[IncomingBatch, list[Row]]:

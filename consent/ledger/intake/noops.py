@@ -31,7 +31,7 @@ CHUNK = 20_000
 _OUT = Action.OPTOUT.value
 _COLUMNS = (
     *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
-    "own_time",
+    *("own_time", "due_at", "rule"),
 )
 
 
@@ -50,7 +50,7 @@ def split_noops(tx: Connection, batch: IncomingBatch, import_id: str, first: int
         if held is None:
             batch.rows.append(row)
             continue
-        key, line, target, slot, action, value, since, details, own, _ = row
+        key, line, target, slot, action, value, since, details, own, _, *due = row
         number, newest_at, newest_action, newest_key, confirmed = held
         batch.numbers[target] = number
         if action == _OUT and target in always:
@@ -60,7 +60,7 @@ def split_noops(tx: Connection, batch: IncomingBatch, import_id: str, first: int
         elif newest_key == key:
             continue
         elif not value and key not in batch.named and may_be_noop(action, since, newest_at, newest_action, confirmed):
-            aside.append((number, line, key, slot, action, since, details, own))
+            aside.append((number, line, key, slot, action, since, details, own, *due))
         else:
             batch.rows.append(row)
     aside.sort(key=itemgetter(0))  # by target, as ordinary changes
@@ -196,7 +196,7 @@ def _make_ordinary(
     return tx.execute(delete(noop_changes).where(*others)).rowcount, fresh
 
 
-_OWN = ("dedupe_key", "line", "target_id", "slot", "action", "effective_at", "details", "own_time")
+_OWN = ("dedupe_key", "line", "target_id", "slot", "action", "effective_at", "details", "own_time", "due_at", "rule")
 
 
 def _move_forward(tx: Connection, meant: _Meant) -> int:

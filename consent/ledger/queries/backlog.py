@@ -9,11 +9,11 @@ from sqlalchemy import Connection, func, select
 
 from consent.change import Bucket, Lane
 from consent.ledger.database import LedgerPart
-from consent.ledger.queue.enqueue import HONOUR_WITHIN_SECONDS, of_bucket
+from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.schema import customer_tasks, is_due, is_put_off, leases
 
-_BEFORE = HONOUR_WITHIN_SECONDS * 1_000_000
-"""A customer task's deadline is so much after the moment when its first change became due (microseconds)."""
+_FIRST = 1_000
+"""Customers of each bucket and lane that are looked at, from the head of its line: those are called next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Backlog:
     """Since when what waits longest has waited (microseconds), None where nothing waits.
 
     `due_since` is about customers who could be called now, `opt_out_since` about opt-outs, also those that wait for
-    another try or under a lease. A customer with several changes has waited since the first of them.
+    another try or under a lease. A customer with several changes has waited since the first of them. Where many wait,
+    it is about those at the head of each line, and not about who came later with a later deadline.
     """
 
     due_since: int | None = None
@@ -34,14 +35,15 @@ class BacklogQueries(LedgerPart):
     def backlog(self, buckets: Iterable[Bucket]) -> Backlog:
         """Look at these buckets, which are those that have something pending; raises LedgerUnavailable.
 
-        Of those that are due, the index gives the first of each bucket and lane, whatever their number. Those that are
+        Of those that are due, the index gives the first of each bucket and lane, whatever their number; those that are
         put off are gone through: only customers that a worker has claimed are among them.
         """
 
         def work(tx: Connection) -> Backlog:
             due = {lane: _first_due(tx, buckets, lane) for lane in Lane}
             outs = (Lane.EVENT_OPTOUT, Lane.BULK_OPTOUT)
-            put_off = select(func.min(customer_tasks.c.deadline)).where(is_put_off, customer_tasks.c.lane <= max(outs))
+            put_off = select(func.min(customer_tasks.c.enqueued_at))
+            put_off = put_off.where(is_put_off, customer_tasks.c.lane <= max(outs))
             return Backlog(
                 _earliest(due.values()), _earliest([*(due[lane] for lane in outs), tx.execute(put_off).scalar()])
             )
@@ -55,12 +57,11 @@ class BacklogQueries(LedgerPart):
 
 
 def _first_due(tx: Connection, buckets: Iterable[Bucket], lane: Lane) -> int | None:
-    first = select(func.min(customer_tasks.c.deadline)).where(is_due, customer_tasks.c.lane == int(lane))
-    return min(
-        (found for one in buckets if (found := tx.execute(first.where(*of_bucket(one))).scalar()) is not None),
-        default=None,
-    )
+    urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
+    first = select(customer_tasks.c.enqueued_at).where(is_due, customer_tasks.c.lane == int(lane)).order_by(*urgent)
+    heads = (first.where(*of_bucket(one)).limit(_FIRST).subquery() for one in buckets)
+    return _earliest(tx.execute(select(func.min(head.c.enqueued_at))).scalar() for head in heads)
 
 
-def _earliest(deadlines: Iterable[int | None]) -> int | None:
-    return min((one - _BEFORE for one in deadlines if one is not None), default=None)
+def _earliest(moments: Iterable[int | None]) -> int | None:
+    return min((one for one in moments if one is not None), default=None)

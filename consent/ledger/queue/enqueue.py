@@ -6,22 +6,36 @@ from collections.abc import Sequence
 
 from sqlalchemy import BigInteger, ColumnElement, and_, case, false, func, literal, select
 
-from consent.change import Action, Bucket, Origin, lane_of
+from consent.change import Action, Bucket, Lane, Origin, lane_of
+from consent.deadlines.rules import NO_RULE
 from consent.ledger.dialects import dialect_of
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import Renewal, among, insert_or_update_from
 from consent.ledger.schema import changes, customer_tasks, is_due, targets
 from consent.outcome import State
 
-HONOUR_WITHIN_SECONDS = 48 * 3600
-"""Until when a change should be delivered: bulk senders must honour an unsubscribe within 48 hours.
+_IN_LINE = 48 * 3_600_000_000
+"""What has no deadline, such as an opt-in, stands in line as if it had one so long after its receipt."""
 
-Source: Google's and Yahoo's sender guidelines of 2024 (laws give more: CAN-SPAM ten business days).
-"""
-
-
-_HONOUR_WITHIN = HONOUR_WITHIN_SECONDS * 1_000_000
 _LANES = {(action.value, origin.value): int(lane_of(action, origin)) for action in Action for origin in Origin}
+
+
+_LAST_OF_OPTOUTS = int(Lane.BULK_OPTOUT)
+
+
+def lane_term() -> ColumnElement[int]:
+    """Return the lane of a change, as a term about `changes`."""
+    return case(*((_is(a, o), lane) for (a, o), lane in _LANES.items()))
+
+
+def deadline_term() -> ColumnElement[int]:
+    """Return by when a change should be delivered, as a term about `changes`; opt-ins in the order of their receipt."""
+    return func.coalesce(changes.c.due_at, changes.c.recorded_at + _IN_LINE)
+
+
+def rule_term() -> ColumnElement[str]:
+    """Return the rule of a change's deadline, as a term about `changes`."""
+    return func.coalesce(changes.c.rule, NO_RULE)
 
 
 def enqueue(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int) -> None:
@@ -32,16 +46,28 @@ def enqueue(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int) 
     """
     tx = lock.tx
     # A value, asked for by number alone: NOT EXISTS, or an index of those who are due, PostgreSQL may begin with.
-    lane, deadline = case(*((_is(a, o), lane) for (a, o), lane in _LANES.items())), _micros(now + _HONOUR_WITHIN)
+    lane, deadline = lane_term(), deadline_term()
     as_urgent = and_(is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
     due = select(as_urgent).where(customer_tasks.c.target_id == changes.c.target_id).scalar_subquery()
-    found = (
-        select(targets.c.id, targets.c.connection, targets.c.bucket, func.min(lane), deadline, literal(1), _micros(now))
+    whose = (targets.c.id, targets.c.connection, targets.c.bucket)
+    first = func.row_number().over(
+        partition_by=targets.c.id, order_by=(lane > _LAST_OF_OPTOUTS, deadline, changes.c.id)
+    )
+    each = (
+        select(
+            *whose,
+            func.min(lane).over(partition_by=targets.c.id).label("lane"),
+            deadline.label("deadline"),
+            rule_term().label("rule"),
+            first.label("place"),
+        )
         .join(changes, changes.c.target_id == targets.c.id)
         .where(*meant, changes.c.state == State.PENDING.value, ~func.coalesce(due, false()))
-        .group_by(targets.c.id)
-        .order_by(targets.c.id)
+        .subquery()
     )
+    names = ("id", "connection", "bucket", "lane", "deadline", "rule")
+    found = select(*(each.c[name] for name in names), literal(1), _micros(now), _micros(now))
+    found = found.where(each.c.place == 1).order_by(each.c.id)
     made = insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
     dialect_of(tx).notice_growth(tx, customer_tasks, made)
 
@@ -51,18 +77,24 @@ def enqueue_changes(lock: MergeLock, numbers: Sequence[int], *, now: int) -> Non
     enqueue(lock, (among(lock.tx, changes.c.id, numbers),), now=now)
 
 
-_COLUMNS = ("target_id", "connection", "bucket", "lane", "deadline", "waiting", "next_at")
+_COLUMNS = ("target_id", "connection", "bucket", "lane", "deadline", "rule", "waiting", "next_at", "enqueued_at")
 _FREE = "customer_tasks.lease_token IS NULL"
+_BOTH_OUT = f"(excluded.lane <= {_LAST_OF_OPTOUTS}) = (customer_tasks.lane <= {_LAST_OF_OPTOUTS})"
+_SOONER = (
+    f"(excluded.lane <= {_LAST_OF_OPTOUTS} AND customer_tasks.lane > {_LAST_OF_OPTOUTS} "
+    f"OR {_BOTH_OUT} AND excluded.deadline < customer_tasks.deadline)"
+)
+"""That the new deadline counts: the first one of opt-outs, or if there are none, of opt-ins."""
+
 _RENEWED = Renewal(
     {
         "lane": "CASE WHEN excluded.lane < customer_tasks.lane THEN excluded.lane ELSE customer_tasks.lane END",
-        "deadline": "CASE WHEN excluded.deadline < customer_tasks.deadline "
-        "THEN excluded.deadline ELSE customer_tasks.deadline END",
+        "deadline": f"CASE WHEN {_SOONER} THEN excluded.deadline ELSE customer_tasks.deadline END",
+        "rule": f"CASE WHEN {_SOONER} THEN excluded.rule ELSE customer_tasks.rule END",
         "waiting": f"CASE WHEN {_FREE} THEN 1 ELSE customer_tasks.waiting END",
         "next_at": f"CASE WHEN {_FREE} THEN excluded.next_at ELSE customer_tasks.next_at END",
     },
-    where="excluded.lane < customer_tasks.lane OR excluded.deadline < customer_tasks.deadline "
-    f"OR customer_tasks.waiting = 0 AND {_FREE}",
+    where=f"excluded.lane < customer_tasks.lane OR {_SOONER} OR customer_tasks.waiting = 0 AND {_FREE}",
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from sqlalchemy import Connection, delete, select, update
 
-from consent.change import Action, Origin, lane_of
+from consent.change import Lane
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import (
@@ -28,7 +28,7 @@ from consent.ledger.dialects.statements import (
     portions,
     whole_or_nothing,
 )
-from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.queue.enqueue import deadline_term, enqueue_changes, lane_term, rule_term
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
 from consent.ledger.queue.tasks import IN_DOUBT, ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
@@ -198,7 +198,11 @@ def _return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: se
     )
 
 
-def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[tuple[int, int]]]:
+_Left = tuple[int, int, int, str]
+"""A change that is still to be delivered: its number, lane, deadline, and the rule of this."""
+
+
+def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[_Left]]:
     """Return what is still to be delivered to these targets, and how urgent it is; mostly that is nothing."""
     newest = select(slots.c.newest_id)
     found = [
@@ -207,22 +211,25 @@ def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int
         for (number,) in plain_rows(tx.execute(newest.where(among(tx, slots.c.target_id, some))))
         if number not in settled
     ]
-    left: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    facts = select(changes.c.target_id, changes.c.id, changes.c.action, changes.c.origin)
+    left: dict[int, list[_Left]] = defaultdict(list)
+    facts = select(changes.c.target_id, changes.c.id, lane_term(), deadline_term(), rule_term())
     for some in portions(found):
         query = facts.where(among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
-        for whose, number, action, origin in tx.execute(query).all():
-            left[whose].append((number, int(lane_of(Action(action), Origin(origin)))))
+        for whose, *change in plain_rows(tx.execute(query)):
+            left[whose].append((change[0], change[1], change[2], change[3]))
     return left
 
 
-def _given_back(one: Settlement, left: Sequence[tuple[int, int]], now: int) -> dict[str, Any]:
+def _given_back(one: Settlement, left: Sequence[_Left], now: int) -> dict[str, Any]:
     claimed = {change.id for change in one.task.changes}
-    fresh = any(change_id not in claimed for change_id, _ in left)
+    fresh = any(change_id not in claimed for change_id, *_ in left)
+    _, deadline, rule = min((lane > Lane.BULK_OPTOUT, deadline, rule) for _, lane, deadline, rule in left)
     until = max(now if fresh else max(now, one.put_off_until), one.in_doubt_until)
     return {
         "whose": one.task.target_id,
-        "urgency": min(lane for _, lane in left),
+        "urgency": min(lane for _, lane, *_ in left),
+        "due": deadline,
+        "by": rule,
         "ready": int(until <= now),
         "until": until,
         "more": int(one.tried),
@@ -235,13 +242,15 @@ _GIVE_BACK = UpdateEach(
     types={
         "whose": "bigint",
         "urgency": "smallint",
+        "due": "bigint",
+        "by": "text",
         "ready": "smallint",
         "until": "bigint",
         "more": "int",
         "holder": "text",
     },
-    values="lane = {urgency}, waiting = {ready}, next_at = {until}, tries = tries + {more}, lease_token = {holder}, "
-    "resend = 0",
+    values="lane = {urgency}, deadline = {due}, rule = {by}, waiting = {ready}, next_at = {until}, "
+    "tries = tries + {more}, lease_token = {holder}, resend = 0",
     where="target_id = {whose}",
 )
 

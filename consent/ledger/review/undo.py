@@ -18,6 +18,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from consent.change import Action, Origin, from_micros
+from consent.deadlines.rules import DeadlineRules
 from consent.identifiers.masking import masked
 from consent.imports import ImportSource
 from consent.ledger.database import Database, LedgerPart
@@ -42,7 +43,7 @@ _LISTED = 100
 _IN, _OUT = Action.OPTIN.value, Action.OPTOUT.value
 _COLUMNS = (
     *("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time"),
-    *("recorded_at", "import_id", "origin", "state"),
+    *("due_at", "rule", "recorded_at", "import_id", "origin", "state"),
 )
 
 
@@ -118,7 +119,8 @@ class Undoing(LedgerPart):
         )
         undo_id = Imports(self.core).open_import(source).import_id
         for rows in _compensations(database, import_id, plan, opt_in_again=opt_in_again):
-            database.write(lambda tx, rows=rows: _record(tx, undo_id, rows, now))  # type: ignore[misc]
+            made = [_with_deadline(row, self.core.deadline_rules, now) for row in rows]
+            database.write(lambda tx, rows=made: _record(tx, undo_id, rows, now))  # type: ignore[misc]
         database.write(lambda tx: _finish(tx, row, undo_id, decision, now))
         publish(undo_id)
         return Undone(undo_id, plan)
@@ -153,8 +155,11 @@ def _undoes(import_id: str) -> ColumnElement[bool]:
 
 def _compensations(
     database: Database, import_id: str, plan: UndoPlan, *, opt_in_again: bool
-) -> Iterator[list[tuple[Any, ...]]]:
-    """Give the changes that undo an import, a chunk at a time, and count into the plan what becomes of each slot."""
+) -> Iterator[list[tuple[str, tuple[Any, ...]]]]:
+    """Give the changes that undo an import, a chunk at a time, each beside its connection.
+
+    What becomes of each slot is counted into the plan.
+    """
     last = 0
     while rows := database.read(lambda tx, last=last: _mistakes(tx, import_id, last)):  # type: ignore[misc]
         last = rows[-1].id
@@ -162,12 +167,13 @@ def _compensations(
         plan.overtaken += len(rows) - len(standing)
         before = database.read(lambda tx, some=standing: _before(tx, import_id, some))  # type: ignore[misc]
         found = [_compensation(row, before.get(row.id), plan, opt_in_again=opt_in_again) for row in standing]
-        yield [one for one in found if one is not None]
+        whose = {row.target_id: row.connection for row in standing}
+        yield [(whose[one[_TARGET]], one) for one in found if one is not None]
 
 
 def _mistakes(tx: Connection, import_id: str, after: int) -> list[Row[Any]]:
     """Return the next of an import's changes that have been merged, each beside what its slot holds."""
-    facts = (*changes.c, slots.c.newest_id, slots.c.newest_at, targets.c.address)
+    facts = (*changes.c, slots.c.newest_id, slots.c.newest_at, targets.c.address, targets.c.connection)
     query = select(*facts).join(slots, own_slot(changes)).join(targets, targets.c.id == changes.c.target_id)
     mine = (changes.c.import_id == import_id, changes.c.id > after)
     merged = changes.c.state.not_in((State.HELD.value, State.WITHDRAWN.value))
@@ -225,6 +231,18 @@ def _compensation(
     action, value, details = wanted
     key = _key_of_undoing(row.dedupe_key)
     return key, row.line, row.target_id, row.slot, action, value, row.effective_at + AFTER, details, 1
+
+
+_TARGET, _SLOT, _ACTION, _SINCE = 2, 3, 4, 6
+"""Where a compensating change holds what."""
+
+
+def _with_deadline(row: tuple[str, tuple[Any, ...]], rules: DeadlineRules, now: int) -> tuple[Any, ...]:
+    """Return a compensating change with the deadline that it has as an opt-out."""
+    connection, change = row
+    if change[_ACTION] != _OUT:
+        return (*change, None, None)
+    return (*change, *rules.of(connection, change[_SLOT], change[_SINCE], now))
 
 
 def _list(plan: UndoPlan, row: Row[Any], words: str) -> None:

@@ -81,7 +81,12 @@ def dry_run(settings: Settings, screen: Screen, input_files: InputFiles) -> Exit
         ledger_if_any(settings) as real,
         tempfile.TemporaryDirectory(prefix="optrelay-dry-run-") as folder,
     ):
-        ledger = DryRunLedger(Path(folder) / "dry-run.db", real, reassert=settings.reassert_rules)
+        ledger = DryRunLedger(
+            Path(folder) / "dry-run.db",
+            real,
+            reassert=settings.reassert_rules,
+            deadline_rules=settings.chosen_deadlines,
+        )
         try:
             found = _DryRun(settings, screen, input_files.options, ledger, real).run(ready.usable)
             found.unusable = ready.unusable
