@@ -16,7 +16,7 @@ from consent.guards.rules import ImportGuards, feed_of
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from producers.files.chunks import Chunk, read_chunks, warning_notes
 from producers.files.file import PreparedFile
-from producers.files.rejects import RejectsFile
+from producers.files.rejects import RejectsFile, RejectsHeader
 from producers.options import fingerprint
 from producers.parsing.columns import FALLBACK_TIME
 
@@ -153,11 +153,9 @@ class _Recording:
         self._on_progress = on_progress
         self._rejects = RejectsFile(
             file.options.rejects_path or file.inspection.file.rejects_path,
-            file.header.names,
-            file.columns.delimiter,
-            file.header.own,
+            RejectsHeader(file.header.names, file.columns.delimiter, file.header.own, file.mapping_column),
             self._refuse_if_overtaken,
-            file.mapping_column,
+            file.inspection.file.path,
         )
         self._recorded = self._duplicates = self._rejected = self._skipped = 0
         self._notes = list(file.notes)

@@ -17,6 +17,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,19 @@ from producers.parsing.columns import OWN, REJECT_COLUMNS
 REJECTS_ENDING = ".rejects.csv"
 _DAMAGED = re.compile(r"[\ud800-\udfff]")
 _AT_ONCE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RejectsHeader:
+    """What stands over the rows: the original names, and where a rejects file's own columns stand among them already.
+
+    `mapping` is the name of the column that carries the mapping of the rows ("": they need none).
+    """
+
+    names: Sequence[str]
+    delimiter: str
+    own: frozenset[int] = frozenset()
+    mapping: str = ""
 
 
 class RejectsFile:
@@ -49,25 +63,21 @@ class RejectsFile:
     def __init__(
         self,
         path: Path,
-        names: Sequence[str],
-        delimiter: str,
-        own: frozenset[int] = frozenset(),
+        header: RejectsHeader,
         before_truncating: Callable[[], None] = lambda: None,
-        mapping: str = "",
+        reading: Path | None = None,
     ) -> None:
-        """Prepare; `names` is the original header, `own` where a rejects file's columns stand in it already.
+        """Prepare; nothing is opened yet.
 
         `before_truncating` is called when no other process can write; it raises ImportUnderWay if another has gone on.
-        `mapping` is the name of the column that carries the mapping of the rows ("": they need none).
+        `reading` is the file that the rows come from: a rejects file that is imported again keeps its name and bytes.
         """
         self.path = path
         self.offset = 0
         self.notes: list[str] = []
         self._before_truncating = before_truncating
-        self._own = own
-        self._delimiter = delimiter
-        self._names = names
-        self._mapping = mapping
+        self._header = header
+        self._reading = reading
         self._digest = blake2b(digest_size=16)
         self._descriptor: int | None = None
 
@@ -102,7 +112,7 @@ class RejectsFile:
         The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written, or is not
         ours to write, and ImportUnderWay if another import writes it.
         """
-        unmapped = [""] if self._mapping else []
+        unmapped = [""] if self._header.mapping else []
         rows = [
             [
                 str(row.line),
@@ -116,8 +126,8 @@ class RejectsFile:
             for row, cells, since in rejected
         ]
         if rows:
-            named = [self._mapping] if self._mapping else []
-            header = [*REJECT_COLUMNS, *named, *map(escape, self._original(self._names))]
+            named = [self._header.mapping] if self._header.mapping else []
+            header = [*REJECT_COLUMNS, *named, *map(escape, self._original(self._header.names))]
             data = self._encoded(rows if self.offset else [header, *rows])
             try:
                 self._append(self._begin(data) if self._descriptor is None else self._descriptor, data)
@@ -126,11 +136,11 @@ class RejectsFile:
         return self.offset
 
     def _original(self, cells: Sequence[str]) -> list[str]:
-        return [cell for index, cell in enumerate(cells) if index not in self._own] if self._own else list(cells)
+        return [cell for index, cell in enumerate(cells) if index not in self._header.own]
 
     def _encoded(self, rows: list[list[str]]) -> bytes:
         text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._delimiter).writerows(rows)
+        csv.writer(text, delimiter=self._header.delimiter).writerows(rows)
         return _DAMAGED.sub("\ufffd", text.getvalue()).encode()
 
     def _append(self, descriptor: int, data: bytes) -> None:
@@ -147,7 +157,7 @@ class RejectsFile:
         found = self._existing(self.path)
         if found is None:
             return self._new()
-        if not self._locked(found):
+        if (self._is_read(found) and self._is_rejects_file(found)) or not self._locked(found):
             os.close(found)
             return self._beside_readers()
         self._keep(found)
@@ -162,6 +172,12 @@ class RejectsFile:
         self.path.rename(aside)
         self.notes.append(f"the rows that an earlier import rejected are now in {path_text(aside)}")
         return self._new()
+
+    def _is_read(self, descriptor: int) -> bool:
+        """Whether a file is the very one that the rows come from, whatever locks it has."""
+        with suppress(OSError):
+            return self._reading is not None and os.path.samestat(os.fstat(descriptor), self._reading.stat())
+        return False
 
     def _is_rejects_file(self, descriptor: int) -> bool:
         """Whether a file may be given another name: one that is ours by its name, empty, or begins like ours.
@@ -204,7 +220,8 @@ class RejectsFile:
             found = self._existing(path)
         if found is None:
             return False
-        begun = _digest_of(found, offset) if os.fstat(found).st_size >= offset else None
+        is_ours = not self._is_read(found) and os.fstat(found).st_size >= offset
+        begun = _digest_of(found, offset) if is_ours else None
         if begun is None or digest not in {"", begun.hexdigest()}:
             os.close(found)
             return False

@@ -13,7 +13,7 @@ import pytest
 
 from consent.errors import ConfigurationError, ImportUnderWay
 from consent.imports import Checkpoint, RejectedRow
-from producers.files.rejects import RejectsFile
+from producers.files.rejects import RejectsFile, RejectsHeader
 from producers.files.sources import SourceFile, source_files
 from producers.options import IngestOptions
 from tests.support.memory_ledger import HEADER, MemoryLedger, csv_of, file_of, take_in
@@ -311,7 +311,8 @@ def test_rejects_that_vanished_between_two_attempts_are_named(tmp_path: Path) ->
 def test_two_imports_do_not_write_one_rejects_file_at_once(tmp_path: Path) -> None:
     """The second one is told that the first is under way."""
     row = (RejectedRow(2, None, "unknown_value", "no"), ["1"], "")
-    with RejectsFile(tmp_path / "r.csv", ["a"], ",") as one, RejectsFile(tmp_path / "r.csv", ["a"], ",") as two:
+    path, header = tmp_path / "r.csv", RejectsHeader(["a"], ",")
+    with RejectsFile(path, header) as one, RejectsFile(path, header) as two:
         one.write([row])
         with pytest.raises(ImportUnderWay):
             two.write([row])
