@@ -114,6 +114,14 @@ class Settings(BaseSettings):
     token_secret: SecretStr = Field(
         SecretStr(""), description="secrets of unsubscribe links, several with commas: the first one makes new links"
     )
+    ui_users: SecretStr = Field(
+        SecretStr(""),
+        description="who may use the page of `optrelay serve`: `name[roles]=hash` of `optrelay user`, with commas",
+    )
+    ui_proxy_header: str = Field("", description="the header in which an authenticating proxy names the page's user")
+    ui_proxy_secret: SecretStr = Field(
+        SecretStr(""), description="what the proxy adds as `X-Optrelay-Proxy-Secret`; without it the header is ignored"
+    )
     public_url: str = Field("", description="where people reach `optrelay serve`, for unsubscribe links")
 
     @classmethod

@@ -16,6 +16,7 @@ from console.commands.events.command import listen, schema, serve, token
 from console.commands.feeds.command import map_file
 from console.commands.holds.command import approve, held, undo, withdraw
 from console.commands.ledger.command import backup, changes, history, migrate, results, status
+from console.commands.page.command import ui, user
 from console.commands.processes import sandbox, sweep, up, watch, worker
 from console.commands.rejected_events import command as rejected_events
 from console.commands.run.command import import_files, run
@@ -53,6 +54,8 @@ app.command()(changes)
 app.command()(results)
 app.command()(backup)
 app.command(epilog=EXIT_CODES)(serve)
+app.command()(ui)
+app.command()(user)
 app.command()(token)
 app.command()(schema)
 app.command()(status)

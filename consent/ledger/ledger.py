@@ -16,6 +16,7 @@ from consent.ledger.queries.changes import ChangeQueries
 from consent.ledger.queries.history import HistoryQueries
 from consent.ledger.queries.imports import ImportQueries
 from consent.ledger.queries.outcomes import OutcomeQueries
+from consent.ledger.queries.pages import PageQueries
 from consent.ledger.queries.results import ResultQueries
 from consent.ledger.queue.breakers import Breakers
 from consent.ledger.queue.claim import Claims
@@ -36,7 +37,16 @@ class Queue(Claims, Settlements):
     """What is to be delivered: customer tasks are claimed under a lease, and settled."""
 
 
-class Queries(ImportQueries, ChangeQueries, HistoryQueries, OutcomeQueries, ResultQueries, BacklogQueries, CallQueries):
+class Queries(
+    ImportQueries,
+    ChangeQueries,
+    HistoryQueries,
+    OutcomeQueries,
+    ResultQueries,
+    BacklogQueries,
+    CallQueries,
+    PageQueries,
+):
     """What can be asked about imports, changes and persons; nothing here changes the ledger."""
 
 

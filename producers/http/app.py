@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -25,8 +25,8 @@ from producers.http.state import AppState
 _ROUTERS = (changes.router, queries.router, holds.router, unsubscribe.router, health.router, docs.router)
 
 
-def create_app(state: AppState) -> FastAPI:
-    """Return the application with this state; its lifespan runs the batch writer."""
+def create_app(state: AppState, more: Sequence[BaseRoute] = ()) -> FastAPI:
+    """Return the application with this state, and with more routes; its lifespan runs the batch writer."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -35,7 +35,7 @@ def create_app(state: AppState) -> FastAPI:
         state.batch_writer.stop()
 
     app = FastAPI(
-        routes=_routes(),
+        routes=[*_routes(), *more],
         openapi_url=None,  # what it tells depends on who asks
         redirect_slashes=False,  # a redirect would carry the token of a link along
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # it tells whole paths
@@ -73,7 +73,7 @@ async def _not_found(request: Request, error: HTTPException) -> Response:
 def _methods_of(request: Request) -> set[str]:
     """Return the methods of a path: each has a route of its own."""
     routes = [route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL]
-    return {method for route in routes for method in route.methods}
+    return {method for route in routes for method in getattr(route, "methods", ())}
 
 
 async def _invalid(_request: Request, _error: Exception) -> Response:

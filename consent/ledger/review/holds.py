@@ -13,7 +13,7 @@ or by the sweep.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from consent.change import Action, from_micros
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import plain_numbers
+from consent.ledger.dialects.statements import insert_new, plain_numbers
 from consent.ledger.intake.noops import hold_noops
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
@@ -140,6 +140,21 @@ class Holds(LedgerPart):
             return [one for row in rows if (one := _held_import(tx, row)) is not None]
 
         return self.database.read(work)
+
+    def held_import(self, import_id: str) -> HeldImport | None:
+        """Return what is held of one import, or None if nothing is, or there is no such import."""
+
+        def work(tx: Connection) -> HeldImport | None:
+            row = tx.execute(select(imports).where(imports.c.id == import_id)).first()
+            return None if row is None or row.checked_at is None else _held_import(tx, row)
+
+        return self.database.read(work)
+
+    def note_reveal(self, change_ids: Sequence[int], who: str, why: str) -> None:
+        """Note that a person was shown the names in some changes: `change_ids` are their numbers."""
+        now, columns = self.core.now(), ("at", "who", "what", "why", "change_id")
+        rows = [(now, who, "revealed", why, number) for number in change_ids]
+        self.database.write(lambda tx: insert_new(tx, audit_log, columns, rows))
 
     def note_guards_off(self, import_id: str, decision: Decision, guards: str) -> None:
         """Note that a person let an import pass without some guards."""

@@ -16,6 +16,8 @@ from consent.ledger.ledger import Ledger
 from consent.row import ConsentRow
 from consent.settings import Settings
 from console.commands.ledger.status import import_as_json
+from console.commands.page.app import page_mount
+from console.commands.page.server import parts_of, shared_access
 from console.commands.run.input_files import intake_models, row_models
 from console.ledger_access import writing_ledger
 from console.local.notifier import Notifier
@@ -43,10 +45,12 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
     LedgerOutdated once it has been migrated: then the newer version must serve.
     """
     keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
-    if not keys and not tokens:
+    access = shared_access(settings)
+    if not keys and not tokens and access is None:
         raise ConfigurationError(
             "no client could use this server, not even on this machine: set OPTRELAY_API_KEYS "
-            "(such as shop=$(openssl rand -hex 24)), or OPTRELAY_TOKEN_SECRET for unsubscribe links, or both"
+            "(such as shop=$(openssl rand -hex 24)), or OPTRELAY_TOKEN_SECRET for unsubscribe links, or "
+            "OPTRELAY_UI_USERS for the page, or several of them"
         )
     set_up_logs(settings.log_level)
     context = parse_context_of(settings)
@@ -72,7 +76,10 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
             four_eyes=settings.four_eyes,
         )
         outdated = stack.enter_context(_watched(ledger))
-        serve(create_app(state), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated))
+        page = [] if access is None else [page_mount(parts_of(settings, ledger), access)]
+        serve(
+            create_app(state, page), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated)
+        )
         if outdated:
             raise outdated[0]
 

@@ -17,7 +17,7 @@ from consent.ledger.queries.imports import (
 )
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
-from console.commands.ledger.standstill import standstill
+from console.commands.ledger.standstill import Standstill, standstill
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
 from console.ui.bottleneck import Bottleneck, bottlenecks
@@ -35,37 +35,55 @@ _WIDE = 100
 def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> ExitCode:
     """Print every connection, bucket by bucket, and the newest imports; with `check`, return 4 if something stands."""
     with reading_ledger(settings) as ledger:
-        health = {one.name: one for one in ledger.breakers.all_health()}
-        pending = ledger.queries.pending_by_bucket()
         found = [ledger.queries.report(one) for one in ledger.queries.recent_imports(_SHOWN)]
-        shown = _shown(settings, health, pending)
-        answers = {one: ledger.breakers.latest_answer(one) for one in shown}
-        limits = bottlenecks(settings, ledger, pending, health.values())
-        writable = ledger.maintenance.takes_writes()
-        still = standstill(settings, ledger, pending)
-    if not writable:
+        seen = overview(settings, ledger)
+    if not seen.writable:
         screen.error(f"the ledger's database: {READ_ONLY}")
-    standings = [
-        replace(
-            _bucket_status(settings, one, health.get(str(one)), pending), answer=answers[one], limited=limits.get(one)
-        )
-        for one in shown
-    ]
     imports = [one for one in found if one is not None]
-    _show_connections(screen, standings)
-    problems = [*([] if writable else [READ_ONLY]), *_stopped(standings), *still.problems]
-    screen.show(still.words)
-    for problem in still.problems:
+    _show_connections(screen, seen.buckets)
+    screen.show(seen.still.words)
+    for problem in seen.still.problems:
         screen.show(Text(f"problem: {problem}", "bold red"))
     _show_imports(screen, imports)
-    connections = [_connection_json(one) for one in standings]
+    connections = [_connection_json(one) for one in seen.buckets]
     told: dict[str, Any] = {"connections": connections, "imports": [as_json(one) for one in imports]}
-    told |= {"ledger": {"takes_writes": writable}, "oldest_pending_opt_out": still.as_json(), "problems": problems}
+    told |= {"ledger": {"takes_writes": seen.writable}, "oldest_pending_opt_out": seen.still.as_json()}
+    told |= {"problems": seen.problems}
     screen.print_json(told)
-    return ExitCode.UNFINISHED if check and problems else ExitCode.WELL
+    return ExitCode.UNFINISHED if check and seen.problems else ExitCode.WELL
 
 
-def _stopped(standings: Sequence[_BucketStatus]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How every bucket is that has something left or is stopped, what stands still, whether the ledger can write."""
+
+    buckets: Sequence[BucketStatus]
+    still: Standstill
+    writable: bool
+
+    @property
+    def problems(self) -> list[str]:
+        """Say what a person has to know, with the remedy."""
+        return [*([] if self.writable else [READ_ONLY]), *_stopped(self.buckets), *self.still.problems]
+
+
+def overview(settings: Settings, ledger: Ledger) -> Overview:
+    """Look at all connections, bucket by bucket; raises LedgerUnavailable."""
+    health = {one.name: one for one in ledger.breakers.all_health()}
+    pending = ledger.queries.pending_by_bucket()
+    limits = bottlenecks(settings, ledger, pending, health.values())
+    buckets = [
+        replace(
+            _bucket_status(settings, one, health.get(str(one)), pending),
+            answer=ledger.breakers.latest_answer(one),
+            limited=limits.get(one),
+        )
+        for one in _shown(settings, health, pending)
+    ]
+    return Overview(buckets, standstill(settings, ledger, pending), ledger.maintenance.takes_writes())
+
+
+def _stopped(standings: Sequence[BucketStatus]) -> list[str]:
     return [
         f"{one.name}: {one.obstacle}"
         for one in standings
@@ -118,7 +136,7 @@ def find_import(ledger: Ledger, name: str) -> ImportReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _BucketStatus:
+class BucketStatus:
     """How one bucket stands: its limit (None: its connection is not configured), and the customers it has left."""
 
     bucket: Bucket
@@ -132,12 +150,14 @@ class _BucketStatus:
 
     @property
     def obstacle(self) -> str | None:
+        """Why nothing is delivered, None if something is."""
         if self.limit is None:
             return "not configured any more: its customers wait until it is"
         return why_stopped(self.health, time.time())
 
     @property
     def words(self) -> str:
+        """The same for people, or what is left and how long that takes."""
         if self.obstacle is not None or self.limit is None or not self.left:
             return self.obstacle or "ready"
         calls = -(-self.left // self.limit.targets_per_call)
@@ -159,9 +179,9 @@ def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapp
 
 def _bucket_status(
     settings: Settings, bucket: Bucket, health: BucketHealth | None, pending: Mapping[Bucket, int]
-) -> _BucketStatus:
+) -> BucketStatus:
     connection = settings.connections.get(bucket.connection)
-    return _BucketStatus(
+    return BucketStatus(
         bucket=bucket,
         name=bucket_label(settings, bucket),
         provider=connection.provider if connection else "",
@@ -171,7 +191,7 @@ def _bucket_status(
     )
 
 
-def _show_connections(screen: Screen, standings: Sequence[_BucketStatus]) -> None:
+def _show_connections(screen: Screen, standings: Sequence[BucketStatus]) -> None:
     listed = table("connection", "provider", "limit", "pending", "state", title="Connections", right=("pending",))
     for one in standings:
         state = Text(one.words, "yellow" if one.obstacle else "")
@@ -199,7 +219,7 @@ def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
     screen.show(listed)
 
 
-def _connection_json(one: _BucketStatus) -> dict[str, Any]:
+def _connection_json(one: BucketStatus) -> dict[str, Any]:
     throttled = one.health.throttled_until / 1e6 > time.time()
     return {
         "connection": one.bucket.connection,

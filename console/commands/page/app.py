@@ -1,0 +1,222 @@
+"""The page as an ASGI application: its places, who may open which, and what surrounds every answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+from consent.errors import LedgerError
+from console.commands.page import imports, overviews
+from console.commands.page.access import PREFIX, Access, Refused
+from console.commands.page.users import Role
+from console.commands.page.visit import STATIC, Mistake, Parts, Visit, render
+
+_log = logging.getLogger("optrelay.page")
+_LONGEST_FORM = 64 * 1024
+_MOST_FIELDS = 100
+_FORM = "application/x-www-form-urlencoded"
+_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": (
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "same-origin",  # with no-referrer, browsers send forms with `Origin: null`
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+
+View = Callable[[Visit], Response]
+
+
+class Place(NamedTuple):
+    """A path of the page, which role it needs, and the view that answers it; a POST always shows the form's secret."""
+
+    method: str
+    path: str
+    view: View
+    role: Role = Role.VIEWER
+
+
+PLACES = (
+    Place("GET", "/", overviews.show_today),
+    Place("GET", "/connections", overviews.show_connections),
+    Place("GET", "/audit", overviews.show_audit_log),
+    Place("GET", "/imports", imports.show_all),
+    Place("GET", "/imports/{id}", imports.show),
+    Place("GET", "/imports/{id}/rejects.csv", imports.download_rejects),
+    Place("POST", "/imports/{id}/approve", imports.approve, Role.APPROVER),
+    Place("POST", "/imports/{id}/withdraw", imports.withdraw, Role.APPROVER),
+    Place("GET", "/imports/{id}/undo", imports.plan_undo, Role.APPROVER),
+    Place("POST", "/imports/{id}/undo", imports.undo, Role.APPROVER),
+)
+
+
+def page_mount(parts: Parts, access: Access) -> Mount:
+    """Return the page as a part of another application, at PREFIX."""
+    door = _Door(parts, access)
+    routes = [Route(one.path, door.endpoint(one), methods=[one.method]) for one in PLACES]
+    own = [
+        Route("/static/{name}", _static, methods=["GET"]),
+        Route("/open", door.open, methods=["GET"]),
+        Route("/login", door.login, methods=["GET", "POST"]),
+        Route("/logout", door.logout, methods=["POST"]),
+    ]
+    handlers = {Refused: door.refused, HTTPException: door.unknown}
+    return Mount(PREFIX, app=Starlette(routes=[*own, *routes], exception_handlers=handlers))  # type: ignore[arg-type]
+
+
+class _Door:
+    """What every request passes: host, session, role, and the secret of its form."""
+
+    def __init__(self, parts: Parts, access: Access) -> None:
+        self._parts, self._access = parts, access
+
+    def endpoint(self, place: Place) -> Callable[[Request], object]:
+        """Return what answers a place."""
+
+        async def answer(request: Request) -> Response:
+            self._access.check_host(request)
+            session, cookie = self._access.session(request)
+            if session is None:
+                return self._no_session(request)
+            form = await _form(request) if place.method == "POST" else {}
+            if place.method == "POST":
+                self._access.check_form(session, form.get("csrf", ""))
+            if not session.user.may(place.role):
+                text = f"You need the role {place.role} for this."
+                raise Refused(HTTPStatus.FORBIDDEN, "Not allowed", text)
+            visit = Visit(self._parts, session, request.path_params, dict(request.query_params), form)
+            response = await run_in_threadpool(_answer, place.view, visit)
+            if cookie is not None:
+                self._access.set_cookie(response, self._access.cookie, cookie)
+            return _with_headers(response)
+
+        return answer
+
+    def _no_session(self, request: Request) -> Response:
+        if self._access.link is not None:
+            text = "Open the link that `optrelay ui` prints. It works once; each time it is used, it prints a new one."
+            raise Refused(HTTPStatus.UNAUTHORIZED, "Not signed in", text)
+        if request.method != "GET":
+            raise Refused(HTTPStatus.UNAUTHORIZED, "Not signed in", "Your session has ended. Nothing was done.")
+        return _with_headers(RedirectResponse(f"{PREFIX}/login", HTTPStatus.SEE_OTHER))
+
+    async def open(self, request: Request) -> Response:
+        """Begin the session of the one who has the link, which is spent by that."""
+        self._access.check_host(request)
+        access = self._access
+        if access.link is None or access.owner is None or not access.link.take(request.query_params.get("token", "")):
+            text = "This link has been used, or is not the newest one: open the last link that `optrelay ui` printed."
+            raise Refused(HTTPStatus.FORBIDDEN, "This link does not work", text)
+        return self._begin(access.sessions.begin(access.owner)[0])
+
+    async def login(self, request: Request) -> Response:
+        """Show the form for name and password, and look at what it says."""
+        access = self._access
+        access.check_host(request)
+        if access.link is not None:
+            self._no_session(request)
+        failed = False
+        if request.method == "POST":
+            form = await _form(request)
+            access.check_login_form(request, form.get("csrf", ""))
+            name = form.get("name", "").strip()
+            user = await run_in_threadpool(access.log_in, name, form.get("password", ""))
+            if user is not None:
+                access.sessions.end(request.cookies.get(access.cookie, ""))
+                return self._begin(access.sessions.begin(user)[0])
+            failed = True
+        cookie, csrf = access.begin_login(request)
+        text = render("login.html", csrf=csrf, failed=failed, user=None, notice="")
+        response = HTMLResponse(text, HTTPStatus.FORBIDDEN if failed else HTTPStatus.OK)
+        access.set_cookie(response, access.login_cookie, cookie)
+        return _with_headers(response)
+
+    async def logout(self, request: Request) -> Response:
+        """End the session."""
+        self._access.check_host(request)
+        session, _ = self._access.session(request)
+        if session is not None:
+            self._access.check_form(session, (await _form(request)).get("csrf", ""))
+            self._access.sessions.end(request.cookies.get(self._access.cookie, ""))
+        response = HTMLResponse(_says("Signed out", "Your session has ended. You can close this window."))
+        response.delete_cookie(self._access.cookie, path=PREFIX, httponly=True, samesite="strict")
+        return _with_headers(response)
+
+    def _begin(self, cookie: str) -> Response:
+        response = RedirectResponse(f"{PREFIX}/", HTTPStatus.SEE_OTHER)
+        self._access.set_cookie(response, self._access.cookie, cookie)
+        return _with_headers(response)
+
+    async def refused(self, _request: Request, error: Refused) -> Response:
+        """Say why a request was refused."""
+        response = HTMLResponse(_says(error.title, error.text), error.status)
+        if error.wait:
+            response.headers["retry-after"] = str(int(error.wait) + 1)
+        return _with_headers(response)
+
+    async def unknown(self, _request: Request, error: HTTPException) -> Response:
+        """Say that there is nothing at a path, or not by this method."""
+        return _with_headers(HTMLResponse(_says("Not found", "There is nothing at this address."), error.status_code))
+
+
+def _answer(view: View, visit: Visit) -> Response:
+    try:
+        return view(visit)
+    except Mistake as error:
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was done", str(error)) from None
+    except LedgerError as error:
+        _log.warning("the ledger could not be used: %s", type(error).__name__)
+        text = (
+            "The ledger's database cannot be used at the moment. What you asked for may or may not have happened: look."
+        )
+        raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "The ledger is away", text) from None
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Return the fields of a form; raise Refused for another kind of body, or one that is too long."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Not a form", "Use the forms of this page.")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LONGEST_FORM:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too long", "What you typed is too long.")
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+    except ValueError:
+        raise Refused(HTTPStatus.BAD_REQUEST, "Not a form", "Use the forms of this page.") from None
+    return dict(pairs)
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        raise HTTPException(HTTPStatus.NOT_FOUND)
+    kind = _TYPES[name.rpartition(".")[2]]
+    response = _with_headers(Response(STATIC[name], headers={"content-type": kind}))
+    response.headers["cache-control"] = "max-age=86400"  # the links to it name its version
+    return response
+
+
+def _with_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _says(title: str, text: str) -> str:
+    return render("message.html", title=title, text=text, user=None, notice="")

@@ -1,0 +1,86 @@
+"""What is seen at a glance: Today, with what a person has to do now; the connections; the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from consent.ledger.queries.calls import RecentCalls
+from consent.ledger.queries.pages import PAGE
+from console.commands.ledger.status import BucketStatus, overview
+from console.commands.page.visit import Visit, key_of
+
+_GROUPS = 8
+_IMPORTS = 8
+
+
+def show_today(visit: Visit) -> Response:
+    """Show what waits for a person first, and then how things go."""
+    queries = visit.ledger.queries
+    seen = overview(visit.parts.settings, visit.ledger)
+    groups = queries.letter_groups()
+    return visit.page(
+        "today.html",
+        held=queries.held_lines(),
+        stopped=[one for one in seen.buckets if one.obstacle],
+        problems=seen.still.problems,
+        still=seen.still.words,
+        writable=seen.writable,
+        groups=groups[:_GROUPS],
+        more_groups=max(0, len(groups) - _GROUPS),
+        letters=sum(one.count for one in groups),
+        buckets=seen.buckets,
+        pending=sum(one.left for one in seen.buckets),
+        bars=bars(seen.buckets),
+        imports=queries.imports_page(limit=_IMPORTS),
+        now=visit.ledger.now(),
+    )
+
+
+def bars(buckets: Sequence[BucketStatus]) -> dict[str, float]:
+    """Return for each bucket with something left how long its bar is, in hundredths of the longest."""
+    left = {str(one.bucket): one.left for one in buckets if one.left}
+    most = max(left.values(), default=1)
+    return {name: round(max(1.0, 100 * count / most), 1) for name, count in left.items()}
+
+
+_LATELY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Traffic:
+    """How a bucket was called lately: calls a second, the share of its limit, seconds a call, the share that failed."""
+
+    per_second: float | None
+    used: float | None
+    seconds: float
+    failed: float
+
+
+def show_connections(visit: Visit) -> Response:
+    """Show each connection, bucket by bucket: what is left, what limits it, how its latest calls went."""
+    seen = overview(visit.parts.settings, visit.ledger)
+    calls, now = visit.ledger.queries.recent_calls(), visit.ledger.now()
+    lately = {bucket: one for bucket, one in calls.items() if now - one.newest < _LATELY_SECONDS * 1e6}
+    return visit.page(
+        "connections.html",
+        buckets=seen.buckets,
+        bars=bars(seen.buckets),
+        traffic={str(one.bucket): _traffic(one, lately[one.bucket]) for one in seen.buckets if one.bucket in lately},
+        concurrency={name: one.concurrency for name, one in visit.parts.settings.connections.items()},
+    )
+
+
+def _traffic(one: BucketStatus, calls: RecentCalls) -> _Traffic:
+    limit = one.limit.rate.per_second if one.limit else None
+    used = calls.per_second / limit if calls.per_second is not None and limit else None
+    return _Traffic(calls.per_second, used, calls.seconds, calls.failed)
+
+
+def show_audit_log(visit: Visit) -> Response:
+    """Show what people did, the latest first, a page at a time."""
+    before = key_of(visit.query.get("before"))
+    found = visit.ledger.queries.audit_page(before, PAGE + 1)
+    return visit.page("audit.html", entries=found[:PAGE], more=len(found) > PAGE, is_first=before is None)

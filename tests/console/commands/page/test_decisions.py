@@ -1,0 +1,120 @@
+"""What people decide about imports on the page is what the commands do, with the same numbers and the same log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from consent.ledger.ledger import Ledger
+from console.commands.page.app import PLACES
+from tests.support.ledgers import counts, deliver, guarded, imported, recorded, word
+from tests.support.page import EVERYONE, page, words
+
+
+@pytest.fixture
+def both(ledger_url: str) -> Iterator[Ledger]:
+    """An empty ledger on each database."""
+    ledger = Ledger(ledger_url)
+    yield ledger
+    ledger.close()
+
+
+def held_file(ledger: Ledger) -> str:
+    """Three opted out and were delivered; a file opts two of them in again, and another one out."""
+    imported(ledger, *(word(f"10{n}", "OPTOUT") for n in range(3)))
+    deliver(ledger)
+    again = [word(f"10{n}", "OPTIN", 5) for n in range(2)]
+    return guarded(ledger, *again, word("200", "OPTOUT", 5), resurrects_from=1, resurrects_share=0.01)
+
+
+def test_a_held_import_is_approved_with_the_right_number_alone(both: Ledger) -> None:
+    """Today names it, a wrong number does nothing and keeps what was typed, the right one lets it go."""
+    import_id = held_file(both)
+    with page(both) as served, served.browser() as browser:
+        assert "waits for approval" in words(browser.get("/"))
+        shown = browser.get(f"/imports/{import_id}")
+        assert "All of it would change 3 slots , only its opt-outs 1 , only its opt-ins 2 ." in words(shown)
+
+        wrong = browser.submit(shown, "/approve", expect="2", why="checked with CRM")
+        assert wrong.status_code == 409
+        assert "Nothing was done: it would change 3 slots now, and you typed 2." in words(wrong)
+        assert 'value="checked with CRM"' in wrong.text
+        assert counts(both, import_id) == {"pending": 3}
+        assert browser.submit(shown, "/approve", expect="3", why=" ").status_code == 422
+        assert browser.submit(shown, "/approve", expect="three", why="x").status_code == 422
+        assert browser.submit(shown, "/approve", expect="3", why="x", only="everything").status_code == 422
+        assert browser.submit(shown, "/approve", expect=str(2**63), why="x").status_code == 422
+        assert both.review.held_import(import_id) is not None
+
+        done = browser.submit(shown, "/approve", expect="3", why="checked with CRM")
+        assert "3 changes approved, which change 3 slots." in words(done)
+        assert "checked with CRM" in words(done)
+        assert served.woken == ["woken"]
+        again = browser.submit(shown, "/approve", expect="3", why="checked with CRM")
+        assert "Nothing of it is held any more" in words(again)
+    assert {who for who, _ in deliver(both)} == {"100", "101", "200"}
+
+
+def test_only_the_opt_outs_are_approved_and_the_rest_is_withdrawn(both: Ledger) -> None:
+    """The two decisions of a mixed file, each with its own number."""
+    import_id = held_file(both)
+    with page(both) as served, served.browser() as browser:
+        shown = browser.get(f"/imports/{import_id}")
+        browser.submit(shown, "/approve", only="optouts", expect="1", why="opt-outs are right")
+        shown = browser.get(f"/imports/{import_id}")
+        assert "Held: 2 opt-ins and 0 opt-outs" in words(shown)
+        browser.submit(shown, "/withdraw", expect="2", why="an old export")
+    assert deliver(both) == [("200", "EMAIL|BULK OPTOUT")]
+    assert counts(both, import_id) == {"applied": 1, "withdrawn": 2}
+
+
+def test_an_import_is_undone_after_its_effects_were_shown(both: Ledger) -> None:
+    """A mistaken opt-in is undone; the number that was shown must be typed."""
+    imported(both, word("100", "OPTOUT"))
+    deliver(both)
+    mistake = imported(both, word("100", "OPTIN", 5), word("200", "OPTIN", 5))
+    deliver(both)
+    with page(both) as served, served.browser() as browser:
+        plan = browser.get(f"/imports/{mistake}/undo")
+        assert "undone 2 slots get back" in words(plan)
+        wrong = browser.submit(plan, "/undo", expect="1", why="an old export")
+        assert (wrong.status_code, "and not 1, which you typed" in words(wrong)) == (409, True)
+        assert "2 slots undone." in words(browser.submit(plan, "/undo", expect="2", why="an old export"))
+    assert sorted(deliver(both)) == [("100", "EMAIL|BULK OPTOUT"), ("200", "EMAIL|BULK OPTOUT")]
+
+
+def test_four_eyes_hold_for_the_account_of_the_machine(ledger: Ledger) -> None:
+    """With OPTRELAY_FOUR_EYES `optrelay ui` approves nothing: an account of the machine proves no name."""
+    import_id = held_file(ledger)
+    with page(ledger, four_eyes=True) as served, served.browser() as browser:
+        shown = browser.get(f"/imports/{import_id}")
+        assert "proves no name" in words(shown)
+        told = {"csrf": browser.csrf(), "only": "all", "expect": "3", "why": "mine"}
+        assert browser.post(f"/imports/{import_id}/approve", told).status_code == 403
+        assert ledger.review.held_import(import_id) is not None
+    with page(ledger, four_eyes=True, ui_users=EVERYONE) as served, served.browser("anna") as browser:
+        browser.submit(browser.get(f"/imports/{import_id}"), "/approve", expect="3", why="looked at it")
+    assert [(one.who, one.what) for one in ledger.queries.audit_page()][:1] == [("user anna", "approved")]
+
+
+def test_what_is_not_there_is_said(ledger: Ledger) -> None:
+    """Ids that are none, and an import that is still being read."""
+    reading = recorded(ledger, word("100"))
+    with page(ledger) as served, served.browser() as browser:
+        assert browser.get("/imports/none").status_code == 404
+        assert browser.get("/nothing").status_code == 404
+        assert "reading" in words(browser.get(f"/imports/{reading}"))
+        told = {"csrf": browser.csrf(), "only": "all", "expect": "1", "why": "x"}
+        assert "Nothing of it is held" in words(browser.post(f"/imports/{reading}/approve", told))
+        assert browser.post("/imports/none/approve", told).status_code == 404
+        assert browser.get("/imports?before=none").status_code == 200
+
+
+def test_each_place_is_shown_with_nothing_in_the_ledger(ledger: Ledger) -> None:
+    """A new installation sees what there will be, and no error."""
+    with page(ledger) as served, served.browser() as browser:
+        for place in PLACES:
+            if place.method == "GET" and "{" not in place.path:
+                assert (place.path, browser.get(place.path).status_code) == (place.path, 200)
+        assert "Nothing. No opt-out is pending." in words(browser.get("/"))
