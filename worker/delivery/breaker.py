@@ -54,19 +54,22 @@ def may_call(found: BucketHealth, now: int) -> bool:
     return found.breaker is Breaker.CLOSED or found.probe_at <= now
 
 
-def is_proven(ledger: Ledger, found: BucketHealth, observations: Observations, task: CustomerTask) -> bool:
+def is_proven(
+    ledger: Ledger, before: BucketHealth, observations: Observations, task: CustomerTask, called_at: int
+) -> bool:
     """Whether a failure is about the change and not about the provider.
 
-    It is if the bucket settled a change of any customer in this delivery, or since the task's changes failed first: a
-    provider that answers every call with "internal error" kills nothing, however long and however few they are.
+    It is if another customer was served, or a harmless read was answered, by a call that began after the answer to the
+    change's latest try before this one; where this is the first, after its call began (`called_at`; 0 without a call).
+    So each try needs a witness of its own: of an outage, however long and however few customers are left, only a call
+    that was under way when it began can count.
     """
     observations.blamed = True
-    if observations.proven:
-        return True
-    if found.healthy_at is None or found.breaker is not Breaker.CLOSED:
-        return False
+    if not called_at:
+        return observations.proven
     tries = ledger.queue.earlier_tries(task)
-    return bool(tries) and found.healthy_at > tries[0].at
+    since = max(one.answered_at for one in tries) + 1 if tries else called_at
+    return observations.served_since(since, but=task.target_id) or _served_elsewhere(ledger, before, task, since)
 
 
 def is_its_own(
@@ -74,11 +77,9 @@ def is_its_own(
 ) -> bool:
     """Whether a bad answer about the connection (refused, throttled, no answer) is only about this one customer.
 
-    It is if another customer was served while the call was made or after it, in this delivery; or in others, since this
-    customer drew the same refusal for the first time, or since the latest try where the answer may well be a passing
-    trouble. A 429 must come twice for that: while one is throttled, calls that are under way may
-    still be served. And hardly any other customer may have drawn one lately: an account whose limit others use
-    up serves some and throttles most, and makes no dead letters.
+    It is if another customer was served by a call that began while this one was made or after it, in this delivery; or
+    in others, since the answer to the latest try. A 429 must come twice for that, and hardly any other customer may
+    have drawn one lately: an account whose limit others use up, which serves some, makes no dead letters.
     """
     observations.blamed = True
     if not isinstance(seen, Throttled) and observations.served_since(call.at, but=task.target_id):
@@ -87,21 +88,16 @@ def is_its_own(
     alike = [one for one in tries if one.code == call.code]
     match seen:
         case Unauthorized():
-            since = alike[0].at if alike else None
+            comparable = bool(alike)
         case Throttled():
             again = bool(alike) and tries[-1] == alike[-1]
-            alone = again and observations.recent.mostly_serves(but=task.target_id)
-            since = tries[-1].answered_at if alone else None
+            comparable = again and observations.recent.mostly_serves(but=task.target_id)
         case _:
-            since = tries[-1].answered_at if tries else None
-    if since is None:
+            comparable = bool(tries)
+    if not comparable:
         return False
-    if observations.served_since(since + 1, but=task.target_id):
-        return True
-    found = ledger.breakers.health_of(before.name)
-    if before.breaker is not Breaker.CLOSED or found.served_id == task.target_id:
-        return False
-    return found.healthy_at is not None and found.healthy_at > since
+    since = max(one.answered_at for one in tries) + 1
+    return observations.served_since(since, but=task.target_id) or _served_elsewhere(ledger, before, task, since)
 
 
 def conclude(ledger: Ledger, before: BucketHealth, observations: Observations) -> None:
@@ -145,6 +141,14 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
 def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:
     """Let no process make a call in a bucket for so many seconds: its provider asked for it."""
     ledger.breakers.throttle(str(bucket), until=ledger.now() + int(seconds * 1_000_000))
+
+
+def _served_elsewhere(ledger: Ledger, before: BucketHealth, task: CustomerTask, since: int) -> bool:
+    """Whether any process was served for another customer by a call that began at that moment or later."""
+    if before.breaker is not Breaker.CLOSED:
+        return False
+    found = ledger.breakers.health_of(before.name)
+    return found.served_id != task.target_id and found.healthy_at is not None and found.healthy_at >= since
 
 
 def _too_many(ledger: Ledger, before: BucketHealth, observations: Observations) -> bool:

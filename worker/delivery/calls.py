@@ -58,7 +58,7 @@ class ConcurrentCalls:
     clock: Callable[[], int]
     report: Callable[[TaskResult], None]
     throttled: Callable[[Request, Answer, Attempt, bool], bool]
-    witness: Callable[[int], Request | None]
+    witness: Callable[[TaskResult], Request | None]
     ended: threading.Event = field(default_factory=threading.Event)
     _permits: Permits = field(init=False)
     _waiting: deque[tuple[Series, ClaimedBatch]] = field(default_factory=deque)
@@ -177,16 +177,18 @@ class ConcurrentCalls:
             if not for_all:
                 return answer
         targets = [task.target_id for task in request.tasks]
-        self.observations.note(answer.health, targets, served=_served(request, answer), at=self.clock())
+        self.observations.note(answer.health, targets, served=_served(request, answer), at=at)
         return answer
 
     async def _look_for_a_witness(self, found: dict[int, TaskResult], deadline: float) -> None:
-        """Where only this customer is left, read something about another one, to see whether that one is served."""
-        suspects = [one for one in found.values() if one.suspicion is not None]
-        if not suspects or self.observations.proven or self._waiting or self._running > 1:
+        """Where only this customer is left, read something harmless, to see whether the provider works."""
+        suspects = [one for one in found.values() if one.lacks_witness]
+        if not suspects or self._waiting or self._running > 1:
             return
         one = suspects[0]
-        request = await asyncio.to_thread(self.witness, one.task.target_id)
+        if self.observations.served_since(one.called_at, but=one.task.target_id):
+            return
+        request = await asyncio.to_thread(self.witness, one)
         async with self.context.sender.preconnected():
             if request is None or (until := await self._permits.take(deadline, 1)) is None:
                 return
@@ -196,7 +198,7 @@ class ConcurrentCalls:
             except NoPermit:
                 return
         if isinstance(answer.health, Healthy):
-            self.observations.vouch(request.tasks[0].target_id, self.clock())
+            self.observations.vouch(at)
         milliseconds, ids = int((time.monotonic() - started) * 1000), tuple(change.id for change in one.task.changes)
         one.attempts.append(Attempt(one.task.target_id, at, milliseconds, WITNESS, status, answer.code, ids))
 

@@ -56,9 +56,13 @@ class Observations:
     suspects: dict[int, Unauthorized | Unavailable] = field(default_factory=dict)
     recent: RecentCustomers = field(default_factory=RecentCustomers)
     _served: dict[int, int] = field(default_factory=dict)
+    _read_at: int | None = None
 
     def note(self, seen: Health, targets: Iterable[int] = (), *, served: Iterable[int] = (), at: int = 0) -> None:
-        """Take in one answer about these targets; some are `served`: it settled a change of theirs, at this moment."""
+        """Take in one answer to a call that began `at` (microseconds); of some, who are `served`, it settled a change.
+
+        A call says how the provider was when it began: one that is slow may still be served while all others fail.
+        """
         match seen:
             case Healthy():
                 self.answered, self.failures = True, 0
@@ -84,11 +88,15 @@ class Observations:
         self.failures = self.refusals = 0
         self.suspects.clear()
         self._served.clear()
+        self._read_at = None
 
-    def vouch(self, target: int, at: int) -> None:
-        """Take in that a harmless read about another customer was answered well."""
-        self.answered = True
-        self._serve((target,), at)
+    def vouch(self, at: int) -> None:
+        """Take in that a harmless read was answered well, which began at this moment.
+
+        It is a witness in this window only: that a provider can be read is no news for the customers of others.
+        """
+        self.answered, self._read_at, self.refusals = True, max(at, self._read_at or 0), 0
+        self.suspects.clear()
 
     def excuse(self, target: int) -> None:
         """Take in that the bad answers about a target are its own, and say nothing of the bucket."""
@@ -98,16 +106,18 @@ class Observations:
 
     @property
     def proven(self) -> bool:
-        """Whether the bucket settled a change of any customer in this window."""
-        return bool(self._served)
+        """Whether the bucket settled a change of any customer in this window, or a harmless read was answered."""
+        return bool(self._served) or self._read_at is not None
 
     @property
     def last_served(self) -> tuple[int, int] | None:
-        """The target that was served last, and when."""
+        """Of the targets that were served, the one whose call began last, and when."""
         return max(self._served.items(), key=lambda one: one[1], default=None)
 
     def served_since(self, at: int, *, but: int) -> bool:
-        """Whether another target was served at that moment or later."""
+        """Whether another target was served by a call that began at that moment or later, or a read was answered."""
+        if self._read_at is not None and self._read_at >= at:
+            return True
         return any(target != but and moment >= at for target, moment in tuple(self._served.items()))
 
     @property
@@ -122,14 +132,13 @@ class Observations:
             self.suspects[target] = seen
 
     def _serve(self, targets: Iterable[int], at: int) -> None:
-        """Keep the last two that were served: one of them is another customer than any that is asked about."""
+        """Keep two whose calls began last: one of them is another customer than any that is asked about."""
         targets = tuple(targets)
         self.recent.note(targets, served=True)
         for target in targets:
-            self._served.pop(target, None)
-            self._served[target] = at
+            self._served[target] = max(at, self._served.get(target, at))
             self.refusals = 0
             for suspect in [one for one in self.suspects if one != target]:
                 del self.suspects[suspect]
         while len(self._served) > 2:  # noqa: PLR2004
-            del self._served[next(iter(self._served))]
+            del self._served[min(self._served, key=self._served.__getitem__)]

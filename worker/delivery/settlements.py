@@ -10,7 +10,7 @@ from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, Settlement
-from consent.outcome import Retry, Throttled
+from consent.outcome import Throttled
 from worker.delivery import breaker
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.observations import Observations
@@ -20,6 +20,9 @@ from worker.providers.contract import Answer, Request
 
 DOUBT = 3
 """Timeouts for which a call that timed out may still be at work on the other side."""
+
+FEW = 10
+"""So many customers may be left where a read is a witness against an answer that the provider itself gave."""
 
 _log = structlog.get_logger()
 
@@ -37,8 +40,8 @@ class Settlements:
 
     def settlement(self, one: TaskResult) -> Settlement:
         """Return what is to be written down of a customer task: what ended, and when the rest is tried again."""
-        counted = any(isinstance(outcome, Retry) and outcome.counts for outcome in one.outcomes.values())
-        healthy = counted and breaker.is_proven(self.ledger, self.before, self.observations, one.task)
+        evidence = (one.task, one.called_at)
+        healthy = one.counts and breaker.is_proven(self.ledger, self.before, self.observations, *evidence)
         outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy, own=self._own(one))
         wait_for = self.policy.put_off(one.task, outcomes)
         now = self.ledger.now()
@@ -50,12 +53,22 @@ class Settlements:
         """Write down what has been learnt of the bucket."""
         breaker.conclude(self.ledger, self.before, self.observations)
 
-    def witness(self, suspect: int) -> Request | None:
-        """Return a read about the customer that was served last, if nothing else is left that could be a witness."""
-        found = self.ledger.breakers.health_of(str(self.context.bucket))
-        if found.served_id in (None, suspect) or self.ledger.queue.due(self.context.bucket, 1):
+    def witness(self, one: TaskResult) -> Request | None:
+        """Return a harmless read, if nothing else is left that could be a witness: about the customer served last.
+
+        Where the provider itself says that it failed, a read about this same customer will do. But it may be the
+        writing that is broken, for everybody: so reads are witnesses only where few customers are left.
+        """
+        queue, bucket = self.ledger.queue, self.context.bucket
+        if queue.due(bucket, 1):
             return None
-        other = self.ledger.queue.customer(found.served_id)
+        served_id, other = self.ledger.breakers.health_of(str(bucket)).served_id, None
+        if served_id not in (None, one.task.target_id):
+            other = queue.customer(served_id)
+        if one.suspicion is None:
+            if queue.left(bucket, FEW + 1) > FEW:
+                return None
+            other = other or one.task
         return None if other is None else self.context.provider.witness(other, self.context.settings)
 
     def throttled(self, request: Request, answer: Answer, call: Attempt, asked: bool) -> bool:  # noqa: FBT001

@@ -6,8 +6,8 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from consent.ledger.queue.tasks import Attempt, CustomerTask
-from consent.outcome import Health, Healthy, Outcome
+from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
+from consent.outcome import Health, Healthy, Outcome, Retry
 from worker.http.failures import NOTHING_SENT
 from worker.providers.contract import Answer, Plan, Request
 
@@ -25,6 +25,22 @@ class TaskResult:
     attempts: list[Attempt] = field(default_factory=list)
     in_doubt: bool = False
     suspicion: Suspicion | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is an answer about a change that counts if the provider is known to work."""
+        return any(isinstance(one, Retry) and one.counts for one in self.outcomes.values())
+
+    @property
+    def lacks_witness(self) -> bool:
+        """Whether there is a bad answer of which it has to be found out whose fault it is."""
+        counted = (one for one in self.outcomes.values() if isinstance(one, Retry) and one.counts)
+        return self.suspicion is not None or any(not one.witnessed for one in counted)
+
+    @property
+    def called_at(self) -> int:
+        """When the last call for its changes began (microseconds), 0 if there was none."""
+        return max((one.at for one in self.attempts if one.purpose != WITNESS), default=0)
 
     @classmethod
     def of(cls, task: CustomerTask, plan: Plan) -> TaskResult:

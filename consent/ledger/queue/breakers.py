@@ -37,7 +37,7 @@ class BucketHealth:
     """What is known of a bucket, by its name as text; moments in microseconds, 0 or None for never.
 
     `suspects` are the targets whose answers opened the breaker, the latest last: the next probe takes another one.
-    `served_id` is the target that was served last, at `healthy_at`.
+    `served_id` is the target that was served last, by a call that began at `healthy_at`: the provider worked then.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Breakers(LedgerPart):
         return self.database.write(lambda tx: tx.execute(won.values(probe_at=until)).rowcount) == 1
 
     def close_breaker(self, before: BucketHealth, *, served: tuple[int, int] | None) -> None:
-        """Note that a bucket answers, and which target it served last and when (None: none this time).
+        """Note that a bucket answers, and which target it served last and when that call began (None: none this time).
 
         `before` is how the bucket was when the answered calls began: a breaker that was opened since stays open,
         because what opened it is the newer news.

@@ -163,7 +163,9 @@ def test_a_change_that_always_fails_dies_after_its_attempts(shop: Company, tmp_p
         assert counts(parts, import_id) == {"applied": 19, "dead": 1}
         [letter] = parts.ledger.dead_letters.find(dead_letters.DeadLetterFilter())
         assert (letter.code, letter.attempts) == ("500", 4)
-        assert len(parts.ledger.dead_letters.attempts_for(letter)) == 4
+        made = [one.purpose for one in parts.ledger.dead_letters.attempts_for(letter)]
+        assert made.count("write") in (4, 5)  # the first one counts if another customer's call began after it
+        assert set(made) == {"write", "witness"}  # once no other customer is left, a read shows that others are served
 
 
 def test_a_row_that_is_taken_and_never_kept_dies_though_it_is_the_last_one(shop: Company, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_what_is_a_customers_own_says_nothing_of_the_bucket() -> None:
 
 
 def test_the_customers_served_last_are_witnesses() -> None:
-    """Two are kept, so that one of them is another one than the customer in question."""
+    """The two whose calls began last are kept: one of them is another customer than the one in question."""
     seen = after((WELL, 1, True), (WELL, 2, True), (WELL, 3, True))
 
     assert seen.proven
@@ -83,11 +83,25 @@ def test_the_customers_served_last_are_witnesses() -> None:
 
 
 def test_a_read_about_another_customer_is_a_witness() -> None:
-    """It proves that the bucket answers and serves."""
+    """It proves that the bucket answers, in this window; as the customer served last it is not written down."""
     seen = after((REFUSED, 1, False))
-    seen.vouch(2, at=5)
+    seen.vouch(at=5)
 
     assert (seen.answered, seen.proven, seen.suspects, seen.refusals) == (True, True, {}, 0)
+    assert (seen.served_since(5, but=1), seen.served_since(6, but=1)) == (True, False)
+    assert seen.last_served is None
+    seen.begin_window()
+    assert not seen.proven
+
+
+def test_a_slow_call_does_not_push_out_a_witness_that_began_later() -> None:
+    """Calls that began at 1 are answered after those that began at 8 and 9, also of a customer served since."""
+    seen = Observations()
+    for target, at in ((1, 9), (2, 8), (3, 1), (1, 1)):
+        seen.note(WELL, (target,), served=(target,), at=at)
+
+    assert seen.last_served == (1, 9)
+    assert seen.served_since(8, but=1)
 
 
 @pytest.mark.parametrize(

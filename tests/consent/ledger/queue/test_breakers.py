@@ -66,20 +66,30 @@ def test_trouble_of_one_bucket_is_its_own(ledger: Ledger) -> None:
 
 def test_proof_of_one_bucket_is_no_proof_for_another(ledger: Ledger) -> None:
     """That one app settles changes does not make the failures of another app the fault of its changes."""
-    tried(ledger, ledger.now() - 1)
+    tried(ledger, NOW - 5_001)
     breaker.conclude(ledger, found(ledger), watched(Healthy()))
 
-    assert breaker.is_proven(ledger, found(ledger), Observations(), TASK)
-    assert not breaker.is_proven(ledger, found(ledger, CALM), Observations(), TASK)
+    assert breaker.is_proven(ledger, found(ledger), Observations(), TASK, NOW)
+    assert not breaker.is_proven(ledger, found(ledger, CALM), Observations(), TASK, NOW)
 
 
 def test_an_outage_for_everybody_proves_nothing_however_few_they_are(ledger: Ledger) -> None:
-    """A failure counts against a customer only if someone was served since that customer failed first."""
+    """A failure counts only if another one was served by a call that began since the try before it was answered."""
     breaker.conclude(ledger, found(ledger), watched(Healthy()))
-    tried(ledger, ledger.now() + 1)
+    tried(ledger, NOW - 5_000)  # it was answered in the moment in which the other one's call began
 
-    assert not breaker.is_proven(ledger, found(ledger), Observations(), TASK)
-    assert breaker.is_proven(ledger, found(ledger), watched(Healthy()), TASK)
+    assert not breaker.is_proven(ledger, found(ledger), Observations(), TASK, NOW + 10)
+    assert breaker.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW + 1), TASK, NOW + 10)
+
+
+def test_a_first_failure_counts_only_if_a_call_that_began_later_was_served(ledger: Ledger) -> None:
+    """A call that began before it may have begun before the fault; one's own other changes are no witnesses either."""
+    itself = Observations()
+    itself.note(Healthy(), (1,), served=(1,), at=NOW + 1)
+
+    assert not breaker.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW - 1), TASK, NOW)
+    assert not breaker.is_proven(ledger, found(ledger), itself, TASK, NOW)
+    assert breaker.is_proven(ledger, found(ledger), watched(Healthy(), at=NOW + 1), TASK, NOW)
 
 
 def test_the_same_outage_seen_by_several_deliveries_is_one_trip(ledger: Ledger) -> None:
