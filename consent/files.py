@@ -9,11 +9,15 @@ import getpass
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from consent.errors import ConfigurationError
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
+_PART = ".part"
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -83,6 +87,33 @@ def private_folder(path: Path) -> None:
     refuse_planted(found, path)
     if found.st_mode & _OTHERS_MAY_WRITE and found.st_uid == os.geteuid():
         path.chmod(0o700)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[TextIO]:
+    """Give a file for its owner alone that gets its name once it is whole and on the disk; raise ConfigurationError."""
+    part = path.with_name(path.name + _PART)
+    try:
+        if os.path.lexists(path):
+            raise ConfigurationError(f"{path_text(path)} is there already: name a new file, or remove it first")
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise ConfigurationError(
+            f"{path_text(part)} is there already: another command writes it, or was killed: then remove it"
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path_text(path)} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path_text(path)} cannot be written: {error.strerror}") from None
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
 
 
 def user_name() -> str:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from consent.change import Action
 from consent.identifiers.normalize import UNSEEN_PATTERN, UnusableIdentifier, clean, refuse_rounded
+from consent.identifiers.suppression import SuppressionRules
 from consent.times import PATTERN, UnusableTime, in_utc, read_time
 
 T = TypeVar("T")
@@ -134,6 +135,9 @@ class ConsentRow(BaseModel):
 
     region: ClassVar[str] = ""
     """The country (ISO 3166, like GB) in which numbers without a country code are at home; "" for none."""
+
+    suppression: ClassVar[SuppressionRules | None] = None
+    """How its provider names persons, and which slots stand for a channel; None if its targets are no persons."""
 
     @classmethod
     def in_region(cls, region: str) -> type[Self]:

@@ -15,7 +15,7 @@ from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
 from console.commands.feeds.command import map_file
 from console.commands.holds.command import approve, held, undo, withdraw
-from console.commands.ledger.command import backup, changes, history, migrate, results, status
+from console.commands.ledger.command import backup, changes, history, migrate, results, scrub, status
 from console.commands.page.command import ui, user
 from console.commands.processes import sandbox, sweep, up, watch, worker
 from console.commands.rejected_events import command as rejected_events
@@ -52,6 +52,7 @@ app.command(epilog=EXIT_CODES)(up)
 app.command()(history)
 app.command()(changes)
 app.command()(results)
+app.command()(scrub)
 app.command()(backup)
 app.command(epilog=EXIT_CODES)(serve)
 app.command()(ui)

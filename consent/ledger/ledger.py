@@ -18,6 +18,7 @@ from consent.ledger.queries.imports import ImportQueries
 from consent.ledger.queries.outcomes import OutcomeQueries
 from consent.ledger.queries.pages import PageQueries
 from consent.ledger.queries.results import ResultQueries
+from consent.ledger.queries.suppression import Suppression
 from consent.ledger.queue.breakers import Breakers
 from consent.ledger.queue.claim import Claims
 from consent.ledger.queue.leases import Leases
@@ -74,6 +75,7 @@ class Ledger(LedgerCore):
         self.review = Review(self)
         self.dead_letters = DeadLetters(self)
         self.queries = Queries(self)
+        self.suppression = Suppression(self)
         self.breakers = Breakers(self)
         self.leases = Leases(self)
         self.outcome_log = OutcomeLog(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
 from consent.ledger.intake.watched_files import watched_files
+from consent.ledger.queries.suppression import suppression_checks
 from consent.ledger.queue.outcome_log import outcome_log
 from consent.ledger.schema import (
     audit_log,
@@ -77,5 +78,7 @@ PERSONAL_COLUMNS = (
     circuit_breakers.c.reason,  # the provider's words
     audit_log.c.who,
     audit_log.c.why,
+    suppression_checks.c.who,
+    suppression_checks.c.source,  # the path of a file
 )
 """Every column that may name a person: `address` and `body` do, the others can."""

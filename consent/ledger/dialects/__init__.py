@@ -100,6 +100,10 @@ class Dialect(ABC):
         """Say that a column holds one of these values."""
 
     @abstractmethod
+    def json_text(self, column: Column[str], name: str) -> ColumnElement[str]:
+        """Return a text out of a JSON object in a column, NULL if it has none of this name."""
+
+    @abstractmethod
     def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
         """Say that a column holds one of the values that a query finds, which is run once and before all else."""
 

@@ -32,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import cast as cast_to
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSON, insert
 from sqlalchemy.exc import DBAPIError
 
 from consent.ledger.dialects import Dialect, Read, Row
@@ -123,6 +123,11 @@ class PostgreSQL(Dialect):
             numbers = orjson.dumps(list(values)).decode()
             return column == any_(cast_to(literal(f"{{{numbers[1:-1]}}}"), ARRAY(column.type)))
         return column == any_(literal(list(values), ARRAY(column.type)))
+
+    def json_text(self, column: Column[str], name: str) -> ColumnElement[str]:
+        """Read the text as JSON."""
+        found: ColumnElement[str] = cast_to(column, JSON)[name].astext
+        return found
 
     def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
         """Use an array, which is computed once: of a join, the planner may begin with the whole other table."""

@@ -95,6 +95,10 @@ class SQLite(Dialect):
         # A parameter that holds a list: each value of a plain list would be looked at, and wrapped, on its own.
         return column.in_(bindparam("among", list(values), type_=column.type, unique=True, expanding=True))
 
+    def json_text(self, column: Column[str], name: str) -> ColumnElement[str]:
+        """Use a path."""
+        return func.json_extract(column, f"$.{name}")
+
     def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
         """Use a subquery."""
         return column.in_(found)

@@ -16,6 +16,7 @@ from consent.ledger.aliases import under_main_keys
 from consent.ledger.dialects import Row
 from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.dialects.statements import insert_all, select_by_key, select_changes, select_registers
+from consent.ledger.intake.address_forms import note_forms
 from consent.ledger.keys import KEY_BYTES, Keys, action_text, canonical, parse_public_id, public_id, timed_key
 from consent.ledger.merge import restates
 from consent.ledger.schema import changes, targets
@@ -240,6 +241,7 @@ class IncomingBatch:
             return
         last = tx.execute(select(func.coalesce(func.max(targets.c.id), 0))).scalar_one()
         insert_all(tx, targets, _TARGET_COLUMNS, [self.targets[key] for key in new])
+        note_forms(tx, ((self.targets[key][1], self.targets[key][3]) for key in new))
         added = tx.execute(select(targets.c.target_key, targets.c.id).where(targets.c.id > last))
         self.numbers.update((key, number) for key, number in added.all())
 

@@ -154,6 +154,57 @@ def results(  # noqa: PLR0913 - one argument for each option
     raise typer.Exit(int(write_results(load_settings(), Screen(as_json=as_json), import_id, file, how, output)))
 
 
+def scrub(  # noqa: PLR0913 - one argument for each option
+    *,
+    audience: Annotated[
+        str, typer.Argument(metavar="AUDIENCE", help="CSV, JSON lines, .xlsx; packed or not; or - for standard input.")
+    ],
+    channel: Annotated[str, typer.Option("--channel", metavar="NAME", help="Where they are to be contacted: EMAIL.")],
+    output: Annotated[Path, typer.Option("--output", metavar="CLEAN", help="A file that is not there yet.")],
+    priority: Annotated[
+        str, typer.Option("--priority", metavar="NAME", help="BULK or TRANS.", show_default="any")
+    ] = "",
+    connections: Annotated[
+        list[str] | None,
+        typer.Option("--connection", metavar="NAME", help="Opt-outs of this one count; repeat.", show_default="all"),
+    ] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            "--unknown", metavar="allow|stop", help="What if others opted out by a kind of name that a row lacks."
+        ),
+    ] = None,
+    maps: options.MapOption = None,
+    encoding: options.EncodingOption = None,
+    delimiter: options.DelimiterOption = None,
+    sheet: options.SheetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take out of an audience who may not be contacted, also by opt-outs that have not reached a provider yet.
+
+    Columns that name people are user_id, email, mobile, externalId, cardExternalId, cardNumber, destination, or
+    identifier_name with identifier_value; a person is looked for by all of them. Any opt-out that stands stops:
+    pending, held for approval, dead or delivered. CLEAN gets the rows that may be contacted as they are, and
+    CLEAN.stopped.csv the others, each with why, since when and where. A row that cannot be understood is stopped.
+
+    **Exit codes:** 0 both files are written · 2 usage or configuration, or others opted out by names that the audience
+    lacks and --unknown does not say what that means · 5 the ledger cannot be read; nothing is written.
+
+    For example:
+
+        optrelay scrub audience.csv --channel EMAIL --priority BULK --output clean.csv
+    """
+    from console.commands.ledger.scrub import scrub as scrub_file
+    from console.commands.run.input_files import row_models
+    from producers.audience import AudienceQuestion
+    from producers.options import IngestOptions
+
+    settings = load_settings()
+    how = IngestOptions(maps=options.maps(maps), encoding=encoding, delimiter=delimiter, sheet=sheet)
+    asked = AudienceQuestion.read(row_models(settings), channel, priority, connections or (), unknown)
+    raise typer.Exit(int(scrub_file(settings, Screen(as_json=as_json), audience, how, asked, output)))
+
+
 def backup(
     *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that is not there yet.", show_default=False)],

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from consent.change import from_micros
 from consent.errors import ConfigurationError
-from consent.files import path_text
+from consent.files import new_file, path_text
 from consent.ledger.queries.results import ImportedRows, RowOutcome
 from consent.outcome import State
 from consent.settings import Settings
@@ -33,7 +31,6 @@ COLUMNS = ("_outcome", "_code", "_reason", "_settled_at")
 """What stands before the file's own columns, as in a rejects file: a row with too few or too many cells keeps them."""
 
 _DUPLICATE, _SKIPPED = "duplicate", "skipped"
-_PART = ".part"
 _REASONS = {
     _DUPLICATE: "the ledger had this change already, from this file or from another source",
     _SKIPPED: "its feed leaves this row out",
@@ -55,7 +52,7 @@ def write_results(
         with ledger.queries.imported_rows(import_id) as imported:
             read = next((one for one in ready.usable if one.inspection.sha256 == imported.sha256), ready.usable[0])
             _check(read, imported, import_id)
-            with _new_file(output) as target:
+            with new_file(output) as target:
                 counts = _write(target, read, imported)
     words = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.most_common())
     screen.show(f"{path_text(output)}: {counted(counts.total(), 'row')}" + (f": {words}" if words else ""))
@@ -129,30 +126,3 @@ def _cells(found: RowOutcome | None, otherwise: str) -> Sequence[str]:
 def _sound(cell: str) -> str:
     """Return a cell that can be written: damaged characters as U+FFFD."""
     return cell.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[TextIO]:
-    """Give a file for its owner alone that gets its name once it is whole and on the disk; raise ConfigurationError."""
-    part = path.with_name(path.name + _PART)
-    try:
-        if os.path.lexists(path):
-            raise ConfigurationError(f"{path_text(path)} is there already: name a new file, or remove it first")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        raise ConfigurationError(
-            f"{path_text(part)} is there already: another command writes it, or was killed: then remove it"
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(f"{path_text(path)} cannot be written: {error.strerror}") from None
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
-    except OSError as error:
-        raise ConfigurationError(f"{path_text(path)} cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()

@@ -27,9 +27,11 @@ from consent.identifiers.normalize import (
     clean,
     is_email,
     refuse_damaged,
+    refuse_rounded,
     without_scheme,
 )
 from consent.identifiers.phones import is_known, read_number
+from consent.identifiers.suppression import Question, SuppressionRules
 from consent.row import NAME_FORM, ConsentRow, checked, named, or_whole_number, text_schema
 from worker.providers.row_fields import Spellings, error_at
 
@@ -146,6 +148,33 @@ def _value_of(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"if": named, "then": {"properties": {"identifier_value": schema}}}
 
 
+def _addresses(kind: str, text: str, region: str) -> list[Mapping[str, str]]:
+    """Return a customer's address by this kind of name, without where it is looked up."""
+    bare = clean(text)
+    if kind == "user_id":
+        if not (bare.isascii() and bare.isdigit() and int(bare) > 0):
+            raise UnusableIdentifier("not_a_number", "write a whole number, in digits only")
+        return [{"user_id": str(int(bare))}]
+    refuse_rounded(bare)
+    return [{"identifier_name": kind, "identifier_value": read_identifier(kind, bare, region)}]
+
+
+def _kind(form: Mapping[str, str]) -> str | None:
+    return "user_id" if "user_id" in form else form.get("identifier_name")
+
+
+def _stops(slot: str, question: Question) -> bool:
+    parts = read_slot(slot)
+    return parts.channel == SHARED_CHANNELS.get(question.channel) and question.priority in ("", parts.priority)
+
+
+SHARED_CHANNELS = {{"MOBILE": "SMS"}.get(name, name.upper()): name for name in CHANNELS}
+SUPPRESSION = SuppressionRules(
+    frozenset({"user_id", *IDENTIFIERS}), SHARED_CHANNELS, PRIORITIES, _addresses, _kind, _stops, str.__eq__
+)
+"""An opt-out for any account and org unit forbids its channel and priority."""
+
+
 class CapillaryRow(ConsentRow):
     """What a row says of a Capillary customer (docs.capillarytech.com/reference/update_subscription_details).
 
@@ -183,6 +212,8 @@ class CapillaryRow(ConsentRow):
     names_target: ClassVar[frozenset[str]] = frozenset({"user_id", "identifier_value"})
     contextual: ClassVar[frozenset[str]] = frozenset({"identifier_value"})
     address_columns: ClassVar[frozenset[str]] = names_target | {"identifier_name", "source", "source_account_id"}
+
+    suppression: ClassVar = SUPPRESSION
 
     remedies: ClassVar[dict[str, str]] = {
         "user_id": "give Capillary's customer number, or identifier_name and identifier_value",

@@ -6,8 +6,12 @@ An entry without channel or sender blocks on all channels or for all senders.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from consent.identifiers.normalize import UnusableIdentifier, clean, is_email, refuse_rounded, without_scheme
+from consent.identifiers.phones import read_number
+from consent.identifiers.suppression import Question, SuppressionRules
 from consent.ledger.queue.overlaps import Overlap
 from consent.outcome import PermanentFailure
 
@@ -60,3 +64,31 @@ def _meets(left: str, right: str) -> bool:
 
 
 OVERLAP = Overlap(_covers, _meets, INEXPRESSIBLE)
+
+
+def _addresses(kind: str, text: str, region: str) -> list[Mapping[str, str]]:
+    """Return a person's destination, and of an e-mail address its domain too: whole domains can be blocked."""
+    bare = clean(text)
+    refuse_rounded(bare)
+    if kind == "mobile":
+        return [{"destination": read_number(bare, region)}]
+    bare = without_scheme(bare, "mailto:")
+    if not is_email(bare):
+        raise UnusableIdentifier("unusable_value", "write an e-mail address, like ann@example.com")
+    local, _, domain = bare.rpartition("@")
+    return [{"destination": f"{local}@{domain.lower()}"}, {"destination": domain.lower()}]
+
+
+def _kind(form: Mapping[str, str]) -> str | None:
+    to = form.get("destination")
+    return None if to is None else "mobile" if to == "+" else "email"
+
+
+def _stops(slot: str, question: Question) -> bool:
+    place = read_place(slot)
+    return place is not None and place.channel in ("", CHANNELS.get(question.channel))
+
+
+CHANNELS = {name: name for name in ("SMS", "EMAIL", "VIBER", "RCS", "MMS", "WHATSAPP", "APPLE_MB")}
+SUPPRESSION = SuppressionRules(frozenset({"email", "mobile"}), CHANNELS, (), _addresses, _kind, _stops, _covers)
+"""An entry for any sender forbids its channel, and one without a channel all of them."""

@@ -23,7 +23,7 @@ from consent.identifiers.normalize import (
 )
 from consent.identifiers.phones import is_known, looks_like_number, read_number
 from consent.row import LONGEST_SLOT, ConsentRow, SlotChange, checked, or_whole_number, text_schema
-from worker.providers.infobip.blocklist_slots import Place, blocked_text, read_place
+from worker.providers.infobip.blocklist_slots import SUPPRESSION, Place, blocked_text, read_place
 from worker.providers.row_fields import Members, Name, PathName, digest, error_at
 
 BLOCKLIST = "blocklist"
@@ -177,6 +177,7 @@ class InfobipRow(ConsentRow):
     contextual: ClassVar[frozenset[str]] = names_target
     address_columns: ClassVar[frozenset[str]] = names_target | {"channel", "subscription_id"}
     narrows: ClassVar[frozenset[str]] = frozenset({"channel", "sender"})
+    suppression: ClassVar = SUPPRESSION
 
     remedies: ClassVar[dict[str, str]] = {
         "events": "name the events, separated by |",

@@ -1,0 +1,156 @@
+"""An audience in two files: every row in one of them, and no one allowed because something was not found out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from consent.identifiers.suppression import Question
+from consent.ledger.ledger import Ledger
+from tests.support.command_line import Cli, bury_all, settle_all, write
+
+MAIL = ("--channel", "EMAIL", "--priority", "BULK", "--output", "clean.csv")
+OUT = "identifier_name,identifier_value,source,channel,priority,action,effective_at"
+
+
+@pytest.fixture
+def known(cli: Cli, tmp_path: Path) -> Cli:
+    """Ann and Bob opted out of promotional mail, Cat of other mail, and Dan of nothing."""
+    rows = (
+        "email,Ann@Example.com,WEBSITE,EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z",
+        "email,bob@example.com,INSTORE,EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z",
+        "email,cat@example.com,INSTORE,EMAIL,TRANS,OPTOUT,2026-01-02T00:00:00Z",
+        "email,dan@example.com,INSTORE,EMAIL,BULK,OPTIN,2026-01-02T00:00:00Z",
+    )
+    assert cli("import", write(tmp_path, "consents.csv", *rows, header=OUT)).code == 0
+    return cli
+
+
+def read(path: Path) -> list[list[str]]:
+    """The rows of a file with its header."""
+    return list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+
+
+AUDIENCE = ("1,ann@example.com,=A1", "2,BOB@example.com,", "3,cat@example.com,x", '4,dan@example.com,"a, b"', "5,eve,")
+
+
+def test_each_row_is_in_one_file(known: Cli, url: str, tmp_path: Path) -> None:
+    """With its cells as they were, and in the other file with why, since when and where; a check is recorded."""
+    audience = write(tmp_path, "audience.csv", *AUDIENCE, "6,ann@example.com", header="id,E-Mail,note")
+    answer = known("scrub", audience, *MAIL, "--json")
+
+    assert (answer.code, answer.json["clean"], answer.json["stopped"]) == (0, 2, 4)
+    assert answer.json["reasons"] == {"opted_out": 2, "unusable_value": 1, "too_few_cells": 1}
+    assert read(tmp_path / "clean.csv") == [
+        ["id", "E-Mail", "note"],
+        ["3", "cat@example.com", "x"],
+        ["4", "dan@example.com", "a, b"],
+    ]
+    stopped = read(tmp_path / "clean.csv.stopped.csv")
+    assert stopped[0] == ["_code", "_why", "_since", "_connection", "_state", "_import", "id", "E-Mail", "note"]
+    assert stopped[1][2:5] == ["2026-01-02T00:00:00Z", "capillary", "pending"]
+    assert [row[6:] for row in stopped[1:3]] == [["1", "ann@example.com", "'=A1"], ["2", "BOB@example.com", ""]]
+    assert "eve" not in stopped[3][1]
+    for name in ("clean.csv", "clean.csv.stopped.csv"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    ledger = Ledger(url)
+    [check] = ledger.suppression.checks()
+    ledger.close()
+    assert (check["id"], check["source"], check["clean"], check["stopped"]) == (answer.json["check"], audience, 2, 4)
+    assert (Question(check["channel"], check["priority"]), len(check["sha256"])) == (Question("EMAIL", "BULK"), 64)
+
+
+@pytest.mark.parametrize("state", ["applied", "dead"])
+def test_what_was_delivered_and_what_died_stops_alike(known: Cli, url: str, tmp_path: Path, state: str) -> None:
+    """A provider that does not know the customer does not make Ann opt in."""
+    (settle_all if state == "applied" else bury_all)(url)
+
+    answer = known("scrub", write(tmp_path, "a.csv", "ann@example.com", header="email"), *MAIL, "--json")
+
+    assert (answer.json["clean"], answer.json["states"]) == (0, {state: 1})
+
+
+def test_without_a_priority_any_of_them_stops(known: Cli, tmp_path: Path) -> None:
+    """Cat opted out of transactional mail alone."""
+    audience = write(tmp_path, "a.csv", "cat@example.com", header="email")
+
+    answer = known("scrub", audience, "--channel", "email", "--output", "c.csv", "--json")
+
+    assert answer.json["stopped"] == 1
+
+
+def test_names_that_the_audience_lacks(known: Cli, tmp_path: Path) -> None:
+    """The opt-outs are by e-mail, and the audience gives numbers: nothing is written unless someone decides."""
+    audience = write(tmp_path, "a.csv", "+447700900123", header="Phone")
+
+    refused = known("scrub", audience, *MAIL)
+
+    assert (refused.code, "2 by email" in refused.err, sorted(tmp_path.glob("clean*"))) == (2, True, [])
+    assert known("scrub", audience, *MAIL, "--unknown", "perhaps").code == 2
+    allowed = known("scrub", audience, *MAIL, "--unknown", "allow", "--json")
+    assert allowed.json["clean"] == 1
+    stopped = known("scrub", audience, *MAIL[:-1], "c2.csv", "--unknown", "stop", "--json")
+    assert stopped.json["reasons"] == {"unknown": 1}
+
+
+def test_every_format_that_is_imported(known: Cli, tmp_path: Path) -> None:
+    """JSON lines, an archive, and standard input by another delimiter."""
+    (tmp_path / "a.ndjson").write_text(
+        "\n".join(json.dumps({"name": name, "email": f"{name}@example.com"}) for name in ("ann", "dan"))
+    )
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.ndjson", "a.ndjson")
+    write(tmp_path, "semicolons.csv", "Ann;ann@example.com", "Dan;dan@example.com", header="Name;Their mail")
+
+    for number, (name, more) in enumerate(
+        {"a.ndjson": (), "a.zip": (), "semicolons.csv": ("--map", "Their mail=email")}.items()
+    ):
+        answer = known("scrub", name, *MAIL[:-1], f"{number}.csv", *more, "--json")
+        assert (answer.code, answer.json["clean"], answer.json["stopped"]) == (0, 1, 1), name
+
+
+@pytest.mark.parametrize(
+    ("header", "more", "words"),
+    [
+        ("name", (), "has no column that names people"),
+        ("identifier_value", (), "has no column that names people"),
+        ("email,mail,E-Mail", (), "several columns for email"),
+        ("email", ("--map", "x=email"), "has no column 'x'"),
+        ("email", ("--map", "email=shoe"), "write one of user_id"),
+        ("email", ("--channel", "FAX"), "no connection has the channel 'FAX'"),
+        ("email", ("--priority", "HIGH"), "write one of BULK, TRANS"),
+        ("email", ("--connection", "nowhere"), "known: capillary"),
+        ("email", ("--output", "a.csv"), "is there already"),
+    ],
+)
+def test_what_cannot_be_asked(known: Cli, tmp_path: Path, header: str, more: tuple[str, ...], words: str) -> None:
+    """It is refused with the remedy, and nothing is written."""
+    audience = write(tmp_path, "a.csv", ",".join("x" for _ in header.split(",")), header=header)
+
+    answer = known("scrub", audience, *MAIL, *more)
+
+    assert (answer.code, sorted(tmp_path.glob("clean*"))) == (2, [])
+    assert words in answer.err.replace("\n", " ")
+
+
+def test_a_ledger_that_cannot_be_read_allows_no_one(known: Cli, url: str, tmp_path: Path) -> None:
+    """The file is damaged behind its first page: exit code 5, and no file that looks like an answer."""
+    audience = write(tmp_path, "a.csv", "ann@example.com", header="email")
+    path = Path(url.removeprefix("sqlite:///"))
+    path.write_bytes(path.read_bytes()[:4096] + b"x" * 200_000)
+
+    answer = known("scrub", audience, *MAIL)
+
+    assert (answer.code, sorted(tmp_path.glob("clean*"))) == (5, [])
+
+
+def test_a_ledger_that_is_not_there_allows_no_one(cli: Cli, tmp_path: Path) -> None:
+    """The command ran in the wrong folder."""
+    answer = cli("scrub", write(tmp_path, "a.csv", "ann@example.com", header="email"), *MAIL)
+
+    assert (answer.code, "there is no ledger" in answer.err, sorted(tmp_path.glob("clean*"))) == (2, True, [])
