@@ -35,12 +35,16 @@ class SlotNow:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A target, its slots as they are now, and every change about it. `address` names the person."""
+    """A target, its slots as they are now, and every change about it. `address` names the person.
+
+    `newest_ids` are the numbers of its slots' newest changes.
+    """
 
     connection: str
     address: Mapping[str, str] = field(repr=False)
     slots: Sequence[SlotNow]
     changes: Sequence[ChangeReport]
+    newest_ids: Sequence[int] = ()
 
 
 class HistoryQueries(LedgerPart):
@@ -99,11 +103,12 @@ def _names(row: Row[int, str, str], columns: Mapping[str, str]) -> bool:
 
 def _history(tx: Connection, row: Row[int, str, str]) -> History:
     confirmed = (slots.c.confirmed, slots.c.confirmed_at)
-    now = select(slots.c.slot, slots.c.newest_action, slots.c.newest_at, *confirmed)
-    registers = tx.execute(now.where(slots.c.target_id == row.id).order_by(slots.c.slot))
+    now = select(slots.c.slot, slots.c.newest_action, slots.c.newest_at, *confirmed, slots.c.newest_id)
+    registers = tx.execute(now.where(slots.c.target_id == row.id).order_by(slots.c.slot)).all()
     return History(
         row.connection,
         orjson.loads(row.address),
-        [SlotNow(*register) for register in registers],
+        [SlotNow(*register[:-1]) for register in registers],
         changes_of(tx, row.id),
+        [register.newest_id for register in registers],
     )

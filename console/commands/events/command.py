@@ -66,17 +66,20 @@ def serve(
 ) -> None:
     """Take changes over HTTP, serve unsubscribe links, and wake the workers, until told to stop.
 
-    Keys stand in OPTRELAY_API_KEYS. It speaks plain HTTP: put a proxy that speaks TLS before it. Its documentation is
-    at /docs. Several may run side by side. Without OPTRELAY_BROKER_URL, `optrelay run` delivers.
+    Keys stand in OPTRELAY_API_KEYS. With OPTRELAY_UI_USERS it shows the page of `optrelay ui` at /ui. It speaks plain
+    HTTP: put a proxy that speaks TLS before it. Its documentation is at /docs. Several may run side by side. Without
+    OPTRELAY_BROKER_URL, `optrelay run` delivers.
 
     For example:
 
         OPTRELAY_API_KEYS=shop=$(openssl rand -hex 24) optrelay serve --port 8080
     """
     from console.commands.events.serve import serve_until_stopped
+    from console.commands.page.server import shared_page
 
     screen = Screen(as_json=as_json)
-    serve_until_stopped(configured(screen), screen, host, port)
+    settings = configured(screen)
+    serve_until_stopped(settings, screen, host, port, shared_page(settings))
 
 
 def token(

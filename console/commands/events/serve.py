@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC
 from typing import Any
 
+from starlette.routing import BaseRoute
+
 from consent.broker.wakeups import WakeUps
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, ConfigurationError, LedgerOutdated, LedgerUnavailable
@@ -16,8 +18,6 @@ from consent.ledger.ledger import Ledger
 from consent.row import ConsentRow
 from consent.settings import Settings
 from console.commands.ledger.status import import_as_json
-from console.commands.page.app import page_mount
-from console.commands.page.server import parts_of, shared_access
 from console.commands.run.input_files import intake_models, row_models
 from console.ledger_access import writing_ledger
 from console.local.notifier import Notifier
@@ -38,15 +38,18 @@ KIND = "http"
 _LOOK_SECONDS = 2.0
 
 
-def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; what is in hand is finished, and the run is ended.
+Page = Callable[[Ledger], BaseRoute]
+"""Makes the page of the users of the settings."""
+
+
+def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int, page: Page | None) -> None:
+    """Serve until SIGTERM or SIGINT; what is in hand is finished, and the run is ended. `page` makes that of its users.
 
     Raises ConfigurationError if no client could use it, LedgerUnavailable if the ledger is away at the start, and
     LedgerOutdated once it has been migrated: then the newer version must serve.
     """
     keys, tokens = ApiKeys(settings.api_keys.get_secret_value()), Tokens(settings.token_secret.get_secret_value())
-    access = shared_access(settings)
-    if not keys and not tokens and access is None:
+    if not keys and not tokens and page is None:
         raise ConfigurationError(
             "no client could use this server, not even on this machine: set OPTRELAY_API_KEYS "
             "(such as shop=$(openssl rand -hex 24)), or OPTRELAY_TOKEN_SECRET for unsubscribe links, or "
@@ -76,9 +79,9 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
             four_eyes=settings.four_eyes,
         )
         outdated = stack.enter_context(_watched(ledger))
-        page = [] if access is None else [page_mount(parts_of(settings, ledger), access)]
+        more = [] if page is None else [page(ledger)]
         serve(
-            create_app(state, page), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated)
+            create_app(state, more), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated)
         )
         if outdated:
             raise outdated[0]

@@ -13,6 +13,7 @@ from rich.text import Text
 from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
+from consent.ledger.ledger import Ledger
 from consent.ledger.queries.changes import ChangeReport
 from consent.ledger.queries.history import History, SlotNow
 from consent.ledger.queries.outcomes import MOST_OUTCOMES, Outcome
@@ -39,13 +40,9 @@ def show_histories(
     settings: Settings, screen: Screen, columns: Sequence[str], connection: str | None, *, reveal: bool
 ) -> ExitCode:
     """Print the story of every target that the columns name; 1 if there is none. Raises ConfigurationError."""
-    rows = row_models(settings) if settings.connections else {name: one.row for name, one in PROVIDERS.items()}
-    if connection is not None and settings.connections:
-        settings.connection(connection.lower())
-    ways = [tuple(way.items()) for said in _said(columns) for way in _ways(said, rows)]
-    named = [dict(way) for way in dict.fromkeys(ways)]
+    said = _said(columns)
     with reading_ledger(settings) as ledger:
-        found = ledger.queries.histories(named, connection.lower() if connection else None, _MOST + 1)
+        found = find_histories(settings, ledger, said, connection, _MOST + 1)
     for one in found[:_MOST]:
         _show(settings, screen, one, reveal=reveal)
     if len(found) > _MOST:
@@ -54,6 +51,29 @@ def show_histories(
         screen.show("no change was ever recorded about this; fewer columns find more")
     screen.print_json([_as_json(one, reveal=reveal) for one in found[:_MOST]])
     return ExitCode.WELL if found else ExitCode.IMPERFECT
+
+
+def find_histories(
+    settings: Settings, ledger: Ledger, said: Sequence[Mapping[str, str]], connection: str | None, limit: int
+) -> list[History]:
+    """Return the stories of at most `limit` targets that columns name, read as each connection reads its rows.
+
+    Raises ConfigurationError for columns that name no person, and for a connection that there is not.
+    """
+    if connection is not None and settings.connections:
+        settings.connection(connection.lower())
+    ways = [tuple(way.items()) for one in said for way in _ways(one, _models(settings))]
+    named = [dict(way) for way in dict.fromkeys(ways)]
+    return ledger.queries.histories(named, connection.lower() if connection else None, limit)
+
+
+def person_columns(settings: Settings) -> list[str]:
+    """Return the columns that can name a person or a subscription."""
+    return sorted({name for model in _models(settings).values() for name in model.address_columns})
+
+
+def _models(settings: Settings) -> Mapping[str, type[ConsentRow]]:
+    return row_models(settings) if settings.connections else {name: one.row for name, one in PROVIDERS.items()}
 
 
 def _said(columns: Sequence[str]) -> list[Mapping[str, str]]:

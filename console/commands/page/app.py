@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from consent.errors import LedgerError
-from console.commands.page import imports, overviews
+from console.commands.page import imports, letters, overviews, persons
 from console.commands.page.access import PREFIX, Access, Refused
 from console.commands.page.users import Role
 from console.commands.page.visit import STATIC, Mistake, Parts, Visit, render
@@ -61,6 +61,15 @@ PLACES = (
     Place("POST", "/imports/{id}/withdraw", imports.withdraw, Role.APPROVER),
     Place("GET", "/imports/{id}/undo", imports.plan_undo, Role.APPROVER),
     Place("POST", "/imports/{id}/undo", imports.undo, Role.APPROVER),
+    Place("GET", "/dead-letters", letters.show_all),
+    Place("POST", "/dead-letters/plan", letters.plan, Role.OPERATOR),
+    Place("POST", "/dead-letters/replay", letters.replay, Role.OPERATOR),
+    Place("POST", "/dead-letters/discard", letters.discard, Role.OPERATOR),
+    Place("GET", "/dead-letters/{id}", letters.show),
+    Place("POST", "/dead-letters/{id}/reveal", letters.reveal, Role.PRIVACY),
+    Place("GET", "/person", persons.ask),
+    Place("POST", "/person", persons.search),
+    Place("POST", "/person/reveal", persons.reveal, Role.PRIVACY),
 )
 
 

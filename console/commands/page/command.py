@@ -18,7 +18,7 @@ def ui(
     opens: Annotated[bool, typer.Option("--open", help="Ask this machine's browser to open it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the ledger in a browser on this machine: what needs a person, imports, decisions.
+    """Show the ledger in a browser on this machine: what needs a person, imports, dead letters, decisions.
 
     It listens on 127.0.0.1 alone and prints a link that works once. You act under your account's name, with every role.
     For other people, and other machines, use the page of `optrelay serve`: see OPTRELAY_UI_USERS.

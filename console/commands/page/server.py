@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from consent.errors import ConfigurationError
 from consent.files import user_name
@@ -78,6 +78,12 @@ def shared_access(settings: Settings) -> Access | None:
         return None
     is_secure = settings.public_url.startswith("https:")
     return Access(users, "optrelay_page", proxy_header=header, proxy_secret=secret, is_secure=is_secure)
+
+
+def shared_page(settings: Settings) -> Callable[[Ledger], Mount] | None:
+    """Return what makes the page of `optrelay serve`, None without users; raises ConfigurationError."""
+    access = shared_access(settings)
+    return None if access is None else lambda ledger: page_mount(parts_of(settings, ledger), access)
 
 
 def parts_of(settings: Settings, ledger: Ledger) -> Parts:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from consent.change import from_micros
+from consent.identifiers.masking import masked, revealed
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from console.commands.page.access import PREFIX, Refused, Session
@@ -146,6 +147,8 @@ _environment.filters |= {
     "number": _number,
     "duration": duration_text,
     "short": _short,
+    "masked": masked,
+    "revealed": revealed,
 }
 _environment.globals |= {
     "link": _link,

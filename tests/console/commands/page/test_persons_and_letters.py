@@ -1,0 +1,170 @@
+"""Dead letters and persons on the page: acted upon by number, shown by name to those alone who may see it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from consent.imports import Checkpoint, ImportSource, RejectedRow
+from consent.ledger.ledger import Ledger
+from consent.outcome import PermanentFailure
+from tests.support.ledgers import deliver, guarded, imported, word
+from tests.support.page import EVERYONE, page, words
+
+UNKNOWN = PermanentFailure("1012", "Capillary cannot find this customer")
+OTHER = PermanentFailure("8015", "the account is closed")
+EVIL = "<script>alert(1)</script>'\"><img src=x onerror=alert(2)>{{7*7}}javascript:alert(3)"
+
+
+@pytest.fixture
+def both(ledger_url: str) -> Iterator[Ledger]:
+    """An empty ledger on each database."""
+    ledger = Ledger(ledger_url)
+    yield ledger
+    ledger.close()
+
+
+def with_letters(ledger: Ledger) -> None:
+    """Sixty letters for one reason, two for another, and one of the sixty is overtaken."""
+    imported(ledger, *(word(f"387006{n:03}") for n in range(60)))
+    deliver(ledger, UNKNOWN)
+    imported(ledger, *(word(f"387007{n:03}") for n in range(2)))
+    deliver(ledger, OTHER)
+    imported(ledger, word("387006000", "OPTIN", 5))
+    deliver(ledger)
+
+
+def test_a_group_is_replayed_by_the_number_that_was_shown(both: Ledger) -> None:
+    """The group's own letters alone are delivered again, and the overtaken one is closed."""
+    with_letters(both)
+    with page(both) as served, served.browser() as browser:
+        groups = words(browser.get("/dead-letters"))
+        assert "60 capillary 1012 Capillary cannot find this customer" in groups
+        shown = browser.get("/dead-letters?connection=capillary&code=1012")
+        assert "387006" not in shown.text
+        plan = browser.submit(shown, "/plan", what="replay")
+        assert "delivered again 59" in words(plan)
+        assert "closed 1" in words(plan)
+        assert browser.submit(plan, "/replay", expect="59", why="created there").status_code == 409
+        assert browser.submit(plan, "/replay", expect="60", why="").status_code == 422
+        assert len(both.queries.letters_page()) == 50
+        done = browser.submit(plan, "/replay", expect="60", why="created there")
+        assert "59 letters will be delivered again; 1 closed" in words(done)
+        assert served.woken == ["woken"]
+    assert len(deliver(both)) == 59
+    assert len(both.queries.letters_page()) == 2
+
+
+def test_letters_are_shown_page_by_page(both: Ledger) -> None:
+    """Each letter once, the latest first, whatever is deleted or added meanwhile."""
+    with_letters(both)
+    with page(both) as served, served.browser() as browser:
+        first = browser.get("/dead-letters")
+        assert "Earlier" in words(first)
+    ids = both.queries.letters_page(limit=50)
+    rest = both.queries.letters_page(before=ids[-1])
+    assert (len(ids), len(rest), len({*ids, *rest})) == (50, 12, 62)
+    assert both.queries.letters_page(code="8015", connection="capillary") == ids[:2]
+    assert both.queries.letters_page(connection="other") == []
+
+
+def test_one_letter_is_discarded_and_stays_in_the_history(both: Ledger) -> None:
+    """With who and why; nothing is replayed by it."""
+    imported(both, word("387006417"), word("387006418"))
+    deliver(both, UNKNOWN)
+    number = both.queries.letters_page()[0]
+    with page(both, ui_users=EVERYONE) as served, served.browser("otto") as otto:
+        shown = otto.get(f"/dead-letters/{number}")
+        assert "HTTP 200" in words(shown)
+        plan = otto.submit(shown, "/plan", what="discard")
+        otto.submit(plan, "/discard", expect="1", why="left us")
+        assert "discarded left us" in words(otto.get(f"/dead-letters/{number}"))
+        assert otto.get("/dead-letters/9999999").status_code == 404
+        assert otto.get("/dead-letters/none").status_code == 404
+        assert otto.get(f"/dead-letters/{2**70}").status_code == 404
+    assert len(both.queries.letters_page()) == 1
+
+
+def test_a_person_is_named_to_privacy_alone_and_that_is_noted(both: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """Search by form, masked; the name only with the role and a reason; no identifier in an address or a log."""
+    imported(both, word("387006417", "OPTOUT", reason="rang up at noon"))
+    deliver(both, UNKNOWN)
+    number = both.queries.letters_page()[0]
+    told = {"column": "user_id", "value": "387006417"}
+    with caplog.at_level(logging.DEBUG), page(both, ui_users=EVERYONE) as served:
+        with served.browser("otto") as otto:
+            found = otto.submit(otto.get("/person"), "/person", **told)
+            assert "user_id=…417" in words(found)
+            assert "user_id=387006417" not in found.text
+            assert "rang up" not in found.text
+            assert str(found.url).endswith("/ui/person")
+            assert otto.post("/person/reveal", told | {"csrf": otto.csrf(), "why": "x"}).status_code == 403
+            assert otto.post(f"/dead-letters/{number}/reveal", {"csrf": otto.csrf(), "why": "x"}).status_code == 403
+        assert both.queries.audit_page() == []
+        with served.browser("priya") as priya:
+            found = priya.submit(priya.get("/person"), "/person", **told)
+            assert priya.submit(found, "/reveal", why=" ").status_code == 422
+            assert both.queries.audit_page() == []
+            named = priya.submit(found, "/reveal", why="she asked what we hold")
+            assert "user_id=387006417" in words(named)
+            assert "rang up at noon" in words(named)
+            assert "she asked what we hold" in words(priya.get("/audit"))
+            letter = priya.submit(priya.get(f"/dead-letters/{number}"), "/reveal", why="she asked again")
+            assert "user_id=387006417" in words(letter)
+            missing = priya.submit(priya.get("/person"), "/person", column="user_id", value="1")
+            assert "No change was ever recorded" in words(missing)
+    assert [(one.who, one.what, one.change_id) for one in both.queries.audit_page()] == [
+        ("user priya", "revealed", number)
+    ] * 2
+    assert "387006417" not in caplog.text
+
+
+def test_what_others_wrote_is_text_everywhere(ledger: Ledger) -> None:
+    """A file's name, its cells, a rejected row, a provider's reply, and what people type: none becomes markup."""
+    source = ImportSource("csv", f"/drop/{EVIL}", "evil", 1, None)
+    import_id = ledger.intake.open_import(source).import_id
+    rejects = [RejectedRow(2, EVIL, EVIL, EVIL, EVIL)]
+    said = [word(EVIL, slot=EVIL, reason=EVIL)]
+    ledger.intake.accept(import_id, said, rejects, Checkpoint(2, 3, 0, 2))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
+    deliver(ledger, PermanentFailure(EVIL, EVIL))
+    held = guarded(
+        ledger, word(EVIL, "OPTIN", 5, slot=EVIL), resurrects_from=1, resurrects_share=0.001, undated_optins=1
+    )
+    number = ledger.queries.letters_page()[0]
+    with page(ledger) as served, served.browser() as browser:
+        shown = browser.get(f"/imports/{held}")
+        pages = [
+            shown,
+            *(
+                browser.get(path)
+                for path in ("/", "/imports", f"/imports/{import_id}", "/dead-letters", "/connections")
+            ),
+            browser.get(f"/dead-letters/{number}"),
+            browser.get("/dead-letters"),
+            browser.client.get(f"{served.url}/ui/dead-letters", params={"connection": EVIL, "code": EVIL}),
+            browser.client.get(f"{served.url}/ui/imports/{EVIL}"),
+            browser.submit(browser.get("/person"), "/person", column="user_id", value=EVIL, connection=EVIL),
+            browser.submit(browser.get("/person"), "/person", column=EVIL, value=EVIL),
+            browser.submit(browser.get(f"/dead-letters/{number}"), "/reveal", why=EVIL),
+        ]
+        if ledger.review.held_import(held) is not None:
+            pages.append(browser.submit(shown, "/approve", expect=EVIL, why=EVIL))
+        pages.append(browser.get("/audit"))
+    for one in pages:
+        assert "<script>alert" not in one.text, one.url
+        assert "<img src=x" not in one.text, one.url
+        assert "'\"><" not in one.text, one.url
+        assert 'href="javascript' not in one.text, one.url
+    assert sum("&lt;script&gt;alert(1)" in one.text for one in pages) > 8
+
+
+@pytest.mark.parametrize("wrong", [{"value": ""}, {"column": ""}, {"column": "shoe_size"}, {"value": "\0"}])
+def test_a_search_that_cannot_be_says_so(ledger: Ledger, wrong: dict[str, str]) -> None:
+    """The form is shown again, with what was typed."""
+    with page(ledger) as served, served.browser() as browser:
+        told = {"column": "user_id", "value": "387006417"} | wrong
+        assert browser.submit(browser.get("/person"), "/person", **told).status_code == 422
