@@ -99,8 +99,8 @@ class Consents(RuleBasedStateMachine):
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
         self.refused: set[str] = set()
-        self.refused_at: dict[str, int] = {}
-        self.served_at: dict[str, int] = {}
+        self.refused_at: dict[str, tuple[float, int]] = {}
+        self.served_at: dict[str, tuple[float, int]] = {}
         self.numbers = count()
         self.run = self._open("events", stream=True).id
         STATISTICS["examples"] += 1
@@ -164,14 +164,15 @@ class Consents(RuleBasedStateMachine):
         """Note who said these words; return how many are new to the ledger, or kept back by files and now told."""
         new = 0
         for word in said:
-            tells_at_once = source is None or source.stream
+            tells_at_once = source is None or (source.stream and word.action == "OPTOUT")
             new += not self._is_live(word) if tells_at_once else word not in self.sources
             self.sources.setdefault(word, []).append(source)
         return new
 
     def _is_live(self, word: Said) -> bool:
         """Whether someone said this word whose words must be told."""
-        return any(one is None or one.stream or one.whole for one in self.sources.get(word, ()))
+        opts_out = word.action == "OPTOUT"  # the opt-ins of a stream wait until it has been read and checked
+        return any(one is None or (one.stream and opts_out) or one.whole for one in self.sources.get(word, ()))
 
     def _release(self, file: File, steps: int) -> None:
         if not steps:
@@ -355,7 +356,7 @@ class Consents(RuleBasedStateMachine):
         if name in self.refused:
             answer = "refused"
             STATISTICS["calls: refused by the gateway"] += 1
-            self.refused_at.setdefault(name, self._micros())
+            self.refused_at.setdefault(name, (self.elapsed, self._micros()))
         if name in OVERLAPPING:
             delivery.called[name] = self._deal(name, self._errand(delivery, name), answer)
             return
@@ -425,7 +426,7 @@ class Consents(RuleBasedStateMachine):
                 watch.note(Unauthorized("no access"), (target,))
             elif answer in {"applied", "rejected"}:
                 watch.note(Healthy(), (target,), served=(target,), at=now)
-                self.served_at[name] = now
+                self.served_at[name] = (self.elapsed, now)
         return watch
 
     def _settlement(self, delivery: Delivery, name: str, watch: Observations, before: BucketHealth) -> Settlement:
@@ -468,8 +469,12 @@ class Consents(RuleBasedStateMachine):
         if own:
             STATISTICS["refusals that count"] += 1
             served = self.served_at.items()
-            others = (at for other, at in served if other != name and (other in OVERLAPPING) == (name in OVERLAPPING))
-            assert max(others, default=0) >= self.refused_at[name], "it counts, and no one else was served"
+            others = [at for other, at in served if other != name and (other in OVERLAPPING) == (name in OVERLAPPING)]
+            since = self.refused_at[
+                name
+            ]  # in time that passed, and by the clock: either may say so if the clock jumped
+            later = any(elapsed >= since[0] or clock >= since[1] for elapsed, clock in others)
+            assert later, "it counts, and no one else was served"
             watch.excuse(task.target_id)
         return Settlement(task, outcomes, (call,), now + 5_000_000)
 
