@@ -219,6 +219,17 @@ PatienceOption = Annotated[
 ]
 
 
+MetricsFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics-file",
+        metavar="FILE.prom",
+        help="Write metrics there at the end, for node_exporter's textfile collector.",
+        show_default=False,
+    ),
+]
+
+
 def moment(text: str | None) -> datetime | None:
     """Read --effective-at; raise ConfigurationError if it is no time."""
     if text is None:

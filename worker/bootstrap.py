@@ -56,6 +56,7 @@ class WorkerContext:
         self.ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules, deadline_rules=deadlines)
         self.wakeups = WakeUps(broker_url)
         self.pid = os.getpid()
+        self.count_at = 0.0  # of the monotonic clock: when the sweep adds up the tallies again
         self._broker_url = broker_url
         self._buckets: dict[Bucket, BucketContext] = {}
         self._recent: defaultdict[Bucket, RecentCustomers] = defaultdict(RecentCustomers)

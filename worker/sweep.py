@@ -53,6 +53,7 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     worker_context.ledger.maintenance.check_revision()
     _report(worker_context)
     sent = _wake_all(worker_context)
+    _count(worker_context)
     _forget_what_is_old(worker_context)
     unreleased = worker_context.ledger.intake.unpublished()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
@@ -69,6 +70,7 @@ def has_sweep(store: redis.Redis) -> bool:
 
 _REPORT = f"{KEY_PREFIX}sweep"
 _REPORTED_SECONDS = 600
+_COUNT_SECONDS = 60.0
 
 
 def _report(worker_context: WorkerContext) -> None:
@@ -76,6 +78,13 @@ def _report(worker_context: WorkerContext) -> None:
     with suppress(redis.RedisError):
         kept = max(_REPORTED_SECONDS, int(3 * worker_context.settings.sweep_seconds))
         worker_context.redis.set(_REPORT, int(time.time()), ex=kept)
+
+
+def _count(worker_context: WorkerContext) -> None:
+    """Add up, each minute, what has happened since, for as long as a sweep may last."""
+    if (now := time.monotonic()) >= worker_context.count_at:
+        worker_context.ledger.counters.add_up(worker_context.settings.sweep_seconds)
+        worker_context.count_at = now + _COUNT_SECONDS
 
 
 def _forget_what_is_old(worker_context: WorkerContext) -> None:

@@ -88,16 +88,19 @@ class Database:
                 return found == "committed"
             time.sleep(0.05)
 
-    def read(self, work: Callable[[Connection], T], *, by_key: bool = False) -> T:
+    def read(self, work: Callable[[Connection], T], *, by_key: bool = False, within: float | None = None) -> T:
         """Run `work` on one consistent view of the ledger, looking rows up `by_key` if so asked.
 
-        Raises LedgerUnavailable.
+        Raises LedgerUnavailable, also if one of its statements takes longer than `within` seconds.
         """
         try:
             with self._transaction(writes=False) as tx:
                 if by_key:
                     self.dialect.look_up_by_key(tx)
-                return work(tx)
+                if within is None:
+                    return work(tx)
+                with self.dialect.time_limit(tx, within):
+                    return work(tx)
         except DBAPIError as error:
             raise self._explained(error) from error
 

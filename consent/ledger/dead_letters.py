@@ -144,7 +144,7 @@ class DeadLetters(LedgerPart):
             ids = tx.execute(dead.with_for_update()).scalars().all()
             tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
             _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
-            note_dead(tx, ids, now)
+            note_dead(tx, ids, now, discarded=True)
             return len(ids)
 
         return sum(self.database.write(partial(work, some=some)) for some in portions(_ids(letters)))

@@ -13,6 +13,7 @@ from consent.ledger.maintenance import Maintenance
 from consent.ledger.queries.backlog import BacklogQueries
 from consent.ledger.queries.calls import CallQueries
 from consent.ledger.queries.changes import ChangeQueries
+from consent.ledger.queries.gauges import GaugeQueries
 from consent.ledger.queries.history import HistoryQueries
 from consent.ledger.queries.imports import ImportQueries
 from consent.ledger.queries.outcomes import OutcomeQueries
@@ -27,6 +28,7 @@ from consent.ledger.queue.settle import Settlements
 from consent.ledger.rejected_events import RejectedEvents
 from consent.ledger.review.holds import Holds
 from consent.ledger.review.undo import Undoing
+from consent.ledger.telemetry.counters import Counters
 from consent.reassert import ReassertRules
 
 
@@ -46,6 +48,7 @@ class Queries(
     ResultQueries,
     BacklogQueries,
     CallQueries,
+    GaugeQueries,
     PageQueries,
 ):
     """What can be asked about imports, changes and persons; nothing here changes the ledger."""
@@ -79,6 +82,7 @@ class Ledger(LedgerCore):
         self.breakers = Breakers(self)
         self.leases = Leases(self)
         self.outcome_log = OutcomeLog(self)
+        self.counters = Counters(self)
         self.rejected_events = RejectedEvents(self)
         self.maintenance = Maintenance(self)
 

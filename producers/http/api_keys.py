@@ -31,6 +31,7 @@ class Scope(StrEnum):
     READ = "read"
     CONTACTABLE = "contactable"
     APPROVE = "approve"
+    METRICS = "metrics"
 
 
 UNDECLARED = frozenset({Scope.WRITE, Scope.READ})

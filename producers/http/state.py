@@ -29,7 +29,7 @@ class AppState:
 
     `schema` is the JSON Schema of what may be posted, `public_schema` the same without the names of our connections;
     `body_limit` is in bytes. `import_report` raises LedgerUnavailable; `broker_state` says how the broker is.
-    With `four_eyes` only a key with a name approves.
+    With `four_eyes` only a key with a name approves. `metrics` returns what Prometheus reads.
     """
 
     ledger: Ledger
@@ -44,6 +44,7 @@ class AppState:
     import_report: Callable[[str], dict[str, Any] | None]
     broker_state: Callable[[], str]
     four_eyes: bool = False
+    metrics: Callable[[], bytes] = bytes
 
 
 def app_state(request: Request) -> AppState:

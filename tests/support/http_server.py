@@ -100,6 +100,7 @@ def app_state_of(ledger: Ledger, intake: Intake, rate: str = "10000/second", **m
         import_report=lambda id_: import_as_json(ledger, id_),
         broker_state=lambda: "not configured",
         four_eyes=more.pop("four_eyes", False),
+        metrics=more.pop("metrics", bytes),
     )
 
 

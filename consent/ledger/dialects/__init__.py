@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, TypeVar
@@ -54,6 +55,10 @@ class Dialect(ABC):
 
         It takes a table for empty until someone has analysed it, and would read all of it for each row of a join.
         """
+
+    @abstractmethod
+    def time_limit(self, tx: Connection, seconds: float) -> AbstractContextManager[None]:
+        """End each statement that takes longer, with an error, while this lasts."""
 
     @abstractmethod
     def fate(self, tx: Connection, number: int) -> str:

@@ -19,6 +19,7 @@ _SCHEMA = 7_301_125  # any numbers of our own, for PostgreSQL's advisory locks
 _MERGING = 7_301_126
 _RECORDING = 7_301_127
 _OUTCOME_LOG = 7_301_128
+_TALLIES = 7_301_129
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,8 @@ def lock_schema(tx: Connection) -> None:
 def lock_outcome_log(tx: Connection) -> None:
     """Keep out every other transaction that gives positions in the outcome log."""
     dialect_of(tx).lock(tx, _OUTCOME_LOG)
+
+
+def lock_tallies(tx: Connection) -> None:
+    """Keep out every other transaction that adds to the tallies; to be taken alone, and first."""
+    dialect_of(tx).lock(tx, _TALLIES)

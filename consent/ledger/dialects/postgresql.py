@@ -76,6 +76,12 @@ class PostgreSQL(Dialect):
         """Switch off what reads whole tables."""
         tx.execute(select(*_BY_KEY))
 
+    @contextmanager
+    def time_limit(self, tx: Connection, seconds: float) -> Iterator[None]:
+        """Tell the server, until the transaction ends."""
+        tx.execute(select(func.set_config("statement_timeout", f"{round(1_000 * seconds)}ms", True)))  # noqa: FBT003
+        yield
+
     def fate(self, tx: Connection, number: int) -> str:
         """Ask the server."""
         return str(tx.execute(_FATE, {"number": number}).scalar())

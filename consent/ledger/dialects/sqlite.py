@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 60
 
+_STEPS = 10_000  # of its virtual machine, between two looks at the time: less than a millisecond
+
 
 class SQLite(Dialect):
     """SQLite's way."""
@@ -66,6 +69,17 @@ class SQLite(Dialect):
 
     def look_up_by_key(self, tx: Connection) -> None:
         """Do nothing: SQLite uses an index wherever there is one."""
+
+    @contextmanager
+    def time_limit(self, tx: Connection, seconds: float) -> Iterator[None]:
+        """Have SQLite ask now and then whether to go on."""
+        driver: Any = tx.connection.dbapi_connection
+        ends = time.monotonic() + seconds
+        driver.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
+        try:
+            yield
+        finally:
+            driver.set_progress_handler(None, 0)
 
     def fate(self, tx: Connection, number: int) -> str:  # noqa: ARG002 - there is no number
         """Return "aborted": what was not committed is gone."""

@@ -13,12 +13,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import orjson
-from sqlalchemy import BigInteger, Column, Connection, Index, Table, Text, delete, func, or_, select, update
+from sqlalchemy import BigInteger, Column, Connection, Index, SmallInteger, Table, Text, delete, func, select, update
 
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import lock_outcome_log
 from consent.ledger.dialects.statements import among, insert_all, portions
 from consent.ledger.schema import NUMBER, changes, metadata
+from consent.ledger.telemetry.tallies import counted_to
 from consent.outcome import State
 
 outcome_log = Table(
@@ -31,10 +32,12 @@ outcome_log = Table(
     Column("code", Text),
     Column("reason", Text),
     Column("change_ids", Text, nullable=False),
+    Column("discarded", SmallInteger),
 )
 """Changes that came into a state together: pending again (replayed, or to be sent once more), or an outcome.
 
-`position` is empty until someone reads. The row with the last one is never removed: positions are not used again.
+`discarded` is 1 where dead letters were put away. `position` is empty until someone reads. The row with the last one is
+never removed: positions are not used again.
 """
 _is_new = outcome_log.c.position.is_(None)
 Index("ix_outcome_log_position", outcome_log.c.position, unique=True)
@@ -45,19 +48,19 @@ MOST_IDS = 1_000
 
 _STAMPED_AT_ONCE = 20_000
 _PURGED_AT_ONCE = 1_000
-_COLUMNS = ("at", "state", "code", "reason", "change_ids")
+_COLUMNS = ("at", "state", "code", "reason", "change_ids", "discarded")
 
 Why = tuple[str, str | None, str | None]
 """A state, and the code and reason of it, if it has any."""
 
 
-def note_outcomes(tx: Connection, ids_of: Mapping[Why, Sequence[int]], now: int) -> None:
+def note_outcomes(tx: Connection, ids_of: Mapping[Why, Sequence[int]], now: int, *, discarded: bool = False) -> None:
     """Note which changes came into which state; to be called after they were changed in the same transaction.
 
     So of one change each transaction notes later than the one before it, for which it had to wait.
     """
     rows = [
-        (now, *why, orjson.dumps(list(some)).decode())
+        (now, *why, orjson.dumps(list(some)).decode(), int(discarded) or None)
         for why, ids in ids_of.items()
         for some in portions(ids, MOST_IDS)
     ]
@@ -70,14 +73,14 @@ def note_state(tx: Connection, state: State, ids: Sequence[int], now: int) -> No
     note_outcomes(tx, {(state.value, None, None): ids}, now)
 
 
-def note_dead(tx: Connection, ids: Sequence[int], now: int) -> None:
+def note_dead(tx: Connection, ids: Sequence[int], now: int, *, discarded: bool = False) -> None:
     """Note dead letters that were written down or discarded in this transaction, each with its code and reason."""
     whys: dict[Why, list[int]] = defaultdict(list)
     for some in portions(ids):
         died = select(changes.c.id, changes.c.code, changes.c.reason).where(among(tx, changes.c.id, some))
         for number, code, reason in tx.execute(died):
             whys[State.DEAD.value, code, reason].append(number)
-    note_outcomes(tx, whys, now)
+    note_outcomes(tx, whys, now, discarded=discarded)
 
 
 def still_pending(tx: Connection, ids: Sequence[int]) -> set[int]:
@@ -111,10 +114,12 @@ class OutcomeLog(LedgerPart):
     """The outcome log as its keeper sees it."""
 
     def purge(self, before: int) -> int:
-        """Remove what was noted before a moment (microseconds) but the last; return how many rows."""
+        """Remove what was noted before a moment (microseconds), but the last; return how many rows.
+
+        What is in no tally yet stays: `Counters.add_up` comes first.
+        """
         purged = 0
         while self.database.read(lambda tx: _old_ones(tx, before, 1)):
-            stamp(self.database)
             purged += self.database.write(lambda tx: _purge_some(tx, before))
         return purged
 
@@ -127,6 +132,6 @@ def _purge_some(tx: Connection, before: int) -> int:
 def _old_ones(tx: Connection, before: int, most: int) -> list[int]:
     """Return the first rows, by number, if they are that old: numbers follow time closely, and need no other index."""
     last = tx.execute(select(func.max(outcome_log.c.position))).scalar()
-    removable = or_(_is_new, outcome_log.c.position != last)
-    oldest = select(outcome_log.c.id, outcome_log.c.at).where(removable).order_by(outcome_log.c.id).limit(most)
+    removable = (outcome_log.c.position <= counted_to(tx), outcome_log.c.position != last)
+    oldest = select(outcome_log.c.id, outcome_log.c.at).where(*removable).order_by(outcome_log.c.id).limit(most)
     return [number for number, at in tx.execute(oldest) if at < before]

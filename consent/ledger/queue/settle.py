@@ -32,6 +32,7 @@ from consent.ledger.queue.enqueue import deadline_term, enqueue_changes, lane_te
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
 from consent.ledger.queue.tasks import IN_DOUBT, ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
+from consent.ledger.telemetry.tallies import note_calls
 from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
 
 _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
@@ -106,6 +107,7 @@ def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
         for a in made
     ]
     insert_all(tx, attempts, _ATTEMPT_COLUMNS, rows)
+    note_calls(tx, settlements)
 
 
 def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int) -> set[int]:
@@ -149,8 +151,6 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> No
 
 def _bury(tx: Connection, dead: Sequence[dict[str, Any]], now: int) -> None:
     """Make dead letters of those that are pending."""
-    if not dead:
-        return
     pending = still_pending(tx, [row["which"] for row in dead])
     _BURY.run(tx, dead)
     insert_new(tx, dead_letters, ("change_id",), [(row["which"],) for row in dead])

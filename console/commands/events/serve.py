@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 from starlette.routing import BaseRoute
@@ -19,6 +20,7 @@ from consent.row import ConsentRow
 from consent.settings import Settings
 from console.commands.ledger.status import import_as_json
 from console.commands.run.input_files import intake_models, row_models
+from console.commands.telemetry.exposition import collector_of, exposition
 from console.ledger_access import writing_ledger
 from console.local.notifier import Notifier
 from console.ui.screen import Screen
@@ -77,6 +79,7 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
             import_report=lambda id_: import_as_json(ledger, id_),
             broker_state=broker_state,
             four_eyes=settings.four_eyes,
+            metrics=partial(exposition, collector_of(settings, ledger)),
         )
         outdated = stack.enter_context(_watched(ledger))
         more = [] if page is None else [page(ledger)]

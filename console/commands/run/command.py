@@ -47,6 +47,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     ] = None,
     patience: PatienceOption = "15m",
     dry_run: options.DryRunOption = False,
+    metrics_file: options.MetricsFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Record files and deliver until nothing is pending; without files, deliver what is pending.
@@ -67,6 +68,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.commands.run.dry_run import dry_run as forecast
     from console.commands.run.import_files import CommandContext, record_and_deliver
     from console.commands.run.input_files import InputFiles
+    from console.commands.telemetry.exposition import written_at_end
     from console.local.delivery import LocalDelivery
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
@@ -79,7 +81,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
-    with LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
+    with written_at_end(context.settings, metrics_file), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
         code = record_and_deliver(context, asked, own)
     raise typer.Exit(int(code))
 

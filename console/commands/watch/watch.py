@@ -91,6 +91,17 @@ def place_of(settings: Settings, address: WatchAddress) -> Place:
     return RemotePlace(address, rejects, open_sftp if address.scheme == "sftp" else open_store)
 
 
+def arrivals(settings: Settings, ledger: Ledger) -> Iterator[tuple[WatchAddress, float | None, bool]]:
+    """Say of each place of the settings when its last file came (seconds since 1970), and whether one is overdue.
+
+    The ledger says so: no place is connected. Raises LedgerUnavailable.
+    """
+    for address in addresses_of(settings, ()) if settings.watch else ():
+        with _watcher(settings, ledger, address) as watcher:
+            latest = watcher.latest()
+            yield address, None if latest is None else latest.timestamp(), watcher.is_overdue()
+
+
 @contextmanager
 def _watcher(settings: Settings, ledger: Ledger, address: WatchAddress) -> Iterator[Watcher]:
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}

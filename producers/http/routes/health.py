@@ -1,4 +1,4 @@
-"""/healthz: the process lives. /readyz: it can do its work, which needs the ledger and does not need the broker."""
+"""/healthz: the process lives. /readyz: it can do its work, with or without the broker. /metrics: how it does it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from starlette.concurrency import run_in_threadpool
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from producers.http import responses
+from producers.http.api_keys import Scope
 from producers.http.openapi import operation_id, problem_responses
-from producers.http.state import AppState, app_state
+from producers.http.state import AppState, admit, app_state
 
 _SECONDS = 5.0
 _FRESH_SECONDS = 1.0
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 router = APIRouter(generate_unique_id_function=operation_id)
 
 
@@ -53,6 +55,14 @@ async def readyz(request: Request) -> Response:
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
     headers = {} if ready else {"retry-after": "5"}
     return JSONResponse({"status": "ready" if ready else "not ready", **kept.readiness}, status, headers)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics(request: Request) -> Response:
+    """Tell Prometheus what stands in the ledger; only to a key with the scope `metrics`, wherever it comes from."""
+    state = app_state(request)
+    admit(request, state, Scope.METRICS)
+    return Response(await run_in_threadpool(state.metrics), media_type=_PROMETHEUS)
 
 
 async def _check(state: AppState) -> dict[str, str]:

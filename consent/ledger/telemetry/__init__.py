@@ -1,0 +1,1 @@
+"""What is told of a ledger to those who watch over it: counters that are exact over restarts, and notices."""

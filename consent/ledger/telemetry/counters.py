@@ -1,0 +1,131 @@
+"""Adding up what is new into the tallies, exactly once, and reading them.
+
+One transaction takes what has not been counted, adds it to the tallies and notes how far it has come. A process that is
+killed before it commits has counted nothing. Any process may do it: the sweep each minute, or a scrape.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import orjson
+from sqlalchemy import Connection, delete, select
+
+from consent.ledger.database import LedgerPart
+from consent.ledger.dialects.locks import lock_tallies
+from consent.ledger.dialects.statements import among, plain_rows, portions
+from consent.ledger.queue.outcome_log import outcome_log, stamp
+from consent.ledger.schema import changes, targets
+from consent.ledger.telemetry.tallies import COUNTED_TO, SECONDS, add, counted_to, tallies, uncounted_calls
+from consent.outcome import State
+
+MOST_BUCKETS = 200
+"""Buckets that are told apart; what comes later is counted as OTHER."""
+
+OTHER = "other"
+
+_ROWS_AT_ONCE = 50
+_LOOK_SECONDS = 2.0
+
+Tally = tuple[str, tuple[str, ...]]
+"""A tally's name, and its labels."""
+
+
+class Counters(LedgerPart):
+    """Counters of changes and calls. Each method raises LedgerUnavailable."""
+
+    def add_up(self, seconds: float = 60.0) -> bool:
+        """Count what is new, for so many seconds at most; return whether all of it is counted."""
+        stamp(self.database)
+        ends = time.monotonic() + seconds
+        for step in (_count_outcomes, _count_calls):
+            while self.database.write(step):
+                if time.monotonic() > ends:
+                    return False
+        return True
+
+    def tallies(self) -> Mapping[str, Mapping[tuple[str, ...], int]]:
+        """Return what has been counted, by name and by labels.
+
+        `changes`: connection, outcome. `calls`: connection, bucket, class. `call_seconds`: connection, bucket, upper
+        bound; `call_milliseconds`: connection, bucket.
+        """
+        query = select(tallies.c.name, tallies.c.labels, tallies.c.value).where(tallies.c.name != COUNTED_TO)
+        found: dict[str, dict[tuple[str, ...], int]] = {}
+        for name, labels, value in self.database.read(lambda tx: tx.execute(query).all(), within=_LOOK_SECONDS):
+            found.setdefault(name, {})[tuple(orjson.loads(labels))] = value
+        return found
+
+
+def _count_outcomes(tx: Connection) -> bool:
+    """Count the next outcomes; return whether there may be more."""
+    lock_tallies(tx)
+    start = counted_to(tx)
+    facts = (outcome_log.c[name] for name in ("position", "state", "discarded", "change_ids"))
+    following = select(*facts).where(outcome_log.c.position > start).order_by(outcome_log.c.position)
+    rows = plain_rows(tx.execute(following.limit(_ROWS_AT_ONCE)))
+    if not rows:
+        return False
+    came = [(_outcome(state, discarded), orjson.loads(ids)) for _, state, discarded, ids in rows]
+    connections = _connections(tx, [number for _, ids in came for number in ids])
+    counted: Counter[Tally] = Counter({(COUNTED_TO, ()): rows[-1][0] - start})
+    for outcome, ids in came:
+        for connection, count in Counter(map(connections.get, ids)).items():
+            counted["changes", (connection or OTHER, outcome)] += count
+    add(tx, counted)
+    return len(rows) == _ROWS_AT_ONCE
+
+
+def _outcome(state: str, discarded: int | None) -> str:
+    if state == State.PENDING.value:
+        return "sent_again"
+    return "discarded" if discarded else state
+
+
+def _connections(tx: Connection, numbers: Sequence[int]) -> dict[int, str]:
+    """Return the connection of each of these changes."""
+    whose = select(changes.c.id, targets.c.connection).join(targets, targets.c.id == changes.c.target_id)
+    return {
+        number: connection
+        for some in portions(list(dict.fromkeys(numbers)))
+        for number, connection in plain_rows(tx.execute(whose.where(among(tx, changes.c.id, some))))
+    }
+
+
+def _count_calls(tx: Connection) -> bool:
+    """Count the next calls; return whether there may be more."""
+    lock_tallies(tx)
+    some = select(uncounted_calls.c.id).order_by(uncounted_calls.c.id).limit(_ROWS_AT_ONCE)
+    ids = list(tx.execute(some).scalars())
+    taken = delete(uncounted_calls).where(among(tx, uncounted_calls.c.id, ids))
+    rows = tx.execute(taken.returning(uncounted_calls.c.target_id, uncounted_calls.c.calls)).all() if ids else []
+    if not rows:
+        return False
+    place = select(targets.c.id, targets.c.connection, targets.c.bucket)
+    found = tx.execute(place.where(among(tx, targets.c.id, sorted({row.target_id for row in rows}))))
+    buckets = _told_apart(tx, {number: (connection, bucket) for number, connection, bucket in found})
+    counted: Counter[Tally] = Counter()
+    for target, calls in rows:
+        bucket = buckets.get(target, (OTHER, OTHER))
+        classes, durations, milliseconds = orjson.loads(calls)
+        for name, count in classes.items():
+            counted["calls", (*bucket, name)] += count
+        for bound, count in zip((*map(str, SECONDS), "+Inf"), durations, strict=True):
+            counted["call_seconds", (*bucket, bound)] += count
+        counted["call_milliseconds", bucket] += milliseconds
+    add(tx, counted)
+    return len(ids) == _ROWS_AT_ONCE
+
+
+def _told_apart(tx: Connection, buckets: Mapping[int, tuple[str, str]]) -> dict[int, tuple[str, str]]:
+    """Return under which bucket each is counted: those that came first are told apart, so that none ever moves."""
+    labels = tx.execute(select(tallies.c.labels).where(tallies.c.name == "call_milliseconds")).scalars()
+    known = {tuple(orjson.loads(one)) for one in labels}
+    told = {}
+    for number, bucket in sorted(buckets.items()):
+        if bucket not in known and len(known) < MOST_BUCKETS:
+            known.add(bucket)
+        told[number] = bucket if bucket in known else (bucket[0], OTHER)
+    return told
