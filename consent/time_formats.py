@@ -27,6 +27,8 @@ def check_format(form: str) -> None:
     """Raise ValueError, with the remedy, if a time format cannot tell one day from every other."""
     if form in {*_EPOCHS, "excel", AUTO}:
         return
+    if "%p" in form and "%I" not in form:
+        raise ValueError("%p tells morning from afternoon only beside %I: write %I for the hour, or leave %p out")
     if "%Z" in form:
         raise ValueError("%Z names no one zone: leave it out and give the time zone, or use %z for an offset")
     try:
@@ -38,9 +40,13 @@ def check_format(form: str) -> None:
         raise ValueError(f"{form!r} does not tell year, month, day and hour of a time: write it {_EXAMPLE}")
 
 
+_IN_UTC = re.compile(r" (?:UTC|GMT|Z)$|(?<=%[SMf])(?:UTC|GMT|Z)$")
+"""What stands at the end of a format whose times are all written as times of UTC."""
+
+
 def names_zone(form: str) -> bool:
     """Whether times of a format are exact moments without a zone from elsewhere."""
-    return form in _EPOCHS or "%z" in form
+    return form in _EPOCHS or "%z" in form or _IN_UTC.search(form) is not None
 
 
 def time_reader(form: str) -> Callable[[str], datetime]:
@@ -72,7 +78,8 @@ def _of_a_spreadsheet(text: str) -> datetime:
 
 def _by_pattern(text: str, form: str) -> datetime:
     try:
-        return _not_too_old(datetime.strptime(text, form))  # noqa: DTZ007 - its zone is the file's
+        moment = datetime.strptime(text, form)  # noqa: DTZ007 - its zone is the file's, unless the format tells it
+        return _not_too_old(moment.replace(tzinfo=UTC) if _IN_UTC.search(form) else moment)
     except ValueError as error:
         if isinstance(error, UnusableTime):
             raise

@@ -199,10 +199,10 @@ class _Recording:
 
         def write_rejects() -> Checkpoint:
             nonlocal written
-            header, rejects = self._file.header, self._rejects
+            rejects = self._rejects
             if len(chunk.rejects) > written:
                 rejects.write(
-                    (row, cells, header.held_since(cells, since))
+                    (row, cells, self._file.held_since(cells, since))
                     for row, cells in zip(chunk.rejects[written:], chunk.cells[written:], strict=True)
                 )
             written = len(chunk.rejects)

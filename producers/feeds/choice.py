@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
-from pydantic import ValidationError
-
 from consent.errors import ConfigurationError, UnusableHeader, UnusableInput
 from consent.feed import Feed
 from producers.options import IngestOptions
@@ -83,11 +81,18 @@ def mapping_column(options: IngestOptions, columns: Mapping[str, str]) -> str:
     return f"{MAPPING} {json.dumps(told, ensure_ascii=False, sort_keys=True)}"
 
 
+_CARRIED = frozenset({"connection", "columns", "constants", "values", "time_format", "timezone", "region"})
+"""What a mapping may say: what `IngestOptions.as_feed` tells of the meaning of a row, and nothing else."""
+
+
 def _read_mapping(column: str, file: str) -> Feed:
     try:
-        return Feed.model_validate_json(column.strip()[len(MAPPING) :])
-    except ValidationError:
-        raise UnusableHeader(
-            f"{file}: its column {MAPPING} says how its rows are to be understood, and was changed: restore the "
-            "column's name, or remove the column and give --feed or --map"
-        ) from None
+        found = Feed.model_validate_json(column.strip()[len(MAPPING) :])
+    except ValueError:
+        found = None
+    if found is not None and found.model_fields_set <= _CARRIED:  # no file may switch guards off, or hide its rows
+        return found
+    raise UnusableHeader(
+        f"{file}: its column {MAPPING} says how its rows are to be understood, and was changed: restore the "
+        "column's name, or remove the column and give --feed or --map"
+    )

@@ -20,6 +20,7 @@ from producers.parsing.error_messages import RowError
 SKIP, KEEP, ANY = "skip", "keep", "*"
 """What a value may mean beside one of ours: the row is left out, the cell stays as it is; and any value not named."""
 
+_OPTOUT = Action.OPTOUT.value.lower()
 _NO_CONSTANT = frozenset({"effective_at", "change_id", FALLBACK_TIME})
 
 
@@ -57,6 +58,22 @@ class RowMapping:
 
     def row(self, cells: Sequence[str]) -> list[str] | RowError | None:
         """Return a row of our columns, what is wrong with it, or None if it is to be left out."""
+        mapped = self._meant(cells)
+        if not isinstance(mapped, list) or (self.read_time is None and not self.needs_time):
+            return mapped
+        return self._with_time(mapped)
+
+    def may_opt_in(self, cells: Sequence[str]) -> bool:
+        """Whether a rejected row, once it is fixed, may be an opt-in that still needs the time when it was said."""
+        if not self.needs_time:
+            return False
+        try:
+            mapped = self._meant(cells)
+        except IndexError:  # the row has too few cells
+            return True
+        return not isinstance(mapped, list) or plain(mapped[self.columns.index("action")]) != _OPTOUT
+
+    def _meant(self, cells: Sequence[str]) -> list[str] | RowError | None:
         mapped = [cells[index].strip() for index in self.picked]
         mapped += self.constants
         for meaning in self.meanings:
@@ -70,7 +87,7 @@ class RowMapping:
                 return _unknown_value(meaning)
             if meaning.place is not None and told != KEEP:
                 mapped[meaning.place] = told
-        return mapped if self.read_time is None and not self.needs_time else self._with_time(mapped)
+        return mapped
 
     def _with_time(self, mapped: list[str]) -> list[str] | RowError:
         place = self.columns.index("effective_at") if "effective_at" in self.columns else None
@@ -148,13 +165,21 @@ def _meanings(
     by_name = {plain(column): index for index, column in columns} | {
         plain(name): index for index, name in reversed(list(enumerate(names)))
     }
-    found = []
+    found: list[_Meanings] = []
     for name, table in options.values.items():
         index = by_name.get(plain(name))
         if index is None:
             raise UnusableHeader(f"{file}: {_says(options)} gives the values of {name!r}, a column that it lacks")
+        if any(index == one.index for one in found):
+            raise ConfigurationError(
+                f"{_says(options)} gives the values of column {names[index]!r} twice, under two names: give them once"
+            )
         place = places[index][0] if index in places else None
         told = {cell.strip().casefold(): meaning.strip() for cell, meaning in table.items()}
+        if any(told[cell.strip().casefold()] != meaning.strip() for cell, meaning in table.items()):
+            raise ConfigurationError(
+                f"{_says(options)}: a value of {name!r} has two meanings (case and spaces do not matter): give it once"
+            )
         if place is None and (odd := set(told.values()) - {SKIP, KEEP}):
             raise ConfigurationError(
                 f"{_says(options)}: the values of {name!r} mean {', '.join(sorted(odd))}, but the column is none of "

@@ -171,7 +171,9 @@ def _copy(
         shutil.copyfileobj(packed, spool, 1024 * 1024)
     spool.flush()
     rejects = origin.rejects_path if len(members) == 1 else _of_member(origin.rejects_path, number)
-    origin = replace(origin, sha256=_digest(origin.sha256, member.filename), rejects_path=rejects)
+    earlier = sum(one.filename == member.filename for one in members[: number - 1])  # an archive may repeat a name
+    part = f"{member.filename}\0{earlier}" if earlier else member.filename
+    origin = replace(origin, sha256=_digest(origin.sha256, part), rejects_path=rejects)
     found = SourceFile(path_of(spool), name, spooled=True, origin=origin)
     spool.seek(0)
     begin = spool.read(len(ZIP[0]))

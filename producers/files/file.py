@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -91,6 +91,15 @@ class PreparedFile:
     def mapping_column(self) -> str:
         """The name of the column in which its rejects file carries the mapping; "" if its rows need none."""
         return mapping_column(self.options, self.header.ours)
+
+    def held_since(self, cells: Sequence[str], default: str) -> str:
+        """Return since when a rejected row holds if it is imported again without a time, "" if it must bring one.
+
+        The file's own time is no answer for what may be an opt-in.
+        """
+        if self.mapping is not None and self.mapping.may_opt_in(cells):
+            default = ""
+        return self.header.held_since(cells, default)
 
     @property
     def defaults(self) -> dict[str, Mapping[str, str]]:

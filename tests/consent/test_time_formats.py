@@ -21,6 +21,8 @@ DAYS = st.dates(date(2001, 1, 1), date(2099, 12, 31))
         ("%d.%m.%Y", "20.11.2026", "2026-11-20T00:00:00"),
         ("%d.%m.%y %H:%M", "20.11.26 08:30", "2026-11-20T08:30:00"),
         ("%Y-%m-%d %H:%M:%S %z", "2026-11-20 08:30:00 +0100", "2026-11-20T08:30:00+01:00"),
+        ("%Y-%m-%d %H:%M:%S UTC", "2026-11-20 08:30:00 UTC", "2026-11-20T08:30:00+00:00"),
+        ("%d/%m/%Y %H:%MZ", "20/11/2026 08:30Z", "2026-11-20T08:30:00+00:00"),
         ("epoch", "1795163400", "2026-11-20T08:30:00+00:00"),
         ("epoch", "1795163400.5", "2026-11-20T08:30:00.500000+00:00"),
         ("epoch_ms", "1795163400123", "2026-11-20T08:30:00.123000+00:00"),
@@ -65,7 +67,9 @@ def test_the_zero_dates_of_systems_are_no_times() -> None:
         assert caught.value.code == "time_too_old", text
 
 
-@pytest.mark.parametrize("form", ["%d.%m", "%Y", "%d.%m.%Y %I:%M", "%Q", "%d.%m.%Y %Z", "dd.mm.yyyy", "%H:%M"])
+@pytest.mark.parametrize(
+    "form", ["%d.%m", "%Y", "%d.%m.%Y %I:%M", "%d.%m.%Y %H:%M %p", "%Q", "%d.%m.%Y %Z", "dd.mm.yyyy", "%H:%M"]
+)
 def test_a_format_must_tell_one_day_from_every_other(form: str) -> None:
     """A pattern that loses the month, or the half of the day, is refused before any row is read."""
     with pytest.raises(ValueError, match=r"%"):

@@ -58,6 +58,20 @@ def test_a_value_that_is_not_named_is_rejected(tmp_path: Path) -> None:
     assert not any("vielleicht" in reject.message for reject in ledger.rejects)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"Opted out": {"ja": "OPTOUT"}, "opted_out": {"ja": "skip"}},
+        {"Opted out": {"ja": "OPTOUT"}, "action": {"ja": "skip"}},
+        {"Opted out": {"ja": "OPTOUT", "JA ": "skip"}},
+    ],
+)
+def test_a_value_has_one_meaning(tmp_path: Path, values: dict[str, dict[str, str]]) -> None:
+    """A column is known by several names and a cell by several spellings: two meanings are refused, none is chosen."""
+    with pytest.raises(ConfigurationError, match="once"):
+        taken(tmp_path / "x.csv", HEADER + "7;ja;20.11.2026;\n", CRM.model_copy(update={"values": values}))
+
+
 def test_totals_at_the_end_and_titles_at_the_top_are_no_rows(tmp_path: Path) -> None:
     """They are counted as skipped, even if they do not fit the header; blank lines at the end are nothing."""
     feed = CRM.model_copy(update={"skip_top": 2, "skip_end": 1})
@@ -149,6 +163,36 @@ def test_a_damaged_mapping_is_refused(tmp_path: Path) -> None:
     text = '_line,"_mapping {""columns"": {",user_id,channel,action\n2,,7,SMS,OPTOUT\n'
     with pytest.raises(UnusableHeader, match="_mapping"):
         take_in(file_of(tmp_path / "x.csv.rejects.csv", text), MemoryLedger())
+
+
+@pytest.mark.parametrize(
+    "forged", ['{""guards"": {}}', '{""skip_end"": 999}', '{""delimiter"": "";""}', '{""file"": ""*""}', '{""set"": 1}']
+)
+def test_a_forged_mapping_is_refused(tmp_path: Path, forged: str) -> None:
+    """No file may switch guards off, nor hide rows of its own."""
+    text = f'_line,"_mapping {forged}",user_id,channel,action\n2,,7,SMS,OPTOUT\n'
+    with pytest.raises(UnusableHeader, match="_mapping"):
+        take_in(file_of(tmp_path / "x.csv.rejects.csv", text), MemoryLedger())
+
+
+def test_a_rejected_optin_without_a_time_is_not_dated_by_its_rejects_file(tmp_path: Path) -> None:
+    """Imported as it is, it is rejected again; --effective-at dates it, and opt-outs keep the file's time."""
+    feed = CRM.model_copy(update={"values": {"Opted out": {"ja": "OPTIN", "nein": "OPTOUT"}}})
+    ledger = MemoryLedger()
+    rows = HEADER + "7;ja;;\n8;vielleicht;;\n9;nein;31.31.2026;\n"
+    first = take_in(file_of(tmp_path / "x.csv", rows), ledger, IngestOptions(feed="crm"), feeds={"crm": feed})
+    assert first.rejects_file is not None
+    fixed = first.rejects_file.read_text().replace("vielleicht", "ja").replace("31.31.2026", "")
+
+    with source_files([str(file_of(first.rejects_file, fixed).path)]) as [rejects]:
+        take_in(rejects, ledger)
+    assert ledger.users == ["9"]
+    assert ledger.changes[0].effective_at == first.since
+
+    said = datetime(2026, 11, 1, tzinfo=UTC)
+    with source_files([str(first.rejects_file)]) as [rejects]:
+        take_in(rejects, ledger, IngestOptions(effective_at=said))
+    assert {change.address["user_id"]: change.effective_at for change in ledger.changes}["7"] == said
 
 
 def source(tmp_path: Path, name: str = "x.csv") -> SourceFile:

@@ -49,6 +49,15 @@ def refusal(path: Path, content: bytes) -> str:
     return str(caught.value)
 
 
+def test_two_members_of_one_name_are_two_imports(tmp_path: Path) -> None:
+    """An archive may repeat a name, and none of its rows may be taken for the other member's."""
+    content = zipped({"x.csv": CSV, "y.csv": CSV.replace("387006417", "387006418")}).replace(b"y.csv", b"x.csv")
+    with unpacked(file_of(tmp_path / "x.zip", content), IngestOptions()) as members:
+        digests = [member.origin.sha256 for member in members if member.origin]
+
+    assert len({*digests}) == 2
+
+
 def test_each_member_is_an_import_of_its_own(tmp_path: Path) -> None:
     """It has the archive's time and a rejects file by its number; folders and a Mac's extras are no members."""
     content = zipped({"a/": b"", "a/x.csv": CSV, "__MACOSX/a/._x.csv": b"\0", "../../etc/y": LINES, ".DS_Store": b""})
