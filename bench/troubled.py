@@ -103,7 +103,7 @@ def delivered(folder: Path, ledger_url: str, seed: int, timeout: float) -> dict[
     dead += ["another one"] * (len(targets) - len(dead))
     met = dead == expected and counts.get("pending") == 0 and seconds <= SECONDS.get(timeout, 360.0)
     found = {"seed": seed, "timeout": timeout, "seconds": round(seconds, 1), "exit_code": ended.returncode}
-    found |= {name: counts.get(name) for name in ("applied", "unchanged", "dead", "pending")}
+    found |= {name: counts.get(name) for name in ("applied", "unchanged", "dead", "pending", "limited_by")}
     return found | {"calls": calls, "only_the_bad_died": dead == expected, "met": met}
 
 

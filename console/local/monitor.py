@@ -15,6 +15,7 @@ from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
+from console.local.last_customers import LastCustomers
 from console.local.worker import LocalWorker
 from console.ui.bottleneck import Bottleneck, bottlenecks
 from console.ui.limits import bucket_label
@@ -29,8 +30,6 @@ _NO_BROKER = "the broker cannot be reached: see OPTRELAY_BROKER_URL, then run th
 _BROKER_SECONDS = 30.0  # for which a broker may take to answer for the first time
 _AT_FIRST = 0.5  # seconds
 _SHARE = 100  # a poll may cost at most one part in so many of the time
-_FEW_SECONDS = 120.0  # for which a run waits for nothing but further tries of a few: ten, or one in a hundred
-_FEW, _FEW_OF = 10, 100
 _ANSWERS = 8  # buckets whose latest answer is shown
 _NEARLY_DONE = 2_000  # customers: with so few left, every poll counts, so that the end is noticed at once
 
@@ -102,13 +101,13 @@ class Monitor:
     progress_at: float = field(default_factory=time.monotonic)
     progress_of: dict[str, float] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
-    most: int = 0
-    few_since: dict[Bucket, float] = field(default_factory=dict)
+    last: LastCustomers = field(init=False)
     waiting_from: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin to look for what is pending at each import's first change."""
         self.waiting_from = dict.fromkeys(self.imports, 0)
+        self.last = LastCustomers(self.worker_context.ledger)
 
     def watch(self) -> None:
         """Keep broker and worker alive, and sweep when it is time; what fails is tried again at the next call."""
@@ -216,6 +215,7 @@ class Monitor:
         self.progress_of.update(dict.fromkeys(changed, now))
         if changed or len(seen) != len(self.seen):
             self.seen, self.progress_at = seen, now
+            self.last.most = max(self.last.most, sum(pending.values()))
 
     def _stuck(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
         """Say why a bucket will not deliver what it has pending, or None if it still may."""
@@ -234,8 +234,10 @@ class Monitor:
             )
         if self._without_broker():
             return _NO_BROKER
-        if (few := self._few_retries(bucket, state, pending)) is not None:
-            return f"{pending} of the customers of connection {name} wait for another try, {few}"
+        if state is not None and state.breaker is not Breaker.CLOSED:
+            self.last.forget(bucket)
+        elif waiting := self.last.waiting(bucket, pending, self.progress_of.get(str(bucket), 0.0)):
+            return f"{pending} of the customers of connection {name} {waiting}"
         return None if waited < self.patience else self._idle(bucket, name, state, waited)
 
     def _idle(self, bucket: Bucket, name: str, state: BucketHealth | None, waited: float) -> str:
@@ -243,23 +245,6 @@ class Monitor:
         idle = self.idle if latest is None else f"the latest answer was {latest}"
         reason = state.reason if state is not None and state.reason else idle
         return f"connection {name} has been stuck for {duration_text(waited)} ({reason}): run again later"
-
-    def _few_retries(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
-        """Say when a few customers are tried again, if a run has waited enough for that; --patience is for outages."""
-        ledger, now = self.worker_context.ledger, time.monotonic()
-        self.most = max(self.most, sum(self.seen.get(str(one), 0) for one in self.delivering))
-        works = state is None or state.breaker is Breaker.CLOSED
-        few = works and pending <= max(_FEW, self.most // _FEW_OF)
-        moment = ledger.queries.next_try(bucket) if few else None
-        if moment is None:
-            self.few_since.pop(bucket, None)
-            return None
-        since = max(self.few_since.setdefault(bucket, now), self.progress_of.get(str(bucket), 0.0))
-        if now - since < _FEW_SECONDS:
-            return None
-        latest = ledger.breakers.latest_answer(bucket) or "none"
-        seconds = max(0.0, (moment - self.worker_context.ledger.now()) / 1_000_000)
-        return f"the next in {duration_text(seconds)} (the latest answer was {latest}): run again then"
 
 
 def _is_refused(state: BucketHealth, pending: int) -> bool:

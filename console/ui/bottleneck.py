@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from consent.change import Bucket
@@ -35,6 +36,24 @@ class Bottleneck:
 
     cause: Cause
     words: str
+
+
+@dataclass(slots=True)
+class LimitsOverTime:
+    """What has limited each bucket in a delivery, and for how many seconds."""
+
+    _seconds: dict[Bucket, defaultdict[Cause, float]] = field(default_factory=dict)
+    _noted_at: float = 0.0
+
+    def note(self, limits: Mapping[Bucket, Bottleneck], elapsed: float) -> None:
+        """Take in what limits each bucket, so many seconds after the delivery's start."""
+        for bucket, found in limits.items():
+            self._seconds.setdefault(bucket, defaultdict(float))[found.cause] += elapsed - self._noted_at
+        self._noted_at = elapsed
+
+    def as_json(self) -> dict[str, str]:
+        """Return what limited each bucket for the longest time, by its name as text."""
+        return {str(bucket): max(found, key=found.__getitem__).value for bucket, found in sorted(self._seconds.items())}
 
 
 def bottlenecks(

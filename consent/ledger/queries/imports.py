@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select, union_all
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import first_change
+from consent.ledger.queue.tasks import IN_DOUBT
 from consent.ledger.schema import (
     changes,
     customer_tasks,
@@ -177,6 +178,13 @@ class ImportQueries(LedgerPart):
         mine = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
         tries, moment = self.database.read(lambda tx: tx.execute(select(*facts).where(*mine)).one())
         return moment if tries else None
+
+    def in_doubt(self, bucket: Bucket) -> int:
+        """Return of how many customers of a bucket a call may still be under way, so that none of them can be tried."""
+        mine = (customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name)
+        still = (customer_tasks.c.lease_token == IN_DOUBT, customer_tasks.c.next_at > self.core.now())
+        query = select(func.count()).select_from(customer_tasks).where(is_put_off, *mine, *still)
+        return self.database.read(lambda tx: tx.execute(query).scalar_one())
 
 
 def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:

@@ -58,6 +58,9 @@ def run(  # noqa: PLR0913 - one argument for each option
     An OPTOUT is one person's at Capillary and, in a row with `destination`, at Infobip (blocklist). In a row with
     `subscription_id` (Infobip, Gupshup) it changes a webhook for the whole account or app.
 
+    For the last few customers (ten, or one in a hundred) it waits until for two minutes none has ended or was in doubt,
+    and for ten at most six minutes: then it says when they are tried again, ends with 4, and goes on when run again.
+
     For example:
 
         optrelay run consents.csv

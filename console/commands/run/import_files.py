@@ -22,6 +22,7 @@ from console.commands.run.input_files import FileResult, InputFiles, file_time_n
 from console.exit_codes import ExitCode, RunResult, is_held
 from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Snapshot
+from console.ui.bottleneck import LimitsOverTime
 from console.ui.progress import delivery_display, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import show_import, show_totals, show_undo, totals_as_json
@@ -65,6 +66,7 @@ class _Run:
     results: list[ImportResult] = field(default_factory=list)
     files: list[FileResult] = field(default_factory=list)
     rejects: dict[str, str] = field(default_factory=dict)
+    limits: LimitsOverTime = field(default_factory=LimitsOverTime)
 
     def record(self, once_open: Callable[[Settings, Collection[str]], None] = lambda *_: None) -> None:
         """Record every file that can be used; one that cannot stops no other."""
@@ -162,6 +164,7 @@ class _Run:
         for reason in run_result.reasons:
             screen.error(reason)
         more = {"reasons": list(run_result.reasons), "files": [one.as_json() for one in self.files]}
+        more["limited_by"] = self.limits.as_json()
         screen.print_json(totals_as_json(reports, time.monotonic() - self.started, **more))
         return self._exit_code(run_result, reports, deaths)
 
@@ -218,7 +221,12 @@ def record_and_deliver(
     if wake:
         _wake(context)
     with delivery_display(context.screen, context.settings) as on_snapshot:
-        run_result = delivery.deliver(context.settings, imports, on_snapshot)
+
+        def note(snapshot: Snapshot) -> None:
+            run.limits.note(snapshot.limits, snapshot.elapsed)
+            on_snapshot(snapshot)
+
+        run_result = delivery.deliver(context.settings, imports, note)
     return run.conclude(run_result, imports)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from consent.connection import ConnectionSettings
@@ -9,8 +11,9 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import Retry
 from consent.settings import load_settings
-from console.local import monitor
+from console.local import last_customers
 from console.local.monitor import Monitor
+from tests.support.clock import Clock
 from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
 from worker.bootstrap import WorkerContext
 
@@ -77,7 +80,7 @@ def test_a_run_does_not_wait_for_a_few_customers_alone(ledger: Ledger, monkeypat
     put_off(ledger, Retry("521", "busy", counts=True))
     assert watched.result(watched.snapshot()) is None
 
-    monkeypatch.setattr(monitor, "_FEW_SECONDS", 0.0)
+    monkeypatch.setattr(last_customers, "FEW_SECONDS", 0.0)
     result = watched.result(watched.snapshot())
 
     assert result is not None
@@ -97,11 +100,57 @@ def test_a_run_waits_on_while_a_few_customers_end_one_by_one(ledger: Ledger) -> 
     snapshot = watched.snapshot()
     [bucket] = snapshot.pending
 
-    watched.few_since[bucket] = watched.started - 1_000
+    watched.last.since[bucket] = watched.started - 200
     assert watched.result(snapshot) is None
 
-    watched.progress_of[str(bucket)] = watched.started - 1_000
+    watched.progress_of[str(bucket)] = watched.started - 200
     assert watched.result(snapshot) is not None
+    watched.worker_context.ledger.close()
+
+
+def in_doubt(ledger: Ledger) -> None:
+    """Make a call for each customer that is due, and lose its answer: none of them may be called for a minute."""
+    tasks, now = ledger.queue.claim(BUCKET, 100, "delivery", 60), ledger.now()
+    lost = [settlement(task, Retry("cut", "it broke", counts=False), now, now + 1) for task in tasks]
+    ledger.queue.settle("delivery", [replace(one, in_doubt_until=now + 60_000_000) for one in lost])
+
+
+def test_a_run_waits_on_while_a_call_may_be_under_way(ledger: Ledger, clock: Clock) -> None:
+    """Two calls that were cut in a row left good rows over, though a customer in doubt cannot be tried."""
+    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    watched = running(ledger, mine)
+    watched.patience = 900.0
+    deliver(ledger, limit=298)
+    in_doubt(ledger)
+    snapshot = watched.snapshot()
+    [bucket] = snapshot.pending
+    watched.progress_of[str(bucket)] = watched.last.since[bucket] = watched.started - 200
+    assert watched.result(snapshot) is None
+
+    clock.forward(61)
+    put_off(ledger, Retry("521", "busy", counts=True))
+    assert watched.result(snapshot) is None  # the doubt has just ended
+
+    watched.last.in_doubt_at[bucket] = watched.started - 200
+    assert watched.result(snapshot) is not None
+    watched.worker_context.ledger.close()
+
+
+def test_a_run_does_not_wait_for_ever_for_those_in_doubt(ledger: Ledger) -> None:
+    """After six minutes it ends, and says why the last two are not tried."""
+    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    watched = running(ledger, mine)
+    deliver(ledger, limit=298)
+    in_doubt(ledger)
+    snapshot = watched.snapshot()
+    [bucket] = snapshot.pending
+
+    watched.last.since[bucket] = watched.started - last_customers.LONGEST_SECONDS
+    result = watched.result(snapshot)
+
+    assert result is not None
+    [reason] = result.reasons
+    assert "(2 of them because a call may still be under way), the next in " in reason
     watched.worker_context.ledger.close()
 
 
@@ -109,7 +158,7 @@ def test_a_run_waits_for_a_few_customers_of_a_connection_that_is_down(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same two while the breaker is open: for that, --patience says how long."""
-    monkeypatch.setattr(monitor, "_FEW_SECONDS", 0.0)
+    monkeypatch.setattr(last_customers, "FEW_SECONDS", 0.0)
     mine = imported(ledger, *(word(str(n)) for n in range(3)))
     watched = running(ledger, mine)
     put_off(ledger, Retry("", "no answer", counts=False))

@@ -12,7 +12,7 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied, Retry
 from consent.settings import Settings
-from console.ui.bottleneck import bottlenecks
+from console.ui.bottleneck import Bottleneck, Cause, LimitsOverTime, bottlenecks
 from tests.support.company import company
 from tests.support.worker import BUCKET, record, wired
 from worker.bootstrap import WorkerContext
@@ -93,3 +93,13 @@ def test_a_provider_that_is_down_is_what_limits(parts: WorkerContext) -> None:
     parts.ledger.breakers.open_breaker(BucketHealth(str(BUCKET)), trip, now=parts.ledger.now())
 
     assert limited_by(parts) == "errors"
+
+
+def test_what_limited_a_run_is_what_did_so_for_the_longest_time() -> None:
+    """Eight seconds at the rate, then two of errors and two of retries; nothing is said of a bucket never limited."""
+    seen = LimitsOverTime()
+    for cause, elapsed in ((Cause.RATE, 5.0), (Cause.RATE, 8.0), (Cause.ERRORS, 10.0), (Cause.RETRIES, 12.0)):
+        seen.note({BUCKET: Bottleneck(cause, "")}, elapsed)
+    seen.note({}, 60.0)
+
+    assert seen.as_json() == {"capillary": "rate"}

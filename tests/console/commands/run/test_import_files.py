@@ -160,7 +160,7 @@ def test_waiting_ends_when_workers_elsewhere_have_settled_it(cli: Cli, consents:
 def test_waiting_has_an_end_if_no_one_works(cli: Cli, consents: str) -> None:
     """If nothing moves for as long as one is patient, it ends with code 4, and everything is kept."""
     answer = cli("import", consents, "--wait", "--patience", "1s", "--json")
-    assert (answer.code, answer.json["pending"]) == (4, 3)
+    assert (answer.code, answer.json["pending"], answer.json["limited_by"]) == (4, 3, {})
     assert "connection capillary has been stuck for" in answer.json["reasons"][0]
     assert "is `optrelay worker` running" in answer.json["reasons"][0]
 
