@@ -15,7 +15,17 @@ from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
 from console.commands.feeds.command import map_file
 from console.commands.holds.command import approve, held, undo, withdraw
-from console.commands.ledger.command import backup, changes, history, metrics, migrate, results, scrub, status
+from console.commands.ledger.command import (
+    backup,
+    changes,
+    deadlines,
+    history,
+    metrics,
+    migrate,
+    results,
+    scrub,
+    status,
+)
 from console.commands.page.command import ui, user
 from console.commands.processes import sandbox, sweep, up, watch, worker
 from console.commands.rejected_events import command as rejected_events
@@ -60,6 +70,7 @@ app.command()(user)
 app.command()(token)
 app.command()(schema)
 app.command()(status)
+app.command()(deadlines)
 app.command(epilog=EXIT_CODES)(metrics)
 app.command()(worker)
 app.command()(sweep)

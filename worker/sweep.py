@@ -92,6 +92,7 @@ def _forget_what_is_old(worker_context: WorkerContext) -> None:
     settings, ledger = worker_context.settings, worker_context.ledger
     ledger.rejected_events.purge(int(ledger.now() - settings.keep_rejected_events * _DAY))
     ledger.outcome_log.purge(int(ledger.now() - settings.keep_outcomes * _DAY))
+    ledger.deadlines.compact()
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from consent.ledger.queries.results import ResultQueries
 from consent.ledger.queries.suppression import Suppression
 from consent.ledger.queue.breakers import Breakers
 from consent.ledger.queue.claim import Claims
+from consent.ledger.queue.deadlines import Deadlines
 from consent.ledger.queue.leases import Leases
 from consent.ledger.queue.outcome_log import OutcomeLog
 from consent.ledger.queue.settle import Settlements
@@ -81,6 +82,7 @@ class Ledger(LedgerCore):
         self.suppression = Suppression(self)
         self.breakers = Breakers(self)
         self.leases = Leases(self)
+        self.deadlines = Deadlines(self)
         self.outcome_log = OutcomeLog(self)
         self.counters = Counters(self)
         self.rejected_events = RejectedEvents(self)

@@ -98,6 +98,14 @@ class Dialect(ABC):
     def lock_tasks(self, tx: Connection, targets: Select[tuple[int]]) -> None:
         """Keep out claims and settlements of these targets."""
 
+    @abstractmethod
+    def lock_table(self, tx: Connection, table: Table) -> None:
+        """Keep out every other transaction that writes a table."""
+
+    @abstractmethod
+    def own_entry(self, tx: Connection) -> int:
+        """Return the number under which this transaction adds to counts that others add to at the same time."""
+
     # Statements about many rows.
 
     @abstractmethod

@@ -19,6 +19,7 @@ _SCHEMA = 7_301_125  # any numbers of our own, for PostgreSQL's advisory locks
 _MERGING = 7_301_126
 _RECORDING = 7_301_127
 _OUTCOME_LOG = 7_301_128
+_COUNTING = 7_301_130
 _TALLIES = 7_301_129
 
 
@@ -58,6 +59,19 @@ class MergeLock:
     def of_changes(cls, tx: Connection, meant: Sequence[ColumnElement[bool]]) -> Self:
         """Wait for it, and keep out claims and settlements of the targets of these changes."""
         return cls.of_targets(tx, select(changes.c.target_id).where(*meant))
+
+
+@dataclass(frozen=True, slots=True)
+class CountingLock:
+    """No other transaction adds up counts of deadlines: each would take some of what the other has seen."""
+
+    tx: Connection
+
+    @classmethod
+    def acquire(cls, tx: Connection) -> Self:
+        """Wait for it."""
+        dialect_of(tx).lock(tx, _COUNTING)
+        return cls(tx)
 
 
 def lock_schema(tx: Connection) -> None:

@@ -123,6 +123,14 @@ class PostgreSQL(Dialect):
         tasks = select(customer_tasks.c.target_id).where(self.among_found(customer_tasks.c.target_id, targets))
         tx.execute(tasks.order_by(customer_tasks.c.target_id).with_for_update())
 
+    def lock_table(self, tx: Connection, table: Table) -> None:
+        """Lock it against all but readers."""
+        tx.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE MODE")
+
+    def own_entry(self, tx: Connection) -> int:
+        """Return the transaction's number."""
+        return tx.execute(select(_NUMBER)).scalar_one()
+
     def among(self, column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
         """Pass an array: numbers as one text, which costs the driver nothing."""
         if isinstance(column.type, Integer):

@@ -101,6 +101,13 @@ class SQLite(Dialect):
     def lock_tasks(self, tx: Connection, targets: Select[tuple[int]]) -> None:
         """Do nothing: there is one writer."""
 
+    def lock_table(self, tx: Connection, table: Table) -> None:
+        """Do nothing: there is one writer."""
+
+    def own_entry(self, tx: Connection) -> int:  # noqa: ARG002 - there is one writer
+        """Return the same number for all."""
+        return 0
+
     def among(self, column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
         """Pass numbers as one JSON list: a mark for each would cost SQLAlchemy more than the query costs SQLite."""
         if isinstance(column.type, Integer):

@@ -42,6 +42,18 @@ def status(
     raise typer.Exit(int(show_all(settings, screen, check=check)))
 
 
+def deadlines(
+    *,
+    check: Annotated[bool, typer.Option("--check", help="End with exit code 1 if one is or will be missed.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Count all that is pending anew, and put right.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which opt-outs are or will be late, at which rate none would be, and how many were in the last 30 days."""
+    from console.commands.ledger.deadlines import show_deadlines
+
+    raise typer.Exit(int(show_deadlines(load_settings(), Screen(as_json=as_json), check=check, verify=verify)))
+
+
 def history(
     *,
     columns: Annotated[

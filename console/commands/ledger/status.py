@@ -22,6 +22,7 @@ from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
 from console.ui.bottleneck import Bottleneck, bottlenecks
 from console.ui.limits import bucket_label, limit_of, time_needed
+from console.ui.outlook import Outlook, outlooks, show_outlooks
 from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
 from console.ui.summaries import as_json, show_import
@@ -44,22 +45,28 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
     screen.show(seen.still.words)
     for problem in seen.still.problems:
         screen.show(Text(f"problem: {problem}", "bold red"))
+    show_outlooks(screen, [one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached])
     _show_imports(screen, imports)
     connections = [_connection_json(one) for one in seen.buckets]
     told: dict[str, Any] = {"connections": connections, "imports": [as_json(one) for one in imports]}
     told |= {"ledger": {"takes_writes": seen.writable}, "oldest_pending_opt_out": seen.still.as_json()}
     told |= {"problems": seen.problems}
+    told["deadlines"] = [one.as_json() for one in seen.deadlines]
     screen.print_json(told)
     return ExitCode.UNFINISHED if check and seen.problems else ExitCode.WELL
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How every bucket is that has something left or is stopped, what stands still, whether the ledger can write."""
+    """How every bucket is that has something left or is stopped, what stands still, whether the ledger can write.
+
+    `deadlines` are the forecasts of the buckets that have opt-outs left.
+    """
 
     buckets: Sequence[BucketStatus]
     still: Standstill
     writable: bool
+    deadlines: Sequence[Outlook]
 
     @property
     def problems(self) -> list[str]:
@@ -80,7 +87,8 @@ def overview(settings: Settings, ledger: Ledger) -> Overview:
         )
         for one in _shown(settings, health, pending)
     ]
-    return Overview(buckets, standstill(settings, ledger, pending), ledger.maintenance.takes_writes())
+    late = [one for one in outlooks(settings, ledger, ledger.deadlines.open_cells(), health) if one.forecast.rules]
+    return Overview(buckets, standstill(settings, ledger, pending), ledger.maintenance.takes_writes(), late)
 
 
 def _stopped(standings: Sequence[BucketStatus]) -> list[str]:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from consent.change import Bucket
 from consent.connection import ConnectionSettings, Rate
+from consent.deadlines.forecast import Cell
 from consent.imports import Checkpoint, ImportProgress
 from consent.ledger.dry_run import DryRunLedger
 from consent.ledger.ledger import Ledger
@@ -23,6 +24,7 @@ from console.commands.run.input_files import FileResult, InputFiles, file_time_n
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import ledger_if_any
 from console.ui.limits import bucket_label, limit_of
+from console.ui.outlook import Outlook, outlooks, show_outlooks
 from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import codes, rows_in_words, show_findings, stamped_in_words, totals_as_json
@@ -67,6 +69,7 @@ class Forecast:
     needs: dict[Bucket, Need] = field(default_factory=dict)
     waiting: dict[Bucket, int] = field(default_factory=dict)
     findings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    deadlines: list[Outlook] = field(default_factory=list)
 
     @property
     def is_held(self) -> bool:
@@ -114,9 +117,11 @@ class _DryRun:
         for file in files:
             self._file(file, forecast)
         forecast.customers = self.ledger.count_targets()
+        cells = self.ledger.deadlines.open_cells()
         for name in self.settings.connections:
             for bucket in self.ledger.queue.buckets(name):
                 forecast.needs[bucket] = self._need(bucket)
+        forecast.deadlines = self._deadlines(cells)
         forecast.waiting = self.real.queries.pending_by_bucket() if self.real else {}
         return forecast
 
@@ -158,6 +163,14 @@ class _DryRun:
         for note in warning_notes(warnings):
             self.screen.note(f"{file.inspection.file.name}: {note}")
 
+    def _deadlines(self, cells: Mapping[Bucket, Sequence[Cell]]) -> list[Outlook]:
+        """Say which opt-outs will be late, of the files and of what waits already; a customer of both counts twice."""
+        real = self.ledger if self.real is None else self.real
+        waiting = {} if self.real is None else self.real.deadlines.open_cells()
+        together = {bucket: [*waiting.get(bucket, ()), *its] for bucket, its in cells.items()}
+        health = {} if self.real is None else {one.name: one for one in self.real.breakers.all_health()}
+        return [one for one in outlooks(self.settings, real, together, health) if one.forecast.rules]
+
     def _need(self, bucket: Bucket) -> Need:
         """Predict the calls of a bucket, as its provider would plan them."""
         connection = self.settings.connection(bucket.connection)
@@ -188,6 +201,7 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     for bucket, need in forecast.needs.items():
         if need.calls.most:
             screen.show(_time(bucket_label(settings, bucket), need, forecast.waiting.get(bucket, 0)))
+    show_outlooks(screen, [one for one in forecast.deadlines if one.forecast.at_risk or one.forecast.breached])
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
@@ -216,6 +230,7 @@ def _as_json(forecast: Forecast) -> dict[str, Any]:
     guards = [one for said in forecast.findings.values() for one in said]
     more: dict[str, Any] = {"guards": guards, "would_be_held": forecast.is_held}
     more |= {"customers": forecast.customers, "already_imported": forecast.known}
+    more["deadlines"] = [one.as_json() for one in forecast.deadlines]
     more["files"] = [one.as_json() for one in forecast.unusable]
     names = dict.fromkeys(bucket.connection for bucket in forecast.needs)
     by_connection = {

@@ -1,0 +1,231 @@
+"""How many customers have which deadline, and how many opt-outs were in time, without a look at the backlog.
+
+Triggers count each customer task in the transaction that writes it, by bucket, lane, rule, and the quarter of an hour
+in which it is due. Settling counts each opt-out by the day on which it was delivered, so that no change is kept for it.
+
+On PostgreSQL a transaction writes rows of its own (`entry` is its number): two that settle customers of one cell do not
+wait for each other. What a cell holds is the sum of its rows, which the sweep adds up now and then. SQLite has one
+writer, and one row for each cell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Select,
+    SmallInteger,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    tuple_,
+)
+
+from consent.change import Bucket
+from consent.deadlines.forecast import QUARTER, Cell
+from consent.deadlines.rules import HISTORIC
+from consent.ledger.database import LedgerCore, LedgerPart
+from consent.ledger.dialects import dialect_of
+from consent.ledger.dialects.locks import CountingLock
+from consent.ledger.dialects.statements import portions
+from consent.ledger.schema import customer_tasks, metadata
+
+deadline_cells = Table(
+    "deadline_cells",
+    metadata,
+    *(Column(name, Text, primary_key=True) for name in ("connection", "bucket")),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False),
+    Column("rule", Text, primary_key=True),
+    *(Column(name, BigInteger, primary_key=True, autoincrement=False) for name in ("quarter", "entry")),
+    Column("targets", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The open customer tasks by their deadline, counted by triggers of migration 0020."""
+
+deadline_days = Table(
+    "deadline_days",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Text, primary_key=True) for name in ("connection", "rule", "outcome")),
+    Column("length", SmallInteger, primary_key=True, autoincrement=False),
+    Column("entry", BigInteger, primary_key=True, autoincrement=False),
+    Column("changes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The opt-outs that were settled on each day (since 1970): in time, late, or historic, and how long it took.
+
+`length` is the number of binary digits of the whole minutes from the start of the clock: 0 is less than a minute, n up
+to 2 to the power of n.
+"""
+
+MET, LATE = "met", "late"
+_DAY, _MINUTE = 86_400_000_000, 60_000_000
+_LONGEST = 24
+_COMPACTED_SECONDS = 30.0
+_COMPACTED_AT_ONCE = 500
+_CELL = tuple(deadline_cells.c[name] for name in ("connection", "bucket", "lane", "rule", "quarter"))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineRecord:
+    """How the opt-outs of a connection by one rule fared that were settled in some days.
+
+    `lengths` counts them by how long that took: see `deadline_days`.
+    """
+
+    connection: str
+    rule: str
+    met: int
+    late: int
+    historic: int
+    lengths: Mapping[int, int]
+
+    def minutes(self, share: float) -> int | None:
+        """Return the minutes within which this share of the opt-outs was settled, at most twice too many."""
+        left = share * sum(self.lengths.values())
+        for length, count in sorted(self.lengths.items()):
+            left -= count
+            if left <= 0:
+                return 1 << length
+        return None
+
+
+class Deadlines(LedgerPart):
+    """What stands against which deadline, and what has been."""
+
+    def __init__(self, core: LedgerCore) -> None:
+        super().__init__(core)
+        self._compacted = float("-inf")
+
+    def open_cells(self) -> dict[Bucket, list[Cell]]:
+        """Return the open customers of each bucket by deadline, in the order in which they are claimed."""
+        rows = self.database.read(lambda tx: tx.execute(_sums(deadline_cells, _CELL)).all())
+        found: dict[Bucket, list[Cell]] = defaultdict(list)
+        for connection, bucket, lane, rule, quarter, targets in rows:
+            if targets:
+                found[Bucket(connection, bucket)].append(Cell(lane, quarter, rule, int(targets)))
+        return {bucket: sorted(cells) for bucket, cells in sorted(found.items())}
+
+    def records(self, days: int = 30) -> list[DeadlineRecord]:
+        """Return how the opt-outs that were settled today and in the days before fared, by connection and rule."""
+        since = self.core.now() // _DAY - days + 1
+        by = tuple(deadline_days.c[name] for name in ("connection", "rule", "outcome", "length"))
+        query = _sums(deadline_days, by).where(deadline_days.c.day >= since)
+        outcomes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        lengths: dict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+        for connection, rule, outcome, length, count in self.database.read(lambda tx: tx.execute(query).all()):
+            outcomes[connection, rule][outcome] += int(count)
+            lengths[connection, rule][length] += int(count)
+        return [
+            DeadlineRecord(*key, found[MET], found[LATE], found[HISTORIC], dict(lengths[key]))
+            for key, found in sorted(outcomes.items())
+        ]
+
+    def wrong_cells(self) -> int:
+        """Count all customer tasks anew, and return how many cells hold another number: none, unless by a fault."""
+
+        def work(tx: Connection) -> int:
+            held = {tuple(key): int(count) for *key, count in tx.execute(_sums(deadline_cells, _CELL)) if count}
+            true = {tuple(key): int(count) for *key, count in tx.execute(_counted_anew())}
+            return sum(held.get(key) != true.get(key) for key in held.keys() | true.keys())
+
+        return self.database.read(work)
+
+    def rebuild_cells(self) -> None:
+        """Count all customer tasks anew; no other transaction writes any meanwhile."""
+
+        def work(tx: Connection) -> None:
+            CountingLock.acquire(tx)
+            dialect_of(tx).lock_table(tx, customer_tasks)
+            rows = [tuple(row) for row in tx.execute(_counted_anew())]
+            tx.execute(delete(deadline_cells))
+            _add(tx, deadline_cells, _CELL, rows)
+
+        self.database.write(work)
+
+    def compact(self) -> None:
+        """Add up the rows of each cell if it is half a minute since the last time; for the sweep."""
+        if time.monotonic() - self._compacted < _COMPACTED_SECONDS:
+            return
+        self._compacted = time.monotonic()
+        for table in (deadline_cells, deadline_days):
+            *_, entry, amount = table.c
+            keys = [column for column in table.primary_key if column is not entry]
+            several = or_(func.count() > 1, func.sum(amount) == 0)
+            crowded = select(*keys).group_by(*keys).having(several)
+            found = self.database.read(lambda tx, asked=crowded: [tuple(row) for row in tx.execute(asked)])  # type: ignore[misc]
+            for some in portions(found, _COMPACTED_AT_ONCE):
+                self.database.write(lambda tx, table=table, keys=keys, some=some: _compact(tx, table, keys, some))  # type: ignore[misc]
+
+
+def _sums(table: Table, by: Sequence[Column[Any]]) -> Select[Any]:
+    *_, amount = table.c
+    return select(*by, func.sum(amount)).group_by(*by)
+
+
+def _counted_anew() -> Select[Any]:
+    task = customer_tasks.c
+    by = (task.connection, task.bucket, task.lane, task.rule, task.deadline.op("/")(text(str(QUARTER))))
+    return select(*by, func.count()).group_by(*by)
+
+
+def _compact(tx: Connection, table: Table, keys: Sequence[Column[Any]], some: Sequence[Sequence[Any]]) -> None:
+    """Replace the rows of some cells that are committed by one each; no other transaction changes those."""
+    CountingLock.acquire(tx)
+    *_, amount = table.c
+    gone = delete(table).where(tuple_(*keys).in_(list(some))).returning(*keys, amount)
+    sums: Counter[tuple[Any, ...]] = Counter()
+    for row in tx.execute(gone):
+        sums[tuple(row[:-1])] += row[-1]
+    _add(tx, table, keys, [(*key, count) for key, count in sums.items() if count])
+
+
+def _add(tx: Connection, table: Table, keys: Sequence[Column[Any]], rows: Sequence[Sequence[Any]]) -> None:
+    """Insert sums as rows of this transaction."""
+    *_, amount = table.c
+    names = [*(column.name for column in keys), amount.name]
+    entry = dialect_of(tx).own_entry(tx)
+    if rows:
+        tx.execute(insert(table), [dict(zip(names, row, strict=True)) | {"entry": entry} for row in rows])
+
+
+Timed = tuple[int | None, str | None, int, int]
+"""Of a change that was settled: when it is due (None: it has no deadline), by which rule, effective, recorded."""
+
+
+def note_settled(tx: Connection, connection: str, settled: Iterable[Timed], now: int) -> None:
+    """Count opt-outs that the provider holds from now on, as in time or late; to be called in the same transaction."""
+    counted: Counter[tuple[str, str, int]] = Counter()
+    for due_at, rule, effective_at, recorded_at in settled:
+        if due_at is None or rule is None:
+            continue
+        outcome = HISTORIC if rule == HISTORIC else MET if now <= due_at else LATE
+        start = recorded_at if rule == HISTORIC else min(effective_at, recorded_at)
+        counted[rule, outcome, min(_LONGEST, (max(0, now - start) // _MINUTE).bit_length())] += 1
+    rows = [
+        {"day": now // _DAY, "whose": connection, "rule": rule, "outcome": outcome, "length": length, "more": more}
+        for (rule, outcome, length), more in sorted(counted.items())
+    ]
+    if rows:
+        entry = dialect_of(tx).own_entry(tx)
+        tx.execute(_NOTED, [row | {"entry": entry} for row in rows])
+
+
+_NOTED = text(
+    "INSERT INTO deadline_days (day, connection, rule, outcome, length, entry, changes) "
+    "VALUES (:day, :whose, :rule, :outcome, :length, :entry, :more) "
+    "ON CONFLICT (day, connection, rule, outcome, length, entry) "
+    "DO UPDATE SET changes = deadline_days.changes + excluded.changes"
+)

@@ -1,0 +1,137 @@
+"""Which opt-outs of each bucket will be late at the present rate, for `deadlines`, `status` and the dry run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+
+from consent.change import Bucket, from_micros
+from consent.deadlines.forecast import Cell, Forecast, forecast
+from consent.ledger.ledger import Ledger
+from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.settings import Settings
+from console.ui.bottleneck import Cause, bottlenecks
+from console.ui.limits import bucket_label, limit_of
+from console.ui.progress import why_stopped
+from console.ui.screen import Screen
+from console.ui.text import counted
+from worker.providers.contract import RateLimit as Limit
+
+_UNLIMITED = 1e9
+"""Customers a second of a connection that is not configured: nothing is known of its rate."""
+
+COUNTS = ("open", "due_24h", "at_risk", "breached")
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The forecast of one bucket; `limit` is None if its connection is not configured, `stopped` says why it stands."""
+
+    bucket: Bucket
+    label: str
+    forecast: Forecast
+    limit: Limit | None
+    stopped: str | None
+
+    @property
+    def words(self) -> list[str]:
+        """Say when it is done, and what would have to be otherwise."""
+        found, limit = self.forecast, self.limit
+        said = [self.label if self.stopped or limit is None else f"{self.label}: {counted(found.targets, 'customer')}"]
+        if self.stopped or limit is None:
+            said[0] += f": {self.stopped or 'not configured any more'}"
+            if found.latest_start is not None and not found.at_risk:
+                said.append(f"no further deadline is missed if it is back by {_moment(found.latest_start)}")
+        if limit is not None:
+            resumed = " if it came back now" if self.stopped else ""
+            said.append(f"done by {_moment(found.finish_at)}{resumed}, at {_rate(found.per_second, limit)}")
+        if found.at_risk and limit is not None and found.needs_per_second is not None:
+            enough = math.isfinite(found.needs_per_second)
+            needs = f"{_rate(found.needs_per_second, limit)} would be enough" if enough else "no rate would be enough"
+            said.append(f"{counted(found.at_risk, 'customer')} will be late: {needs}")
+        return said
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a JSON object; rates are calls a minute."""
+        found, limit = self.forecast, self.limit
+        rules = [{name: getattr(one, name) for name in ("rule", *COUNTS)} for _, one in sorted(found.rules.items())]
+        needs = found.needs_per_second
+        return {
+            "connection": self.bucket.connection,
+            "bucket": self.bucket.name,
+            "stopped": self.stopped,
+            "pending": found.targets,
+            "at_risk": found.at_risk,
+            "breached": found.breached,
+            "calls_per_minute": None if limit is None else round(_calls(found.per_second, limit), 3),
+            "needs_calls_per_minute": (
+                None if limit is None or needs is None or not math.isfinite(needs) else round(_calls(needs, limit), 3)
+            ),
+            "finish_at": None if limit is None else from_micros(found.finish_at).isoformat(),
+            "latest_restart": None if found.latest_start is None else from_micros(found.latest_start).isoformat(),
+            "rules": rules,
+        }
+
+
+def outlooks(
+    settings: Settings, ledger: Ledger, cells: Mapping[Bucket, Sequence[Cell]], health: Mapping[str, BucketHealth]
+) -> list[Outlook]:
+    """Return the forecast of each bucket with these customers; raises LedgerUnavailable."""
+    now, rates = ledger.now(), _present_rates(settings, ledger, cells, health)
+    found = []
+    for bucket, its in cells.items():
+        state = health.get(str(bucket), BucketHealth(str(bucket)))
+        start = max(now, state.throttled_until) if state.breaker is Breaker.CLOSED else now
+        outlook = forecast(its, now=now, start=start, per_second=rates.get(bucket, _UNLIMITED))
+        limit = _limit(settings, bucket)
+        found.append(Outlook(bucket, bucket_label(settings, bucket), outlook, limit, why_stopped(state, time.time())))
+    return found
+
+
+def _limit(settings: Settings, bucket: Bucket) -> Limit | None:
+    connection = settings.connections.get(bucket.connection)
+    return None if connection is None else limit_of(connection, bucket.name)
+
+
+def _present_rates(
+    settings: Settings, ledger: Ledger, cells: Mapping[Bucket, Sequence[Cell]], health: Mapping[str, BucketHealth]
+) -> dict[Bucket, float]:
+    """Return the customers a second of each configured bucket: its limit, or less if calls have been slower lately."""
+    pending = {bucket: sum(cell.targets for cell in its) for bucket, its in cells.items()}
+    slowed = bottlenecks(settings, ledger, pending, health.values())
+    calls = ledger.queries.recent_calls() if slowed else {}
+    found = {}
+    for bucket in cells:
+        if (limit := _limit(settings, bucket)) is None:
+            continue
+        rate = limit.rate.per_second
+        lately = calls.get(bucket)
+        by_calls = bucket in slowed and slowed[bucket].cause in {Cause.LATENCY, Cause.LEDGER}
+        if by_calls and lately is not None and lately.per_second:
+            rate = min(rate, lately.per_second)
+        found[bucket] = rate * limit.targets_per_call
+    return found
+
+
+def show_outlooks(screen: Screen, found: Sequence[Outlook]) -> None:
+    """Print the words about each bucket that has something left."""
+    for one in found:
+        bad = one.forecast.at_risk or one.forecast.breached
+        screen.show(Text("; ".join(one.words), "bold red" if bad else ""))
+
+
+def _moment(micros: int) -> str:
+    return f"{from_micros(micros):%a %Y-%m-%d %H:%M} UTC"
+
+
+def _calls(per_second: float, limit: Limit) -> float:
+    return per_second / limit.targets_per_call * 60
+
+
+def _rate(per_second: float, limit: Limit) -> str:
+    return f"{math.ceil(_calls(per_second, limit)):,} calls/minute"
