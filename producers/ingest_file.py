@@ -153,7 +153,7 @@ class _Recording:
         self._on_progress = on_progress
         self._rejects = RejectsFile(
             file.options.rejects_path or file.inspection.file.rejects_path,
-            RejectsHeader(file.header.names, file.columns.delimiter, file.header.own, file.mapping_column),
+            lambda: RejectsHeader(file.header.names, file.columns.delimiter, file.header.own, file.mapping_column),
             self._refuse_if_overtaken,
             file.inspection.file.path,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,12 +22,17 @@ from consent.ledger.schema import REVISION, info
 from consent.reassert import ReassertRules
 
 T = TypeVar("T")
+Member = TypeVar("Member")
 Clock = Callable[[], int]
 """Tells the time in microseconds since 1970-01-01 UTC."""
 
 HASH_KEY = "hash_key"
 _TRIES = 5
 _BELIEVED_SECONDS = 30.0
+
+
+class _Undone(Exception):
+    """Takes back what was only an attempt."""
 
 
 class Database:
@@ -78,6 +83,55 @@ class Database:
             except (UnicodeError, OverflowError, orjson.JSONEncodeError) as error:  # the driver or we cannot write it
                 raise LedgerRefused(f"the ledger's database cannot be told: {type(error).__name__}") from error
         raise AssertionError("unreachable")
+
+    def write_or_name(
+        self,
+        members: Sequence[Member],
+        work: Callable[[Connection], T],
+        attempt: Callable[[Connection, Sequence[Member]], object],
+    ) -> T:
+        """Run `work` in a writing transaction; raise LedgerRefused with the members that the database refuses, if any.
+
+        A batch is one transaction, so a text that an index cannot hold takes all of it back, each time that it is
+        handed over. `attempt` does to some of the members what `work` does to all; nothing of it is kept. Nothing was
+        recorded when this raises, so that the caller can leave those members out and hand the others over again.
+        """
+        try:
+            return self.write(work)
+        except LedgerRefused as error:
+            error.members = self.refused(members, attempt)
+            raise
+
+    def refused(
+        self, members: Sequence[Member], attempt: Callable[[Connection, Sequence[Member]], object]
+    ) -> tuple[int, ...]:
+        """Return the places of the members that the database refuses even alone; it tries halves, and keeps nothing."""
+
+        def is_refused(some: range) -> bool:
+            def work(tx: Connection) -> None:
+                attempt(tx, members[some.start : some.stop])
+                raise _Undone
+
+            try:
+                self.write(work)
+            except _Undone:
+                return False
+            except LedgerRefused:
+                return True
+            return False
+
+        found: list[int] = []
+        waiting = [range(len(members))]
+        while waiting:
+            some = waiting.pop()
+            if not some or not is_refused(some):
+                continue
+            if len(some) == 1:
+                found.extend(some)
+                continue
+            half = some.start + len(some) // 2
+            waiting.extend((range(half, some.stop), range(some.start, half)))
+        return tuple(found)
 
     def _was_committed(self, writing: Writing) -> bool:
         """Ask the server what became of a transaction whose connection was lost while it was being committed."""

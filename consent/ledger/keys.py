@@ -25,24 +25,29 @@ class Keys:
         self._fresh: Callable[[], Any] = blake2b(key=secret, digest_size=KEY_BYTES).copy
         self._texts: dict[int, str] = {}
 
-    def target(self, connection: str, address: Mapping[str, str], text: str) -> bytes:
-        """Return the hash that stands for a target, whatever the spelling of its address; `text` is that as text."""
-        identity = identity_of(address)
+    def target(self, connection: str, address: Mapping[str, str]) -> tuple[bytes, str]:
+        """Return the hash that stands for a target, whatever the spelling of its address, and the address as text."""
+        text, identity = canonical(address), identity_of(address)
         named = text if identity is address else canonical(identity)
-        return self._hash(f"{connection}\0{named}".encode())
+        return self._hash(f"{connection}\0{named}".encode()), text
 
-    def change(self, target: bytes, change: ConsentChange, details: str, since: int) -> bytes:
-        """Return the hash by which the same change is known again, from the same file or another.
+    def change(self, target: bytes, change: ConsentChange, since: int) -> tuple[bytes, str]:
+        """Return the hash by which the same change is known again, from the same file or another, and its details.
 
-        `details` and `since` are the change's own, as the ledger writes them.
+        The details are canonical text, as the ledger writes them; `since` is the change's own time, in microseconds.
 
         With a `change_id` that is its sender's own word for sameness, whatever it says about reasons; otherwise a
         change is the same if it says the same. A change_id used again for another target, slot or action is another
         change, and so it is for another time (`timed_key`): nothing is lost by a sender's mistake.
         """
+        details = self._texts.get(id(change.details))  # many changes of a file share theirs
+        if details is None:
+            details = self._texts[id(change.details)] = canonical(change.details)
         if change.change_id is None:
-            return self._change(target, change, f"{since}\0{details}")
-        return self._change(target, change, f"id\0{change.change_id}" + (f"\0{change.sender}" if change.sender else ""))
+            said = f"{since}\0{details}"
+        else:
+            said = f"id\0{change.change_id}" + (f"\0{change.sender}" if change.sender else "")
+        return self._change(target, change, said), details
 
     def without_sender(self, target: bytes, change: ConsentChange) -> bytes:
         """Return the hash of a change with a `change_id` as it was before the sender belonged to it."""
@@ -50,13 +55,6 @@ class Keys:
 
     def _change(self, target: bytes, change: ConsentChange, said: str) -> bytes:
         return self._hash(target + f"{change.slot}\0{action_text(change)}\0{said}".encode())
-
-    def details(self, change: ConsentChange) -> str:
-        """Return a change's details as canonical text; many changes of a file share theirs."""
-        text = self._texts.get(id(change.details))
-        if text is None:
-            text = self._texts[id(change.details)] = canonical(change.details)
-        return text
 
     def _hash(self, data: bytes) -> bytes:
         hashing = self._fresh()
@@ -67,12 +65,12 @@ class Keys:
 
 def target_key(secret: bytes, connection: str, address: Mapping[str, str]) -> bytes:
     """Return the hash that stands for one target, whatever the spelling of its address."""
-    return Keys(secret).target(connection, address, canonical(address))
+    return Keys(secret).target(connection, address)[0]
 
 
 def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:
     """Return the hash by which one change is known again."""
-    return Keys(secret).change(target, change, canonical(change.details), to_micros(change.effective_at))
+    return Keys(secret).change(target, change, to_micros(change.effective_at))[0]
 
 
 def timed_key(key: bytes, since: int) -> bytes:

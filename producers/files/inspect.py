@@ -13,15 +13,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from backports import zstd
 
 from consent.errors import UnreadableFile, UnstableFile
+from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
+from consent.times import is_too_old
 from producers.files.csv.encoding import Encoding, EncodingDetector
 from producers.files.sheet.rows import Sheet
-from producers.files.sources import SourceFile, Stamp
+from producers.files.sources import SourceFile
 from producers.options import PATIENCE_SECONDS
 
 _SETTLED_SECONDS = 1.0
@@ -33,6 +35,31 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How files begin: gzip, zstd (RFC 8878), zip (with and without members), and OLE, Microsoft's older container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file is written: which file it is, its size in bytes, when it was written."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """Return the stamp of a file by what the system says of it."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    @property
+    def modified_at(self) -> datetime | None:
+        """When the file was written, in UTC; None if its clock was never set, or runs far ahead."""
+        try:
+            moment = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
+        latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
+        return None if is_too_old(moment) or moment > latest else moment
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,11 +63,11 @@ class RejectsFile:
     def __init__(
         self,
         path: Path,
-        header: RejectsHeader,
+        header: Callable[[], RejectsHeader],
         before_truncating: Callable[[], None] = lambda: None,
         reading: Path | None = None,
     ) -> None:
-        """Prepare; nothing is opened yet.
+        """Prepare; nothing is opened yet, and `header` is asked when there is something to write under it.
 
         `before_truncating` is called when no other process can write; it raises ImportUnderWay if another has gone on.
         `reading` is the file that the rows come from: a rejects file that is imported again keeps its name and bytes.
@@ -112,35 +112,28 @@ class RejectsFile:
         The rows are on the disk when this returns. Raises ConfigurationError if the file cannot be written, or is not
         ours to write, and ImportUnderWay if another import writes it.
         """
-        unmapped = [""] if self._header.mapping else []
-        rows = [
-            [
-                str(row.line),
-                row.column or "",
-                row.code,
-                row.message,
-                since,
-                *unmapped,
-                *map(escape, self._original(cells)),
-            ]
-            for row, cells, since in rejected
-        ]
-        if rows:
-            named = [self._header.mapping] if self._header.mapping else []
-            header = [*REJECT_COLUMNS, *named, *map(escape, self._original(self._header.names))]
-            data = self._encoded(rows if self.offset else [header, *rows])
+        if rows := list(rejected):
+            data = self._encoded(rows)
             try:
                 self._append(self._begin(data) if self._descriptor is None else self._descriptor, data)
             except OSError as error:
                 raise self._unwritable(error.strerror) from None
         return self.offset
 
-    def _original(self, cells: Sequence[str]) -> list[str]:
-        return [cell for index, cell in enumerate(cells) if index not in self._header.own]
+    def _encoded(self, rejected: Iterable[tuple[RejectedRow, Sequence[str], str]]) -> bytes:
+        """Return rows as bytes, below the header if they are the first."""
+        header, text = self._header(), io.StringIO(newline="")
+        mapping, unmapped = ([header.mapping], [""]) if header.mapping else ([], [])
 
-    def _encoded(self, rows: list[list[str]]) -> bytes:
-        text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._header.delimiter).writerows(rows)
+        def original(cells: Sequence[str]) -> list[str]:
+            return [escape(cell) for index, cell in enumerate(cells) if index not in header.own]
+
+        rows = csv.writer(text, delimiter=header.delimiter)
+        if not self.offset:
+            rows.writerow([*REJECT_COLUMNS, *mapping, *original(header.names)])
+        for row, cells, since in rejected:
+            reason = (str(row.line), row.column or "", row.code, row.message, since)
+            rows.writerow([*reason, *unmapped, *original(cells)])
         return _DAMAGED.sub("\ufffd", text.getvalue()).encode()
 
     def _append(self, descriptor: int, data: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import glob
-import os
 import re
 import shutil
 import stat
@@ -13,14 +12,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from consent.errors import UnreadableFile, UnusableInput
 from consent.files import path_text
-from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from consent.times import is_too_old
 from producers.files.rejects import REJECTS_ENDING
 from producers.files.sheet.rows import Sheet
 from producers.parsing.columns import OWN
@@ -29,31 +26,6 @@ STDIN = "-"
 _TEXTS = (".csv", ".ndjson", ".jsonl")
 _REJECTS_NAME = re.compile(rf"(\.\d+)?{re.escape(REJECTS_ENDING)}$")
 _ENDINGS = (*_TEXTS, *(f"{text}{packed}" for text in _TEXTS for packed in (".gz", ".zst")), ".zip", ".xlsx")
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What changes when a file is written: which file it is, its size in bytes, when it was written."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> Stamp:
-        """Return the stamp of a file by what the system says of it."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-
-    @property
-    def modified_at(self) -> datetime | None:
-        """When the file was written, in UTC; None if its clock was never set, or runs far ahead."""
-        try:
-            moment = datetime.fromtimestamp(self.modified_ns / 1e9, UTC)
-        except (ValueError, OverflowError, OSError):
-            return None
-        latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
-        return None if is_too_old(moment) or moment > latest else moment
 
 
 @dataclass(frozen=True, slots=True)

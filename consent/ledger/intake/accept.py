@@ -22,7 +22,6 @@ from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import among, insert_new
 from consent.ledger.intake.batch import IncomingBatch
-from consent.ledger.intake.bisect import write_or_name
 from consent.ledger.intake.export_time import count_times, find_export_time
 from consent.ledger.intake.imports import claim_checkpoint, count_events, export_time_columns, move_checkpoint
 from consent.ledger.intake.noops import record_noops, split_noops
@@ -82,7 +81,7 @@ class Recorder(LedgerPart):
             _record_rejects(tx, secret, import_id, [replace(storable(reject), place=None) for reject in refused])
             return accepted
 
-        return write_or_name(self.database, incoming, work, take)
+        return self.database.write_or_name(incoming, work, take)
 
     def accept_events(
         self, run_id: str, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]
@@ -108,8 +107,8 @@ class Recorder(LedgerPart):
             count_events(tx, run_id, len(incoming) + len(refused), sum(fresh), rejected)
             return EventsAccepted(batch.public_ids, fresh, rejected)
 
-        return write_or_name(
-            self.database, incoming, lambda tx: take(tx, incoming, refused), lambda tx, some: take(tx, some, ())
+        return self.database.write_or_name(
+            incoming, lambda tx: take(tx, incoming, refused), lambda tx, some: take(tx, some, ())
         )
 
     def check_writable(self) -> None:

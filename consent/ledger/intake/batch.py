@@ -17,7 +17,7 @@ from consent.ledger.dialects import Row
 from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.dialects.statements import insert_all, select_by_key, select_changes, select_registers
 from consent.ledger.intake.address_forms import note_forms
-from consent.ledger.keys import KEY_BYTES, Keys, action_text, canonical, parse_public_id, public_id, timed_key
+from consent.ledger.keys import KEY_BYTES, Keys, action_text, parse_public_id, public_id, timed_key
 from consent.ledger.merge import restates
 from consent.ledger.schema import changes, targets
 from consent.outcome import State
@@ -65,15 +65,14 @@ class IncomingBatch:
         aliases: dict[bytes, _Alias] = {}
         found: dict[bytes, Row] = {}
         for change in incoming:
-            address = canonical(change.address)
-            target = keys.target(change.connection, change.address, address)
+            target, address = keys.target(change.connection, change.address)
             if target not in found:
                 found[target] = (target, change.connection, change.bucket, address)
-            details, since = keys.details(change), to_micros(change.effective_at)
+            since = to_micros(change.effective_at)
+            key, details = keys.change(target, change, since)
             what = (change.slot, action_text(change), change.value, since, details, int(change.own_time), now)
             out = change.action is Action.OPTOUT
             due = deadlines.of(change.connection, change.slot, since, now) if out else _NO_DEADLINE
-            key = keys.change(target, change, details, since)
             if change.change_id is not None or change.recorded_as is not None:
                 named.add(key)
                 if (alias := _alias(keys, target, change)) is not None:

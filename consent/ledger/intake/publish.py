@@ -21,7 +21,6 @@ from consent.ledger.database import LedgerPart
 from consent.ledger.dead_letters import make_dead
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import among, first_change, plain_numbers, portions
-from consent.ledger.intake.bisect import write_or_name
 from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending, reassert_terms
@@ -51,7 +50,7 @@ class Publisher(LedgerPart):
             for chunk in block.chunks:
                 step = partial(_step, block=block, now=now(), rules=rules)
                 try:
-                    done = write_or_name(self.database, chunk, partial(step, chunk=chunk), _attempt(step))
+                    done = self.database.write_or_name(chunk, partial(step, chunk=chunk), _attempt(step))
                 except LedgerRefused as error:
                     if not error.members:
                         raise

@@ -124,7 +124,7 @@ class SuppressionView:
         found = []
         for place in places:
             whole = {**place, **address}
-            found.append(self._keys.target(connection, whole, canonical(whole)))
+            found.append(self._keys.target(connection, whole)[0])
         return found
 
     def standing(

@@ -311,7 +311,7 @@ def test_rejects_that_vanished_between_two_attempts_are_named(tmp_path: Path) ->
 def test_two_imports_do_not_write_one_rejects_file_at_once(tmp_path: Path) -> None:
     """The second one is told that the first is under way."""
     row = (RejectedRow(2, None, "unknown_value", "no"), ["1"], "")
-    path, header = tmp_path / "r.csv", RejectsHeader(["a"], ",")
+    path, header = tmp_path / "r.csv", lambda: RejectsHeader(["a"], ",")
     with RejectsFile(path, header) as one, RejectsFile(path, header) as two:
         one.write([row])
         with pytest.raises(ImportUnderWay):

@@ -12,7 +12,6 @@ from consent.change import ConsentChange
 from consent.errors import LedgerRefused, LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
-from consent.ledger.intake.bisect import refused
 from consent.ledger.ledger import Ledger
 from tests.support.ledgers import counts, deliver, recorded, run_of, word
 
@@ -103,7 +102,7 @@ def test_one_of_many_is_found_by_halves(ledger: Ledger) -> None:
         if 612 in some:
             raise OverflowError
 
-    assert refused(ledger.database, range(1_000), attempt) == (612,)
+    assert ledger.database.refused(range(1_000), attempt) == (612,)
     assert len(tried) <= 21
 
 
