@@ -20,6 +20,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "contest": (),
     "intake": (),
     "formats": (),
+    "guard_cost": (),
     "delivery": ("--latency", "0.005", "--processes", "1", "2", "--rows", "20000"),
     "claims": (),
     "pace": (),

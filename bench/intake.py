@@ -60,6 +60,7 @@ class Stopwatch:
 
 def import_once(url: str, path: Path) -> tuple[float, float, int]:
     """Record and release one file; return the seconds until all was committed, until all was due, and rows recorded."""
+    from consent.guards.rules import GuardRules
     from consent.ledger.ledger import Ledger
     from producers.files.file import prepare
     from producers.files.sources import source_files
@@ -71,7 +72,7 @@ def import_once(url: str, path: Path) -> tuple[float, float, int]:
     ledger.maintenance.migrate()
     watch, started = Stopwatch(), time.perf_counter()
     with source_files([str(path)]) as [file]:
-        ready = prepare(file, IngestOptions(), {"capillary": PROVIDERS["capillary"].row}, {})
+        ready = prepare(file, IngestOptions(guards=GuardRules()), {"capillary": PROVIDERS["capillary"].row}, {})
         result = ingest_file(ready, ledger.intake, watch)
     seconds = time.perf_counter() - started
     ledger.close()

@@ -202,7 +202,7 @@ MoveOption = Annotated[
     typer.Option(
         "--move",
         help="Move each file away once it is done with: recorded ones into done/ beside it, with their rejects file; "
-        "ones that cannot be used into failed/, with a file that says why.",
+        "ones that a guard holds into held/; ones that cannot be used into failed/, with a file that says why.",
     ),
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Record nothing; say what would happen.")]

@@ -35,7 +35,7 @@ class FileFigures:
 
     `optouts` counts the opt-outs that would stand over an opt-in or over nothing. The three functions ask the ledger,
     and only if it matters: how many standing opt-outs a connection has, counted no further than a number; the same of
-    its slots; and how many of the opt-outs are a connection's, with examples.
+    its slots, or of all (None); and how many of the opt-outs are a connection's, with examples.
     """
 
     rows: int
@@ -44,7 +44,7 @@ class FileFigures:
     returning: Sequence[Returning]
     earlier: Sequence[EarlierFile]
     standing_optouts: Callable[[str, int], int]
-    known_slots: Callable[[str, int], int]
+    known_slots: Callable[[str | None, int], int]
     optouts_by_connection: Callable[[], Mapping[str, tuple[int, tuple[str, ...]]]]
 
 
@@ -103,25 +103,39 @@ def _is_share(file: FileFigures, one: Returning, rules: GuardRules) -> bool:
 
 
 def _mass_optout(file: FileFigures, guards: ImportGuards) -> list[Finding]:
-    least = min(one.optouts_from for one in (guards.rules, *guards.by_connection.values()))
+    rules = (guards.rules, *guards.by_connection.values())
     usual = median([one.optouts for one in file.earlier]) if file.earlier else 0
-    factor = min(one.optouts_factor for one in (guards.rules, *guards.by_connection.values()))
+    factor = min(one.optouts_factor for one in rules)
+    least = min(one.optouts_from for one in rules)
     if guards.is_rejects or file.optouts <= least or (file.earlier and file.optouts <= factor * usual):
         return []
+    if len(file.earlier) < min(one.earlier_files for one in rules):
+        return _many_optouts(file, min(one.optouts_share for one in rules), usual)
     found = []
     for name, (count, examples) in file.optouts_by_connection().items():
-        rules = guards.of(name)
-        if count <= rules.optouts_from or (file.earlier and file.optouts <= rules.optouts_factor * usual):
+        own = guards.of(name)
+        if count <= own.optouts_from or file.optouts <= own.optouts_factor * usual:
             continue
-        known = file.known_slots(name, max(int(count / (rules.optouts_share or 1)) + 1, rules.known_slots))
-        if count <= rules.optouts_share * known:
+        known = file.known_slots(name, max(int(count / (own.optouts_share or 1)) + 1, own.known_slots))
+        if count <= own.optouts_share * known:
             continue
-        compared = known >= rules.known_slots and len(file.earlier) >= rules.earlier_files
-        usually = f"; the files before it had {usual:,.0f}" if file.earlier else ""
-        says = f"would opt out {_people(count)} in {name}: more than {rules.optouts_share:.1%} of all known{usually}"
-        holds = compared and Guard.MASS_OPTOUT not in rules.switched_off
-        found.append(Finding(Guard.MASS_OPTOUT, holds, says, examples))
+        compared = known >= own.known_slots and len(file.earlier) >= own.earlier_files
+        says = f"would opt out {_people(count)} in {name}: more than {own.optouts_share:.1%} of all known"
+        holds = compared and Guard.MASS_OPTOUT not in own.switched_off
+        found.append(Finding(Guard.MASS_OPTOUT, holds, says + _beside(usual, file), examples))
     return found
+
+
+def _many_optouts(file: FileFigures, share: float, usual: float) -> list[Finding]:
+    """Give notice of a file that nothing would hold yet: no connection or example is asked for, to keep it cheap."""
+    if file.optouts <= share * file.known_slots(None, int(file.optouts / (share or 1)) + 1):
+        return []
+    says = f"would opt out {_people(file.optouts)}: more than {share:.1%} of all known{_beside(usual, file)}"
+    return [Finding(Guard.MASS_OPTOUT, holds=False, says=says)]
+
+
+def _beside(usual: float, file: FileFigures) -> str:
+    return f"; the files before it had {usual:,.0f}" if file.earlier else ""
 
 
 def _sizes(file: FileFigures, rules: GuardRules) -> list[Finding]:

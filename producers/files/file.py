@@ -22,8 +22,9 @@ from producers.files.csv.csv_injection import unescape
 from producers.files.csv.encoding import EncodingDetector, guess_delimiter, parse_delimiter, sep_line_delimiter
 from producers.files.csv.rows import CsvReader
 from producers.files.header import Header, read_header, refuse_misspelt_time, require_columns
-from producers.files.inspect import Inspection, inspect_file, last_line, promised_rows, reading
+from producers.files.inspect import Inspection, inspect_file, last_line, reading
 from producers.files.lines import LineTooLong, PushBackLines
+from producers.files.manifest import Manifest
 from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
 from producers.files.row_reader import RowReader, RowShape
 from producers.files.sheet.rows import SheetReader, last_row
@@ -174,7 +175,17 @@ def prepare(
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
     undated = given is None and not header.has_time
-    return replace(found, undated=undated, manifest_rows=promised_rows(inspection, columns.header_lines))
+    return replace(found, undated=undated, manifest_rows=_promised_rows(inspection, columns.header_lines))
+
+
+def _promised_rows(found: Inspection, header_lines: int) -> int | None:
+    """Return how many rows the manifest beside a file promises, if it has one; raises UnreadableFile."""
+    manifest = Manifest.beside(found.file)
+    if manifest is None:
+        return None
+    manifest.check_digest(found.sha256)
+    manifest.check_most(found.lines - header_lines)
+    return manifest.rows
 
 
 def look_at(file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]]) -> PreparedFile:

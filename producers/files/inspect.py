@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import json
 import os
 import time
 import zlib
@@ -14,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from backports import zstd
 
@@ -125,33 +123,6 @@ def inspect_file(file: SourceFile, encoding: str | None = None, patience: float 
             return found
         if time.monotonic() >= deadline:
             raise unstable(file)
-
-
-MANIFEST_ENDING = ".manifest.json"
-
-
-def promised_rows(found: Inspection, header_lines: int) -> int | None:
-    """Return how many rows a file's manifest promises; None if it has no manifest, or that names no number.
-
-    A manifest stands beside the file, as FILE.manifest.json with "rows" and "sha256", either of which may be left out.
-    Raises UnreadableFile if it cannot be read, or the file is not what it promises.
-    """
-    name, path = f"{found.file.name}{MANIFEST_ENDING}", Path(f"{found.file.path}{MANIFEST_ENDING}")
-    if found.file.spooled or not path.exists():
-        return None
-    try:
-        said = json.loads(path.read_bytes())
-        rows, digest = said.get("rows"), said.get("sha256")
-    except (OSError, ValueError, AttributeError):
-        raise UnreadableFile(f"{name} is no JSON object that can be read: write it again, or remove it") from None
-    if not isinstance(rows, int | None) or isinstance(rows, bool) or not isinstance(digest, str | None):
-        raise UnreadableFile(f'{name}: "rows" is a number and "sha256" a text: write it again, or remove it')
-    if digest is not None and digest.strip().lower() != found.sha256:
-        raise UnreadableFile(f"{found.file.name} is not the file that {name} describes (sha256): export it again")
-    if rows is not None and found.lines - header_lines < rows:
-        has = max(0, found.lines - header_lines)
-        raise UnreadableFile(f"{found.file.name} has at most {has:,} rows, and {name} says {rows:,}: export it again")
-    return rows
 
 
 def look(file: SourceFile) -> Stamp:

@@ -13,12 +13,12 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
+from producers.files.manifest import MANIFEST_ENDING
 from producers.files.rejects import REJECTS_ENDING
 from producers.watch.finished import REASON_ENDING
 
 EXAMPLE = "drop?pattern=*.csv&poll=10"
 MARKER_ENDING = ".done"
-MANIFEST_ENDING = ".manifest.json"
 REMOTE_SCHEMES = ("sftp", "s3", "gs", "az")
 _UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", ".partial", ".swp")
 _OWN = (REJECTS_ENDING, REASON_ENDING, MARKER_ENDING, MANIFEST_ENDING)

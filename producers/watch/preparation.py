@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consent.errors import UnreadableFile
 from consent.feed import Feed
 from consent.row import ConsentRow
 from producers.files.file import PreparedFile, prepare
+from producers.files.manifest import Manifest
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 
@@ -29,21 +28,12 @@ class Reading:
         return prepare(source, self.options, self.rows, self.defaults, self.feeds)
 
 
-def check_manifest(manifest: str | None, source: SourceFile, members: Sequence[PreparedFile]) -> None:
-    """Compare a file with its manifest, {"rows": 3, "sha256": "…"}; raise UnreadableFile if they differ."""
-    name = source.name
-    try:
-        said = json.loads(manifest or "")
-        rows, digest = said.get("rows"), said.get("sha256")
-    except (ValueError, AttributeError):
-        raise UnreadableFile(f'the manifest of {name} is no JSON object like {{"rows": 3, "sha256": "…"}}') from None
-    if rows is None and digest is None:
-        raise UnreadableFile(f"the manifest of {name} has neither rows nor sha256")
+def check_manifest(manifest: Manifest, source: SourceFile, members: Sequence[PreparedFile]) -> None:
+    """Compare a file, with all members of an archive, with its manifest; raise UnreadableFile if they differ."""
     with source.path.open("rb") as file:
-        if digest is not None and str(digest).lower() != hashlib.file_digest(file, "sha256").hexdigest():
-            raise UnreadableFile(f"{name} has another sha256 than its manifest says: bring it again")
-    if rows is not None and rows != (found := sum(map(_count, members))):
-        raise UnreadableFile(f"{name} has {found:,} rows, and its manifest says {rows}: bring it again")
+        manifest.check_digest(hashlib.file_digest(file, "sha256").hexdigest())
+    if manifest.rows is not None:
+        manifest.check_rows(sum(map(_count, members)))
 
 
 def _count(file: PreparedFile) -> int:

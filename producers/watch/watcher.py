@@ -27,8 +27,9 @@ from consent.ledger.intake.watched_files import WatchedFile, WatchedPlace
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.leases import is_dead, process_token
 from producers.files.archive import unpacked
+from producers.files.manifest import MANIFEST_ENDING, Manifest
 from producers.ingest_file import ImportResult, ingest_file
-from producers.watch.address import MANIFEST_ENDING, MARKER_ENDING, WatchAddress
+from producers.watch.address import MARKER_ENDING, WatchAddress
 from producers.watch.finished import DONE, FAILED, HELD
 from producers.watch.place import FileGone, FoundFile, Place
 from producers.watch.preparation import Reading, check_manifest
@@ -139,7 +140,9 @@ class Watcher:
             with self.place.fetched(file) as source, unpacked(source, self.reading.options) as members:
                 prepared = [self.reading.prepare(one) for one in members]
                 if self.address.ready == "manifest":
-                    check_manifest(self.place.text(file.name + MANIFEST_ENDING), source, prepared)
+                    check_manifest(
+                        Manifest.of_text(self.place.text(file.name + MANIFEST_ENDING), source.name), source, prepared
+                    )
                 results = [ingest_file(one, self.ledger.intake) for one in prepared]
         except UnstableFile:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tests.support.company import Row, assert_balanced, company
@@ -17,17 +18,22 @@ def rows(action: str, day: int, customers: range) -> list[Row]:
 
 
 def test_a_file_that_would_opt_people_in_again(tmp_path: Path) -> None:
-    """Forty people opted out. An old export opts thirty of them in again, and opts five others out."""
+    """Forty people opted out and five in. An old export, the wrong way round, opts thirty in again and the five out.
+
+    It is held, and approved for its opt-outs alone; then it turns out to be all wrong, and is withdrawn and undone.
+    """
     with company(tmp_path) as shop:
-        shop.settings["GUARDS__OFF"] = ""
-        shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006040)), "monday-1.csv"))
+        monday = [*rows("OPTOUT", 20, range(387006000, 387006040)), *rows("OPTIN", 20, range(387007000, 387007005))]
+        shop.run("run", shop.write(monday, "monday-1.csv"))
+        before = shop.held()
         wrong = [*rows("OPTIN", 21, range(387006000, 387006030)), *rows("OPTOUT", 21, range(387007000, 387007005))]
 
-        code, found, _ = shop.run("run", shop.write(wrong, "monday-2.csv"))
+        code, found, _ = shop.run("run", shop.write(wrong, "monday-2.csv"), "--move")
 
         assert (code, found["pending"], found["held"], found["applied"]) == (3, 35, 35, 0)
         assert [one["guard"] for one in found["guards"]] == ["resurrects"]
         assert "387006" not in str(found["guards"])
+        assert (tmp_path / "held" / "monday-2.csv").is_file()
         code, [held], _ = shop.run("held")
         assert (code, held["slots"]) == (3, {"all": 35, "optins": 30, "optouts": 5})
 
@@ -37,14 +43,72 @@ def test_a_file_that_would_opt_people_in_again(tmp_path: Path) -> None:
         code, done, _ = shop.run("approve", held["import"], *why, "--expect", "5", "--only", "optouts")
         assert (code, done["changes"]) == (0, 5)
         shop.run("run")
-
         assert set(shop.held().values()) == {"OPTOUT"}
-        assert len(shop.held()) == 45
+
         assert shop.run("withdraw", held["import"], *why)[0] == 0
+        code, done, _ = shop.run("undo", held["import"], "--why", "so are the opt-outs", "--opt-in-again")
+        assert (code, done["undone"]) == (0, 5)
+        shop.run("run")
+
+        assert shop.held() == before
         code, found, _ = shop.run("status", held["import"])
         assert (code, found["applied"], found["withdrawn"]) == (0, 5, 30)
         assert_balanced(found)
         assert shop.run("held")[0] == 0
+
+
+def test_a_guard_is_switched_off_for_one_file_and_says_why(tmp_path: Path) -> None:
+    """A person knows that the people in it want the news again; without a reason nothing is recorded."""
+    with company(tmp_path) as shop:
+        shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006030)), "monday.csv"))
+        again = shop.write(rows("OPTIN", 21, range(387006000, 387006030)), "campaign.csv")
+        assert shop.run("run", again, "--guard-off", "resurrects")[0] == 2
+        assert shop.run("run", again, "--guard-off", "resurrect", "--why", "they signed up again")[0] == 2
+
+        code, found, said = shop.run("run", again, "--guard-off", "resurrects", "--why", "they signed up again")
+
+        assert (code, found["applied"]) == (0, 30), said
+        assert set(shop.held().values()) == {"OPTIN"}
+
+
+def test_a_feed_has_limits_of_its_own(tmp_path: Path) -> None:
+    """What holds a file of one feed holds none of another."""
+    config = tmp_path / "optrelay.toml"
+    config.write_text(
+        '[feeds.strict]\nfile = "strict-*.csv"\nguards = { resurrects_most = 0 }\n[feeds.lax]\nfile = "lax-*.csv"\n'
+    )
+    with company(tmp_path) as shop:
+        shop.settings["CONFIG"] = str(config)
+        shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006003)), "lax-1.csv"))
+
+        lax, _, said = shop.run("run", shop.write(rows("OPTIN", 21, range(387006000, 387006001)), "lax-2.csv"))
+        strict, found, _ = shop.run("run", shop.write(rows("OPTIN", 21, range(387006001, 387006002)), "strict-2.csv"))
+
+        assert (lax, strict) == (0, 3), said
+        assert [one["guard"] for one in found["guards"]] == ["resurrects"]
+
+
+def test_a_file_must_keep_what_its_manifest_promises(tmp_path: Path) -> None:
+    """One with fewer lines or another digest is refused; one whose rows cannot all be read is held."""
+    with company(tmp_path) as shop:
+        path = shop.write(rows("OPTOUT", 20, range(387006000, 387006003)))
+        manifest = tmp_path / "nightly.csv.manifest.json"
+        for promise, words in (
+            ({"rows": 4}, "3 rows at most, and its manifest says 4"),
+            ({"sha256": "0" * 64}, "another sha256"),
+            ({}, "neither rows nor sha256"),
+            ([], "no JSON object"),
+            ({"rows": True}, "a number"),
+        ):
+            manifest.write_text(json.dumps(promise))
+            code, _, said = shop.run("run", path)
+            assert (code, words in said) == (2, True), said
+        manifest.write_text(json.dumps({"rows": 2}))
+
+        code, found, _ = shop.run("run", path)
+
+        assert (code, [one["guard"] for one in found["guards"]]) == (3, ["manifest"])
+        assert shop.held() == {}
 
 
 def test_a_mistaken_file_is_undone_and_corrected_in_one_step(tmp_path: Path) -> None:

@@ -47,7 +47,6 @@ class Company:
             "OPTRELAY_CONNECTIONS__CAPILLARY__USERNAME": "demo.till",
             "OPTRELAY_CONNECTIONS__CAPILLARY__PASSWORD": PASSWORD,
             "OPTRELAY_CONNECTIONS__CAPILLARY__RATE": "100000/second",
-            "OPTRELAY_GUARDS__OFF": "resurrects",  # rows in no order opt many people in again
         }
         return clean | own | {f"OPTRELAY_{name}": value for name, value in self.settings.items()}
 

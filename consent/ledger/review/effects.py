@@ -148,9 +148,10 @@ def standing_optouts(tx: Connection, connection: str, enough: int) -> int:
     return _count(tx, _slots_of(connection).where(slots.c.newest_action == _OUT), enough)
 
 
-def known_slots(tx: Connection, connection: str, enough: int) -> int:
-    """Return how many slots of a connection are known, counted no further than `enough`."""
-    return _count(tx, _slots_of(connection), enough)
+def known_slots(tx: Connection, connection: str | None, enough: int) -> int:
+    """Return how many slots of a connection, or of all (None), are known, counted no further than `enough`."""
+    all_slots = select(literal(1)).select_from(slots)
+    return _count(tx, all_slots if connection is None else _slots_of(connection), enough)
 
 
 def _slots_of(connection: str) -> Select[Any]:

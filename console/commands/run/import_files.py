@@ -29,7 +29,7 @@ from console.ui.summaries import show_import, show_totals, show_undo, totals_as_
 from console.ui.text import counted
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
-from producers.watch.finished import DONE, move_failed, move_into
+from producers.watch.finished import DONE, HELD, move_failed, move_into
 
 
 class Delivery(Protocol):
@@ -78,7 +78,9 @@ class _Run:
                     self._undo(ledger, [one.reason or "" for one in ready.unusable])
                     once_open(settings, _sure_to_be_called(ready.usable))
                     for _, files in groupby(ready.usable, lambda file: file.inspection.file.given):
-                        self._move([self._record_file(file, ledger) for file in files])  # members of one archive
+                        self._move(
+                            [self._record_file(file, ledger) for file in files], ledger
+                        )  # members of one archive
             for one in ready.unusable:
                 self._note_unusable(one)
                 self._move([one])
@@ -128,18 +130,22 @@ class _Run:
         self.files.append(found)
         self.context.screen.error(found.reason or "")
 
-    def _move(self, results: Sequence[FileResult]) -> None:
-        """Move a file that is done with, all members of an archive; if that fails, reading it again changes nothing."""
+    def _move(self, results: Sequence[FileResult], ledger: Ledger | None = None) -> None:
+        """Move a file that is done with, all members of an archive; if that fails, reading it again changes nothing.
+
+        One that a guard holds is kept apart, as `watch` does.
+        """
         path = None if any(one.path is None for one in results) else results[0].path
         if not self.input_files.move or path is None or not path.is_file():
             return
         try:
             reasons = [one.reason or "" for one in results if one.state == "unusable"]
-            moved_to = move_failed(path, "\n".join(reasons)) if reasons else move_into(path, DONE)
+            folder = HELD if ledger is not None and any(one.is_held(ledger) for one in results) else DONE
+            moved_to = move_failed(path, "\n".join(reasons)) if reasons else move_into(path, folder)
             for one in results:
                 one.moved_to = moved_to
                 if one.rejects_file is not None and one.import_id is not None and not reasons:
-                    self.rejects[one.import_id] = path_text(move_into(one.rejects_file, DONE))
+                    self.rejects[one.import_id] = path_text(move_into(one.rejects_file, folder))
         except (OSError, ConfigurationError) as error:
             words = error.strerror if isinstance(error, OSError) else error
             self.context.screen.note(f"{path_text(path)} cannot be moved: {words}")

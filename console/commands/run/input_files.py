@@ -12,6 +12,7 @@ from typing import Any, Literal
 from consent.errors import ConfigurationError, UnstableFile, UnusableInput
 from consent.files import path_text
 from consent.guards.rules import Guard
+from consent.ledger.ledger import Ledger
 from consent.row import ConsentRow
 from consent.settings import Settings
 from producers.files.archive import unpacked
@@ -42,6 +43,11 @@ class FileResult:
         moved = None if self.moved_to is None else path_text(self.moved_to)
         found = {"file": self.file, "state": self.state, "import": self.import_id, "reason": self.reason}
         return found | {"moved_to": moved}
+
+    def is_held(self, ledger: Ledger) -> bool:
+        """Whether a guard holds its import as a whole."""
+        found = None if self.import_id is None else ledger.queries.report(self.import_id)
+        return found is not None and found.state == "held"
 
 
 @dataclass(slots=True)
