@@ -27,6 +27,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "isolation": (),
     "events": (),
     "latency": (),
+    "scrub": (),
 }
 LONG: dict[str, tuple[str, ...]] = {"lanes": (), "size": ()}
 GROWTH = 1.7

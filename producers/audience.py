@@ -142,12 +142,17 @@ class AudienceCheck:
     """One check of an audience, in one view of the ledger; `check` is asked chunk by chunk."""
 
     def __init__(self, ledger: Ledger, view: SuppressionView, asked: AudienceQuestion) -> None:
-        self._ledger, self._view, self._rules, self._regions = ledger, view, asked.rules, asked.regions
+        self._ledger, self._view, self._rules = ledger, view, asked.rules
         self._question, self._unknown = asked.question, asked.unknown
         self._counts: Counter[str] | None = None
-        self._present = {
-            kind for name, one in asked.rules.items() for form in view.forms.get(name, ()) if (kind := one.kind(form))
-        }
+        known = {name: {one.kind(form) for form in view.forms.get(name, ())} for name, one in asked.rules.items()}
+        self._present = {kind for kinds in known.values() for kind in kinds if kind is not None}
+        self._readers: dict[str, list[tuple[str, SuppressionRules, str]]] = {}
+        for kind in NAME_KINDS:
+            able = [name for name, one in asked.rules.items() if kind in one.kinds]
+            # Where no one is known by this kind there is nothing to find; but each name is read once at least.
+            some = [name for name in able if kind in known[name]] or able[:1]
+            self._readers[kind] = [(name, asked.rules[name], asked.regions[name]) for name in some]
 
     def check(self, people: Sequence[Mapping[str, str] | Stopped]) -> list[Stopped | None]:
         """Return for each person why they may not be contacted, None if they may.
@@ -169,11 +174,9 @@ class AudienceCheck:
     def _keys(self, names: Mapping[str, str]) -> list[bytes] | Stopped:
         found: list[bytes] = []
         for kind, text in names.items():
-            for connection, rules in self._rules.items():
-                if kind not in rules.kinds:
-                    continue
+            for connection, rules, region in self._readers[kind]:
                 try:
-                    addresses = rules.addresses(kind, text, self._regions[connection])
+                    addresses = rules.addresses(kind, text, region)
                 except UnusableIdentifier as error:
                     return _unusable(kind, error.code, f"{error.message} (connection {connection})")
                 for address in addresses:

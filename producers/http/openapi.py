@@ -38,7 +38,7 @@ _PROBLEMS = {
     403: "The key has not the scope that this needs",
     404: "There is no such thing",
     408: "The body came too slowly",
-    409: "It would change another number of slots than was expected; nothing was done",
+    409: "Nothing was done: another number of slots would change, or others opted out by names that are not given",
     410: "The link has expired, or what stood behind the cursor is not kept any more",
     413: "The body is too long",
     415: "The body is in a form that is not read here",

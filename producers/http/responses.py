@@ -125,6 +125,28 @@ ImportReport.__doc__ = "As `optrelay status IMPORT --json` prints it."
 
 
 @_exact
+class Contact(TypedDict):
+    """Whether one person may be contacted; if not, why, and of an opt-out since when and where it stands."""
+
+    allowed: bool
+    code: Annotated[str | None, Field(description="opted_out, unknown, or why the names cannot be understood")]
+    reason: str | None
+    since: str | None
+    connection: str | None
+    state: Annotated[str | None, Field(description="how far the opt-out has come: pending, held, dead, applied, …")]
+
+
+@_exact
+class Contactable(TypedDict):
+    """Whether people may be contacted, in the order in which they were asked about."""
+
+    check: Annotated[int, Field(description="its number in the ledger's record of checks")]
+    allowed: _Count
+    stopped: _Count
+    results: list[Contact]
+
+
+@_exact
 class HeldImport(TypedDict("_HeldImport", {"import": str})):
     """An import of which something is held: why, and how many slots it would change, wholly or in part."""
 

@@ -19,7 +19,7 @@ from consent.ledger.database import LedgerPart
 from consent.ledger.dialects import Row
 from consent.ledger.dialects.statements import among, plain_rows, select_by_key
 from consent.ledger.intake.address_forms import Form, form_columns, form_of, known_forms, read_form
-from consent.ledger.keys import Keys, canonical
+from consent.ledger.keys import Keys
 from consent.ledger.schema import audit_log, changes, dead_letters, imports, metadata, noop_changes, slots, targets
 from consent.outcome import State
 
@@ -113,19 +113,15 @@ class SuppressionView:
         self._keys = Keys(secret)
         self.forms = known_forms(tx)
         self._unsaid = _noops_to_come(tx)
-        self._shapes: dict[tuple[str, str], list[Form]] = {}
+        self._places: dict[tuple[Any, ...], list[Form]] = {}
 
     def keys(self, connection: str, address: Mapping[str, str]) -> list[bytes]:
         """Return the keys that a person of this address may have, wherever the name is looked up."""
         form = form_of(address)
-        named = (connection, canonical(form))
-        if (places := self._shapes.get(named)) is None:
-            places = self._shapes[named] = [one for one in self.forms.get(connection, ()) if _fits(form, one)]
-        found = []
-        for place in places:
-            whole = {**place, **address}
-            found.append(self._keys.target(connection, whole)[0])
-        return found
+        named = (connection, *form.items())
+        if (places := self._places.get(named)) is None:
+            places = self._places[named] = [one for one in self.forms.get(connection, ()) if _fits(form, one)]
+        return [self._keys.target(connection, {**place, **address})[0] for place in places]
 
     def standing(
         self, keys: Sequence[bytes], rules: Mapping[str, SuppressionRules], question: Question

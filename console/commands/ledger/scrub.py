@@ -153,9 +153,11 @@ class _TwoFiles:
         return rows
 
     def _person(self, row: FileRow) -> Mapping[str, str] | Stopped:
-        cells = row.cells
-        if (error := self.file.header.error_of_joined_files(cells) or row.error) is not None:
-            return stopped_row(error)
+        cells, header = row.cells, self.file.header
+        if row.error is not None or cells[0].endswith(header.names[0]):
+            error = header.error_of_joined_files(cells) or row.error
+            if error is not None:
+                return stopped_row(error)
         return names_of({column: cells[index] for index, column in self.file.header.columns})
 
     def _write(self, rows: Sequence[FileRow], answers: Sequence[Stopped | None]) -> None:
