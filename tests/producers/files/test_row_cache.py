@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consent.row import ConsentRow
+from producers.files.chunks import RowCache
 from producers.files.header import read_header
-from producers.files.row_cache import RowCache
 from producers.parsing.columns import vocabulary
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
 from tests.support.examples import examples
