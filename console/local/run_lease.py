@@ -52,6 +52,17 @@ def exclusive_run(settings: Settings) -> Iterator[None]:
         ledger.close()
 
 
+def who_delivers(ledger: Ledger) -> str:
+    """Say what delivers what is pending where no broker is configured: a run that is at work, or one to be called.
+
+    Raises LedgerUnavailable.
+    """
+    found = ledger.leases.holder_of(_NAME, now=ledger.now())
+    if found is None:
+        return "`optrelay run` delivers what is pending; with OPTRELAY_BROKER_URL, `optrelay worker` does"
+    return f"`optrelay up` or `run` is at work ({found.holder}) and delivers what is pending"
+
+
 def _wanted(ledger: Ledger, token: str) -> Lease:
     holder = f"{socket.gethostname()}, process {os.getpid()}"
     return Lease(_NAME, holder, token, ledger.now() + LEASE_SECONDS * 1_000_000)

@@ -166,8 +166,10 @@ class FeedDraft:
         if self._says("action"):
             return []
         coded = [name for name in self.look.names if is_coded(self.look.values(name))]
+        few = [name for name in self.look.names if name.strip() and self.look.values(name)]
         words = "Which column says who opts out? Or does every row: OPTOUT, or OPTIN?"
-        return [Question("action", words, (*coded, OPTOUT, OPTIN), coded[0] if len(coded) == 1 else None)]
+        columns = dict.fromkeys([*coded, *few])
+        return [Question("action", words, (*columns, OPTOUT, OPTIN), coded[0] if len(coded) == 1 else None)]
 
     def _values(self) -> list[Question]:
         feed = self._so_far()
@@ -195,7 +197,8 @@ class FeedDraft:
         timely = [name for name in self.look.names if self.look.is_time(name)]
         words = "Since when does a row hold? Name the column; none: since the file was written."
         default = timely[0] if len(timely) == 1 else None if timely else NONE
-        return [Question("time", words, (*timely, NONE), default)]
+        columns = dict.fromkeys([*timely, *filter(str.strip, self.look.names)])
+        return [Question("time", words, (*columns, NONE), default)]
 
     def _order(self) -> list[Question]:
         feed = self._so_far()

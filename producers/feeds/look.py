@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,9 @@ _IN = {"subscribed", "optedin", "optin", "in", "angemeldet"}
 _YES, _NO = {"true", "yes", "y", "1", "ja", "oui", "si", "x"}, {"false", "no", "n", "0", "nein", "non"}
 _ASKS_OUT = ("unsub", "optout", "optedout", "suppress", "blocked", "donot", "abmeld", "abgemeldet", "widerruf")
 _ASKS_IN = ("optin", "optedin", "subscri", "consent", "werbung", "newsletter", "marketing", "einwilligung")
+
+
+_DENIES = re.compile(r"\b(?:no|not|non|never|kein\w*|nicht)(?:\b|_)|withdr|revok|refus|declin|denied|ablehn|abgelehnt")
 
 
 @dataclass
@@ -91,6 +95,8 @@ def meaning(cell: str, column: str) -> str | None:
         return OPTOUT
     if word in _IN:
         return OPTIN
+    if _DENIES.search(column.casefold()):
+        return None  # a yes to "no newsletter" is a no: only a person can say
     asks_out = any(part in name for part in _ASKS_OUT)
     if word in _YES | _NO and (asks_out or any(part in name for part in _ASKS_IN)):
         return (OPTOUT if word in _YES else SKIP) if asks_out else (OPTIN if word in _YES else OPTOUT)

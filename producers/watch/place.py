@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from consent.errors import SourceUnavailable
 from consent.files import path_text
+from producers.files.rejects import REJECTS_ENDING
 from producers.files.sources import SourceFile
 from producers.watch.finished import DONE, move_failed, move_into
 
@@ -94,8 +96,11 @@ class LocalFolder:
 
     def list(self) -> list[FoundFile]:
         """Return its files."""
-        with self._usable():
-            found = [(one.name, one.stat(follow_symlinks=False)) for one in os.scandir(self.path)]
+        found = []
+        with self._usable(), os.scandir(self.path) as listed:
+            for one in listed:
+                with suppress(FileNotFoundError):  # its writer has renamed or removed it meanwhile
+                    found.append((one.name, one.stat(follow_symlinks=False)))
         return [_found(name, stats) for name, stats in found if stat.S_ISREG(stats.st_mode)]
 
     @contextmanager
@@ -117,6 +122,8 @@ class LocalFolder:
         """Move the file beside itself."""
         with self._usable():
             path = self._same(file)
+            for rejects in self._left_behind(file.name):
+                move_into(rejects, folder)
             return path_text(move_failed(path, reason) if reason else move_into(path, folder))
 
     def move_rejects(self, path: Path, *, put: bool) -> str:  # noqa: ARG002 - it is there already
@@ -131,6 +138,11 @@ class LocalFolder:
 
     def close(self) -> None:
         """Do nothing: nothing is open."""
+
+    def _left_behind(self, name: str) -> Sequence[Path]:
+        """Return the rejects files of a file, which a watcher that was killed has not moved."""
+        own = re.compile(rf"{re.escape(name)}(\.member-\d+)?{re.escape(REJECTS_ENDING)}")
+        return [self.path / one.name for one in self.list() if own.fullmatch(one.name)]
 
     def _same(self, file: FoundFile) -> Path:
         path = self.path / file.name

@@ -91,7 +91,7 @@ class RemotePlace:
             try:
                 found = files.ls(self._root, detail=True)
             except FileNotFoundError:
-                if self.address.scheme == "sftp":
+                if self.address.scheme == "sftp" or not self._has_bucket(files):
                     raise
                 found = []  # an empty prefix is no folder
             return [_found(one) for one in found if one.get("type") == "file"]
@@ -150,6 +150,16 @@ class RemotePlace:
         if (client := getattr(files, "client", None)) is not None:
             client.close()
 
+    def _has_bucket(self, files: Any) -> bool:
+        """Whether the bucket is there; one that may be listed below a prefix alone is."""
+        try:
+            files.ls(urlsplit(self.address.url).hostname)
+        except FileNotFoundError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
     @property
     def _root(self) -> str:
         path = unquote(urlsplit(self.address.url).path).rstrip("/")
@@ -189,6 +199,8 @@ def _words(error: Exception) -> str:
     """Return what is wrong in words that hold no credential."""
     if "known_hosts" in str(error) or type(error).__name__ == "BadHostKeyException":
         return "its host key is not a known one: compare it with its owner, then add it to known_hosts"
+    if isinstance(error, FileNotFoundError):
+        return "it is not there: look at its address"
     return getattr(error, "strerror", None) or type(error).__name__
 
 

@@ -152,7 +152,7 @@ class Watcher:
             raise
         except Exception as error:  # noqa: BLE001 - one file on which our code fails stops no other
             return self._fail(file, entry, f"optrelay failed on this file, please report it: {place_of(error)}")
-        first = results[0].import_id
+        first = next((one.import_id for one in results if self._is_held(one.import_id)), results[0].import_id)
         if not self.files.settle(entry.number, self._token, "recorded", now=self.ledger.now(), import_id=first):
             return 0
         for result in results:
@@ -200,11 +200,14 @@ class Watcher:
         """Return where a file belongs; one whose import a guard holds is kept apart until someone has looked at it."""
         if entry.state == "failed":
             return FAILED
-        found = self.ledger.queries.report(entry.import_id or "")
-        if found is None or found.state != "held":
+        if not self._is_held(entry.import_id or ""):
             return DONE
-        self.observer.note(f"{file.name} is held as import {found.import_id}: `optrelay held` says why")
+        self.observer.note(f"{file.name} is held as import {entry.import_id}: `optrelay held` says why")
         return HELD
+
+    def _is_held(self, import_id: str) -> bool:
+        found = self.ledger.queries.report(import_id)
+        return found is not None and found.state == "held"
 
     def _note_once(self, words: str) -> None:
         if words not in self._said:

@@ -24,8 +24,8 @@ def dozen(large: int = 2000) -> dict[str, bytes]:
         "good.csv": good,
         "empty.csv": b"",
         "header-only.csv": _csv(),
-        "sheet.xlsx": _zip({"xl/workbook.xml": b"<workbook/>"}),
-        "bomb.zip": _zip({f"{n}.csv": b"0" * 5_000_000 for n in range(3)}),
+        "sheet.xlsx": zipped({"xl/workbook.xml": b"<workbook/>"}),
+        "bomb.zip": zipped({f"{n}.csv": b"0" * 5_000_000 for n in range(3)}),
         "half.csv.part": good[:40],
         "wrong-header.csv": b"a,b\n1,2\n",
         "twice.csv": good,
@@ -69,7 +69,8 @@ def _csv(*rows: str) -> bytes:
     return "".join(f"{line}\n" for line in (HEADER, *rows)).encode()
 
 
-def _zip(members: dict[str, bytes]) -> bytes:
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Pack members into an archive."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():

@@ -88,6 +88,12 @@ class Leases(LedgerPart):
 
         return self.database.write(work)
 
+    def holder_of(self, name: str, *, now: int) -> Lease | None:
+        """Return who holds something now. Raises LedgerUnavailable."""
+        held = select(leases).where(leases.c.name == name, leases.c.until > now)
+        row = self.database.read(lambda tx: tx.execute(held).one_or_none())
+        return None if row is None or is_dead(row.token) else Lease(row.name, row.holder, row.token, row.until)
+
     def give_up_lease(self, lease: Lease) -> None:
         """Let others take it, unless it was lost before. Raises LedgerUnavailable."""
         held = delete(leases).where(leases.c.name == lease.name, leases.c.token == lease.token)

@@ -22,6 +22,7 @@ from console.commands.run.input_files import FileResult, InputFiles, file_time_n
 from console.exit_codes import ExitCode, RunResult, is_held
 from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Snapshot
+from console.local.run_lease import who_delivers
 from console.ui.bottleneck import LimitsOverTime
 from console.ui.progress import delivery_display, reading_display
 from console.ui.screen import Screen
@@ -270,7 +271,7 @@ def wake_workers(context: CommandContext, ledger: Ledger) -> None:
     if not waiting:
         return
     if not context.settings.broker_url:
-        context.screen.note("`optrelay run` delivers what is pending; with OPTRELAY_BROKER_URL, `optrelay worker` does")
+        context.screen.note(who_delivers(ledger))
         return
     try:
         with _wakeups(context.settings.broker_url) as wakeups:

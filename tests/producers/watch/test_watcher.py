@@ -24,7 +24,7 @@ from producers.watch.place import LocalFolder
 from producers.watch.preparation import Reading
 from producers.watch.watcher import Watcher, watch
 from tests.support.command_line import HEADER
-from tests.support.watched import dozen, put, settled, where
+from tests.support.watched import dozen, put, settled, where, zipped
 from worker.providers.capillary.row import CapillaryRow
 
 
@@ -257,3 +257,8 @@ def test_a_file_that_a_guard_holds_is_kept_apart(own: Ledger, folder: Path) -> N
     assert {path.name for path in (folder / "held").iterdir()} == {"in.csv"}
     assert where(folder)["done"] == {"out.csv"}
     assert any("is held as import" in words for words in watching.observer.words)
+
+    again = "\n".join([HEADER, *out, ""]).replace("OPTOUT,2026-01", "OPTIN,2026-03")
+    put(folder, {"in.zip": zipped({"good.csv": dozen()["good.csv"], "in.csv": again.encode()})})
+    assert [watching.look(), watching.look()] == [0, 1]
+    assert {path.name for path in (folder / "held").iterdir()} == {"in.csv", "in.zip"}  # one member is enough

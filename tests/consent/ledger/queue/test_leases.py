@@ -63,7 +63,11 @@ def test_a_lease_has_one_holder_until_it_ends(ledger: Ledger, clock: Clock) -> N
         other = ledger.leases.take_lease(wanted, now=clock(), dead=dead)
         return None if other is None else other.holder
 
+    assert ledger.leases.holder_of("run", now=clock()) is None
     assert taken("first") is None
+    found = ledger.leases.holder_of("run", now=clock())
+    assert found is not None
+    assert (found.holder, ledger.leases.holder_of("run", now=found.until)) == ("machine of first", None)
     assert taken("second") == "machine of first"
     clock.forward(10)
     assert taken("first") is None, "it prolongs its own"

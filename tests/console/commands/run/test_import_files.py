@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from consent.settings import load_settings
+from console.local.run_lease import exclusive_run
 from tests.support.command_line import Cli, settle_all, write
 
 FIXED = ["import", "rows", "accepted", "rejected", "duplicates", "applied", "unchanged", "superseded", "dead"]
@@ -191,6 +192,17 @@ def test_a_broker_that_is_away_is_named(cli: Cli, consents: str, monkeypatch: py
     answer = cli("run", consents, "--json")
     assert (answer.code, answer.json["pending"]) == (5, 3)
     assert "the broker cannot be reached: see OPTRELAY_BROKER_URL" in answer.err
+
+
+def test_an_import_beside_a_run_says_who_delivers(cli: Cli, consents: str) -> None:
+    """`optrelay up` delivers already: to be told to call `optrelay run` would lead to "another run is using this"."""
+    alone = cli("import", consents)
+    with exclusive_run(load_settings()):
+        beside = cli("import", consents)
+
+    assert "`optrelay run` delivers what is pending" in alone.err
+    assert "`optrelay up` or `run` is at work" in beside.err
+    assert f"process {os.getpid()}" in beside.err
 
 
 def test_waiting_where_no_worker_may_be_says_so(cli: Cli, consents: str) -> None:
