@@ -122,6 +122,15 @@ class Settings(BaseSettings):
     ui_proxy_secret: SecretStr = Field(
         SecretStr(""), description="what the proxy adds as `X-Optrelay-Proxy-Secret`; without it the header is ignored"
     )
+    notify: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_addresses)] = Field(
+        (), description="where notices go: https:// (signed webhooks) or apprise+ before an address of Apprise"
+    )
+    notify_secret: SecretStr = Field(
+        SecretStr(""), description="the secret that signs webhooks: `whsec_` and 24 to 64 bytes in base64"
+    )
+    heartbeat_url: SecretStr = Field(
+        SecretStr(""), description="asked each minute while something delivers, and with /fail after a run that failed"
+    )
     public_url: str = Field("", description="where people reach `optrelay serve`, for unsubscribe links")
 
     @classmethod

@@ -129,3 +129,24 @@ _NEVER = (
     "no_such_time",
     "the clocks were put forward, so there was no such time: write the time with its offset from UTC, like +01:00",
 )
+
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time with its two greatest units, like "2 h 10 min"."""
+    whole = max(0, round(seconds))
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return _two(whole, _MINUTE, "min", 1, "s") if whole < 10 * _MINUTE else f"{round(whole / _MINUTE)} min"
+    if whole < _DAY:
+        return _two(whole, _HOUR, "h", _MINUTE, "min")
+    return _two(whole, _DAY, "d", _HOUR, "h")
+
+
+def _two(whole: int, great: int, its_name: str, small: int, name: str) -> str:
+    count = round(whole / small)
+    first, rest = divmod(count, great // small)
+    return f"{first} {its_name} {rest} {name}" if rest else f"{first} {its_name}"

@@ -20,7 +20,6 @@ from console.commands.ledger.command import (
     changes,
     deadlines,
     history,
-    metrics,
     migrate,
     results,
     scrub,
@@ -30,6 +29,7 @@ from console.commands.page.command import ui, user
 from console.commands.processes import sandbox, sweep, up, watch, worker
 from console.commands.rejected_events import command as rejected_events
 from console.commands.run.command import import_files, run
+from console.commands.telemetry.command import metrics, notices
 from console.exit_codes import EXIT_CODES, USAGE_ERROR, ExitCode, explain, explain_usage, interrupted
 from console.options import JsonOption
 from console.ui.screen import Screen, take_any_character
@@ -72,6 +72,7 @@ app.command()(schema)
 app.command()(status)
 app.command()(deadlines)
 app.command(epilog=EXIT_CODES)(metrics)
+app.command(epilog=EXIT_CODES)(notices)
 app.command()(worker)
 app.command()(sweep)
 app.command()(migrate)

@@ -19,6 +19,7 @@ from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, LedgerError
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
+from worker.channels import NoticeSender
 from worker.delivery.breaker import may_call
 from worker.delivery.bucket_context import BucketContext, process_cap
 from worker.delivery.concurrency import PREPARING, ConcurrencyLimit
@@ -56,7 +57,8 @@ class WorkerContext:
         self.ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules, deadline_rules=deadlines)
         self.wakeups = WakeUps(broker_url)
         self.pid = os.getpid()
-        self.count_at = 0.0  # of the monotonic clock: when the sweep adds up the tallies again
+        self.look_at = 0.0  # of the monotonic clock: when the sweep adds up, and looks for notices, again
+        self.notice_sender = NoticeSender(settings, self.ledger)
         self._broker_url = broker_url
         self._buckets: dict[Bucket, BucketContext] = {}
         self._recent: defaultdict[Bucket, RecentCustomers] = defaultdict(RecentCustomers)

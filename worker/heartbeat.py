@@ -84,6 +84,15 @@ def has_worker(store: redis.Redis) -> bool:
     return next(store.scan_iter(f"{_key('')}*", count=10_000), None) is not None
 
 
+SWEEP_REPORT = f"{KEY_PREFIX}sweep"
+"""Where a sweep reports at the broker."""
+
+
+def has_sweep(store: redis.Redis) -> bool:
+    """Whether a sweep has reported lately; raises redis.RedisError."""
+    return bool(store.exists(SWEEP_REPORT))
+
+
 def why_unhealthy(store: redis.Redis, worker: str, connections: Iterable[str]) -> str:
     """Say why a worker does not take wake-ups, or nothing if it does; raises redis.RedisError."""
     found = cast("bytes | None", store.get(_key(worker)))

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 import redis
 import structlog
 
-from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, KEY_PREFIX
+from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP
 from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerOutdated, OptrelayError
 from consent.imports import PublishProgress
 from worker.bootstrap import WorkerContext
 from worker.delivery.breaker import may_call
+from worker.heartbeat import SWEEP_REPORT
+from worker.notices import look
 
 _log = structlog.get_logger()
 _DAY = 86_400_000_000  # microseconds
@@ -53,7 +55,7 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     worker_context.ledger.maintenance.check_revision()
     _report(worker_context)
     sent = _wake_all(worker_context)
-    _count(worker_context)
+    _look_each_minute(worker_context)
     _forget_what_is_old(worker_context)
     unreleased = worker_context.ledger.intake.unpublished()
     for import_id in unreleased if abandoned is None else abandoned.among(unreleased):
@@ -63,28 +65,24 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     return sent
 
 
-def has_sweep(store: redis.Redis) -> bool:
-    """Whether a sweep has reported lately; raises redis.RedisError."""
-    return bool(store.exists(_REPORT))
-
-
-_REPORT = f"{KEY_PREFIX}sweep"
 _REPORTED_SECONDS = 600
-_COUNT_SECONDS = 60.0
+_LOOK_SECONDS = 60.0
 
 
 def _report(worker_context: WorkerContext) -> None:
     """Say at the broker that a sweep runs; whether the broker is away shows when workers are woken."""
     with suppress(redis.RedisError):
         kept = max(_REPORTED_SECONDS, int(3 * worker_context.settings.sweep_seconds))
-        worker_context.redis.set(_REPORT, int(time.time()), ex=kept)
+        worker_context.redis.set(SWEEP_REPORT, int(time.time()), ex=kept)
 
 
-def _count(worker_context: WorkerContext) -> None:
-    """Add up, each minute, what has happened since, for as long as a sweep may last."""
-    if (now := time.monotonic()) >= worker_context.count_at:
+def _look_each_minute(worker_context: WorkerContext) -> None:
+    """Add up what has happened since, for as long as a sweep may last, and look for what people have to know."""
+    if (now := time.monotonic()) >= worker_context.look_at:
         worker_context.ledger.counters.add_up(worker_context.settings.sweep_seconds)
-        worker_context.count_at = now + _COUNT_SECONDS
+        look(worker_context.settings, worker_context.ledger)
+        worker_context.notice_sender.wake()
+        worker_context.look_at = now + _LOOK_SECONDS
 
 
 def _forget_what_is_old(worker_context: WorkerContext) -> None:

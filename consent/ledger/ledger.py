@@ -30,6 +30,7 @@ from consent.ledger.rejected_events import RejectedEvents
 from consent.ledger.review.holds import Holds
 from consent.ledger.review.undo import Undoing
 from consent.ledger.telemetry.counters import Counters
+from consent.ledger.telemetry.notices import Notices
 from consent.reassert import ReassertRules
 
 
@@ -85,6 +86,7 @@ class Ledger(LedgerCore):
         self.deadlines = Deadlines(self)
         self.outcome_log = OutcomeLog(self)
         self.counters = Counters(self)
+        self.notices = Notices(self)
         self.rejected_events = RejectedEvents(self)
         self.maintenance = Maintenance(self)
 

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from consent.errors import READ_ONLY, LedgerOutdated
+from consent.errors import READ_ONLY, ConfigurationError, LedgerOutdated
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker
 from consent.settings import Settings
-from console.commands.ledger.standstill import standstill
+from consent.times import duration_text
 from console.doctor.finding import Finding, clock_finding
 from console.ledger_access import missing_file
+from worker.channels import channels_of
+from worker.standstill import standstill
 
 _LEAST_BYTES = 1_000_000_000
+_UNSENT_SECONDS = 3600.0
 
 
 def look(settings: Settings) -> Iterator[Finding]:
@@ -43,6 +46,7 @@ def _database(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
         yield Finding("ledger", ok=False, words=f"{where}: {error}")
     yield from _stopped(ledger)
     yield from _standstill(settings, ledger)
+    yield from _notices(settings, ledger)
     if (file := ledger.maintenance.file) is not None:
         yield _rights(file.absolute())
         yield from _room(file.absolute().parent)
@@ -69,6 +73,25 @@ def _standstill(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
             yield Finding("deliveries", ok=False, words=problem)
         if not found.problems:
             yield Finding("deliveries", ok=True, words=found.words)
+
+
+def _notices(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
+    """Tell whether notices can be sent, and are."""
+    if not settings.notify:
+        yield Finding("notices", ok=None, words="no OPTRELAY_NOTIFY: `optrelay notices` shows them, none is sent")
+        return
+    try:
+        channels = len(channels_of(settings))
+    except ConfigurationError as error:
+        yield Finding("notices", ok=False, words=str(error))
+        return
+    with suppress(LedgerOutdated):
+        ledger.maintenance.check_revision()
+        since = ledger.notices.unsent_since()
+        age = 0.0 if since is None else (ledger.now() - since) / 1e6
+        late = age > _UNSENT_SECONDS
+        words = f"unsent for {duration_text(age)}" if late else f"{channels} configured, nothing has waited for long"
+        yield Finding("notices", ok=not late, words=words, remedy="`optrelay notices test` says why" if late else "")
 
 
 def _rights(path: Path) -> Finding:

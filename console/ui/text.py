@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from consent.errors import ConfigurationError
+from consent.times import duration_text as duration_text  # noqa: PLC0414 - the words of a screen are together here
 
 if TYPE_CHECKING:
     from consent.settings import Settings
@@ -21,24 +22,6 @@ def parse_duration(text: str, option: str) -> float:
     if not parts or _FORM.sub("", text).strip():
         raise ConfigurationError(f"{option} is written like 90s, 15m, 2h or 2d, not {text!r}")
     return sum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)
-
-
-def duration_text(seconds: float) -> str:
-    """Return a length of time with its two greatest units, like "2 h 10 min"."""
-    whole = max(0, round(seconds))
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return _two(whole, _MINUTE, "min", 1, "s") if whole < 10 * _MINUTE else f"{round(whole / _MINUTE)} min"
-    if whole < _DAY:
-        return _two(whole, _HOUR, "h", _MINUTE, "min")
-    return _two(whole, _DAY, "d", _HOUR, "h")
-
-
-def _two(whole: int, great: int, its_name: str, small: int, name: str) -> str:
-    count = round(whole / small)
-    first, rest = divmod(count, great // small)
-    return f"{first} {its_name} {rest} {name}" if rest else f"{first} {its_name}"
 
 
 def counted(count: int, noun: str) -> str:

@@ -21,7 +21,8 @@ from tests.support.ledgers import settlement
 from worker.bootstrap import WorkerContext
 from worker.delivery import breaker
 from worker.delivery.observations import Observations
-from worker.sweep import Abandoned, has_sweep, sweep
+from worker.heartbeat import has_sweep
+from worker.sweep import Abandoned, sweep
 
 BUSY, CALM = Bucket("gupshup", "app-1"), Bucket("gupshup", "app-2")
 

@@ -64,6 +64,11 @@ class GaugeQueries(LedgerPart):
         query = select(func.count()).where(imports.c.state == "held")
         return self._look(lambda tx: tx.execute(query).scalar_one())
 
+    def held_ids(self, limit: int = 200) -> list[str]:
+        """Return the imports that wait for a person as a whole, oldest first, without looking at their changes."""
+        query = select(imports.c.id).where(imports.c.state == "held").order_by(imports.c.started_at).limit(limit)
+        return list(self._look(lambda tx: tx.execute(query).scalars().all()))
+
     def last_published(self) -> Mapping[str, int]:
         """Return when the latest file of each feed was published (microseconds)."""
         query = select(imports.c.feed, func.max(imports.c.released_at)).where(

@@ -271,30 +271,3 @@ def migrate_ledger(settings: Settings, screen: Screen) -> None:
 
 _ONE_PERSON_ONE_TARGET = "0011"
 """The migration that tells what it has merged."""
-
-
-def metrics(
-    *,
-    port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65535, help="Serve them there until told to stop.")
-    ] = None,
-    host: Annotated[str, typer.Option("--host", help="Where to listen; no key is asked for.")] = "127.0.0.1",
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE.prom", help="Write them there, for node_exporter.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Tell Prometheus what stands in the ledger: print it once, serve it (--port), or write a file (--output).
-
-    `optrelay serve` tells the same at /metrics to a key with the scope `metrics`. Names are in docs/metrics.md.
-
-    For example:
-
-        optrelay metrics
-        optrelay metrics --port 9464
-    """
-    from console.commands.telemetry.exposition import show_metrics
-    from console.settings_check import configured
-
-    screen = Screen(as_json=as_json)
-    raise typer.Exit(int(show_metrics(configured(screen), screen, (host, port), output)))

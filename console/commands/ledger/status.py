@@ -17,7 +17,6 @@ from consent.ledger.queries.imports import (
 )
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.settings import Settings
-from console.commands.ledger.standstill import Standstill, standstill
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
 from console.ui.bottleneck import Bottleneck, bottlenecks
@@ -27,6 +26,7 @@ from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
 from console.ui.summaries import as_json, show_import
 from worker.providers.contract import RateLimit as Limit
+from worker.standstill import Standstill, standstill
 
 LATEST = "latest"
 _SHOWN = 10

@@ -72,6 +72,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.commands.run.import_files import CommandContext, record_and_deliver
     from console.commands.run.input_files import InputFiles
     from console.commands.telemetry.exposition import written_at_end
+    from console.commands.telemetry.notices import tell_at_end
     from console.local.delivery import LocalDelivery
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
@@ -86,6 +87,7 @@ def run(  # noqa: PLR0913 - one argument for each option
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
     with written_at_end(context.settings, metrics_file), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
         code = record_and_deliver(context, asked, own)
+    tell_at_end(context.settings, screen, code)
     raise typer.Exit(int(code))
 
 

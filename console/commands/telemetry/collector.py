@@ -22,6 +22,7 @@ from consent.ledger.queue.breakers import Breaker
 from consent.ledger.telemetry.counters import MOST_BUCKETS, OTHER
 from consent.settings import Settings
 from console.ui.limits import limit_of
+from worker.notices import forecasts
 
 CACHED_SECONDS = 15.0
 """For how long an answer is kept: however many ask, the ledger is read so often."""
@@ -61,7 +62,7 @@ class LedgerCollector(Collector):
         with suppress(LedgerError):  # a standby takes no writes: then the sweep adds up, at the primary
             self.ledger.counters.add_up(_COUNTING_SECONDS)
         failures = 0
-        parts = (self._counted, self._waiting, self._oldest, self._buckets, self._standing, self.extra)
+        parts = (self._counted, self._waiting, self._oldest, self._deadlines, self._buckets, self._standing, self.extra)
         for part in parts:
             try:
                 yield from list(part())
@@ -117,6 +118,21 @@ class LedgerCollector(Collector):
             oldest[key] = max(oldest.get(key, 0.0), (now - since) / 1e6)
         words = "For how long the customer that waits longest has waited."
         yield gauge("optrelay_oldest_pending_seconds", words, (*_BUCKET, "action"), oldest)
+
+    def _deadlines(self) -> Iterator[Metric]:
+        """Tell how many customers are to be opted out by a rule, and how many will be or are late."""
+        told: dict[str, dict[tuple[str, ...], float]] = {"open": {}, "at_risk": {}, "breached": {}}
+        for bucket, found in forecasts(self.settings, self.ledger).items():
+            for rule in found.rules.values():
+                for name, values in told.items():
+                    key = (bucket.connection, rule.rule)
+                    values[key] = values.get(key, 0.0) + getattr(rule, name)
+        for name, words in (
+            ("open", "Customers to be opted out, by the rule of their deadline."),
+            ("at_risk", "Those that will be late at the rate of their limit."),
+            ("breached", "Those that are past their deadline."),
+        ):
+            yield gauge(f"optrelay_deadline_{name}", words, ("connection", "rule"), told[name])
 
     def _buckets(self) -> Iterator[Metric]:
         """Tell how each bucket is, and what its limit is."""

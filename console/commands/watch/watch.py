@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from consent.change import Bucket
-from consent.errors import ConfigurationError, SourceUnavailable
+from consent.errors import ConfigurationError, LedgerUnavailable, SourceUnavailable
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from console.commands.run.input_files import intake_models
@@ -28,8 +29,10 @@ from producers.watch.place import LocalFolder, Place
 from producers.watch.preparation import Reading
 from producers.watch.remote import RemotePlace, open_sftp, open_store
 from producers.watch.watcher import Watcher, watch
+from worker.notices import FILE_MISSING
 
 _ONCE_SECONDS = 1.0
+_OVERDUE_SECONDS = 60.0
 
 
 def addresses_of(settings: Settings, given: Sequence[str]) -> list[WatchAddress]:
@@ -55,6 +58,7 @@ def watch_places(settings: Settings, screen: Screen, given: Sequence[str], *, on
         stack.enter_context(stop.on_signals())
         for watcher, observer in zip(watchers, observers, strict=True):
             watcher.observer, watcher.stop = observer, stop
+        stack.enter_context(_looked_after(settings, ledger, watchers, screen))
         if once:
             return _look_twice(screen, watchers, observers)
         for watcher in watchers:
@@ -100,6 +104,38 @@ def arrivals(settings: Settings, ledger: Ledger) -> Iterator[tuple[WatchAddress,
         with _watcher(settings, ledger, address) as watcher:
             latest = watcher.latest()
             yield address, None if latest is None else latest.timestamp(), watcher.is_overdue()
+
+
+@contextmanager
+def _looked_after(settings: Settings, ledger: Ledger, watchers: Sequence[Watcher], screen: Screen) -> Iterator[None]:
+    """Look each minute, in a thread, and at the end whether a file is overdue; notices tell of it."""
+    ended = threading.Event()
+
+    def look() -> None:
+        for one in watchers:
+            place = f"{FILE_MISSING}:{one.address.shown} {one.address.pattern}"
+            words = f"the file expected at {one.address.shown} has not come: `optrelay watch --check`"
+            try:
+                found = {place: (FILE_MISSING, words)} if one.is_overdue() else {}
+                ledger.notices.observe((FILE_MISSING,), found, tell=bool(settings.notify), within=place)
+            except LedgerUnavailable as error:
+                screen.note(str(error))
+
+    def look_again() -> None:
+        look()
+        while not ended.wait(_OVERDUE_SECONDS):
+            look()
+
+    thread = threading.Thread(target=look_again, name="overdue", daemon=True)
+    if any(one.address.expect for one in watchers):
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.ident is not None:
+            thread.join(_OVERDUE_SECONDS)
+            look()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from consent.change import Bucket, from_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import Backlog
 from consent.settings import Settings
-from console.ui.text import duration_text
+from consent.times import duration_text
 
 DUE_SECONDS = 600.0
 """For how long changes may be due while no worker runs."""
@@ -81,8 +81,7 @@ def _missing(settings: Settings, ledger: Ledger) -> Iterator[str]:
     import redis  # noqa: PLC0415 - these load Celery, which looking at a ledger need not
 
     from consent.broker.wakeups import redis_client  # noqa: PLC0415
-    from worker.heartbeat import has_worker  # noqa: PLC0415
-    from worker.sweep import has_sweep  # noqa: PLC0415
+    from worker.heartbeat import has_sweep, has_worker  # noqa: PLC0415
 
     client = redis_client(settings.broker_url)
     try:

@@ -1,0 +1,152 @@
+"""Receivers that are down, slow or broken, and senders that are killed: each message comes, with one id, and late."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from consent.errors import ConfigurationError
+from consent.ledger.ledger import Ledger
+from consent.settings import Settings
+from tests.support.clock import Clock
+from tests.support.local_server import Asked, Says, serving
+from worker import channels
+from worker.channels import NoticeSender, channels_of
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+KIND = "connection_stopped"
+STOPPED = {"connection_stopped:capillary": (KIND, "connection capillary refuses our credentials")}
+
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # Apprise asks for it, where it is there
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A time that the test moves."""
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+    """A ledger with one message to be sent."""
+    one = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", clock=clock)
+    one.maintenance.prepare()
+    one.notices.observe([KIND], STOPPED)
+    yield one
+    one.close()
+
+
+def settings_for(*urls: str, secret: str = SECRET) -> Settings:
+    """Settings with these channels."""
+    return Settings(notify=tuple(map(SecretStr, urls)), notify_secret=SecretStr(secret))
+
+
+def drain(ledger: Ledger, *urls: str) -> int:
+    """Send what is due."""
+    return NoticeSender(settings_for(*urls), ledger).drain(time.monotonic() + 30)
+
+
+def test_a_receiver_that_was_down_or_answered_500_gets_it_later(ledger: Ledger, clock: Clock) -> None:
+    """Nothing listens, then a proxy fails, then it is taken: with one id, and a signature that holds each time."""
+    answers = iter((Says(500), Says(302, headers={"Location": "/elsewhere"}), Says(200)))
+    assert drain(ledger, "http://127.0.0.1:1/hook") == 0
+    with serving(lambda _: next(answers)) as receiver:
+        sent = []
+        for _ in range(3):
+            clock.forward(30)
+            sent.append(drain(ledger, f"{receiver.url}/hook"))
+    assert sent == [0, 0, 1]
+    assert len({one.headers["webhook-id"] for one in receiver.asked}) == 1
+    for one in receiver.asked:
+        assert Webhook(SECRET).verify(one.body, one.headers)["type"] == "notice.opened"
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(receiver.asked[0].body + b" ", receiver.asked[0].headers)
+    assert ledger.notices.unsent_since() is None
+
+
+def test_only_the_channel_that_failed_is_tried_again(ledger: Ledger, clock: Clock) -> None:
+    """The other one has it already."""
+    broken = iter((Says(503), Says(200)))
+    with serving(lambda _: Says(200)) as well, serving(lambda _: next(broken)) as ill:
+        assert drain(ledger, well.url, ill.url) == 0
+        clock.forward(30)
+        assert drain(ledger, well.url, ill.url) == 1
+    assert (len(well.asked), len(ill.asked)) == (1, 2)
+
+
+def test_a_slow_receiver_is_given_up_and_holds_up_no_one(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep's thread goes on at once while the sender waits, and the sender waits no longer than it may."""
+    monkeypatch.setattr(channels, "SECONDS", 0.3)
+    ended, asked = threading.Event(), threading.Event()
+
+    def slow(_: Asked) -> Says:
+        asked.set()
+        ended.wait(20)
+        return Says(200)
+
+    with serving(slow) as receiver:
+        sender = NoticeSender(settings_for(receiver.url), ledger)
+        before = time.monotonic()
+        sender.wake()
+        assert time.monotonic() - before < 0.2
+        assert asked.wait(10)
+        clock.forward(3600)
+        started = time.monotonic()
+        assert drain(ledger, receiver.url) == 0
+        assert time.monotonic() - started < 5
+        ended.set()
+    assert ledger.notices.unsent_since() is not None
+
+
+def test_a_sender_that_is_killed_before_it_noted_sends_it_again_with_the_same_id(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The receiver sees it twice, and knows by the id that it is one."""
+    with serving(lambda _: Says(200)) as receiver:
+        with monkeypatch.context() as patch:
+            patch.setattr(ledger.notices, "note_sent", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                drain(ledger, receiver.url)
+        assert drain(ledger, receiver.url) == 0, "its lease still holds"
+        clock.forward(120)
+        assert drain(ledger, receiver.url) == 1
+    assert len(receiver.asked) == 2
+    assert len({one.headers["webhook-id"] for one in receiver.asked}) == 1
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_apprise_takes_an_address_of_its_own(ledger: Ledger) -> None:
+    """Its JSON channel stands for all of them: the same words, without a signature."""
+    with serving(lambda _: Says(200)) as receiver:
+        assert drain(ledger, f"apprise+json://{receiver.url.removeprefix('http://')}/hook") == 1
+    assert b"refuses our credentials" in receiver.asked[0].body
+
+
+@pytest.mark.parametrize(
+    ("url", "secret", "words"),
+    [
+        ("http://example.com/hook", SECRET, "https://"),
+        ("https://example.com/hook", "", "OPTRELAY_NOTIFY_SECRET"),
+        ("https://example.com/hook", f"whsec_{base64.b64encode(b'short').decode()}", "24 to 64 bytes"),
+        ("https://example.com/hook", "no secret at all", "whsec_"),
+        ("apprise+nothing://example.com", SECRET, "Apprise does not understand"),
+    ],
+)
+def test_a_channel_that_cannot_work_is_refused_with_the_remedy(url: str, secret: str, words: str) -> None:
+    """And no part of an address or a secret is told."""
+    with pytest.raises(ConfigurationError) as raised:
+        channels_of(settings_for(url, secret=secret))
+    assert words in str(raised.value)
+    assert "example.com" not in str(raised.value)

@@ -1,0 +1,101 @@
+"""What a person is told of, as a real ledger shows it, and that it is over when it is; no person is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from consent.connection import ConnectionSettings
+from consent.ledger.dead_letters import DeadLetterFilter
+from consent.ledger.ledger import Ledger
+from consent.ledger.queue.breakers import Breaker, Trip
+from consent.outcome import PermanentFailure
+from consent.settings import Settings
+from tests.support.ledgers import deliver, guarded, imported, word
+from worker import notices
+from worker.notices import CONDITIONS, look
+
+SETTINGS = Settings(
+    connections={"capillary": ConnectionSettings(provider="capillary", base_url="http://127.0.0.1:1")},
+    notify=(SecretStr("https://example.com/hook"),),
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger."""
+    one = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    one.maintenance.prepare()
+    yield one
+    one.close()
+
+
+def kinds(ledger: Ledger) -> set[str]:
+    """What is open after a look."""
+    look(SETTINGS, ledger)
+    return {one.kind for one in ledger.notices.current()}
+
+
+def test_a_held_import_is_told_until_it_is_withdrawn(ledger: Ledger) -> None:
+    """By its id, and not by the name of its file."""
+    from consent.ledger.review.holds import Decision
+
+    imported(ledger, word("ann"))
+    deliver(ledger)
+    import_id = guarded(ledger, word("ann", "OPTIN", 10), resurrects_most=0)
+    assert kinds(ledger) == {"import_held"}
+    assert import_id in ledger.notices.current()[0].words
+    assert "nightly" not in ledger.notices.current()[0].words
+    ledger.review.withdraw(import_id, Decision("bob", "wrong file"))
+    assert kinds(ledger) == set()
+
+
+def test_dead_letters_are_told_until_all_are_put_away(ledger: Ledger) -> None:
+    """With their code and how many, and without the customer."""
+    imported(ledger, word("387006417"), word("387006418"))
+    deliver(ledger, PermanentFailure("404", "there is no customer 387006417"))
+    assert kinds(ledger) == {"dead_letters_new"}
+    assert "38700" not in ledger.notices.current()[0].words
+    ledger.dead_letters.discard(ledger.dead_letters.find(DeadLetterFilter()), who="ann", why="gone")
+    assert kinds(ledger) == set()
+
+
+def test_a_stopped_connection_is_told_at_once_if_refused_and_later_if_down(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that is away for a minute calls no one out of bed; one that refuses us will not come back alone."""
+    well, now = ledger.breakers.health_of("capillary"), ledger.now()
+    ledger.breakers.open_breaker(well, Trip(Breaker.DOWN, "no answer about 387006417", now), now=now)
+    assert kinds(ledger) == set()
+    monkeypatch.setattr(notices, "DOWN_SECONDS", 0.0)
+    assert kinds(ledger) == {"connection_stopped"}
+    assert "38700" not in ledger.notices.current()[0].words
+    monkeypatch.undo()
+    down = ledger.breakers.health_of("capillary")
+    ledger.breakers.open_breaker(down, Trip(Breaker.REFUSED, "HTTP 401", now), now=now)
+    assert kinds(ledger) == {"connection_stopped"}
+    ledger.breakers.close_breaker(ledger.breakers.health_of("capillary"), served=None)
+    assert kinds(ledger) == set()
+
+
+def test_a_missed_deadline_is_told(ledger: Ledger) -> None:
+    """An opt-out of a week ago that no one has delivered."""
+    imported(ledger, word("387006417"))
+    assert "deadline_breached" in kinds(ledger)
+    deliver(ledger)
+    assert kinds(ledger) == set()
+
+
+def test_a_disk_that_is_nearly_full_is_told(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the ledger is a file."""
+    monkeypatch.setattr(notices, "_LEAST_BYTES", 10**18)
+    assert kinds(ledger) == {"ledger_full"}
+
+
+def test_every_kind_is_documented() -> None:
+    """docs/notices.md has a row for each."""
+    page = (Path(__file__).parents[2] / "docs" / "notices.md").read_text()
+    assert [kind for kind in (*CONDITIONS, notices.FILE_MISSING) if f"| `{kind}` |" not in page] == []

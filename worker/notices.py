@@ -1,0 +1,155 @@
+"""What a person has to be told of, as the ledger shows it: each minute by the sweep, and at the end of a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from consent.change import Bucket, read_bucket
+from consent.deadlines.forecast import Forecast, forecast
+from consent.ledger.ledger import Ledger
+from consent.ledger.queue.breakers import Breaker
+from consent.settings import Settings
+from consent.times import duration_text
+from worker.providers import provider_of
+from worker.standstill import OPT_OUT_SECONDS, Standstill, standstill
+
+Found = Iterator[tuple[str, str]]
+"""Keys of notices, without their kind, and the words for people: counts, ids and names of connections, no person."""
+
+DOWN_SECONDS = 300.0
+"""For how long a connection may be down before it is told."""
+
+THROTTLED_SECONDS = 900.0
+"""For how long no customer may be served while the provider asks to wait."""
+
+_LEAST_BYTES, _LEAST_SHARE = 1_000_000_000, 0.03
+FILE_MISSING = "file_missing"
+
+
+def look(settings: Settings, ledger: Ledger) -> None:
+    """Look at everything, and open, go on with or resolve the notices of it. Raises LedgerUnavailable.
+
+    `file_missing` is not among them: the watcher of a place looks for it.
+    """
+    seen = Seen(settings, ledger, standstill(settings, ledger), forecasts(settings, ledger))
+    found = {
+        f"{kind}:{key}".rstrip(":"): (kind, words)
+        for kind, condition in CONDITIONS.items()
+        for key, words in condition(seen)
+    }
+    ledger.notices.observe(tuple(CONDITIONS), found, tell=bool(settings.notify))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What several conditions look at: seen once."""
+
+    settings: Settings
+    ledger: Ledger
+    still: Standstill
+    forecasts: Mapping[Bucket, Forecast]
+
+
+def forecasts(settings: Settings, ledger: Ledger) -> dict[Bucket, Forecast]:
+    """Return which deadlines of each configured bucket are missed at its limit; raises LedgerUnavailable."""
+    found = {}
+    now, throttled = ledger.now(), {one.name: one.throttled_until for one in ledger.breakers.all_health()}
+    for bucket, cells in ledger.deadlines.open_cells().items():
+        if (connection := settings.connections.get(bucket.connection)) is not None:
+            limit = provider_of(connection).rate_limit(bucket.name, connection)
+            start, rate = max(now, throttled.get(str(bucket), 0)), limit.rate.per_second * limit.targets_per_call
+            found[bucket] = forecast(cells, now=now, start=start, per_second=rate)
+    return found
+
+
+def _held_imports(seen: Seen) -> Found:
+    for import_id in seen.ledger.queries.held_ids():
+        yield import_id, f"import {import_id} is held: look at `optrelay held`, then approve or withdraw it"
+
+
+def _stopped_connections(seen: Seen) -> Found:
+    now = seen.ledger.now()
+    for one in seen.ledger.breakers.all_health():
+        name = _label(one.name)
+        if one.breaker is Breaker.REFUSED:
+            yield one.name, f"connection {name} refuses our credentials: fix them; everything is kept"
+        elif one.breaker is Breaker.DOWN and now - (one.opened_at or now) > DOWN_SECONDS * 1e6:
+            yield one.name, f"connection {name} is down: `optrelay status` says why; everything is kept"
+
+
+def _throttled_connections(seen: Seen) -> Found:
+    now = seen.ledger.now()
+    for one in seen.ledger.breakers.all_health():
+        unserved = now - (one.healthy_at or 0)
+        if one.throttled_until > now and unserved > THROTTLED_SECONDS * 1e6:
+            words = f"connection {_label(one.name)} asks us to wait, and has served no one for long: lower its RATE"
+            yield one.name, words
+
+
+def _dead_letters(seen: Seen) -> Found:
+    for (connection, code), count in seen.ledger.queries.dead_letters_by_code().items():
+        yield (
+            f"{connection}:{code}",
+            f"{count:,} dead letters of {connection} with code {code}: `optrelay dead-letters`",
+        )
+
+
+def _backlog(seen: Seen) -> Found:
+    """Tell what `status --check` tells: nothing delivers what is due.
+
+    Between two runs nothing does, and if what is due waits for a stopped connection, that is told already.
+    """
+    stopped = any(one.breaker is not Breaker.CLOSED for one in seen.ledger.breakers.all_health())
+    if seen.still.no_worker and (seen.settings.broker_url or not stopped):
+        yield "", f"changes are due, {seen.still.no_worker}"
+
+
+def _late_opt_outs(seen: Seen) -> Found:
+    if (seen.still.opt_out_seconds or 0.0) > OPT_OUT_SECONDS:
+        yield "", f"an opt-out has waited for {duration_text(OPT_OUT_SECONDS)}: `optrelay status` says on what"
+
+
+def _full_ledger(seen: Seen) -> Found:
+    """Tell of the disk of an SQLite ledger; a server's is not known here."""
+    file = seen.ledger.maintenance.file
+    if file is not None and file.exists():
+        disk = shutil.disk_usage(file.absolute().parent)
+        if disk.free < max(_LEAST_BYTES, _LEAST_SHARE * disk.total):
+            yield "", f"{disk.free / 1e9:,.1f} GB are free where the ledger is: make room"
+
+
+def _breached_deadlines(seen: Seen) -> Found:
+    for bucket, found in seen.forecasts.items():
+        if found.breached:
+            words = (
+                f"{found.breached:,} customers of {_label(str(bucket))} are past their deadline: `optrelay deadlines`"
+            )
+            yield str(bucket), words
+
+
+def _deadlines_at_risk(seen: Seen) -> Found:
+    for bucket, found in seen.forecasts.items():
+        if found.at_risk:
+            words = f"{found.at_risk:,} customers of {_label(str(bucket))} will be late"
+            yield str(bucket), f"{words}: `optrelay deadlines` says at what rate none would be"
+
+
+CONDITIONS: dict[str, Callable[[Seen], Found]] = {
+    "import_held": _held_imports,
+    "connection_stopped": _stopped_connections,
+    "connection_throttled_long": _throttled_connections,
+    "dead_letters_new": _dead_letters,
+    "backlog_not_falling": _backlog,
+    "deadline_breached": _breached_deadlines,
+    "deadline_at_risk": _deadlines_at_risk,
+    "opt_out_late": _late_opt_outs,
+    "ledger_full": _full_ledger,
+}
+"""What is looked at, by kind. A further kind is one function here and one row in docs/notices.md."""
+
+
+def _label(name: str) -> str:
+    bucket = read_bucket(name)
+    return f"{bucket.connection} ({bucket.name})" if bucket.name else bucket.connection
