@@ -70,8 +70,19 @@ class Claims(LedgerPart):
 
     def left(self, bucket: Bucket, limit: int) -> int:
         """Return how many targets of a bucket have something to deliver, due or not; count no further than `limit`."""
-        some = select(literal_column("1")).select_from(customer_tasks).where(*of_bucket(bucket)).limit(limit).subquery()
-        return self.database.read(lambda tx: tx.execute(select(func.count()).select_from(some)).scalar_one())
+        parts = [
+            select(literal_column("1"))
+            .select_from(customer_tasks)
+            .where(half, *of_bucket(bucket))
+            .limit(limit)
+            .subquery()
+            for half in (is_due, is_put_off)
+        ]
+
+        def work(tx: Connection) -> int:
+            return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in parts)
+
+        return min(limit, self.database.read(work))
 
     def claim(  # noqa: PLR0913 - what a worker wants, and what it knows of the bucket
         self,

@@ -24,6 +24,8 @@ def test_claiming_and_settling_read_no_table_whole(ledger: Ledger) -> None:
     tasks = ledger.queue.claim(BUCKET, 50, "token", 60.0)
     ledger.queue.settle("token", [done(task) for task in tasks])
     ledger.queue.due(BUCKET, 100)
+    ledger.queue.left(BUCKET, 11)
+    ledger.queries.in_doubt(BUCKET)
 
     assert len(tasks) == 50
     whole = [plan for plan in plans(ledger.database.engine, list(heard), by_key=True) if reads_whole(plan)]
