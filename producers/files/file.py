@@ -23,7 +23,7 @@ from producers.files.csv.encoding import EncodingDetector, guess_delimiter, pars
 from producers.files.csv.rows import CsvReader
 from producers.files.header import Header, read_header, refuse_misspelt_time, require_columns
 from producers.files.inspect import Inspection, inspect_file, last_line, reading
-from producers.files.lines import LineTooLong, PushBackLines
+from producers.files.lines import LONGEST_LINE, LineTooLong, PushBackLines
 from producers.files.manifest import Manifest
 from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
 from producers.files.row_reader import RowReader, RowShape
@@ -271,7 +271,8 @@ def _first_row(lines: PushBackLines, delimiter: str | None, known: Vocabulary, f
         names = CsvReader(lines, delimiter).first()
     except (csv.Error, LineTooLong):
         raise UnusableHeader(
-            f"{file}, line {lines.line + 1}: this is no header: close its quotes, and end it with a line break"
+            f"{file}, line {lines.line + 1}: this is no header: close its quotes, and end it with a line break "
+            f"(a first line of JSON may have {LONGEST_LINE // 1024**2} MiB)"
         ) from None
     if not names:
         raise UnreadableFile(f"{file} is empty: export it again, with a header")

@@ -41,6 +41,12 @@ _REASONS = {
 }
 
 
+_OTHER_OPTIONS = (
+    "the file is read by other options or another feed than it was imported by: outcomes are right, but a row that was "
+    "left out then may be told as a duplicate now; give the same options to tell them apart"
+)
+
+
 def write_results(
     settings: Settings, screen: Screen, name: str, file: str, options: IngestOptions, output: Path
 ) -> ExitCode:
@@ -52,8 +58,11 @@ def write_results(
         with ledger.queries.imported_rows(import_id) as imported:
             read = next((one for one in ready.usable if one.inspection.sha256 == imported.sha256), ready.usable[0])
             _check(read, imported, import_id)
+            same = imported.fingerprint.startswith(source_of(read).fingerprint)
             with new_file(output) as target:
                 counts = _write(target, read, imported)
+    if counts[_DUPLICATE] and not same:
+        screen.note(_OTHER_OPTIONS)
     words = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.most_common())
     screen.show(f"{path_text(output)}: {counted(counts.total(), 'row')}" + (f": {words}" if words else ""))
     rows = {"import": import_id, "output": path_text(output), "rows": counts.total(), "outcomes": dict(counts)}

@@ -28,6 +28,11 @@ def refused(tmp_path: Path, header: str, options: IngestOptions | None = None) -
     return str(caught.value)
 
 
+def test_a_first_line_that_is_too_long_is_named_as_such(tmp_path: Path) -> None:
+    """It may be a JSON object of many megabytes: a message about quotes would not help."""
+    assert "JSON may have 8 MiB" in refused(tmp_path, '{"user_id": "7", "note": "' + "a" * 9_000_000 + '"}')
+
+
 @pytest.mark.parametrize(
     "header",
     ["userId,Channel,ACTION", "User ID, channel ,Action", "user-id,CHANNEL,action", '"USER_ID","channel","action"'],

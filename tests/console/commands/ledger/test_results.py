@@ -53,6 +53,21 @@ def test_a_nightly_dump_that_changes_nothing_is_unchanged(cli: Cli, consents: st
 
 
 @pytest.mark.usefixtures("url")
+def test_other_options_than_those_of_the_import_are_told(cli: Cli, tmp_path: Path) -> None:
+    """A line of totals that the import left out would be told as a duplicate, without a word."""
+    file = write(tmp_path, "totals.csv", *ROWS[2:3], "Total,,,,")
+    cli("import", file, "--skip-end", "1")
+
+    other = cli("results", "latest", file, "--output", OUT)
+    same = cli("results", "latest", file, "--output", "then.csv", "--skip-end", "1")
+
+    assert [row[0] for row in read(tmp_path)] == ["pending", "duplicate"]
+    assert "other options" in other.err
+    assert [row[0] for row in read(tmp_path, "then.csv")] == ["pending", "skipped"]
+    assert "other options" not in same.err
+
+
+@pytest.mark.usefixtures("url")
 def test_another_file_is_refused(cli: Cli, consents: str, tmp_path: Path) -> None:
     """One byte more, and its rows are no rows of the import; nothing is written."""
     cli("import", consents)
