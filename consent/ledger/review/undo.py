@@ -112,6 +112,8 @@ class Undoing(LedgerPart):
         if decision.expect not in (None, plan.undone):
             return NotUndone(f"nothing was done: it would undo {plan.undone:,} slots now, and not what --expect says")
         if not plan.undone:
+            if row.undone_at is None:  # else other imports that are undone would go back to what this one says
+                database.write(lambda tx: _note_undone(tx, row, decision, now))
             return Undone(None, plan)
         plan = UndoPlan()
         source = ImportSource(
@@ -161,9 +163,10 @@ def _compensations(
     What becomes of each slot is counted into the plan.
     """
     last = 0
+    seen: set[int] = set()
     while rows := database.read(lambda tx, last=last: _mistakes(tx, import_id, last)):  # type: ignore[misc]
-        last = rows[-1].id
-        standing = [row for row in rows if row.newest_id == row.id and row.newest_at == row.effective_at]
+        last = rows[-1].mine
+        standing = [row for row in rows if _stands(row, seen)]
         plan.overtaken += len(rows) - len(standing)
         before = database.read(lambda tx, some=standing: _before(tx, import_id, some))  # type: ignore[misc]
         found = [_compensation(row, before.get(row.id), plan, opt_in_again=opt_in_again) for row in standing]
@@ -172,35 +175,59 @@ def _compensations(
 
 
 def _mistakes(tx: Connection, import_id: str, after: int) -> list[Row[Any]]:
-    """Return the next of an import's changes that have been merged, each beside what its slot holds."""
-    facts = (*changes.c, slots.c.newest_id, slots.c.newest_at, targets.c.address, targets.c.connection)
-    query = select(*facts).join(slots, own_slot(changes)).join(targets, targets.c.id == changes.c.target_id)
+    """Return the newest change of each slot that the next of an import's merged changes are about; `mine` is theirs."""
+    newest = changes.alias("newest")
+    facts = (*newest.c, changes.c.id.label("mine"), slots.c.newest_at, targets.c.address, targets.c.connection)
+    query = select(*facts, imports.c.undone_at).join_from(changes, slots, own_slot(changes))
+    query = query.join(newest, newest.c.id == slots.c.newest_id).join(imports, imports.c.id == newest.c.import_id)
+    query = query.join(targets, targets.c.id == changes.c.target_id)
     mine = (changes.c.import_id == import_id, changes.c.id > after)
     merged = changes.c.state.not_in((State.HELD.value, State.WITHDRAWN.value))
     return list(tx.execute(query.where(*mine, merged).order_by(changes.c.id).limit(CHUNK)))
 
 
+def _stands(row: Row[Any], seen: set[int]) -> bool:
+    """Whether a slot's newest change is a mistake: one of this import, or the opt-in of another one that was undone.
+
+    The other one said the same as this import, and went back to that when it was undone. `seen` are such ones.
+    """
+    if row.newest_at != row.effective_at or row.id == row.mine:
+        return bool(row.newest_at == row.effective_at)
+    found = row.id not in seen and _was_undone(row)
+    seen.add(row.id)
+    return found
+
+
+def _was_undone(row: Row[Any]) -> bool:
+    """Whether a change is an opt-in of an import that was undone since; its opt-outs may have been left to stand."""
+    return row.action == _IN and row.undone_at is not None and row.recorded_at <= row.undone_at
+
+
 def _before(tx: Connection, import_id: str, rows: list[Row[Any]]) -> dict[int, Row[Any]]:
     """Return the change that each slot held before, by the mistaken one's number.
 
-    Changes that were undone, and those that undid them, are looked past.
+    Changes that were undone, those that undid them, and opt-ins of imports that were undone are looked past.
     """
     other = changes.alias("other")
     newest_first = [part.desc() for part in rank(other.c.effective_at, other.c.action, other.c.id)]
     same = and_(other.c.target_id == changes.c.target_id, other.c.slot == changes.c.slot, other.c.id != changes.c.id)
     counts = and_(
         other.c.state.not_in((State.HELD.value, State.WITHDRAWN.value)),
-        or_(imports.c.state.in_(("merged", "released")), imports.c.stream == 1),
+        or_(
+            other.c.state != State.PENDING.value,  # of an import that is being published, in part for the second time
+            imports.c.state.in_(("merged", "released")),
+            imports.c.stream == 1,
+        ),
     )
-    names = ("import_id", "dedupe_key", "action", "value", "details")
-    facts = (changes.c.id.label("mistake"), *(other.c[name] for name in names), imports.c.kind)
+    names = ("import_id", "dedupe_key", "action", "value", "details", "recorded_at")
+    facts = (changes.c.id.label("mistake"), *(other.c[name] for name in names), imports.c.kind, imports.c.undone_at)
     query = select(*facts).join(other, same).join(imports, imports.c.id == other.c.import_id)
     some = query.where(among(tx, changes.c.id, [row.id for row in rows]), counts).order_by(changes.c.id, *newest_first)
     found: dict[int, Row[Any]] = {}
     for number, told in groupby(tx.execute(some), key=attrgetter("mistake")):
         all_told = list(told)
         undoing = {one.dedupe_key for one in all_told if one.kind == KIND}
-        plain = (one for one in all_told if one.kind != KIND and one.import_id != import_id)
+        plain = (one for one in all_told if one.kind != KIND and one.import_id != import_id and not _was_undone(one))
         before = next((one for one in plain if _key_of_undoing(one.dedupe_key) not in undoing), None)
         if before is not None:
             found[number] = before
@@ -264,5 +291,9 @@ def _finish(tx: Connection, row: Row[Any], undo_id: str, decision: Decision, now
     """Let the compensating changes count from now on, and note who undid the import."""
     mine = update(imports).where(imports.c.id == undo_id, imports.c.state == "reading")
     if tx.execute(mine.values(state="read", read_at=now, checked_at=now)).rowcount:
-        tx.execute(update(imports).where(imports.c.id == row.id).values(undone_at=now))
-        note_decision(tx, row.id, decision.who, "undone", decision.why, now)
+        _note_undone(tx, row, decision, now)
+
+
+def _note_undone(tx: Connection, row: Row[Any], decision: Decision, now: int) -> None:
+    tx.execute(update(imports).where(imports.c.id == row.id).values(undone_at=now))
+    note_decision(tx, row.id, decision.who, "undone", decision.why, now)

@@ -82,7 +82,9 @@ class Oracle:
         file.undone = True
         for who in {who for (who, *_), owner in self.counts.items() if owner is file}:
             newest = self._newest(who)
-            if self.counts[newest] is not file or newest in self.undoing:
+            owner = self.counts[newest]
+            mistaken = owner is file or (owner is not None and owner.undone and newest[2] == Action.OPTIN)
+            if not mistaken or newest in self.undoing:
                 continue
             before = self._before(who, file)
             wanted = _OUT if before is None else before[2]

@@ -123,6 +123,20 @@ def test_undone_and_withdrawn_changes_are_looked_past(ledger: Ledger) -> None:
     assert stands(ledger) == {"ann": "OPTIN"}
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_same_mistake_in_two_files_is_undone_with_both(ledger: Ledger, order: tuple[int, int]) -> None:
+    """Two nightly exports opt Ann in again; whichever is undone first, her opt-out comes back with the second."""
+    imported(ledger, word("ann", "OPTOUT"))
+    files = [imported(ledger, word("ann", "OPTIN", 10)), imported(ledger, word("ann", "OPTIN", 20))]
+    first, second = (files[place] for place in order)
+
+    undone(ledger, first)
+    assert stands(ledger) == {"ann": "OPTIN"}
+    assert undone(ledger, second) is not None
+    assert stands(ledger) == {"ann": "OPTOUT"}
+    assert (undone(ledger, first), undone(ledger, second)) == (None, None)
+
+
 def test_only_what_was_published_is_undone(ledger: Ledger) -> None:
     """A held file is withdrawn instead, and what undid a file is not undone itself."""
     imported(ledger, word("ann", "OPTOUT"))

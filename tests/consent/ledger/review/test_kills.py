@@ -1,0 +1,154 @@
+"""A process is killed before and after each commit of a decision: it has happened or not, and can be said again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing import get_context
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from consent.change import Action
+from consent.ledger.ledger import Ledger
+from consent.ledger.review import undo as undoing
+from consent.ledger.review.holds import Decision
+from consent.ledger.schema import audit_log
+from tests.support.ledgers import counts, deliver, guarded, imported, word
+
+TABLES = (
+    *("noop_changes", "pending_duplicates", "slots", "changes", "customer_tasks", "imports", "targets", "attempts"),
+    *("dead_letters", "audit_log"),
+)
+MOST = 30
+"""No decision about a file of six rows commits more often."""
+
+
+def a_held_file(ledger: Ledger) -> str:
+    """Three who opted out would be opted in again by a file that opts three others out."""
+    people = [str(number) for number in range(6)]
+    imported(ledger, *(word(one, "OPTOUT" if one < "3" else "OPTIN") for one in people))
+    deliver(ledger)
+    turned = [word(one, "OPTIN" if one < "3" else "OPTOUT", 10) for one in people]
+    return guarded(ledger, *turned, resurrects_most=0)
+
+
+def a_published_file(ledger: Ledger) -> str:
+    """The same file, approved and delivered."""
+    file = a_held_file(ledger)
+    approve(ledger, file)
+    deliver(ledger)
+    return file
+
+
+def approve(ledger: Ledger, file: str) -> None:
+    """Approve all of it, as the command does."""
+    ledger.review.approve(file, Decision("ann", "checked"))
+    ledger.intake.publish(file)
+
+
+def approve_optouts(ledger: Ledger, file: str) -> None:
+    """Approve its opt-outs alone."""
+    ledger.review.approve(file, Decision("ann", "checked", Action.OPTOUT))
+    ledger.intake.publish(file)
+
+
+def withdraw(ledger: Ledger, file: str) -> None:
+    """Withdraw it."""
+    ledger.review.withdraw(file, Decision("ann", "checked"))
+    ledger.intake.publish(file)
+
+
+def undo(ledger: Ledger, file: str) -> None:
+    """Undo it, and opt those in again who were."""
+    ledger.review.undo(file, Decision("ann", "checked"), opt_in_again=True)
+
+
+def die_at(url: str, decide: Callable[[Ledger, str], None], file: str, step: int) -> None:
+    """Decide in this process, and kill it before a commit (even steps) or after it (odd ones)."""
+    ledger = Ledger(url)
+    write, commits = ledger.database.write, iter(range(MOST))
+
+    def cut(work: Callable[..., Any]) -> Any:
+        commit = next(commits)
+
+        def last(tx: Any) -> Any:
+            found = work(tx)
+            if step == 2 * commit:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return found
+
+        found = write(last)
+        if step == 2 * commit + 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return found
+
+    ledger.database.write = cut  # type: ignore[method-assign]
+    decide(ledger, file)
+
+
+def decided(ledger: Ledger, file: str) -> int:
+    """How often the audit log says that a person decided about it."""
+    query = select(audit_log.c.id).where(audit_log.c.import_id == file, audit_log.c.who == "ann")
+    return len(ledger.database.read(lambda tx: tx.execute(query).all()))
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(
+    ("begin", "decide", "delivered", "counted"),
+    [
+        (a_held_file, approve, {str(n): "OPTIN" if n < 3 else "OPTOUT" for n in range(6)}, {"applied": 6}),
+        (a_held_file, approve_optouts, {str(n): "OPTOUT" for n in range(3, 6)}, {"applied": 3, "pending": 3}),
+        (a_held_file, withdraw, {}, {"withdrawn": 6}),
+        (a_published_file, undo, {str(n): "OPTOUT" if n < 3 else "OPTIN" for n in range(6)}, {"applied": 6}),
+    ],
+)
+def test_a_killed_decision_has_happened_or_not(
+    ledger: Ledger,
+    ledger_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    begin: Callable[[Ledger], str],
+    decide: Callable[[Ledger, str], None],
+    delivered: dict[str, str],
+    counted: dict[str, int],
+) -> None:
+    """At each step: what was decided is delivered once the sweep has come, and is not said again; else nothing is.
+
+    Deciding again then changes nothing more, and at most one decision stands in the audit log.
+    """
+    monkeypatch.setattr(undoing, "CHUNK", 2)
+    for step in range(2 * MOST):
+        ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in TABLES])
+        file = begin(ledger)
+        before = decided(ledger, file)
+        child = get_context("fork").Process(target=die_at, args=(ledger_url, decide, file, step))
+        child.start()
+        child.join(60)
+
+        for import_id in ledger.intake.unpublished():  # what the sweep does
+            ledger.intake.publish(import_id)
+        told = told_to(ledger)
+        if decided(ledger, file) == before:
+            assert told == {}, step
+        else:
+            assert told == delivered, step
+        decide(ledger, file)
+        told |= told_to(ledger)
+        decide(ledger, file)
+
+        assert told == delivered, step
+        assert told_to(ledger) == {}, step
+        assert counts(ledger, file) == counted, step
+        assert decided(ledger, file) == before + 1, step
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+    assert step > 2, "it was never killed"
+
+
+def told_to(ledger: Ledger) -> dict[str, str]:
+    """What a delivery tells the provider."""
+    return {who: said.rpartition(" ")[2] for who, said in deliver(ledger)}
