@@ -23,6 +23,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "guard_cost": (),
     "delivery": ("--latency", "0.005", "--processes", "1", "2", "--rows", "20000"),
     "claims": (),
+    "forecast": (),
     "pace": (),
     "isolation": (),
     "events": (),

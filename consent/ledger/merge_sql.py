@@ -41,6 +41,7 @@ from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import among, plain_numbers, portions, whole_or_nothing
 from consent.ledger.intake.export_time import ExportTime
 from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.queue.inherited_deadlines import inherit_deadlines
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import REVISION, changes, slots, targets
 from consent.outcome import State
@@ -157,6 +158,7 @@ def merge_pending(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now:
     tx, meant = lock.tx, (*meant, changes.c.state == State.PENDING.value)
     _rank_and_compare(tx, meant, reassert)
     _spread_freshness(tx)
+    inherit_deadlines(tx, _merging)
     _supersede(tx, _merging.c.id, _merging.c.best, _merging.c.place > 1, now)
     _supersede(tx, _merging.c.id, _merging.c.over, and_(_first, ~_merging.c.wins), now)
     _supersede(tx, _merging.c.over, _merging.c.id, and_(_first, _merging.c.wins), now)

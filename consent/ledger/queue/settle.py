@@ -13,9 +13,8 @@ from itertools import chain
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, select, update
 
-from consent.change import Lane
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import (
@@ -23,14 +22,15 @@ from consent.ledger.dialects.statements import (
     among,
     insert_all,
     insert_new,
-    plain_numbers,
     plain_rows,
     portions,
     whole_or_nothing,
 )
-from consent.ledger.queue.enqueue import deadline_term, enqueue_changes, lane_term, rule_term
+from consent.ledger.queue.deadlines import note_settled
+from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
-from consent.ledger.queue.tasks import IN_DOUBT, ClaimedChange, Settlement
+from consent.ledger.queue.returned_tasks import return_tasks
+from consent.ledger.queue.tasks import ClaimedChange, Settlement
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.ledger.telemetry.tallies import note_calls
 from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
@@ -52,15 +52,15 @@ class Settlements(LedgerPart):
 
         def work(tx: Connection, *, alone: bool) -> int | None:
             lock = MergeLock.acquire(tx) if alone else None
-            held = _held(tx, token, settlements)
+            held, connection = _held(tx, token, settlements)
             kept = [one for one in settlements if one.task.target_id in held]
             lost = [one for one in settlements if one.task.target_id not in held]
             called = [one for one in lost if one.attempts]
             if called and lock is None:
                 return None
             _write_attempts(tx, settlements)
-            settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], now)
-            _return_tasks(tx, kept, settled, now)
+            settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], connection, now)
+            return_tasks(tx, kept, settled, now)
             if lock is not None and called:
                 _resend_newest(lock, called, now)
             if self.database.is_sqlite:
@@ -90,14 +90,17 @@ class Settlements(LedgerPart):
                 counted.add(row["which"])
 
 
-def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> dict[int, bool]:
-    """Return the targets still under this lease, and whether a late call may have overwritten each meanwhile."""
+def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> tuple[dict[int, bool], str]:
+    """Return the targets still under this lease, with whether a late call may have overwritten each meanwhile.
+
+    The other value is the connection, which is the same of all that are under one lease.
+    """
     numbers = [one.task.target_id for one in settlements]
-    query = select(customer_tasks.c.target_id, customer_tasks.c.resend).where(
+    query = select(customer_tasks.c.target_id, customer_tasks.c.resend, customer_tasks.c.connection).where(
         among(tx, customer_tasks.c.target_id, numbers), customer_tasks.c.lease_token == token
     )
     rows = tx.execute(query.order_by(customer_tasks.c.target_id).with_for_update()).all()
-    return {whose: bool(again) for whose, again in rows}
+    return {whose: bool(again) for whose, again, _ in rows}, rows[0].connection if rows else ""
 
 
 def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
@@ -110,7 +113,7 @@ def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
     note_calls(tx, settlements)
 
 
-def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int) -> set[int]:
+def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], connection: str, now: int) -> set[int]:
     """Write down what became of each change; return those that are settled for good."""
     settled: dict[str, list[int]] = defaultdict(list)
     dead: list[dict[str, Any]] = []
@@ -131,14 +134,14 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], now: int)
                     later.append({"which": change.id, "code": code, "reason": reason, "more": int(counts)})
                 case None:
                     pass
-    _close(tx, settled, now)
+    _close(tx, settled, connection, now)
     _bury(tx, dead, now)
     _PUT_OFF.run(tx, later)
     _CONFIRM.run(tx, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
     return {*chain.from_iterable(settled.values()), *(row["which"] for row in dead)}
 
 
-def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> None:
+def _close(tx: Connection, settled: Mapping[str, Sequence[int]], connection: str, now: int) -> None:
     """Settle those that are pending, and note which these were: newer changes may have superseded others meanwhile."""
     counted = changes.c.attempts + 1
     for state, ids in settled.items():
@@ -146,7 +149,12 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], now: int) -> No
         for some in portions(ids):
             pending = (among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
             done = whole_or_nothing(update(changes)).where(*pending).values(**values)
-            note_state(tx, State(state), plain_numbers(tx.execute(done.returning(changes.c.id))), now)
+            rows = plain_rows(tx.execute(done.returning(changes.c.id, *_TIMED)))
+            note_state(tx, State(state), [row[0] for row in rows], now)
+            note_settled(tx, connection, (row[1:] for row in rows), now)
+
+
+_TIMED = (changes.c.due_at, changes.c.rule, changes.c.effective_at, changes.c.recorded_at)
 
 
 def _bury(tx: Connection, dead: Sequence[dict[str, Any]], now: int) -> None:
@@ -183,75 +191,6 @@ _PUT_OFF = UpdateEach(
     types={"which": "bigint", "code": "text", "reason": "text", "more": "int"},
     values="code = {code}, reason = {reason}, attempts = attempts + {more}",
     where=_PENDING,
-)
-
-
-def _return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:
-    """Give back the leases: a task with nothing left is done, one with a fresh word is due, others wait."""
-    left = _left(tx, [one.task.target_id for one in settlements], settled)
-    done = [one.task.target_id for one in settlements if one.task.target_id not in left]
-    for some in portions(done):
-        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_id, some)))
-    _GIVE_BACK.run(
-        tx,
-        [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left],
-    )
-
-
-_Left = tuple[int, int, int, str]
-"""A change that is still to be delivered: its number, lane, deadline, and the rule of this."""
-
-
-def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[_Left]]:
-    """Return what is still to be delivered to these targets, and how urgent it is; mostly that is nothing."""
-    newest = select(slots.c.newest_id)
-    found = [
-        number
-        for some in portions(numbers)
-        for (number,) in plain_rows(tx.execute(newest.where(among(tx, slots.c.target_id, some))))
-        if number not in settled
-    ]
-    left: dict[int, list[_Left]] = defaultdict(list)
-    facts = select(changes.c.target_id, changes.c.id, lane_term(), deadline_term(), rule_term())
-    for some in portions(found):
-        query = facts.where(among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
-        for whose, *change in plain_rows(tx.execute(query)):
-            left[whose].append((change[0], change[1], change[2], change[3]))
-    return left
-
-
-def _given_back(one: Settlement, left: Sequence[_Left], now: int) -> dict[str, Any]:
-    claimed = {change.id for change in one.task.changes}
-    fresh = any(change_id not in claimed for change_id, *_ in left)
-    _, deadline, rule = min((lane > Lane.BULK_OPTOUT, deadline, rule) for _, lane, deadline, rule in left)
-    until = max(now if fresh else max(now, one.put_off_until), one.in_doubt_until)
-    return {
-        "whose": one.task.target_id,
-        "urgency": min(lane for _, lane, *_ in left),
-        "due": deadline,
-        "by": rule,
-        "ready": int(until <= now),
-        "until": until,
-        "more": int(one.tried),
-        "holder": IN_DOUBT if one.in_doubt_until > now else None,
-    }
-
-
-_GIVE_BACK = UpdateEach(
-    table="customer_tasks",
-    types={
-        "whose": "bigint",
-        "urgency": "smallint",
-        "due": "bigint",
-        "by": "text",
-        "ready": "smallint",
-        "until": "bigint",
-        "more": "int",
-        "holder": "text",
-    },
-    values="lane = {urgency}, deadline = {due}, rule = {by}, waiting = {ready}, next_at = {until}, "
-    "tries = tries + {more}, lease_token = {holder}, resend = 0",
-    where="target_id = {whose}",
 )
 
 

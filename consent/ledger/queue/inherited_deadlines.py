@@ -1,0 +1,99 @@
+"""A repeated opt-out inherits the earliest deadline of its slot that was not kept: saying it again gives no more time.
+
+Of the changes that are merged together and the one that the slot's register holds, the newest stands; if it is an
+opt-out, it takes over the deadline of every opt-out beside it that no provider holds yet: pending or a dead letter. An
+opt-in in between ends that: what was said before it, the person took back. Historic opt-outs have no clock to inherit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, and_, or_, select
+
+from consent.change import Action, Lane
+from consent.deadlines.rules import HISTORIC
+from consent.ledger.dialects.statements import UpdateEach, among, plain_rows, portions
+from consent.ledger.schema import changes
+from consent.outcome import State
+
+_UNMET = (State.PENDING.value, State.DEAD.value)
+_FACTS = tuple(changes.c[name] for name in ("id", "target_id", "action", "effective_at", "due_at", "rule", "state"))
+
+
+class _Member(NamedTuple):
+    """One of the changes of a slot, as `_FACTS`."""
+
+    id: int
+    target_id: int
+    action: str
+    effective_at: int
+    due_at: int | None
+    rule: str | None
+    state: str
+
+
+def inherit_deadlines(tx: Connection, merging: Table) -> None:
+    """Let the winners inherit; to be called before the others are superseded. `merging` is merge_sql's table."""
+    over = changes.alias("over")
+    unmet = and_(over.c.id == merging.c.over, over.c.action == Action.OPTOUT.value, over.c.state.in_(_UNMET))
+    several = or_(merging.c.place > 1, over.c.id.is_not(None))
+    query = select(merging.c.best, merging.c.over).outerjoin(over, unmet).where(several).distinct()
+    concerned: dict[int, int | None] = dict(tuple(row) for row in tx.execute(query))
+    for some in portions(list(concerned)):
+        _inherit(tx, merging, {best: concerned[best] for best in some})
+
+
+def _inherit(tx: Connection, merging: Table, concerned: dict[int, int | None]) -> None:
+    wins: dict[int, bool] = {}
+    ids: dict[int, list[int]] = defaultdict(list)
+    rows = select(merging.c.best, merging.c.id, merging.c.wins).where(among(tx, merging.c.best, list(concerned)))
+    for best, number, won in tx.execute(rows):
+        ids[best].append(number)
+        if number == best:
+            wins[best] = won
+    asked = [*(number for its in ids.values() for number in its), *(one for one in concerned.values() if one)]
+    found = {
+        row[0]: _Member(*row) for row in plain_rows(tx.execute(select(*_FACTS).where(among(tx, changes.c.id, asked))))
+    }
+    heirs: list[dict[str, Any]] = []
+    for best, register in concerned.items():
+        members = [found[number] for number in (*ids[best], register) if number is not None]
+        winner = found[best] if wins[best] or register is None else found[register]
+        heirs += _heir(winner, members)
+    heirs.sort(key=lambda row: (row["whose"], row["which"]))
+    _RENEW.run(tx, heirs)
+    soonest = {row["whose"]: row for row in sorted(heirs, key=lambda row: row["due"], reverse=True)}
+    _RENEW_TASK.run(tx, [soonest[whose] for whose in sorted(soonest)])
+
+
+def _heir(winner: _Member, members: list[_Member]) -> list[dict[str, Any]]:
+    """Return the winner's new deadline, if it inherits one."""
+    if winner.action != Action.OPTOUT.value or winner.state not in _UNMET:
+        return []
+    taken_back = max((one.effective_at for one in members if one.action == Action.OPTIN.value), default=None)
+    mine = None if winner.rule == HISTORIC else winner.due_at
+    due = [
+        (one.due_at, one.rule)
+        for one in members
+        if one.due_at is not None
+        and one.rule not in {None, HISTORIC}
+        and one.action == Action.OPTOUT.value
+        and one.state in _UNMET
+        and (taken_back is None or one.effective_at >= taken_back)
+    ]
+    if not due or (mine is not None and min(due)[0] >= mine):
+        return []
+    return [{"which": winner.id, "whose": winner.target_id, "due": min(due)[0], "by": min(due)[1]}]
+
+
+_TYPES = {"which": "bigint", "whose": "bigint", "due": "bigint", "by": "text"}
+_RENEW = UpdateEach("changes", _TYPES, "due_at = {due}, rule = {by}", "id = {which} AND target_id = {whose}")
+# A task that is there already for the winner, which is pending; the tasks of others are made after this.
+_RENEW_TASK = UpdateEach(
+    "customer_tasks",
+    _TYPES,
+    "deadline = {due}, rule = {by}",
+    f"target_id = {{whose}} AND lane <= {int(Lane.BULK_OPTOUT)} AND deadline > {{due}}",
+)
