@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -28,7 +28,7 @@ from worker.providers.infobip.row import InfobipRow
 
 ROWS = {"capillary": CapillaryRow, "infobip": InfobipRow}
 START = datetime(2026, 11, 1, tzinfo=UTC)
-PEOPLE = range(3)
+PEOPLE = range(2)
 CAPILLARY_SLOTS = [slot_text(c, a, p, -1) for c in ("EMAIL", "MOBILE") for p in ("BULK", "TRANS") for a in ("", "01")]
 INFOBIP_SLOTS = [blocked_text(Place(c, s)) for c in ("", "EMAIL", "SMS") for s in ("", "SHOP")]
 Said = tuple[str, str, str, Action, int]
@@ -74,6 +74,13 @@ steps = st.one_of(
     st.tuples(st.sampled_from(["apply", "bury", "approve", "withdraw"]), st.just([])),
 )
 questions = st.tuples(st.sampled_from(["EMAIL", "SMS", "WHATSAPP"]), st.sampled_from(["", "BULK", "TRANS"]))
+
+
+NARROW_OUT = ("to", 0, INFOBIP_SLOTS[2], Action.OPTOUT, 5)
+WIDE_IN = ("to", 0, INFOBIP_SLOTS[0], Action.OPTIN)
+USER = ("user", 0, CAPILLARY_SLOTS[0])
+"""A narrow opt-out is lifted by a later opt-in to all, and not by an earlier one; and a row that only repeats an
+opt-out stands, once read, over an opt-in from before it that comes later."""
 
 
 @dataclass
@@ -207,7 +214,18 @@ def names(person: int) -> dict[str, dict[str, str]]:
 
 
 @settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(script=st.lists(steps, min_size=1, max_size=7), asked=questions)
+@given(script=st.lists(steps, min_size=3, max_size=9), asked=questions)
+@example(script=[("publish", [NARROW_OUT]), ("publish", [(*WIDE_IN, 9)])], asked=("EMAIL", ""))
+@example(script=[("publish", [NARROW_OUT]), ("publish", [(*WIDE_IN, 3)])], asked=("EMAIL", ""))
+@example(
+    script=[
+        ("publish", [(*USER, Action.OPTOUT, 5)]),
+        ("apply", []),
+        ("record", [(*USER, Action.OPTOUT, 20)]),
+        ("publish", [(*USER, Action.OPTIN, 9)]),
+    ],
+    asked=("EMAIL", "BULK"),
+)
 def test_who_opted_out_is_stopped_and_no_one_else(
     ledger: Ledger, script: list[tuple[str, list]], asked: tuple[str, str]
 ) -> None:
