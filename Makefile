@@ -26,8 +26,8 @@ install: $(VENV)/.installed ## make .venv with the locked versions and the optre
 
 dev: $(VENV)/.dev ## the same, with what the tests and linters need
 
-demo: install ## the whole product on this machine: sandbox, broker, a CSV delivered
-	@$(BIN)/optrelay demo --folder .demo
+demo: install ## the whole product on this machine: sandbox, broker, a CSV delivered; KEEP=1 shows it in a browser
+	@$(BIN)/optrelay demo --folder .demo $(if $(KEEP),--keep)
 
 picture: install ## the picture of the README from a real demo: docs/demo.svg
 	@$(BIN)/python -m console.demo.picture docs/demo.svg

@@ -135,11 +135,14 @@ def demo(
     *,
     folder: Annotated[Path, typer.Option("--folder", help="The folder for all that it writes.")] = Path(".demo"),
     rows: Annotated[int, typer.Option("--rows", help="Rows of the demo's file.")] = 2000,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Show its ledger in a browser at the end, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Show the whole product on this machine in half a minute: sandbox, broker, workers, a file delivered, a proof."""
     from console.demo.demo import run_demo
 
-    raise typer.Exit(int(run_demo(Screen(), folder, rows)))
+    raise typer.Exit(int(run_demo(Screen(), folder, rows, keeps=keep)))
 
 
 @app.command()

@@ -117,12 +117,16 @@ def up(
     host: Annotated[str, typer.Option("--host", help="Where HTTP listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")] = 8080,
     workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Worker processes.")] = 2,
+    ui: Annotated[
+        bool | None,
+        typer.Option("--ui/--no-ui", help="Also `optrelay ui`, which prints its link. [default: in a terminal]"),
+    ] = None,
 ) -> None:
     """Run everything on this machine until told to stop: HTTP and unsubscribe links, watched places, delivery.
 
-    A broker, workers and the sweep; `serve` if OPTRELAY_API_KEYS or OPTRELAY_TOKEN_SECRET is set; `watch` for
-    OPTRELAY_WATCH, or the folder drop; `listen` if OPTRELAY_SOURCE_URL is set. What ends is started again. SIGTERM or
-    Ctrl-C ends intake first, then delivery, then the broker.
+    A broker, workers and the sweep; `serve` if OPTRELAY_API_KEYS, OPTRELAY_TOKEN_SECRET or OPTRELAY_UI_USERS is set;
+    `watch` for OPTRELAY_WATCH, or the folder drop; `listen` if OPTRELAY_SOURCE_URL is set; the page of `ui`. What ends
+    is started again. SIGTERM or Ctrl-C ends intake first, then delivery, then the broker.
 
     For example:
 
@@ -132,7 +136,8 @@ def up(
     from console.commands.watch.up import run_everything
 
     screen = Screen()
-    raise typer.Exit(int(run_everything(configured(screen), screen, host, port, workers)))
+    shows_page = screen.err.is_terminal if ui is None else ui
+    raise typer.Exit(int(run_everything(configured(screen), screen, (host, port), workers, shows_page=shows_page)))
 
 
 def sandbox(

@@ -17,6 +17,7 @@ from consent.errors import ConfigurationError
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.commands.dead_letters.views import show_groups, show_letters
+from console.commands.page.server import show_page
 from console.commands.run.import_files import CommandContext, record_and_deliver
 from console.commands.run.input_files import InputFiles
 from console.demo.file import Expected, write_file
@@ -38,10 +39,17 @@ _PORT = 8090
 _OURS = (FILE, f"{FILE}.rejects.csv", "optrelay.db", "optrelay.db-wal", "optrelay.db-shm", TOML_FILE)
 
 
-def demo(screen: Screen, folder: Path, rows: int) -> ExitCode:
-    """Deliver a file to the sandbox, prove what became of it, and say what to try next; 0 if it is as it must be."""
+def demo(screen: Screen, folder: Path, rows: int, *, keeps: bool) -> ExitCode:
+    """Deliver a file to the sandbox, prove what became of it, and say what to try next; 0 if it is as it must be.
+
+    With `keeps` it shows its ledger in a browser until a signal comes.
+    """
     agrees = deliver_and_prove(screen, folder, rows)
     _show_next(screen, folder)
+    if keeps:
+        _head(screen, "optrelay ui")
+        with _only(folder):
+            show_page(load_settings(), screen, 0, opens=False)
     return ExitCode.WELL if agrees else ExitCode.IMPERFECT
 
 
@@ -110,6 +118,7 @@ def _show_next(screen: Screen, folder: Path) -> None:
         _show_step(screen, f". {_short(activate)}", "makes the command `optrelay` known to this shell")
     _show_step(screen, f"cd {folder}", f"its {TOML_FILE} configures the demo's connections")
     for command, words in (
+        ("optrelay ui", "the same in a browser: what needs a person, the import, its dead letters; it prints a link"),
         ("optrelay status latest", "what became of its rows, counted"),
         ("optrelay dead-letters list", "what could not be delivered; `show ID` tells the whole story"),
         (f"optrelay run {FILE}", "the same file again: it changes nothing and makes no API call"),
@@ -166,10 +175,10 @@ def _write_settings_in(folder: Path, url: str, sandbox: SandboxSettings) -> None
     (folder / TOML_FILE).write_text(settings_text(url, sandbox), encoding="utf-8")
 
 
-def run_demo(screen: Screen, folder: Path, rows: int) -> ExitCode:
+def run_demo(screen: Screen, folder: Path, rows: int, *, keeps: bool = False) -> ExitCode:
     """Run the demo; a folder that cannot be written is a matter of configuration."""
     try:
-        return demo(screen, folder, rows)
+        return demo(screen, folder, rows, keeps=keeps)
     except PermissionError as error:
         raise ConfigurationError(f"{folder} cannot be written ({error.strerror}): give another --folder") from None
     finally:

@@ -111,25 +111,22 @@ class PageQueries(LedgerPart):
         self, connection: str = "", code: str = "", import_id: str = "", before: int | None = None, limit: int = PAGE
     ) -> list[int]:
         """Return the numbers of dead letters that have not been discarded, the latest changes first."""
-        query = select(dead_letters.c.change_id).join(changes, changes.c.id == dead_letters.c.change_id)
-        if connection:
-            query = query.join(targets, targets.c.id == changes.c.target_id).where(targets.c.connection == connection)
         asked: list[tuple[object, ColumnElement[bool]]] = [
-            (code, changes.c.code == code),
-            (import_id, changes.c.import_id == import_id),
             (before is not None, dead_letters.c.change_id < (before or 0)),
+            (connection, func.coalesce(targets.c.connection, "") == connection),
+            (code, func.coalesce(changes.c.code, "") == code),
+            (import_id, func.coalesce(changes.c.import_id, "") == import_id),
         ]
-        query = query.where(*_OPEN, *(condition for wanted, condition in asked if wanted))
+        which = (condition for wanted, condition in asked if wanted)
+        query = select(dead_letters.c.change_id).select_from(_LETTERS).where(*_OPEN, *which)
         ordered = query.order_by(dead_letters.c.change_id.desc()).limit(limit)
-        return list(self.database.read(lambda tx: tx.execute(ordered).scalars().all()))
+        return list(self.database.read(lambda tx: tx.execute(ordered).scalars().all(), by_key=True))
 
     def letter_groups(self) -> list[LetterGroup]:
         """Count the dead letters that have not been discarded by connection, code and reason, most first."""
-        what = (targets.c.connection, func.coalesce(changes.c.code, ""), func.coalesce(changes.c.reason, ""))
-        tables = dead_letters.join(changes, changes.c.id == dead_letters.c.change_id)
-        tables = tables.join(targets, targets.c.id == changes.c.target_id)
-        query = select(*what, func.count()).select_from(tables).where(*_OPEN).group_by(*what)
-        rows = self.database.read(lambda tx: tx.execute(query).all())
+        what = [func.coalesce(one, "") for one in (targets.c.connection, changes.c.code, changes.c.reason)]
+        query = select(*what, func.count()).select_from(_LETTERS).where(*_OPEN).group_by(*what)
+        rows: Sequence[Any] = self.database.read(lambda tx: tx.execute(query).all(), by_key=True)
         return sorted((LetterGroup(*row) for row in rows), key=lambda one: (-one.count, one.connection, one.code))
 
     def audit_page(self, before: int | None = None, limit: int = PAGE, import_id: str | None = None) -> list[AuditLine]:
@@ -141,7 +138,13 @@ class PageQueries(LedgerPart):
         return [AuditLine(*row) for row in self.database.read(lambda tx: tx.execute(query).all())]
 
 
-_OPEN = (changes.c.state == State.DEAD.value, changes.c.discarded_at.is_(None))
+_LETTERS = dead_letters.outerjoin(changes, changes.c.id == dead_letters.c.change_id).outerjoin(
+    targets, targets.c.id == changes.c.target_id
+)
+"""Every dead letter with its change and target. Outer joins, with conditions that take a missing row, are gone through
+in this order: of an inner join SQLite makes a walk through all changes."""
+
+_OPEN = (func.coalesce(changes.c.state, "") == State.DEAD.value, changes.c.discarded_at.is_(None))
 
 
 def _line(row: Row[Any], *, is_held: bool = False) -> ImportLine:

@@ -24,7 +24,7 @@ def show_all(visit: Visit) -> Response:
     ids = visit.ledger.queries.letters_page(**which, before=before, limit=PAGE + 1)
     return visit.page(
         "letters.html",
-        groups=[] if is_filtered else visit.ledger.queries.letter_groups(),
+        groups=[] if is_filtered or before is not None else visit.ledger.queries.letter_groups(),
         letters=_by_number(visit, ids[:PAGE]),
         last=ids[:PAGE][-1] if ids else None,
         more=len(ids) > PAGE,

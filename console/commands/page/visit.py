@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from consent.change import from_micros
@@ -125,6 +127,11 @@ def _short(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2] or name
 
 
+def _prose(text: str) -> Markup:
+    """Return a sentence of ours as HTML: escaped, and what stands between ` marks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it has been escaped
+
+
 def _number(count: float) -> str:
     return f"{count:,}"
 
@@ -146,6 +153,7 @@ _environment.filters |= {
     "iso": _iso,
     "number": _number,
     "duration": duration_text,
+    "prose": _prose,
     "short": _short,
     "masked": masked,
     "revealed": revealed,

@@ -19,8 +19,10 @@ DROP = "drop"
 _NAME_WIDTH = 6
 
 
-def run_everything(settings: Settings, screen: Screen, host: str, port: int, workers: int) -> ExitCode:
-    """Run everything until a signal comes; returns the exit code.
+def run_everything(
+    settings: Settings, screen: Screen, address: tuple[str, int], workers: int, *, shows_page: bool
+) -> ExitCode:
+    """Run everything until a signal comes; returns the exit code. HTTP listens at `address`.
 
     Raises ConfigurationError, RunUnderWay and LedgerUnavailable before anything is started.
     """
@@ -36,7 +38,9 @@ def run_everything(settings: Settings, screen: Screen, host: str, port: int, wor
     def say(name: str, line: str) -> None:
         screen.note(f"{name:<{_NAME_WIDTH}} | {line}")
 
-    parts = _parts(settings, say, host, port)
+    parts = _parts(settings, say, *address)
+    if shows_page:
+        parts.append(Part("ui", ("ui",), say))
     stop = Stop()
     with stop.on_signals():
         Supervisor(settings, workers, parts, say).run(stop)
@@ -47,7 +51,8 @@ def run_everything(settings: Settings, screen: Screen, host: str, port: int, wor
 def _parts(settings: Settings, say: Say, host: str, port: int) -> list[Part]:
     """Return what brings changes in, as far as it is configured; say what to set for the rest."""
     parts = []
-    if settings.api_keys.get_secret_value() or settings.token_secret.get_secret_value():
+    users = (settings.api_keys, settings.token_secret, settings.ui_users)
+    if any(one.get_secret_value() for one in users):
         parts.append(Part("serve", ("serve", "--host", host, "--port", str(port)), say))
     else:
         say("up", "no HTTP: set OPTRELAY_API_KEYS for posting changes, OPTRELAY_TOKEN_SECRET for unsubscribe links")
