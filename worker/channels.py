@@ -33,6 +33,7 @@ _PREFIX, _APPRISE = "whsec_", "apprise+"
 _SHORTEST, _LONGEST = 24, 64  # bytes of a secret; https://www.standardwebhooks.com asks for that
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 600.0
 _IDLE_SECONDS = 5.0
+_REST_SECONDS = 60.0  # after an error that is not a receiver's
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _log = structlog.get_logger()
 
@@ -170,6 +171,7 @@ class NoticeSender:
                 self.drain(time.monotonic() + _LONGEST_WAIT)
             except (LedgerError, ConfigurationError) as error:
                 _log.warning("notices.unsent", reason=str(error))
+                time.sleep(_REST_SECONDS)
 
     def drain(self, ends: float) -> int:
         """Send what is due, until this moment of the monotonic clock; return how many messages every channel took.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -121,6 +125,45 @@ def test_a_sender_that_is_killed_before_it_noted_sends_it_again_with_the_same_id
         assert drain(ledger, receiver.url) == 1
     assert len(receiver.asked) == 2
     assert len({one.headers["webhook-id"] for one in receiver.asked}) == 1
+
+
+def test_a_process_that_is_killed_while_it_sends_leaves_the_message_to_the_next(tmp_path: Path) -> None:
+    """The receiver kills it with SIGKILL as it takes the message: it comes once more, with the same id."""
+    address = f"sqlite:///{tmp_path / 'ledger.db'}"
+    first = Ledger(address)
+    first.maintenance.prepare()
+    first.notices.observe([KIND], STOPPED)
+    senders: list[subprocess.Popen[bytes]] = []
+    started = threading.Event()
+
+    def kill(_: Asked) -> Says:
+        started.wait(30)
+        if senders:
+            senders.pop().kill()
+        return Says(200)
+
+    with serving(kill) as receiver:
+        own = {"OPTRELAY_NOTIFY": receiver.url, "OPTRELAY_NOTIFY_SECRET": SECRET, "OPTRELAY_LEDGER_URL": address}
+        process = subprocess.Popen([sys.executable, "-c", _SENDER], env=os.environ | own)
+        senders.append(process)
+        started.set()
+        assert process.wait(60) == -signal.SIGKILL
+        later = Ledger(address, clock=lambda: time.time_ns() // 1_000 + 3_600_000_000)
+        assert drain(later, receiver.url) == 1
+        later.close()
+    first.close()
+    assert len(receiver.asked) == 2
+    assert len({one.headers["webhook-id"] for one in receiver.asked}) == 1
+
+
+_SENDER = """
+import time
+from consent.ledger.ledger import Ledger
+from consent.settings import load_settings
+from worker.channels import NoticeSender
+settings = load_settings()
+NoticeSender(settings, Ledger(settings.ledger_url)).drain(time.monotonic() + 60)
+"""
 
 
 def _killed(*_: object, **__: object) -> None:
