@@ -17,7 +17,7 @@ PACED = $(shell grep -rl 'mark\.pace' tests --include='test_*.py')
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
-.PHONY: help install dev demo picture test coverage lint bench bench-quick hops model chaos clean audit proofs
+.PHONY: help install dev demo picture screenshot test coverage lint bench bench-quick hops model chaos clean audit proofs
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -31,6 +31,9 @@ demo: install ## the whole product on this machine: sandbox, broker, a CSV deliv
 
 picture: install ## the picture of the README from a real demo: docs/demo.svg
 	@$(BIN)/python -m console.demo.picture docs/demo.svg
+
+screenshot: dev demo ## the README's picture of the page, from the demo: docs/page.png; needs chromium
+	@$(BIN)/python -m tests.support.browser.picture .demo docs/page.png
 
 test: dev ## the tests, on real servers that come from wheels; two or three minutes
 	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
