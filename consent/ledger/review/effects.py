@@ -28,14 +28,18 @@ _BEHIND = 2**61
 _EXAMPLES = 3
 
 
-def _said(tx: Connection, import_id: str, only: Action | None = None) -> Any:
-    """Return all that an import would merge as a subquery, or only one action of it, numbered in order of arrival."""
+def _said(tx: Connection, import_id: str, only: Action | None = None, *, repeated_optouts: bool = True) -> Any:
+    """Return all that an import would merge as a subquery, or only one action of it, numbered in order of arrival.
+
+    Its opt-outs that are no-ops can be left out: they say what was so when they were read.
+    """
     own = select(changes.c.id.label("number"), *(changes.c[name] for name in _FACTS))
     parts = [own.where(changes.c.import_id == import_id, _WAITING)]
     if _has_any(tx, noop_changes, import_id):
         number = (noop_changes.c.number + _BEHIND).label("number")
         noops = select(number, *(noop_changes.c[name] for name in _FACTS))
-        parts.append(noops.where(noop_changes.c.import_id == import_id))
+        noops = noops.where(noop_changes.c.import_id == import_id)
+        parts.append(noops if repeated_optouts else noops.where(noop_changes.c.action == _IN))
     if _has_any(tx, pending_duplicates, import_id):
         noted = own.join(pending_duplicates, pending_duplicates.c.change_id == changes.c.id)
         noted = noted.join(imports, imports.c.id == changes.c.import_id)
@@ -71,7 +75,7 @@ def first_look(tx: Connection, import_id: str) -> tuple[int, int]:
 
     Several of one slot are counted as they are, so it is never fewer than `returning` and the other find.
     """
-    said = _said(tx, import_id)
+    said = _said(tx, import_id, repeated_optouts=False)
     counts = (func.count().filter(_over(said, _OUT, _IN, None)), func.count().filter(_over(said, _IN, _OUT)))
     optouts, optins = tx.execute(select(*counts).select_from(said).outerjoin(slots, _own_slot(said))).one()
     return optouts, optins
