@@ -16,6 +16,8 @@ from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 
 _WRITTEN = """
+-- A server that was wiped since knows nothing of the broker for which the ledger has been told.
+if redis.call('GET', KEYS[2]) ~= ARGV[2] then return 0 end
 if tonumber(ARGV[1]) > (tonumber(redis.call('GET', KEYS[1])) or 0) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', 604800000)
 end
@@ -62,8 +64,8 @@ class WriteAhead:
         seconds = self.reservation_seconds + self.ahead
         if wait := self.extend_alone(seconds, interval):
             return wait
-        self.store.eval(_WRITTEN, 1, self.key, f"{now + seconds * 1e6:.0f}")
-        return 0.0
+        known = self.store.eval(_WRITTEN, 2, self.key, _BROKER, f"{now + seconds * 1e6:.0f}", self._owner)
+        return 0.0 if known else interval
 
     def extend_soon(self, now: int, interval: float) -> None:
         """Do the same beside the calls, so that none waits for the ledger; once at a time, over all processes."""

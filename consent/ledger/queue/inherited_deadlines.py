@@ -59,9 +59,10 @@ def _inherit(tx: Connection, merging: Table, concerned: dict[int, int | None]) -
     }
     heirs: list[dict[str, Any]] = []
     for best, register in concerned.items():
-        members = [found[number] for number in (*ids[best], register) if number is not None]
-        winner = found[best] if wins[best] or register is None else found[register]
-        heirs += _heir(winner, members)
+        members = [found[number] for number in (*ids[best], register) if number in found]
+        # A register's newest may be a no-op, which has no row here, or, in a dry run, a change that was not copied.
+        if winner := found.get(best if wins[best] or register is None else register):
+            heirs += _heir(winner, members)
     heirs.sort(key=lambda row: (row["whose"], row["which"]))
     _RENEW.run(tx, heirs)
     soonest = {row["whose"]: row for row in sorted(heirs, key=lambda row: row["due"], reverse=True)}

@@ -110,7 +110,7 @@ def test_what_was_recorded_before_senders_belonged_to_ids_is_known_again(
     """A request whose answer was lost is sent again after the upgrade: it is the same, and has the same id."""
     run = ledger.intake.open_import(ImportSource("http", "api", "run", 0, None, stream=True)).import_id
     with monkeypatch.context() as patch:
-        patch.setattr(Keys, "change", lambda keys, target, change, *_: keys.without_sender(target, change))
+        patch.setattr(Keys, "change", lambda keys, target, change, *_: (keys.without_sender(target, change), "{}"))
         before = ledger.intake.accept_events(run, [named("1", sender="system 1")], [])
 
     after = ledger.intake.accept_events(
