@@ -131,6 +131,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @example([("deliver", [SMS._replace(minute=2)]), ("deliver", [opt_in(ALL, 1)])])
 @example([("deliver", [opt_in(ALL, 2)]), ("deliver", [SMS._replace(minute=1)])])
 @example([("deliver", [ALL, opt_in(SMS, 1), opt_in(ALL, 2)])])
+@example([("deliver", [ALL, opt_in(Said("SMS", "SHOP"), 1), opt_in(Said("", "SHOP"), 1)])])
 @example([("deliver", [opt_in(SMS, 3)]), ("late", [Said("", "SHOP", minute=2)])])
 @example([("deliver", [opt_in(ALL, 2), SMS._replace(minute=3)]), ("deliver", [opt_in(ALL, 5)])])
 @example([("deliver", [SMS]), ("deliver", [opt_in(ALL, 1)]), ("deliver", [SMS._replace(minute=2)])])
