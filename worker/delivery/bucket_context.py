@@ -107,11 +107,11 @@ class BucketContext:
 
         Half, so that two deliveries can keep the reservations ahead of the clock between them. Permits of one batch lie
         side by side: where calls last so long that all of it would be under way at once, it is half of the concurrency
-        limit, so that the other half is left for the next one.
+        limit, so that the other half is left for the next one. With quick calls, that would make many small claims.
         """
         ahead, half = self.rate_limiter.reservation_seconds / 2, max(1, int(self.concurrency.limit / 2))
         allowed = max(1, int(ahead / self.rate_limiter.interval))
-        if self.call_seconds > half * self.rate_limiter.interval:
+        if self.call_seconds > max(half * self.rate_limiter.interval, ahead / 10):
             allowed = min(allowed, half)
         return min(most, allowed, self.reach(ahead))
 
