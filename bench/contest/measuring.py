@@ -14,7 +14,7 @@ from bench.contest.contestants import Contestant
 from bench.contest.stage import Stage, a_stage
 from bench.contest.watching import Processor, Surroundings, spent_before_opening, watching
 from bench.contest.work import WARM_UP_CUSTOMER, Work, write_work
-from bench.fast_server import fast_server
+from bench.worker.fast_server import fast_server
 from bench.yardstick import yardstick
 
 WARM_UP_ROWS = 40

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.fast_server import FastServer
+from bench.worker.fast_server import FastServer
 from console.local.broker import LocalBroker
 
 PROGRAMS = Path(__file__).parent / "programs"

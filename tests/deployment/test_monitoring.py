@@ -10,7 +10,7 @@ import pytest
 
 from tests.deployment.compose import ROOT
 from tests.support.company import company
-from tests.support.prometheus import asked, program, prometheus
+from tests.support.servers.prometheus import asked, program, prometheus
 
 FOLDER = ROOT / "deploy" / "prometheus"
 

@@ -26,8 +26,8 @@ from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, 
 from tests.model.overlapping import UNDER_WIDER_BLOCK, is_part, must_be_dead, wrongs
 from tests.model.provider import LATEST, TIMEOUT, Call, LateProvider
 from tests.model.words import MORNING, OVERLAPPING, PLACES, Said, Slot, minds, newest, who, words
-from tests.support import blocklist
-from tests.support.blocklist import Errand
+from tests.support.providers import blocklist
+from tests.support.providers.blocklist import Errand
 from worker.delivery import breaker
 from worker.delivery.observations import Observations
 from worker.delivery.retry import RetryPolicy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tests.model.words import CELLS, OVERLAPPING, PLACES, Said, Slot, newest
-from tests.support.blocklist import Blocklist
+from tests.support.providers.blocklist import Blocklist
 
 UNDER_WIDER_BLOCK = "under_wider_block"
 

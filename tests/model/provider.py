@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from consent.ledger.queue.tasks import ClaimedChange
 from tests.model.words import OVERLAPPING, Slot
-from tests.support.blocklist import Blocklist
+from tests.support.providers.blocklist import Blocklist
 from worker.providers.contract import Request
 
 TIMEOUT = 20.0

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.support.company import Company, company
-from tests.support.event_streams import listeners, opt_out, stream, until
 from tests.support.http_server import process, statuses
+from tests.support.servers.event_streams import listeners, opt_out, stream, until
 
 POISON, FIRST, NEWCOMERS = 100, 200, 8
 OFFSET = 500_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.company import Company, company
-from tests.support.event_streams import listeners, opt_out, stream, until
+from tests.support.servers.event_streams import listeners, opt_out, stream, until
 
 FILE_ROWS = 3_000
 ANN = 999_999_999 - 500_000_000

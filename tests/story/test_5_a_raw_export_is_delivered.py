@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.company import assert_balanced
-from tests.support.exporting import Exporting, exporting
+from tests.support.files.exporting import Exporting, exporting
 
 MAILCHIMP = """\
 "Email Address","First Name",MEMBER_RATING,UNSUB_TIME,UNSUB_REASON

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.support.company import assert_balanced, company
-from tests.support.workbooks import workbook
+from tests.support.files.workbooks import workbook
 
 HEAD = ["user_id", "channel", "priority", "action", "effective_at"]
 WHEN = datetime(2026, 1, 20, 8, 30)  # noqa: DTZ001 - a sheet knows no zones

@@ -8,7 +8,7 @@ from pathlib import Path
 from standardwebhooks import Webhook
 
 from tests.support.company import PASSWORD, company
-from tests.support.local_server import Says, serving
+from tests.support.servers.local_server import Says, serving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SAID = datetime.now(UTC) - timedelta(hours=1)

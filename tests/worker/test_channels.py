@@ -20,7 +20,7 @@ from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from tests.support.clock import Clock
-from tests.support.local_server import Asked, Says, serving
+from tests.support.servers.local_server import Asked, Says, serving
 from worker import channels
 from worker.channels import NoticeSender, channels_of
 

@@ -13,7 +13,7 @@ from producers.events import formats
 from producers.events.event import Event
 from producers.events.sources.redis_stream import RedisStream
 from producers.parsing.error_messages import RowError
-from tests.support.event_streams import Stream, stream
+from tests.support.servers.event_streams import Stream, stream
 
 SOON = 0.01
 

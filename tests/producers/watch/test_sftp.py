@@ -15,7 +15,7 @@ from producers.watch.address import read_watch_address
 from producers.watch.preparation import Reading
 from producers.watch.remote import RemotePlace, open_sftp
 from producers.watch.watcher import Watcher
-from tests.support.sftp_server import sftp_server
+from tests.support.servers.sftp_server import sftp_server
 from tests.support.watched import DONE, dozen, put, settled, where
 from worker.providers.capillary.row import CapillaryRow
 

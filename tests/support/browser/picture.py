@@ -10,7 +10,7 @@ from pathlib import Path
 from consent.ledger.ledger import Ledger
 from consent.settings import load_settings
 from tests.support.browser import DRIVER, MISSING, chromium, look
-from tests.support.page import page
+from tests.support.browser.page import page
 
 _END = "return document.querySelector('main').lastElementChild.getBoundingClientRect().bottom"
 

@@ -19,8 +19,8 @@ import pytest
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from tests.support.http_calls import CALL, CHANGES, TASK, answered, raw, sent
-from tests.support.local_server import Asked, Says, serving
+from tests.support.servers.http_calls import CALL, CHANGES, TASK, answered, raw, sent
+from tests.support.servers.local_server import Asked, Says, serving
 from worker.http.client import LONGEST_BODY, Sender, check_connection
 from worker.http.failures import Failure, NoReply, no_reply
 from worker.http.transport import tls_context

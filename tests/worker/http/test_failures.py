@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from consent.outcome import Retry, Unavailable
-from tests.support.http_calls import CALL, answered, raw, sent
-from tests.support.local_server import Asked, Cut, Says, serving
+from tests.support.servers.http_calls import CALL, answered, raw, sent
+from tests.support.servers.local_server import Asked, Cut, Says, serving
 from worker.http.failures import Failure, no_reply, unanswered, why
 from worker.providers.contract import Reply
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from consent.connection import ConnectionSettings
-from tests.support.http_calls import CALL, raw, sent
-from tests.support.odd_servers import AUTHORITY, CHUNKED, GOOD, one_reply, request, reset, server, tls_server
+from tests.support.servers.http_calls import CALL, raw, sent
+from tests.support.servers.odd_servers import AUTHORITY, CHUNKED, GOOD, one_reply, request, reset, server, tls_server
 from worker.http.client import Sender
 from worker.http.failures import Failure, NoReply, no_reply
 from worker.http.protocol import corrected

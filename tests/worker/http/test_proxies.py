@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 import httpx
 import pytest
 
-from tests.support.http_calls import CALL, raw, sent
-from tests.support.odd_servers import AUTHORITY, GOOD, one_reply, request, server, tls_for_localhost, tls_server
+from tests.support.servers.http_calls import CALL, raw, sent
+from tests.support.servers.odd_servers import AUTHORITY, GOOD, one_reply, request, server, tls_for_localhost, tls_server
 from worker.http import transport
 from worker.http.failures import Failure, no_reply
 from worker.http.proxies import is_excepted

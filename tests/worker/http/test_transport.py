@@ -13,8 +13,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from tests.support.http_calls import CALL, raw, sent
-from tests.support.odd_servers import (
+from tests.support.servers.http_calls import CALL, raw, sent
+from tests.support.servers.odd_servers import (
     AUTHORITY,
     CHUNKED,
     GOOD,

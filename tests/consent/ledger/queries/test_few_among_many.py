@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from bench.claims import fill
+from bench.consent.claims import fill
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from tests.support.ledgers import imported, word

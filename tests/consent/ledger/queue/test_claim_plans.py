@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from bench.claims import fill
-from bench.delivery import BUCKET
+from bench.consent.claims import fill
+from bench.worker.delivery import BUCKET
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied

@@ -10,7 +10,16 @@ import pytest
 from consent.change import from_micros
 from consent.ledger.ledger import Ledger
 from consent.outcome import Outcome, PermanentFailure
-from tests.support.blocklist import BUCKET, MORNING, Blocklist, Said, delivered, record_changes, recorded, settlement
+from tests.support.providers.blocklist import (
+    BUCKET,
+    MORNING,
+    Blocklist,
+    Said,
+    delivered,
+    record_changes,
+    recorded,
+    settlement,
+)
 from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import BLOCKLIST
 

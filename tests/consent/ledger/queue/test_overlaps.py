@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from tests.support.blocklist import (
+from tests.support.clock import Clock
+from tests.support.examples import examples
+from tests.support.providers.blocklist import (
     BUCKET,
     OVERLAP,
     Blocklist,
@@ -28,8 +30,6 @@ from tests.support.blocklist import (
     recorded,
     settlement,
 )
-from tests.support.clock import Clock
-from tests.support.examples import examples
 from worker.providers.contract import Request
 
 CHANNELS, SENDERS = ("", "SMS", "EMAIL"), ("", "SHOP")

@@ -14,7 +14,7 @@ from console.commands.page.access import Sessions
 from console.commands.page.app import PLACES
 from console.commands.page.server import shared_access
 from console.commands.page.users import Role, Throttle, User, Users, hashed
-from tests.support.page import EVERYONE, HASH, PASSWORD, Browser, page, words
+from tests.support.browser.page import EVERYONE, HASH, PASSWORD, Browser, page, words
 
 CHANGING = [place for place in PLACES if place.method == "POST"]
 SECRET = "a secret of the proxy"

@@ -8,8 +8,8 @@ import pytest
 
 from consent.ledger.ledger import Ledger
 from console.commands.page.app import PLACES
+from tests.support.browser.page import EVERYONE, page, words
 from tests.support.ledgers import counts, deliver, guarded, imported, recorded, word
-from tests.support.page import EVERYONE, page, words
 
 
 @pytest.fixture

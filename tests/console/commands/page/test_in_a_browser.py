@@ -11,8 +11,8 @@ from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
 from tests.support.browser import CHROMIUM, DRIVER, MISSING, chromium, fill_in, look, press, text, violations
+from tests.support.browser.page import EVERYONE, PASSWORD, page
 from tests.support.ledgers import deliver, guarded, imported, word
-from tests.support.page import EVERYONE, PASSWORD, page
 
 pytestmark = [
     pytest.mark.proof,

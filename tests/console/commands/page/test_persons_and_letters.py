@@ -10,8 +10,8 @@ import pytest
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
+from tests.support.browser.page import EVERYONE, page, words
 from tests.support.ledgers import deliver, guarded, imported, word
-from tests.support.page import EVERYONE, page, words
 
 UNKNOWN = PermanentFailure("1012", "Capillary cannot find this customer")
 OTHER = PermanentFailure("8015", "the account is closed")

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
-from tests.support.page import Browser, page
+from tests.support.browser.page import Browser, page
 
 CHANGES, DEAD, IMPORTS = 1_000_000, 50_000, 500
 LARGE = CHANGES // 5

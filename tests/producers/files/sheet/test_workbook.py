@@ -16,8 +16,8 @@ from producers.files.archive import unpacked
 from producers.files.sources import SourceFile
 from producers.ingest_file import ImportResult
 from producers.options import IngestOptions
+from tests.support.files.workbooks import odd_workbook, workbook
 from tests.support.memory_ledger import MemoryLedger, file_of, take_in
-from tests.support.workbooks import odd_workbook, workbook
 
 HEAD = ["user_id", "channel", "action", "effective_at", "reason"]
 ODD_HEAD = "".join(f'<c r="{"ABCDE"[n]}1" t="inlineStr"><is><t>{name}</t></is></c>' for n, name in enumerate(HEAD))

@@ -12,8 +12,8 @@ import pytest
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from tests.support.local_server import Asked, Cut, Says, Server, serving
 from tests.support.providers.capillary import change, customer
+from tests.support.servers.local_server import Asked, Cut, Says, Server, serving
 from worker.http.client import Sender
 from worker.http.failures import Failure, NoReply
 from worker.providers.capillary import CAPILLARY

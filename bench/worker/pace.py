@@ -1,6 +1,6 @@
 """How well a limit is used, and whether it is kept: four worker processes, going by the provider's own clock.
 
-`python -m bench.pace` prints one line of JSON for each rate: the share of the allowed calls that was made, the
+`python -m bench.worker.pace` prints one line of JSON for each rate: the share of the allowed calls that was made, the
 most calls in any window of the limit's length, and how many that is beyond the limit.
 """
 
@@ -16,9 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.delivery import BUCKET, a_ledger, environment, workers
-from bench.fast_server import FastServer, fast_server
-from bench.intake import apart, import_once, write_file
+from bench.producers.intake import apart, import_once, write_file
+from bench.worker.delivery import BUCKET, a_ledger, environment, workers
+from bench.worker.fast_server import FastServer, fast_server
 from consent.connection import Rate, parse_rate
 from consent.errors import OptrelayError
 from consent.settings import load_settings

@@ -1,6 +1,6 @@
 """How soon an opt-out that is published now reaches the provider while a large file is being delivered.
 
-Run it with `make bench`, or `python -m bench.lanes`. A file of 200,000 customers is pending, the provider takes
+Run it with `make bench`, or `python -m bench.worker.lanes`. A file of 200,000 customers is pending, the provider takes
 100 calls a second, and 200 opt-outs come at random moments of a minute through a Redis stream and a listener. Prints
 the seconds from publication to the provider: the median should be under 1.5, the 99th percentile under 3.
 """

@@ -1,6 +1,6 @@
 """How fast one listener records events of a Redis stream: SQLite and PostgreSQL side by side.
 
-Run it with `make bench`, or `python -m bench.events --events 200000`. Every event is one JSON entry about a
+Run it with `make bench`, or `python -m bench.producers.events --events 200000`. Every event is one JSON entry about a
 customer of its own; the clock runs from the listener's first batch to the last acknowledgement, with every change
 committed and due. `cpu_seconds` is what the listener's process used (user and system), which other work on the machine
 does not change.

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.rabbitmq import free_port
+from tests.support.servers.rabbitmq import free_port
 
 ABSENT = "Prometheus is not installed (apt-get install prometheus): its tests DID NOT RUN"
 

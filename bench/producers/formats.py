@@ -1,9 +1,10 @@
 """How fast files of each format become committed changes in SQLite: the same rows as CSV, JSON lines, workbook, packed.
 
-`python -m bench --only formats`, or `python -m bench.formats --rows 200000`. Seconds are CPU seconds of the importer
-and of the processes that it starts, from opening the file until the last row is committed, so that other work on the
-machine disturbs little. The formats take turns `--rounds` times, and the middle round counts. The goals are 30,000 rows
-a CPU second for CSV, 25,000 for JSON lines and 10,000 for a workbook; `of_csv` is the speed as a part of that of CSV.
+`python -m bench --only formats`, or `python -m bench.producers.formats --rows 200000`. Seconds are CPU seconds of the
+importer and of the processes that it starts, from opening the file until the last row is committed, so that other work
+on the machine disturbs little. The formats take turns `--rounds` times, and the middle round counts. The goals are
+30,000 rows a CPU second for CSV, 25,000 for JSON lines and 10,000 for a workbook; `of_csv` is the speed as a part of
+that of CSV.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 import xlsxwriter
 from backports import zstd
 
-from bench.intake import HEADER, apart, write_file
+from bench.producers.intake import HEADER, apart, write_file
 
 GOALS = {"csv": 30_000, "ndjson": 25_000, "xlsx": 10_000}
 NAMES = HEADER.strip().split(",")

@@ -20,7 +20,7 @@ from consent.ledger.ledger import Ledger
 from console.local.broker import LocalBroker
 from sandbox.server import running
 from tests.support.company import OPTRELAY
-from tests.support.three_providers import MixedCompany, sandbox_of
+from tests.support.providers.three_providers import MixedCompany, sandbox_of
 from worker.providers import PROVIDERS
 
 WORKERS = 4

@@ -1,8 +1,8 @@
 """How fast an audience is checked, from file to file: `optrelay scrub` as people run it, on SQLite and PostgreSQL.
 
-Run it with `python -m bench.scrub --rows 200000 --known 200000`. The ledger knows half of the audience by e-mail
-address at two connections, a quarter of them opted out; each row gives an e-mail address and a number. Prints rows
-per second, and per second of process time, start of the command included. The goal is 20,000 rows/s.
+Run it with `python -m bench.consent.scrub --rows 200000 --known 200000`. The ledger knows half of the audience by
+e-mail address at two connections, a quarter of them opted out; each row gives an e-mail address and a number. Prints
+rows per second, and per second of process time, start of the command included. The goal is 20,000 rows/s.
 """
 
 from __future__ import annotations

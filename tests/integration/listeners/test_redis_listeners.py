@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.company import Company
-from tests.support.event_streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
+from tests.support.servers.event_streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
 
 GOOD, BAD, KILLS = 5_000, 50, 10
 

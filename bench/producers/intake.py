@@ -1,9 +1,9 @@
 """How fast a CSV becomes committed, released changes: SQLite and PostgreSQL side by side, and how much memory it takes.
 
-Run it with `make bench`, or `python -m bench.intake --rows 1000000` for the large file. Prints rows per second
-from CSV text to committed ledger (validation and dedupe included), the same until every change is due (newest-wins and
-customer tasks included), for a second file that says nothing new (each row newer than the first file's, all of it so
-already) and for a third (the second's rows in other bytes), and the peak memory of the importer.
+Run it with `make bench`, or `python -m bench.producers.intake --rows 1000000` for the large file. Prints rows per
+second from CSV text to committed ledger (validation and dedupe included), the same until every change is due
+(newest-wins and customer tasks included), for a second file that says nothing new (each row newer than the first
+file's, all of it so already) and for a third (the second's rows in other bytes), and the peak memory of the importer.
 
 How fast the machine is just then, Python's own csv.reader tells, which passes over each file right before and after
 it is imported: `of_csv_reader` holds each rate as a part of that one. Where it makes 1.08 million rows/s, the goals are

@@ -1,4 +1,4 @@
-"""That claiming costs the same whatever is pending: `python -m bench.claims` prints a line for each backlog.
+"""That claiming costs the same whatever is pending: `python -m bench.consent.claims` prints a line for each backlog.
 
 Fills `customer_tasks` and what belongs to it directly, then claims and gives back a hundred targets at a time.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from bench.delivery import BUCKET, a_ledger
+from bench.worker.delivery import BUCKET, a_ledger
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Settlement
 

@@ -1,6 +1,6 @@
 """How fast what is due gets delivered: workers against a fast local server, beside a plain asyncio script.
 
-`python -m bench.delivery` prints one line of JSON for each way. The ledger is filled through the product's own
+`python -m bench.worker.delivery` prints one line of JSON for each way. The ledger is filled through the product's own
 intake beforehand; the rate is set so high that it does not bind; the script uses the same HTTP transport, and has
 neither queue nor ledger.
 """
@@ -23,8 +23,8 @@ from typing import Any
 import httpx
 import psutil
 
-from bench.fast_server import FastServer, fast_server
-from bench.intake import apart, import_once, write_file
+from bench.producers.intake import apart, import_once, write_file
+from bench.worker.fast_server import FastServer, fast_server
 from consent.change import Bucket
 from consent.errors import OptrelayError
 from consent.settings import load_settings

@@ -1,7 +1,8 @@
 """How well the allowed rate is used, and whether it is kept, at latencies of real providers.
 
-`python -m bench.latencies` prints one line of JSON for each latency, rate and database: the share of the allowed calls
-that was made in the steady part, the most calls in any window beyond the limit, and the memory of the largest process.
+`python -m bench.worker.latencies` prints one line of JSON for each latency, rate and database: the share of the allowed
+calls that was made in the steady part, the most calls in any window beyond the limit, and the memory of the largest
+process.
 
 `--bears 20` measures a server whose throughput falls with more than 20 calls under way: `goodput` is the share of what
 it can do at best, which has to be found without a setting.
@@ -20,10 +21,10 @@ from typing import Any
 
 import psutil
 
-from bench.delivery import BUCKET, a_ledger, environment, workers
-from bench.fast_server import FastServer, fast_server
-from bench.intake import apart, import_once, write_file
-from bench.pace import is_over, tally
+from bench.producers.intake import apart, import_once, write_file
+from bench.worker.delivery import BUCKET, a_ledger, environment, workers
+from bench.worker.fast_server import FastServer, fast_server
+from bench.worker.pace import is_over, tally
 from consent.connection import parse_rate
 from consent.errors import OptrelayError
 from consent.settings import load_settings

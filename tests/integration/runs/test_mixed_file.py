@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.company import Row, assert_balanced, fold
-from tests.support.three_providers import (
+from tests.support.providers.three_providers import (
     APPS,
     BATCH,
     BLOCKED,

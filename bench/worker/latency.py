@@ -1,6 +1,6 @@
 """How long one change takes from its wake-up to the provider's socket while workers are idle.
 
-`python -m bench.latency` records one change at a time, wakes a worker as a producer of events does, and compares
+`python -m bench.worker.latency` records one change at a time, wakes a worker as a producer of events does, and compares
 with the provider's own clock (the same machine's).
 """
 
@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.delivery import BUCKET, a_ledger, environment, workers
-from bench.fast_server import FastServer, fast_server
+from bench.worker.delivery import BUCKET, a_ledger, environment, workers
+from bench.worker.fast_server import FastServer, fast_server
 from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.settings import load_settings

@@ -1,8 +1,8 @@
 """A file for a provider in which everything goes wrong at once: how soon it ends, and whether only the bad rows die.
 
 800 rows of 200 customers; three rows are refused, three are dropped without a word, and one call in five fails, by a
-5xx, a gateway's page, a reset, or a cut after the change was made. `python -m bench.troubled --seeds 20 --timeout 5`
-prints a line of JSON for each seed; `met` says that it ended in time with exactly those six dead letters.
+5xx, a gateway's page, a reset, or a cut after the change was made. `python -m bench.worker.troubled --seeds 20
+--timeout 5` prints a line of JSON for each seed; `met` says that it ended in time with exactly those six dead letters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from bench.delivery import OPTRELAY, a_ledger
+from bench.worker.delivery import OPTRELAY, a_ledger
 from consent.ledger.ledger import Ledger
 from sandbox.capillary.settings import CapillarySettings
 from sandbox.server import running

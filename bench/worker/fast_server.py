@@ -1,6 +1,6 @@
 """A provider that answers like Capillary as fast as Python can: what benchmarks call, so that it is not the bottleneck.
 
-It looks at no credential and refuses no one. `python -m bench.fast_server --latency 0.005` serves until its
+It looks at no credential and refuses no one. `python -m bench.worker.fast_server --latency 0.005` serves until its
 standard input ends and prints its port. GET /_stats tells what it has seen, GET /_held what it holds.
 """
 

@@ -1,6 +1,6 @@
 """How much a connection that hangs takes from another: throughput of B while A never answers, and of B alone.
 
-Run it with `make bench`, or `python -m bench.isolation --rate 1000/second` to see it beyond the pace. Both are
+Run it with `make bench`, or `python -m bench.worker.isolation --rate 1000/second` to see it beyond the pace. Both are
 measured in turns in one run, with real workers, so that what else the machine does slows both. Prints calls per
 second of B in each turn, and their ratio, which should be 0.9 or more.
 """

@@ -19,7 +19,7 @@ import pytest
 from backports import zstd
 
 from tests.support.company import Company, company
-from tests.support.workbooks import workbook
+from tests.support.files.workbooks import workbook
 
 ROWS = 32_000
 HEAD = ("user_id", "channel", "priority", "action", "effective_at")

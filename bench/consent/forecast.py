@@ -1,4 +1,4 @@
-"""That a forecast of deadlines costs the same whatever is pending: `python -m bench.forecast` prints a line for each.
+"""That a forecast of deadlines costs the same whatever is pending: a line for each backlog.
 
 Fills `customer_tasks` directly, by way of the triggers that count them, with deadlines over a week; then reads the
 counts and makes the forecast, many times. Prints the median and the slowest in milliseconds, and the goal: 200.
@@ -14,8 +14,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from bench.claims import fill
-from bench.delivery import BUCKET, a_ledger
+from bench.consent.claims import fill
+from bench.worker.delivery import BUCKET, a_ledger
 from consent.deadlines.forecast import forecast
 from consent.ledger.ledger import Ledger
 

@@ -12,8 +12,8 @@ import httpx
 
 from consent.connection import ConnectionSettings
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
-from tests.support.local_server import Says, serving
 from tests.support.providers.capillary import BY_MOBILE, change, customer
+from tests.support.servers.local_server import Says, serving
 from worker.http.client import Sender
 from worker.http.failures import NoReply
 from worker.providers.contract import Reply, Request

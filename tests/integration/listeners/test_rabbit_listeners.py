@@ -22,9 +22,9 @@ from cloudevents.core.v1.event import CloudEvent
 
 from producers.events import consumer
 from tests.support.company import Company
-from tests.support.event_streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
 from tests.support.http_server import process, statuses
-from tests.support.rabbitmq import ABSENT, Rabbit, rabbitmq, server_program
+from tests.support.servers.event_streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
+from tests.support.servers.rabbitmq import ABSENT, Rabbit, rabbitmq, server_program
 
 GOOD, BAD, KILLS = 1_000, 20, 4
 MIB = 1024 * 1024

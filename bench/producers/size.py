@@ -1,4 +1,4 @@
-"""What a row costs in small and large files, and what memory a large one takes: `python -m bench.size`.
+"""What a row costs in small and large files, and what memory a large one takes: `python -m bench.producers.size`.
 
 Workers stand by, the importer counts from when it opens the file, and what a nearly empty file costs, measured just
 before, is taken off: so no one's start is counted. Prints a line for each size and the spread: the dearest row should

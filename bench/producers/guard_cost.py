@@ -1,8 +1,9 @@
 """What guards cost: CPU seconds of an import with guards beside one without, in alternating pairs, on SQLite.
 
-`python -m bench.guard_cost` prints, for a first file of opt-outs, for one of opt-ins that win over no opt-out, and for
-one that says nothing new, the median over the pairs and how far they lie apart; and the same of two imports without
-guards, which is what chance does. It is CPU time, which says something where others use the machine, too. Goal: 5 %.
+`python -m bench.producers.guard_cost` prints, for a first file of opt-outs, for one of opt-ins that win over no
+opt-out, and for one that says nothing new, the median over the pairs and how far they lie apart; and the same of two
+imports without guards, which is what chance does. It is CPU time, which says something where others use the machine,
+too. Goal: 5 %.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.intake import HEADER, confirm_everything, write_file
+from bench.producers.intake import HEADER, confirm_everything, write_file
 from consent.guards.rules import GuardRules
 from consent.ledger.ledger import Ledger
 from producers.files.file import prepare
