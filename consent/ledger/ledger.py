@@ -27,6 +27,7 @@ from consent.ledger.queue.leases import Leases
 from consent.ledger.queue.outcome_log import OutcomeLog
 from consent.ledger.queue.settle import Settlements
 from consent.ledger.rejected_events import RejectedEvents
+from consent.ledger.review.corrections import Corrections
 from consent.ledger.review.holds import Holds
 from consent.ledger.review.undo import Undoing
 from consent.ledger.telemetry.counters import Counters
@@ -56,8 +57,8 @@ class Queries(
     """What can be asked about imports, changes and persons; nothing here changes the ledger."""
 
 
-class Review(Holds, Undoing):
-    """Whole imports and what people decide about them: they are held, approved, withdrawn, undone."""
+class Review(Holds, Undoing, Corrections):
+    """What people decide: imports are held, approved, withdrawn, undone; dead letters are corrected."""
 
 
 class Ledger(LedgerCore):

@@ -4,7 +4,7 @@ A chunk of a file carries the checkpoint of its import. A run of an event source
 what was acknowledged, and an event that comes again is known by its key. So several processes may write to one run, and
 a commit whose answer was lost may be repeated.
 
-What is published as it comes (events, and files that are read as streams) takes one way, `_record_and_publish`. A file
+What is published as it comes (events, and files that are read as streams) takes one way, `record_and_publish`. A file
 that must be read whole first is only recorded, and so are the opt-ins of a stream, held until they are checked.
 """
 
@@ -62,7 +62,7 @@ class Recorder(LedgerPart):
                 batch.lookup_existing(tx)
                 batch.resend_known_optouts(tx, import_id, terms.rules)
                 recorded = _hold_optins(lock, import_id, batch)
-                reassigned, new = _record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
+                reassigned, new = record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
                 recorded += new + len(reassigned)
             else:
                 aside = split_noops(tx, batch, import_id, before + 1, asked)
@@ -100,7 +100,7 @@ class Recorder(LedgerPart):
             batch = IncomingBatch.of(secret, incoming, now, self.core.deadline_rules)
             lock = RecordingLock.acquire(tx)
             batch.lookup_existing(tx)
-            reassigned, _ = _record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)
+            reassigned, _ = record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)
             rejected = _record_rejects(tx, secret, run_id, refused)
             keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
             fresh = _first_of_each(batch.keys, batch.known.difference(reassigned))
@@ -128,7 +128,7 @@ def _hold_optins(lock: RecordingLock, import_id: str, batch: IncomingBatch) -> i
     return optins.record(lock, import_id, Origin.BULK, State.HELD) + len(reassigned)
 
 
-def _record_and_publish(
+def record_and_publish(
     lock: RecordingLock,
     import_id: str,
     batch: IncomingBatch,

@@ -105,6 +105,13 @@ def _goes_on(tx: Connection, row: Row[Any]) -> bool:
     return bool(row.reassert == Reassert.ALWAYS.value) and first_change(tx, row.id, 0, pending) is not None
 
 
+def add_import(tx: Connection, source: ImportSource, now: int) -> str:
+    """Start an import that no other one has been begun for, in this transaction; return its id."""
+    row = _import_row(source, source.fingerprint, now)
+    insert_new(tx, imports, _IMPORT_COLUMNS, [row])
+    return str(row[0])
+
+
 def _of_bytes(fingerprint: str) -> Select[Any]:
     return select(imports).where(imports.c.fingerprint == fingerprint)
 

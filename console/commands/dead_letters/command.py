@@ -117,14 +117,30 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
     everything: Everything = False,
     why: Why = "",
     who: Who = None,
+    corrections: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="COLUMN=VALUE", help="Correct them first; an empty value clears.", show_default=False
+        ),
+    ] = None,
     yes: Yes = False,
     only_say: Dry = False,
     as_object: JsonOption = False,
 ) -> None:
-    """Deliver dead letters again, unchanged: say what would happen, ask, do it.
+    """Deliver dead letters again, unchanged or corrected with --set: say what would happen, ask, do it.
 
     A letter that a newer change has overtaken is closed as superseded, and never sent. Doing it twice does no harm.
+
+    With --set each letter is closed, and a change takes its place that holds since the letter's own time. The exit code
+    is 1 if one of them cannot be corrected like that; it stays as it is.
+
+    For example:
+
+        optrelay dead-letters replay --code 8015
+
+        optrelay dead-letters replay 17 --set channel=MOBILE --why "the file called it PHONE"
     """
+    from console.commands.dead_letters.correction import correct_letters
     from console.commands.dead_letters.views import fate_words
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
@@ -134,6 +150,10 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
     selection.require()
     with reading_ledger(context.settings) as ledger:
         found = selection.find(ledger)
+        if corrections:
+            ask = None if only_say else lambda question: confirm(question, yes=yes)
+            by = who or user_name()
+            raise typer.Exit(correct_letters(context, ledger, found, corrections, ask, who=by, why=why))
         fates = ledger.dead_letters.plan_replay(found)
         context.screen.show(fate_words(fates))
         if found and not only_say:

@@ -198,13 +198,24 @@ def _write(file: TextIO, header: Sequence[str], settings: Settings, letters: Fou
     writer.writerows(_row(settings, letter) for letter in letters)
 
 
-def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
+def as_row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
+    """Return the columns of a row that says what a letter says; raise ConfigurationError without its connection."""
     provider = provider_of(settings.connection(letter.connection))
     own = {
         "connection": letter.connection,
         "action": letter.action.value,
         "effective_at": from_micros(letter.effective_at).isoformat().replace("+00:00", "Z"),
     }
-    columns = provider.export(letter.address, letter.slot, letter.details)
-    escaped = {name: escape(cell) for name, cell in columns.items()}
-    return own | escaped | {"_code": letter.code, "_message": letter.reason, RECORDED_AS: letter.public_id}
+    try:
+        return own | provider.export(letter.address, letter.slot, letter.details)
+    except (ValueError, TypeError, LookupError):
+        raise ConfigurationError(
+            f"dead letter {letter.id} is no change of {provider.name}: was the connection {letter.connection} given "
+            "another PROVIDER? Give each provider a connection of its own"
+        ) from None
+
+
+def _row(settings: Settings, letter: DeadLetter) -> dict[str, str]:
+    row = as_row(settings, letter)
+    escaped = {name: cell if name in _FIRST else escape(cell) for name, cell in row.items()}
+    return escaped | {"_code": letter.code, "_message": letter.reason, RECORDED_AS: letter.public_id}

@@ -67,6 +67,7 @@ PLACES = (
     Place("POST", "/dead-letters/discard", letters.discard, Role.OPERATOR),
     Place("GET", "/dead-letters/{id}", letters.show),
     Place("POST", "/dead-letters/{id}/reveal", letters.reveal, Role.PRIVACY),
+    Place("POST", "/dead-letters/{id}/correct", letters.correct, Role.OPERATOR),
     Place("GET", "/person", persons.ask),
     Place("POST", "/person", persons.search),
     Place("POST", "/person/reveal", persons.reveal, Role.PRIVACY),
@@ -193,6 +194,12 @@ def _answer(view: View, visit: Visit) -> Response:
             "The ledger's database cannot be used at the moment. What you asked for may or may not have happened: look."
         )
         raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "The ledger is away", text) from None
+    except Refused:
+        raise
+    except Exception as error:  # noqa: BLE001 - its message may name a person, so only its kind is logged
+        _log.error("an unexpected error at %s: %s", view.__name__, type(error).__qualname__)
+        text = "This is a fault of optrelay, and what you asked for may or may not have happened: look, and report it."
+        raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "An unexpected error", text) from None
 
 
 async def _form(request: Request) -> dict[str, str]:

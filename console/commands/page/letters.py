@@ -8,13 +8,21 @@ from http import HTTPStatus
 
 from starlette.responses import Response
 
+from consent.errors import ConfigurationError
 from consent.ledger.dead_letters import DeadLetter, DeadLetterFilter, FoundDeadLetters, ReplayEffect
 from consent.ledger.queries.pages import PAGE
+from consent.ledger.review.corrections import Corrected
+from console.commands.dead_letters.correction import FixableColumn, columns_said, fixable_columns, result_words
+from console.commands.dead_letters.correction import correct as correct_letter
 from console.commands.dead_letters.views import origin, own_fate
+from console.commands.page.users import Role
 from console.commands.page.visit import Mistake, Visit, key_of, not_found
 from console.ui.text import counted
+from producers.parsing.error_messages import RowError
 
 _FILTERS = ("connection", "code", "import_id")
+_FIELD = "set-"
+_LONGEST = 10_000
 
 
 def show_all(visit: Visit) -> Response:
@@ -56,6 +64,36 @@ def reveal(visit: Visit) -> Response:
     return _shown(visit, letter, reveals=True)
 
 
+def correct(visit: Visit) -> Response:
+    """Record what one letter should have said, and close it as replaced by that; its time and action stay."""
+    letter, settings = _letter(visit), visit.parts.settings
+    try:
+        said = _said(visit, letter)
+        result = correct_letter(settings, visit.ledger, letter, said, who=visit.who, why=visit.why())
+    except (Mistake, ConfigurationError) as error:
+        return _shown(visit, letter, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    words = result_words(letter, result)
+    words = words[0].upper() + words[1:] + "."
+    if not isinstance(result, Corrected):
+        is_row = isinstance(result, RowError)
+        return _shown(visit, letter, HTTPStatus.UNPROCESSABLE_ENTITY if is_row else HTTPStatus.CONFLICT, words)
+    return visit.go(f"/imports/{result.import_id}", f"{words} {visit.parts.wake(visit.ledger)}".strip())
+
+
+def _said(visit: Visit, letter: DeadLetter) -> dict[str, str]:
+    """Return what is to stand in which column; raises Mistake and ConfigurationError."""
+    told = ((name.removeprefix(_FIELD), text) for name, text in visit.form.items() if name.startswith(_FIELD))
+    pairs = [(name, text) for name, text in told if text.strip()]
+    if cleared := visit.form.get("clear", ""):
+        pairs.append((cleared, ""))
+    said = columns_said(visit.parts.settings, letter, pairs)
+    if not said:
+        raise Mistake("Type what is to stand in a column instead.")
+    if any(len(text) > _LONGEST or "\0" in text for text in said.values()):
+        raise Mistake(f"A value has at most {_LONGEST:,} characters.")
+    return said
+
+
 def _letter(visit: Visit) -> DeadLetter:
     number = key_of(visit.path["id"])
     found = _by_number(visit, [number]) if number is not None else []
@@ -72,6 +110,9 @@ def _shown(
         "letter.html",
         status,
         letter=letter,
+        columns=_columns(visit, letter),
+        field=_FIELD,
+        form=visit.form,
         origin=origin(letter),
         fate=own_fate(letter, letters.plan_replay([letter])),
         calls=letters.attempts_for(letter),
@@ -79,6 +120,16 @@ def _shown(
         reveals=reveals,
         mistake=mistake,
     )
+
+
+def _columns(visit: Visit, letter: DeadLetter) -> list[FixableColumn]:
+    """Return the columns that this user may correct: none without the role, or if its connection is another one now."""
+    if not visit.user.may(Role.OPERATOR) or letter.discarded:
+        return []
+    try:
+        return fixable_columns(visit.parts.settings, letter)
+    except ConfigurationError:
+        return []
 
 
 def plan(visit: Visit) -> Response:

@@ -87,6 +87,52 @@ def test_one_letter_is_discarded_and_stays_in_the_history(both: Ledger) -> None:
     assert len(both.queries.letters_page()) == 1
 
 
+CAPILLARY = {
+    "capillary": {
+        "provider": "capillary",
+        "base_url": "http://127.0.0.1:1",
+        "username": "till",
+        "password": "hush-hush-7",
+    }
+}
+SLOT = '["EMAIL","","BULK",-1]'
+
+
+def test_a_letter_is_corrected_once(both: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong value is named by its column; the right one is sent, and the same form again does nothing."""
+    imported(both, word("387006417", slot=SLOT))
+    deliver(both, UNKNOWN)
+    number = both.queries.letters_page()[0]
+    with (
+        caplog.at_level(logging.DEBUG),
+        page(both, ui_users=EVERYONE, connections=CAPILLARY) as served,
+        served.browser("otto") as otto,
+        served.browser("vera") as vera,
+    ):
+        assert "Correct it" not in words(vera.get(f"/dead-letters/{number}"))
+        shown = otto.get(f"/dead-letters/{number}")
+        assert "387006417" not in shown.text
+        assert "user_id …417" in words(shown)
+        assert "channel EMAIL" in words(shown)
+        assert otto.submit(shown, "/correct", why="x").status_code == 422
+        assert otto.submit(shown, "/correct", **{"set-user_id": "387006418"}).status_code == 422
+        bad = otto.submit(shown, "/correct", **{"set-channel": "PIGEON"}, why="x")
+        assert (bad.status_code, "Channel: " in words(bad)) == (422, True)
+        for wrong in ({"set-action": "OPTIN"}, {"set-effective_at": "2026-01-01T00:00:00Z"}, {"set-shoe": "7"}):
+            assert otto.submit(shown, "/correct", **wrong, why="x").status_code == 422
+        assert otto.submit(shown, "/correct", **{"set-user_id": "387006417"}, why="x").status_code == 409
+        assert len(both.queries.letters_page()) == 1
+        done = otto.submit(shown, "/correct", **{"set-user_id": "387006418"}, why="a slip")
+        assert "is closed, replaced by change" in words(done)
+        assert "which will be delivered" in words(done)
+        assert otto.submit(shown, "/correct", **{"set-user_id": "387006418"}, why="a slip").status_code == 404
+        assert "corrected: user_id" in words(otto.get("/audit"))
+        assert "38700641" not in otto.get("/audit").text
+        assert served.woken == ["woken"]
+    assert deliver(both) == [("387006418", f"{SLOT} OPTOUT")]
+    assert "38700641" not in caplog.text
+
+
 def test_a_person_is_named_to_privacy_alone_and_that_is_noted(both: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     """Search by form, masked; the name only with the role and a reason; no identifier in an address or a log."""
     imported(both, word("387006417", "OPTOUT", reason="rang up at noon"))
