@@ -28,6 +28,7 @@ from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.files import path_text, refuse_planted_at
 from consent.guards.rules import GuardRules
+from consent.public_page import PublicPage
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
 TOML_FILE = "optrelay.toml"
@@ -132,6 +133,7 @@ class Settings(BaseSettings):
         SecretStr(""), description="asked each minute while something delivers, and with /fail after a run that failed"
     )
     public_url: str = Field("", description="where people reach `optrelay serve`, for unsubscribe links")
+    public_page: PublicPage = Field(PublicPage(), description="what people see behind an unsubscribe link")
 
     @classmethod
     def settings_customise_sources(
@@ -245,7 +247,7 @@ def _fault(error: ErrorDetails) -> str:
 
 def _tables() -> str:
     """Return the names, never the values, of the variables that may be meant."""
-    ends = ("__DEFAULTS", "__HEADERS", "__TOKENS", "_CONNECTIONS")
+    ends = ("__DEFAULTS", "__HEADERS", "__TOKENS", "_CONNECTIONS", "__TOPICS")
     return ", ".join(name for name in environment_names() if name.upper().endswith(ends)) or "see OPTRELAY_CONNECTIONS"
 
 

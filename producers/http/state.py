@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
 
 from consent.ledger.ledger import Ledger
+from consent.public_page import PublicPage
 from producers.http.api_keys import ApiKeys, KeyRateLimit, Scope, Sender
 from producers.http.batch_writer import BatchWriter
 from producers.http.problems import Problem
 from producers.http.tokens import Tokens
+from producers.http.unsubscribe.page import PublicPages
 from producers.parsing.row_parser import ParseContext
 
 KEY_NAME = "optrelay.key_name"
@@ -29,7 +31,8 @@ class AppState:
 
     `schema` is the JSON Schema of what may be posted, `public_schema` the same without the names of our connections;
     `body_limit` is in bytes. `import_report` raises LedgerUnavailable; `broker_state` says how the broker is.
-    With `four_eyes` only a key with a name approves. `metrics` returns what Prometheus reads.
+    With `four_eyes` only a key with a name approves. `metrics` returns what Prometheus reads,
+    `public_pages` makes what people see behind a link.
     """
 
     ledger: Ledger
@@ -45,6 +48,7 @@ class AppState:
     broker_state: Callable[[], str]
     four_eyes: bool = False
     metrics: Callable[[], bytes] = bytes
+    public_pages: PublicPages = field(default_factory=lambda: PublicPages(PublicPage()))
 
 
 def app_state(request: Request) -> AppState:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, SecretStr
 
 from consent.connection import ConnectionSettings
 from consent.guards.rules import GuardRules
+from consent.public_page import PublicPage
 from consent.settings import Settings
 from tests.deployment.compose import ROOT
 from worker.providers import PROVIDERS
@@ -16,6 +17,8 @@ from worker.providers import PROVIDERS
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 GUARDS_PAGE = ROOT / "docs" / "guards.md"
 OF_GUARDS = "OPTRELAY_GUARDS__"
+PUBLIC_PAGE = ROOT / "docs" / "unsubscribe.md"
+OF_THE_PUBLIC_PAGE = "OPTRELAY_PUBLIC_PAGE__"
 PREFIX = "OPTRELAY_"
 CONFIG = "OPTRELAY_CONFIG"
 OF_A_CONNECTION = f"{PREFIX}CONNECTIONS__<NAME>__"
@@ -84,8 +87,18 @@ def page() -> str:
 
 def guards_page() -> str:
     """Return the page about guards with its table as it should be."""
-    above, heading, _ = GUARDS_PAGE.read_text().partition("\n| setting | default | meaning |\n")
-    return f"{above}\n{_table(GuardRules, OF_GUARDS)}" if heading else above
+    return _with_table(GUARDS_PAGE.read_text(), GuardRules, OF_GUARDS)
+
+
+def public_page() -> str:
+    """Return the page about what people see behind a link with its table as it should be."""
+    return _with_table(PUBLIC_PAGE.read_text(), PublicPage, OF_THE_PUBLIC_PAGE)
+
+
+def _with_table(text: str, model: type[BaseModel], prefix: str) -> str:
+    """Return a page that ends with a table of settings, with that table as it should be."""
+    above, heading, _ = text.partition("\n| setting | default | meaning |\n")
+    return f"{above}\n{_table(model, prefix)}" if heading else above
 
 
 def names() -> Iterator[str]:
@@ -94,6 +107,7 @@ def names() -> Iterator[str]:
     yield from (PREFIX + name.upper() for name in Settings.model_fields)
     yield from (OF_A_CONNECTION + name.upper() for name in ConnectionSettings.model_fields)
     yield from (OF_GUARDS + name.upper() for name in GuardRules.model_fields)
+    yield from (OF_THE_PUBLIC_PAGE + name.upper() for name in PublicPage.model_fields)
 
 
 def _table(model: type[BaseModel], prefix: str) -> str:
@@ -119,3 +133,4 @@ def _shown(default: Any) -> str:
 if __name__ == "__main__":
     SETTINGS_PAGE.write_text(page())
     GUARDS_PAGE.write_text(guards_page())
+    PUBLIC_PAGE.write_text(public_page())

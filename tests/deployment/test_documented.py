@@ -15,7 +15,16 @@ from console.exit_codes import ExitCode
 from console.ui.summaries import as_json
 from tests.deployment.command_line import commands, options
 from tests.deployment.compose import ROOT
-from tests.deployment.settings_tables import GUARDS_PAGE, OF_A_CONNECTION, SETTINGS_PAGE, guards_page, names, page
+from tests.deployment.settings_tables import (
+    GUARDS_PAGE,
+    OF_A_CONNECTION,
+    PUBLIC_PAGE,
+    SETTINGS_PAGE,
+    guards_page,
+    names,
+    page,
+    public_page,
+)
 from tests.support.providers.recipe import code_of_the_page
 from worker.providers.capillary.codes import CODES
 from worker.providers.capillary.row import CapillaryRow
@@ -43,6 +52,7 @@ def test_settings_are_documented_as_they_are() -> None:
     """docs/settings.md is what `python -m tests.deployment.settings_tables` makes of the settings."""
     assert SETTINGS_PAGE.read_text() == page()
     assert GUARDS_PAGE.read_text() == guards_page()
+    assert PUBLIC_PAGE.read_text() == public_page()
 
 
 def test_no_setting_is_invented() -> None:

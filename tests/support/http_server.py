@@ -32,6 +32,7 @@ from producers.http.server import Server as HttpServer
 from producers.http.server import configuration, listening
 from producers.http.state import AppState
 from producers.http.tokens import Tokens
+from producers.http.unsubscribe.page import PublicPages
 from producers.parsing.row_parser import parse_context
 from tests.support.company import OPTRELAY
 from worker.providers import PROVIDERS
@@ -101,6 +102,7 @@ def app_state_of(ledger: Ledger, intake: Intake, rate: str = "10000/second", **m
         broker_state=lambda: "not configured",
         four_eyes=more.pop("four_eyes", False),
         metrics=more.pop("metrics", bytes),
+        **({"public_pages": PublicPages(more.pop("public_page"))} if "public_page" in more else {}),
     )
 
 

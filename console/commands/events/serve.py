@@ -32,6 +32,8 @@ from producers.http.batch_writer import BatchWriter
 from producers.http.server import listening, serve
 from producers.http.state import AppState
 from producers.http.tokens import Tokens
+from producers.http.unsubscribe.page import PublicPages
+from producers.parsing.columns import vocabulary
 from producers.parsing.row_parser import ParseContext, parse_context
 from worker.process import set_up_logs
 from worker.providers import PROVIDERS
@@ -59,6 +61,7 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
         )
     set_up_logs(settings.log_level)
     context = parse_context_of(settings)
+    pages = PublicPages(settings.public_page, vocabulary(context.rows.values()).find_ours)
     with ExitStack() as stack:
         ledger = stack.enter_context(writing_ledger(settings))
         listener = stack.enter_context(listening(host, port))
@@ -80,6 +83,7 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
             broker_state=broker_state,
             four_eyes=settings.four_eyes,
             metrics=partial(exposition, collector_of(settings, ledger)),
+            public_pages=pages,
         )
         outdated = stack.enter_context(_watched(ledger))
         more = [] if page is None else [page(ledger)]

@@ -6,6 +6,7 @@ https://www.rfc-editor.org/rfc/rfc8058
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from http import HTTPStatus
@@ -21,9 +22,10 @@ from producers.events.event import Event
 from producers.http.openapi import operation_id, page_responses
 from producers.http.problems import Problem, ledger_away
 from producers.http.request_body import read_body
-from producers.http.routes import unsubscribe_form as form
 from producers.http.state import app_state
 from producers.http.tokens import Expired, Forged, Link
+from producers.http.unsubscribe import form
+from producers.http.unsubscribe.page import What
 from producers.parsing.columns import FALLBACK_TIME
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
@@ -46,10 +48,10 @@ router = APIRouter(generate_unique_id_function=operation_id, default_response_cl
 async def confirm(request: Request, token: str) -> Response:
     """Show one button, which opts out; programs that follow every link of a mail change nothing by it."""
     try:
-        app_state(request).tokens.read(token)
+        link = app_state(request).tokens.read(token)
     except (Expired, Forged) as error:
-        return _unusable(error)
-    return form.page(form.CONFIRM)
+        return _unusable(request, error)
+    return _page(request, "confirm", link)
 
 
 @router.post(
@@ -66,22 +68,22 @@ async def unsubscribe(request: Request, token: str) -> Response:
         link = state.tokens.read(token)
         body = await read_body(request, _LONGEST_BODY)
         if not form.is_one_click(request.headers.get("content-type", ""), body):
-            return form.page(form.NOT_ASKED, HTTPStatus.BAD_REQUEST)
+            return _page(request, "not_asked", status=HTTPStatus.BAD_REQUEST)
         fields = await run_in_threadpool(
             _fields_of_click, link, state.ledger, state.context, by_person=form.is_from_page(body)
         )
         event = Event(fields, place=f"unsubscribe {fields['change_id']}")
         results = await state.batch_writer.record(event, len(body))
     except (Expired, Forged) as error:
-        return _unusable(error)
+        return _unusable(request, error)
     except LedgerError:
-        return _try_again(ledger_away())
+        return _try_again(request, ledger_away())
     except Problem as problem:
-        return _try_again(problem)
+        return _try_again(request, problem)
     if results[0].status == "rejected":
         _log.error("an unsubscribe link was refused (%s): its connection or columns no longer fit", results[0].code)
-        return _try_again(ledger_away())
-    return form.page(form.DONE)
+        return _try_again(request, ledger_away())
+    return _page(request, "done", link)
 
 
 def _fields_of_click(link: Link, ledger: Ledger, context: ParseContext, *, by_person: bool) -> dict[str, str]:
@@ -108,12 +110,29 @@ def _fields_of_click(link: Link, ledger: Ledger, context: ParseContext, *, by_pe
     return fields | {"change_id": f"link:{link.id}:{turn}"}
 
 
-def _unusable(error: Expired | Forged) -> Response:
+def _unusable(request: Request, error: Expired | Forged) -> Response:
     if isinstance(error, Expired):
-        return form.page(form.EXPIRED, HTTPStatus.GONE)
-    return form.page(form.UNKNOWN, HTTPStatus.NOT_FOUND)
+        return _page(request, "expired", status=HTTPStatus.GONE)
+    return _page(request, "unknown", status=HTTPStatus.NOT_FOUND)
 
 
-def _try_again(problem: Problem) -> Response:
-    text = form.LATER if problem.status is HTTPStatus.SERVICE_UNAVAILABLE else form.NOT_ASKED
-    return form.page(text, problem.status, problem.headers)
+def _try_again(request: Request, problem: Problem) -> Response:
+    what: What = "later" if problem.status is HTTPStatus.SERVICE_UNAVAILABLE else "not_asked"
+    return _page(request, what, status=problem.status, headers=problem.headers)
+
+
+def _page(
+    request: Request,
+    what: What,
+    link: Link | None = None,
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a page in the language of the browser, about what a link and its connection's defaults say."""
+    state, about = app_state(request), {}
+    if link is not None:
+        connection = link.fields.get("connection") or (
+            next(iter(state.context.rows)) if len(state.context.rows) == 1 else ""
+        )
+        about = {**state.context.defaults.get(connection, {}), **link.fields, "connection": connection}
+    return state.public_pages.page(what, ", ".join(request.headers.getlist("accept-language")), about, status, headers)

@@ -1,0 +1,1 @@
+"""The page behind an unsubscribe link: its form, what it says and in which language."""
