@@ -23,8 +23,8 @@ from consent.settings import load_settings
 from producers.http.tokens import Tokens
 from producers.http.unsubscribe.languages import FOLDER, asked_for, languages
 from producers.http.unsubscribe.page import PublicPages
+from tests.support.browser.page import words
 from tests.support.http_server import ANN, SECRET, Server, server
-from tests.support.page import words
 
 FIELDS = {name: value for name, value in ANN.items() if name not in ("action", "effective_at")}
 PIXEL = base64.b64decode(
