@@ -12,6 +12,9 @@ from consent.reassert import Reassert
 
 ImportState = Literal["reading", "read", "held", "released", "withdrawn"]
 
+FILE = "csv"
+"""The kind of all imports of files, whatever their format."""
+
 
 @dataclass(frozen=True, slots=True)
 class ImportSource:
@@ -21,6 +24,7 @@ class ImportSource:
     changes are delivered as they are read. `total_lines` is None where it cannot be known beforehand. `reassert` is the
     option of the command, None where the settings hold. `sha256` is that of the bytes alone, None where there are none.
     `guards` are those that check it, None if none does. It `replaces` an import that was undone, None for most.
+    `importer` is the name of the account whose command reads it.
     """
 
     kind: str
@@ -34,6 +38,7 @@ class ImportSource:
     sha256: str | None = None
     guards: ImportGuards | None = None
     replaces: str | None = None
+    importer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

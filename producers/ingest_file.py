@@ -11,9 +11,9 @@ from typing import Protocol
 
 from consent.change import ConsentChange
 from consent.errors import ImportUnderWay, LedgerRefused
-from consent.files import path_text
+from consent.files import path_text, user_name
 from consent.guards.rules import ImportGuards, feed_of
-from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
+from consent.imports import FILE, Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
 from producers.files.chunks import Chunk, read_chunks, warning_notes
 from producers.files.file import PreparedFile
 from producers.files.rejects import RejectsFile, RejectsHeader
@@ -95,7 +95,7 @@ def source_of(file: PreparedFile) -> ImportSource:
     """Return what the ledger knows a file by: its bytes and every option that changes their meaning."""
     inspection, context, options = file.inspection, file.context, file.options
     return ImportSource(
-        kind="csv",
+        kind=FILE,
         name=file.name,
         fingerprint=fingerprint(inspection.sha256, options, context.connection, file.defaults),
         size=inspection.stamp.size,
@@ -106,6 +106,7 @@ def source_of(file: PreparedFile) -> ImportSource:
         sha256=inspection.sha256,
         guards=_guards_of(file),
         replaces=options.replaces,
+        importer=user_name(),
     )
 
 

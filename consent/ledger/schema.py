@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0021"
+REVISION = "0022"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -80,8 +80,8 @@ imports = Table(
     Column("started_at", BigInteger, nullable=False),
     Column("read_at", BigInteger),
     Column("released_at", BigInteger),
-    *(Column(name, Text) for name in ("feed", "guards", "findings", "replaces")),
-    *(Column(name, BigInteger) for name in ("checked_at", "optouts", "undone_at")),
+    *(Column(name, Text) for name in ("feed", "guards", "findings", "replaces", "importers")),
+    *(Column(name, BigInteger) for name in ("checked_at", "optouts", "undone_at", "optouts_undone_at")),
 )
 """One intake: a file, or a run of an event source, with its checkpoint and counts.
 
@@ -89,7 +89,9 @@ imports = Table(
 the way that its command told. `own_times` counts the rows' own times; those from `export_time_from` to `export_time_to`
 are the export's, and `stamped` counts the opt-outs that are unchanged for no other reason. `skipped` counts rows that a
 feed leaves out. `feed` names what it is compared with, `guards` are its rules, and `checked_at` says since when its
-`findings` and new `optouts` are known. It `replaces` one that was undone.
+`findings` and new `optouts` are known. It `replaces` one that was undone. `undone_at` says since when its opt-ins are
+looked past when another import is undone, `optouts_undone_at` the same of its opt-outs. `importers` are the names of
+those whose commands have read it, a line for each.
 """
 Index("ix_imports_feed", imports.c.feed, imports.c.started_at)
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from consent.change import from_micros
 from consent.ledger.queries.imports import ImportReport
+from consent.ledger.review.compensations import UndoPlan
 from consent.ledger.review.holds import HeldImport
-from consent.ledger.review.undo import UndoPlan
 from console.ui.screen import Screen
 from console.ui.text import counted, duration_text
 
@@ -110,6 +110,12 @@ def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPla
     screen.show(f"import {import_id}: {counted(plan.undone, 'slot')} brought back{by}")
     if plan.overtaken:
         screen.show(f"  {plan.overtaken:,} have a newer change, or were undone before; they stay as they are")
+    if plan.repeated:
+        screen.show(
+            f"  {plan.repeated:,} of these say the same again, by import {plan.repeating}: if that is wrong, too, "
+            "undo it as well",
+            "yellow",
+        )
     if plan.same:
         screen.show(f"  {plan.same:,} held the same before")
     if plan.opted_out:

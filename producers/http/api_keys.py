@@ -31,6 +31,7 @@ class Scope(StrEnum):
     READ = "read"
     CONTACTABLE = "contactable"
     APPROVE = "approve"
+    UNDO = "undo"
     METRICS = "metrics"
 
 

@@ -176,6 +176,22 @@ class Decided(TypedDict("_Decided", {"import": str})):
 
 
 @_exact
+class Undone(TypedDict("_Undone", {"import": str})):
+    """What undoing an import did, or would do, slot by slot, as `optrelay undo --json` prints it."""
+
+    dry_run: bool
+    undone_by: Annotated[str | None, Field(description="the import that undoes it; null if there is nothing to undo")]
+    undone: _Count
+    same: Annotated[_Count, Field(description="slots that held the same before")]
+    overtaken: Annotated[_Count, Field(description="slots about which something was said later; they stay")]
+    repeated: Annotated[_Count, Field(description="those of them of which a later import says the same again")]
+    opted_out: Annotated[_Count, Field(description="slots that stay opted out without opt_in_again")]
+    no_value: Annotated[_Count, Field(description="slots without an earlier value")]
+    repeated_by: Annotated[_Counts, Field(description="the imports that say the same again")]
+    cannot_undo: Annotated[list[str], Field(description="the first of those that stay, without names")]
+
+
+@_exact
 class Alive(TypedDict):
     """The process lives and answers."""
 

@@ -128,3 +128,51 @@ def test_a_mistaken_file_is_undone_and_corrected_in_one_step(tmp_path: Path) -> 
         held = {user: action for (user, _, _), action in shop.held().items()}
         assert held == {"387006000": "OPTIN", "387006001": "OPTOUT", "387006002": "OPTOUT"}
         assert shop.run("undo", wrong["import"], "--why", "again")[1]["undone"] == 0
+
+
+def test_a_withdrawn_or_undone_file_says_how_it_is_recorded_after_all(tmp_path: Path) -> None:
+    """A file was withdrawn, for good; it turns out to be right. The same bytes are told how, and go in when asked."""
+    with company(tmp_path) as shop:
+        shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006030)), "monday.csv"))
+        again = shop.write(rows("OPTIN", 21, range(387006000, 387006030)), "campaign.csv")
+        _, held, _ = shop.run("run", again)
+        shop.run("withdraw", held["import"], "--why", "an old export")
+
+        code, found, said = shop.run("run", again)
+
+        assert (code, "30 of its changes were withdrawn" in said, "--replaces" in said) == (0, True, True), said
+        assert "withdrawn" in found["files"][0]["reason"]
+        assert set(shop.held().values()) == {"OPTOUT"}
+        instead = ("--replaces", held["import"], "--why", "it was right")
+        code, found, said = shop.run("run", again, *instead)
+        assert (code, found["held"]) == (3, 30), said  # the guards look at it as at any other
+        shop.run("approve", found["import"], "--why", "checked with CRM")
+        shop.run("run")
+        assert set(shop.held().values()) == {"OPTIN"}
+        shop.run("undo", found["import"], "--why", "it was wrong")
+        _, _, said = shop.run("run", again, *instead)
+        assert f"it was undone. To record it after all, give --replaces {found['import']}" in said
+
+
+def test_with_four_eyes_the_command_line_opts_no_one_in(tmp_path: Path) -> None:
+    """It proves no name: it approves nothing, switches no guard off, and undoes no opt-out. Withdrawing is safe."""
+    with company(tmp_path) as shop:
+        shop.settings["FOUR_EYES"] = "true"
+        monday = shop.write(rows("OPTOUT", 20, range(387006000, 387006030)), "monday.csv")
+        _, outs, _ = shop.run("run", monday)
+        again = shop.write(rows("OPTIN", 21, range(387006000, 387006030)), "campaign.csv")
+        why = ("--why", "they signed up again")
+        _, held, _ = shop.run("run", again)
+
+        refused = [
+            shop.run("approve", held["import"], *why),
+            shop.run("run", again, "--guard-off", "resurrects", *why),
+            shop.run("undo", outs["import"], "--opt-in-again", *why),
+        ]
+
+        assert [code for code, *_ in refused] == [2, 2, 2]
+        assert all("FOUR_EYES" in said for *_, said in refused)
+        assert shop.run("undo", outs["import"], "--opt-in-again", "--dry-run")[0] == 0
+        assert shop.run("withdraw", held["import"], *why)[0] == 0
+        shop.run("run")
+        assert set(shop.held().values()) == {"OPTOUT"}

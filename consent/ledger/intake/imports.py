@@ -35,10 +35,10 @@ class Imports(LedgerPart):
         def work(tx: Connection) -> ImportProgress:
             fingerprint, row = find_import(tx, source.fingerprint, source.reassert)
             if row is None:
-                insert_new(tx, imports, _IMPORT_COLUMNS, [_import_row(source, fingerprint, now)])
+                begin_import(tx, source, now, fingerprint)
                 row = tx.execute(_of_bytes(fingerprint)).one()
             elif row.state in {"reading", "read"}:
-                _renew_options(tx, row.id, source)
+                _renew_options(tx, row, source)
             return progress_of(row)
 
         return self.database.write(work)
@@ -75,9 +75,12 @@ class Imports(LedgerPart):
         self.database.write(lambda tx: tx.execute(ended))
 
 
-def _renew_options(tx: Connection, import_id: str, source: ImportSource) -> None:
-    """Let the options of the command that goes on with an import hold."""
-    mine = update(imports).where(imports.c.id == import_id)
+def _renew_options(tx: Connection, row: Row[Any], source: ImportSource) -> None:
+    """Let the options of the command that goes on with an import hold, and note whose it is."""
+    mine = update(imports).where(imports.c.id == row.id)
+    names = (row.importers or "").split("\n")
+    if source.importer is not None and source.importer not in names:
+        tx.execute(mine.values(importers="\n".join(filter(None, [*names, source.importer]))))
     if source.reassert is not None:
         tx.execute(mine.values(reassert=source.reassert))
     if source.guards is not None:
@@ -131,8 +134,16 @@ _IMPORT_COLUMNS = (
     "feed",
     "guards",
     "replaces",
+    "importers",
     "started_at",
 )
+
+
+def begin_import(tx: Connection, source: ImportSource, now: int, fingerprint: str | None = None) -> str:
+    """Begin an import, by this fingerprint instead of its source's if one is given; return its id."""
+    row = _import_row(source, fingerprint or source.fingerprint, now)
+    insert_new(tx, imports, _IMPORT_COLUMNS, [row])
+    return str(row[0])
 
 
 def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[object, ...]:
@@ -140,7 +151,17 @@ def _import_row(source: ImportSource, fingerprint: str, now: int) -> tuple[objec
     since = None if source.default_effective_at is None else to_micros(source.default_effective_at)
     facts = (source.kind, source.name, fingerprint, source.size, since, int(source.stream), source.total_lines)
     guards = (None, None) if source.guards is None else (source.guards.feed, source.guards.as_text())
-    return (import_id, *facts, "reading", source.reassert, source.sha256, *guards, source.replaces, now)
+    return (
+        import_id,
+        *facts,
+        "reading",
+        source.reassert,
+        source.sha256,
+        *guards,
+        source.replaces,
+        source.importer,
+        now,
+    )
 
 
 def progress_of(row: Row[Any]) -> ImportProgress:

@@ -35,6 +35,7 @@ class ImportReport:
     `discarded` counts the dead ones that someone has decided upon, `stamped` the opt-outs that are unchanged only
     because their time is taken for that of the export; `stamped_at` is that time (microseconds), None if there is none.
     `held` counts those of the pending ones that wait for a person, and `findings` is what the guards said.
+    `undone_at` says when it was undone last.
     `reject_reasons` and `dead_reasons` tell each code in words; where one was given for several reasons, one of them.
     """
 
@@ -68,6 +69,7 @@ class ImportReport:
     held: int = 0
     feed: str | None = None
     findings: Sequence[Mapping[str, Any]] = ()
+    undone_at: int | None = None
 
     @property
     def balanced(self) -> bool:
@@ -231,7 +233,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
 
 
 def _of_guards(row: Row[Any]) -> dict[str, Any]:
-    return {"feed": row.feed, "findings": json.loads(row.findings or "[]")}
+    return {"feed": row.feed, "findings": json.loads(row.findings or "[]"), "undone_at": row.undone_at}
 
 
 _OF_NOOPS = {

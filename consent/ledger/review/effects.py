@@ -171,12 +171,17 @@ UNDO = "undo"
 """The kind of an import that undoes another one."""
 
 
+_UNDONE_AGAIN = 16
+"""How often what one slot holds at one time may have been undone, each time a microsecond later."""
+
+
 def date_behind_undoing(tx: Connection, import_id: str) -> None:
     """Date the changes of a corrected file that repeat the time of an undone change right behind what undid it."""
     other, undoing = changes.alias("undoing"), imports.alias("undoing_import")
     same = and_(other.c.target_id == changes.c.target_id, other.c.slot == changes.c.slot)
-    at_once = and_(same, other.c.effective_at == changes.c.effective_at + 1)
-    found = select(literal(1)).select_from(other.join(undoing, undoing.c.id == other.c.import_id))
-    undone = found.where(at_once, undoing.c.kind == UNDO).correlate(changes).exists()
-    mine = update(changes).where(changes.c.import_id == import_id, undone)
-    tx.execute(mine.values(effective_at=changes.c.effective_at + 2))
+    since = changes.c.effective_at
+    behind = other.c.effective_at.between(since + 1, since + _UNDONE_AGAIN)
+    found = select(func.max(other.c.effective_at)).join_from(other, undoing, undoing.c.id == other.c.import_id)
+    last = found.where(same, behind, undoing.c.kind == UNDO).correlate(changes).scalar_subquery()
+    mine = update(changes).where(changes.c.import_id == import_id, last.is_not(None))
+    tx.execute(mine.values(effective_at=last + 1))

@@ -36,13 +36,20 @@ class Decision:
     """What a person has decided about a held import: who and why, for the audit log.
 
     `only` is the action that it is about (None: both). `expect` is how many slots were shown to change, if it is to be
-    refused when that is not so any more.
+    refused when that is not so any more. Where two people have to agree, `proven` is the name that the one who decides
+    has proved.
     """
 
     who: str
     why: str
     only: Action | None = None
     expect: int | None = None
+    proven: str | None = None
+
+    def is_by(self, importers: str | None) -> str | None:
+        """Return the name if two people have to agree, and who decides is one of those who imported it."""
+        names = {name.strip().casefold() for name in (importers or "").split("\n")}
+        return self.proven if self.proven and self.proven.strip().casefold() in names else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,13 @@ class NotAsExpected:
 
 
 @dataclass(frozen=True, slots=True)
+class SamePerson:
+    """The decision was refused: two people have to agree, and `name` has imported it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class NothingHeld:
     """Nothing of the import is held, or not what was meant: `state` is the import's."""
 
@@ -70,14 +84,14 @@ class NothingHeld:
 class Holds(LedgerPart):
     """Imports that guards hold, and what people decide about them."""
 
-    def approve(self, import_id: str, decision: Decision) -> Decided | NotAsExpected | NothingHeld | None:
+    def approve(self, import_id: str, decision: Decision) -> Decided | NotAsExpected | NothingHeld | SamePerson | None:
         """Let what is held of an import be published, all of it or only one action; None if there is no such import.
 
         To be followed by `publish`; the sweep does it if this process does not come to it.
         """
         now = self.core.now()
 
-        def work(tx: Connection) -> Decided | NotAsExpected | NothingHeld | None:
+        def work(tx: Connection) -> Decided | NotAsExpected | NothingHeld | SamePerson | None:
             lock = RecordingLock.acquire(tx)
             row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).first()
             if row is None:
@@ -89,6 +103,8 @@ class Holds(LedgerPart):
             whole = row.state == "held" and decision.only is None
             if not whole and not sum(mine.values()):
                 return NothingHeld(row.state)
+            if (name := decision.is_by(row.importers)) is not None:
+                return SamePerson(name)
             if (decided := _as_expected(tx, row.id, mine, decision)) is None:
                 return NotAsExpected(effects.slots_changed(tx, row.id, decision.only))
             if decision.only is not None and row.state == "held" and not row.stream:

@@ -11,7 +11,7 @@ from console.options import JsonOption, as_text
 from console.ui.screen import Screen
 
 if TYPE_CHECKING:
-    from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld
+    from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
 
 Import = Annotated[
     str,
@@ -124,7 +124,8 @@ def undo(  # noqa: PLR0913 - one argument for each option
         optrelay undo 20261129-5bdf98ee --expect 412 --why "an old export"
     """
     from consent.errors import ConfigurationError
-    from consent.ledger.review.undo import NotUndone, UndoPlan
+    from consent.ledger.review.compensations import UndoPlan
+    from consent.ledger.review.undo import NotUndone
     from console.commands.ledger.status import find_import
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
@@ -132,9 +133,16 @@ def undo(  # noqa: PLR0913 - one argument for each option
 
     settings, screen = load_settings(), Screen(as_json=as_json)
     undo_id, plan = None, UndoPlan()
+    if opt_in_again and settings.four_eyes and not only_say:
+        raise ConfigurationError(
+            "OPTRELAY_FOUR_EYES is set, and a command line proves no name: to opt people in again undo it over HTTP, "
+            "by POST /v1/imports/IMPORT/undo with a key that has the scope undo"
+        )
     with reading_ledger(settings) as ledger:
         found = find_import(ledger, import_id).import_id
         if only_say:
+            if (refused := ledger.review.refuses_undo(found)) is not None:
+                raise ConfigurationError(f"import {found} cannot be undone: {refused.reason}")
             plan = ledger.review.plan_undo(found, opt_in_again=opt_in_again)
         else:
             decision = _decision(who, why, None, expect)
@@ -177,7 +185,9 @@ def _decide(settings: Settings, screen: Screen, name: str, decision: Decision, w
     screen.print_json(told)
 
 
-def _told(import_id: str, result: Decided | NotAsExpected | NothingHeld | None, what: str) -> dict[str, Any]:
+def _told(
+    import_id: str, result: Decided | NotAsExpected | NothingHeld | SamePerson | None, what: str
+) -> dict[str, Any]:
     """Return what came of a decision; raise ConfigurationError if it was refused."""
     from consent.errors import ConfigurationError
     from consent.ledger.review.holds import Decided, NotAsExpected

@@ -14,7 +14,7 @@ from consent.change import Action
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queries.pages import PAGE
-from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld
+from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
 from consent.ledger.review.undo import NotUndone
 from console.commands.ledger.status import overview
 from console.commands.page.access import Refused
@@ -124,11 +124,21 @@ def _rejects_csv(ledger: Ledger, import_id: str) -> Iterator[str]:
 
 def approve(visit: Visit) -> Response:
     """Let what is held be delivered, if the number that was typed is right."""
-    settings = visit.parts.settings
-    if settings.four_eyes and not visit.user.proves_name:
+    _prove_name(visit)
+    return _decided(visit, "approve", visit.ledger.review.approve)
+
+
+def _prove_name(visit: Visit) -> None:
+    """Refuse what two people have to agree on to an account of this machine."""
+    if visit.parts.settings.four_eyes and not visit.user.proves_name:
         text = "OPTRELAY_FOUR_EYES is set, and the account of this machine proves no name: sign in at `optrelay serve`."
         raise Refused(HTTPStatus.FORBIDDEN, "A second person has to approve", text)
-    return _decided(visit, "approve", visit.ledger.review.approve)
+
+
+def _decision(visit: Visit, only: Action | None = None) -> Decision:
+    """Return what a form decides; raise Mistake."""
+    proven = visit.user.name if visit.parts.settings.four_eyes else None
+    return Decision(visit.who, visit.why(), only, visit.number("expect"), proven)
 
 
 def withdraw(visit: Visit) -> Response:
@@ -136,7 +146,7 @@ def withdraw(visit: Visit) -> Response:
     return _decided(visit, "withdraw", visit.ledger.review.withdraw)
 
 
-_Result = Decided | NotAsExpected | NothingHeld | None
+_Result = Decided | NotAsExpected | NothingHeld | SamePerson | None
 _DONE = {"approve": "approved", "withdraw": "withdrawn"}
 
 
@@ -144,7 +154,7 @@ def _decided(visit: Visit, what: str, decide: Callable[[str, Decision], _Result]
     import_id = visit.path["id"]
     try:
         only = _only(visit) if what == "approve" else None
-        decision = Decision(visit.who, visit.why(), only, visit.number("expect"))
+        decision = _decision(visit, only)
     except Mistake as error:
         return _shown(visit, HTTPStatus.UNPROCESSABLE_ENTITY, str(error), what)
     match decide(import_id, decision):
@@ -155,6 +165,9 @@ def _decided(visit: Visit, what: str, decide: Callable[[str, Decision], _Result]
                 f"Nothing was done: it would change {counted(slots, 'slot')} now, and you typed {decision.expect:,}."
             )
             return _shown(visit, HTTPStatus.CONFLICT, words, what)
+        case SamePerson(name):
+            text = f"OPTRELAY_FOUR_EYES is set, and {name} has imported it: another person has to approve it."
+            raise Refused(HTTPStatus.FORBIDDEN, "A second person has to approve", text)
         case Decided(changes, slots):
             effect = "change" if what == "approve" else "would have changed"
             told = f"{counted(changes, 'change')} {_DONE[what]}, which {effect} {counted(slots, 'slot')}."
@@ -190,15 +203,20 @@ def _undo_page(
 def undo(visit: Visit) -> Response:
     """Bring back what each slot held before, if the number that was typed is right."""
     import_id, again = visit.path["id"], visit.form.get("opt_in_again") == "yes"
+    if again:
+        _prove_name(visit)
     try:
-        decision = Decision(visit.who, visit.why(), None, visit.number("expect"))
+        decision = _decision(visit)
     except Mistake as error:
         return _undo_page(visit, HTTPStatus.UNPROCESSABLE_ENTITY, str(error), opt_in_again=again)
     result = visit.ledger.review.undo(import_id, decision, opt_in_again=again)
     if result is None:
         raise not_found("import")
     if isinstance(result, NotUndone):
-        reason = result.reason.replace("what --expect says", f"{decision.expect:,}, which you typed")
+        reason = result.reason
+        if result.slots is not None:
+            now = counted(result.slots, "slot")
+            reason = f"nothing was done: it would undo {now} now, and not {decision.expect:,}, which you typed"
         return _undo_page(visit, HTTPStatus.CONFLICT, reason, opt_in_again=again)
     told = f"{counted(result.plan.undone, 'slot')} undone." if result.undo_id else "There was nothing to undo."
     return visit.go(f"/imports/{result.undo_id or import_id}", _with_note(told, visit.parts.wake(visit.ledger)))

@@ -18,7 +18,13 @@ from consent.ledger.queries.imports import ImportReport
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import Undone
 from consent.settings import Settings
-from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
+from console.commands.run.input_files import (
+    FileResult,
+    InputFiles,
+    given_up_note,
+    show_notes,
+    sure_to_be_called,
+)
 from console.exit_codes import ExitCode, RunResult, is_held
 from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Snapshot
@@ -77,7 +83,7 @@ class _Run:
                 with writing_ledger(settings) as ledger:
                     self.began = ledger.now()
                     self._undo(ledger, [one.reason or "" for one in ready.unusable])
-                    once_open(settings, _sure_to_be_called(ready.usable))
+                    once_open(settings, sure_to_be_called(ready.usable))
                     for _, files in groupby(ready.usable, lambda file: file.inspection.file.given):
                         self._move(
                             [self._record_file(file, ledger) for file in files], ledger
@@ -93,6 +99,9 @@ class _Run:
         if unusable:
             raise ConfigurationError(f"nothing was undone, because a file cannot be used: {unusable[0]}")
         decision = Decision(user_name(), self.input_files.why)
+        before = ledger.queries.report(self.input_files.replaces)
+        if before is not None and before.state == "withdrawn":
+            return  # nothing of it was delivered: it is only recorded anew
         result = ledger.review.undo(self.input_files.replaces, decision)
         if not isinstance(result, Undone):
             reason = "there is no such import" if result is None else result.reason
@@ -119,7 +128,9 @@ class _Run:
             decision = Decision(user_name(), self.input_files.why)
             ledger.review.note_guards_off(result.import_id, decision, ", ".join(self.input_files.guards_off))
         found.import_id, found.state = result.import_id, "known" if result.already_known else "recorded"
-        _show_notes(self.context.screen, file, result)
+        if result.already_known and (report := ledger.queries.report(result.import_id)) is not None:
+            found.reason = given_up_note(report).removeprefix("; ") or None
+        show_notes(self.context.screen, file, result, found.reason)
         self.results.append(result)
         if result.rejects_file:
             found.rejects_file = result.rejects_file
@@ -235,25 +246,6 @@ def record_and_deliver(
 
         run_result = delivery.deliver(context.settings, imports, note)
     return run.conclude(run_result, imports)
-
-
-def _sure_to_be_called(files: Sequence[PreparedFile]) -> set[str]:
-    """Return the default connections of files whose rows name none."""
-    silent = (file.context.connection for file in files if "connection" not in file.row_header.ours)
-    return {name for name in silent if name is not None}
-
-
-def _show_notes(screen: Screen, file: PreparedFile, result: ImportResult) -> None:
-    name = file.inspection.file.name
-    for note in [*result.notes, *([] if result.already_known else file_time_note(file, result.since))]:
-        screen.note(f"{name}: {note}")
-    if result.already_known:
-        before = f"{name}: these bytes were recorded before, as import {result.import_id}; nothing was recorded"
-        screen.note(f"{before}{repeated_note(file, result.since)}")
-    elif result.resumed_at:
-        screen.note(f"{name}: went on behind the {result.resumed_at:,} rows that an earlier attempt had recorded")
-    elif not result.recorded + result.duplicates + result.rejected + result.skipped:
-        screen.note(f"{name}: the file has a header and no rows; if there should be rows, export it again")
 
 
 def _distinct(results: Sequence[ImportResult]) -> list[str]:

@@ -13,11 +13,14 @@ from consent.errors import ConfigurationError, UnstableFile, UnusableInput
 from consent.files import path_text
 from consent.guards.rules import Guard
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries.imports import ImportReport
 from consent.row import ConsentRow
 from consent.settings import Settings
+from console.ui.screen import Screen
 from producers.files.archive import unpacked
 from producers.files.file import PreparedFile, prepare
 from producers.files.sources import source_files
+from producers.ingest_file import ImportResult
 from producers.options import IngestOptions
 from worker.providers import provider_of
 
@@ -161,3 +164,33 @@ def repeated_note(file: PreparedFile, recorded_since: datetime | None) -> str:
         f"; its rows hold since {recorded_since:%Y-%m-%d %H:%M:%S} UTC, the file's own time then. "
         f"If people have said the same again since, give --effective-at {now:%Y-%m-%dT%H:%M:%SZ}"
     )
+
+
+def given_up_note(report: ImportReport) -> str:
+    """Return how to record bytes after all whose import was withdrawn, wholly or in part, or undone; "" if neither."""
+    gone = [f"{report.withdrawn:,} of its changes were withdrawn"] if report.withdrawn else []
+    gone += ["it was undone"] if report.undone_at is not None else []
+    if not gone and report.state != "withdrawn":
+        return ""
+    what = " and ".join(gone or ["it was withdrawn"])
+    return f"; {what}. To record it after all, give --replaces {report.import_id} --why TEXT"
+
+
+def sure_to_be_called(files: Sequence[PreparedFile]) -> set[str]:
+    """Return the default connections of files whose rows name none."""
+    silent = (file.context.connection for file in files if "connection" not in file.row_header.ours)
+    return {name for name in silent if name is not None}
+
+
+def show_notes(screen: Screen, file: PreparedFile, result: ImportResult, given_up: str | None) -> None:
+    """Show what is to be said of one file that was recorded, or is known."""
+    name = file.inspection.file.name
+    for note in [*result.notes, *([] if result.already_known else file_time_note(file, result.since))]:
+        screen.note(f"{name}: {note}")
+    if result.already_known:
+        before = f"{name}: these bytes were recorded before, as import {result.import_id}; nothing was recorded"
+        screen.note(f"{before}{f'; {given_up}' if given_up else repeated_note(file, result.since)}")
+    elif result.resumed_at:
+        screen.note(f"{name}: went on behind the {result.resumed_at:,} rows that an earlier attempt had recorded")
+    elif not result.recorded + result.duplicates + result.rejected + result.skipped:
+        screen.note(f"{name}: the file has a header and no rows; if there should be rows, export it again")

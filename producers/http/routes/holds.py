@@ -1,8 +1,8 @@
-"""What is held until a person decides: GET /v1/held, and POST /v1/imports/{id}/approve and /withdraw."""
+"""What people decide about imports: GET /v1/held, and POST /v1/imports/{id}/approve, /withdraw and /undo."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -13,16 +13,17 @@ from starlette.concurrency import run_in_threadpool
 
 from consent.change import Action
 from consent.errors import LedgerError
-from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld
+from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
+from consent.ledger.review.undo import NotUndone, Undone
 from producers.http import responses
-from producers.http.api_keys import NAMELESS, Scope
+from producers.http.api_keys import NAMELESS, Scope, Sender
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
 from producers.http.request_body import check_media_type, read_body
 from producers.http.state import AppState, admit, app_state
 
 T = TypeVar("T")
-_Result = Decided | NotAsExpected | NothingHeld | None
+_Result = Decided | NotAsExpected | NothingHeld | SamePerson | None
 _ONLY = {"optouts": Action.OPTOUT, "optins": Action.OPTIN, None: None}
 _LONGEST_BODY = 10_000
 _LONGEST_WHY = 1_000
@@ -32,10 +33,14 @@ _FIELDS = {
     "expect": {"type": "integer", "minimum": 0, "description": "how many slots would change, as GET /v1/held tells"},
 }
 _ONLY_FIELD = {"type": "string", "enum": ["optouts", "optins"], "description": "the others stay held"}
+_AGAIN_FIELD = {"type": "boolean", "description": "also opt in again those that it opted out, if they were in before"}
+_DRY_RUN_FIELD = {"type": "boolean", "description": "only say what would happen"}
 
 
-def _body(**more: Any) -> dict[str, Any]:
-    schema = {"type": "object", "required": ["why"], "additionalProperties": False, "properties": {**_FIELDS, **more}}
+def _body(*, required: Sequence[str] = ("why",), **more: Any) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object", "additionalProperties": False, "properties": {**_FIELDS, **more}}
+    if required:
+        schema["required"] = list(required)
     return KEYED | {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
@@ -91,11 +96,74 @@ async def post_withdraw(request: Request, id: str) -> Response:  # noqa: A002 - 
     return await _decided(state, id, "withdrawn", lambda: state.ledger.review.withdraw(id, decision))
 
 
+@router.post(
+    "/v1/imports/{id}/undo",
+    summary="Bring back what each slot held before an import",
+    response_model=responses.Undone,
+    response_description="What was undone, or would be, and what was not",
+    responses=_PROBLEMS,
+    openapi_extra=_body(opt_in_again=_AGAIN_FIELD, dry_run=_DRY_RUN_FIELD, required=()),
+)
+async def post_undo(request: Request, id: str) -> Response:  # noqa: A002 - the same
+    """Undo an import, unless something was said later; saying it twice changes nothing. `dry_run` only says it.
+
+    The key needs the scope undo. Its name is kept in the audit log, with `why`, which only a dry run can do without.
+    """
+    state = app_state(request)
+    sender = admit(request, state, Scope.UNDO)
+    said = await _said(request, {"why", "expect", "opt_in_again", "dry_run"})
+    again, only_say = (_flag(said, name) for name in ("opt_in_again", "dry_run"))
+    review = state.ledger.review
+    if only_say:
+        plan = await _on_ledger(lambda: _planned(state, id, opt_in_again=again))
+        return _told_undone(id, plan, dry_run=True)
+    if again:
+        _prove_name(state, sender, Scope.UNDO)
+    decision = _decided_by(state, sender, said)
+    return _told_undone(id, await _on_ledger(lambda: review.undo(id, decision, opt_in_again=again)))
+
+
+def _planned(state: AppState, import_id: str, *, opt_in_again: bool) -> Undone | NotUndone | None:
+    if state.ledger.queries.report(import_id) is None:
+        return None
+    review = state.ledger.review
+    return review.refuses_undo(import_id) or Undone(None, review.plan_undo(import_id, opt_in_again=opt_in_again))
+
+
+def _told_undone(import_id: str, found: Undone | NotUndone | None, *, dry_run: bool = False) -> Response:
+    match found:
+        case None:
+            raise _unknown_import()
+        case NotUndone(reason, None):
+            raise Problem(HTTPStatus.CONFLICT, "cannot_undo", reason)
+        case NotUndone(_, slots):
+            detail = f"it would undo {slots:,} slots now: ask again with dry_run"
+            raise Problem(HTTPStatus.CONFLICT, "not_as_expected", detail)
+        case Undone(undo_id, plan):
+            return JSONResponse({"import": import_id, "dry_run": dry_run, "undone_by": undo_id} | plan.as_json())
+
+
+def _flag(said: dict[str, Any], name: str) -> bool:
+    if not isinstance(found := said.get(name, False), bool):
+        raise _bad(f"{name} is true or false")
+    return found
+
+
 async def _decision(request: Request, state: AppState, fields: set[str]) -> Decision:
     sender = admit(request, state, Scope.APPROVE)
+    _prove_name(state, sender, Scope.APPROVE)
+    return _decided_by(state, sender, await _said(request, fields))
+
+
+def _prove_name(state: AppState, sender: Sender, scope: Scope) -> None:
+    """Raise Problem if two people have to agree and a key has no name."""
     if state.four_eyes and sender.name == NAMELESS:
-        detail = "OPTRELAY_FOUR_EYES wants a key with a name: write it as name[approve]=key"
+        detail = f"OPTRELAY_FOUR_EYES wants a key with a name: write it as name[{scope}]=key"
         raise Problem(HTTPStatus.FORBIDDEN, "nameless_key", detail)
+
+
+async def _said(request: Request, fields: set[str]) -> dict[str, Any]:
+    """Return the fields that a body has; raise Problem for others."""
     check_media_type(request)
     try:
         said = orjson.loads(await read_body(request, _LONGEST_BODY))
@@ -103,6 +171,10 @@ async def _decision(request: Request, state: AppState, fields: set[str]) -> Deci
         raise _bad("send a JSON object with why") from None
     if not isinstance(said, dict) or said.keys() - fields:
         raise _bad(f"send a JSON object with {', '.join(sorted(fields))}")
+    return said
+
+
+def _decided_by(state: AppState, sender: Sender, said: dict[str, Any]) -> Decision:
     why, expect, only = said.get("why"), said.get("expect"), said.get("only")
     if not isinstance(why, str) or not why.strip() or len(why) > _LONGEST_WHY or "\0" in why:
         raise _bad(f"why says why, in 1 to {_LONGEST_WHY} characters")
@@ -110,7 +182,7 @@ async def _decision(request: Request, state: AppState, fields: set[str]) -> Deci
         raise _bad("expect is a number of slots")
     if not isinstance(only, str | None) or only not in _ONLY:
         raise _bad("only is optouts or optins")
-    return Decision(f"key {sender.name}", why, _ONLY[only], expect)
+    return Decision(f"key {sender.name}", why, _ONLY[only], expect, sender.name if state.four_eyes else None)
 
 
 async def _decided(state: AppState, import_id: str, what: str, decide: Callable[[], _Result]) -> Response:
@@ -118,13 +190,16 @@ async def _decided(state: AppState, import_id: str, what: str, decide: Callable[
 
     def work() -> _Result:
         result = decide()
-        if result is not None and not isinstance(result, NotAsExpected):
+        if isinstance(result, Decided | NothingHeld):
             state.ledger.intake.publish(import_id)
         return result
 
     match await _on_ledger(work):
         case None:
-            raise Problem(HTTPStatus.NOT_FOUND, "unknown_import", "there is no import with this id")
+            raise _unknown_import()
+        case SamePerson(name):
+            detail = f"OPTRELAY_FOUR_EYES is set, and {name} has imported it: another person has to approve it"
+            raise Problem(HTTPStatus.FORBIDDEN, "same_person", detail)
         case NotAsExpected(slots):
             detail = f"it would change {slots:,} slots now: look at GET /v1/held again"
             raise Problem(HTTPStatus.CONFLICT, "not_as_expected", detail)
@@ -140,6 +215,10 @@ async def _on_ledger(work: Callable[[], T]) -> T:
         return await run_in_threadpool(work)
     except LedgerError:
         raise ledger_away() from None
+
+
+def _unknown_import() -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, "unknown_import", "there is no import with this id")
 
 
 def _bad(detail: str) -> Problem:

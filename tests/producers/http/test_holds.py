@@ -9,13 +9,15 @@ import pytest
 from sqlalchemy import select
 
 from consent.errors import ConfigurationError
+from consent.guards.rules import GuardRules, ImportGuards
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import audit_log
 from producers.http.api_keys import ApiKeys, Scope
 from tests.support.http_server import Server, server
 from tests.support.ledgers import counts, deliver, guarded, imported, word
 
-KEYS = {name: f"0123456789abcdef-{name}" for name in ("plain", "reader", "outs", "ann", "nameless")}
+KEYS = {name: f"0123456789abcdef-{name}" for name in ("plain", "reader", "outs", "ann", "nameless", "undoer", "bare")}
 SETTING = ",".join(
     [
         f"plain={KEYS['plain']}",
@@ -23,6 +25,8 @@ SETTING = ",".join(
         f"outs[optout]={KEYS['outs']}",
         f"ann[approve]={KEYS['ann']}",
         f"[approve]={KEYS['nameless']}",
+        f"undoer[undo]={KEYS['undoer']}",
+        f"[undo]={KEYS['bare']}",
     ]
 )
 CHANGE = {
@@ -151,3 +155,89 @@ def test_a_scope_that_does_not_exist_is_refused() -> None:
     sender = ApiKeys("ann[approve + read]=0123456789abcdef").sender({"x-api-key": "0123456789abcdef"})
     assert sender is not None
     assert (sender.name, sender.may) == ("ann", {Scope.APPROVE, Scope.READ})
+
+
+def mistake(books: Ledger) -> str:
+    """A file that has opted Ann in again and Bob out."""
+    imported(books, word("ann"), word("bob", "OPTIN"))
+    deliver(books)
+    wrong = imported(books, word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10))
+    deliver(books)
+    return wrong
+
+
+@pytest.mark.parametrize("key", ["plain", "reader", "outs", "ann"])
+def test_only_a_key_with_the_scope_undoes(books: Ledger, served: Server, key: str) -> None:
+    """Not even one that approves, nor to look what would happen."""
+    path = f"/v1/imports/{mistake(books)}/undo"
+
+    asked = [ask(served, key, path, body) for body in ({"why": "mine"}, {"dry_run": True})]
+
+    assert [(one.status_code, one.json()["code"]) for one in asked] == [(403, "missing_scope")] * 2
+    assert deliver(books) == []
+
+
+def test_an_import_is_undone(books: Ledger, served: Server) -> None:
+    """It is shown first, the number must be the one that was shown, and who and why are in the audit log."""
+    wrong = mistake(books)
+    path = f"/v1/imports/{wrong}/undo"
+    shown = ask(served, "undoer", path, {"dry_run": True}).json()
+    assert (shown["undone"], shown["opted_out"], shown["undone_by"], shown["dry_run"]) == (1, 1, None, True)
+    assert deliver(books) == []
+
+    other = ask(served, "undoer", path, {"why": "an old export", "expect": 2})
+    assert (other.status_code, other.json()["code"]) == (409, "not_as_expected")
+    assert "1 slots" in other.json()["detail"]
+    done = ask(served, "undoer", path, {"why": "an old export", "expect": 1})
+    assert (done.status_code, done.json()["undone"], done.json()["dry_run"]) == (200, 1, False)
+    assert deliver(books) == [("ann", "EMAIL|BULK OPTOUT")]
+    assert ask(served, "undoer", path, {"why": "an old export"}).json()["undone_by"] is None
+    again = ask(served, "undoer", path, {"why": "Bob, too", "opt_in_again": True})
+    assert (again.json()["undone"], again.json()["opted_out"]) == (1, 0)
+    assert deliver(books) == [("bob", "EMAIL|BULK OPTIN")]
+    query = select(audit_log.c.who, audit_log.c.what, audit_log.c.why).where(audit_log.c.import_id == wrong)
+    told = books.database.read(lambda tx: tx.execute(query.order_by(audit_log.c.id)).all())
+    assert told == [("key undoer", "undone", "an old export"), ("key undoer", "undone", "Bob, too")]
+
+
+def test_what_cannot_be_undone_is_said(books: Ledger, served: Server) -> None:
+    """A held import, one that is not there, and bodies that cannot be read."""
+    file = held(books)
+    for more in ({"why": "a"}, {"dry_run": True}):
+        refused = ask(served, "undoer", f"/v1/imports/{file}/undo", more)
+        assert (refused.status_code, refused.json()["code"]) == (409, "cannot_undo")
+        assert "withdraw" in refused.json()["detail"]
+        assert ask(served, "undoer", "/v1/imports/20261129-none/undo", more).status_code == 404
+    wrong = mistake(books)
+    for body in ({}, {"why": ""}, {"why": "a", "dry_run": 1}, {"why": "a", "opt_in_again": "yes"}, {"only": "optins"}):
+        assert ask(served, "undoer", f"/v1/imports/{wrong}/undo", body).status_code == 400
+    assert deliver(books) == []
+
+
+def test_four_eyes_want_another_one_than_the_importer(books: Ledger) -> None:
+    """Who has imported a file, or a part of it, does not approve it, nor opts people in by undoing it."""
+    imported(books, word("ann"))
+    guards = ImportGuards("nightly-#.csv", GuardRules(resurrects_most=0), columns=("user_id",))
+    for name in ("Ann ", "carl"):  # who goes on with it
+        source = ImportSource("csv", "nightly.csv", "bytes", 1, None, guards=guards, importer=name)
+        file = books.intake.open_import(source).import_id
+    books.intake.accept(file, [word("ann", "OPTIN", 10)], [], Checkpoint(1, 2, 0, 1))
+    books.intake.finish_reading(file)
+    books.intake.publish(file)
+    setting = ",".join(f"{name}[approve+undo]=0123456789abcdef-{name}" for name in ("ann", "carl", "dora"))
+    with server(books, keys=ApiKeys(setting), four_eyes=True) as served:
+
+        def said(name: str, what: str, **body: object) -> tuple[int, str]:
+            key = {"x-api-key": f"0123456789abcdef-{name}"}
+            answer = served.client.post(f"/v1/imports/{file}/{what}", json={"why": "a"} | body, headers=key)
+            return answer.status_code, answer.json().get("code", "")
+
+        assert [said(name, "approve")[1] for name in ("ann", "carl")] == ["same_person"] * 2
+        assert deliver(books) == [("ann", "EMAIL|BULK OPTOUT")]
+        assert said("dora", "approve") == (200, "")
+        assert deliver(books) == [("ann", "EMAIL|BULK OPTIN")]
+        assert said("ann", "undo", opt_in_again=True) == (409, "cannot_undo")
+        assert said("ann", "undo") == (200, "")
+    with server(books, keys=ApiKeys(SETTING), four_eyes=True) as served:
+        refused = ask(served, "bare", f"/v1/imports/{file}/undo", {"why": "a", "opt_in_again": True})
+        assert (refused.status_code, refused.json()["code"]) == (403, "nameless_key")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import update
 
 from consent.ledger.ledger import Ledger
+from consent.ledger.schema import imports
 from console.commands.page.app import PLACES
 from tests.support.browser.page import EVERYONE, page, words
 from tests.support.ledgers import counts, deliver, guarded, imported, recorded, word
@@ -96,6 +98,30 @@ def test_four_eyes_hold_for_the_account_of_the_machine(ledger: Ledger) -> None:
     with page(ledger, four_eyes=True, ui_users=EVERYONE) as served, served.browser("anna") as browser:
         browser.submit(browser.get(f"/imports/{import_id}"), "/approve", expect="3", why="looked at it")
     assert [(one.who, one.what) for one in ledger.queries.audit_page()][:1] == [("user anna", "approved")]
+
+
+def test_who_has_imported_a_file_does_not_approve_it(ledger: Ledger) -> None:
+    """Anna's own command has read it: with OPTRELAY_FOUR_EYES she is told that another person has to approve it."""
+    import_id = held_file(ledger)
+    mine = update(imports).where(imports.c.id == import_id).values(importers="anna")
+    ledger.database.write(lambda tx: tx.execute(mine))
+    with page(ledger, four_eyes=True, ui_users=EVERYONE) as served, served.browser("anna") as browser:
+        refused = browser.submit(browser.get(f"/imports/{import_id}"), "/approve", expect="3", why="mine")
+        assert (refused.status_code, "anna has imported it" in words(refused)) == (403, True)
+    assert ledger.review.held_import(import_id) is not None
+
+
+def test_a_mistake_that_a_later_file_repeats_is_shown(ledger: Ledger) -> None:
+    """The page names the import that says the same again."""
+    imported(ledger, word("100", "OPTOUT"))
+    deliver(ledger)
+    mistake = imported(ledger, word("100", "OPTIN", 5))
+    deliver(ledger)
+    later = imported(ledger, word("100", "OPTIN", 6))
+    with page(ledger) as served, served.browser() as browser:
+        shown = words(browser.get(f"/imports/{mistake}/undo"))
+    assert "said again 1 of these, later imports say the same again" in shown
+    assert later in shown
 
 
 def test_what_is_not_there_is_said(ledger: Ledger) -> None:
