@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute
 
 from producers.http import responses
+from producers.http.examples import add_examples
 from producers.http.problems import CONTENT_TYPE
 
 Schema = dict[str, Any]
@@ -80,6 +81,7 @@ def describe(routes: Sequence[BaseRoute], events: Schema, body_limit: int) -> Sc
         for operation in path.values():
             operation["responses"].pop("422", None)  # every parameter is text, which is never invalid
     described["paths"]["/v1/changes"]["post"]["description"] += f" At most {body_limit:,} bytes."
+    add_examples(described["paths"])
     answered = {name: one for name, one in described["components"]["schemas"].items() if name not in _ADDED_BY_FASTAPI}
     problem = TypeAdapter(responses.Problem).json_schema(ref_template=f"{COMPONENTS}{{model}}")
     problem.pop("$defs")  # it shares them with the answers

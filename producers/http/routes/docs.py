@@ -13,14 +13,15 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from producers.http.openapi import operation_id, page_responses, problem_responses
+from producers.http.examples import examples, meanings
+from producers.http.openapi import COMPONENTS, operation_id, page_responses, problem_responses
 from producers.http.state import app_state
 
 _STYLE = (
     ":root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}"
-    "body{margin:0 auto;max-width:60rem;padding:1rem}"
+    "body{margin:0 auto;max-width:60rem;padding:1rem;overflow-wrap:anywhere}a{color:inherit}th{overflow-wrap:normal}"
     "table{border-collapse:collapse}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}"
-    "pre{overflow:auto;padding:.8rem;border:1px solid}code,pre{font-family:ui-monospace,monospace}"
+    "pre{white-space:pre-wrap;padding:.8rem;border:1px solid}code,pre{font-family:ui-monospace,monospace}"
     "summary{cursor:pointer}"
 )
 _HASH = base64.b64encode(sha256(_STYLE.encode()).digest()).decode()
@@ -90,6 +91,9 @@ def docs_page(description: dict[str, Any]) -> str:
             f"<p>{escape(info['description'])}</p>",
             '<p>The same for programs: <a href="/openapi.json">openapi.json</a> (OpenAPI 3.1).</p>',
             *_operations(description["paths"]),
+            "<h2>Fields of a change</h2>",
+            "<p>What goes together is in the schemas below.</p>",
+            *_fields(description["components"]["schemas"]),
             "<h2>Schemas</h2>",
             *_schemas(description["components"]["schemas"]),
             "</main></body></html>",
@@ -103,6 +107,7 @@ def _operations(paths: dict[str, Any]) -> Iterator[str]:
             if method in item:
                 yield f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
                 yield from _operation(item[method])
+                yield from _examples(f"{method.upper()} {path}")
 
 
 def _operation(operation: dict[str, Any]) -> Iterator[str]:
@@ -120,6 +125,48 @@ def _operation(operation: dict[str, Any]) -> Iterator[str]:
         bodies = "<br>".join(_named(kind, one["schema"]) for kind, one in answer["content"].items())
         yield f"<tr><td>{status}</td><td>{escape(answer['description'])}</td><td>{bodies}</td></tr>"
     yield "</tbody></table>"
+
+
+def _examples(operation: str) -> Iterator[str]:
+    """Tell each example of an operation: what is sent, and what is answered."""
+    for one in examples():
+        if one.operation == operation:
+            yield f"<details><summary>Example, {one.status}: {escape(one.title)}</summary>"
+            yield f"<pre>{escape(one.request)}</pre><pre>{escape(one.reply)}</pre></details>"
+
+
+def _fields(schemas: dict[str, Any]) -> Iterator[str]:
+    """Tell the fields of a change, in a table for each provider or connection."""
+    meant = meanings()
+    for place in schemas["PlainChange"]["oneOf"]:
+        name = place["$ref"].removeprefix(COMPONENTS)
+        yield f"<h3>{escape(schemas[name]['title'])}</h3>"
+        yield "<table><thead><tr><th>field</th><th>must be there</th><th>form</th><th>meaning</th></tr></thead><tbody>"
+        needed = {*schemas[name]["required"], "effective_at"}
+        for field, schema in schemas[name]["properties"].items():
+            must = "yes" if field in needed else ""
+            yield f"<tr><td><code>{escape(field)}</code></td><td>{must}</td><td>{escape(_form(schema))}</td>"
+            yield f"<td>{escape(meant.get(field, schema.get('description', '')))}</td></tr>"
+        yield "</tbody></table>"
+
+
+def _form(schema: dict[str, Any]) -> str:
+    """Return in a few words what a value may be."""
+    match schema:
+        case {"const": value}:
+            return str(value)
+        case {"enum": values}:
+            return ", ".join(map(str, values))
+        case {"anyOf": several}:
+            return " or ".join(dict.fromkeys(map(_form, several)))
+        case {"type": "array", "items": dict(items)}:
+            return f"list of {_form(items)}"
+        case _:
+            kind = str(schema.get("format", schema.get("type", "string")))
+            return _KINDS.get(kind, kind)
+
+
+_KINDS = {"string": "text", "integer": "whole number", "boolean": "true or false", "date-time": "time"}
 
 
 def _named(kind: str, schema: dict[str, Any]) -> str:

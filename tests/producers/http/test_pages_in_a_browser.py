@@ -1,4 +1,4 @@
-"""The page behind an unsubscribe link in a real browser: on a phone, in the dark, to a screen reader."""
+"""What people see of the server in a real browser: on a phone, in the dark, to a screen reader."""
 
 from __future__ import annotations
 
@@ -58,6 +58,17 @@ def test_a_person_reads_and_presses(books: Ledger, tmp_path: Path) -> None:
         assert "Northwind" in text(driver)
         assert [one["message"] for one in driver.get_log("browser") if one["level"] == "SEVERE"] == []
     assert found == {}
+
+
+def test_the_documentation_can_be_read_everywhere(books: Ledger) -> None:
+    """With every example open: axe finds nothing, and nothing is wider than a phone."""
+    with server(books) as served, chromium() as driver:
+        for width, scheme in ((390, "dark"), (1280, "light")):
+            look(driver, width, scheme)
+            driver.get(f"{served.url}/docs")
+            driver.execute_script("document.querySelectorAll('details').forEach(one => one.open = true)")
+            assert violations(driver) == []
+            assert driver.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def _keep(driver: object, path: Path) -> None:
