@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from consent.change import from_micros
@@ -105,6 +105,10 @@ class AudienceQuestion:
         regions = {name: rows[name].region for name in rules}
         told = Unknown(unknown) if unknown else None
         return cls(question, told, wanted, rules, regions, frozenset(rows))
+
+    def in_region(self, region: str) -> AudienceQuestion:
+        """Return the question with the country of numbers that have no country code; "" leaves the connections'."""
+        return replace(self, regions=dict.fromkeys(self.regions, region)) if region else self
 
 
 def _rules(rows: Mapping[str, type[ConsentRow]], wanted: Sequence[str]) -> dict[str, SuppressionRules]:

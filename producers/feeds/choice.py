@@ -28,7 +28,7 @@ def with_its_feed(
     if (carried := next((name for name in names if is_mapping(name)), None)) is not None:
         return options.with_feed(_read_mapping(carried, file), options.feed)
     if options.feed:
-        return options.with_feed(_named(options.feed, feeds), options.feed)
+        return options.with_feed(feed_named(options.feed, feeds), options.feed)
     if any(name.strip().lower() in OWN for name in names):
         return options  # a rejects file without a mapping: its columns are ours
     fitting = [
@@ -42,7 +42,8 @@ def with_its_feed(
     return options.with_feed(feeds[fitting[0]], fitting[0]) if fitting else options
 
 
-def _named(name: str, feeds: Mapping[str, Feed]) -> Feed:
+def feed_named(name: str, feeds: Mapping[str, Feed]) -> Feed:
+    """Return a feed by its name; raise ConfigurationError if there is none."""
     if (found := feeds.get(name)) is not None:
         return found
     known = ", ".join(sorted(feeds)) or "none is configured"

@@ -186,7 +186,13 @@ def scrub(  # noqa: PLR0913 - one argument for each option
             "--unknown", metavar="allow|stop", help="What if others opted out by a kind of name that a row lacks."
         ),
     ] = None,
+    feed: Annotated[
+        str | None, typer.Option("--feed", metavar="NAME", help="The feed of optrelay.toml whose mapping holds.")
+    ] = None,
     maps: options.MapOption = None,
+    region: options.RegionOption = None,
+    skip_top: options.SkipTopOption = 0,
+    skip_end: options.SkipEndOption = 0,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
     sheet: options.SheetOption = None,
@@ -212,7 +218,16 @@ def scrub(  # noqa: PLR0913 - one argument for each option
     from producers.options import IngestOptions
 
     settings = load_settings()
-    how = IngestOptions(maps=options.maps(maps), encoding=encoding, delimiter=delimiter, sheet=sheet)
+    how = IngestOptions(
+        feed=feed or "",
+        maps=options.maps(maps),
+        region=options.region(region),
+        skip_top=skip_top,
+        skip_end=skip_end,
+        encoding=encoding,
+        delimiter=delimiter,
+        sheet=sheet,
+    )
     asked = AudienceQuestion.read(row_models(settings), channel, priority, connections or (), unknown)
     raise typer.Exit(int(scrub_file(settings, Screen(as_json=as_json), audience, how, asked, output)))
 

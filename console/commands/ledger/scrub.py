@@ -31,6 +31,7 @@ from producers.audience import (
     stopped_row,
     with_check,
 )
+from producers.feeds.choice import feed_named
 from producers.files.archive import unpacked
 from producers.files.csv.csv_injection import escape
 from producers.files.file import PreparedFile, look_at
@@ -39,6 +40,7 @@ from producers.files.inspect import reading
 from producers.files.row_reader import FileRow
 from producers.files.sources import source_files
 from producers.options import IngestOptions
+from producers.parsing.columns import plain
 
 STOPPED_ENDING = ".stopped.csv"
 COLUMNS = ("_code", "_why", "_since", "_connection", "_state", "_import")
@@ -70,12 +72,15 @@ def scrub(
     The two files get their names only once the ledger has recorded the check, and the clean one last.
     """
     stopped, counts = output.with_name(output.name + STOPPED_ENDING), _Counts()
+    maps, how = how.maps, _as_its_feed_says(how, settings)
+    asked = asked.in_region(how.region)
     with ExitStack() as stack:
-        file = stack.enter_context(_one_file(audience, how, settings))
+        file = stack.enter_context(_one_file(audience, how, maps, settings))
         ledger = stack.enter_context(reading_ledger(settings))
         display = stack.enter_context(reading_display(screen, file.name))
         clean_text, stopped_text = (stack.enter_context(new_file(one)) for one in (output, stopped))
-        files = _TwoFiles(file, csv.writer(clean_text), csv.writer(stopped_text), counts, display)
+        constants = _of_names(how.constants)
+        files = _TwoFiles(file, constants, csv.writer(clean_text), csv.writer(stopped_text), counts, display)
         with_check(ledger, asked, files.fill)
         told = (user_name(), file.name, file.inspection.sha256, asked.question, asked.connections, asked.unknown)
         check = ledger.suppression.record(SuppressionCheck(*told, counts.clean, counts.stopped.total()))
@@ -88,32 +93,57 @@ def scrub(
     return ExitCode.WELL
 
 
+def _as_its_feed_says(how: IngestOptions, settings: Settings) -> IngestOptions:
+    """Return the options with what the feed says that they name, if they name one; raise ConfigurationError."""
+    found = how.with_feed(feed_named(how.feed, settings.feeds), how.feed) if how.feed else how
+    ours = {plain(their): to for their, to in found.maps.items()}
+    changed = [name for name in found.values if column_of(ours.get(plain(name), name)) is not None]
+    if changed:
+        raise ConfigurationError(
+            f"feed {how.feed} says by `values` what the cells of {', '.join(changed)} mean, which name people: "
+            "check an audience that holds the names themselves"
+        )
+    return replace(found, sheet_memory=settings.sheet_memory_mb)
+
+
+def _of_names(told: Mapping[str, str]) -> dict[str, str]:
+    """Return those of our columns that name people, as `column_of` calls them, with what stands beside them."""
+    return {column: text for name, text in told.items() if (column := column_of(name)) is not None}
+
+
 @contextmanager
-def _one_file(audience: str, how: IngestOptions, settings: Settings) -> Iterator[PreparedFile]:
-    """Give the audience, with the columns that name people in its header."""
-    options = replace(how, sheet_memory=settings.sheet_memory_mb)
+def _one_file(audience: str, how: IngestOptions, maps: Mapping[str, str], settings: Settings) -> Iterator[PreparedFile]:
+    """Give the audience, with the columns that name people in its header; `maps` are those of the command."""
     with source_files((audience,)) as sources, ExitStack() as stack:
-        files = [one for source in sources for one in stack.enter_context(unpacked(source, options))]
+        files = [one for source in sources for one in stack.enter_context(unpacked(source, how))]
         if len(files) != 1:
             raise ConfigurationError(f"{path_text(audience)} holds {len(files)} files: name one audience")
-        found = look_at(files[0], options, row_models(settings))
-        yield replace(found, header=_header(found.columns.names, how.maps, found.name))
+        found = look_at(files[0], how, row_models(settings))
+        yield replace(found, header=_header(found.columns.names, how, maps, found.name))
 
 
-def _header(names: Sequence[str], maps: Mapping[str, str], file: str) -> Header:
-    """Return a header with the columns that name people; raise UnusableHeader if there are none, or two of a kind."""
+def _header(names: Sequence[str], how: IngestOptions, maps: Mapping[str, str], file: str) -> Header:
+    """Return a header with the columns that name people; raise UnusableHeader if there are none, or two of a kind.
+
+    What a feed maps may be missing, or name no people, which says nothing against the audience; what it leaves out is
+    read all the same, because each name that is not looked for may be the one by which a person has opted out.
+    """
     ours = {their: column_of(to) for their, to in maps.items()}
     for their, to in ours.items():
         if to is None:
             raise ConfigurationError(f"--map {their}={maps[their]}: write one of {', '.join(NAME_COLUMNS)} behind =")
         if their not in names:
             raise UnusableHeader(f"{file} has no column {their!r}: --map names one of {', '.join(names)}")
-    found = [(index, to) for index, name in enumerate(names) if (to := ours.get(name) or column_of(name)) is not None]
-    twice = [to for to, count in Counter(to for _, to in found).items() if count > 1]
+    of_feed = {plain(their): to for their, to in how.maps.items() if their not in maps}
+    meant = [ours.get(name) or column_of(of_feed.get(plain(name), name)) for name in names]
+    found = [(index, to) for index, to in enumerate(meant) if to is not None]
+    given = [*(to for _, to in found), *_of_names(how.constants)]
+    twice = [to for to, count in Counter(given).items() if count > 1]
     if twice:
         which = ", ".join(names[index] for index, to in found if to == twice[0])
+        which += f", and feed {how.feed} sets it" if twice[0] in _of_names(how.constants) else ""
         raise UnusableHeader(f"{file} has several columns for {twice[0]} ({which}): leave one, or check them apart")
-    carried = {to for _, to in found}
+    carried = set(given)
     if len(carried.difference(IDENTIFIER)) == 0 and not carried.issuperset(IDENTIFIER):
         raise UnusableHeader(
             f"{file} has no column that names people: call one {', '.join(NAME_COLUMNS)}, or give --map THEIR=OUR"
@@ -126,6 +156,7 @@ class _TwoFiles:
     """The audience, and the two files into which its rows go."""
 
     file: PreparedFile
+    constants: Mapping[str, str]
     clean: Any
     stopped: Any
     counts: _Counts
@@ -138,11 +169,12 @@ class _TwoFiles:
         self.stopped.writerow([*COLUMNS, *map(escape, names)])
         total = self.file.inspection.lines
         with self.file.open() as reader:
-            while rows := self._some(reader):
+            while read := self._some(reader):
+                rows = [row for row in read if row.line <= self.file.last_line]
                 people = [self._person(row) for row in rows]
                 self._write(rows, check.check(people))
                 unread = self.counts.rows - self.counts.clean - self.counts.stopped["opted_out"]
-                self.display.reading(self.counts.rows, rows[-1].line, total, unread)
+                self.display.reading(self.counts.rows, read[-1].line, total, unread)
         self.file.inspection.confirm()
 
     def _some(self, reader: Any) -> list[FileRow]:
@@ -158,7 +190,7 @@ class _TwoFiles:
             error = header.error_of_joined_files(cells) or row.error
             if error is not None:
                 return stopped_row(error)
-        return names_of({column: cells[index] for index, column in self.file.header.columns})
+        return names_of({**{column: cells[index] for index, column in header.columns}, **self.constants})
 
     def _write(self, rows: Sequence[FileRow], answers: Sequence[Stopped | None]) -> None:
         clean: list[list[str]] = []

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from consent.errors import ConfigurationError, LedgerError
+from consent.identifiers.phones import read_region
 from consent.identifiers.suppression import NAME_KINDS, SuppressionCheck, Unknown
 from producers.audience import (
     IDENTIFIER,
@@ -45,6 +46,7 @@ _FIELDS = {
         "enum": [*Unknown],
         "description": "what becomes of people who lack a kind of name by which others have opted out",
     },
+    "region": _TEXT | {"description": "the country of numbers without a country code, as GB; else the connection's"},
     "people": {
         "type": "array",
         "minItems": 1,
@@ -108,7 +110,17 @@ def _question(state: AppState, said: Mapping[str, Any]) -> AudienceQuestion:
         raise _bad("channel, priority and unknown are texts")
     if not isinstance(connections, list) or not all(isinstance(one, str) for one in connections):
         raise _bad("connections is a list of names")
-    return AudienceQuestion.read(state.context.rows, channel, priority, connections, unknown)
+    asked = AudienceQuestion.read(state.context.rows, channel, priority, connections, unknown)
+    return asked.in_region(_region(said.get("region", "")))
+
+
+def _region(text: object) -> str:
+    if not isinstance(text, str):
+        raise _bad("region is a text")
+    try:
+        return str(read_region(text))
+    except ValueError as error:
+        raise _bad(f"region: {error}") from None
 
 
 def _names(person: object) -> Mapping[str, str] | Stopped:

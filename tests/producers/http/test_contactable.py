@@ -125,3 +125,19 @@ def test_a_ledger_that_cannot_be_read_allows_no_one(books: Ledger, served: Serve
     answer = ask(served, {"email": "ann@example.com"})
 
     assert (answer.status_code, answer.json()["code"]) == (503, "ledger_unavailable")
+
+
+def test_the_country_of_numbers_can_be_given(books: Ledger, served: Server) -> None:
+    """Eve opted out by her number; a client that has it as it is dialled at home says where that is."""
+    eve = {"identifier_name": "mobile", "identifier_value": "447700900123", "source": "WEBSITE"}
+    slot = slot_text("MOBILE", "", "BULK", -1)
+    recorded(books, ConsentChange("capillary", eve, slot, Action.OPTOUT, SINCE))
+    people = ({"mobile": "07700 900123"}, {"mobile": "07700 900124"})
+
+    without = ask(served, *people, channel="SMS", unknown="allow").json()
+    found = ask(served, *people, channel="SMS", unknown="allow", region="gb").json()
+
+    assert [one["code"] for one in without["results"]] == ["unusable_value"] * 2
+    assert [(one["allowed"], one["code"]) for one in found["results"]] == [(False, "opted_out"), (True, None)]
+    for wrong in ("XX", 44, [], None):
+        assert ask(served, *people, channel="SMS", region=wrong).json()["code"] == "bad_question"

@@ -154,3 +154,93 @@ def test_a_ledger_that_is_not_there_allows_no_one(cli: Cli, tmp_path: Path) -> N
     answer = cli("scrub", write(tmp_path, "a.csv", "ann@example.com", header="email"), *MAIL)
 
     assert (answer.code, "there is no ledger" in answer.err, sorted(tmp_path.glob("clean*"))) == (2, True, [])
+
+
+FEED = """
+[feeds.crm]
+columns = { "Kontakt" = "email", "Stand" = "effective_at" }
+set = { action = "OPTOUT" }
+delimiter = "semicolon"
+skip_top = 2
+skip_end = 1
+[feeds.phones]
+set = { identifier_name = "mobile" }
+columns = { "Nummer" = "identifier_value" }
+region = "GB"
+[feeds.told]
+columns = { "Kontakt" = "email" }
+values = { "Kontakt" = { "x" = "ann@example.com" } }
+"""
+
+
+def with_feeds(cli: Cli, tmp_path: Path, text: str = FEED) -> None:
+    """Let the commands read feeds."""
+    (tmp_path / "optrelay.toml").write_text(text)
+    cli("status")
+
+
+def test_an_audience_is_read_as_a_feed_says(known: Cli, tmp_path: Path) -> None:
+    """An export with a title, a total and columns of its own; the feed's columns that name no one do not matter."""
+    with_feeds(known, tmp_path)
+    lines = ("Export", "2026-11-29", "Nr;Kontakt", "1;Ann@example.com", "2;dan@example.com", "Total;2")
+    audience = tmp_path / "crm.csv"
+    audience.write_text("\n".join(lines) + "\n")
+
+    assert known("scrub", str(audience), *MAIL).code == 2
+    answer = known("scrub", str(audience), *MAIL, "--feed", "crm", "--json")
+
+    assert (answer.code, answer.json["rows"], answer.json["reasons"]) == (0, 2, {"opted_out": 1}), answer.err
+    assert read(tmp_path / "clean.csv") == [["Nr", "Kontakt"], ["2", "dan@example.com"]]
+
+
+def test_lines_before_and_behind_are_skipped(known: Cli, tmp_path: Path) -> None:
+    """The same by options."""
+    audience = write(tmp_path, "a.csv", "email", "ann@example.com", "dan@example.com", "2 rows", header="Export")
+    answer = known("scrub", audience, *MAIL, "--skip-top", "1", "--skip-end", "1", "--json")
+    assert (answer.code, answer.json["clean"], answer.json["stopped"]) == (0, 1, 1), answer.err
+
+
+def test_a_name_that_a_feed_leaves_out_is_looked_for_all_the_same(known: Cli, tmp_path: Path) -> None:
+    """The feed knows the number alone; Ann opted out by the address that stands beside it."""
+    with_feeds(known, tmp_path)
+    audience = write(
+        tmp_path, "a.csv", "07700900123,ann@example.com", "07700900124,dan@example.com", header="Nummer,email"
+    )
+    answer = known("scrub", audience, *MAIL, "--feed", "phones", "--json")
+    assert (answer.code, answer.json["reasons"]) == (0, {"opted_out": 1}), answer.err
+
+
+def test_a_feed_says_the_country_of_numbers_and_a_name_of_every_row(known: Cli, tmp_path: Path) -> None:
+    """Eve opted out by her number; the audience has it without a country code, and says nowhere what it is."""
+    rows = ("mobile,+447700900123,INSTORE,SMS,BULK,OPTOUT,2026-01-02T00:00:00Z",)
+    assert known("import", write(tmp_path, "eve.csv", *rows, header=OUT)).code == 0
+    with_feeds(known, tmp_path)
+    audience = write(tmp_path, "a.csv", "07700 900123", "07700 900124", header="Nummer")
+    text = ("--channel", "SMS", "--output", "clean.csv", "--json")
+
+    answer = known("scrub", audience, *text, "--feed", "phones")
+
+    assert (answer.code, answer.json["reasons"]) == (0, {"opted_out": 1}), answer.err
+    assert read(tmp_path / "clean.csv") == [["Nummer"], ["07700 900124"]]
+    by_option = known(
+        "scrub", audience, "--channel", "SMS", "--output", "b.csv", "--json", "--map", "Nummer=mobile", "--region", "GB"
+    )
+    assert by_option.json["reasons"] == {"opted_out": 1}, by_option.err
+
+
+@pytest.mark.parametrize(
+    ("feed", "header", "words"),
+    [
+        ("none", "email", "there is no feed 'none'"),
+        ("told", "Kontakt", "says by `values` what the cells of Kontakt mean"),
+        ("phones", "identifier_name,Nummer", "and feed phones sets it"),
+        ("phones", "id,note", "no column that names people"),
+    ],
+)
+def test_a_feed_that_does_not_fit_allows_no_one(known: Cli, tmp_path: Path, feed: str, header: str, words: str) -> None:
+    """Nothing is written, and the reason says what to do."""
+    with_feeds(known, tmp_path)
+    audience = write(tmp_path, "a.csv", "x,y"[: len(header.split(",")) * 2 - 1], header=header)
+    answer = known("scrub", audience, *MAIL, "--feed", feed)
+    assert (answer.code, words in answer.err.replace("\n", " ")) == (2, True), answer.err
+    assert not (tmp_path / "clean.csv").exists()
