@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple, Self, TypeVar, cast
 
@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from consent.change import Action
 from consent.identifiers.normalize import UNSEEN_PATTERN, UnusableIdentifier, clean, refuse_rounded
 from consent.identifiers.suppression import SuppressionRules
-from consent.times import PATTERN, UnusableTime, in_utc, read_time
+from consent.times import PATTERN, UnusableTime, read_time
 
 T = TypeVar("T")
 _ACTIONS: dict[str, Action] = {action.value: action for action in Action}
@@ -196,10 +196,6 @@ class ConsentRow(BaseModel):
     def slot_changes(self) -> tuple[SlotChange, ...]:
         """Return what the row says about each slot that it names; most rows name one."""
         return (SlotChange(self.slot(), self.details(), self.value()),)
-
-    def since(self, default: datetime, zone: Any = UTC) -> datetime:
-        """Return since when the change holds, in UTC; a time without a zone is read in `zone`."""
-        return in_utc(self.effective_at or default, zone)
 
 
 @cache

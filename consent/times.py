@@ -95,11 +95,6 @@ def in_utc(moment: datetime, zone: tzinfo = UTC) -> datetime:
         raise UnusableTime("unreadable_time", _REMEDY) from None
 
 
-def is_too_old(moment: datetime) -> bool:
-    """Whether a moment with a zone is before `EARLIEST` in UTC: a clock that was never set."""
-    return moment < EARLIEST
-
-
 def _too_old() -> UnusableTime:
     words = f"a time before {_FIRST_DAY} is how systems write that they know none: write when the person said it"
     return UnusableTime("time_too_old", words)

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import BigInteger, Column, ColumnElement, Connection, Table, or_, select
 
-from consent.ledger.dialects import Row
-from consent.ledger.dialects.statements import select_by_key
+from consent.ledger.dialects.statements import Row, bulk
 from consent.ledger.schema import Key, metadata, targets
 
 target_aliases = Table(
@@ -39,7 +38,7 @@ def aliases_of(tx: Connection, keys: Iterable[bytes]) -> list[Row]:
     """Return which of these keys are aliases: the key of the target, and the alias. Few ledgers have any."""
     if tx.execute(select(target_aliases.c.target_id).limit(1)).first() is None:
         return []
-    return select_by_key(tx, _ALIASES, list(keys))
+    return bulk(tx).select_by_key(_ALIASES, list(keys))
 
 
 def under_main_keys(

@@ -173,7 +173,8 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        with self.engine.execution_options(**self.dialect.options(writes=writes)).begin() as connection:
+        options = self.dialect.writes if writes else self.dialect.reads
+        with self.engine.execution_options(**options).begin() as connection:
             yield connection
 
     def _explained(self, error: DBAPIError) -> LedgerUnavailable:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, upd
 from consent.change import Action
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import among, insert_new, plain_numbers, portions
+from consent.ledger.dialects.statements import NEW, among, bulk, plain_numbers, portions
 from consent.ledger.keys import public_id
 from consent.ledger.merge_sql import own_slot
 from consent.ledger.queue.enqueue import enqueue_changes
@@ -122,10 +122,10 @@ class DeadLetters(LedgerPart):
         """
 
         def work(tx: Connection, some: Sequence[int]) -> dict[int, ReplayEffect]:
-            lock = MergeLock.of_changes(tx, (among(tx, changes.c.id, some),))
+            lock = MergeLock.of_changes(tx, (among(changes.c.id, some),))
             effects = _effects_of_replay(tx, some)
             query = select(changes, slots.c.newest_id).join(slots, own_slot(changes))
-            _revive(lock, tx.execute(query.where(among(tx, changes.c.id, list(effects)))).all(), now)
+            _revive(lock, tx.execute(query.where(among(changes.c.id, list(effects)))).all(), now)
             _note(tx, effects, who=who, why=why, now=now)
             return effects
 
@@ -140,9 +140,9 @@ class DeadLetters(LedgerPart):
         now = self.core.now()
 
         def work(tx: Connection, some: Sequence[int]) -> int:
-            dead = select(changes.c.id).where(among(tx, changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
+            dead = select(changes.c.id).where(among(changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
             ids = tx.execute(dead.with_for_update()).scalars().all()
-            tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(discarded_at=now))
+            tx.execute(update(changes).where(among(changes.c.id, ids)).values(discarded_at=now))
             _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
             note_dead(tx, ids, now, discarded=True)
             return len(ids)
@@ -187,7 +187,7 @@ class FoundDeadLetters:
 
     def _rows(self, some: Sequence[int], query: Select[Any]) -> list[Any]:
         def work(tx: Connection) -> list[Any]:
-            return list(tx.execute(query.where(among(tx, changes.c.id, some))))
+            return list(tx.execute(query.where(among(changes.c.id, some))))
 
         return self._database.read(work, by_key=True)
 
@@ -206,10 +206,10 @@ def make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], 
 
     def work(tx: Connection) -> None:
         for some in portions(numbers):
-            pending = (among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
+            pending = (among(changes.c.id, some), changes.c.state == State.PENDING.value)
             ids = tx.execute(select(changes.c.id).where(*pending).with_for_update()).scalars().all()
-            insert_new(tx, dead_letters, ("change_id",), [(number,) for number in ids])
-            tx.execute(update(changes).where(among(tx, changes.c.id, ids)).values(**dead))
+            bulk(tx).insert(dead_letters, ("change_id",), [(number,) for number in ids], NEW)
+            tx.execute(update(changes).where(among(changes.c.id, ids)).values(**dead))
             note_dead(tx, ids, now)
 
     database.write(work)
@@ -227,7 +227,7 @@ def _effects_of_replay(tx: Connection, ids: Sequence[int]) -> dict[int, ReplayEf
         query = (
             select(changes.c.id, slots.c.newest_id)
             .join(slots, own_slot(changes))
-            .where(among(tx, changes.c.id, some), *_DEAD)
+            .where(among(changes.c.id, some), *_DEAD)
         )
         for row in tx.execute(query.order_by(changes.c.id)):
             effects[row.id] = ReplayEffect.REPLAYED if row.newest_id == row.id else ReplayEffect.SUPERSEDED
@@ -239,7 +239,7 @@ def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
     newest = [row for row in rows if row.newest_id == row.id]
     overtaken = [row for row in rows if row.newest_id != row.id]
     alive = {"state": State.PENDING.value, "settled_at": None, "attempts": 0, "discarded_at": None}
-    tx.execute(update(changes).where(among(tx, changes.c.id, [row.id for row in newest])).values(**alive))
+    tx.execute(update(changes).where(among(changes.c.id, [row.id for row in newest])).values(**alive))
     for row in overtaken:
         closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
         tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
@@ -250,7 +250,7 @@ def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
 
 def _note(tx: Connection, effects: Mapping[int, str], *, who: str, why: str, now: int) -> None:
     rows = [(now, who, str(fate), why, change_id) for change_id, fate in effects.items()]
-    insert_new(tx, audit_log, ("at", "who", "what", "why", "change_id"), rows)
+    bulk(tx).insert(audit_log, ("at", "who", "what", "why", "change_id"), rows, NEW)
 
 
 def _query(which: DeadLetterFilter) -> Select[Any]:

@@ -20,8 +20,7 @@ from consent.guards.findings import Finding
 from consent.imports import ImportProgress
 from consent.ledger.aliases import aliases_of, target_aliases
 from consent.ledger.database import HASH_KEY, Database
-from consent.ledger.dialects import Row
-from consent.ledger.dialects.statements import insert_new, select_by_key, select_changes
+from consent.ledger.dialects.statements import NEW, Row, bulk
 from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.intake.imports import find_import, progress_of
 from consent.ledger.intake.reassign import ASIDE, KEEPS_BACK
@@ -107,21 +106,21 @@ def _known(tx: Connection, batch: IncomingBatch, unfinished: str | None) -> _Kno
     asked |= batch.target_of
     unseen = {unfinished, *tx.execute(select(imports.c.id).where(*KEEPS_BACK)).scalars()}
     key_of = {number: key for key, number in batch.numbers.items()}
-    found = select_changes(tx, _FACTS, asked)
+    found = bulk(tx).select_changes(_FACTS, asked.items())
     seen = [(key_of[asked[row[1]]], row) for row in found if row[2] not in unseen and row[3] not in ASIDE]
-    return _Known(seen, select_by_key(tx, _REGISTERS, list(batch.targets)), aliases)
+    return _Known(seen, bulk(tx).select_by_key(_REGISTERS, list(batch.targets)), aliases)
 
 
 def _note(tx: Connection, batch: IncomingBatch, known: _Known) -> None:
-    insert_new(tx, targets, _TARGET_COLUMNS, list(batch.targets.values()))
+    bulk(tx).insert(targets, _TARGET_COLUMNS, list(batch.targets.values()), NEW)
     batch.lookup_targets(tx)
     aliases = [(one, batch.numbers[key]) for key, one in known.aliases]
-    insert_new(tx, target_aliases, ("target_key", "target_id"), aliases)
+    bulk(tx).insert(target_aliases, ("target_key", "target_id"), aliases, NEW)
     rows = [
         _known_row(number, key, batch.numbers[target], *said) for target, (number, key, _, _, *said) in known.changes
     ]
-    insert_new(tx, changes, _KNOWN_COLUMNS, rows)
-    insert_new(tx, slots, _SLOT_COLUMNS, [(batch.numbers[key], *register) for key, *register in known.registers])
+    bulk(tx).insert(changes, _KNOWN_COLUMNS, rows, NEW)
+    bulk(tx).insert(slots, _SLOT_COLUMNS, [(batch.numbers[key], *register) for key, *register in known.registers], NEW)
 
 
 def _careless(connection: sqlite3.Connection, _record: object) -> None:
@@ -131,7 +130,7 @@ def _careless(connection: sqlite3.Connection, _record: object) -> None:
 def _follow(tx: Connection, real: Database) -> None:
     last = real.read(lambda other: other.execute(select(func.max(changes.c.id))).scalar())
     tx.execute(update(info).where(info.c.name == HASH_KEY).values(value=real.hash_key.hex()))
-    insert_new(tx, changes, _KNOWN_COLUMNS, [_known_row((last or 0) + _FAR_AHEAD, b"", 0)])
+    bulk(tx).insert(changes, _KNOWN_COLUMNS, [_known_row((last or 0) + _FAR_AHEAD, b"", 0)], NEW)
 
 
 def _known_row(  # noqa: PLR0913, PLR0917 - one for each column

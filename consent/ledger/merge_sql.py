@@ -39,13 +39,12 @@ from sqlalchemy.schema import CreateTable
 from consent.change import Action, Origin
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import among, plain_numbers, portions, whole_or_nothing
-from consent.ledger.intake.export_time import ExportTime
 from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.inherited_deadlines import inherit_deadlines
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import REVISION, changes, slots, targets
 from consent.outcome import State
-from consent.reassert import Reassert, ReassertRules
+from consent.reassert import ExportTime, Reassert, ReassertRules
 
 # Written out, and not as parameters, so that two windows with this order are one to the database, and one sort.
 _OPTOUT: ColumnElement[str] = literal_column(f"'{Action.OPTOUT.value}'")
@@ -116,6 +115,12 @@ class ReassertTerms:
         connection = select(targets.c.connection).where(targets.c.id == target_id).scalar_subquery()
         apart = [name for name, one in others.items() if (one is way) is not by_default]
         return connection.not_in(apart) if by_default else connection.in_(apart)
+
+
+def export_time_columns(found: ExportTime | None) -> dict[str, int | None]:
+    """Return the columns of an import that keep its export's time."""
+    first, last = (None, None) if found is None else found
+    return {"export_time_from": first, "export_time_to": last}
 
 
 def reassert_terms(row: Row[tuple[object, ...]], rules: ReassertRules) -> ReassertTerms:
@@ -200,7 +205,7 @@ def _spread_freshness(tx: Connection) -> None:
     """Let the best change of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
     fresh = (_merging.c.place > 1, _merging.c.fresh, _merging.c.over.is_not(None))
     for some in portions(tx.execute(select(_merging.c.best).where(*fresh).distinct()).scalars().all()):
-        best = (_first, _merging.c.action == _OPTOUT, among(tx, _merging.c.id, some))
+        best = (_first, _merging.c.action == _OPTOUT, among(_merging.c.id, some))
         tx.execute(update(_merging).where(*best).values(fresh=True))
 
 
@@ -219,12 +224,12 @@ def _resend(lock: MergeLock, now: int) -> None:
     for some in portions(tx.execute(newer).scalars().all()):
         held = and_(slots.c.newest_id == changes.c.id, own_slot(changes))
         out = (changes.c.action == Action.OPTOUT.value, slots.c.confirmed == changes.c.action + changes.c.value)
-        settled = (among(tx, changes.c.id, some), changes.c.state.in_(SETTLED_WELL))
+        settled = (among(changes.c.id, some), changes.c.state.in_(SETTLED_WELL))
         again = tx.execute(select(changes.c.id).join(slots, held).where(*settled, *out)).scalars().all()
-        revived = update(changes).where(among(tx, changes.c.id, again))
+        revived = update(changes).where(among(changes.c.id, again))
         tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
         note_state(tx, State.PENDING, again, now)
-        tx.execute(update(slots).where(own_slot(_merging), among(tx, slots.c.newest_id, again)).values(**_UNKNOWN))
+        tx.execute(update(slots).where(own_slot(_merging), among(slots.c.newest_id, again)).values(**_UNKNOWN))
         enqueue_changes(lock, again, now=now)
 
 

@@ -13,8 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, 
 from consent.change import from_micros, to_micros
 from consent.imports import MOST_KEPT, EventContent, RejectedRow
 from consent.ledger.database import Database, LedgerPart
-from consent.ledger.dialects import dialect_of
-from consent.ledger.dialects.statements import among, plain_numbers, portions
+from consent.ledger.dialects.statements import among, bulk, plain_numbers, portions
 from consent.ledger.personal_data import rejected_events
 from consent.ledger.schema import imports
 
@@ -76,7 +75,7 @@ def keep(
     tx: Connection, run_id: str, refused: Sequence[RejectedRow], dedupe_keys: Sequence[bytes | None], now: int
 ) -> None:
     """Keep what refused events said, each place in a source once; `dedupe_keys` are those of the places."""
-    insert = dialect_of(tx).upsert(rejected_events)
+    insert = bulk(tx).upsert(rejected_events)
     for reject, key in zip(refused, dedupe_keys, strict=True):
         if reject.content is not None:
             row = _row(run_id, reject, reject.content) | {"dedupe_key": key, "rejected_at": now}
@@ -90,7 +89,7 @@ class RejectedEvents(LedgerPart):
         """Return the rejected events that a filter means, oldest first, without what they said."""
 
         def work(tx: Connection) -> list[RejectedEvent]:
-            query = _of_these(tx, _query(which), which)
+            query = _of_these(_query(which), which)
             return [RejectedEvent(*row) for row in tx.execute(query.limit(limit))]
 
         return self.database.read(work)
@@ -121,7 +120,7 @@ class RejectedEvents(LedgerPart):
         }
 
         def work(tx: Connection) -> int:
-            open_ones = (among(tx, rejected_events.c.id, ids), rejected_events.c.closed_at.is_(None))
+            open_ones = (among(rejected_events.c.id, ids), rejected_events.c.closed_at.is_(None))
             return tx.execute(update(rejected_events).where(*open_ones).values(values)).rowcount
 
         return self.database.write(work)
@@ -153,7 +152,7 @@ class FoundEvents:
         self._database, self._query = database, _query(which).order_by(None).order_by(*order)
 
         def work(tx: Connection) -> Sequence[int]:
-            return plain_numbers(tx.execute(_of_these(tx, self._query.with_only_columns(c.id), which)))
+            return plain_numbers(tx.execute(_of_these(self._query.with_only_columns(c.id), which)))
 
         self.ids: Sequence[int] = database.read(work)
 
@@ -183,7 +182,7 @@ class FoundEvents:
 
     def _rows(self, some: Sequence[int], query: Select[Any]) -> list[Any]:
         def work(tx: Connection) -> list[Any]:
-            return list(tx.execute(query.where(among(tx, rejected_events.c.id, some))))
+            return list(tx.execute(query.where(among(rejected_events.c.id, some))))
 
         return self._database.read(work)
 
@@ -218,8 +217,8 @@ def _query(which: RejectedFilter) -> Select[Any]:
     return query.where(*_conditions(which)).order_by(c.id)
 
 
-def _of_these(tx: Connection, query: Select[Any], which: RejectedFilter) -> Select[Any]:
-    return query if which.ids is None else query.where(among(tx, rejected_events.c.id, which.ids))
+def _of_these(query: Select[Any], which: RejectedFilter) -> Select[Any]:
+    return query if which.ids is None else query.where(among(rejected_events.c.id, which.ids))
 
 
 def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:

@@ -18,7 +18,7 @@ from backports import zstd
 
 from consent.errors import UnreadableFile, UnstableFile
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from consent.times import is_too_old
+from consent.times import EARLIEST
 from producers.files.csv.encoding import Encoding, EncodingDetector
 from producers.files.sheet.rows import Sheet
 from producers.files.sources import SourceFile
@@ -57,7 +57,7 @@ class Stamp:
         except (ValueError, OverflowError, OSError):
             return None
         latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
-        return None if is_too_old(moment) or moment > latest else moment
+        return moment if EARLIEST <= moment <= latest else None  # before: a clock that was never set
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ def _effective_at(row: ConsentRow, fields: Mapping[str, object], context: ParseC
             return _earlier_time(str(fallback), context)
         if row.effective_at is None and context.effective_at is None:
             return RowError("missing_field", _NO_TIME + context.or_give, "effective_at")
-        since = row.since(context.effective_at or context.latest, context.zone)
+        since = in_utc(row.effective_at or context.effective_at or context.latest, context.zone)
     except UnusableTime as error:
         return RowError(error.code, error.message, "effective_at")
     return since if since <= context.latest else RowError("from_the_future", _FUTURE, "effective_at")

@@ -20,7 +20,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, MetaData, Table, text
 
 from consent.ledger import maintenance
-from consent.ledger.dialects.statements import insert_all
+from consent.ledger.dialects.statements import bulk
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import (
     attempts,
@@ -211,11 +211,11 @@ def _fill(tx: Connection, old: OldLedger) -> None:
     )
     files = [("whole", "released"), ("unread", "reading")]
     rows = [(one, "csv", f"{one}.csv", one, 1, 0, state, 1, *[counted[one]] * 3) for one, state in files]
-    insert_all(tx, imports, columns, rows)
+    bulk(tx).insert(imports, columns, rows)
     named = ("target_key", "connection", "bucket", "address")
-    insert_all(tx, targets, named, [(key, one, bucket, canonical(where)) for key, one, bucket, where in old.targets])
+    bulk(tx).insert(targets, named, [(key, one, bucket, canonical(where)) for key, one, bucket, where in old.targets])
     for some in _portions(list(_change_rows(old))):
-        insert_all(tx, changes, _CHANGE_COLUMNS, some)
+        bulk(tx).insert(changes, _CHANGE_COLUMNS, some)
     newest = [old.changes[ids[-1] - 1] for ids in old.folded.values()]
     registers = [
         (
@@ -229,14 +229,14 @@ def _fill(tx: Connection, old: OldLedger) -> None:
         )
         for c in newest
     ]
-    insert_all(tx, slots, _SLOT_COLUMNS, sorted(registers))
+    bulk(tx).insert(slots, _SLOT_COLUMNS, sorted(registers))
     dead = [change.id for change in newest if change.state == "dead"]
-    insert_all(tx, dead_letters, ("change_id",), [(number,) for number in sorted(dead)])
+    bulk(tx).insert(dead_letters, ("change_id",), [(number,) for number in sorted(dead)])
     replayed = [(1, "ann", "replayed", "-", number) for number in dead[:1]]
-    insert_all(tx, Table("interventions", MetaData()), ("at", "who", "what", "why", "change_id"), replayed)
+    bulk(tx).insert(Table("interventions", MetaData()), ("at", "who", "what", "why", "change_id"), replayed)
     told = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
     called = [(c.target, 7, 1, "write", 200, "200", f"[{c.id}]") for c in newest if c.state in ("applied", "dead")]
-    insert_all(tx, attempts, told, called)
+    bulk(tx).insert(attempts, told, called)
     _make_tasks(tx, old, newest)
 
 
@@ -251,7 +251,7 @@ def _make_tasks(tx: Connection, old: OldLedger, newest: list[Old]) -> None:
             (number, connection, bucket, 1, 9, 0 if leased else 1, 50 if leased else 9, 2, LEASED if leased else None)
         )
     columns = ("target_id", "connection", "bucket", "lane", "deadline", "waiting", "next_at", "tries", "lease_token")
-    insert_all(tx, customer_tasks, columns, rows)
+    bulk(tx).insert(customer_tasks, columns, rows)
 
 
 _SLOT_COLUMNS = ("target_id", "slot", "newest_id", "newest_at", "newest_action", "confirmed", "newest_key")

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, Table, func, select, text
 
 from consent.change import Action, Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.database import ServerClock
-from consent.ledger.dialects.statements import insert_all
+from consent.ledger.dialects.postgresql import PostgreSQLBulk
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts
@@ -135,16 +135,16 @@ def test_a_server_that_is_restarted_while_attempts_are_copied(
     """The connection breaks in the middle of writing down what was answered: it is written down again, once."""
     import_id = say(on_postgresql, "OPTOUT", 1)
     [task] = on_postgresql.queue.claim(BUCKET, 10, "delivery", LEASE)
-    copied = []
+    copied, insert = [], PostgreSQLBulk.insert
 
-    def break_first(tx: Connection, *what: Any) -> None:
-        if not copied:
-            copied.append(tx.execute(text("SELECT pg_backend_pid()")).scalar_one())
+    def break_first(at: PostgreSQLBulk, table: Table, *what: Any) -> int:
+        if table is attempts and not copied:
+            copied.append(at.tx.execute(text("SELECT pg_backend_pid()")).scalar_one())
             with on_postgresql.database.engine.connect() as other:
                 other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": copied[0]})
-        insert_all(tx, *what)
+        return insert(at, table, *what)
 
-    monkeypatch.setattr("consent.ledger.queue.settle.insert_all", break_first)
+    monkeypatch.setattr(PostgreSQLBulk, "insert", break_first)
 
     settlements = [applied(task, clock())]
     assert on_postgresql.queue.settle("delivery", settlements) == 0

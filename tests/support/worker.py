@@ -65,7 +65,7 @@ def as_change(row):
 
     from consent.change import ConsentChange
 
-    since = row.since(datetime.now(UTC))
+    since = row.effective_at or datetime.now(UTC)
     return ConsentChange("capillary", row.address(), row.slot(), row.action, since, row.details())
 
 

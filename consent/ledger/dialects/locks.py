@@ -1,7 +1,7 @@
 """The locks of a writing transaction, as types: a function that needs one asks for it instead of the transaction.
 
 Each is held until the transaction ends. They are taken in this order: recording, merging, customer tasks, changes,
-slots. SQLite has one writer at a time, so that there they cost nothing.
+slots. SQLite has one writer at a time, so that there is nothing to lock.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, select, text
 
-from consent.ledger.dialects import dialect_of
-from consent.ledger.schema import changes
+from consent.ledger.dialects.statements import bulk
+from consent.ledger.schema import changes, customer_tasks
 
 _SCHEMA = 7_301_125  # any numbers of our own, for PostgreSQL's advisory locks
 _MERGING = 7_301_126
@@ -32,7 +32,7 @@ class RecordingLock:
     @classmethod
     def acquire(cls, tx: Connection) -> Self:
         """Wait for it."""
-        dialect_of(tx).lock(tx, _RECORDING)
+        _lock(tx, _RECORDING)
         return cls(tx)
 
 
@@ -45,14 +45,16 @@ class MergeLock:
     @classmethod
     def acquire(cls, tx: Connection) -> Self:
         """Wait for it."""
-        dialect_of(tx).lock(tx, _MERGING)
+        _lock(tx, _MERGING)
         return cls(tx)
 
     @classmethod
     def of_targets(cls, tx: Connection, numbers: Select[tuple[int]]) -> Self:
         """Wait for it, and keep out claims and settlements of these targets."""
         lock = cls.acquire(tx)
-        dialect_of(tx).lock_tasks(tx, numbers)
+        if _is_server(tx):  # the rows, in the order of their numbers, as everything else does
+            task = customer_tasks.c.target_id
+            tx.execute(select(task).where(bulk(tx).among_found(task, numbers)).order_by(task).with_for_update())
         return lock
 
     @classmethod
@@ -70,21 +72,39 @@ class CountingLock:
     @classmethod
     def acquire(cls, tx: Connection) -> Self:
         """Wait for it."""
-        dialect_of(tx).lock(tx, _COUNTING)
+        _lock(tx, _COUNTING)
         return cls(tx)
 
 
 def lock_schema(tx: Connection) -> None:
     """Keep out other migrations, and every transaction that was begun by another version."""
-    dialect_of(tx).lock(tx, _SCHEMA)
-    dialect_of(tx).lock_schema(tx)
+    _lock(tx, _SCHEMA)
+    # The table that every writing transaction reads first: those end before, later ones see what is new.
+    if _is_server(tx) and tx.execute(text("SELECT to_regclass('alembic_version')")).scalar() is not None:
+        tx.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
+
+
+def lock_table(tx: Connection, table: Table) -> None:
+    """Keep out every other transaction that writes a table."""
+    if _is_server(tx):
+        tx.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE MODE")
 
 
 def lock_outcome_log(tx: Connection) -> None:
     """Keep out every other transaction that gives positions in the outcome log."""
-    dialect_of(tx).lock(tx, _OUTCOME_LOG)
+    _lock(tx, _OUTCOME_LOG)
 
 
 def lock_tallies(tx: Connection) -> None:
     """Keep out every other transaction that adds to the tallies; to be taken alone, and first."""
-    dialect_of(tx).lock(tx, _TALLIES)
+    _lock(tx, _TALLIES)
+
+
+def _lock(tx: Connection, number: int) -> None:
+    if _is_server(tx):
+        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
+
+
+def _is_server(tx: Connection) -> bool:
+    """Whether other transactions can write at the same time."""
+    return tx.dialect.name == "postgresql"

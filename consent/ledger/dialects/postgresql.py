@@ -6,13 +6,12 @@ rows up by key, and large growth is noticed at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, cast
 
-import orjson
 from sqlalchemy import (
-    ARRAY,
     URL,
     Column,
     ColumnElement,
@@ -26,7 +25,6 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
-    literal,
     literal_column,
     select,
     text,
@@ -34,10 +32,12 @@ from sqlalchemy import (
 from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql import JSON, insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
-from consent.ledger.dialects import Dialect, Read, Row
+from consent.ledger.dialects import Dialect, Read
+from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, side_by_side
 from consent.ledger.dialects.url import connect_options
-from consent.ledger.schema import customer_tasks
 
 T = TypeVar("T")
 
@@ -47,10 +47,101 @@ _REFUSED = ("22", "54")  # classes: data exceptions (a NUL, a number too great),
 _DEPOSED = {_READ_ONLY, "57P01", "57P02", "57P03"}  # takes reads only, is shut down, crashed, starts up
 
 
+@dataclass(frozen=True, slots=True)
+class PostgreSQLBulk(Bulk):
+    """PostgreSQL's way with many rows."""
+
+    upsert = staticmethod(insert)
+
+    def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
+        """COPY many rows, by way of a table of this transaction's own if some may be there: faster than executemany."""
+        if not rows:
+            return 0
+        names = ", ".join(columns)
+        if not conflict:
+            _copy(self.tx, table.name, names, rows)
+            return len(rows)
+        if len(rows) > 1:
+            source = _copied(self.tx, table, names, rows)
+            sql = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} WHERE true {conflict}"  # noqa: S608
+            return self.tx.exec_driver_sql(sql).rowcount
+        marks = ", ".join(["%s"] * len(columns))
+        sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - names of our own
+        return self.tx.exec_driver_sql(sql, list(rows)).rowcount
+
+    def update_each(self, update: UpdateEach, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Pass the values as arrays into one statement; texts in binary, so that none has to be escaped."""
+        if not rows:
+            return
+        types = update.types
+        arrays = ", ".join(f"%{'b' if kind == 'text' else 's'}::{kind}[]" for kind in types.values())
+        source = f" FROM unnest({arrays}) AS given({', '.join(types)})"
+        marks = {name: f"given.{name}" for name in types}
+        values = tuple(_array([row[name] for row in rows], kind) for name, kind in types.items())
+        self.tx.exec_driver_sql(update.sql.format(source=source, **marks), values)
+
+    def select_by_key(self, columns: str, keys: Sequence[bytes]) -> list[Row]:
+        """Pass keys in binary: written out, they cost an eighth of the time in which a dump is read."""
+        if not keys:
+            return []
+        with driver(self.tx, binary=True) as cursor:
+            return cast("list[Row]", cursor.execute(f"SELECT {columns} = ANY(%b)", (list(keys),)).fetchall())
+
+    def select_changes(self, columns: str, whose: Collection[tuple[bytes, int]]) -> list[Row]:
+        """Look each up by target and dedupe key."""
+        if not whose:
+            return []
+        asked = ([number for _, number in whose], [key for key, _ in whose])
+        with driver(self.tx, binary=True) as cursor:
+            return cast("list[Row]", cursor.execute(f"SELECT {columns} {_CHANGES}", asked).fetchall())
+
+    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> list[Held | None]:
+        """Look each up by target key and slot."""
+        with driver(self.tx, binary=True) as cursor:
+            found = cursor.execute(_REGISTERS, (targets, slots)).fetchall()
+        return side_by_side(found, len(targets))
+
+    def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
+        """Use an array, which is computed once: of a join, the planner may begin with the whole other table."""
+        return column == any_(func.array(found.scalar_subquery()))
+
+    def json_text(self, column: Column[str], name: str) -> ColumnElement[str]:
+        """Read the text as JSON."""
+        found: ColumnElement[str] = cast_to(column, JSON)[name].astext
+        return found
+
+    def own_entry(self) -> int:
+        """Return the transaction's number."""
+        return self.tx.execute(select(_NUMBER)).scalar_one()
+
+    def _notice_growth(self, table: Table, rows: int) -> None:
+        """Analyse a table that is believed to be smaller than what has just been put there.
+
+        One that was empty when it was analysed is believed to be so, however it grows, until it is analysed again: for
+        a minute or more, in which joins would begin by reading all of it. Only the table's owner may; for others it
+        ends in a warning in the server's log.
+        """
+        if rows >= _NOTICED_FROM and self.tx.execute(_BELIEVED, {"name": table.name}).scalar_one() < rows:
+            self.tx.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table.name}")
+
+
+@compiles(Among, "postgresql")
+def _among(element: Among, compiler: SQLCompiler, **options: Any) -> str:
+    """Make an array of the JSON list: of numbers by its text, which costs the driver nothing."""
+    column, values = element.clauses
+    given, name = compiler.process(values), compiler.process(column, **options)
+    if isinstance(column.type, Integer):
+        return f"{name} = ANY (CAST(translate({given}, '[]', '{{}}') AS {column.type.compile(compiler.dialect)}[]))"
+    return f"{name} = ANY (ARRAY(SELECT json_array_elements_text(CAST({given} AS JSON))))"
+
+
 class PostgreSQL(Dialect):
     """PostgreSQL's way."""
 
-    upsert = staticmethod(insert)
+    bulk = PostgreSQLBulk
+
+    reads: ClassVar = {"isolation_level": "REPEATABLE READ"}  # else each statement sees what was committed before it
+    writes: ClassVar[dict[str, Any]] = {}
 
     def make_engine(self, url: URL) -> Engine:
         """Return an engine with a few connections, which leaves a server that takes writes no more."""
@@ -60,10 +151,6 @@ class PostgreSQL(Dialect):
         if "prepare_threshold" not in options:
             event.listen(engine, "connect", _prepare_nothing_behind_pooler)
         return engine
-
-    def options(self, *, writes: bool) -> dict[str, Any]:
-        """Let a reader see one view: else each of its statements sees what was committed before it."""
-        return {} if writes else {"isolation_level": "REPEATABLE READ"}
 
     def begin_writing(self, tx: Connection, *, checked: bool) -> tuple[int | None, str | None]:
         """Do all of it in one statement, and so one round trip."""
@@ -108,97 +195,6 @@ class PostgreSQL(Dialect):
     def is_read_only(self, error: DBAPIError) -> bool:
         """Whether the server takes reads only."""
         return _state(error) == _READ_ONLY
-
-    def lock(self, tx: Connection, number: int) -> None:
-        """Take an advisory lock."""
-        tx.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": number})
-
-    def lock_schema(self, tx: Connection) -> None:
-        """Lock the table that every writing transaction reads first: those end before, later ones see what is new."""
-        if tx.execute(text("SELECT to_regclass('alembic_version')")).scalar() is not None:
-            tx.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
-
-    def lock_tasks(self, tx: Connection, targets: Select[tuple[int]]) -> None:
-        """Lock the rows, in the order of their numbers, as everything else does."""
-        tasks = select(customer_tasks.c.target_id).where(self.among_found(customer_tasks.c.target_id, targets))
-        tx.execute(tasks.order_by(customer_tasks.c.target_id).with_for_update())
-
-    def lock_table(self, tx: Connection, table: Table) -> None:
-        """Lock it against all but readers."""
-        tx.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE MODE")
-
-    def own_entry(self, tx: Connection) -> int:
-        """Return the transaction's number."""
-        return tx.execute(select(_NUMBER)).scalar_one()
-
-    def among(self, column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
-        """Pass an array: numbers as one text, which costs the driver nothing."""
-        if isinstance(column.type, Integer):
-            numbers = orjson.dumps(list(values)).decode()
-            return column == any_(cast_to(literal(f"{{{numbers[1:-1]}}}"), ARRAY(column.type)))
-        return column == any_(literal(list(values), ARRAY(column.type)))
-
-    def json_text(self, column: Column[str], name: str) -> ColumnElement[str]:
-        """Read the text as JSON."""
-        found: ColumnElement[str] = cast_to(column, JSON)[name].astext
-        return found
-
-    def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
-        """Use an array, which is computed once: of a join, the planner may begin with the whole other table."""
-        return column == any_(func.array(found.scalar_subquery()))
-
-    def insert(self, tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str) -> int:
-        """COPY many rows into a table of this transaction's own first: twice as fast as executemany."""
-        if not rows:
-            return 0
-        names = ", ".join(columns)
-        if len(rows) > 1:
-            source = _copied(tx, table, names, rows)
-            sql = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} WHERE true {conflict}"  # noqa: S608
-            return tx.exec_driver_sql(sql).rowcount
-        marks = ", ".join(["%s"] * len(columns))
-        sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - names of our own
-        return tx.exec_driver_sql(sql, list(rows)).rowcount
-
-    def insert_all(self, tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """COPY the rows."""
-        _copy(tx, table.name, ", ".join(columns), rows)
-
-    def update_each(
-        self, tx: Connection, sql: str, types: Mapping[str, str], rows: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Pass the values as arrays into one statement; texts in binary, so that none has to be escaped."""
-        arrays = ", ".join(f"%{'b' if kind == 'text' else 's'}::{kind}[]" for kind in types.values())
-        source = f" FROM unnest({arrays}) AS given({', '.join(types)})"
-        marks = {name: f"given.{name}" for name in types}
-        values = tuple(_array([row[name] for row in rows], kind) for name, kind in types.items())
-        tx.exec_driver_sql(sql.format(source=source, **marks), values)
-
-    def select_by_key(self, tx: Connection, columns: str, keys: Sequence[bytes]) -> list[Row]:
-        """Pass keys in binary: written out, they cost an eighth of the time in which a dump is read."""
-        with driver(tx, binary=True) as cursor:
-            return cast("list[Row]", cursor.execute(f"SELECT {columns} = ANY(%b)", (list(keys),)).fetchall())
-
-    def select_changes(self, tx: Connection, columns: str, keys: Sequence[bytes], targets: Sequence[int]) -> list[Row]:
-        """Look each up by target and dedupe key."""
-        with driver(tx, binary=True) as cursor:
-            found = cursor.execute(f"SELECT {columns} {_CHANGES}", (list(targets), list(keys)))
-            return cast("list[Row]", found.fetchall())
-
-    def select_registers(self, tx: Connection, targets: Sequence[bytes], slots: Sequence[str]) -> list[Row]:
-        """Look each up by target key and slot."""
-        with driver(tx, binary=True) as cursor:
-            return cast("list[Row]", cursor.execute(_REGISTERS, (targets, slots)).fetchall())
-
-    def notice_growth(self, tx: Connection, table: Table, rows: int) -> None:
-        """Analyse a table that is believed to be smaller than what has just been put there.
-
-        One that was empty when it was analysed is believed to be so, however it grows, until it is analysed again: for
-        a minute or more, in which joins would begin by reading all of it. Only the table's owner may; for others it
-        ends in a warning in the server's log.
-        """
-        if rows >= _NOTICED_FROM and tx.execute(_BELIEVED, {"name": table.name}).scalar_one() < rows:
-            tx.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table.name}")
 
 
 DIALECT = PostgreSQL()

@@ -1,14 +1,17 @@
-"""Statements about many rows at once, each in the way that the transaction's database likes best."""
+"""Statements about many rows at once: `bulk(tx)` does each in the way that the transaction's database likes best."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
+import orjson
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -22,42 +25,46 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.sql.functions import FunctionElement
 
-from consent.ledger.dialects import Held, Row, dialect_of
+from consent.ledger.dialects import dialect_named
 from consent.ledger.schema import changes
 
 PARAMETERS = 5_000
 """Values in one IN list: well under the limit of either database (SQLite 32,766; PostgreSQL 65,535)."""
 
+Row = tuple[Any, ...]
+
+Held = tuple[int, Any, Any, Any, Any]
+"""A target's number, and of one of its slots `newest_at`, `newest_action`, `newest_key` and `confirmed`."""
+
 T = TypeVar("T")
 Writing = TypeVar("Writing", Insert, Update)
 
 
-def among(tx: Connection, column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
-    """Say that a column holds one of these values, as one parameter: a mark for each would be planned anew."""
-    return dialect_of(tx).among(column, values)
+class Among(FunctionElement[bool]):
+    """Says that a column holds one of the values of a JSON list; each dialect's module tells how it is written."""
+
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> Among:  # noqa: ARG002 - SQLAlchemy's shape
+        """Return this as it is: to be compared with 1, as a plain function, would keep an index from being used."""
+        return self
+
+
+def among(column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
+    """Say that a column of numbers or texts holds one of these values, as one parameter.
+
+    A mark for each would be planned anew, and cost SQLAlchemy more than the query costs the database.
+    """
+    return Among(column, literal(orjson.dumps(list(values)).decode()))
 
 
 def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence[Any]]:
     """Yield `values` in slices that fit into one statement."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
-
-
-def insert_new(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
-    """Insert the rows whose keys are not there yet; return how many there were. `rows` are values in column order."""
-    return dialect_of(tx).insert(tx, table, columns, rows, "ON CONFLICT DO NOTHING")
-
-
-def insert_all(tx: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Insert rows of which none can be there yet."""
-    dialect_of(tx).insert_all(tx, table, columns, rows)
-
-
-def insert_new_from(tx: Connection, table: Table, columns: Sequence[str], source: Select[Any]) -> int:
-    """Insert the rows that a query finds, which must have a WHERE, if their keys are not there yet; return how many."""
-    new = dialect_of(tx).upsert(table).from_select(list(columns), source).on_conflict_do_nothing()
-    return tx.execute(new.execution_options(preserve_rowcount=True)).rowcount
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +76,6 @@ class Renewal:
 
     values: Mapping[str, str]
     where: str = "true"
-
-
-def insert_or_update_from(
-    tx: Connection, table: Table, columns: Sequence[str], source: Select[Any], renewal: Renewal
-) -> int:
-    """Insert the rows that a query finds, or renew those that are there; return how many. It must have a WHERE."""
-    values: dict[str, ColumnElement[Any]] = {name: literal_column(sql) for name, sql in renewal.values.items()}
-    upsert = dialect_of(tx).upsert(table).from_select(list(columns), source)
-    renewed = upsert.on_conflict_do_update(
-        index_elements=list(table.primary_key), set_=values, where=literal_column(renewal.where)
-    )
-    return tx.execute(renewed.execution_options(preserve_rowcount=True)).rowcount
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +90,101 @@ class UpdateEach:
     values: str
     where: str
 
-    def run(self, tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Update the rows."""
-        if rows:
-            sql = f"UPDATE {self.table} SET {self.values}{{source}} WHERE {self.where}"  # noqa: S608 - names of our own
-            dialect_of(tx).update_each(tx, sql, self.types, rows)
+    @property
+    def sql(self) -> str:
+        """The statement; `{source}` stands for where the values come from."""
+        return f"UPDATE {self.table} SET {self.values}{{source}} WHERE {self.where}"  # noqa: S608 - names of our own
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk(ABC):
+    """What a transaction does to many rows. Rows are values in the order of the columns that are named."""
+
+    tx: Connection
+
+    upsert: ClassVar[Any]
+    """The dialect's `insert`, which knows ON CONFLICT."""
+
+    @abstractmethod
+    def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
+        """Insert rows, of which none can be there yet unless `conflict` (ON CONFLICT …) is given; return how many."""
+
+    def insert_new_from(self, table: Table, columns: Sequence[str], source: Select[Any]) -> int:
+        """Insert the rows that a query finds, which must have a WHERE, if their keys are new; return how many."""
+        new = self.upsert(table).from_select(list(columns), source).on_conflict_do_nothing()
+        return self.tx.execute(new.execution_options(preserve_rowcount=True)).rowcount
+
+    def insert_or_update_from(self, table: Table, columns: Sequence[str], source: Select[Any], renewal: Renewal) -> int:
+        """Insert the rows that a query finds, which must have a WHERE, or renew those that are there; return how many.
+
+        The planner is to know of them at once.
+        """
+        values: dict[str, ColumnElement[Any]] = {name: literal_column(sql) for name, sql in renewal.values.items()}
+        renewed = (
+            self.upsert(table)
+            .from_select(list(columns), source)
+            .on_conflict_do_update(
+                index_elements=list(table.primary_key), set_=values, where=literal_column(renewal.where)
+            )
+        )
+        made = self.tx.execute(renewed.execution_options(preserve_rowcount=True)).rowcount
+        self._notice_growth(table, made)
+        return made
+
+    @abstractmethod
+    def update_each(self, update: UpdateEach, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Update a row for each set of values."""
+
+    @abstractmethod
+    def select_by_key(self, columns: str, keys: Sequence[bytes]) -> list[Row]:
+        """Return columns of the rows with these keys; each is looked up, however many there are.
+
+        `columns` is SQL that names the key last: "id FROM targets WHERE target_key". It is the driver's own statement:
+        Core would take as long again as the query.
+        """
+
+    @abstractmethod
+    def select_changes(self, columns: str, whose: Collection[tuple[bytes, int]]) -> list[Row]:
+        """Return columns of the recorded ones of these changes, which are dedupe keys, with their targets' numbers."""
+
+    @abstractmethod
+    def select_registers(self, targets: Sequence[bytes], slots: Sequence[str]) -> list[Held | None]:
+        """Return what the slots of some changes hold, whose targets' keys and slots these are, side by side.
+
+        None stands for a change about a target that the ledger does not know; a slot without a register holds nothing.
+        """
+
+    @abstractmethod
+    def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
+        """Say that a column holds one of the values that a query finds, which is run once and before all else."""
+
+    @abstractmethod
+    def json_text(self, column: Column[str], name: str) -> ColumnElement[str]:
+        """Return a text out of a JSON object in a column, NULL if it has none of this name."""
+
+    @abstractmethod
+    def own_entry(self) -> int:
+        """Return the number under which this transaction adds to counts that others add to at the same time."""
+
+    def _notice_growth(self, table: Table, rows: int) -> None:  # noqa: B027 - one has no such need
+        """Let the planner know of many rows that were just put into a table."""
+
+
+def bulk(tx: Connection) -> Bulk:
+    """Return a transaction's way with many rows."""
+    return dialect_named(tx.dialect.name).bulk(tx)
+
+
+NEW = "ON CONFLICT DO NOTHING"
+"""What makes `insert` leave out rows whose keys are there already."""
+
+
+def side_by_side(found: list[Row], count: int) -> list[Held | None]:
+    """Return rows, each of which begins with its place, at their places, and None at all others."""
+    held: list[Held | None] = [None] * count
+    for place, *register in found:
+        held[place] = cast("Held", tuple(register))
+    return held
 
 
 def whole_or_nothing(statement: Writing) -> Writing:
@@ -108,34 +193,6 @@ def whole_or_nothing(statement: Writing) -> Writing:
     It must not be said inside a savepoint, and the transaction is gone after it has failed.
     """
     return statement.prefix_with("OR ROLLBACK", dialect="sqlite")
-
-
-def select_by_key(tx: Connection, columns: str, keys: Sequence[bytes]) -> list[Row]:
-    """Return columns of the rows with these keys; each is looked up, however many there are.
-
-    `columns` is SQL that names the key last: "id FROM targets WHERE target_key". It is the driver's own statement: Core
-    would take as long again as the query.
-    """
-    return dialect_of(tx).select_by_key(tx, columns, keys) if keys else []
-
-
-def select_registers(tx: Connection, targets: Sequence[bytes], slots: Sequence[str]) -> list[Held | None]:
-    """Return what the slots of some changes hold, whose targets' keys and slots these are, side by side.
-
-    None stands for a change about a target that the ledger does not know; a slot that has no register holds nothing.
-    """
-    held: list[Held | None] = [None] * len(targets)
-    for place, *register in dialect_of(tx).select_registers(tx, targets, slots):
-        held[place] = cast("Held", tuple(register))
-    return held
-
-
-def select_changes(tx: Connection, columns: str, whose: Mapping[bytes, int] | Sequence[tuple[bytes, int]]) -> list[Row]:
-    """Return columns of the recorded ones of these changes, which are dedupe keys, each with its target's number."""
-    if not whose:
-        return []
-    keys, numbers = zip(*(whose.items() if isinstance(whose, Mapping) else whose), strict=True)
-    return dialect_of(tx).select_changes(tx, columns, keys, numbers)
 
 
 def first_change(tx: Connection, import_id: str, after: int, *which: ColumnElement[bool]) -> int | None:

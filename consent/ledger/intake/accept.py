@@ -10,28 +10,28 @@ that must be read whole first is only recorded, and so are the opt-ins of a stre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from consent.change import Action, ConsentChange, Origin
+from consent.errors import ImportUnderWay
 from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import among, insert_new
+from consent.ledger.dialects.statements import NEW, among, bulk
 from consent.ledger.intake.batch import IncomingBatch
-from consent.ledger.intake.export_time import count_times, find_export_time
-from consent.ledger.intake.imports import claim_checkpoint, count_events, export_time_columns, move_checkpoint
-from consent.ledger.intake.noops import record_noops, split_noops
 from consent.ledger.intake.reassign import note_pending_duplicates, reassign_known
 from consent.ledger.keys import KEY_BYTES
-from consent.ledger.merge_sql import ReassertTerms, merge_pending
+from consent.ledger.merge_sql import ReassertTerms, export_time_columns, merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.rejected_events import keep
 from consent.ledger.schema import changes, imports, rejects
 from consent.outcome import State
+from consent.reassert import count_times, find_export_time
 
 
 class Recorder(LedgerPart):
@@ -52,7 +52,7 @@ class Recorder(LedgerPart):
         def take(tx: Connection, incoming: Sequence[ConsentChange]) -> Accepted:
             batch = IncomingBatch.of(secret, incoming, now, self.core.deadline_rules)
             lock = RecordingLock.acquire(tx)
-            row = claim_checkpoint(tx, import_id, before)
+            row = _claim_checkpoint(tx, import_id, before)
             rows = checkpoint.records - checkpoint.skipped
             times = count_times(row.own_times, batch.own_times(rows - (row.records - row.skipped) - len(refused)))
             asked = self.core.reassert.overruled_by(row.reassert)
@@ -65,14 +65,13 @@ class Recorder(LedgerPart):
                 reassigned, new = record_and_publish(lock, import_id, batch, Origin.BULK, now=now, reassert=terms)
                 recorded += new + len(reassigned)
             else:
-                aside = split_noops(tx, batch, import_id, before + 1, asked)
+                noops = batch.set_noops_aside(lock, import_id, before + 1, asked)
                 if row.replaces is not None:
                     batch.rename_known(tx, batch.places_of(tx, row.replaces), import_id)
-                record_noops(lock, aside)
-                noops, recorded = len(aside), len(aside) + batch.record(lock, import_id, Origin.BULK)
+                recorded = noops + batch.record(lock, import_id, Origin.BULK)
                 note_pending_duplicates(lock, import_id, batch)
             counts = {"recorded": recorded, "duplicates": len(incoming) - recorded, "noops": noops}
-            move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})
+            _move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})
             return Accepted(recorded, len(incoming) - recorded)
 
         def work(tx: Connection) -> Accepted:
@@ -116,6 +115,41 @@ class Recorder(LedgerPart):
         self.database.write(lambda _tx: None)
 
 
+def _claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
+    """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
+    facts = ("changes", "records", "skipped", "state", "stream", "own_times", "reassert", "replaces")
+    query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
+    row = tx.execute(query.with_for_update()).one()
+    if row.changes != expected or row.state != "reading":
+        message = f"another process is recording import {import_id} at this moment: let it finish, or stop it first"
+        raise ImportUnderWay(message)
+    return row
+
+
+def _move_checkpoint(
+    tx: Connection, import_id: str, checkpoint: Checkpoint, times: str | None, counts: Mapping[str, int]
+) -> None:
+    """Move the checkpoint of an import, and add to its counts."""
+    place = {name: getattr(checkpoint, name) for name in ("records", "line", "rejects_offset", "rejects_digest")}
+    place |= {"changes": checkpoint.changes, "skipped": checkpoint.skipped}
+    more = {name: imports.c[name] + count for name, count in counts.items()}
+    tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, own_times=times))
+
+
+def count_events(tx: Connection, run_id: str, rows: int, recorded: int, rejected: int) -> None:
+    """Add to the counts of a run."""
+    counted = update(imports).where(imports.c.id == run_id)
+    tx.execute(
+        counted.values(
+            records=imports.c.records + rows,
+            changes=imports.c.changes + rows,
+            recorded=imports.c.recorded + recorded,
+            rejected=imports.c.rejected + rejected,
+            duplicates=imports.c.duplicates + (rows - recorded - rejected),
+        )
+    )
+
+
 def _hold_optins(lock: RecordingLock, import_id: str, batch: IncomingBatch) -> int:
     """Record the opt-ins of a looked up batch of a stream, held until it has been read whole; leave the opt-outs in it.
 
@@ -148,7 +182,7 @@ def record_and_publish(
     new = batch.record(lock, import_id, origin)
     ids = [*reassigned.values(), *tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars()]
     if ids:
-        meant = (among(tx, changes.c.id, ids),)
+        meant = (among(changes.c.id, ids),)
         merging = MergeLock.of_changes(tx, meant)
         stamped = merge_pending(merging, meant, now=now, reassert=reassert)
         enqueue(merging, meant, now=now)
@@ -166,7 +200,7 @@ def _record_rejects(tx: Connection, secret: bytes, import_id: str, refused: Sequ
     rows = [
         (import_id, one.line, one.column, one.code, one.message, one.place, _place_key(secret, one)) for one in refused
     ]
-    return insert_new(tx, rejects, _REJECT_COLUMNS, rows)
+    return bulk(tx).insert(rejects, _REJECT_COLUMNS, rows, NEW)
 
 
 def storable(reject: RejectedRow) -> RejectedRow:

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 import orjson
 from sqlalchemy import Column, ColumnElement, Connection, Table, Text, case, literal, select
 
-from consent.ledger.dialects import dialect_of
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.keys import canonical
 from consent.ledger.schema import metadata, targets
 
@@ -51,7 +50,7 @@ def note_forms(tx: Connection, addresses: Iterable[tuple[str, str]]) -> None:
     new = {(connection, canonical(form_of(orjson.loads(address)))) for connection, address in addresses}
     known = {(connection, form) for connection, form in tx.execute(select(address_forms))}
     if missing := sorted(new - known):
-        insert_new(tx, address_forms, ("connection", "form"), missing)
+        bulk(tx).insert(address_forms, ("connection", "form"), missing, NEW)
 
 
 def known_forms(tx: Connection) -> dict[str, list[Form]]:
@@ -64,7 +63,7 @@ def known_forms(tx: Connection) -> dict[str, list[Form]]:
 
 def form_columns(tx: Connection) -> list[ColumnElement[str | None]]:
     """Return SQL for what tells kinds of names apart in `targets.address`, as `read_form` takes it."""
-    text = dialect_of(tx).json_text
+    text = bulk(tx).json_text
     destination = text(targets.c.address, "destination")
     kinds = ((destination.like("%@%"), EMAIL), (destination.like("%.%"), DOMAIN), (destination.is_not(None), NUMBER))
     user = case((text(targets.c.address, "user_id").is_not(None), literal("")), else_=None)

@@ -13,19 +13,22 @@ from sqlalchemy import Connection, func, select
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.deadlines.rules import DeadlineRules
 from consent.ledger.aliases import under_main_keys
-from consent.ledger.dialects import Row
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import insert_all, select_by_key, select_changes, select_registers
+from consent.ledger.dialects.statements import Row, bulk
 from consent.ledger.intake.address_forms import note_forms
 from consent.ledger.keys import KEY_BYTES, Keys, action_text, parse_public_id, public_id, timed_key
-from consent.ledger.merge import restates
-from consent.ledger.schema import changes, targets
+from consent.ledger.merge import may_be_noop, restates
+from consent.ledger.schema import changes, noop_changes, targets
 from consent.outcome import State
 from consent.reassert import Reassert, ReassertRules
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
 _ROW_COLUMNS = (*("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time"),)
 _CHANGE_COLUMNS = (*_ROW_COLUMNS, "recorded_at", "due_at", "rule", "import_id", "origin", "state")
+_NOOP_COLUMNS = (
+    *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
+    *("own_time", "due_at", "rule"),
+)
 _OUT = Action.OPTOUT.value
 _NO_DEADLINE = (None, None)
 KEY, LINE, TARGET, SLOT, ACTION, VALUE, SINCE, DETAILS, OWN_TIME = range(9)
@@ -105,11 +108,6 @@ class IncomingBatch:
         """The other keys of those changes whose targets the ledger has, each with its target's number."""
         return [(self.aliases[key].key, number) for key, number in self.target_of.items() if key in self.aliases]
 
-    @property
-    def lines(self) -> list[int | None]:
-        """Where the changes stand in their source."""
-        return [row[LINE] for row in self.rows]
-
     def own_times(self, rows: int) -> list[int]:
         """Since when the rows hold that say so themselves, so many rows in all; one may make several changes."""
         if rows >= len(self.rows):
@@ -124,21 +122,17 @@ class IncomingBatch:
 
     def lookup_targets(self, tx: Connection) -> None:
         """Find the targets that the ledger has."""
-        self.use_main_keys(tx)
-        self.numbers = dict(select_by_key(tx, "target_key, id FROM targets WHERE target_key", list(self.targets)))
-
-    def use_main_keys(self, tx: Connection) -> None:
-        """Let changes about targets that were merged into others be about those."""
         self.rows, self.targets = under_main_keys(tx, self.rows, self.targets, TARGET)
+        self.numbers = dict(bulk(tx).select_by_key("target_key, id FROM targets WHERE target_key", list(self.targets)))
 
     def lookup_changes(self, tx: Connection) -> None:
         """Find the changes that the ledger has of the targets that were found."""
         if not self.named:
-            self.known = {key for (key,) in select_changes(tx, "dedupe_key", self.target_of)}
+            self.known = {key for (key,) in bulk(tx).select_changes("dedupe_key", self.target_of.items())}
             return
-        since_of: dict[bytes, int] = dict(select_changes(tx, "dedupe_key, effective_at", self.target_of))
+        since_of: dict[bytes, int] = dict(bulk(tx).select_changes("dedupe_key, effective_at", self.target_of.items()))
         self.known = set(since_of)
-        if self.aliases and (others := select_changes(tx, _ALIAS_FACTS, self.target_of_aliases)):
+        if self.aliases and (others := bulk(tx).select_changes(_ALIAS_FACTS, self.target_of_aliases)):
             recorded = {(key, target): tuple(said) for key, target, *said in others}
             self.rows = [self._by_its_alias(row, recorded) for row in self.rows]
             since_of |= {key: said[3] for (key, _), said in recorded.items()}
@@ -170,9 +164,44 @@ class IncomingBatch:
                 self.rows[place] = (own, *row[1:])
                 if (number := self.numbers.get(row[TARGET])) is not None:
                     apart[own] = number
-        self.known.update(key for (key,) in select_changes(tx, "dedupe_key", apart))
+        self.known.update(key for (key,) in bulk(tx).select_changes("dedupe_key", apart.items()))
 
-    def always_sent(self, rules: ReassertRules) -> set[bytes]:
+    def set_noops_aside(self, lock: RecordingLock, import_id: str, first: int, rules: ReassertRules) -> int:
+        """Look the batch up; take duplicates of newest changes out of it, and no-ops, which are kept; return how many.
+
+        No-ops are numbered from `first`. No opt-out is one where they are always sent.
+        """
+        tx, aside, again, always = lock.tx, [], [], self._always_sent(rules)
+        rows, self.targets = under_main_keys(tx, self.rows, self.targets, TARGET)
+        self.rows = []
+        registers = bulk(tx).select_registers([row[TARGET] for row in rows], [row[SLOT] for row in rows])
+        for row, held in zip(rows, registers, strict=True):
+            if held is None:
+                self.rows.append(row)
+                continue
+            key, line, target, slot, action, value, since, details, own, _, *due = row
+            number, newest_at, newest_action, newest_key, confirmed = held
+            self.numbers[target] = number
+            if action == _OUT and target in always:
+                if _is_restated(row, held):
+                    again.append(len(self.rows))
+                self.rows.append(row)
+            elif newest_key == key:
+                continue
+            elif (
+                not value and key not in self.named and may_be_noop(action, since, newest_at, newest_action, confirmed)
+            ):
+                aside.append((number, line, key, slot, action, since, details, own, *due))
+            else:
+                self.rows.append(row)
+        aside.sort(key=itemgetter(0))  # by target, as ordinary changes
+        self.lookup_changes(tx)
+        self.rename_known(tx, again, import_id)
+        noops = [(import_id, number, *noop) for number, noop in enumerate(aside, first)]
+        bulk(tx).insert(noop_changes, _NOOP_COLUMNS, noops)
+        return len(noops)
+
+    def _always_sent(self, rules: ReassertRules) -> set[bytes]:
         """Return the targets whose opt-outs are sent whatever is confirmed."""
         if Reassert.ALWAYS not in (rules.default, *rules.by_connection.values()):
             return set()
@@ -183,7 +212,7 @@ class IncomingBatch:
 
         To be called after `lookup_existing`.
         """
-        always = self.always_sent(rules)
+        always = self._always_sent(rules)
         out = [
             place
             for place, row in enumerate(self.rows)
@@ -192,13 +221,13 @@ class IncomingBatch:
         if not out:
             return
         rows = [self.rows[place] for place in out]
-        registers = select_registers(tx, [row[TARGET] for row in rows], [row[SLOT] for row in rows])
+        registers = bulk(tx).select_registers([row[TARGET] for row in rows], [row[SLOT] for row in rows])
         asked = zip(out, rows, registers, strict=True)
-        self.rename_known(tx, [place for place, row, held in asked if held and is_restated(row, held)], import_id)
+        self.rename_known(tx, [place for place, row, held in asked if held and _is_restated(row, held)], import_id)
 
     def places_of(self, tx: Connection, import_id: str) -> list[int]:
         """Return where the changes stand that the ledger has from this import. To be called after a lookup."""
-        found = select_changes(tx, "dedupe_key, import_id", self.target_of)
+        found = bulk(tx).select_changes("dedupe_key, import_id", self.target_of.items())
         its = {key for key, owner in found if owner == import_id}
         return [place for place, row in enumerate(self.rows) if row[KEY] in its]
 
@@ -230,7 +259,7 @@ class IncomingBatch:
         constant, numbers = (import_id, origin.value, state.value), self.numbers
         rows = [(key, line, numbers[target], *rest, *constant) for key, line, target, *rest in fresh.values()]
         rows.sort(key=itemgetter(TARGET))  # of one target they stay as they arrived: that decides ties
-        insert_all(lock.tx, changes, _CHANGE_COLUMNS, rows)
+        bulk(lock.tx).insert(changes, _CHANGE_COLUMNS, rows)
         return len(rows)
 
     def _add_targets(self, tx: Connection) -> None:
@@ -239,7 +268,7 @@ class IncomingBatch:
         if not new:
             return
         last = tx.execute(select(func.coalesce(func.max(targets.c.id), 0))).scalar_one()
-        insert_all(tx, targets, _TARGET_COLUMNS, [self.targets[key] for key in new])
+        bulk(tx).insert(targets, _TARGET_COLUMNS, [self.targets[key] for key in new])
         note_forms(tx, ((self.targets[key][1], self.targets[key][3]) for key in new))
         added = tx.execute(select(targets.c.target_key, targets.c.id).where(targets.c.id > last))
         self.numbers.update((key, number) for key, number in added.all())
@@ -248,7 +277,7 @@ class IncomingBatch:
 _ALIAS_FACTS = "dedupe_key, target_id, slot, action, changes.value, effective_at, details"
 
 
-def is_restated(row: Row, held: Row) -> bool:
+def _is_restated(row: Row, held: Row) -> bool:
     """Whether a row restates its slot's newest change, which the provider is confirmed to hold (`merge.restates`)."""
     _, newest_at, newest_action, _, confirmed = held
     return restates((row[SINCE], row[ACTION], row[VALUE]), newest_at, newest_action, confirmed)

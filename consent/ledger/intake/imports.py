@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, Select, select, update
 
 from consent.change import from_micros, to_micros
-from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import first_change, insert_new
-from consent.ledger.intake.export_time import ExportTime, find_export_time
+from consent.ledger.dialects.statements import NEW, bulk, first_change
+from consent.ledger.merge_sql import export_time_columns
 from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
-from consent.reassert import Reassert
+from consent.reassert import Reassert, find_export_time
 
 
 class Imports(LedgerPart):
@@ -111,7 +109,7 @@ def _goes_on(tx: Connection, row: Row[Any]) -> bool:
 def add_import(tx: Connection, source: ImportSource, now: int) -> str:
     """Start an import that no other one has been begun for, in this transaction; return its id."""
     row = _import_row(source, source.fingerprint, now)
-    insert_new(tx, imports, _IMPORT_COLUMNS, [row])
+    bulk(tx).insert(imports, _IMPORT_COLUMNS, [row], NEW)
     return str(row[0])
 
 
@@ -142,7 +140,7 @@ _IMPORT_COLUMNS = (
 def begin_import(tx: Connection, source: ImportSource, now: int, fingerprint: str | None = None) -> str:
     """Begin an import, by this fingerprint instead of its source's if one is given; return its id."""
     row = _import_row(source, fingerprint or source.fingerprint, now)
-    insert_new(tx, imports, _IMPORT_COLUMNS, [row])
+    bulk(tx).insert(imports, _IMPORT_COLUMNS, [row], NEW)
     return str(row[0])
 
 
@@ -170,44 +168,3 @@ def progress_of(row: Row[Any]) -> ImportProgress:
     since = None if row.default_effective_at is None else from_micros(row.default_effective_at)
     place = Checkpoint(row.records, row.line, row.rejects_offset, row.changes, row.rejects_digest or "", row.skipped)
     return ImportProgress(row.id, state, place, since)
-
-
-def claim_checkpoint(tx: Connection, import_id: str, expected: int) -> Row[Any]:
-    """Lock an import that is at this checkpoint and return what is known of it; raise ImportUnderWay."""
-    facts = ("changes", "records", "skipped", "state", "stream", "own_times", "reassert", "replaces")
-    query = select(*(imports.c[name] for name in facts)).where(imports.c.id == import_id)
-    row = tx.execute(query.with_for_update()).one()
-    if row.changes != expected or row.state != "reading":
-        message = f"another process is recording import {import_id} at this moment: let it finish, or stop it first"
-        raise ImportUnderWay(message)
-    return row
-
-
-def move_checkpoint(
-    tx: Connection, import_id: str, checkpoint: Checkpoint, times: str | None, counts: Mapping[str, int]
-) -> None:
-    """Move the checkpoint of an import, and add to its counts."""
-    place = {name: getattr(checkpoint, name) for name in ("records", "line", "rejects_offset", "rejects_digest")}
-    place |= {"changes": checkpoint.changes, "skipped": checkpoint.skipped}
-    more = {name: imports.c[name] + count for name, count in counts.items()}
-    tx.execute(update(imports).where(imports.c.id == import_id).values(**place, **more, own_times=times))
-
-
-def export_time_columns(found: ExportTime | None) -> dict[str, int | None]:
-    """Return the columns of an import that keep its export's time."""
-    first, last = (None, None) if found is None else found
-    return {"export_time_from": first, "export_time_to": last}
-
-
-def count_events(tx: Connection, run_id: str, rows: int, recorded: int, rejected: int) -> None:
-    """Add to the counts of a run."""
-    counted = update(imports).where(imports.c.id == run_id)
-    tx.execute(
-        counted.values(
-            records=imports.c.records + rows,
-            changes=imports.c.changes + rows,
-            recorded=imports.c.recorded + recorded,
-            rejected=imports.c.rejected + rejected,
-            duplicates=imports.c.duplicates + (rows - recorded - rejected),
-        )
-    )

@@ -1,77 +1,27 @@
 """No-ops: rows of a file that say again what is so already, which is most of a nightly dump.
 
-They are told apart by one look at their slots: the very change that is the slot's newest is a duplicate; one that says
-what the newest says, and the provider is confirmed to hold, is set aside as a no-op. Whether it still is one is decided
-when the file has been read whole, by the same SQL as for any other change. A no-op moves its slot's newest moment
-forward, so that an older change which comes late cannot win, and nothing else. What is no no-op any more becomes an
-ordinary change.
+They are told apart by one look at their slots (`IncomingBatch.set_noops_aside`): the very change that is the slot's
+newest is a duplicate; one that says what the newest says, and the provider is confirmed to hold, is set aside as a
+no-op. Whether it still is one is decided when the file has been read whole, by the same SQL as for any other change. A
+no-op moves its slot's newest moment forward, so that an older change which comes late cannot win, and nothing else.
+What is no no-op any more becomes an ordinary change.
 """
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, literal, or_, select, update
 
 from consent.change import Action, Origin
-from consent.ledger.dialects import Row
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import insert_all, insert_new_from, plain_rows, select_registers
-from consent.ledger.intake.batch import IncomingBatch, is_restated
+from consent.ledger.dialects.statements import bulk, plain_rows
 from consent.ledger.intake.reassign import reassign
-from consent.ledger.merge import may_be_noop
 from consent.ledger.merge_sql import SETTLED_WELL, ReassertTerms, is_not_older, own_slot, rank
 from consent.ledger.schema import changes, imports, noop_changes, slots
 from consent.outcome import State
-from consent.reassert import ReassertRules
 
 CHUNK = 20_000
-
-_OUT = Action.OPTOUT.value
-_COLUMNS = (
-    *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
-    *("own_time", "due_at", "rule"),
-)
-
-
-def split_noops(tx: Connection, batch: IncomingBatch, import_id: str, first: int, rules: ReassertRules) -> list[Row]:
-    """Look up a batch; take no-ops and duplicates of newest changes out of it, and return the no-ops.
-
-    They are rows of `noop_changes`, numbered from `first`. No opt-out is a no-op where they are always sent.
-    """
-    batch.use_main_keys(tx)
-    aside: list[Row] = []
-    again: list[int] = []
-    always = batch.always_sent(rules)
-    rows, batch.rows = batch.rows, []
-    registers = select_registers(tx, [row[2] for row in rows], [row[3] for row in rows])
-    for row, held in zip(rows, registers, strict=True):
-        if held is None:
-            batch.rows.append(row)
-            continue
-        key, line, target, slot, action, value, since, details, own, _, *due = row
-        number, newest_at, newest_action, newest_key, confirmed = held
-        batch.numbers[target] = number
-        if action == _OUT and target in always:
-            if is_restated(row, held):
-                again.append(len(batch.rows))
-            batch.rows.append(row)
-        elif newest_key == key:
-            continue
-        elif not value and key not in batch.named and may_be_noop(action, since, newest_at, newest_action, confirmed):
-            aside.append((number, line, key, slot, action, since, details, own, *due))
-        else:
-            batch.rows.append(row)
-    aside.sort(key=itemgetter(0))  # by target, as ordinary changes
-    batch.lookup_changes(tx)
-    batch.rename_known(tx, again, import_id)
-    return [(import_id, number, *noop) for number, noop in enumerate(aside, first)]
-
-
-def record_noops(lock: RecordingLock, noops: list[Row]) -> None:
-    """Keep no-ops until their file has been read whole."""
-    insert_all(lock.tx, noop_changes, _COLUMNS, noops)
 
 
 def merge_noops(lock: RecordingLock, row: Any, *, now: int, reassert: ReassertTerms) -> int | None:
@@ -192,7 +142,7 @@ def _make_ordinary(
     own = [noop_changes.c[name] for name in _OWN]
     values = [literal(value, changes.c[name].type) for name, value in constant.items()]
     rows = select(*own, *values).where(*others).order_by(noop_changes.c.target_id, noop_changes.c.number)
-    fresh += insert_new_from(tx, changes, [*_OWN, *constant], rows)
+    fresh += bulk(tx).insert_new_from(changes, [*_OWN, *constant], rows)
     return tx.execute(delete(noop_changes).where(*others)).rowcount, fresh
 
 

@@ -120,7 +120,7 @@ def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rule
     if block.last is None:
         _advance(tx, block, now)
         return True
-    meant, stamped = (among(tx, changes.c.id, chunk),), 0
+    meant, stamped = (among(changes.c.id, chunk),), 0
     if row.state == "read":
         lock = MergeLock.of_changes(tx, (*meant, changes.c.state == State.PENDING.value))
         stamped = merge_pending(lock, meant, now=now, reassert=reassert_terms(row, rules))

@@ -17,8 +17,8 @@ from typing import cast
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import UpdateEach, among, insert_new, plain_rows, select_changes
-from consent.ledger.intake.batch import IncomingBatch
+from consent.ledger.dialects.statements import NEW, UpdateEach, among, bulk, plain_rows
+from consent.ledger.intake.batch import KEY, LINE, IncomingBatch
 from consent.ledger.schema import changes, imports, pending_duplicates
 from consent.outcome import State
 
@@ -51,7 +51,7 @@ def note_pending_duplicates(lock: RecordingLock, import_id: str, batch: Incoming
     """Note which changes that are kept back a file says again, for `reassign_noted`."""
     tx = lock.tx
     noted = [(import_id, number, line) for number, _, line, _ in _kept_back(tx, import_id, _known(tx, batch).values())]
-    insert_new(tx, pending_duplicates, ("import_id", "change_id", "line"), noted)
+    bulk(tx).insert(pending_duplicates, ("import_id", "change_id", "line"), noted, NEW)
 
 
 def reassign_noted(lock: RecordingLock, import_id: str) -> int:
@@ -70,7 +70,7 @@ def reassign_noted(lock: RecordingLock, import_id: str) -> int:
     if not (known := cast("list[Known]", plain_rows(tx.execute(noted)))):
         return 0
     taken, numbers = len(reassign(lock, import_id, known)), [number for number, *_ in known]
-    tx.execute(delete(pending_duplicates).where(mine, among(tx, pending_duplicates.c.change_id, numbers)))
+    tx.execute(delete(pending_duplicates).where(mine, among(pending_duplicates.c.change_id, numbers)))
     more = {"recorded": imports.c.recorded + taken, "duplicates": imports.c.duplicates - taken}
     tx.execute(update(imports).where(imports.c.id == import_id).values(steps=imports.c.steps + 1, **more))
     return len(known)
@@ -83,16 +83,16 @@ def reassign(lock: RecordingLock, import_id: str, known: Sequence[Known], state:
     if not found:
         return set()
     taken = {"owner": import_id, "state": state.value}
-    _TAKE.run(tx, [{"which": number, "place": line} | taken for number, _, line, _ in found])
+    bulk(tx).update_each(_TAKE, [{"which": number, "place": line} | taken for number, _, line, _ in found])
     losses: Counter[str] = Counter(owner for _, owner, *_ in found)
-    _LOSE.run(tx, [{"which": other, "less": losses[other]} for other in sorted(losses)])
+    bulk(tx).update_each(_LOSE, [{"which": other, "less": losses[other]} for other in sorted(losses)])
     return {number for number, *_ in found}
 
 
 def _known(tx: Connection, batch: IncomingBatch) -> dict[bytes, Known]:
     target_of = {key: target for key, target in batch.target_of.items() if key in batch.known}
-    line_of = dict(zip(batch.keys, batch.lines, strict=True))
-    found = select_changes(tx, "dedupe_key, changes.id, import_id, state", target_of)
+    line_of = {row[KEY]: row[LINE] for row in batch.rows}
+    found = bulk(tx).select_changes("dedupe_key, changes.id, import_id, state", target_of.items())
     return {key: (number, owner, line_of[key], state) for key, number, owner, state in found}
 
 

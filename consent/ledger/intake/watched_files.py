@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 
 from consent.ledger.database import Database
-from consent.ledger.dialects.statements import among, insert_new, portions
+from consent.ledger.dialects.statements import NEW, among, bulk, portions
 from consent.ledger.schema import NUMBER, metadata
 
 watched_files = Table(
@@ -92,7 +92,7 @@ class WatchedPlace:
         def known(tx: Connection) -> list[Row[tuple[object, ...]]]:
             rows = list(tx.execute(select(watched_files).where(self._here, watched_files.c.state != "done")))
             for names in portions(list(there)):
-                mine = (self._here, watched_files.c.state == "done", among(tx, watched_files.c.name, names))
+                mine = (self._here, watched_files.c.state == "done", among(watched_files.c.name, names))
                 rows += tx.execute(select(watched_files).where(*mine))
             return rows
 
@@ -104,12 +104,12 @@ class WatchedPlace:
             gone = [row for row in rows if row.state != "done" and there.get(row.name) != row.version]
             unread = [row for row in gone if row.state != "claimed" or (row.lease_until or 0) <= now]
             for ids in portions([row.id for row in unread if row.taken_at is None]):
-                tx.execute(delete(watched_files).where(among(tx, watched_files.c.id, ids)))
+                tx.execute(delete(watched_files).where(among(watched_files.c.id, ids)))
             self._update(tx, [row.id for row in unread if row.taken_at is not None], state="done")
             have = {(row.name, row.version) for row in rows}
             new = [(self._place, *one, "seen", now) for one in there.items() if one not in have]
             if new:
-                insert_new(tx, watched_files, columns, new)
+                bulk(tx).insert(watched_files, columns, new, NEW)
             return known(tx)
 
         rows = self._database.read(known)
@@ -176,7 +176,7 @@ class WatchedPlace:
     @staticmethod
     def _update(tx: Connection, ids: Sequence[int], **values: object) -> None:
         for some in portions(ids):
-            tx.execute(update(watched_files).where(among(tx, watched_files.c.id, some)).values(**values))
+            tx.execute(update(watched_files).where(among(watched_files.c.id, some)).values(**values))
 
 
 def _file(row: Row[tuple[object, ...]]) -> WatchedFile:

@@ -106,9 +106,7 @@ def reports_by_number(tx: Connection, numbers: Sequence[int]) -> dict[int, Chang
     """Return what became of these changes, by their numbers in the ledger."""
     query = _REPORTED.add_columns(changes.c.id)
     return {
-        row.id: _report(row)
-        for some in portions(numbers)
-        for row in tx.execute(query.where(among(tx, changes.c.id, some)))
+        row.id: _report(row) for some in portions(numbers) for row in tx.execute(query.where(among(changes.c.id, some)))
     }
 
 
@@ -144,7 +142,7 @@ def _which(tx: Connection, hint: bytes, key: bytes) -> tuple[ColumnElement[bool]
     near = list(tx.execute(select(targets.c.id).where(targets.c.target_key.between(first, last))).scalars())
     aliases = select(target_aliases.c.target_id).where(target_aliases.c.target_key.between(first, last))
     near += tx.execute(aliases).scalars()
-    return among(tx, changes.c.target_id, near), changes.c.dedupe_key == key
+    return among(changes.c.target_id, near), changes.c.dedupe_key == key
 
 
 _FORMER = select(cast(info.c.value, BigInteger)).where(info.c.name == "known_by_key_alone_to").scalar_subquery()

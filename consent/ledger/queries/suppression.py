@@ -16,8 +16,7 @@ from consent.change import Action
 from consent.identifiers.suppression import Question, StandingOptOut, SuppressionCheck, SuppressionRules
 from consent.ledger.aliases import aliases_of
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects import Row
-from consent.ledger.dialects.statements import among, plain_rows, select_by_key
+from consent.ledger.dialects.statements import Row, among, bulk, plain_rows
 from consent.ledger.intake.address_forms import Form, form_columns, form_of, known_forms, read_form
 from consent.ledger.keys import Keys
 from consent.ledger.schema import audit_log, changes, dead_letters, imports, metadata, noop_changes, slots, targets
@@ -128,7 +127,7 @@ class SuppressionView:
     ) -> dict[bytes, StandingOptOut]:
         """Return of the people with these keys those who may not be contacted, each with the oldest reason."""
         aliases = aliases_of(self._tx, keys)
-        found = select_by_key(self._tx, _TARGETS, [*keys, *(main for main, _ in aliases)])
+        found = bulk(self._tx).select_by_key(_TARGETS, [*keys, *(main for main, _ in aliases)])
         by_key = {key: (number, connection) for number, connection, key in found}
         by_key |= {alias: by_key[main] for main, alias in aliases}
         connections = {number: name for number, name in by_key.values() if name in rules}
@@ -163,12 +162,12 @@ class SuppressionView:
         outs: dict[int, list[Row]] = defaultdict(list)
         ins: dict[int, list[Row]] = defaultdict(list)
         names = ("target_id", "slot", "newest_action", "newest_at", "newest_id")
-        registers = select(*(slots.c[name] for name in names)).where(among(self._tx, slots.c.target_id, numbers))
+        registers = select(*(slots.c[name] for name in names)).where(among(slots.c.target_id, numbers))
         for whose, slot, action, since, number in plain_rows(self._tx.execute(registers)):
             (outs if action == _OUT else ins)[whose].append((slot, since, number) if action == _OUT else (slot, since))
         which = (changes.c.action == _OUT, changes.c.state.in_(_UNMERGED))
         waiting = select(*(changes.c[name] for name in ("target_id", "slot", "effective_at", "id")))
-        waiting = waiting.where(among(self._tx, changes.c.target_id, numbers), *which)
+        waiting = waiting.where(among(changes.c.target_id, numbers), *which)
         for whose, *said in plain_rows(self._tx.execute(waiting)):
             outs[whose].append(tuple(said))
         for whose in self._unsaid.keys() & set(numbers) if self._unsaid else ():
@@ -178,7 +177,7 @@ class SuppressionView:
     def _facts(self, numbers: Iterable[int]) -> dict[int, Row]:
         """Return the state of changes, and where they came from."""
         query = select(changes.c.id, changes.c.state, changes.c.import_id)
-        rows = plain_rows(self._tx.execute(query.where(among(self._tx, changes.c.id, list(numbers)))))
+        rows = plain_rows(self._tx.execute(query.where(among(changes.c.id, list(numbers)))))
         return {number: (state, import_id) for number, state, import_id in rows}
 
 

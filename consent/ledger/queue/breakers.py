@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.schema import changes, circuit_breakers, customer_tasks, is_put_off
 from consent.outcome import State
 
@@ -169,7 +169,7 @@ class Trip:
 
 
 def _locked(tx: Connection, name: str) -> Row[tuple[object, ...]]:
-    insert_new(tx, circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
+    bulk(tx).insert(circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)], NEW)
     return tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
 
 

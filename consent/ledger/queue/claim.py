@@ -11,8 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_
 
 from consent.change import Action, Bucket, Lane
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects import dialect_of
-from consent.ledger.dialects.statements import UpdateEach, among, plain_rows, portions
+from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
@@ -114,7 +113,7 @@ class Claims(LedgerPart):
             numbers = _pick(tx, bucket, limit) if suspects is None else pick_another(tx, bucket, suspects)
             if not numbers:
                 return []
-            leased = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, numbers))
+            leased = update(customer_tasks).where(among(customer_tasks.c.target_id, numbers))
             tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
             tasks = _load(tx, numbers)
             if overlap is not None:
@@ -157,7 +156,7 @@ def mark_in_doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
     )
     numbers = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
     for some in portions(numbers):
-        left = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, some))
+        left = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
         tx.execute(left.values(lease_token=IN_DOUBT, next_at=until))
 
 
@@ -171,7 +170,7 @@ def promote(tx: Connection, bucket: Bucket, now: int) -> int:
     )
     numbers = tx.execute(ripe.with_for_update(skip_locked=True)).scalars().all()
     for some in portions(numbers):
-        due = update(customer_tasks).where(among(tx, customer_tasks.c.target_id, some))
+        due = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
         tx.execute(due.values(waiting=1, lease_token=None))
     return len(numbers)
 
@@ -210,7 +209,7 @@ def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:
     query = select(targets.c.id, targets.c.address, customer_tasks.c.tries).join(
         customer_tasks, customer_tasks.c.target_id == targets.c.id
     )
-    rows = plain_rows(tx.execute(query.where(among(tx, targets.c.id, numbers))))
+    rows = plain_rows(tx.execute(query.where(among(targets.c.id, numbers))))
     found = {whose: (address, tries) for whose, address, tries in rows}
     return [
         CustomerTask(whose, orjson.loads(found[whose][0]), tuple(claimed[whose]), found[whose][1])
@@ -235,7 +234,7 @@ def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
     touched = {(task.target_id, slot) for task in tasks for slot in task.touched}
     own = {(task.target_id, change.slot) for task in tasks for change in task.changes}
     opting_in = {task.target_id for task in tasks if any(one.action is Action.OPTIN for one in task.changes)}
-    numbers = among(tx, slots.c.target_id, [task.target_id for task in tasks])
+    numbers = among(slots.c.target_id, [task.target_id for task in tasks])
     query = select(slots.c.target_id, slots.c.slot, slots.c.confirmed).where(numbers)
     forgotten = [
         {"whose": whose, "which": slot}
@@ -243,14 +242,14 @@ def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
         if (whose, slot) in own
         or ((whose, slot) in touched and (whose in opting_in or not confirmed.startswith(Action.OPTOUT.value)))
     ]
-    _FORGET_CONFIRMED.run(tx, forgotten)
+    bulk(tx).update_each(_FORGET_CONFIRMED, forgotten)
 
 
 def _drop_empty(tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask]) -> None:
     """Forget tasks with nothing left to deliver: a newer change was confirmed already."""
     full = {task.target_id for task in tasks}
     if empty := [whose for whose in numbers if whose not in full]:
-        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_id, empty)))
+        tx.execute(delete(customer_tasks).where(among(customer_tasks.c.target_id, empty)))
 
 
 _FORGET_CONFIRMED = UpdateEach(
@@ -263,6 +262,6 @@ _FORGET_CONFIRMED = UpdateEach(
 
 def newest_pending(tx: Connection, numbers: Sequence[int], columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
     """Return a query for columns of the changes that are to be delivered to these targets."""
-    newest = select(slots.c.newest_id).where(among(tx, slots.c.target_id, numbers))
-    among_these = dialect_of(tx).among_found(changes.c.id, newest)
+    newest = select(slots.c.newest_id).where(among(slots.c.target_id, numbers))
+    among_these = bulk(tx).among_found(changes.c.id, newest)
     return select(*columns).where(among_these, changes.c.state == State.PENDING.value)

@@ -37,9 +37,8 @@ from consent.change import Bucket
 from consent.deadlines.forecast import QUARTER, Cell
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerCore, LedgerPart
-from consent.ledger.dialects import dialect_of
-from consent.ledger.dialects.locks import CountingLock
-from consent.ledger.dialects.statements import portions
+from consent.ledger.dialects.locks import CountingLock, lock_table
+from consent.ledger.dialects.statements import bulk, portions
 from consent.ledger.schema import customer_tasks, metadata
 
 deadline_cells = Table(
@@ -148,7 +147,7 @@ class Deadlines(LedgerPart):
 
         def work(tx: Connection) -> None:
             CountingLock.acquire(tx)
-            dialect_of(tx).lock_table(tx, customer_tasks)
+            lock_table(tx, customer_tasks)
             rows = [tuple(row) for row in tx.execute(_counted_anew())]
             tx.execute(delete(deadline_cells))
             _add(tx, deadline_cells, _CELL, rows)
@@ -196,7 +195,7 @@ def _add(tx: Connection, table: Table, keys: Sequence[Column[Any]], rows: Sequen
     """Insert sums as rows of this transaction."""
     *_, amount = table.c
     names = [*(column.name for column in keys), amount.name]
-    entry = dialect_of(tx).own_entry(tx)
+    entry = bulk(tx).own_entry()
     if rows:
         tx.execute(insert(table), [dict(zip(names, row, strict=True)) | {"entry": entry} for row in rows])
 
@@ -219,7 +218,7 @@ def note_settled(tx: Connection, connection: str, settled: Iterable[Timed], now:
         for (rule, outcome, length), more in sorted(counted.items())
     ]
     if rows:
-        entry = dialect_of(tx).own_entry(tx)
+        entry = bulk(tx).own_entry()
         tx.execute(_NOTED, [row | {"entry": entry} for row in rows])
 
 

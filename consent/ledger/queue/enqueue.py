@@ -8,9 +8,8 @@ from sqlalchemy import BigInteger, ColumnElement, and_, case, false, func, liter
 
 from consent.change import Action, Bucket, Lane, Origin, lane_of
 from consent.deadlines.rules import NO_RULE
-from consent.ledger.dialects import dialect_of
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import Renewal, among, insert_or_update_from
+from consent.ledger.dialects.statements import Renewal, among, bulk
 from consent.ledger.schema import changes, customer_tasks, is_due, targets
 from consent.outcome import State
 
@@ -68,13 +67,12 @@ def enqueue(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int) 
     names = ("id", "connection", "bucket", "lane", "deadline", "rule")
     found = select(*(each.c[name] for name in names), literal(1), _micros(now), _micros(now))
     found = found.where(each.c.place == 1).order_by(each.c.id)
-    made = insert_or_update_from(tx, customer_tasks, _COLUMNS, found, _RENEWED)
-    dialect_of(tx).notice_growth(tx, customer_tasks, made)
+    bulk(tx).insert_or_update_from(customer_tasks, _COLUMNS, found, _RENEWED)
 
 
 def enqueue_changes(lock: MergeLock, numbers: Sequence[int], *, now: int) -> None:
     """Do the same for the pending ones of these changes."""
-    enqueue(lock, (among(lock.tx, changes.c.id, numbers),), now=now)
+    enqueue(lock, (among(changes.c.id, numbers),), now=now)
 
 
 _COLUMNS = ("target_id", "connection", "bucket", "lane", "deadline", "rule", "waiting", "next_at", "enqueued_at")

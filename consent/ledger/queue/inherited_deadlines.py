@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, and_, or_, select
 
 from consent.change import Action, Lane
 from consent.deadlines.rules import HISTORIC
-from consent.ledger.dialects.statements import UpdateEach, among, plain_rows, portions
+from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
 from consent.ledger.schema import changes
 from consent.outcome import State
 
@@ -48,15 +48,13 @@ def inherit_deadlines(tx: Connection, merging: Table) -> None:
 def _inherit(tx: Connection, merging: Table, concerned: dict[int, int | None]) -> None:
     wins: dict[int, bool] = {}
     ids: dict[int, list[int]] = defaultdict(list)
-    rows = select(merging.c.best, merging.c.id, merging.c.wins).where(among(tx, merging.c.best, list(concerned)))
+    rows = select(merging.c.best, merging.c.id, merging.c.wins).where(among(merging.c.best, list(concerned)))
     for best, number, won in tx.execute(rows):
         ids[best].append(number)
         if number == best:
             wins[best] = won
     asked = [*(number for its in ids.values() for number in its), *(one for one in concerned.values() if one)]
-    found = {
-        row[0]: _Member(*row) for row in plain_rows(tx.execute(select(*_FACTS).where(among(tx, changes.c.id, asked))))
-    }
+    found = {row[0]: _Member(*row) for row in plain_rows(tx.execute(select(*_FACTS).where(among(changes.c.id, asked))))}
     heirs: list[dict[str, Any]] = []
     for best, register in concerned.items():
         members = [found[number] for number in (*ids[best], register) if number in found]
@@ -64,9 +62,9 @@ def _inherit(tx: Connection, merging: Table, concerned: dict[int, int | None]) -
         if winner := found.get(best if wins[best] or register is None else register):
             heirs += _heir(winner, members)
     heirs.sort(key=lambda row: (row["whose"], row["which"]))
-    _RENEW.run(tx, heirs)
+    bulk(tx).update_each(_RENEW, heirs)
     soonest = {row["whose"]: row for row in sorted(heirs, key=lambda row: row["due"], reverse=True)}
-    _RENEW_TASK.run(tx, [soonest[whose] for whose in sorted(soonest)])
+    bulk(tx).update_each(_RENEW_TASK, [soonest[whose] for whose in sorted(soonest)])
 
 
 def _heir(winner: _Member, members: list[_Member]) -> list[dict[str, Any]]:

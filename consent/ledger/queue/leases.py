@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, select, update
 
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.schema import circuit_breakers, leases
 
@@ -45,7 +45,7 @@ class Leases(LedgerPart):
         """
 
         def work(tx: Connection) -> float:
-            insert_new(tx, circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)])
+            bulk(tx).insert(circuit_breakers, ("name", "breaker"), [(name, Breaker.CLOSED.value)], NEW)
             row = tx.execute(select(circuit_breakers).where(circuit_breakers.c.name == name).with_for_update()).one()
             at = update(circuit_breakers).where(circuit_breakers.c.name == name)
             before = min(row.reserved_until, now + int(LONGEST_RESERVATION_SECONDS * 1e6))
@@ -76,7 +76,7 @@ class Leases(LedgerPart):
 
         def work(tx: Connection) -> Lease | None:
             columns = ("name", "holder", "token", "until")
-            insert_new(tx, leases, columns, [(wanted.name, wanted.holder, wanted.token, wanted.until)])
+            bulk(tx).insert(leases, columns, [(wanted.name, wanted.holder, wanted.token, wanted.until)], NEW)
             row = tx.execute(select(leases).where(leases.c.name == wanted.name).with_for_update()).one()
             if row.token not in {wanted.token, dead} and row.until > now:
                 if row.until > wanted.until:

@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Column, Connection, Index, SmallInteger, Tabl
 
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import lock_outcome_log
-from consent.ledger.dialects.statements import among, insert_all, portions
+from consent.ledger.dialects.statements import among, bulk, portions
 from consent.ledger.schema import NUMBER, changes, metadata
 from consent.ledger.telemetry.tallies import counted_to
 from consent.outcome import State
@@ -65,7 +65,7 @@ def note_outcomes(tx: Connection, ids_of: Mapping[Why, Sequence[int]], now: int,
         for some in portions(ids, MOST_IDS)
     ]
     if rows:
-        insert_all(tx, outcome_log, _COLUMNS, rows)
+        bulk(tx).insert(outcome_log, _COLUMNS, rows)
 
 
 def note_state(tx: Connection, state: State, ids: Sequence[int], now: int) -> None:
@@ -77,7 +77,7 @@ def note_dead(tx: Connection, ids: Sequence[int], now: int, *, discarded: bool =
     """Note dead letters that were written down or discarded in this transaction, each with its code and reason."""
     whys: dict[Why, list[int]] = defaultdict(list)
     for some in portions(ids):
-        died = select(changes.c.id, changes.c.code, changes.c.reason).where(among(tx, changes.c.id, some))
+        died = select(changes.c.id, changes.c.code, changes.c.reason).where(among(changes.c.id, some))
         for number, code, reason in tx.execute(died):
             whys[State.DEAD.value, code, reason].append(number)
     note_outcomes(tx, whys, now, discarded=discarded)
@@ -89,7 +89,7 @@ def still_pending(tx: Connection, ids: Sequence[int]) -> set[int]:
     return {
         number
         for some in portions(ids)
-        for number in tx.execute(pending.where(among(tx, changes.c.id, some)).with_for_update()).scalars()
+        for number in tx.execute(pending.where(among(changes.c.id, some)).with_for_update()).scalars()
     }
 
 
@@ -126,7 +126,7 @@ class OutcomeLog(LedgerPart):
 
 def _purge_some(tx: Connection, before: int) -> int:
     old = _old_ones(tx, before, _PURGED_AT_ONCE)
-    return tx.execute(delete(outcome_log).where(among(tx, outcome_log.c.id, old))).rowcount if old else 0
+    return tx.execute(delete(outcome_log).where(among(outcome_log.c.id, old))).rowcount if old else 0
 
 
 def _old_ones(tx: Connection, before: int, most: int) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from consent.change import Action
-from consent.ledger.dialects.statements import UpdateEach, among, insert_new, plain_rows
+from consent.ledger.dialects.statements import NEW, UpdateEach, among, bulk, plain_rows
 from consent.ledger.merge import Register, Version, rank
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
 from consent.ledger.queue.tasks import CustomerTask
@@ -93,7 +93,7 @@ def _registers(tx: Connection, numbers: Sequence[int]) -> dict[int, dict[str, Re
     registers = select(slots.c.target_id, slots.c.slot, *(slots.c[name] for name in facts))
     found: dict[int, dict[str, Register]] = defaultdict(dict)
     for whose, slot, since, action, number, *confirmed in plain_rows(
-        tx.execute(registers.where(among(tx, slots.c.target_id, numbers)))
+        tx.execute(registers.where(among(slots.c.target_id, numbers)))
     ):
         found[whose][slot] = Register(Version(since, Action(action), number), *confirmed)
     return found
@@ -139,7 +139,7 @@ def _opt_ins(
     opt_ins: dict[int, list[tuple[str, int]]] = defaultdict(list)
     if numbers:
         said = select(changes.c.target_id, changes.c.slot, changes.c.effective_at).where(
-            among(tx, changes.c.target_id, list(numbers)),
+            among(changes.c.target_id, list(numbers)),
             changes.c.action == Action.OPTIN.value,
             changes.c.state != State.PENDING.value,  # the pending ones that count are the newest of their slots
         )
@@ -160,7 +160,7 @@ def _supersede(
         for slot, winner in one.overruled.items()
     ]
     losing = still_pending(tx, [row["which"] for row in lost])
-    _SUPERSEDE.run(tx, lost)
+    bulk(tx).update_each(_SUPERSEDE, lost)
     note_state(tx, State.SUPERSEDED, sorted(losing), now)
 
 
@@ -176,10 +176,10 @@ def _bury(tx: Connection, ids: Sequence[int], overlap: Overlap, now: int) -> Non
     """Make dead letters of opt-ins, also of those that were told before an opt-out came that they cannot be told of."""
     if not ids:
         return
-    alive = (among(tx, changes.c.id, ids), changes.c.state.in_(_ALIVE))
+    alive = (among(changes.c.id, ids), changes.c.state.in_(_ALIVE))
     dying = tx.execute(select(changes.c.id).where(*alive)).scalars().all()
     tx.execute(update(changes).where(*alive).values(**_dead(overlap.inexpressible), settled_at=now))
-    insert_new(tx, dead_letters, ("change_id",), [(number,) for number in dying])
+    bulk(tx).insert(dead_letters, ("change_id",), [(number,) for number in dying], NEW)
     note_dead(tx, dying, now)
 
 

@@ -34,7 +34,7 @@ def pick_another(tx: Connection, bucket: Bucket, suspects: Sequence[int]) -> lis
     another = customer_tasks.c.target_id.not_in(tuple(suspects))
     one = select(customer_tasks.c.target_id).limit(1).with_for_update(skip_locked=True)
     if suspects and (far := _far_from(tx, bucket, suspects)):
-        ready = one.where(is_due, *of_bucket(bucket), among(tx, customer_tasks.c.target_id, far))
+        ready = one.where(is_due, *of_bucket(bucket), among(customer_tasks.c.target_id, far))
         if found := tx.execute(ready).scalars().all():
             return list(found)
     for fresh, lane in product((True, False), Lane):

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 
 from consent.change import Lane
-from consent.ledger.dialects.statements import UpdateEach, among, plain_rows, portions
+from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
 from consent.ledger.queue.enqueue import deadline_term, lane_term, rule_term
 from consent.ledger.queue.tasks import IN_DOUBT, Settlement
 from consent.ledger.schema import changes, customer_tasks, slots
@@ -21,11 +21,9 @@ def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set
     left = _left(tx, [one.task.target_id for one in settlements], settled)
     done = [one.task.target_id for one in settlements if one.task.target_id not in left]
     for some in portions(done):
-        tx.execute(delete(customer_tasks).where(among(tx, customer_tasks.c.target_id, some)))
-    _GIVE_BACK.run(
-        tx,
-        [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left],
-    )
+        tx.execute(delete(customer_tasks).where(among(customer_tasks.c.target_id, some)))
+    given_back = [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left]
+    bulk(tx).update_each(_GIVE_BACK, given_back)
 
 
 _Left = tuple[int, int, int, str]
@@ -38,13 +36,13 @@ def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int
     found = [
         number
         for some in portions(numbers)
-        for (number,) in plain_rows(tx.execute(newest.where(among(tx, slots.c.target_id, some))))
+        for (number,) in plain_rows(tx.execute(newest.where(among(slots.c.target_id, some))))
         if number not in settled
     ]
     left: dict[int, list[_Left]] = defaultdict(list)
     facts = select(changes.c.target_id, changes.c.id, lane_term(), deadline_term(), rule_term())
     for some in portions(found):
-        query = facts.where(among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
+        query = facts.where(among(changes.c.id, some), changes.c.state == State.PENDING.value)
         for whose, *change in plain_rows(tx.execute(query)):
             left[whose].append((change[0], change[1], change[2], change[3]))
     return left

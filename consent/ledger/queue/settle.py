@@ -17,15 +17,7 @@ from sqlalchemy import Connection, select, update
 
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import (
-    UpdateEach,
-    among,
-    insert_all,
-    insert_new,
-    plain_rows,
-    portions,
-    whole_or_nothing,
-)
+from consent.ledger.dialects.statements import NEW, UpdateEach, among, bulk, plain_rows, portions, whole_or_nothing
 from consent.ledger.queue.deadlines import note_settled
 from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
@@ -64,7 +56,7 @@ class Settlements(LedgerPart):
             if lock is not None and called:
                 _resend_newest(lock, called, now)
             if self.database.is_sqlite:
-                _CALLS.run(tx, _calls(settlements))
+                bulk(tx).update_each(_CALLS, _calls(settlements))
             return len(lost)
 
         # What is being merged must not be revived or become due meanwhile: the MergeLock comes before all other locks.
@@ -82,7 +74,7 @@ class Settlements(LedgerPart):
             return
 
         def work(tx: Connection, row: dict[str, Any]) -> None:
-            _CALLS.run(tx, [row])
+            bulk(tx).update_each(_CALLS, [row])
 
         for row in _calls(settlements):
             if row["which"] not in counted:
@@ -97,7 +89,7 @@ def _held(tx: Connection, token: str, settlements: Sequence[Settlement]) -> tupl
     """
     numbers = [one.task.target_id for one in settlements]
     query = select(customer_tasks.c.target_id, customer_tasks.c.resend, customer_tasks.c.connection).where(
-        among(tx, customer_tasks.c.target_id, numbers), customer_tasks.c.lease_token == token
+        among(customer_tasks.c.target_id, numbers), customer_tasks.c.lease_token == token
     )
     rows = tx.execute(query.order_by(customer_tasks.c.target_id).with_for_update()).all()
     return {whose: bool(again) for whose, again, _ in rows}, rows[0].connection if rows else ""
@@ -109,7 +101,7 @@ def _write_attempts(tx: Connection, settlements: Iterable[Settlement]) -> None:
         (a.target_id, a.at, a.milliseconds, a.purpose, a.status, a.code, orjson.dumps(a.change_ids).decode())
         for a in made
     ]
-    insert_all(tx, attempts, _ATTEMPT_COLUMNS, rows)
+    bulk(tx).insert(attempts, _ATTEMPT_COLUMNS, rows)
     note_calls(tx, settlements)
 
 
@@ -136,8 +128,8 @@ def _write_outcomes(tx: Connection, settlements: Sequence[Settlement], connectio
                     pass
     _close(tx, settled, connection, now)
     _bury(tx, dead, now)
-    _PUT_OFF.run(tx, later)
-    _CONFIRM.run(tx, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
+    bulk(tx).update_each(_PUT_OFF, later)
+    bulk(tx).update_each(_CONFIRM, sorted(confirmed, key=lambda row: (row["whose"], row["which"])))
     return {*chain.from_iterable(settled.values()), *(row["which"] for row in dead)}
 
 
@@ -147,7 +139,7 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], connection: str
     for state, ids in settled.items():
         values = {"state": state, "settled_at": now, "attempts": counted, "code": None, "reason": None}
         for some in portions(ids):
-            pending = (among(tx, changes.c.id, some), changes.c.state == State.PENDING.value)
+            pending = (among(changes.c.id, some), changes.c.state == State.PENDING.value)
             done = whole_or_nothing(update(changes)).where(*pending).values(**values)
             rows = plain_rows(tx.execute(done.returning(changes.c.id, *_TIMED)))
             note_state(tx, State(state), [row[0] for row in rows], now)
@@ -160,8 +152,8 @@ _TIMED = (changes.c.due_at, changes.c.rule, changes.c.effective_at, changes.c.re
 def _bury(tx: Connection, dead: Sequence[dict[str, Any]], now: int) -> None:
     """Make dead letters of those that are pending."""
     pending = still_pending(tx, [row["which"] for row in dead])
-    _BURY.run(tx, dead)
-    insert_new(tx, dead_letters, ("change_id",), [(row["which"],) for row in dead])
+    bulk(tx).update_each(_BURY, dead)
+    bulk(tx).insert(dead_letters, ("change_id",), [(row["which"],) for row in dead], NEW)
     note_dead(tx, sorted(pending), now)
 
 
@@ -198,7 +190,7 @@ def _resend_newest(lock: MergeLock, called: Sequence[Settlement], now: int) -> N
     """Deliver the newest changes of these slots once more: a late call may have left an older one at the provider."""
     tx = lock.tx
     numbers = sorted(one.task.target_id for one in called)
-    held = select(customer_tasks.c.target_id).where(among(tx, customer_tasks.c.target_id, numbers))
+    held = select(customer_tasks.c.target_id).where(among(customer_tasks.c.target_id, numbers))
     tx.execute(held.order_by(customer_tasks.c.target_id).with_for_update())
     touched = [(one.task.target_id, slot) for one in called for slot in _touched(tx, one)]
     pending: dict[int, int] = {}
@@ -216,7 +208,7 @@ def _resend_newest(lock: MergeLock, called: Sequence[Settlement], now: int) -> N
     enqueue_changes(lock, list(pending), now=now)
     under_lease = update(customer_tasks).where(customer_tasks.c.lease_token.is_not(None))
     for some in portions(list(pending.values())):
-        tx.execute(under_lease.where(among(tx, customer_tasks.c.target_id, some)).values(resend=1))
+        tx.execute(under_lease.where(among(customer_tasks.c.target_id, some)).values(resend=1))
 
 
 def _touched(tx: Connection, one: Settlement) -> set[str]:

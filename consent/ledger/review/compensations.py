@@ -177,7 +177,7 @@ def _find_before(tx: Connection, import_id: str, rows: Sequence[_Row], facts: _F
     undone = (imports.c.kind, imports.c.undone_at, imports.c.optouts_undone_at)
     query = select(changes.c.id.label("newest"), *(other.c[name] for name in names), *undone)
     query = query.join(other, same).join(imports, imports.c.id == other.c.import_id)
-    some = query.where(among(tx, changes.c.id, [row.id for row in rows]), counts).order_by(changes.c.id, *newest_first)
+    some = query.where(among(changes.c.id, [row.id for row in rows]), counts).order_by(changes.c.id, *newest_first)
     for number, told in groupby(tx.execute(some), key=attrgetter("newest")):
         all_told = list(told)
         undoing = {one.dedupe_key for one in all_told if one.kind == UNDO}
@@ -202,7 +202,7 @@ def _look_at_noops(tx: Connection, import_id: str, rows: Sequence[_Row], facts: 
         return
     of_row = {(row.target_id, row.slot): row for row in rows}
     undoing = _undoing_keys(tx, rows)
-    for one in tx.execute(_noops_about(tx, which, [row.id for row in rows])):
+    for one in tx.execute(_noops_about(which, [row.id for row in rows])):
         row = of_row[one.target_id, one.slot]
         left = one.import_id != import_id and not _was_undone(one) and key_of_undoing(one.dedupe_key) not in undoing
         if _is_by_noop(row) and one.dedupe_key == row.newest_key:
@@ -214,13 +214,13 @@ def _look_at_noops(tx: Connection, import_id: str, rows: Sequence[_Row], facts: 
 
 def _undoing_keys(tx: Connection, rows: Sequence[_Row]) -> set[bytes]:
     """Return the keys of what undoes anything in these slots."""
-    mine = among(tx, changes.c.target_id, sorted({row.target_id for row in rows}))
+    mine = among(changes.c.target_id, sorted({row.target_id for row in rows}))
     query = select(changes.c.dedupe_key).join(imports, imports.c.id == changes.c.import_id)
     return set(tx.execute(query.where(mine, imports.c.kind == UNDO)).scalars())
 
 
-def _noops_about(tx: Connection, import_ids: Sequence[str], newest: Sequence[int]) -> Any:
-    about: Subquery = select(changes.c.target_id, changes.c.slot).where(among(tx, changes.c.id, newest)).subquery()
+def _noops_about(import_ids: Sequence[str], newest: Sequence[int]) -> Any:
+    about: Subquery = select(changes.c.target_id, changes.c.slot).where(among(changes.c.id, newest)).subquery()
     noops = noop_changes.c
     names = ("import_id", "target_id", "slot", "action", "effective_at", "details", "dedupe_key")
     undone = (imports.c.undone_at, imports.c.optouts_undone_at, null().label("recorded_at"), literal("").label("value"))

@@ -17,10 +17,10 @@ from consent.change import Action, ConsentChange, Origin, from_micros
 from consent.imports import ImportSource
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import among, insert_new, select_changes
-from consent.ledger.intake.accept import record_and_publish
+from consent.ledger.dialects.statements import NEW, among, bulk
+from consent.ledger.intake.accept import count_events, record_and_publish
 from consent.ledger.intake.batch import DETAILS, SLOT, TARGET, VALUE, IncomingBatch
-from consent.ledger.intake.imports import add_import, count_events
+from consent.ledger.intake.imports import add_import
 from consent.ledger.merge_sql import ReassertTerms
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import audit_log, changes, imports, targets
@@ -91,7 +91,7 @@ class Corrections(LedgerPart):
             note_state(tx, State.SUPERSEDED, [letter_id], now)
             what = f"corrected: {', '.join(columns)}"
             names = ("at", "who", "what", "why", "change_id", "import_id")
-            insert_new(tx, audit_log, names, [(now, who, what, why, letter_id, import_id)])
+            bulk(tx).insert(audit_log, names, [(now, who, what, why, letter_id, import_id)], NEW)
             return Corrected(import_id, made.id, State(made.state))
 
         return self.database.write(work)
@@ -129,7 +129,7 @@ def _says_the_same(letter: Row[Any], batch: IncomingBatch, row: Sequence[Any]) -
 
 def _successor(tx: Connection, letter: Row[Any], batch: IncomingBatch) -> Row[int, str]:
     """Return the change that takes the letter's place: the one about its slot if there is one, else the first."""
-    numbers = [number for (number,) in select_changes(tx, "changes.id", batch.target_of)]
-    query = select(changes.c.id, changes.c.state).where(among(tx, changes.c.id, numbers))
+    numbers = [number for (number,) in bulk(tx).select_changes("changes.id", batch.target_of.items())]
+    query = select(changes.c.id, changes.c.state).where(among(changes.c.id, numbers))
     in_its_slot = (changes.c.slot == letter.slot).desc()
     return tx.execute(query.order_by(in_its_slot, changes.c.id).limit(1)).one()

@@ -18,7 +18,7 @@ from consent.guards.findings import EarlierFile, FileFigures, Finding, findings
 from consent.guards.rules import REMEMBERED, Guard, ImportGuards
 from consent.ledger.database import Database
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.review import effects
 from consent.ledger.schema import audit_log, changes, imports
 from consent.outcome import State
@@ -123,4 +123,4 @@ def move_changes(tx: Connection, import_id: str, only: Action | None, before: St
 def note_decision(tx: Connection, import_id: str, who: str, what: str, why: str, now: int) -> None:
     """Write into the audit log what was done to an import."""
     columns = ("at", "who", "what", "why", "change_id", "import_id")
-    insert_new(tx, audit_log, columns, [(now, who, what, why, 0, import_id)])
+    bulk(tx).insert(audit_log, columns, [(now, who, what, why, 0, import_id)], NEW)

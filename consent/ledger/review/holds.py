@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from consent.change import Action, from_micros
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import insert_new, plain_numbers
+from consent.ledger.dialects.statements import NEW, bulk, plain_numbers
 from consent.ledger.intake.noops import hold_noops
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
@@ -170,7 +170,7 @@ class Holds(LedgerPart):
         """Note that a person was shown the names in some changes: `change_ids` are their numbers."""
         now, columns = self.core.now(), ("at", "who", "what", "why", "change_id")
         rows = [(now, who, "revealed", why, number) for number in change_ids]
-        self.database.write(lambda tx: insert_new(tx, audit_log, columns, rows))
+        self.database.write(lambda tx: bulk(tx).insert(audit_log, columns, rows, NEW))
 
     def note_guards_off(self, import_id: str, decision: Decision, guards: str) -> None:
         """Note that a person let an import pass without some guards."""

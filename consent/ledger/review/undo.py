@@ -18,7 +18,7 @@ from consent.deadlines.rules import DeadlineRules
 from consent.imports import FILE, ImportSource
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.imports import begin_import
 from consent.ledger.intake.publish import Publisher
 from consent.ledger.review.compensations import COLUMNS, Compensation, UndoPlan, compensations
@@ -195,7 +195,7 @@ def _record(tx: Connection, undo_id: str, rows: list[tuple[Any, ...]], now: int)
     if tx.execute(select(imports.c.id).where(*mine).with_for_update()).first() is None:
         raise _OvertakenError
     constant = (now, undo_id, Origin.BULK.value, State.PENDING.value)
-    made = insert_new(tx, changes, _COLUMNS, [(*row, *constant) for row in rows])
+    made = bulk(tx).insert(changes, _COLUMNS, [(*row, *constant) for row in rows], NEW)
     more = {name: imports.c[name] + made for name in ("records", "changes", "recorded")}
     tx.execute(update(imports).where(*mine).values(**more))
 

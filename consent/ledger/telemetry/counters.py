@@ -90,7 +90,7 @@ def _connections(tx: Connection, numbers: Sequence[int]) -> dict[int, str]:
     return {
         number: connection
         for some in portions(list(dict.fromkeys(numbers)))
-        for number, connection in plain_rows(tx.execute(whose.where(among(tx, changes.c.id, some))))
+        for number, connection in plain_rows(tx.execute(whose.where(among(changes.c.id, some))))
     }
 
 
@@ -99,12 +99,12 @@ def _count_calls(tx: Connection) -> bool:
     lock_tallies(tx)
     some = select(uncounted_calls.c.id).order_by(uncounted_calls.c.id).limit(_ROWS_AT_ONCE)
     ids = list(tx.execute(some).scalars())
-    taken = delete(uncounted_calls).where(among(tx, uncounted_calls.c.id, ids))
+    taken = delete(uncounted_calls).where(among(uncounted_calls.c.id, ids))
     rows = tx.execute(taken.returning(uncounted_calls.c.target_id, uncounted_calls.c.calls)).all() if ids else []
     if not rows:
         return False
     place = select(targets.c.id, targets.c.connection, targets.c.bucket)
-    found = tx.execute(place.where(among(tx, targets.c.id, sorted({row.target_id for row in rows}))))
+    found = tx.execute(place.where(among(targets.c.id, sorted({row.target_id for row in rows}))))
     buckets = _told_apart(tx, {number: (connection, bucket) for number, connection, bucket in found})
     counted: Counter[Tally] = Counter()
     for target, calls in rows:

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping
 import orjson
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, select
 
-from consent.ledger.dialects import dialect_of
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.queue.tasks import Settlement
 from consent.ledger.schema import NUMBER, metadata
 
@@ -61,7 +60,7 @@ def note_calls(tx: Connection, settlements: Iterable[Settlement]) -> None:
                 target = one.task.target_id
     if classes:
         calls = orjson.dumps([classes, durations, total]).decode()
-        insert_new(tx, uncounted_calls, ("target_id", "calls"), [(target, calls)])
+        bulk(tx).insert(uncounted_calls, ("target_id", "calls"), [(target, calls)], NEW)
 
 
 def _class(status: int | None) -> str:
@@ -75,7 +74,7 @@ def add(tx: Connection, counted: Mapping[tuple[str, tuple[str, ...]], int]) -> N
     """Add to tallies, by name and labels."""
     rows = [(name, orjson.dumps(labels).decode(), value) for (name, labels), value in sorted(counted.items())]
     renew = "ON CONFLICT (name, labels) DO UPDATE SET value = tallies.value + excluded.value"
-    dialect_of(tx).insert(tx, tallies, ("name", "labels", "value"), rows, renew)
+    bulk(tx).insert(tallies, ("name", "labels", "value"), rows, renew)
 
 
 def counted_to(tx: Connection) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from consent.errors import LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger import dead_letters
-from consent.ledger.dialects.statements import insert_all
+from consent.ledger.dialects.statements import bulk
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Settlement
 from consent.ledger.schema import attempts, changes
@@ -455,6 +455,6 @@ def test_what_the_database_refuses_is_told_without_values(ledger: Ledger) -> Non
     refused = (1, 1, 1, None, 200, "someone", "[]")
 
     with pytest.raises(LedgerUnavailable) as told:
-        ledger.database.write(lambda tx: insert_all(tx, attempts, columns, [refused]))
+        ledger.database.write(lambda tx: bulk(tx).insert(attempts, columns, [refused]))
 
     assert "someone" not in str(told.value)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consent.change import Action
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
@@ -151,4 +151,4 @@ def test_no_call_that_began_in_an_outage_counts(
 def _write(ledger: Ledger, call: Attempt) -> None:
     row = (call.target_id, call.at, call.milliseconds, call.purpose, call.status, call.code, f"[{call.change_ids[0]}]")
     columns = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
-    ledger.database.write(lambda tx: insert_new(tx, attempts, columns, [row]))
+    ledger.database.write(lambda tx: bulk(tx).insert(attempts, columns, [row], NEW))

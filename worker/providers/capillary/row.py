@@ -86,7 +86,7 @@ def _number(text: str) -> str:
 
 def _whole(value: object) -> int:
     if isinstance(value, str) and len(value) <= _LONG_DIGITS + 1:
-        value = int(value) if value.isdigit() and value.isascii() else _signed(value.strip())
+        value = int(value) if value.removeprefix("-").isdigit() and value.isascii() else _signed(value.strip())
     if type(value) is int and -_LONGEST <= value <= _LONGEST:
         return value
     return _not_a_number()

@@ -10,9 +10,9 @@ from itertools import count
 
 import pytest
 
+from consent import reassert
 from consent.change import Bucket, ConsentChange, to_micros
 from consent.imports import Checkpoint, ImportSource
-from consent.ledger.intake import export_time
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
 from consent.reassert import Reassert, ReassertRules
@@ -210,12 +210,12 @@ def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
     for chunk in range(30):
         lines = range(chunk * 1_000, chunk * 1_000 + 1_000)
         moments = ((line * 3_600 if line % 5 < 2 else 7_000_000_000) * 1_000_000 for line in lines)
-        told, rows = export_time.count_times(told, moments), rows + 1_000
+        told, rows = reassert.count_times(told, moments), rows + 1_000
         assert told is not None
         assert told.count(":") <= 1_000
 
-    assert export_time.find_export_time(told, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
-    assert export_time.find_export_time(told, 2 * rows) is None
+    assert reassert.find_export_time(told, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
+    assert reassert.find_export_time(told, 2 * rows) is None
 
 
 def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:

@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from consent.change import to_micros
-from consent.ledger.dialects import Held
-from consent.ledger.dialects.statements import select_registers
+from consent.ledger.dialects.statements import Held, bulk
 from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
 from tests.support.ledgers import MORNING, deliver, imported, word
@@ -37,7 +36,7 @@ def held(ledger: Ledger, asked: list[tuple[str, str]]) -> list[Held | None]:
     """Ask for the registers of some customers' slots."""
     secret = ledger.database.hash_key
     keys = [target_key(secret, "capillary", {"user_id": customer}) for customer, _ in asked]
-    return ledger.database.read(lambda tx: select_registers(tx, keys, [slot for _, slot in asked]))
+    return ledger.database.read(lambda tx: bulk(tx).select_registers(keys, [slot for _, slot in asked]))
 
 
 def test_each_change_is_compared_with_its_own_slot(ledger: Ledger) -> None:
@@ -74,7 +73,7 @@ def test_a_customer_with_many_slots_costs_no_more_than_many_customers(ledger: Le
 
     def count(tx: Connection) -> int:
         before = tx.execute(READ).scalar() or 0
-        select_registers(tx, keys, [slot for _, slot in customers])
+        bulk(tx).select_registers(keys, [slot for _, slot in customers])
         return tx.execute(READ).scalar_one() - before
 
     assert ledger.database.read(count) == len(customers)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from consent.change import Action, Bucket
-from consent.ledger.dialects.statements import insert_new
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
@@ -39,7 +39,7 @@ def tried(ledger: Ledger, at: int) -> None:
     """The provider was told the task at this time."""
     call = (TASK.target_id, at, 5, "write", 200, "500", "[1]")
     columns = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
-    ledger.database.write(lambda tx: insert_new(tx, attempts, columns, [call]))
+    ledger.database.write(lambda tx: bulk(tx).insert(attempts, columns, [call], NEW))
 
 
 DOWN = [Unavailable("no answer")] * FAILURES_TO_OPEN
