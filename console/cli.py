@@ -26,6 +26,7 @@ from console.commands.ledger.command import (
     status,
 )
 from console.commands.page.command import ui, user
+from console.commands.pauses.command import pause, resume
 from console.commands.processes import sandbox, sweep, up, watch, worker
 from console.commands.rejected_events import command as rejected_events
 from console.commands.run.command import import_files, run
@@ -57,6 +58,8 @@ app.command()(held)
 app.command()(approve)
 app.command()(withdraw)
 app.command()(undo)
+app.command()(pause)
+app.command()(resume)
 app.command(epilog=EXIT_CODES)(watch)
 app.command(epilog=EXIT_CODES)(up)
 app.command()(history)

@@ -53,7 +53,7 @@ class RunResult:
 EXIT_CODES = (
     "**Exit codes:** 0 everything settled well · 1 finished, but in this run rows were rejected, changes died or files "
     "could not be used · 2 usage or configuration, nothing was recorded · 3 held: a person must approve a file · "
-    "4 unfinished: a connection refuses our credentials or stayed down, everything is kept pending · "
+    "4 unfinished: a connection is paused, refuses our credentials or stayed down, everything is kept pending · "
     "5 ledger or broker cannot be used now, run it again · 130 interrupted, safe to run again."
 )
 

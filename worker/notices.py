@@ -10,6 +10,7 @@ from consent.change import Bucket, read_bucket
 from consent.deadlines.forecast import Forecast, forecast
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker
+from consent.ledger.review.pauses import pause_of
 from consent.settings import Settings
 from consent.times import duration_text
 from worker.providers import provider_of
@@ -25,6 +26,7 @@ THROTTLED_SECONDS = 900.0
 """For how long no customer may be served while the provider asks to wait."""
 
 _LEAST_BYTES, _LEAST_SHARE = 1_000_000_000, 0.03
+_SHARE_OF_A_PAUSE = 4
 FILE_MISSING = "file_missing"
 
 
@@ -62,6 +64,19 @@ def forecasts(settings: Settings, ledger: Ledger) -> dict[Bucket, Forecast]:
             start, rate = max(now, throttled.get(str(bucket), 0)), limit.rate.per_second * limit.targets_per_call
             found[bucket] = forecast(cells, now=now, start=start, per_second=rate)
     return found
+
+
+def _long_pauses(seen: Seen) -> Found:
+    """Tell of opt-outs that a pause has held for longer than a quarter of their shortest deadline."""
+    now, rules = seen.ledger.now(), seen.settings.chosen_deadlines.rules
+    pauses = [one for one in seen.ledger.pauses.current() if not one.only_optins]
+    for bucket, found in seen.forecasts.items() if pauses else ():
+        pause = pause_of(pauses, bucket)
+        lengths = [rules[name].due(now) - now for name in found.rules if name in rules]
+        if pause is not None and lengths and now - pause.since > min(lengths) / _SHARE_OF_A_PAUSE:
+            held = sum(one.open for one in found.rules.values())
+            words = f"{held:,} customers of {_label(str(bucket))} with opt-outs wait for the end of a pause"
+            yield str(bucket), f"{words}: `optrelay deadlines` says until when it may last, `optrelay resume` ends it"
 
 
 def _held_imports(seen: Seen) -> Found:
@@ -139,6 +154,7 @@ def _deadlines_at_risk(seen: Seen) -> Found:
 CONDITIONS: dict[str, Callable[[Seen], Found]] = {
     "import_held": _held_imports,
     "connection_stopped": _stopped_connections,
+    "paused_long": _long_pauses,
     "connection_throttled_long": _throttled_connections,
     "dead_letters_new": _dead_letters,
     "backlog_not_falling": _backlog,

@@ -29,6 +29,7 @@ from consent.ledger.queue.settle import Settlements
 from consent.ledger.rejected_events import RejectedEvents
 from consent.ledger.review.corrections import Corrections
 from consent.ledger.review.holds import Holds
+from consent.ledger.review.pauses import Pauses
 from consent.ledger.review.undo import Undoing
 from consent.ledger.telemetry.counters import Counters
 from consent.ledger.telemetry.notices import Notices
@@ -83,6 +84,7 @@ class Ledger(LedgerCore):
         self.queries = Queries(self)
         self.suppression = Suppression(self)
         self.breakers = Breakers(self)
+        self.pauses = Pauses(self)
         self.leases = Leases(self)
         self.deadlines = Deadlines(self)
         self.outcome_log = OutcomeLog(self)

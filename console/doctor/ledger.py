@@ -62,6 +62,8 @@ def _stopped(ledger: Ledger) -> Iterator[Finding]:
         for one in ledger.breakers.all_health():
             if one.breaker is not Breaker.CLOSED:
                 yield Finding(f"calls of {one.name}", ok=False, words=f"stopped, everything is kept: {one.reason}")
+        for pause in ledger.pauses.current():
+            yield Finding(f"calls of {pause.connection}", ok=None, words=pause.words)
 
 
 def _standstill(settings: Settings, ledger: Ledger) -> Iterator[Finding]:

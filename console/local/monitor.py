@@ -13,6 +13,7 @@ from consent.change import Bucket
 from consent.errors import BrokerUnavailable, LedgerUnavailable
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.review.pauses import Pause
 from console.exit_codes import RunResult
 from console.local.broker import LocalBroker
 from console.local.last_customers import LastCustomers
@@ -36,7 +37,10 @@ _NEARLY_DONE = 2_000  # customers: with so few left, every poll counts, so that 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How things stand at one moment; `pending` counts customer tasks for each bucket, `elapsed` is in seconds."""
+    """How things stand at one moment; `pending` counts customer tasks for each bucket, `elapsed` is in seconds.
+
+    `paused` has the buckets of which nothing is delivered because of a pause.
+    """
 
     reports: tuple[ImportReport, ...]
     pending: Mapping[Bucket, int]
@@ -44,6 +48,7 @@ class Snapshot:
     elapsed: float
     answers: Mapping[Bucket, str] = field(default_factory=dict)
     limits: Mapping[Bucket, Bottleneck] = field(default_factory=dict)
+    paused: Mapping[Bucket, Pause] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -160,8 +165,9 @@ class Monitor:
         self._note_progress(self.reports, pending)
         answers = {one: ledger.breakers.latest_answer(one) for one in sorted(pending)[:_ANSWERS]}
         known = {one: answer for one, answer in answers.items() if answer is not None}
-        limits = bottlenecks(self.worker_context.settings, self.worker_context.ledger, pending, states)
-        return Snapshot(self.reports, pending, states, time.monotonic() - self.started, known, limits)
+        limits = bottlenecks(self.worker_context.settings, ledger, pending, states)
+        paused, elapsed = ledger.pauses.stopping(pending), time.monotonic() - self.started
+        return Snapshot(self.reports, pending, states, elapsed, known, limits, paused)
 
     def _are_done(self) -> bool:
         """Whether nothing of the imports is pending any more, though some was when they were counted last."""
@@ -194,7 +200,8 @@ class Monitor:
             return RunResult(0)
         states = {one.name: one for one in snapshot.health}
         reasons = [
-            self._stuck(bucket, states.get(str(bucket)), left) for bucket, left in sorted(snapshot.pending.items())
+            self._paused(bucket, snapshot) or self._stuck(bucket, states.get(str(bucket)), left)
+            for bucket, left in sorted(snapshot.pending.items())
         ]
         if snapshot.pending and all(reasons):
             distinct = dict.fromkeys(reason for reason in (*reasons, self.hint) if reason)
@@ -216,6 +223,13 @@ class Monitor:
         if changed or len(seen) != len(self.seen):
             self.seen, self.progress_at = seen, now
             self.last.most = max(self.last.most, sum(pending.values()))
+
+    def _paused(self, bucket: Bucket, snapshot: Snapshot) -> str | None:
+        """Say which pause keeps a bucket from delivering anything, or None."""
+        pause = snapshot.paused.get(bucket)
+        return (
+            None if pause is None else f"connection {bucket_label(self.worker_context.settings, bucket)}: {pause.words}"
+        )
 
     def _stuck(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:
         """Say why a bucket will not deliver what it has pending, or None if it still may."""

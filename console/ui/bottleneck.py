@@ -28,6 +28,7 @@ class Cause(StrEnum):
     ERRORS = "errors"
     RETRIES = "retries"
     LEDGER = "ledger"
+    PAUSE = "pause"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,11 @@ def bottlenecks(
     found, now, states = dict[Bucket, Bottleneck](), ledger.now(), {one.name: one for one in health}
     waiting = {one: left for one, left in pending.items() if left and one.connection in settings.connections}
     calls = ledger.queries.recent_calls() if waiting else {}
+    paused = ledger.pauses.stopping(waiting)
     for bucket in waiting:
+        if (pause := paused.get(bucket)) is not None:
+            found[bucket] = Bottleneck(Cause.PAUSE, pause.words)
+            continue
         state = states.get(str(bucket), BucketHealth(str(bucket)))
         if not may_call(state, now):
             found[bucket] = Bottleneck(Cause.ERRORS, "limited by the provider's errors")

@@ -14,6 +14,7 @@ from consent.change import Bucket, from_micros
 from consent.deadlines.forecast import Cell, Forecast, forecast
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
 from console.ui.bottleneck import Cause, bottlenecks
 from console.ui.limits import bucket_label, limit_of
@@ -30,13 +31,17 @@ COUNTS = ("open", "due_24h", "at_risk", "breached")
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """The forecast of one bucket; `limit` is None if its connection is not configured, `stopped` says why it stands."""
+    """The forecast of one bucket; `limit` is None if its connection is not configured, `stopped` says why it stands.
+
+    Of what is paused it is as if it were resumed now.
+    """
 
     bucket: Bucket
     label: str
     forecast: Forecast
     limit: Limit | None
     stopped: str | None
+    pause: Pause | None = None
 
     @property
     def words(self) -> list[str]:
@@ -45,10 +50,14 @@ class Outlook:
         said = [self.label if self.stopped or limit is None else f"{self.label}: {counted(found.targets, 'customer')}"]
         if self.stopped or limit is None:
             said[0] += f": {self.stopped or 'not configured any more'}"
+            said += [] if self.pause is None else ["assuming it is resumed now"]
             if found.latest_start is not None and not found.at_risk:
-                said.append(f"no further deadline is missed if it is back by {_moment(found.latest_start)}")
+                back = "no breach if resumed by" if self.pause else "no further deadline is missed if it is back by"
+                said.append(f"{back} {_moment(found.latest_start)}")
+        elif self.pause is not None:
+            said.append(f"{self.pause.words}, assuming they are resumed now")
         if limit is not None:
-            resumed = " if it came back now" if self.stopped else ""
+            resumed = " if it came back now" if self.stopped and self.pause is None else ""
             said.append(f"done by {_moment(found.finish_at)}{resumed}, at {_rate(found.per_second, limit)}")
         if found.at_risk and limit is not None and found.needs_per_second is not None:
             enough = math.isfinite(found.needs_per_second)
@@ -65,6 +74,7 @@ class Outlook:
             "connection": self.bucket.connection,
             "bucket": self.bucket.name,
             "stopped": self.stopped,
+            "paused": None if self.pause is None else self.pause.as_json(),
             "pending": found.targets,
             "at_risk": found.at_risk,
             "breached": found.breached,
@@ -83,14 +93,35 @@ def outlooks(
 ) -> list[Outlook]:
     """Return the forecast of each bucket with these customers; raises LedgerUnavailable."""
     now, rates = ledger.now(), _present_rates(settings, ledger, cells, health)
+    pauses = ledger.pauses.current()
     found = []
     for bucket, its in cells.items():
         state = health.get(str(bucket), BucketHealth(str(bucket)))
         start = max(now, state.throttled_until) if state.breaker is Breaker.CLOSED else now
         outlook = forecast(its, now=now, start=start, per_second=rates.get(bucket, _UNLIMITED))
         limit = _limit(settings, bucket)
-        found.append(Outlook(bucket, bucket_label(settings, bucket), outlook, limit, why_stopped(state, time.time())))
+        pause = pause_of(pauses, bucket)
+        stopped = pause.words if pause and not pause.only_optins else why_stopped(state, time.time())
+        found.append(Outlook(bucket, bucket_label(settings, bucket), outlook, limit, stopped, pause))
     return found
+
+
+def paused_outlooks(settings: Settings, ledger: Ledger, pause: Pause) -> list[Outlook]:
+    """Return the forecasts of the buckets whose opt-outs a pause holds back, as if it ended now."""
+    if pause.only_optins:
+        return []
+    health = {one.name: one for one in ledger.breakers.all_health()}
+    cells = {bucket: its for bucket, its in ledger.deadlines.open_cells().items() if pause.covers(bucket)}
+    return [one for one in outlooks(settings, ledger, cells, health) if one.forecast.rules]
+
+
+def pause_warning(found: Sequence[Outlook]) -> list[str]:
+    """Say what a pause does to the opt-outs with these forecasts: until when it may last."""
+    told = ["a paused opt-out is a late opt-out: opt-ins can be paused alone"]
+    for one in found:
+        waiting = counted(sum(rule.open for rule in one.forecast.rules.values()), "customer")
+        told.append(f"{one.label}: {waiting} with opt-outs; {'; '.join(one.words[1:])}")
+    return told if found else [*told, "no opt-out is pending; those that come now wait"]
 
 
 def _limit(settings: Settings, bucket: Bucket) -> Limit | None:

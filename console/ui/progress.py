@@ -17,6 +17,7 @@ from rich.text import Text
 
 from consent.change import Bucket
 from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.review.pauses import Pause
 from consent.settings import Settings
 from console.ui.bottleneck import Bottleneck, Cause
 from console.ui.limits import Throughput, bucket_label, limit_of
@@ -168,6 +169,8 @@ class DeliveryView:
             self._bucket(
                 bucket, left, health.get(str(bucket)), snapshot.answers.get(bucket), snapshot.limits.get(bucket)
             )
+            if bucket not in snapshot.paused
+            else BucketLine(bucket, left, self._paused(bucket, left, snapshot.paused[bucket]), stopped=True)
             for bucket, left in sorted(snapshot.pending.items())
         ]
 
@@ -181,6 +184,9 @@ class DeliveryView:
         top.add_row("delivering", ProgressBar(total=max(self.most, 1), completed=done), self.headline(snapshot))
         lines = [Text(one.words, "yellow" if one.stopped else "") for one in shortened(self.buckets(snapshot))]
         return Group(top, Text(self.counts(snapshot), "dim"), *lines)
+
+    def _paused(self, bucket: Bucket, left: int, pause: Pause) -> str:
+        return f"{bucket_label(self.settings, bucket)}: {left:,} left; {pause.words}"
 
     def _bucket(
         self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None, limited: Bottleneck | None

@@ -33,6 +33,7 @@ class Scope(StrEnum):
     APPROVE = "approve"
     UNDO = "undo"
     METRICS = "metrics"
+    PAUSE = "pause"
 
 
 UNDECLARED = frozenset({Scope.WRITE, Scope.READ})

@@ -18,11 +18,11 @@ from producers.http import problems
 from producers.http.middleware import RequestMiddleware
 from producers.http.openapi import describe
 from producers.http.problems import Problem
-from producers.http.routes import changes, contactable, docs, health, holds, queries, unsubscribe
+from producers.http.routes import changes, contactable, docs, health, holds, pauses, queries, unsubscribe
 from producers.http.routes.docs import Description
 from producers.http.state import AppState
 
-_ROUTERS = tuple(one.router for one in (changes, queries, holds, contactable, unsubscribe, health, docs))
+_ROUTERS = tuple(one.router for one in (changes, queries, holds, pauses, contactable, unsubscribe, health, docs))
 
 
 def create_app(state: AppState, more: Sequence[BaseRoute] = ()) -> FastAPI:

@@ -176,6 +176,43 @@ class Decided(TypedDict("_Decided", {"import": str})):
 
 
 @_exact
+class PauseState(TypedDict):
+    """What is paused (`bucket` is null for all of the connection), opt-ins alone or all of it, since when and why."""
+
+    connection: str
+    bucket: str | None
+    only: Literal["optins"] | None
+    since: str
+    who: str
+    why: str
+
+
+@_exact
+class Pauses(TypedDict):
+    """What is paused now."""
+
+    pauses: list[PauseState]
+
+
+@_exact
+class Paused(TypedDict):
+    """The pause that holds; `done` is null if it held before. Moments are ISO 8601."""
+
+    done: Literal["paused"] | None
+    pause: PauseState
+    opt_outs_waiting: _Count
+    first_deadline: str | None
+
+
+@_exact
+class Resumed(TypedDict):
+    """The pauses that have ended; `done` is null if there was none."""
+
+    done: Literal["resumed"] | None
+    resumed: list[PauseState]
+
+
+@_exact
 class Undone(TypedDict("_Undone", {"import": str})):
     """What undoing an import did, or would do, slot by slot, as `optrelay undo --json` prints it."""
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from consent.change import Bucket, Lane
 from consent.ledger.database import LedgerPart
 from consent.ledger.queue.enqueue import of_bucket
+from consent.ledger.review.pauses import ALL_LANES, open_lanes
 from consent.ledger.schema import customer_tasks, is_due, is_put_off, leases
 
 _FIRST = 1_000
@@ -20,9 +21,10 @@ _FIRST = 1_000
 class Backlog:
     """Since when what waits longest has waited (microseconds), None where nothing waits.
 
-    `due_since` is about customers who could be called now, `opt_out_since` about opt-outs, also those that wait for
-    another try or under a lease. A customer with several changes has waited since the first of them. Where many wait,
-    it is about those at the head of each line, and not about who came later with a later deadline.
+    `due_since` is about customers who could be called now and are not paused; `opt_out_since` is about opt-outs, also
+    those that are paused, wait for another try or are under a lease. A customer with several changes has waited since
+    the first of them. Where many wait, it is about those at the head of each line, and not about who came later with a
+    later deadline.
     """
 
     due_since: int | None = None
@@ -40,12 +42,20 @@ class BacklogQueries(LedgerPart):
         """
 
         def work(tx: Connection) -> Backlog:
-            due = {lane: _first_due(tx, buckets, lane) for lane in Lane}
+            lanes = {bucket: open_lanes(tx, bucket) for bucket in buckets}
+            due = {lane: _first_due(tx, lanes, lane) for lane in Lane}
+            is_paused = any(its != ALL_LANES for its in lanes.values())
+            callable_ = [
+                _first_due(tx, [bucket for bucket, its in lanes.items() if lane in its], lane)
+                if is_paused
+                else due[lane]
+                for lane in Lane
+            ]
             outs = (Lane.EVENT_OPTOUT, Lane.BULK_OPTOUT)
             put_off = select(func.min(customer_tasks.c.enqueued_at))
             put_off = put_off.where(is_put_off, customer_tasks.c.lane <= max(outs))
             return Backlog(
-                _earliest(due.values()), _earliest([*(due[lane] for lane in outs), tx.execute(put_off).scalar()])
+                _earliest(callable_), _earliest([*(due[lane] for lane in outs), tx.execute(put_off).scalar()])
             )
 
         return self.database.read(work)

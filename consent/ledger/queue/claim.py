@@ -12,14 +12,18 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_
 from consent.change import Action, Bucket, Lane
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
-from consent.ledger.queue.enqueue import of_bucket
+from consent.ledger.queue.enqueue import of_bucket, within
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
+from consent.ledger.queue.returned_tasks import withhold_optins
 from consent.ledger.queue.tasks import IN_DOUBT, WITNESS, ClaimedChange, CustomerTask
+from consent.ledger.review.pauses import ALL_LANES, open_lanes
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.outcome import State
 
 PROMOTED_AT_ONCE = 2_000
+_PASSES = 20
+"""How often a claim looks on where all that it took is paused."""
 
 
 class Try(NamedTuple):
@@ -51,19 +55,19 @@ class Claims(LedgerPart):
         return self.database.read(work)
 
     def due(self, bucket: Bucket, limit: int) -> int:
-        """Return how many targets of a bucket are due, counting no further than `limit`."""
+        """Return how many targets of a bucket are due and not paused, counting no further than `limit`."""
         now = self.core.now()
+        one: Select[Any] = select(literal_column("1")).limit(limit)
         urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
-        ready = select(literal_column("1")).where(is_due, *of_bucket(bucket)).order_by(*urgent).limit(limit).subquery()
-        ripe = (
-            select(literal_column("1"))
-            .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
-            .limit(limit)
-            .subquery()
-        )
 
         def work(tx: Connection) -> int:
-            return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in (ready, ripe))
+            if not (lanes := open_lanes(tx, bucket)):
+                return 0
+            is_open = () if lanes == ALL_LANES else within(lanes)
+            ready = one.where(is_due, *of_bucket(bucket), *is_open).order_by(*urgent)
+            ripe = one.where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
+            parts = (ready.subquery(), ripe.subquery())
+            return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in parts)
 
         return min(limit, self.database.read(work))
 
@@ -103,24 +107,35 @@ class Claims(LedgerPart):
         With `overlap`, what the bucket's provider says of slots that overlap, the changes of a target's slots are
         compared with each other first, and then what the provider holds in any of them counts as unknown. With
         `suspects` it is a probe, to find out how a bucket is: one target, and another one than these if there is any.
+
+        Nothing is taken of what is paused. Of a target with opt-outs its opt-ins are withheld while these are.
         """
         now = self.core.now()
         lease_until, in_doubt_until = now + int(lease_seconds * 1_000_000), now + int(in_doubt_seconds * 1_000_000)
 
         def work(tx: Connection) -> list[CustomerTask]:
+            if not (lanes := open_lanes(tx, bucket)):
+                return []
             mark_in_doubt(tx, bucket, now, in_doubt_until)
             promote(tx, bucket, now)
-            numbers = _pick(tx, bucket, limit) if suspects is None else pick_another(tx, bucket, suspects)
-            if not numbers:
-                return []
-            leased = update(customer_tasks).where(among(customer_tasks.c.target_id, numbers))
-            tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
-            tasks = _load(tx, numbers)
-            if overlap is not None:
-                tasks = resolve_overlaps(tx, tasks, overlap, now)
-            _drop_empty(tx, numbers, tasks)
-            _forget_confirmed(tx, tasks)
-            return tasks
+            for _ in range(_PASSES):
+                pick = (
+                    _pick(tx, bucket, limit, lanes) if suspects is None else pick_another(tx, bucket, suspects, lanes)
+                )
+                if not pick:
+                    break
+                leased = update(customer_tasks).where(among(customer_tasks.c.target_id, pick))
+                tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
+                tasks = _load(tx, pick)
+                if overlap is not None:
+                    tasks = resolve_overlaps(tx, tasks, overlap, now)
+                _drop_empty(tx, pick, tasks)
+                if lanes != ALL_LANES:
+                    tasks = withhold_optins(tx, tasks, now)
+                if tasks or lanes == ALL_LANES:
+                    _forget_confirmed(tx, tasks)
+                    return tasks
+            return []
 
         return self.database.write(work)
 
@@ -181,9 +196,9 @@ def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) 
     return query.order_by(customer_tasks.c.bucket.desc()).limit(1)
 
 
-def _pick(tx: Connection, bucket: Bucket, limit: int) -> list[int]:
+def _pick(tx: Connection, bucket: Bucket, limit: int, lanes: Sequence[Lane]) -> list[int]:
     numbers: list[int] = []
-    for lane in Lane:
+    for lane in lanes:
         if (wanted := limit - len(numbers)) <= 0:
             break
         query = (

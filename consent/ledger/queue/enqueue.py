@@ -107,3 +107,8 @@ def _is(action: str, origin: str) -> ColumnElement[bool]:
 def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """Say that a customer task belongs to a bucket."""
     return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name
+
+
+def within(lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ...]:
+    """Say that a customer task is in one of these lanes, the first ones of all; nothing is asked if these are all."""
+    return () if len(lanes) == len(Lane) else (customer_tasks.c.lane <= max(lanes, default=-1),)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from consent.change import Lane
+from consent.change import Action, Lane
 from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
 from consent.ledger.queue.enqueue import deadline_term, lane_term, rule_term
-from consent.ledger.queue.tasks import IN_DOUBT, Settlement
+from consent.ledger.queue.tasks import IN_DOUBT, CustomerTask, Settlement
 from consent.ledger.schema import changes, customer_tasks, slots
 from consent.outcome import State
 
@@ -24,6 +25,24 @@ def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set
         tx.execute(delete(customer_tasks).where(among(customer_tasks.c.target_id, some)))
     given_back = [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left]
     bulk(tx).update_each(_GIVE_BACK, given_back)
+
+
+def withhold_optins(tx: Connection, tasks: Sequence[CustomerTask], now: int) -> list[CustomerTask]:
+    """Return the tasks that have opt-outs, with these alone; give back the others, in the lanes of their opt-ins.
+
+    A task stays in the lane of an opt-out that a newer opt-in has superseded.
+    """
+    kept, others = [], []
+    for task in tasks:
+        outs = tuple(change for change in task.changes if change.action is Action.OPTOUT)
+        withheld = frozenset(change.id for change in task.changes if change.action is Action.OPTIN)
+        if outs:
+            kept.append(replace(task, changes=outs, withheld=withheld))
+        else:
+            others.append(Settlement(task, {}, tried=False))
+    if others:
+        return_tasks(tx, others, set(), now)
+    return kept
 
 
 _Left = tuple[int, int, int, str]
@@ -49,7 +68,7 @@ def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int
 
 
 def _given_back(one: Settlement, left: Sequence[_Left], now: int) -> dict[str, Any]:
-    claimed = {change.id for change in one.task.changes}
+    claimed = {change.id for change in one.task.changes} | one.task.withheld
     fresh = any(change_id not in claimed for change_id, *_ in left)
     _, deadline, rule = min((lane > Lane.BULK_OPTOUT, deadline, rule) for _, lane, deadline, rule in left)
     until = max(now if fresh else max(now, one.put_off_until), one.in_doubt_until)

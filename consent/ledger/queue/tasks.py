@@ -45,7 +45,8 @@ class CustomerTask:
     """A target under lease, with its changes that are due, oldest first.
 
     `newest_by_slot` is the newest change of each of the target's slots, where a write may touch several of them: so
-    what is newer can be left alone, and what older changes have made be told apart from what others have.
+    what is newer can be left alone, and what older changes have made be told apart from what others have. `withheld`
+    are the changes that are due as well and must not be sent, because opt-ins are paused.
     """
 
     target_id: int
@@ -53,6 +54,7 @@ class CustomerTask:
     changes: tuple[ClaimedChange, ...]
     tries: int = 0
     newest_by_slot: Mapping[str, Version] = field(default_factory=dict)
+    withheld: frozenset[int] = frozenset()
 
     @property
     def touched(self) -> set[str]:

@@ -16,10 +16,11 @@ from consent.ledger.queries.imports import (
     ImportReport,
 )
 from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
-from console.ui.bottleneck import Bottleneck, bottlenecks
+from console.ui.bottleneck import Bottleneck, Cause, bottlenecks
 from console.ui.limits import bucket_label, limit_of, time_needed
 from console.ui.outlook import Outlook, outlooks, show_outlooks
 from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
@@ -79,13 +80,15 @@ def overview(settings: Settings, ledger: Ledger) -> Overview:
     health = {one.name: one for one in ledger.breakers.all_health()}
     pending = ledger.queries.pending_by_bucket()
     limits = bottlenecks(settings, ledger, pending, health.values())
+    pauses = ledger.pauses.current()
     buckets = [
         replace(
             _bucket_status(settings, one, health.get(str(one)), pending),
+            pause=pause_of(pauses, one),
             answer=ledger.breakers.latest_answer(one),
             limited=limits.get(one),
         )
-        for one in _shown(settings, health, pending)
+        for one in _shown(settings, health, pending, pauses)
     ]
     late = [one for one in outlooks(settings, ledger, ledger.deadlines.open_cells(), health) if one.forecast.rules]
     return Overview(buckets, standstill(settings, ledger, pending), ledger.maintenance.takes_writes(), late)
@@ -95,7 +98,7 @@ def _stopped(standings: Sequence[BucketStatus]) -> list[str]:
     return [
         f"{one.name}: {one.obstacle}"
         for one in standings
-        if one.health.breaker is not Breaker.CLOSED or (one.limit is None and one.left)
+        if one.health.breaker is not Breaker.CLOSED or (one.left and (one.limit is None or one.is_paused))
     ]
 
 
@@ -104,12 +107,13 @@ def show_one(settings: Settings, screen: Screen, name: str) -> ExitCode:
     with reading_ledger(settings) as ledger:
         found = find_import(ledger, name)
         waiting, states = _waiting(ledger, found.import_id)
+        paused = ledger.pauses.stopping(waiting)
     show_import(screen, found)
     for bucket, state in states.items():
-        obstacle = why_stopped(state, time.time())
+        obstacle = paused[bucket].words if bucket in paused else why_stopped(state, time.time())
         words = f"  {bucket_label(settings, bucket)}: {waiting[bucket]:,} pending"
         screen.show(words + (f"; {obstacle}" if obstacle else ""))
-    told = as_json(found) | _obstacles(waiting, states)
+    told = as_json(found) | _obstacles(waiting, states, paused)
     screen.print_json(told)
     return ExitCode.UNFINISHED if told["stopped"] else code_of([found])
 
@@ -117,7 +121,10 @@ def show_one(settings: Settings, screen: Screen, name: str) -> ExitCode:
 def import_as_json(ledger: Ledger, import_id: str) -> dict[str, Any] | None:
     """Return what `status IMPORT --json` prints, or None if there is no such import; raise LedgerUnavailable."""
     found = ledger.queries.report(import_id)
-    return None if found is None else as_json(found) | _obstacles(*_waiting(ledger, import_id))
+    if found is None:
+        return None
+    waiting, states = _waiting(ledger, import_id)
+    return as_json(found) | _obstacles(waiting, states, ledger.pauses.stopping(waiting))
 
 
 def _waiting(ledger: Ledger, import_id: str) -> tuple[dict[Bucket, int], dict[Bucket, BucketHealth]]:
@@ -127,8 +134,11 @@ def _waiting(ledger: Ledger, import_id: str) -> tuple[dict[Bucket, int], dict[Bu
     return waiting, {bucket: health.get(str(bucket), BucketHealth(str(bucket))) for bucket in sorted(waiting)}
 
 
-def _obstacles(waiting: Mapping[Bucket, int], states: Mapping[Bucket, BucketHealth]) -> dict[str, Any]:
+def _obstacles(
+    waiting: Mapping[Bucket, int], states: Mapping[Bucket, BucketHealth], paused: Mapping[Bucket, Pause]
+) -> dict[str, Any]:
     stopped = {str(one): state.reason for one, state in states.items() if state.breaker is not Breaker.CLOSED}
+    stopped |= {str(one): pause.words for one, pause in paused.items()}
     return {"waiting": {str(bucket): count for bucket, count in waiting.items()}, "stopped": stopped}
 
 
@@ -155,32 +165,42 @@ class BucketStatus:
     left: int
     answer: str | None = None
     limited: Bottleneck | None = None
+    pause: Pause | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is delivered, not even opt-outs."""
+        return self.pause is not None and not self.pause.only_optins
 
     @property
     def obstacle(self) -> str | None:
         """Why nothing is delivered, None if something is."""
         if self.limit is None:
             return "not configured any more: its customers wait until it is"
-        return why_stopped(self.health, time.time())
+        return self.pause.words if self.pause and self.is_paused else why_stopped(self.health, time.time())
 
     @property
     def words(self) -> str:
         """The same for people, or what is left and how long that takes."""
+        optins = f"; {self.pause.words}" if self.pause is not None else ""
         if self.obstacle is not None or self.limit is None or not self.left:
-            return self.obstacle or "ready"
+            return self.obstacle or f"ready{optins}"
         calls = -(-self.left // self.limit.targets_per_call)
-        notes = bottleneck_note(self.limited) + latest_answer_note(self.answer)
+        is_told = self.limited is not None and self.limited.cause is Cause.PAUSE
+        notes = (optins if is_told else optins + bottleneck_note(self.limited)) + latest_answer_note(self.answer)
         return f"ready; {time_needed(calls, self.limit.rate)}{notes}"
 
 
-def _shown(settings: Settings, health: Mapping[str, BucketHealth], pending: Mapping[Bucket, int]) -> list[Bucket]:
-    """Return the buckets that have something left or are stopped, and every connection at least once."""
+def _shown(
+    settings: Settings, health: Mapping[str, BucketHealth], pending: Mapping[Bucket, int], pauses: Sequence[Pause]
+) -> list[Bucket]:
+    """Return the buckets that have something left, are stopped or paused, and every connection at least once."""
     stopped = {
         bucket
         for bucket in map(read_bucket, health)
         if bucket.connection in settings.connections and why_stopped(health[str(bucket)], time.time())
     }
-    telling = {*pending, *stopped}
+    telling = {*pending, *stopped, *(Bucket(one.connection, one.bucket) for one in pauses if one.bucket is not None)}
     named = {bucket.connection for bucket in telling}
     return sorted({*telling, *(Bucket(name) for name in settings.connections if name not in named)})
 
@@ -238,6 +258,7 @@ def _connection_json(one: BucketStatus) -> dict[str, Any]:
         "reason": one.health.reason,
         "pending": one.left,
         "latest_answer": one.answer,
+        "paused": one.pause.as_json() if one.pause else None,
         "limited_by": one.limited.cause.value if one.limited else None,
         "throttled_until": from_micros(one.health.throttled_until).isoformat() if throttled else None,
         "configured": one.limit is not None,

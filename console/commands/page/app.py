@@ -53,6 +53,8 @@ class Place(NamedTuple):
 PLACES = (
     Place("GET", "/", overviews.show_today),
     Place("GET", "/connections", overviews.show_connections),
+    Place("POST", "/connections/pause", overviews.pause, Role.OPERATOR),
+    Place("POST", "/connections/resume", overviews.resume, Role.OPERATOR),
     Place("GET", "/audit", overviews.show_audit_log),
     Place("GET", "/imports", imports.show_all),
     Place("GET", "/imports/{id}", imports.show),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from starlette.responses import Response
 
+from consent.change import Bucket, read_bucket
 from consent.ledger.queries.calls import RecentCalls
 from consent.ledger.queries.pages import PAGE
 from console.commands.ledger.status import BucketStatus, overview
-from console.commands.page.visit import Visit, key_of
+from console.commands.page.visit import Mistake, Visit, key_of
+from console.ui.outlook import pause_warning, paused_outlooks
 
 _GROUPS = 8
 _IMPORTS = 8
@@ -61,16 +64,84 @@ class _Traffic:
 
 def show_connections(visit: Visit) -> Response:
     """Show each connection, bucket by bucket: what is left, what limits it, how its latest calls went."""
+    return _connections(visit)
+
+
+def _connections(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "") -> Response:
     seen = overview(visit.parts.settings, visit.ledger)
     calls, now = visit.ledger.queries.recent_calls(), visit.ledger.now()
     lately = {bucket: one for bucket, one in calls.items() if now - one.newest < _LATELY_SECONDS * 1e6}
     return visit.page(
         "connections.html",
+        status,
+        pauses=visit.ledger.pauses.current(),
+        places=_places(visit),
+        mistake=mistake,
+        form=visit.form,
         buckets=seen.buckets,
         bars=bars(seen.buckets),
         traffic={str(one.bucket): _traffic(one, lately[one.bucket]) for one in seen.buckets if one.bucket in lately},
         concurrency={name: one.concurrency for name, one in visit.parts.settings.connections.items()},
     )
+
+
+def _places(visit: Visit) -> list[Bucket]:
+    """Return what can be paused: each connection, and each of its buckets that has a name and is known."""
+    found = [Bucket(name) for name in visit.parts.settings.connections]
+    ledger = visit.ledger
+    for name in visit.parts.settings.connections:
+        known = {*ledger.pauses.known_buckets(name), *ledger.queue.buckets(name)}
+        found += [bucket for bucket in known if bucket.name]
+    return sorted(found)
+
+
+def pause(visit: Visit) -> Response:
+    """Pause what the form names, all of it or its opt-ins alone; say what becomes of its opt-outs."""
+    try:
+        place, why = _place(visit, _places(visit)), visit.why()
+        only = _choice(visit, "all", "optins")
+    except Mistake as error:
+        return _connections(visit, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    found, is_new = visit.ledger.pauses.pause(
+        place.connection, place.name or None, only_optins=only == "optins", who=visit.who, why=why
+    )
+    told = [f"{place} was paused already." if not is_new else f"{place}: {'opt-ins are ' * (only == 'optins')}paused."]
+    if not found.only_optins:
+        late = paused_outlooks(visit.parts.settings, visit.ledger, found)
+        told += [f"{words[0].upper()}{words[1:]}." for words in pause_warning(late)]
+    return visit.go("/connections", " ".join(told))
+
+
+def resume(visit: Visit) -> Response:
+    """Resume what the form names, or its opt-outs alone."""
+    ledger = visit.ledger
+    paused = [Bucket(one.connection, one.bucket or "") for one in ledger.pauses.current()]
+    try:
+        place, why = _place(visit, [*_places(visit), *paused]), visit.why()
+        only = _choice(visit, "all", "optouts")
+    except Mistake as error:
+        return _connections(visit, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    ended = ledger.pauses.resume(
+        place.connection, place.name or None, only_optouts=only == "optouts", who=visit.who, why=why
+    )
+    if not ended:
+        return visit.go("/connections", f"Nothing of {place} is paused any more, so nothing was done.")
+    told = f"{place}: {'opt-outs ' * (only == 'optouts')}resumed."
+    return visit.go("/connections", f"{told} {visit.parts.wake(ledger)}".strip())
+
+
+def _place(visit: Visit, known: Sequence[Bucket]) -> Bucket:
+    """Return the connection or bucket that a form names; raise Mistake for any other."""
+    if (found := read_bucket(visit.form.get("place", ""))) not in known:
+        raise Mistake("Choose a connection.")
+    return found
+
+
+def _choice(visit: Visit, *choices: str) -> str:
+    """Return which of these the form says; raise Mistake for anything else."""
+    if (said := visit.form.get("only", "")) not in choices:
+        raise Mistake("Choose what is meant.")
+    return said
 
 
 def _traffic(one: BucketStatus, calls: RecentCalls) -> _Traffic:

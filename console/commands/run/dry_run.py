@@ -19,6 +19,7 @@ from consent.imports import Checkpoint, ImportProgress
 from consent.ledger.dry_run import DryRunLedger
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
+from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
 from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
 from console.exit_codes import ExitCode, code_of
@@ -59,7 +60,8 @@ class Forecast:
     """What files would do: their reports, the customers they name, and the calls in each bucket.
 
     `known` names the files that were recorded before, with their imports; `waiting` counts the customers who are
-    pending already, by bucket; `findings` is what the guards would say, by import.
+    pending already, by bucket; `findings` is what the guards would say, by import. `paused` are buckets of which a part
+    or all is paused now.
     """
 
     reports: list[ImportReport] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Forecast:
     waiting: dict[Bucket, int] = field(default_factory=dict)
     findings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     deadlines: list[Outlook] = field(default_factory=list)
+    paused: dict[Bucket, Pause] = field(default_factory=dict)
 
     @property
     def is_held(self) -> bool:
@@ -122,6 +125,9 @@ class _DryRun:
             for bucket in self.ledger.queue.buckets(name):
                 forecast.needs[bucket] = self._need(bucket)
         forecast.deadlines = self._deadlines(cells)
+        pauses = self.real.pauses.current() if self.real else []
+        found = {bucket: pause_of(pauses, bucket) for bucket in forecast.needs}
+        forecast.paused = {bucket: pause for bucket, pause in found.items() if pause is not None}
         forecast.waiting = self.real.queries.pending_by_bucket() if self.real else {}
         return forecast
 
@@ -201,7 +207,12 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     for bucket, need in forecast.needs.items():
         if need.calls.most:
             screen.show(_time(bucket_label(settings, bucket), need, forecast.waiting.get(bucket, 0)))
-    show_outlooks(screen, [one for one in forecast.deadlines if one.forecast.at_risk or one.forecast.breached])
+    late = [one for one in forecast.deadlines if one.forecast.at_risk or one.forecast.breached or one.pause]
+    show_outlooks(screen, late)
+    told = {one.bucket for one in late}
+    for bucket, pause in forecast.paused.items():
+        if bucket not in told:
+            screen.show(Text(f"{bucket_label(settings, bucket)}: {pause.words}", "yellow"))
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
@@ -231,6 +242,7 @@ def _as_json(forecast: Forecast) -> dict[str, Any]:
     more: dict[str, Any] = {"guards": guards, "would_be_held": forecast.is_held}
     more |= {"customers": forecast.customers, "already_imported": forecast.known}
     more["deadlines"] = [one.as_json() for one in forecast.deadlines]
+    more["paused"] = [one.as_json() for one in dict.fromkeys(forecast.paused.values())]
     more["files"] = [one.as_json() for one in forecast.unusable]
     names = dict.fromkeys(bucket.connection for bucket in forecast.needs)
     by_connection = {
