@@ -9,7 +9,8 @@ import shutil
 import sqlite3
 import ssl
 import tempfile
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,15 @@ import pytest
 import structlog
 from httpx._transports import default
 from hypothesis import HealthCheck, settings
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.util import LRUCache
 
 from consent.ledger.database import HASH_KEY
+from consent.ledger.dialects import Dialect
+from consent.ledger.dialects.postgresql import PostgreSQL
+from consent.ledger.dialects.sqlite import SQLite
 from consent.ledger.ledger import Ledger
 from consent.ledger.maintenance import Maintenance
 from consent.ledger.schema import info
@@ -71,10 +78,14 @@ def postgres_url() -> Iterator[str]:
 
 
 def _wait_for_no_disk(server_url: str) -> None:
-    """Let the server leave its writes to the kernel: processes are killed in these tests, the power is not cut."""
+    """Let the server leave its writes to the kernel: processes are killed in these tests, the power is not cut.
+
+    Nor does it look after hundreds of databases that no test will see again.
+    """
     engine = create_engine(server_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        for setting in ("fsync", "full_page_writes", "autovacuum"):
+            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
         connection.execute(text("SELECT pg_reload_conf()"))
     engine.dispose()
 
@@ -137,6 +148,16 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _create_database(request.getfixturevalue("postgres_url"), template)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile: each process loads a quarter of a million objects, and they stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep a part of the tests: PROOF_PART=2/3 is the second third, and the parts together are all."""
     number, _, of = os.environ.get("PROOF_PART", "").partition("/")
@@ -172,6 +193,30 @@ def _certificates_are_read_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(default, "create_ssl_context", create)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _statements_are_compiled_once() -> Iterator[None]:
+    """Every engine compiles each statement anew, and each test makes engines: those of one kind share what they made.
+
+    A statement is found by its dialect, among others; all servers of one kind are of one version here.
+    """
+    compiled: defaultdict[type[Dialect], LRUCache[Any, Any]] = defaultdict(lambda: LRUCache(2_000))
+
+    def share(make: Callable[[Dialect, URL], Engine]) -> Callable[[Dialect, URL], Engine]:
+        def make_engine(dialect: Dialect, url: URL) -> Engine:
+            engine = make(dialect, url)
+            engine._compiled_cache = compiled[type(dialect)]
+            return engine
+
+        return make_engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        for dialect, sqlalchemys in ((SQLite, SQLiteDialect_pysqlite), (PostgreSQL, PGDialect_psycopg)):
+            patch.setattr(dialect, "make_engine", share(dialect.make_engine))
+            patch.setattr(sqlalchemys, "__eq__", lambda one, other: type(one) is type(other), raising=False)
+            patch.setattr(sqlalchemys, "__hash__", lambda one: hash(type(one)), raising=False)
         yield
 
 

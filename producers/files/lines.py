@@ -136,8 +136,13 @@ class PushBackLines:
 
     def _fill(self) -> bool:
         """Read ahead until a line has its end; return False at the end of the text."""
+        parts = [self._rest]
         while text := self._read(_AT_ONCE):
-            lines = io.StringIO(self._rest + text, newline="").readlines()
+            goes_on = not any(end in part for part in (text, parts[-1]) for end in "\n\r")
+            parts.append(text)
+            if goes_on and sum(map(len, parts)) <= LONGEST_LINE:
+                continue  # a line of megabytes is put together once, not with each part
+            lines = io.StringIO("".join(parts), newline="").readlines()
             self._rest = "" if lines[-1].endswith("\n") else lines.pop()
             if lines and len(lines[0]) > LONGEST_LINE:
                 lines[0] = _OVERLONG
@@ -147,17 +152,22 @@ class PushBackLines:
             if lines:
                 self._waiting.extend(lines)
                 return True
-        last, self._rest = self._rest, ""
+            parts = [self._rest]
+        last, self._rest = "".join(parts), ""
         self._waiting.extend(io.StringIO(last, newline="").readlines())
         return bool(last)
 
     def _skip_rest_of_line(self) -> None:
-        self._rest = ""
+        end, self._rest = self._rest[-1], ""
         while text := self._read(_AT_ONCE):
+            if end == "\r":  # the part before ended with the line's end, or with half of it
+                self._rest = text.removeprefix("\n")
+                return
             first, *others = io.StringIO(text, newline="").readlines()
-            if first[-1] in "\r\n":
+            if first.endswith("\n") or (first.endswith("\r") and others):
                 self._rest = "".join(others)
                 return
+            end = text[-1]
 
     def _too_far(self) -> bool:
         lines = len(self.taken)

@@ -67,8 +67,15 @@ class Vocabulary:
 
     def suggest(self, name: str) -> str | None:
         """Return the known column whose name is much like this one."""
-        close = get_close_matches(plain(name), self.plain, n=1, cutoff=_LIKENESS)
+        asked = plain(name)
+        near = [one for one in self.plain if _may_be_like(one, asked)]  # a damaged file has names of megabytes
+        close = get_close_matches(asked, near, n=1, cutoff=_LIKENESS) if near else []
         return self.plain[close[0]] if close else None
+
+
+def _may_be_like(one: str, other: str) -> bool:
+    """Whether two names of these lengths can be as like as that."""
+    return 2 * min(len(one), len(other)) >= _LIKENESS * (len(one) + len(other))
 
 
 def plain(name: str) -> str:

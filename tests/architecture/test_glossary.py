@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+import typer
+from click.testing import CliRunner
 
 from console.cli import app
 from tests.deployment.command_line import commands
@@ -138,8 +139,9 @@ def texts() -> dict[str, str]:
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *ROOT.glob("*.example"), ROOT / "Makefile"]
     pages = [*(page for page in pages if page.name != "CHANGELOG.md"), *modules(CODE)]
     found = {str(path.relative_to(ROOT)): f"{path.stem}\n{path.read_text()}" for path in pages}
+    program = typer.main.get_command(app)
     for name in ("", *commands()):
-        found[f"optrelay {name} --help"] = CliRunner().invoke(app, [*name.split(), "--help"]).output
+        found[f"optrelay {name} --help"] = CliRunner().invoke(program, [*name.split(), "--help"]).output
     return {name: re.sub(ALIASES.get(name, r"(?!)"), "", text) for name, text in found.items()}
 
 

@@ -53,7 +53,7 @@ LIBRARIES = (
 """What commands import late, beside the product."""
 
 FREE = {"HOME", "PATH", "PYTHONPATH", "TMPDIR", "COLUMNS", "LINES", "NO_COLOR", "TERM", "TZ", "PYTEST_CURRENT_TEST"}
-FREE |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "PYTHONIOENCODING"}
+FREE |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_RUNTIME_DIR", "NOTIFY_SOCKET", "PYTHONIOENCODING", "FORCE_COLOR"}
 """Variables that are read when they are needed; a command whose others differ from the server's is started afresh."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h

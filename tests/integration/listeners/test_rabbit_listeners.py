@@ -152,6 +152,7 @@ def test_large_messages_fit_into_little_memory(rabbit: Rabbit, shop: Company) ->
     assert rabbit.left("large") == 0
 
 
+@pytest.mark.proof
 def test_a_listener_outlives_its_broker(rabbit: Rabbit, shop: Company) -> None:
     """The broker is restarted and the queue deleted: the listener says so once each time, and goes on."""
     with listeners(shop, rabbit.source("restarts")) as one:

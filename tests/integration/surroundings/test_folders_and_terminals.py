@@ -65,6 +65,7 @@ def test_no_name_and_no_cell_looks_like_a_line_of_ours(shop: Company) -> None:
         assert not any(line.startswith("error: all") for line in said.splitlines()), said
         assert done.returncode in {0, 1, 2}
     assert b"\\x1b]52" in outputs[3].stdout
+    assert b"\x1b[" in outputs[3].stdout  # colours were asked for
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

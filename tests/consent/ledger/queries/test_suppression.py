@@ -213,7 +213,7 @@ def names(person: int) -> dict[str, dict[str, str]]:
     }
 
 
-@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150, share=10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=st.lists(steps, min_size=3, max_size=9), asked=questions)
 @example(script=[("publish", [NARROW_OUT]), ("publish", [(*WIDE_IN, 9)])], asked=("EMAIL", ""))
 @example(script=[("publish", [NARROW_OUT]), ("publish", [(*WIDE_IN, 3)])], asked=("EMAIL", ""))
