@@ -83,6 +83,12 @@ class ReassertTerms:
     rules: ReassertRules
     export_time: ExportTime | None = None
 
+    @property
+    def columns(self) -> dict[str, int | None]:
+        """The columns of an import that keep its export's time, for `reassert_terms`."""
+        first, last = (None, None) if self.export_time is None else self.export_time
+        return {"export_time_from": first, "export_time_to": last}
+
     def is_fresh(self, table: Table) -> ColumnElement[bool]:
         """Say that it is fresh (`merge.is_fresh`), by a time that is not the export's."""
         return and_(self._has_fresh_time(table), ~self._is_exports(table.c.effective_at))
@@ -115,12 +121,6 @@ class ReassertTerms:
         connection = select(targets.c.connection).where(targets.c.id == target_id).scalar_subquery()
         apart = [name for name, one in others.items() if (one is way) is not by_default]
         return connection.not_in(apart) if by_default else connection.in_(apart)
-
-
-def export_time_columns(found: ExportTime | None) -> dict[str, int | None]:
-    """Return the columns of an import that keep its export's time."""
-    first, last = (None, None) if found is None else found
-    return {"export_time_from": first, "export_time_to": last}
 
 
 def reassert_terms(row: Row[tuple[object, ...]], rules: ReassertRules) -> ReassertTerms:

@@ -22,7 +22,7 @@ from cloudevents.core.v1.event import CloudEvent
 from consent.times import UnusableTime, read_time
 from producers.events.event import LONGEST_EVENT, Event, EventChange
 from producers.parsing.error_messages import RowError
-from producers.parsing.strict_json import BYTE_ORDER_MARK, named_twice, parse
+from producers.parsing.strict_json import BYTE_ORDER_MARK, NamedTwice, parse
 
 NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 CLOUDEVENT = "application/cloudevents+json"
@@ -115,8 +115,8 @@ def _one(parsed: Any, event: Event, *, structured: bool = False) -> EventChange 
         return parsed
     if not isinstance(parsed, dict):
         return _NOT_AN_OBJECT
-    if (twice := named_twice(parsed)) is not None:
-        return twice
+    if isinstance(parsed, NamedTwice):
+        return parsed.error
     if structured or "specversion" in parsed or event.headers.get("content-type", "").startswith(CLOUDEVENT_BATCH):
         return from_object(parsed)
     return EventChange(parsed)
@@ -195,8 +195,8 @@ def _from_event(event: BaseCloudEvent, *, timed: bool) -> EventChange | RowError
     data = event.get_data()
     if not isinstance(data, dict):
         return _NO_DATA
-    if (twice := named_twice(data)) is not None:
-        return twice
+    if isinstance(data, NamedTwice):
+        return data.error
     time = event.get_time() if timed else None  # without one the package sets the present moment
     since = time.isoformat() if isinstance(time, datetime) else None
     return EventChange(data, cloudevent_change_id(event.get_source(), event.get_id()), since)

@@ -15,8 +15,8 @@ from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
 from consent.imports import MOST_KEPT, REFUSED, EventContent, EventsAccepted, ImportProgress, ImportSource, RejectedRow
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from producers.events import fields, formats
-from producers.events.event import Event, EventChange, allowed
+from producers.events import formats
+from producers.events.event import Event, EventChange, FieldNames, allowed, as_cells
 from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, vocabulary
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
@@ -112,7 +112,7 @@ class EventIngest:
     ) -> None:
         self._intake = intake
         self._context = context
-        self._names = fields.FieldNames(vocabulary(context.rows.values()))
+        self._names = FieldNames(vocabulary(context.rows.values()))
         self._kind = kind
         self._name = name
         self._wake = wake
@@ -224,7 +224,7 @@ class EventIngest:
     ) -> tuple[ConsentChange, ...] | RowError:
         if isinstance(change, RowError):
             return change
-        cells = fields.as_cells(change.fields, self._names)
+        cells = as_cells(change.fields, self._names)
         if isinstance(cells, RowError):
             return cells
         values, spelled = cells

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,25 +11,24 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from consent.errors import UnreadableFile, UnusableHeader, UnusableInput
+from consent.errors import UnreadableFile, UnusableInput
 from consent.feed import Feed
 from consent.row import ConsentRow
 from consent.time_formats import AUTO
 from producers.feeds.choice import mapping_column, with_its_feed
 from producers.feeds.mapping import RowMapping, row_mapping, settled_format
-from producers.files.csv.csv_injection import unescape
-from producers.files.csv.encoding import EncodingDetector, guess_delimiter, parse_delimiter, sep_line_delimiter
-from producers.files.csv.rows import CsvReader
-from producers.files.header import Header, read_header, refuse_misspelt_time, require_columns
+from producers.files.csv.encoding import EncodingDetector
+from producers.files.csv.rows import CsvReader, parse_delimiter, read_first_row
+from producers.files.header import Header, read_header, require_columns
 from producers.files.inspect import Inspection, inspect_file, last_line, reading
-from producers.files.lines import LONGEST_LINE, LineTooLong, PushBackLines
+from producers.files.lines import PushBackLines
 from producers.files.manifest import Manifest
 from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
 from producers.files.row_reader import RowReader, RowShape
 from producers.files.sheet.rows import SheetReader, last_row
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
-from producers.parsing.columns import FREE_TEXT, OWN, Vocabulary, vocabulary
+from producers.parsing.columns import FREE_TEXT, Vocabulary, vocabulary
 from producers.parsing.row_parser import ParseContext, parse_context
 
 Format = Literal["csv", "ndjson", "sheet"]
@@ -123,9 +121,8 @@ class PreparedFile:
             one_line=tuple(index for index, column in columns if column not in FREE_TEXT),
         )
         with self.inspection.open() as text:
-            lines = PushBackLines(text)
             with reading(self.inspection.file):
-                lines.skip(self.columns.header_lines)
+                lines = PushBackLines(text, self.columns.header_lines)
             if (sheet := self.inspection.sheet) is not None:
                 yield SheetReader(lines, sheet, shape)
             elif self.columns.format == "ndjson":
@@ -168,9 +165,7 @@ def prepare(
     columns = _read_columns(inspection, options, known)
     header = read_header(columns.names, known, file.name)
     found = _with_mapping(PreparedFile(inspection, options, columns, header, context), known)
-    require_columns(found.row_header, context, known, file.name)
-    if given is None:
-        refuse_misspelt_time(header, known, file.name)
+    require_columns(header, found.row_header, context, known, file.name)
     if effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
@@ -242,41 +237,20 @@ def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabul
     name = inspection.file.name
     delimiter = parse_delimiter(options.delimiter) if options.delimiter else None
     with inspection.open() as text, reading(inspection.file):
-        lines = PushBackLines(text)
         if inspection.sheet is not None:
+            lines = PushBackLines(text)
             names = SheetReader(lines, inspection.sheet).first(options.skip_top)
             return Columns("sheet", names, lines.line, delimiter or ",")
-        lines.skip(options.skip_top)
+        lines = PushBackLines(text, options.skip_top)
         if is_ndjson(lines.peek().removeprefix("\ufeff"), name):
             names = list(_record_names(inspection, options.skip_top))
             return Columns("ndjson", names, options.skip_top, delimiter or ",")
-        return _first_row(lines, delimiter, known, name)
+        names, delimiter = read_first_row(lines, delimiter, known, name)
+        return Columns("csv", names, lines.line, delimiter)
 
 
 @lru_cache(maxsize=4)
 def _record_names(inspection: Inspection, skip_top: int) -> tuple[str, ...]:
     """Return the names of a file's records, which takes reading it all; the choice of a feed asks for them again."""
     with inspection.open() as text, reading(inspection.file):
-        lines = PushBackLines(text)
-        lines.skip(skip_top)
-        return tuple(read_names(lines, inspection.file.name))
-
-
-def _first_row(lines: PushBackLines, delimiter: str | None, known: Vocabulary, file: str) -> Columns:
-    """Read the first row that is not blank as a header."""
-    try:
-        if (in_sep_line := sep_line_delimiter(lines.peek())) is not None:
-            lines.skip_peeked()
-        delimiter = delimiter or in_sep_line or guess_delimiter(lines.peek(), known)
-        names = CsvReader(lines, delimiter).first()
-    except (csv.Error, LineTooLong):
-        raise UnusableHeader(
-            f"{file}, line {lines.line + 1}: this is no header: close its quotes, and end it with a line break "
-            f"(a first line of JSON may have {LONGEST_LINE // 1024**2} MiB)"
-        ) from None
-    if not names:
-        raise UnreadableFile(f"{file} is empty: export it again, with a header")
-    names = [cell.removeprefix("\ufeff") for cell in names]
-    if any(known.find(name) in OWN for name in names):
-        names = [unescape(name) for name in names]  # a rejects file of ours
-    return Columns("csv", names, lines.line, delimiter)
+        return tuple(read_names(PushBackLines(text, skip_top), inspection.file.name))

@@ -91,22 +91,18 @@ def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
     return header
 
 
-def require_columns(header: Header, context: ParseContext, known: Vocabulary, file: str) -> None:
-    """Raise UnusableHeader if no connection that the rows can name could make a change of these columns."""
-    lacking = {name: _lacking(header, context, name) for name in context.candidates("connection" in header.ours)}
-    if any(not lack for lack in lacking.values()):
-        return
-    missing = "; ".join(f"{' and '.join(lack)} (for {name})" for name, lack in lacking.items())
-    raise UnusableHeader(f"{file}: its header lacks {missing}. {_found(header, known)} {_remedy(header)}")
+def require_columns(header: Header, parsed: Header, context: ParseContext, known: Vocabulary, file: str) -> None:
+    """Raise UnusableHeader if no connection that the rows can name could make a change of the columns that are parsed.
 
-
-def refuse_misspelt_time(header: Header, known: Vocabulary, file: str) -> None:
-    """Raise UnusableHeader if `effective_at` is misspelt: without it, old changes would overrule newer ones.
-
-    A name that may be another thing, like `effective_to`, is ignored, with a note.
+    So it does if `effective_at` is misspelt and no one gave a time: old changes would overrule newer ones. A name that
+    may be another thing, like `effective_to`, is ignored, with a note.
     """
+    lacking = {name: _lacking(parsed, context, name) for name in context.candidates("connection" in parsed.ours)}
+    if all(lacking.values()):
+        missing = "; ".join(f"{' and '.join(lack)} (for {name})" for name, lack in lacking.items())
+        raise UnusableHeader(f"{file}: its header lacks {missing}. {_found(parsed, known)} {_remedy(parsed)}")
     slips = [name for name in header.names if known.find(name) is None and _is_slip(plain(name))]
-    if slips and "effective_at" not in header.ours:
+    if slips and context.given is None and "effective_at" not in header.ours:
         raise UnusableHeader(
             f"{file}: column {shown(slips[0])} is not known; did you mean effective_at? Rename it, or map it with "
             f"--map {slips[0].strip()}=effective_at, or give --effective-at for all rows."

@@ -47,7 +47,8 @@ class PushBackLines:
     `line` counts the physical lines of all finished records, `chars` the characters handed out.
     """
 
-    def __init__(self, text: TextIO) -> None:
+    def __init__(self, text: TextIO, skipped: int = 0) -> None:
+        """Begin behind so many lines of a text."""
         self._read = text.read
         self._rest = ""
         self._waiting: deque[str] = deque()
@@ -57,6 +58,9 @@ class PushBackLines:
         self.line = 0
         self.chars = 0
         self.ended = False
+        for _ in range(skipped):
+            next(self, "")
+        self.finish()
 
     def __iter__(self) -> PushBackLines:
         return self
@@ -126,12 +130,6 @@ class PushBackLines:
         """Leave out the line that `peek` has shown, and the blank ones before it."""
         while not next(self, "x").strip():
             pass
-        self.finish()
-
-    def skip(self, count: int) -> None:
-        """Leave out this many lines."""
-        for _ in range(count):
-            next(self, "")
         self.finish()
 
     def _fill(self) -> bool:

@@ -18,12 +18,13 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class NamedTwice(dict[str, Any]):
-    """A JSON object that gives a value to one name twice; `name` is the first such name."""
+    """A JSON object that gives a value to one name twice; `error` names the first such name."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
         counts = Counter(name for name, _ in pairs)
-        self.name = next(name for name, count in counts.items() if count > 1)
+        twice = next(name for name, count in counts.items() if count > 1)
+        self.error = RowError("named_twice", "this name stands twice in one JSON object: keep one", twice)
 
 
 def parse(text: bytes) -> Any:
@@ -53,20 +54,13 @@ def parse_text(text: str) -> Any | RowError:
         return named_twice_anywhere(_MARKING.decode(text))
 
 
-def named_twice(value: object) -> RowError | None:
-    """Return the fault of a value that is an object with one name twice."""
-    if not isinstance(value, NamedTwice):
-        return None
-    return RowError("named_twice", "this name stands twice in one JSON object: keep one", value.name)
-
-
 def named_twice_anywhere(value: object) -> RowError | None:
     """Return the fault of the first object with one name twice, however deep it lies in a value."""
     left = [value]
     while left:
         one = left.pop()
-        if (found := named_twice(one)) is not None:
-            return found
+        if isinstance(one, NamedTwice):
+            return one.error
         left.extend(reversed(one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()))
     return None
 

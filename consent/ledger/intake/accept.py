@@ -26,7 +26,7 @@ from consent.ledger.dialects.statements import NEW, among, bulk
 from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.intake.reassign import note_pending_duplicates, reassign_known
 from consent.ledger.keys import KEY_BYTES
-from consent.ledger.merge_sql import ReassertTerms, export_time_columns, merge_pending
+from consent.ledger.merge_sql import ReassertTerms, merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.rejected_events import keep
 from consent.ledger.schema import changes, imports, rejects
@@ -101,7 +101,8 @@ class Recorder(LedgerPart):
             batch.lookup_existing(tx)
             reassigned, _ = record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)
             rejected = _record_rejects(tx, secret, run_id, refused)
-            keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
+            if refused:
+                keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
             fresh = _first_of_each(batch.keys, batch.known.difference(reassigned))
             count_events(tx, run_id, len(incoming) + len(refused), sum(fresh), rejected)
             return EventsAccepted(batch.public_ids, fresh, rejected)
@@ -187,8 +188,7 @@ def record_and_publish(
         stamped = merge_pending(merging, meant, now=now, reassert=reassert)
         enqueue(merging, meant, now=now)
         reached = {"merged_to": max(ids), "stamped": imports.c.stamped + stamped}
-        columns = reached | export_time_columns(reassert.export_time)
-        tx.execute(update(imports).where(imports.c.id == import_id).values(**columns))
+        tx.execute(update(imports).where(imports.c.id == import_id).values(**reached, **reassert.columns))
     return reassigned, new
 
 

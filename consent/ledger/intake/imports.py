@@ -12,7 +12,7 @@ from consent.change import from_micros, to_micros
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk, first_change
-from consent.ledger.merge_sql import export_time_columns
+from consent.ledger.merge_sql import ReassertTerms
 from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
@@ -52,10 +52,10 @@ class Imports(LedgerPart):
                 select(imports.c.own_times, rows, imports.c.replaces).where(*mine).with_for_update()
             ).first()
             if row is not None:
-                stamp = export_time_columns(find_export_time(row[0], row[1]))
+                terms = ReassertTerms(self.core.reassert, find_export_time(row[0], row[1]))
                 if row.replaces is not None:
                     date_behind_undoing(tx, import_id)
-                tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **stamp))
+                tx.execute(update(imports).where(*mine).values(state="read", read_at=now, **terms.columns))
 
         self.database.write(work)
 
@@ -104,13 +104,6 @@ def _goes_on(tx: Connection, row: Row[Any]) -> bool:
         return True
     pending = changes.c.state == State.PENDING.value
     return bool(row.reassert == Reassert.ALWAYS.value) and first_change(tx, row.id, 0, pending) is not None
-
-
-def add_import(tx: Connection, source: ImportSource, now: int) -> str:
-    """Start an import that no other one has been begun for, in this transaction; return its id."""
-    row = _import_row(source, source.fingerprint, now)
-    bulk(tx).insert(imports, _IMPORT_COLUMNS, [row], NEW)
-    return str(row[0])
 
 
 def _of_bytes(fingerprint: str) -> Select[Any]:

@@ -20,7 +20,7 @@ from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, among, bulk
 from consent.ledger.intake.accept import count_events, record_and_publish
 from consent.ledger.intake.batch import DETAILS, SLOT, TARGET, VALUE, IncomingBatch
-from consent.ledger.intake.imports import add_import
+from consent.ledger.intake.imports import begin_import
 from consent.ledger.merge_sql import ReassertTerms
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import audit_log, changes, imports, targets
@@ -79,7 +79,7 @@ class Corrections(LedgerPart):
             batch.lookup_existing(tx)
             if any(_says_the_same(letter, batch, row) for row in batch.rows):
                 return NotCorrected("that is what it says already: replay it instead")
-            import_id = add_import(tx, _source(letter), now)
+            import_id = begin_import(tx, _source(letter), now)
             terms = ReassertTerms(self.core.reassert)
             taken, new = record_and_publish(lock, import_id, batch, Origin(letter.origin), now=now, reassert=terms)
             count_events(tx, import_id, len(batch.rows), new + len(taken), 0)

@@ -12,12 +12,12 @@ from consent.settings import Settings
 from console.commands.events.serve import parse_context_of
 from console.exit_codes import ExitCode
 from console.ui.screen import Screen
-from producers.events.fields import FieldNames, as_cells
+from producers.events.event import FieldNames, as_cells
 from producers.http.tokens import Tokens
 from producers.parsing.columns import FALLBACK_TIME, vocabulary
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
-from producers.parsing.strict_json import BYTE_ORDER_MARK, named_twice, parse
+from producers.parsing.strict_json import BYTE_ORDER_MARK, NamedTwice, parse
 
 STANDARD_INPUT = "-"
 _SET_BY_THE_CLICK = ("action", "effective_at", "change_id", FALLBACK_TIME)
@@ -69,8 +69,8 @@ def json_lines(lines: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             said = None
         if not isinstance(said, dict):
             raise ConfigurationError(f"line {number} is no JSON object")
-        if (twice := named_twice(said)) is not None:
-            raise ConfigurationError(f"line {number}: {twice.column!r}: {twice.message}")
+        if isinstance(said, NamedTwice):
+            raise ConfigurationError(f"line {number}: {said.error.column!r}: {said.error.message}")
         yield f"line {number}: ", said
 
 

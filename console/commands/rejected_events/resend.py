@@ -28,7 +28,7 @@ from console.ui.screen import Screen
 from producers.events.event import Event
 from producers.events.ingest import EventIngest
 from producers.parsing.error_messages import RowError
-from producers.parsing.strict_json import named_twice, named_twice_anywhere, parse
+from producers.parsing.strict_json import NamedTwice, named_twice_anywhere, parse
 
 _AT_ONCE = 500  # events in one transaction
 _BYTES_AT_ONCE = 4 * 1024 * 1024
@@ -227,7 +227,7 @@ def _fixed_line(line: bytes, where: str) -> tuple[int, Mapping[str, Any]]:
         exact = json.loads(line)  # whole numbers of any length
     except ValueError:
         raise ConfigurationError(f"{where} is not JSON") from None
-    if not isinstance(said, dict) or named_twice(said) or not isinstance(said.get("_id"), int):
+    if not isinstance(said, dict) or isinstance(said, NamedTwice) or not isinstance(said.get("_id"), int):
         raise ConfigurationError(f"{where} is no line of `rejected-events export`: it has an _id and an event")
     told: dict[str, Any] = {"body": _body(exact, where), "fault": named_twice_anywhere(said.get("event"))}
     if isinstance(headers := said.get("headers"), dict):

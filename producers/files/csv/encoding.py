@@ -1,14 +1,11 @@
-"""How the bytes of a file become cells: which encoding it is in, and which character separates its cells."""
+"""How the bytes of a file become text: which encoding they are in."""
 
 from __future__ import annotations
 
 import codecs
-import csv
-import re
 from dataclasses import dataclass
 
 from consent.errors import ConfigurationError
-from producers.parsing.columns import REJECT_COLUMNS, Vocabulary
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -93,38 +90,3 @@ def _checked(name: str) -> str:
             f"--encoding {name!r} is no text encoding: give utf-8, latin-1, cp1252 or utf-16-le"
         ) from None
     return codec
-
-
-DELIMITERS = (",", ";", "\t", "|")
-_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
-_OWN_LINE = re.compile(rf'\ufeff?"?{REJECT_COLUMNS[0]}"?(.)"?{REJECT_COLUMNS[1]}\b')
-_SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-
-
-def parse_delimiter(argument: str) -> str:
-    """Read a `--delimiter`: one character, or its name; raise ConfigurationError for what cannot be one."""
-    character = _WORDS.get(argument.lower(), argument)
-    if len(character) != 1 or character in '"\r\n\0':
-        raise ConfigurationError(f"--delimiter is one character or one of {', '.join(_WORDS)}, not {argument!r}")
-    return character
-
-
-def sep_line_delimiter(line: str) -> str | None:
-    """Return the delimiter that a spreadsheet's `sep=;` line names, None if the line is no such line."""
-    match = _SEP_LINE.fullmatch(line.strip("\ufeff \r\n"))
-    return match[1] if match else None
-
-
-def guess_delimiter(line: str, known: Vocabulary) -> str:
-    """Return the delimiter that finds most of our columns in a header line, and of equals the one with most cells.
-
-    A rejects file of ours says it itself: it begins with two columns that no other file has.
-    """
-    if (match := _OWN_LINE.match(line)) is not None:
-        return match[1]
-    return max(DELIMITERS, key=lambda delimiter: _score(line, delimiter, known))
-
-
-def _score(line: str, delimiter: str, known: Vocabulary) -> tuple[int, int]:
-    names = next(csv.reader([line], delimiter=delimiter), [])
-    return sum(known.find(name) is not None for name in names), len(names)

@@ -1,4 +1,4 @@
-"""From lines to rows of cells: a broken row harms no other."""
+"""From lines to rows of cells: what separates them, the header, and rows of which a broken one harms no other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
 from producers.files.csv.csv_injection import unescape
 from producers.files.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
 from producers.files.row_reader import (
@@ -19,6 +20,7 @@ from producers.files.row_reader import (
     RowShape,
     cells_error,
 )
+from producers.parsing.columns import OWN, REJECT_COLUMNS, Vocabulary
 from producers.parsing.error_messages import RowError
 
 _DUBIOUS = re.compile(r"[\0\ud800-\udfff\ufffd]")
@@ -162,3 +164,61 @@ _UNCLOSED_QUOTE = RowError(
     "unclosed_quote", 'a quote is opened here and not closed: close it, or write "" for a quote mark'
 )
 _BROKEN_QUOTE = RowError("broken_quote", 'text follows a closing quote: write "" for a quote mark inside a quoted cell')
+
+
+DELIMITERS = (",", ";", "\t", "|")
+_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_OWN_LINE = re.compile(rf'\ufeff?"?{REJECT_COLUMNS[0]}"?(.)"?{REJECT_COLUMNS[1]}\b')
+_SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+
+
+def parse_delimiter(argument: str) -> str:
+    """Read a `--delimiter`: one character, or its name; raise ConfigurationError for what cannot be one."""
+    character = _WORDS.get(argument.lower(), argument)
+    if len(character) != 1 or character in '"\r\n\0':
+        raise ConfigurationError(f"--delimiter is one character or one of {', '.join(_WORDS)}, not {argument!r}")
+    return character
+
+
+def sep_line_delimiter(line: str) -> str | None:
+    """Return the delimiter that a spreadsheet's `sep=;` line names, None if the line is no such line."""
+    match = _SEP_LINE.fullmatch(line.strip("\ufeff \r\n"))
+    return match[1] if match else None
+
+
+def guess_delimiter(line: str, known: Vocabulary) -> str:
+    """Return the delimiter that finds most of our columns in a header line, and of equals the one with most cells.
+
+    A rejects file of ours says it itself: it begins with two columns that no other file has.
+    """
+    if (match := _OWN_LINE.match(line)) is not None:
+        return match[1]
+    return max(DELIMITERS, key=lambda delimiter: _score(line, delimiter, known))
+
+
+def _score(line: str, delimiter: str, known: Vocabulary) -> tuple[int, int]:
+    names = next(csv.reader([line], delimiter=delimiter), [])
+    return sum(known.find(name) is not None for name in names), len(names)
+
+
+def read_first_row(lines: PushBackLines, delimiter: str | None, known: Vocabulary, file: str) -> tuple[list[str], str]:
+    """Read the first row that is not blank as a header; return its names, and the delimiter of the file.
+
+    Raises UnusableHeader if it is broken, UnreadableFile if there is none.
+    """
+    try:
+        if (in_sep_line := sep_line_delimiter(lines.peek())) is not None:
+            lines.skip_peeked()
+        delimiter = delimiter or in_sep_line or guess_delimiter(lines.peek(), known)
+        names = CsvReader(lines, delimiter).first()
+    except (csv.Error, LineTooLong):
+        raise UnusableHeader(
+            f"{file}, line {lines.line + 1}: this is no header: close its quotes, and end it with a line break "
+            f"(a first line of JSON may have {LONGEST_LINE // 1024**2} MiB)"
+        ) from None
+    if not names:
+        raise UnreadableFile(f"{file} is empty: export it again, with a header")
+    names = [cell.removeprefix("\ufeff") for cell in names]
+    if any(known.find(name) in OWN for name in names):
+        names = [unescape(name) for name in names]  # a rejects file of ours
+    return names, delimiter

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from consent.row import ConsentRow
-from producers.events import fields, formats
-from producers.events.event import Event
+from producers.events import formats
+from producers.events.event import Event, FieldNames, as_cells
 from producers.events.schema import event_schema
 from producers.parsing.columns import vocabulary
 from producers.parsing.error_messages import RowError
@@ -26,7 +26,7 @@ from worker.providers import PROVIDERS
 
 ROWS: dict[str, type[ConsentRow]] = {name: provider.row for name, provider in PROVIDERS.items()}
 DOORS = parse_context(ROWS, {}, None, None, UTC)
-NAMES = fields.FieldNames(vocabulary(ROWS.values()))
+NAMES = FieldNames(vocabulary(ROWS.values()))
 SCHEMA = event_schema(ROWS, {}, configured=True)
 VALID = Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
 SINCE = {"effective_at": "2026-11-20T08:30:00Z"}
@@ -75,7 +75,7 @@ def said(body: Any, kind: str = "application/json") -> list[Any]:
     """What becomes of a message, up to the ledger."""
     found = []
     for one in formats.read(Event(json.dumps(body).encode(), {"content-type": kind})):
-        cells = one if isinstance(one, RowError) else fields.as_cells(one.fields, NAMES)
+        cells = one if isinstance(one, RowError) else as_cells(one.fields, NAMES)
         if isinstance(cells, RowError):
             found.append(cells)
             continue

@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.errors import ConfigurationError
-from producers.files.csv.encoding import (
-    DELIMITERS,
-    Encoding,
-    EncodingDetector,
-    guess_delimiter,
-    parse_delimiter,
-    sep_line_delimiter,
-)
+from producers.files.csv.encoding import Encoding, EncodingDetector
+from producers.files.csv.rows import DELIMITERS, guess_delimiter, parse_delimiter, sep_line_delimiter
 from producers.parsing.columns import vocabulary
 
 KNOWN = vocabulary([])

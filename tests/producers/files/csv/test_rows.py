@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.files.csv.encoding import DELIMITERS
-from producers.files.csv.rows import CsvReader
+from producers.files.csv.rows import DELIMITERS, CsvReader
 from producers.files.lines import LONGEST_LINE, PushBackLines
 from producers.files.row_reader import LONGEST_CELL, FileRow, RowShape
 from tests.support.examples import examples
