@@ -14,6 +14,7 @@ from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text, user_name
 from consent.guards.rules import ImportGuards, feed_of
 from consent.imports import FILE, Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
+from consent.tracing.spans import Traced
 from producers.files.chunks import Chunk, read_chunks, warning_notes
 from producers.files.file import PreparedFile
 from producers.files.rejects import RejectsFile, RejectsHeader
@@ -84,11 +85,28 @@ def ingest_file(file: PreparedFile, intake: ImportIntake, on_progress: Progress 
     progress = intake.open_import(source_of(file))
     file = file.since(progress.default_effective_at or file.context.effective_at)
     recording = _Recording(file, intake, progress, on_progress)
-    if progress.state == "reading":
-        recording.run()
-    if progress.state != "released":
+    if progress.state == "released":
+        return recording.result()
+    with Traced("intake", progress.import_id) as traced:
+        if progress.state == "reading":
+            recording.run()
         intake.publish(progress.import_id, on_progress.releasing if on_progress else None)
-    return recording.result()
+        result = recording.result()
+        if traced is not None:
+            traced.attributes |= _facts_of(result)
+    return result
+
+
+def _facts_of(result: ImportResult) -> dict[str, str | int | float | bool]:
+    """Return what a trace tells of a file: its import and counts, and never its name."""
+    return {
+        "optrelay.import": result.import_id,
+        "optrelay.kind_of_source": "file",
+        "optrelay.recorded": result.recorded,
+        "optrelay.duplicates": result.duplicates,
+        "optrelay.rejected": result.rejected,
+        "optrelay.skipped": result.skipped,
+    }
 
 
 def source_of(file: PreparedFile) -> ImportSource:

@@ -19,6 +19,7 @@ from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError, LedgerError
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
+from consent.tracing.spans import SpanWriter, writer
 from worker.channels import NoticeSender
 from worker.delivery.breaker import may_call
 from worker.delivery.bucket_context import BucketContext, process_cap
@@ -27,6 +28,7 @@ from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_S
 from worker.delivery.loop import LoopThread, process_loop
 from worker.delivery.observations import Observations, RecentCustomers
 from worker.delivery.retry import RetryPolicy
+from worker.delivery.traces import DeliveryTrace
 from worker.http.client import Sender, check_connection
 from worker.providers import provider_of
 from worker.ratelimit.fairness import FairSharing, ProcessShare
@@ -82,6 +84,7 @@ class WorkerContext:
             most=self.settings.batch_customers,
             observations=Observations(recent=self._recent[bucket]),
             goes_on=goes_on,
+            trace=self._trace_of(bucket),
         )
 
     def bucket_context(self, bucket: Bucket) -> BucketContext:
@@ -90,6 +93,11 @@ class WorkerContext:
             if bucket not in self._buckets:
                 self._buckets[bucket] = self._connect(bucket, self.settings.connection(bucket.connection))
             return self._buckets[bucket]
+
+    def _trace_of(self, bucket: Bucket) -> DeliveryTrace | None:
+        if self._span_writer is None:
+            return None
+        return DeliveryTrace(self._span_writer, bucket, self.settings.connection(bucket.connection).base_url)
 
     def get_ready(self) -> None:
         """Make beforehand what the first delivery needs, so that it need not wait; raises ConfigurationError."""
@@ -135,6 +143,11 @@ class WorkerContext:
         return redis_client(self._broker_url)
 
     @cached_property
+    def _span_writer(self) -> SpanWriter | None:
+        """What sends spans: made at first use, and so after the fork."""
+        return writer()
+
+    @cached_property
     def loop(self) -> LoopThread:
         """The event loop of this process."""
         return process_loop()
@@ -169,6 +182,8 @@ class WorkerContext:
             self.loop.run(sender.aclose(), timeout=5)
         self.ledger.close()
         self.wakeups.close()
+        if (sends := self.__dict__.get("_span_writer")) is not None:
+            sends.close()
 
     def check(self, name: str) -> None:
         """Raise ConfigurationError, with the remedy, if a connection cannot be called as it is configured."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from consent.errors import WorkerUnavailable
 from consent.files import private
+from consent.tracing.spans import is_traced
 from console.local.broker import start_process
 
 _STARTS = 5
@@ -66,7 +67,7 @@ class LocalWorker:
     def stop(self, grace: float, busy: Callable[[], bool] = lambda: True) -> None:
         """Ask the worker to settle what it holds and end; after `grace` seconds, or once it is not busy, end it.
 
-        Celery alone would take two seconds to end a worker that has nothing to do.
+        Celery alone would take two seconds to end a worker that has nothing to do; it has them where it is traced.
         """
         if self._process is None:
             return
@@ -74,7 +75,7 @@ class LocalWorker:
             self._process.send_signal(signal.SIGTERM)
         quiet_since = started = time.monotonic()
         while self._process.poll() is None and (now := time.monotonic()) < started + grace:
-            if busy():
+            if busy() or is_traced():  # its processes send what is left of their traces as they end
                 quiet_since = now
             elif now - quiet_since > _QUIET_SECONDS:
                 break

@@ -27,6 +27,7 @@ from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.observations import Observations
 from worker.delivery.task_result import TaskResult, note_call
+from worker.delivery.traces import DeliveryTrace
 from worker.http.failures import Failure, NoReply, unanswered
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.ratelimit.limiter import Reservation
@@ -59,6 +60,7 @@ class ConcurrentCalls:
     report: Callable[[TaskResult], None]
     throttled: Callable[[Request, Answer, Attempt, bool], bool]
     witness: Callable[[TaskResult], Request | None]
+    trace: DeliveryTrace | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     _permits: Permits = field(init=False)
     _waiting: deque[tuple[Series, ClaimedBatch]] = field(default_factory=deque)
@@ -170,6 +172,8 @@ class ConcurrentCalls:
         finally:
             self.context.concurrency.end(time.monotonic() - started, failed=failed)
         self.context.note_call(time.monotonic() - started)
+        if self.trace is not None:
+            self.trace.note_call(request, time.monotonic() - started, status, answer)
         calls = note_call(request, found, (at, started, status, answer), in_doubt=in_doubt)
         if isinstance(answer.health, Throttled):
             asked = isinstance(reply, Reply) and reply.retry_after is not None

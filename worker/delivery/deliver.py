@@ -31,6 +31,7 @@ from worker.delivery.observations import Observations
 from worker.delivery.retry import RetryPolicy
 from worker.delivery.settlements import DOUBT, Settlements
 from worker.delivery.task_result import TaskResult
+from worker.delivery.traces import DeliveryTrace
 
 SETTLE_EVERY_SECONDS = 0.5
 SETTLE_AT_ONCE = 500
@@ -70,6 +71,7 @@ class Delivery:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     observations: Observations = field(default_factory=Observations)
     goes_on: Callable[[], bool] = lambda: False
+    trace: DeliveryTrace | None = None
     _claimed: dict[int, CustomerTask] = field(default_factory=dict)
     _done: queue.SimpleQueue[TaskResult] = field(default_factory=queue.SimpleQueue)
     _unsettled: list[TaskResult] = field(default_factory=list)
@@ -77,6 +79,18 @@ class Delivery:
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the reservation window; return whether more is due at once."""
+        if self.trace is None:
+            return self._run()
+        error = ""
+        try:
+            return self._run()
+        except BaseException as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            self.trace.end(error)
+
+    def _run(self) -> bool:
         before = self._health()
         self._settlements = Settlements(self.ledger, self.context, self.policy, self.observations, before)
         try:
@@ -119,6 +133,8 @@ class Delivery:
         if not tasks:
             rate_limiter.give_back(reservation, count)
             return None
+        if self.trace is not None:
+            self.trace.note_batch(tasks)
         plan = self.context.plan(tasks)
         rate_limiter.give_back(reservation, count - len(plan.series))
         if isinstance(plan.health, Unauthorized):
@@ -142,7 +158,8 @@ class Delivery:
     def _deliver(self, batch: ClaimedBatch) -> None:
         started, settlements = time.monotonic(), self._settlements
         calls = ConcurrentCalls(
-            self.context, self.observations, self.ledger.now, self._done.put, settlements.throttled, settlements.witness
+            *(self.context, self.observations, self.ledger.now, self._done.put),
+            *(settlements.throttled, settlements.witness, self.trace),
         )
         work = self.loop.start(calls.run())
         try:

@@ -27,6 +27,7 @@ class Request:
 
     `purpose` is the provider's own word for why the call is made (for example write, alone, readback): it comes back
     with the reply, so that a reply can be read without other memory, and it stands in the history of a dead letter.
+    `template` is the path without what comes from a row, like `/customers/{user_id}`: it is what traces show.
     `memo` comes back as well, for what earlier replies of the same series showed; it is never sent. What may name a
     person is not in the repr.
     """
@@ -40,6 +41,7 @@ class Request:
     json: Any = field(default=None, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     memo: Any = field(default=None, repr=False)
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True)

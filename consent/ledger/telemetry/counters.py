@@ -7,12 +7,16 @@ killed before it commits has counted nothing. Any process may do it: the sweep e
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, case, delete, select
 
+from consent.change import Action
+from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import lock_tallies
 from consent.ledger.dialects.statements import among, plain_rows, portions
@@ -26,6 +30,10 @@ MOST_BUCKETS = 200
 
 OTHER = "other"
 
+HONOUR_SECONDS = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 172_800.0, 432_000.0, 864_000.0)
+"""Upper bounds of the durations by which honoured opt-outs are counted: a minute to ten days."""
+
+_HONOUR_BOUNDS = tuple(round(1_000 * one) for one in HONOUR_SECONDS)
 _ROWS_AT_ONCE = 50
 _LOOK_SECONDS = 2.0
 
@@ -49,6 +57,7 @@ class Counters(LedgerPart):
     def tallies(self) -> Mapping[str, Mapping[tuple[str, ...], int]]:
         """Return what has been counted, by name and by labels.
 
+        `honour_seconds`: connection, rule, upper bound; `honour_milliseconds`: connection, rule.
         `changes`: connection, outcome. `calls`: connection, bucket, class. `call_seconds`: connection, bucket, upper
         bound; `call_milliseconds`: connection, bucket.
         """
@@ -63,17 +72,22 @@ def _count_outcomes(tx: Connection) -> bool:
     """Count the next outcomes; return whether there may be more."""
     lock_tallies(tx)
     start = counted_to(tx)
-    facts = (outcome_log.c[name] for name in ("position", "state", "discarded", "change_ids"))
+    facts = (outcome_log.c[name] for name in ("position", "state", "discarded", "change_ids", "at"))
     following = select(*facts).where(outcome_log.c.position > start).order_by(outcome_log.c.position)
     rows = plain_rows(tx.execute(following.limit(_ROWS_AT_ONCE)))
     if not rows:
         return False
-    came = [(_outcome(state, discarded), orjson.loads(ids)) for _, state, discarded, ids in rows]
-    connections = _connections(tx, [number for _, ids in came for number in ids])
+    came = [(_outcome(state, discarded), orjson.loads(ids), at) for _, state, discarded, ids, at in rows]
+    found = _facts(tx, [number for _, ids, _ in came for number in ids])
     counted: Counter[Tally] = Counter({(COUNTED_TO, ()): rows[-1][0] - start})
-    for outcome, ids in came:
-        for connection, count in Counter(map(connections.get, ids)).items():
-            counted["changes", (connection or OTHER, outcome)] += count
+    for outcome, ids, at in came:
+        known = [found[number] for number in ids if number in found]
+        for connection, count in Counter(one.connection for one in known).items():
+            counted["changes", (connection, outcome)] += count
+        if len(known) < len(ids):
+            counted["changes", (OTHER, outcome)] += len(ids) - len(known)
+        if outcome == State.APPLIED.value:
+            counted.update(_honoured(known, at))
     add(tx, counted)
     return len(rows) == _ROWS_AT_ONCE
 
@@ -84,14 +98,37 @@ def _outcome(state: str, discarded: int | None) -> str:
     return "discarded" if discarded else state
 
 
-def _connections(tx: Connection, numbers: Sequence[int]) -> dict[int, str]:
-    """Return the connection of each of these changes."""
-    whose = select(changes.c.id, targets.c.connection).join(targets, targets.c.id == changes.c.target_id)
+class _Facts(NamedTuple):
+    """What is counted of a change: `rule` and `since` (microseconds) if it is an opt-out with a deadline."""
+
+    connection: str
+    rule: str | None
+    since: int
+
+
+def _facts(tx: Connection, numbers: Sequence[int]) -> dict[int, _Facts]:
+    """Return what is counted of each of these changes."""
+    since = case((changes.c.effective_at < changes.c.recorded_at, changes.c.effective_at), else_=changes.c.recorded_at)
+    rule = case((changes.c.action == Action.OPTOUT.value, changes.c.rule))
+    whose = select(changes.c.id, targets.c.connection, rule, since).join(targets, targets.c.id == changes.c.target_id)
     return {
-        number: connection
+        number: _Facts(*facts)
         for some in portions(list(dict.fromkeys(numbers)))
-        for number, connection in plain_rows(tx.execute(whose.where(among(changes.c.id, some))))
+        for number, *facts in plain_rows(tx.execute(whose.where(among(changes.c.id, some))))
     }
+
+
+def _honoured(applied: Sequence[_Facts], at: int) -> Counter[Tally]:
+    """Return how long opt-outs took that were applied now, from when the person said it; historic ones are left out."""
+    counted: Counter[Tally] = Counter()
+    for one in applied:
+        if one.rule is not None and one.rule != HISTORIC:
+            milliseconds = max(0, at - one.since) // 1_000
+            bound = bisect_left(_HONOUR_BOUNDS, milliseconds)
+            name = str(HONOUR_SECONDS[bound]) if bound < len(HONOUR_SECONDS) else "+Inf"
+            counted["honour_seconds", (one.connection, one.rule, name)] += 1
+            counted["honour_milliseconds", (one.connection, one.rule)] += milliseconds
+    return counted
 
 
 def _count_calls(tx: Connection) -> bool:

@@ -21,8 +21,9 @@ from console.ui.progress import PLAIN_EVERY_SECONDS
 from console.ui.screen import Screen
 from console.ui.text import counted
 from producers.events.consumer import BATCH, Listener
-from producers.events.ingest import EventIngest, Result
+from producers.events.ingest import Result
 from producers.events.sources import open_source
+from producers.events.traces import event_ingest
 from producers.options import IngestOptions
 from producers.parsing.row_parser import ParseContext, parse_context
 
@@ -48,7 +49,7 @@ def record_events(settings: Settings, screen: Screen, asked: ListenOptions) -> E
         ledger = stack.enter_context(writing_ledger(settings))
         wake = stack.enter_context(notifier(settings, screen.note, "events are"))
         stack.enter_context(stop.on_signals())
-        intake = EventIngest(ledger.intake, context, source.kind, f"{source.name}, as {consumer}", wake)
+        intake = event_ingest(ledger.intake, context, source.kind, f"{source.name}, as {consumer}", wake)
         stack.enter_context(counts.shown())
         screen.note(f"listening to {source.name} as {consumer}; SIGTERM or Ctrl-C ends it after the batch in hand")
         Listener(source, intake, counts, stop, asked.batch).run()

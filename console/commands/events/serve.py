@@ -24,8 +24,8 @@ from console.commands.telemetry.exposition import collector_of, exposition
 from console.ledger_access import writing_ledger
 from console.local.notifier import Notifier
 from console.ui.screen import Screen
-from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
+from producers.events.traces import event_ingest
 from producers.http.api_keys import ApiKeys, KeyRateLimit
 from producers.http.app import create_app
 from producers.http.batch_writer import BatchWriter
@@ -67,7 +67,7 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
         listener = stack.enter_context(listening(host, port))
         wake, broker_state = stack.enter_context(_broker(settings, screen))
         name = f"{socket.gethostname()}, port {listener.getsockname()[1]}"
-        intake = EventIngest(ledger.intake, context, KIND, name, wake)
+        intake = event_ingest(ledger.intake, context, KIND, name, wake)
         intake.end_abandoned()
         state = AppState(
             ledger=ledger,

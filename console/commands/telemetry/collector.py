@@ -7,9 +7,10 @@ one of them would be wrong. Names, types and labels are in docs/metrics.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 from threading import Lock
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -19,7 +20,8 @@ from consent.change import Bucket, Lane
 from consent.errors import ConfigurationError, LedgerError
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker
-from consent.ledger.telemetry.counters import MOST_BUCKETS, OTHER
+from consent.ledger.telemetry.counters import HONOUR_SECONDS, MOST_BUCKETS, OTHER
+from consent.ledger.telemetry.tallies import SECONDS
 from consent.settings import Settings
 from console.ui.limits import limit_of
 from worker.notices import forecasts
@@ -95,7 +97,11 @@ class LedgerCollector(Collector):
             for values, count in sorted(tallies.get(name, {}).items()):
                 family.add_metric(values, count)
             yield family
-        yield _durations(tallies.get("call_seconds", {}), tallies.get("call_milliseconds", {}))
+        calls = tallies.get("call_seconds", {}), tallies.get("call_milliseconds", {})
+        yield _durations("optrelay_call_seconds", "How long calls took.", _BUCKET, SECONDS, *calls)
+        words = "How long it took from an opt-out to its delivery, by the rule of its deadline."
+        honoured = tallies.get("honour_seconds", {}), tallies.get("honour_milliseconds", {})
+        yield _durations("optrelay_honour_seconds", words, ("connection", "rule"), HONOUR_SECONDS, *honoured)
 
     def _waiting(self) -> Iterator[Metric]:
         """Tell how many wait."""
@@ -186,13 +192,18 @@ def gauge(name: str, words: str, labels: Iterable[str], values: Mapping[tuple[st
     return family
 
 
-def _durations(counts: Mapping[tuple[str, ...], int], milliseconds: Mapping[tuple[str, ...], int]) -> Metric:
-    family = HistogramMetricFamily("optrelay_call_seconds", "How long calls took.", labels=_BUCKET)
+def _durations(
+    name: str,
+    words: str,
+    labels: Collection[str],
+    seconds: Sequence[float],
+    counts: Mapping[tuple[str, ...], int],
+    milliseconds: Mapping[tuple[str, ...], int],
+) -> Metric:
+    """Return a histogram with a bucket for each of these bounds, whether anything fell into it or not."""
+    family = HistogramMetricFamily(name, words, labels=list(labels))
+    bounds = (*map(str, seconds), "+Inf")
     for bucket, total in sorted(milliseconds.items()):
-        bounds = {bound: count for (*place, bound), count in counts.items() if tuple(place) == bucket}
-        below, buckets = 0, []
-        for bound in sorted(bounds, key=float):
-            below += bounds[bound]
-            buckets.append((bound, below))
-        family.add_metric(bucket, buckets, total / 1_000)
+        each = accumulate(counts.get((*bucket, bound), 0) for bound in bounds)
+        family.add_metric(bucket, list(zip(bounds, each, strict=True)), total / 1_000)
     return family

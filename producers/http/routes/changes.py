@@ -22,6 +22,7 @@ from producers.http.request_body import check_media_type, read_body
 from producers.http.state import REQUEST_ID, admit, app_state
 
 _LONGEST_KEY = 255
+_KEPT = frozenset({"content-type", "traceparent"})
 _CHANGE = {"$ref": f"{COMPONENTS}Change"}
 _CLOUDEVENT = {"$ref": f"{COMPONENTS}CloudEvent"}
 _BODIES = {
@@ -71,7 +72,7 @@ async def post_changes(request: Request, idempotency_key: _IdempotencyKey = None
 
 
 def _event(request: Request, sender: Sender, body: bytes, key: str | None) -> Event:
-    headers = {name: value for name, value in request.headers.items() if name == "content-type" or name[:3] == "ce-"}
+    headers = {name: value for name, value in request.headers.items() if name in _KEPT or name[:3] == "ce-"}
     known_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
     place = f"POST /v1/changes, key {sender.name}, {known_by}"
     only_out = Scope.WRITE not in sender.may

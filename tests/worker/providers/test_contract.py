@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +98,28 @@ def test_a_witness_is_a_read_and_only_the_provider_itself_can_be_one(subject: Su
         read = subject.provider.read(request, Reply(status, HTML), subject.connection)
         assert not isinstance(read.health, Healthy)
         assert not read.outcomes
+
+
+@every
+def test_a_call_has_a_template_that_holds_nothing_of_a_row(subject: Subject) -> None:
+    """Traces show it in place of the path: the path without its query, with {names} for what comes from a row."""
+    asked: list[Request] = []
+    says = subject.well()
+
+    def noted(request: Request) -> Reply:
+        asked.append(request)
+        return says(request)
+
+    deliver(subject.provider, subject.tasks, subject.connection, noted)
+    witness = subject.provider.witness(subject.tasks[0], subject.connection)
+    for request in (*asked, *([witness] if witness else [])):
+        if subject in SUBJECTS:
+            assert request.template, "every call of ours has one"
+        fixed = re.split(r"\{[a-z_]+\}", request.template)
+        shape = "[^/]+".join(map(re.escape, fixed))
+        assert not request.template or re.fullmatch(shape, request.path.partition("?")[0])
+        held = {value for task in request.tasks for value in task.address.values() if len(value) > 2}
+        assert not any(value in request.template for value in held - {"EMAIL", "SMS"})
 
 
 @every

@@ -19,6 +19,9 @@ from worker.providers.contract import CallEstimate, Plan, Request
 WRITE, ALONE, READBACK = "write", "alone", "readback"
 """Why a call is made: to write, to write a single row again, or to see what has become of rows."""
 
+BY_NUMBER, BY_IDENTIFIER = "/v2/customers/{user_id}/subscriptions", "/v2/customers/lookup/subscriptions"
+"""The paths of a customer."""
+
 NOT_APPLICABLE = -1
 """What the vendor's sample sends where there is no campaign or communication."""
 
@@ -57,8 +60,8 @@ def write(
     github.com/Capillary/api-documentation).
     """
     body = body_head(changes[0].details) | {"subscriptions": [_row(change) for change in changes]}
-    path, params = _path_and_params(task.address)
-    return Request(connection.method, path, (task,), tuple(changes), purpose, params, json=body)
+    path, params, template = _place(task.address)
+    return Request(connection.method, path, (task,), tuple(changes), purpose, params, body, template=template)
 
 
 def each_alone(request: Request, changes: Sequence[ClaimedChange], connection: ConnectionSettings) -> list[Request]:
@@ -73,8 +76,8 @@ def read_back(request: Request, changes: Sequence[ClaimedChange]) -> Request:
 
 def witness(task: CustomerTask, _: ConnectionSettings) -> Request:
     """Return the call that shows what a customer is subscribed to, to see whether Capillary answers at all."""
-    path, params = _path_and_params(task.address)
-    return Request("GET", path, (task,), (), WITNESS, params)
+    path, params, template = _place(task.address)
+    return Request("GET", path, (task,), (), WITNESS, params, template=template)
 
 
 def body_head(details: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,17 +122,19 @@ def _row(change: ClaimedChange) -> dict[str, Any]:
     return row
 
 
-def _path_and_params(address: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _place(address: Mapping[str, str]) -> tuple[str, dict[str, str], str]:
+    """Return the path of a customer, its parameters, and the path as it is written for every customer."""
     if "user_id" in address:
-        return f"/v2/customers/{quote(address['user_id'], safe='')}/subscriptions?format=json", {}
+        return f"/v2/customers/{quote(address['user_id'], safe='')}/subscriptions?format=json", {}, BY_NUMBER
     account = {"accountId": address["source_account_id"]} if "source_account_id" in address else {}
-    return "/v2/customers/lookup/subscriptions", {
+    params = {
         "source": address["source"],
         **account,
         "identifierName": address["identifier_name"],
         "identifierValue": address["identifier_value"],
         "format": "json",
     }
+    return BY_IDENTIFIER, params, BY_IDENTIFIER
 
 
 def _present(**values: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def first_call(task: CustomerTask, changes: Sequence[ClaimedChange]) -> Request:
 
 def look(task: CustomerTask, changes: Sequence[ClaimedChange], purpose: str) -> Request:
     """Return the call that shows a subscription: GET /partner/app/{appId}/subscription/{subscriptionId}."""
-    return Request("GET", _path(task), (task,), tuple(changes), purpose)
+    return Request("GET", _path(task), (task,), tuple(changes), purpose, template=_TEMPLATE)
 
 
 def witness(task: CustomerTask, _: ConnectionSettings) -> Request:
@@ -75,7 +75,7 @@ def write(task: CustomerTask, changes: Sequence[ClaimedChange], modes: Sequence[
             form[ACTIVE] = _form_value(change.action is Action.OPTIN)
         if "do_check" in change.details:
             form[FORM_NAMES["do_check"]] = _form_value(change.details["do_check"])
-    return Request("PUT", _path(task), (task,), tuple(changes), WRITE, form=form)
+    return Request("PUT", _path(task), (task,), tuple(changes), WRITE, form=form, template=_TEMPLATE)
 
 
 def without_field(request: Request, field: str) -> Request:
@@ -87,6 +87,9 @@ def without_field(request: Request, field: str) -> Request:
 
 def _series(task: CustomerTask) -> tuple[Request, ...]:
     return tuple(first_call(task, changes) for changes in failed_ones_alone(task.changes))
+
+
+_TEMPLATE = "/partner/app/{app_id}/subscription/{subscription_id}"
 
 
 def _path(task: CustomerTask) -> str:

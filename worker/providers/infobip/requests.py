@@ -49,7 +49,11 @@ def look(task: CustomerTask, changes: Sequence[ClaimedChange]) -> Request:
     (infobip.com/docs/api/platform/subscriptions-api/update-subscription.)
     """
     channel, id_ = (quote(task.address[name], safe="") for name in ("channel", "subscription_id"))
-    return Request("GET", f"/subscriptions/1/subscription/{channel}/{id_}", (task,), tuple(changes), LOOK)
+    path = f"/subscriptions/1/subscription/{channel}/{id_}"
+    return Request("GET", path, (task,), tuple(changes), LOOK, template=_TEMPLATE)
+
+
+_TEMPLATE = "/subscriptions/1/subscription/{channel}/{subscription_id}"
 
 
 def is_subscription(task: CustomerTask) -> bool:

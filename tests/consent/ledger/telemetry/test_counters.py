@@ -152,3 +152,20 @@ def test_of_many_buckets_those_that_came_first_are_told_apart(ledger: Ledger, mo
 
 
 _number = count()
+
+
+def test_honoured_opt_outs_are_counted_by_how_long_they_took(ledger: Ledger) -> None:
+    """Each opt-out that is applied, once, from when the person said it; neither opt-ins nor what is dead."""
+    imported(ledger, word("1"), word("2", "OPTIN"))
+    deliver(ledger)
+    imported(ledger, word("3"))
+    deliver(ledger, NO)
+    assert ledger.counters.add_up()
+    assert ledger.counters.add_up()
+
+    found = ledger.counters.tallies()
+
+    ((labels, count),) = found["honour_seconds"].items()
+    assert (labels[0], count) == ("capillary", 1)
+    assert labels[2] in {*map(str, counters.HONOUR_SECONDS), "+Inf"}
+    assert found["honour_milliseconds"].keys() == {labels[:2]}

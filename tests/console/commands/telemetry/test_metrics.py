@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
+from consent.ledger.telemetry.counters import HONOUR_SECONDS
 from consent.settings import Settings
 from console.commands.telemetry.collector import LedgerCollector, bounded
 from console.commands.telemetry.exposition import collector_of, exposition, write
@@ -61,6 +62,9 @@ def test_a_scrape_tells_what_stands_in_the_ledger(collector: LedgerCollector) ->
     assert found["optrelay_calls_total 2xx capillary"] == 1
     assert found["optrelay_call_seconds_sum capillary"] == 0.012
     assert found["optrelay_pending_customers capillary bulk_optout"] == 1
+    honoured = {name: value for name, value in found.items() if name.startswith("optrelay_honour_seconds_bucket")}
+    assert [value for name, value in honoured.items() if " +Inf " in name] == [1]
+    assert len(honoured) == len(HONOUR_SECONDS) + 1
     assert found["optrelay_breaker capillary closed"] == 1
     assert found["optrelay_rate_limit capillary"] == pytest.approx(100 / 60)
     assert found["optrelay_ledger_up"] == 1
