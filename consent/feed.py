@@ -58,6 +58,7 @@ class Feed(BaseModel):
     )
     delimiter: str = Field("", description="one character, or tab, semicolon, comma or pipe; empty: detected")
     encoding: str = Field("", description="like utf-8 or cp1252; empty: detected")
+    sheet: str = Field("", description="the sheet of a workbook; empty: its first")
     skip_top: int = Field(0, ge=0, le=1000, description="lines before the header")
     skip_end: int = Field(0, ge=0, le=1000, description="lines at the end that are no rows, such as totals")
     guards: GuardRules | None = Field(None, description="limits of [guards](guards.md), where this feed has others")

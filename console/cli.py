@@ -13,7 +13,7 @@ import typer
 from console import options
 from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
-from console.commands.feeds.command import map_file
+from console.commands.feeds.command import feeds, map_file
 from console.commands.holds.command import approve, held, undo, withdraw
 from console.commands.ledger.command import (
     backup,
@@ -53,6 +53,7 @@ app.add_typer(rejected_events.app)
 app.command(epilog=EXIT_CODES)(run)
 app.command("import", epilog=EXIT_CODES)(import_files)
 app.command("map")(map_file)
+app.command()(feeds)
 app.command(epilog=EXIT_CODES)(listen)
 app.command()(held)
 app.command()(approve)

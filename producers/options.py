@@ -85,6 +85,7 @@ class IngestOptions:
             region=self.region or feed.region,
             delimiter=self.delimiter or feed.delimiter or None,
             encoding=self.encoding or feed.encoding or None,
+            sheet=self.sheet or feed.sheet or None,
             skip_top=self.skip_top or feed.skip_top,
             skip_end=self.skip_end or feed.skip_end,
         )

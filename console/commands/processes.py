@@ -90,6 +90,7 @@ def watch(
 ) -> None:
     """Record the files that come to watched places, until told to stop; workers elsewhere deliver them.
 
+    `optrelay up` does this too, and delivers, on one machine; both at once share the files between them.
     Each file is claimed in the ledger, so several watchers never take one file twice. It is moved into done/ once its
     import is committed, or into failed/ with a file that says why. One bad file stops no other.
 

@@ -42,6 +42,25 @@ def with_its_feed(
     return options.with_feed(feeds[fitting[0]], fitting[0]) if fitting else options
 
 
+def sheet_of(file: str, options: IngestOptions, feeds: Mapping[str, Feed]) -> str | None:
+    """Return which sheet of a workbook is meant, None for its first; its header is not known before one is read.
+
+    The options say it, else the feed that they name, else the feeds that its name fits. Raises ConfigurationError if
+    there is no such feed, UnusableHeader if feeds name different sheets.
+    """
+    if options.sheet is not None:
+        return options.sheet
+    if options.feed:
+        return feed_named(options.feed, feeds).sheet or None
+    fitting = {name: feed.sheet for name, feed in feeds.items() if feed.file and _has_name(feed, file)}
+    if len({*fitting.values()}) > 1:
+        raise UnusableHeader(
+            f"{file} fits the feeds {' and '.join(sorted(fitting))}, which read different sheets: choose one with "
+            "--feed, or give them other file patterns"
+        )
+    return next(iter(fitting.values()), "") or None
+
+
 def feed_named(name: str, feeds: Mapping[str, Feed]) -> Feed:
     """Return a feed by its name; raise ConfigurationError if there is none."""
     if (found := feeds.get(name)) is not None:
@@ -54,15 +73,19 @@ def feed_named(name: str, feeds: Mapping[str, Feed]) -> Feed:
 
 def _fits(feed: Feed, file: str, header_of: Callable[[Feed], Sequence[str]]) -> bool:
     """Whether a file has a name and a header of a feed; a feed that names neither fits none by itself."""
-    name = PurePath(file).name.lower()
     if not (feed.file or feed.header):
         return False
-    if feed.file and not any(fnmatchcase(name, pattern.lower()) for pattern in feed.file):
+    if feed.file and not _has_name(feed, file):
         return False
     try:
         return not feed.header or {*map(plain, feed.header)} <= {*map(plain, header_of(feed))}
     except (UnusableInput, ConfigurationError):
         return False
+
+
+def _has_name(feed: Feed, file: str) -> bool:
+    name = PurePath(file).name.lower()
+    return any(fnmatchcase(name, pattern.lower()) for pattern in feed.file)
 
 
 def is_mapping(name: str) -> bool:

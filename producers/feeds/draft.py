@@ -101,9 +101,8 @@ class FeedDraft:
         if (time := self.answers.get("time")) and time != NONE:
             columns[time] = "effective_at"
         constants |= self._answered("set:")
-        fields = self.model.model_fields.keys() | {"connection"}
-        columns = {theirs: ours for theirs, ours in columns.items() if ours in fields}
-        columns = {theirs: ours for theirs, ours in columns.items() if ours not in options.maps.values()}
+        free = {*self.model.model_fields, "connection"} - {*options.maps.values()}
+        columns = {theirs: ours for theirs, ours in columns.items() if ours in free}
         known = vocabulary(self.models.values(), options.maps)
         found = columns | {name: known.maps[plain(name)] for name in self.look.names if plain(name) in known.maps}
         taken = set(found.values())
@@ -123,6 +122,7 @@ class FeedDraft:
             region=options.region,
             delimiter=options.delimiter or "",
             encoding=options.encoding or "",
+            sheet=options.sheet or "",
             skip_top=options.skip_top,
             skip_end=options.skip_end,
         )

@@ -12,14 +12,17 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from consent.errors import UnreadableFile
+from consent.feed import Feed
 from consent.files import path_text
+from producers.feeds.choice import sheet_of
 from producers.files.inspect import GZIP, ZIP, ZSTD, look, reading, settled, unstable
 from producers.files.rejects import REJECTS_ENDING
 from producers.files.sheet.rows import convert
@@ -42,11 +45,14 @@ _NO_DATA = ("__MACOSX/", ".DS_Store")
 
 
 @contextmanager
-def unpacked(file: SourceFile, options: IngestOptions) -> Iterator[list[SourceFile]]:
+def unpacked(
+    file: SourceFile, options: IngestOptions, feeds: Mapping[str, Feed] = MappingProxyType({})
+) -> Iterator[list[SourceFile]]:
     """Give the files that a source holds: a zip archive's members, a workbook's sheet, else the source itself.
 
-    What is unpacked ends with the context. Raises UnreadableFile for an archive that is damaged, too large, encrypted,
-    or holds others, and UnstableFile if it keeps changing for `options.patience` seconds.
+    What is unpacked ends with the context. `feeds` say which sheet is meant where the options do not. Raises
+    UnreadableFile for an archive that is damaged, too large, encrypted, or holds others, UnstableFile if it keeps
+    changing for `options.patience` seconds, and ConfigurationError for the options.
     """
     with ExitStack() as stack:
         with reading(file):
@@ -62,7 +68,7 @@ def unpacked(file: SourceFile, options: IngestOptions) -> Iterator[list[SourceFi
             raw.seek(0)
             digest = hashlib.file_digest(raw, "sha256").hexdigest()
         origin = Origin(digest, None if file.spooled else stamp.modified_at, file.rejects_path, file.given)
-        found = _unpack(_Archive(file, raw, origin, options), stack)
+        found = _unpack(_Archive(file, raw, origin, options, feeds), stack)
         if look(file) != stamp:
             raise unstable(file)
         yield found
@@ -76,6 +82,7 @@ class _Archive:
     raw: BinaryIO
     origin: Origin
     options: IngestOptions
+    feeds: Mapping[str, Feed]
 
 
 def _unpack(archive: _Archive, stack: ExitStack) -> list[SourceFile]:
@@ -117,8 +124,9 @@ def _is_workbook(names: list[str], file: str) -> bool:
 def _sheet(archive: _Archive, workbook: BinaryIO, stack: ExitStack) -> SourceFile:
     """Turn a workbook's sheet into a private file of its rows."""
     spool, options, file = stack.enter_context(private_copy()), archive.options, archive.file
-    sheet = convert(workbook, spool, file.name, options.sheet, options.sheet_memory)
-    digest = archive.origin.sha256 if options.sheet is None else _digest(archive.origin.sha256, options.sheet)
+    wanted = sheet_of(file.name, options, archive.feeds)
+    sheet = convert(workbook, spool, file.name, wanted, options.sheet_memory)
+    digest = archive.origin.sha256 if wanted is None else _digest(archive.origin.sha256, wanted)
     return SourceFile(
         path_of(spool), file.name, spooled=True, origin=replace(archive.origin, sha256=digest, sheet=sheet)
     )

@@ -137,7 +137,10 @@ class Watcher:
 
     def _read(self, file: FoundFile, entry: WatchedFile) -> int:
         try:
-            with self.place.fetched(file) as source, unpacked(source, self.reading.options) as members:
+            with (
+                self.place.fetched(file) as source,
+                unpacked(source, self.reading.options, self.reading.feeds) as members,
+            ):
                 prepared = [self.reading.prepare(one) for one in members]
                 if self.address.ready == "manifest":
                     check_manifest(

@@ -99,6 +99,19 @@ class ImportReport:
         return max(0.0, (self.ended_at - self.started_at) / 1_000_000)
 
 
+@dataclass(frozen=True, slots=True)
+class FeedFile:
+    """One file of a feed: its import and what its rows were; `started_at` is in microseconds."""
+
+    import_id: str
+    name: str
+    state: str
+    started_at: int
+    rows: int
+    rejected: int
+    skipped: int
+
+
 class ImportQueries(LedgerPart):
     """Imports, and what is pending."""
 
@@ -115,6 +128,24 @@ class ImportQueries(LedgerPart):
         """Return the ids of the newest imports, newest first."""
         query = select(imports.c.id).order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
         return list(self.database.read(lambda tx: tx.execute(query).scalars().all()))
+
+    def feed_files(self, feed: str, limit: int) -> list[FeedFile]:
+        """Return the newest files of a feed, newest first, without looking at their changes."""
+        counts = (imports.c.recorded, imports.c.rejected, imports.c.duplicates, imports.c.skipped)
+        query = select(imports.c.id, imports.c.name, imports.c.state, imports.c.started_at, *counts)
+        newest = query.where(imports.c.feed == feed).order_by(imports.c.started_at.desc(), imports.c.id).limit(limit)
+        return [
+            FeedFile(
+                row.id,
+                row.name,
+                row.state,
+                row.started_at,
+                row.recorded + row.rejected + row.duplicates + row.skipped,
+                row.rejected,
+                row.skipped,
+            )
+            for row in self.database.read(lambda tx: tx.execute(newest).all())
+        ]
 
     def imports_named(self, beginning: str, limit: int) -> list[str]:
         """Return the imports whose id begins like this, newest first."""

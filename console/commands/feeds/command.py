@@ -1,4 +1,4 @@
-"""Arguments and help of `map`."""
+"""Arguments and help of `map` and `feeds`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def map_file(  # noqa: PLR0913 - one argument for each option
     region: options.RegionOption = None,
     encoding: options.EncodingOption = None,
     delimiter: options.DelimiterOption = None,
+    sheet: options.SheetOption = None,
     skip_top: options.SkipTopOption = 0,
     skip_end: options.SkipEndOption = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Take what is proposed; ask only what cannot be known.")] = False,
@@ -68,9 +69,34 @@ def map_file(  # noqa: PLR0913 - one argument for each option
         region=options.region(region),
         encoding=encoding,
         delimiter=delimiter,
+        sheet=sheet,
         skip_top=skip_top,
         skip_end=skip_end,
     )
     screen = Screen(as_json=as_json)
     asked = MapRequest(file, given, name or "", pattern or "", yes=yes, replace=replace)
     raise typer.Exit(int(map_to_feed(configured(screen), screen, asked)))
+
+
+def feeds(
+    *,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[FEED]", help="One feed: its mapping and its last files.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the feeds of optrelay.toml: whose files they are, when the last one came, and whether one is overdue.
+
+    With a name: what its columns and values mean, and its last twenty files. Exit code 1 if a file that a watched place
+    expects (`expect=02:30` in its address) has not come.
+
+    For example:
+
+        optrelay feeds
+        optrelay feeds newsletter-unsubscribed --json
+    """
+    from console.commands.feeds.overview import show_feeds
+
+    screen = Screen(as_json=as_json)
+    raise typer.Exit(int(show_feeds(configured(screen), screen, name)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
@@ -50,7 +50,7 @@ def map_to_feed(settings: Settings, screen: Screen, asked: MapRequest) -> ExitCo
     with source_files((asked.file,)) as sources:
         if len(sources) != 1:
             raise ConfigurationError(f"{path_text(asked.file)} means {len(sources)} files: name one")
-        with unpacked(sources[0], asked.given) as files:
+        with unpacked(sources[0], replace(asked.given, sheet_memory=settings.sheet_memory_mb)) as files:
             file = look_at(files[0], asked.given, models)
             draft = FeedDraft(_look(file), models, _defaults(settings), asked.given)
             _show(screen, file, draft)

@@ -93,7 +93,7 @@ class InputFiles:
         with source_files(self.files, on_unusable=ready.note_unusable) as sources, ExitStack() as stack:
             for source in sources:
                 try:
-                    files = stack.enter_context(unpacked(source, options))
+                    files = stack.enter_context(unpacked(source, options, settings.feeds))
                     ready.usable += [prepare(one, options, rows, defaults, settings.feeds) for one in files]
                 except UnusableInput as error:
                     ready.note_unusable(source.name, error, source.given)

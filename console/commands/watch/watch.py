@@ -145,6 +145,7 @@ def _watcher(settings: Settings, ledger: Ledger, address: WatchAddress) -> Itera
         feed=address.feed,
         connection=address.connection,
         timezone=address.timezone,
+        sheet_memory=settings.sheet_memory_mb,
         guards=settings.guards,
         guards_by_connection=settings.guards_by_connection,
     )

@@ -83,7 +83,7 @@ def test_each_of_a_dozen_files_ends_where_it_belongs(own: Ledger, folder: Path) 
     assert "none of its columns is known" in (folder / "failed" / "wrong-header.csv.reason.txt").read_text()
     reports = {Path(one.name).name: one for id_ in own.queries.recent_imports() if (one := own.queries.report(id_))}
     assert (reports["bad-rows.csv"].rejected, reports["large.csv"].accepted) == (15, 2000)
-    assert len(reports) == 6  # of two with the same bytes one is known
+    assert len(reports) == 7  # of two with the same bytes one is known
     assert watching.look() == 0
 
 
