@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     keep_outcomes: Annotated[float, BeforeValidator(_days)] = Field(
         30.0, gt=0, le=36_500, description="days for which outcomes can be read with a cursor (`GET /v1/changes`)"
     )
+    keep_notices: Annotated[float, BeforeValidator(_days)] = Field(
+        365.0, gt=0, le=36_500, description="days for which notices that are over, and what was sent, are kept"
+    )
     sheet_memory_mb: int = Field(512, ge=64, description="megabytes of memory that reading a workbook may take")
     api_keys: SecretStr = Field(SecretStr(""), description="keys for `optrelay serve`: `name=key`, several with commas")
     api_rate: Annotated[Rate, NoDecode, BeforeValidator(read_rate)] = Field(

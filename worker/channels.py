@@ -141,6 +141,14 @@ def _asked(method: str, url: str, **request: object) -> str:
         return f"the receiver could not be reached: {type(error).__name__}"
 
 
+def _said_by(channel: Channel, message: Message) -> str:
+    """Return why a channel did not take a message, or nothing; an error of its library is told by its type."""
+    try:
+        return channel.send(message)
+    except Exception as error:  # noqa: BLE001 - whatever a channel's library raises, the others must not suffer
+        return f"the channel broke: {type(error).__name__}"
+
+
 @dataclass(slots=True)
 class NoticeSender:
     """Sends what stands in the outbox, in a thread of its own, until the process ends."""
@@ -155,7 +163,7 @@ class NoticeSender:
         """Let the thread send what there is, and say that something delivers; it is started if it does not run."""
         if not (self.settings.notify or self.settings.heartbeat_url.get_secret_value()):
             return
-        if self._thread is None or self._pid != os.getpid():
+        if self._thread is None or self._pid != os.getpid() or not self._thread.is_alive():
             self._pid, self._due = os.getpid(), threading.Event()
             self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
             self._thread.start()
@@ -179,21 +187,28 @@ class NoticeSender:
         Raises LedgerUnavailable and ConfigurationError.
         """
         channels = channels_of(self.settings)
-        sent = 0
+        sent, ill = 0, dict[int, str]()
         while channels and time.monotonic() < ends:
             if (message := self.ledger.notices.take(2 * SECONDS * (1 + len(channels)))) is None:
                 break
-            sent += self._send(message, channels)
+            sent += self._send(message, channels, ill)
         return sent
 
-    def _send(self, message: Message, channels: Sequence[Channel]) -> bool:
+    def _send(self, message: Message, channels: Sequence[Channel], ill: dict[int, str]) -> bool:
+        """Send a message to each channel that has not taken it; return whether all have.
+
+        A channel that has just failed is not asked again with the next message: it would hold up the others each time.
+        `ill` keeps these, with why.
+        """
         done, reason = set(message.done), ""
         for number, channel in enumerate(channels):
-            if number not in done:
-                why = channel.send(message)
-                reason = why or reason
-                if not why:
-                    done.add(number)
+            if number in done:
+                continue
+            why = ill.get(number) or _said_by(channel, message)
+            if why:
+                reason = ill.setdefault(number, why)
+            else:
+                done.add(number)
         whole = len(done) >= len(channels)
         wait = 0.0 if whole else min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(message.tries - 1, 10))
         self.ledger.notices.note_sent(message, done, all_of_them=whole, reason=reason, wait=wait)

@@ -11,6 +11,7 @@ from consent.deadlines.forecast import Forecast, forecast
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.review.pauses import pause_of
+from consent.ledger.telemetry.counters import OTHER
 from consent.settings import Settings
 from consent.times import duration_text
 from worker.providers import provider_of
@@ -24,6 +25,9 @@ DOWN_SECONDS = 300.0
 
 THROTTLED_SECONDS = 900.0
 """For how long no customer may be served while the provider asks to wait."""
+
+MOST_CODES = 20
+"""Codes of a connection's dead letters that are told one by one."""
 
 _LEAST_BYTES, _LEAST_SHARE = 1_000_000_000, 0.03
 _SHARE_OF_A_PAUSE = 4
@@ -104,11 +108,18 @@ def _throttled_connections(seen: Seen) -> Found:
 
 
 def _dead_letters(seen: Seen) -> Found:
+    """Tell of each code, or of a connection with very many codes once: a provider may invent one for each customer."""
+    by_connection: dict[str, dict[str, int]] = {}
     for (connection, code), count in seen.ledger.queries.dead_letters_by_code().items():
-        yield (
-            f"{connection}:{code}",
-            f"{count:,} dead letters of {connection} with code {code}: `optrelay dead-letters`",
-        )
+        by_connection.setdefault(connection, {})[code] = count
+    for connection, codes in by_connection.items():
+        if len(codes) > MOST_CODES:
+            words = f"{sum(codes.values()):,} dead letters of {connection} with {len(codes):,} codes"
+            yield f"{connection}:{OTHER}", f"{words}: `optrelay dead-letters`"
+            continue
+        for code, count in codes.items():
+            words = f"{count:,} dead letters of {connection} with code {code}: `optrelay dead-letters`"
+            yield f"{connection}:{code}", words
 
 
 def _backlog(seen: Seen) -> Found:

@@ -86,10 +86,11 @@ def _look_each_minute(worker_context: WorkerContext) -> None:
 
 
 def _forget_what_is_old(worker_context: WorkerContext) -> None:
-    """Remove what rejected events said, and outcomes for those who follow them, once their time is over."""
+    """Remove what rejected events said, outcomes for those who follow them, and notices, once their time is over."""
     settings, ledger = worker_context.settings, worker_context.ledger
     ledger.rejected_events.purge(int(ledger.now() - settings.keep_rejected_events * _DAY))
     ledger.outcome_log.purge(int(ledger.now() - settings.keep_outcomes * _DAY))
+    ledger.notices.purge(int(ledger.now() - settings.keep_notices * _DAY))
     ledger.deadlines.compact()
 
 

@@ -26,6 +26,7 @@ def test_one_notice_when_it_stops_and_one_when_it_goes_on(tmp_path: Path) -> Non
         assert shop.run("run")[0] == 4
         opened = [one for one in pager.asked if one.path == "/hook"]
         assert [one.path for one in pager.asked].count("/beat/fail") == 2
+        assert [one.path for one in pager.asked].count("/beat/start") == 2
         assert [one["kind"] for one in shop.run("notices")[1]] == ["connection_stopped"]
 
         shop.settings["CONNECTIONS__CAPILLARY__PASSWORD"] = PASSWORD

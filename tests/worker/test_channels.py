@@ -18,6 +18,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
+from consent.ledger.telemetry.notices import Message
 from consent.settings import Settings
 from tests.support.clock import Clock
 from tests.support.servers.local_server import Asked, Says, serving
@@ -193,3 +194,56 @@ def test_a_channel_that_cannot_work_is_refused_with_the_remedy(url: str, secret:
         channels_of(settings_for(url, secret=secret))
     assert words in str(raised.value)
     assert "example.com" not in str(raised.value)
+
+
+def test_a_receiver_that_hangs_holds_up_no_other(ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five messages wait; one receiver hangs with each that it gets, and the other gets all five all the same."""
+    monkeypatch.setattr(channels, "SECONDS", 0.5)
+    for number in range(4):
+        ledger.notices.observe([f"kind{number}"], {f"kind{number}:x": (f"kind{number}", "words")})
+    ended = threading.Event()
+
+    def hang(_: Asked) -> Says:
+        ended.wait(20)
+        return Says(200)
+
+    with serving(hang) as hanging, serving(lambda _: Says(200)) as well:
+        assert drain(ledger, hanging.url, well.url) == 0
+        assert len(well.asked) == 5
+        assert len(hanging.asked) == 1, "it is asked again later, and not with each message"
+        ended.set()
+        clock.forward(3600)
+        assert drain(ledger, hanging.url, well.url) == 5
+        assert len(well.asked) == 5
+
+
+def test_a_channel_that_breaks_ends_no_sender(ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library raised what it should not, with an address in it: what waits is sent later, and no address is told."""
+    broken: list[object] = [ValueError("https://hooks.example.com/T0/secret")]
+
+    def send(_: object, __: Message) -> str:
+        if broken:
+            raise broken.pop()  # type: ignore[misc]
+        return ""
+
+    with serving(lambda _: Says(200)) as receiver, monkeypatch.context() as patch:
+        patch.setattr(channels.Webhook, "send", send)
+        assert drain(ledger, receiver.url) == 0
+        clock.forward(3600)
+        assert drain(ledger, receiver.url) == 1
+
+
+def test_a_sender_whose_thread_has_died_is_started_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else no notice would be sent any more until the sweep is restarted, and nothing would tell."""
+    with serving(lambda _: Says(200)) as receiver:
+        sender = NoticeSender(settings_for(receiver.url), ledger)
+        with monkeypatch.context() as patch:
+            patch.setattr(NoticeSender, "_run", lambda _: None)
+            sender.wake()
+            assert sender._thread is not None
+            sender._thread.join(5)
+        sender.wake()
+        until = time.monotonic() + 10
+        while not receiver.asked and time.monotonic() < until:
+            time.sleep(0.05)
+    assert len(receiver.asked) == 1

@@ -99,3 +99,14 @@ def test_every_kind_is_documented() -> None:
     """docs/notices.md has a row for each."""
     page = (Path(__file__).parents[2] / "docs" / "notices.md").read_text()
     assert [kind for kind in (*CONDITIONS, notices.FILE_MISSING) if f"| `{kind}` |" not in page] == []
+
+
+def test_a_provider_that_invents_codes_floods_no_one(ledger: Ledger) -> None:
+    """It refuses each customer with a code of its own: one notice tells of all of them, and not a hundred."""
+    for number in range(notices.MOST_CODES + 5):
+        imported(ledger, word(f"3870064{number:02}"))
+        deliver(ledger, PermanentFailure(f"{9_000 + number}", "no"))
+    look(SETTINGS, ledger)
+    (one,) = ledger.notices.current()
+    assert one.kind == "dead_letters_new"
+    assert f"{notices.MOST_CODES + 5} dead letters of capillary" in one.words

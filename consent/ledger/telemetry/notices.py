@@ -12,7 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import BigInteger, Column, Connection, Integer, Row, SmallInteger, Table, Text, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    Row,
+    SmallInteger,
+    Table,
+    Text,
+    delete,
+    func,
+    select,
+    union_all,
+    update,
+)
 
 from consent.change import from_micros
 from consent.ledger.database import LedgerPart
@@ -132,6 +146,23 @@ class Notices(LedgerPart):
         known = update(notices).where(notices.c.id == number, notices.c.resolved_at.is_(None)).values(**values)
         counted = known.execution_options(preserve_rowcount=True)
         return self.database.write(lambda tx: tx.execute(counted).rowcount) == 1
+
+    def purge(self, before: int) -> int:
+        """Remove notices that were over before a moment (microseconds), and messages sent before it; return how many.
+
+        What is open, and what is still to be sent, stays.
+        """
+        old = (
+            delete(notices).where(notices.c.resolved_at < before),
+            delete(notice_messages).where(notice_messages.c.sent == 1, notice_messages.c.at < before),
+        )
+        found = union_all(
+            select(notices.c.id).where(notices.c.resolved_at < before),
+            select(notice_messages.c.id).where(notice_messages.c.sent == 1, notice_messages.c.at < before),
+        ).limit(1)
+        if self.database.read(lambda tx: tx.execute(found).first()) is None:
+            return 0
+        return self.database.write(lambda tx: sum(tx.execute(one).rowcount for one in old))
 
     def test_message(self) -> Message:
         """Return a message that only shows whether a channel works; it is not kept."""

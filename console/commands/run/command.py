@@ -72,7 +72,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     from console.commands.run.import_files import CommandContext, record_and_deliver
     from console.commands.run.input_files import InputFiles
     from console.commands.telemetry.exposition import written_at_end
-    from console.commands.telemetry.notices import tell_at_end
+    from console.commands.telemetry.notices import begin_heartbeat, tell_at_end
     from console.local.delivery import LocalDelivery
 
     mapping = _mapping(feed, maps, constants, values, time_format, region, skip_top, skip_end, allow_domains)
@@ -85,6 +85,7 @@ def run(  # noqa: PLR0913 - one argument for each option
     seconds = parse_duration(patience, "--patience")
     if dry_run:
         raise typer.Exit(int(forecast(context.settings, context.screen, asked)))
+    begin_heartbeat(context.settings)
     with written_at_end(context.settings, metrics_file), LocalDelivery(workers or os.cpu_count() or 1, seconds) as own:
         code = record_and_deliver(context, asked, own)
     tell_at_end(context.settings, screen, code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 
@@ -58,6 +59,12 @@ def try_channels(settings: Settings, screen: Screen) -> ExitCode:
         screen.show(f"channel {number}: {reason or 'it took the message'}")
     screen.print_json({"channels": [{"ok": not reason, "reason": reason or None} for reason in reasons], "sent": left})
     return ExitCode.IMPERFECT if any(reasons) else ExitCode.WELL
+
+
+def begin_heartbeat(settings: Settings) -> None:
+    """Say at the heartbeat's address that a run begins, without waiting for an answer."""
+    if settings.heartbeat_url.get_secret_value():
+        threading.Thread(target=ping, args=(settings, "/start"), name="heartbeat", daemon=True).start()
 
 
 def tell_at_end(settings: Settings, screen: Screen, code: ExitCode) -> None:

@@ -99,3 +99,19 @@ def test_a_message_is_taken_by_one_sender_until_its_lease_ends(ledger: Ledger, c
     assert again is not None
     assert (again.id, again.at, again.body, again.tries) == (first.id, first.at, first.body, 2)
     other.close()
+
+
+def test_what_is_over_is_removed_after_its_time(ledger: Ledger, clock: Clock) -> None:
+    """What is open, and what no channel has taken yet, stays however old it is."""
+    open_one = {"connection_stopped:infobip": (KIND, "connection infobip refuses our credentials")}
+    ledger.notices.observe([KIND], STOPPED | open_one)
+    ledger.notices.observe([KIND], open_one)
+    sent = ledger.notices.take(60)
+    assert sent is not None
+    ledger.notices.note_sent(sent, [0], all_of_them=True, reason="", wait=0)
+    clock.forward(DAY)
+    assert ledger.notices.purge(clock() - 2 * DAY * 1_000_000) == 0
+    assert ledger.notices.purge(clock()) == 2
+    assert ledger.notices.purge(clock()) == 0
+    assert [one.key for one in ledger.notices.current()] == ["connection_stopped:infobip"]
+    assert taken(ledger) == ["notice.opened", "notice.resolved"]
