@@ -29,6 +29,18 @@ class Returning:
     examples: tuple[str, ...] = ()
 
 
+def merged(some: Sequence[Returning], more: Sequence[Returning]) -> list[Returning]:
+    """Return both together, one for each connection; the examples are those of the first that has any."""
+    found = {one.connection: one for one in some}
+    for one in more:
+        if (before := found.get(one.connection)) is not None:
+            counts = (before.count + one.count, before.undated + one.undated)
+            found[one.connection] = Returning(one.connection, *counts, before.examples or one.examples)
+        else:
+            found[one.connection] = one
+    return [found[name] for name in sorted(found)]
+
+
 @dataclass(frozen=True, slots=True)
 class FileFigures:
     """What is known of a file when it has been read whole; `earlier` are those of its feed, the newest first.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -94,7 +94,8 @@ class ImportGuards:
     """The rules for one file, which its import keeps: those for all, and those of connections that have others.
 
     `feed` names what it is compared with, `columns` are those that it uses, and `is_rejects` says that it is a rejects
-    file which is imported again: its size says nothing. `manifest_rows` is what its manifest promises.
+    file which is imported again: its size says nothing. `manifest_rows` is what its manifest promises. In connections
+    that are `overlapping` an opt-in of a wide slot lifts the opt-outs of narrower ones.
     """
 
     feed: str
@@ -103,6 +104,7 @@ class ImportGuards:
     columns: tuple[str, ...] = ()
     is_rejects: bool = False
     manifest_rows: int | None = None
+    overlapping: tuple[str, ...] = ()
 
     def of(self, connection: str) -> GuardRules:
         """Return the rules of a connection."""
@@ -112,7 +114,13 @@ class ImportGuards:
         """Return it as JSON, for `from_text`."""
         by_connection = {name: one.model_dump(exclude_defaults=True) for name, one in self.by_connection.items()}
         rules = self.rules.model_dump(exclude_defaults=True)
-        facts = {"columns": self.columns, "is_rejects": self.is_rejects, "manifest_rows": self.manifest_rows}
+        facts: dict[str, Any] = {
+            "columns": self.columns,
+            "is_rejects": self.is_rejects,
+            "manifest_rows": self.manifest_rows,
+        }
+        if self.overlapping:
+            facts["overlapping"] = self.overlapping
         return json.dumps({"feed": self.feed, "rules": rules, "by_connection": by_connection} | facts)
 
     @classmethod
@@ -121,7 +129,8 @@ class ImportGuards:
         said = json.loads(text)
         by_connection = {name: GuardRules(**one) for name, one in said["by_connection"].items()}
         rules, columns = GuardRules(**said["rules"]), tuple(said["columns"])
-        return cls(said["feed"], rules, by_connection, columns, said["is_rejects"], said["manifest_rows"])
+        overlapping = tuple(said.get("overlapping", ()))
+        return cls(said["feed"], rules, by_connection, columns, said["is_rejects"], said["manifest_rows"], overlapping)
 
 
 def feed_of(name: str) -> str:

@@ -37,6 +37,8 @@ class SuppressionRules:
     * `kind` returns which kind of name a form of address is (`address_forms`), None if no person has it.
     * `stops` says whether an opt-out of this slot forbids what the question is about.
     * `covers` says whether the first slot means all that the second means; every slot covers itself.
+    * `overlaps` says whether any slot covers another one. Such a slot is called `name:["SMS","SHOP"]`, and `""` stands
+      for any; `name` alone covers all of them.
     """
 
     kinds: frozenset[str]
@@ -46,6 +48,7 @@ class SuppressionRules:
     kind: Callable[[Mapping[str, str]], str | None]
     stops: Callable[[str, Question], bool]
     covers: Callable[[str, str], bool]
+    overlaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

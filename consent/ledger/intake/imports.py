@@ -131,7 +131,10 @@ _IMPORT_COLUMNS = (
 
 
 def begin_import(tx: Connection, source: ImportSource, now: int, fingerprint: str | None = None) -> str:
-    """Begin an import, by this fingerprint instead of its source's if one is given; return its id."""
+    """Begin an import that no other one has been begun for; return its id.
+
+    It is known by this fingerprint, if one is given, instead of its source's.
+    """
     row = _import_row(source, fingerprint or source.fingerprint, now)
     bulk(tx).insert(imports, _IMPORT_COLUMNS, [row], NEW)
     return str(row[0])

@@ -1,18 +1,35 @@
-"""For how long customers have waited: the first of those that are due, and the first with an opt-out."""
+"""For how long customers have waited, and which opt-outs wait for a person while their time runs out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from consent.change import Bucket, Lane
+from consent.change import Action, Bucket, Lane, from_micros
+from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
+from consent.ledger.merge_sql import is_not_older, own_slot
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.review.pauses import ALL_LANES, open_lanes
-from consent.ledger.schema import customer_tasks, is_due, is_put_off, leases
+from consent.ledger.schema import (
+    audit_log,
+    changes,
+    customer_tasks,
+    dead_letters,
+    imports,
+    is_due,
+    is_put_off,
+    leases,
+    slots,
+    targets,
+)
+from consent.outcome import State
 
+NO_RULE = "none"
+_DAY = 86_400_000_000
 _FIRST = 1_000
 """Customers of each bucket and lane that are looked at, from the head of its line: those are called next."""
 
@@ -29,6 +46,29 @@ class Backlog:
 
     due_since: int | None = None
     opt_out_since: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StuckOptOuts:
+    """Opt-outs that nothing delivers until a person acts, by connection, `state` (dead or held) and rule.
+
+    Their time goes on: `late` of them are after their deadline, `due_in_24h` are due within a day. `first_due` is the
+    earliest deadline (microseconds; None where none is known, by an earlier version).
+    """
+
+    connection: str
+    state: str
+    rule: str
+    open: int
+    due_in_24h: int
+    late: int
+    first_due: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as programs read it."""
+        names = ("connection", "state", "rule", "open", "due_in_24h", "late")
+        first = None if self.first_due is None else from_micros(self.first_due).isoformat()
+        return {name: getattr(self, name) for name in names} | {"first_due": first}
 
 
 class BacklogQueries(LedgerPart):
@@ -57,6 +97,41 @@ class BacklogQueries(LedgerPart):
             return Backlog(
                 _earliest(callable_), _earliest([*(due[lane] for lane in outs), tx.execute(put_off).scalar()])
             )
+
+        return self.database.read(work)
+
+    def stuck_optouts(self) -> list[StuckOptOuts]:
+        """Count opt-outs that are dead letters which no person has put away, or held by a guard.
+
+        Those that a newer change has overtaken, and those that the provider is confirmed to hold, are none. It reads
+        all dead letters and all that is held.
+        """
+        now, change = self.core.now(), changes.c
+        timed = change.rule.is_distinct_from(HISTORIC)
+        spans = ((0, now - 1), (now, now + _DAY))
+        late, soon = (func.count().filter(timed, change.due_at.between(*one)) for one in spans)
+        facts = (targets.c.connection, change.state, func.coalesce(change.rule, NO_RULE))
+        counts = (func.count(), soon, late, func.min(change.due_at))
+        query = select(*facts, *counts).join_from(changes, targets, targets.c.id == change.target_id)
+        query = query.outerjoin(slots, own_slot(changes)).where(change.action == Action.OPTOUT.value)
+        query = query.where(func.coalesce(slots.c.confirmed, "") != Action.OPTOUT.value)
+        dead = (
+            change.id.in_(select(dead_letters.c.change_id)),
+            change.state == State.DEAD.value,
+            change.discarded_at.is_(None),
+            slots.c.newest_id == change.id,
+        )
+        partly = select(audit_log.c.import_id).where(audit_log.c.what.startswith("approved, "))
+        some = select(imports.c.id).where((imports.c.state == "held") | imports.c.id.in_(partly))
+        held = (
+            change.import_id.in_(some),
+            change.state == State.HELD.value,
+            slots.c.newest_id.is_(None) | is_not_older(changes),
+        )
+
+        def work(tx: Connection) -> list[StuckOptOuts]:
+            rows = [row for which in (dead, held) for row in tx.execute(query.where(*which).group_by(*facts))]
+            return sorted((StuckOptOuts(*row) for row in rows), key=lambda one: (one.connection, one.state, one.rule))
 
         return self.database.read(work)
 

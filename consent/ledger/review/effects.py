@@ -7,6 +7,7 @@ that broke off. Nothing is written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -26,6 +27,8 @@ _FACTS = ("target_id", "slot", "action", "effective_at", "own_time", "line")
 _BEHIND = 2**61
 """No-ops have arrived after every change."""
 _EXAMPLES = 3
+_NEVER = "\x01"
+"""An escape that no slot holds: else one with a backslash would be an error to PostgreSQL."""
 
 
 def _said(tx: Connection, import_id: str, only: Action | None = None, *, repeated_optouts: bool = True) -> Any:
@@ -93,6 +96,35 @@ def returning(tx: Connection, import_id: str) -> list[Returning]:
     return [
         Returning(name, count, undated, _examples(tx, best, name)) for name, count, undated in _by_connection(tx, best)
     ]
+
+
+def returning_by_wider(tx: Connection, import_id: str, connections: Sequence[str]) -> list[Returning]:
+    """Return how many slots that stand at an opt-out an import would lift by newer opt-ins of wider slots.
+
+    The ledger merges each slot by itself; the worker lifts what an opt-in covers. The match is by the slots' texts
+    (`SuppressionRules.overlaps`), and rather finds too many than too few.
+    """
+    said, held = _said(tx, import_id, Action.OPTIN), slots.alias("held")
+    all_of_it = held.c.slot.like(said.c.slot.concat(":%"), escape=_NEVER)
+    with_any = and_(said.c.slot.contains('""'), held.c.slot.like(func.replace(said.c.slot, '""', "%"), escape=_NEVER))
+    older = and_(held.c.newest_action == _OUT, held.c.newest_at < said.c.effective_at, held.c.slot != said.c.slot)
+    facts = (targets.c.connection, held.c.target_id, held.c.slot, targets.c.address, held.c.newest_at.label("held_at"))
+    more = (func.min(said.c.own_time).label("own_time"), func.min(said.c.line).label("line"))
+    since = func.max(said.c.effective_at).label("effective_at")
+    query = select(*facts, *more, since, literal(_IN).label("action")).join_from(
+        said, held, said.c.target_id == held.c.target_id
+    )
+    query = query.join(targets, targets.c.id == held.c.target_id)
+    query = query.where(targets.c.connection.in_(connections), older, or_(all_of_it, with_any))
+    lifted = query.group_by(*facts).subquery("lifted")
+    undated = func.count().filter(lifted.c.own_time == 0)
+    counted = select(lifted.c.connection, func.count(), undated).group_by(lifted.c.connection)
+    found = []
+    for name, count, without in tx.execute(counted.order_by(lifted.c.connection)):
+        some = select(lifted).where(lifted.c.connection == name).order_by(lifted.c.line, lifted.c.target_id)
+        examples = tuple(_example(row) for row in tx.execute(some.limit(_EXAMPLES)))
+        found.append(Returning(name, count, without, examples))
+    return found
 
 
 def slots_changed(tx: Connection, import_id: str, only: Action | None) -> int:

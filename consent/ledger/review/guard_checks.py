@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from consent.change import Action
-from consent.guards.findings import EarlierFile, FileFigures, Finding, findings
+from consent.guards.findings import EarlierFile, FileFigures, Finding, findings, merged
 from consent.guards.rules import REMEMBERED, Guard, ImportGuards
 from consent.ledger.database import Database
 from consent.ledger.dialects.locks import RecordingLock
@@ -62,7 +62,7 @@ def _checked(database: Database, row: Row[Any], known: Database | None = None) -
 
     `known` is the ledger that knows the connections and feeds, where it is another one.
     """
-    guards, import_id = ImportGuards.from_text(row.guards), row.id
+    import_id = row.id
 
     def ask(question: Callable[..., Any], *arguments: Any, of: Database = database) -> Any:
         return of.read(lambda tx: question(tx, *arguments))
@@ -70,19 +70,23 @@ def _checked(database: Database, row: Row[Any], known: Database | None = None) -
     wide = partial(ask, of=known or database)
 
     try:
+        guards = ImportGuards.from_text(row.guards)
         optouts, optins = ask(effects.first_look, import_id)
+        returning = [*(ask(effects.returning, import_id) if optins else ())]
+        if guards.overlapping:
+            returning = merged(returning, ask(effects.returning_by_wider, import_id, guards.overlapping))
         figures = FileFigures(
             rows=row.records,
             rejected=row.rejected,
             optouts=optouts,
-            returning=ask(effects.returning, import_id) if optins else (),
+            returning=returning,
             earlier=wide(_earlier_files, row),
             standing_optouts=partial(wide, effects.standing_optouts),
             known_slots=partial(wide, effects.known_slots),
             optouts_by_connection=partial(ask, effects.new_optouts_by_connection, import_id),
         )
         return findings(figures, guards), optouts
-    except (ArithmeticError, ValueError, LookupError, TypeError) as error:
+    except (ArithmeticError, AttributeError, ValueError, LookupError, TypeError) as error:
         return [Finding(Guard.FAILED, holds=True, says=f"the guards could not check it ({type(error).__name__})")], 0
 
 

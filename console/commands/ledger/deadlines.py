@@ -9,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from consent.change import from_micros
+from consent.ledger.queries.backlog import StuckOptOuts
 from consent.ledger.queue.deadlines import DeadlineRecord
 from consent.settings import Settings
 from console.exit_codes import ExitCode
@@ -27,16 +28,19 @@ def show_deadlines(settings: Settings, screen: Screen, *, check: bool = False, v
         health = {one.name: one for one in ledger.breakers.all_health()}
         found = outlooks(settings, ledger, ledger.deadlines.open_cells(), health)
         records = ledger.deadlines.records()
+        stuck = ledger.queries.stuck_optouts()
         now = ledger.now()
     if verify:
         said = f"{counted(wrong, 'count')} of deadlines were wrong and have been put right"
         screen.show(said if wrong else "all counts of deadlines are right")
     _show(screen, found)
+    _show_stuck(screen, stuck)
     _show_records(screen, records)
     told: dict[str, Any] = {"at": from_micros(now).isoformat(), "buckets": [one.as_json() for one in found]}
+    told["stuck"] = [one.as_json() for one in stuck]
     told["last_30_days"] = [_record_json(one) for one in records]
     screen.print_json(told | ({"wrong_counts": wrong} if verify else {}))
-    late = any(one.forecast.at_risk or one.forecast.breached for one in found)
+    late = any(one.forecast.at_risk or one.forecast.breached for one in found) or any(one.late for one in stuck)
     return ExitCode.IMPERFECT if wrong or (check and late) else ExitCode.WELL
 
 
@@ -53,6 +57,19 @@ def _show(screen: Screen, found: Sequence[Outlook]) -> None:
     else:
         screen.show("no opt-out is pending")
     show_outlooks(screen, found)
+
+
+def _show_stuck(screen: Screen, found: Sequence[StuckOptOuts]) -> None:
+    if not found:
+        return
+    counts = ("open", "due in 24 h", "late")
+    listed = table("connection", "state", "rule", *counts, title="Opt-outs that wait for a person", right=counts)
+    for one in found:
+        style = "bold red" if one.late else ""
+        numbers = (Text(f"{count:,}", style) for count in (one.open, one.due_in_24h, one.late))
+        listed.add_row(one.connection, one.state, one.rule, *numbers)
+    screen.show(listed)
+    screen.show("their time goes on: see `optrelay dead-letters list` and `optrelay held`")
 
 
 def _show_records(screen: Screen, records: Sequence[DeadlineRecord]) -> None:

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from consent.change import Action
-from consent.errors import LedgerError
+from consent.errors import LedgerError, LedgerRefused
 from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
 from consent.ledger.review.undo import NotUndone, Undone
 from producers.http import responses
@@ -213,6 +213,8 @@ async def _decided(state: AppState, import_id: str, what: str, decide: Callable[
 async def _on_ledger(work: Callable[[], T]) -> T:
     try:
         return await run_in_threadpool(work)
+    except LedgerRefused:  # PostgreSQL takes no id with a NUL
+        raise _unknown_import() from None
     except LedgerError:
         raise ledger_away() from None
 

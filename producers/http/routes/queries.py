@@ -62,7 +62,7 @@ async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the
     """Tell its state, where it came from and why it failed, if it did; no address is shown."""
     state = app_state(request)
     admit(request, state, Scope.READ)
-    found = await _read(lambda: state.ledger.queries.find_change(id))
+    found = await _find(id, state.ledger.queries.find_change)
     if found is None:
         raise _unknown("change")
     return JSONResponse(change_as_json(found))
@@ -80,10 +80,15 @@ async def get_import(request: Request, id: str) -> Response:  # noqa: A002 - the
     """Tell what `optrelay status IMPORT --json` prints."""
     state = app_state(request)
     admit(request, state, Scope.READ)
-    found = await _read(lambda: state.import_report(id))
+    found = await _find(id, state.import_report)
     if found is None:
         raise _unknown("import")
     return JSONResponse(found)
+
+
+async def _find(text: str, find: Callable[[str], T | None]) -> T | None:
+    """Find what has an id; no id has a NUL, and PostgreSQL takes none."""
+    return None if "\0" in text else await _read(lambda: find(text))
 
 
 async def _read(query: Callable[[], T]) -> T:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, PermanentFailure, Retry, Unchanged
+from producers.http.api_keys import ApiKeys
 from tests.support.command_line import _settlement
 from tests.support.http_server import ANN, Server, server
 
+SCOPED = "0123456789abcdef"
 LATER = {**ANN, "effective_at": "2026-11-20T09:30:00Z"}
 
 
@@ -95,3 +99,14 @@ def test_a_cursor_that_cannot_be_followed_is_refused(served: Server) -> None:
     ):
         answered = served.get(f"/v1/changes?{asked}")
         assert (answered.status_code, answered.json()["code"]) == (status, code), asked
+
+
+@pytest.mark.parametrize("name", ["%00", "a%00b", "%25", "%FF", "\u00e9", "a" * 3_000])
+def test_ids_that_no_ledger_has_given_out_are_unknown(ledger: Ledger, name: str) -> None:
+    """A NUL is an error to PostgreSQL, which must not be answered as if the ledger were away."""
+    with server(ledger, keys=ApiKeys(f"ann[read+approve+undo]={SCOPED}")) as served:
+        key = {"x-api-key": SCOPED}
+        answers = [served.client.get(f"/v1/{what}/{name}", headers=key) for what in ("imports", "changes")]
+        for what in ("approve", "withdraw", "undo"):
+            answers += [served.client.post(f"/v1/imports/{name}/{what}", json={"why": "a"}, headers=key)]
+    assert [one.status_code for one in answers] == [404] * 5

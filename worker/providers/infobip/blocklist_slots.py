@@ -90,5 +90,7 @@ def _stops(slot: str, question: Question) -> bool:
 
 
 CHANNELS = {name: name for name in ("SMS", "EMAIL", "VIBER", "RCS", "MMS", "WHATSAPP", "APPLE_MB")}
-SUPPRESSION = SuppressionRules(frozenset({"email", "mobile"}), CHANNELS, (), _addresses, _kind, _stops, _covers)
+SUPPRESSION = SuppressionRules(
+    frozenset({"email", "mobile"}), CHANNELS, (), _addresses, _kind, _stops, _covers, overlaps=True
+)
 """An entry for any sender forbids its channel, and one without a channel all of them."""

@@ -1,0 +1,24 @@
+"""The command `deadlines` about opt-outs that wait for a person."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tests.support.command_line import Cli, bury_all, write
+
+
+def test_a_late_dead_letter_is_shown_and_checked(cli: Cli, url: str, tmp_path: Path) -> None:
+    """A mailbox provider's two days are over, and the opt-out died: `--check` says so until someone decides."""
+    said = datetime.now(UTC) - timedelta(days=3)
+    assert cli("import", write(tmp_path, "a.csv", f"1001417,EMAIL,BULK,OPTOUT,{said:%Y-%m-%dT%H:%M:%SZ}")).code == 0
+    bury_all(url)
+
+    answer = cli("deadlines", "--check", "--json")
+
+    assert answer.code == 1
+    [one] = answer.json["stuck"]
+    assert (one["state"], one["rule"], one["open"], one["late"]) == ("dead", "gmail-48h", 1, 1)
+    assert "Opt-outs that wait for a person" in cli("deadlines").err + cli("deadlines").out
+    assert cli("dead-letters", "discard", "--all", "--yes", "--why", "moved away").code == 0
+    assert cli("deadlines", "--check").code == 0
