@@ -57,6 +57,7 @@ class ConsentChange:
     * `bucket` names the rate limit of the connection that the target's calls fall under ("": it has only one).
     * `own_time` is False if `effective_at` does not come from the sender, but from a file's clock or the receipt.
     * `sender` is the scope in which `change_id` is unique; `line` is the row's physical line, or the event's number.
+    * `told_by` names the API key that an event came by ("": its source is told by one sender alone).
     * `recorded_as` is the public id under which the ledger has the change already, unless it has been altered since.
     """
 
@@ -73,6 +74,7 @@ class ConsentChange:
     own_time: bool = True
     sender: str = ""
     recorded_as: str | None = None
+    told_by: str = ""
 
 
 def to_micros(moment: datetime) -> int:

@@ -83,6 +83,14 @@ def _long_pauses(seen: Seen) -> Found:
             yield str(bucket), f"{words}: `optrelay deadlines` says until when it may last, `optrelay resume` ends it"
 
 
+def _optout_bursts(seen: Seen) -> Found:
+    """Tell of many opt-outs at once; they are delivered all the same."""
+    for one in seen.ledger.event_guards.bursts():
+        words = f"{one.optouts:,} opt-outs of {one.connection} came by events within ten minutes, usually at most"
+        remedy = "does a mail scanner follow unsubscribe links? They are delivered"
+        yield one.connection, f"{words} {one.usual:,} within an hour: {remedy}"
+
+
 def _held_imports(seen: Seen) -> Found:
     for import_id in seen.ledger.queries.held_ids():
         yield import_id, f"import {import_id} is held: look at `optrelay held`, then approve or withdraw it"
@@ -166,6 +174,7 @@ CONDITIONS: dict[str, Callable[[Seen], Found]] = {
     "import_held": _held_imports,
     "connection_stopped": _stopped_connections,
     "paused_long": _long_pauses,
+    "optout_burst": _optout_bursts,
     "connection_throttled_long": _throttled_connections,
     "dead_letters_new": _dead_letters,
     "backlog_not_falling": _backlog,

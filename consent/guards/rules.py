@@ -33,6 +33,7 @@ class Guard(StrEnum):
     HEADER = "header"
     MANIFEST = "manifest"
     FAILED = "guard_failed"
+    OVERRULING_OPTINS = "overruling_optins"
 
 
 class GuardRules(BaseModel):

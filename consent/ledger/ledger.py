@@ -28,6 +28,7 @@ from consent.ledger.queue.outcome_log import OutcomeLog
 from consent.ledger.queue.settle import Settlements
 from consent.ledger.rejected_events import RejectedEvents
 from consent.ledger.review.corrections import Corrections
+from consent.ledger.review.event_guards import EventGuards
 from consent.ledger.review.holds import Holds
 from consent.ledger.review.pauses import Pauses
 from consent.ledger.review.undo import Undoing
@@ -85,6 +86,7 @@ class Ledger(LedgerCore):
         self.suppression = Suppression(self)
         self.breakers = Breakers(self)
         self.pauses = Pauses(self)
+        self.event_guards = EventGuards(self)
         self.leases = Leases(self)
         self.deadlines = Deadlines(self)
         self.outcome_log = OutcomeLog(self)

@@ -83,6 +83,8 @@ class _Batch:
         self.origins.append((event, first))
         for one in found:
             if not isinstance(one, RowError):
+                for change in one if event.told_by else ():
+                    change.told_by = event.told_by
                 self.changes.extend(one)
         self.rejects.extend(_rejects(event, found, first))
 

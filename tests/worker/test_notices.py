@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from consent.change import from_micros
 from consent.connection import ConnectionSettings
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
@@ -110,3 +112,25 @@ def test_a_provider_that_invents_codes_floods_no_one(ledger: Ledger) -> None:
     (one,) = ledger.notices.current()
     assert one.kind == "dead_letters_new"
     assert f"{notices.MOST_CODES + 5} dead letters of capillary" in one.words
+
+
+def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a quarter of the shortest deadline, which is 48 hours; a pause of opt-ins is not."""
+    said = replace(word("ann"), effective_at=from_micros(ledger.now()))
+    imported(ledger, said)
+    ledger.pauses.pause("capillary", None, only_optins=True, who="bob", why="a test")
+    hours = 3_600_000_000
+    later = ledger.now() + 13 * hours
+    monkeypatch.setattr(ledger, "now", lambda: later)
+    assert "paused_long" not in kinds(ledger)
+
+    monkeypatch.undo()
+    ledger.pauses.pause("capillary", None, only_optins=False, who="bob", why="a test")
+    assert "paused_long" not in kinds(ledger)
+    monkeypatch.setattr(ledger, "now", lambda: later)
+    assert "paused_long" in kinds(ledger)
+    [told] = [one for one in ledger.notices.current() if one.kind == "paused_long"]
+    assert "1 customers of capillary with opt-outs wait" in told.words
+
+    ledger.pauses.resume("capillary", None, who="bob", why="tested")
+    assert "paused_long" not in kinds(ledger)

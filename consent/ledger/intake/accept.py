@@ -29,6 +29,7 @@ from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import ReassertTerms, merge_pending
 from consent.ledger.queue.enqueue import enqueue
 from consent.ledger.rejected_events import keep
+from consent.ledger.review.event_guards import set_optins_aside
 from consent.ledger.schema import changes, imports, rejects
 from consent.outcome import State
 from consent.reassert import count_times, find_export_time
@@ -89,7 +90,7 @@ class Recorder(LedgerPart):
 
         The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was
         recorded, or all of it was and may be handed over again; LedgerRefused names the changes that the database
-        refuses, and nothing was recorded.
+        refuses, and nothing was recorded. Opt-ins of a sender that overrules too many opt-outs are recorded and held.
         """
         secret, refused = self.database.hash_key, [storable(reject) for reject in refused]
         now, reassert = self.core.now(), ReassertTerms(self.core.reassert)
@@ -99,13 +100,20 @@ class Recorder(LedgerPart):
             batch = IncomingBatch.of(secret, incoming, now, self.core.deadline_rules)
             lock = RecordingLock.acquire(tx)
             batch.lookup_existing(tx)
+            keys, ids, known = batch.keys, batch.public_ids, set(batch.known)
+            optins = any(one.action is Action.OPTIN for one in incoming)
+            aside = set_optins_aside(lock, run_id, batch, incoming, now) if optins else []
             reassigned, _ = record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)
             rejected = _record_rejects(tx, secret, run_id, refused)
             if refused:
                 keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
-            fresh = _first_of_each(batch.keys, batch.known.difference(reassigned))
-            count_events(tx, run_id, len(incoming) + len(refused), sum(fresh), rejected)
-            return EventsAccepted(batch.public_ids, fresh, rejected)
+            fresh = _first_of_each(keys, known.difference(reassigned))
+            recorded = sum(fresh) - sum(one.recorded for one in aside) + len(reassigned.keys() - known)
+            left = len(incoming) - sum(one.changes for one in aside)
+            for one in aside:
+                count_events(tx, *one, 0)
+            count_events(tx, run_id, left + len(refused), recorded, rejected)
+            return EventsAccepted(ids, fresh, rejected)
 
         return self.database.write_or_name(
             incoming, lambda tx: take(tx, incoming, refused), lambda tx, some: take(tx, some, ())

@@ -22,7 +22,7 @@ from consent.ledger.dialects.locks import lock_tallies
 from consent.ledger.dialects.statements import among, plain_rows, portions
 from consent.ledger.queue.outcome_log import outcome_log, stamp
 from consent.ledger.schema import changes, targets
-from consent.ledger.telemetry.tallies import COUNTED_TO, SECONDS, add, counted_to, tallies, uncounted_calls
+from consent.ledger.telemetry.tallies import COUNTED_TO, SECONDS, SEEN_TO, add, counted_to, tallies, uncounted_calls
 from consent.outcome import State
 
 MOST_BUCKETS = 200
@@ -61,7 +61,9 @@ class Counters(LedgerPart):
         `changes`: connection, outcome. `calls`: connection, bucket, class. `call_seconds`: connection, bucket, upper
         bound; `call_milliseconds`: connection, bucket.
         """
-        query = select(tallies.c.name, tallies.c.labels, tallies.c.value).where(tallies.c.name != COUNTED_TO)
+        query = select(tallies.c.name, tallies.c.labels, tallies.c.value).where(
+            tallies.c.name.not_in((COUNTED_TO, SEEN_TO))
+        )
         found: dict[str, dict[tuple[str, ...], int]] = {}
         for name, labels, value in self.database.read(lambda tx: tx.execute(query).all(), within=_LOOK_SECONDS):
             found.setdefault(name, {})[tuple(orjson.loads(labels))] = value

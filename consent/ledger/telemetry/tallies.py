@@ -24,7 +24,8 @@ tallies = Table(
     Column("labels", Text, primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
-"""What has been counted: `labels` is a JSON list of texts. `counted_to` is how far the outcome log has been counted."""
+"""What has been counted: `labels` is a JSON list of texts. `counted_to` is how far the outcome log has been counted,
+`event_optouts_seen_to` the newest change that was looked at for bursts of opt-outs."""
 
 uncounted_calls = Table(
     "uncounted_calls",
@@ -42,6 +43,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the durations by which calls are counted; longer ones are counted behind the last."""
 
 COUNTED_TO = "counted_to"
+SEEN_TO = "event_optouts_seen_to"
 _BOUNDS = tuple(round(1_000 * one) for one in SECONDS)
 _THROTTLED = 429
 

@@ -76,7 +76,10 @@ def _event(request: Request, sender: Sender, body: bytes, key: str | None) -> Ev
     known_by = f"request {request.scope[REQUEST_ID]}" if key is None else f"Idempotency-Key {key[:16]}"
     place = f"POST /v1/changes, key {sender.name}, {known_by}"
     only_out = Scope.WRITE not in sender.may
-    return Event(body, headers, place=place, key=key, sender=sender.scope, is_answered=True, optouts_only=only_out)
+    by = f"key {sender.name}"
+    return Event(
+        body, headers, place=place, key=key, sender=sender.scope, is_answered=True, optouts_only=only_out, told_by=by
+    )
 
 
 def _hashed(key: str | None) -> str | None:

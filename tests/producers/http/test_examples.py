@@ -17,7 +17,9 @@ from producers.http.examples import Example, examples, meanings
 from tests.support.browser.page import words
 from tests.support.http_server import ANN, Server, server
 
-KEYS = {scope: f"a-key-that-may-{scope}" for scope in ("write", "read", "optout", "contactable", "approve")}
+KEYS = {
+    scope: f"a-key-that-may-{scope}" for scope in ("write", "read", "optout", "contactable", "approve", "undo", "pause")
+}
 OPENED = {"write": "write+read"}
 FIELDS = {name: value for name, value in ANN.items() if name not in ("action", "effective_at")}
 
@@ -34,6 +36,7 @@ def sent(served: Server, one: Example, id_: str) -> httpx.Response:
     """Send a request as the example writes it."""
     method, _, path = one.operation.partition(" ")
     path = path.replace("{id}", one.with_id or id_).replace("{token}", served.state.tokens.make(FIELDS, 60))
+    path = path.replace("{connection}", "capillary")
     headers = dict(one.headers) | ({"Authorization": f"Bearer {KEYS[one.key]}"} if one.key else {})
     place = f"{path}?{one.query}" if one.query else path
     return served.client.request(method, place, content=one.body.strip().encode() or None, headers=headers)
@@ -42,7 +45,7 @@ def sent(served: Server, one: Example, id_: str) -> httpx.Response:
 def comparable(answer: Any) -> Any:
     """An answer without what differs in every ledger: ids, moments, cursors, and the place of an import."""
     text = re.sub(r'"[0-9a-f]{40}"', '"ID"', json.dumps(answer, sort_keys=True))
-    text = re.sub(r'"(recorded_at|settled_at)": "[^"]+"', r'"\1": "MOMENT"', text)
+    text = re.sub(r'"(recorded_at|settled_at|since)": "[^"]+"', r'"\1": "MOMENT"', text)
     text = re.sub(r'"(cursor|import|name)": "[^"]*"', r'"\1": "OWN"', text)
     return json.loads(text)
 

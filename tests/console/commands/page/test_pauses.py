@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from selenium.webdriver.common.by import By
 
 from consent.ledger.ledger import Ledger
+from tests.support.browser import CHROMIUM, DRIVER, MISSING, chromium, fill_in, press, text, violations
 from tests.support.browser.page import EVERYONE, page, words
 from tests.support.ledgers import deliver, imported, word
 
@@ -71,3 +73,24 @@ def test_what_cannot_be_meant_is_refused(both: Ledger) -> None:
             assert browser.post("/connections/pause", form).status_code == 403
             assert browser.post("/connections/resume", form).status_code == 403
     assert both.pauses.current() == []
+
+
+@pytest.mark.proof
+@pytest.mark.skipif(not (DRIVER and CHROMIUM), reason=MISSING)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # selenium leaves its driver's pipes open
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
+def test_a_connection_is_paused_and_resumed_in_a_browser(ledger: Ledger, *, scripts: bool) -> None:
+    """Opt-ins are what is chosen already; axe-core finds nothing serious while something is paused."""
+    imported(ledger, word("100"), word("101", "OPTIN"))
+    with page(ledger, connections=CONNECTIONS) as served, chromium(scripts=scripts) as driver:
+        assert served.link is not None
+        driver.get(f"{served.url}/ui/open?token={served.link.secret}")
+        press(driver, driver.find_element(By.LINK_TEXT, "Connections"))
+        fill_in(driver, "/connections/pause", why="welcome mails")
+        assert "capillary: opt-ins are paused." in text(driver)
+        assert deliver(ledger) == [("100", "EMAIL|BULK OPTOUT")]
+        if scripts:
+            assert violations(driver) == []
+        fill_in(driver, "/connections/resume", why="they are ready")
+        assert "capillary: resumed." in text(driver)
+        assert deliver(ledger) == [("101", "EMAIL|BULK OPTIN")]

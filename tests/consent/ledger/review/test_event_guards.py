@@ -1,0 +1,187 @@
+"""A sender whose opt-ins overrule too many opt-outs is held until a person decides; opt-outs never are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from consent.change import ConsentChange, from_micros
+from consent.imports import EventsAccepted
+from consent.ledger.ledger import Ledger
+from consent.ledger.review.event_guards import MOST_OPTOUTS, MOST_OVERRULED, Burst
+from consent.ledger.review.holds import Decided, Decision
+from tests.support.clock import Clock
+from tests.support.ledgers import counts, deliver, imported, run_of, word
+
+MANY = MOST_OVERRULED + 1
+OTHER = "key other"
+
+
+def opted_out(ledger: Ledger, number: int = MANY) -> list[str]:
+    """So many people who have opted out, as the provider knows."""
+    people = [f"{10_000 + one}" for one in range(number)]
+    imported(ledger, *(word(who) for who in people))
+    deliver(ledger, limit=number)
+    return people
+
+
+def tell(ledger: Ledger, run: str, *said: ConsentChange, by: str = "key crm") -> EventsAccepted:
+    """Events of one key, in one transaction."""
+    return ledger.intake.accept_events(run, [replace(one, told_by=by) for one in said], [])
+
+
+def optins(people: list[str], minute: int = 5) -> list[ConsentChange]:
+    """They are opted in again."""
+    return [word(who, "OPTIN", minute) for who in people]
+
+
+def decision() -> Decision:
+    """A person's."""
+    return Decision("ann", "checked with CRM")
+
+
+def test_opt_ins_over_many_opt_outs_are_held_and_approved(ledger: Ledger) -> None:
+    """The batch that is too much waits with all that follow from this key; others, and its opt-outs, go on."""
+    people, run = opted_out(ledger), run_of(ledger)
+
+    accepted = tell(ledger, run, *optins(people), word("7", "OPTOUT"))
+    assert accepted.fresh == (True,) * (MANY + 1)
+    tell(ledger, run, word("8", "OPTIN"), word("9", "OPTOUT"))
+    tell(ledger, run, word("11", "OPTIN"), by=OTHER)
+
+    assert sorted(deliver(ledger)) == [
+        ("11", "EMAIL|BULK OPTIN"),
+        ("7", "EMAIL|BULK OPTOUT"),
+        ("9", "EMAIL|BULK OPTOUT"),
+    ]
+    [held] = ledger.review.held_imports()
+    assert (held.name, held.optins, held.optouts) == ("opt-ins of key crm at capillary", MANY + 1, 0)
+    assert held.slots["all"] == MANY + 1
+    [found] = held.findings
+    assert (found["guard"], found["holds"], len(found["examples"])) == ("overruling_optins", True, 3)
+    assert counts(ledger, run) == {"applied": 3}
+    assert counts(ledger, held.import_id) == {"pending": MANY + 1}
+
+    assert ledger.review.approve(held.import_id, decision()) == Decided(MANY + 1, MANY + 1)
+    ledger.intake.publish(held.import_id)
+
+    assert len(deliver(ledger)) == MANY + 1
+    assert counts(ledger, held.import_id) == {"applied": MANY + 1}
+    assert ledger.review.held_imports() == []
+    tell(ledger, run, word("12", "OPTIN"))
+    assert deliver(ledger) == [("12", "EMAIL|BULK OPTIN")]
+
+
+def test_what_is_withdrawn_is_never_delivered(ledger: Ledger) -> None:
+    """Those who opted out stay so, and the key is free again: the next burst is held anew."""
+    people, run = opted_out(ledger), run_of(ledger)
+    tell(ledger, run, *optins(people))
+    [held] = ledger.review.held_imports()
+    ledger.review.withdraw(held.import_id, decision())
+    ledger.intake.publish(held.import_id)
+
+    assert counts(ledger, held.import_id) == {"withdrawn": MANY}
+    assert deliver(ledger) == []
+
+    tell(ledger, run, *optins(people, 9))
+    [again] = ledger.review.held_imports()
+    assert again.import_id != held.import_id
+    assert deliver(ledger) == []
+
+
+def test_an_approved_opt_in_loses_to_a_later_opt_out(ledger: Ledger) -> None:
+    """What was said while it was held counts."""
+    people, run = opted_out(ledger), run_of(ledger)
+    tell(ledger, run, *optins(people))
+    [held] = ledger.review.held_imports()
+    tell(ledger, run, word(people[0], "OPTOUT", 7))
+    deliver(ledger)
+    ledger.review.approve(held.import_id, decision())
+    ledger.intake.publish(held.import_id)
+
+    assert {who for who, _ in deliver(ledger)} == set(people[1:])
+    assert counts(ledger, held.import_id) == {"applied": MANY - 1, "superseded": 1}
+
+
+def test_one_at_a_time_and_not_too_many_within_an_hour_pass(ledger: Ledger, clock: Clock) -> None:
+    """The twenty-sixth within an hour is held, and not what is spread over more than one."""
+    people, run = opted_out(ledger, 2 * MOST_OVERRULED + 1), run_of(ledger)
+    for who in people[:MOST_OVERRULED]:
+        tell(ledger, run, *optins([who]))
+    clock.forward(3601)
+    for who in people[MOST_OVERRULED:-1]:
+        tell(ledger, run, *optins([who]))
+    assert ledger.review.held_imports() == []
+
+    tell(ledger, run, *optins(people[-1:]))
+    [held] = ledger.review.held_imports()
+    assert held.optins == 1
+    assert len(deliver(ledger)) == 2 * MOST_OVERRULED
+
+
+def test_few_of_many_standing_opt_outs_pass(ledger: Ledger) -> None:
+    """Twenty-six of 2,600 and more that stand are not more than one of a hundred."""
+    people, run = opted_out(ledger, 100 * MANY), run_of(ledger)
+    tell(ledger, run, *optins(people[:MANY]))
+
+    assert ledger.review.held_imports() == []
+
+    tell(ledger, run, *optins(people[MANY : 2 * MANY]))
+    assert [one.optins for one in ledger.review.held_imports()] == [MANY]
+
+
+def test_a_retry_of_what_is_held_is_a_duplicate(ledger: Ledger) -> None:
+    """The answer may have been lost: the same events again change nothing, and are still held."""
+    people, run = opted_out(ledger), run_of(ledger)
+    first = tell(ledger, run, *optins(people))
+    again = tell(ledger, run, *optins(people))
+
+    assert (again.ids, again.fresh) == (first.ids, (False,) * MANY)
+    [held] = ledger.review.held_imports()
+    assert (held.optins, deliver(ledger)) == (MANY, [])
+    report = ledger.queries.report(held.import_id)
+    assert report is not None
+    assert (report.rows, report.accepted, report.duplicates, report.balanced) == (2 * MANY, MANY, MANY, True)
+
+
+def test_the_same_from_another_sender_is_delivered(ledger: Ledger) -> None:
+    """What is held blocks no other source, not even in the same transaction."""
+    people, run = opted_out(ledger), run_of(ledger)
+    said = [replace(one, told_by="key crm") for one in optins(people)]
+    ledger.intake.accept_events(run, [*said, replace(said[0], told_by=OTHER)], [])
+
+    assert [who for who, _ in deliver(ledger)] == [people[0]]
+    [held] = ledger.review.held_imports()
+    assert held.optins == MANY - 1
+    assert counts(ledger, run) == {"applied": 1}
+    assert counts(ledger, held.import_id) == {"pending": MANY - 1, "duplicates": 1}
+
+
+def test_opt_outs_are_never_held(ledger: Ledger) -> None:
+    """However many there are."""
+    run = run_of(ledger)
+    tell(ledger, run, *(word(str(one)) for one in range(2_000)))
+
+    assert len(deliver(ledger, limit=3_000)) == 2_000
+
+
+@pytest.mark.parametrize(("usual", "told"), [(0, True), (20, False)])
+def test_a_burst_of_opt_outs_is_told(ledger: Ledger, clock: Clock, usual: int, *, told: bool) -> None:
+    """More than 200 within ten minutes, and more than 20 times what the busiest hours have: then it is over."""
+    run = run_of(ledger)
+    assert ledger.event_guards.bursts() == []  # what was before is not looked at
+    for hour in range(24):
+        tell(ledger, run, *(word(f"{hour}{one:03}") for one in range(usual)))
+        clock.forward(3600)
+        ledger.event_guards.bursts()
+    tell(
+        ledger,
+        run,
+        *(replace(word(f"9{one:05}"), effective_at=from_micros(clock())) for one in range(MOST_OPTOUTS + 1)),
+    )
+
+    assert ledger.event_guards.bursts() == ([Burst("capillary", MOST_OPTOUTS + 1, usual)] if told else [])
+
+    clock.forward(601)
+    assert ledger.event_guards.bursts() == []
