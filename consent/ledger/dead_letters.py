@@ -49,7 +49,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: all of these together. Moments are in microseconds."""
+    """Which dead letters are meant: all of these together, of any person where `target_ids` is None; microseconds."""
 
     ids: tuple[int, ...] = ()
     connection: str | None = None
@@ -58,6 +58,7 @@ class DeadLetterFilter:
     died_before: int | None = None
     died_after: int | None = None
     discarded: bool = False
+    target_ids: tuple[int, ...] | None = None
 
 
 class ReplayEffect(StrEnum):
@@ -267,6 +268,7 @@ def _query(which: DeadLetterFilter) -> Select[Any]:
 def _conditions(which: DeadLetterFilter) -> list[ColumnElement[bool]]:
     asked: list[tuple[object, ColumnElement[bool]]] = [
         (which.ids, changes.c.id.in_(which.ids)),
+        (which.target_ids is not None, targets.c.id.in_(which.target_ids or ())),
         (which.connection, targets.c.connection == which.connection),
         (which.code, changes.c.code == which.code),
         (which.import_id, changes.c.import_id == which.import_id),

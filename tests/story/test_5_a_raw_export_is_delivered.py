@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.company import assert_balanced
+from tests.support.company import assert_balanced, company
 from tests.support.files.exporting import Exporting, exporting
 
 MAILCHIMP = """\
@@ -126,3 +127,58 @@ def test_a_bad_row_is_fixed_in_the_words_of_its_export(tmp_path: Path) -> None:
 def _write(shop: Exporting, name: str, content: bytes) -> None:
     (shop.folder / name).write_bytes(content)
     os.utime(shop.folder / name, (time.time() - 60,) * 2)
+
+
+WATCHED = """
+[feeds.crm]
+file = "crm-*.csv"
+connection = "capillary"
+[feeds.crm.columns]
+Kunde = "user_id"
+Newsletter = "action"
+Stand = "effective_at"
+[feeds.crm.set]
+channel = "EMAIL"
+priority = "BULK"
+[feeds.crm.values.Newsletter]
+nein = "OPTOUT"
+ja = "skip"
+"""
+
+
+def test_an_export_that_comes_to_the_folder_is_delivered(tmp_path: Path) -> None:
+    """A good one goes to done/, one that no one can read to failed/ with the reason; the feed tells when one came."""
+    (tmp_path / "optrelay.toml").write_text(WATCHED)
+    (tmp_path / "optrelay.toml").chmod(0o600)
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    with company(tmp_path) as shop:
+        shop.settings = {"WATCH": '["drop?poll=0.2&feed=crm"]'}
+        process = shop.start("up", "--workers", "1")
+        try:
+            _put(drop, "crm-1.csv", "Kunde,Newsletter,Stand\n387006417,nein,2026-11-20\n387006418,ja,2026-11-20\n")
+            _put(drop, "crm-2.csv", "")
+
+            _until(lambda: shop.held() == {("387006417", "EMAIL", "BULK"): "OPTOUT"})
+            _until(lambda: (drop / "done" / "crm-1.csv").exists() and (drop / "failed" / "crm-2.csv").exists())
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+        assert "is empty" in (drop / "failed" / "crm-2.csv.reason.txt").read_text()
+        code, found, _ = shop.run("feeds", "crm")
+        (last,) = found["files"]
+        assert (code, Path(last["name"]).name, last["rows"], last["skipped"]) == (0, "crm-1.csv", 2, 1)
+
+
+def _put(folder: Path, name: str, text: str) -> None:
+    """Bring a file that was finished a while ago."""
+    (folder / name).write_text(text)
+    os.utime(folder / name, (time.time() - 300,) * 2)
+
+
+def _until(what: Callable[[], object], seconds: float = 90.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never was so"
+        time.sleep(0.1)

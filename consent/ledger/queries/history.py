@@ -65,6 +65,15 @@ class HistoryQueries(LedgerPart):
 
         return self.database.read(work)
 
+    def targets_named(self, named: Sequence[Mapping[str, str]], connection: str | None) -> tuple[int, ...]:
+        """Return the numbers of the targets that `histories` would tell of; raises LedgerUnavailable."""
+
+        def work(tx: Connection) -> tuple[int, ...]:
+            groups = portions(named, _AT_ONCE)
+            return tuple(sorted({row.id for some in groups for row in _named(tx, some, connection)}))
+
+        return self.database.read(work)
+
     def latest_customer(self, connection: str) -> tuple[Bucket, CustomerTask] | None:
         """Return the target that came last to a connection, as a task with nothing to deliver, or None."""
         query = select(targets.c.id, targets.c.bucket, targets.c.address).where(targets.c.connection == connection)

@@ -15,6 +15,7 @@ from console.commands.dead_letters.selection import (
     ByCode,
     ByConnection,
     ByImport,
+    ByPerson,
     Everything,
     Ids,
     NewerThan,
@@ -59,6 +60,7 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     everything: Everything = False,
     discarded: Annotated[bool, typer.Option("--discarded", help="Also those that were discarded.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Letters shown one by one.")] = 50,
@@ -70,7 +72,7 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_objects)
-    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything, person or ())
     with reading_ledger(settings) as ledger:
         found = selection.find(ledger, discarded=discarded)
         screen.print_json_list(as_json(letter, reveal=reveal) for letter in found)
@@ -114,6 +116,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     everything: Everything = False,
     why: Why = "",
     who: Who = None,
@@ -146,7 +149,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
     from console.ledger_access import reading_ledger
 
     context = CommandContext(load_settings(), Screen(as_json=as_object))
-    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything, person or ())
     selection.require()
     with reading_ledger(context.settings) as ledger:
         found = selection.find(ledger)
@@ -174,6 +177,7 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     everything: Everything = False,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="A new file, for you alone (mode 0600).")
@@ -187,7 +191,7 @@ def export_letters(  # noqa: PLR0913 - one argument for each option
     from console.ledger_access import reading_ledger
 
     settings = load_settings()
-    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything, person or ())
     with reading_ledger(settings) as ledger:
         found = selection.find(ledger)
         export(settings, found, output)
@@ -205,6 +209,7 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     everything: Everything = False,
     who: Who = None,
     yes: Yes = False,
@@ -215,7 +220,7 @@ def discard_letters(  # noqa: PLR0913 - one argument for each option
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
-    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything)
+    selection = Selection(ids or (), connection, code, import_id, older_than, newer_than, everything, person or ())
     selection.require()
     if not why.strip():
         raise ConfigurationError("--why must say why: it is all that the history will tell")

@@ -45,6 +45,16 @@ OlderThan = Annotated[
 NewerThan = Annotated[
     str | None, typer.Option("--newer-than", metavar="TIME", help="Died since, like 1h.", rich_help_panel=_PANEL)
 ]
+ByPerson = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--person",
+        metavar="COLUMN=VALUE",
+        help="About one person, in any spelling, like destination=ann@example.com; more columns narrow it.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
 Everything = Annotated[bool, typer.Option("--all", help="All of them.", rich_help_panel=_PANEL)]
 
 
@@ -59,17 +69,18 @@ class Selection:
     older_than: str | None = None
     newer_than: str | None = None
     everything: bool = False
+    person: Sequence[str] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was said."""
         said = (self.ids, self.connection, self.code, self.import_id, self.older_than, self.newer_than)
-        return not any((*said, self.everything))
+        return not any((*said, self.person, self.everything))
 
     def require(self) -> None:
         """Raise ConfigurationError if nothing was said: what changes letters must be told which."""
         if self.is_empty:
-            raise ConfigurationError("say which dead letters: ids, --connection, --code, --import, … or --all")
+            raise ConfigurationError("say which dead letters: ids, --connection, --code, --person, … or --all")
 
     def find(self, ledger: Ledger, *, discarded: bool = False) -> FoundDeadLetters:
         """Return the letters that are meant, oldest first; raise ConfigurationError for an id that is none."""
@@ -82,9 +93,12 @@ class Selection:
 
     def _filter(self, ledger: Ledger, *, discarded: bool) -> DeadLetterFilter:
         from consent.ledger.dead_letters import DeadLetterFilter
+        from consent.settings import load_settings
+        from console.commands.ledger.history import find_targets
         from console.commands.ledger.status import find_import
 
         return DeadLetterFilter(
+            target_ids=find_targets(load_settings(), ledger, self.person) if self.person else None,
             ids=tuple(self.ids),
             connection=self.connection.lower() if self.connection else None,
             code=self.code,

@@ -62,9 +62,17 @@ def find_histories(
     """
     if connection is not None and settings.connections:
         settings.connection(connection.lower())
+    return ledger.queries.histories(_named(settings, said), connection.lower() if connection else None, limit)
+
+
+def find_targets(settings: Settings, ledger: Ledger, columns: Sequence[str]) -> tuple[int, ...]:
+    """Return the numbers of the targets that columns like `user_id=387006417` name; raise ConfigurationError."""
+    return ledger.queries.targets_named(_named(settings, _said(columns)), None)
+
+
+def _named(settings: Settings, said: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     ways = [tuple(way.items()) for one in said for way in _ways(one, _models(settings))]
-    named = [dict(way) for way in dict.fromkeys(ways)]
-    return ledger.queries.histories(named, connection.lower() if connection else None, limit)
+    return [dict(way) for way in dict.fromkeys(ways)]
 
 
 def person_columns(settings: Settings) -> list[str]:

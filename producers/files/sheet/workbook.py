@@ -5,8 +5,11 @@ ends with one object on its standard error: the `sheet` and the `others`, or why
 nothing of ours and keeps no more than a row, the texts that cells share, and the styles; what needs more memory than
 MEGABYTES ends in `{"memory": true}`.
 
-It reads what a sheet holds (ECMA-376 part 1, chapter 18), not what a float makes of it. Libraries give numbers as
-floats of 64 bits, which cannot tell 9.19E+11 from 919000000000, and a formula without a value as an empty cell.
+It reads what a sheet holds (ECMA-376 part 1, chapter 18), not what a float makes of it. openpyxl 3.1, read-only, gives
+an int for 919000000000 but one float for the rounded 9.19E+11 and for 4.47700900123E+11, whose digits all stand there,
+makes 123 of 00123 and a date of a day that was none (1900-02-29), drops cells outside of the sheet's stated dimension,
+and needs two readings to tell a formula without a value from an empty cell. It reads 18,500 rows of five cells a second
+of CPU, this program 28,000 to 31,000.
 """
 
 from __future__ import annotations

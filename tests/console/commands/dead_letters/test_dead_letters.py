@@ -229,3 +229,20 @@ def multiply_letters(url: str, count: int) -> None:
         )
         tx.execute(text("INSERT OR IGNORE INTO dead_letters SELECT id FROM changes WHERE state = 'dead'"))
     engine.dispose()
+
+
+@pytest.mark.parametrize(("person", "count"), [("user_id=1002888", 1), ("User ID= 1001417", 2), ("user_id=1002889", 0)])
+def test_a_person_is_found_in_any_spelling(buried: Cli, person: str, count: int) -> None:
+    """Columns name a person as `history` takes them; no one else's letter is meant, also where there is none."""
+    assert len(buried("dead-letters", "list", "--person", person, "--json").json) == count
+    answer = buried("dead-letters", "discard", "--person", person, "--why", "asked for", "--yes", "--json")
+    assert (answer.code, answer.json["discarded"]) == (0, count)
+    assert len(buried("dead-letters", "list", "--json").json) == 3 - count
+
+
+@pytest.mark.parametrize("words", [("channel=EMAIL",), ("shoe_size=7",), ("1002888",), ("user_id=",)])
+def test_what_names_no_person_means_no_letter(buried: Cli, words: tuple[str, ...]) -> None:
+    """It is refused, and nothing is done."""
+    given = [part for word in words for part in ("--person", word)]
+    assert buried("dead-letters", "discard", *given, "--why", "asked for", "--yes").code == 2
+    assert len(buried("dead-letters", "list", "--json").json) == 3
