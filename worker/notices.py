@@ -26,6 +26,9 @@ DOWN_SECONDS = 300.0
 THROTTLED_SECONDS = 900.0
 """For how long no customer may be served while the provider asks to wait."""
 
+MANY_WAIT = 1_000
+"""Opt-outs of a connection from which a backlog that does not fall is told."""
+
 MOST_CODES = 20
 """Codes of a connection's dead letters that are told one by one."""
 
@@ -138,6 +141,24 @@ def _backlog(seen: Seen) -> Found:
     stopped = any(one.breaker is not Breaker.CLOSED for one in seen.ledger.breakers.all_health())
     if seen.still.no_worker and (seen.settings.broker_url or not stopped):
         yield "", f"changes are due, {seen.still.no_worker}"
+    else:
+        yield from _backlog_of_connections(seen)
+
+
+def _backlog_of_connections(seen: Seen) -> Found:
+    """Tell of connections that are called, and at which no fewer opt-outs wait than an hour ago."""
+    waiting: dict[str, int] = {}
+    for bucket, found in seen.forecasts.items():
+        count = sum(rule.open for rule in found.rules.values())
+        waiting[bucket.connection] = waiting.get(bucket.connection, 0) + count
+    many = {name: count for name, count in waiting.items() if count >= MANY_WAIT}
+    before = seen.ledger.counters.an_hour_ago(many) if many else {}
+    health = seen.ledger.breakers.all_health()
+    stopped = {read_bucket(one.name).connection for one in health if one.breaker is not Breaker.CLOSED}
+    for name, count in many.items():
+        if name not in stopped and count >= before.get(name, count + 1):
+            words = f"{count:,} opt-outs of {name} wait, and no fewer than an hour ago"
+            yield name, f"{words}: `optrelay status` says what limits it"
 
 
 def _late_opt_outs(seen: Seen) -> Found:

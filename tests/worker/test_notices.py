@@ -16,6 +16,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import PermanentFailure
 from consent.settings import Settings
+from tests.support.clock import Clock
 from tests.support.ledgers import deliver, guarded, imported, word
 from worker import notices
 from worker.notices import CONDITIONS, look
@@ -112,6 +113,29 @@ def test_a_provider_that_invents_codes_floods_no_one(ledger: Ledger) -> None:
     (one,) = ledger.notices.current()
     assert one.kind == "dead_letters_new"
     assert f"{notices.MOST_CODES + 5} dead letters of capillary" in one.words
+
+
+def test_a_backlog_that_does_not_fall_is_told_until_it_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many wait as an hour ago, though workers run; what less than an hour shows says nothing, nor what falls."""
+    seen = notices.standstill
+    monkeypatch.setattr(notices, "standstill", lambda *asked: replace(seen(*asked), no_worker=""))
+    monkeypatch.setattr(notices, "MANY_WAIT", 3)
+    clock = Clock()
+    one = Ledger(f"sqlite:///{tmp_path / 'slow.db'}", clock=clock)
+    one.maintenance.prepare()
+    imported(one, *(word(f"38700641{n}") for n in range(4)))
+    found = []
+    for _ in range(4):
+        found.append("backlog_not_falling" in kinds(one))
+        clock.forward(1_200)
+    found.append("backlog_not_falling" in kinds(one))
+    (open_one,) = [notice for notice in one.notices.current() if notice.kind == "backlog_not_falling"]
+    assert open_one.key == "backlog_not_falling:capillary"
+    assert "4 opt-outs of capillary" in open_one.words
+    deliver(one)
+    found.append("backlog_not_falling" in kinds(one))
+    one.close()
+    assert found == [False, False, False, True, True, False]
 
 
 def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from consent.change import Action
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import lock_tallies
-from consent.ledger.dialects.statements import among, plain_rows, portions
+from consent.ledger.dialects.statements import among, bulk, plain_rows, portions
 from consent.ledger.queue.outcome_log import outcome_log, stamp
 from consent.ledger.schema import changes, targets
 from consent.ledger.telemetry.tallies import COUNTED_TO, SECONDS, SEEN_TO, add, counted_to, tallies, uncounted_calls
@@ -35,6 +35,7 @@ HONOUR_SECONDS = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 172_800.0, 432_000.0
 
 _HONOUR_BOUNDS = tuple(round(1_000 * one) for one in HONOUR_SECONDS)
 _ROWS_AT_ONCE = 50
+_BACKLOG, _SAMPLE_MICROS, _SAMPLES = "backlog", 600_000_000, 6
 _LOOK_SECONDS = 2.0
 
 Tally = tuple[str, tuple[str, ...]]
@@ -54,6 +55,31 @@ class Counters(LedgerPart):
                     return False
         return True
 
+    def an_hour_ago(self, waiting: Mapping[str, int]) -> Mapping[str, int]:
+        """Keep how many customers of each connection wait now; return how many waited an hour ago, where that is known.
+
+        A tally is kept for each ten minutes of the last two hours, so it does not matter which process asks.
+        """
+        place = self.core.now() // _SAMPLE_MICROS
+        rows = [(_BACKLOG, orjson.dumps([name, place]).decode(), count) for name, count in sorted(waiting.items())]
+        mine = tallies.c.name == _BACKLOG
+        query = select(tallies.c.labels, tallies.c.value).where(mine)
+
+        def work(tx: Connection) -> None:
+            lock_tallies(tx)
+            kept = [labels for labels, _ in tx.execute(query) if orjson.loads(labels)[1] >= place - 2 * _SAMPLES]
+            tx.execute(delete(tallies).where(mine, tallies.c.labels.not_in(kept)))
+            renew = "ON CONFLICT (name, labels) DO NOTHING"
+            bulk(tx).insert(tallies, ("name", "labels", "value"), rows, renew)
+
+        found = {
+            tuple(orjson.loads(labels)): value
+            for labels, value in self.database.read(lambda tx: tx.execute(query).all())
+        }
+        if any((name, place) not in found for name in waiting):
+            self.database.write(work)
+        return {name: found[name, place - _SAMPLES] for name in waiting if (name, place - _SAMPLES) in found}
+
     def tallies(self) -> Mapping[str, Mapping[tuple[str, ...], int]]:
         """Return what has been counted, by name and by labels.
 
@@ -62,7 +88,7 @@ class Counters(LedgerPart):
         bound; `call_milliseconds`: connection, bucket.
         """
         query = select(tallies.c.name, tallies.c.labels, tallies.c.value).where(
-            tallies.c.name.not_in((COUNTED_TO, SEEN_TO))
+            tallies.c.name.not_in((COUNTED_TO, SEEN_TO, _BACKLOG))
         )
         found: dict[str, dict[tuple[str, ...], int]] = {}
         for name, labels, value in self.database.read(lambda tx: tx.execute(query).all(), within=_LOOK_SECONDS):

@@ -15,6 +15,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.telemetry import counters
 from consent.outcome import Applied, PermanentFailure, Unchanged
+from tests.support.clock import Clock
 from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
 
 NO = PermanentFailure("404", "there is no such customer")
@@ -169,3 +170,20 @@ def test_honoured_opt_outs_are_counted_by_how_long_they_took(ledger: Ledger) -> 
     assert (labels[0], count) == ("capillary", 1)
     assert labels[2] in {*map(str, counters.HONOUR_SECONDS), "+Inf"}
     assert found["honour_milliseconds"].keys() == {labels[:2]}
+
+
+def test_how_many_waited_an_hour_ago_is_known_after_an_hour(ledger_url: str) -> None:
+    """By whichever process looks, for as long as it is asked every ten minutes; old samples are removed."""
+    clock = Clock()
+    first, second = Ledger(ledger_url, clock=clock), Ledger(ledger_url, clock=clock)
+    found = []
+    for number in range(30):
+        asked = first if number % 2 else second
+        found.append(asked.counters.an_hour_ago({"capillary": number}).get("capillary"))
+        asked.counters.an_hour_ago({"capillary": 7_000})
+        clock.forward(600)
+    assert found == [None] * 6 + list(range(24))
+    assert first.counters.tallies() == {}
+    assert first.counters.an_hour_ago({"infobip": 1}) == {}
+    first.close()
+    second.close()
