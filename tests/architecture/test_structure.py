@@ -11,6 +11,28 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("consent", "producers", "worker", "console", "sandbox")
 PROGRAMS = (*PRODUCT, "bench", "chaos", "tests")
+LONG = {
+    "tests/consent/ledger/intake/test_noops.py",
+    "tests/consent/ledger/intake/test_reassert.py",
+    "tests/consent/ledger/test_interleavings.py",
+    "tests/consent/ledger/test_ledger.py",
+    "tests/console/commands/run/test_import_files.py",
+    "tests/integration/outages/test_hostile_brokers.py",
+    "tests/model/machine.py",
+    "tests/producers/events/test_formats.py",
+    "tests/producers/events/test_ingest.py",
+    "tests/producers/files/test_rejects.py",
+    "tests/producers/http/test_admission.py",
+    "tests/resilience/test_one_person_after_upgrading.py",
+    "tests/resilience/test_upgrading.py",
+    "tests/support/forked_commands.py",
+    "tests/worker/delivery/test_deliver.py",
+    "tests/worker/http/test_odd_servers.py",
+    "tests/worker/providers/capillary/test_responses.py",
+    "tests/worker/providers/infobip/test_blocklist.py",
+}
+"""Files of tests that are still longer than 300 lines."""
+
 VAGUE = {"utils", "helpers", "common", "manager", "misc"}
 
 
@@ -71,8 +93,15 @@ def functions() -> Iterator[tuple[str, int]]:
 
 
 def test_no_file_is_too_long_to_read() -> None:
-    """No module is longer than 300 lines."""
-    assert {shown(path): n for path in modules() if (n := lines(path)) > 300} == {}
+    """No module is longer than 300 lines, but for some files of tests, which this list names: it only gets shorter."""
+    assert {shown(path): n for path in modules(PROGRAMS) if (n := lines(path)) > 300}.keys() == LONG
+
+
+def test_files_of_tests_are_worth_opening() -> None:
+    """At most 15 of 100 modules beside the product have fewer than 40 lines."""
+    tests = list(modules(("bench", "chaos", "tests")))
+
+    assert len([path for path in tests if lines(path) < 40]) <= 0.15 * len(tests)
 
 
 def test_files_are_worth_opening() -> None:
