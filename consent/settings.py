@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -52,6 +52,13 @@ def _addresses(value: object) -> object:
     if not isinstance(value, str):
         return value
     return json.loads(value) if value.lstrip().startswith("[") else value.split()
+
+
+def _listener(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isascii() and port.isdigit() and int(port[:6]) < 2**16):
+        raise ValueError("write HOST:PORT, like 127.0.0.1:9464")
+    return value
 
 
 class Settings(BaseSettings):
@@ -125,6 +132,9 @@ class Settings(BaseSettings):
     ui_proxy_header: str = Field("", description="the header in which an authenticating proxy names the page's user")
     ui_proxy_secret: SecretStr = Field(
         SecretStr(""), description="what the proxy adds as `X-Optrelay-Proxy-Secret`; without it the header is ignored"
+    )
+    ui_listen: Annotated[str, AfterValidator(_listener)] = Field(
+        "", description="HOST:PORT where `optrelay serve` has its page and metrics, which are then nowhere else"
     )
     notify: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_addresses)] = Field(
         (), description="where notices go: https:// (signed webhooks) or apprise+ before an address of Apprise"

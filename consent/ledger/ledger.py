@@ -34,6 +34,7 @@ from consent.ledger.review.pauses import Pauses
 from consent.ledger.review.undo import Undoing
 from consent.ledger.telemetry.counters import Counters
 from consent.ledger.telemetry.notices import Notices
+from consent.ledger.telemetry.recent import RecentQuarters
 from consent.reassert import ReassertRules
 
 
@@ -92,6 +93,7 @@ class Ledger(LedgerCore):
         self.outcome_log = OutcomeLog(self)
         self.counters = Counters(self)
         self.notices = Notices(self)
+        self.recent = RecentQuarters(self)
         self.rejected_events = RejectedEvents(self)
         self.maintenance = Maintenance(self)
 

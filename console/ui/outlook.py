@@ -165,4 +165,7 @@ def _calls(per_second: float, limit: Limit) -> float:
 
 
 def _rate(per_second: float, limit: Limit) -> str:
-    return f"{math.ceil(_calls(per_second, limit)):,} calls/minute"
+    """Return a rate of calls, rounded up so that it is enough; a low one by the hour."""
+    a_minute = _calls(per_second, limit)
+    calls, unit = (a_minute, "minute") if a_minute >= 1 else (60 * a_minute, "hour")
+    return f"{counted(math.ceil(round(calls, 6)), 'call')}/{unit}"

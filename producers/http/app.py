@@ -25,8 +25,8 @@ from producers.http.state import AppState
 _ROUTERS = tuple(one.router for one in (changes, queries, holds, pauses, contactable, unsubscribe, health, docs))
 
 
-def create_app(state: AppState, more: Sequence[BaseRoute] = ()) -> FastAPI:
-    """Return the application with this state, and with more routes; its lifespan runs the batch writer."""
+def create_app(state: AppState, more: Sequence[BaseRoute] = (), within: Sequence[Middleware] = ()) -> FastAPI:
+    """Return the application with this state, and with more routes and middleware; its lifespan runs the writer."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -39,7 +39,7 @@ def create_app(state: AppState, more: Sequence[BaseRoute] = ()) -> FastAPI:
         openapi_url=None,  # what it tells depends on who asks
         redirect_slashes=False,  # a redirect would carry the token of a link along
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # it tells whole paths
-        middleware=[Middleware(RequestMiddleware)],
+        middleware=[Middleware(RequestMiddleware), *within],
         exception_handlers={Problem: problems.answer, HTTPException: _not_found, RequestValidationError: _invalid},
         lifespan=lifespan,
     )

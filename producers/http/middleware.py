@@ -6,6 +6,8 @@ import logging
 import secrets
 import time
 import traceback
+from collections.abc import Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
@@ -56,11 +58,39 @@ class RequestMiddleware:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
-            _log.error("an unexpected error: %s", _places_of(error))
+            _log.error("an unexpected error: %s", places_of(error))
             if status == 0:
                 await Problem.unexpected().response()(scope, receive, send_with_headers)
         finally:
             _write_access_log(scope, status, time.perf_counter() - started)
+
+
+class OwnListener:
+    """Keeps some paths to the listener with a port of their own, and everything else away from it.
+
+    Which one a request came by, the connection's own socket tells, and nothing that a client sends. HEALTH is answered
+    by both.
+    """
+
+    def __init__(self, app: ASGIApp, port: int, paths: Sequence[str]) -> None:
+        self._app, self._port, self._paths = app, port, tuple(paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what belongs to the listener; there is nothing else at it."""
+        if scope["type"] == "http" and scope["path"] not in HEALTH and self._is_own(scope) != self._is_meant(scope):
+            nothing = Problem(HTTPStatus.NOT_FOUND, "unknown_path", "there is nothing at this path: see /docs")
+            await nothing.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _is_own(self, scope: Scope) -> bool:
+        return scope.get("server") is not None and scope["server"][1] == self._port
+
+    def _is_meant(self, scope: Scope) -> bool:
+        return any(scope["path"] == one or scope["path"].startswith(f"{one}/") for one in self._paths)
+
+
+HEALTH = ("/healthz", "/readyz")
 
 
 def _write_access_log(scope: Scope, status: int, seconds: float) -> None:
@@ -83,6 +113,7 @@ def shown_path(path: str) -> str:
     return next((f"{prefix}…" for prefix in _PREFIXES if path.startswith(prefix)), "…")
 
 
-def _places_of(error: Exception) -> str:
+def places_of(error: Exception) -> str:
+    """Return the kind of an error and where it came from, without its message, which may name a person."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__qualname__} at " + ", ".join(f"{Path(f.filename).name}:{f.lineno}" for f in frames[-6:])

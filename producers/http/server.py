@@ -7,7 +7,7 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, ClassVar
@@ -52,13 +52,18 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def serve(
-    app: ASGIApp, listener: socket.socket, on_ready: Callable[[], None], is_over: Callable[[], bool] = lambda: False
+    app: ASGIApp,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    is_over: Callable[[], bool] = lambda: False,
+    more: Sequence[socket.socket] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, and end the way that the signal asks for once every request is answered.
 
-    Returns in the same way once `is_over` says so; it is asked several times a second and must not wait.
+    Returns in the same way once `is_over` says so; it is asked several times a second and must not wait. The same
+    application answers at the `more` listeners.
     """
-    Server(configuration(app, _most_connections()), on_ready, is_over).run(sockets=[listener])
+    Server(configuration(app, _most_connections()), on_ready, is_over).run(sockets=[listener, *more])
 
 
 def _most_connections() -> int:

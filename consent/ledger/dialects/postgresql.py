@@ -22,6 +22,7 @@ from sqlalchemy import (
     Select,
     Table,
     any_,
+    collate,
     create_engine,
     event,
     func,
@@ -52,6 +53,7 @@ class PostgreSQLBulk(Bulk):
     """PostgreSQL's way with many rows."""
 
     upsert = staticmethod(insert)
+    hashes_groups = True
 
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
         """COPY many rows, by way of a table of this transaction's own if some may be there: faster than executemany."""
@@ -109,6 +111,10 @@ class PostgreSQLBulk(Bulk):
         """Read the text as JSON."""
         found: ColumnElement[str] = cast_to(column, JSON)[name].astext
         return found
+
+    def matches(self, column: Column[str], pattern: str, *, has_letters: bool) -> ColumnElement[bool]:
+        """Compare bytes: by the rules of a language, each text would be turned into small letters first."""
+        return collate(column, "C").ilike(pattern) if has_letters else collate(column, "C").like(pattern)
 
     def own_entry(self) -> int:
         """Return the transaction's number."""

@@ -105,6 +105,9 @@ class Bulk(ABC):
     upsert: ClassVar[Any]
     """The dialect's `insert`, which knows ON CONFLICT."""
 
+    hashes_groups: ClassVar[bool]
+    """Whether GROUP BY keeps a sum for each group on one walk; otherwise all rows are sorted for it."""
+
     @abstractmethod
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
         """Insert rows, of which none can be there yet unless `conflict` (ON CONFLICT …) is given; return how many."""
@@ -161,6 +164,13 @@ class Bulk(ABC):
     @abstractmethod
     def json_text(self, column: Column[str], name: str) -> ColumnElement[str]:
         """Return a text out of a JSON object in a column, NULL if it has none of this name."""
+
+    @abstractmethod
+    def matches(self, column: Column[str], pattern: str, *, has_letters: bool) -> ColumnElement[bool]:
+        """Say that a text is like a pattern, whatever the case of its ASCII letters.
+
+        Unless the pattern `has_letters` whose case may differ, it need not be looked at.
+        """
 
     @abstractmethod
     def own_entry(self) -> int:

@@ -22,6 +22,8 @@ from consent.outcome import State
 class ChangeReport:
     """What became of a change. Moments are in microseconds; `superseded_by` is the public id of the newer change.
 
+    An opt-out is due at `due_at`, by this `rule`; None if it has no deadline.
+
     `details` are the further columns of its row, which may name a person.
     """
 
@@ -43,6 +45,8 @@ class ChangeReport:
     import_name: str
     number: int | None
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    due_at: int | None = None
+    rule: str | None = None
 
 
 class ChangeQueries(LedgerPart):
@@ -114,7 +118,7 @@ def _report(row: Row[*tuple[Any, ...]]) -> ChangeReport:
     return ChangeReport(
         id=public_id(row.target_key, row.dedupe_key),
         state=State(row.state),
-        superseded_by=None if row.winner_key is None else public_id(row.target_key, row.winner_key),
+        superseded_by=None if row.winner_key is None else public_id(row.winner_target_key, row.winner_key),
         code=row.code,
         reason=row.reason,
         connection=row.connection,
@@ -130,6 +134,8 @@ def _report(row: Row[*tuple[Any, ...]]) -> ChangeReport:
         import_name=row.name,
         number=row.line,
         details=json.loads(row.details),
+        due_at=row.due_at,
+        rule=row.rule,
     )
 
 
@@ -148,13 +154,15 @@ def _which(tx: Connection, hint: bytes, key: bytes) -> tuple[ColumnElement[bool]
 _FORMER = select(cast(info.c.value, BigInteger)).where(info.c.name == "known_by_key_alone_to").scalar_subquery()
 _OWN = (
     *("dedupe_key", "import_id", "line", "slot", "action", "effective_at", "recorded_at"),
-    *("state", "code", "reason", "settled_at", "attempts", "discarded_at", "details"),
+    *("state", "code", "reason", "settled_at", "attempts", "discarded_at", "details", "due_at", "rule"),
 )
 _winner = changes.alias("winner")
+_winners = targets.alias("winners")
 _REPORTED = (
     select(
         *(changes.c[name] for name in _OWN),
         _winner.c.dedupe_key.label("winner_key"),
+        _winners.c.target_key.label("winner_target_key"),
         targets.c.target_key,
         targets.c.connection,
         imports.c.kind,
@@ -163,7 +171,9 @@ _REPORTED = (
     .join(targets, targets.c.id == changes.c.target_id)
     .join(imports, imports.c.id == changes.c.import_id)
     .outerjoin(_winner, _winner.c.id == changes.c.superseded_by)
+    .outerjoin(_winners, _winners.c.id == _winner.c.target_id)
 )
+"""The newer change may be about another target: a dead letter was corrected."""
 
 
 @dataclass(frozen=True, slots=True)

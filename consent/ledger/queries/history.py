@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 from consent.change import Bucket
 from consent.identifiers.identity import is_same
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import portions
+from consent.ledger.dialects.statements import bulk, portions
 from consent.ledger.queries.changes import ChangeReport, changes_of
 from consent.ledger.queue.tasks import CustomerTask
 from consent.ledger.schema import slots, targets
@@ -88,18 +88,20 @@ def _named(tx: Connection, some: Sequence[Mapping[str, str]], connection: str | 
     """Give the targets whose address holds one of these sets, a few at a time."""
     wanted = [targets.c.connection == connection] if connection else []
     query = select(targets.c.id, targets.c.connection, targets.c.address)
-    near = query.where(or_(*map(_holds, some)), *wanted).order_by(targets.c.id)
+    near = query.where(or_(*(_holds(tx, one) for one in some)), *wanted).order_by(targets.c.id)
     with tx.execute(near, execution_options={"yield_per": 1_000}) as rows:
         yield from (row for row in rows if any(_names(row, columns) for columns in some))
 
 
-def _holds(columns: Mapping[str, str]) -> ColumnElement[bool]:
+def _holds(tx: Connection, columns: Mapping[str, str]) -> ColumnElement[bool]:
     """Say that the address, which is JSON without blanks, may have these columns in some spelling.
 
     Of a value only its letters and digits are looked for, in their order: other spellings have others between them.
     """
-    parts = (f'%"{name}":"%{"%".join(filter(_is_plain, value))}%' for name, value in columns.items())
-    return and_(*(targets.c.address.ilike(part) for part in parts))
+    matches = bulk(tx).matches
+    plain = {name: "".join(filter(_is_plain, value)) for name, value in columns.items()}
+    parts = ((f'%"{name}":"%{"%".join(value)}%', not value.isdigit()) for name, value in plain.items())
+    return and_(*(matches(targets.c.address, part, has_letters=letters) for part, letters in parts))
 
 
 def _is_plain(letter: str) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select, union_all
 
 from consent.change import Bucket
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import first_change
+from consent.ledger.dialects.statements import bulk, first_change
 from consent.ledger.queue.tasks import IN_DOUBT
 from consent.ledger.schema import (
     changes,
@@ -221,18 +221,9 @@ class ImportQueries(LedgerPart):
 
 
 def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
-    mine = changes.c.import_id == row.id
-    # Without GROUP BY, for which all of an import's changes would be sorted.
-    each = (func.count().filter(changes.c.state == state.value) for state in State)
-    *counted, latest = tx.execute(select(*each, func.max(changes.c.settled_at)).where(mine)).one()
-    states = dict(zip((state.value for state in State), counted, strict=True))
+    states, latest, letters = _counted(tx, row.id)
     states[_OF_NOOPS.get(row.state, State.PENDING).value] += row.noops
     states[State.PENDING.value] += states[State.HELD.value]
-    died = (changes.c.id.in_(select(dead_letters.c.change_id)), changes.c.state == State.DEAD.value)
-    why = changes.c.reason
-    dead = select(changes.c.code, func.count(), func.min(why), func.max(why), func.count(changes.c.discarded_at))
-    dead = dead.where(mine, *died)
-    letters = tx.execute(dead.group_by(changes.c.code)).all() if states[State.DEAD.value] else ()
     why = rejects.c.message
     refused = select(rejects.c.code, func.count(), func.min(why), func.max(why)).where(rejects.c.import_id == row.id)
     refusals = tx.execute(refused.group_by(rejects.c.code)).all()
@@ -247,7 +238,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         **states,
         calls=row.calls,
         started_at=row.started_at,
-        ended_at=max(latest or 0, row.released_at or 0, row.started_at),
+        ended_at=max(latest, row.released_at or 0, row.started_at),
         stream=bool(row.stream),
         discarded=sum(one[4] for one in letters),
         total_lines=row.total_lines,
@@ -261,6 +252,29 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         dead_reasons={str(code): _words(*some) for code, _, *some, _ in letters},
         **_of_guards(row),
     )
+
+
+def _counted(tx: Connection, import_id: str) -> tuple[dict[str, Any], int, list[Any]]:
+    """Return an import's changes by state, when the last of them was settled, and its dead letters by code.
+
+    Of the letters of a code: how many, the first and the last of their reasons, how many were discarded.
+    """
+    mine, c = changes.c.import_id == import_id, changes.c
+    facts = (func.count(), func.min(c.reason), func.max(c.reason), func.count(c.discarded_at))
+    if bulk(tx).hashes_groups:
+        states, latest, letters = dict.fromkeys((state.value for state in State), 0), 0, list[Any]()
+        each = select(c.state, c.code, func.max(c.settled_at), *facts).where(mine).group_by(c.state, c.code)
+        for state, code, settled_at, *found in tx.execute(each):
+            states[state] += found[0]
+            latest = max(latest, settled_at or 0)
+            letters += [(code, *found)] if state == State.DEAD.value else []
+        return states, latest, letters
+    by_state = (func.count().filter(c.state == state.value) for state in State)
+    *counted, last = tx.execute(select(*by_state, func.max(c.settled_at)).where(mine)).one()
+    states = dict(zip((state.value for state in State), counted, strict=True))
+    died = select(c.code, *facts).where(mine, c.id.in_(select(dead_letters.c.change_id)), c.state == State.DEAD.value)
+    letters = list(tx.execute(died.group_by(c.code))) if states[State.DEAD.value] else []
+    return states, last or 0, letters
 
 
 def _of_guards(row: Row[Any]) -> dict[str, Any]:

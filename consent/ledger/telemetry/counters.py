@@ -16,13 +16,25 @@ import orjson
 from sqlalchemy import Connection, case, delete, select
 
 from consent.change import Action
+from consent.deadlines.forecast import QUARTER
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import lock_tallies
 from consent.ledger.dialects.statements import among, bulk, plain_rows, portions
 from consent.ledger.queue.outcome_log import outcome_log, stamp
 from consent.ledger.schema import changes, targets
-from consent.ledger.telemetry.tallies import COUNTED_TO, SECONDS, SEEN_TO, add, counted_to, tallies, uncounted_calls
+from consent.ledger.telemetry.recent import RecentQuarters
+from consent.ledger.telemetry.tallies import (
+    COUNTED_TO,
+    SECONDS,
+    SEEN_TO,
+    SETTLED_THEN,
+    WAITED_THEN,
+    add,
+    counted_to,
+    tallies,
+    uncounted_calls,
+)
 from consent.outcome import State
 
 MOST_BUCKETS = 200
@@ -38,6 +50,8 @@ _ROWS_AT_ONCE = 50
 _BACKLOG, _SAMPLE_MICROS, _SAMPLES = "backlog", 600_000_000, 6
 _LOOK_SECONDS = 2.0
 
+_OWN = (COUNTED_TO, SEEN_TO, _BACKLOG, SETTLED_THEN, WAITED_THEN)
+
 Tally = tuple[str, tuple[str, ...]]
 """A tally's name, and its labels."""
 
@@ -48,6 +62,7 @@ class Counters(LedgerPart):
     def add_up(self, seconds: float = 60.0) -> bool:
         """Count what is new, for so many seconds at most; return whether all of it is counted."""
         stamp(self.database)
+        RecentQuarters(self.core).note_waiting()
         ends = time.monotonic() + seconds
         for step in (_count_outcomes, _count_calls):
             while self.database.write(step):
@@ -87,9 +102,7 @@ class Counters(LedgerPart):
         `changes`: connection, outcome. `calls`: connection, bucket, class. `call_seconds`: connection, bucket, upper
         bound; `call_milliseconds`: connection, bucket.
         """
-        query = select(tallies.c.name, tallies.c.labels, tallies.c.value).where(
-            tallies.c.name.not_in((COUNTED_TO, SEEN_TO, _BACKLOG))
-        )
+        query = select(tallies.c.name, tallies.c.labels, tallies.c.value).where(tallies.c.name.not_in(_OWN))
         found: dict[str, dict[tuple[str, ...], int]] = {}
         for name, labels, value in self.database.read(lambda tx: tx.execute(query).all(), within=_LOOK_SECONDS):
             found.setdefault(name, {})[tuple(orjson.loads(labels))] = value
@@ -109,6 +122,7 @@ def _count_outcomes(tx: Connection) -> bool:
     found = _facts(tx, [number for _, ids, _ in came for number in ids])
     counted: Counter[Tally] = Counter({(COUNTED_TO, ()): rows[-1][0] - start})
     for outcome, ids, at in came:
+        counted[SETTLED_THEN, (str(at // QUARTER), outcome)] += len(ids)
         known = [found[number] for number in ids if number in found]
         for connection, count in Counter(one.connection for one in known).items():
             counted["changes", (connection, outcome)] += count

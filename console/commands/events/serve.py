@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC
 from functools import partial
 from typing import Any
 
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from consent.broker.wakeups import WakeUps
@@ -29,6 +30,7 @@ from producers.events.traces import event_ingest
 from producers.http.api_keys import ApiKeys, KeyRateLimit
 from producers.http.app import create_app
 from producers.http.batch_writer import BatchWriter
+from producers.http.middleware import OwnListener
 from producers.http.server import listening, serve
 from producers.http.state import AppState
 from producers.http.tokens import Tokens
@@ -86,12 +88,28 @@ def serve_until_stopped(settings: Settings, screen: Screen, host: str, port: int
             public_pages=pages,
         )
         outdated = stack.enter_context(_watched(ledger))
-        more = [] if page is None else [page(ledger)]
-        serve(
-            create_app(state, more), listener, lambda: _welcome(screen, listener, keys, tokens), lambda: bool(outdated)
-        )
+        own = stack.enter_context(_own_listener(settings, listener))
+        within = [Middleware(OwnListener, port=one.getsockname()[1], paths=_OWN_PATHS) for one in own]
+        app = create_app(state, [] if page is None else [page(ledger)], within)
+        serve(app, listener, lambda: _welcome(screen, [listener, *own], keys, tokens), lambda: bool(outdated), own)
         if outdated:
             raise outdated[0]
+
+
+_OWN_PATHS = ("/ui", "/metrics")
+
+
+@contextmanager
+def _own_listener(settings: Settings, listener: socket.socket) -> Iterator[list[socket.socket]]:
+    """Give the listener that page and metrics have for themselves, if they have one; raise ConfigurationError."""
+    if not settings.ui_listen:
+        yield []
+        return
+    host, _, port = settings.ui_listen.rpartition(":")
+    if int(port) and int(port) == listener.getsockname()[1]:
+        raise ConfigurationError("OPTRELAY_UI_LISTEN needs another port than `optrelay serve` listens on")
+    with listening(host.removeprefix("[").removesuffix("]"), int(port)) as own:
+        yield [own]
 
 
 @contextmanager
@@ -165,12 +183,18 @@ def _broker_state(wakeups: WakeUps) -> str:
     return "reachable"
 
 
-def _welcome(screen: Screen, listener: socket.socket, keys: ApiKeys, tokens: Tokens) -> None:
+def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _welcome(screen: Screen, listeners: Sequence[socket.socket], keys: ApiKeys, tokens: Tokens) -> None:
+    url, *own = map(_url, listeners)
     if not keys:
         screen.note("no OPTRELAY_API_KEYS: /v1/changes and /v1/imports answer no client")
     if not tokens:
         screen.note("no OPTRELAY_TOKEN_SECRET: unsubscribe links do not work")
     screen.show(f"listening on {url}, documented at {url}/docs; SIGTERM or Ctrl-C ends it")
-    screen.print_json({"url": url})
+    for one in own:
+        screen.show(f"the page and the metrics are at {one} alone")
+    screen.print_json({"url": url} | ({"ui_url": own[0]} if own else {}))

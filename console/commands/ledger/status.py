@@ -61,13 +61,18 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
 class Overview:
     """How every bucket is that has something left or is stopped, what stands still, whether the ledger can write.
 
-    `deadlines` are the forecasts of the buckets that have opt-outs left.
+    `outlooks` are the forecasts of the buckets that have something left.
     """
 
     buckets: Sequence[BucketStatus]
     still: Standstill
     writable: bool
-    deadlines: Sequence[Outlook]
+    outlooks: Sequence[Outlook]
+
+    @property
+    def deadlines(self) -> list[Outlook]:
+        """The forecasts of the buckets that have opt-outs left."""
+        return [one for one in self.outlooks if one.forecast.rules]
 
     @property
     def problems(self) -> list[str]:
@@ -90,8 +95,8 @@ def overview(settings: Settings, ledger: Ledger) -> Overview:
         )
         for one in _shown(settings, health, pending, pauses)
     ]
-    late = [one for one in outlooks(settings, ledger, ledger.deadlines.open_cells(), health) if one.forecast.rules]
-    return Overview(buckets, standstill(settings, ledger, pending), ledger.maintenance.takes_writes(), late)
+    forecasts = outlooks(settings, ledger, ledger.deadlines.open_cells(), health)
+    return Overview(buckets, standstill(settings, ledger, pending), ledger.maintenance.takes_writes(), forecasts)
 
 
 def _stopped(standings: Sequence[BucketStatus]) -> list[str]:

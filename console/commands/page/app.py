@@ -20,6 +20,7 @@ from console.commands.page import imports, letters, overviews, persons
 from console.commands.page.access import PREFIX, Access, Refused
 from console.commands.page.users import Role
 from console.commands.page.visit import STATIC, Mistake, Parts, Visit, render
+from producers.http.middleware import places_of
 
 _log = logging.getLogger("optrelay.page")
 _LONGEST_FORM = 64 * 1024
@@ -199,7 +200,7 @@ def _answer(view: View, visit: Visit) -> Response:
     except Refused:
         raise
     except Exception as error:  # noqa: BLE001 - its message may name a person, so only its kind is logged
-        _log.error("an unexpected error at %s: %s", view.__name__, type(error).__qualname__)
+        _log.error("an unexpected error: %s", places_of(error))
         text = "This is a fault of optrelay, and what you asked for may or may not have happened: look, and report it."
         raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, "An unexpected error", text) from None
 

@@ -16,7 +16,7 @@ from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queries.pages import PAGE
 from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
 from consent.ledger.review.undo import NotUndone
-from console.commands.ledger.status import overview
+from console.commands.ledger.status import Overview, overview
 from console.commands.page.access import Refused
 from console.commands.page.visit import Mistake, Visit, key_of, not_found
 from console.ui.text import counted
@@ -83,7 +83,7 @@ def _shown(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "", 
     rejects = (
         queries.rejects_page(import_id, key_of(visit.query.get("after")) or -1, PAGE + 1) if report.rejected else []
     )
-    busy = overview(visit.parts.settings, visit.ledger).buckets if report.pending > report.held else ()
+    seen = overview(visit.parts.settings, visit.ledger) if report.pending > report.held else None
     return visit.page(
         "import.html",
         status,
@@ -92,7 +92,8 @@ def _shown(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "", 
         held=visit.ledger.review.held_import(import_id) if report.held or report.state == "held" else None,
         rejects=rejects[:PAGE],
         more_rejects=len(rejects) > PAGE,
-        busy=[one for one in busy if one.left],
+        busy=[one for one in seen.buckets if one.left] if seen else [],
+        finish_at=_finish(seen) if seen else None,
         entries=queries.audit_page(limit=_ENTRIES, import_id=import_id),
         mistake=mistake,
         of=of,
@@ -100,6 +101,16 @@ def _shown(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "", 
         is_live=not report.is_settled,
         must_prove_name=visit.parts.settings.four_eyes and not visit.user.proves_name,
     )
+
+
+def _finish(seen: Overview) -> int | None:
+    """Return when all that waits is delivered at the present rate (microseconds); None if no one can tell.
+
+    It is about all imports together: customers are delivered in the order of their deadlines, not of the imports.
+    """
+    stopped = any(one.obstacle for one in seen.buckets if one.left)
+    ends = [one.forecast.finish_at for one in seen.outlooks if one.forecast.targets]
+    return None if stopped or not ends else max(ends)
 
 
 def download_rejects(visit: Visit) -> Response:

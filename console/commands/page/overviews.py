@@ -11,12 +11,23 @@ from starlette.responses import Response
 from consent.change import Bucket, read_bucket
 from consent.ledger.queries.calls import RecentCalls
 from consent.ledger.queries.pages import PAGE
+from consent.ledger.queue.breakers import Breaker
+from consent.ledger.telemetry.recent import QuarterHour
 from console.commands.ledger.status import BucketStatus, overview
+from console.commands.page.charts import BarChart, ForecastChart, forecast_chart, settled_chart, waiting_chart
 from console.commands.page.visit import Mistake, Visit, key_of
-from console.ui.outlook import pause_warning, paused_outlooks
+from console.ui.outlook import Outlook, pause_warning, paused_outlooks
 
 _GROUPS = 8
 _IMPORTS = 8
+_HOURS = 6
+_SHOWN_ABOVE = frozenset(
+    {
+        *("import_held", "connection_stopped", "dead_letters_new", "deadline_breached", "deadline_at_risk"),
+        *("backlog_not_falling", "opt_out_late"),
+    }
+)
+"""Kinds of notices that Today shows as they are now."""
 
 
 def show_today(visit: Visit) -> Response:
@@ -31,6 +42,9 @@ def show_today(visit: Visit) -> Response:
         problems=seen.still.problems,
         still=seen.still.words,
         writable=seen.writable,
+        late=[one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached],
+        notices=[one for one in visit.ledger.notices.current() if one.kind not in _SHOWN_ABOVE],
+        charts=_charts(visit.ledger.recent.last_hours(_HOURS)),
         groups=groups[:_GROUPS],
         more_groups=max(0, len(groups) - _GROUPS),
         letters=sum(one.count for one in groups),
@@ -42,6 +56,16 @@ def show_today(visit: Visit) -> Response:
     )
 
 
+def _charts(quarters: Sequence[QuarterHour]) -> list[tuple[str, str, str, BarChart]]:
+    """Return the pictures of the last hours that show anything: title, what is counted, in what, and the bars."""
+    settled, waiting = settled_chart(quarters), waiting_chart(quarters)
+    named = (
+        ("Changes settled", "change", " in a quarter of an hour", settled),
+        ("Customers waiting", "customer", "", waiting),
+    )
+    return [one for one in named if one[-1].most]
+
+
 def bars(buckets: Sequence[BucketStatus]) -> dict[str, float]:
     """Return for each bucket with something left how long its bar is, in hundredths of the longest."""
     left = {str(one.bucket): one.left for one in buckets if one.left}
@@ -50,6 +74,8 @@ def bars(buckets: Sequence[BucketStatus]) -> dict[str, float]:
 
 
 _LATELY_SECONDS = 60.0
+_LEAST_PER_SECOND = 1.0
+"""Of a lower limit the latest seconds tell no share: a few calls at once are no rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +108,26 @@ def _connections(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str 
         bars=bars(seen.buckets),
         traffic={str(one.bucket): _traffic(one, lately[one.bucket]) for one in seen.buckets if one.bucket in lately},
         concurrency={name: one.concurrency for name, one in visit.parts.settings.connections.items()},
+        breakers=_BREAKERS,
+        now=now,
+        forecasts=_forecasts(visit, seen.deadlines, now),
     )
+
+
+_BREAKERS = {
+    Breaker.CLOSED: "closed: it is called",
+    Breaker.DOWN: "open: it is down, and tried now and then",
+    Breaker.REFUSED: "open: it refuses our credentials",
+}
+
+
+def _forecasts(visit: Visit, found: Sequence[Outlook], now: int) -> dict[Bucket, tuple[Outlook, ForecastChart]]:
+    """Return the forecast of each bucket with a deadline to keep, and its picture."""
+    if not found:
+        return {}
+    cells = visit.ledger.deadlines.open_cells()
+    drawn = ((one, forecast_chart(cells.get(one.bucket, ()), one.forecast, now)) for one in found)
+    return {one.bucket: (one, chart) for one, chart in drawn if chart is not None}
 
 
 def _places(visit: Visit) -> list[Bucket]:
@@ -146,7 +191,8 @@ def _choice(visit: Visit, *choices: str) -> str:
 
 def _traffic(one: BucketStatus, calls: RecentCalls) -> _Traffic:
     limit = one.limit.rate.per_second if one.limit else None
-    used = calls.per_second / limit if calls.per_second is not None and limit else None
+    can_tell = calls.per_second is not None and limit is not None and limit >= _LEAST_PER_SECOND
+    used = min(1.0, (calls.per_second or 0.0) / limit) if can_tell and limit else None
     return _Traffic(calls.per_second, used, calls.seconds, calls.failed)
 
 

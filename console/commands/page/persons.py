@@ -79,5 +79,6 @@ def _shown(
         name_of=revealed if reveals else masked,
         reveals=reveals,
         mistake=mistake,
+        now=visit.ledger.now(),
         form=visit.form,
     )

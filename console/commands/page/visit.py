@@ -118,6 +118,10 @@ def _moment(micros: int | None) -> str:
     return "" if micros is None else f"{from_micros(micros):%Y-%m-%d %H:%M}"
 
 
+def _clock(micros: int) -> str:
+    return f"{from_micros(micros):%H:%M}"
+
+
 def _iso(micros: int) -> str:
     return from_micros(micros).isoformat(timespec="seconds")
 
@@ -150,6 +154,7 @@ _environment = Environment(
 )
 _environment.filters |= {
     "moment": _moment,
+    "clock": _clock,
     "iso": _iso,
     "number": _number,
     "duration": duration_text,

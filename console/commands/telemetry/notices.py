@@ -18,6 +18,7 @@ from worker.channels import NoticeSender, channels_of, ping
 from worker.notices import look
 
 _END_SECONDS = 5.0
+_COUNTING_SECONDS = 0.5
 _TEST_SECONDS = 30.0
 
 
@@ -75,6 +76,7 @@ def tell_at_end(settings: Settings, screen: Screen, code: ExitCode) -> None:
     try:
         with ledger_if_any(settings) as ledger:
             if ledger is not None:
+                ledger.counters.add_up(_COUNTING_SECONDS)  # the page's pictures show this run at once
                 look(settings, ledger)
                 _drained(settings, ledger, _END_SECONDS)
         ping(settings, "" if code is ExitCode.WELL else "/fail")

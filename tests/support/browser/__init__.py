@@ -5,6 +5,7 @@ axe.min.js is axe-core 4.14.1 of Deque Systems, as npm has it, under the Mozilla
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def chromium(*, scripts: bool = True) -> Iterator[webdriver.Chrome]:
     options.binary_location = CHROMIUM or ""
     for argument in _ARGUMENTS:
         options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     if not scripts:
         options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
@@ -58,6 +59,17 @@ def violations(driver: webdriver.Chrome) -> list[str]:
         if one["impact"] in SERIOUS
         for node in one["nodes"]
     ]
+
+
+def addresses(driver: webdriver.Chrome) -> list[str]:
+    """Every address that the browser has asked for since the last call, with the ones that it came from."""
+    found = []
+    for one in driver.get_log("performance"):
+        message = json.loads(one["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            request = message["params"]["request"]
+            found += [request["url"], request["headers"].get("Referer", ""), message["params"].get("documentURL", "")]
+    return found
 
 
 def fill_in(driver: webdriver.Chrome, action: str, **fields: str) -> None:

@@ -14,7 +14,7 @@ from console.commands.page.access import Sessions
 from console.commands.page.app import PLACES
 from console.commands.page.server import shared_access
 from console.commands.page.users import Role, Throttle, User, Users, hashed
-from tests.support.browser.page import EVERYONE, HASH, PASSWORD, Browser, page, words
+from tests.support.browser.page import EVERYONE, HASH, PASSWORD, Browser, forms, page, words
 
 CHANGING = [place for place in PLACES if place.method == "POST"]
 SECRET = "a secret of the proxy"
@@ -69,6 +69,36 @@ def test_each_place_needs_its_role(ledger: Ledger) -> None:
             assert (place.path, answer.status_code) == (place.path, 403)
             assert f"You need the role {place.role}" in words(answer)
     assert {place.path for place in CHANGING if place.role is Role.VIEWER} <= {"/person"}
+
+
+def test_each_user_has_the_places_of_the_own_role_alone(ledger: Ledger) -> None:
+    """An operator decides about no import, an approver replays no letter, and neither sees a name."""
+    roles = {"otto": Role.OPERATOR, "anna": Role.APPROVER, "priya": Role.PRIVACY}
+    with page(ledger, ui_users=EVERYONE) as served:
+        for name, role in roles.items():
+            with served.browser(name) as browser:
+                told = {"csrf": browser.csrf()}
+                for place in (one for one in PLACES if one.role is not Role.VIEWER):
+                    answer = (
+                        browser.post(path_of(place), told) if place.method == "POST" else browser.get(path_of(place))
+                    )
+                    assert (name, place.path, answer.status_code == 403) == (name, place.path, place.role is not role)
+
+
+def test_the_login_form_belongs_to_its_browser(ledger: Ledger) -> None:
+    """Another site cannot log someone in as another user: the form's secret goes with a cookie of this browser."""
+    with page(ledger, ui_users=EVERYONE) as served:
+        mine, other = Browser(served.url), Browser(served.url)
+        with mine.client, other.client:
+            others = forms(other.get("/login"))[0][1]["csrf"]
+            mine.get("/login")
+            for secret in ({}, {"csrf": ""}, {"csrf": others}):
+                refused = mine.post("/login", {"name": "anna", "password": PASSWORD, **secret})
+                assert (refused.status_code, "not valid" in words(refused)) == (403, True)
+            right = {"name": "anna", "password": PASSWORD, "csrf": forms(mine.get("/login"))[0][1]["csrf"]}
+            assert mine.post("/login", right, origin="https://evil.example.com").status_code == 403
+            assert mine.get("/").url.path == "/ui/login"
+            assert mine.post("/login", right).status_code == 200
 
 
 def test_no_one_comes_in_without_a_session(ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from consent.imports import Checkpoint, ImportSource, RejectedRow
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import PermanentFailure
 from tests.support.browser.page import EVERYONE, page, words
 from tests.support.ledgers import deliver, guarded, imported, word
@@ -41,7 +42,7 @@ def test_a_group_is_replayed_by_the_number_that_was_shown(both: Ledger) -> None:
     with_letters(both)
     with page(both) as served, served.browser() as browser:
         groups = words(browser.get("/dead-letters"))
-        assert "60 capillary 1012 Capillary cannot find this customer" in groups
+        assert "60 capillary 1012 capillary 1012 Capillary cannot find this customer" in groups  # the second for phones
         shown = browser.get("/dead-letters?connection=capillary&code=1012")
         assert "387006" not in shown.text
         plan = browser.submit(shown, "/plan", what="replay")
@@ -181,8 +182,14 @@ def test_what_others_wrote_is_text_everywhere(ledger: Ledger) -> None:
         ledger, word(EVIL, "OPTIN", 5, slot=EVIL), resurrects_from=1, resurrects_share=0.001, undated_optins=1
     )
     number = ledger.queries.letters_page()[0]
-    with page(ledger) as served, served.browser() as browser:
+    refused = Trip(Breaker.REFUSED, EVIL, ledger.now())
+    ledger.breakers.open_breaker(ledger.breakers.health_of("capillary"), refused, now=ledger.now())
+    imported(ledger, word("1", slot=EVIL))
+    ledger.notices.observe(("x",), {"x": ("x", EVIL)}, tell=False)
+    with page(ledger, connections=CAPILLARY) as served, served.browser() as browser:
         shown = browser.get(f"/imports/{held}")
+        correction = {"csrf": browser.csrf(), "set-user_id": EVIL, f"set-{EVIL}": EVIL, "clear": EVIL, "why": EVIL}
+        group = {"csrf": browser.csrf(), "what": "replay", "connection": EVIL, "code": EVIL, "import_id": EVIL}
         pages = [
             shown,
             *(
@@ -196,6 +203,8 @@ def test_what_others_wrote_is_text_everywhere(ledger: Ledger) -> None:
             browser.submit(browser.get("/person"), "/person", column="user_id", value=EVIL, connection=EVIL),
             browser.submit(browser.get("/person"), "/person", column=EVIL, value=EVIL),
             browser.submit(browser.get(f"/dead-letters/{number}"), "/reveal", why=EVIL),
+            browser.post(f"/dead-letters/{number}/correct", correction),
+            browser.post("/dead-letters/plan", group),
         ]
         if ledger.review.held_import(held) is not None:
             pages.append(browser.submit(shown, "/approve", expect=EVIL, why=EVIL))

@@ -1,0 +1,100 @@
+"""What is seen at a glance: Today in its order, the connections, a person's deadlines, when an import is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consent.ledger.ledger import Ledger
+from consent.settings import Settings
+from tests.support.browser.page import page, words
+from tests.support.browser.states import CONNECTIONS, PERSON, file_of, prepared, said
+from tests.support.ledgers import deliver
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger with the deadlines of the settings."""
+    rules = Settings(connections=CONNECTIONS).chosen_deadlines
+    found = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}", deadline_rules=rules)
+    found.maintenance.prepare()
+    yield found
+    found.close()
+
+
+def test_today_says_in_order_what_to_do_and_draws_the_last_hours(ledger: Ledger) -> None:
+    """Held imports, deadlines, stopped connections, dead letters, notices; pictures with their figures in tables."""
+    prepared(ledger)
+    with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
+        shown = browser.get("/")
+    text = words(shown)
+    order = (
+        "resurrects.csv waits for approval",
+        "capillary : 4 opt-outs past their deadline, 4 opt-outs will be late",
+        "shop is stopped; 3 customers wait",
+        "8 dead letters could not be delivered",
+        "Notice 1 since",
+        "Changes settled at most 20 changes in a quarter of an hour",
+        "Customers waiting at most 11 customers",
+    )
+    places = [text.find(one) for one in order]
+    assert -1 not in places, dict(zip(order, places, strict=True))
+    assert places == sorted(places)
+    for picture in shown.text.split('<svg class="plot"')[1:]:
+        drawn, _, table = picture.partition("</svg>")
+        assert 'aria-hidden="true"' in drawn
+        assert "<rect" in drawn
+        assert '<th scope="row"' in table
+    assert PERSON not in shown.text
+
+
+def test_today_with_nothing_to_do_says_so(ledger: Ledger) -> None:
+    """No empty picture, and no notice of what Today shows as it is now."""
+    file_of(ledger, "a.csv", said(10))
+    deliver(ledger)
+    ledger.notices.observe(("import_held",), {"import_held:1": ("import_held", "import 1 is held")}, tell=False)
+    with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
+        text = words(browser.get("/"))
+        assert "What needs a person Nothing." in text
+        assert "The last hours" not in text
+        ledger.counters.add_up()
+        assert "Changes settled at most 1 change in a quarter" in words(browser.get("/"))
+
+
+def test_connections_show_the_forecast_against_the_deadlines(ledger: Ledger) -> None:
+    """What is due and what is delivered by then, as a picture and as a table; the breaker in words."""
+    prepared(ledger)
+    with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
+        shown = browser.get("/connections")
+    text = words(shown)
+    assert "Breaker closed: it is called" in text
+    assert "Breaker open: it refuses our credentials" in text
+    assert "4 customers will be late" in text
+    assert "if it came back now" in text
+    assert shown.text.count('<polyline class="done"') == 2
+    assert "Opt-outs of capillary against their deadlines" in text
+
+
+def test_a_persons_changes_show_their_deadlines(ledger: Ledger) -> None:
+    """When an opt-out is due, by which rule, and whether it is late; an opt-in has none."""
+    prepared(ledger)
+    file_of(ledger, "in.csv", said(50, "OPTIN", hours=0.1))
+    with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
+        asked = browser.get("/person")
+        late = words(browser.submit(asked, "/person", column="user_id", value=f"{PERSON}51"))
+        also = words(browser.submit(asked, "/person", column="user_id", value=f"{PERSON}50"))
+    assert "gmail-48h" in late
+    assert "late" not in late.split("Every change")[1]
+    assert " late gmail-48h" in also
+    assert also.count("gmail-48h") == 1
+
+
+def test_an_import_says_when_it_is_done_or_that_no_one_can_tell(ledger: Ledger) -> None:
+    """At the present rate; where a connection is stopped there is no end to be told."""
+    waiting = file_of(ledger, "waiting.csv", *(said(n, connection="shop") for n in range(10, 14)))
+    with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
+        assert "is delivered by" in words(browser.get(f"/imports/{waiting}"))
+        prepared(ledger)
+        assert "No one can tell when it is delivered" in words(browser.get(f"/imports/{waiting}"))
