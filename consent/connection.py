@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from consent.guards.fuse import FuseRules
 from consent.guards.rules import GuardRules
 from consent.identifiers.phones import read_region
 from consent.reassert import Reassert, parse_reassert
@@ -113,6 +114,7 @@ class ConnectionSettings(BaseModel):
         description="rules of deadlines for its opt-outs, with commas; empty: gmail-48h for EMAIL, else internal-72h",
     )
     guards: GuardRules | None = Field(None, description="limits of guards where they differ from OPTRELAY_GUARDS__…")
+    fuse: FuseRules = Field(FuseRules(), description="how many dead letters alike hold the rest of their import")
 
     username: str = Field("", description="Capillary: the till's user name (Basic)")
     password: SecretStr = Field(SecretStr(""), description="Capillary: the till's password (Basic)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -30,10 +30,15 @@ class Unchanged:
 
 @dataclass(frozen=True, slots=True)
 class PermanentFailure:
-    """The provider will never take this change as it is: it becomes a dead letter, with code and reason."""
+    """The provider will never take this change as it is: it becomes a dead letter, with code and reason.
+
+    `ours` says that it is about what we send to everybody alike (the account, the form of the request) and not about
+    one customer: then few of them in a row say that the rest will fare no better.
+    """
 
     code: str
     reason: str
+    ours: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

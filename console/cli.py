@@ -14,7 +14,7 @@ from console import options
 from console.commands.dead_letters import command as dead_letters
 from console.commands.events.command import listen, schema, serve, token
 from console.commands.feeds.command import feeds, map_file
-from console.commands.holds.command import approve, held, undo, withdraw
+from console.commands.holds.command import approve, held, reset_fuse, undo, withdraw
 from console.commands.ledger.command import (
     backup,
     changes,
@@ -56,6 +56,7 @@ app.command("map")(map_file)
 app.command()(feeds)
 app.command(epilog=EXIT_CODES)(listen)
 app.command()(held)
+app.command()(reset_fuse)
 app.command()(approve)
 app.command()(withdraw)
 app.command()(undo)

@@ -52,8 +52,8 @@ class RunResult:
 
 EXIT_CODES = (
     "**Exit codes:** 0 everything settled well · 1 finished, but in this run rows were rejected, changes died or files "
-    "could not be used · 2 usage or configuration, nothing was recorded · 3 held: a person must approve a file · "
-    "4 unfinished: a connection is paused, refuses our credentials or stayed down, everything is kept pending · "
+    "could not be used · 2 usage or configuration, nothing was recorded · 3 held: a person must approve a file or "
+    "reset a fuse · 4 unfinished: a connection is paused, refuses our credentials or stayed down, all stays pending · "
     "5 ledger or broker cannot be used now, run it again · 130 interrupted, safe to run again."
 )
 
@@ -112,7 +112,7 @@ def code_of(reports: Sequence[ImportReport]) -> ExitCode:
 
 def is_held(report: ImportReport) -> bool:
     """Whether an import waits for a person, or a part of it does, once it has been read whole."""
-    return report.state == "held" or (report.held > 0 and report.state == "released")
+    return report.state == "held" or (report.held > 0 and report.state == "released") or report.fused > 0
 
 
 def _report_unexpected(error: Exception) -> None:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from consent.change import Bucket, read_bucket
+from consent.change import Bucket, from_micros, read_bucket
 from consent.deadlines.forecast import Forecast, forecast
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker
@@ -97,6 +97,19 @@ def _optout_bursts(seen: Seen) -> Found:
 def _held_imports(seen: Seen) -> Found:
     for import_id in seen.ledger.queries.held_ids():
         yield import_id, f"import {import_id} is held: look at `optrelay held`, then approve or withdraw it"
+
+
+_COUNTED = 10_000
+
+
+def _fuses(seen: Seen) -> Found:
+    """Tell what a fuse holds; an opt-out that is held is a late opt-out."""
+    for one in seen.ledger.fuses.tripped(_COUNTED):
+        what = f"import {one.import_id}" if one.origin == one.import_id else one.origin or "all of it"
+        count = "at least " if one.optins + one.optouts >= _COUNTED else ""
+        late = f", late from {from_micros(one.due_at):%Y-%m-%d %H:%M} UTC on" if one.due_at and one.optouts else ""
+        words = f"a fuse holds {what} in {_label(str(one.bucket))}: {one.reason}; {count}{one.optouts:,} opt-outs"
+        yield f"{one.bucket}:{one.origin}", f"{words}{late}: look at `optrelay held`, then `optrelay reset-fuse`"
 
 
 def _stopped_connections(seen: Seen) -> Found:
@@ -193,6 +206,7 @@ def _deadlines_at_risk(seen: Seen) -> Found:
 
 CONDITIONS: dict[str, Callable[[Seen], Found]] = {
     "import_held": _held_imports,
+    "fuse": _fuses,
     "connection_stopped": _stopped_connections,
     "paused_long": _long_pauses,
     "optout_burst": _optout_bursts,

@@ -21,6 +21,8 @@ from worker.notices import look
 
 _log = structlog.get_logger()
 _DAY = 86_400_000_000  # microseconds
+_FUSE_DAYS = 30
+"""For so long what a fuse has counted is kept, if it did not trip."""
 
 
 ABANDONED_SECONDS = 5.0
@@ -54,6 +56,7 @@ def sweep(worker_context: WorkerContext, abandoned: Abandoned | None = None) -> 
     """
     worker_context.ledger.maintenance.check_revision()
     _report(worker_context)
+    worker_context.ledger.fuses.work_off()
     sent = _wake_all(worker_context)
     _look_each_minute(worker_context)
     _forget_what_is_old(worker_context)
@@ -92,6 +95,7 @@ def _forget_what_is_old(worker_context: WorkerContext) -> None:
     ledger.outcome_log.purge(int(ledger.now() - settings.keep_outcomes * _DAY))
     ledger.notices.purge(int(ledger.now() - settings.keep_notices * _DAY))
     ledger.deadlines.compact()
+    ledger.fuses.forget(int(ledger.now() - _FUSE_DAYS * _DAY))
 
 
 @dataclass(slots=True)

@@ -29,6 +29,7 @@ from consent.ledger.queue.settle import Settlements
 from consent.ledger.rejected_events import RejectedEvents
 from consent.ledger.review.corrections import Corrections
 from consent.ledger.review.event_guards import EventGuards
+from consent.ledger.review.fuses import Fuses
 from consent.ledger.review.holds import Holds
 from consent.ledger.review.pauses import Pauses
 from consent.ledger.review.undo import Undoing
@@ -86,6 +87,7 @@ class Ledger(LedgerCore):
         self.queries = Queries(self)
         self.suppression = Suppression(self)
         self.breakers = Breakers(self)
+        self.fuses = Fuses(self)
         self.pauses = Pauses(self)
         self.event_guards = EventGuards(self)
         self.leases = Leases(self)

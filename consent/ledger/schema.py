@@ -41,7 +41,7 @@ class Key(LargeBinary):
 
 ROOM = {"fillfactor": 50}  # percent: room in each page for a row's next version, which then touches no index
 
-REVISION = "0024"
+REVISION = "0025"
 """The newest migration, which is the schema described here."""
 
 metadata = MetaData()
@@ -229,7 +229,7 @@ customer_tasks = Table(
     Column("resend", SmallInteger, nullable=False, server_default="0"),
     Column("lease_token", Text),
 )
-"""A target that has changes to deliver: due (waiting = 1), or not before `next_at` (put off, or under lease).
+"""A target with changes to deliver: due (waiting = 1), put off to `next_at` or under lease (0), or held by a fuse (2).
 
 Its `deadline` is that of its opt-out that is due first, by this `rule`; opt-ins have none, and stand in line.
 """

@@ -11,6 +11,7 @@ from rich.text import Text
 from consent.change import from_micros
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.review.compensations import UndoPlan
+from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.holds import HeldImport
 from console.ui.screen import Screen
 from console.ui.text import counted, duration_text
@@ -34,6 +35,7 @@ def as_json(report: ImportReport) -> dict[str, Any]:
         "discarded": report.discarded,
         "stamped": report.stamped,
         "held": report.held,
+        "fused": report.fused,
         "withdrawn": report.withdrawn,
         "feed": report.feed,
         "guards": [dict(one) for one in report.findings],
@@ -68,8 +70,12 @@ def show_import(
     if report.stamped:
         screen.show(f"  {stamped_in_words(report)}", "yellow")
     show_findings(screen, report.findings)
-    if report.held or report.state == "held":
+    if report.held > report.fused or report.state == "held":
         show_ways_on(screen, report.import_id)
+    if report.fused:
+        words = f"  held by a fuse: {counted(report.fused, 'change')}, because the customers before drew one failure"
+        screen.show(f"{words}: `optrelay held` says which", "red")
+        show_fuse_ways(screen, report.import_id)
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
         screen.show(f"  rejected: {codes(report.reject_codes, report.reject_reasons)}{where}", "yellow")
@@ -90,6 +96,45 @@ def show_ways_on(screen: Screen, import_id: str) -> None:
     """Print how to go on with an import that is held."""
     screen.show(f'  approve it:   optrelay approve {import_id} --why "…"   (or only a part: --only optouts)')
     screen.show(f'  or give it up: optrelay withdraw {import_id} --why "…"')
+
+
+def show_fuse_ways(screen: Screen, what: str) -> None:
+    """Print how to go on with what a fuse holds."""
+    screen.show(f'  fixed? send it: optrelay reset-fuse {what} --why "…"   (or only a part: --only optouts)')
+    screen.show(f'  or give it up:  optrelay reset-fuse {what} --why "…" --let-die')
+
+
+def fuse_in_words(one: TrippedFuse) -> str:
+    """Name what a fuse is about, without a person."""
+    if not one.origin:
+        return f"connection {one.bucket}"
+    what = f"import {one.import_id}" if one.origin == one.import_id else one.origin
+    return f"{one.title}, {what}, in {one.bucket}"
+
+
+def show_fuse(screen: Screen, one: TrippedFuse) -> None:
+    """Print what a fuse holds: why, since when, what is late by it, and how to go on."""
+    screen.show(Text.assemble((one.title, "bold"), (f"  {fuse_in_words(one)}", "dim")))
+    what = {"optouts": "opt-ins held, opt-outs sent", "dying": "dying without a call"}.get(one.state.value, "held")
+    screen.show(f"  {what} by a fuse since {from_micros(one.tripped_at):%Y-%m-%d %H:%M} UTC: {one.reason}", "red")
+    screen.show(f"  pending: {one.optins:,} opt-ins and {one.optouts:,} opt-outs{due_in_words(one)}")
+    show_fuse_ways(screen, (one.import_id if one.origin == one.import_id else one.origin) or str(one.bucket))
+
+
+def show_fuses(screen: Screen, found: Sequence[TrippedFuse]) -> None:
+    """Print in a line each what fuses hold: nothing of it is delivered until a person decides."""
+    for one in found:
+        words = (
+            f"held by a fuse: {fuse_in_words(one)}: {one.optouts:,} opt-outs{due_in_words(one)}, {one.optins:,} opt-ins"
+        )
+        screen.show(Text(f"{words}: see `optrelay held`", "bold red"))
+
+
+def due_in_words(one: TrippedFuse) -> str:
+    """Say by when the first of the opt-outs must be delivered: its clock runs while it is held."""
+    if one.due_at is None or not one.optouts:
+        return ""
+    return f", which are late from {from_micros(one.due_at):%Y-%m-%d %H:%M} UTC on"
 
 
 def show_held(screen: Screen, one: HeldImport) -> None:
@@ -141,7 +186,8 @@ def seal(report: ImportReport) -> str:
     if report.sealed:
         return "sealed: every row is accounted for"
     if report.held or report.state == "held":
-        return f"not sealed: {counted(report.held, 'change')} held until a person approves"
+        until = "by a fuse until a person decides" if report.fused else "until a person approves"
+        return f"not sealed: {counted(report.held, 'change')} held {until}"
     if report.state == "reading":
         return _still_open(report)
     if report.state != "released":

@@ -25,7 +25,17 @@ _HEADERS = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
 _PREFIXES = ("/v1/unsubscribe/", "/v1/changes/", "/v1/imports/", "/v1/connections/")
-_PATHS = ("/v1/changes", "/v1/held", "/v1/pauses", "/healthz", "/readyz", "/openapi.json", "/docs", "/metrics")
+_PATHS = (
+    "/v1/changes",
+    "/v1/held",
+    "/v1/pauses",
+    "/v1/fuses/reset",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/metrics",
+)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """Methods of RFC 9110 and 5789; a client may send 20 KB of any other text as the method, and it may hold a name."""
 

@@ -160,10 +160,37 @@ class HeldImport(TypedDict("_HeldImport", {"import": str})):
 
 
 @_exact
+class TrippedFuse(TypedDict("_TrippedFuse", {"import": str | None})):
+    """What a fuse holds in a bucket: the rest of an import or of an event source, or all of it (`origin` is null)."""
+
+    fuse: str
+    connection: str
+    bucket: str
+    origin: str | None
+    name: str
+    state: Literal["closed", "held", "optouts", "dying", "off"]
+    code: str
+    reason: str
+    held_at: str
+    optins: _Count
+    optouts: _Count
+    first_due_at: Annotated[str | None, Field(description="from when on the first of its opt-outs is late")]
+
+
+@_exact
 class Held(TypedDict):
-    """The imports that are held."""
+    """The imports that guards hold, and what fuses hold."""
 
     held: list[HeldImport]
+    fuses: list[TrippedFuse]
+
+
+@_exact
+class FusesReset(TypedDict):
+    """What came of a decision about fuses; `done` is null if none holds it in another way."""
+
+    done: Literal["resume", "optouts", "let-die", "off"] | None
+    fuses: list[TrippedFuse]
 
 
 @_exact

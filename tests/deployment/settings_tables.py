@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from consent.connection import ConnectionSettings
+from consent.guards.fuse import FuseRules
 from consent.guards.rules import GuardRules
 from consent.public_page import PublicPage
 from consent.settings import Settings
@@ -16,12 +17,14 @@ from worker.providers import PROVIDERS
 
 SETTINGS_PAGE = ROOT / "docs" / "settings.md"
 GUARDS_PAGE = ROOT / "docs" / "guards.md"
+FUSE_PAGE = ROOT / "docs" / "fuse.md"
 OF_GUARDS = "OPTRELAY_GUARDS__"
 PUBLIC_PAGE = ROOT / "docs" / "unsubscribe.md"
 OF_THE_PUBLIC_PAGE = "OPTRELAY_PUBLIC_PAGE__"
 PREFIX = "OPTRELAY_"
 CONFIG = "OPTRELAY_CONFIG"
 OF_A_CONNECTION = f"{PREFIX}CONNECTIONS__<NAME>__"
+OF_A_FUSE = f"{OF_A_CONNECTION}FUSE__"
 
 _ABOVE = """# Settings
 
@@ -101,11 +104,17 @@ def _with_table(text: str, model: type[BaseModel], prefix: str) -> str:
     return f"{above}\n{_table(model, prefix)}" if heading else above
 
 
+def fuse_page() -> str:
+    """Return the page about the fuse with its table as it should be."""
+    return _with_table(FUSE_PAGE.read_text(), FuseRules, OF_A_FUSE)
+
+
 def names() -> Iterator[str]:
     """Return the name of every setting."""
     yield CONFIG
     yield from (PREFIX + name.upper() for name in Settings.model_fields)
     yield from (OF_A_CONNECTION + name.upper() for name in ConnectionSettings.model_fields)
+    yield from (OF_A_FUSE + name.upper() for name in FuseRules.model_fields)
     yield from (OF_GUARDS + name.upper() for name in GuardRules.model_fields)
     yield from (OF_THE_PUBLIC_PAGE + name.upper() for name in PublicPage.model_fields)
 
@@ -133,4 +142,5 @@ def _shown(default: Any) -> str:
 if __name__ == "__main__":
     SETTINGS_PAGE.write_text(page())
     GUARDS_PAGE.write_text(guards_page())
+    FUSE_PAGE.write_text(fuse_page())
     PUBLIC_PAGE.write_text(public_page())

@@ -16,10 +16,12 @@ from console.ui.summaries import as_json
 from tests.deployment.command_line import commands, options
 from tests.deployment.compose import ROOT
 from tests.deployment.settings_tables import (
+    FUSE_PAGE,
     GUARDS_PAGE,
     OF_A_CONNECTION,
     PUBLIC_PAGE,
     SETTINGS_PAGE,
+    fuse_page,
     guards_page,
     names,
     page,
@@ -52,6 +54,7 @@ def test_settings_are_documented_as_they_are() -> None:
     """docs/settings.md is what `python -m tests.deployment.settings_tables` makes of the settings."""
     assert SETTINGS_PAGE.read_text() == page()
     assert GUARDS_PAGE.read_text() == guards_page()
+    assert FUSE_PAGE.read_text() == fuse_page()
     assert PUBLIC_PAGE.read_text() == public_page()
 
 

@@ -176,3 +176,60 @@ def test_with_four_eyes_the_command_line_opts_no_one_in(tmp_path: Path) -> None:
         assert shop.run("withdraw", held["import"], *why)[0] == 0
         shop.run("run")
         assert set(shop.held().values()) == {"OPTOUT"}
+
+
+LIMIT = 50
+"""So many customers in a row are enough."""
+
+UNDER_WAY = 100
+"""So many calls may be under way meanwhile, at the connection's CONCURRENCY."""
+
+
+def opted_out(first: int, count: int) -> list[Row]:
+    """One opt-out for each customer."""
+    since = "2026-11-20T08:30:00Z"
+    return [
+        {"user_id": str(n), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": since}
+        for n in range(first, first + count)
+    ]
+
+
+def test_a_wrong_account_holds_the_rest_of_its_file_and_no_other(tmp_path: Path) -> None:
+    """Five thousand customers, and Capillary knows no such account: fifty die, and those who are asked at that moment.
+
+    Another file of the same connection is delivered meanwhile. The account is fixed, the file resumed, and what died is
+    replayed: everyone is opted out.
+    """
+    with company(tmp_path) as shop:
+        shop.settings["CONNECTIONS__CAPILLARY__CONCURRENCY"] = str(UNDER_WAY)
+        wrong, right = opted_out(510_000_000, 5_000), opted_out(520_000_000, 40)
+        shop.fault(kind="error", users=["510*"], code=8011)
+
+        code, both, said = shop.run("run", shop.write(wrong, "shops.csv"), shop.write(right, "web.csv"))
+
+        assert code == 3, said
+        shops, web = both["imports"]
+        assert (web["applied"], web["sealed"]) == (40, True)
+        assert LIMIT <= shops["dead"] <= LIMIT + 2 * UNDER_WAY
+        assert shops["held"] == shops["pending"] == 5_000 - shops["dead"]
+        assert shops["accepted"] == shops["dead"] + shops["pending"]
+        calls = shop.stats()["calls"]
+
+        code, [held], _ = shop.run("held")
+        assert (code, held["import"], held["code"], held["optouts"]) == (3, shops["import"], "8011", shops["pending"])
+        assert "510" not in held["reason"]
+        assert "fuse" in {one["kind"] for one in shop.run("notices")[1]}
+        assert (shop.run("run")[0], shop.stats()["calls"]) == (3, calls)
+
+        shop.fix()
+        code, done, _ = shop.run("reset-fuse", shops["import"], "--why", "the account id is corrected")
+        assert (code, [one["import"] for one in done["fuses"]]) == (0, [shops["import"]])
+        assert shop.run("run")[0] == 0
+        shop.run("dead-letters", "replay", "--import", shops["import"], "--why", "the account id is corrected", "--yes")
+        assert shop.run("run")[0] == 0
+
+        code, found, _ = shop.run("status", shops["import"])
+        assert (code, found["applied"]) == (0, 5_000)
+        assert_balanced(found)
+        assert len(shop.held()) == 5_040
+        assert (shop.run("held")[0], shop.run("notices")[1]) == (0, [])

@@ -26,7 +26,7 @@ from consent.outcome import (
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.observations import Observations
-from worker.delivery.task_result import TaskResult, note_call
+from worker.delivery.task_result import FuseWatch, TaskResult, note_call
 from worker.delivery.traces import DeliveryTrace
 from worker.http.failures import Failure, NoReply, unanswered
 from worker.providers.contract import Answer, Plan, Reply, Request
@@ -60,6 +60,7 @@ class ConcurrentCalls:
     report: Callable[[TaskResult], None]
     throttled: Callable[[Request, Answer, Attempt, bool], bool]
     witness: Callable[[TaskResult], Request | None]
+    fuse: FuseWatch
     trace: DeliveryTrace | None = None
     ended: threading.Event = field(default_factory=threading.Event)
     _permits: Permits = field(init=False)
@@ -106,7 +107,7 @@ class ConcurrentCalls:
         planned = {task.target_id for series in plan.series for request in series for task in request.tasks}
         for task in batch.tasks:
             if task.target_id not in planned:
-                self.report(TaskResult.of(task, plan))
+                self._report(TaskResult.of(task, plan))
         self._permits.add(batch.permits)
         self._waiting.extend((series, batch) for series in plan.series)
         self._news.set()
@@ -128,6 +129,9 @@ class ConcurrentCalls:
         found = {task.target_id: TaskResult.of(task, batch.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
+            if self.fuse.holds(series[0]):
+                self._has_permit()
+                return
             while requests and (answer := await self._send(requests[0], found, batch.deadline)) is not None:
                 requests.popleft()
                 if any(one.in_doubt or one.suspicion is not None for one in found.values()):
@@ -137,7 +141,11 @@ class ConcurrentCalls:
             await self._look_for_a_witness(found, batch.deadline)
         finally:
             for delivered in found.values():
-                self.report(delivered)
+                self._report(delivered)
+
+    def _report(self, one: TaskResult) -> None:
+        self.report(one)
+        self.fuse.note(one)
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment, on an open connection; return None if its moment does not come."""
@@ -205,6 +213,17 @@ class ConcurrentCalls:
             self.observations.vouch(at)
         milliseconds, ids = int((time.monotonic() - started) * 1000), tuple(change.id for change in one.task.changes)
         one.attempts.append(Attempt(one.task.target_id, at, milliseconds, WITNESS, status, answer.code, ids))
+
+    async def reads_well(self, request: Request, deadline: float) -> bool | None:
+        """Make a harmless read, before a moment (monotonic); return whether it was answered well, None if not made."""
+        async with self.context.sender.preconnected():
+            if (until := await self._permits.take(deadline, 1)) is None:
+                return None
+            try:
+                _, answer, _, reply = await self._exchange(request, Permit(self._permits, deadline, until))
+            except NoPermit:
+                return None
+        return isinstance(answer.health, Healthy) if isinstance(reply, Reply) else None
 
     async def _exchange(
         self, request: Request, permit: Permit

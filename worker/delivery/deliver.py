@@ -26,6 +26,7 @@ from consent.outcome import Unauthorized
 from worker.delivery import breaker
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
+from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.loop import LoopThread
 from worker.delivery.observations import Observations
 from worker.delivery.retry import RetryPolicy
@@ -76,6 +77,7 @@ class Delivery:
     _done: queue.SimpleQueue[TaskResult] = field(default_factory=queue.SimpleQueue)
     _unsettled: list[TaskResult] = field(default_factory=list)
     _settlements: Settlements = field(init=False)
+    _fuses: FuseCheck = field(init=False)
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the reservation window; return whether more is due at once."""
@@ -92,6 +94,7 @@ class Delivery:
 
     def _run(self) -> bool:
         before = self._health()
+        self._fuses = FuseCheck(self.ledger, self.context, self.loop)
         self._settlements = Settlements(self.ledger, self.context, self.policy, self.observations, before)
         try:
             if (batch := self._take(before)) is None:
@@ -130,6 +133,7 @@ class Delivery:
         limit, suspects = (1, found.suspects) if breaker.is_probe(found) else (calls * each, None)
         tasks = self.ledger.queue.claim(self.context.bucket, limit, *lease, overlap=overlap, suspects=suspects)
         self._claimed.update((task.target_id, task) for task in tasks)
+        self._fuses.watch.claimed(tasks)
         if not tasks:
             rate_limiter.give_back(reservation, count)
             return None
@@ -159,10 +163,11 @@ class Delivery:
         started, settlements = time.monotonic(), self._settlements
         calls = ConcurrentCalls(
             *(self.context, self.observations, self.ledger.now, self._done.put),
-            *(settlements.throttled, settlements.witness, self.trace),
+            *(settlements.throttled, settlements.witness, self._fuses.watch, self.trace),
         )
         work = self.loop.start(calls.run())
         try:
+            self._fuses.read_harmless(calls)
             self._hand_over(calls, batch)
             self._attend(work, calls)
         finally:
@@ -200,9 +205,12 @@ class Delivery:
                     claim_at, is_open = now + _CLAIM_AGAIN_SECONDS, calls.is_busy and not self._has_to_end()
             if was_open and not is_open:
                 self._hand_over(calls, None)
-            if len(self._unsettled) >= SETTLE_AT_ONCE or now - settled_at >= SETTLE_EVERY_SECONDS:
+            hurries = len(self._unsettled) >= SETTLE_AT_ONCE or bool(self._fuses.watch.suspects)
+            if hurries or now - settled_at >= SETTLE_EVERY_SECONDS:
                 self._settle()
                 settled_at = time.monotonic()
+                self._fuses.read_harmless(calls)
+        self._fuses.finish()
         work.result()
 
     def _window(self) -> float:
@@ -250,6 +258,8 @@ class Delivery:
 
     def _settle(self) -> None:
         """Write down what has been reported."""
+        if suspects := self._fuses.watch.suspects:
+            self._drain()  # what made them so has been reported
         group, self._unsettled = self._unsettled, []
         if not group:
             return
@@ -260,6 +270,7 @@ class Delivery:
             raise
         for one in group:
             self._claimed.pop(one.task.target_id, None)
+        self._fuses.follow(settlements, suspects, self._claimed.values())
         counted: set[str] = set()
         self._patiently(lambda: self.ledger.queue.count_calls(settlements, counted))
         if lost:
@@ -267,7 +278,7 @@ class Delivery:
 
     def _write_down(self, group: Sequence[TaskResult]) -> tuple[int, list[Settlement]]:
         settlements = [self._settlements.settlement(one) for one in group]
-        return self.ledger.queue.settle(self.token, settlements), settlements
+        return self.ledger.queue.settle(self.token, settlements, self._fuses.counter), settlements
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do it; while the ledger is away, wait for it, a lease at most: what was answered is not forgotten."""

@@ -1,13 +1,21 @@
-"""What became of each customer task of a delivery: outcomes, the calls that were made, and what they leave in doubt."""
+"""What became of each customer task of a delivery: outcomes, the calls that were made, and what they leave in doubt.
+
+And what follows at once where many draw one failure: the ledger counts when results are written down, twice a second. A
+delivery sees them sooner: it makes no further call for an import that has reached the limit, has its results written
+down at once, and then does what the ledger says.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from consent.change import Action
+from consent.guards.fuse import FuseRules, FuseState
 from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
-from consent.outcome import Health, Healthy, Outcome, Retry
+from consent.outcome import Applied, Health, Healthy, Outcome, PermanentFailure, Retry, Unchanged
 from worker.http.failures import NOTHING_SENT
 from worker.providers.contract import Answer, Plan, Request
 
@@ -86,3 +94,62 @@ def _by_target(request: Request) -> dict[int, list[int]]:
     for task in request.tasks:
         found[task.target_id].extend(change.id for change in task.changes if change.id in asked)
     return found
+
+
+_SETTLED = (Applied, Unchanged, PermanentFailure)
+
+
+@dataclass(slots=True)
+class FuseWatch:
+    """Which of a delivery's claimed customers are not to be called; asked inside the event loop, told outside of it.
+
+    `suspects` are imports of which enough customers in a row have drawn a failure of our request, `held` the targets of
+    which the ledger holds everything.
+    """
+
+    rules: FuseRules
+    suspects: frozenset[str] = frozenset()
+    held: frozenset[int] = frozenset()
+    _alike: dict[str, tuple[str, set[int]]] = field(default_factory=dict)
+
+    def note(self, one: TaskResult) -> None:
+        """Take in what became of a customer; to be called inside the event loop, once it has been reported."""
+        failed = any(isinstance(outcome, PermanentFailure) for outcome in one.outcomes.values())
+        if not self.rules.in_a_row or not (failed or self._alike):
+            return
+        for change in one.task.changes:
+            outcome = one.outcomes.get(change.id)
+            if isinstance(outcome, PermanentFailure) and outcome.ours:
+                code, whose = self._alike.get(change.import_id, ("", set()))
+                whose = whose if code == outcome.code else set()
+                whose.add(one.task.target_id)
+                self._alike[change.import_id] = outcome.code, whose
+                if len(whose) >= self.rules.in_a_row:
+                    self.suspects |= {change.import_id}
+                    del self._alike[change.import_id]
+            elif isinstance(outcome, _SETTLED):
+                self._alike.pop(change.import_id, None)
+
+    def holds(self, request: Request) -> bool:
+        """Whether a request is not to be sent: all that it carries is held, or may be in a moment."""
+        if self.suspects and all(change.import_id in self.suspects for change in request.changes):
+            return True
+        return bool(self.held) and all(task.target_id in self.held for task in request.tasks)
+
+    def follow(self, stops: Mapping[str, FuseState], claimed: Iterable[CustomerTask], known: frozenset[str]) -> None:
+        """Do what the ledger says of what is claimed, and suspect those no more that were `known` before it said so."""
+        self.held = frozenset(
+            task.target_id
+            for task in claimed
+            if stops and all(_stopped(stops.get(change.import_id), change.action) for change in task.changes)
+        )
+        self.suspects -= known
+
+    def claimed(self, tasks: Iterable[CustomerTask]) -> None:
+        """Take in that the ledger has given out these tasks now: so it does not hold them any more."""
+        if self.held:
+            self.held -= {task.target_id for task in tasks}
+
+
+def _stopped(state: FuseState | None, action: Action) -> bool:
+    return state is not None and (state is not FuseState.OPTOUTS or action is Action.OPTIN)

@@ -46,13 +46,15 @@ class Classification:
     """The kind of a reply, the code that the attempt is filed under, and why, in our own words.
 
     `field` is the one column of a row that the reply names, if it names one. Nothing is copied from the reply: a
-    provider's text may name a person.
+    provider's text may name a person. `ours` says whether it is about what we send for everybody alike, the account or
+    the form of the request; where it is not said (None), that is so of what is INVALID.
     """
 
     kind: ReplyKind
     code: str
     reason: str
     field: str = ""
+    ours: bool | None = None
 
 
 BRIEF_TRIES = 3
@@ -147,7 +149,8 @@ def retry(found: Classification, reply: Reply, *, witnessed: bool = False) -> Re
 
 def permanent_failure(found: Classification, changes: Iterable[ClaimedChange]) -> dict[int, Outcome]:
     """Return a dead letter for each of the changes."""
-    return all_of(changes, PermanentFailure(found.code, found.reason))
+    ours = found.kind is ReplyKind.INVALID if found.ours is None else found.ours
+    return all_of(changes, PermanentFailure(found.code, found.reason, ours))
 
 
 def all_of(changes: Iterable[ClaimedChange], outcome: Outcome) -> dict[int, Outcome]:

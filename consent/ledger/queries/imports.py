@@ -14,6 +14,7 @@ from consent.change import Bucket
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import bulk, first_change
 from consent.ledger.queue.tasks import IN_DOUBT
+from consent.ledger.review.fuse_steps import held_by_fuses
 from consent.ledger.schema import (
     changes,
     customer_tasks,
@@ -34,8 +35,8 @@ class ImportReport:
 
     `discarded` counts the dead ones that someone has decided upon, `stamped` the opt-outs that are unchanged only
     because their time is taken for that of the export; `stamped_at` is that time (microseconds), None if there is none.
-    `held` counts those of the pending ones that wait for a person, and `findings` is what the guards said.
-    `undone_at` says when it was undone last.
+    `held` counts those of the pending ones that wait for a person, `fused` those of them that a fuse holds, and
+    `findings` is what the guards said. `undone_at` says when it was undone last.
     `reject_reasons` and `dead_reasons` tell each code in words; where one was given for several reasons, one of them.
     """
 
@@ -67,6 +68,7 @@ class ImportReport:
     dead_reasons: Mapping[str, str] = field(default_factory=dict)
     withdrawn: int = 0
     held: int = 0
+    fused: int = 0
     feed: str | None = None
     findings: Sequence[Mapping[str, Any]] = ()
     undone_at: int | None = None
@@ -235,7 +237,7 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         accepted=row.recorded,
         rejected=row.rejected,
         duplicates=row.duplicates,
-        **states,
+        **(states | held_by_fuses(tx, row.id, states[State.HELD.value])),
         calls=row.calls,
         started_at=row.started_at,
         ended_at=max(latest, row.released_at or 0, row.started_at),

@@ -17,13 +17,17 @@ from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
 from consent.ledger.queue.returned_tasks import withhold_optins
 from consent.ledger.queue.tasks import IN_DOUBT, WITNESS, ClaimedChange, CustomerTask
+from consent.ledger.review.fuse_counts import set_held_aside, stops_of
 from consent.ledger.review.pauses import ALL_LANES, open_lanes
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.outcome import State
 
 PROMOTED_AT_ONCE = 2_000
 _PASSES = 20
-"""How often a claim looks on where all that it took is paused."""
+"""How often a claim looks on where all that it took is paused, or held by a fuse."""
+
+_LOOKED_AT = 500
+"""How many further tasks are looked at then: of a million that a fuse holds, each claim sets some thousands aside."""
 
 
 class Try(NamedTuple):
@@ -118,6 +122,7 @@ class Claims(LedgerPart):
                 return []
             mark_in_doubt(tx, bucket, now, in_doubt_until)
             promote(tx, bucket, now)
+            stops = stops_of(tx, bucket)
             for _ in range(_PASSES):
                 pick = (
                     _pick(tx, bucket, limit, lanes) if suspects is None else pick_another(tx, bucket, suspects, lanes)
@@ -126,15 +131,16 @@ class Claims(LedgerPart):
                     break
                 leased = update(customer_tasks).where(among(customer_tasks.c.target_id, pick))
                 tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
-                tasks = _load(tx, pick)
+                tasks, held = set_held_aside(tx, stops, _load(tx, pick))
                 if overlap is not None:
                     tasks = resolve_overlaps(tx, tasks, overlap, now)
-                _drop_empty(tx, pick, tasks)
-                if lanes != ALL_LANES:
-                    tasks = withhold_optins(tx, tasks, now)
-                if tasks or lanes == ALL_LANES:
+                _drop_empty(tx, pick, tasks, held)
+                tasks = tasks if lanes == ALL_LANES else withhold_optins(tx, tasks, now)
+                if tasks or (lanes == ALL_LANES and not held):
                     _forget_confirmed(tx, tasks)
                     return tasks
+                if held:
+                    set_held_aside(tx, stops, _load(tx, _pick(tx, bucket, _LOOKED_AT, lanes)))
             return []
 
         return self.database.write(work)
@@ -260,9 +266,11 @@ def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
     bulk(tx).update_each(_FORGET_CONFIRMED, forgotten)
 
 
-def _drop_empty(tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask]) -> None:
-    """Forget tasks with nothing left to deliver: a newer change was confirmed already."""
-    full = {task.target_id for task in tasks}
+def _drop_empty(
+    tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask], held: Sequence[int] = ()
+) -> None:
+    """Forget tasks with nothing left to deliver, not even held: a newer change was confirmed already."""
+    full = {*held, *(task.target_id for task in tasks)}
     if empty := [whose for whose in numbers if whose not in full]:
         tx.execute(delete(customer_tasks).where(among(customer_tasks.c.target_id, empty)))
 

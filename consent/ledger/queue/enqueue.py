@@ -92,7 +92,7 @@ _RENEWED = Renewal(
         "waiting": f"CASE WHEN {_FREE} THEN 1 ELSE customer_tasks.waiting END",
         "next_at": f"CASE WHEN {_FREE} THEN excluded.next_at ELSE customer_tasks.next_at END",
     },
-    where=f"excluded.lane < customer_tasks.lane OR {_SOONER} OR customer_tasks.waiting = 0 AND {_FREE}",
+    where=f"excluded.lane < customer_tasks.lane OR {_SOONER} OR customer_tasks.waiting <> 1 AND {_FREE}",
 )
 
 

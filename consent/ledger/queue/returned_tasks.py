@@ -19,7 +19,7 @@ from consent.outcome import State
 
 def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:
     """Give back the leases: a task with nothing left is done, one with a fresh word is due, others wait."""
-    left = _left(tx, [one.task.target_id for one in settlements], settled)
+    left = left_of(tx, [one.task.target_id for one in settlements], settled)
     done = [one.task.target_id for one in settlements if one.task.target_id not in left]
     for some in portions(done):
         tx.execute(delete(customer_tasks).where(among(customer_tasks.c.target_id, some)))
@@ -49,7 +49,7 @@ _Left = tuple[int, int, int, str]
 """A change that is still to be delivered: its number, lane, deadline, and the rule of this."""
 
 
-def _left(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[_Left]]:
+def left_of(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[_Left]]:
     """Return what is still to be delivered to these targets, and how urgent it is; mostly that is nothing."""
     newest = select(slots.c.newest_id)
     found = [

@@ -23,6 +23,7 @@ from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
 from consent.ledger.queue.returned_tasks import return_tasks
 from consent.ledger.queue.tasks import ClaimedChange, Settlement
+from consent.ledger.review.fuse_counts import FuseCounter, count_failures
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
 from consent.ledger.telemetry.tallies import note_calls
 from consent.outcome import Applied, PermanentFailure, Retry, State, Unchanged
@@ -33,10 +34,11 @@ _ATTEMPT_COLUMNS = ("target_id", "at", "milliseconds", "purpose", "status", "cod
 class Settlements(LedgerPart):
     """What became of claimed changes."""
 
-    def settle(self, token: str, settlements: Sequence[Settlement]) -> int:
+    def settle(self, token: str, settlements: Sequence[Settlement], fuse: FuseCounter | None = None) -> int:
         """Write down a group of settlements in one transaction; return how many leases had been lost meanwhile.
 
-        The calls made are to be added by `count_calls` afterwards: on PostgreSQL they are not part of the transaction.
+        With a `fuse`, failures are counted, and the rest of what they came from is held once these are too many. The
+        calls made are to be added by `count_calls` afterwards: on PostgreSQL they are not part of the transaction.
         """
         if not settlements:
             return 0
@@ -57,6 +59,8 @@ class Settlements(LedgerPart):
                 _resend_newest(lock, called, now)
             if self.database.is_sqlite:
                 bulk(tx).update_each(_CALLS, _calls(settlements))
+            if fuse is not None:
+                count_failures(tx, fuse, [one for one in kept if not held[one.task.target_id]], now)
             return len(lost)
 
         # What is being merged must not be revived or become due meanwhile: the MergeLock comes before all other locks.

@@ -1,4 +1,4 @@
-"""What people decide about whole imports: `held` shows what waits for them; `approve`, `withdraw`, and `undo`."""
+"""What people decide about imports: `held` shows what waits; `approve`, `withdraw`, `undo`, and `reset-fuse`."""
 
 from __future__ import annotations
 
@@ -30,26 +30,39 @@ Expect = Annotated[
     typer.Option("--expect", metavar="N", min=0, help="Refuse unless so many slots would change, as `held` showed."),
 ]
 
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="WHAT",
+        help="An import's id or its beginning, an origin as `held` shows it, or a connection: all that it has held.",
+        show_default=False,
+        callback=as_text,
+    ),
+]
+
 
 def held(*, as_json: JsonOption = False) -> None:
-    """Show the imports that a guard holds: why, what they would change, and how to go on.
+    """Show what waits for a person: imports that a guard holds, and what a fuse holds; why, and how to go on.
 
-    A held import is due nowhere, supersedes nothing and blocks no other source. **Exit codes:** 0 nothing is held ·
-    3 something is.
+    An import that a guard holds is due nowhere, supersedes nothing and blocks no other source. A fuse holds the rest of
+    an import whose customers all drew the same permanent failure. **Exit codes:** 0 nothing is held · 3 something is.
     """
     from console.exit_codes import ExitCode
     from console.ledger_access import reading_ledger
-    from console.ui.summaries import show_held
+    from console.ui.summaries import show_fuse, show_held
 
     settings, screen = load_settings(), Screen(as_json=as_json)
     with reading_ledger(settings) as ledger:
         found = ledger.review.held_imports()
+        tripped = ledger.fuses.tripped()
     for one in found:
         show_held(screen, one)
-    if not found:
+    for fuse in tripped:
+        show_fuse(screen, fuse)
+    if not found and not tripped:
         screen.show("nothing is held")
-    screen.print_json_list(one.as_json() for one in found)
-    raise typer.Exit(int(ExitCode.HELD if found else ExitCode.WELL))
+    screen.print_json_list([*(one.as_json() for one in found), *(fuse.as_json() for fuse in tripped)])
+    raise typer.Exit(int(ExitCode.HELD if found or tripped else ExitCode.WELL))
 
 
 def approve(
@@ -154,6 +167,73 @@ def undo(  # noqa: PLR0913 - one argument for each option
         show_undo(screen, found, undo_id, plan)
         wake_workers(CommandContext(settings, screen), ledger)
     screen.print_json({"import": found, "dry_run": only_say, "undone_by": undo_id} | plan.as_json())
+
+
+def reset_fuse(  # noqa: PLR0913 - one argument for each option
+    *,
+    what: What,
+    why: Why = "",
+    who: Who = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="ACTIONS", help="optouts: send these, and hold the opt-ins.")
+    ] = None,
+    let_die: Annotated[
+        bool, typer.Option("--let-die", help="Make dead letters of what is held, without a call; replay them later.")
+    ] = False,
+    fuse_off: Annotated[
+        bool, typer.Option("--fuse-off", help="Send it all, whatever is answered: it trips no more for this origin.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with what a fuse holds: send it, send only its opt-outs, or let it die.
+
+    A fuse holds the rest of an import whose customers all drew the same permanent failure. Fix what is wrong first: the
+    same failures trip it again. What died before stays a dead letter: `optrelay dead-letters replay --import IMPORT`.
+
+    For example:
+
+        optrelay held
+        optrelay reset-fuse 20261129-5bdf98ee --why "the account id is corrected"
+        optrelay reset-fuse 20261129-5bdf98ee --why "the opt-ins are wrong" --only optouts
+        optrelay reset-fuse 20261129-5bdf98ee --why "a file of another shop" --let-die
+    """
+    from consent.errors import ConfigurationError
+    from consent.guards.fuse import FuseWay
+    from console.commands.run.import_files import CommandContext, wake_workers
+    from console.ledger_access import reading_ledger
+    from console.ui.summaries import fuse_in_words
+
+    decision = _decision(who, why, None, None)
+    if only not in (None, "optouts"):
+        raise ConfigurationError(f"--only is optouts, not {only!r}: opt-ins alone are not sent where opt-outs wait")
+    if (only is not None) + let_die + fuse_off > 1:
+        raise ConfigurationError("give one of --only optouts, --let-die and --fuse-off")
+    way = FuseWay.RESUME
+    if only or let_die or fuse_off:
+        way = FuseWay.OPTOUTS if only else FuseWay.LET_DIE if let_die else FuseWay.OFF
+    said = {
+        FuseWay.RESUME: "it is sent",
+        FuseWay.OPTOUTS: "its opt-outs are sent, its opt-ins stay held",
+        FuseWay.LET_DIE: "it dies without a call: `optrelay dead-letters list --code not_sent`",
+        FuseWay.OFF: "it is sent, whatever is answered",
+    }
+    settings, screen = load_settings(), Screen(as_json=as_json)
+    with reading_ledger(settings) as ledger:
+        names = {name for fuse in ledger.fuses.tripped(1) for name in fuse.names}
+        alike = sorted({what} & names or {name for name in names if name.startswith(what)})
+        if len(alike) > 1:
+            raise ConfigurationError(f"{what!r} may be {' or '.join(alike)}: give more of it")
+        name = alike[0] if alike else what
+        done = ledger.fuses.reset(name, way, decision)
+        customers = ledger.fuses.work_off()
+        for one in done:
+            screen.show(f"{fuse_in_words(one)}: {said[way]}")
+        if not done:
+            screen.show(f"{what}: no fuse holds it in another way, so nothing was done")
+        wake_workers(CommandContext(settings, screen), ledger)
+    screen.print_json(
+        {"done": way.value if done else None, "customers": customers, "fuses": [f.as_json() for f in done]}
+    )
 
 
 def _decision(who: str | None, why: str, only: str | None, expect: int | None) -> Decision:

@@ -16,6 +16,7 @@ from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.outlook import COUNTS, Outlook, outlooks, show_outlooks
 from console.ui.screen import Screen, table
+from console.ui.summaries import show_fuses
 from console.ui.text import counted
 
 
@@ -29,15 +30,16 @@ def show_deadlines(settings: Settings, screen: Screen, *, check: bool = False, v
         found = outlooks(settings, ledger, ledger.deadlines.open_cells(), health)
         records = ledger.deadlines.records()
         stuck = ledger.queries.stuck_optouts()
-        now = ledger.now()
+        fuses, now = ledger.fuses.tripped(), ledger.now()
     if verify:
         said = f"{counted(wrong, 'count')} of deadlines were wrong and have been put right"
         screen.show(said if wrong else "all counts of deadlines are right")
     _show(screen, found)
+    show_fuses(screen, fuses)
     _show_stuck(screen, stuck)
     _show_records(screen, records)
     told: dict[str, Any] = {"at": from_micros(now).isoformat(), "buckets": [one.as_json() for one in found]}
-    told["stuck"] = [one.as_json() for one in stuck]
+    told |= {"stuck": [one.as_json() for one in stuck], "fuses": [one.as_json() for one in fuses]}
     told["last_30_days"] = [_record_json(one) for one in records]
     screen.print_json(told | ({"wrong_counts": wrong} if verify else {}))
     late = any(one.forecast.at_risk or one.forecast.breached for one in found) or any(one.late for one in stuck)

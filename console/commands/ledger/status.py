@@ -16,6 +16,7 @@ from consent.ledger.queries.imports import (
     ImportReport,
 )
 from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
 from console.exit_codes import ExitCode, code_of
@@ -25,7 +26,7 @@ from console.ui.limits import bucket_label, limit_of, time_needed
 from console.ui.outlook import Outlook, outlooks, show_outlooks
 from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
-from console.ui.summaries import as_json, show_import
+from console.ui.summaries import as_json, fuse_in_words, show_fuses, show_import
 from worker.providers.contract import RateLimit as Limit
 from worker.standstill import Standstill, standstill
 
@@ -46,12 +47,14 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
     screen.show(seen.still.words)
     for problem in seen.still.problems:
         screen.show(Text(f"problem: {problem}", "bold red"))
+    show_fuses(screen, seen.fuses)
     show_outlooks(screen, [one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached])
     _show_imports(screen, imports)
     connections = [_connection_json(one) for one in seen.buckets]
     told: dict[str, Any] = {"connections": connections, "imports": [as_json(one) for one in imports]}
     told |= {"ledger": {"takes_writes": seen.writable}, "oldest_pending_opt_out": seen.still.as_json()}
     told |= {"problems": seen.problems}
+    told["fuses"] = [one.as_json() for one in seen.fuses]
     told["deadlines"] = [one.as_json() for one in seen.deadlines]
     screen.print_json(told)
     return ExitCode.UNFINISHED if check and seen.problems else ExitCode.WELL
@@ -61,13 +64,14 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
 class Overview:
     """How every bucket is that has something left or is stopped, what stands still, whether the ledger can write.
 
-    `outlooks` are the forecasts of the buckets that have something left.
+    `outlooks` are the forecasts of the buckets that have something left, `fuses` those that hold something.
     """
 
     buckets: Sequence[BucketStatus]
     still: Standstill
     writable: bool
     outlooks: Sequence[Outlook]
+    fuses: Sequence[TrippedFuse] = ()
 
     @property
     def deadlines(self) -> list[Outlook]:
@@ -77,7 +81,8 @@ class Overview:
     @property
     def problems(self) -> list[str]:
         """Say what a person has to know, with the remedy."""
-        return [*([] if self.writable else [READ_ONLY]), *_stopped(self.buckets), *self.still.problems]
+        fused = [f"{fuse_in_words(one)} is held by a fuse: `optrelay held` says why" for one in self.fuses]
+        return [*([] if self.writable else [READ_ONLY]), *_stopped(self.buckets), *fused, *self.still.problems]
 
 
 def overview(settings: Settings, ledger: Ledger) -> Overview:
@@ -96,7 +101,8 @@ def overview(settings: Settings, ledger: Ledger) -> Overview:
         for one in _shown(settings, health, pending, pauses)
     ]
     forecasts = outlooks(settings, ledger, ledger.deadlines.open_cells(), health)
-    return Overview(buckets, standstill(settings, ledger, pending), ledger.maintenance.takes_writes(), forecasts)
+    still, writable = standstill(settings, ledger, pending), ledger.maintenance.takes_writes()
+    return Overview(buckets, still, writable, forecasts, ledger.fuses.tripped())
 
 
 def _stopped(standings: Sequence[BucketStatus]) -> list[str]:

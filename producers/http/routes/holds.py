@@ -1,4 +1,4 @@
-"""What people decide about imports: GET /v1/held, and POST /v1/imports/{id}/approve, /withdraw and /undo."""
+"""What people decide: GET /v1/held, POST /v1/imports/{id}/approve, /withdraw and /undo, and POST /v1/fuses/reset."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from consent.change import Action
 from consent.errors import LedgerError, LedgerRefused
+from consent.guards.fuse import FuseWay
 from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
 from consent.ledger.review.undo import NotUndone, Undone
 from producers.http import responses
@@ -56,11 +57,59 @@ router = APIRouter(generate_unique_id_function=operation_id)
     openapi_extra=KEYED,
 )
 async def get_held(request: Request) -> Response:
-    """Tell what `optrelay held --json` prints. The key needs the scope approve."""
+    """Tell what `optrelay held --json` prints: what guards and fuses hold. The key needs the scope approve."""
     state = app_state(request)
     admit(request, state, Scope.APPROVE)
     found = await _on_ledger(state.ledger.review.held_imports)
-    return JSONResponse({"held": [one.as_json() for one in found]})
+    fuses = await _on_ledger(state.ledger.fuses.tripped)
+    return JSONResponse({"held": [one.as_json() for one in found], "fuses": [one.as_json() for one in fuses]})
+
+
+_RESET = {
+    "type": "object",
+    "required": ["what", "why"],
+    "additionalProperties": False,
+    "properties": {
+        "what": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": _LONGEST_WHY,
+            "description": "an import's id, an origin as GET /v1/held shows it, or a connection: all that it has held",
+        },
+        "why": _FIELDS["why"],
+        "way": {
+            "type": "string",
+            "enum": [way.value for way in FuseWay],
+            "description": "send it, or its opt-outs alone, let it die without a call, or send it whatever is answered",
+        },
+    },
+}
+
+
+@router.post(
+    "/v1/fuses/reset",
+    summary="Go on with what a fuse holds",
+    response_model=responses.FusesReset,
+    response_description="Which fuses were reset; none if none holds it in another way",
+    responses=problem_responses(400, 401, 403, 408, 413, 415, 429, 500, 503),
+    openapi_extra=KEYED | {"requestBody": {"required": True, "content": {"application/json": {"schema": _RESET}}}},
+)
+async def post_reset_fuse(request: Request) -> Response:
+    """Send what is held, or a part of it, or let it die; saying it twice changes nothing. The sweep carries it out.
+
+    The key needs the scope approve. Its name is kept in the audit log, with `why`.
+    """
+    state = app_state(request)
+    sender = admit(request, state, Scope.APPROVE)
+    said = await _said(request, {"what", "why", "way"})
+    what, way = said.get("what"), said.get("way", FuseWay.RESUME.value)
+    if not isinstance(what, str) or not what or len(what) > _LONGEST_WHY or "\0" in what:
+        raise _bad("what says which: an import's id, an origin or a connection")
+    if way not in [one.value for one in FuseWay]:
+        raise _bad(f"way is one of {', '.join(FuseWay)}")
+    decision = _decided_by(state, sender, said)
+    done = await _on_ledger(lambda: state.ledger.fuses.reset(what, FuseWay(way), decision))
+    return JSONResponse({"done": way if done else None, "fuses": [one.as_json() for one in done]})
 
 
 @router.post(

@@ -69,8 +69,14 @@ _TABLE: dict[ReplyKind, dict[int, str]] = {
     },
 }
 
+_OURS = {1064, 8011, 8045}
+"""Codes about a target that speak of our account: the next customer will draw the same."""
+
+_NOT_OURS = {1000, 1104}
+"""Codes about a request that speak of the customer in it."""
+
 CODES = {
-    code: Classification(kind, str(code), reason)
+    code: Classification(kind, str(code), reason, ours=code in _OURS or (False if code in _NOT_OURS else None))
     for kind, reasons in _TABLE.items()
     for code, reason in reasons.items()
 }

@@ -28,6 +28,7 @@ NOT_APPLICABLE = -1
 NOT_BY_IDENTIFIER = PermanentFailure(
     "lookup_writes_off",
     "this connection may not write by identifier: give the customer's user_id, or set LOOKUP_WRITES to true",
+    ours=True,
 )
 
 

@@ -81,11 +81,15 @@ def answer(found: Classification, request: Request, reply: Reply) -> Answer:
 
 def violation_of(path: str, words: str) -> PermanentFailure:
     """Return the dead letter for what stands at a path of ours in the body; `words` are Infobip's about it."""
-    reason = f"Infobip does not accept the {path}"
+    reason, ours = f"Infobip does not accept the {path}", path in _SAME_FOR_ALL
     for pattern, sentence in _VIOLATIONS:
         if found := pattern.search(words.lower()):
-            return PermanentFailure("invalid_" + path, f"{reason}: {sentence.format(*found.groups())}")
-    return PermanentFailure("invalid_" + path, reason)
+            return PermanentFailure("invalid_" + path, f"{reason}: {sentence.format(*found.groups())}", ours)
+    return PermanentFailure("invalid_" + path, reason, ours)
+
+
+_SAME_FOR_ALL = {"sender", "channel"}
+"""Parts of a body that are mostly alike for all customers of a file."""
 
 
 def _usual_pause(request: Request) -> float:

@@ -1,0 +1,234 @@
+"""Fuses that have tripped: what they hold, and what people decide about it.
+
+A decision is one transaction. It is carried out in steps of a transaction each, by the command and, if that dies, by
+the sweep: what was held is enqueued again, or dies without a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, literal, select, update
+
+from consent.change import Action, Bucket, from_micros, read_bucket
+from consent.guards.fuse import FuseState, FuseWay
+from consent.ledger.database import LedgerPart
+from consent.ledger.dialects.statements import NEW, bulk
+from consent.ledger.review.fuse_counts import BUCKET, fuses, is_held, origin_of
+from consent.ledger.review.fuse_steps import let_die, pending_of, same, unhold
+from consent.ledger.review.guard_checks import note_decision
+from consent.ledger.review.holds import Decision
+from consent.ledger.schema import changes, customer_tasks, imports
+
+_TRIPPED = fuses.c.state.in_((FuseState.HELD.value, FuseState.OPTOUTS.value, FuseState.DYING.value))
+_WAYS = {
+    FuseWay.RESUME: FuseState.CLOSED,
+    FuseWay.OPTOUTS: FuseState.OPTOUTS,
+    FuseWay.LET_DIE: FuseState.DYING,
+    FuseWay.OFF: FuseState.OFF,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrippedFuse:
+    """A fuse that has tripped, and the pending changes that it holds; moments in microseconds.
+
+    `origin` is what is held: an import's id, `kind:name` of an event source, or "" for all of the bucket. `due_at` is
+    the earliest deadline of the opt-outs.
+    """
+
+    bucket: Bucket
+    origin: str
+    title: str
+    import_id: str
+    state: FuseState
+    code: str
+    reason: str
+    tripped_at: int
+    optins: int
+    optouts: int
+    due_at: int | None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What a person may call it by."""
+        return frozenset({self.bucket.connection, str(self.bucket), self.origin, self.import_id} - {""})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as programs read it."""
+        return {
+            "fuse": str(self.bucket),
+            "connection": self.bucket.connection,
+            "bucket": self.bucket.name,
+            "import": self.import_id or None,
+            "origin": self.origin or None,
+            "name": self.title,
+            "state": self.state.value,
+            "code": self.code,
+            "reason": self.reason,
+            "held_at": from_micros(self.tripped_at).isoformat(),
+            "optins": self.optins,
+            "optouts": self.optouts,
+            "first_due_at": None if self.due_at is None else from_micros(self.due_at).isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HarmlessRead:
+    """That a harmless read has to show whether a bucket is at fault: the failure, and a target to ask about."""
+
+    code: str
+    reason: str
+    target_id: int | None
+
+
+class Fuses(LedgerPart):
+    """Fuses, as workers ask about them and as people decide about them. Each method raises LedgerUnavailable."""
+
+    def stops(self, bucket: Bucket, import_ids: Collection[str]) -> dict[str, FuseState]:
+        """Return which of these imports have tripped a fuse of a bucket, and what that lets through."""
+        held = select(fuses.c.origin, fuses.c.state).where(fuses.c.name == str(bucket), _TRIPPED)
+        facts = select(imports.c.id, imports.c.kind, imports.c.name, imports.c.stream).where(
+            imports.c.id.in_(tuple(import_ids))
+        )
+
+        def work(tx: Connection) -> dict[str, FuseState]:
+            states = {origin: FuseState(state) for origin, state in tx.execute(held)}
+            if not states:
+                return {}
+            found = {row.id: states.get(origin_of(row)[0], states.get("")) for row in tx.execute(facts).all()}
+            return {one: state for one, state in found.items() if state is not None}
+
+        return self.database.read(work)
+
+    def tripped(self, most: int | None = None) -> list[TrippedFuse]:
+        """Return the fuses that have tripped, the oldest first; their changes are counted, no further than `most`."""
+        query = select(fuses).where(_TRIPPED).order_by(fuses.c.tripped_at, fuses.c.name, fuses.c.origin)
+        return self.database.read(lambda tx: [_tripped(tx, row, most) for row in tx.execute(query).all()])
+
+    def reset(self, name: str, way: FuseWay, decision: Decision) -> list[TrippedFuse]:
+        """Go on, in one way, with the tripped fuses that a name means; return these, as they are then.
+
+        A name is that of a connection or a bucket, an import's id, or an origin. What is to happen to the changes is
+        then done by `work_off`. Saying it again changes nothing.
+        """
+        now = self.core.now()
+
+        def work(tx: Connection) -> list[TrippedFuse]:
+            rows = tx.execute(select(fuses).where(_TRIPPED).order_by(fuses.c.name, fuses.c.origin)).all()
+            done = []
+            for row in rows:
+                if name not in {row.name, row.origin, row.import_id, read_bucket(row.name).connection}:
+                    continue
+                locked = tx.execute(select(fuses).where(*same(row), _TRIPPED).with_for_update()).first()
+                state = _WAYS[way] if row.kind != BUCKET or way is not FuseWay.LET_DIE else FuseState.CLOSED
+                if locked is None or locked.state == state.value:
+                    continue
+                tx.execute(update(fuses).where(*same(row)).values(**_begun(tx, state, now)))
+                what = f"fuse of {row.name} reset: {way.value}"
+                note_decision(tx, row.import_id or "", decision.who, what, decision.why, now)
+                done.append(_tripped(tx, tx.execute(select(fuses).where(*same(row))).one(), None))
+            return done
+
+        return self.database.write(work)
+
+    def work_off(self, go_on: Callable[[], bool] = lambda: True) -> int:
+        """Carry out what was decided, while `go_on` says so; return how many customers it was about.
+
+        What a worker holds at the moment is left to the next time.
+        """
+        count = 0
+        query = select(fuses).where(fuses.c.unheld_to.is_not(None) | (fuses.c.state == FuseState.DYING.value))
+        for row in self.database.read(lambda tx: tx.execute(query).all()):
+            step = let_die if row.state == FuseState.DYING else unhold
+            done = 1
+            while done and go_on():
+                now = self.core.now()
+                done = self.database.write(lambda tx, step=step, row=row, now=now: step(tx, row, now))  # type: ignore[misc]
+                count += done
+            if step is let_die and not done:
+                while self.database.write(lambda tx, row=row: unhold(tx, row, self.core.now())):  # type: ignore[misc]
+                    pass
+        return count
+
+    def asks_for_read(self, bucket: Bucket) -> HarmlessRead | None:
+        """Return what a harmless read has to show: whether two origins that fail alike have a bucket at fault."""
+
+        def work(tx: Connection) -> HarmlessRead | None:
+            rows = tx.execute(select(fuses).where(fuses.c.name == str(bucket))).all()
+            own = next((row for row in rows if row.kind == BUCKET), None)
+            if own is not None and own.state in (FuseState.HELD, FuseState.OPTOUTS, FuseState.OFF):
+                return None
+            tripped = [row for row in rows if row.kind != BUCKET and row.state == FuseState.HELD]
+            last = max(tripped, key=lambda row: row.tripped_at, default=None)
+            alike = [] if last is None else [row for row in tripped if row.code == last.code]
+            if last is None or len(alike) < _TWO or (own is not None and (own.read_at or 0) >= last.tripped_at):
+                return None
+            one = select(changes.c.target_id).where(changes.c.import_id == last.import_id, changes.c.code == last.code)
+            return HarmlessRead(last.code, last.reason, tx.execute(one.limit(1)).scalar())
+
+        return self.database.read(work)
+
+    def note_read(self, bucket: Bucket, asked: HarmlessRead, *, well: bool) -> None:
+        """Note what a harmless read has shown: if it failed as well, all of the bucket is held."""
+        now = self.core.now()
+        columns = ("name", "origin", "kind", "title", "import_id", "state", "touched_at")
+        closed = (str(bucket), "", BUCKET, str(bucket), "", FuseState.CLOSED.value, now)
+        values: dict[str, Any] = {"read_at": now}
+        if not well:
+            reason = f"two sources fail alike, and a harmless read fails too; {asked.reason}"
+            values |= {"state": FuseState.HELD.value, "code": asked.code, "reason": reason, "tripped_at": now}
+
+        def work(tx: Connection) -> None:
+            bulk(tx).insert(fuses, columns, [closed], NEW)
+            mine = (fuses.c.name == str(bucket), fuses.c.origin == "", fuses.c.state == FuseState.CLOSED.value)
+            tx.execute(update(fuses).where(*mine).values(**values))
+
+        self.database.write(work)
+
+    def forget(self, before: int) -> None:
+        """Forget counts of fuses that have not tripped, if nothing was counted since (microseconds)."""
+        idle = (fuses.c.state == FuseState.CLOSED.value, fuses.c.unheld_to.is_(None), fuses.c.touched_at < before)
+        if self.database.read(lambda tx: tx.execute(select(literal(1)).where(*idle).limit(1)).first()):
+            self.database.write(lambda tx: tx.execute(delete(fuses).where(*idle)))
+
+    def held_customers(self) -> dict[Bucket, int]:
+        """Return how many customers of each bucket are held by fuses."""
+        place = (customer_tasks.c.connection, customer_tasks.c.bucket)
+        query = select(*place, func.count()).where(is_held).group_by(*place)
+        rows = self.database.read(lambda tx: tx.execute(query).all())
+        return {Bucket(connection, bucket): count for connection, bucket, count in rows}
+
+
+_TWO = 2
+
+
+def _begun(tx: Connection, state: FuseState, now: int) -> dict[str, Any]:
+    """Return how a fuse stands once a person has decided: it counts anew."""
+    values: dict[str, Any] = {"state": state.value, "alike": None, "failed": None, "served": 0, "touched_at": now}
+    if state is FuseState.DYING:
+        last = tx.execute(select(func.max(changes.c.id))).scalar() or 0
+        return values | {"dies_from": 0, "dies_to": last, "unheld_to": None}
+    return values | {"dies_from": None, "dies_to": None, "unheld_to": 0}
+
+
+def _tripped(tx: Connection, row: Row[Any], most: int | None) -> TrippedFuse:
+    facts = pending_of(tx, row).with_only_columns(changes.c.action, changes.c.due_at).limit(most).subquery()
+    counted = select(facts.c.action, func.count(), func.min(facts.c.due_at)).group_by(facts.c.action)
+    found: Mapping[str, tuple[int, int | None]] = {action: (n, due) for action, n, due in tx.execute(counted)}
+    optouts, due_at = found.get(Action.OPTOUT.value, (0, None))
+    return TrippedFuse(
+        bucket=read_bucket(row.name),
+        origin=row.origin,
+        title=row.title,
+        import_id=row.import_id or "",
+        state=FuseState(row.state),
+        code=row.code or "",
+        reason=row.reason or "",
+        tripped_at=row.tripped_at or row.touched_at,
+        optins=found.get(Action.OPTIN.value, (0, None))[0],
+        optouts=optouts,
+        due_at=due_at,
+    )
