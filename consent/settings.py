@@ -184,6 +184,10 @@ class Settings(BaseSettings):
         own = {name: one.guards for name, one in self.connections.items() if one.guards is not None}
         return {name: self.guards.overruled_by(rules) for name, rules in own.items()}
 
+    def guards_of(self, connection: str) -> GuardRules:
+        """Return the rules of the guards for a connection, which need not be configured any more."""
+        return self.guards_by_connection.get(connection, self.guards)
+
     def connection(self, name: str) -> ConnectionSettings:
         """Return a connection by name; raise ConfigurationError that names the ones there are."""
         try:

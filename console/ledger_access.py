@@ -14,7 +14,7 @@ from consent.settings import Settings
 @contextmanager
 def writing_ledger(settings: Settings) -> Iterator[Ledger]:
     """Give the ledger ready for changes; an SQLite file is made if there is none."""
-    ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules, deadline_rules=settings.chosen_deadlines)
+    ledger = _ledger(settings)
     try:
         ledger.maintenance.prepare()
         yield ledger
@@ -40,7 +40,7 @@ def ledger_if_any(settings: Settings) -> Iterator[Ledger | None]:
     if missing_file(settings) is not None:
         yield None
         return
-    ledger = Ledger(settings.ledger_url, reassert=settings.reassert_rules, deadline_rules=settings.chosen_deadlines)
+    ledger = _ledger(settings)
     try:
         if ledger.maintenance.revision() is None:
             yield None
@@ -49,6 +49,15 @@ def ledger_if_any(settings: Settings) -> Iterator[Ledger | None]:
             yield ledger
     finally:
         ledger.close()
+
+
+def _ledger(settings: Settings) -> Ledger:
+    return Ledger(
+        settings.ledger_url,
+        reassert=settings.reassert_rules,
+        deadline_rules=settings.chosen_deadlines,
+        guards_of=settings.guards_of,
+    )
 
 
 def missing_file(settings: Settings) -> Path | None:

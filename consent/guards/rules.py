@@ -2,14 +2,15 @@
 
 They look at what a file would do once it has been read whole, before anything of it is merged: at the people that it
 would opt in again, at its size beside the earlier files of its feed, and at what it lacks. Opt-outs by event are never
-held. Each guard can be switched off and has limits of its own, for all files, a connection or a feed.
+held; opt-ins by event are by one guard of their own. Each guard can be switched off and has limits of its own, for all
+files, a connection or a feed.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
@@ -61,6 +62,10 @@ class GuardRules(BaseModel):
     swollen_from: int = Field(10_000, ge=0, description="rows beyond which a file can be swollen")
     rejects_from: int = Field(20, ge=0, description="rejected rows beyond which a file may be held")
     rejects_share: float = Field(0.05, ge=0, le=1, description="… if they are more than this share of its rows")
+    overruling_from: int = Field(
+        25, ge=0, description="opt-outs that the opt-ins of one sender of events may overrule within an hour"
+    )
+    overruling_share: float = Field(0.01, ge=0, le=1, description="… more, if at most this share of those that stand")
 
     @field_validator("off")
     @classmethod
@@ -132,6 +137,10 @@ class ImportGuards:
         rules, columns = GuardRules(**said["rules"]), tuple(said["columns"])
         overlapping = tuple(said.get("overlapping", ()))
         return cls(said["feed"], rules, by_connection, columns, said["is_rejects"], said["manifest_rows"], overlapping)
+
+
+GuardsOf = Callable[[str], GuardRules]
+"""Tells the rules of a connection, by its name."""
 
 
 def feed_of(name: str) -> str:

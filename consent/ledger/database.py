@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from consent.deadlines.rules import DeadlineRules
 from consent.errors import READ_ONLY, LedgerOutdated, LedgerRefused, LedgerUnavailable
+from consent.guards.rules import GuardRules, GuardsOf
 from consent.ledger.dialects import Dialect, dialect_named
 from consent.ledger.dialects.url import read_address
 from consent.ledger.schema import REVISION, info
@@ -262,7 +263,10 @@ def wall_clock() -> int:
 
 
 class LedgerCore:
-    """What the objects of one ledger share: its database, its clock, which opt-outs are sent again, and till when."""
+    """What the objects of one ledger share: its database, its clock, which opt-outs are sent again, and till when.
+
+    And the rules of the guards of each connection's events.
+    """
 
     def __init__(
         self,
@@ -270,10 +274,12 @@ class LedgerCore:
         reassert: ReassertRules | None = None,
         clock: Clock | None = None,
         deadline_rules: DeadlineRules | None = None,
+        guards_of: GuardsOf | None = None,
     ) -> None:
         self.database = Database(url)
         self.reassert = reassert or ReassertRules()
         self.deadline_rules = deadline_rules or DeadlineRules()
+        self.guards_of = guards_of or (lambda _connection: GuardRules())
         self.now = clock or ServerClock(self.database)
 
 

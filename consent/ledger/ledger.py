@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from consent.deadlines.rules import DeadlineRules
+from consent.guards.rules import GuardsOf
 from consent.ledger.database import Clock, LedgerCore
 from consent.ledger.dead_letters import DeadLetters
 from consent.ledger.intake.accept import Recorder
@@ -78,8 +79,9 @@ class Ledger(LedgerCore):
         reassert: ReassertRules | None = None,
         clock: Clock | None = None,
         deadline_rules: DeadlineRules | None = None,
+        guards_of: GuardsOf | None = None,
     ) -> None:
-        super().__init__(url, reassert, clock, deadline_rules)
+        super().__init__(url, reassert, clock, deadline_rules, guards_of)
         self.intake = Intake(self)
         self.queue = Queue(self)
         self.review = Review(self)

@@ -102,7 +102,7 @@ class Recorder(LedgerPart):
             batch.lookup_existing(tx)
             keys, ids, known = batch.keys, batch.public_ids, set(batch.known)
             optins = any(one.action is Action.OPTIN for one in incoming)
-            aside = set_optins_aside(lock, run_id, batch, incoming, now) if optins else []
+            aside = set_optins_aside(lock, run_id, batch, incoming, now, self.core.guards_of) if optins else []
             reassigned, _ = record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)
             rejected = _record_rejects(tx, secret, run_id, refused)
             if refused:

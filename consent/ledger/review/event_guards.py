@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import ceil
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, Row, Table, Text, delete, func, literal_column, select
@@ -22,21 +23,19 @@ from sqlalchemy import update as update_of
 
 from consent.change import Action, ConsentChange, Origin
 from consent.guards.findings import Finding
-from consent.guards.rules import Guard
+from consent.guards.rules import Guard, GuardRules, GuardsOf
 from consent.imports import ImportSource
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import RecordingLock, lock_tallies
 from consent.ledger.dialects.statements import bulk
 from consent.ledger.intake.batch import ACTION, KEY, SINCE, SLOT, TARGET, IncomingBatch
 from consent.ledger.intake.imports import begin_import
+from consent.ledger.intake.reassign import ASIDE
 from consent.ledger.review import effects
 from consent.ledger.review.guard_checks import OPTRELAY, note_decision
 from consent.ledger.schema import changes, imports, metadata, targets
 from consent.ledger.telemetry.tallies import SEEN_TO, add, tallies
 from consent.outcome import State
-
-MOST_OVERRULED, STANDING_FOR_EACH = 25, 100
-"""Opt-outs that a sender may overrule within an hour; more, if they are at most 1 % of those that stand."""
 
 MOST_OPTOUTS, TIMES_USUAL = 200, 20
 """Opt-outs by events within ten minutes, and how many times those of the busiest usual hour: more are a burst."""
@@ -94,24 +93,33 @@ class _Sender:
 
 
 def set_optins_aside(
-    lock: RecordingLock, run_id: str, batch: IncomingBatch, incoming: Sequence[ConsentChange], now: int
+    lock: RecordingLock,
+    run_id: str,
+    batch: IncomingBatch,
+    incoming: Sequence[ConsentChange],
+    now: int,
+    guards_of: GuardsOf,
 ) -> list[SetAside]:
     """Record the opt-ins of a looked up batch whose sender is held, or is to be from now on; leave the rest in it.
 
-    `incoming` are the batch's changes, in its order. The caller counts what was set aside.
+    `incoming` are the batch's changes, in its order. The caller counts what was set aside. What a person has withdrawn
+    is a duplicate when its sender tells it again.
     """
     optins = [place for place, row in enumerate(batch.rows) if row[ACTION] == _IN]
     if not optins:
         return []
     tx, gone, aside = lock.tx, set[int](), list[SetAside]()
     for sender in _senders(tx, run_id, batch, incoming, optins):
-        if (import_id := _holding(lock, sender, now)) is not None:
+        rules = guards_of(sender.connection)
+        if (import_id := _holding(lock, sender, rules, now)) is None:
+            gone.update(_withdrawn(tx, batch, sender))
+        else:
             mine = replace(batch, rows=[batch.rows[place] for place in sender.places])
             new = mine.record(lock, import_id, Origin.EVENT, State.HELD)
             batch.known.update(row[KEY] for row in mine.rows)
             gone.update(sender.places)
             aside.append(SetAside(import_id, len(sender.places), new))
-            _explain(tx, import_id, sender)
+            _explain(tx, import_id, sender, rules)
     batch.rows = [row for place, row in enumerate(batch.rows) if place not in gone]
     return aside
 
@@ -121,12 +129,34 @@ def _senders(
 ) -> Iterator[_Sender]:
     overruling = _overruling(tx, batch, optins)
     query = select(imports.c.kind, imports.c.name).where(imports.c.id == run_id)
-    source = " ".join(tx.execute(query).one())
+    kind, run = tx.execute(query).one()
+    source = f"{kind} {source_of(run)}"
     places: dict[tuple[str, str], list[int]] = defaultdict(list)
     for place in optins:
         places[incoming[place].told_by or source, incoming[place].connection].append(place)
     for (name, connection), its in sorted(places.items()):
-        yield _Sender(name, connection, its, len(overruling.intersection(its)))
+        # Each opt-out once, however often its opt-in is told.
+        slots = {(batch.rows[place][TARGET], batch.rows[place][SLOT]) for place in overruling.intersection(its)}
+        yield _Sender(name, connection, its, len(slots))
+
+
+def source_of(run: str) -> str:
+    """Return what the runs of an event source have in common: each is named after its consumer as well."""
+    return run.rpartition(", as ")[0] or run
+
+
+def _withdrawn(tx: Connection, batch: IncomingBatch, sender: _Sender) -> set[int]:
+    """Return where opt-ins stand that a person has withdrawn, told again by the sender that was held."""
+    known = {batch.rows[place][KEY] for place in sender.places} & batch.known
+    target_of = [(key, number) for key, number in batch.target_of.items() if key in known]
+    if not target_of:
+        return set()
+    found = bulk(tx).select_changes("dedupe_key, import_id, state", target_of)
+    aside = {key: import_id for key, import_id, state in found if state in ASIDE}
+    mine = (imports.c.kind == HELD_OPTINS, imports.c.importers == sender.name)
+    held = select(imports.c.id).where(imports.c.id.in_(sorted(set(aside.values()))), *mine)
+    its = set(tx.execute(held).scalars())
+    return {place for place in sender.places if aside.get(batch.rows[place][KEY]) in its}
 
 
 def _overruling(tx: Connection, batch: IncomingBatch, optins: Sequence[int]) -> set[int]:
@@ -141,22 +171,23 @@ def _overruling(tx: Connection, batch: IncomingBatch, optins: Sequence[int]) -> 
     }
 
 
-def _holding(lock: RecordingLock, sender: _Sender, now: int) -> str | None:
+def _holding(lock: RecordingLock, sender: _Sender, rules: GuardRules, now: int) -> str | None:
     """Return the import that holds a sender's opt-ins, which is begun if it is time; None if they are not held."""
     tx = lock.tx
     mine = (event_guards.c.sender == sender.name, event_guards.c.connection == sender.connection)
     row = tx.execute(select(event_guards).where(*mine).with_for_update()).first()
     if row is not None and row.import_id is not None and _is_held(tx, row.import_id):
         return str(row.import_id)
-    if not sender.overruling:
+    if not sender.overruling or Guard.OVERRULING_OPTINS in rules.switched_off:
         return None
-    since, before, look_at = now, 0, MOST_OVERRULED + 1
+    since, before, look_at = now, 0, rules.overruling_from + 1
     if row is not None and row.import_id is None and now - row.since <= _HOUR:
         since, before, look_at = row.since, row.overruled, row.look_at
     overruled, import_id = before + sender.overruling, None
     if overruled >= look_at:
-        enough = STANDING_FOR_EACH * overruled
-        if effects.standing_optouts(tx, sender.connection, enough) < enough:
+        share = rules.overruling_share
+        enough = ceil(round(overruled / share, 6)) if share else 0
+        if not share or effects.standing_optouts(tx, sender.connection, enough) < enough:
             import_id = _begin(tx, sender, now)
         look_at = 2 * overruled
     facts = (sender.name, sender.connection, since, overruled, look_at, import_id)
@@ -182,15 +213,16 @@ def _begin(tx: Connection, sender: _Sender, now: int) -> str:
     return import_id
 
 
-def _explain(tx: Connection, import_id: str, sender: _Sender) -> None:
+def _explain(tx: Connection, import_id: str, sender: _Sender, rules: GuardRules) -> None:
     """Write down why the opt-ins are held, with the first of them, unless that is done."""
     its = imports.c.id == import_id
     if tx.execute(select(imports.c.findings).where(its)).scalar() is not None:
         return
     examples = [one for found in effects.returning(tx, import_id) for one in found.examples]
     says = (
-        f"within an hour opt-ins of {sender.name} would overrule more than {MOST_OVERRULED} opt-outs of "
-        f"{sender.connection}, and more than 1 of {STANDING_FOR_EACH} that stand: its opt-ins wait, its opt-outs go on"
+        f"within an hour opt-ins of {sender.name} would overrule more than {rules.overruling_from} opt-outs of "
+        f"{sender.connection}, and more than {rules.overruling_share:.2%} of those that stand: "
+        "its opt-ins wait, its opt-outs go on"
     )
     found = Finding(Guard.OVERRULING_OPTINS, holds=True, says=says, examples=tuple(examples))
     tx.execute(update_of(imports).where(its).values(findings=json.dumps([found.as_json()])))

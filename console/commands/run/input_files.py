@@ -109,6 +109,9 @@ class InputFiles:
             raise ConfigurationError("--guard-off and --replaces need --why: it is all that the audit log will tell")
         if self.replaces and self.options.stream:
             raise ConfigurationError("--replaces does not go with --stream: the file is needed whole")
+        if Guard.OVERRULING_OPTINS in self.guards_off:
+            message = "is about events and holds no file: OPTRELAY_GUARDS__OFF switches it off"
+            raise ConfigurationError(f"--guard-off: {Guard.OVERRULING_OPTINS} {message}")
         try:
             rules = settings.guards.without(self.guards_off)
             others = {name: one.without(self.guards_off) for name, one in settings.guards_by_connection.items()}

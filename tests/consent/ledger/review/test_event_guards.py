@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 
 from consent.change import ConsentChange, from_micros
-from consent.imports import EventsAccepted
+from consent.guards.rules import GuardRules
+from consent.imports import EventsAccepted, ImportSource
 from consent.ledger.ledger import Ledger
-from consent.ledger.review.event_guards import MOST_OPTOUTS, MOST_OVERRULED, Burst
+from consent.ledger.review.event_guards import MOST_OPTOUTS, Burst
 from consent.ledger.review.holds import Decided, Decision
 from tests.support.clock import Clock
 from tests.support.ledgers import counts, deliver, imported, run_of, word
 
+MOST_OVERRULED = GuardRules().overruling_from
 MANY = MOST_OVERRULED + 1
 OTHER = "key other"
 
@@ -156,6 +158,60 @@ def test_the_same_from_another_sender_is_delivered(ledger: Ledger) -> None:
     assert held.optins == MANY - 1
     assert counts(ledger, run) == {"applied": 1}
     assert counts(ledger, held.import_id) == {"pending": MANY - 1, "duplicates": 1}
+
+
+def test_what_was_withdrawn_stays_so_when_it_is_told_again(ledger: Ledger) -> None:
+    """A stream that is read again from its beginning, or a client that tries again, opts no one in after all."""
+    people, run = opted_out(ledger), run_of(ledger)
+    tell(ledger, run, *optins(people))
+    [held] = ledger.review.held_imports()
+    ledger.review.withdraw(held.import_id, decision())
+
+    again = tell(ledger, run_of(ledger, "a later run"), *optins(people), word("9", "OPTOUT"))
+
+    assert again.fresh == (*((False,) * MANY), True)
+    assert deliver(ledger) == [("9", "EMAIL|BULK OPTOUT")]
+    assert counts(ledger, held.import_id) == {"withdrawn": MANY}
+    tell(ledger, run, *optins(people[:1]), by=OTHER)
+    assert deliver(ledger) == [(people[0], "EMAIL|BULK OPTIN")]
+
+
+def test_the_consumers_of_a_source_are_one_sender(ledger: Ledger) -> None:
+    """Else each restart, and each process, would have a limit of its own."""
+    people = opted_out(ledger)
+    for number, who in enumerate(people):
+        source = ImportSource("redis stream", f"consent, as worker-{number}", f"run {number}", 0, None, stream=True)
+        tell(ledger, ledger.intake.open_import(source).import_id, *optins([who]), by="")
+
+    [held] = ledger.review.held_imports()
+    assert (held.name, held.optins) == ("opt-ins of redis stream consent at capillary", 1)
+
+
+def test_an_opt_out_that_is_overruled_twice_counts_once(ledger: Ledger) -> None:
+    """A customer may have said it several times."""
+    people, run = opted_out(ledger, 2), run_of(ledger)
+    tell(ledger, run, *(said for minute in range(1, MANY) for said in optins(people, minute)))
+
+    assert ledger.review.held_imports() == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "held"),
+    [
+        ({"off": "overruling_optins"}, 0),
+        ({"overruling_from": MANY}, 0),
+        ({"overruling_share": 1.0}, 0),
+        ({"overruling_from": 0, "overruling_share": 0.0}, 1),
+    ],
+)
+def test_limits_are_settings(ledger_url: str, ledger: Ledger, rules: dict[str, object], held: int) -> None:
+    """The guard can be switched off, or have other limits."""
+    people = opted_out(ledger)
+    own = Ledger(ledger_url, clock=ledger.now, guards_of=lambda _: GuardRules.model_validate(rules))
+    tell(own, run_of(own), *optins(people))
+
+    assert len(ledger.review.held_imports()) == held
+    own.close()
 
 
 def test_opt_outs_are_never_held(ledger: Ledger) -> None:
