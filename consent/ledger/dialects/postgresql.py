@@ -205,7 +205,7 @@ class PostgreSQL(Dialect):
 
 DIALECT = PostgreSQL()
 
-_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "jit")
+_WAYS = ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_material", "jit")
 # Before version 18 a way that is switched off still has its price, which would set off the compiler of PostgreSQL.
 _BY_KEY = (
     *(func.set_config(name, "off", True) for name in _WAYS),  # noqa: FBT003 - until the transaction ends

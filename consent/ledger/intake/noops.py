@@ -9,13 +9,14 @@ What is no no-op any more becomes an ordinary change.
 
 from __future__ import annotations
 
+from array import array
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, literal, or_, select, update
 
 from consent.change import Action, Origin
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import bulk, plain_rows
+from consent.ledger.dialects.statements import among, bulk, plain_numbers, plain_rows
 from consent.ledger.intake.reassign import reassign
 from consent.ledger.merge_sql import SETTLED_WELL, ReassertTerms, is_not_older, own_slot, rank
 from consent.ledger.schema import changes, imports, noop_changes, slots
@@ -35,12 +36,12 @@ def merge_noops(lock: RecordingLock, row: Any, *, now: int, reassert: ReassertTe
     meant = (*mine, noop_changes.c.number <= last)
     MergeLock.of_targets(tx, select(noop_changes.c.target_id).where(*meant))
     dropped, ordinary, fresh = 0, 0, 0
-    if tx.execute(select(_others(meant, reassert).exists())).scalar_one():
+    if _found(tx, _others(meant, reassert).limit(1)):
         dropped = _drop_duplicates(tx, meant, _is_newest())
-        ordinary, fresh = _make_ordinary(lock, row.id, (*meant, _in(_others(meant, reassert))), now)
+        ordinary, fresh = _make_ordinary(lock, row.id, _these(row.id, _found(tx, _others(meant, reassert))), now)
     if _move_forward(tx, meant) < count - dropped - ordinary:  # there are several of one slot
         dropped += _drop_duplicates(tx, meant)
-        more = _make_ordinary(lock, row.id, (*meant, _in(_beaten(meant))), now)
+        more = _make_ordinary(lock, row.id, _these(row.id, _found(tx, _beaten(meant))), now)
         ordinary, fresh = ordinary + more[0], fresh + more[1]
         _move_forward(tx, meant)
     taken_out, known = dropped + ordinary, dropped + ordinary - fresh
@@ -90,8 +91,13 @@ def _beaten(meant: _Meant) -> Select[Any]:
     return select(ranked.c.number).where(ranked.c.place > 1)
 
 
-def _in(found: Select[Any]) -> ColumnElement[bool]:
-    return noop_changes.c.number.in_(select(found.subquery().c.number))
+def _found(tx: Connection, query: Select[Any]) -> array[int]:
+    """Run a query for numbers of no-ops once: as a part of others, PostgreSQL may run it again for each no-op."""
+    return plain_numbers(tx.execute(query))
+
+
+def _these(import_id: str, numbers: array[int]) -> _Meant:
+    return (noop_changes.c.import_id == import_id, among(noop_changes.c.number, numbers))
 
 
 def _is_newest() -> ColumnElement[bool]:

@@ -1,0 +1,110 @@
+"""What publishing costs grows with the file, not with its square, on a ledger that no one has analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from consent.change import to_micros
+from consent.ledger.ledger import Ledger
+from consent.ledger.schema import REVISION
+from tests.support.ledgers import MORNING, counts, deliver, imported, recorded, word
+from tests.support.query_plans import plans
+
+READ = text(
+    "SELECT coalesce(sum(coalesce(idx_tup_fetch, 0) + seq_tup_read), 0) FROM pg_stat_xact_user_tables "
+    "WHERE relname IN ('noop_changes', 'slots', 'changes')"
+)
+
+
+@pytest.fixture(autouse=True)
+def _confirmed_at_eight(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is delivered is confirmed at eight: opt-outs of later moments are sent again."""
+    monkeypatch.setattr(ledger, "now", lambda: to_micros(MORNING))
+
+
+@contextmanager
+def work(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Count what each writing transaction does: rows that PostgreSQL reads, hundreds of steps that SQLite takes."""
+    done: list[int] = []
+    write = ledger.database.write
+
+    def counted(of: Callable[[Connection], object], **how: bool) -> object:
+        def counting(tx: Connection) -> object:
+            if not ledger.database.is_sqlite:
+                before, result = tx.execute(READ).scalar_one(), of(tx)
+                done.append(int(tx.execute(READ).scalar_one() - before))
+                return result
+            steps = [0]
+
+            def step() -> int:
+                steps[0] += 1
+                return 0
+
+            plain = tx.connection.dbapi_connection
+            assert plain is not None
+            plain.set_progress_handler(step, 100)
+            try:
+                return of(tx)
+            finally:
+                plain.set_progress_handler(None, 100)
+                done.append(steps[0])
+
+        return write(counting, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.database, "write", counted)
+        yield done
+
+
+def dump(who: str, count: int, minute: int = 0) -> list:
+    """A night's opt-outs; none of its moments is that of most rows, which would be the export's."""
+    return [word(f"{who} {number}", minute=minute + number % 40 if minute else 0) for number in range(count)]
+
+
+def test_no_ops_that_become_ordinary_changes_cost_by_their_number(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times as many rows of a dump that are sent again: four times the work, not sixteen times."""
+    cost = []
+    for who, count in (("few", 300), ("many", 1_200)):
+        imported(ledger, *dump(who, count))
+        assert len(deliver(ledger, limit=count)) == count
+        file = recorded(ledger, *dump(who, count, 60))
+        ledger.intake.finish_reading(file)
+        with work(ledger, monkeypatch) as done:
+            ledger.intake.publish(file)
+        cost.append(sum(done))
+        assert counts(ledger, file) == {"pending": count}
+        deliver(ledger, limit=count)
+
+    few, many = cost
+    assert few > 30
+    assert many < 7 * few
+
+
+def test_no_statement_of_a_first_import_keeps_a_whole_table_at_hand(ledger: Ledger) -> None:
+    """Two thousand changes merged into an empty ledger: none is held against all others in turn."""
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite plans by the form of a table, not by its size")
+    heard: dict[str, object] = {}
+
+    def hear(_c: Connection, _cursor: object, statement: str, parameters: object, _x: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's shape
+        heard[statement] = parameters[0] if many else parameters  # type: ignore[index]
+
+    event.listen(ledger.database.engine, "before_cursor_execute", hear)
+    imported(ledger, *dump("first", 2_000))
+
+    asked = [
+        (statement, parameters)
+        for statement, parameters in heard.items()
+        if statement.split()[0] in {"SELECT", "UPDATE", "INSERT", "DELETE"} and "merging" in statement
+    ]
+    with ledger.database.engine.connect() as connection:
+        connection.exec_driver_sql(f"SELECT 1 FROM merging_{REVISION}")  # the same connection: it has the table
+    assert len(asked) > 5
+    held = [plan for plan in plans(ledger.database.engine, asked, by_key=True) if "Materialize" in plan]
+    assert held == []
