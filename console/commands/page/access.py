@@ -122,7 +122,7 @@ class Access:
             raise Refused(HTTPStatus.FORBIDDEN, "Another address", "Open the page at the address that was printed.")
         if request.method not in {"GET", "HEAD"}:
             origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
-            if (origin is not None and urlsplit(origin).netloc.lower() != host) or site != "same-origin":
+            if (origin is not None and _host_of(origin) != host) or site != "same-origin":
                 raise Refused(HTTPStatus.FORBIDDEN, "Another site", "This form was sent by another site.")
 
     def session(self, request: Request) -> tuple[Session | None, str | None]:
@@ -193,6 +193,14 @@ class Access:
 
     def _login_secret(self, cookie: str) -> str:
         return hmac.new(self._login_key, cookie.encode(), sha256).hexdigest()
+
+
+def _host_of(origin: str) -> str | None:
+    """Return the host and port that an origin names, None if it names none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:  # such as http://[
+        return None
 
 
 def _digest(cookie: str) -> bytes:

@@ -15,17 +15,24 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
-from consent.errors import LedgerError
+from consent.errors import LedgerError, LedgerRefused
 from console.commands.page import imports, letters, overviews, persons
 from console.commands.page.access import PREFIX, Access, Refused
 from console.commands.page.users import Role
 from console.commands.page.visit import STATIC, Mistake, Parts, Visit, render
 from producers.http.middleware import places_of
+from producers.http.problems import Problem
+from producers.http.request_body import read_body
 
 _log = logging.getLogger("optrelay.page")
 _LONGEST_FORM = 64 * 1024
 _MOST_FIELDS = 100
 _FORM = "application/x-www-form-urlencoded"
+_UNREAD = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "What you typed is too long.",
+    HTTPStatus.REQUEST_TIMEOUT: "What you typed came too slowly: try again.",
+    HTTPStatus.BAD_REQUEST: "What you typed did not come whole: try again.",
+}
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 HEADERS = {
     "cache-control": "no-store",
@@ -111,6 +118,8 @@ class _Door:
             if not session.user.may(place.role):
                 text = f"You need the role {place.role} for this."
                 raise Refused(HTTPStatus.FORBIDDEN, "Not allowed", text)
+            if any("\0" in text for text in (*request.path_params.values(), *request.query_params.values())):
+                raise HTTPException(HTTPStatus.NOT_FOUND)  # nothing that a link names has one
             visit = Visit(self._parts, session, request.path_params, dict(request.query_params), form)
             response = await run_in_threadpool(_answer, place.view, visit)
             if cookie is not None:
@@ -191,6 +200,9 @@ def _answer(view: View, visit: Visit) -> Response:
         return view(visit)
     except Mistake as error:
         raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was done", str(error)) from None
+    except LedgerRefused:
+        text = "The ledger's database takes no text like the one that was sent: nothing was recorded."
+        raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY, "Nothing was done", text) from None
     except LedgerError as error:
         _log.warning("the ledger could not be used: %s", type(error).__name__)
         text = (
@@ -206,14 +218,13 @@ def _answer(view: View, visit: Visit) -> Response:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """Return the fields of a form; raise Refused for another kind of body, or one that is too long."""
+    """Return the fields of a form; raise Refused for another kind of body, or one that is too long or too slow."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Not a form", "Use the forms of this page.")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _LONGEST_FORM:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too long", "What you typed is too long.")
+    try:
+        body = await read_body(request, _LONGEST_FORM)
+    except Problem as problem:
+        raise Refused(problem.status, "Nothing was done", _UNREAD[problem.status]) from None
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError:

@@ -158,11 +158,13 @@ def _discard(visit: Visit, found: FoundDeadLetters, why: str) -> str:
 
 
 def _meant(visit: Visit) -> FoundDeadLetters:
-    """Return the letters that a form means; raise Refused for a number that is none."""
+    """Return the letters that a form means; raise Refused for a number or a text that is none."""
     number = visit.form.get("id", "")
     if number and key_of(number) is None:
         raise not_found("dead letter")
     told = {name: visit.form.get(name) or None for name in _FILTERS}
+    if any("\0" in text for text in told.values() if text):
+        raise not_found("dead letter")
     return visit.ledger.dead_letters.search(DeadLetterFilter(ids=(int(number),) if number else (), **told))  # type: ignore[arg-type]
 
 

@@ -21,20 +21,26 @@ def is_one_click(content_type: str, body: bytes) -> bool:
     """Whether a form says `List-Unsubscribe=One-Click`, in either of the two encodings that RFC 8058 allows.
 
     What the content type says does not matter, nor white space around the value: an opt-out that is refused is the
-    worse mistake, and no scanner that follows links sends this form.
+    worse mistake, and no scanner that follows links sends this form. What cannot be read at all says nothing.
     """
     if _has_value(_fields(body).get(FIELD, ())):
         return True
+    try:
+        return _has_value(_texts_of_parts(content_type, body))
+    except (ValueError, TypeError, LookupError):  # the parser stumbles over some headers that no program writes
+        return False
+
+
+def _texts_of_parts(content_type: str, body: bytes) -> list[str]:
+    """Return what the field holds in the parts of a multipart form; raises what the parser of the library raises."""
     if content_type.partition(";")[0].strip().lower() != MULTIPART:
         if not body.startswith(b"--"):
-            return False
+            return []
         boundary = body.partition(b"\n")[0].removeprefix(b"--").strip().decode("latin-1").replace('"', "")
         content_type = f'{MULTIPART}; boundary="{boundary}"'
     form = message_from_bytes(b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n" + body)
     parts = [part for part in form.walk() if not part.is_multipart()]
-    return _has_value(
-        [_text_of(part) for part in parts if part.get_param("name", header="content-disposition") == FIELD]
-    )
+    return [_text_of(part) for part in parts if part.get_param("name", header="content-disposition") == FIELD]
 
 
 def is_from_page(body: bytes) -> bool:

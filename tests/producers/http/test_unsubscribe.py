@@ -106,6 +106,9 @@ def test_the_form_counts_whatever_is_said_about_it(
         {"files": {"Other": (None, "One-Click")}},
         {"content": b"--", "headers": {"content-type": "multipart/form-data"}},
         {"content": b"List-Unsubscribe=One-Click" * 1000},
+        {"content": b"--a\r\nContent-Disposition: form-data; name*0=x; name*" + b"9" * 5000 + b"=y\r\n\r\nx\r\n--a--"},
+        {"content": b"--a\r\nContent-Disposition: form-data; name*0=x; name*=y\r\n\r\nx\r\n--a--"},
+        {"content": b"--a\r\nContent-Type: multipart/mixed; boundary*=u\0tf''b\r\n\r\n--b\r\n\r\nx\r\n--b--\r\n--a--"},
     ],
 )
 def test_anything_but_the_form_changes_nothing(served: Server, books: Ledger, sent: dict[str, object]) -> None:

@@ -1,0 +1,88 @@
+"""Requests that no browser sends: ids with a NUL, origins that are none, forms that come too slowly or break off."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+from consent.ledger.ledger import Ledger
+from producers.http import request_body
+from tests.support.browser.page import EVERYONE, page, words
+
+ODD = ("\0", "a\0b")
+
+
+@pytest.fixture
+def books(ledger_url: str) -> Iterator[Ledger]:
+    """An empty ledger; the same test on both databases, of which PostgreSQL takes no NUL."""
+    ledger = Ledger(ledger_url)
+    yield ledger
+    ledger.close()
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_nothing_has_a_name_with_a_nul(books: Ledger, odd: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not found, whatever the database, and nothing is said about a ledger that is away."""
+    name = quote(odd)
+    places = (f"/imports/{name}", f"/imports/{name}/rejects.csv", f"/imports/{name}/undo", f"/dead-letters/{name}")
+    lists = ("/imports?before", "/audit?before", *(f"/dead-letters?{of}" for of in ("connection", "code", "import_id")))
+    with page(books) as served, served.browser() as browser, caplog.at_level(logging.WARNING):
+        for place in (*places, *(f"{one}={name}" for one in lists)):
+            assert (place, browser.get(place).status_code) == (place, 404)
+        told = {"csrf": browser.csrf(), "why": "x", "expect": "0", "only": "all", "what": "replay"}
+        for place in ("approve", "withdraw", "undo"):
+            assert (place, browser.post(f"/imports/{name}/{place}", told).status_code) == (place, 404)
+        for place in ("plan", "replay", "discard"):
+            for of in ("id", "connection", "code", "import_id"):
+                assert (of, browser.post(f"/dead-letters/{place}", told | {of: odd}).status_code) == (of, 404)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "//", "nowhere"])
+def test_an_origin_that_is_none_is_refused(books: Ledger, origin: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As any other origin is, and not as a fault of ours."""
+    with page(books) as served, served.browser() as browser, caplog.at_level(logging.ERROR):
+        refused = browser.post("/logout", {"csrf": browser.csrf()}, origin=origin)
+        assert refused.status_code == 403
+        assert "another site" in words(refused)
+        assert browser.get("/").status_code == 200
+    assert caplog.messages == []
+
+
+def _send_slowly(url: str, seconds: float) -> bytes:
+    """Send the login form a byte at a time until the server answers; return the beginning of its answer."""
+    address = url.removeprefix("http://")
+    head = f"POST /ui/login HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(f"{head}content-length: 9000\r\n\r\n".encode())
+        client.settimeout(0.1)
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            client.sendall(b"a")
+            try:
+                return client.recv(100)
+            except TimeoutError:
+                continue
+    return b""
+
+
+def test_a_form_that_comes_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The login is open to all: clients that never end a form would take every connection there is."""
+    monkeypatch.setattr(request_body.read_body, "__defaults__", (0.3,))
+    with page(books, ui_users=EVERYONE) as served:
+        assert _send_slowly(served.url, 10).startswith(b"HTTP/1.1 408")
+
+
+def test_a_form_that_breaks_off_is_no_fault_of_ours(books: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    """A browser that is closed meanwhile leaves no error in the log."""
+    with page(books, ui_users=EVERYONE) as served, caplog.at_level(logging.ERROR):
+        _send_slowly(served.url, 0.2)
+        with served.browser("vera") as browser:
+            assert browser.get("/").status_code == 200
+    assert caplog.messages == []
