@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -160,17 +161,24 @@ def _backlog(seen: Seen) -> Found:
 
 def _backlog_of_connections(seen: Seen) -> Found:
     """Tell of connections that are called, and at which no fewer opt-outs wait than an hour ago."""
-    waiting: dict[str, int] = {}
+    waiting: Counter[str] = Counter()
+    paused: Counter[str] = Counter()
+    pauses = [one for one in seen.ledger.pauses.current() if not one.only_optins]
     for bucket, found in seen.forecasts.items():
         count = sum(rule.open for rule in found.rules.values())
-        waiting[bucket.connection] = waiting.get(bucket.connection, 0) + count
-    many = {name: count for name, count in waiting.items() if count >= MANY_WAIT}
+        waiting[bucket.connection] += count
+        if (
+            pause_of(pauses, bucket) is not None
+        ):  # a person wants these to wait: `paused_long` tells when it is too long
+            paused[bucket.connection] += count
+    # What waited an hour ago is known of whole connections only.
+    many = {name: count for name, count in waiting.items() if count - paused[name] >= MANY_WAIT}
     before = seen.ledger.counters.an_hour_ago(many) if many else {}
     health = seen.ledger.breakers.all_health()
     stopped = {read_bucket(one.name).connection for one in health if one.breaker is not Breaker.CLOSED}
     for name, count in many.items():
         if name not in stopped and count >= before.get(name, count + 1):
-            words = f"{count:,} opt-outs of {name} wait, and no fewer than an hour ago"
+            words = f"{count - paused[name]:,} opt-outs of {name} wait, and no fewer than an hour ago"
             yield name, f"{words}: `optrelay status` says what limits it"
 
 

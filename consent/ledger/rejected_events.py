@@ -50,6 +50,7 @@ class RejectedEvent:
 class RejectedFilter:
     """Which rejected events are meant: all of these together. `source` is a part of the source's kind or name.
 
+    `place` is a part of the place in the source, and `line` the number in the import.
     Without `ids` (None) an event of any id is meant; an empty list of ids means none.
     """
 
@@ -60,6 +61,8 @@ class RejectedFilter:
     before: int | None = None
     after: int | None = None
     closed: bool = False
+    place: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +231,8 @@ def _conditions(which: RejectedFilter) -> list[ColumnElement[bool]]:
         (which.source, source.contains(which.source or "", autoescape=True)),
         (which.code, c.code == which.code),
         (which.import_id, c.import_id == which.import_id),
+        (which.place, c.place.icontains(which.place or "", autoescape=True)),
+        (which.line is not None, c.line == which.line),
         (which.before, c.rejected_at < (which.before or 0)),
         (which.after, c.rejected_at >= (which.after or 0)),
         (not which.closed, c.closed_at.is_(None)),

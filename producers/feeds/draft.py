@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from consent.errors import ConfigurationError
@@ -103,8 +103,8 @@ class FeedDraft:
         constants |= self._answered("set:")
         free = {*self.model.model_fields, "connection"} - {*options.maps.values()}
         columns = {theirs: ours for theirs, ours in columns.items() if ours in free}
-        known = vocabulary(self.models.values(), options.maps)
-        found = columns | {name: known.maps[plain(name)] for name in self.look.names if plain(name) in known.maps}
+        found = columns | self._mapped_columns()
+        found |= {name: ours for name, ours in self._own_columns().items() if ours in free - {*found.values()}}
         taken = set(found.values())
         acting = next((theirs for theirs, ours in found.items() if ours == "action"), None)
         if acting and (told := self._answered("value:")):
@@ -126,6 +126,24 @@ class FeedDraft:
             skip_top=options.skip_top,
             skip_end=options.skip_end,
         )
+
+    def _mapped_columns(self) -> dict[str, str]:
+        maps = vocabulary(self.models.values(), self.given.maps).maps
+        return {name: maps[plain(name)] for name in self.look.names if plain(name) in maps}
+
+    def _own_columns(self) -> dict[str, str]:
+        """Return the columns that bear our names already, and mean what we mean by them.
+
+        If `action` says OPTIN and OPTOUT, the file is written for us, and so is every column. Else only the time is
+        taken, and what each row must have: other systems say `name`, `source` or `user_id` and mean something else.
+        """
+        known = vocabulary(self.models.values())
+        named = {name: ours for name in self.look.names if (ours := known.find_ours(name))}
+        acting = next((name for name, ours in named.items() if ours == "action"), None)
+        if acting is not None and _says_ours(self.look.values(acting)):
+            return named
+        needed = {name for name, one in self.model.model_fields.items() if one.is_required()} - {"action"}
+        return {name: ours for name, ours in named.items() if ours in needed | {"effective_at"}}
 
     def _answered(self, kind: str) -> dict[str, str]:
         return {key.removeprefix(kind): text for key, text in self.answers.items() if key.startswith(kind)}
@@ -169,7 +187,9 @@ class FeedDraft:
         few = [name for name in self.look.names if name.strip() and self.look.values(name)]
         words = "Which column says who opts out? Or does every row: OPTOUT, or OPTIN?"
         columns = dict.fromkeys([*coded, *few])
-        return [Question("action", words, (*columns, OPTOUT, OPTIN), coded[0] if len(coded) == 1 else None)]
+        ours = [name for name in few if plain(name) == "action"]
+        likely = ours or coded
+        return [Question("action", words, (*columns, OPTOUT, OPTIN), likely[0] if len(likely) == 1 else None)]
 
     def _values(self) -> list[Question]:
         feed = self._so_far()
@@ -236,3 +256,8 @@ def _names_person(model: type[ConsentRow], kind: Kind) -> tuple[str, dict[str, s
         return "user_id", {}
     way, channel = ("email", "EMAIL") if kind == "email" else ("mobile", "MOBILE")
     return "identifier_value", {"identifier_name": way, "channel": channel}
+
+
+def _says_ours(cells: Sequence[str]) -> bool:
+    """Whether these are our words for an action, and nothing else."""
+    return any(cells) and {plain(cell) for cell in cells if cell} <= {"optin", "optout"}

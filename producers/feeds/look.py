@@ -18,6 +18,7 @@ MOST_VALUES = 10
 
 OPTOUT, OPTIN = Action.OPTOUT.value, Action.OPTIN.value
 _MOSTLY = 0.8
+_LEAST_DIGITS = 7  # of a telephone number; the number of a row or a ticket has fewer
 _OUT = {"unsubscribed", "optedout", "optout", "out", "cleaned", "suppressed", "blocked", "abgemeldet", "stop"}
 _IN = {"subscribed", "optedin", "optin", "in", "angemeldet"}
 _YES, _NO = {"true", "yes", "y", "1", "ja", "oui", "si", "x"}, {"false", "no", "n", "0", "nein", "non"}
@@ -68,7 +69,7 @@ class FileLook:
         cells = self.filled(name)
         if cells and sum("@" in cell for cell in cells) >= _MOSTLY * len(cells):
             return "email"
-        numbers = sum(looks_like_number(cell) for cell in cells)
+        numbers = sum(looks_like_number(cell) and sum(map(str.isdigit, cell)) >= _LEAST_DIGITS for cell in cells)
         return "phone" if cells and numbers >= _MOSTLY * len(cells) else "any"
 
     def is_time(self, name: str) -> bool:

@@ -200,7 +200,8 @@ def _says(options: IngestOptions) -> str:
 
 
 def _unknown_value(meaning: _Meanings) -> RowError:
-    known = ", ".join(sorted(meaning.table)) or "none"
+    cells = sorted(meaning.table, key=lambda cell: (not cell, cell))
+    known = ", ".join(cell or "an empty cell" for cell in cells) or "none"
     words = f"the feed does not say what this means (it knows: {known}): write one of these, or add it to the values"
     return RowError("unknown_value", words, meaning.name)
 

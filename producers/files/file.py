@@ -77,7 +77,7 @@ class PreparedFile:
         feed = f"it is read as the feed {self.options.feed}" if self.options.feed else None
         zone = f"times are read in {self.context.zone}; --timezone or the feed's timezone says it otherwise"
         zoneless = zone if self.mapping is not None and self.mapping.zoneless else None
-        sheet = self.inspection.sheet.note if self.inspection.sheet else None
+        sheet = self.inspection.sheet.note if self.inspection.sheet and not self.options.sheet else None
         return [*filter(None, (encoding, sheet, feed, zoneless)), *self.header.notes]
 
     @property

@@ -43,6 +43,21 @@ timezone = "Europe/Berlin"
 encoding = "cp1252"
 skip_end = 1
 """,
+    "events": """
+[feeds.events]
+file = "dump-*.ndjson"
+columns = { "profile.email" = "destination", "consent.state" = "action", "consent.at" = "effective_at" }
+values = { "consent.state" = { UNSUBSCRIBED = "OPTOUT", SUBSCRIBED = "skip" } }
+time_format = "epoch_ms"
+""",
+    "helpdesk": """
+[feeds.helpdesk]
+file = "helpdesk*.csv"
+header = ["Phone", "Asked at"]
+columns = { Phone = "destination", "Asked at" = "effective_at" }
+set = { action = "OPTOUT" }
+region = "US"
+""",
 }
 CRM = """\
 Record ID,Email,Unsubscribed from all email,Last Modified Date
@@ -55,7 +70,18 @@ ann@example.com;nein;20.11.2026;Müller
 bob@example.com;ja;05.11.2026;Größe
 Summe;2;;
 """
+DUMP = """\
+{"id": 1, "profile": {"email": "ann@example.com", "age": 40}, "consent": {"state": "UNSUBSCRIBED", "at": 1795163400000}}
+{"id": 2, "profile": {"email": "bob@example.com"}, "consent": {"state": "SUBSCRIBED", "at": 1795163401000}}
+"""
+HELPDESK = """\
+Ticket,Phone,Asked at
+71,(202) 555-0104,2026-11-20T08:30:00Z
+72,+1 202-555-0105,2026-11-20T08:31:00Z
+"""
 STORIES = {
+    "events": ("dump-20261120.ndjson", DUMP.encode(), {"ann@example.com"}, 1),
+    "helpdesk": ("helpdesk.csv", HELPDESK.encode(), {"12025550104", "12025550105"}, 0),
     "mailchimp": ("unsubscribed_1.csv", MAILCHIMP.encode(), {"ann@example.com", "bob@example.com"}, 0),
     "crm": ("contacts.csv", CRM.encode(), {"ann@example.com"}, 1),
     "kundschaft": ("Kunden-2026.csv", GERMAN.encode("cp1252"), {"ann@example.com"}, 1),
@@ -79,6 +105,11 @@ def test_a_raw_export_is_delivered_by_one_command(tmp_path: Path, name: str) -> 
 
 
 MAPPING = {
+    "events": (
+        *("--map", "profile.email=destination", "--map", "consent.state=action", "--map", "consent.at=effective_at"),
+        *("--values", "UNSUBSCRIBED=OPTOUT,SUBSCRIBED=skip"),
+    ),
+    "helpdesk": ("--set", "action=OPTOUT", "--region", "US", "--map", "Asked at=effective_at"),
     "mailchimp": ("--timezone", "America/New_York"),
     "crm": (
         *("--timezone", "UTC", "--map", "Last Modified Date=effective_at", "--map", "Email=destination"),

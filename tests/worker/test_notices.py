@@ -158,3 +158,26 @@ def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypa
 
     ledger.pauses.resume("capillary", None, who="bob", why="tested")
     assert "paused_long" not in kinds(ledger)
+
+
+def test_a_backlog_that_is_paused_on_purpose_is_no_standstill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`paused_long` tells of it; a pause of opt-ins alone holds no opt-out back, and hides nothing."""
+    seen = notices.standstill
+    monkeypatch.setattr(notices, "standstill", lambda *asked: replace(seen(*asked), no_worker=""))
+    monkeypatch.setattr(notices, "MANY_WAIT", 3)
+    clock = Clock()
+    one = Ledger(f"sqlite:///{tmp_path / 'paused.db'}", clock=clock)
+    one.maintenance.prepare()
+    imported(one, *(word(f"38700641{n}") for n in range(4)))
+    found = []
+    one.pauses.pause("capillary", None, only_optins=False, who="ann", why="a migration")
+    for _ in range(5):
+        found.append("backlog_not_falling" in kinds(one))
+        clock.forward(1_200)
+    one.pauses.resume("capillary", None, who="ann", why="done")
+    one.pauses.pause("capillary", None, only_optins=True, who="ann", why="a migration")
+    for _ in range(4):
+        found.append("backlog_not_falling" in kinds(one))
+        clock.forward(1_200)
+    one.close()
+    assert found == [False] * 8 + [True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from consent.change import from_micros
@@ -99,7 +100,7 @@ def _show_all(screen: Screen, overviews: Sequence[FeedOverview]) -> None:
         counts = ("", "") if last is None else (f"{last.rows:,}", f"{last.rejected:,}")
         by = "; ".join(one.expected) + (" (overdue)" if one.overdue else "")
         chosen = ", ".join(one.feed.file) or ("by its header" if one.feed.header else "by --feed")
-        came = "none" if last is None else f"{_moment(last)} {path_text(last.name)}"
+        came = "none" if last is None else f"{_moment(last)} {PurePath(path_text(last.name)).name}"
         shown.add_row(one.name, chosen, one.feed.connection, came, *counts, by)
     screen.show(shown)
 

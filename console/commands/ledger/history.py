@@ -70,6 +70,19 @@ def find_targets(settings: Settings, ledger: Ledger, columns: Sequence[str]) -> 
     return ledger.queries.targets_named(_named(settings, _said(columns)), None)
 
 
+def person_ways(settings: Settings, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Return all ways in which columns like `user_id=387006417` name a person; raise ConfigurationError."""
+    return _named(settings, _said(columns))
+
+
+def ways_of(settings: Settings, said: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return all ways in which these columns name a person, [] if they name none."""
+    try:
+        return _named(settings, [said])
+    except ConfigurationError:
+        return []
+
+
 def _named(settings: Settings, said: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     ways = [tuple(way.items()) for one in said for way in _ways(one, _models(settings))]
     return [dict(way) for way in dict.fromkeys(ways)]

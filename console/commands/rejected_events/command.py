@@ -14,11 +14,13 @@ from console.commands.dead_letters.command import Dry, Who, Why, Yes, confirm
 from console.commands.rejected_events.selection import (
     ByCode,
     ByImport,
+    ByPerson,
     BySource,
     Everything,
     Ids,
     NewerThan,
     OlderThan,
+    Which,
     find_events,
     require_choice,
 )
@@ -48,6 +50,7 @@ def list_events(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     closed: Annotated[bool, typer.Option("--closed", help="Also those that were sent again or discarded.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Events shown one by one.")] = 50,
     as_objects: JsonOption = False,
@@ -59,7 +62,7 @@ def list_events(  # noqa: PLR0913 - one argument for each option
     settings, screen = load_settings(), Screen(as_json=as_objects)
     with reading_ledger(settings) as ledger:
         filters = (source, code, import_id, older_than, newer_than)
-        found = find_events(ledger, ids or None, filters, closed=closed)
+        found = find_events(ledger, ids or None, filters, closed=closed, person=person)
         screen.print_json_list(as_json(one) for one in found)
         if screen.as_json:
             return
@@ -73,15 +76,15 @@ def list_events(  # noqa: PLR0913 - one argument for each option
 
 
 @app.command()
-def show(
-    *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
-) -> None:
+def show(*, which: Which, reveal: Reveal = False, as_object: JsonOption = False) -> None:
     """Show one rejected event: why and where it was rejected, and what became of it; with --reveal what it said."""
+    from console.commands.rejected_events.places import id_at
     from console.commands.rejected_events.views import as_json, content_as_json, show_event
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
+        number = id_at(ledger, which)
         (found,) = find_events(ledger, (number,), closed=True)
         said = ledger.rejected_events.what_it_said(number) if reveal else None
     show_event(screen, found, said, settings.keep_rejected_events)
@@ -97,6 +100,7 @@ def export(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="A new file, for you alone (mode 0600).")
     ] = None,
@@ -111,7 +115,7 @@ def export(  # noqa: PLR0913 - one argument for each option
 
     settings = load_settings()
     with reading_ledger(settings) as ledger:
-        found = find_events(ledger, ids or None, (source, code, import_id, older_than, newer_than))
+        found = find_events(ledger, ids or None, (source, code, import_id, older_than, newer_than), person=person)
         write_lines(ledger, found, output)
     if output is not None:
         remedy = f"fix `event` in each line, then `optrelay rejected-events resend --file {output}`"
@@ -127,6 +131,7 @@ def resend(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     everything: Everything = False,
     file: Annotated[
         str | None, typer.Option("--file", metavar="FILE", help="Fixed lines of `export`; - is standard input.")
@@ -150,13 +155,18 @@ def resend(  # noqa: PLR0913 - one argument for each option
     screen = Screen(as_json=as_object)
     settings = configured(screen)
     filters = (source, code, import_id, older_than, newer_than)
-    if file is not None and (ids or any(filters) or everything):
+    if file is not None and (ids or any(filters) or person or everything):
         raise ConfigurationError("--file says which rejected events: leave out ids and filters")
     if file is None:
-        require_choice(ids, filters, everything=everything)
+        require_choice(ids, (*filters, person), everything=everything)
     with reading_ledger(settings) as ledger, fixed_lines(file) as fixed:
         found = find_events(
-            ledger, (ids or None) if fixed is None else fixed, filters, closed=fixed is not None, by_source=True
+            ledger,
+            (ids or None) if fixed is None else fixed,
+            filters,
+            closed=fixed is not None,
+            by_source=True,
+            person=person,
         )
         if found and not only_say:
             confirm(f"Send {counted(len(found), 'rejected event')} again?", yes=yes)
@@ -175,6 +185,7 @@ def discard(  # noqa: PLR0913 - one argument for each option
     import_id: ByImport = None,
     older_than: OlderThan = None,
     newer_than: NewerThan = None,
+    person: ByPerson = None,
     everything: Everything = False,
     who: Who = None,
     yes: Yes = False,
@@ -187,11 +198,11 @@ def discard(  # noqa: PLR0913 - one argument for each option
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     filters = (source, code, import_id, older_than, newer_than)
-    require_choice(ids, filters, everything=everything)
+    require_choice(ids, (*filters, person), everything=everything)
     if not why.strip():
         raise ConfigurationError("--why must say why: it is all that will be told")
     with reading_ledger(settings) as ledger:
-        found = find_events(ledger, ids or None, filters)
+        found = find_events(ledger, ids or None, filters, person=person)
         screen.show(f"{counted(len(found), 'rejected event')} would be discarded, and not sent again")
         count = 0
         if found and not only_say:

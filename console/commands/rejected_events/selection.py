@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,13 +47,30 @@ OlderThan = Annotated[
 NewerThan = Annotated[
     str | None, typer.Option("--newer-than", metavar="TIME", help="Rejected since, like 1h.", rich_help_panel=_PANEL)
 ]
+ByPerson = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--person",
+        metavar="COLUMN=VALUE",
+        help="About one person, in any spelling, like destination=ann@example.com; more columns narrow it.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+Which = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID|PLACE",
+        help="By id, by its place in the source, like 'entry 1795163400-0', or as IMPORT:NUMBER.",
+    ),
+]
 Everything = Annotated[bool, typer.Option("--all", help="All that are open.", rich_help_panel=_PANEL)]
 
 
-def require_choice(ids: Sequence[int] | None, filters: Sequence[str | None], *, everything: bool) -> None:
+def require_choice(ids: Sequence[int] | None, filters: Sequence[object], *, everything: bool) -> None:
     """Raise ConfigurationError if nothing was said: what changes events must be told which."""
     if not (ids or any(filters) or everything):
-        raise ConfigurationError("say which rejected events: ids, --source, --code, --import, … or --all")
+        raise ConfigurationError("say which rejected events: ids, --source, --code, --person, … or --all")
 
 
 def find_events(
@@ -62,6 +80,7 @@ def find_events(
     *,
     closed: bool = False,
     by_source: bool = False,
+    person: Sequence[str] | None = None,
 ) -> FoundEvents:
     """Return the events that are meant, as FoundEvents gives them; raise ConfigurationError for an id that is none."""
     from consent.ledger.rejected_events import RejectedFilter
@@ -81,4 +100,11 @@ def find_events(
     if ids and (missing := sorted(set(ids).difference(found.ids))):
         listed = ", ".join(map(str, missing))
         raise ConfigurationError(f"no such open rejected event: {listed} (`rejected-events list --closed` shows all)")
+    if person:
+        from consent.settings import load_settings
+        from console.commands.rejected_events.places import PersonInEvents
+
+        is_about = PersonInEvents(load_settings(), person)
+        theirs = [id_ for id_ in found.ids if is_about(ledger.rejected_events.what_it_said(id_))]
+        found = ledger.rejected_events.search(replace(which, ids=theirs), by_source=by_source)
     return found

@@ -46,3 +46,48 @@ def test_a_yes_to_a_no_is_not_proposed(column: str) -> None:
     assert meaning("yes", column) is None
     assert meaning("yes", "Newsletter") == "OPTIN"
     assert meaning("unsubscribed", column) == "OPTOUT"
+
+
+OURS = ("destination", "channel", "action", "effective_at", "reason")
+ROWS = [
+    ["ann@example.com", "EMAIL", "OPTOUT", "2026-11-20T08:30:00Z", "asked"],
+    ["bob@example.com", "EMAIL", "optin", "2026-11-20T08:31:00Z", ""],
+]
+
+
+def test_a_file_with_our_columns_raises_no_question() -> None:
+    """What stands there is taken, also what no row must have."""
+    made = draft(OURS, *ROWS)
+
+    assert made.questions() == []
+    assert set(made.feed().columns.items()) == {(name, name) for name in OURS if name != "reason"}
+
+
+def test_what_our_words_do_not_say_is_asked_all_the_same() -> None:
+    """An `action` of ja and nein is proposed, and asked; a `name` beside it is not that of a subscription."""
+    made = draft(
+        ("Kontakt", "action", "effective_at", "name"), ["ann@example.com", "ja", "2026-11-20T08:30:00Z", "Ann"]
+    )
+
+    [action] = made.questions()
+    assert (action.key, action.default) == ("action", "action")
+    made.answer(action, "action")
+    assert [one.key for one in made.questions()] == ["value:ja"]
+    made.answer(made.questions()[0], "OPTOUT")
+    assert made.questions() == []
+    assert made.feed().columns == {"Kontakt": "destination", "action": "action", "effective_at": "effective_at"}
+
+
+def test_what_every_row_must_have_is_taken_from_its_column() -> None:
+    """No one is asked for one priority of all rows where each says its own."""
+    models: dict[str, type[ConsentRow]] = {"capillary": PROVIDERS["capillary"].row}
+    row = ["ann@example.com", "EMAIL", "BULK", "unsubscribed"]
+    look = FileLook(("Mail", "channel", "priority", "Status"), [row], lambda place: iter([row[place]]))
+    made = FeedDraft(look, models, {}, IngestOptions())
+
+    made.answer(made.questions()[0], "Status")
+    made.answer(made.questions()[0], "OPTOUT")
+    made.answer(made.questions()[0], "none")
+    assert made.questions() == []
+    assert made.feed().columns["priority"] == "priority"
+    assert (made.feed().columns["channel"], "channel" in made.feed().constants) == ("channel", False)

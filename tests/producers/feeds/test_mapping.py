@@ -229,3 +229,12 @@ def test_a_feed_is_chosen_by_name_and_header(tmp_path: Path) -> None:
         chosen("x1.csv", a=by_name, c=by_header)
     with pytest.raises(ConfigurationError, match="known: a"):
         prepare(source(tmp_path), IngestOptions(feed="b"), ROWS, {}, {"a": by_name})
+
+
+def test_an_empty_cell_that_is_known_is_named(tmp_path: Path) -> None:
+    """A list that begins with nothing looks like a fault of ours."""
+    feed = CRM.model_copy(update={"values": {"Opted out": {"": "skip", "ja": "OPTOUT"}}})
+    ledger = taken(tmp_path / "x.csv", HEADER + "7;perhaps;20.11.2026;\n", feed)
+
+    (reject,) = ledger.rejects
+    assert "(it knows: ja, an empty cell)" in reject.message

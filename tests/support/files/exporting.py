@@ -29,7 +29,7 @@ class Exporting(Company):
         """Who stands on the blocklist in the end."""
         lines = httpx.get(f"{self.url}/_sandbox/infobip/state", params={"format": "ndjson"}).raise_for_status().text
         users = (json.loads(line)["user"] for line in lines.splitlines())
-        return {user.removeprefix("blocklist/") for user in users if "@" in user}
+        return {user.removeprefix("blocklist/") for user in users if user.startswith("blocklist/")}
 
 
 @contextmanager

@@ -240,3 +240,31 @@ def multiply_events(url: str, count: int) -> None:
             {"more": count - have},
         )
     engine.dispose()
+
+
+def test_one_is_shown_by_where_it_stands(rejected: Cli) -> None:
+    """A log names an entry of the stream, a summary an import and a number: neither has to be turned into an id."""
+    for place, found in (("entry 2-0", 2), ("2-0", 2), ("stream consent, entry 3-0, CHANGE 2", 3), ("latest:1", 1)):
+        assert rejected("rejected-events", "show", place, "--json").json["id"] == found, place
+
+    nowhere = rejected("rejected-events", "show", "entry 3")
+    assert nowhere.code == 2
+    assert "no rejected event stands at 'entry 3'" in nowhere.err
+    several = rejected("rejected-events", "show", "stream consent")
+    assert several.code == 2
+    assert "3 rejected events stand at 'stream consent': name one by its id: 1, 2, 3" in several.err
+    assert rejected("rejected-events", "show", "nosuch:1").code == 2
+
+
+def test_those_of_one_person_are_found_in_any_spelling(rejected: Cli) -> None:
+    """A person asks what became of an opt-out: those that could not be read are told of as well."""
+    theirs = rejected("rejected-events", "list", "--person", "userId=387006417", "--json")
+    assert [one["id"] for one in theirs.json] == [1, 3]
+    assert rejected("rejected-events", "list", "--person", "user_id=387006418", "--json").json == []
+    assert "387006417" not in theirs.out
+
+    unnamed = rejected("rejected-events", "discard", "--why", "x", "--yes")
+    assert (unnamed.code, "--person" in unnamed.err) == (2, True)
+    assert rejected("rejected-events", "list", "--person", "colour=red").code == 2
+    done = rejected("rejected-events", "discard", "--person", "user_id=387006417", "--why", "a test", "--yes", "--json")
+    assert done.json["events"] == [1, 3]

@@ -123,7 +123,9 @@ def test_the_first_visible_sheet_is_read_or_the_one_that_is_named(tmp_path: Path
 
     assert "sheet 'Contacts' is read, not 'Old'; --sheet names another one" in read(file, ledger).notes
     assert read(file, ledger).already_known
-    assert not read(file, ledger, sheet="Contacts").already_known
+    named = read(file, ledger, sheet="Contacts")
+    assert not named.already_known
+    assert not [note for note in named.notes if "--sheet" in note]
     with pytest.raises(UnreadableFile, match="no sheet 'New': --sheet is one of 'Contacts', 'Old'"):
         read(file, ledger, sheet="New")
 
