@@ -107,9 +107,15 @@ def _channel(url: str, settings: Settings) -> Channel:
         if apprise.Apprise.instantiate(bare) is None:
             raise ConfigurationError("OPTRELAY_NOTIFY: Apprise does not understand an address behind apprise+")
         return AppriseChannel(bare)
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises for a port that is none
+    except ValueError:
+        raise ConfigurationError("OPTRELAY_NOTIFY: an address cannot be read: look at its port and brackets") from None
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise ConfigurationError("OPTRELAY_NOTIFY: an address begins with https:// or apprise+ (http:// on loopback)")
+    if not parts.hostname:
+        raise ConfigurationError("OPTRELAY_NOTIFY: an address names no host")
     return Webhook(url, _secret(settings.notify_secret.get_secret_value()))
 
 

@@ -185,6 +185,9 @@ def test_apprise_takes_an_address_of_its_own(ledger: Ledger) -> None:
         ("https://example.com/hook", "", "OPTRELAY_NOTIFY_SECRET"),
         ("https://example.com/hook", f"whsec_{base64.b64encode(b'short').decode()}", "24 to 64 bytes"),
         ("https://example.com/hook", "no secret at all", "whsec_"),
+        ("https://[::1/hook-of-example.com", SECRET, "cannot be read"),
+        ("https://example.com:99999/hook", SECRET, "cannot be read"),
+        ("https:///hook", SECRET, "names no host"),
         ("apprise+nothing://example.com", SECRET, "Apprise does not understand"),
     ],
 )
