@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, update
 
 from consent.change import Action, Lane
 from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
@@ -30,18 +30,24 @@ def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set
 def withhold_optins(tx: Connection, tasks: Sequence[CustomerTask], now: int) -> list[CustomerTask]:
     """Return the tasks that have opt-outs, with these alone; give back the others, in the lanes of their opt-ins.
 
-    A task stays in the lane of an opt-out that a newer opt-in has superseded.
+    A task stays in the lane of an opt-out that a newer opt-in has superseded. One whose opt-outs a fuse holds would be
+    claimed again and again, and others would never be: it is kept from it until the fuse is reset or the pause ends.
     """
     kept, others = [], []
     for task in tasks:
         outs = tuple(change for change in task.changes if change.action is Action.OPTOUT)
         withheld = frozenset(change.id for change in task.changes if change.action is Action.OPTIN)
         if outs:
-            kept.append(replace(task, changes=outs, withheld=withheld))
+            kept.append(replace(task, changes=outs, withheld=task.withheld | withheld))
         else:
             others.append(Settlement(task, {}, tried=False))
-    if others:
-        return_tasks(tx, others, set(), now)
+    left = left_of(tx, [one.task.target_id for one in others if one.task.withheld], set())
+    stuck = {whose for whose, its in left.items() if min(lane for _, lane, *_ in its) <= Lane.BULK_OPTOUT}
+    for some in portions(sorted(stuck)):
+        aside = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
+        tx.execute(aside.values(waiting=2, lease_token=None))
+    if free := [one for one in others if one.task.target_id not in stuck]:
+        return_tasks(tx, free, set(), now)
     return kept
 
 

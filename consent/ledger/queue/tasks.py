@@ -46,7 +46,7 @@ class CustomerTask:
 
     `newest_by_slot` is the newest change of each of the target's slots, where a write may touch several of them: so
     what is newer can be left alone, and what older changes have made be told apart from what others have. `withheld`
-    are the changes that are due as well and must not be sent, because opt-ins are paused.
+    are the changes that are due as well and must not be sent, because opt-ins are paused or a fuse holds them.
     """
 
     target_id: int

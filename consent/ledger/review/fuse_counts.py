@@ -34,7 +34,7 @@ from sqlalchemy import (
 from consent.change import Action, Bucket
 from consent.guards.fuse import FuseRules, FuseState
 from consent.ledger.dialects.statements import NEW, among, bulk, portions
-from consent.ledger.queue.tasks import CustomerTask, Settlement
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask, Settlement
 from consent.ledger.review.guard_checks import OPTRELAY, note_decision
 from consent.ledger.schema import changes, customer_tasks, imports, metadata, targets
 from consent.outcome import Applied, PermanentFailure, State, Unchanged
@@ -71,7 +71,7 @@ Index(
 IMPORT, SOURCE, BUCKET = "import", "source", "bucket"
 """Kinds of origins; that of a bucket itself has no name."""
 
-_STOPS = (FuseState.HELD, FuseState.OPTOUTS, FuseState.DYING)
+STOPS = (FuseState.HELD, FuseState.OPTOUTS, FuseState.DYING)
 _FILE = "csv"
 _WINDOW = 4
 """Of an event source, which has no end, the latest customers count: so many times `share_from`."""
@@ -229,7 +229,10 @@ def _in_a_row(counts: _Counts) -> str:
 
 
 def _served(tx: Connection, counter: FuseCounter, import_id: str, counts: _Counts, code: str) -> int:
-    """Return how many changes of an import were taken in a bucket: counted no further than it matters."""
+    """Return how many changes of an import were taken in a bucket: counted no further than it matters.
+
+    Twice as far as it matters now: else each further failure would have all of them counted again.
+    """
     bucket = counter.bucket
     enough = max(1, int(counts.failed[code] / counter.rules.share) - sum(counts.failed.values()) + 1)
     done = changes.c.state.in_((State.APPLIED.value, State.UNCHANGED.value))
@@ -238,7 +241,7 @@ def _served(tx: Connection, counter: FuseCounter, import_id: str, counts: _Count
         .select_from(changes.join(targets, targets.c.id == changes.c.target_id))
         .where(changes.c.import_id == import_id, done, changes.c.attempts > 0)
         .where(targets.c.connection == bucket.connection, targets.c.bucket == bucket.name)
-        .limit(enough)
+        .limit(2 * enough)
         .subquery()
     )
     return tx.execute(select(func.count()).select_from(some)).scalar_one()
@@ -258,9 +261,16 @@ class Stops:
 
 def stops_of(tx: Connection, bucket: Bucket) -> Stops | None:
     """Return what fuses hold in a bucket, None if that is nothing; no fuse is reset until this transaction ends."""
-    held = select(fuses.c.origin, fuses.c.state).where(fuses.c.name == str(bucket), fuses.c.state.in_(_STOPS))
+    held = select(fuses.c.origin, fuses.c.state).where(fuses.c.name == str(bucket), fuses.c.state.in_(STOPS))
+    held = held.order_by(fuses.c.origin)  # as settlements lock them
     found = {origin: FuseState(state) for origin, state in tx.execute(held.with_for_update(read=True))}
     return Stops(found) if found else None
+
+
+def _without(task: CustomerTask, left: tuple[ClaimedChange, ...]) -> CustomerTask:
+    """Return a task with these of its changes alone."""
+    others = {change.id for change in task.changes}.difference(change.id for change in left)
+    return replace(task, changes=left, withheld=task.withheld | others)
 
 
 def set_held_aside(
@@ -279,7 +289,7 @@ def set_held_aside(
     for task in tasks:
         left = tuple(one for one in task.changes if not stops.keeps(origins.get(one.import_id, ""), one.action))
         if left:
-            sent.append(task if len(left) == len(task.changes) else replace(task, changes=left))
+            sent.append(task if len(left) == len(task.changes) else _without(task, left))
         else:
             held.append(task.target_id)
     for some in portions(held):

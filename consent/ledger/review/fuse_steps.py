@@ -13,7 +13,7 @@ from consent.ledger.dialects.statements import NEW, among, bulk, plain_rows
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.queue.outcome_log import note_dead, still_pending
 from consent.ledger.queue.returned_tasks import left_of
-from consent.ledger.review.fuse_counts import BUCKET, IMPORT, fuses, is_held
+from consent.ledger.review.fuse_counts import BUCKET, IMPORT, STOPS, fuses, is_held
 from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, targets
 from consent.outcome import State
 
@@ -41,6 +41,16 @@ def unhold(tx: Connection, row: Row[Any], now: int) -> int:
         tx.execute(mine.values(waiting=1, next_at=now))
     tx.execute(update(fuses).where(*same(row)).values(unheld_to=numbers[-1] if numbers else None))
     return len(numbers)
+
+
+def look_again(tx: Connection, connection: str, bucket: str | None) -> None:
+    """Have the held tasks of a connection, or of one of its buckets, enqueued: claims set aside what is still held."""
+    tripped = select(fuses.c.name).where(fuses.c.state.in_(STOPS)).distinct()
+    buckets = [(name, read_bucket(name)) for name in tx.execute(tripped).scalars()]
+    names = [name for name, one in buckets if one.connection == connection and bucket in (None, one.name)]
+    again = update(fuses).where(fuses.c.name.in_(names), fuses.c.state.in_(STOPS))
+    if names:
+        tx.execute(again.values(unheld_to=0))
 
 
 def let_die(tx: Connection, row: Row[Any], now: int) -> int:

@@ -104,9 +104,13 @@ class Fuses(LedgerPart):
         return self.database.read(work)
 
     def tripped(self, most: int | None = None) -> list[TrippedFuse]:
-        """Return the fuses that have tripped, the oldest first; their changes are counted, no further than `most`."""
+        """Return the fuses that have tripped, the oldest first; their changes are counted, no further than `most`.
+
+        That of an import of which nothing is pending any more, since it was undone or overtaken, is left out.
+        """
         query = select(fuses).where(_TRIPPED).order_by(fuses.c.tripped_at, fuses.c.name, fuses.c.origin)
-        return self.database.read(lambda tx: [_tripped(tx, row, most) for row in tx.execute(query).all()])
+        found = self.database.read(lambda tx: [_tripped(tx, row, most) for row in tx.execute(query).all()])
+        return [one for one in found if one.optins or one.optouts or one.origin != one.import_id or not one.origin]
 
     def reset(self, name: str, way: FuseWay, decision: Decision) -> list[TrippedFuse]:
         """Go on, in one way, with the tripped fuses that a name means; return these, as they are then.

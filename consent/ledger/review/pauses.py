@@ -34,6 +34,7 @@ from consent.change import Bucket, Lane, from_micros, read_bucket
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.queue.enqueue import of_bucket, within
+from consent.ledger.review.fuse_steps import look_again
 from consent.ledger.schema import audit_log, circuit_breakers, customer_tasks, is_due, is_put_off, metadata
 
 pauses = Table(
@@ -170,7 +171,8 @@ class Pauses(LedgerPart):
     ) -> list[Pause]:
         """End every pause of a connection (bucket None), or that of one bucket; return those that have ended.
 
-        With `only_optouts` its opt-ins stay paused. Workers find what is due by the next sweep.
+        With `only_optouts` its opt-ins stay paused. Workers find what is due by the next sweep, which also enqueues the
+        customers whose opt-ins were paused while a fuse held their opt-outs.
         """
         now = self.core.now()
         which = pauses.c.connection == connection if bucket is None else _is(connection, bucket)
@@ -182,6 +184,7 @@ class Pauses(LedgerPart):
                 tx.execute(update_of(pauses).where(which).values(only_optins=1))
             else:
                 tx.execute(delete_from(pauses).where(which))
+                look_again(tx, connection, bucket)
             _note(tx, ended, "resumed opt-outs of" if only_optouts else "resumed", who, why, now)
             return ended
 
