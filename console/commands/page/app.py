@@ -8,6 +8,8 @@ from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
+import anyio
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -26,6 +28,7 @@ from producers.http.request_body import read_body
 
 _log = logging.getLogger("optrelay.page")
 _LONGEST_FORM = 64 * 1024
+_HASHED_AT_ONCE = 2  # a password takes 32 MB and a tenth of a second
 _MOST_FIELDS = 100
 _FORM = "application/x-www-form-urlencoded"
 _UNREAD = {
@@ -103,6 +106,7 @@ class _Door:
 
     def __init__(self, parts: Parts, access: Access) -> None:
         self._parts, self._access = parts, access
+        self._hashing = anyio.CapacityLimiter(_HASHED_AT_ONCE)  # its own: strangers' logins hold up no other request
 
     def endpoint(self, place: Place) -> Callable[[Request], object]:
         """Return what answers a place."""
@@ -156,7 +160,8 @@ class _Door:
             form = await _form(request)
             access.check_login_form(request, form.get("csrf", ""))
             name = form.get("name", "").strip()
-            user = await run_in_threadpool(access.log_in, name, form.get("password", ""))
+            password = form.get("password", "")
+            user = await anyio.to_thread.run_sync(access.log_in, name, password, limiter=self._hashing)
             if user is not None:
                 access.sessions.end(request.cookies.get(access.cookie, ""))
                 return self._begin(access.sessions.begin(user)[0])

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
 
 from consent.ledger.ledger import Ledger
+from console.commands.page.users import User, Users
 from producers.http import request_body
 from tests.support.browser.page import EVERYONE, page, words
 
 ODD = ("\0", "a\0b")
+STRANGERS = 60
+"""More logins at once than a server has threads for everything else."""
 
 
 @pytest.fixture
@@ -86,3 +92,37 @@ def test_a_form_that_breaks_off_is_no_fault_of_ours(books: Ledger, caplog: pytes
         with served.browser("vera") as browser:
             assert browser.get("/").status_code == 200
     assert caplog.messages == []
+
+
+def test_a_burst_of_logins_holds_up_no_one_and_takes_little_memory(
+    books: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hashing a password takes 32 MB: a stranger's burst took 1.3 GB, and every thread that answers others."""
+    goes_on, lock = threading.Event(), threading.Lock()
+    under_way: list[int] = [0, 0]
+
+    def slowly(_: Users, _name: str, _password: str) -> User | None:
+        with lock:
+            under_way[0] += 1
+            under_way[1] = max(under_way)
+        goes_on.wait(20)
+        with lock:
+            under_way[0] -= 1
+        return None
+
+    with page(books, ui_users=EVERYONE) as served, served.browser("vera") as vera:
+        form = vera.get("/login")
+        found = re.search(r'name="csrf" value="([^"]+)"', form.text)
+        assert found is not None
+        told = {"csrf": found[1], "password": "x"}
+        monkeypatch.setattr(Users, "with_password", slowly)
+        with ThreadPoolExecutor(STRANGERS) as strangers:
+            tries = [strangers.submit(vera.post, "/login", told | {"name": f"n{one}"}) for one in range(STRANGERS)]
+            time.sleep(1)
+            began = time.monotonic()
+            assert vera.client.get(f"{served.url}/ui/imports", timeout=10).status_code == 200
+            waited = time.monotonic() - began
+            goes_on.set()
+            assert {one.result().status_code for one in tries} == {403}
+    assert under_way[1] <= 2
+    assert waited < 5
