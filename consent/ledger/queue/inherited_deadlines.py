@@ -41,18 +41,27 @@ def inherit_deadlines(tx: Connection, merging: Table) -> None:
     several = or_(merging.c.place > 1, over.c.id.is_not(None))
     query = select(merging.c.best, merging.c.over).outerjoin(over, unmet).where(several).distinct()
     concerned: dict[int, int | None] = dict(tuple(row) for row in tx.execute(query))
-    for some in portions(list(concerned)):
-        _inherit(tx, merging, {best: concerned[best] for best in some})
-
-
-def _inherit(tx: Connection, merging: Table, concerned: dict[int, int | None]) -> None:
+    if not concerned:
+        return
     wins: dict[int, bool] = {}
     ids: dict[int, list[int]] = defaultdict(list)
-    rows = select(merging.c.best, merging.c.id, merging.c.wins).where(among(merging.c.best, list(concerned)))
-    for best, number, won in tx.execute(rows):
-        ids[best].append(number)
-        if number == best:
-            wins[best] = won
+    # All of the chunk is read: without an index, PostgreSQL would go through a list of thousands for each row.
+    for best, number, won in plain_rows(tx.execute(select(merging.c.best, merging.c.id, merging.c.wins))):
+        if best in concerned:
+            ids[best].append(number)
+            if number == best:
+                wins[best] = won
+    for some in portions(list(concerned)):
+        _inherit(tx, {best: concerned[best] for best in some}, {best: ids[best] for best in some}, wins)
+
+
+def _inherit(
+    tx: Connection,
+    concerned: dict[int, int | None],
+    ids: dict[int, list[int]],
+    wins: dict[int, bool],
+) -> None:
+    """Let the best of some slots inherit, beside the changes that their registers hold (None: nothing)."""
     asked = [*(number for its in ids.values() for number in its), *(one for one in concerned.values() if one)]
     found = {row[0]: _Member(*row) for row in plain_rows(tx.execute(select(*_FACTS).where(among(changes.c.id, asked))))}
     heirs: list[dict[str, Any]] = []

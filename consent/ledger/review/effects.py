@@ -138,15 +138,15 @@ def slots_changed(tx: Connection, import_id: str, only: Action | None) -> int:
 
 
 def _best(tx: Connection, import_id: str, action: str, *held: str | None, only: Action | None = None) -> Any:
-    """Return, as a subquery, the changes that are the best of their slots, have this action and would stand there."""
-    near = _said(tx, import_id, only)
-    asked = select(near.c.target_id, near.c.slot).outerjoin(slots, _own_slot(near)).where(_over(near, action, *held))
-    these = asked.distinct().subquery("these")
-    said = _said(tx, import_id, only).alias("all_said")
+    """Return, as a subquery, the changes that are the best of their slots, have this action and would stand there.
+
+    All are ranked, in one sort: PostgreSQL believes an import that it has not analysed to have one row, and would hold
+    each of those that matter against all others in turn.
+    """
+    said = _said(tx, import_id, only)
     order = [part.desc() for part in rank(said.c.effective_at, said.c.action, said.c.number)]
     place = func.row_number().over(partition_by=(said.c.target_id, said.c.slot), order_by=order).label("place")
-    same = and_(said.c.target_id == these.c.target_id, said.c.slot == these.c.slot)
-    ranked = select(*said.c, place).join(these, same).subquery("ranked")
+    ranked = select(*said.c, place).subquery("ranked")
     best = (
         select(*ranked.c).outerjoin(slots, _own_slot(ranked)).where(ranked.c.place == 1, _over(ranked, action, *held))
     )

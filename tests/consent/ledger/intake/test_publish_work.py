@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from sqlalchemy import Connection, event, text
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, event, text
 from consent.change import to_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION
-from tests.support.ledgers import MORNING, counts, deliver, imported, recorded, word
+from tests.support.ledgers import MORNING, counts, deliver, guarded, imported, recorded, word
 from tests.support.query_plans import plans
 
 READ = text(
@@ -28,11 +29,10 @@ def _confirmed_at_eight(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None
 
 @contextmanager
 def work(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Count what each writing transaction does: rows that PostgreSQL reads, hundreds of steps that SQLite takes."""
+    """Count what each transaction does: rows that PostgreSQL reads, hundreds of steps that SQLite takes."""
     done: list[int] = []
-    write = ledger.database.write
 
-    def counted(of: Callable[[Connection], object], **how: bool) -> object:
+    def counted(run: Callable[..., object], of: Callable[[Connection], object], **how: bool) -> object:
         def counting(tx: Connection) -> object:
             if not ledger.database.is_sqlite:
                 before, result = tx.execute(READ).scalar_one(), of(tx)
@@ -53,10 +53,11 @@ def work(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]
                 plain.set_progress_handler(None, 100)
                 done.append(steps[0])
 
-        return write(counting, **how)
+        return run(counting, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.database, "write", counted)
+        for name in ("read", "write"):
+            patch.setattr(ledger.database, name, partial(counted, getattr(ledger.database, name)))
         yield done
 
 
@@ -80,6 +81,23 @@ def test_no_ops_that_become_ordinary_changes_cost_by_their_number(
         cost.append(sum(done))
         assert counts(ledger, file) == {"pending": count}
         deliver(ledger, limit=count)
+
+    few, many = cost
+    assert few > 30
+    assert many < 7 * few
+
+
+def test_what_guards_look_at_costs_by_its_number(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times as many persons who would be opted in again: four times the work."""
+    cost = []
+    for who, count in (("few", 300), ("many", 1_200)):
+        imported(ledger, *dump(who, count))
+        assert len(deliver(ledger, limit=count)) == count
+        with work(ledger, monkeypatch) as done:
+            said = (("OPTIN", "OPTOUT")[number % 2] for number in range(count))
+            file = [word(f"{who} {number}", action, 60 + number % 40) for number, action in enumerate(said)]
+            guarded(ledger, *file, resurrects_most=0)
+        cost.append(sum(done))
 
     few, many = cost
     assert few > 30
