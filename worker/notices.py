@@ -100,14 +100,11 @@ def _held_imports(seen: Seen) -> Found:
         yield import_id, f"import {import_id} is held: look at `optrelay held`, then approve or withdraw it"
 
 
-_COUNTED = 10_000
-
-
 def _fuses(seen: Seen) -> Found:
     """Tell what a fuse holds; an opt-out that is held is a late opt-out."""
-    for one in seen.ledger.fuses.tripped(_COUNTED):
+    for one in seen.ledger.fuses.tripped():
         what = f"import {one.import_id}" if one.origin == one.import_id else one.origin or "all of it"
-        count = "at least " if one.optins + one.optouts >= _COUNTED else ""
+        count = "at least " if one.at_least else ""
         late = f", late from {from_micros(one.due_at):%Y-%m-%d %H:%M} UTC on" if one.due_at and one.optouts else ""
         words = f"a fuse holds {what} in {_label(str(one.bucket))}: {one.reason}; {count}{one.optouts:,} opt-outs"
         yield f"{one.bucket}:{one.origin}", f"{words}{late}: look at `optrelay held`, then `optrelay reset-fuse`"

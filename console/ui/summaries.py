@@ -9,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from consent.change import from_micros
+from consent.guards.fuse import FuseWay
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.review.compensations import UndoPlan
 from consent.ledger.review.fuses import TrippedFuse
@@ -104,6 +105,15 @@ def show_fuse_ways(screen: Screen, what: str) -> None:
     screen.show(f'  or give it up:  optrelay reset-fuse {what} --why "…" --let-die')
 
 
+RESET_IN_WORDS = {
+    FuseWay.RESUME: "it is sent",
+    FuseWay.OPTOUTS: "its opt-outs are sent, its opt-ins stay held",
+    FuseWay.LET_DIE: "it dies without a call: `optrelay dead-letters list --code not_sent`",
+    FuseWay.OFF: "it is sent, whatever is answered",
+}
+"""What becomes of what a fuse holds, once a person has decided."""
+
+
 def fuse_in_words(one: TrippedFuse) -> str:
     """Name what a fuse is about, without a person."""
     if not one.origin:
@@ -117,17 +127,21 @@ def show_fuse(screen: Screen, one: TrippedFuse) -> None:
     screen.show(Text.assemble((one.title, "bold"), (f"  {fuse_in_words(one)}", "dim")))
     what = {"optouts": "opt-ins held, opt-outs sent", "dying": "dying without a call"}.get(one.state.value, "held")
     screen.show(f"  {what} by a fuse since {from_micros(one.tripped_at):%Y-%m-%d %H:%M} UTC: {one.reason}", "red")
-    screen.show(f"  pending: {one.optins:,} opt-ins and {one.optouts:,} opt-outs{due_in_words(one)}")
+    screen.show(f"  pending: {held_by_fuse(one)}")
     show_fuse_ways(screen, (one.import_id if one.origin == one.import_id else one.origin) or str(one.bucket))
 
 
 def show_fuses(screen: Screen, found: Sequence[TrippedFuse]) -> None:
     """Print in a line each what fuses hold: nothing of it is delivered until a person decides."""
     for one in found:
-        words = (
-            f"held by a fuse: {fuse_in_words(one)}: {one.optouts:,} opt-outs{due_in_words(one)}, {one.optins:,} opt-ins"
-        )
+        words = f"held by a fuse: {fuse_in_words(one)}: {held_by_fuse(one)}"
         screen.show(Text(f"{words}: see `optrelay held`", "bold red"))
+
+
+def held_by_fuse(one: TrippedFuse) -> str:
+    """Say how many changes a fuse holds, and by when the first of the opt-outs must be delivered."""
+    at_least = "at least " if one.at_least else ""
+    return f"{at_least}{counted(one.optins, 'opt-in')} and {counted(one.optouts, 'opt-out')}{due_in_words(one)}"
 
 
 def due_in_words(one: TrippedFuse) -> str:

@@ -174,7 +174,10 @@ class TrippedFuse(TypedDict("_TrippedFuse", {"import": str | None})):
     held_at: str
     optins: _Count
     optouts: _Count
-    first_due_at: Annotated[str | None, Field(description="from when on the first of its opt-outs is late")]
+    at_least: Annotated[bool, Field(description="there are more than 50,000 held, which are not all counted")]
+    first_due_at: Annotated[
+        str | None, Field(description="from when on the first of its opt-outs is late; with at_least maybe earlier")
+    ]
 
 
 @_exact

@@ -33,9 +33,9 @@ from sqlalchemy import (
     tuple_,
 )
 
-from consent.change import Bucket
+from consent.change import Bucket, Lane
 from consent.deadlines.forecast import QUARTER, Cell
-from consent.deadlines.rules import HISTORIC
+from consent.deadlines.rules import HISTORIC, NO_RULE
 from consent.ledger.database import LedgerCore, LedgerPart
 from consent.ledger.dialects.locks import CountingLock, lock_table
 from consent.ledger.dialects.statements import bulk, portions
@@ -167,6 +167,13 @@ class Deadlines(LedgerPart):
             found = self.database.read(lambda tx, asked=crowded: [tuple(row) for row in tx.execute(asked)])  # type: ignore[misc]
             for some in portions(found, _COMPACTED_AT_ONCE):
                 self.database.write(lambda tx, table=table, keys=keys, some=some: _compact(tx, table, keys, some))  # type: ignore[misc]
+
+
+def earliest_deadline(tx: Connection, bucket: Bucket) -> int | None:
+    """Return from when on the first opt-out that is open in a bucket is late, at most a quarter of an hour early."""
+    mine = (deadline_cells.c.connection == bucket.connection, deadline_cells.c.bucket == bucket.name)
+    rows = tx.execute(_sums(deadline_cells, _CELL).where(*mine, deadline_cells.c.lane <= int(Lane.BULK_OPTOUT)))
+    return min((quarter * QUARTER for *_, rule, quarter, targets in rows if targets and rule != NO_RULE), default=None)
 
 
 def _sums(table: Table, by: Sequence[Column[Any]]) -> Select[Any]:

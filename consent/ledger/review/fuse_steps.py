@@ -105,6 +105,23 @@ def pending_of(tx: Connection, row: Row[Any]) -> Any:
     return mine.where(changes.c.import_id.in_(_imports_of(tx, row)))
 
 
+def some_pending(tx: Connection, row: Row[Any], most: int) -> Any:
+    """Return a query for so many of the pending changes that a fuse is about.
+
+    Those of a file are met by its import, the latest rows first: what was served stands before them. An event source
+    has no end, so its changes are met by the customers who have something left, and its past is not read.
+    """
+    if row.kind == IMPORT:
+        return pending_of(tx, row).order_by(changes.c.id.desc()).limit(most)
+    tasks = changes.join(customer_tasks, customer_tasks.c.target_id == changes.c.target_id)
+    query = select(changes.c.id, changes.c.target_id).select_from(tasks).where(*of_bucket(read_bucket(row.name)))
+    mine = query.where(changes.c.state == State.PENDING.value).limit(most)
+    if row.kind == BUCKET:
+        return mine
+    unindexed = func.coalesce(changes.c.import_id, "")  # or the index by import would read all that the source has sent
+    return mine.where(unindexed.in_(_imports_of(tx, row)))
+
+
 def _imports_of(tx: Connection, row: Row[Any]) -> tuple[str, ...]:
     """Return the imports of an origin: one, or all runs of an event source."""
     if row.kind == IMPORT:

@@ -6,23 +6,33 @@ the sweep: what was held is enqueued again, or dies without a call.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, literal, select, update
 
 from consent.change import Action, Bucket, from_micros, read_bucket
+from consent.errors import LedgerError
 from consent.guards.fuse import FuseState, FuseWay
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk
+from consent.ledger.queue.deadlines import earliest_deadline
 from consent.ledger.review.fuse_counts import BUCKET, fuses, is_held, origin_of
-from consent.ledger.review.fuse_steps import let_die, pending_of, same, unhold
+from consent.ledger.review.fuse_steps import let_die, same, some_pending, unhold
 from consent.ledger.review.guard_checks import note_decision
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import changes, customer_tasks, imports
 
 _TRIPPED = fuses.c.state.in_((FuseState.HELD.value, FuseState.OPTOUTS.value, FuseState.DYING.value))
+MOST_COUNTED = 50_000
+"""Changes that are counted to say how many fuses hold; so they are shown soon, however many there are."""
+
+SOON_SECONDS = 2.0
+"""For how long a request carries out what it has decided, before it is answered."""
+
 _WAYS = {
     FuseWay.RESUME: FuseState.CLOSED,
     FuseWay.OPTOUTS: FuseState.OPTOUTS,
@@ -36,7 +46,8 @@ class TrippedFuse:
     """A fuse that has tripped, and the pending changes that it holds; moments in microseconds.
 
     `origin` is what is held: an import's id, `kind:name` of an event source, or "" for all of the bucket. `due_at` is
-    the earliest deadline of the opt-outs.
+    the earliest deadline of the opt-outs. Where `at_least`, there are more changes than were counted, and `due_at` is
+    that of the bucket, which may be earlier.
     """
 
     bucket: Bucket
@@ -50,6 +61,7 @@ class TrippedFuse:
     optins: int
     optouts: int
     due_at: int | None
+    at_least: bool = False
 
     @property
     def names(self) -> frozenset[str]:
@@ -71,6 +83,7 @@ class TrippedFuse:
             "held_at": from_micros(self.tripped_at).isoformat(),
             "optins": self.optins,
             "optouts": self.optouts,
+            "at_least": self.at_least,
             "first_due_at": None if self.due_at is None else from_micros(self.due_at).isoformat(),
         }
 
@@ -103,20 +116,26 @@ class Fuses(LedgerPart):
 
         return self.database.read(work)
 
-    def tripped(self, most: int | None = None) -> list[TrippedFuse]:
-        """Return the fuses that have tripped, the oldest first; their changes are counted, no further than `most`.
+    def tripped(self, most: int = MOST_COUNTED) -> list[TrippedFuse]:
+        """Return the fuses that have tripped, the oldest first; of all of them so many changes are counted.
 
         That of an import of which nothing is pending any more, since it was undone or overtaken, is left out.
         """
         query = select(fuses).where(_TRIPPED).order_by(fuses.c.tripped_at, fuses.c.name, fuses.c.origin)
-        found = self.database.read(lambda tx: [_tripped(tx, row, most) for row in tx.execute(query).all()])
-        return [one for one in found if one.optins or one.optouts or one.origin != one.import_id or not one.origin]
 
-    def reset(self, name: str, way: FuseWay, decision: Decision) -> list[TrippedFuse]:
+        def work(tx: Connection) -> list[TrippedFuse]:
+            rows = tx.execute(query).all()
+            found = [_tripped(tx, row, max(1, most // len(rows))) for row in rows]
+            return [one for one in found if one.optins or one.optouts or one.origin != one.import_id or not one.origin]
+
+        return self.database.read(work)
+
+    def reset(self, name: str, way: FuseWay, decision: Decision, *, bucket: Bucket | None = None) -> list[TrippedFuse]:
         """Go on, in one way, with the tripped fuses that a name means; return these, as they are then.
 
-        A name is that of a connection or a bucket, an import's id, or an origin. What is to happen to the changes is
-        then done by `work_off`. Saying it again changes nothing.
+        A name is that of a connection or a bucket, an import's id, or an origin; with `bucket` it is an origin, and
+        only its fuse of that bucket is meant. What is to happen to the changes is then done by `work_off`. Saying it
+        again changes nothing.
         """
         now = self.core.now()
 
@@ -124,7 +143,8 @@ class Fuses(LedgerPart):
             rows = tx.execute(select(fuses).where(_TRIPPED).order_by(fuses.c.name, fuses.c.origin)).all()
             done = []
             for row in rows:
-                if name not in {row.name, row.origin, row.import_id, read_bucket(row.name).connection}:
+                its = {row.name, row.origin, row.import_id, read_bucket(row.name).connection}
+                if name not in its if bucket is None else (row.name, row.origin) != (str(bucket), name):
                     continue
                 locked = tx.execute(select(fuses).where(*same(row), _TRIPPED).with_for_update()).first()
                 state = _WAYS[way] if row.kind != BUCKET or way is not FuseWay.LET_DIE else FuseState.CLOSED
@@ -133,7 +153,7 @@ class Fuses(LedgerPart):
                 tx.execute(update(fuses).where(*same(row)).values(**_begun(tx, state, now)))
                 what = f"fuse of {row.name} reset: {way.value}"
                 note_decision(tx, row.import_id or "", decision.who, what, decision.why, now)
-                done.append(_tripped(tx, tx.execute(select(fuses).where(*same(row))).one(), None))
+                done.append(_tripped(tx, tx.execute(select(fuses).where(*same(row))).one(), MOST_COUNTED))
             return done
 
         return self.database.write(work)
@@ -153,9 +173,15 @@ class Fuses(LedgerPart):
                 done = self.database.write(lambda tx, step=step, row=row, now=now: step(tx, row, now))  # type: ignore[misc]
                 count += done
             if step is let_die and not done:
-                while self.database.write(lambda tx, row=row: unhold(tx, row, self.core.now())):  # type: ignore[misc]
+                while go_on() and self.database.write(lambda tx, row=row: unhold(tx, row, self.core.now())):  # type: ignore[misc]
                     pass
         return count
+
+    def work_off_soon(self, seconds: float = SOON_SECONDS) -> None:
+        """Carry out what was decided, for so long; the sweep goes on with the rest, also if the ledger is away."""
+        until = time.monotonic() + seconds
+        with suppress(LedgerError):
+            self.work_off(lambda: time.monotonic() < until)
 
     def asks_for_read(self, bucket: Bucket) -> HarmlessRead | None:
         """Return what a harmless read has to show: whether two origins that fail alike have a bucket at fault."""
@@ -218,13 +244,17 @@ def _begun(tx: Connection, state: FuseState, now: int) -> dict[str, Any]:
     return values | {"dies_from": None, "dies_to": None, "unheld_to": 0}
 
 
-def _tripped(tx: Connection, row: Row[Any], most: int | None) -> TrippedFuse:
-    facts = pending_of(tx, row).with_only_columns(changes.c.action, changes.c.due_at).limit(most).subquery()
+def _tripped(tx: Connection, row: Row[Any], most: int) -> TrippedFuse:
+    bucket = read_bucket(row.name)
+    facts = some_pending(tx, row, most).with_only_columns(changes.c.action, changes.c.due_at).subquery()
     counted = select(facts.c.action, func.count(), func.min(facts.c.due_at)).group_by(facts.c.action)
     found: Mapping[str, tuple[int, int | None]] = {action: (n, due) for action, n, due in tx.execute(counted)}
-    optouts, due_at = found.get(Action.OPTOUT.value, (0, None))
+    optins, (optouts, due_at) = found.get(Action.OPTIN.value, (0, None))[0], found.get(Action.OPTOUT.value, (0, None))
+    at_least = optins + optouts >= most
+    if at_least and (first := earliest_deadline(tx, bucket)) is not None:
+        due_at = first if due_at is None else min(first, due_at)
     return TrippedFuse(
-        bucket=read_bucket(row.name),
+        bucket=bucket,
         origin=row.origin,
         title=row.title,
         import_id=row.import_id or "",
@@ -232,7 +262,8 @@ def _tripped(tx: Connection, row: Row[Any], most: int | None) -> TrippedFuse:
         code=row.code or "",
         reason=row.reason or "",
         tripped_at=row.tripped_at or row.touched_at,
-        optins=found.get(Action.OPTIN.value, (0, None))[0],
+        optins=optins,
         optouts=optouts,
         due_at=due_at,
+        at_least=at_least,
     )

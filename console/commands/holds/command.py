@@ -201,7 +201,7 @@ def reset_fuse(  # noqa: PLR0913 - one argument for each option
     from consent.guards.fuse import FuseWay
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
-    from console.ui.summaries import fuse_in_words
+    from console.ui.summaries import RESET_IN_WORDS, fuse_in_words
 
     decision = _decision(who, why, None, None)
     if only not in (None, "optouts"):
@@ -211,12 +211,6 @@ def reset_fuse(  # noqa: PLR0913 - one argument for each option
     way = FuseWay.RESUME
     if only or let_die or fuse_off:
         way = FuseWay.OPTOUTS if only else FuseWay.LET_DIE if let_die else FuseWay.OFF
-    said = {
-        FuseWay.RESUME: "it is sent",
-        FuseWay.OPTOUTS: "its opt-outs are sent, its opt-ins stay held",
-        FuseWay.LET_DIE: "it dies without a call: `optrelay dead-letters list --code not_sent`",
-        FuseWay.OFF: "it is sent, whatever is answered",
-    }
     settings, screen = load_settings(), Screen(as_json=as_json)
     with reading_ledger(settings) as ledger:
         names = {name for fuse in ledger.fuses.tripped(1) for name in fuse.names}
@@ -227,7 +221,7 @@ def reset_fuse(  # noqa: PLR0913 - one argument for each option
         done = ledger.fuses.reset(name, way, decision)
         customers = ledger.fuses.work_off()
         for one in done:
-            screen.show(f"{fuse_in_words(one)}: {said[way]}")
+            screen.show(f"{fuse_in_words(one)}: {RESET_IN_WORDS[way]}")
         if not done:
             screen.show(f"{what}: no fuse holds it in another way, so nothing was done")
         wake_workers(CommandContext(settings, screen), ledger)

@@ -66,6 +66,7 @@ PLACES = (
     Place("GET", "/connections", overviews.show_connections),
     Place("POST", "/connections/pause", overviews.pause, Role.OPERATOR),
     Place("POST", "/connections/resume", overviews.resume, Role.OPERATOR),
+    Place("POST", "/fuses/reset", overviews.reset_fuse, Role.APPROVER),
     Place("GET", "/audit", overviews.show_audit_log),
     Place("GET", "/imports", imports.show_all),
     Place("GET", "/imports/{id}", imports.show),

@@ -31,7 +31,11 @@ def show_all(visit: Visit) -> Response:
     """Show the imports, the newest first, a page at a time."""
     found = visit.ledger.queries.imports_page(visit.query.get("before"), PAGE + 1)
     return visit.page(
-        "imports.html", imports=found[:PAGE], more=len(found) > PAGE, is_first="before" not in visit.query
+        "imports.html",
+        imports=found[:PAGE],
+        more=len(found) > PAGE,
+        is_first="before" not in visit.query,
+        fused={one.import_id for one in visit.ledger.fuses.tripped(1)},
     )
 
 
@@ -55,7 +59,7 @@ _MEANINGS = {
     "unchanged": "the provider held them already: no call was needed",
     "superseded": "a newer change of the same slot won",
     "pending": "still to be delivered",
-    "held": "wait for a person's approval",
+    "held": "wait for a person to decide",
     "dead": "need a person: dead letters",
     "withdrawn": "a person gave them up",
     "rejected": "could not be understood; nothing of them was recorded",
@@ -90,6 +94,7 @@ def _shown(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "", 
         report=report,
         shares=_shares(report),
         held=visit.ledger.review.held_import(import_id) if report.held or report.state == "held" else None,
+        fuses=[one for one in visit.ledger.fuses.tripped() if one.import_id == import_id],
         rejects=rejects[:PAGE],
         more_rejects=len(rejects) > PAGE,
         busy=[one for one in seen.buckets if one.left] if seen else [],

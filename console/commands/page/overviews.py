@@ -9,14 +9,17 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 from consent.change import Bucket, read_bucket
+from consent.guards.fuse import FuseWay
 from consent.ledger.queries.calls import RecentCalls
 from consent.ledger.queries.pages import PAGE
 from consent.ledger.queue.breakers import Breaker
+from consent.ledger.review.holds import Decision
 from consent.ledger.telemetry.recent import QuarterHour
 from console.commands.ledger.status import BucketStatus, overview
 from console.commands.page.charts import BarChart, ForecastChart, forecast_chart, settled_chart, waiting_chart
 from console.commands.page.visit import Mistake, Visit, key_of
 from console.ui.outlook import Outlook, pause_warning, paused_outlooks
+from console.ui.summaries import RESET_IN_WORDS, fuse_in_words
 
 _GROUPS = 8
 _IMPORTS = 8
@@ -24,7 +27,7 @@ _HOURS = 6
 _SHOWN_ABOVE = frozenset(
     {
         *("import_held", "connection_stopped", "dead_letters_new", "deadline_breached", "deadline_at_risk"),
-        *("backlog_not_falling", "opt_out_late"),
+        *("backlog_not_falling", "opt_out_late", "fuse"),
     }
 )
 """Kinds of notices that Today shows as they are now."""
@@ -38,6 +41,8 @@ def show_today(visit: Visit) -> Response:
     return visit.page(
         "today.html",
         held=queries.held_lines(),
+        fuses=seen.fuses,
+        fused={one.import_id for one in seen.fuses},
         stopped=[one for one in seen.buckets if one.obstacle],
         problems=seen.still.problems,
         still=seen.still.words,
@@ -101,6 +106,7 @@ def _connections(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str 
         "connections.html",
         status,
         pauses=visit.ledger.pauses.current(),
+        fuses=seen.fuses,
         places=_places(visit),
         mistake=mistake,
         form=visit.form,
@@ -180,6 +186,31 @@ def _place(visit: Visit, known: Sequence[Bucket]) -> Bucket:
     if (found := read_bucket(visit.form.get("place", ""))) not in known:
         raise Mistake("Choose a connection.")
     return found
+
+
+def reset_fuse(visit: Visit) -> Response:
+    """Go on with what one fuse holds, in the way that the form says."""
+    fuses, origin = visit.ledger.fuses, visit.form.get("origin", "")
+    bucket = read_bucket(visit.form.get("bucket", ""))
+    try:
+        way, decision = _way(visit), Decision(visit.who, visit.why(), None, None)
+    except Mistake as error:
+        return _connections(visit, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    done = fuses.reset(origin, way, decision, bucket=bucket)
+    if not done:
+        return visit.go("/connections", "No fuse holds that in another way any more, so nothing was done.")
+    fuses.work_off_soon()
+    told = " ".join(f"{fuse_in_words(one)}: {RESET_IN_WORDS[way]}." for one in done)
+    place = f"/imports/{done[0].import_id}" if visit.form.get("from") == "import" else "/connections"
+    return visit.go(place, f"{told} {visit.parts.wake(visit.ledger)}".strip())
+
+
+def _way(visit: Visit) -> FuseWay:
+    """Return how to go on with what a fuse holds; raise Mistake if the form does not say it."""
+    try:
+        return FuseWay(visit.form.get("way", ""))
+    except ValueError:
+        raise Mistake("Choose how to go on with what the fuse holds.") from None
 
 
 def _choice(visit: Visit, *choices: str) -> str:

@@ -21,6 +21,7 @@ from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from console.commands.page.access import PREFIX, Refused, Session
 from console.commands.page.users import Role, User
+from console.ui.summaries import fuse_in_words, held_by_fuse
 from console.ui.text import counted, duration_text, slot_text
 
 _FOLDER = Path(__file__).parent
@@ -167,6 +168,8 @@ _environment.globals |= {
     "link": _link,
     "counted": counted,
     "slot_text": slot_text,
+    "fuse_in_words": fuse_in_words,
+    "held_by_fuse": held_by_fuse,
     "version": _VERSION,
     "prefix": PREFIX,
     "Role": Role,

@@ -95,8 +95,9 @@ _RESET = {
     openapi_extra=KEYED | {"requestBody": {"required": True, "content": {"application/json": {"schema": _RESET}}}},
 )
 async def post_reset_fuse(request: Request) -> Response:
-    """Send what is held, or a part of it, or let it die; saying it twice changes nothing. The sweep carries it out.
+    """Send what is held, or a part of it, or let it die; saying it twice changes nothing.
 
+    It is carried out before the answer as far as that goes within two seconds; the next sweep goes on with the rest.
     The key needs the scope approve. Its name is kept in the audit log, with `why`.
     """
     state = app_state(request)
@@ -108,7 +109,10 @@ async def post_reset_fuse(request: Request) -> Response:
     if way not in [one.value for one in FuseWay]:
         raise _bad(f"way is one of {', '.join(FuseWay)}")
     decision = _decided_by(state, sender, said)
-    done = await _on_ledger(lambda: state.ledger.fuses.reset(what, FuseWay(way), decision))
+    fuses = state.ledger.fuses
+    done = await _on_ledger(lambda: fuses.reset(what, FuseWay(way), decision))
+    if done:
+        await run_in_threadpool(fuses.work_off_soon)
     return JSONResponse({"done": way if done else None, "fuses": [one.as_json() for one in done]})
 
 
