@@ -166,7 +166,8 @@ def show_held(screen: Screen, one: HeldImport) -> None:
 def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPlan) -> None:
     """Print what undoing an import does, and what it cannot do."""
     by = f" by import {undo_id}" if undo_id else ""
-    screen.show(f"import {import_id}: {counted(plan.undone, 'slot')} brought back{by}")
+    verb = "would be brought" if plan.undone and undo_id is None else "brought"
+    screen.show(f"import {import_id}: {counted(plan.undone, 'slot')} {verb} back{by}")
     if plan.overtaken:
         screen.show(f"  {plan.overtaken:,} have a newer change, or were undone before; they stay as they are")
     if plan.repeated:

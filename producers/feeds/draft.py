@@ -34,6 +34,21 @@ class Question:
     default: str | None = None
     sure: bool = True
 
+    @property
+    def option(self) -> str:
+        """The option of `optrelay map` that answers it."""
+        kind, _, what = self.key.partition(":")
+        return {
+            "set": f"--set {what}=VALUE",
+            "value": f"--values '{what}=OPTOUT' (or OPTIN, skip)",
+            "connection": "--connection NAME",
+            "person": "--map COLUMN=user_id (or destination, or identifier_value)",
+            "action": "--map COLUMN=action, or --set action=OPTOUT",
+            "time": "--map COLUMN=effective_at, or --effective-at TIME",
+            "order": "--time-format FORMAT",
+            "timezone": "--timezone ZONE",
+        }[kind]
+
 
 @dataclass
 class FeedDraft:
@@ -217,6 +232,8 @@ class FeedDraft:
         timely = [name for name in self.look.names if self.look.is_time(name)]
         words = "Since when does a row hold? Name the column; none: since the file was written."
         default = timely[0] if len(timely) == 1 else None if timely else NONE
+        if not timely and (mixed := [name for name in self.look.names if self.look.holds_times(name)]):
+            timely, default = mixed, None  # times of several forms: to take none of them unasked would lose them
         columns = dict.fromkeys([*timely, *filter(str.strip, self.look.names)])
         return [Question("time", words, (*columns, NONE), default)]
 

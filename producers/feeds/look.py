@@ -26,6 +26,8 @@ _ASKS_OUT = ("unsub", "optout", "optedout", "suppress", "blocked", "donot", "abm
 _ASKS_IN = ("optin", "optedin", "subscri", "consent", "werbung", "newsletter", "marketing", "einwilligung")
 
 
+_LIKE_TIME = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?([./])\d\d?\2\d{4}(,? \d\d?:\d\d.*)?")
+"""Dates as exports write them, with or without a time of the day; telephone numbers and addresses are none."""
 _DENIES = re.compile(r"\b(?:no|not|non|never|kein\w*|nicht)(?:\b|_)|withdr|revok|refus|declin|denied|ablehn|abgelehnt")
 
 
@@ -71,6 +73,11 @@ class FileLook:
             return "email"
         numbers = sum(looks_like_number(cell) and sum(map(str.isdigit, cell)) >= _LEAST_DIGITS for cell in cells)
         return "phone" if cells and numbers >= _MOSTLY * len(cells) else "any"
+
+    def holds_times(self, name: str) -> bool:
+        """Whether a cell of each row is a time by its marks: two pairs of digits with `.`, `/`, `-` or `:` between."""
+        cells = self.filled(name)
+        return bool(cells) and all(_LIKE_TIME.fullmatch(cell) for cell in cells)
 
     def is_time(self, name: str) -> bool:
         """Whether all of a column's cells are times of one form, or of two possible orders."""

@@ -63,6 +63,7 @@ class ParseContext:
         known = ", ".join(sorted(self.rows)) or "none is configured"
         raise UnusableHeader(
             f"no row names its connection (known: {known}): give --connection NAME, or add a column connection"
+            "; a watched place takes ?connection=NAME"
         )
 
 

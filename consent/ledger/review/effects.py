@@ -109,9 +109,10 @@ def returning_by_wider(tx: Connection, import_id: str, connections: Sequence[str
     with_any = and_(said.c.slot.contains('""'), held.c.slot.like(func.replace(said.c.slot, '""', "%"), escape=_NEVER))
     older = and_(held.c.newest_action == _OUT, held.c.newest_at < said.c.effective_at, held.c.slot != said.c.slot)
     facts = (targets.c.connection, held.c.target_id, held.c.slot, targets.c.address, held.c.newest_at.label("held_at"))
+    was = literal(_OUT).label("held_action")
     more = (func.min(said.c.own_time).label("own_time"), func.min(said.c.line).label("line"))
     since = func.max(said.c.effective_at).label("effective_at")
-    query = select(*facts, *more, since, literal(_IN).label("action")).join_from(
+    query = select(*facts, *more, since, literal(_IN).label("action"), was).join_from(
         said, held, said.c.target_id == held.c.target_id
     )
     query = query.join(targets, targets.c.id == held.c.target_id)
@@ -162,8 +163,8 @@ def _by_connection(tx: Connection, best: Any) -> list[tuple[str, int, int]]:
 
 def _examples(tx: Connection, best: Any, connection: str) -> tuple[str, ...]:
     """Return the first few with their lines, named by the last characters only."""
-    held = slots.c.newest_at.label("held_at")
-    query = select(best, targets.c.address, held).join(targets, targets.c.id == best.c.target_id)
+    held = (slots.c.newest_at.label("held_at"), slots.c.newest_action.label("held_action"))
+    query = select(best, targets.c.address, *held).join(targets, targets.c.id == best.c.target_id)
     query = query.outerjoin(slots, _own_slot(best)).where(targets.c.connection == connection)
     rows = tx.execute(query.order_by(best.c.line, best.c.number).limit(_EXAMPLES))
     return tuple(_example(row) for row in rows)
@@ -171,12 +172,12 @@ def _examples(tx: Connection, best: Any, connection: str) -> tuple[str, ...]:
 
 def _example(row: Any) -> str:
     who = f"line {row.line}: {masked(orjson.loads(row.address))} {row.slot}"
-    before = "" if row.held_at is None else f", which holds something else since {_day(row.held_at)}"
-    return f"{who} would be {row.action} since {_day(row.effective_at)}{before}"
+    before = "" if row.held_at is None else f", and is {row.held_action} since {_minute(row.held_at)}"
+    return f"{who} would be {row.action} since {_minute(row.effective_at)}{before}"
 
 
-def _day(micros: int) -> str:
-    return f"{from_micros(micros):%Y-%m-%d}"
+def _minute(micros: int) -> str:
+    return f"{from_micros(micros):%Y-%m-%d %H:%M}"
 
 
 def standing_optouts(tx: Connection, connection: str, enough: int) -> int:

@@ -29,7 +29,8 @@ from producers.files.sources import source_files
 from producers.options import IngestOptions
 
 _SAMPLES = 3
-_DIGITS = re.compile(r"\d[\d.:_-]*\d|\d")
+_VARIES = re.compile(r"(?<![^\W_])(?=[a-f]*\d)(?=\d*[a-f])[\da-f]{4,}(?![^\W_])|\d[\d.:_-]*\d|\d", re.IGNORECASE)
+"""What differs from one file of a feed to the next: digits, and the hexadecimal ids in the names of exports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def map_to_feed(settings: Settings, screen: Screen, asked: MapRequest) -> ExitCo
             draft = FeedDraft(_look(file), models, _defaults(settings), asked.given)
             _show(screen, file, draft)
             still_open = _settle(screen, draft, asked)
-    pattern = asked.pattern or _DIGITS.sub("*", PurePath(file.name).name)
+    pattern = asked.pattern or _VARIES.sub("*", PurePath(file.name).name)
     feed = None if still_open else draft.feed().model_copy(update={"file": (pattern,)})
     return _finish(screen, asked, draft, feed, still_open)
 
@@ -82,12 +83,15 @@ def _show(screen: Screen, file: PreparedFile, draft: FeedDraft) -> None:
 
 
 def _samples(look: FileLook) -> dict[str, list[str]]:
-    """Return some cells of each column, masked: they may name persons."""
-    return {
-        name: [masked({"": cell}).removeprefix("=") for cell in look.filled(name)[:_SAMPLES]]
-        for name in look.names
-        if name.strip()
-    }
+    """Return some cells of each column, masked: they may name persons. Of times their form is shown."""
+    named = [name for name in look.names if name.strip()]
+    return {name: [_sample(look, name, cell) for cell in look.filled(name)[:_SAMPLES]] for name in named}
+
+
+def _sample(look: FileLook, name: str, cell: str) -> str:
+    if look.holds_times(name):
+        return re.sub(r"\d", "9", cell)
+    return masked({"": cell}).removeprefix("=")
 
 
 def _settle(screen: Screen, draft: FeedDraft, asked: MapRequest) -> list[Question]:
@@ -111,11 +115,23 @@ def _ask(screen: Screen, draft: FeedDraft, question: Question) -> None:
         screen.show(question.words)
         if question.options:
             screen.show("  " + ", ".join(question.options))
-        text = typer.prompt(">", default=question.default, prompt_suffix=" ")
+        text = _typed(">", question.option, default=question.default or "", show_default=question.default is not None)
         try:
             return draft.answer(question, text)
         except ValueError as error:
             screen.error(str(error))
+
+
+def _typed(words: str, option: str, **how: Any) -> str:
+    """Return what a person types; raise ConfigurationError with the option that says the same if none is there."""
+    try:
+        return str(typer.prompt(words, prompt_suffix=" ", **how))
+    except typer.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise ConfigurationError(
+            f"there is no one to ask: say {option}; `--json` lists all that is open. Nothing was written"
+        ) from None
 
 
 def _finish(
@@ -127,7 +143,7 @@ def _finish(
 ) -> ExitCode:
     name = asked.name or draft.preset_name or ""
     if feed is not None and not name:
-        name = "" if screen.as_json else typer.prompt("What is the feed's name?")
+        name = "" if screen.as_json else _typed("What is the feed's name?", "--name NAME")
     name = re.sub(r"[^\w-]+", "-", name.strip().lower()).strip("-")
     written = False
     if feed is not None and name:
@@ -159,6 +175,7 @@ def _as_json(
         "columns": _samples(draft.look),
         "questions": [
             {"key": one.key, "question": one.words, "options": list(one.options), "default": one.default}
+            | {"say": one.option}
             for one in still_open
         ],
         "feed": feed.stated() if feed else None,

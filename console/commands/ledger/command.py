@@ -70,7 +70,8 @@ def history(
 ) -> None:
     """Show every change of one person, what it came from, and what became of it, slot by slot, oldest first.
 
-    Name a person as the rows do: by user_id, say, or identifier_value. Several columns together narrow it. Changes that
+    Name a person as the rows do: by user_id, say, or identifier_value; `email=` and `mobile=` look in every column
+    that holds such a name. Several columns together narrow it. Changes that
     only repeated what was so are not listed; they move the slot's date forward. Other users of the machine can see the
     names on a command line: - reads them from standard input. All targets of the ledger are read for it: some seconds
     where there are ten million.
@@ -80,7 +81,7 @@ def history(
     For example:
 
         optrelay history user_id=387006417
-        optrelay history identifier_value=ann@example.com --json
+        optrelay history email=ann@example.com --json
         echo '{"destination": "+447700900123"}' | optrelay history -
     """
     from console.commands.ledger.history import show_histories

@@ -13,6 +13,7 @@ from rich.text import Text
 from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
+from consent.identifiers.suppression import NAME_KINDS
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.changes import ChangeReport
 from consent.ledger.queries.history import History, SlotNow
@@ -26,6 +27,7 @@ from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.screen import Screen, table
 from console.ui.text import slot_text
+from producers.audience import column_of
 from producers.http.routes.queries import change_as_json, page_as_json
 from producers.parsing.columns import meant, vocabulary
 from worker.providers import PROVIDERS
@@ -84,8 +86,24 @@ def ways_of(settings: Settings, said: Mapping[str, str]) -> list[dict[str, str]]
 
 
 def _named(settings: Settings, said: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
-    ways = [tuple(way.items()) for one in said for way in _ways(one, _models(settings))]
+    models = _models(settings)
+    spelled = [form for one in said for form in _spelled_out(one, models)]
+    ways = [tuple(way.items()) for one in spelled for way in _ways(one, models)]
     return [dict(way) for way in dict.fromkeys(ways)]
+
+
+def _spelled_out(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) -> list[Mapping[str, str]]:
+    """Return `email=ann@example.com` by the columns that hold it here; what needs no translation as it is."""
+    known = vocabulary(rows.values())
+    short = [name for name in said if known.find(name) is None and column_of(name) in NAME_KINDS]
+    if len(short) != 1:
+        return [said]
+    kind, value = str(column_of(short[0])), said[short[0]]
+    rest = {name: text for name, text in said.items() if name != short[0]}
+    ways = [{"identifier_name": kind, "identifier_value": value}]
+    ways += [{"destination": value}] if kind in {"email", "mobile"} else []
+    able = [way for way in ways if any(way.keys() <= model.address_columns for model in rows.values())]
+    return [rest | way for way in able] or [said]
 
 
 def person_columns(settings: Settings) -> list[str]:

@@ -159,6 +159,8 @@ def find_import(ledger: Ledger, name: str) -> ImportReport:
     if name not in ids and len(ids) > 1:
         raise ConfigurationError(f"several imports begin with {name!r}: give more of the id")
     found = ledger.queries.report(name if name in ids else ids[0]) if ids else None
+    if found is None and name == LATEST:
+        raise ConfigurationError("nothing has been imported yet")
     if found is None:
         raise ConfigurationError(f"there is no import {name!r}: `optrelay status` lists them")
     return found

@@ -109,3 +109,49 @@ def test_settings_that_are_no_file_are_left_alone(cli: Cli, folder: Path, monkey
 
     assert answer.code == 2
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("options", "say"),
+    [
+        ((), "--values 'ja=OPTOUT'"),
+        (("--values", "Newsletter:ja=OPTIN,nein=OPTOUT"), "--timezone ZONE"),
+        (("--values", "Newsletter:ja=OPTIN,nein=OPTOUT", "--timezone", "UTC"), "--name NAME"),
+    ],
+)
+def test_where_no_one_is_there_to_ask_the_option_is_named(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], say: str
+) -> None:
+    """In cron there is no terminal: exit code 2, what to say, and nothing written."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    given = ("--map", "Kontakt=destination", "--map", "Newsletter=action", "--map", "Stand=effective_at")
+    answer = cli("map", written(folder, "crm.csv", CRM), *given, *options)
+    assert (answer.code, say in answer.err) == (2, True), answer.err
+    assert (folder / "optrelay.toml").read_text() == SETTINGS
+
+
+def test_an_empty_answer_is_told_what_is_needed(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question without a proposal cannot be passed by pressing return, and says so."""
+    file = written(folder, "crm.csv", CRM.replace("20.11.2026", "04.11.2026"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("Newsletter\nOPTIN\nOPTOUT\nStand\n\n"))
+    answer = cli("map", file)
+    assert "answer one of: %d.%m.%Y, %m/%d/%Y" in answer.err.replace("%m.%d.%Y", "%m/%d/%Y")
+
+
+def test_times_of_several_forms_are_asked_about(cli: Cli, folder: Path) -> None:
+    """A workbook mixes real dates with typed ones: --yes does not take the file's own time instead of them."""
+    file = written(folder, "crm.csv", CRM.replace("20.11.2026", "2026-11-20 08:30:00"))
+    asked = cli("map", file, "--yes", "--json", "--values", "Newsletter:ja=OPTIN,nein=OPTOUT")
+    [question] = asked.json["questions"]
+    assert (question["key"], question["default"], question["options"][0]) == ("time", None, "Stand")
+    assert "--map COLUMN=effective_at" in question["say"]
+    assert asked.json["columns"]["Stand"] == ["9999-99-99 99:99:99", "99.99.9999"]
+
+
+def test_the_next_file_with_another_id_in_its_name_is_of_the_feed(cli: Cli, folder: Path) -> None:
+    """An export's name carries a hexadecimal id; words and short names are no ids."""
+    file = written(
+        folder, "unsubscribed_export_8f2a9c_KW47.csv", "Email Address,UNSUB_TIME\na@example.com,2026-11-20\n"
+    )
+    done = cli("map", file, "--yes", "--json")
+    assert done.json["feed"]["file"] == ["unsubscribed_export_*_KW*.csv"]

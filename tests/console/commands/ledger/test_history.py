@@ -67,8 +67,8 @@ def test_no_one_is_found_who_was_never_named(told: Cli) -> None:
         (("1002888",), "NAME=VALUE"),
         (("usr_id=1",), "'usr_id' is no column; did you mean user_id? A person"),
         (
-            ("email=ann@example.com",),
-            "'email' is no column. A person or a subscription is named by some of identifier_name",
+            ("shoe=ann@example.com",),
+            "'shoe' is no column. A person or a subscription is named by some of identifier_name",
         ),
         (("user_id=",), "a value is empty"),
         (("usr_idd=", "user_id=1"), "a value is empty"),
@@ -152,3 +152,17 @@ def test_a_slot_is_told_in_words_and_its_reason_on_request(cli: Cli, url: str, t
     [found] = cli("history", "user_id=7", "--json").json
     assert found["changes"][0]["slot"] == '["EMAIL","","BULK",-1]'
     assert "details" not in found["changes"][0]
+
+
+def test_an_address_is_looked_for_wherever_it_may_stand(cli: Cli, tmp_path: Path, url: str) -> None:
+    """`email=` is no column of a row: it finds what was said by an identifier, in any spelling."""
+    head = "identifier_name,identifier_value,channel,priority,action,effective_at"
+    row = "email,ann@example.com,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z"
+    cli("import", write(tmp_path, "a.csv", row, header=head))
+    settle_all(url)
+
+    found = cli("history", "email= ANN@example.com", "--json")
+
+    assert (found.code, len(found.json)) == (0, 1)
+    assert cli("history", "email=other@example.com").code == 1
+    assert "ann@example.com" not in cli("history", "mobile=ann@example.com").err
