@@ -130,6 +130,12 @@ class Fuses(LedgerPart):
 
         return self.database.read(work)
 
+    def is_known(self, name: str) -> bool:
+        """Whether there is a fuse, tripped or not, of what this names or begins to name."""
+        query = select(fuses.c.name, fuses.c.origin, fuses.c.import_id)
+        rows = self.database.read(lambda tx: tx.execute(query).all())
+        return any(str(one or "").startswith(name) for row in rows for one in row)
+
     def reset(self, name: str, way: FuseWay, decision: Decision, *, bucket: Bucket | None = None) -> list[TrippedFuse]:
         """Go on, in one way, with the tripped fuses that a name means; return these, as they are then.
 

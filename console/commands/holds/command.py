@@ -215,6 +215,10 @@ def reset_fuse(  # noqa: PLR0913 - one argument for each option
     with reading_ledger(settings) as ledger:
         names = {name for fuse in ledger.fuses.tripped(1) for name in fuse.names}
         alike = sorted({what} & names or {name for name in names if name.startswith(what)})
+        if not what or not (alike or ledger.fuses.is_known(what)):
+            raise ConfigurationError(
+                f"{what!r} is nothing that a fuse holds: `optrelay held` shows what is, and what to give here"
+            )
         if len(alike) > 1:
             raise ConfigurationError(f"{what!r} may be {' or '.join(alike)}: give more of it")
         name = alike[0] if alike else what

@@ -172,6 +172,11 @@ class LedgerCollector(Collector):
             letters[key] = letters.get(key, 0) + count
         yield gauge("optrelay_dead_letters", "Dead letters that stand.", ("connection", "code"), letters)
         yield GaugeMetricFamily("optrelay_imports_held", "Imports that wait for approval.", queries.imports_held())
+        fused = self.ledger.fuses.held_customers()
+        shown, customers = bounded(fused), dict[tuple[str, ...], float]()
+        for bucket, count in fused.items():
+            customers[shown[bucket]] = customers.get(shown[bucket], 0) + count
+        yield gauge("optrelay_fuse_held_customers", "Customers that a fuse holds.", _BUCKET, customers)
         latest = sorted(queries.last_published().items(), key=lambda one: -one[1])[:MOST_BUCKETS]
         published: dict[tuple[str, ...], float] = {(feed,): moment / 1e6 for feed, moment in latest}
         name = "optrelay_feed_last_published_timestamp_seconds"

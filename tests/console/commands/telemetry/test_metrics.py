@@ -17,6 +17,7 @@ from consent.settings import Settings
 from console.commands.telemetry.collector import LedgerCollector, bounded
 from console.commands.telemetry.exposition import collector_of, exposition, write
 from tests.deployment.compose import ROOT
+from tests.support.fuses import drain, trip
 from tests.support.http_server import KEY, server
 from tests.support.ledgers import deliver, imported, word
 
@@ -84,6 +85,15 @@ def test_names_are_documented_and_the_dashboard_and_rules_use_no_other(collector
         assert {re.sub(r"_(bucket|count|sum)$", "", one) for one in asked} <= documented, name
     panels = json.loads((ROOT / "deploy" / "grafana" / "optrelay.json").read_text())["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels) > 10
+
+
+def test_what_a_fuse_holds_is_told(collector: LedgerCollector, ledger: Ledger) -> None:
+    """Five of twelve died, and the others are held; beside them the one of before was delivered."""
+    deliver(ledger)
+    trip(ledger)
+    drain(ledger)
+
+    assert values(exposition(collector))["optrelay_fuse_held_customers capillary"] == 7
 
 
 def test_an_answer_is_kept_for_a_while(collector: LedgerCollector, ledger: Ledger) -> None:
