@@ -15,6 +15,8 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +99,24 @@ def delivered(folder: Path, ledger_url: str, seed: int, timeout: float) -> dict[
             env=told, cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
     counts = json.loads(ended.stdout) if ended.stdout.strip() else {}
-    targets = [str(one["target"]) for one in json.loads(letters.stdout or "[]")]
-    expected = sorted(row["user_id"] for row in bad_rows)
-    dead = sorted(user for user in expected for target in targets if user in target)
-    dead += ["another one"] * (len(targets) - len(dead))
-    met = dead == expected and counts.get("pending") == 0 and seconds <= SECONDS.get(timeout, 360.0)
+    others = other_letters(letters.stdout, expected := sorted(row["user_id"] for row in bad_rows))
+    exact = not others and counts.get("dead") == len(expected)
+    met = exact and counts.get("pending") == 0 and seconds <= SECONDS.get(timeout, 360.0)
     found = {"seed": seed, "timeout": timeout, "seconds": round(seconds, 1), "exit_code": ended.returncode}
     found |= {name: counts.get(name) for name in ("applied", "unchanged", "dead", "pending", "limited_by")}
-    return found | {"calls": calls, "only_the_bad_died": dead == expected, "met": met}
+    return found | {"calls": calls, "only_the_bad_died": exact, "others": others, "met": met}
+
+
+def other_letters(listed: str, expected: Sequence[str]) -> list[str]:
+    """Return why customers died who should not have, or died twice."""
+    due, others = Counter(expected), []
+    for one in json.loads(listed or "[]"):
+        user = next((user for user in due if user in str(one["target"])), None)
+        if user is None or not due[user]:
+            others.append(f"{one['code']} after {one['attempts']}: {one['reason']}")
+        else:
+            due[user] -= 1
+    return others
 
 
 def main() -> None:

@@ -40,4 +40,4 @@ def test_one_notice_when_it_stops_and_one_when_it_goes_on(tmp_path: Path) -> Non
     assert {one["data"]["key"] for one in told} == {"connection_stopped:capillary"}
     assert len({one.headers["webhook-id"] for one in hooks}) == 2
     assert not any(b"5000000" in one.body for one in hooks)
-    assert [one.path for one in pager.asked][-1] == "/beat"
+    assert [one.path for one in pager.asked if one.path != "/hook"][-1] == "/beat"

@@ -20,7 +20,7 @@ from worker.delivery.concurrency import ConcurrencyLimit
 from worker.http.client import Sender
 from worker.providers.contract import Plan, Provider
 from worker.ratelimit.limiter import RateLimiter
-from worker.ratelimit.permits import Permits
+from worker.ratelimit.permits import Permits, turn_of
 
 _log = structlog.get_logger()
 _CAP_SECONDS = 0.25
@@ -122,9 +122,10 @@ class BucketContext:
         are missing elsewhere: then it takes only as many as it can use within the tolerance, or may use late, and more
         soon after.
         """
+        turn = turn_of(self.rate_limiter) or calls
         behind = self.call_seconds / self.concurrency.limit - self.rate_limiter.interval
         if behind <= 0:
-            return min(calls, self.batch_size(calls))
+            return min(calls, self.batch_size(calls), turn)
         in_time = int(self.concurrency.limit) + int(self.rate_limiter.tolerance / behind)
         return min(calls, max(in_time, self.rate_limiter.spare_calls))
 

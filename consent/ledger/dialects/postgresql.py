@@ -133,11 +133,11 @@ class PostgreSQLBulk(Bulk):
 
 @compiles(Among, "postgresql")
 def _among(element: Among, compiler: SQLCompiler, **options: Any) -> str:
-    """Make an array of the JSON list: of numbers by its text, which costs the driver nothing."""
+    """Cast numbers from their text, with nothing around it: a constant is hashed where each row is compared with it."""
     column, values = element.clauses
     given, name = compiler.process(values), compiler.process(column, **options)
     if isinstance(column.type, Integer):
-        return f"{name} = ANY (CAST(translate({given}, '[]', '{{}}') AS {column.type.compile(compiler.dialect)}[]))"
+        return f"{name} = ANY (CAST({given} AS {column.type.compile(compiler.dialect)}[]))"
     return f"{name} = ANY (ARRAY(SELECT json_array_elements_text(CAST({given} AS JSON))))"
 
 

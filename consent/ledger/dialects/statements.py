@@ -17,6 +17,7 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     Insert,
+    Integer,
     Select,
     Table,
     Update,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import NullType
 
 from consent.ledger.dialects import dialect_named
 from consent.ledger.schema import changes
@@ -43,7 +45,10 @@ Writing = TypeVar("Writing", Insert, Update)
 
 
 class Among(FunctionElement[bool]):
-    """Says that a column holds one of the values of a JSON list; each dialect's module tells how it is written."""
+    """Says that a column holds one of the values of a list; each dialect's module tells how it is written.
+
+    The list is one parameter: numbers as PostgreSQL writes an array, `{1,2}`, texts as JSON.
+    """
 
     type = Boolean()
     inherit_cache = True
@@ -58,7 +63,10 @@ def among(column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
 
     A mark for each would be planned anew, and cost SQLAlchemy more than the query costs the database.
     """
-    return Among(column, literal(orjson.dumps(list(values)).decode()))
+    listed = orjson.dumps(list(values)).decode()
+    if isinstance(column.type, Integer):
+        return Among(column, literal(f"{{{listed[1:-1]}}}", NullType()))
+    return Among(column, literal(listed))
 
 
 def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence[Any]]:

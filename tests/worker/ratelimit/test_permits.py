@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tests.support.company import company
 from tests.support.worker import BUCKET, wired
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.loop import LoopThread
-from worker.ratelimit.limiter import FEW
+from worker.ratelimit.limiter import FEW, Reservation
+from worker.ratelimit.permits import turn_of
 
 
 @pytest.fixture
@@ -63,3 +65,31 @@ def test_a_delivery_that_ends_reserves_no_more(unbound: tuple[BucketContext, Loo
     held = len(permits.held)
     time.sleep(0.05)
     assert len(permits.held) == held
+
+
+def test_processes_take_turns_where_the_limit_is_high(unbound: tuple[BucketContext, LoopThread]) -> None:
+    """At 1,000 a second, one process must not have to make 250 calls in a quarter of a second while others wait."""
+    connection, _ = unbound
+    limiter = connection.rate_limiter
+    connection.concurrency.limit, connection.call_seconds = 600.0, 0.5
+    limiter.rate = Rate(1000, 1.0)
+
+    assert 16 <= connection.permits_for(250) * limiter.interval * 1000 <= 5 * limiter.tolerance * 1000
+
+    limiter.rate = Rate(50, 1.0)
+
+    assert turn_of(limiter) == 0
+    assert connection.permits_for(20) == 20
+
+
+def test_permits_are_used_in_the_order_of_their_moments(unbound: tuple[BucketContext, LoopThread]) -> None:
+    """A call reserved later permits than the delivery did, but is heard of first: the earlier ones are not lost."""
+    connection, loop = unbound
+    permits, now = connection.permits(lambda: False), time.monotonic()
+    permits.add(Reservation(deque([now + 0.4, now + 0.5]), late=0.2))
+    permits.add(Reservation(deque([now + 0.2, now + 0.3]), late=0.2))
+
+    async def take_all() -> list[float | None]:
+        return [await permits.take(now + 5, 1) for _ in range(4)]
+
+    assert loop.run(take_all(), timeout=20) == pytest.approx([now + 0.4, now + 0.5, now + 0.6, now + 0.7])

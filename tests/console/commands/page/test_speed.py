@@ -88,7 +88,7 @@ def fill(ledger: Ledger) -> None:
     """Write a large ledger with the database's own means: each change has its customer and slot, a tenth is pending."""
     engine = ledger.database.engine
     name, moment = engine.dialect.name, ledger.now()
-    with engine.execution_options(**ledger.database.dialect.options(writes=True)).begin() as tx:
+    with engine.execution_options(**ledger.database.dialect.writes).begin() as tx:
         for table, (columns, values, last) in _tables(name).items():
             series = _SERIES[name].format(last=last)
             tx.execute(text(f"INSERT INTO {table} ({columns}) {series} SELECT {values}"), {"now": moment})
