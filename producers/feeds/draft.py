@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.row import ConsentRow
 from consent.time_formats import AUTO, both_orders, names_zone
-from producers.feeds.look import OPTIN, OPTOUT, FileLook, is_certain, is_coded, meaning
+from producers.feeds.look import OPTIN, OPTOUT, FileLook, is_certain, is_coded, meaning, says_ours, tells_channel
 from producers.feeds.mapping import SKIP
 from producers.feeds.presets import Kind, Preset, preset_of, presets
 from producers.options import IngestOptions
@@ -43,6 +43,7 @@ class Question:
             "value": f"--values '{what}=OPTOUT' (or OPTIN, skip)",
             "connection": "--connection NAME",
             "person": "--map COLUMN=user_id (or destination, or identifier_value)",
+            "channel": "--map COLUMN=channel, or --set channel=VALUE",
             "action": "--map COLUMN=action, or --set action=OPTOUT",
             "time": "--map COLUMN=effective_at, or --effective-at TIME",
             "order": "--time-format FORMAT",
@@ -79,7 +80,16 @@ class FeedDraft:
 
     def questions(self) -> list[Question]:
         """Return what is open now: an answer may open or close others."""
-        steps = (self._connection, self._person, self._action, self._values, self._time, self._zone, self._required)
+        steps = (
+            self._connection,
+            self._person,
+            self._channel,
+            self._action,
+            self._values,
+            self._time,
+            self._zone,
+            self._required,
+        )
         for step in steps:
             if found := step():
                 return found
@@ -104,17 +114,7 @@ class FeedDraft:
         preset, options = self.preset, self.given
         columns = dict(preset.columns) if preset else {}
         constants, values = (dict(preset.constants), dict(preset.values)) if preset else ({}, {})
-        if person := self._person_column():
-            ours, more = _names_person(self.model, person[1])
-            columns[person[0]] = ours
-            constants = more | constants
-        action = self.answers.get("action")
-        if action in {OPTOUT, OPTIN}:
-            constants["action"] = action
-        elif action:
-            columns[action] = "action"
-        if (time := self.answers.get("time")) and time != NONE:
-            columns[time] = "effective_at"
+        self._add_answers(columns, constants)
         constants |= self._answered("set:")
         free = {*self.model.model_fields, "connection"} - {*options.maps.values()}
         columns = {theirs: ours for theirs, ours in columns.items() if ours in free}
@@ -142,6 +142,19 @@ class FeedDraft:
             skip_end=options.skip_end,
         )
 
+    def _add_answers(self, columns: dict[str, str], constants: dict[str, str]) -> None:
+        """Add who a row is about, by which channel, what it says, and since when."""
+        if person := self._person_column():
+            columns[person[0]], more = _names_person(self.model, person[1])
+            constants |= more | constants
+        for name in ("channel", "action"):
+            if (said := self.answers.get(name)) in self.look.names and said not in {OPTOUT, OPTIN}:
+                columns[said] = name
+            elif said:
+                constants[name] = said
+        if (time := self.answers.get("time")) and time != NONE:
+            columns[time] = "effective_at"
+
     def _mapped_columns(self) -> dict[str, str]:
         maps = vocabulary(self.models.values(), self.given.maps).maps
         return {name: maps[plain(name)] for name in self.look.names if plain(name) in maps}
@@ -155,7 +168,7 @@ class FeedDraft:
         known = vocabulary(self.models.values())
         named = {name: ours for name in self.look.names if (ours := known.find_ours(name))}
         acting = next((name for name, ours in named.items() if ours == "action"), None)
-        if acting is not None and _says_ours(self.look.values(acting)):
+        if acting is not None and says_ours(self.look.values(acting)):
             return named
         needed = {name for name, one in self.model.model_fields.items() if one.is_required()} - {"action"}
         return {name: ours for name, ours in named.items() if ours in needed | {"effective_at"}}
@@ -194,6 +207,18 @@ class FeedDraft:
             self.answers["person"] = likely[0]
             return []
         return [Question("person", "Which column names the person?", tuple(filter(str.strip, self.look.names)))]
+
+    def _channel(self) -> list[Question]:
+        """Ask for the channel where the kind of address says one, and a column seems to say another."""
+        person, said = self._person_column(), {*self.given.constants, *self._mapped_columns().values()}
+        if person is None or "channel" in self.answers or "channel" in said | {*self._own_columns().values()}:
+            return []
+        channel = _names_person(self.model, person[1])[1].get("channel")
+        telling = [name for name in self.look.names if tells_channel(name, self.look.values(name))]
+        if channel is None or not telling:
+            return []
+        words = f"Which column says the channel? Or is it {channel} in every row?"
+        return [Question("channel", words, (*telling, channel), sure=False)]
 
     def _action(self) -> list[Question]:
         if self._says("action"):
@@ -273,8 +298,3 @@ def _names_person(model: type[ConsentRow], kind: Kind) -> tuple[str, dict[str, s
         return "user_id", {}
     way, channel = ("email", "EMAIL") if kind == "email" else ("mobile", "MOBILE")
     return "identifier_value", {"identifier_name": way, "channel": channel}
-
-
-def _says_ours(cells: Sequence[str]) -> bool:
-    """Whether these are our words for an action, and nothing else."""
-    return any(cells) and {plain(cell) for cell in cells if cell} <= {"optin", "optout"}

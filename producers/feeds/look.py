@@ -28,6 +28,11 @@ _ASKS_IN = ("optin", "optedin", "subscri", "consent", "werbung", "newsletter", "
 
 _LIKE_TIME = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?([./])\d\d?\2\d{4}(,? \d\d?:\d\d.*)?")
 """Dates as exports write them, with or without a time of the day; telephone numbers and addresses are none."""
+_CHANNEL_NAMES = ("channel", "kanal", "canal", "medium", "kontaktweg", "contactby")
+_CHANNELS = {
+    *("email", "mail", "sms", "mobile", "phone", "telefon", "anruf", "call", "post", "brief", "letter", "fax"),
+    *("push", "web", "app", "whatsapp", "rcs", "viber", "line", "telegram", "voice"),
+}
 _DENIES = re.compile(r"\b(?:no|not|non|never|kein\w*|nicht)(?:\b|_)|withdr|revok|refus|declin|denied|ablehn|abgelehnt")
 
 
@@ -111,6 +116,17 @@ def meaning(cell: str, column: str) -> str | None:
     return None
 
 
+def tells_channel(name: str, cells: Sequence[str]) -> bool:
+    """Whether a column may say by which channel a row is meant, by its name or by all of its cells."""
+    known = any(cells) and all(not cell or plain(cell) in _CHANNELS for cell in cells)
+    return known or any(part in plain(name) for part in _CHANNEL_NAMES)
+
+
 def is_certain(cell: str) -> bool:
     """Whether a cell says by itself who opts in or out: `unsubscribed` does, and `yes` does not."""
     return plain(cell) in _OUT | _IN
+
+
+def says_ours(cells: Sequence[str]) -> bool:
+    """Whether these are our words for an action, and nothing else."""
+    return any(cells) and {plain(cell) for cell in cells if cell} <= {"optin", "optout"}

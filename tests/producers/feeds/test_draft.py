@@ -91,3 +91,19 @@ def test_what_every_row_must_have_is_taken_from_its_column() -> None:
     assert made.questions() == []
     assert made.feed().columns["priority"] == "priority"
     assert (made.feed().columns["channel"], "channel" in made.feed().constants) == ("channel", False)
+
+
+@pytest.mark.parametrize(("name", "cells"), [("Kanal", ("?", "B")), ("Weg", ("SMS", "Brief")), ("Weg", ("E-Mail", ""))])
+def test_the_channel_is_asked_for_where_a_column_may_say_it(name: str, cells: tuple[str, str]) -> None:
+    """An address of e-mail does not mean e-mail: who wants no letters must not be opted out of mails."""
+    rows = [["ann@example.com", cells[0], "OPTOUT"], ["bob@example.com", cells[1], "OPTOUT"]]
+    look = FileLook(("Kontakt", name, "action"), rows, lambda place: (row[place] for row in rows))
+    made = FeedDraft(look, {"capillary": PROVIDERS["capillary"].row}, {}, IngestOptions())
+
+    [channel] = made.questions()
+    assert (channel.key, channel.options, channel.default) == ("channel", (name, "EMAIL"), None)
+    made.answer(channel, name)
+    assert made.feed().columns[name] == "channel"
+    assert "channel" not in made.feed().constants
+    made.answer(channel, "EMAIL")
+    assert made.feed().constants["channel"] == "EMAIL"

@@ -271,7 +271,7 @@ def test_a_slow_process_leaves_the_slots_that_it_cannot_use(parts: WorkerContext
     connection = parts.bucket_context(BUCKET)
     connection.call_seconds = 0.0001
 
-    assert connection.permits_for(100) == 100
+    assert connection.permits_for(60) == 60
 
     connection.call_seconds = 0.8
 
