@@ -12,10 +12,6 @@ ROOT = Path(__file__).parents[2]
 PRODUCT = ("consent", "producers", "worker", "console", "sandbox")
 PROGRAMS = (*PRODUCT, "bench", "chaos", "tests")
 LONG = {
-    "tests/consent/ledger/intake/test_noops.py",
-    "tests/consent/ledger/intake/test_reassert.py",
-    "tests/consent/ledger/test_interleavings.py",
-    "tests/consent/ledger/test_ledger.py",
     "tests/console/commands/run/test_import_files.py",
     "tests/integration/outages/test_hostile_brokers.py",
     "tests/model/machine.py",
@@ -26,10 +22,6 @@ LONG = {
     "tests/resilience/test_one_person_after_upgrading.py",
     "tests/resilience/test_upgrading.py",
     "tests/support/forked_commands.py",
-    "tests/worker/delivery/test_deliver.py",
-    "tests/worker/http/test_odd_servers.py",
-    "tests/worker/providers/capillary/test_responses.py",
-    "tests/worker/providers/infobip/test_blocklist.py",
 }
 """Files of tests that are still longer than 300 lines."""
 

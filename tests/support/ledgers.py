@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
+from sqlalchemy import text
 
-from consent.change import Action, Bucket, ConsentChange
+from consent.change import Action, Bucket, ConsentChange, to_micros
 from consent.guards.rules import GuardRules, ImportGuards
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
@@ -17,6 +21,11 @@ from consent.outcome import Applied
 BUCKET = Bucket("capillary")
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)
 _fingerprint = count()
+
+
+def moment(minute: int) -> int:
+    """So many minutes after the morning began, in microseconds."""
+    return to_micros(MORNING + timedelta(minutes=minute))
 
 
 def word(
@@ -56,6 +65,29 @@ def imported(ledger: Ledger, *words: ConsentChange) -> str:
     return import_id
 
 
+def dump(ledger: Ledger, changes: Iterable[ConsentChange], *, at_once: int = 700, **more: object) -> str:
+    """A file of many rows, read in several chunks and published."""
+    lines = [replace(one, line=line) for line, one in enumerate(changes, 2)]
+    source = ImportSource("csv", "dump.csv", str(more.pop("bytes", f"dump {next(_fingerprint)}")), 1, None, **more)  # type: ignore[arg-type]
+    import_id = ledger.intake.open_import(source).import_id
+    for end in range(at_once, len(lines) + at_once, at_once):
+        done = min(end, len(lines))
+        ledger.intake.accept(import_id, lines[end - at_once : done], [], Checkpoint(done, done + 1, 0, done))
+    ledger.intake.finish_reading(import_id)
+    ledger.intake.publish(import_id)
+    return import_id
+
+
+def night(minute: int, customers: int = 1_500) -> Iterator[ConsentChange]:
+    """A full dump whose rows all bear the time of its export."""
+    return (word(str(n), minute=minute) for n in range(1, customers + 1))
+
+
+def said(ledger: Ledger, *changes: ConsentChange) -> None:
+    """What someone has just said, one event each."""
+    ledger.intake.accept_events(run_of(ledger, f"run {next(_fingerprint)}"), changes, [])
+
+
 def deliver(ledger: Ledger, outcome: object = None, token: str = "delivery", limit: int = 100) -> list[tuple[str, str]]:
     """Claim what is due and settle it all with one outcome; return what was told to the provider."""
     tasks = ledger.queue.claim(BUCKET, limit, token, 60)
@@ -80,6 +112,15 @@ def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
     assert found.balanced
     names = ("applied", "unchanged", "superseded", "dead", "pending", "withdrawn", "rejected", "duplicates")
     return {name: getattr(found, name) for name in names if getattr(found, name)}
+
+
+@contextmanager
+def emptied(ledger: Ledger) -> Iterator[None]:
+    """Forget everything that an earlier example left behind."""
+    tables = ("noop_changes", "pending_duplicates", "slots", "changes", "customer_tasks", "imports", "targets")
+    tables += ("attempts", "dead_letters", "audit_log")
+    ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in tables])
+    yield
 
 
 def run_of(ledger: Ledger, name: str = "a listener") -> str:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from functools import partial
-
 import pytest
 from sqlalchemy import Connection, func, select
 
 from consent.errors import LedgerUnavailable
 from consent.imports import Checkpoint, ImportSource, RejectedRow
-from consent.ledger import dead_letters
 from consent.ledger.dialects.statements import bulk
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.tasks import Settlement
 from consent.ledger.schema import attempts, changes
-from consent.outcome import Applied, PermanentFailure, Retry
 from consent.reassert import Reassert, ReassertRules
-from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, recorded, settlement, word
+from tests.support.ledgers import BUCKET, MORNING, counts, deliver, imported, recorded, word
 
 
 def test_nothing_of_a_file_is_due_before_it_has_been_read_whole(ledger: Ledger) -> None:
@@ -175,178 +168,6 @@ def test_a_word_that_returns_to_what_is_confirmed_cancels_the_one_between(ledger
     assert counts(ledger, last) == {"unchanged": 1}
 
 
-def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: Ledger) -> None:
-    """While a call is under way no one knows what the provider holds, so the newer change is always sent."""
-    imported(ledger, word("1", "OPTOUT", 0))
-    deliver(ledger)
-    imported(ledger, word("1", "OPTIN", 5))
-    [task] = ledger.queue.claim(BUCKET, 10, "first", 60)
-    last = imported(ledger, word("1", "OPTOUT", 9))
-
-    assert ledger.queue.claim(BUCKET, 10, "second", 60) == []
-
-    ledger.queue.settle("first", [settlement(task, Applied(), ledger.now())])
-
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    assert counts(ledger, last) == {"applied": 1}
-
-
-def test_a_target_is_held_by_one_delivery_at_a_time(ledger: Ledger) -> None:
-    """Two deliveries never hold the same customer."""
-    imported(ledger, *(word(str(n)) for n in range(10)))
-
-    first = ledger.queue.claim(BUCKET, 6, "first", 60)
-    second = ledger.queue.claim(BUCKET, 6, "second", 60)
-
-    assert len(first) == 6
-    assert len(second) == 4
-    assert not {t.target_id for t in first} & {t.target_id for t in second}
-
-
-def test_opt_outs_go_first(ledger: Ledger) -> None:
-    """Opt-ins wait until every opt-out has been taken."""
-    imported(ledger, word("1", "OPTIN"), word("2", "OPTIN"), word("3", "OPTOUT"), word("4", "OPTOUT"))
-
-    first = ledger.queue.claim(BUCKET, 2, "delivery", 60)
-
-    assert sorted(task.address["user_id"] for task in first) == ["3", "4"]
-
-
-def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
-    """When a worker dies its customers are delivered by another."""
-    imported(ledger, word("1"))
-    ledger.queue.claim(BUCKET, 1, "dead delivery", 60)
-    clock.forward(61)
-
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-
-
-def test_a_late_answer_has_the_newest_change_told_again(ledger: Ledger, clock) -> None:
-    """A call that ends after its lease was lost may have overwritten a newer change; so that one is sent once more."""
-    imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.queue.claim(BUCKET, 1, "slow delivery", 60)
-    clock.forward(61)
-    newer = imported(ledger, word("1", "OPTOUT", 5))
-    deliver(ledger)
-
-    lost = ledger.queue.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
-
-    assert lost == 1
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    assert counts(ledger, newer) == {"applied": 1}
-
-
-def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:
-    """If the late answer comes while the newer change is on its way, that call does not count as proof."""
-    imported(ledger, word("1", "OPTIN", 0))
-    [late] = ledger.queue.claim(BUCKET, 1, "slow delivery", 60)
-    clock.forward(61)
-    imported(ledger, word("1", "OPTOUT", 5))
-    [task] = ledger.queue.claim(BUCKET, 1, "quick delivery", 60)
-    ledger.queue.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
-
-    ledger.queue.settle("quick delivery", [settlement(task, Applied(), ledger.now())])
-
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    assert deliver(ledger) == []
-
-
-def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
-    """A change to be tried later is not touched before then, and its attempt is counted."""
-    import_id = imported(ledger, word("1"))
-    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
-    later = ledger.now() + 30_000_000
-    ledger.queue.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
-
-    assert ledger.queue.due(BUCKET, 5) == 0
-    assert deliver(ledger) == []
-
-    clock.forward(31)
-    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
-
-    assert task.tries == 1
-    assert task.changes[0].attempts == 1
-    assert counts(ledger, import_id) == {"pending": 1}
-
-
-def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
-    """A customer whose call was put off and who speaks again is due at once."""
-    imported(ledger, word("1", "OPTIN"))
-    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
-    later = ledger.now() + 30_000_000
-    ledger.queue.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
-
-    imported(ledger, word("1", "OPTOUT", 5))
-
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-
-
-def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> None:
-    """What cannot be delivered is kept with code, reason, origin and every attempt."""
-    import_id = imported(ledger, word("404"), word("1"))
-    tasks = {task.address["user_id"]: task for task in ledger.queue.claim(BUCKET, 5, "delivery", 60)}
-    ledger.queue.settle(
-        "delivery",
-        [
-            settlement(tasks["404"], PermanentFailure("1012", "no such customer"), ledger.now()),
-            settlement(tasks["1"], Applied(), ledger.now()),
-        ],
-    )
-
-    [letter] = ledger.dead_letters.find(dead_letters.DeadLetterFilter())
-
-    assert (letter.code, letter.reason, letter.attempts) == ("1012", "no such customer", 1)
-    assert (letter.import_id, letter.address) == (import_id, {"user_id": "404"})
-    assert len(ledger.dead_letters.attempts_for(letter)) == 1
-    assert counts(ledger, import_id) == {"applied": 1, "dead": 1}
-
-
-def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
-    """Replaying twice sends once, and who did it and why is written down."""
-    imported(ledger, word("1"))
-    deliver(ledger, PermanentFailure("1012", "no such customer"))
-    found = ledger.dead_letters.find(dead_letters.DeadLetterFilter(code="1012"))
-
-    first = ledger.dead_letters.replay(found, who="Ada", why="customer created")
-    second = ledger.dead_letters.replay(found, who="Ada", why="again")
-
-    assert list(first.values()) == [dead_letters.ReplayEffect.REPLAYED]
-    assert second == {}
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-    [note] = ledger.dead_letters.audit_log_of(found[0].id)
-    assert (note.who, note.what, note.why) == ("Ada", "replayed", "customer created")
-
-
-def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
-    """An old opt-in that died does not come back over a newer opt-out."""
-    import_id = imported(ledger, word("1", "OPTIN", 0))
-    deliver(ledger, PermanentFailure("1012", "no such customer"))
-    imported(ledger, word("1", "OPTOUT", 5))
-    deliver(ledger)
-
-    fates = ledger.dead_letters.replay(
-        ledger.dead_letters.find(dead_letters.DeadLetterFilter()),
-        who="Ada",
-        why="",
-    )
-
-    assert list(fates.values()) == [dead_letters.ReplayEffect.SUPERSEDED]
-    assert deliver(ledger) == []
-    assert counts(ledger, import_id) == {"superseded": 1}
-
-
-def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
-    """Discarded letters are not listed, and not forgotten."""
-    imported(ledger, word("1"))
-    deliver(ledger, PermanentFailure("1012", "no such customer"))
-    found = ledger.dead_letters.find(dead_letters.DeadLetterFilter())
-
-    assert ledger.dead_letters.discard(found, who="Ada", why="test data") == 1
-    assert ledger.dead_letters.discard(found, who="Ada", why="twice") == 0
-    assert ledger.dead_letters.find(dead_letters.DeadLetterFilter()) == []
-    assert len(ledger.dead_letters.find(dead_letters.DeadLetterFilter(discarded=True))) == 1
-
-
 def test_every_row_is_counted_once(ledger: Ledger) -> None:
     """Changes, duplicates and rejects add up to the rows of the file."""
     source = ImportSource("csv", "nightly.csv", "the bytes", 1, None)
@@ -386,67 +207,6 @@ def test_rows_of_a_file_that_broke_off_are_not_lost(ledger: Ledger) -> None:
     assert sorted(user for user, _ in deliver(ledger)) == ["1", "2", "3"]
     assert counts(ledger, whole) == {"applied": 3}
     assert counts(ledger, broken) == {"duplicates": 2}
-
-
-def test_after_a_call_that_timed_out_no_one_calls_for_a_while(ledger: Ledger, clock) -> None:
-    """The provider may still be at it, so even a newer change waits; otherwise the older one could land last."""
-    imported(ledger, word("1", "OPTIN", 0))
-    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
-    later = Retry("timed_out", "no answer", counts=False)
-    doubt = ledger.now() + 30_000_000
-    one = settlement(task, later, ledger.now())
-    ledger.queue.settle("delivery", [Settlement(task, one.outcomes, one.attempts, in_doubt_until=doubt)])
-
-    imported(ledger, word("1", "OPTOUT", 5))
-
-    assert deliver(ledger) == []
-
-    clock.forward(31)
-
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-
-
-def side_by_side(importing: list[Callable[[], None]], delivering: Callable[[threading.Event, str], None]) -> list[str]:
-    """Run importers and three deliveries at once; return what went wrong."""
-    errors: list[str] = []
-    over = threading.Event()
-
-    def guarded(work: Callable[[], None]) -> None:
-        try:
-            work()
-        except Exception as error:  # noqa: BLE001 - the test tells
-            errors.append(repr(error))
-
-    importers = [threading.Thread(target=guarded, args=(work,)) for work in importing]
-    deliveries = [
-        threading.Thread(target=guarded, args=(partial(delivering, over, f"delivery {number}"),)) for number in range(3)
-    ]
-    for thread in (*importers, *deliveries):
-        thread.start()
-    for thread in importers:
-        thread.join()
-    over.set()
-    for thread in deliveries:
-        thread.join()
-    return errors
-
-
-def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
-    """Two importers and three deliveries at work at once: no one fails, nothing is left over, everything balances."""
-
-    def bring(first: int) -> None:
-        for start in range(first, first + 1_000, 100):
-            imported(ledger, *(word(str(n), slot=f"slot {s}") for n in range(start, start + 100) for s in range(2)))
-
-    def strike(over: threading.Event, token: str) -> None:
-        while not over.is_set() or ledger.queue.due(BUCKET, 1):
-            deliver(ledger, token=token, limit=20)
-
-    assert side_by_side([partial(bring, 0), partial(bring, 500)], strike) == []
-
-    found = [counts(ledger, import_id) for import_id in ledger.queries.recent_imports(100)]
-    assert sum(one.get("applied", 0) for one in found) == 1_500 * 2
-    assert sum(one.get("pending", 0) for one in found) == 0
 
 
 def test_what_the_database_refuses_is_told_without_values(ledger: Ledger) -> None:

@@ -133,3 +133,8 @@ def fates(answer: Answer) -> dict[int, str]:
 
 
 OPTIN, OPTOUT = Action.OPTIN.value, Action.OPTOUT.value
+
+
+def numbers(*ids_: int) -> list[dict[str, str]]:
+    """Return destinations as a body holds them."""
+    return [{"to": f"1555010{id_:04}"} for id_ in ids_]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 
@@ -38,6 +39,24 @@ def answered(says: Says, **settings: object) -> Reply | NoReply:
     """Return what becomes of a call to a provider that says this."""
     with serving(lambda _: says) as server:
         return sent(server.url, **settings)[0]
+
+
+def calls(port: int, work: Callable[[Sender], Coroutine[Any, Any, list[Reply | NoReply]]], **settings: object) -> Any:
+    """Do something with a sender whose provider listens on a port of this machine."""
+    given = {"base_url": f"http://127.0.0.1:{port}", "timeout": 5, **settings}
+
+    async def run() -> list[Reply | NoReply]:
+        async with Sender(ConnectionSettings.model_validate(given), httpx.BasicAuth("till", "digest")) as sender:
+            return await work(sender)
+
+    return asyncio.run(run())
+
+
+async def twice(sender: Sender, pause: float = 0.2) -> list[Reply | NoReply]:
+    """Call, wait, and call again."""
+    first = await sender.send(CALL)
+    await asyncio.sleep(pause)
+    return [first, await sender.send(CALL)]
 
 
 @contextmanager

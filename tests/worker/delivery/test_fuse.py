@@ -10,19 +10,12 @@ import pytest
 
 from consent.guards.fuse import FuseState, FuseWay
 from consent.ledger.review.holds import Decision
-from tests.support.company import Company, company
+from tests.support.company import Company
 from tests.support.worker import BUCKET, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext
 
 AT_ONCE = 20
 """Calls under way, at most."""
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Company]:
-    """A company with a quick provider."""
-    with company(tmp_path) as one:
-        yield one
 
 
 @pytest.fixture

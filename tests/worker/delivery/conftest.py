@@ -1,0 +1,26 @@
+"""A provider and a worker's parts, for the tests of deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.company import Company, company
+from tests.support.worker import wired
+from worker.bootstrap import WorkerContext
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Company]:
+    """A company with a quick provider."""
+    with company(tmp_path) as one:
+        yield one
+
+
+@pytest.fixture
+def parts(shop: Company, tmp_path: Path) -> Iterator[WorkerContext]:
+    """What a worker process holds."""
+    with wired(shop, tmp_path) as worker_context:
+        yield worker_context
