@@ -35,7 +35,7 @@ from consent.ledger.maintenance import Maintenance
 from consent.ledger.schema import info
 from tests.support.clock import Clock
 from tests.support.examples import examples
-from tests.support.forked_commands import SERVER
+from tests.support.forked_commands.client import SERVER
 
 # The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.company import OPTRELAY, company
-from tests.support.forked_commands import SERVER
+from tests.support.forked_commands.client import SERVER
 
 SANDBOX = [OPTRELAY, "sandbox", "--port", "0"]
 

@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,8 @@ from sandbox.server import running
 from sandbox.settings import SandboxSettings
 
 OPTRELAY = str(Path(sys.executable).with_name("optrelay"))
+WORKER = [OPTRELAY, "worker", "--pool", "solo"]
+CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--pool", "prefork", "--concurrency", "1"]
 PASSWORD = "demo-password"
 COLUMNS = ("user_id", "channel", "priority", "action", "effective_at", "reason", "org_unit_id", "account_id")
 
@@ -107,6 +109,34 @@ def company(folder: Path, rate: str = "off", **knobs: Any) -> Iterator[Company]:
     """A company whose provider runs until the test ends."""
     with running(SandboxSettings(capillary=CapillarySettings(rate=rate, **knobs))) as url:
         yield Company(folder, url)
+
+
+@contextmanager
+def process(shop: Company, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command with the company's settings; its output goes to a file."""
+    path = shop.folder / f"{len(list(shop.folder.glob('*.out')))}.out"
+    with path.open("w") as log:
+        started = subprocess.Popen(
+            command, env=shop.environment(), cwd=shop.folder, stdout=log, stderr=subprocess.STDOUT, text=True
+        )
+    started.log = path  # type: ignore[attr-defined]
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(20)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def until(happens: Callable[[], Any], seconds: float = 40) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
 
 
 def shuffled_rows(count: int, customers: int, seed: int = 1) -> list[Row]:

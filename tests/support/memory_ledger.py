@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import os
 import random
@@ -203,3 +204,9 @@ def take_in(
         defaults = {name: one.defaults for name, one in (connections or {}).items()}
         file = prepare(file, options or IngestOptions(), rows or ROWS, defaults, feeds or {})
     return ingest_file(file, ledger, on_progress)
+
+
+def rejects_of(path: Path, delimiter: str = ",") -> list[list[str]]:
+    """Read a rejects file as a table."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.reader(stream, delimiter=delimiter))

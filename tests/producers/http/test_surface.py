@@ -1,4 +1,4 @@
-"""The description at /openapi.json is true: whatever is invented from it, no answer is a fault or of another form."""
+"""What anyone sees of the server: its description is true whatever is sent, and its answers and pages are careful."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemathesis.checks import (
 )
 
 from consent.ledger.ledger import Ledger
-from tests.support.http_server import ANN, KEY, server
+from tests.support.http_server import ANN, KEY, Server, server
 
 CHECKS = [
     not_a_server_error,
@@ -79,3 +79,27 @@ def test_a_parameter_of_another_type_is_a_problem_too(books: Ledger) -> None:
     assert (answered.status_code, answered.json()["code"]) == (400, "bad_parameter")
     assert answered.headers["content-type"] == "application/problem+json"
     assert "ann" not in answered.text
+
+
+def test_every_answer_is_careful(served: Server) -> None:
+    """No answer may be kept by a cache, guessed at, framed or quoted in a referrer; no cookie is set."""
+    for answered in (served.post(ANN), served.client.get("/docs"), served.client.get("/nowhere"), served.click("x")):
+        assert answered.headers["cache-control"] == "no-store"
+        assert answered.headers["x-content-type-options"] == "nosniff"
+        assert answered.headers["referrer-policy"] == "no-referrer"
+        policy = answered.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'")
+        assert "frame-ancestors 'none'" in policy
+        assert "script" not in policy
+        assert "set-cookie" not in answered.headers
+
+
+def test_the_pages_need_nothing_from_elsewhere(served: Server) -> None:
+    """The documentation is one page of plain HTML, and names every path."""
+    page = served.client.get("/docs")
+
+    assert page.headers["content-type"].startswith("text/html")
+    assert "src=" not in page.text
+    assert "://" not in page.text.replace("https://json-schema.org", "").partition("<h2>Schemas")[0]
+    for path in served.client.get("/openapi.json").json()["paths"]:
+        assert path in page.text

@@ -1,0 +1,115 @@
+"""How a delivery of the model claims and calls, and what becomes of a call; nothing older is ever sent."""
+
+from __future__ import annotations
+
+from consent.change import Bucket, to_micros
+from consent.ledger.queue.tasks import ClaimedChange
+from consent.outcome import Applied, Outcome, PermanentFailure, Retry
+from tests.model.overlapping import is_part
+from tests.model.provider import TIMEOUT, Call
+from tests.model.words import MORNING, OVERLAPPING, who
+from tests.model.world import LEASE, STATISTICS, Delivery, World
+from tests.support.providers import blocklist
+from tests.support.providers.blocklist import Errand
+from worker.delivery import breaker
+from worker.providers.contract import Reply
+
+WINDOW = LEASE - TIMEOUT - 1.0
+DOUBT = 3 * TIMEOUT
+
+
+class Calls(World):
+    """Claims, looks and calls, each with an answer that is drawn."""
+
+    def _claim(self, limit: int, bucket: Bucket) -> Delivery | None:
+        token = f"delivery {next(self.numbers)}"
+        found = self.ledger.breakers.health_of(str(bucket))
+        overlap = blocklist.OVERLAP if bucket == blocklist.BUCKET else None
+        if breaker.is_probe(found):
+            claimed = self.ledger.queue.claim(bucket, 1, token, LEASE, DOUBT, overlap=overlap, suspects=found.suspects)
+            STATISTICS["probes"] += len(claimed)
+        else:
+            claimed = self.ledger.queue.claim(bucket, limit, token, LEASE, DOUBT, overlap=overlap)
+        tasks = {who(task.address): task for task in claimed}
+        held = {name for one in self.deliveries if one.until > self.elapsed + self.offset for name in one.tasks}
+        assert not held & set(tasks), "two live leases for one target"
+        if not tasks:
+            return None
+        self.deliveries.append(Delivery(bucket, token, tasks, self.elapsed + self.offset + LEASE))
+        return self.deliveries[-1]
+
+    def _may_call(self, delivery: Delivery) -> list[str]:
+        in_time = self.elapsed + self.offset < delivery.until - LEASE + WINDOW
+        return [name for name in delivery.tasks if name not in delivery.called] if in_time else []
+
+    def _may_look(self, delivery: Delivery) -> list[str]:
+        return [name for name in self._may_call(delivery) if name in OVERLAPPING and name not in delivery.errands]
+
+    def _errand(self, delivery: Delivery, name: str) -> Errand:
+        return delivery.errands.setdefault(name, Errand.of(delivery.tasks[name]))
+
+    def _look(self, name: str, errand: Errand) -> None:
+        while (request := errand.next_call()) is not None and request.method == "GET":
+            errand.answered(self.provider.blocklists[name](request))
+
+    def _call(self, delivery: Delivery, name: str, answer: str, *, in_time: bool) -> None:
+        STATISTICS[f"calls: {answer}" if in_time else "calls after the lease was lost"] += 1
+        task = delivery.tasks[name]
+        alone = not any(call.customer == name for call in self.provider.under_way)
+        if in_time:
+            assert alone, "two calls for one target at once"
+            self._never_older(name, task.changes)
+        if name in self.refused:
+            answer = "refused"
+            STATISTICS["calls: refused by the gateway"] += 1
+            self.refused_at.setdefault(name, (self.elapsed, self._micros()))
+        if name in OVERLAPPING:
+            delivery.called[name] = self._deal(name, self._errand(delivery, name), answer)
+            return
+        call = self.provider.receive(name, task.changes, self.elapsed)
+        self._arrive(call, answer)
+        delivery.called[name] = (answer, call if call in self.provider.under_way else None)
+
+    def _arrive(self, call: Call, answer: str) -> None:
+        if answer in {"applied", "committed, cut"}:
+            self.provider.land(call)
+        elif answer != "timed out":
+            self.provider.lose(call)
+
+    def _deal(self, name: str, errand: Errand, answer: str) -> tuple[str, Call | None]:
+        """Look and write at the blocklist; what happens, happens to the first call that writes, if there is one."""
+        if answer not in {"refused", "busy", "unreachable"}:
+            self._look(name, errand)
+        while (request := errand.next_call()) is not None:
+            call = self.provider.receive(name, request.changes, self.elapsed, request)
+            self._arrive(call, answer)
+            STATISTICS[f"blocklist: {request.purpose}"] += 1
+            if answer != "applied":
+                errand.failed(self._outcome(answer))
+                return answer, call if call in self.provider.under_way else None
+            errand.answered(Reply(202, ""))
+            self._look(name, errand)
+        return "applied", None
+
+    def _never_older(self, name: str, told: tuple[ClaimedChange, ...]) -> None:
+        for change in told:
+            was = self.applied.get((name, change.slot))
+            now = (self._minute(change), change.action == "OPTOUT")
+            assert was is None or now >= was, "an older change is sent after a newer one was settled"
+            for (whose, wide), then in self.applied.items():
+                if name in OVERLAPPING and whose == name and is_part(change.slot, wide):
+                    # An opt-out within an opt-out changes nothing: it is sent if the wider one may not be known there.
+                    harmless = now[1] and then[1]
+                    assert harmless or now >= then, "an older change is sent after a newer one of a wider slot"
+
+    def _minute(self, change: ClaimedChange) -> int:
+        return (change.effective_at - to_micros(MORNING)) // 60_000_000
+
+    def _outcome(self, answer: str) -> Outcome:
+        match answer:
+            case "applied":
+                return Applied()
+            case "rejected":
+                return PermanentFailure("1012", "Capillary cannot find this customer")
+            case _:
+                return Retry("500", "not now", counts=answer == "try later")

@@ -1,0 +1,100 @@
+"""The ways of a delivery in the model: whole, in steps, late, or stopped between its look and its call."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from consent.change import Bucket
+from tests.model.producers import Producers
+from tests.model.settlements import Settlements
+from tests.model.words import Said, minds
+from tests.model.world import BUCKETS, LEASE, STATISTICS
+from tests.support.providers import blocklist
+
+ANSWERS = ("applied", "rejected", "try later", "busy", "committed, cut", "timed out", "timed out", "unreachable")
+ENDS = ("settled", "settled", "killed", "killed", "stopped")
+
+
+class Deliveries(Settlements, Producers):
+    """Deliveries as workers make them, and persons who change their mind meanwhile."""
+
+    @rule(
+        bucket=st.sampled_from(BUCKETS),
+        limit=st.integers(1, 3),
+        answers=st.lists(st.sampled_from(ANSWERS), min_size=3, max_size=3),
+        end=st.sampled_from(ENDS),
+        wait=st.sampled_from((0.0, 0.0, 6.0, 61.0)),
+    )
+    def delivery_works(self, bucket: Bucket, limit: int, answers: list[str], end: str, wait: float) -> None:
+        """A delivery takes what is due, makes some calls, and settles, is killed or is stopped; time passes."""
+        delivery = self._claim(limit, bucket)
+        if delivery is None:
+            return
+        for name, answer in zip(self._may_call(delivery), answers, strict=False):
+            self._call(delivery, name, answer, in_time=True)
+        if end == "settled":
+            self._settle(delivery)
+        elif end == "killed":
+            self._kill(delivery)
+        self._pass(wait)
+
+    @precondition(lambda self: any(self._may_call(one) for one in self.deliveries))
+    @rule(data=st.data(), answer=st.sampled_from(ANSWERS))
+    def delivery_calls(self, data: st.DataObject, answer: str) -> None:
+        """A delivery calls the provider in time, and this is what becomes of it."""
+        delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_call(one)]))
+        name = data.draw(st.sampled_from(sorted(self._may_call(delivery))))
+        self._call(delivery, name, answer, in_time=True)
+
+    @rule(
+        said=minds,
+        in_order=st.booleans(),
+        answers=st.lists(st.sampled_from(("applied", *ANSWERS)), min_size=4, max_size=4),
+        end=st.sampled_from(ENDS),
+    )
+    def person_changes_her_mind(self, said: list[Said], in_order: bool, answers: list[str], end: str) -> None:  # noqa: FBT001
+        """One person says this and that of slots that overlap, and is served in between; the last delivery may die."""
+        if in_order:  # each change counts
+            latest = self._latest(said[0].customer)
+            said = [word._replace(minute=latest + n) for n, word in enumerate(said, 1)]
+        for word, answer in zip(said, answers, strict=False):
+            self.events_arrive([word], twice=False)
+            self.delivery_works(blocklist.BUCKET, 3, [answer] * 3, "settled", 6.0)
+            self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, end if word is said[-1] else "settled", 0.0)
+
+    @rule(first=minds, meanwhile=minds)
+    def delivery_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:
+        """A delivery sees what entries a person has, loses its lease, and writes what it would have written then."""
+        self.events_arrive(first, twice=False)
+        delivery = self._claim(3, blocklist.BUCKET)
+        if delivery is None:
+            return
+        for name in self._may_look(delivery):
+            self._look(name, self._errand(delivery, name))
+        for _ in range(2):  # until the lease is over, and then until there is no doubt any more
+            self._pass(LEASE + 1)
+            self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, "settled", 0.0)
+        self.person_changes_her_mind(meanwhile, True, ["applied"] * 4, "settled")  # noqa: FBT003
+        for name in set(delivery.tasks) - set(delivery.called):
+            self._call(delivery, name, "applied", in_time=False)
+        self._settle(delivery)
+
+    @precondition(lambda self: any(self._may_look(one) for one in self.deliveries))
+    @rule(data=st.data())
+    def delivery_looks(self, data: st.DataObject) -> None:
+        """A delivery sees what entries a person has; it writes later, perhaps when its lease is long lost."""
+        delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_look(one)]))
+        name = data.draw(st.sampled_from(sorted(self._may_look(delivery))))
+        assert not any(call.customer == name for call in self.provider.under_way), "a look while a write is under way"
+        self._look(name, self._errand(delivery, name))
+        STATISTICS["looks before a pause"] += 1
+
+    @precondition(lambda self: any(set(one.tasks) - set(one.called) for one in self.deliveries))
+    @rule(data=st.data())
+    def stopped_delivery_calls_late(self, data: st.DataObject) -> None:
+        """A worker is stopped for longer than its lease, goes on, and calls and settles at once."""
+        delivery = data.draw(st.sampled_from([one for one in self.deliveries if set(one.tasks) - set(one.called)]))
+        name = data.draw(st.sampled_from(sorted(set(delivery.tasks) - set(delivery.called))))
+        self._call(delivery, name, "applied", in_time=False)
+        self._settle(delivery)

@@ -1,0 +1,87 @@
+"""The server as those who start processes see it: known commands are forked, the others are started as always."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from tests.support.forked_commands.jobs import Job, fork_exec, is_free, is_known, job_of, prctl, send
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+TITLE_BYTES = 1024
+START = f"""
+import sys
+sys.path.append({str(Path(__file__).parents[3])!r})
+from tests.support.forked_commands import server
+sys.path.pop()
+server.main(int(sys.argv[1]))
+"""
+
+
+class ForkServer:
+    """The server as those who start processes see it; the first command starts it."""
+
+    def __init__(self) -> None:
+        self.fresh = False
+        """Whether every command is started afresh."""
+        self._base: dict[str, str] = {}
+        self._channel: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def install(self) -> None:
+        """Fork known commands from here on."""
+        measured = any(name.startswith("COVERAGE_") for name in os.environ)
+        if sys.platform == "linux" and sys.version_info[:2] == (3, 11) and not measured:
+            subprocess._fork_exec = self._start  # type: ignore[attr-defined]
+
+    def stop(self) -> None:
+        """Start everything afresh again, and end the server; its commands go on."""
+        subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]
+        if self._channel is not None and self._process is not None:
+            self._channel.close()
+            self._process.wait()
+            self._channel = self._process = None
+
+    def _start(self, *arguments: Any) -> int:
+        """Do what `_posixsubprocess.fork_exec` does."""
+        if self.fresh or not is_known([os.fsdecode(word) for word in arguments[0]]):
+            return int(fork_exec(*arguments))
+        with self._lock:
+            channel = self._channel or self._open()
+            found = job_of(arguments, self._base)
+            pid = None if found is None else self._fork(channel, *found)
+        return int(fork_exec(*arguments)) if pid is None else pid
+
+    def _open(self) -> socket.socket:
+        self._base = {name: value for name, value in os.environ.items() if not is_free(name)}
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", START, str(theirs.fileno()), "." * TITLE_BYTES],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        return self._channel
+
+    def _fork(self, channel: socket.socket, job: Job, streams: list[int]) -> int:
+        # Whose parent ends becomes the child of a process that has asked for it: of this one.
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        try:
+            send(channel, job, streams)
+            answer = channel.recv(8)
+        finally:
+            prctl(PR_SET_CHILD_SUBREAPER, 0)
+        if not answer:
+            raise RuntimeError("the server that forks the tests' commands has ended: its standard error says why")
+        return int.from_bytes(answer, "big")
+
+
+SERVER = ForkServer()
+"""The one of these tests."""

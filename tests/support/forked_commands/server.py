@@ -1,0 +1,190 @@
+"""What runs in the process that forks, which has imported everything, and in the commands that it forks."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Any
+
+import typer.main
+
+from tests.support.forked_commands.jobs import Job, fork_exec, job_of, prctl, python_path, receive, send
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+LIBRARIES = (
+    "celery.apps.beat",
+    "celery.apps.worker",
+    "celery.bin.celery",
+    "celery.concurrency.prefork",
+    "celery.worker.consumer",
+    "kombu.transport.pyamqp",
+    "kombu.transport.redis",
+    "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "uvicorn.protocols.http.httptools_impl",
+)
+"""What commands import late, beside the product."""
+
+
+def _import_all() -> None:
+    """Import what any command may need, but for what reads settings or starts working when it is imported."""
+    for package in ("consent", "console", "producers", "sandbox", "worker"):
+        for found in walk_packages(import_module(package).__path__, f"{package}."):
+            if found.name != "worker.app" and "migrations." not in found.name and not found.name.endswith("__main__"):
+                import_module(found.name)
+    for library in LIBRARIES:
+        import_module(library)
+    typer.main.get_command = cache(typer.main.get_command)  # it makes every command anew for each run of one
+    typer.main.get_command(import_module("console.cli").app)
+
+
+def _serve(channel: socket.socket) -> Job:
+    """Fork a process for each job; return in that process."""
+    while True:
+        job, streams = receive(channel)
+        orphaned, parent = os.pipe()
+        told, tell = os.pipe()
+        between = os.fork()
+        if between == 0:
+            if child := os.fork():
+                os.write(tell, child.to_bytes(8, "big"))
+                os._exit(0)
+            os.close(parent)
+            os.read(orphaned, 1)  # until the process between has ended, and ours is the parent that started us
+            _become(job, streams)
+            return job
+        os.waitpid(between, 0)
+        channel.send(os.read(told, 8))
+        for file in (parent, orphaned, told, tell, *streams):
+            os.close(file)
+
+
+def _become(job: Job, streams: list[int]) -> None:
+    """Make this process what a new one would be."""
+    if job["session"] and os.getsid(0) != os.getpid():
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    time.tzset()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _open_streams()
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM if job["dies"] else 0)
+
+
+def _open_streams() -> None:
+    encoding, _, handler = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        was = getattr(sys, f"__{name}__")
+        lines = name == "stderr" or os.isatty(number)
+        errors = "backslashreplace" if name == "stderr" else handler or ("strict" if encoding else was.errors)
+        buffering = 1 if lines and mode == "w" else -1
+        stream = open(  # noqa: SIM115 - it stays open
+            number, mode, buffering, encoding=encoding or was.encoding, errors=errors, closefd=False
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _show(command: list[str]) -> None:
+    """Let `ps` and /proc show the command: as setproctitle does, over the arguments of the server."""
+    first, end = (int(word) for word in Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[45:47])
+    title = os.fsencode(" ".join(command))[: end - first - 2]
+    ctypes.memmove(first, title.ljust(end - first - 1, b"\0") + b".", end - first)
+
+
+def _keep_a_spare() -> Job | None:
+    """Fork the process that becomes the worker of a run; return its job in that process, and None in the run."""
+    ours, theirs = socket.socketpair()
+    spare = os.fork()
+    if spare == 0:
+        ours.close()
+        os.setsid()
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(nowhere, number)
+        job, streams = receive(theirs)
+        _become(job, streams)
+        return job
+    theirs.close()
+    base = dict(os.environ)
+    left = [spare]
+
+    def start(*arguments: Any) -> int:
+        found = job_of(arguments, base)
+        if left and found is not None and "worker" in found[0]["command"] and found[0]["session"]:
+            send(ours, *found)
+            return left.pop()
+        return int(fork_exec(*arguments))
+
+    subprocess._fork_exec = start  # type: ignore[attr-defined]
+    return None
+
+
+def _run(job: Job) -> object:
+    """Run the command; return what it ends with, as SystemExit takes it."""
+    program, *words = job["command"]
+    if program != sys.executable and words[:1] in (["run"], ["demo"]):
+        job = _keep_a_spare() or job
+        program, *words = job["command"]
+    _show(job["command"])
+    sys.path[:0] = python_path(job["environment"])
+    gc.enable()
+    script = program != sys.executable
+    if not script and words[0] != "-P":
+        sys.path.insert(0, job["folder"])
+    module, *more = [word for word in words if word not in ("-P", "-m")]
+    sys.argv[:] = job["command"] if script else [module, *more]
+    try:
+        if script:
+            sys.path.insert(0, str(Path(program).parent))
+            runpy.run_path(program, run_name="__main__")
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        return end.code
+    except Exception:  # noqa: BLE001 - as Python shows what it cannot handle
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return None
+
+
+def _end(code: object) -> None:
+    """End as Python does, but for taking apart all that was imported, which takes longer than most commands."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit((code or 0) & 0xFF)
+
+
+def main(channel: int) -> None:
+    """Serve jobs that come over a socket until its other end is closed; in a forked process be the command."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()
+    _import_all()
+    _show(["commands of the tests are forked from here"])
+    gc.freeze()
+    _end(_run(_serve(socket.socket(fileno=channel))))
