@@ -119,6 +119,10 @@ _UNAMBIGUOUS = (
 )
 
 
+_PACKED = "%Y%m%d%H%M%S"
+_WHOLE = len("20261120083000")
+
+
 def format_of(text: str) -> str | None:
     """Return the format that a cell has, None if it is ISO 8601 or of no known form.
 
@@ -126,6 +130,8 @@ def format_of(text: str) -> str | None:
     """
     digits = text.replace(",", ".").partition(".")[0]
     if _NUMBER.fullmatch(text) is not None:
+        if len(digits) == _WHOLE:
+            return _PACKED if digits.startswith("20") and _has(text, _PACKED) else None
         return {5: "excel", 9: "epoch", 10: "epoch", 13: "epoch_ms"}.get(len(digits))
     if (found := _SEPARATED.fullmatch(text)) is not None:
         orders = _orders(found)

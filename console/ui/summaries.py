@@ -15,7 +15,7 @@ from consent.ledger.review.compensations import UndoPlan
 from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.holds import HeldImport
 from console.ui.screen import Screen
-from console.ui.text import counted, duration_text
+from console.ui.text import counted, duration_text, spoken
 
 _SUMS = (
     *("rows", "accepted", "rejected", "duplicates", "applied", "unchanged"),
@@ -90,7 +90,7 @@ def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]]) -> None
         words = f"  {'held' if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
         screen.show(words, "red" if one["holds"] else "yellow")
         for example in one["examples"]:
-            screen.show(f"    for example {example}")
+            screen.show(f"    for example {spoken(example)}")
 
 
 def show_ways_on(screen: Screen, import_id: str) -> None:
@@ -185,7 +185,7 @@ def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPla
     if plan.no_value:
         screen.show(f"  {counted(plan.no_value, 'slot')} have no earlier value to go back to", "yellow")
     for one in plan.listed:
-        screen.show(f"    {one}")
+        screen.show(f"    {spoken(one)}")
 
 
 def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:

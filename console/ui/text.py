@@ -31,17 +31,36 @@ def counted(count: int, noun: str) -> str:
 
 def slot_text(settings: Settings, connection: str, slot: str) -> str:
     """Return a slot by the columns that name it, like "channel EMAIL, priority BULK"; else as the ledger has it."""
+    known = settings.connections.get(connection)
+    return _in_words((known.provider if known else connection).lower(), slot) or _SLOTS.get(slot, slot)
+
+
+def spoken(text: str) -> str:
+    """Return a text of the ledger's for people: each slot like `["EMAIL","","BULK",-1]` by the columns that name it."""
+    from worker.providers import PROVIDERS  # noqa: PLC0415 - see below
+
+    def said(slot: re.Match[str]) -> str:
+        found = (_in_words(name, slot[0]) for name in PROVIDERS)
+        return next((f"({words})" for words in found if words), slot[0])
+
+    return _LIKE_SLOT.sub(said, text)
+
+
+def _in_words(provider: str, slot: str) -> str:
+    """Return the columns of a provider that name a slot, "" if it is none of its slots."""
     from worker.providers import PROVIDERS  # noqa: PLC0415 - the models of rows take long to make
 
-    known = settings.connections.get(connection)
-    provider = PROVIDERS.get((known.provider if known else connection).lower())
+    known = PROVIDERS.get(provider)
     try:
-        columns = {} if provider is None else provider.export({}, slot, {})
+        columns = {} if known is None else known.export({}, slot, {})
     except (ValueError, TypeError):  # it was written for another provider, or by another version
         columns = {}
-    said = ", ".join(f"{name} {value}" for name, value in columns.items() if value not in _UNSAID)
-    return said or _SLOTS.get(slot, slot)
+    if known is None or not columns.keys() <= known.row.model_fields.keys():
+        return ""
+    return ", ".join(f"{name} {value}" for name, value in columns.items() if value not in _UNSAID)
 
+
+_LIKE_SLOT = re.compile(r'(?:\w+:)?\["(?:[^"\\]|\\.)*"(?:,(?:"(?:[^"\\]|\\.)*"|-?\d+))*\]')
 
 _UNSAID = {"", "-1"}
 """What a slot holds where its row leaves a column empty."""

@@ -8,47 +8,20 @@ from dataclasses import dataclass, field
 from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.row import ConsentRow
-from consent.time_formats import AUTO, both_orders, names_zone
-from producers.feeds.look import OPTIN, OPTOUT, FileLook, is_certain, is_coded, meaning, says_ours, tells_channel
-from producers.feeds.mapping import SKIP
+from consent.time_formats import AUTO, both_orders
+from producers.feeds import questions
+from producers.feeds.look import FileLook
+from producers.feeds.mapping import ANY, KEEP, SKIP
 from producers.feeds.presets import Kind, Preset, preset_of, presets
+from producers.feeds.questions import NONE, Question
+from producers.feeds.words import OPTIN, OPTOUT, says_ours, tells_reason
 from producers.options import IngestOptions
 from producers.parsing.columns import plain, vocabulary
 
 LOOKED_AT = 2_000
 """Rows that are looked at for what columns hold; times are settled by all rows."""
 
-NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What only a person can say: a key, the question in words, what may be answered, and what is likeliest.
-
-    `sure` says that the likeliest answer may be taken unasked. Which way a yes opts a person is never sure.
-    """
-
-    key: str
-    words: str
-    options: tuple[str, ...] = ()
-    default: str | None = None
-    sure: bool = True
-
-    @property
-    def option(self) -> str:
-        """The option of `optrelay map` that answers it."""
-        kind, _, what = self.key.partition(":")
-        return {
-            "set": f"--set {what}=VALUE",
-            "value": f"--values '{what}=OPTOUT' (or OPTIN, skip)",
-            "connection": "--connection NAME",
-            "person": "--map COLUMN=user_id (or destination, or identifier_value)",
-            "channel": "--map COLUMN=channel, or --set channel=VALUE",
-            "action": "--map COLUMN=action, or --set action=OPTOUT",
-            "time": "--map COLUMN=effective_at, or --effective-at TIME",
-            "order": "--time-format FORMAT",
-            "timezone": "--timezone ZONE",
-        }[kind]
+_PERSONS = ("destination", "identifier_value", "user_id")
 
 
 @dataclass
@@ -71,11 +44,14 @@ class FeedDraft:
         return presets()[self.preset_name] if self.preset_name else None
 
     def answer(self, question: Question, text: str) -> None:
-        """Take an answer; raise ValueError if it is none of the options."""
-        by_case = {option.casefold(): option for option in question.options}
-        found = by_case.get(text.strip().casefold(), "" if question.options else text.strip())
+        """Take an answer, or the number of one as they are listed; raise ValueError if it is none of the options."""
+        said, options = text.strip(), question.options
+        by_case = {option.casefold(): option for option in options}
+        found = by_case.get(said.casefold(), "" if options else said)
+        if not found and said.isdecimal() and 0 < int(said) <= len(options):
+            found = options[int(said) - 1]
         if not found:
-            raise ValueError(f"answer one of: {', '.join(question.options) or 'some text'}")
+            raise ValueError(f"answer one of: {', '.join(options) or 'some text'}")
         self.answers[question.key] = found
 
     def questions(self) -> list[Question]:
@@ -84,6 +60,7 @@ class FeedDraft:
             self._connection,
             self._person,
             self._channel,
+            self._channels,
             self._action,
             self._values,
             self._time,
@@ -120,19 +97,18 @@ class FeedDraft:
         columns = {theirs: ours for theirs, ours in columns.items() if ours in free}
         found = columns | self._mapped_columns()
         found |= {name: ours for name, ours in self._own_columns().items() if ours in free - {*found.values()}}
-        taken = set(found.values())
-        acting = next((theirs for theirs, ours in found.items() if ours == "action"), None)
-        if acting and (told := self._answered("value:")):
-            values[acting] = values.get(acting, {}) | told
-        timed = next((theirs for theirs, ours in found.items() if ours == "effective_at"), None)
-        form = options.time_format or self.answers.get("order") or (self.look.format(timed) if timed else "")
+        taken, place = set(found.values()), {ours: theirs for theirs, ours in found.items()}
+        for ours, told in self._answered_values().items():
+            if ours in place and told:
+                values[place[ours]] = values.get(place[ours], {}) | told
+        form = options.time_format or self.answers.get("order")
         zone = options.timezone or self.answers.get("timezone") or (preset.timezone if preset else "")
         return Feed(
             connection=self.connection,
             columns=found,
             constants={n: v for n, v in {**constants, **options.constants}.items() if n not in taken},
             values={**values, **options.values},
-            time_format=form,
+            time_format=form or (self.look.format(place["effective_at"]) if "effective_at" in place else ""),
             timezone=zone,
             region=options.region,
             delimiter=options.delimiter or "",
@@ -143,17 +119,32 @@ class FeedDraft:
         )
 
     def _add_answers(self, columns: dict[str, str], constants: dict[str, str]) -> None:
-        """Add who a row is about, by which channel, what it says, and since when."""
+        """Add who a row is about, by which channel, what it says, since when and why."""
         if person := self._person_column():
-            columns[person[0]], more = _names_person(self.model, person[1])
+            columns[person[0]], more = questions.names_person(
+                self.model, person[1], self.answers.get("identifier", questions.USER_ID)
+            )
             constants |= more | constants
         for name in ("channel", "action"):
             if (said := self.answers.get(name)) in self.look.names and said not in {OPTOUT, OPTIN}:
                 columns[said] = name
-            elif said:
+            elif said and said != NONE:
                 constants[name] = said
         if (time := self.answers.get("time")) and time != NONE:
             columns[time] = "effective_at"
+        reasons = [name for name in self.look.named if tells_reason(name) and name not in columns]
+        if len(reasons) == 1 and "reason" not in columns.values():
+            columns[reasons[0]] = "reason"
+
+    def _answered_values(self) -> dict[str, dict[str, str]]:
+        """Return what the cells of our columns mean by the answers."""
+        channels = self._answered("channel:")
+        blank = self.answers.get("blank") == SKIP
+        return {
+            "action": self._answered("value:"),
+            "channel": channels | {ANY: KEEP} if channels else {},
+            "effective_at": {"": SKIP, ANY: KEEP} if blank else {},
+        }
 
     def _mapped_columns(self) -> dict[str, str]:
         maps = vocabulary(self.models.values(), self.given.maps).maps
@@ -180,104 +171,104 @@ class FeedDraft:
         feed = self._so_far()
         return column in feed.constants or column in feed.columns.values()
 
+    def _column(self, ours: str) -> str | None:
+        """Return the file's name of a column of ours, as far as it is known."""
+        return next((theirs for theirs, name in self._so_far().columns.items() if name == ours), None)
+
     def _connection(self) -> list[Question]:
-        if self.connection in self.models:
-            return []
-        return [Question("connection", "For which connection are its rows?", tuple(self.models))]
+        return [] if self.connection in self.models else [questions.ask_connection([*self.models])]
 
     def _person_column(self) -> tuple[str, Kind] | None:
-        names = self.look.names
         if self.preset and self.preset.person.column:
-            theirs = next(name for name in names if plain(name) == plain(self.preset.person.column))
+            theirs = next(name for name in self.look.names if plain(name) == plain(self.preset.person.column))
             return theirs, self.preset.person.kind
         named = self.answers.get("person")
         return (named, self.look.kind(named)) if named else None
 
     def _person(self) -> list[Question]:
         fields = self.model.model_fields
-        if not {"destination", "identifier_value", "user_id"} & fields.keys():
+        if fields.keys().isdisjoint(_PERSONS):
             raise ConfigurationError(
                 f"{self.connection} holds no persons but webhooks: write its columns yourself, see docs/csv.md"
             )
-        if any(self._says(name) for name in ("destination", "identifier_value", "user_id")):
+        if any(self._says(name) for name in _PERSONS):
+            return self._identifier()
+        question = questions.ask_person(self.look, fields)
+        persons = [name for name in self.look.named if self.look.names_person(name)]
+        if question.sure and question.default and {*persons} <= {question.default}:
+            self.answers["person"] = question.default
+            return self._identifier()
+        return [question]
+
+    def _identifier(self) -> list[Question]:
+        """Ask which number of a customer it is, where a provider knows several."""
+        column, known = self.answers.get("person"), questions.allowed(self.model, "identifier_name")
+        if column is None or self.look.kind(column) != "any" or not known or "identifier" in self.answers:
             return []
-        likely = [name for name in self.look.names if self.look.kind(name) == "email"]
-        likely = likely or [name for name in self.look.names if self.look.kind(name) == "phone"]
-        if len(likely) == 1:
-            self.answers["person"] = likely[0]
-            return []
-        return [Question("person", "Which column names the person?", tuple(filter(str.strip, self.look.names)))]
+        return [questions.ask_identifier(column, known)]
 
     def _channel(self) -> list[Question]:
-        """Ask for the channel where the kind of address says one, and a column seems to say another."""
-        person, said = self._person_column(), {*self.given.constants, *self._mapped_columns().values()}
-        if person is None or "channel" in self.answers or "channel" in said | {*self._own_columns().values()}:
+        """Ask for the channel where a column seems to say it, though the kind of address says another or none."""
+        person, fields = self._person_column(), self.model.model_fields
+        said = "channel" in self.given.constants or self._column("channel") is not None
+        if person is None or said or "channel" in self.answers or "channel" not in fields:
             return []
-        channel = _names_person(self.model, person[1])[1].get("channel")
-        telling = [name for name in self.look.names if tells_channel(name, self.look.values(name))]
-        if channel is None or not telling:
+        implied = questions.names_person(self.model, person[1], questions.USER_ID)[1].get("channel")
+        rules = self.model.suppression if fields["channel"].is_required() else None
+        found = questions.ask_channel(self.look, implied, () if rules is None else [*rules.channels.values()])
+        return [found] if found else []
+
+    def _channels(self) -> list[Question]:
+        """Ask for each channel that is not in the provider's spelling, or that a row's address cannot be about."""
+        column = self._column("channel")
+        if column is None:
             return []
-        words = f"Which column says the channel? Or is it {channel} in every row?"
-        return [Question("channel", words, (*telling, channel), sure=False)]
+        person = self._person_column()
+        reached_by = person[1] if person and "destination" in self.model.model_fields else "any"
+        told = self._so_far().values
+        known = {cell.casefold() for name in (column, "channel") for cell in told.get(name, {})}
+        cells = [cell for cell in self.look.values(column) if cell and cell.casefold() not in known]
+        return questions.ask_channels(cells, column, self.model, reached_by)
 
     def _action(self) -> list[Question]:
-        if self._says("action"):
-            return []
-        coded = [name for name in self.look.names if is_coded(self.look.values(name))]
-        few = [name for name in self.look.names if name.strip() and self.look.values(name)]
-        words = "Which column says who opts out? Or does every row: OPTOUT, or OPTIN?"
-        columns = dict.fromkeys([*coded, *few])
-        ours = [name for name in few if plain(name) == "action"]
-        likely = ours or coded
-        return [Question("action", words, (*columns, OPTOUT, OPTIN), likely[0] if len(likely) == 1 else None)]
+        return [] if self._says("action") else [questions.ask_action(self.look)]
 
     def _values(self) -> list[Question]:
-        feed = self._so_far()
-        column = next((theirs for theirs, ours in feed.columns.items() if ours == "action"), None)
+        feed, column = self._so_far(), self._column("action")
         if column is None:
             return []
         known = {cell.casefold() for name in (column, "action") for cell in feed.values.get(name, {})}
         known |= {"optin", "optout"} if not known else set()
+        if ANY in known:
+            return []
         cells = [cell for cell in self.look.values(column) if cell.casefold() not in known]
-        words = "What does {cell} in {column} mean?"
-        return [
-            Question(
-                f"value:{cell}",
-                words.format(cell=cell or "an empty cell", column=column),
-                (OPTOUT, OPTIN, SKIP),
-                meaning(cell, column),
-                sure=is_certain(cell),
-            )
-            for cell in cells
-        ]
+        return [questions.ask_meaning(cell, column) for cell in cells]
 
     def _time(self) -> list[Question]:
         if self._says("effective_at") or "time" in self.answers or self.given.effective_at is not None:
-            return self._order()
-        timely = [name for name in self.look.names if self.look.is_time(name)]
-        words = "Since when does a row hold? Name the column; none: since the file was written."
-        default = timely[0] if len(timely) == 1 else None if timely else NONE
-        if not timely and (mixed := [name for name in self.look.names if self.look.holds_times(name)]):
-            timely, default = mixed, None  # times of several forms: to take none of them unasked would lose them
-        columns = dict.fromkeys([*timely, *filter(str.strip, self.look.names)])
-        return [Question("time", words, (*columns, NONE), default)]
+            return self._blank() or self._order()
+        return [questions.ask_time(self.look)]
+
+    def _blank(self) -> list[Question]:
+        """Ask what an empty time means where the file says the same of every row: "not yet", or "no one knows"."""
+        feed, column = self._so_far(), self._column("effective_at")
+        told = "blank" in self.answers or column in feed.values or "effective_at" in feed.values
+        if column is None or told or "action" not in feed.constants:
+            return []
+        rows, filled = len(self.look.rows), len(self.look.filled(column))
+        return [questions.ask_blank(column, rows - filled, rows)] if filled < rows else []
 
     def _order(self) -> list[Question]:
-        feed = self._so_far()
-        if feed.time_format != AUTO or self.given.time_format:
+        column = self._column("effective_at")
+        if self._so_far().time_format != AUTO or self.given.time_format or column is None:
             return []
-        column = next(theirs for theirs, ours in feed.columns.items() if ours == "effective_at")
-        forms = both_orders(self.look.filled(column)[0])
-        return [
-            Question("order", f"{column}: no day after the 12th tells which comes first. Which format is it?", forms)
-        ]
+        return [questions.ask_order(column, both_orders(self.look.filled(column)[0]))]
 
     def _zone(self) -> list[Question]:
-        feed = self._so_far()
-        local = bool(feed.time_format) and not names_zone(feed.time_format)
-        if feed.timezone or not local or "effective_at" not in feed.columns.values():
+        feed, column = self._so_far(), self._column("effective_at")
+        if feed.timezone or column is None or not self.look.lacks_zone(column, feed.time_format):
             return []
-        return [Question("timezone", "In which time zone are its times? (like Europe/Berlin)", default="UTC")]
+        return [questions.ask_zone(column)]
 
     def _required(self) -> list[Question]:
         have = self.defaults.get(self.connection, {})
@@ -286,15 +277,4 @@ class FeedDraft:
             for name, one in self.model.model_fields.items()
             if one.is_required() and name not in have and not self._says(name)
         ]
-        return [Question(f"set:{name}", f"What is {name} in every row?") for name in missing]
-
-
-def _names_person(model: type[ConsentRow], kind: Kind) -> tuple[str, dict[str, str]]:
-    """Return our column for one that names a person, and what else the provider must know then."""
-    fields = model.model_fields
-    if "destination" in fields:
-        return "destination", {}
-    if kind == "any":
-        return "user_id", {}
-    way, channel = ("email", "EMAIL") if kind == "email" else ("mobile", "MOBILE")
-    return "identifier_value", {"identifier_name": way, "channel": channel}
+        return [questions.ask_value(name, self.model) for name in missing]

@@ -1,4 +1,4 @@
-"""What a file's columns look like: which name persons, which hold times, and which say who opts in or out."""
+"""What a file's columns look like: which name persons, which hold times, and which have few different cells."""
 
 from __future__ import annotations
 
@@ -6,34 +6,22 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from consent.change import Action
 from consent.identifiers.phones import looks_like_number
-from consent.time_formats import FormatFinder
-from producers.feeds.mapping import SKIP
+from consent.time_formats import FormatFinder, names_zone
+from consent.times import UnusableTime, read_time
 from producers.feeds.presets import Kind
-from producers.parsing.columns import plain
+from producers.feeds.words import has_name, is_coded, tells_channel
 
 MOST_VALUES = 10
 """Different cells of a column that may say who opts out."""
 
-OPTOUT, OPTIN = Action.OPTOUT.value, Action.OPTIN.value
 _MOSTLY = 0.8
 _LEAST_DIGITS = 7  # of a telephone number; the number of a row or a ticket has fewer
-_OUT = {"unsubscribed", "optedout", "optout", "out", "cleaned", "suppressed", "blocked", "abgemeldet", "stop"}
-_IN = {"subscribed", "optedin", "optin", "in", "angemeldet"}
-_YES, _NO = {"true", "yes", "y", "1", "ja", "oui", "si", "x"}, {"false", "no", "n", "0", "nein", "non"}
-_ASKS_OUT = ("unsub", "optout", "optedout", "suppress", "blocked", "donot", "abmeld", "abgemeldet", "widerruf")
-_ASKS_IN = ("optin", "optedin", "subscri", "consent", "werbung", "newsletter", "marketing", "einwilligung")
-
 
 _LIKE_TIME = re.compile(r"\d{4}-\d\d?-\d\d?([T ]\d\d?:\d\d.*)?|\d\d?([./])\d\d?\2\d{4}(,? \d\d?:\d\d.*)?")
 """Dates as exports write them, with or without a time of the day; telephone numbers and addresses are none."""
-_CHANNEL_NAMES = ("channel", "kanal", "canal", "medium", "kontaktweg", "contactby")
-_CHANNELS = {
-    *("email", "mail", "sms", "mobile", "phone", "telefon", "anruf", "call", "post", "brief", "letter", "fax"),
-    *("push", "web", "app", "whatsapp", "rcs", "viber", "line", "telegram", "voice"),
-}
-_DENIES = re.compile(r"\b(?:no|not|non|never|kein\w*|nicht)(?:\b|_)|withdr|revok|refus|declin|denied|ablehn|abgelehnt")
+
+_LIKE_EPOCH = re.compile(r"\d{9,10}|\d{13}")
 
 
 @dataclass
@@ -45,6 +33,11 @@ class FileLook:
     column: Callable[[int], Iterable[str]]
     _values: dict[str, list[str]] = field(default_factory=dict)
     _formats: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def named(self) -> list[str]:
+        """The names of its columns, without the columns that have none."""
+        return [name for name in self.names if name.strip()]
 
     def filled(self, name: str) -> list[str]:
         """Return the cells of a column among the first rows that are not empty."""
@@ -72,12 +65,19 @@ class FileLook:
         return self._formats[name]
 
     def kind(self, name: str) -> Kind:
-        """Return what most of a column's cells are."""
+        """Return what most of a column's cells are; a customer's number or a date is no telephone number."""
         cells = self.filled(name)
         if cells and sum("@" in cell for cell in cells) >= _MOSTLY * len(cells):
             return "email"
+        if has_name(name, "customer") or self.holds_times(name):
+            return "any"
         numbers = sum(looks_like_number(cell) and sum(map(str.isdigit, cell)) >= _LEAST_DIGITS for cell in cells)
         return "phone" if cells and numbers >= _MOSTLY * len(cells) else "any"
+
+    def names_person(self, name: str) -> bool:
+        """Whether a column's cells are addresses; telephone numbers that may be seconds since 1970 do not count."""
+        kind = self.kind(name)
+        return kind == "email" or (kind == "phone" and not all(map(_LIKE_EPOCH.fullmatch, self.filled(name))))
 
     def holds_times(self, name: str) -> bool:
         """Whether a cell of each row is a time by its marks: two pairs of digits with `.`, `/`, `-` or `:` between."""
@@ -90,43 +90,31 @@ class FileLook:
         finder = FormatFinder()
         finder.add(cells)
         found = finder.settle()
-        return bool(cells) and found is not None and not (found == "epoch" and self.kind(name) == "phone")
+        is_number = found == "epoch" and (self.kind(name) == "phone" or has_name(name, "customer"))
+        return bool(cells) and found is not None and not is_number
+
+    def lacks_zone(self, name: str, form: str) -> bool:
+        """Whether a column's times name no zone as a format has them, "" for ISO 8601, or some of them do not."""
+        return not names_zone(form) if form else any(map(_is_local, self.filled(name)))
+
+    def describe(self, name: str) -> str:
+        """Say in a word or two what a column looks like, "" if it looks like nothing that is known."""
+        if not (cells := self.filled(name)):
+            return "empty"
+        if (kind := self.kind(name)) != "any":
+            return {"email": "e-mail addresses", "phone": "telephone numbers"}[kind]
+        if self.is_time(name):
+            return "times"
+        if self.holds_times(name):
+            return "dates"
+        if is_coded(cells):
+            return "in or out, yes or no"
+        return "channels" if tells_channel("", cells) else ""
 
 
-def is_coded(cells: Sequence[str]) -> bool:
-    """Whether all of a column's cells are words that say who opts in or out, and say so at least once."""
-    known = _OUT | _IN | _YES | _NO
-    return any(cells) and all(not cell or plain(cell) in known for cell in cells)
-
-
-def meaning(cell: str, column: str) -> str | None:
-    """Return the likeliest meaning of a cell under a column of this name, None if it is not likely enough."""
-    word, name = plain(cell), plain(column)
-    if not word:
-        return SKIP
-    if word in _OUT:
-        return OPTOUT
-    if word in _IN:
-        return OPTIN
-    if _DENIES.search(column.casefold()):
-        return None  # a yes to "no newsletter" is a no: only a person can say
-    asks_out = any(part in name for part in _ASKS_OUT)
-    if word in _YES | _NO and (asks_out or any(part in name for part in _ASKS_IN)):
-        return (OPTOUT if word in _YES else SKIP) if asks_out else (OPTIN if word in _YES else OPTOUT)
-    return None
-
-
-def tells_channel(name: str, cells: Sequence[str]) -> bool:
-    """Whether a column may say by which channel a row is meant, by its name or by all of its cells."""
-    known = any(cells) and all(not cell or plain(cell) in _CHANNELS for cell in cells)
-    return known or any(part in plain(name) for part in _CHANNEL_NAMES)
-
-
-def is_certain(cell: str) -> bool:
-    """Whether a cell says by itself who opts in or out: `unsubscribed` does, and `yes` does not."""
-    return plain(cell) in _OUT | _IN
-
-
-def says_ours(cells: Sequence[str]) -> bool:
-    """Whether these are our words for an action, and nothing else."""
-    return any(cells) and {plain(cell) for cell in cells if cell} <= {"optin", "optout"}
+def _is_local(cell: str) -> bool:
+    """Whether a cell is a time in ISO 8601 that names no zone."""
+    try:
+        return read_time(cell).tzinfo is None
+    except UnusableTime:
+        return False

@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-from consent.errors import UnreadableFile, UnusableInput
+from consent.errors import UnreadableFile, UnusableHeader, UnusableInput
 from consent.feed import Feed
 from consent.row import ConsentRow
 from consent.time_formats import AUTO
@@ -163,9 +163,13 @@ def prepare(
     context = parse_context(rows, defaults, options.connection, effective_at, options.zone)
     context = replace(context, given=given, or_give=", or give --effective-at")
     columns = _read_columns(inspection, options, known)
-    header = read_header(columns.names, known, file.name)
-    found = _with_mapping(PreparedFile(inspection, options, columns, header, context), known)
-    require_columns(header, found.row_header, context, known, file.name)
+    try:
+        header = read_header(columns.names, known, file.name)
+        found = _with_mapping(PreparedFile(inspection, options, columns, header, context), known)
+        require_columns(header, found.row_header, context, known, file.name)
+    except UnusableHeader as error:
+        sheet = inspection.sheet
+        raise UnusableHeader(f"{error}{sheet.instead(known.find) if sheet else ''}") from None
     if effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")

@@ -20,6 +20,7 @@ from consent.errors import UnreadableFile, UnstableFile
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import EARLIEST
 from producers.files.csv.encoding import Encoding, EncodingDetector
+from producers.files.magic import GZIP, LOOKED_AT, OLE, ZIP, ZSTD, refuse_other
 from producers.files.sheet.rows import Sheet
 from producers.files.sources import SourceFile
 from producers.options import PATIENCE_SECONDS
@@ -28,11 +29,6 @@ _SETTLED_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.2
 _CHUNK = 1024 * 1024
 _MARK = 8
-GZIP = b"\x1f\x8b"
-ZSTD = b"\x28\xb5\x2f\xfd"
-ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-"""How files begin: gzip, zstd (RFC 8878), zip (with and without members), and OLE, Microsoft's older container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +146,8 @@ def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
     with reading(file), file.path.open("rb") as raw:
         digest = file.origin.sha256 if file.origin else hashlib.file_digest(raw, "sha256").hexdigest()
         stream = _plain(raw, file)
+        if sheet is None:
+            refuse_other(stream.peek(LOOKED_AT)[:LOOKED_AT], file.name, encoded=wanted is not None)
         while chunk := stream.read(_CHUNK):
             encodings.feed(chunk)
             lines.feed(chunk)
@@ -204,7 +202,7 @@ def _plain(raw: io.BufferedReader, file: SourceFile) -> io.BufferedReader | gzip
             raise UnreadableFile(f"{file.name} is compressed twice: unpack it once")
     if begin.startswith(ZIP):
         raise UnreadableFile(f"{file.name} holds a zip archive or a workbook in another archive: unpack the outer one")
-    if begin.startswith(_OLE):
+    if begin.startswith(OLE):
         raise UnreadableFile(
             f"{file.name} is an old workbook (.xls) or one with a password: save it as .xlsx without a password, or CSV"
         )

@@ -28,6 +28,7 @@ DAYS = st.dates(date(2001, 1, 1), date(2099, 12, 31))
         ("epoch_ms", "1795163400123", "2026-11-20T08:30:00.123000+00:00"),
         ("excel", "46346.3541666667", "2026-11-20T08:30:00"),
         ("excel", "46346,5", "2026-11-20T12:00:00"),
+        ("%Y%m%d%H%M%S", "20261120083000", "2026-11-20T08:30:00"),
     ],
 )
 def test_a_time_is_read_as_its_format_says(form: str, text: str, read: str) -> None:
@@ -115,3 +116,12 @@ def test_an_epoch_comes_back_to_the_millisecond(millis: int) -> None:
     """What a system counted is what is read."""
     found = time_reader("epoch_ms")(str(millis))
     assert (found - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) == millis
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [("20261120083000", "%Y%m%d%H%M%S"), ("20261320083000", None), ("49302312500112", None), ("10261120083000", None)],
+)
+def test_fourteen_digits_are_a_time_only_if_they_can_be_one(text: str, form: str | None) -> None:
+    """Telephone numbers with an extension have as many."""
+    assert format_of(text) == form

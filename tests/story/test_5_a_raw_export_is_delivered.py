@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from datetime import date, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.support.company import assert_balanced, company
 from tests.support.files.exporting import Exporting, exporting
+from tests.support.files.workbooks import workbook
 
 MAILCHIMP = """\
 "Email Address","First Name",MEMBER_RATING,UNSUB_TIME,UNSUB_REASON
@@ -74,12 +76,30 @@ DUMP = """\
 {"id": 1, "profile": {"email": "ann@example.com", "age": 40}, "consent": {"state": "UNSUBSCRIBED", "at": 1795163400000}}
 {"id": 2, "profile": {"email": "bob@example.com"}, "consent": {"state": "SUBSCRIBED", "at": 1795163401000}}
 """
+KUNDEN = """
+[feeds.abmeldungen]
+file = "abmeldungen*.xlsx"
+columns = { E-Mail-Adresse = "destination", Kanal = "channel", "Abgemeldet am" = "effective_at" }
+set = { action = "OPTOUT" }
+values = { Kanal = { E-Mail = "EMAIL", SMS = "skip" }, "Abgemeldet am" = { "" = "skip", "*" = "keep" } }
+"""
+GERMAN_WORKBOOK = workbook(
+    [
+        ["Kundennummer", "Kanal", "E-Mail-Adresse", "Mobil", "Abgemeldet am", "Geburtsdatum", "Grund"],
+        ["1001", "E-Mail", "ann@example.com", "+49 30 23125001", datetime(2026, 11, 20, 8, 30), date(1980, 1, 2), "x"],  # noqa: DTZ001
+        ["1002", "E-Mail", "bob@example.com", "+49 30 23125002", None, date(1981, 1, 2), None],
+        ["1003", "SMS", "cem@example.com", "+49 30 23125003", datetime(2026, 11, 21, 8, 30), date(1982, 1, 2), None],  # noqa: DTZ001
+    ],
+    sheet="Kunden",
+)
+FEEDS["abmeldungen"] = KUNDEN
 HELPDESK = """\
 Ticket,Phone,Asked at
 71,(202) 555-0104,2026-11-20T08:30:00Z
 72,+1 202-555-0105,2026-11-20T08:31:00Z
 """
 STORIES = {
+    "abmeldungen": ("abmeldungen_1.xlsx", GERMAN_WORKBOOK, {"ann@example.com"}, 2),
     "events": ("dump-20261120.ndjson", DUMP.encode(), {"ann@example.com"}, 1),
     "helpdesk": ("helpdesk.csv", HELPDESK.encode(), {"12025550104", "12025550105"}, 0),
     "mailchimp": ("unsubscribed_1.csv", MAILCHIMP.encode(), {"ann@example.com", "bob@example.com"}, 0),
@@ -105,6 +125,10 @@ def test_a_raw_export_is_delivered_by_one_command(tmp_path: Path, name: str) -> 
 
 
 MAPPING = {
+    "abmeldungen": (
+        *("--map", "Kanal=channel", "--values", "Kanal:E-Mail=EMAIL,SMS=skip", "--set", "action=OPTOUT"),
+        *("--values", "Abgemeldet am:=skip,*=keep", "--timezone", "Europe/Berlin"),
+    ),
     "events": (
         *("--map", "profile.email=destination", "--map", "consent.state=action", "--map", "consent.at=effective_at"),
         *("--values", "UNSUBSCRIBED=OPTOUT,SUBSCRIBED=skip"),

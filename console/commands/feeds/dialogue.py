@@ -20,9 +20,11 @@ from console.commands.run.dry_run import dry_run
 from console.commands.run.input_files import InputFiles, row_models
 from console.exit_codes import ExitCode
 from console.ui.screen import Screen, table
-from producers.feeds.draft import LOOKED_AT, FeedDraft, Question
+from producers.feeds.draft import LOOKED_AT, FeedDraft
 from producers.feeds.look import FileLook
+from producers.feeds.questions import Question
 from producers.feeds.settings_file import feed_as_toml, write_feed
+from producers.feeds.words import has_name, is_coded, tells_channel
 from producers.files.archive import unpacked
 from producers.files.file import PreparedFile, look_at
 from producers.files.sources import source_files
@@ -54,6 +56,7 @@ def map_to_feed(settings: Settings, screen: Screen, asked: MapRequest) -> ExitCo
         with unpacked(sources[0], replace(asked.given, sheet_memory=settings.sheet_memory_mb)) as files:
             file = look_at(files[0], asked.given, models)
             draft = FeedDraft(_look(file), models, _defaults(settings), asked.given)
+            _refuse_cover(file, draft)
             _show(screen, file, draft)
             still_open = _settle(screen, draft, asked)
     pattern = asked.pattern or _VARIES.sub("*", PurePath(file.name).name)
@@ -70,10 +73,19 @@ def _look(file: PreparedFile) -> FileLook:
     return FileLook(file.header.names, rows, lambda place: (cells[place] for cells in file.rows()))
 
 
+def _refuse_cover(file: PreparedFile, draft: FeedDraft) -> None:
+    """Raise ConfigurationError for a sheet that names no one, if the workbook has others and no one has chosen."""
+    sheet, look, given = file.inspection.sheet, draft.look, draft.given
+    if sheet is None or given.sheet or given.maps or any(look.kind(name) != "any" for name in look.named):
+        return
+    if remedy := sheet.instead(lambda name: has_name(name, "address", "mobile", "customer", "out", "in")):
+        raise ConfigurationError(f"{path_text(file.name)}: no column holds addresses or telephone numbers.{remedy}")
+
+
 def _show(screen: Screen, file: PreparedFile, draft: FeedDraft) -> None:
-    listed = table("column", "samples", title=path_text(file.name))
+    listed = table("column", "samples", "looks like", title=path_text(file.name))
     for name, cells in _samples(draft.look).items():
-        listed.add_row(name, "   ".join(cells))
+        listed.add_row(name, "   ".join(cells), draft.look.describe(name))
     screen.show(listed)
     for note in file.notes:
         screen.note(note)
@@ -83,14 +95,17 @@ def _show(screen: Screen, file: PreparedFile, draft: FeedDraft) -> None:
 
 
 def _samples(look: FileLook) -> dict[str, list[str]]:
-    """Return some cells of each column, masked: they may name persons. Of times their form is shown."""
-    named = [name for name in look.names if name.strip()]
-    return {name: [_sample(look, name, cell) for cell in look.filled(name)[:_SAMPLES]] for name in named}
+    """Return some cells of each column, masked: they may name persons. Times show their form, a yes or no is whole."""
+    return {
+        name: [_sample(look, name, cell) for cell in dict.fromkeys(look.filled(name)[:_SAMPLES])] for name in look.named
+    }
 
 
 def _sample(look: FileLook, name: str, cell: str) -> str:
     if look.holds_times(name):
         return re.sub(r"\d", "9", cell)
+    if is_coded([cell]) or tells_channel("", [cell]):
+        return cell
     return masked({"": cell}).removeprefix("=")
 
 
@@ -113,8 +128,8 @@ def _settle(screen: Screen, draft: FeedDraft, asked: MapRequest) -> list[Questio
 def _ask(screen: Screen, draft: FeedDraft, question: Question) -> None:
     while True:
         screen.show(question.words)
-        if question.options:
-            screen.show("  " + ", ".join(question.options))
+        for number, option in enumerate(question.options, 1):
+            screen.show(f"  {number:>2}  {option}")
         text = _typed(">", question.option, default=question.default or "", show_default=question.default is not None)
         try:
             return draft.answer(question, text)

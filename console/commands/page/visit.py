@@ -22,7 +22,7 @@ from consent.settings import Settings
 from console.commands.page.access import PREFIX, Refused, Session
 from console.commands.page.users import Role, User
 from console.ui.summaries import fuse_in_words, held_by_fuse
-from console.ui.text import counted, duration_text, slot_text
+from console.ui.text import counted, duration_text, slot_text, spoken
 
 _FOLDER = Path(__file__).parent
 STATIC = {path.name: path.read_bytes() for path in sorted((_FOLDER / "static").iterdir())}
@@ -168,6 +168,7 @@ _environment.globals |= {
     "link": _link,
     "counted": counted,
     "slot_text": slot_text,
+    "spoken": spoken,
     "fuse_in_words": fuse_in_words,
     "held_by_fuse": held_by_fuse,
     "version": _VERSION,

@@ -203,6 +203,14 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     for one in forecast.reports:
         _show_file(screen, one)
         show_findings(screen, forecast.findings.get(one.import_id, ()))
+    if forecast.unusable:
+        screen.show(f"{counted(len(forecast.unusable), 'file')} cannot be used and would record nothing", "red")
+    if forecast.reports or forecast.known:
+        _show_needs(settings, screen, forecast)
+
+
+def _show_needs(settings: Settings, screen: Screen, forecast: Forecast) -> None:
+    """Print how many customers files name, what calls they need, and what will be late."""
     screen.show(counted(forecast.customers, "customer"))
     for bucket, need in forecast.needs.items():
         if need.calls.most:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TextIO
 
@@ -30,17 +31,28 @@ _OUR_SETTINGS = "OPTRELAY_"
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The sheet that is read: its name, those of the other visible ones, and the number of its last row."""
+    """The sheet that is read, with the number of its last row, and the other visible ones with their first rows."""
 
     name: str
     others: tuple[str, ...]
     rows: int
+    heads: tuple[tuple[str, ...], ...] = ()
 
     @property
     def note(self) -> str | None:
         """What a person should know about the choice."""
         others = ", ".join(map(repr, self.others))
         return f"sheet {self.name!r} is read, not {others}; --sheet names another one" if others else None
+
+    def instead(self, known: Callable[[str], object]) -> str:
+        """Return what to do if it was the wrong sheet, "" if there is no other; `known` says whether a column is."""
+        if not self.others:
+            return ""
+        apt = [name for name, head in zip(self.others, self.heads, strict=False) if any(map(known, head))]
+        if len(apt) == 1:
+            return f" This is the sheet {self.name!r}; the sheet {apt[0]!r} has known columns: give --sheet {apt[0]!r}."
+        others = ", ".join(map(repr, apt or self.others))
+        return f" This is the sheet {self.name!r}: if another one is meant, give it with --sheet: {others}."
 
 
 def convert(workbook: BinaryIO, spool: BinaryIO, file: str, wanted: str | None, megabytes: int) -> Sheet:
@@ -65,7 +77,7 @@ def convert(workbook: BinaryIO, spool: BinaryIO, file: str, wanted: str | None, 
         raise UnreadableFile(
             f"{file} needs more than {megabytes} MB of memory: save its sheet as CSV, or set OPTRELAY_SHEET_MEMORY_MB"
         )
-    return Sheet(found["sheet"], tuple(found["others"]), found["rows"])
+    return Sheet(found["sheet"], tuple(found["others"]), found["rows"], tuple(map(tuple, found["heads"])))
 
 
 def _result(written: bytes) -> dict[str, Any]:

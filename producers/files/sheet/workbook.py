@@ -1,9 +1,9 @@
 """A workbook's sheet as lines of JSON, a program: `python -m producers.files.sheet.workbook MEGABYTES [SHEET]`.
 
 It reads an .xlsx file from its standard input, writes a line `[row, cells, errors]` for each row that is not blank, and
-ends with one object on its standard error: the `sheet` and the `others`, or why the workbook is `refused`. It knows
-nothing of ours and keeps no more than a row, the texts that cells share, and the styles; what needs more memory than
-MEGABYTES ends in `{"memory": true}`.
+ends with one object on its standard error: the `sheet` and the `others` with their first rows (`heads`), or why the
+workbook is `refused`. It knows nothing of ours and keeps no more than a row, the texts that cells share, and the
+styles; what needs more memory than MEGABYTES ends in `{"memory": true}`.
 
 It reads what a sheet holds (ECMA-376 part 1, chapter 18), not what a float makes of it. openpyxl 3.1, read-only, gives
 an int for 919000000000 but one float for the rounded 9.19E+11 and for 4.47700900123E+11, whose digits all stand there,
@@ -249,7 +249,19 @@ def convert(source: BinaryIO, sink: TextIO, wanted: str | None) -> dict[str, Any
         for last, cells, errors in rows(workbook, part):
             line = json.dumps([last, cells, errors], separators=(",", ":"))
             sink.write((line if len(line) <= LONGEST_ROW else json.dumps([last, [], [(-1, "line_too_long")]])) + "\n")
-    return {"sheet": name, "others": [one for one in workbook.sheets if one != name], "rows": last}
+        heads = {other: _head(workbook, other) for other in workbook.sheets if other != name}
+    return {"sheet": name, "others": [*heads], "heads": [*heads.values()], "rows": last}
+
+
+def _head(workbook: Workbook, sheet: str) -> list[str]:
+    """Return the first cells of a sheet that is not read, [] if it has none or is damaged."""
+    with suppress(*_DAMAGE):
+        return [cell[:_LONGEST_NAME] for cell in next(rows(workbook, workbook.sheets[sheet]), (0, [], []))[1]][:_NAMES]
+    return []
+
+
+_LONGEST_NAME, _NAMES = 64, 256
+_DAMAGE = (zipfile.BadZipFile, ET.ParseError, KeyError, IndexError, ValueError, EOFError, NotImplementedError)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -264,7 +276,7 @@ def main(arguments: Sequence[str]) -> int:
         found = {"refused": str(refused)}
     except MemoryError:
         found = {"memory": True}
-    except (zipfile.BadZipFile, ET.ParseError, KeyError, IndexError, ValueError, EOFError, NotImplementedError):
+    except _DAMAGE:
         found = {"refused": "is damaged, or not as a workbook should be: save it anew, or as CSV"}
     sys.stderr.write(json.dumps(found) + "\n")
     return 0

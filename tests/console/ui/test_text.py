@@ -10,7 +10,7 @@ from consent.identifiers.masking import masked, revealed
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from console.ui.limits import Throughput, time_needed
 from console.ui.progress import why_stopped
-from console.ui.text import counted, duration_text, parse_duration
+from console.ui.text import counted, duration_text, parse_duration, spoken
 
 HUNDRED_A_MINUTE = Rate(100, 60)
 
@@ -92,3 +92,25 @@ def test_why_a_bucket_makes_no_calls() -> None:
     down = why_stopped(BucketHealth("c", Breaker.DOWN, "no answer", probe_at=soon), now)
     assert down == "down, everything is kept: no answer; tried again in 30 s"
     assert "asked us to wait" in str(why_stopped(BucketHealth("c", throttled_until=soon), now))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            'line 3: user_id=…417 ["EMAIL","","BULK",-1] would be OPTOUT',
+            "line 3: user_id=…417 (channel EMAIL, priority BULK) would be OPTOUT",
+        ),
+        (
+            'x ["MOBILE","Größe \\"1\\"","TRANS",7] y',
+            'x (channel MOBILE, priority TRANS, account_id Größe "1", org_unit_id 7) y',
+        ),
+        ('x blocked:["SMS","SHOP"] y', "x (channel SMS, sender SHOP) y"),
+        ('x criteria:["production","","c1"] y', "x (application_id production, calls_configuration_id c1) y"),
+        ("x blocked y", "x blocked y"),
+        ('x ["what",1] y', 'x ["what",1] y'),
+    ],
+)
+def test_a_slot_is_said_in_words(told: str, words: str) -> None:
+    """No person has to know in which order the ledger writes the parts of a slot; what is no slot stays."""
+    assert spoken(told) == words

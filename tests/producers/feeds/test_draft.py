@@ -6,7 +6,8 @@ import pytest
 
 from consent.row import ConsentRow
 from producers.feeds.draft import FeedDraft
-from producers.feeds.look import FileLook, meaning
+from producers.feeds.look import FileLook
+from producers.feeds.words import meaning
 from producers.options import IngestOptions
 from worker.providers import PROVIDERS
 
@@ -107,3 +108,116 @@ def test_the_channel_is_asked_for_where_a_column_may_say_it(name: str, cells: tu
     assert "channel" not in made.feed().constants
     made.answer(channel, "EMAIL")
     assert made.feed().constants["channel"] == "EMAIL"
+
+
+GERMAN = ("Kundennummer", "Kanal", "E-Mail-Adresse", "Telefon", "Mobil", "Abgemeldet", "Datum", "Geburtsdatum", "Grund")
+GERMAN_ROWS = [
+    [
+        "387006417",
+        "E-Mail",
+        "ann@example.com",
+        "+49 30 23125001",
+        "+49 30 23125011",
+        "ja",
+        "20.11.2026",
+        "01.02.1980",
+        "x",
+    ],
+    [
+        "387006418",
+        "SMS",
+        "bob@example.com",
+        "+49 30 23125002",
+        "+49 30 23125012",
+        "nein",
+        "05.11.2026",
+        "13.02.1980",
+        "",
+    ],
+]
+LIKELIEST = {
+    "capillary": ("identifier_value", {"channel:E-Mail": "EMAIL"}),
+    "infobip": ("destination", {"channel:E-Mail": "EMAIL", "channel:SMS": "skip"}),
+}
+
+
+@pytest.mark.parametrize("connection", sorted(LIKELIEST))
+def test_each_column_of_a_german_export_is_proposed(connection: str) -> None:
+    """Pressing return at each question maps each column as it is meant; only the priority has to be said."""
+    look = FileLook(GERMAN, GERMAN_ROWS, lambda place: (row[place] for row in GERMAN_ROWS))
+    made = FeedDraft(look, {connection: PROVIDERS[connection].row}, {}, IngestOptions())
+    asked: dict[str, str | None] = {}
+    while questions := made.questions():
+        for question in questions:
+            asked[question.key] = question.default
+            made.answer(question, question.default or "BULK")
+    person, channels = LIKELIEST[connection]
+    columns = {
+        "E-Mail-Adresse": person,
+        "Kanal": "channel",
+        "Abgemeldet": "action",
+        "Datum": "effective_at",
+        **({"Grund": "reason"} if connection == "capillary" else {}),
+    }
+    assert made.feed().columns == columns
+    assert made.feed().values["Abgemeldet"] == {"ja": "OPTOUT", "nein": "skip"}
+    assert made.feed().time_format == "%d.%m.%Y"
+    assert {key: asked[key] for key in asked if key.startswith("channel:")} == channels
+    assert [key for key, default in asked.items() if default is None] == ["set:priority"] * (connection == "capillary")
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_what_is_not_sure_is_never_taken_unasked(*, sure: bool) -> None:
+    """Of two dates, two columns of yes and no, and a number of unknown meaning the likeliest is only proposed."""
+    names = ("Kundennummer", "Aktiv", "Abgemeldet", "Erstellt", "Abgemeldet am")
+    rows = [["1001", "ja", "ja", "01.02.2020", "20.11.2026"], ["1002", "ja", "nein", "13.02.2020", "05.11.2026"]]
+    if sure:
+        names, rows = names[:1] + names[2:3] + names[4:], [row[:1] + row[2:3] + row[4:] for row in rows]
+    made = FeedDraft(
+        FileLook(names, rows, lambda place: (row[place] for row in rows)),
+        {"capillary": PROVIDERS["capillary"].row},
+        {"capillary": {"channel": "EMAIL", "priority": "BULK"}},
+        IngestOptions(),
+    )
+    found = {}
+    while questions := made.questions():
+        for question in questions:
+            found[question.key] = (question.default, question.sure)
+            made.answer(question, question.default or "externalId")
+
+    assert (found["person"], found["identifier"]) == (("Kundennummer", False), (None, False))
+    assert (found["action"], found["time"]) == (("Abgemeldet", sure), ("Abgemeldet am", sure))
+    assert made.feed().constants == {"identifier_name": "externalId"}
+
+
+def test_what_must_be_said_is_told_with_what_may_be_said() -> None:
+    """No one has to look up the words of a provider; the number of an answer is an answer."""
+    look = FileLook(("Mail", "action"), [["ann@example.com", "OPTOUT"]], lambda place: iter(("OPTOUT",)[:place]))
+    made = FeedDraft(look, {"capillary": PROVIDERS["capillary"].row}, {}, IngestOptions())
+    made.answer(made.questions()[0], "none")
+
+    [priority] = made.questions()
+    assert (priority.options, "BULK for promotional" in priority.words) == (("TRANS", "BULK"), True)
+    with pytest.raises(ValueError, match="TRANS, BULK"):
+        made.answer(priority, "3")
+    made.answer(priority, "2")
+    assert made.feed().constants["priority"] == "BULK"
+
+
+def test_a_row_without_a_time_of_leaving_is_asked_about() -> None:
+    """In a list of all customers who has not left has no time: a feed of opt-outs must not opt them out."""
+    rows = [["ann@example.com", "2026-11-20"], ["bob@example.com", ""]]
+    made = draft(("Mail", "Unsubscribed at"), *rows)
+    [action] = made.questions()
+    assert (action.default, action.sure) == ("OPTOUT", False)
+    made.answer(action, "OPTOUT")
+    made.answer(made.questions()[0], "Unsubscribed at")
+    [blank] = made.questions()
+    assert (blank.default, blank.sure) == ("skip", False)
+    assert "1 of 2 rows" in blank.words
+    made.answer(blank, "skip")
+    [zone] = made.questions()
+    assert zone.key == "timezone"
+    made.answer(zone, "Europe/Berlin")
+    assert made.questions() == []
+    assert made.feed().values == {"Unsubscribed at": {"": "skip", "*": "keep"}}

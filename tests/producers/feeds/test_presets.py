@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,20 @@ from tests.support.memory_ledger import MemoryLedger, file_of, take_in
 from worker.providers import PROVIDERS
 
 INFOBIP: dict[str, type[ConsentRow]] = {"infobip": PROVIDERS["infobip"].row}
+
+
+def lines(*records: Mapping[str, Any]) -> str:
+    """Return records as JSON lines."""
+    return "".join(f"{json.dumps(record)}\n" for record in records)
+
+
+def profile(email: str, *, can_receive: bool, updated: str | None) -> Mapping[str, Any]:
+    """Return a profile of Klaviyo's API."""
+    suppression = [] if can_receive else [{"reason": "USER_SUPPRESSED", "timestamp": updated}]
+    found = {"can_receive_email_marketing": can_receive, "last_updated": updated, "suppression": suppression}
+    return {"type": "profile", "attributes": {"email": email, "subscriptions": {"email": {"marketing": found}}}}
+
+
 EXPORTS = {
     "mailchimp-unsubscribed": (
         '"Email Address","First Name",MEMBER_RATING,OPTIN_TIME,UNSUB_TIME,UNSUB_REASON\n'
@@ -48,6 +65,33 @@ EXPORTS = {
     "infobip-do-not-contact": (
         "Contact information,Sender,Source,Channel,Account,Added\n"
         "ann@example.com,news@example.com,Manual,EMAIL,main,2026-11-20T08:30:00Z\n"
+    ),
+    "klaviyo-profiles": lines(
+        profile("ann@example.com", can_receive=False, updated="2026-11-20T08:30:00+00:00"),
+        profile("bob@example.com", can_receive=True, updated=None),
+    ),
+    "moengage-events": lines(
+        {
+            "event_code": "MOE_EMAIL_UNSUBSCRIBE",
+            "event_uuid": "1",
+            "event_time": 1795163400,
+            "email_id": "ann@example.com",
+        },
+        {"event_code": "MOE_EMAIL_OPEN", "event_uuid": "2", "event_time": 1795163401, "email_id": "bob@example.com"},
+        {"event_code": "SMS_SENT", "event_uuid": "3", "event_time": 1795163401, "email_id": None},
+    ),
+    "clevertap-events": lines(
+        {
+            "ts": 20261120083000,
+            "eventName": "Channel Unsubscribed",
+            "profile": {"objectId": "o1", "email": "ann@example.com"},
+            "eventProps": {"Subscription Type": "Profile level"},
+        },
+        {
+            "ts": 20261120083001,
+            "eventName": "Notification Viewed",
+            "profile": {"objectId": "o2", "email": "bob@example.com"},
+        },
     ),
 }
 """Written by us, in the form that each preset's origin describes."""

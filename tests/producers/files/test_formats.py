@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import random
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,34 @@ def test_utf16_without_a_mark_is_refused_with_a_remedy(tmp_path: Path) -> None:
     """NULs in the header tell what the file may be."""
     with pytest.raises(UnusableInput, match="--encoding utf-16-le"):
         reasons(tmp_path / "x.csv", TABLE.encode("utf-16-le"))
+
+
+OTHERS = {
+    "a JPEG picture": b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(256)) * 8,
+    "a PDF document": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n",
+    "a program": b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 8,
+    "a RAR archive": b"Rar!\x1a\x07\x01\x00" + bytes(range(256)),
+    "a tar archive": b"export.csv" + bytes(247) + b"ustar\x0000" + bytes(248) + TABLE.encode(),
+    "a Parquet file": b"PAR1\x15\x04\x15" + bytes(range(256)),
+    "encrypted with PGP": b"-----BEGIN PGP MESSAGE-----\n\nhQEMA\n",
+    "a web page": b"\r\n <!DOCTYPE html>\n<html><title>Sign in</title>",
+    "no text but other data": random.Random(20).randbytes(9_000),
+}
+
+
+@pytest.mark.parametrize("what", sorted(OTHERS))
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_no_table_is_named_and_refused(tmp_path: Path, what: str, *, packed: bool) -> None:
+    """A wrong attachment is no encoding to be guessed: the message says what it is, and what to give instead."""
+    content = gzip.compress(OTHERS[what], mtime=0) if packed else OTHERS[what]
+    with pytest.raises(UnreadableFile, match=f"{what}.*: ") as refused:
+        reasons(tmp_path / "x.csv", content)
+    assert "UTF-16" not in str(refused.value)
+
+
+@pytest.mark.parametrize("separator", ["\x01", "\x1f", ","])
+def test_text_with_some_odd_characters_is_text(tmp_path: Path, separator: str) -> None:
+    """Fields of an export may be separated by ^A; a NUL in a cell harms its row alone; zeros may end a file."""
+    content = TABLE.replace(",", separator).encode() + f"9{separator}SMS{separator}OPTOUT{separator}a\0b\n".encode()
+    found, _ = reasons(tmp_path / "x.csv", content + bytes(3_000), IngestOptions(delimiter=separator))
+    assert found == ["Größe", "naïve"]

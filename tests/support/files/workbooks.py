@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from types import MappingProxyType
 from typing import Any
 
 import xlsxwriter
@@ -16,15 +17,24 @@ _PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
 
 
 def workbook(
-    rows: Sequence[Sequence[Any]], *, sheet: str = "Contacts", others: Sequence[str] = (), first: int = 0
+    rows: Sequence[Sequence[Any]],
+    *,
+    sheet: str = "Contacts",
+    others: Sequence[str] = (),
+    first: int = 0,
+    tables: Mapping[str, Sequence[Sequence[Any]]] = MappingProxyType({}),
 ) -> bytes:
-    """Write rows into a sheet, numbers as numbers and dates as dates; `first` rows above stay empty."""
+    """Write rows into a sheet, numbers as numbers and dates as dates; `first` rows above stay empty.
+
+    `others` are empty sheets behind it, `tables` the rows of more sheets by name.
+    """
     found = io.BytesIO()
     with xlsxwriter.Workbook(found, {"default_date_format": "dd.mm.yyyy hh:mm"}) as book:
-        page = book.add_worksheet(sheet)
-        for number, row in enumerate(rows, first):
-            for column, cell in enumerate(row):
-                _write(page, number, column, cell)
+        for name, table in ({sheet: rows} | dict(tables)).items():
+            page = book.add_worksheet(name)
+            for number, row in enumerate(table, first):
+                for column, cell in enumerate(row):
+                    _write(page, number, column, cell)
         for name in others:
             book.add_worksheet(name)
     return found.getvalue()

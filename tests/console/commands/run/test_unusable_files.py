@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import HEADER, ROWS, Cli, bury_all, write
+from tests.support.files.workbooks import workbook
 
 
 def states(answer_json: dict[str, list[dict[str, str]]]) -> dict[str, str]:
@@ -44,6 +47,39 @@ def test_a_file_that_could_not_be_used_is_named_by_a_dry_run(cli: Cli, consents:
     """A dry run goes on, too."""
     answer = cli("import", consents, write(tmp_path, "bad.csv", "1,2", header="a,b"), "--dry-run", "--json")
     assert (answer.code, answer.json["rows"], states(answer.json)) == (1, len(ROWS), {"bad.csv": "unusable"})
+
+
+def test_a_dry_run_of_nothing_usable_counts_no_customers(cli: Cli, tmp_path: Path) -> None:
+    """No customers to count would read like a good file that is empty: it says why there is none, and ends with 2."""
+    answer = cli("run", write(tmp_path, "bad.csv", "1,2", header="a,b"), "--dry-run")
+    assert (answer.code, "customer" in answer.out) == (2, False)
+    assert "1 file cannot be used" in answer.out
+    assert "none of its columns is known" in answer.err
+
+
+def test_a_cover_sheet_is_not_taken_for_the_table(cli: Cli, tmp_path: Path) -> None:
+    """The message names the sheet that has known columns, and with --sheet the file is recorded."""
+    rows = [HEADER.split(","), *(row.split(",") for row in ROWS)]
+    (tmp_path / "x.xlsx").write_bytes(workbook([["Export of 20 November"]], sheet="Cover", tables={"Data": rows}))
+    os.utime(tmp_path / "x.xlsx", (time.time() - 60,) * 2)
+
+    refused = cli("import", str(tmp_path / "x.xlsx"), "--json")
+    asked = cli("map", str(tmp_path / "x.xlsx"), "--json")
+    done = cli("import", str(tmp_path / "x.xlsx"), "--sheet", "Data", "--json")
+
+    assert (refused.code, asked.code) == (2, 2)
+    assert "the sheet 'Data' has known columns: give --sheet 'Data'" in refused.json["files"][0]["reason"]
+    assert "--sheet" in asked.json["error"]
+    assert (done.json["files"][0]["state"], done.json["rows"]) == ("recorded", len(ROWS))
+
+
+@pytest.mark.parametrize("tables", [{}, {"A": [["x"]], "B": [["y"]]}, {"A": [HEADER.split(",")], "B": [["user_id"]]}])
+def test_of_several_sheets_none_is_chosen(cli: Cli, tmp_path: Path, tables: dict[str, list[list[str]]]) -> None:
+    """Where none, or more than one, has known columns, all that may be meant are named, and none is taken."""
+    (tmp_path / "x.xlsx").write_bytes(workbook([["Cover"]], sheet="Cover", tables=tables))
+    os.utime(tmp_path / "x.xlsx", (time.time() - 60,) * 2)
+    reason = cli("import", str(tmp_path / "x.xlsx"), "--json").json["files"][0]["reason"]
+    assert ("--sheet: 'A', 'B'" in reason) == bool(tables)
 
 
 def test_a_rejected_row_fails_the_run_that_rejects_it_and_no_later_one(cli: Cli, consents: str) -> None:

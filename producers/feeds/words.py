@@ -1,0 +1,80 @@
+"""What the names and cells of other systems are likely to mean, by `words.toml`: it proposes, and a person confirms."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+
+from consent.change import Action
+from producers.feeds.mapping import SKIP
+from producers.parsing.columns import plain
+
+OPTOUT, OPTIN = Action.OPTOUT.value, Action.OPTIN.value
+_DENIES = re.compile(r"\b(?:no|not|non|never|kein\w*|nicht)(?:\b|_)|withdr|revok|refus|declin|denied|ablehn|abgelehnt")
+
+
+@cache
+def _words(table: str) -> dict[str, frozenset[str]]:
+    text = files(__package__).joinpath("words.toml").read_text(encoding="utf-8")
+    return {name: frozenset(words) for name, words in tomllib.loads(text)[table].items()}
+
+
+def has_name(name: str, *kinds: str) -> bool:
+    """Whether a column's name holds a word of one of these kinds of `[names]`."""
+    bare = plain(name)
+    return any(word in bare for kind in kinds for word in _words("names")[kind])
+
+
+def tells_reason(name: str) -> bool:
+    """Whether a column's name ends like one of reasons."""
+    return plain(name).endswith(tuple(_words("names")["reason"]))
+
+
+def cell_says(cell: str, *kinds: str) -> bool:
+    """Whether a cell says one of these kinds of `[cells]`."""
+    return any(plain(cell) in _words("cells")[kind] for kind in kinds)
+
+
+def is_coded(cells: Sequence[str]) -> bool:
+    """Whether all of a column's cells are words that say who opts in or out, and say so at least once."""
+    return any(cells) and all(not cell or cell_says(cell, "out", "in", "yes", "no") for cell in cells)
+
+
+def is_certain(cell: str) -> bool:
+    """Whether a cell says by itself who opts in or out: `unsubscribed` does, and `yes` does not."""
+    return cell_says(cell, "out", "in")
+
+
+def says_ours(cells: Sequence[str]) -> bool:
+    """Whether these are our words for an action, and nothing else."""
+    return any(cells) and {plain(cell) for cell in cells if cell} <= {"optin", "optout"}
+
+
+def meaning(cell: str, column: str) -> str | None:
+    """Return the likeliest meaning of a cell under a column of this name, None if it is not likely enough."""
+    if is_certain(cell):
+        return OPTOUT if cell_says(cell, "out") else OPTIN
+    if not plain(cell):
+        return SKIP
+    if _DENIES.search(column.casefold()) or not cell_says(cell, "yes", "no"):
+        return None  # a yes to "no newsletter" is a no: only a person can say
+    if has_name(column, "out"):
+        return OPTOUT if cell_says(cell, "yes") else SKIP
+    if has_name(column, "in"):
+        return OPTIN if cell_says(cell, "yes") else OPTOUT
+    return None
+
+
+def channel_named(cell: str) -> str | None:
+    """Return the channel that a cell names, in the spelling that providers share; "" for one that none has."""
+    found = next((channel for channel, words in _words("channels").items() if plain(cell) in words), None)
+    return "" if found == "OTHER" else found
+
+
+def tells_channel(name: str, cells: Sequence[str]) -> bool:
+    """Whether a column may say by which channel a row is meant, by its name or by all of its cells."""
+    known = any(cells) and all(not cell or channel_named(cell) is not None for cell in cells)
+    return known or has_name(name, "channel")
