@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="OPTRELAY_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
     ledger_url: str = Field("sqlite:///optrelay.db", description="the ledger's database")
+    ledger_gb: float = Field(
+        0.0, ge=0, description="GB (10^9 bytes) that the ledger's database may take, for a notice at 90 %; 0: not known"
+    )
     broker_url: str | None = Field(
         None, description="Valkey/Redis; unset: `optrelay run` starts one on a private socket"
     )

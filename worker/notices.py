@@ -33,6 +33,7 @@ MANY_WAIT = 1_000
 MOST_CODES = 20
 """Codes of a connection's dead letters that are told one by one."""
 
+_FULL = 0.9
 _LEAST_BYTES, _LEAST_SHARE = 1_000_000_000, 0.03
 _SHARE_OF_A_PAUSE = 4
 FILE_MISSING = "file_missing"
@@ -185,7 +186,12 @@ def _late_opt_outs(seen: Seen) -> Found:
 
 
 def _full_ledger(seen: Seen) -> Found:
-    """Tell of the disk of an SQLite ledger; a server's is not known here."""
+    """Tell of the disk of an SQLite ledger, and of a size that a setting limits: a server tells no one its disk."""
+    if (most := seen.settings.ledger_gb) and (size := seen.ledger.maintenance.size() / 1e9) > _FULL * most:
+        yield (
+            "size",
+            f"the ledger takes {size:,.1f} of {most:,.1f} GB (OPTRELAY_LEDGER_GB): make room, or raise the limit",
+        )
     file = seen.ledger.maintenance.file
     if file is not None and file.exists():
         disk = shutil.disk_usage(file.absolute().parent)

@@ -143,7 +143,18 @@ GuardsOf = Callable[[str], GuardRules]
 """Tells the rules of a connection, by its name."""
 
 
+_ADDRESS = re.compile(r"(?<![^\s/])([A-Za-z#]+[-_])?[^\s/]*?(?:@|%40)[^\s/]*?(\.\w+)?(?=\s|$)")
+
+
 def feed_of(name: str) -> str:
-    """Return what files of this name have in common, whatever their dates and numbers; rejects are of their parent."""
+    """Return what files of this name have in common, whatever their dates and numbers; rejects are of their parent.
+
+    A feed is a label of metrics, so it names no person: digits and addresses are left out.
+    """
     last = name.rsplit("/", 1)[-1].removesuffix(".rejects.csv")
-    return re.sub(r"\d+", "#", last)
+    return re.sub(r"\d+", "#", without_addresses(last))
+
+
+def without_addresses(label: str) -> str:
+    """Return `optouts-ann@example.com.csv` as `optouts-…@….csv`: a first word before - or _, and the ending, stay."""
+    return _ADDRESS.sub(lambda found: f"{found[1] or ''}…@…{found[2] or ''}", label)

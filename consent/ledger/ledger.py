@@ -36,7 +36,7 @@ from consent.ledger.review.pauses import Pauses
 from consent.ledger.review.undo import Undoing
 from consent.ledger.telemetry.counters import Counters
 from consent.ledger.telemetry.notices import Notices
-from consent.ledger.telemetry.recent import RecentQuarters
+from consent.ledger.telemetry.recent import EventSources, RecentQuarters
 from consent.reassert import ReassertRules
 
 
@@ -98,6 +98,7 @@ class Ledger(LedgerCore):
         self.counters = Counters(self)
         self.notices = Notices(self)
         self.recent = RecentQuarters(self)
+        self.event_sources = EventSources(self)
         self.rejected_events = RejectedEvents(self)
         self.maintenance = Maintenance(self)
 

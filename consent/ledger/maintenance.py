@@ -18,6 +18,7 @@ from consent.ledger.database import HASH_KEY, LedgerPart, check
 from consent.ledger.dialects.locks import lock_schema
 from consent.ledger.schema import REVISION, info
 
+_SIZE = text("SELECT pg_database_size(current_database())")
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -36,6 +37,12 @@ class Maintenance(LedgerPart):
     def file(self) -> Path | None:
         """The SQLite file that holds the ledger; None if a server holds it."""
         return Path(self.database.url.database or "") if self.database.is_sqlite else None
+
+    def size(self) -> int:
+        """Return the bytes that the database takes, with its indexes and SQLite's log; raise LedgerUnavailable."""
+        if (file := self.file) is not None:
+            return sum(one.stat().st_size for one in (file, Path(f"{file}-wal")) if one.exists())
+        return self.database.read(lambda tx: int(tx.execute(_SIZE).scalar_one()))
 
     def revision(self) -> str | None:
         """Return the revision of the schema, or None for an empty database; raise LedgerUnavailable."""

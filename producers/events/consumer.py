@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
@@ -43,7 +44,9 @@ class Observer(Protocol):
 class Listener:
     """One process that listens to one source.
 
-    `stopping` is called between batches and while there is nothing to do: the batch in hand is finished.
+    `stopping` is called between batches and while there is nothing to do: the batch in hand is finished. `read_to` is
+    told, after each look at the source, until when it has been read: everything that was published by then, as far as
+    its events tell, is recorded.
     """
 
     source: Source
@@ -53,6 +56,7 @@ class Listener:
     batch: int = BATCH
     pause: Callable[[float], None] = time.sleep
     most_bytes: int = MOST_BYTES
+    read_to: Callable[[datetime], None] = lambda _: None
     _troubles: int = 0
     _ended_abandoned_runs: bool = False
     _ledger_answers: bool = False
@@ -99,15 +103,21 @@ class Listener:
 
     def _recorded(self) -> list[list[Result]]:
         """Record and acknowledge the batch in hand, or the next one."""
+        began = datetime.now(UTC)
         if not self._held:
             self._check_ledger()
             self._held = self.source.read(self.batch, WAIT_SECONDS, self.most_bytes)
         if not self._held:
+            self.read_to(began)
             return []
         with self.source.recording():
             results = self.intake.take(self._held)
         self._ledger_answers = True
         self.source.acknowledge(self._held)
+        if published := [event.since for event in self._held if event.since is not None]:
+            self.read_to(max(published))
+        elif len(self._held) < self.batch:  # the source had no more, and does not say when these were published
+            self.read_to(began)
         self._held = ()
         return results
 

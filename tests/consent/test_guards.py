@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from consent.guards.findings import EarlierFile, FileFigures, Returning, findings
-from consent.guards.rules import Guard, GuardRules, ImportGuards, feed_of
+from consent.guards.rules import Guard, GuardRules, ImportGuards, feed_of, without_addresses
 
 COLUMNS = ("action", "user_id")
 
@@ -141,3 +141,20 @@ def test_a_guard_that_does_not_exist_is_refused() -> None:
     """A misspelt guard must not stay on unnoticed."""
     with pytest.raises(ValidationError, match="there is no guard 'hedaer'"):
         GuardRules(off="rejects, hedaer")
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("optouts-ann@example.com.csv", "optouts-…@….csv"),
+        ("drop/ann.smith+news@mail.example.com", "…@….com"),
+        ("export_ann%40example.com_2026-11-29.csv", "export_…@….csv"),
+        ("of ann@example.com and bob@example.com.xlsx", "of …@….com and …@….xlsx"),
+        ("ann@example.com@example.org.csv.rejects.csv", "…@….csv"),
+        ("nightly-2026.csv", "nightly-#.csv"),
+    ],
+)
+def test_a_feed_names_no_address(name: str, label: str) -> None:
+    """The metrics of a file that is called after a person told the address to everyone who reads graphs."""
+    assert feed_of(name) == label
+    assert without_addresses(label) == label

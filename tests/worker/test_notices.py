@@ -98,6 +98,19 @@ def test_a_disk_that_is_nearly_full_is_told(ledger: Ledger, monkeypatch: pytest.
     assert kinds(ledger) == {"ledger_full"}
 
 
+def test_a_database_that_nears_its_limit_is_told(ledger_url: str) -> None:
+    """On a server no one else says it: the disk there ended in a morning without opt-outs."""
+    ledger = Ledger(ledger_url)
+    size = ledger.maintenance.size() / 1e9
+    assert size > 0
+    for share, told in ((0.85, 0), (0.95, 1)):
+        look(SETTINGS.model_copy(update={"ledger_gb": size / share}), ledger)
+        assert [one.key for one in ledger.notices.current()] == ["ledger_full:size"] * told
+    look(SETTINGS.model_copy(update={"ledger_gb": 0.0}), ledger)
+    assert ledger.notices.current() == []
+    ledger.close()
+
+
 def test_every_kind_is_documented() -> None:
     """docs/notices.md has a row for each."""
     page = (Path(__file__).parents[2] / "docs" / "notices.md").read_text()

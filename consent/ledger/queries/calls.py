@@ -26,13 +26,15 @@ class RecentCalls:
     """The latest calls of a bucket, as far as they have been settled.
 
     `seconds` is what the median one took, `failed` the share that got no answer, a 429 or a 5xx, and `newest` when the
-    latest one began (microseconds). `per_second` is None where there are too few to tell.
+    latest one began (microseconds). `per_second` and `under_way`, how many were so at once on average, are None where
+    there are too few to tell.
     """
 
     newest: int
     seconds: float
     failed: float
     per_second: float | None
+    under_way: float | None
 
 
 class CallQueries(LedgerPart):
@@ -60,11 +62,14 @@ def _recent(calls: Iterable[tuple[int, int, int | None]]) -> RecentCalls:
     newest = max(at for at, _, _ in calls)
     lately = [one for one in calls if one[0] >= newest - _WINDOW]
     span = newest - min(at for at, _, _ in lately)
+    per_second = (len(lately) - 1) / span * 1e6 if span else None
+    took = [milliseconds / 1_000 for _, milliseconds, _ in lately]
     return RecentCalls(
         newest=newest,
-        seconds=statistics.median(milliseconds for _, milliseconds, _ in lately) / 1_000,
+        seconds=statistics.median(took),
         failed=sum(_has_failed(status) for _, _, status in lately) / len(lately),
-        per_second=(len(lately) - 1) / span * 1e6 if span else None,
+        per_second=per_second,
+        under_way=None if per_second is None else per_second * statistics.fmean(took),  # Little's law
     )
 
 

@@ -7,22 +7,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, case, cast, false, select
 
 from consent.change import Action, ConsentChange
 from consent.ledger.aliases import former_ids, is_known_as, target_aliases
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import among, portions
 from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
-from consent.ledger.schema import changes, imports, info, slots, targets
+from consent.ledger.schema import audit_log, changes, imports, info, slots, targets
 from consent.outcome import State
+
+CORRECTED = "corrected: "
+"""How `audit_log.what` begins where a person put another change in a dead letter's place; names of columns follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeReport:
     """What became of a change. Moments are in microseconds; `superseded_by` is the public id of the newer change.
 
-    An opt-out is due at `due_at`, by this `rule`; None if it has no deadline.
+    An opt-out is due at `due_at`, by this `rule`; None if it has no deadline. `corrected` says that it was a dead
+    letter, and that `superseded_by` is what a person put in its place.
 
     `details` are the further columns of its row, which may name a person.
     """
@@ -47,6 +51,7 @@ class ChangeReport:
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
     due_at: int | None = None
     rule: str | None = None
+    corrected: bool = False
 
 
 class ChangeQueries(LedgerPart):
@@ -136,6 +141,7 @@ def _report(row: Row[*tuple[Any, ...]]) -> ChangeReport:
         details=json.loads(row.details),
         due_at=row.due_at,
         rule=row.rule,
+        corrected=bool(row.corrected),
     )
 
 
@@ -158,6 +164,9 @@ _OWN = (
 )
 _winner = changes.alias("winner")
 _winners = targets.alias("winners")
+_corrections = select(audit_log.c.id).where(
+    audit_log.c.change_id == changes.c.id, audit_log.c.what.startswith(CORRECTED)
+)
 _REPORTED = (
     select(
         *(changes.c[name] for name in _OWN),
@@ -167,6 +176,7 @@ _REPORTED = (
         targets.c.connection,
         imports.c.kind,
         imports.c.name,
+        case((changes.c.state == State.SUPERSEDED.value, _corrections.exists()), else_=false()).label("corrected"),
     )
     .join(targets, targets.c.id == changes.c.target_id)
     .join(imports, imports.c.id == changes.c.import_id)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, func, select, union_all
 
 from consent.change import Bucket, Lane
+from consent.guards.rules import without_addresses
 from consent.ledger.database import LedgerPart
 from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, is_due, is_put_off, targets
 from consent.outcome import State
@@ -70,12 +71,16 @@ class GaugeQueries(LedgerPart):
         return list(self._look(lambda tx: tx.execute(query).scalars().all()))
 
     def last_published(self) -> Mapping[str, int]:
-        """Return when the latest file of each feed was published (microseconds)."""
+        """Return when the latest file of each feed was published (microseconds); imports of before name addresses."""
         query = select(imports.c.feed, func.max(imports.c.released_at)).where(
             imports.c.feed.is_not(None), imports.c.state == "released"
         )
         rows = self._look(lambda tx: tx.execute(query.group_by(imports.c.feed)).all())
-        return {feed: moment for feed, moment in rows if moment is not None}
+        latest: dict[str, int] = {}
+        for feed, moment in rows:
+            label = without_addresses(feed)
+            latest[label] = max(moment or 0, latest.get(label, 0))
+        return {label: moment for label, moment in latest.items() if moment}
 
     def rows_read(self) -> Mapping[str, int]:
         """Return what all imports counted: rows accepted, rejected, duplicates and skipped."""

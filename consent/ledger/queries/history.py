@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, product
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from consent.change import Bucket
 from consent.identifiers.identity import is_same
+from consent.ledger.aliases import aliases_of
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import bulk, portions
+from consent.ledger.dialects.statements import bulk, plain_rows, portions
+from consent.ledger.intake.address_forms import LOOKED_UP_BY, Form, known_forms
+from consent.ledger.keys import Keys
 from consent.ledger.queries.changes import ChangeReport, changes_of
 from consent.ledger.queue.tasks import CustomerTask
 from consent.ledger.schema import slots, targets
@@ -53,26 +56,22 @@ class HistoryQueries(LedgerPart):
     def histories(self, named: Sequence[Mapping[str, str]], connection: str | None, limit: int) -> list[History]:
         """Return the stories of at most `limit` targets whose address holds all of one of these sets of columns.
 
-        Spelling does not matter where it does not matter for who a change is about. No index knows what an address
-        holds: all targets are read for every hundred sets. Raises LedgerUnavailable.
+        Spelling does not matter where it does not matter for who a change is about. A whole name is looked up by its
+        key, however large the ledger is. A part of one, such as a subscription's app alone, is compared with the
+        addresses of every connection that has such names. Raises LedgerUnavailable.
         """
+        secret = self.database.hash_key
 
         def work(tx: Connection) -> list[History]:
-            found: dict[int, Row[int, str, str]] = {}
-            for some in portions(named, _AT_ONCE):
-                found |= {row.id: row for row in islice(_named(tx, some, connection), limit)}
+            found = _find(tx, secret, named, connection, limit)
             return [_history(tx, found[number]) for number in sorted(found)[:limit]]
 
         return self.database.read(work)
 
     def targets_named(self, named: Sequence[Mapping[str, str]], connection: str | None) -> tuple[int, ...]:
         """Return the numbers of the targets that `histories` would tell of; raises LedgerUnavailable."""
-
-        def work(tx: Connection) -> tuple[int, ...]:
-            groups = portions(named, _AT_ONCE)
-            return tuple(sorted({row.id for some in groups for row in _named(tx, some, connection)}))
-
-        return self.database.read(work)
+        secret = self.database.hash_key
+        return self.database.read(lambda tx: tuple(sorted(_find(tx, secret, named, connection, None))))
 
     def latest_customer(self, connection: str) -> tuple[Bucket, CustomerTask] | None:
         """Return the target that came last to a connection, as a task with nothing to deliver, or None."""
@@ -82,15 +81,47 @@ class HistoryQueries(LedgerPart):
 
 
 _AT_ONCE = 100
+_TARGETS = "id, connection, address, target_key FROM targets WHERE target_key"
+
+_Target = tuple[int, str, str]
+"""A target's number, its connection, and its address as text."""
 
 
-def _named(tx: Connection, some: Sequence[Mapping[str, str]], connection: str | None) -> Iterator[Row[int, str, str]]:
-    """Give the targets whose address holds one of these sets, a few at a time."""
-    wanted = [targets.c.connection == connection] if connection else []
-    query = select(targets.c.id, targets.c.connection, targets.c.address)
-    near = query.where(or_(*(_holds(tx, one) for one in some)), *wanted).order_by(targets.c.id)
+def _find(
+    tx: Connection, secret: bytes, named: Sequence[Mapping[str, str]], connection: str | None, limit: int | None
+) -> dict[int, _Target]:
+    """Return the targets whose address holds one of these sets, by number; of each hundred parts `limit` at most."""
+    keys, wanted = Keys(secret), list[bytes]()
+    parts, theirs = dict[tuple[tuple[str, str], ...], Mapping[str, str]](), set[str]()
+    for name, forms in known_forms(tx).items():
+        for columns, form in product(named, forms) if connection in {None, name} else ():
+            if _fits(columns, form) and form.keys() - columns.keys() <= set(LOOKED_UP_BY):
+                wanted.append(keys.target(name, {**form, **columns})[0])
+            elif _fits(columns, form):
+                parts[tuple(columns.items())] = columns
+                theirs.add(name)
+    main = (key for key, _ in aliases_of(tx, wanted))
+    rows = bulk(tx).select_by_key(_TARGETS, list(dict.fromkeys([*wanted, *main])))
+    found: dict[int, _Target] = {row[0]: row[:3] for row in rows}
+    for some in portions(list(parts.values()), _AT_ONCE):
+        found |= {row[0]: row for row in islice(_compared(tx, some, sorted(theirs)), limit)}
+    return found
+
+
+def _fits(columns: Mapping[str, str], form: Form) -> bool:
+    """Whether an address of this form can hold these columns."""
+    same = all(form.get(name) == columns[name] for name in LOOKED_UP_BY if name in columns)
+    return same and columns.keys() <= form.keys()
+
+
+def _compared(tx: Connection, some: Sequence[Mapping[str, str]], theirs: Sequence[str]) -> Iterator[_Target]:
+    """Give the targets of these connections whose address holds one of these sets, a few at a time."""
+    query = select(targets.c.id, targets.c.connection, targets.c.address).where(targets.c.connection.in_(theirs))
+    near = query.where(or_(*(_holds(tx, one) for one in some))).order_by(targets.c.id)
     with tx.execute(near, execution_options={"yield_per": 1_000}) as rows:
-        yield from (row for row in rows if any(_names(row, columns) for columns in some))
+        for number, connection, address in rows:
+            if any(is_same(orjson.loads(address), columns) for columns in some):
+                yield number, connection, address
 
 
 def _holds(tx: Connection, columns: Mapping[str, str]) -> ColumnElement[bool]:
@@ -108,18 +139,15 @@ def _is_plain(letter: str) -> bool:
     return letter.isascii() and letter.isalnum()
 
 
-def _names(row: Row[int, str, str], columns: Mapping[str, str]) -> bool:
-    return is_same(orjson.loads(row.address), columns)
-
-
-def _history(tx: Connection, row: Row[int, str, str]) -> History:
+def _history(tx: Connection, target: _Target) -> History:
+    number, connection, address = target
     confirmed = (slots.c.confirmed, slots.c.confirmed_at)
     now = select(slots.c.slot, slots.c.newest_action, slots.c.newest_at, *confirmed, slots.c.newest_id)
-    registers = tx.execute(now.where(slots.c.target_id == row.id).order_by(slots.c.slot)).all()
+    registers = plain_rows(tx.execute(now.where(slots.c.target_id == number).order_by(slots.c.slot)))
     return History(
-        row.connection,
-        orjson.loads(row.address),
+        connection,
+        orjson.loads(address),
         [SlotNow(*register[:-1]) for register in registers],
-        changes_of(tx, row.id),
-        [register.newest_id for register in registers],
+        changes_of(tx, number),
+        [register[-1] for register in registers],
     )

@@ -22,6 +22,7 @@ from consent.ledger.intake.accept import count_events, record_and_publish
 from consent.ledger.intake.batch import DETAILS, SLOT, TARGET, VALUE, IncomingBatch
 from consent.ledger.intake.imports import begin_import
 from consent.ledger.merge_sql import ReassertTerms
+from consent.ledger.queries.changes import CORRECTED
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import audit_log, changes, imports, targets
 from consent.outcome import State
@@ -89,7 +90,7 @@ class Corrections(LedgerPart):
             closed = {"state": State.SUPERSEDED.value, "superseded_by": made.id}
             tx.execute(update(changes).where(changes.c.id == letter_id).values(**closed))
             note_state(tx, State.SUPERSEDED, [letter_id], now)
-            what = f"corrected: {', '.join(columns)}"
+            what = f"{CORRECTED}{', '.join(columns)}"
             names = ("at", "who", "what", "why", "change_id", "import_id")
             bulk(tx).insert(audit_log, names, [(now, who, what, why, letter_id, import_id)], NEW)
             return Corrected(import_id, made.id, State(made.state))

@@ -26,6 +26,7 @@ from consent.ledger.schema import changes, targets
 from consent.ledger.telemetry.recent import RecentQuarters
 from consent.ledger.telemetry.tallies import (
     COUNTED_TO,
+    READ_TO,
     SECONDS,
     SEEN_TO,
     SETTLED_THEN,
@@ -50,7 +51,7 @@ _ROWS_AT_ONCE = 50
 _BACKLOG, _SAMPLE_MICROS, _SAMPLES = "backlog", 600_000_000, 6
 _LOOK_SECONDS = 2.0
 
-_OWN = (COUNTED_TO, SEEN_TO, _BACKLOG, SETTLED_THEN, WAITED_THEN)
+_OWN = (COUNTED_TO, SEEN_TO, _BACKLOG, SETTLED_THEN, WAITED_THEN, READ_TO)
 
 Tally = tuple[str, tuple[str, ...]]
 """A tally's name, and its labels."""

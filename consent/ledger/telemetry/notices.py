@@ -31,7 +31,8 @@ from sqlalchemy import (
 from consent.change import from_micros
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import lock_tallies
-from consent.ledger.schema import NUMBER, metadata
+from consent.ledger.dialects.statements import bulk
+from consent.ledger.schema import NUMBER, audit_log, metadata
 
 notices = Table(
     "notices",
@@ -141,11 +142,22 @@ class Notices(LedgerPart):
         return [_notice(row) for row in self.database.read(lambda tx: tx.execute(query).all())]
 
     def acknowledge(self, number: int, *, who: str, why: str) -> bool:
-        """Note that a person knows of an open notice: it is not told again; return whether there is such a one."""
-        values = {"acknowledged_at": self.core.now(), "acknowledged_by": who, "why": why}
-        known = update(notices).where(notices.c.id == number, notices.c.resolved_at.is_(None)).values(**values)
-        counted = known.execution_options(preserve_rowcount=True)
-        return self.database.write(lambda tx: tx.execute(counted).rowcount) == 1
+        """Note that a person knows of an open notice: it is not told again; return whether there is such a one.
+
+        The audit log keeps it, too.
+        """
+        now = self.core.now()
+        known = update(notices).where(notices.c.id == number, notices.c.resolved_at.is_(None))
+        known = known.values(acknowledged_at=now, acknowledged_by=who, why=why)
+
+        def work(tx: Connection) -> bool:
+            kind = tx.execute(known.returning(notices.c.kind)).scalar()
+            if kind is not None:
+                row = (now, who, f"acknowledged notice {number}, {kind}", why, 0)
+                bulk(tx).insert(audit_log, ("at", "who", "what", "why", "change_id"), [row])
+            return kind is not None
+
+        return self.database.write(work)
 
     def purge(self, before: int) -> int:
         """Remove notices that were over before a moment (microseconds), and messages sent before it; return how many.

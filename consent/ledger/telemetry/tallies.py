@@ -44,6 +44,8 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 COUNTED_TO = "counted_to"
 SEEN_TO = "event_optouts_seen_to"
+READ_TO = "source_read_to"
+"""Not counted, but kept beside: a moment for each source of events (`recent.py`)."""
 SETTLED_THEN, WAITED_THEN = "settled_then", "waited_then"
 """Tallies of the last two days: the first label is the number of a quarter of an hour since 1970 (`recent.py`)."""
 

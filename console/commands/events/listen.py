@@ -6,11 +6,15 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
+from consent.change import to_micros
+from consent.errors import LedgerError
+from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from console.commands.run.input_files import intake_models
 from console.exit_codes import ExitCode
@@ -52,7 +56,7 @@ def record_events(settings: Settings, screen: Screen, asked: ListenOptions) -> E
         intake = event_ingest(ledger.intake, context, source.kind, f"{source.name}, as {consumer}", wake)
         stack.enter_context(counts.shown())
         screen.note(f"listening to {source.name} as {consumer}; SIGTERM or Ctrl-C ends it after the batch in hand")
-        Listener(source, intake, counts, stop, asked.batch).run()
+        Listener(source, intake, counts, stop, asked.batch, read_to=_ReadTo(ledger, source.name)).run()
     counts.conclude()
     return stop.code
 
@@ -62,6 +66,25 @@ def parse_context_for(settings: Settings, connection_name: str | None, timezone:
     defaults = {name: connection.defaults for name, connection in settings.connections.items()}
     zone = IngestOptions(timezone=timezone).zone
     return parse_context(intake_models(settings), defaults, connection_name, None, zone)
+
+
+_TOLD_EVERY_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class _ReadTo:
+    """Writes down until when a source has been read, every few seconds: what metrics tell as its lag."""
+
+    ledger: Ledger
+    source: str
+    _told: float = float("-inf")
+
+    def __call__(self, until: datetime) -> None:
+        """Write it down, unless that was done a moment ago; a ledger that is away stops no listener here."""
+        if time.monotonic() - self._told >= _TOLD_EVERY_SECONDS:
+            self._told = time.monotonic()
+            with suppress(LedgerError):
+                self.ledger.event_sources.note_read(self.source, to_micros(until))
 
 
 @dataclass(slots=True)

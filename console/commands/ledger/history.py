@@ -107,8 +107,10 @@ def _spelled_out(said: Mapping[str, str], rows: Mapping[str, type[ConsentRow]]) 
 
 
 def person_columns(settings: Settings) -> list[str]:
-    """Return the columns that can name a person or a subscription."""
-    return sorted({name for model in _models(settings).values() for name in model.address_columns})
+    """Return the columns that can name a person or a subscription, and the names that `_spelled_out` understands."""
+    models = _models(settings).values()
+    kinds = {kind for model in models if model.suppression is not None for kind in model.suppression.kinds}
+    return sorted({name for model in models for name in model.address_columns} | kinds)
 
 
 def _models(settings: Settings) -> Mapping[str, type[ConsentRow]]:
@@ -186,10 +188,15 @@ def _confirmed(slot: SlotNow) -> str:
 
 def _fate(change: ChangeReport) -> str:
     if change.state is State.SUPERSEDED:
-        return "superseded by a newer change"
+        return superseded_text(change)
     state = change.state.value + (f" {_moment(change.settled_at)}" if change.settled_at is not None else "")
     said = [state, "discarded" if change.discarded else "", change.code, change.reason]
     return ", ".join(part for part in said if part)
+
+
+def superseded_text(change: ChangeReport) -> str:
+    """Say what took the place of a superseded change."""
+    return "replaced by a correction" if change.corrected else "superseded by a newer change"
 
 
 def _given(change: ChangeReport) -> str:

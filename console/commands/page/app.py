@@ -63,6 +63,7 @@ class Place(NamedTuple):
 
 PLACES = (
     Place("GET", "/", overviews.show_today),
+    Place("POST", "/notices/acknowledge", overviews.acknowledge, Role.OPERATOR),
     Place("GET", "/connections", overviews.show_connections),
     Place("POST", "/connections/pause", overviews.pause, Role.OPERATOR),
     Place("POST", "/connections/resume", overviews.resume, Role.OPERATOR),

@@ -20,10 +20,16 @@ from console.commands.page.charts import BarChart, ForecastChart, forecast_chart
 from console.commands.page.visit import Mistake, Visit, key_of
 from console.ui.outlook import Outlook, pause_warning, paused_outlooks
 from console.ui.summaries import RESET_IN_WORDS, fuse_in_words
+from console.ui.text import counted
 
 _GROUPS = 8
 _IMPORTS = 8
 _HOURS = 6
+_NOTICES = 50
+"""Notices that can be acknowledged at once: a form has at most a hundred fields."""
+
+_BOX = "notice-"
+"""How the names of the boxes begin, each with the number of its notice."""
 _SHOWN_ABOVE = frozenset(
     {
         *("import_held", "connection_stopped", "dead_letters_new", "deadline_breached", "deadline_at_risk"),
@@ -35,11 +41,17 @@ _SHOWN_ABOVE = frozenset(
 
 def show_today(visit: Visit) -> Response:
     """Show what waits for a person first, and then how things go."""
-    queries = visit.ledger.queries
+    return _today(visit)
+
+
+def _today(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "") -> Response:
+    queries, notices = visit.ledger.queries, visit.ledger.notices.current()
     seen = overview(visit.parts.settings, visit.ledger)
     groups = queries.letter_groups()
+    unknown = [one for one in notices if one.acknowledged_at is None]
     return visit.page(
         "today.html",
+        status,
         held=queries.held_lines(),
         fuses=seen.fuses,
         fused={one.import_id for one in seen.fuses},
@@ -48,7 +60,12 @@ def show_today(visit: Visit) -> Response:
         still=seen.still.words,
         writable=seen.writable,
         late=[one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached],
-        notices=[one for one in visit.ledger.notices.current() if one.kind not in _SHOWN_ABOVE],
+        notices=[one for one in notices if one.kind not in _SHOWN_ABOVE],
+        unknown=unknown[:_NOTICES],
+        more_unknown=max(0, len(unknown) - _NOTICES),
+        box=_BOX,
+        mistake=mistake,
+        form=visit.form,
         charts=_charts(visit.ledger.recent.last_hours(_HOURS)),
         groups=groups[:_GROUPS],
         more_groups=max(0, len(groups) - _GROUPS),
@@ -59,6 +76,26 @@ def show_today(visit: Visit) -> Response:
         imports=queries.imports_page(limit=_IMPORTS),
         now=visit.ledger.now(),
     )
+
+
+def acknowledge(visit: Visit) -> Response:
+    """Note that this user knows of the notices that the form names: they are not told again."""
+    try:
+        chosen, why = _chosen(visit), visit.why()
+    except Mistake as error:
+        return _today(visit, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+    notices = visit.ledger.notices
+    done = [one for one in chosen if one is not None and notices.acknowledge(one, who=visit.who, why=why)]
+    over = " What is over was left as it is." if len(done) < len(chosen) else ""
+    return visit.go("/", f"{counted(len(done), 'notice')} acknowledged: not told again.{over}")
+
+
+def _chosen(visit: Visit) -> list[int | None]:
+    """Return the numbers of the notices that a form names; raise Mistake for none."""
+    boxes = [key_of(name.removeprefix(_BOX)) for name in visit.form if name.startswith(_BOX)]
+    if not boxes:
+        raise Mistake("Choose which notices you know of.")
+    return boxes
 
 
 def _charts(quarters: Sequence[QuarterHour]) -> list[tuple[str, str, str, BarChart]]:
@@ -85,9 +122,10 @@ _LEAST_PER_SECOND = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Traffic:
-    """How a bucket was called lately: calls a second, the share of its limit, seconds a call, the share that failed."""
+    """How a bucket was called lately: `used` is the share of its limit, `seconds` a call, `failed` a share, too."""
 
     per_second: float | None
+    under_way: float | None
     used: float | None
     seconds: float
     failed: float
@@ -224,7 +262,7 @@ def _traffic(one: BucketStatus, calls: RecentCalls) -> _Traffic:
     limit = one.limit.rate.per_second if one.limit else None
     can_tell = calls.per_second is not None and limit is not None and limit >= _LEAST_PER_SECOND
     used = min(1.0, (calls.per_second or 0.0) / limit) if can_tell and limit else None
-    return _Traffic(calls.per_second, used, calls.seconds, calls.failed)
+    return _Traffic(calls.per_second, calls.under_way, used, calls.seconds, calls.failed)
 
 
 def show_audit_log(visit: Visit) -> Response:

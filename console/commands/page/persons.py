@@ -12,7 +12,7 @@ from starlette.responses import Response
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
 from consent.ledger.queries.history import History
-from console.commands.ledger.history import find_histories, person_columns
+from console.commands.ledger.history import find_histories, person_columns, superseded_text
 from console.commands.page.visit import Mistake, Visit
 
 _MOST = 20
@@ -77,6 +77,7 @@ def _shown(
         histories=None if histories is None else histories[:_MOST],
         more=histories is not None and len(histories) > _MOST,
         name_of=revealed if reveals else masked,
+        superseded_text=superseded_text,
         reveals=reveals,
         mistake=mistake,
         now=visit.ledger.now(),

@@ -181,6 +181,10 @@ class LedgerCollector(Collector):
         published: dict[tuple[str, ...], float] = {(feed,): moment / 1e6 for feed, moment in latest}
         name = "optrelay_feed_last_published_timestamp_seconds"
         yield gauge(name, "When the latest file of a feed was published.", ("feed",), published)
+        lags: dict[tuple[str, ...], float] = {
+            (name,): lag for name, lag in self.ledger.event_sources.lag_seconds().items()
+        }
+        yield gauge("optrelay_source_lag_seconds", "How far behind its listeners are.", ("source",), lags)
 
 
 def bounded(buckets: Collection[Bucket], most: int = MOST_BUCKETS) -> dict[Bucket, tuple[str, str]]:

@@ -7,6 +7,8 @@ channel tell. It names no person.
 from __future__ import annotations
 
 import base64
+import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from html import escape
@@ -144,7 +146,10 @@ def _logo(name: str) -> str:
     """Return a file as an address that holds it whole, so that nothing is loaded; raise ConfigurationError."""
     path = Path(name)
     try:
-        with path.open("rb") as file:
+        # A FIFO would keep `serve` waiting, and a device may have no end.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ConfigurationError(f"{SETTING}LOGO: {path_text(path)} is no ordinary file")
             content = file.read(_LONGEST_LOGO + 1)
     except OSError as error:
         raise ConfigurationError(f"{SETTING}LOGO: {path_text(path)} cannot be read: {type(error).__name__}") from None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consent.ledger.ledger import Ledger
 from tests.support.company import Company
 from tests.support.servers.event_streams import bodies, listeners, opt_out, recorded, rename_table, stream, until
 
@@ -124,3 +125,9 @@ def test_a_listener_says_what_it_did(tmp_path: Path) -> None:
         assert "rejected-events list" in said
         assert rejected["text"] == "{oops"
         assert "hush-hush-7" not in out + said + json.dumps(status)
+    ledger = Ledger(shop.environment()["OPTRELAY_LEDGER_URL"])
+    ((source, lag),) = ledger.event_sources.lag_seconds().items()
+    ledger.close()
+    assert source.endswith("stream consent")
+    assert "hush-hush-7" not in source
+    assert lag < 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from consent.errors import LedgerUnavailable, SourceUnavailable
@@ -30,6 +31,7 @@ class Script:
         self.troubles = {"take": list(recorded), "acknowledge": list(acknowledged)}
         self.troubles["keep"], self.troubles["check"] = list(kept), list(checked)
         self.paused, self.asked = 0.0, []
+        self.read_to: list[datetime] = []
 
     def read(self, most: int, wait_seconds: float, most_bytes: int) -> list[Event]:
         """Give the next batch, or fail as the script says."""
@@ -90,7 +92,7 @@ class Script:
 
     def run(self) -> list[str]:
         """Listen until the script is over; return what happened before the end."""
-        Listener(self, self, self, lambda: not self.steps, 7, self.pause).run()
+        Listener(self, self, self, lambda: not self.steps, 7, self.pause, read_to=self.read_to.append).run()
         assert self.seen[-2:] == ["close", "close"]  # the source and the run
         return self.seen[:-2]
 
@@ -110,6 +112,24 @@ def test_a_batch_is_acknowledged_after_its_commit() -> None:
         "read 0",
         *("read 2", "commit 2", "acknowledge 2"),
     ]
+
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+
+
+def test_it_is_told_until_when_the_source_was_read() -> None:
+    """A backlog is as old as its newest recorded event; a source that has no more was read to its end just now.
+
+    A failure says nothing, nor does a whole batch of events without times.
+    """
+    late = [Event(b"{}", since=NOON - timedelta(hours=hours)) for hours in (3, 1, 2)]
+    before = datetime.now(UTC)
+    script = Script(late, SourceUnavailable("gone"), ONE * 7, ONE, [], recorded=[AWAY])
+    script.run()
+    first, *now = script.read_to
+    assert first == NOON - timedelta(hours=1)
+    assert len(now) == 2
+    assert before <= now[0] <= now[1] <= datetime.now(UTC)
 
 
 AWAY = LedgerUnavailable("away")

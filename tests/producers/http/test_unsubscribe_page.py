@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -199,21 +201,22 @@ def test_words_of_the_settings_stay_words(books: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("make", "said"),
     [
-        (None, "cannot be read"),
-        (b"GIF87 as long as " + b"x" * 110_000, "longer than 100 KiB"),
-        (b"<html>no picture</html>", "is no PNG"),
-        (b"", "is no PNG"),
+        (lambda _: None, "cannot be read"),
+        (lambda path: path.write_bytes(b"GIF87 as long as " + b"x" * 110_000), "longer than 100 KiB"),
+        (lambda path: path.write_bytes(b"<html>no picture</html>"), "is no PNG"),
+        (Path.touch, "is no PNG"),
+        (Path.mkdir, "cannot be read"),
+        (os.mkfifo, "is no ordinary file"),  # `serve` waited for ever until someone wrote into it
+        (lambda path: path.symlink_to("/dev/zero"), "is no ordinary file"),
     ],
 )
-def test_a_logo_that_cannot_be_shown_is_refused_at_the_start(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_logo_that_cannot_be_shown_is_refused_at_the_start(tmp_path: Path, make: Any, said: str) -> None:
     """With the setting and the file; not as a broken picture in front of people."""
-    logo = tmp_path / "logo"
-    if content is not None:
-        logo.write_bytes(content)
+    make(tmp_path / "logo")
     with pytest.raises(ConfigurationError, match=said) as refused:
-        PublicPages(PublicPage(logo=str(logo)))
+        PublicPages(PublicPage(logo=str(tmp_path / "logo")))
     assert "OPTRELAY_PUBLIC_PAGE__LOGO" in str(refused.value)
 
 

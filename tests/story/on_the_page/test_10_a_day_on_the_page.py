@@ -52,6 +52,15 @@ def decide(browser: Browser) -> None:
     assert "30 changes approved, which change 30 slots" in words(done)
 
 
+def know_of_it(browser: Browser) -> None:
+    """What people were told of the dead letters is not told again tomorrow."""
+    today = browser.get("/")
+    box = re.search(r'name="(notice-\d+)"[^>]*> 3 dead letters', today.text)
+    assert box is not None
+    told = browser.submit(today, "/notices/acknowledge", why="on it", **{box[1]: "yes"})
+    assert "1 notice acknowledged: not told again." in words(told)
+
+
 def deal_with_letters(browser: Browser) -> None:
     """The one with the slip is corrected, the other two are replayed."""
     letter = re.search(r'/ui(/dead-letters/\d+)"', browser.get("/dead-letters").text)
@@ -76,8 +85,9 @@ def name_one(browser: Browser) -> None:
 def test_a_day_on_the_page(tmp_path: Path) -> None:
     """Thirty who opted out would be opted in again; three customers are not known, one of them by a slip.
 
-    The import is approved with the number that stands there, the letters are replayed once the customers exist, the
-    slip is corrected, and one who asks is found and named. The audit log tells all of it, and no identifier.
+    The import is approved with the number that stands there. That letters died is acknowledged; they are replayed once
+    the customers exist, and the slip is corrected. One who asks is found and named. The audit log tells all of it, and
+    no identifier.
     """
     with company(tmp_path) as shop:
         shop.run("run", shop.write(rows("OPTOUT", 20, range(387006000, 387006040)), "monday.csv"))
@@ -88,13 +98,15 @@ def test_a_day_on_the_page(tmp_path: Path) -> None:
         shop.fix()
 
         with page_of(shop) as browser:
+            know_of_it(browser)
+            assert [one["kind"] for one in shop.run("notices")[1] if one["why"] == "on it"] == ["dead_letters_new"]
             decide(browser)
             deal_with_letters(browser)
             shop.run("run")
             name_one(browser)
             audit = browser.get("/audit")
 
-        for told in ("the spring campaign", "corrected: user_id", "they were created", ASKED):
+        for told in ("on it", "the spring campaign", "corrected: user_id", "they were created", ASKED):
             assert told in words(audit)
         assert not re.search(r"38700[689]\d{3}", audit.text)
         by_person = {person: state for (person, *_), state in shop.held().items()}

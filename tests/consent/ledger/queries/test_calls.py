@@ -50,6 +50,7 @@ def test_calls_a_second_and_their_latency_are_known_for_each_bucket(ledger: Ledg
 
     quick, slow = found[Bucket("quick")], found[Bucket("slow")]
     assert (quick.per_second, quick.seconds, quick.failed) == (pytest.approx(10), 0.15, 0)
+    assert (quick.under_way, slow.under_way) == (pytest.approx(1.5), pytest.approx(0.2))
     assert (slow.per_second, slow.seconds, slow.newest) == (pytest.approx(0.5), 0.4, 106 * SECOND)
 
 
@@ -73,4 +74,5 @@ def test_a_single_call_says_nothing_of_calls_a_second(ledger: Ledger) -> None:
 
     called(ledger, "capillary", (1, 5, 200))
 
-    assert ledger.queries.recent_calls()[Bucket("capillary")].per_second is None
+    found = ledger.queries.recent_calls()[Bucket("capillary")]
+    assert (found.per_second, found.under_way) == (None, None)

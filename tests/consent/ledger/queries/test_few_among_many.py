@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import text
 
@@ -29,6 +31,23 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
     assert len(asked) == 2
     whole = [plan for plan in plans(ledger.database.engine, asked) if is_scan(_without_the_few(plan))]
     assert whole == []
+
+
+def test_a_person_is_looked_up_among_many(ledger: Ledger) -> None:
+    """A search for one customer read the names of all: a second for each million."""
+    ann = {"identifier_name": "email", "identifier_value": "ann@example.com"}
+    imported(ledger, word("387006417"), replace(word(""), address=ann | {"source": "INSTORE"}))
+    ledger.database.write(lambda tx: fill(tx, 10, MANY))
+    if not ledger.database.is_sqlite:
+        ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
+    heard = said(ledger.database.engine)
+
+    ways = [{"user_id": "387006417"}, {"user_id": "unknown"}, {"identifier_value": "ANN@example.com"}]
+    found = [ledger.queries.histories([way], None, 10) for way in ways]
+
+    assert [len(one) for one in found] == [1, 0, 1]
+    assert len(heard) > 6
+    assert [plan for plan in plans(ledger.database.engine, heard) if is_scan(plan)] == []
 
 
 @pytest.mark.proof

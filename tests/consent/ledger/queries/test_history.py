@@ -61,3 +61,24 @@ def test_more_columns_narrow_it_and_other_ways_widen_it(ledger: Ledger) -> None:
     assert asked(ann, limit=1) == ["INSTORE"]
     assert asked(ann, connection="capillary") == ["INSTORE", "WECHAT"]
     assert asked(ann, connection="other") == []
+
+
+def test_a_part_of_a_name_finds_all_that_have_it(ledger: Ledger) -> None:
+    """An app alone finds its subscriptions, also beside whole names, and none of another connection's customers."""
+    hooks = [
+        replace(word(""), connection="gupshup", address={"app_id": app, "subscription_id": number})
+        for app, number in (("shop", "1"), ("shop", "2"), ("other", "1"))
+    ]
+    imported(ledger, *hooks, word("shop"))
+
+    def asked(*ways: dict[str, str], connection: str | None = None, limit: int = 10) -> list[str]:
+        found = ledger.queries.histories(ways, connection, limit)
+        return ["/".join(one.address.values()) for one in found]
+
+    assert asked({"app_id": "shop"}) == ["shop/1", "shop/2"]
+    assert asked({"subscription_id": "1"}) == ["shop/1", "other/1"]
+    assert asked({"app_id": "shop", "subscription_id": "2"}, {"user_id": "shop"}) == ["shop/2", "shop"]
+    assert asked({"app_id": "shop"}, limit=1) == ["shop/1"]
+    assert asked({"app_id": "shop"}, connection="capillary") == []
+    assert asked({"source": "INSTORE"}) == []
+    assert len(ledger.queries.targets_named([{"app_id": "shop"}, {"app_id": "other"}], None)) == 3

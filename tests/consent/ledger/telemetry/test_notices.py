@@ -53,6 +53,9 @@ def test_a_notice_is_told_when_it_begins_daily_and_when_it_is_over(ledger: Ledge
     assert taken(ledger) == ["notice.repeated"]
 
     assert ledger.notices.acknowledge(one.id, who="ann", why="they are at it")
+    (entry,) = ledger.queries.audit_page()
+    assert (entry.who, entry.why) == ("ann", "they are at it")
+    assert entry.what == f"acknowledged notice {one.id}, {KIND}"
     clock.forward(DAY)
     ledger.notices.observe([KIND], STOPPED)
     assert taken(ledger) == []
@@ -62,6 +65,7 @@ def test_a_notice_is_told_when_it_begins_daily_and_when_it_is_over(ledger: Ledge
     assert taken(ledger) == ["notice.resolved"]
     assert ledger.notices.current() == []
     assert not ledger.notices.acknowledge(one.id, who="ann", why="too late")
+    assert len(ledger.queries.audit_page()) == 1
 
     ledger.notices.observe([KIND], STOPPED)
     assert taken(ledger) == ["notice.opened"]

@@ -24,6 +24,9 @@ pytestmark = [
 ]
 
 
+_SIDEWAYS = "return [...document.querySelectorAll('.scroll')].some((one) => one.scrollWidth > one.clientWidth)"
+
+
 def something_of_each(ledger: Ledger) -> tuple[str, str]:
     """Dead letters, rejected rows, and a held file; returns the ids of the one with rejects, and of the held one."""
     source = ImportSource("csv", "/srv/drop/monday-1.csv", "monday", 1, None)
@@ -43,10 +46,16 @@ def something_of_each(ledger: Ledger) -> tuple[str, str]:
 def test_a_person_opens_the_link_decides_and_replays(ledger: Ledger, *, scripts: bool) -> None:
     """The link, Today, a wrong number and the right one, a group replayed; the same without JavaScript."""
     _, held = something_of_each(ledger)
+    ledger.notices.observe(("ledger_full",), {"ledger_full": ("ledger_full", "make room")}, tell=False)
     with page(ledger) as served, chromium(scripts=scripts) as driver:
         assert served.link is not None
         driver.get(f"{served.url}/ui/open?token={served.link.secret}")
         assert "waits for approval" in text(driver)
+        driver.find_element(By.CSS_SELECTOR, "#notices > summary").click()
+        driver.find_element(By.NAME, "notice-1").click()
+        fill_in(driver, "/notices/acknowledge", why="a disk is on its way")
+        assert "1 notice acknowledged: not told again." in text(driver)
+        assert ledger.notices.current()[0].why == "a disk is on its way"
         press(driver, driver.find_element(By.LINK_TEXT, "Decide"))
         fill_in(driver, "/approve", expect="7", why="checked with CRM")
         assert "Nothing was done: it would change 2 slots now, and you typed 7." in text(driver)
@@ -80,6 +89,8 @@ def test_no_state_of_the_page_has_a_serious_fault_for_a_screen_reader(tmp_path: 
             look(driver, width, scheme)
             wide = driver.execute_script("return document.documentElement.scrollWidth")
             faults = violations(driver) + ([f"{wide} pixels wide"] if wide > width else [])
+            if name.startswith("person") and driver.execute_script(_SIDEWAYS):
+                faults.append("a table scrolls sideways")
             if faults:
                 found[f"{name} {width} {scheme}"] = faults
 

@@ -9,7 +9,7 @@ import pytest
 
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
-from tests.support.browser.page import page, words
+from tests.support.browser.page import EVERYONE, page, words
 from tests.support.browser.states import CONNECTIONS, PERSON, file_of, prepared, said
 from tests.support.ledgers import deliver
 
@@ -63,6 +63,31 @@ def test_today_with_nothing_to_do_says_so(ledger: Ledger) -> None:
         assert "Changes settled at most 1 change in a quarter" in words(browser.get("/"))
 
 
+def test_notices_are_acknowledged_on_the_page(ledger: Ledger) -> None:
+    """As by `optrelay notices ack`: also one that Today shows in its own words; what was over meanwhile stays so."""
+    kinds = ("ledger_full", "import_held", "fuse")
+    ledger.notices.observe(kinds, {kind: (kind, f"<b>{kind}</b> `stands`") for kind in kinds}, tell=False)
+    with page(ledger, connections=CONNECTIONS, ui_users=EVERYONE) as served, served.browser("otto") as browser:
+        shown = browser.get("/")
+        assert "3 notices that no one has acknowledged" in words(shown)
+        assert "<b>" not in shown.text
+        for wrong in ({"why": "they are at it"}, {"notice-1": "yes", "why": " "}):
+            refused = browser.submit(shown, "/notices/acknowledge", **wrong)
+            assert refused.status_code == 422
+            assert refused.text.count("checked") == ("notice-1" in wrong)
+        assert all(one.acknowledged_at is None for one in ledger.notices.current())
+        ledger.notices.observe(kinds[2:], {}, tell=False)
+        told = {"notice-1": "yes", "notice-3": "yes", "notice-x": "yes", "why": "they are at it"}
+        done = browser.submit(shown, "/notices/acknowledge", **told)
+        assert "1 notice acknowledged: not told again. What is over was left as it is." in words(done)
+        assert "1 notice that no one has acknowledged" in words(done)
+        assert "user otto knows" in words(done)
+    assert {one.id: one.acknowledged_by for one in ledger.notices.current()} == {1: "user otto", 2: None}
+    assert [(one.who, one.what) for one in ledger.queries.audit_page()] == [
+        ("user otto", "acknowledged notice 1, ledger_full")
+    ]
+
+
 def test_connections_show_the_forecast_against_the_deadlines(ledger: Ledger) -> None:
     """What is due and what is delivered by then, as a picture and as a table; the breaker in words."""
     prepared(ledger)
@@ -71,6 +96,7 @@ def test_connections_show_the_forecast_against_the_deadlines(ledger: Ledger) -> 
     text = words(shown)
     assert "Breaker closed: it is called" in text
     assert "Breaker open: it refuses our credentials" in text
+    assert "calls on average (latest calls: how many a second, times how long each took) ; at most 600 calls" in text
     assert "4 customers will be late" in text
     assert "if it came back now" in text
     assert shown.text.count('<polyline class="done"') == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -130,6 +131,9 @@ def test_a_letter_is_corrected_once(both: Ledger, caplog: pytest.LogCaptureFixtu
         assert "corrected: user_id" in words(otto.get("/audit"))
         assert "38700641" not in otto.get("/audit").text
         assert served.woken == ["woken"]
+        found = otto.submit(otto.get("/person"), "/person", column="user_id", value="387006417")
+        assert "OPTOUT replaced by a correction" in words(found)
+        assert "newer change" not in words(found)
     assert deliver(both) == [("387006418", f"{SLOT} OPTOUT")]
     assert "38700641" not in caplog.text
 
@@ -205,6 +209,8 @@ def test_what_others_wrote_is_text_everywhere(ledger: Ledger) -> None:
             browser.submit(browser.get(f"/dead-letters/{number}"), "/reveal", why=EVIL),
             browser.post(f"/dead-letters/{number}/correct", correction),
             browser.post("/dead-letters/plan", group),
+            browser.submit(browser.get("/"), "/notices/acknowledge", **{f"notice-{EVIL}": EVIL}, why=EVIL),
+            browser.submit(browser.get("/"), "/notices/acknowledge", **{"notice-1": EVIL}, why=EVIL),
         ]
         if ledger.review.held_import(held) is not None:
             pages.append(browser.submit(shown, "/approve", expect=EVIL, why=EVIL))
@@ -223,3 +229,17 @@ def test_a_search_that_cannot_be_says_so(ledger: Ledger, wrong: dict[str, str]) 
     with page(ledger) as served, served.browser() as browser:
         told = {"column": "user_id", "value": "387006417"} | wrong
         assert browser.submit(browser.get("/person"), "/person", **told).status_code == 422
+
+
+def test_a_person_is_searched_by_email(ledger: Ledger) -> None:
+    """Where a connection knows persons so, in any spelling; a webhook has no such name, and none is offered."""
+    ann = {"identifier_name": "email", "identifier_value": "ann@example.com", "source": "INSTORE"}
+    imported(ledger, replace(word(""), address=ann))
+    with page(ledger, connections=CAPILLARY) as served, served.browser() as browser:
+        form = browser.get("/person")
+        assert "<option>email</option>" in form.text
+        found = browser.submit(form, "/person", column="email", value="Ann@EXAMPLE.com")
+        assert "1 match." in words(found)
+    gupshup = {"gupshup": {"provider": "gupshup", "base_url": "http://127.0.0.1:1"}}
+    with page(ledger, connections=gupshup) as served, served.browser() as browser:
+        assert "<option>email</option>" not in browser.get("/person").text

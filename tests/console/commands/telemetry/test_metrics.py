@@ -55,10 +55,12 @@ def values(told: bytes) -> dict[str, float]:
 
 def test_a_scrape_tells_what_stands_in_the_ledger(collector: LedgerCollector) -> None:
     """One was applied by one call, one waits; no identifier is told."""
+    collector.ledger.event_sources.note_read("amqp://events queue consent", collector.ledger.now() - 90_000_000)
     told = exposition(collector)
 
     found = values(told)
 
+    assert found["optrelay_source_lag_seconds amqp://events queue consent"] == pytest.approx(90, abs=10)
     assert found["optrelay_changes_total capillary applied"] == 1
     assert found["optrelay_calls_total 2xx capillary"] == 1
     assert found["optrelay_call_seconds_sum capillary"] == 0.012
