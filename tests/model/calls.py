@@ -11,7 +11,6 @@ from tests.model.words import MORNING, OVERLAPPING, who
 from tests.model.world import LEASE, STATISTICS, Delivery, World
 from tests.support.providers import blocklist
 from tests.support.providers.blocklist import Errand
-from worker.delivery import breaker
 from worker.providers.contract import Reply
 
 WINDOW = LEASE - TIMEOUT - 1.0
@@ -25,7 +24,7 @@ class Calls(World):
         token = f"delivery {next(self.numbers)}"
         found = self.ledger.breakers.health_of(str(bucket))
         overlap = blocklist.OVERLAP if bucket == blocklist.BUCKET else None
-        if breaker.is_probe(found):
+        if found.is_open:
             claimed = self.ledger.queue.claim(bucket, 1, token, LEASE, DOUBT, overlap=overlap, suspects=found.suspects)
             STATISTICS["probes"] += len(claimed)
         else:

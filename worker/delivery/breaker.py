@@ -30,11 +30,6 @@ _WELL_AGAIN_AFTER = 1_000_000
 _ODDS = random.SystemRandom()
 
 
-def is_probe(found: BucketHealth) -> bool:
-    """Whether a call in this bucket would be the probe of an open breaker: then one task is enough."""
-    return found.breaker is not Breaker.CLOSED
-
-
 def openings_to_confirm(found: BucketHealth) -> int:
     """Return after how many openings in a row a refusal is the connection's, and not that of single customers."""
     just_now = found.healthy_at is not None and (found.opened_at or 0) - found.healthy_at < _JUST_NOW
@@ -51,7 +46,7 @@ def may_call(found: BucketHealth, now: int) -> bool:
     """Whether it is worth waking a worker for this bucket."""
     if found.throttled_until > now:
         return False
-    return found.breaker is Breaker.CLOSED or found.probe_at <= now
+    return not found.is_open or found.probe_at <= now
 
 
 def is_proven(
@@ -132,7 +127,7 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
     """
     reason = str(error) if isinstance(error, ConfigurationError) else f"the worker failed: {place_of(error)}"
     found, now = ledger.breakers.health_of(str(bucket)), ledger.now()
-    if found.breaker is Breaker.CLOSED or found.probe_at <= now or found.reason != reason:
+    if not found.is_open or found.probe_at <= now or found.reason != reason:
         probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
         ledger.breakers.open_breaker(found, Trip(Breaker.DOWN, reason, probe_at), now=now)
     return reason
@@ -145,14 +140,14 @@ def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:
 
 def _served_elsewhere(ledger: Ledger, before: BucketHealth, task: CustomerTask, since: int) -> bool:
     """Whether any process was served for another customer by a call that began at that moment or later."""
-    if before.breaker is not Breaker.CLOSED:
+    if before.is_open:
         return False
     found = ledger.breakers.health_of(before.name)
     return found.served_id != task.target_id and found.healthy_at is not None and found.healthy_at >= since
 
 
 def _too_many(ledger: Ledger, before: BucketHealth, observations: Observations) -> bool:
-    if before.breaker is not Breaker.CLOSED or observations.failures >= FAILURES_TO_OPEN:
+    if before.is_open or observations.failures >= FAILURES_TO_OPEN:
         return True
     return ledger.breakers.count_failures(before.name, observations.failures) >= FAILURES_TO_OPEN
 
@@ -183,9 +178,5 @@ def _seconds_to_probe(breaker: Breaker, trips: int, enough: int) -> float:
 
 def _close(ledger: Ledger, before: BucketHealth, observations: Observations) -> None:
     stale = before.healthy_at is None or ledger.now() - before.healthy_at > _WELL_AGAIN_AFTER
-    if (
-        ((stale or observations.blamed) and observations.proven)
-        or before.failures
-        or before.breaker is not Breaker.CLOSED
-    ):
+    if ((stale or observations.blamed) and observations.proven) or before.failures or before.is_open:
         ledger.breakers.close_breaker(before, served=observations.last_served)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,7 +20,6 @@ from worker.delivery.concurrency import ConcurrencyLimit
 from worker.http.client import Sender
 from worker.providers.contract import Plan, Provider
 from worker.ratelimit.limiter import RateLimiter
-from worker.ratelimit.permits import Permits, turn_of
 
 _log = structlog.get_logger()
 _CAP_SECONDS = 0.25
@@ -55,10 +54,6 @@ class BucketContext:
     def overlap(self) -> Overlap | None:
         """How slots overlap in this bucket, None if they do not."""
         return self.provider.overlap(self.bucket.name)
-
-    def permits(self, stopped: Callable[[], bool]) -> Permits:
-        """Return what hands out permits to one delivery, until that has `stopped`."""
-        return Permits(self.rate_limiter, self.process_cap, self.permits_for, stopped)
 
     def note_call(self, seconds: float) -> None:
         """Learn how long a call takes lately."""
@@ -97,37 +92,6 @@ class BucketContext:
         self._pauses.append(now)
         doubled = min(max(len(self._pauses) - 1, trips), 10)
         return min(longest, max(_SHORTEST_PAUSE, longest / _FIRST_PAUSE) * float(1 << doubled))
-
-    def reach(self, seconds: float) -> int:
-        """Return how many calls this process can make in so many seconds, going by the latest ones."""
-        return max(1, int(self.concurrency.limit * seconds / max(self.call_seconds, 0.001)))
-
-    def batch_size(self, most: int) -> int:
-        """Return how many calls one batch should hold: half a reservation window's worth, and no more than it can make.
-
-        Half, so that two deliveries can keep the reservations ahead of the clock between them. Permits of one batch lie
-        side by side: where calls last so long that all of it would be under way at once, it is half of the concurrency
-        limit, so that the other half is left for the next one. With quick calls, that would make many small claims.
-        """
-        ahead, half = self.rate_limiter.reservation_seconds / 2, max(1, int(self.concurrency.limit / 2))
-        allowed = max(1, int(ahead / self.rate_limiter.interval))
-        if self.call_seconds > max(half * self.rate_limiter.interval, ahead / 10):
-            allowed = min(allowed, half)
-        return min(most, allowed, self.reach(ahead))
-
-    def permits_for(self, calls: int) -> int:
-        """Return how many permits to reserve for so many calls: no more than can be used before they are lost.
-
-        Where this process is slower than the limit, permits pass while all its calls are under way, and those it holds
-        are missing elsewhere: then it takes only as many as it can use within the tolerance, or may use late, and more
-        soon after.
-        """
-        turn = turn_of(self.rate_limiter) or calls
-        behind = self.call_seconds / self.concurrency.limit - self.rate_limiter.interval
-        if behind <= 0:
-            return min(calls, self.batch_size(calls), turn)
-        in_time = int(self.concurrency.limit) + int(self.rate_limiter.tolerance / behind)
-        return min(calls, max(in_time, self.rate_limiter.spare_calls))
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:

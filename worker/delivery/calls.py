@@ -9,29 +9,21 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 
 import structlog
 
 from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
-from consent.outcome import (
-    Applied,
-    Healthy,
-    PermanentFailure,
-    Retry,
-    Throttled,
-    Unavailable,
-    Unchanged,
-)
+from consent.outcome import Healthy, Retry, Throttled, Unavailable
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
-from worker.delivery.observations import Observations
-from worker.delivery.task_result import FuseWatch, TaskResult, note_call
+from worker.delivery.fuse_check import FuseCheck
+from worker.delivery.observations import Call, Observations, TaskResult, note_call
+from worker.delivery.permits import NoPermit, Permit, Permits
+from worker.delivery.retry import Retries
 from worker.delivery.traces import DeliveryTrace
 from worker.http.failures import Failure, NoReply, unanswered
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.ratelimit.limiter import Reservation
-from worker.ratelimit.permits import NoPermit, Permit, Permits
 
 Series = tuple[Request, ...]
 _log = structlog.get_logger()
@@ -52,27 +44,26 @@ class ClaimedBatch:
 
 @dataclass(slots=True)
 class ConcurrentCalls:
-    """One delivery's calls: batches may be added while others are being delivered, until it is closed."""
+    """One delivery's calls: batches may be added while others are being delivered, until it is closed.
+
+    `clock` says when it is (microseconds), `report` is told what became of each customer task.
+    """
 
     context: BucketContext
+    permits: Permits
     observations: Observations
+    retries: Retries
+    fuses: FuseCheck
     clock: Callable[[], int]
     report: Callable[[TaskResult], None]
-    throttled: Callable[[Request, Answer, Attempt, bool], bool]
-    witness: Callable[[TaskResult], Request | None]
-    fuse: FuseWatch
     trace: DeliveryTrace | None = None
     ended: threading.Event = field(default_factory=threading.Event)
-    _permits: Permits = field(init=False)
     _waiting: deque[tuple[Series, ClaimedBatch]] = field(default_factory=deque)
     _running: int = 0
     _without_permit: int = 0
     _preparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREPARING))
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
-
-    def __post_init__(self) -> None:
-        self._permits = self.context.permits(lambda: self.observations.stop)
 
     @property
     def left(self) -> int:
@@ -88,7 +79,7 @@ class ConcurrentCalls:
         """Send every series of every batch, side by side; report each task as soon as its series has ended."""
         limit = self.context.concurrency
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self.permits, asyncio.TaskGroup() as group:
                 while self._waiting or not self._closed:
                     self._news.clear()
                     if not self._waiting or self._without_permit >= limit.preparing:
@@ -98,7 +89,6 @@ class ConcurrentCalls:
                     self._running, self._without_permit = self._running + 1, self._without_permit + 1
                     group.create_task(self._run_series(*self._waiting.popleft()))
         finally:
-            await self._permits.aclose()
             self.ended.set()
 
     def add(self, batch: ClaimedBatch) -> None:
@@ -108,7 +98,7 @@ class ConcurrentCalls:
         for task in batch.tasks:
             if task.target_id not in planned:
                 self._report(TaskResult.of(task, plan))
-        self._permits.add(batch.permits)
+        self.permits.add(batch.permits)
         self._waiting.extend((series, batch) for series in plan.series)
         self._news.set()
 
@@ -129,7 +119,7 @@ class ConcurrentCalls:
         found = {task.target_id: TaskResult.of(task, batch.plan) for request in series for task in request.tasks}
         requests = deque(series)
         try:
-            if self.fuse.holds(series[0]):
+            if self.fuses.holds(series[0]):
                 self._has_permit()
                 return
             while requests and (answer := await self._send(requests[0], found, batch.deadline)) is not None:
@@ -145,7 +135,7 @@ class ConcurrentCalls:
 
     def _report(self, one: TaskResult) -> None:
         self.report(one)
-        self.fuse.note(one)
+        self.fuses.note(one)
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment, on an open connection; return None if its moment does not come."""
@@ -154,11 +144,11 @@ class ConcurrentCalls:
             async with self.context.sender.preconnected():
                 await self._preparing.acquire()
                 used.callback(self._preparing.release)
-                until = await self._permits.take(deadline, max(1, self.left))
+                until = await self.permits.take(deadline, max(1, self.left))
                 waiting.close()
                 if until is None:
                     return None
-                return await self._call(request, found, Permit(self._permits, deadline, until, used.close))
+                return await self._call(request, found, Permit(self.permits, deadline, until, used.close))
 
     def _has_permit(self) -> None:
         """Let the next series wait for its permit."""
@@ -166,30 +156,27 @@ class ConcurrentCalls:
         self._news.set()
 
     async def _call(self, request: Request, found: dict[int, TaskResult], permit: Permit) -> Answer | None:
-        at, started = self.clock(), time.monotonic()
-        self.context.concurrency.begin()
-        failed = False
+        at = self.clock()
         try:
-            status, answer, in_doubt, reply = await self._exchange(request, permit)
-            failed = isinstance(answer.health, Unavailable | Throttled)
+            with self.context.concurrency.call() as measured:
+                status, answer, in_doubt, reply = await self._exchange(request, permit)
+                measured.failed = isinstance(answer.health, Unavailable | Throttled)
         except NoPermit:
             return None
         except asyncio.CancelledError:
-            note_call(request, found, (at, started, None, _interrupted(request)), in_doubt=True)
+            note_call(Call(request, at, measured.seconds, None, _interrupted(request), in_doubt=True), found)
             raise
-        finally:
-            self.context.concurrency.end(time.monotonic() - started, failed=failed)
-        self.context.note_call(time.monotonic() - started)
+        call = Call(request, at, measured.seconds, status, answer, in_doubt)
+        self.context.note_call(call.seconds)
         if self.trace is not None:
-            self.trace.note_call(request, time.monotonic() - started, status, answer)
-        calls = note_call(request, found, (at, started, status, answer), in_doubt=in_doubt)
+            self.trace.note_call(call)
+        made = note_call(call, found)
         if isinstance(answer.health, Throttled):
             asked = isinstance(reply, Reply) and reply.retry_after is not None
-            for_all = await asyncio.to_thread(self.throttled, request, answer, calls[0], asked)
+            for_all = await asyncio.to_thread(self.retries.throttled, call, made[0], asked)
             if not for_all:
                 return answer
-        targets = [task.target_id for task in request.tasks]
-        self.observations.note(answer.health, targets, served=_served(request, answer), at=at)
+        self.observations.note(answer.health, call.targets, served=call.served, at=at)
         return answer
 
     async def _look_for_a_witness(self, found: dict[int, TaskResult], deadline: float) -> None:
@@ -200,13 +187,13 @@ class ConcurrentCalls:
         one = suspects[0]
         if self.observations.served_since(one.called_at, but=one.task.target_id):
             return
-        request = await asyncio.to_thread(self.witness, one)
+        request = await asyncio.to_thread(self.retries.witness, one)
         async with self.context.sender.preconnected():
-            if request is None or (until := await self._permits.take(deadline, 1)) is None:
+            if request is None or (until := await self.permits.take(deadline, 1)) is None:
                 return
             at, started = self.clock(), time.monotonic()
             try:
-                status, answer, _, _ = await self._exchange(request, Permit(self._permits, deadline, until))
+                status, answer, _, _ = await self._exchange(request, Permit(self.permits, deadline, until))
             except NoPermit:
                 return
         if isinstance(answer.health, Healthy):
@@ -217,10 +204,10 @@ class ConcurrentCalls:
     async def reads_well(self, request: Request, deadline: float) -> bool | None:
         """Make a harmless read, before a moment (monotonic); return whether it was answered well, None if not made."""
         async with self.context.sender.preconnected():
-            if (until := await self._permits.take(deadline, 1)) is None:
+            if (until := await self.permits.take(deadline, 1)) is None:
                 return None
             try:
-                _, answer, _, reply = await self._exchange(request, Permit(self._permits, deadline, until))
+                _, answer, _, reply = await self._exchange(request, Permit(self.permits, deadline, until))
             except NoPermit:
                 return None
         return isinstance(answer.health, Healthy) if isinstance(reply, Reply) else None
@@ -264,15 +251,3 @@ def _interrupted(request: Request) -> Answer:
 def _unreadable(request: Request) -> Answer:
     later = Retry("unreadable", "the provider's answer could not be read", counts=True)
     return Answer(Healthy(), {change.id: later for change in request.changes}, code=later.code)
-
-
-_SETTLED = (Applied, Unchanged, PermanentFailure)
-
-
-def _served(request: Request, answer: Answer) -> list[int]:
-    """Return up to two of the targets of which an answer settled a change: that proves that the provider works."""
-    settled = {number for number, outcome in answer.outcomes.items() if isinstance(outcome, _SETTLED)}
-    if not settled or len(request.tasks) == 1:
-        return [request.tasks[0].target_id] if settled else []
-    served = (task.target_id for task in request.tasks if any(change.id in settled for change in task.changes))
-    return list(islice(served, 2))

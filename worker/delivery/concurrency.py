@@ -15,7 +15,8 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 FIRST_LIMIT = 8
@@ -36,6 +37,14 @@ _FIRST_PROBE_SECONDS, _PROBE_SECONDS = 3.0, 30.0
 _FAILING = 0.05
 _MOSTLY = 0.5
 _EASES, _PROBE_EASES = 0.85, 0.7
+
+
+@dataclass(slots=True)
+class CallUnderWay:
+    """How many `seconds` a call took, once it has ended, and whether it `failed`: no reply, a 5xx, a 429."""
+
+    seconds: float = 0.0
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -88,20 +97,23 @@ class ConcurrencyLimit:
         self.in_use -= 1
         self._wake()
 
-    def begin(self) -> None:
-        """Take in that a call has its permit."""
+    @contextmanager
+    def call(self) -> Iterator[CallUnderWay]:
+        """Measure a call that has its permit, and learn from it once it has ended."""
+        one, began = CallUnderWay(), self.clock()
         self.calling += 1
         self._peak = max(self._peak, self.calling)
-
-    def end(self, seconds: float, *, failed: bool) -> None:
-        """Take in that a call has ended after so many seconds; `failed` where the provider may be overloaded."""
-        self.calling -= 1
-        now = self.clock()
-        if now - seconds >= self._changed:  # what began before says nothing of the limit as it is now
-            self._failed += failed
-            if not failed:
-                self._latencies.append(seconds)
-        self._look(now)
+        try:
+            yield one
+        finally:
+            self.calling -= 1
+            now = self.clock()
+            one.seconds = now - began
+            if began >= self._changed:  # what began before says nothing of the limit as it is now
+                self._failed += one.failed
+                if not one.failed:
+                    self._latencies.append(one.seconds)
+            self._look(now)
 
     def _look(self, now: float) -> None:
         """Judge a window once it has ended."""

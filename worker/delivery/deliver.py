@@ -28,10 +28,9 @@ from worker.delivery.bucket_context import BucketContext
 from worker.delivery.calls import ClaimedBatch, ConcurrentCalls
 from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.loop import LoopThread
-from worker.delivery.observations import Observations
-from worker.delivery.retry import RetryPolicy
-from worker.delivery.settlements import DOUBT, Settlements
-from worker.delivery.task_result import TaskResult
+from worker.delivery.observations import Observations, TaskResult
+from worker.delivery.permits import Permits
+from worker.delivery.retry import DOUBT, Retries, RetryPolicy
 from worker.delivery.traces import DeliveryTrace
 
 SETTLE_EVERY_SECONDS = 0.5
@@ -76,8 +75,9 @@ class Delivery:
     _claimed: dict[int, CustomerTask] = field(default_factory=dict)
     _done: queue.SimpleQueue[TaskResult] = field(default_factory=queue.SimpleQueue)
     _unsettled: list[TaskResult] = field(default_factory=list)
-    _settlements: Settlements = field(init=False)
+    _permits: Permits = field(init=False)
     _fuses: FuseCheck = field(init=False)
+    _retries: Retries = field(init=False)
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the reservation window; return whether more is due at once."""
@@ -94,8 +94,9 @@ class Delivery:
 
     def _run(self) -> bool:
         before = self._health()
+        self._permits = Permits(self.context, lambda: self.observations.stop)
         self._fuses = FuseCheck(self.ledger, self.context, self.loop)
-        self._settlements = Settlements(self.ledger, self.context, self.policy, self.observations, before)
+        self._retries = Retries(self.ledger, self.context, self.policy, self.observations, before)
         try:
             if (batch := self._take(before)) is None:
                 return False
@@ -118,22 +119,21 @@ class Delivery:
         """Reserve and claim what can be delivered soon; return None if that is nothing."""
         if not breaker.may_call(found, self.ledger.now()) or not (wanted := self._wanted(found)):
             return None
-        rate_limiter, asked = self.context.rate_limiter, self.context.permits_for(wanted)
+        rate_limiter, asked = self.context.rate_limiter, self._permits.reserve_for(wanted)
         reservation = rate_limiter.reserve(asked, self.token)
         count = len(reservation.moments)
         if not count:
             return None
-        if breaker.is_probe(found) and not breaker.win_probe(self.ledger, found, self._longest):
+        if found.is_open and not breaker.win_probe(self.ledger, found, self._longest):
             rate_limiter.give_back(reservation, count)
             return None
         each, started = self.context.targets_per_call, time.monotonic()
         calls = count if count < asked else wanted
         doubt = DOUBT * self.context.settings.timeout
         lease, overlap = (self.token, self.lease_seconds, doubt), self.context.overlap
-        limit, suspects = (1, found.suspects) if breaker.is_probe(found) else (calls * each, None)
+        limit, suspects = (1, found.suspects) if found.is_open else (calls * each, None)
         tasks = self.ledger.queue.claim(self.context.bucket, limit, *lease, overlap=overlap, suspects=suspects)
         self._claimed.update((task.target_id, task) for task in tasks)
-        self._fuses.watch.claimed(tasks)
         if not tasks:
             rate_limiter.give_back(reservation, count)
             return None
@@ -156,25 +156,25 @@ class Delivery:
     def _wanted(self, found: BucketHealth) -> int:
         """Return how many calls to take on: no more than are due, one for a probe."""
         each = self.context.targets_per_call
-        most = 1 if breaker.is_probe(found) else self.context.batch_size(self.most)
+        most = 1 if found.is_open else self._permits.batch_size(self.most)
         return -(-self.ledger.queue.due(self.context.bucket, most * each) // each)
 
     def _deliver(self, batch: ClaimedBatch) -> None:
-        started, settlements = time.monotonic(), self._settlements
+        started = time.monotonic()
         calls = ConcurrentCalls(
-            *(self.context, self.observations, self.ledger.now, self._done.put),
-            *(settlements.throttled, settlements.witness, self._fuses.watch, self.trace),
+            *(self.context, self._permits, self.observations, self._retries, self._fuses),
+            *(self.ledger.now, self._done.put, self.trace),
         )
         work = self.loop.start(calls.run())
         try:
-            self._fuses.read_harmless(calls)
+            self._fuses.read_harmless(calls.reads_well)
             self._hand_over(calls, batch)
             self._attend(work, calls)
         finally:
             work.cancel()
             calls.ended.wait(_UNWINDING_SECONDS)
             self._give_back()
-            settlements.conclude()
+            self._conclude()
         _log.debug("delivery.done", bucket=str(self.context.bucket), seconds=round(time.monotonic() - started, 3))
 
     def _hand_over(self, delivery: ConcurrentCalls, batch: ClaimedBatch | None) -> None:
@@ -205,11 +205,11 @@ class Delivery:
                     claim_at, is_open = now + _CLAIM_AGAIN_SECONDS, calls.is_busy and not self._has_to_end()
             if was_open and not is_open:
                 self._hand_over(calls, None)
-            hurries = len(self._unsettled) >= SETTLE_AT_ONCE or bool(self._fuses.watch.suspects)
+            hurries = len(self._unsettled) >= SETTLE_AT_ONCE or bool(self._fuses.suspects)
             if hurries or now - settled_at >= SETTLE_EVERY_SECONDS:
                 self._settle()
                 settled_at = time.monotonic()
-                self._fuses.read_harmless(calls)
+                self._fuses.read_harmless(calls.reads_well)
         self._fuses.finish()
         work.result()
 
@@ -218,7 +218,7 @@ class Delivery:
         return self.context.rate_limiter.reservation_seconds * random.uniform(0.5, LONGEST_WINDOWS)  # noqa: S311
 
     def _has_to_end(self) -> bool:
-        return self.observations.stop or breaker.is_probe(self._settlements.before)
+        return self.observations.stop or self._retries.before.is_open
 
     def _begins_window(self) -> bool:
         """Write down what the window that is over has shown; return whether another one may begin."""
@@ -226,20 +226,24 @@ class Delivery:
             return False
         try:
             self._settle()
-            self._settlements.conclude()
-            self._settlements.before = self._health()
+            self._conclude()
+            self._retries.before = self._health()
         except LedgerUnavailable as error:
             _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
             return False
         self.loop.loop.call_soon_threadsafe(self.observations.begin_window)
         return not self._has_to_end()
 
+    def _conclude(self) -> None:
+        """Write down what has been learnt of the bucket."""
+        breaker.conclude(self.ledger, self._retries.before, self.observations)
+
     def _more(self) -> ClaimedBatch | None:
         if self._has_to_end():
             return None
         try:
             found = self._health()
-            return None if breaker.is_probe(found) else self._take(found)
+            return None if found.is_open else self._take(found)
         except LedgerUnavailable as error:
             _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
             return None
@@ -258,7 +262,7 @@ class Delivery:
 
     def _settle(self) -> None:
         """Write down what has been reported."""
-        if suspects := self._fuses.watch.suspects:
+        if suspects := self._fuses.suspects:
             self._drain()  # what made them so has been reported
         group, self._unsettled = self._unsettled, []
         if not group:
@@ -277,7 +281,7 @@ class Delivery:
             _log.warning("delivery.leases_lost", bucket=str(self.context.bucket), targets=lost)
 
     def _write_down(self, group: Sequence[TaskResult]) -> tuple[int, list[Settlement]]:
-        settlements = [self._settlements.settlement(one) for one in group]
+        settlements = [self._retries.settlement(one) for one in group]
         return self.ledger.queue.settle(self.token, settlements, self._fuses.counter), settlements
 
     def _patiently(self, work: Callable[[], T]) -> T:

@@ -1,12 +1,27 @@
-"""What a delivery has seen of its bucket: who was served, who was refused, and whether to go on calling."""
+"""What a delivery has seen: what became of each customer task, and who of its bucket was served, and who refused."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
-from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
+from consent.ledger.queue.tasks import WITNESS, Attempt, CustomerTask
+from consent.outcome import (
+    Applied,
+    Health,
+    Healthy,
+    Outcome,
+    PermanentFailure,
+    Retry,
+    Throttled,
+    Unauthorized,
+    Unavailable,
+    Unchanged,
+)
+from worker.http.failures import NOTHING_SENT
+from worker.providers.contract import Answer, Plan, Request
 
 FAILURES_TO_OPEN = 5
 """Failed calls in a row, with no customer served between them, that open the breaker."""
@@ -16,6 +31,107 @@ REFUSALS_TO_STOP = 3
 
 FEW_THROTTLED, SERVED_FOR_EACH_THROTTLED = 10, 3
 """So many customers may draw a 429 of their own. Where more do, so many must be served for each of them."""
+
+_SETTLED = (Applied, Unchanged, PermanentFailure)
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that has ended: when it began (microseconds), how many seconds it took, and what was answered.
+
+    `status` is None where no reply came. `in_doubt` says that a call went out whose answer never came, or was a
+    proxy's: the provider may still be at it.
+    """
+
+    request: Request
+    at: int
+    seconds: float
+    status: int | None
+    answer: Answer
+    in_doubt: bool = False
+
+    @property
+    def targets(self) -> list[int]:
+        """The targets that it was for."""
+        return [task.target_id for task in self.request.tasks]
+
+    @property
+    def served(self) -> list[int]:
+        """Up to two of the targets of which the answer settled a change: that proves that the provider works."""
+        outcomes, tasks = self.answer.outcomes, self.request.tasks
+        settled = {number for number, outcome in outcomes.items() if isinstance(outcome, _SETTLED)}
+        if not settled or len(tasks) == 1:
+            return [tasks[0].target_id] if settled else []
+        return list(islice((task.target_id for task in tasks if any(one.id in settled for one in task.changes)), 2))
+
+
+@dataclass(slots=True)
+class TaskResult:
+    """What became of one customer task so far: outcomes by change id, and the calls that were made.
+
+    `in_doubt` says that one of these is (see `Call`), `suspicion` is a bad answer about the connection that may be
+    about this customer only, and the changes it was for.
+    """
+
+    task: CustomerTask
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    in_doubt: bool = False
+    suspicion: Suspicion | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether there is an answer about a change that counts if the provider is known to work."""
+        return any(isinstance(one, Retry) and one.counts for one in self.outcomes.values())
+
+    @property
+    def lacks_witness(self) -> bool:
+        """Whether there is a bad answer of which it has to be found out whose fault it is."""
+        counted = (one for one in self.outcomes.values() if isinstance(one, Retry) and one.counts)
+        return self.suspicion is not None or any(not one.witnessed for one in counted)
+
+    @property
+    def called_at(self) -> int:
+        """When the last call for its changes began (microseconds), 0 if there was none."""
+        return max((one.at for one in self.attempts if one.purpose != WITNESS), default=0)
+
+    @classmethod
+    def of(cls, task: CustomerTask, plan: Plan) -> TaskResult:
+        """Return what is decided about a task before any call."""
+        return cls(task, {one.id: plan.outcomes[one.id] for one in task.changes if one.id in plan.outcomes})
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What a call was answered that may speak of the connection or only of one customer."""
+
+    seen: Health
+    call: Attempt
+
+
+def note_call(call: Call, found: dict[int, TaskResult]) -> list[Attempt]:
+    """Add a call to what became of each of its targets; return it as an attempt for each of them."""
+    request, answer, made = call.request, call.answer, []
+    for number, (target, ids) in enumerate(_by_target(request).items()):
+        one = found[target]
+        facts = (target, call.at, int(call.seconds * 1000), request.purpose, call.status, answer.code, tuple(ids))
+        made.append(Attempt(*facts, counts=number == 0))
+        one.attempts.append(made[-1])
+        if not isinstance(answer.health, Healthy) and answer.code not in NOTHING_SENT:
+            one.suspicion = Suspicion(answer.health, made[-1])
+        one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
+        one.in_doubt = one.in_doubt or call.in_doubt
+    return made
+
+
+def _by_target(request: Request) -> dict[int, list[int]]:
+    if len(request.tasks) == 1:
+        return {request.tasks[0].target_id: [change.id for change in request.changes]}
+    asked = {change.id for change in request.changes}
+    found: dict[int, list[int]] = defaultdict(list)
+    for task in request.tasks:
+        found[task.target_id].extend(change.id for change in task.changes if change.id in asked)
+    return found
 
 
 @dataclass(slots=True)

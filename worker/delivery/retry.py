@@ -1,4 +1,7 @@
-"""When something is tried again, and when it is not: exponential backoff with full jitter, and an end to it."""
+"""When something is tried again, and when it is not: exponential backoff with full jitter, and an end to it.
+
+Whose fault a failure was decides what counts: an outage kills nothing, and a change that fails alone has an end.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,26 @@ import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from consent.ledger.queue.tasks import CustomerTask
-from consent.outcome import Outcome, PermanentFailure, Retry
+import structlog
+
+from consent.errors import LedgerUnavailable
+from consent.ledger.ledger import Ledger
+from consent.ledger.queue.breakers import BucketHealth
+from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
+from consent.outcome import Outcome, PermanentFailure, Retry, Throttled
+from worker.delivery import breaker
+from worker.delivery.bucket_context import BucketContext
+from worker.delivery.observations import Call, Observations, TaskResult
+from worker.providers.contract import Request
 
 _ODDS = random.SystemRandom()
+_log = structlog.get_logger()
 
+DOUBT = 3
+"""Timeouts for which a call that timed out may still be at work on the other side."""
+
+FEW = 10
+"""So many customers may be left where a read is a witness against an answer that the provider itself gave."""
 
 WITNESSED_TRIES = 5
 """Tries of a change that the provider takes without keeping it, as it shows when it is asked what it holds."""
@@ -84,3 +102,83 @@ class RetryPolicy:
         if attempts + 1 < (min(WITNESSED_TRIES, self.max_attempts) if outcome.witnessed else self.max_attempts):
             return outcome
         return PermanentFailure(outcome.code, f"given up after {attempts + 1} attempts: {outcome.reason}")
+
+
+@dataclass(slots=True)
+class Retries:
+    """What of a delivery's results is over and when the rest is tried again, by what else its bucket was seen to do.
+
+    `before` is the bucket's health as it was when the delivery's window began.
+    """
+
+    ledger: Ledger
+    context: BucketContext
+    policy: RetryPolicy
+    observations: Observations
+    before: BucketHealth
+    _paused: bool = False
+
+    def settlement(self, one: TaskResult) -> Settlement:
+        """Return what is to be written down of a customer task: what ended, and when the rest is tried again."""
+        evidence = (one.task, one.called_at)
+        healthy = one.counts and breaker.is_proven(self.ledger, self.before, self.observations, *evidence)
+        outcomes = self.policy.decide(one.task, one.outcomes, healthy=healthy, own=self._own(one))
+        wait_for = self.policy.put_off(one.task, outcomes)
+        now = self.ledger.now()
+        until = now + int(wait_for * 1_000_000) if wait_for else 0
+        doubt = now + int(DOUBT * self.context.settings.timeout * 1_000_000) if one.in_doubt else 0
+        return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
+
+    def witness(self, one: TaskResult) -> Request | None:
+        """Return a harmless read, if nothing else is left that could be a witness: about the customer served last.
+
+        Where the provider itself says that it failed, a read about this same customer will do. But it may be the
+        writing that is broken, for everybody: so reads are witnesses only where few customers are left.
+        """
+        queue, bucket = self.ledger.queue, self.context.bucket
+        if queue.due(bucket, 1):
+            return None
+        served_id, other = self.ledger.breakers.health_of(str(bucket)).served_id, None
+        if served_id not in (None, one.task.target_id):
+            other = queue.customer(served_id)
+        if one.suspicion is None:
+            if queue.left(bucket, FEW + 1) > FEW:
+                return None
+            other = other or one.task
+        return None if other is None else self.context.provider.witness(other, self.context.settings)
+
+    def throttled(self, call: Call, made: Attempt, asked: bool) -> bool:  # noqa: FBT001
+        """Slow every process at once: the rate limiter those that reserve, the ledger those that come later.
+
+        Return False, and slow no process, if only this customer draws that answer while others are served. Where the
+        provider did not say for how long (`asked`), the first waits are short: then another customer is tried.
+        """
+        seen, tasks = call.answer.health, call.request.tasks
+        seconds = (seen.after if isinstance(seen, Throttled) else None) or breaker.THROTTLE_SECONDS
+        self.observations.recent.note(call.targets, served=False)
+        try:
+            if len(tasks) == 1 and tasks[0].tries:
+                evidence = (tasks[0], made, seen)
+                if breaker.is_its_own(self.ledger, self.before, self.observations, *evidence):
+                    return False
+            if self._paused and not asked:
+                return True  # it was said to several calls at once
+            if not asked:
+                seconds = self.context.pause(seconds, self.before.trips)
+            self._paused = True
+            self.context.rate_limiter.push(seconds)
+            breaker.throttle(self.ledger, self.context.bucket, seconds)
+        except LedgerUnavailable as error:
+            self.context.rate_limiter.push(seconds)
+            _log.warning("throttle.not_noted", bucket=str(self.context.bucket), reason=str(error))
+        return True
+
+    def _own(self, one: TaskResult) -> frozenset[int]:
+        """Return the changes whose bad answer says nothing of the bucket, because it serves others."""
+        if one.suspicion is None:
+            return frozenset()
+        evidence = (one.task, one.suspicion.call, one.suspicion.seen)
+        if not breaker.is_its_own(self.ledger, self.before, self.observations, *evidence):
+            return frozenset()
+        self.observations.excuse(one.task.target_id)
+        return frozenset(one.suspicion.call.change_ids)

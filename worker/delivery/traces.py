@@ -14,7 +14,7 @@ from consent.change import Bucket
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Healthy
 from consent.tracing.spans import Span, SpanWriter, import_ids, new_ids, share
-from worker.providers.contract import Answer, Request
+from worker.delivery.observations import Call
 
 _CODE = re.compile(r"[A-Za-z0-9_.+-]{1,40}")
 _REFUSED = 400
@@ -40,8 +40,9 @@ class DeliveryTrace:
         self._span.add("optrelay.customers", len(tasks))
         self._span.add("optrelay.changes", sum(len(task.changes) for task in tasks))
 
-    def note_call(self, request: Request, seconds: float, status: int | None, answer: Answer) -> None:
-        """Tell a call that has ended; `status` is None where no answer came."""
+    def note_call(self, call: Call) -> None:
+        """Tell a call that has ended."""
+        request, status, answer = call.request, call.status, call.answer
         name = f"{request.method} {request.template}".rstrip()
         code = answer.code if _CODE.fullmatch(answer.code) else "other"
         facts: dict[str, str | int] = {"http.request.method": request.method, **self._server}
@@ -52,7 +53,7 @@ class DeliveryTrace:
             facts["http.response.status_code"] = status
         is_bad = status is None or status >= _REFUSED or not isinstance(answer.health, Healthy)
         error = (code if status is None or status < _REFUSED else str(status)) if is_bad else ""
-        self._span.call(name, seconds, facts, error)
+        self._span.call(name, call.seconds, facts, error)
 
     def end(self, error: str = "") -> None:
         """Tell the delivery, unless it had nothing to do; `error` is the type of what ended it."""

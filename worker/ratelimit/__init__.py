@@ -1,1 +1,1 @@
-"""The rate limit: one limiter for each bucket over all processes, permits for calls, fair sharing of processes."""
+"""The rate limit: one limiter for each bucket over all processes, fair sharing of processes."""

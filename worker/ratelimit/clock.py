@@ -51,22 +51,24 @@ class RedisClock:
     offset: Offset | None = None
     _read_again: float = 0.0
 
-    def learn(self, clock: float, asked: float, answered: float, enough: float) -> None:
-        """Take in a reply; if what is known is not good enough, ask some more, but not all the time."""
+    def learn(self, clock: float, asked: float, answered: float, enough: float) -> float:
+        """Take in a reply that shows Redis' clock; return when it stood there, by this process's monotonic one.
+
+        If what is known is not good enough, Redis is asked some more, but not all the time.
+        """
         self.offset = Offset.better(self.offset, clock, asked, answered)
-        if self.doubt() <= enough or answered < self._read_again:
-            return
-        self._read_again = answered + _READ_AGAIN_SECONDS
-        with suppress(redis.RedisError):
-            for _ in range(_READINGS):
-                asked = time.monotonic()
-                seconds, microseconds = self.store.time()
-                self.offset = Offset.better(self.offset, seconds + microseconds / 1e6, asked, time.monotonic())
+        if self.doubt() > enough and answered >= self._read_again:
+            self._read_again = answered + _READ_AGAIN_SECONDS
+            self._read()
+        return clock - self.offset.seconds
 
     def doubt(self) -> float:
         """Return by how many seconds this process may take Redis' moments too late."""
         return self.offset.doubt(time.monotonic()) if self.offset else 0.0
 
-    def moment(self, clock: float) -> float:
-        """Return when Redis' clock stands at `clock`, by this process's monotonic one."""
-        return clock - (self.offset.seconds if self.offset else 0.0)
+    def _read(self) -> None:
+        with suppress(redis.RedisError):
+            for _ in range(_READINGS):
+                asked = time.monotonic()
+                seconds, microseconds = self.store.time()
+                self.offset = Offset.better(self.offset, seconds + microseconds / 1e6, asked, time.monotonic())

@@ -174,8 +174,7 @@ class RateLimiter:
             self.written.extend_soon(int(answer[4]), self.interval)
         if int(answer[4]):
             now = int(answer[4]) / 1e6
-            self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
-            asked = self._clock.moment(now)
+            asked = self._clock.learn(now, asked - seconds, asked, _CLOCK_PART * self.slack)
         count, wait, tat, processes = int(answer[0]), int(answer[1]) / 1e6, int(answer[2]), int(answer[3])
         self.processes, self._alone_from = max(self.known, processes), 0.0
         moments = deque(asked + wait + n * self.interval for n in range(max(0, count)))

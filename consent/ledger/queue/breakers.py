@@ -52,6 +52,11 @@ class BucketHealth:
     suspects: tuple[int, ...] = ()
     served_id: int | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its breaker is open: a call would be a probe, for which one task is enough."""
+        return self.breaker is not Breaker.CLOSED
+
 
 class Breakers(LedgerPart):
     """How each bucket is, as every process sees it."""

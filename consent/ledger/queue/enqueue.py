@@ -16,25 +16,22 @@ from consent.outcome import State
 _IN_LINE = 48 * 3_600_000_000
 """What has no deadline, such as an opt-in, stands in line as if it had one so long after its receipt."""
 
-_LANES = {(action.value, origin.value): int(lane_of(action, origin)) for action in Action for origin in Origin}
-
-
 _LAST_OF_OPTOUTS = int(Lane.BULK_OPTOUT)
 
+lane_term: ColumnElement[int] = case(
+    *(
+        ((changes.c.action == action.value) & (changes.c.origin == origin.value), int(lane_of(action, origin)))
+        for action in Action
+        for origin in Origin
+    )
+)
+"""The lane of a change, as a term about `changes`."""
 
-def lane_term() -> ColumnElement[int]:
-    """Return the lane of a change, as a term about `changes`."""
-    return case(*((_is(a, o), lane) for (a, o), lane in _LANES.items()))
+deadline_term: ColumnElement[int] = func.coalesce(changes.c.due_at, changes.c.recorded_at + _IN_LINE)
+"""By when a change should be delivered; opt-ins in the order of their receipt."""
 
-
-def deadline_term() -> ColumnElement[int]:
-    """Return by when a change should be delivered, as a term about `changes`; opt-ins in the order of their receipt."""
-    return func.coalesce(changes.c.due_at, changes.c.recorded_at + _IN_LINE)
-
-
-def rule_term() -> ColumnElement[str]:
-    """Return the rule of a change's deadline, as a term about `changes`."""
-    return func.coalesce(changes.c.rule, NO_RULE)
+rule_term: ColumnElement[str] = func.coalesce(changes.c.rule, NO_RULE)
+"""The rule of a change's deadline."""
 
 
 def enqueue(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int) -> None:
@@ -45,19 +42,18 @@ def enqueue(lock: MergeLock, meant: Sequence[ColumnElement[bool]], *, now: int) 
     """
     tx = lock.tx
     # A value, asked for by number alone: NOT EXISTS, or an index of those who are due, PostgreSQL may begin with.
-    lane, deadline = lane_term(), deadline_term()
-    as_urgent = and_(is_due, customer_tasks.c.lane <= lane, customer_tasks.c.deadline <= deadline)
+    as_urgent = and_(is_due, customer_tasks.c.lane <= lane_term, customer_tasks.c.deadline <= deadline_term)
     due = select(as_urgent).where(customer_tasks.c.target_id == changes.c.target_id).scalar_subquery()
     whose = (targets.c.id, targets.c.connection, targets.c.bucket)
     first = func.row_number().over(
-        partition_by=targets.c.id, order_by=(lane > _LAST_OF_OPTOUTS, deadline, changes.c.id)
+        partition_by=targets.c.id, order_by=(lane_term > _LAST_OF_OPTOUTS, deadline_term, changes.c.id)
     )
     each = (
         select(
             *whose,
-            func.min(lane).over(partition_by=targets.c.id).label("lane"),
-            deadline.label("deadline"),
-            rule_term().label("rule"),
+            func.min(lane_term).over(partition_by=targets.c.id).label("lane"),
+            deadline_term.label("deadline"),
+            rule_term.label("rule"),
             first.label("place"),
         )
         .join(changes, changes.c.target_id == targets.c.id)
@@ -98,10 +94,6 @@ _RENEWED = Renewal(
 
 def _micros(moment: int) -> ColumnElement[int]:
     return literal(moment, BigInteger)
-
-
-def _is(action: str, origin: str) -> ColumnElement[bool]:
-    return (changes.c.action == action) & (changes.c.origin == origin)
 
 
 def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

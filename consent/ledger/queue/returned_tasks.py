@@ -65,7 +65,7 @@ def left_of(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[i
         if number not in settled
     ]
     left: dict[int, list[_Left]] = defaultdict(list)
-    facts = select(changes.c.target_id, changes.c.id, lane_term(), deadline_term(), rule_term())
+    facts = select(changes.c.target_id, changes.c.id, lane_term, deadline_term, rule_term)
     for some in portions(found):
         query = facts.where(among(changes.c.id, some), changes.c.state == State.PENDING.value)
         for whose, *change in plain_rows(tx.execute(query)):

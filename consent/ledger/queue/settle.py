@@ -155,6 +155,8 @@ _TIMED = (changes.c.due_at, changes.c.rule, changes.c.effective_at, changes.c.re
 
 def _bury(tx: Connection, dead: Sequence[dict[str, Any]], now: int) -> None:
     """Make dead letters of those that are pending."""
+    if not dead:
+        return
     pending = still_pending(tx, [row["which"] for row in dead])
     bulk(tx).update_each(_BURY, dead)
     bulk(tx).insert(dead_letters, ("change_id",), [(row["which"],) for row in dead], NEW)

@@ -147,7 +147,7 @@ def test_an_outage_makes_probes_wait_for_ten_seconds_at_most(books: Ledger, cloc
 def test_when_a_worker_is_woken(found: BucketHealth, *, may: bool) -> None:
     """Not while it is throttled, and not before the next probe."""
     assert breaker.may_call(found, 10) is may
-    assert breaker.is_probe(found) is (found.breaker is not Breaker.CLOSED)
+    assert found.is_open is (found.breaker is not Breaker.CLOSED)
 
 
 def test_one_process_wins_the_probe(books: Ledger, clock: Clock) -> None:

@@ -7,6 +7,7 @@ import heapq
 import math
 import random
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
@@ -39,22 +40,23 @@ def failing(seconds: float, share: float) -> Provider:
 
 def delivered(limit: ConcurrencyLimit, provider: Provider, rate: float, until: float, since: float) -> float:
     """Return the calls a second that were answered well between two moments, where `rate` a second are allowed."""
-    odds, now, well, under_way = random.Random(1), 0.0, 0, []
+    odds, now, well, under_way, numbers = random.Random(1), 0.0, 0, [], count()
     clock = [0.0]
     limit.clock = lambda: clock[0]
     limit._began, limit._probe_at = 0.0, 3.0
     while now < until:
         now += 1 / rate
         while under_way and under_way[0][0] <= now:
-            ends, began, failed = heapq.heappop(under_way)
+            ends, *_, call, measured = heapq.heappop(under_way)
             clock[0] = ends
-            limit.end(ends - began, failed=failed)
-            well += not failed and ends >= since
+            call.__exit__(None, None, None)
+            well += not measured.failed and ends >= since
         clock[0] = now
         if limit.calling < int(limit.limit):
-            limit.begin()
-            seconds, failed = provider(odds, len(under_way) + 1, now)
-            heapq.heappush(under_way, (now + seconds, now, failed))
+            call = limit.call()
+            measured = call.__enter__()
+            seconds, measured.failed = provider(odds, len(under_way) + 1, now)
+            heapq.heappush(under_way, (now + seconds, next(numbers), call, measured))
     return well / (until - since)
 
 

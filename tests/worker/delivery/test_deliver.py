@@ -21,6 +21,7 @@ from worker.bootstrap import WorkerContext, time_limit
 from worker.delivery import breaker
 from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS
 from worker.delivery.observations import Observations
+from worker.delivery.permits import Permits
 from worker.providers.contract import Plan
 
 
@@ -189,13 +190,14 @@ def test_one_delivery_claims_again_while_calls_are_under_way(shop: Company, tmp_
 def test_a_slow_process_leaves_the_slots_that_it_cannot_use(parts: WorkerContext) -> None:
     """Slots pass while all calls of a process are under way: it takes no more than it can use, others have the rest."""
     connection = parts.bucket_context(BUCKET)
+    permits = Permits(connection, lambda: False)
     connection.call_seconds = 0.0001
 
-    assert connection.permits_for(60) == 60
+    assert permits.reserve_for(60) == 60
 
     connection.call_seconds = 0.8
 
-    assert connection.permits_for(100) <= connection.settings.concurrency + 1
+    assert permits.reserve_for(100) <= connection.settings.concurrency + 1
 
 
 def test_an_older_change_that_lands_late_is_not_the_last(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The permits of one delivery: taken one by one at their moments, and more of them reserved as they run out."""
+"""The permits of one delivery: how many are reserved at once, and how its calls take them, each at its moment."""
 
 from __future__ import annotations
 
@@ -8,27 +8,16 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-
-from aiolimiter import AsyncLimiter
+from typing import Self
 
 from consent.errors import LedgerOutdated
-from worker.ratelimit.limiter import FEW, RateLimiter, Reservation
+from worker.delivery.bucket_context import BucketContext
+from worker.ratelimit.limiter import FEW, Reservation
 
 TURN = 4.0
 """How many times longer a turn is than permits may be late: who makes 8 calls where 10 are due loses none."""
 
 _SHORTEST_TURN = 16
-
-
-def turn_of(limiter: RateLimiter) -> int:
-    """Return how many permits a delivery reserves at once where the limit is high; 0 where it is low.
-
-    Permits that are reserved together lie side by side, so one process makes calls as fast as all may together while
-    it uses them. One that is slower than that falls behind within its turn by less than permits may be late, and
-    catches up while others have theirs.
-    """
-    turn = int(TURN * limiter.tolerance / limiter.interval)
-    return turn if turn >= _SHORTEST_TURN else 0
 
 
 class NoPermit(Exception):
@@ -39,16 +28,55 @@ class NoPermit(Exception):
 class Permits:
     """Reserved moments of this process's monotonic clock, in order, and until when each may be used.
 
-    All of it happens inside the event loop.
+    Their numbers may be asked for anywhere. All else happens inside the event loop, and while it is open as a context:
+    at its end no more are reserved. `stopped` says that the delivery makes no further call.
     """
 
-    limiter: RateLimiter
-    cap: AsyncLimiter
-    size: Callable[[int], int]
+    context: BucketContext
     stopped: Callable[[], bool]
     held: deque[tuple[float, float]] = field(default_factory=deque)
     _reserving: asyncio.Lock = field(default_factory=asyncio.Lock)
     _ahead: asyncio.Task[None] | None = None
+
+    def batch_size(self, most: int) -> int:
+        """Return how many calls one batch should hold: half a reservation window's worth, and no more than can be made.
+
+        Half, so that two deliveries can keep the reservations ahead of the clock between them. Permits of one batch lie
+        side by side: where calls last so long that all of it would be under way at once, it is half of the concurrency
+        limit, so that the other half is left for the next one. With quick calls, that would make many small claims.
+        """
+        limiter, limit, lasts = self.context.rate_limiter, self.context.concurrency.limit, self.context.call_seconds
+        ahead, half = limiter.reservation_seconds / 2, max(1, int(limit / 2))
+        allowed = max(1, int(ahead / limiter.interval))
+        if lasts > max(half * limiter.interval, ahead / 10):
+            allowed = min(allowed, half)
+        can_be_made = max(1, int(limit * ahead / max(lasts, 0.001)))  # by this process, going by its latest calls
+        return min(most, allowed, can_be_made)
+
+    def reserve_for(self, calls: int) -> int:
+        """Return how many permits to reserve for so many calls: no more than can be used before they are lost.
+
+        Where this process is slower than the limit, permits pass while all its calls are under way, and those it holds
+        are missing elsewhere: then it takes only as many as it can use within the tolerance, or may use late, and more
+        soon after.
+        """
+        limiter, limit = self.context.rate_limiter, self.context.concurrency.limit
+        behind = self.context.call_seconds / limit - limiter.interval
+        if behind <= 0:
+            return min(calls, self.batch_size(calls), self.turn or calls)
+        in_time = int(limit) + int(limiter.tolerance / behind)
+        return min(calls, max(in_time, limiter.spare_calls))
+
+    @property
+    def turn(self) -> int:
+        """How many permits a delivery reserves at once where the limit is high; 0 where it is low.
+
+        Permits that are reserved together lie side by side, so one process makes calls as fast as all may together
+        while it uses them. One that is slower than that falls behind within its turn by less than permits may be late,
+        and catches up while others have theirs.
+        """
+        turn = int(TURN * self.context.rate_limiter.tolerance / self.context.rate_limiter.interval)
+        return turn if turn >= _SHORTEST_TURN else 0
 
     def add(self, reservation: Reservation) -> None:
         """Take in what has been reserved."""
@@ -75,10 +103,18 @@ class Permits:
                 return None
             if moment > now:
                 await asyncio.sleep(moment - now)
-            await self.cap.acquire()
+            await self.context.process_cap.acquire()
             if time.monotonic() <= until and not self.stopped():
                 return until
         return None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._ahead is not None:
+            self._ahead.cancel()
+            await asyncio.wait([self._ahead])
 
     def _next(self, now: float) -> tuple[float, float] | None:
         while self.held:
@@ -91,25 +127,20 @@ class Permits:
         """Reserve more before the last permit is gone, where that may be: then no call waits for Redis."""
         if self._ahead and not self._ahead.done():
             return
-        spare, turn = self.limiter.spare_calls, turn_of(self.limiter)
-        few = spare // FEW if spare and self.size(left) <= spare else turn // 2
+        spare = self.context.rate_limiter.spare_calls
+        few = spare // FEW if spare and self.reserve_for(left) <= spare else self.turn // 2
         if len(self.held) <= few and left > len(self.held) + (few if spare else 0):
             self._ahead = asyncio.create_task(self._reserve(left - len(self.held), few))
 
     async def _reserve(self, left: int, few: int = 0) -> None:
+        limiter = self.context.rate_limiter
         async with self._reserving:
             if len(self.held) > few:
                 return
             with suppress(LedgerOutdated):  # the delivery raises it when it settles what has been answered
-                self.add(await asyncio.to_thread(self.limiter.reserve, self.size(left)))
+                self.add(await asyncio.to_thread(limiter.reserve, self.reserve_for(left)))
             if not self.held:
-                await asyncio.sleep(min(self.limiter.reservation_seconds / 2, self.limiter.interval))
-
-    async def aclose(self) -> None:
-        """Reserve no more."""
-        if self._ahead is not None:
-            self._ahead.cancel()
-            await asyncio.wait([self._ahead])
+                await asyncio.sleep(min(limiter.reservation_seconds / 2, limiter.interval))
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from tests.support.company import company
 from tests.support.worker import BUCKET, wired
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.loop import LoopThread
+from worker.delivery.permits import Permits
 from worker.ratelimit.limiter import FEW, Reservation
-from worker.ratelimit.permits import turn_of
 
 
 @pytest.fixture
@@ -33,16 +33,16 @@ def unbound(tmp_path: Path) -> Iterator[tuple[BucketContext, LoopThread]]:
 def test_slots_are_asked_for_before_they_run_out(unbound: tuple[BucketContext, LoopThread]) -> None:
     """Where permits may be used late, more are reserved while some are left, and no more than windows have room."""
     connection, loop = unbound
-    permits, spare = connection.permits(lambda: False), connection.rate_limiter.spare_calls
+    permits, spare = Permits(connection, lambda: False), connection.rate_limiter.spare_calls
     held = []
 
     async def take_all(count: int) -> None:
         deadline = time.monotonic() + 10
-        for left in range(count, 0, -1):
-            assert await permits.take(deadline, left) is not None
-            held.append(len(permits.held))
-            await asyncio.sleep(0.001)  # a call
-        await permits.aclose()
+        async with permits:
+            for left in range(count, 0, -1):
+                assert await permits.take(deadline, left) is not None
+                held.append(len(permits.held))
+                await asyncio.sleep(0.001)  # a call
 
     loop.run(take_all(10 * spare), timeout=20)
 
@@ -53,12 +53,12 @@ def test_slots_are_asked_for_before_they_run_out(unbound: tuple[BucketContext, L
 def test_a_delivery_that_ends_reserves_no_more(unbound: tuple[BucketContext, LoopThread]) -> None:
     """What was being reserved when a delivery ended is given up, and nothing stays behind in the event loop."""
     connection, loop = unbound
-    permits = connection.permits(lambda: False)
+    permits = Permits(connection, lambda: False)
 
     async def take_some() -> None:
-        for left in range(200, 200 - connection.rate_limiter.spare_calls, -1):
-            await permits.take(time.monotonic() + 10, left)
-        await permits.aclose()
+        async with permits:
+            for left in range(200, 200 - connection.rate_limiter.spare_calls, -1):
+                await permits.take(time.monotonic() + 10, left)
 
     loop.run(take_some(), timeout=20)
 
@@ -70,22 +70,22 @@ def test_a_delivery_that_ends_reserves_no_more(unbound: tuple[BucketContext, Loo
 def test_processes_take_turns_where_the_limit_is_high(unbound: tuple[BucketContext, LoopThread]) -> None:
     """At 1,000 a second, one process must not have to make 250 calls in a quarter of a second while others wait."""
     connection, _ = unbound
-    limiter = connection.rate_limiter
+    limiter, permits = connection.rate_limiter, Permits(connection, lambda: False)
     connection.concurrency.limit, connection.call_seconds = 600.0, 0.5
     limiter.rate = Rate(1000, 1.0)
 
-    assert 16 <= connection.permits_for(250) * limiter.interval * 1000 <= 5 * limiter.tolerance * 1000
+    assert 16 <= permits.reserve_for(250) * limiter.interval * 1000 <= 5 * limiter.tolerance * 1000
 
     limiter.rate = Rate(50, 1.0)
 
-    assert turn_of(limiter) == 0
-    assert connection.permits_for(20) == 20
+    assert permits.turn == 0
+    assert permits.reserve_for(20) == 20
 
 
 def test_permits_are_used_in_the_order_of_their_moments(unbound: tuple[BucketContext, LoopThread]) -> None:
     """A call reserved later permits than the delivery did, but is heard of first: the earlier ones are not lost."""
     connection, loop = unbound
-    permits, now = connection.permits(lambda: False), time.monotonic()
+    permits, now = Permits(connection, lambda: False), time.monotonic()
     permits.add(Reservation(deque([now + 0.4, now + 0.5]), late=0.2))
     permits.add(Reservation(deque([now + 0.2, now + 0.3]), late=0.2))
 
