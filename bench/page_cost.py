@@ -47,11 +47,11 @@ class Cost(NamedTuple):
 
 
 @contextmanager
-def open_page(folder: Path, told: dict[str, str], refresh: float) -> Iterator[tuple[psutil.Process, list[float]]]:
+def open_page(folder: Path, variables: dict[str, str], refresh: float) -> Iterator[tuple[psutil.Process, list[float]]]:
     """Run `optrelay ui` and fetch its places again and again; gives its process, and how long each view took."""
     command = [OPTRELAY, "ui", "--json"]
     with (folder / "page.log").open("w") as log:
-        page = subprocess.Popen(command, env=told, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
+        page = subprocess.Popen(command, env=variables, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)
     over, took = threading.Event(), list[float]()
     assert page.stdout is not None
     link = json.loads(page.stdout.readline())["url"]
@@ -87,7 +87,7 @@ def delivered(folder: Path, ledger_url: str, rows: int, refresh: float | None) -
     broker = LocalBroker(folder / "broker")
     broker.ensure()
     with fast_server() as server:
-        told = environment(folder, server.url, ledger_url, broker.url)
+        variables = environment(folder, server.url, ledger_url, broker.url)
         connection = {"provider": "capillary", "base_url": server.url, "username": "bench", "password": "bench"}
         settings = Settings(
             ledger_url=ledger_url,
@@ -96,10 +96,10 @@ def delivered(folder: Path, ledger_url: str, rows: int, refresh: float | None) -
         )
         worker_context = WorkerContext(settings, broker.url)
         try:
-            with workers(folder, told, 1) as worker:
+            with workers(folder, variables, 1) as worker:
                 if refresh is None:
                     return _finished(worker_context, worker), []
-                with open_page(folder, told, refresh) as (page, took):
+                with open_page(folder, variables, refresh) as (page, took):
                     before, views = processor_seconds(page), len(took)
                     cost = _finished(worker_context, worker)
                     return Cost(cost.workers, processor_seconds(page) - before, len(took) - views), took
@@ -156,8 +156,8 @@ def main() -> None:
     options = parser.parse_args()
     for ledger in options.ledgers:
         found = compared(ledger, options.rows, options.pairs, options.refresh)
-        told = {"bench": "page_cost", "ledger": ledger, "rows": options.rows, "goal": GOAL}
-        print(json.dumps(told | {"refresh": options.refresh, **found}), flush=True)
+        result = {"bench": "page_cost", "ledger": ledger, "rows": options.rows, "goal": GOAL}
+        print(json.dumps(result | {"refresh": options.refresh, **found}), flush=True)
 
 
 if __name__ == "__main__":

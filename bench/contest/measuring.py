@@ -70,9 +70,9 @@ class Attempt:
     stage: Stage
     python: str
 
-    def command(self, words: tuple[str, ...]) -> list[str]:
+    def command(self, arguments: tuple[str, ...]) -> list[str]:
         """Put the interpreter in its place."""
-        return [word.format(python=self.python, bin=str(Path(self.python).parent)) for word in words]
+        return [argument.format(python=self.python, bin=str(Path(self.python).parent)) for argument in arguments]
 
     def prepare(self) -> None:
         """Run what must be run once."""
@@ -117,7 +117,7 @@ def measure(
         with a_stage(folder, server, broker=contestant.needs_broker, ledger=contestant.ledger) as stage:
             attempt = Attempt(contestant, stage, python)
             attempt.prepare()
-            standing = [attempt.command(words) for words in contestant.standing]
+            standing = [attempt.command(arguments) for arguments in contestant.standing]
             pids = stage.stand(standing, contestant.ready)
             if standing:
                 _warm_up(attempt)

@@ -151,9 +151,9 @@ def role_of(process: psutil.Process) -> str:
         return "database"
     if "valkey" in name or "redis" in name:
         return "broker"
-    words = process.cmdline()
+    arguments = process.cmdline()
     return next(
-        (role for role in ("worker", "sweep") if role in words), "worker" if "arq" in str(words) else "producer"
+        (role for role in ("worker", "sweep") if role in arguments), "worker" if "arq" in str(arguments) else "producer"
     )
 
 

@@ -14,7 +14,7 @@ FIRST_CUSTOMER = 500_000_000
 WARM_UP_CUSTOMER = 400_000_000
 EARLIER, LATER = "2026-11-20T08:00:00Z", "2026-11-20T08:30:00Z"
 
-Word = tuple[int, str, str, str]
+Change = tuple[int, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def write_work(path: Path, rows: int, first: int = FIRST_CUSTOMER, *, apart: boo
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER)
-        for customer, channel, action, moment in _words(first, customers, apart=apart):
+        for customer, channel, action, moment in _changes(first, customers, apart=apart):
             writer.writerow((customer, channel, "BULK", action, moment, "nightly", "", "-1"))
     os.utime(path, (time.time() - 60,) * 2)
     newest, last = _fold(path)
@@ -55,11 +55,11 @@ def write_work(path: Path, rows: int, first: int = FIRST_CUSTOMER, *, apart: boo
     return Work(path, 2 * customers, customers, newest, against)
 
 
-def _words(first: int, customers: int, *, apart: bool) -> list[Word]:
+def _changes(first: int, customers: int, *, apart: bool) -> list[Change]:
     """Return all rows in the file's order: the first half begins, the second half ends what was begun far above."""
     odds = random.Random(2026)
-    beginning: list[tuple[Word, ...]] = []
-    end: list[tuple[Word, ...]] = []
+    beginning: list[tuple[Change, ...]] = []
+    end: list[tuple[Change, ...]] = []
     for customer in range(first, first + customers):
         one, other, adjacent = _two_changes(customer)
         together = adjacent or not apart
@@ -67,10 +67,10 @@ def _words(first: int, customers: int, *, apart: bool) -> list[Word]:
         end += [] if together else [(other,)]
     odds.shuffle(beginning)
     odds.shuffle(end)
-    return [word for group in (*beginning, *end) for word in group]
+    return [change for group in (*beginning, *end) for change in group]
 
 
-def _two_changes(customer: int) -> tuple[Word, Word, bool]:
+def _two_changes(customer: int) -> tuple[Change, Change, bool]:
     """Return a customer's two rows, and whether they stand next to each other.
 
     Of twenty customers, twelve speak of two channels; eight say the opposite about the same one: four in the next row,
@@ -93,7 +93,7 @@ def _fold(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             slot = f"/v2/customers/{row['user_id']} {row['channel']} {row['priority']}"
-            word = (row["effective_at"], row["action"] == "OPTOUT")
-            newest[slot] = max(newest.get(slot, word), word)
+            rank = (row["effective_at"], row["action"] == "OPTOUT")
+            newest[slot] = max(newest.get(slot, rank), rank)
             last[slot] = row["action"]
     return {slot: "OPTOUT" if out else "OPTIN" for slot, (_, out) in newest.items()}, last

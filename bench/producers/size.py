@@ -71,7 +71,7 @@ def rounds(options: argparse.Namespace) -> list[Line]:
     """Measure all sizes, as often as is asked for; a larger one is told with its ratio to the smallest around it."""
     contestant, smallest = STANDING[options.ledger], min(options.rows)
 
-    def told(rows: int, before: Line | None = None) -> list[Line]:
+    def measured(rows: int, before: Line | None = None) -> list[Line]:
         found = line(contestant, rows, apart=options.apart)
         after = [] if before is None else [line(contestant, smallest, apart=options.apart)]
         if before is not None:
@@ -80,10 +80,10 @@ def rounds(options: argparse.Namespace) -> list[Line]:
             print(json.dumps({"bench": "size", "ledger": options.ledger, "apart": options.apart} | one), flush=True)
         return [found, *after]
 
-    lines = told(smallest)
+    lines = measured(smallest)
     for _ in range(options.rounds):
         for rows in sorted(set(options.rows) - {smallest}):
-            lines += told(rows, lines[-1])
+            lines += measured(rows, lines[-1])
     return lines
 
 

@@ -55,11 +55,11 @@ def environment(folder: Path, url: str, ledger_url: str, broker_url: str) -> dic
 
 
 @contextmanager
-def workers(folder: Path, told: dict[str, str], processes: int) -> Iterator[psutil.Process]:
+def workers(folder: Path, variables: dict[str, str], processes: int) -> Iterator[psutil.Process]:
     """Run workers, and wait until they are up."""
     log = (folder / "worker.log").open("w")
     command = [OPTRELAY, "worker", "--concurrency", str(processes)]
-    worker = subprocess.Popen(command, env=told, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+    worker = subprocess.Popen(command, env=variables, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_until_ready(folder / "worker.log")
         yield psutil.Process(worker.pid)
@@ -93,12 +93,12 @@ def delivered(folder: Path, server: FastServer, ledger_url: str, processes: int,
     apart(import_once, ledger_url, path)
     broker = LocalBroker(folder / "broker")
     broker.ensure()
-    told = environment(folder, server.url, ledger_url, broker.url)
-    os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
+    variables = environment(folder, server.url, ledger_url, broker.url)
+    os.environ.update({name: value for name, value in variables.items() if name.startswith("OPTRELAY_")})
     worker_context = WorkerContext(load_settings(), broker.url)
     worker_context.rate_limiter(BUCKET).prime()
     try:
-        with workers(folder, told, processes) as worker:
+        with workers(folder, variables, processes) as worker:
             before, started = processor_seconds(worker), time.monotonic()
             while worker_context.ledger.queries.pending_by_bucket():
                 with suppress(OptrelayError):

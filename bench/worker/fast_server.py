@@ -35,7 +35,7 @@ class Seen:
         self.calls: list[tuple[float, bytes, bytes]] = []
         self.connections = self.under_way = 0
 
-    def told(self) -> dict[str, Any]:
+    def counted(self) -> dict[str, Any]:
         """Return the moments of all calls, the seconds of CPU that this process used so far, connections taken."""
         moments = sorted(moment for moment, _, _ in self.calls)
         return {"moments": moments, "cpu_seconds": time.process_time(), "connections": self.connections}
@@ -94,8 +94,8 @@ class Provider:
     def answer(self, path: bytes, body: bytes, moment: float) -> None:
         """Answer one request: with the rows that it brought, as Capillary does."""
         if path.startswith(b"/_"):
-            told = self.seen.held() if path == b"/_held" else self.seen.told()
-            self.write(_said(json.dumps(told).encode()))
+            content = self.seen.held() if path == b"/_held" else self.seen.counted()
+            self.write(_said(json.dumps(content).encode()))
             return
         if b"/oauth/" in path:
             self.write(_said(_TOKEN))

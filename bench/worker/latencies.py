@@ -47,15 +47,17 @@ def measured(folder: Path, server: FastServer, ledger_url: str, rate: str, secon
     apart(import_once, ledger_url, path)
     broker = LocalBroker(folder / "broker")
     broker.ensure()
-    told = environment(folder, server.url, ledger_url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
-    del told["OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY"]  # the default is measured
+    variables = environment(folder, server.url, ledger_url, broker.url) | {
+        "OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate
+    }
+    del variables["OPTRELAY_CONNECTIONS__CAPILLARY__CONCURRENCY"]  # the default is measured
     for name in [name for name in os.environ if name.startswith("OPTRELAY_")]:
         del os.environ[name]
-    os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
+    os.environ.update({name: value for name, value in variables.items() if name.startswith("OPTRELAY_")})
     worker_context, memory = WorkerContext(load_settings(), broker.url), 0
     worker_context.rate_limiter(BUCKET).prime()
     try:
-        with workers(folder, told, PROCESSES) as worker:
+        with workers(folder, variables, PROCESSES) as worker:
             end = time.monotonic() + seconds + SETTLING_SECONDS + 60
             while time.monotonic() < end and not is_over(
                 moments := server.stats()["moments"], seconds + SETTLING_SECONDS

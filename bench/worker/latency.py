@@ -43,13 +43,13 @@ def measured(folder: Path, server: FastServer, url: str, count: int) -> dict[str
     """Return the seconds from each wake-up to the provider, as percentiles in milliseconds."""
     broker = LocalBroker(folder / "broker")
     broker.ensure()
-    told = environment(folder, server.url, url, broker.url)
-    os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
+    variables = environment(folder, server.url, url, broker.url)
+    os.environ.update({name: value for name, value in variables.items() if name.startswith("OPTRELAY_")})
     worker_context, woken = WorkerContext(load_settings(), broker.url), []
     worker_context.ledger.maintenance.prepare()
     worker_context.rate_limiter(BUCKET).prime()
     try:
-        with workers(folder, told, 2):
+        with workers(folder, variables, 2):
             for number in range(count):
                 record(worker_context, 500_000_000 + number)
                 woken.append(time.monotonic())

@@ -43,12 +43,12 @@ def paced(folder: Path, server: FastServer, url: str, rate: str, seconds: float)
     apart(import_once, url, path)
     broker = LocalBroker(folder / "broker")
     broker.ensure()
-    told = environment(folder, server.url, url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
-    os.environ.update({name: value for name, value in told.items() if name.startswith("OPTRELAY_")})
+    variables = environment(folder, server.url, url, broker.url) | {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": rate}
+    os.environ.update({name: value for name, value in variables.items() if name.startswith("OPTRELAY_")})
     worker_context = WorkerContext(load_settings(), broker.url)
     worker_context.rate_limiter(BUCKET).prime()
     try:
-        with workers(folder, told, 4):
+        with workers(folder, variables, 4):
             end = time.monotonic() + seconds + SETTLING_SECONDS + 60
             while time.monotonic() < end and not is_over(moments := server.stats()["moments"], seconds):
                 with suppress(OptrelayError):

@@ -86,17 +86,17 @@ def delivered(folder: Path, ledger_url: str, seed: int, timeout: float) -> dict[
         make_trouble(url, bad_rows, seed)
         own = {"BASE_URL": url, "USERNAME": "demo.till", "PASSWORD": "demo-password", "RATE": RATE}
         own |= {"TIMEOUT": str(timeout)}
-        told = {name: value for name, value in os.environ.items() if not name.startswith("OPTRELAY_")}
-        told |= {f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}": value for name, value in own.items()}
-        told |= {"OPTRELAY_LEDGER_URL": ledger_url}
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("OPTRELAY_")}
+        variables |= {f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}": value for name, value in own.items()}
+        variables |= {"OPTRELAY_LEDGER_URL": ledger_url}
         started = time.monotonic()
         command = [OPTRELAY, "run", str(path), "--workers", "2", "--json"]
-        ended = subprocess.run(command, env=told, cwd=folder, capture_output=True, text=True, check=False)
+        ended = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started
         calls = httpx.get(f"{url}/_sandbox/stats").json()["calls"]
         letters = subprocess.run(
             [OPTRELAY, "dead-letters", "list", "--json", "--reveal"],
-            env=told, cwd=folder, capture_output=True, text=True, check=False,
+            env=variables, cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
     counts = json.loads(ended.stdout) if ended.stdout.strip() else {}
     others = other_letters(letters.stdout, expected := sorted(row["user_id"] for row in bad_rows))

@@ -65,6 +65,15 @@ IN_NAMES = {
 }
 """Parts of public names (modules, classes, functions) of the product, and what replaces them. Prose may use them."""
 
+IN_PROGRAMS = {
+    "fate": "outcome",
+    "fates": "outcomes",
+    "told": "delivered, sent, given, answer",
+    "word": "change, text, argument",
+    "words": "changes, message, arguments",
+}
+"""Parts of any name that tests, benchmarks and chaos give: to a module, class, function, parameter or variable."""
+
 EVERYWHERE = {
     r"strokes?": "delivery batch",
     r"wish(es|ed)?": "SlotChange, change",
@@ -102,7 +111,7 @@ ALIASES = {
 """Settings with a retired word in their old name, which goes on working."""
 
 
-def words(name: str) -> list[str]:
+def parts(name: str) -> list[str]:
     """Return the words of an identifier: `ClaimedBatch` and `claimed_batch` are claimed and batch."""
     return [part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
@@ -119,7 +128,7 @@ def modules(folders: tuple[str, ...]) -> Iterator[Path]:
 def names() -> set[tuple[str, str]]:
     """Every public name of the product, its parts in lower case between underscores, and where it stands."""
     return {
-        (str(path.relative_to(ROOT)), f"_{'_'.join(words(name))}_")
+        (str(path.relative_to(ROOT)), f"_{'_'.join(parts(name))}_")
         for path in modules(PRODUCT)
         for name in public_names(path)
     }
@@ -131,6 +140,28 @@ def public_names(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
             yield node.name
+
+
+@cache
+def bound() -> set[tuple[str, str]]:
+    """Every name that is bound beside the product but the sentences that tests are called, and where it stands."""
+    return {
+        (f"{path.relative_to(ROOT)}:{line} {name}", f"_{'_'.join(parts(name))}_")
+        for path in modules(("bench", "chaos", "tests"))
+        for name, line in bound_names(path)
+        if not name.startswith("test_")
+    }
+
+
+def bound_names(path: Path) -> Iterator[tuple[str, int]]:
+    """The names that a module gives, its own among them, and their lines."""
+    yield path.stem, 1
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name, node.lineno
+            case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name, node.lineno
 
 
 @cache
@@ -149,6 +180,12 @@ def texts() -> dict[str, str]:
 def test_no_public_name_uses_a_retired_word(term: str) -> None:
     """A name of the product says what the glossary says."""
     _assert_gone(term, {where for where, name in names() if f"_{term}_" in name}, IN_NAMES[term])
+
+
+@pytest.mark.parametrize("term", IN_PROGRAMS)
+def test_no_test_or_benchmark_binds_a_retired_word(term: str) -> None:
+    """A name of a test, a benchmark or a chaos run says what it is, whatever it is the name of."""
+    _assert_gone(term, {where for where, name in bound() if f"_{term}_" in name}, IN_PROGRAMS[term])
 
 
 @pytest.mark.parametrize("term", EVERYWHERE)

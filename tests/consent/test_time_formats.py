@@ -39,7 +39,7 @@ def test_a_time_is_read_as_its_format_says(form: str, text: str, read: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("form", "text", "words"),
+    ("form", "text", "message"),
     [
         ("epoch", "1795163400123", "it looks like epoch_ms"),
         ("epoch_ms", "1795163400", "it looks like epoch"),
@@ -52,12 +52,12 @@ def test_a_time_is_read_as_its_format_says(form: str, text: str, read: str) -> N
         ("excel", "yesterday", "no number of days"),
     ],
 )
-def test_another_format_is_refused_and_named(form: str, text: str, words: str) -> None:
+def test_another_format_is_refused_and_named(form: str, text: str, message: str) -> None:
     """A person learns which format would do."""
     with pytest.raises(UnusableTime) as caught:
         time_reader(form)(text)
     assert caught.value.code == "unreadable_time"
-    assert words in caught.value.message
+    assert message in caught.value.message
 
 
 def test_the_zero_dates_of_systems_are_no_times() -> None:

@@ -43,7 +43,7 @@ def test_what_is_written_is_read(text: str, read: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "wording"),
     [
         ("1795112000830", "milliseconds since 1970"),
         ("1770010200000", "milliseconds since 1970"),
@@ -83,12 +83,12 @@ def test_what_is_written_is_read(text: str, read: str) -> None:
         ("", ""),
     ],
 )
-def test_any_other_form_is_refused_by_its_name(text: str, words: str) -> None:
+def test_any_other_form_is_refused_by_its_name(text: str, wording: str) -> None:
     """A person who opted out at 11:22Z stays opted in, because the time was read as 12:23Z, or as the year 1795."""
     code, message = refusal(text)
-    assert (code, words in message) == ("unreadable_time", True)
+    assert (code, wording in message) == ("unreadable_time", True)
     assert "2026-11-22T08:30:00Z" in message
-    assert bool(words) == (message != refusal("soon")[1])
+    assert bool(wording) == (message != refusal("soon")[1])
 
 
 @pytest.mark.parametrize(

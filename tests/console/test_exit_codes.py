@@ -12,7 +12,7 @@ from tests.support.command_line import Cli
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "words"),
+    ("error", "code", "message"),
     [
         (LedgerUnavailable("the database is away"), 5, "run it again"),
         (BrokerUnavailable("the broker is away"), 5, "OPTRELAY_BROKER_URL"),
@@ -23,13 +23,13 @@ from tests.support.command_line import Cli
     ],
 )
 def test_expected_errors_name_the_remedy(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: str
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
     """What can go wrong ends with its own code and a sentence, without a traceback."""
     monkeypatch.setattr(command, "load_settings", _raising(error))
     answer = cli("status")
     assert (answer.code, answer.out) == (code, "")
-    assert words in answer.err
+    assert message in answer.err
     assert "Traceback" not in answer.err
 
 
@@ -89,7 +89,7 @@ def _raising(error: BaseException):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("status", "--\x1b[31mred"),
         ("\x1b]0;title\x07",),
@@ -99,9 +99,9 @@ def _raising(error: BaseException):
         ("status", "one", "\x1b[1mtwo"),
     ],
 )
-def test_no_usage_error_commands_the_terminal(cli: Cli, words: tuple[str, ...]) -> None:
+def test_no_usage_error_commands_the_terminal(cli: Cli, arguments: tuple[str, ...]) -> None:
     """An argument that was pasted holds control characters: the error shows them, and the terminal obeys none."""
-    answer = cli(*words)
+    answer = cli(*arguments)
 
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("error: ")

@@ -10,14 +10,14 @@ import pytest
 HEAVY = ("sqlalchemy", "celery", "kombu", "redis", "httpx", "starlette", "uvicorn", "structlog")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["dead-letters", "list", "--help"], ["version"]])
-def test_help_needs_no_database_broker_or_web_server(words: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["dead-letters", "list", "--help"], ["version"]])
+def test_help_needs_no_database_broker_or_web_server(arguments: list[str]) -> None:
     """Asking for help, or for the version, is answered at once: nothing is loaded that only a delivery needs."""
     program = (
         "import sys\n"
         "from console.cli import main\n"
         "try:\n"
-        f"    main({words!r})\n"
+        f"    main({arguments!r})\n"
         "except SystemExit as end:\n"
         f"    print(end.code, sorted(set({HEAVY!r}) & sys.modules.keys()), file=sys.stderr)\n"
     )

@@ -87,7 +87,7 @@ class Service:
     def command(self) -> list[str]:
         """What is run: our image's entrypoint, or the service's own, and its command."""
         ours = ["optrelay"] if "build" in self.keys else []
-        return [*_words(self.keys.get("entrypoint", ours)), *_words(self.keys.get("command", []))]
+        return [*_arguments(self.keys.get("entrypoint", ours)), *_arguments(self.keys.get("command", []))]
 
     @property
     def grace(self) -> float:
@@ -105,5 +105,5 @@ def services(dotenv: Mapping[str, str]) -> dict[str, Service]:
     return {name: Service(name, keys) for name, keys in interpolate(raw()["services"], dotenv).items()}
 
 
-def _words(command: str | list[str]) -> list[str]:
+def _arguments(command: str | list[str]) -> list[str]:
     return shlex.split(command) if isinstance(command, str) else command

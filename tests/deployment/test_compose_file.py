@@ -68,7 +68,7 @@ def test_health_checks_are_complete(name: str) -> None:
     assert set(health) <= HEALTH_KEYS
     assert health["test"][0] in {"CMD", "CMD-SHELL"}
     assert len(health["test"]) == 2 if health["test"][0] == "CMD-SHELL" else len(health["test"]) > 1
-    assert all(isinstance(word, str) for word in health["test"])
+    assert all(isinstance(part, str) for part in health["test"])
     assert 0 < seconds(health["timeout"]) <= seconds(health["interval"])
     assert seconds(health["start_period"]) > 0
 
@@ -166,9 +166,9 @@ def test_no_secret_stands_in_a_file() -> None:
     """What is called password, secret, key or token is a variable in the compose file, and empty in .env.example."""
     secret = re.compile(r"password|secret|token|_key|auth$|requirepass", re.IGNORECASE)
     assert [path for path, value in _leaves(SERVICES) if secret.search(path) and not value.startswith("${")] == []
-    words = [line for line in ENV_EXAMPLE.read_text().splitlines() if "PASSWORD=" in line and line[:2] != "#:"]
-    assert len(words) == 3
-    assert all(line.endswith("=") for line in words)
+    passwords = [line for line in ENV_EXAMPLE.read_text().splitlines() if "PASSWORD=" in line and line[:2] != "#:"]
+    assert len(passwords) == 3
+    assert all(line.endswith("=") for line in passwords)
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
@@ -224,7 +224,7 @@ def test_commands_exist(name: str) -> None:
     command = services(FILLED)[name].command
     assert command[0] == "optrelay"
     known = {"--help", *options(commands()[command[1]])}
-    assert [word for word in command[2:] if word.startswith("--") and word not in known] == []
+    assert [option for option in command[2:] if option.startswith("--") and option not in known] == []
 
 
 def test_the_import_folder_is_not_made_by_accident() -> None:

@@ -81,10 +81,10 @@ def test_no_command_or_option_is_invented() -> None:
     """Every command line in the pages has a command and options that the program knows."""
     said = _said()
     assert len(said) > 20
-    for words in said:
-        name = " ".join(words[1:3]) if words[1] in {"dead-letters", "rejected-events"} else words[1]
-        unknown = [word for word in words if word.startswith("--") and word not in options(COMMANDS[name])]
-        assert unknown == [], words
+    for arguments in said:
+        name = " ".join(arguments[1:3]) if arguments[1] in {"dead-letters", "rejected-events"} else arguments[1]
+        unknown = [option for option in arguments if option.startswith("--") and option not in options(COMMANDS[name])]
+        assert unknown == [], arguments
 
 
 def test_which_commands_speak_json() -> None:

@@ -48,7 +48,7 @@ def test_it_runs_as_a_plain_user() -> None:
 def test_what_is_copied_is_there() -> None:
     """Every source of a COPY exists and is let in by .dockerignore, and every package of ours is among them."""
     sources = [
-        word for line in LINES if line.startswith("COPY") and "--from" not in line for word in line.split()[1:-1]
+        part for line in LINES if line.startswith("COPY") and "--from" not in line for part in line.split()[1:-1]
     ]
     assert [source for source in sources if not (ROOT / source).exists() or f"!{source}" not in IGNORE] == []
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -30,9 +30,9 @@ def test_prometheus_reads_what_a_run_did(tmp_path: Path) -> None:
         path = shop.write([row | {"user_id": str(500_000_000 + n)} for n in range(5)])
         code, _, said = shop.run("run", path, "--metrics-file", tmp_path / "optrelay.prom")
         assert code == 0, said
-        told = (tmp_path / "optrelay.prom").read_bytes()
+        scraped = (tmp_path / "optrelay.prom").read_bytes()
         checked = subprocess.run(
-            [program("promtool"), "check", "metrics"], check=False, input=told, capture_output=True
+            [program("promtool"), "check", "metrics"], check=False, input=scraped, capture_output=True
         )
         assert checked.returncode == 0, checked.stderr
         with shop.start("metrics", "--port", "0", "--json") as serving:

@@ -30,7 +30,7 @@ from tests.deployment.compose import Service, env_example, services
 from tests.support.company import assert_balanced
 from worker.heartbeat import SILENT_SECONDS
 
-WORDS = {"POSTGRES_PASSWORD": "postgres0secret", "BROKER_PASSWORD": "broker0secret"}
+PASSWORDS = {"POSTGRES_PASSWORD": "postgres0secret", "BROKER_PASSWORD": "broker0secret"}
 FAST = {"OPTRELAY_CONNECTIONS__CAPILLARY__RATE": "200/second"}
 CUSTOMERS = 80  # fewer than the sandbox takes in a minute
 
@@ -41,7 +41,7 @@ class Host:
 
     folder: Path
     ledger_url: str
-    dotenv: dict[str, str] = field(default_factory=lambda: env_example(demo=True) | WORDS | FAST)
+    dotenv: dict[str, str] = field(default_factory=lambda: env_example(demo=True) | PASSWORDS | FAST)
     ports: dict[str, int] = field(default_factory=lambda: {"broker": _free_port(), "sandbox": _free_port()})
 
     def __post_init__(self) -> None:
@@ -81,10 +81,10 @@ class Host:
         return (self.folder / f"{name}.log").read_text()
 
     def _start(self, service: Service, *more: str) -> subprocess.Popen[bytes]:
-        words = [self._here(word) for word in [*service.command, *more]]
+        arguments = [self._here(argument) for argument in [*service.command, *more]]
         with (self.folder / f"{service.name}.log").open("ab") as log:
             return subprocess.Popen(
-                [_program(words[0]), *words[1:]],
+                [_program(arguments[0]), *arguments[1:]],
                 cwd=self.folder,
                 env=self._environment(service),
                 stdin=subprocess.DEVNULL,
@@ -97,21 +97,21 @@ class Host:
         return process.returncode, (out or b"").decode()
 
     def _environment(self, service: Service) -> dict[str, str]:
-        told = {name: self._here(value) for name, value in service.environment(self.dotenv).items()}
-        if "OPTRELAY_LEDGER_URL" in told:
-            assert "@database:5432/optrelay" in told["OPTRELAY_LEDGER_URL"]
-            told["OPTRELAY_LEDGER_URL"] = self.ledger_url
+        variables = {name: self._here(value) for name, value in service.environment(self.dotenv).items()}
+        if "OPTRELAY_LEDGER_URL" in variables:
+            assert "@database:5432/optrelay" in variables["OPTRELAY_LEDGER_URL"]
+            variables["OPTRELAY_LEDGER_URL"] = self.ledger_url
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return {"PATH": path, "HOSTNAME": socket.gethostname(), "TMPDIR": str(self.folder), **told}
+        return {"PATH": path, "HOSTNAME": socket.gethostname(), "TMPDIR": str(self.folder), **variables}
 
-    def _here(self, word: str) -> str:
+    def _here(self, argument: str) -> str:
         swaps = {
             f"{name}:{port}": f"127.0.0.1:{self.ports[name]}" for name, port in (("broker", 6379), ("sandbox", 8000))
         }
         swaps |= {"127.0.0.1:8000": swaps["sandbox:8000"], "/files/": f"{self.folder}/files/", "0.0.0.0": "127.0.0.1"}
         for theirs, ours in swaps.items():
-            word = word.replace(theirs, ours)
-        return str(self.ports["sandbox"]) if word == "8000" else word
+            argument = argument.replace(theirs, ours)
+        return str(self.ports["sandbox"]) if argument == "8000" else argument
 
     def _place(self, name: str) -> list[str]:
         return (
@@ -171,7 +171,7 @@ def test_an_import_goes_through_the_composed_services(host: Host) -> None:
     with ExitStack() as stack:
         stack.enter_context(host.up("broker"))
         stack.enter_context(host.up("sandbox"))
-        _until(lambda: _broker(host, WORDS["BROKER_PASSWORD"]).ping())
+        _until(lambda: _broker(host, PASSWORDS["BROKER_PASSWORD"]).ping())
         code, said = host.run("migrate")
         assert code == 0, host.log("migrate")
         assert "migrated from nothing" in said
@@ -194,25 +194,25 @@ def test_an_import_goes_through_the_composed_services(host: Host) -> None:
         worker.send_signal(signal.SIGCONT)
     assert _no_one_left(host)
     for name in ("broker", "worker", "sweep", "import", "migrate"):
-        assert not any(word in host.log(name) for word in (*WORDS.values(), "demo-password"))
+        assert not any(secret in host.log(name) for secret in (*PASSWORDS.values(), "demo-password"))
 
 
 def test_the_broker_refuses_strangers_and_remembers(host: Host) -> None:
     """Without the password the broker says nothing; what it was told before a restart it still knows afterwards."""
     with host.up("broker"):
-        ours = _broker(host, WORDS["BROKER_PASSWORD"])
+        ours = _broker(host, PASSWORDS["BROKER_PASSWORD"])
         _until(ours.ping)
         ours.set("pace", "1")
         with pytest.raises(redis.AuthenticationError):
             _broker(host, None).get("pace")
     with host.up("broker"):
-        _until(_broker(host, WORDS["BROKER_PASSWORD"]).ping)
-        assert _broker(host, WORDS["BROKER_PASSWORD"]).get("pace") == b"1"
+        _until(_broker(host, PASSWORDS["BROKER_PASSWORD"]).ping)
+        assert _broker(host, PASSWORDS["BROKER_PASSWORD"]).get("pace") == b"1"
 
 
 def test_a_listener_records_the_events_of_a_stream(host: Host) -> None:
     """The listener of the compose file, told the broker's own stream, records an event and ends well."""
-    secret = WORDS["BROKER_PASSWORD"]
+    secret = PASSWORDS["BROKER_PASSWORD"]
     host.dotenv["OPTRELAY_SOURCE_URL"] = f"redis://:{secret}@broker:6379/0?stream=consent&group=optrelay"
     said = {"user_id": "500000001", "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     with host.up("broker"):

@@ -42,8 +42,8 @@ def spans(receiver: Server) -> list[SentSpan]:
     for asked in receiver.asked:
         assert asked.path == "/v1/traces"
         body = gzip.decompress(asked.body) if asked.headers.get("content-encoding") == "gzip" else asked.body
-        told = ExportTraceServiceRequest.FromString(body)
-        for group in told.resource_spans:
+        request = ExportTraceServiceRequest.FromString(body)
+        for group in request.resource_spans:
             assert "optrelay" in [
                 one.value.string_value for one in group.resource.attributes if one.key == "service.name"
             ]
@@ -64,24 +64,24 @@ def rows(customers: list[str]) -> list[dict[str, str]]:
 
 def delivered(shop: Company, name: str = "nightly.csv", customers: list[str] = CUSTOMERS) -> dict[str, Any]:
     """Deliver a file; what the run printed."""
-    code, told, said = shop.run("run", shop.write(rows(customers), name))
+    code, answer, said = shop.run("run", shop.write(rows(customers), name))
     assert code == 0, said
-    found: dict[str, Any] = told
+    found: dict[str, Any] = answer
     return found
 
 
 def test_a_delivery_is_linked_to_the_file_that_it_delivers(tmp_path: Path, receiver: Server) -> None:
     """The intake, deliveries with a link to it, and below them a call for each customer, told by its template."""
     with company(tmp_path) as shop:
-        told = delivered(shop)
+        report = delivered(shop)
     found = spans(receiver)
     (intake,) = [one for one in found if one.name == "intake"]
     deliveries = [one for one in found if one.name == "deliver capillary"]
     calls = [one for one in found if one.name == "POST /v2/customers/{user_id}/subscriptions"]
 
-    ids = import_ids(told["import"])
+    ids = import_ids(report["import"])
     assert (int.from_bytes(intake.trace_id), int.from_bytes(intake.span_id)) == (ids.trace, ids.span)
-    assert facts(intake)["optrelay.import"] == told["import"]
+    assert facts(intake)["optrelay.import"] == report["import"]
     assert facts(intake)["optrelay.recorded"] == len(CUSTOMERS)
     assert deliveries
     for one in deliveries:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from consent.change import Bucket, to_micros
 from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
+from tests.model.changes import MORNING, OVERLAPPING, who
 from tests.model.overlapping import is_part
 from tests.model.provider import TIMEOUT, Call
-from tests.model.words import MORNING, OVERLAPPING, who
 from tests.model.world import LEASE, STATISTICS, Delivery, World
 from tests.support.providers import blocklist
 from tests.support.providers.blocklist import Errand
@@ -90,8 +90,8 @@ class Calls(World):
             self._look(name, errand)
         return "applied", None
 
-    def _never_older(self, name: str, told: tuple[ClaimedChange, ...]) -> None:
-        for change in told:
+    def _never_older(self, name: str, changes: tuple[ClaimedChange, ...]) -> None:
+        for change in changes:
             was = self.applied.get((name, change.slot))
             now = (self._minute(change), change.action == "OPTOUT")
             assert was is None or now >= was, "an older change is sent after a newer one was settled"

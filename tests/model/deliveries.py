@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from consent.change import Bucket
+from tests.model.changes import Said, minds
 from tests.model.producers import Producers
 from tests.model.settlements import Settlements
-from tests.model.words import Said, minds
 from tests.model.world import BUCKETS, LEASE, STATISTICS
 from tests.support.providers import blocklist
 
@@ -57,11 +57,11 @@ class Deliveries(Settlements, Producers):
         """One person says this and that of slots that overlap, and is served in between; the last delivery may die."""
         if in_order:  # each change counts
             latest = self._latest(said[0].customer)
-            said = [word._replace(minute=latest + n) for n, word in enumerate(said, 1)]
-        for word, answer in zip(said, answers, strict=False):
-            self.events_arrive([word], twice=False)
+            said = [change._replace(minute=latest + n) for n, change in enumerate(said, 1)]
+        for change, answer in zip(said, answers, strict=False):
+            self.events_arrive([change], twice=False)
             self.delivery_works(blocklist.BUCKET, 3, [answer] * 3, "settled", 6.0)
-            self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, end if word is said[-1] else "settled", 0.0)
+            self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, end if change is said[-1] else "settled", 0.0)
 
     @rule(first=minds, meanwhile=minds)
     def delivery_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:

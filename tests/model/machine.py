@@ -11,10 +11,10 @@ from sqlalchemy import func, select
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.schema import changes, imports, slots, targets
 from consent.outcome import State
+from tests.model.changes import OVERLAPPING, Slot, newest, who
 from tests.model.deliveries import Deliveries
 from tests.model.overlapping import UNDER_WIDER_BLOCK, must_be_dead, wrongs
 from tests.model.provider import LATEST
-from tests.model.words import OVERLAPPING, Slot, newest, who
 from tests.model.world import BUCKETS, LEASE, STATISTICS
 
 _STATES = select(changes.c.import_id, changes.c.state, func.count()).group_by(changes.c.import_id, changes.c.state)
@@ -40,7 +40,7 @@ class Consents(Deliveries):
         STATISTICS["replayed"] += len(found)
 
     def _may_be_cut_off(self) -> bool:
-        return bool(must_be_dead([word for word in self.sources if word.customer in OVERLAPPING]))
+        return bool(must_be_dead([change for change in self.sources if change.customer in OVERLAPPING]))
 
     @precondition(lambda self: self.killed or self._may_be_cut_off())
     @rule()
@@ -72,8 +72,8 @@ class Consents(Deliveries):
         dead = self._dead_slots()
         self._newest_holds(dead)
         self._nothing_is_left()
-        live = newest(word for word in self.sources if self._is_live(word))
-        out = [slot for slot, word in live.items() if word.action == "OPTOUT" and slot not in dead]
+        live = newest(change for change in self.sources if self._is_live(change))
+        out = [slot for slot, change in live.items() if change.action == "OPTOUT" and slot not in dead]
         for slot in out:
             self._others_write(slot)
         self._calm_down()
@@ -86,12 +86,12 @@ class Consents(Deliveries):
 
     def _newest_holds(self, dead: dict[Slot, str]) -> None:
         """Hold what is held against what was said: of plain slots each by itself, of others all that cover a place."""
-        live = [word for word in self.sources if self._is_live(word)]
-        plain = newest(word for word in live if word.customer not in OVERLAPPING)
-        for slot, word in plain.items():
-            assert slot in dead or self.provider.held.get(slot) == word.action, (slot, word, self.provider.held)
+        live = [change for change in self.sources if self._is_live(change)]
+        plain = newest(change for change in live if change.customer not in OVERLAPPING)
+        for slot, change in plain.items():
+            assert slot in dead or self.provider.held.get(slot) == change.action, (slot, change, self.provider.held)
         assert not set(self.provider.held) - set(plain)
-        overlapping = [word for word in live if word.customer in OVERLAPPING]
+        overlapping = [change for change in live if change.customer in OVERLAPPING]
         assert not (found := wrongs(overlapping, self.provider.blocklists, dead)), found
         STATISTICS["cut off at the end"] += len(must_be_dead(overlapping))
 
@@ -127,8 +127,8 @@ class Consents(Deliveries):
         calls = self.provider.calls
         for file in [file for file in self.files if file.whole]:
             copy = self._open("csv")
-            copy.words = file.words
-            self._read(copy, len(copy.words))
+            copy.changes = file.changes
+            self._read(copy, len(copy.changes))
             copy.whole = True
             self.ledger.intake.publish(copy.id)
             found = self.ledger.queries.report(copy.id)

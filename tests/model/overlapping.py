@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tests.model.words import CELLS, OVERLAPPING, PLACES, Said, Slot, newest
+from tests.model.changes import CELLS, OVERLAPPING, PLACES, Said, Slot, newest
 from tests.support.providers.blocklist import Blocklist
 
 UNDER_WIDER_BLOCK = "under_wider_block"
@@ -31,13 +31,13 @@ def wrongs(said: Iterable[Said], lists: Mapping[str, Blocklist], dead: Mapping[S
     for name in OVERLAPPING:
         blocked = lists[name].blocks
         for cell in CELLS:
-            mine = [word for word in standing.values() if word.customer == name and word.covers(cell)]
-            best = max((word.rank for word in mine), default=(0, False))
-            if any(word.where in dead for word in mine if word.rank == best):
+            mine = [change for change in standing.values() if change.customer == name and change.covers(cell)]
+            best = max((change.rank for change in mine), default=(0, False))
+            if any(change.where in dead for change in mine if change.rank == best):
                 continue
             if blocked(cell) != best[1]:
                 found.append(f"{name} {cell}: {mine}, entries {lists[name].entries}, dead {dict(dead)}")
-        opted_out = {word.place for word in said if word.customer == name and word.action == "OPTOUT"}
+        opted_out = {change.place for change in said if change.customer == name and change.action == "OPTOUT"}
         found += [f"{name}: no one said {entry}" for entry in lists[name].entries if entry[:2] not in opted_out]
     return found
 
@@ -52,19 +52,19 @@ def must_be_dead(said: Iterable[Said]) -> list[Slot]:
     Words of one rank are left out of account: which of them came first is not known here.
     """
     standing = list(newest(said).values())
-    out = [word for word in standing if word.action == "OPTOUT" and not _overtaken(word, standing)]
-    ins = [word for word in standing if word.action == "OPTIN" and not _overtaken(word, standing)]
+    out = [change for change in standing if change.action == "OPTOUT" and not _overtaken(change, standing)]
+    ins = [change for change in standing if change.action == "OPTIN" and not _overtaken(change, standing)]
     return [
-        word.where
-        for word in ins
-        if any(o.customer == word.customer and o.rank < word.rank and _meet(o, word) for o in out)
+        change.where
+        for change in ins
+        if any(o.customer == change.customer and o.rank < change.rank and _meet(o, change) for o in out)
     ]
 
 
-def _overtaken(word: Said, standing: Iterable[Said]) -> bool:
+def _overtaken(change: Said, standing: Iterable[Said]) -> bool:
     """Whether a wider slot's word is newer, or may count as newer."""
-    mine = (one for one in standing if one.customer == word.customer and one.slot != word.slot)
-    return any(one.rank >= word.rank and is_part(word.slot, one.slot) for one in mine)
+    mine = (one for one in standing if one.customer == change.customer and one.slot != change.slot)
+    return any(one.rank >= change.rank and is_part(change.slot, one.slot) for one in mine)
 
 
 def _meet(one: Said, other: Said) -> bool:

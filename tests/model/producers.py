@@ -11,7 +11,7 @@ from hypothesis.stateful import precondition, rule
 from consent.change import to_micros
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportSource
-from tests.model.words import MORNING, OVERLAPPING, PLACES, Said, Slot, words
+from tests.model.changes import MORNING, OVERLAPPING, PLACES, Said, Slot, changes
 from tests.model.world import STATISTICS, File, World
 
 cuts = st.sampled_from((9, 9, 0, 1, 2, 3))
@@ -24,11 +24,11 @@ class Cut(Exception):
 class Producers(World):
     """Files, events, and the sweep that publishes what an importer left."""
 
-    @rule(said=st.lists(words, min_size=1, max_size=6), stream=st.booleans(), until=cuts, steps=cuts)
+    @rule(said=st.lists(changes, min_size=1, max_size=6), stream=st.booleans(), until=cuts, steps=cuts)
     def file_arrives(self, said: list[Said], stream: bool, until: int, steps: int) -> None:  # noqa: FBT001 - drawn
         """A file comes; its importer may be killed anywhere."""
         file = self._open("csv", stream=stream)
-        file.words = said
+        file.changes = said
         self.files.append(file)
         self._import(file, until, steps)
 
@@ -43,13 +43,13 @@ class Producers(World):
     def copy_arrives(self, data: st.DataObject, until: int, steps: int) -> None:
         """Another file says the same, perhaps while the first one has not been read whole; it may be cut too."""
         file = self._open("csv")
-        file.words = data.draw(st.sampled_from(self.files)).words
+        file.changes = data.draw(st.sampled_from(self.files)).changes
         self.files.append(file)
         self._import(file, until, steps)
 
     def _import(self, file: File, until: int, steps: int) -> None:
         self._read(file, until)
-        if file.read == len(file.words):
+        if file.read == len(file.changes):
             self._release(file, steps)
 
     def _read(self, file: File, until: int) -> None:
@@ -57,15 +57,15 @@ class Producers(World):
             ImportSource("csv", file.name, file.name, 1, None, stream=file.stream)
         )
         assert progress.checkpoint.records == file.read
-        while progress.state == "reading" and file.read < min(len(file.words), until):
-            chunk = file.words[file.read : file.read + 2]
+        while progress.state == "reading" and file.read < min(len(file.changes), until):
+            chunk = file.changes[file.read : file.read + 2]
             after = file.read + len(chunk)
-            changes_ = [word.change(file.read + n + 2) for n, word in enumerate(chunk)]
+            changes_ = [change.change(file.read + n + 2) for n, change in enumerate(chunk)]
             done = self.ledger.intake.accept(file.id, changes_, [], Checkpoint(after, after + 1, 0, after))
             new = self._hear(file, chunk)  # more may be recorded: what a slot is confirmed to hold can be said again
             assert new <= done.recorded <= len(chunk)
             file.read = after
-        if progress.state == "reading" and 0 < len(file.words) == file.read:
+        if progress.state == "reading" and 0 < len(file.changes) == file.read:
             self.ledger.intake.finish_reading(file.id)
             file.whole = True
 
@@ -84,23 +84,23 @@ class Producers(World):
         except Cut:
             event("release cut")
 
-    @precondition(lambda self: any(0 < f.read < len(f.words) for f in self.files))
+    @precondition(lambda self: any(0 < f.read < len(f.changes) for f in self.files))
     @rule(data=st.data())
     def second_importer_comes_late(self, data: st.DataObject) -> None:
         """An importer that went on from an old checkpoint is refused and records nothing."""
-        file = data.draw(st.sampled_from([f for f in self.files if 0 < f.read < len(f.words)]))
+        file = data.draw(st.sampled_from([f for f in self.files if 0 < f.read < len(f.changes)]))
         try:
-            self.ledger.intake.accept(file.id, [file.words[0].change(2)], [], Checkpoint(1, 2, 0, 1))
+            self.ledger.intake.accept(file.id, [file.changes[0].change(2)], [], Checkpoint(1, 2, 0, 1))
         except ImportUnderWay:
             return
         raise AssertionError("an importer with an old checkpoint was let in")
 
-    @rule(said=st.lists(words, min_size=1, max_size=3), twice=st.booleans())
+    @rule(said=st.lists(changes, min_size=1, max_size=3), twice=st.booleans())
     def events_arrive(self, said: list[Said], twice: bool) -> None:  # noqa: FBT001 - hypothesis draws it
         """Events come, perhaps twice because the answer was lost on the way back to their source."""
         for _ in range(1 + twice):
             fresh = self._hear(None, said)
-            done = self.ledger.intake.accept_events(self.run, [word.change(n) for n, word in enumerate(said)], [])
+            done = self.ledger.intake.accept_events(self.run, [change.change(n) for n, change in enumerate(said)], [])
             assert (
                 fresh <= sum(done.fresh) <= len(said)
             )  # more, if a file that is whole only repeated what another kept back

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from consent.ledger.queue.tasks import ClaimedChange
-from tests.model.words import OVERLAPPING, Slot
+from tests.model.changes import OVERLAPPING, Slot
 from tests.support.providers.blocklist import Blocklist
 from worker.providers.contract import Request
 

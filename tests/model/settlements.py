@@ -9,8 +9,8 @@ from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
 from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unauthorized, Unchanged
 from tests.model.calls import DOUBT, Calls
+from tests.model.changes import OVERLAPPING, who
 from tests.model.provider import TIMEOUT
-from tests.model.words import OVERLAPPING, who
 from tests.model.world import STATISTICS, Delivery
 from worker.delivery import breaker
 from worker.delivery.observations import Observations

@@ -15,8 +15,8 @@ from consent.change import Bucket
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask
+from tests.model.changes import OVERLAPPING, Said, Slot
 from tests.model.provider import Call, LateProvider
-from tests.model.words import OVERLAPPING, Said, Slot
 from tests.support.providers import blocklist
 from tests.support.providers.blocklist import Errand
 
@@ -32,7 +32,7 @@ class File:
 
     id: str
     name: str
-    words: list[Said]
+    changes: list[Said]
     stream: bool
     read: int = 0
     whole: bool = False
@@ -83,19 +83,19 @@ class World(RuleBasedStateMachine):
     def _hear(self, source: File | None, said: list[Said]) -> int:
         """Note who said these words; return how many are new to the ledger, or kept back by files and now told."""
         new = 0
-        for word in said:
-            tells_at_once = source is None or (source.stream and word.action == "OPTOUT")
-            new += not self._is_live(word) if tells_at_once else word not in self.sources
-            self.sources.setdefault(word, []).append(source)
+        for change in said:
+            tells_at_once = source is None or (source.stream and change.action == "OPTOUT")
+            new += not self._is_live(change) if tells_at_once else change not in self.sources
+            self.sources.setdefault(change, []).append(source)
         return new
 
-    def _is_live(self, word: Said) -> bool:
+    def _is_live(self, change: Said) -> bool:
         """Whether someone said this word whose words must be told."""
-        opts_out = word.action == "OPTOUT"  # the opt-ins of a stream wait until it has been read and checked
-        return any(one is None or (one.stream and opts_out) or one.whole for one in self.sources.get(word, ()))
+        opts_out = change.action == "OPTOUT"  # the opt-ins of a stream wait until it has been read and checked
+        return any(one is None or (one.stream and opts_out) or one.whole for one in self.sources.get(change, ()))
 
     def _latest(self, name: str) -> int:
-        return max((word.minute for word in self.sources if word.customer == name), default=0)
+        return max((change.minute for change in self.sources if change.customer == name), default=0)
 
     @precondition(lambda self: self.provider.under_way)
     @rule(data=st.data())

@@ -234,9 +234,9 @@ def _fill(tx: Connection, old: OldLedger) -> None:
     bulk(tx).insert(dead_letters, ("change_id",), [(number,) for number in sorted(dead)])
     replayed = [(1, "ann", "replayed", "-", number) for number in dead[:1]]
     bulk(tx).insert(Table("interventions", MetaData()), ("at", "who", "what", "why", "change_id"), replayed)
-    told = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
+    names = ("target_id", "at", "milliseconds", "purpose", "status", "code", "change_ids")
     called = [(c.target, 7, 1, "write", 200, "200", f"[{c.id}]") for c in newest if c.state in ("applied", "dead")]
-    bulk(tx).insert(attempts, told, called)
+    bulk(tx).insert(attempts, names, called)
     _make_tasks(tx, old, newest)
 
 

@@ -38,10 +38,10 @@ class File:
     def record(self) -> Accepted:
         """Record the next chunk."""
         names = range(self.recorded, self.recorded + CHUNK)
-        words = [
+        changes = [
             ConsentChange("capillary", {"user_id": str(n)}, "EMAIL", Action.OPTOUT, MORNING, line=n + 2) for n in names
         ]
-        done = self.ledger.intake.accept(self.id, words, [], Checkpoint(names.stop, names.stop + 1, 0, names.stop))
+        done = self.ledger.intake.accept(self.id, changes, [], Checkpoint(names.stop, names.stop + 1, 0, names.stop))
         self.recorded = names.stop
         return done
 

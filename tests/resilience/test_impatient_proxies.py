@@ -73,7 +73,7 @@ def impatient(behind: int, farewell: bytes) -> Iterator[int]:
     [b"", b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"],
     ids=["cut", "504"],
 )
-def test_what_lands_behind_an_impatient_proxy_is_not_the_last_word(tmp_path: Path, farewell: bytes) -> None:
+def test_what_lands_behind_an_impatient_proxy_does_not_stay(tmp_path: Path, farewell: bytes) -> None:
     """An opt-in is given up by a proxy and lands later; the opt-out that came meanwhile is what the provider holds."""
     with company(tmp_path, busy_521=False) as shop, impatient(int(shop.url.rpartition(":")[2]), farewell) as port:
         behind = replace(shop, url=f"http://127.0.0.1:{port}")

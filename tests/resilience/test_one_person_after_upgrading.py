@@ -156,12 +156,12 @@ def _known_again(ledger: Ledger, old: OldLedger, chosen: list[Old]) -> None:
         found = ledger.queries.find_change(old.public_id(change))
         assert found is not None
         assert (found.import_id, found.number, found.slot) == (change.import_id, change.id, change.slot)
-    words = [_as_now(old, change) for change in chosen if not change.named and change.import_id == "whole"]
+    changes = [_as_now(old, change) for change in chosen if not change.named and change.import_id == "whole"]
     run = ledger.intake.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
     before = ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(targets)).scalar_one())
-    again = ledger.intake.accept_events(run, words, [])
+    again = ledger.intake.accept_events(run, changes, [])
     assert not any(again.fresh)
-    assert list(again.ids) == ledger.queries.public_ids(words)
+    assert list(again.ids) == ledger.queries.public_ids(changes)
     assert before == ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(targets)).scalar_one())
 
 
@@ -195,8 +195,8 @@ def test_a_source_that_came_from_its_name_is_found_by_both(empty_ledger_url: str
     run = ledger.intake.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
     for source in ("FACEBOOK", "INSTORE"):
         moment = from_micros(change.since + 1_000_000 * len(source))
-        word = ConsentChange("capillary", address | {"source": source}, change.slot, Action.OPTOUT, moment)
-        done = ledger.intake.accept_events(run, [word], [])
+        opt_out = ConsentChange("capillary", address | {"source": source}, change.slot, Action.OPTOUT, moment)
+        done = ledger.intake.accept_events(run, [opt_out], [])
         found = ledger.queries.find_change(done.ids[0])
         assert found is not None
     mine = select(changes.c.target_id).where(changes.c.import_id == run)
@@ -212,10 +212,10 @@ def test_what_was_done_is_told(empty_ledger_url: str, capsys: pytest.CaptureFixt
 
     migrate_ledger(load_settings(ledger_url=empty_ledger_url), Screen(as_json=True))
 
-    told = json.loads(capsys.readouterr().out)
-    assert (told["from"], told["to"]) == ("0007", REVISION)
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["from"], answer["to"]) == ("0007", REVISION)
     left = ledger.database.read(lambda tx: tx.execute(select(func.count()).select_from(targets)).scalar_one())
-    assert told["merged"]["targets_merged"] == len(old.targets) - left > 0
+    assert answer["merged"]["targets_merged"] == len(old.targets) - left > 0
     for name in ("targets_renamed", "changes_moved", "superseded", "delivered_again"):
-        assert told["merged"][name] > 0
+        assert answer["merged"][name] > 0
     ledger.close()

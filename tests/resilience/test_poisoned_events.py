@@ -49,8 +49,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def calls_for(shop: Company, number: int) -> list[float]:
     """When the provider heard of a customer."""
-    told = httpx.get(f"{shop.url}/_sandbox/calls", params={"user": str(OFFSET + number)}).json()["calls"]
-    return [call["received"] for call in told]
+    calls = httpx.get(f"{shop.url}/_sandbox/calls", params={"user": str(OFFSET + number)}).json()["calls"]
+    return [call["received"] for call in calls]
 
 
 @pytest.mark.proof

@@ -62,9 +62,9 @@ def test_a_running_worker_stops_in_words_when_its_ledger_is_migrated(tmp_path: P
     assert "start the newer version" in (tmp_path / "worker.log").read_text()
 
 
-def _wait_for(path: Path, words: str) -> None:
+def _wait_for(path: Path, message: str) -> None:
     end = time.monotonic() + 30
-    while words not in path.read_text():
+    while message not in path.read_text():
         assert time.monotonic() < end, path.read_text()
         time.sleep(0.1)
 

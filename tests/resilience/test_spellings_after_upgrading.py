@@ -17,11 +17,11 @@ def said_before(address: dict[str, str], number: int, action: str, since: int, s
     return [address, number, action, MORNING + since, state, more]
 
 
-def ledger_with(url: str, words: list[list[object]]) -> Ledger:
+def ledger_with(url: str, changes: list[list[object]]) -> Ledger:
     """A ledger of before in which each of these words is the newest of its own target's slot."""
     old = OldLedger()
     slot = '["EMAIL","","BULK",-1]'
-    for address, number, action, since, state, more in words:
+    for address, number, action, since, state, more in changes:
         target = old.target("capillary", "", address)  # type: ignore[arg-type]
         details = canonical(more)  # type: ignore[arg-type]
         key = hashed(old.targets[target - 1][0] + f"{slot}\0{action}\0{since}\0{details}".encode())
@@ -74,9 +74,9 @@ def test_an_opt_out_that_names_no_one_is_sent_as_it_is_meant(
 def test_an_address_that_was_right_is_kept_as_it_is(empty_ledger_url: str) -> None:
     """An update calls for everybody whose address has a capital letter or a +, or is someone else from then on."""
     mobile = {**email("+447700900123"), "identifier_name": "mobile"}
-    words = [said_before(email("Ann@Example.com"), 1, "OPTOUT", 5, "applied")]
-    words += [said_before(mobile, 2, "OPTOUT", 5, "applied")]
-    assert standing_in(ledger_with(empty_ledger_url, words)) == [
+    changes = [said_before(email("Ann@Example.com"), 1, "OPTOUT", 5, "applied")]
+    changes += [said_before(mobile, 2, "OPTOUT", 5, "applied")]
+    assert standing_in(ledger_with(empty_ledger_url, changes)) == [
         ("Ann@Example.com in INSTORE", "applied", "OPTOUT", 0),
         ("+447700900123 in INSTORE", "applied", "OPTOUT", 0),
     ]
@@ -84,13 +84,13 @@ def test_an_address_that_was_right_is_kept_as_it_is(empty_ledger_url: str) -> No
 
 def test_the_address_by_which_a_person_was_found_is_kept(empty_ledger_url: str) -> None:
     """A person is looked up in the source that knew no one, since that came first: each opt-out dies from then on."""
-    words = [
+    changes = [
         said_before(email("Ann@example.com", "FACEBOOK"), 1, "OPTOUT", 5, "dead", source_name="FACEBOOK"),
         said_before(email("ann@example.com"), 2, "OPTOUT", 4, "applied"),
         said_before(email("bob@example.com", "FACEBOOK"), 3, "OPTOUT", 5, "dead", source_name="FACEBOOK"),
         said_before(email("eve@example.com", "FACEBOOK"), 4, "OPTOUT", 5, "applied", source_name="FACEBOOK"),
     ]
-    assert [address for address, *_ in standing_in(ledger_with(empty_ledger_url, words))] == [
+    assert [address for address, *_ in standing_in(ledger_with(empty_ledger_url, changes))] == [
         "ann@example.com in INSTORE",
         "bob@example.com in INSTORE",
         "eve@example.com in FACEBOOK",
@@ -99,8 +99,8 @@ def test_the_address_by_which_a_person_was_found_is_kept(empty_ledger_url: str) 
 
 def test_an_opt_out_that_waits_is_not_overtaken_by_one_that_died(empty_ledger_url: str) -> None:
     """An opt-out that was about to be sent is dropped, for the same under another spelling, which was refused."""
-    words = [
+    changes = [
         said_before(email("ann@example.com"), 1, "OPTOUT", 4, "pending"),
         said_before(email("Ann@example.com"), 2, "OPTOUT", 5, "dead"),
     ]
-    assert standing_in(ledger_with(empty_ledger_url, words)) == [("ann@example.com in INSTORE", "pending", None, 1)]
+    assert standing_in(ledger_with(empty_ledger_url, changes)) == [("ann@example.com in INSTORE", "pending", None, 1)]

@@ -141,8 +141,17 @@ def test_the_command_has_options_for_each_provider(tmp_path: Path) -> None:
     """They go to the section of their provider, over what the file of settings says."""
     file = tmp_path / "settings.json"
     file.write_text('{"gupshup": {"rate": "off"}, "infobip": {"blocklist_lag": 7}}')
-    words = ["--infobip-api-key", "k", "--gupshup-apps", '{"a": "t"}', "--infobip-blocklist-lag", "0", "--rate", "off"]
-    given = vars(_parser().parse_args(words))
+    options = [
+        "--infobip-api-key",
+        "k",
+        "--gupshup-apps",
+        '{"a": "t"}',
+        "--infobip-blocklist-lag",
+        "0",
+        "--rate",
+        "off",
+    ]
+    given = vars(_parser().parse_args(options))
     for name in ("host", "port", "parent", "settings"):
         del given[name]
 

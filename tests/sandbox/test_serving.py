@@ -40,12 +40,12 @@ def test_it_says_where_it_listens_and_ends_when_told() -> None:
         assert line.startswith("sandbox listening on http://127.0.0.1:")
         assert _answers(url)
 
-        told = time.monotonic()
+        stopped = time.monotonic()
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
         process.wait(timeout=2)
 
-        assert time.monotonic() - told < 1
+        assert time.monotonic() - stopped < 1
         assert rest == ""
 
 
@@ -58,9 +58,9 @@ def test_it_ends_when_told_even_with_a_call_in_flight() -> None:
             capillary.http.timeout = 0.1
             with pytest.raises(httpx.ReadTimeout):
                 capillary.read()
-        told = time.monotonic()
+        stopped = time.monotonic()
 
-    assert time.monotonic() - told < 1
+    assert time.monotonic() - stopped < 1
 
 
 def test_it_dies_with_its_parent() -> None:

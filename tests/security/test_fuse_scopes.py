@@ -16,7 +16,7 @@ from consent.ledger.schema import audit_log
 from consent.outcome import PermanentFailure
 from producers.http.api_keys import ApiKeys
 from tests.support.http_server import Server, server
-from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
 
 KEYS = {name: f"0123456789abcdef-{name}" for name in ("plain", "reader", "outs", "undoer", "ann")}
 SETTING = ",".join(
@@ -56,7 +56,7 @@ def ask(served: Server, key: str, path: str, body: object = None) -> httpx.Respo
 
 def tripped(books: Ledger) -> str:
     """A file of which two customers have drawn a failure of our request, which is one too many here."""
-    file = imported(books, *(word(str(number)) for number in range(6)))
+    file = imported(books, *(change_of(str(number)) for number in range(6)))
     tasks = books.queue.claim(BUCKET, 2, "delivery", 60)
     failed = [settlement(task, PermanentFailure("8011", "no such account", ours=True), books.now()) for task in tasks]
     books.queue.settle("delivery", failed, FuseCounter(BUCKET, FuseRules(in_a_row=2)))
@@ -77,8 +77,8 @@ def test_only_a_key_with_the_scope_resets_a_fuse(books: Ledger, served: Server, 
 def test_a_fuse_is_reset_over_http(books: Ledger, served: Server) -> None:
     """It is shown without a name, reset by a key whose name is kept, carried out at once; once more changes nothing."""
     file = tripped(books)
-    [told] = ask(served, "ann", "/v1/held").json()["fuses"]
-    assert (told["import"], told["code"], told["optouts"]) == (file, "8011", 4)
+    [reset] = ask(served, "ann", "/v1/held").json()["fuses"]
+    assert (reset["import"], reset["code"], reset["optouts"]) == (file, "8011", 4)
 
     body = {"what": file, "why": "the account is corrected", "way": "resume"}
     done = ask(served, "ann", "/v1/fuses/reset", body)

@@ -26,10 +26,10 @@ def shop(tmp_path: Path) -> Iterator[Company]:
         yield one
 
 
-def refused(shop: Company, word: str) -> None:
+def refused(shop: Company, command: str) -> None:
     """The run ends with exit code 2 and says what is wrong with which file."""
     code, _, said = shop.run("run", shop.write(shuffled_rows(3, 3)))
-    assert (code, word in said) == (2, True), said
+    assert (code, command in said) == (2, True), said
 
 
 def test_a_link_in_place_of_the_folder_of_a_run_is_refused(shop: Company, tmp_path: Path) -> None:

@@ -24,13 +24,13 @@ def test_someone_clicks_unsubscribe(tmp_path: Path) -> None:
         with process(tmp_path) as served:
             link = f"{served.url}/v1/unsubscribe/{made['token']}"
             clicked = httpx.post(link, data={"List-Unsubscribe": "One-Click"})
-            (told,) = served.post({**ben, "effective_at": "2026-11-20T08:30:00Z"}).json()["results"]
+            (result,) = served.post({**ben, "effective_at": "2026-11-20T08:30:00Z"}).json()["results"]
             shop.run("run")
-            found = httpx.get(f"{served.url}/v1/changes/{told['id']}", headers={"x-api-key": KEY}).json()
+            found = httpx.get(f"{served.url}/v1/changes/{result['id']}", headers={"x-api-key": KEY}).json()
             served.end()
 
         assert clicked.status_code == 200
-        assert (told["status"], found["state"]) == ("accepted", "applied")
+        assert (result["status"], found["state"]) == ("accepted", "applied")
         assert shop.held() == dict.fromkeys([("387006417", "EMAIL", "BULK"), ("387006418", "EMAIL", "BULK")], "OPTOUT")
         _, run, _ = shop.run("status", "latest")
         assert_balanced(run)

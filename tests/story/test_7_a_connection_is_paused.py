@@ -17,8 +17,8 @@ def rows(action: str, customers: range, minute: int = 0, channel: str = "EMAIL")
 
 def bucket(shop: Company) -> dict[str, object]:
     """What `status` tells of the connection."""
-    [told] = shop.run("status")[1]["connections"]
-    return told
+    [connection] = shop.run("status")[1]["connections"]
+    return connection
 
 
 def test_opt_ins_are_paused_then_all_and_then_all_is_delivered(tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_a_run_stops_within_seconds_and_a_pause_outlives_it(tmp_path: Path) -> N
         while not shop.held():
             time.sleep(0.1)
         assert shop.run("pause", "capillary", "--why", "stop")[0] == 0
-        told = process.communicate(timeout=60)[1]
+        messages = process.communicate(timeout=60)[1]
         assert process.returncode == 4
-        assert "stop" in told
+        assert "stop" in messages
         done = len(shop.held())
         assert done < 400
         report = shop.run("status", "latest")[1]
@@ -97,7 +97,7 @@ def test_what_cannot_be_paused_is_refused(tmp_path: Path) -> None:
             ("resume", "capilary", "--why", "x"),
         ]
         answers = [shop.run(*one) for one in refused]
-        assert [(code, told["exit_code"]) for code, told, _ in answers] == [(2, 2)] * 5
+        assert [(code, answer["exit_code"]) for code, answer, _ in answers] == [(2, 2)] * 5
         assert "those that are configured are capillary" in answers[0][1]["error"]
-        code, told, _ = shop.run("resume", "capillary", "--why", "x")
-        assert (code, told) == (0, {"resumed": [], "still_paused": []})
+        code, answer, _ = shop.run("resume", "capillary", "--why", "x")
+        assert (code, answer) == (0, {"resumed": [], "still_paused": []})

@@ -34,10 +34,10 @@ def test_one_notice_when_it_stops_and_one_when_it_goes_on(tmp_path: Path) -> Non
         assert shop.run("notices")[1] == []
 
     hooks = [one for one in pager.asked if one.path == "/hook"]
-    told = [Webhook(SECRET).verify(one.body, one.headers) for one in hooks]
+    notices = [Webhook(SECRET).verify(one.body, one.headers) for one in hooks]
     assert len(opened) == 1
-    assert [one["type"] for one in told] == ["notice.opened", "notice.resolved"]
-    assert {one["data"]["key"] for one in told} == {"connection_stopped:capillary"}
+    assert [one["type"] for one in notices] == ["notice.opened", "notice.resolved"]
+    assert {one["data"]["key"] for one in notices} == {"connection_stopped:capillary"}
     assert len({one.headers["webhook-id"] for one in hooks}) == 2
     assert not any(b"5000000" in one.body for one in hooks)
     assert [one.path for one in pager.asked if one.path != "/hook"][-1] == "/beat"

@@ -18,8 +18,8 @@ def test_a_backlog_of_a_week_says_so_on_its_first_day(tmp_path: Path) -> None:
         file = shop.write(rows, "unsubscribed.csv")
         _, foreseen, _ = shop.run("run", "--dry-run", file)
         shop.run("import", file)
-        code, told, _ = shop.run("deadlines", "--check")
-        [bucket] = told["buckets"]
+        code, answer, _ = shop.run("deadlines", "--check")
+        [bucket] = answer["buckets"]
         [rule] = bucket["rules"]
         in_time = rule["open"] - rule["at_risk"]
 
@@ -31,7 +31,7 @@ def test_a_backlog_of_a_week_says_so_on_its_first_day(tmp_path: Path) -> None:
         assert abs(foreseen["deadlines"][0]["at_risk"] - bucket["at_risk"]) <= 20
 
         shop.settings["CONNECTIONS__CAPILLARY__RATE"] = "72/hour"
-        code, told, _ = shop.run("deadlines", "--check", "--verify")
+        code, answer, _ = shop.run("deadlines", "--check", "--verify")
 
-        assert (code, told["wrong_counts"], told["buckets"][0]["at_risk"]) == (0, 0, 0)
-        assert datetime.fromisoformat(told["buckets"][0]["latest_restart"]) > datetime.now(UTC)
+        assert (code, answer["wrong_counts"], answer["buckets"][0]["at_risk"]) == (0, 0, 0)
+        assert datetime.fromisoformat(answer["buckets"][0]["latest_restart"]) > datetime.now(UTC)

@@ -24,7 +24,7 @@ def test_a_crm_reads_results_beside_its_rows_and_a_warehouse_follows(tmp_path: P
         (tmp_path / "export.csv").write_text(HEADER + ROWS)
         _, found, _ = shop.run("run", "export.csv")
 
-        code, told, said = shop.run("results", "latest", "export.csv", "--output", "export.results.csv")
+        code, answer, said = shop.run("results", "latest", "export.csv", "--output", "export.results.csv")
 
         assert code == 0, said
         path = tmp_path / "export.results.csv"
@@ -40,8 +40,8 @@ def test_a_crm_reads_results_beside_its_rows_and_a_warehouse_follows(tmp_path: P
         assert (rows[1]["_code"], rows[2]["_code"]) == ("unknown_value", "1012")
         assert rows[2]["_reason"] == "Capillary cannot find this customer"
         assert rows[0]["_settled_at"].endswith("Z")
-        assert told["outcomes"] == dict.fromkeys(("applied", "rejected", "dead", "superseded", "duplicate"), 1)
-        assert all(told["outcomes"][name] == found[name] for name in ("applied", "rejected", "dead", "superseded"))
+        assert answer["outcomes"] == dict.fromkeys(("applied", "rejected", "dead", "superseded", "duplicate"), 1)
+        assert all(answer["outcomes"][name] == found[name] for name in ("applied", "rejected", "dead", "superseded"))
 
         _, first, _ = shop.run("changes")
         shop.fix()

@@ -93,7 +93,7 @@ def test_a_file_must_keep_what_its_manifest_promises(tmp_path: Path) -> None:
     with company(tmp_path) as shop:
         path = shop.write(rows("OPTOUT", 20, range(387006000, 387006003)))
         manifest = tmp_path / "nightly.csv.manifest.json"
-        for promise, words in (
+        for promise, message in (
             ({"rows": 4}, "3 rows at most, and its manifest says 4"),
             ({"sha256": "0" * 64}, "another sha256"),
             ({}, "neither rows nor sha256"),
@@ -102,7 +102,7 @@ def test_a_file_must_keep_what_its_manifest_promises(tmp_path: Path) -> None:
         ):
             manifest.write_text(json.dumps(promise))
             code, _, said = shop.run("run", path)
-            assert (code, words in said) == (2, True), said
+            assert (code, message in said) == (2, True), said
         manifest.write_text(json.dumps({"rows": 2}))
 
         code, found, _ = shop.run("run", path)

@@ -163,8 +163,8 @@ def fold(rows: Iterable[Row]) -> Held:
     newest: dict[tuple[str, str, str], tuple[str, int]] = {}
     for row in rows:
         slot = (row["user_id"], row["channel"], row["priority"])
-        word = (row["effective_at"], int(row["action"] == "OPTOUT"))
-        newest[slot] = max(newest.get(slot, word), word)
+        rank = (row["effective_at"], int(row["action"] == "OPTOUT"))
+        newest[slot] = max(newest.get(slot, rank), rank)
     return {slot: "OPTOUT" if out else "OPTIN" for slot, (_, out) in newest.items()}
 
 

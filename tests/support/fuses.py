@@ -8,7 +8,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review.fuse_counts import FuseCounter
 from consent.ledger.review.holds import Decision
 from consent.outcome import Applied, Outcome, PermanentFailure
-from tests.support.ledgers import BUCKET, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, imported, settlement
 
 RULES = FuseRules(in_a_row=5, share_from=20, share=0.5)
 WRONG_ACCOUNT = PermanentFailure("8011", "no such account", ours=True)
@@ -18,7 +18,7 @@ WHY = Decision("ann", "checked")
 
 def people(first: int, count: int, action: str = "OPTOUT", minute: int = 0) -> list[ConsentChange]:
     """So many customers, each with one change."""
-    return [word(str(number), action, minute) for number in range(first, first + count)]
+    return [change_of(str(number), action, minute) for number in range(first, first + count)]
 
 
 def answer(ledger: Ledger, *outcomes: Outcome, token: str = "delivery", rules: FuseRules = RULES) -> list[str]:

@@ -169,10 +169,10 @@ class Process:
 @contextmanager
 def process(folder: Path, instead: str | None = None, **settings: str) -> Iterator[Process]:
     """Run `optrelay serve`; `instead` is Python that runs before it, for faults at a chosen moment."""
-    words = ["serve", "--port", "0", "--json"]
-    command = [OPTRELAY, *words]
+    arguments = ["serve", "--port", "0", "--json"]
+    command = [OPTRELAY, *arguments]
     if instead is not None:
-        command = [sys.executable, "-c", f"{instead}\nfrom console.cli import main\nmain({words!r})"]
+        command = [sys.executable, "-c", f"{instead}\nfrom console.cli import main\nmain({arguments!r})"]
     environment: Mapping[str, str] = settings_of(folder, **settings) | {"PYTHONPATH": str(Path(__file__).parents[2])}
     log = (folder / "serve.log").open("a")
     started = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True)

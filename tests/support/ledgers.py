@@ -28,7 +28,7 @@ def moment(minute: int) -> int:
     return to_micros(MORNING + timedelta(minutes=minute))
 
 
-def word(
+def change_of(
     customer: str, action: str = "OPTOUT", minute: int = 0, slot: str = "EMAIL|BULK", **more: str
 ) -> ConsentChange:
     """One row of a file."""
@@ -37,29 +37,29 @@ def word(
     )
 
 
-def recorded(ledger: Ledger, *words: ConsentChange, stream: bool = False) -> str:
+def recorded(ledger: Ledger, *changes: ConsentChange, stream: bool = False) -> str:
     """A file read but not released."""
     source = ImportSource("csv", "nightly.csv", f"fingerprint {next(_fingerprint)}", 1, None, stream=stream)
     import_id = ledger.intake.open_import(source).import_id
-    ledger.intake.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
+    ledger.intake.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
     return import_id
 
 
-def guarded(ledger: Ledger, *words: ConsentChange, stream: bool = False, **rules: object) -> str:
+def guarded(ledger: Ledger, *changes: ConsentChange, stream: bool = False, **rules: object) -> str:
     """A file that has been read whole and that guards have checked: its changes are due, or it is held."""
     guards = ImportGuards("nightly-#.csv", GuardRules.model_validate(rules), columns=("user_id",))
     number = f"fingerprint {next(_fingerprint)}"
     source = ImportSource("csv", "nightly.csv", number, 1, None, stream=stream, guards=guards)
     import_id = ledger.intake.open_import(source).import_id
-    ledger.intake.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
+    ledger.intake.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
     ledger.intake.finish_reading(import_id)
     ledger.intake.publish(import_id)
     return import_id
 
 
-def imported(ledger: Ledger, *words: ConsentChange) -> str:
+def imported(ledger: Ledger, *changes: ConsentChange) -> str:
     """A file read whole: its changes are due."""
-    import_id = recorded(ledger, *words)
+    import_id = recorded(ledger, *changes)
     ledger.intake.finish_reading(import_id)
     ledger.intake.publish(import_id)
     return import_id
@@ -80,7 +80,7 @@ def dump(ledger: Ledger, changes: Iterable[ConsentChange], *, at_once: int = 700
 
 def night(minute: int, customers: int = 1_500) -> Iterator[ConsentChange]:
     """A full dump whose rows all bear the time of its export."""
-    return (word(str(n), minute=minute) for n in range(1, customers + 1))
+    return (change_of(str(n), minute=minute) for n in range(1, customers + 1))
 
 
 def said(ledger: Ledger, *changes: ConsentChange) -> None:
@@ -91,11 +91,11 @@ def said(ledger: Ledger, *changes: ConsentChange) -> None:
 def deliver(ledger: Ledger, outcome: object = None, token: str = "delivery", limit: int = 100) -> list[tuple[str, str]]:
     """Claim what is due and settle it all with one outcome; return what was told to the provider."""
     tasks = ledger.queue.claim(BUCKET, limit, token, 60)
-    told = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
+    delivered = [(task.address["user_id"], f"{c.slot} {c.action}") for task in tasks for c in task.changes]
     settlements = [settlement(task, outcome or Applied(), ledger.now()) for task in tasks]
     ledger.queue.settle(token, settlements)
     ledger.queue.count_calls(settlements, set())
-    return told
+    return delivered
 
 
 def settlement(task, outcome, now, put_off_until: int = 0):
@@ -132,9 +132,9 @@ class Cut(Exception):
     """The importer is gone at this point."""
 
 
-def folded(ledger: Ledger, *words: ConsentChange) -> str:
+def folded(ledger: Ledger, *changes: ConsentChange) -> str:
     """A file whose changes have been merged, and are not due yet: its importer was killed."""
-    import_id = recorded(ledger, *words)
+    import_id = recorded(ledger, *changes)
     ledger.intake.finish_reading(import_id)
     steps = iter(range(3))
 

@@ -9,13 +9,13 @@ from consent.ledger.dialects import dialect_named
 
 def plans(engine: Engine, statements: list[tuple[str, object]], *, by_key: bool = False) -> list[str]:
     """Return how the database would carry these statements out; `by_key` as those who say so before."""
-    word = "EXPLAIN" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    explain = "EXPLAIN" if engine.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
     found = []
     with engine.connect() as connection:
         if by_key:
             dialect_named(engine.dialect.name).look_up_by_key(connection)
         for statement, parameters in statements:
-            rows = connection.exec_driver_sql(f"{word} {statement}", parameters).all()
+            rows = connection.exec_driver_sql(f"{explain} {statement}", parameters).all()
             found.append("\n".join(str(row[-1]) for row in rows))
     return found
 
@@ -37,7 +37,7 @@ TABLES = ("customer_tasks", "changes", "slots", "targets")
 
 def is_scan(plan: str) -> bool:
     """Say whether a table that grows would be read from end to end."""
-    return any(word in plan for table in TABLES for word in (f"SCAN {table}", f"Seq Scan on {table}"))
+    return any(scan in plan for table in TABLES for scan in (f"SCAN {table}", f"Seq Scan on {table}"))
 
 
 def reads_whole(plan: str) -> bool:

@@ -179,7 +179,7 @@ def test_apprise_takes_an_address_of_its_own(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "secret", "words"),
+    ("url", "secret", "message"),
     [
         ("http://example.com/hook", SECRET, "https://"),
         ("https://example.com/hook", "", "OPTRELAY_NOTIFY_SECRET"),
@@ -191,11 +191,11 @@ def test_apprise_takes_an_address_of_its_own(ledger: Ledger) -> None:
         ("apprise+nothing://example.com", SECRET, "Apprise does not understand"),
     ],
 )
-def test_a_channel_that_cannot_work_is_refused_with_the_remedy(url: str, secret: str, words: str) -> None:
+def test_a_channel_that_cannot_work_is_refused_with_the_remedy(url: str, secret: str, message: str) -> None:
     """And no part of an address or a secret is told."""
     with pytest.raises(ConfigurationError) as raised:
         channels_of(settings_for(url, secret=secret))
-    assert words in str(raised.value)
+    assert message in str(raised.value)
     assert "example.com" not in str(raised.value)
 
 

@@ -17,7 +17,7 @@ from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import PermanentFailure
 from consent.settings import Settings
 from tests.support.clock import Clock
-from tests.support.ledgers import deliver, guarded, imported, word
+from tests.support.ledgers import change_of, deliver, guarded, imported
 from worker import notices
 from worker.notices import CONDITIONS, look
 
@@ -46,9 +46,9 @@ def test_a_held_import_is_told_until_it_is_withdrawn(ledger: Ledger) -> None:
     """By its id, and not by the name of its file."""
     from consent.ledger.review.holds import Decision
 
-    imported(ledger, word("ann"))
+    imported(ledger, change_of("ann"))
     deliver(ledger)
-    import_id = guarded(ledger, word("ann", "OPTIN", 10), resurrects_most=0)
+    import_id = guarded(ledger, change_of("ann", "OPTIN", 10), resurrects_most=0)
     assert kinds(ledger) == {"import_held"}
     assert import_id in ledger.notices.current()[0].words
     assert "nightly" not in ledger.notices.current()[0].words
@@ -58,7 +58,7 @@ def test_a_held_import_is_told_until_it_is_withdrawn(ledger: Ledger) -> None:
 
 def test_dead_letters_are_told_until_all_are_put_away(ledger: Ledger) -> None:
     """With their code and how many, and without the customer."""
-    imported(ledger, word("387006417"), word("387006418"))
+    imported(ledger, change_of("387006417"), change_of("387006418"))
     deliver(ledger, PermanentFailure("404", "there is no customer 387006417"))
     assert kinds(ledger) == {"dead_letters_new"}
     assert "38700" not in ledger.notices.current()[0].words
@@ -86,7 +86,7 @@ def test_a_stopped_connection_is_told_at_once_if_refused_and_later_if_down(
 
 def test_a_missed_deadline_is_told(ledger: Ledger) -> None:
     """An opt-out of a week ago that no one has delivered."""
-    imported(ledger, word("387006417"))
+    imported(ledger, change_of("387006417"))
     assert "deadline_breached" in kinds(ledger)
     deliver(ledger)
     assert kinds(ledger) == set()
@@ -103,9 +103,9 @@ def test_a_database_that_nears_its_limit_is_told(ledger_url: str) -> None:
     ledger = Ledger(ledger_url)
     size = ledger.maintenance.size() / 1e9
     assert size > 0
-    for share, told in ((0.85, 0), (0.95, 1)):
+    for share, open_ones in ((0.85, 0), (0.95, 1)):
         look(SETTINGS.model_copy(update={"ledger_gb": size / share}), ledger)
-        assert [one.key for one in ledger.notices.current()] == ["ledger_full:size"] * told
+        assert [one.key for one in ledger.notices.current()] == ["ledger_full:size"] * open_ones
     look(SETTINGS.model_copy(update={"ledger_gb": 0.0}), ledger)
     assert ledger.notices.current() == []
     ledger.close()
@@ -120,7 +120,7 @@ def test_every_kind_is_documented() -> None:
 def test_a_provider_that_invents_codes_floods_no_one(ledger: Ledger) -> None:
     """It refuses each customer with a code of its own: one notice tells of all of them, and not a hundred."""
     for number in range(notices.MOST_CODES + 5):
-        imported(ledger, word(f"3870064{number:02}"))
+        imported(ledger, change_of(f"3870064{number:02}"))
         deliver(ledger, PermanentFailure(f"{9_000 + number}", "no"))
     look(SETTINGS, ledger)
     (one,) = ledger.notices.current()
@@ -136,7 +136,7 @@ def test_a_backlog_that_does_not_fall_is_told_until_it_falls(tmp_path: Path, mon
     clock = Clock()
     one = Ledger(f"sqlite:///{tmp_path / 'slow.db'}", clock=clock)
     one.maintenance.prepare()
-    imported(one, *(word(f"38700641{n}") for n in range(4)))
+    imported(one, *(change_of(f"38700641{n}") for n in range(4)))
     found = []
     for _ in range(4):
         found.append("backlog_not_falling" in kinds(one))
@@ -153,7 +153,7 @@ def test_a_backlog_that_does_not_fall_is_told_until_it_falls(tmp_path: Path, mon
 
 def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a quarter of the shortest deadline, which is 48 hours; a pause of opt-ins is not."""
-    said = replace(word("ann"), effective_at=from_micros(ledger.now()))
+    said = replace(change_of("ann"), effective_at=from_micros(ledger.now()))
     imported(ledger, said)
     ledger.pauses.pause("capillary", None, only_optins=True, who="bob", why="a test")
     hours = 3_600_000_000
@@ -166,8 +166,8 @@ def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypa
     assert "paused_long" not in kinds(ledger)
     monkeypatch.setattr(ledger, "now", lambda: later)
     assert "paused_long" in kinds(ledger)
-    [told] = [one for one in ledger.notices.current() if one.kind == "paused_long"]
-    assert "1 customers of capillary with opt-outs wait" in told.words
+    [notice] = [one for one in ledger.notices.current() if one.kind == "paused_long"]
+    assert "1 customers of capillary with opt-outs wait" in notice.words
 
     ledger.pauses.resume("capillary", None, who="bob", why="tested")
     assert "paused_long" not in kinds(ledger)
@@ -181,7 +181,7 @@ def test_a_backlog_that_is_paused_on_purpose_is_no_standstill(tmp_path: Path, mo
     clock = Clock()
     one = Ledger(f"sqlite:///{tmp_path / 'paused.db'}", clock=clock)
     one.maintenance.prepare()
-    imported(one, *(word(f"38700641{n}") for n in range(4)))
+    imported(one, *(change_of(f"38700641{n}") for n in range(4)))
     found = []
     one.pauses.pause("capillary", None, only_optins=False, who="ann", why="a migration")
     for _ in range(5):

@@ -15,11 +15,11 @@ from consent.errors import ConfigurationError
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
 def test_a_password_that_is_not_encoded_is_told_how_to_be_written(scheme: str, odd: str, where: str) -> None:
     """Another host is asked, and a part of the password stands in its log."""
-    with pytest.raises(ConfigurationError, match=r"%40 for @") as told:
+    with pytest.raises(ConfigurationError, match=r"%40 for @") as raised:
         read_broker_address(f"{scheme}://:{where.format(odd)}@broker.example.com:6399/0")
 
-    assert "hush" not in str(told.value)
-    assert "6390" not in str(told.value)
+    assert "hush" not in str(raised.value)
+    assert "6390" not in str(raised.value)
 
 
 @given(
@@ -79,7 +79,7 @@ def test_every_form_means_one_thing(url: str, meant: BrokerAddress) -> None:
 )
 def test_an_address_that_cannot_be_kept_is_refused(url: str) -> None:
     """Half of the processes use it, the others do not; or the password goes to a server that no one has vouched for."""
-    with pytest.raises(ConfigurationError) as told:
+    with pytest.raises(ConfigurationError) as raised:
         read_broker_address(url)
 
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(raised.value)

@@ -38,7 +38,7 @@ def test_what_no_one_sees_is_removed(text: str, cleaned: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("car\u00adol@example.com", "character 4 is U+00AD"),
         ("dan@exam\u2060ple.com", "character 9 is U+2060"),
@@ -48,9 +48,9 @@ def test_what_no_one_sees_is_removed(text: str, cleaned: str) -> None:
         (f"'{ANN}", "an apostrophe"),
     ],
 )
-def test_what_cannot_be_seen_inside_is_named(text: str, words: str) -> None:
+def test_what_cannot_be_seen_inside_is_named(text: str, message: str) -> None:
     """A person looks for the fault in vain if the message does not say which character it is."""
-    with pytest.raises(UnusableIdentifier, match=words.replace("+", r"\+")) as caught:
+    with pytest.raises(UnusableIdentifier, match=message.replace("+", r"\+")) as caught:
         clean(text)
     assert caught.value.code == "unusable_value"
 

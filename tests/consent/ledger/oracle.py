@@ -11,7 +11,7 @@ from consent.change import Action, ConsentChange
 from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, may_be_noop, merge
 from consent.ledger.queue.tasks import CustomerTask
 from consent.reassert import Reassert
-from tests.support.ledgers import moment, word
+from tests.support.ledgers import change_of, moment
 
 Slot = tuple[str, str]
 
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
     def change(self) -> ConsentChange:
         """The row as a change."""
-        said = word(self.who, str(self.action), self.minute, self.slot, holds=self.value)
+        said = change_of(self.who, str(self.action), self.minute, self.slot, holds=self.value)
         return replace(said, value=self.value, own_time=self.own_time)
 
 

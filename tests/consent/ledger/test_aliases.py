@@ -9,17 +9,17 @@ import pytest
 from consent.change import ConsentChange
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
-from tests.support.ledgers import BUCKET, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, imported, settlement
 
 ANN = {"identifier_name": "email", "source": "INSTORE"}
 
 
 def said(spelling: str, action: str = "OPTOUT", minute: int = 0, **details: str) -> ConsentChange:
     """A change about Ann in this spelling."""
-    return replace(word("", action, minute, **details), address=ANN | {"identifier_value": spelling})
+    return replace(change_of("", action, minute, **details), address=ANN | {"identifier_value": spelling})
 
 
-def told(ledger: Ledger) -> list[tuple[str, str]]:
+def delivered(ledger: Ledger) -> list[tuple[str, str]]:
     """Deliver what is due; return each target, in the spelling that was sent, and what."""
     tasks = ledger.queue.claim(BUCKET, 100, "delivery", 60)
     ledger.queue.settle("delivery", [settlement(task, Applied(), ledger.now()) for task in tasks])
@@ -29,13 +29,13 @@ def told(ledger: Ledger) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("older_first", [True, False])
 def test_a_newer_opt_out_under_another_spelling_wins(ledger: Ledger, older_first: bool) -> None:  # noqa: FBT001
     """A person who opted out as Ann@Example.com stays opted in: the older opt-in of ann@example.com is sent last."""
-    words = [said("ann@example.com", "OPTIN", 0), said("\u200bAnn@Example.com", "OPTOUT", 9)]
-    first, second = words if older_first else reversed(words)
+    changes = [said("ann@example.com", "OPTIN", 0), said("\u200bAnn@Example.com", "OPTOUT", 9)]
+    first, second = changes if older_first else reversed(changes)
     imported(ledger, first)
     imported(ledger, second)
 
-    assert told(ledger) == [(first.address["identifier_value"], "OPTOUT")]
-    assert told(ledger) == []
+    assert delivered(ledger) == [(first.address["identifier_value"], "OPTOUT")]
+    assert delivered(ledger) == []
 
 
 def test_where_consent_was_collected_is_told_and_splits_no_one(ledger: Ledger) -> None:
@@ -49,7 +49,7 @@ def test_where_consent_was_collected_is_told_and_splits_no_one(ledger: Ledger) -
 
 def test_any_spelling_finds_a_person(ledger: Ledger) -> None:
     """Someone asks what was said about ANN@example.com and is told that nothing ever was."""
-    imported(ledger, said("Ann@example.com"), replace(word("9"), address={"destination": "447700900123"}))
+    imported(ledger, said("Ann@example.com"), replace(change_of("9"), address={"destination": "447700900123"}))
 
     for asked in ({"identifier_value": "ANN@Example.com"}, ANN | {"identifier_value": "\u200bann@EXAMPLE.com"}):
         (found,) = ledger.queries.histories([asked], None, 10)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from consent.ledger import dead_letters
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, PermanentFailure
-from tests.support.ledgers import BUCKET, counts, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
 
 
 def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> None:
     """What cannot be delivered is kept with code, reason, origin and every attempt."""
-    import_id = imported(ledger, word("404"), word("1"))
+    import_id = imported(ledger, change_of("404"), change_of("1"))
     tasks = {task.address["user_id"]: task for task in ledger.queue.claim(BUCKET, 5, "delivery", 60)}
     ledger.queue.settle(
         "delivery",
@@ -30,7 +30,7 @@ def test_a_rejected_change_is_a_dead_letter_with_its_reason(ledger: Ledger) -> N
 
 def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
     """Replaying twice sends once, and who did it and why is written down."""
-    imported(ledger, word("1"))
+    imported(ledger, change_of("1"))
     deliver(ledger, PermanentFailure("1012", "no such customer"))
     found = ledger.dead_letters.find(dead_letters.DeadLetterFilter(code="1012"))
 
@@ -46,25 +46,25 @@ def test_a_replayed_letter_is_delivered_once(ledger: Ledger) -> None:
 
 def test_replaying_an_overtaken_letter_sends_nothing(ledger: Ledger) -> None:
     """An old opt-in that died does not come back over a newer opt-out."""
-    import_id = imported(ledger, word("1", "OPTIN", 0))
+    import_id = imported(ledger, change_of("1", "OPTIN", 0))
     deliver(ledger, PermanentFailure("1012", "no such customer"))
-    imported(ledger, word("1", "OPTOUT", 5))
+    imported(ledger, change_of("1", "OPTOUT", 5))
     deliver(ledger)
 
-    fates = ledger.dead_letters.replay(
+    outcomes = ledger.dead_letters.replay(
         ledger.dead_letters.find(dead_letters.DeadLetterFilter()),
         who="Ada",
         why="",
     )
 
-    assert list(fates.values()) == [dead_letters.ReplayEffect.SUPERSEDED]
+    assert list(outcomes.values()) == [dead_letters.ReplayEffect.SUPERSEDED]
     assert deliver(ledger) == []
     assert counts(ledger, import_id) == {"superseded": 1}
 
 
 def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
     """Discarded letters are not listed, and not forgotten."""
-    imported(ledger, word("1"))
+    imported(ledger, change_of("1"))
     deliver(ledger, PermanentFailure("1012", "no such customer"))
     found = ledger.dead_letters.find(dead_letters.DeadLetterFilter())
 

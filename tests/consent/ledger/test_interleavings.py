@@ -102,8 +102,8 @@ class Interleaving:
         token = f"token {next(_number)}"
         taken = self.oracle.claim(token)
         tasks = self.ledger.queue.claim(BUCKET, 100, token, 0.0)
-        told = {((task.address["user_id"], one.slot), one.says) for task in tasks for one in task.changes}
-        assert told == {(slot, version.says) for slot, version in taken.items()}
+        claimed = {((task.address["user_id"], one.slot), one.says) for task in tasks for one in task.changes}
+        assert claimed == {(slot, version.says) for slot, version in taken.items()}
         if tasks:
             self.claims.append(Claim(token, tasks, taken))
 
@@ -144,14 +144,14 @@ def _after(minutes: int) -> int:
 @settings(
     max_examples=examples(200, share=12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(told=st.lists(steps, min_size=5, max_size=14), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
+@given(history=st.lists(steps, min_size=5, max_size=14), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
 @example(
-    told=[("import", [OUT]), ("claim", []), ("claim", []), ("settle", []), ("settle late", [])],
+    history=[("import", [OUT]), ("claim", []), ("claim", []), ("settle", []), ("settle late", [])],
     reassert=Reassert.FRESH,
     at_once=4,
 )
 @example(
-    told=[
+    history=[
         ("import", [OUT]),
         ("claim", []),
         ("settle", []),
@@ -161,7 +161,7 @@ def _after(minutes: int) -> int:
     at_once=4,
 )
 def test_sql_decides_as_the_rule_does(
-    ledger: Ledger, told: list[tuple[str, list[Row]]], reassert: Reassert, at_once: int
+    ledger: Ledger, history: list[tuple[str, list[Row]]], reassert: Reassert, at_once: int
 ) -> None:
     """Imports, files that break off and are gone on with or taken over, events, lost leases, late settlements, replays.
 
@@ -172,7 +172,7 @@ def test_sql_decides_as_the_rule_does(
             patch.setattr(module, "CHUNK", at_once)
         ledger.reassert = ReassertRules(reassert)
         both = Interleaving(ledger, reassert)
-        for number, (name, said) in enumerate(told, 1):
+        for number, (name, said) in enumerate(history, 1):
             patch.setattr(ledger, "now", partial(_after, number))
             both.step(name, said)
             both.compare()

@@ -13,7 +13,7 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
-from tests.support.ledgers import BUCKET, counts, deliver, imported, recorded, word
+from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, recorded
 
 _names = count()
 OUT = [("1", "EMAIL|BULK OPTOUT")]
@@ -21,13 +21,13 @@ OUT = [("1", "EMAIL|BULK OPTOUT")]
 
 def named(id_: str, action: str = "OPTOUT", minute: int = 0, **more: object) -> ConsentChange:
     """What a sender says of customer 1 under an id of its own."""
-    return replace(word("1", action, minute), change_id=id_, **more)  # type: ignore[arg-type]
+    return replace(change_of("1", action, minute), change_id=id_, **more)  # type: ignore[arg-type]
 
 
-def heard(ledger: Ledger, *words: ConsentChange) -> tuple[bool, ...]:
+def heard(ledger: Ledger, *changes: ConsentChange) -> tuple[bool, ...]:
     """Hand events over; return which of them are new."""
     run = ledger.intake.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
-    return ledger.intake.accept_events(run, words, []).fresh
+    return ledger.intake.accept_events(run, changes, []).fresh
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -122,13 +122,14 @@ def test_what_was_recorded_before_senders_belonged_to_ids_is_known_again(
 
 def test_an_exported_letter_that_is_imported_unchanged_is_a_duplicate(ledger: Ledger) -> None:
     """Exported dead letters that are imported by mistake must not send what no person has looked at."""
-    first = [named("A"), word("2"), replace(word("3"), own_time=False), named("B", own_time=False)]
+    first = [named("A"), change_of("2"), replace(change_of("3"), own_time=False), named("B", own_time=False)]
     imported(ledger, *first)
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
     dead = {letter.id: letter for letter in ledger.dead_letters.find(DeadLetterFilter())}
     assert len(dead) == 3  # A and B are of one slot and moment
     again = [
-        replace(word(one.address["user_id"]), recorded_as=one.public_id, details=one.details) for one in dead.values()
+        replace(change_of(one.address["user_id"]), recorded_as=one.public_id, details=one.details)
+        for one in dead.values()
     ]
 
     second = imported(ledger, *again)
@@ -142,14 +143,14 @@ def test_an_exported_letter_that_was_fixed_is_sent(ledger: Ledger) -> None:
     imported(ledger, named("A"))
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
     [letter] = ledger.dead_letters.find(DeadLetterFilter())
-    fixed = [word("1"), word("11"), word("1", minute=1), word("1", note="asked twice")]
+    fixed = [change_of("1"), change_of("11"), change_of("1", minute=1), change_of("1", note="asked twice")]
 
     second = imported(ledger, *(replace(one, recorded_as=letter.public_id) for one in fixed))
 
     assert counts(ledger, second) == {"pending": 2, "superseded": 1, "duplicates": 1}
 
 
-@pytest.mark.parametrize("told", ["", "zz", "00" * 20, "abc"])
-def test_an_id_that_means_nothing_changes_nothing(ledger: Ledger, told: str) -> None:
+@pytest.mark.parametrize("damaged", ["", "zz", "00" * 20, "abc"])
+def test_an_id_that_means_nothing_changes_nothing(ledger: Ledger, damaged: str) -> None:
     """A row whose id was damaged is read as if it had none."""
-    assert counts(ledger, imported(ledger, replace(word("1"), recorded_as=told))) == {"pending": 1}
+    assert counts(ledger, imported(ledger, replace(change_of("1"), recorded_as=damaged))) == {"pending": 1}

@@ -14,19 +14,19 @@ from consent.reassert import Reassert
 spoken = st.tuples(st.integers(0, 5), st.sampled_from(Action))
 
 
-def fold(words: list[Version]) -> Register:
+def fold(changes: list[Version]) -> Register:
     """The register after all these words, in this order of arrival."""
     register = Register()
-    for word in words:
-        register, _ = merge(register, word)
+    for change in changes:
+        register, _ = merge(register, change)
     return register
 
 
-def sent(words: list[Version], register: Register, reassert: Reassert = Reassert.FRESH) -> bool:
+def sent(changes: list[Version], register: Register, reassert: Reassert = Reassert.FRESH) -> bool:
     """Whether the newest change is to be sent after all these, in this order of arrival."""
     is_sent = False
-    for word in words:
-        register, verdict = merge(register, word, reassert=reassert)
+    for change in changes:
+        register, verdict = merge(register, change, reassert=reassert)
         match verdict:
             case Wins():
                 is_sent = True
@@ -43,47 +43,47 @@ def what_stands(register: Register) -> tuple[int, Action] | None:
 
 
 @given(st.lists(spoken, min_size=1), st.randoms(use_true_random=False))
-def test_any_order_of_arrival_leaves_the_same_word(words: list[tuple[int, Action]], odds: random.Random) -> None:
+def test_any_order_of_arrival_leaves_the_same_change(changes: list[tuple[int, Action]], odds: random.Random) -> None:
     """However the words come in, the same one stands in the end."""
-    shuffled = odds.sample(words, len(words))
+    shuffled = odds.sample(changes, len(changes))
 
-    first = fold([Version(*word, n) for n, word in enumerate(words)])
-    second = fold([Version(*word, n) for n, word in enumerate(shuffled)])
+    first = fold([Version(*change, n) for n, change in enumerate(changes)])
+    second = fold([Version(*change, n) for n, change in enumerate(shuffled)])
 
     assert what_stands(first) == what_stands(second)
 
 
 @given(st.lists(spoken, min_size=1), st.randoms(use_true_random=False))
-def test_hearing_a_word_again_changes_nothing(words: list[tuple[int, Action]], odds: random.Random) -> None:
+def test_a_change_that_comes_again_changes_nothing(changes: list[tuple[int, Action]], odds: random.Random) -> None:
     """Words that come twice, at any time, leave the same word standing."""
-    doubled = words + odds.choices(words, k=len(words))
+    doubled = changes + odds.choices(changes, k=len(changes))
     odds.shuffle(doubled)
 
-    first = fold([Version(*word, n) for n, word in enumerate(words)])
-    second = fold([Version(*word, n) for n, word in enumerate(doubled)])
+    first = fold([Version(*change, n) for n, change in enumerate(changes)])
+    second = fold([Version(*change, n) for n, change in enumerate(doubled)])
 
     assert what_stands(first) == what_stands(second)
 
 
 @given(st.lists(spoken, min_size=1))
-def test_what_stands_is_the_latest_and_on_a_tie_the_opt_out(words: list[tuple[int, Action]]) -> None:
+def test_what_stands_is_the_latest_and_on_a_tie_the_opt_out(changes: list[tuple[int, Action]]) -> None:
     """No one who opted out at the last moment on record stays opted in."""
-    latest = max(moment for moment, _ in words)
-    said = {action for moment, action in words if moment == latest}
+    latest = max(moment for moment, _ in changes)
+    said = {action for moment, action in changes if moment == latest}
 
-    assert what_stands(fold([Version(*word, n) for n, word in enumerate(words)])) == (
+    assert what_stands(fold([Version(*change, n) for n, change in enumerate(changes)])) == (
         latest,
         Action.OPTOUT if Action.OPTOUT in said else Action.OPTIN,
     )
 
 
 @given(st.lists(spoken), spoken, st.sampled_from([None, *Action]))
-def test_every_verdict_says_what_happens_next(
-    words: list[tuple[int, Action]], word: tuple[int, Action], confirmed: Action | None
+def test_every_outcome_of_a_merge_says_what_happens_next(
+    changes: list[tuple[int, Action]], change: tuple[int, Action], confirmed: Action | None
 ) -> None:
     """A word is superseded by one that outranks it, or stands, or is what the provider holds already."""
-    before = Register(fold([Version(*one, n) for n, one in enumerate(words)]).newest, confirmed)
-    new = Version(*word, len(words))
+    before = Register(fold([Version(*one, n) for n, one in enumerate(changes)]).newest, confirmed)
+    new = Version(*change, len(changes))
 
     after, verdict = merge(before, new, reassert=Reassert.NEVER)
 
@@ -120,20 +120,20 @@ def test_a_fresh_opt_out_is_sent_in_whatever_order_it_comes(
 
     It is sent, as part of the newest opt-out, if any of them is fresh; and no one is called if none of them is.
     """
-    words = [Version(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(said)]
+    changes = [Version(moment, Action.OPTOUT, n, own_time=own) for n, (moment, own) in enumerate(said)]
     held = Register(Version(0, Action.OPTOUT, -1), "OPTOUT", confirmed_at)
 
-    assert sent(odds.sample(words, len(words)), held) == any(is_fresh(held, word) for word in words)
+    assert sent(odds.sample(changes, len(changes)), held) == any(is_fresh(held, change) for change in changes)
 
 
 @given(spoken, st.booleans(), st.sampled_from([None, 2]))
-def test_a_word_is_fresh_only_with_a_time_of_its_own_since_the_confirmation(
-    word: tuple[int, Action],
+def test_a_change_is_fresh_only_with_a_time_of_its_own_since_the_confirmation(
+    change: tuple[int, Action],
     own: bool,  # noqa: FBT001 - drawn
     confirmed_at: int | None,
 ) -> None:
     """An opt-in is never sent again, nor an opt-out that says nothing which the confirmation does not cover."""
-    moment, action = word
+    moment, action = change
     new = Version(moment, action, 1, own_time=own)
     later = confirmed_at is None or moment > confirmed_at
 
@@ -141,8 +141,8 @@ def test_a_word_is_fresh_only_with_a_time_of_its_own_since_the_confirmation(
 
 
 @given(spoken)
-def test_who_never_wants_it_has_nothing_sent_again(word: tuple[int, Action]) -> None:
+def test_who_never_wants_it_has_nothing_sent_again(change: tuple[int, Action]) -> None:
     """With `never`, what is confirmed is believed."""
-    held = Register(None, word[1], None)
+    held = Register(None, change[1], None)
 
-    assert isinstance(merge(held, Version(*word, 1), reassert=Reassert.NEVER)[1], NoOp)
+    assert isinstance(merge(held, Version(*change, 1), reassert=Reassert.NEVER)[1], NoOp)

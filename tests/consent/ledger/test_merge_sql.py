@@ -14,7 +14,7 @@ from consent.ledger import merge_sql
 from consent.ledger.intake import accept as events
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
-from tests.support.ledgers import BUCKET, counts, deliver, folded, imported, recorded, settlement, word
+from tests.support.ledgers import BUCKET, change_of, counts, deliver, folded, imported, recorded, settlement
 
 
 @contextmanager
@@ -41,18 +41,18 @@ def test_what_became_due_late_does_not_undo_what_was_found_to_be_so(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Opted out, confirmed. A file's opt-in waits; a newer opt-out is found to be so: the opt-in is never told."""
-    imported(ledger, word("1", "OPTOUT"))
+    imported(ledger, change_of("1", "OPTOUT"))
     deliver(ledger)
-    file = folded(ledger, word("1", "OPTIN", 10))
+    file = folded(ledger, change_of("1", "OPTIN", 10))
     importer = threading.Thread(target=lambda: ledger.intake.publish(file))
 
-    with uncommitted(monkeypatch, ledger, word("1", "OPTOUT", 20)):
+    with uncommitted(monkeypatch, ledger, change_of("1", "OPTOUT", 20)):
         importer.start()
         importer.join(0.5)
-        told = [] if importer.is_alive() else deliver(ledger)
+        delivered = [] if importer.is_alive() else deliver(ledger)
     importer.join(20)
 
-    assert told + deliver(ledger) == []
+    assert delivered + deliver(ledger) == []
     assert counts(ledger, file) == {"superseded": 1}
 
 
@@ -69,15 +69,15 @@ def test_a_lost_delivery_brings_no_older_change_back(ledger: Ledger, monkeypatch
 
     What that delivery told is another channel of the same customer: only that is told again.
     """
-    imported(ledger, word("1", "OPTOUT", slot="EMAIL"))
+    imported(ledger, change_of("1", "OPTOUT", slot="EMAIL"))
     deliver(ledger)
-    imported(ledger, word("1", "OPTIN", slot="MOBILE"))
+    imported(ledger, change_of("1", "OPTIN", slot="MOBILE"))
     delivery = lost_delivery(ledger)
-    file = folded(ledger, word("1", "OPTIN", 10, slot="EMAIL"))
-    told: list[tuple[str, str]] = []
-    other = threading.Thread(target=lambda: told.extend(deliver(ledger, token="other")))
+    file = folded(ledger, change_of("1", "OPTIN", 10, slot="EMAIL"))
+    delivered: list[tuple[str, str]] = []
+    other = threading.Thread(target=lambda: delivered.extend(deliver(ledger, token="other")))
 
-    with uncommitted(monkeypatch, ledger, word("1", "OPTOUT", 20, slot="EMAIL")):
+    with uncommitted(monkeypatch, ledger, change_of("1", "OPTOUT", 20, slot="EMAIL")):
         delivery.start()
         delivery.join(0.5)
         other.start()
@@ -86,13 +86,13 @@ def test_a_lost_delivery_brings_no_older_change_back(ledger: Ledger, monkeypatch
     other.join(20)
     ledger.intake.publish(file)
 
-    assert told + deliver(ledger) == [("1", "MOBILE OPTIN")]
+    assert delivered + deliver(ledger) == [("1", "MOBILE OPTIN")]
     assert counts(ledger, file) == {"superseded": 1}
 
 
 def test_what_a_lost_delivery_revives_is_accounted_for(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change was sent twice, a newer one is being merged as the slower delivery settles: no change stays pending."""
-    older = imported(ledger, word("1", "OPTIN"))
+    older = imported(ledger, change_of("1", "OPTIN"))
     delivery, renew = lost_delivery(ledger), merge_sql._renew_registers
 
     def late(*arguments: object) -> None:
@@ -101,7 +101,7 @@ def test_what_a_lost_delivery_revives_is_accounted_for(ledger: Ledger, monkeypat
         renew(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(merge_sql, "_renew_registers", late)
-    newer = imported(ledger, word("1", "OPTOUT", 10))
+    newer = imported(ledger, change_of("1", "OPTOUT", 10))
     delivery.join(20)
     while deliver(ledger):
         pass
@@ -110,11 +110,11 @@ def test_what_a_lost_delivery_revives_is_accounted_for(ledger: Ledger, monkeypat
     assert counts(ledger, newer) == {"applied": 1}
 
 
-def test_more_words_of_one_slot_than_a_small_number_holds(ledger: Ledger) -> None:
+def test_more_changes_of_one_slot_than_a_small_number_holds(ledger: Ledger) -> None:
     """33,000 words about one slot in one transaction: the newest is told, the others are accounted for."""
-    words = [word("1", "OPTOUT" if n % 2 else "OPTIN", n) for n in range(33_000)]
+    changes = [change_of("1", "OPTOUT" if n % 2 else "OPTIN", n) for n in range(33_000)]
 
-    file = recorded(ledger, *words, stream=True)
+    file = recorded(ledger, *changes, stream=True)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     ledger.intake.finish_reading(file)

@@ -14,7 +14,7 @@ from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION, customer_tasks, imports
 from consent.outcome import Applied, PermanentFailure
-from tests.support.ledgers import BUCKET, deliver, folded, imported, recorded, settlement, word
+from tests.support.ledgers import BUCKET, change_of, deliver, folded, imported, recorded, settlement
 from tests.support.query_plans import plans, reads_whole
 
 
@@ -49,14 +49,14 @@ def finished(work: Callable[..., object], *arguments: object) -> bool:
 
 def test_files_of_any_length_are_the_same_statements(ledger: Ledger) -> None:
     """Drivers keep statements: if each number of rows had one of its own, long imports would fill the memory."""
-    imported(ledger, word("0", "OPTIN"), word("0", "OPTOUT"))
+    imported(ledger, change_of("0", "OPTIN"), change_of("0", "OPTOUT"))
     deliver(ledger)
     heard = heard_from(ledger)
     said = []
 
     for customers in (3, 4, 7):
-        known = word("0", "OPTIN")  # it is said again in each of them
-        imported(ledger, known, *(word(str(n), "OPTOUT", customers) for n in range(customers)))
+        known = change_of("0", "OPTIN")  # it is said again in each of them
+        imported(ledger, known, *(change_of(str(n), "OPTOUT", customers) for n in range(customers)))
         assert deliver(ledger)
         said.append(set(heard))
         heard.clear()
@@ -66,9 +66,9 @@ def test_files_of_any_length_are_the_same_statements(ledger: Ledger) -> None:
 
 def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> None:
     """A second file about a customer who waits to be told: he is told both, and his customer task stays as it is."""
-    imported(ledger, word("1", slot="EMAIL|BULK"))
+    imported(ledger, change_of("1", slot="EMAIL|BULK"))
     heard = heard_from(ledger)
-    file = folded(ledger, word("1", slot="MOBILE|BULK"))
+    file = folded(ledger, change_of("1", slot="MOBILE|BULK"))
     with locked(ledger, select(customer_tasks)):
         assert finished(ledger.intake.publish, file)  # it waits for no one who has the customer task
 
@@ -78,12 +78,12 @@ def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> N
 
 def test_a_few_rows_are_recorded_without_reading_a_large_ledger(ledger: Ledger) -> None:
     """Twenty thousand changes wait; a file of three rows looks up what it is about, and reads no table whole."""
-    imported(ledger, *(word(str(number)) for number in range(20_000)))
+    imported(ledger, *(change_of(str(number)) for number in range(20_000)))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     heard = heard_from(ledger)
 
-    imported(ledger, word("1", "OPTIN", 1), word("1", "OPTOUT", 2), word("2"))
+    imported(ledger, change_of("1", "OPTIN", 1), change_of("1", "OPTOUT", 2), change_of("2"))
 
     asked = [
         (said, how) for said, (how, _) in heard.items() if said.split()[0] in {"SELECT", "UPDATE", "INSERT", "WITH"}
@@ -129,13 +129,13 @@ def test_no_plan_stays_from_when_the_ledger_was_small(ledger: Ledger, monkeypatc
     run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
 
     def one_is_refused(customer: str) -> None:
-        ledger.intake.accept_events(run, [word(customer), word(customer, "OPTIN", 1)], [])
+        ledger.intake.accept_events(run, [change_of(customer), change_of(customer, "OPTIN", 1)], [])
         assert deliver(ledger, PermanentFailure("1012", "no such customer"))
 
     for number in range(12):
         one_is_refused(f"early {number}")
     importer = Ledger(ledger.database.url.render_as_string(hide_password=False), clock=ledger.now)
-    recorded(importer, *(word(f"late {number}") for number in range(10_000)))
+    recorded(importer, *(change_of(f"late {number}") for number in range(10_000)))
     importer.close()
 
     with changes_read(ledger, monkeypatch) as read:
@@ -150,7 +150,7 @@ def test_a_large_file_becomes_due_chunk_by_chunk(ledger: Ledger, monkeypatch: py
     if ledger.database.is_sqlite:
         pytest.skip("SQLite does not count what it reads")
     monkeypatch.setattr(publish, "CHUNK", 1_000)
-    file = recorded(ledger, *(word(str(number)) for number in range(10_000)))
+    file = recorded(ledger, *(change_of(str(number)) for number in range(10_000)))
     ledger.intake.finish_reading(file)
 
     with changes_read(ledger, monkeypatch) as read:
@@ -168,16 +168,16 @@ def test_no_one_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
     if ledger.database.is_sqlite:
         pytest.skip("SQLite plans by the form of a table, not by its size")
     monkeypatch.setattr(publish, "CHUNK", 1_000)
-    imported(ledger, *(word(f"yesterday {number}") for number in range(40)))
+    imported(ledger, *(change_of(f"yesterday {number}") for number in range(40)))
     deliver(ledger)
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    imported(ledger, *(word(str(number)) for number in range(3_000)))
+    imported(ledger, *(change_of(str(number)) for number in range(3_000)))
     heard = heard_from(ledger)
 
     ledger.queue.settle(
         "delivery", [settlement(task, Applied(), 1) for task in ledger.queue.claim(BUCKET, 100, "delivery", 60)]
     )
-    imported(ledger, *(word(str(number), "OPTIN", 1) for number in range(1_000)))
+    imported(ledger, *(change_of(str(number), "OPTIN", 1) for number in range(1_000)))
 
     asked = [(said, how) for said, (how, _) in heard.items() if "customer_tasks" in said]
     whole = [plan for plan in plans(ledger.database.engine, asked, by_key=True) if reads_whole(plan)]
@@ -190,7 +190,7 @@ def test_counting_calls_holds_one_import_at_a_time(ledger: Ledger) -> None:
 
     Else three would wait for each other: the counting for the file, the file for an event, the event for its run.
     """
-    files = sorted([imported(ledger, word("1")), imported(ledger, word("2"))])
+    files = sorted([imported(ledger, change_of("1")), imported(ledger, change_of("2"))])
     settlements = [
         settlement(task, PermanentFailure("1012", "no"), ledger.now())
         for task in ledger.queue.claim(BUCKET, 9, "s", 60)

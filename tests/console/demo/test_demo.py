@@ -67,9 +67,9 @@ def test_a_difference_on_either_side_is_seen() -> None:
 def test_the_picture_is_of_the_demo_and_loads_nothing() -> None:
     """README shows what the demo prints; a viewer asks no server for it, and it tells nothing of a machine."""
     svg = (Path(__file__).parents[3] / "docs" / "demo.svg").read_text(encoding="utf-8")
-    words = "".join(ET.fromstring(svg).itertext()).replace("\xa0", " ")
+    text = "".join(ET.fromstring(svg).itertext()).replace("\xa0", " ")
 
-    assert "the sandbox agrees with the ledger: " in words
-    assert "every row became what it had to become" in words
-    assert "NOT SO" not in words
+    assert "the sandbox agrees with the ledger: " in text
+    assert "every row became what it had to become" in text
+    assert "NOT SO" not in text
     assert re.findall(r"https?://(?!www\.w3\.org/)|/home/|/root/|/tmp/|/wor[k]/|@font-face", svg) == []

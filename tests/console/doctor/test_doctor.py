@@ -23,7 +23,7 @@ def test_the_password_is_never_shown(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "words"),
+    ("setting", "value", "message"),
     [
         ("CONNECTIONS__CAPILLARY__PASSWORD", "", "PASSWORD"),
         ("CONNECTIONS__CAPILLARY__BASE_URL", "http://example.com", "https://"),
@@ -35,12 +35,14 @@ def test_the_password_is_never_shown(cli: Cli) -> None:
         ("BATCH_CUSTOMERS", "x", "OPTRELAY_BATCH_CUSTOMERS"),
     ],
 )
-def test_each_problem_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str) -> None:
+def test_each_problem_is_named(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, message: str
+) -> None:
     """Whatever is wrong is said, and the exit code is 1."""
     monkeypatch.setenv(f"OPTRELAY_{setting}", value)
     answer = cli("doctor")
     assert answer.code == 1
-    assert words in answer.out
+    assert message in answer.out
 
 
 def test_a_ledger_that_others_can_read_is_a_problem(cli: Cli, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from consent.settings import load_settings
 from console.local import last_customers
 from console.local.monitor import Monitor
 from tests.support.clock import Clock
-from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
 from worker.bootstrap import WorkerContext
 
 
@@ -36,8 +36,8 @@ def put_off(ledger: Ledger, outcome: Retry) -> None:
 
 def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
     """Another file waits at the same provider: a command that waits for its own file ends when it is done."""
-    mine = imported(ledger, *(word(str(n)) for n in range(3)))
-    imported(ledger, *(word(f"other {n}", "OPTIN") for n in range(3)))
+    mine = imported(ledger, *(change_of(str(n)) for n in range(3)))
+    imported(ledger, *(change_of(f"other {n}", "OPTIN") for n in range(3)))
     watched = running(ledger, mine)
 
     deliver(ledger, limit=2)
@@ -53,8 +53,8 @@ def test_a_file_is_seen_to_be_done_while_another_is_not(ledger: Ledger) -> None:
 
 def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
     """A word behind which one has looked already must be told again, as a delivery lost its lease: it goes on."""
-    mine = imported(ledger, word("1"), word("2"))
-    imported(ledger, word("other", "OPTIN"))
+    mine = imported(ledger, change_of("1"), change_of("2"))
+    imported(ledger, change_of("other", "OPTIN"))
     watched = running(ledger, mine)
     watched.waiting_from = {mine: 2**40}
 
@@ -74,7 +74,7 @@ def test_a_change_that_waits_again_is_waited_for(ledger: Ledger) -> None:
 
 def test_a_run_does_not_wait_for_a_few_customers_alone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two customers of three hundred are tried again and again: after two minutes the run says so and ends."""
-    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    mine = imported(ledger, *(change_of(str(n)) for n in range(300)))
     watched = running(ledger, mine)
     deliver(ledger, limit=298)
     put_off(ledger, Retry("521", "busy", counts=True))
@@ -93,7 +93,7 @@ def test_a_run_does_not_wait_for_a_few_customers_alone(ledger: Ledger, monkeypat
 
 def test_a_run_waits_on_while_a_few_customers_end_one_by_one(ledger: Ledger) -> None:
     """With a timeout of 20 s each cut call waits a minute: good rows were left over though one of them ended lately."""
-    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    mine = imported(ledger, *(change_of(str(n)) for n in range(300)))
     watched = running(ledger, mine)
     deliver(ledger, limit=298)
     put_off(ledger, Retry("521", "busy", counts=True))
@@ -117,7 +117,7 @@ def in_doubt(ledger: Ledger) -> None:
 
 def test_a_run_waits_on_while_a_call_may_be_under_way(ledger: Ledger, clock: Clock) -> None:
     """Two calls that were cut in a row left good rows over, though a customer in doubt cannot be tried."""
-    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    mine = imported(ledger, *(change_of(str(n)) for n in range(300)))
     watched = running(ledger, mine)
     watched.patience = 900.0
     deliver(ledger, limit=298)
@@ -138,7 +138,7 @@ def test_a_run_waits_on_while_a_call_may_be_under_way(ledger: Ledger, clock: Clo
 
 def test_a_run_does_not_wait_for_ever_for_those_in_doubt(ledger: Ledger) -> None:
     """After six minutes it ends, and says why the last two are not tried."""
-    mine = imported(ledger, *(word(str(n)) for n in range(300)))
+    mine = imported(ledger, *(change_of(str(n)) for n in range(300)))
     watched = running(ledger, mine)
     deliver(ledger, limit=298)
     in_doubt(ledger)
@@ -159,7 +159,7 @@ def test_a_run_waits_for_a_few_customers_of_a_connection_that_is_down(
 ) -> None:
     """The same two while the breaker is open: for that, --patience says how long."""
     monkeypatch.setattr(last_customers, "FEW_SECONDS", 0.0)
-    mine = imported(ledger, *(word(str(n)) for n in range(3)))
+    mine = imported(ledger, *(change_of(str(n)) for n in range(3)))
     watched = running(ledger, mine)
     put_off(ledger, Retry("", "no answer", counts=False))
     before = ledger.breakers.health_of("capillary")

@@ -16,12 +16,12 @@ HUNDRED_A_MINUTE = Rate(100, 60)
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "message"),
     [(0.2, "0 s"), (59.4, "59 s"), (90, "1 min 30 s"), (3599, "60 min"), (7800, "2 h 10 min"), (90_000, "1 d 1 h")],
 )
-def test_times_are_told_with_two_units(seconds: float, words: str) -> None:
+def test_times_are_told_with_two_units(seconds: float, message: str) -> None:
     """No one has to convert seconds."""
-    assert duration_text(seconds) == words
+    assert duration_text(seconds) == message
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2d", 172_800)])
@@ -52,8 +52,8 @@ def test_a_slower_pace_is_admitted() -> None:
     pace = Throughput()
     for second in range(30):
         pace.note(second, {"capillary": 1000 - second // 2})
-    told = pace.time_left("capillary", 986, HUNDRED_A_MINUTE)
-    assert told.startswith("at 29/minute lately, the limit is 100/minute: about 3")
+    shown = pace.time_left("capillary", 986, HUNDRED_A_MINUTE)
+    assert shown.startswith("at 29/minute lately, the limit is 100/minute: about 3")
 
 
 def test_a_faster_pace_is_not_promised() -> None:
@@ -95,7 +95,7 @@ def test_why_a_bucket_makes_no_calls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("slot", "message"),
     [
         (
             'line 3: user_id=…417 ["EMAIL","","BULK",-1] would be OPTOUT',
@@ -111,6 +111,6 @@ def test_why_a_bucket_makes_no_calls() -> None:
         ('x ["what",1] y', 'x ["what",1] y'),
     ],
 )
-def test_a_slot_is_said_in_words(told: str, words: str) -> None:
+def test_a_slot_is_said_in_words(slot: str, message: str) -> None:
     """No person has to know in which order the ledger writes the parts of a slot; what is no slot stays."""
-    assert spoken(told) == words
+    assert spoken(slot) == message

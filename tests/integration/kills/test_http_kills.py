@@ -73,7 +73,7 @@ def test_told_to_stop_it_finishes_what_is_in_hand(tmp_path: Path) -> None:
     assert (run.state, run.accepted) == ("released", 1)
     log = (tmp_path / "serve.log").read_text()
     assert "POST /v1/changes 202" in log
-    assert not any(word in log for word in (KEY, CHANGE["user_id"], "hush-hush-7"))
+    assert not any(secret in log for secret in (KEY, CHANGE["user_id"], "hush-hush-7"))
 
 
 def test_without_a_broker_changes_are_taken_all_the_same(tmp_path: Path) -> None:

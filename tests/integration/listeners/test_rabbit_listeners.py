@@ -73,9 +73,9 @@ def test_kills_of_two_listeners_lose_no_event(rabbit: Rabbit, shop: Company) -> 
 
 def declare_quorum(rabbit: Rabbit, name: str, limit: int) -> None:
     """A quorum queue that drops a message which it had to give away more often than this; RabbitMQ 4's own is 20."""
-    told = {"x-queue-type": "quorum", "x-delivery-limit": limit}
+    features = {"x-queue-type": "quorum", "x-delivery-limit": limit}
     with rabbit.connect() as connection:
-        connection.default_channel.queue_declare(name, durable=True, auto_delete=False, arguments=told)
+        connection.default_channel.queue_declare(name, durable=True, auto_delete=False, arguments=features)
 
 
 @pytest.mark.proof

@@ -27,7 +27,7 @@ class Stranger:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(name).configure_cert(self._context)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port, self.told, self.asked = self._listener.getsockname()[1], b"", 0
+        self.port, self.received, self.asked = self._listener.getsockname()[1], b"", 0
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -40,7 +40,7 @@ class Stranger:
             try:
                 raw.settimeout(5)
                 with self._context.wrap_socket(raw, server_side=True) as spoken:
-                    self.told += spoken.recv(4096)
+                    self.received += spoken.recv(4096)
             except OSError:
                 raw.close()
 
@@ -77,7 +77,7 @@ def test_no_password_reaches_a_server_that_no_one_has_vouched_for(
             log = worker.log.read_text()  # type: ignore[attr-defined]
     stranger.close()
 
-    assert stranger.told == b""
+    assert stranger.received == b""
     assert "hush" not in log
     (broker,) = [one for one in found["checks"] if one["what"] == "broker"]
     assert code == 1
@@ -135,9 +135,9 @@ def test_the_doctor_names_rights_that_are_missing(shop: Company, broker: LocalBr
     assert granted(f"{RIGHTS} -brpop -eval -smembers") == (1, ANY)
     assert granted(f"{RIGHTS} -brpop -eval -smembers")[1]["broker's rights"].endswith("BRPOP, SMEMBERS, EVAL")
     assert "keys optrelay:*" in granted(RIGHTS.replace("~optrelay:*", "~another:*"))[1]["broker's rights"]
-    code, words = granted(RIGHTS)
-    assert code == 0, words
-    assert words["broker"].startswith("it answers")
+    code, checks = granted(RIGHTS)
+    assert code == 0, checks
+    assert checks["broker"].startswith("it answers")
     with process(shop, *CELERY), process(shop, OPTRELAY, "sweep"):
         until(lambda: shop.held() == fold(rows))
     store.replicaof("127.0.0.1", "1")

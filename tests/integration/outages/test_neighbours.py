@@ -41,8 +41,8 @@ class Messenger(Company):
         clean = {n: v for n, v in super().environment().items() if not n.startswith("OPTRELAY_CONNECTIONS__CAPILLARY")}
         stem = "OPTRELAY_CONNECTIONS__GUPSHUP__"
         tokens = {app: f"token-{app}" for app in self.apps if app not in self.without_token}
-        told = {"TOKENS": json.dumps(tokens), "RATE": "20/second", "BASE_URL": self.url}
-        return {f"{stem}{name}": value for name, value in told.items()} | clean
+        variables = {"TOKENS": json.dumps(tokens), "RATE": "20/second", "BASE_URL": self.url}
+        return {f"{stem}{name}": value for name, value in variables.items()} | clean
 
     def pauses(self) -> Path:
         """A file that pauses every webhook of the company's apps."""
@@ -111,9 +111,9 @@ def test_an_app_that_must_wait_does_not_keep_its_neighbour(shop: Messenger) -> N
 
     called = shop.calls_to(STOPPED)
     assert 1 <= called <= len(HOOKS[STOPPED])
-    _, told, _ = shop.run("status")
-    assert {one["bucket"]: one["pending"] for one in told["connections"]} == {STOPPED: 3}
-    assert told["connections"][0]["throttled_until"] is not None
+    _, answer, _ = shop.run("status")
+    assert {one["bucket"]: one["pending"] for one in answer["connections"]} == {STOPPED: 3}
+    assert answer["connections"][0]["throttled_until"] is not None
     assert shop.run("run", "--patience", "60s")[0] == 4
     assert shop.calls_to(STOPPED) == called
 

@@ -84,10 +84,10 @@ def test_several_at_once_behind_a_pooler_record_and_deliver(shop: Company) -> No
 
     importers = [shop.start("import", path) for path in files]
     said = [process.communicate(timeout=120)[1] for process in importers]
-    code, _, told = shop.run("run", *files, "--workers", "2")
+    code, _, answer = shop.run("run", *files, "--workers", "2")
 
     assert [process.returncode for process in importers] == [0, 0, 0], said
-    assert code == 0, told
+    assert code == 0, answer
     assert shop.held() == fold(rows)
     for path in files:
         assert_balanced(shop.run("run", path, "--workers", "1")[1])

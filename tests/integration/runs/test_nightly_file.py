@@ -59,13 +59,13 @@ def test_what_events_said_is_told_and_counted_by_a_run(shop: Company) -> None:
         listened = ledger.intake.open_import(source).import_id
         ledger.intake.accept_events(listened, [said("387006417"), said("404006669")], [])
 
-        code, found, words = shop.run("run")
+        code, found, notes = shop.run("run")
 
-        assert (code, found["applied"], found["dead"], found["import"]) == (1, 1, 1, listened), words
+        assert (code, found["applied"], found["dead"], found["import"]) == (1, 1, 1, listened), notes
         assert shop.run("run")[1]["imports"] == []
         ledger.intake.accept_events(listened, [said("387006418")], [])
-        code, found, words = shop.run("run")
-        assert (found["applied"], found["pending"], found["sealed"]) == (2, 0, False), words
+        code, found, notes = shop.run("run")
+        assert (found["applied"], found["pending"], found["sealed"]) == (2, 0, False), notes
         assert code == 0  # one is dead still, which the first run said
 
 
@@ -78,7 +78,7 @@ def said(customer: str) -> ConsentChange:
 
 
 @pytest.mark.proof
-def test_the_same_words_in_another_file_call_no_one(shop: Company) -> None:
+def test_the_same_changes_in_another_file_call_no_one(shop: Company) -> None:
     """Yesterday's rows in today's file are duplicates; the same changes with a later time are unchanged."""
     rows = [row | {"action": "OPTOUT", "effective_at": "2026-11-20T08:00:00+00:00"} for row in shuffled_rows(400, 100)]
     shop.run("run", shop.write(rows))

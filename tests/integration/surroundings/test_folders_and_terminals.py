@@ -35,9 +35,9 @@ def shop(tmp_path: Path) -> Iterator[Company]:
 
 def ran(shop: Company, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run the optrelay command in the company's folder; what it prints comes as bytes."""
-    told = shop.environment() | environment
+    variables = shop.environment() | environment
     return subprocess.run(
-        [OPTRELAY, *arguments], env=told, cwd=shop.folder, capture_output=True, timeout=120, check=False
+        [OPTRELAY, *arguments], env=variables, cwd=shop.folder, capture_output=True, timeout=120, check=False
     )
 
 
@@ -47,8 +47,8 @@ def test_no_name_and_no_cell_looks_like_a_line_of_ours(shop: Company) -> None:
     shop.write(rows).rename(shop.folder / HOSTILE)
     color = {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "1000"}
     outputs = [
-        ran(shop, *words, **more)
-        for words, more in (
+        ran(shop, *message, **more)
+        for message, more in (
             (["run", HOSTILE, "--workers", "1"], color),
             (["run", f"{HOSTILE}x"], color),
             (["import", HOSTILE, "--dry-run"], {}),

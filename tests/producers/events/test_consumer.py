@@ -78,9 +78,9 @@ class Script:
     def took(self, results: list[list[Result]]) -> None:
         """Hear of a batch."""
 
-    def trouble(self, words: str) -> None:
+    def trouble(self, message: str) -> None:
         """Hear of trouble."""
-        self.seen.append(f"told: {words}")
+        self.seen.append(f"told: {message}")
 
     def recovered(self) -> None:
         """Hear that it is over."""

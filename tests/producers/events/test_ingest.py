@@ -182,13 +182,13 @@ print(json.dumps([sorted(set(kinds)), len(kinds), resource.getrusage(resource.RU
 @pytest.mark.proof
 def test_events_of_very_many_changes_fill_no_memory(tmp_path: Path) -> None:
     """Requests of a megabyte took half a gigabyte each, and the container of 512 MB was killed."""
-    told = subprocess.run(
+    measured = subprocess.run(
         [sys.executable, "-c", _TAKE, f"sqlite:///{tmp_path / 'ledger.db'}", "800"],
         capture_output=True,
         text=True,
         check=True,
     )
-    kinds, count, kilobytes = json.loads(told.stdout)
+    kinds, count, kilobytes = json.loads(measured.stdout)
 
     assert (kinds, count) == (["accepted", "event_too_large"], 801)
     assert kilobytes < 120 * 1024

@@ -120,7 +120,7 @@ def test_an_optin_needs_a_time_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "message"),
     [
         ({"constants": {"action": "OPTOUT", "channel": "EMAIL"}}, "sets action"),
         ({"constants": {"effective_at": "2026-11-20"}}, "cannot be set"),
@@ -130,9 +130,9 @@ def test_an_optin_needs_a_time_of_its_own(tmp_path: Path) -> None:
         ({"connection": "nowhere"}, "no connection"),
     ],
 )
-def test_a_feed_that_contradicts_the_file_is_refused(tmp_path: Path, changed: dict[str, object], words: str) -> None:
+def test_a_feed_that_contradicts_the_file_is_refused(tmp_path: Path, changed: dict[str, object], message: str) -> None:
     """Nothing is recorded, and the message says what to change."""
-    with pytest.raises((ConfigurationError, UnusableHeader), match=words):
+    with pytest.raises((ConfigurationError, UnusableHeader), match=message):
         taken(tmp_path / "x.csv", HEADER + "7;ja;20.11.2026;\n", CRM.model_copy(update=changed))
 
 

@@ -167,12 +167,12 @@ def test_rows_of_many_members_fill_no_memory(tmp_path: Path) -> None:
     lines = [f"s{n},SMS,OPTOUT,{users(255)},{users(255)}" for n in range(400)]
     file = file_of(tmp_path / "x.csv", "\n".join([header, *lines]) + "\n")
 
-    told = subprocess.run(
+    measured = subprocess.run(
         [sys.executable, "-c", _TAKE_IN, str(file.path), f"sqlite:///{tmp_path / 'ledger.db'}"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
 
-    assert int(told[0]) == 400 * 510
-    assert int(told[1]) < 120 * 1024
+    assert int(measured[0]) == 400 * 510
+    assert int(measured[1]) < 120 * 1024

@@ -60,14 +60,14 @@ MODELS: dict[str, tuple[type[ConsentRow], dict[str, list[str]]]] = {
 
 @pytest.mark.parametrize("name", MODELS)
 @settings(max_examples=examples(60), deadline=None)
-@given(data=st.data(), told=st.sampled_from([None, datetime(2026, 11, 18, tzinfo=UTC)]))
-def test_rows_are_understood_as_if_each_were_the_first(name: str, data: st.DataObject, told: datetime | None) -> None:
+@given(data=st.data(), since=st.sampled_from([None, datetime(2026, 11, 18, tzinfo=UTC)]))
+def test_rows_are_understood_as_if_each_were_the_first(name: str, data: st.DataObject, since: datetime | None) -> None:
     """Whichever rows came before, a row's changes or fault are its own, to the last detail."""
     model, cells = MODELS[name]
     columns = data.draw(st.permutations(list(cells | COMMON)))
     header = read_header(columns, vocabulary([model]), "x.csv")
     latest = datetime(2026, 11, 22, tzinfo=UTC)
-    context = ParseContext({name: model}, {}, name, told, ZoneInfo("Europe/Berlin"), latest)
+    context = ParseContext({name: model}, {}, name, since, ZoneInfo("Europe/Berlin"), latest)
     each = [st.sampled_from((cells | COMMON)[column]) for column in columns]
     rows = data.draw(st.lists(st.tuples(*each), min_size=1, max_size=25))
     rows += data.draw(st.lists(st.sampled_from(rows), max_size=10))

@@ -247,10 +247,12 @@ def test_a_word_of_the_sender_is_no_method_in_the_log(served: Server, caplog: py
 def test_the_names_of_connections_are_for_those_with_a_key(served: Server) -> None:
     """Strangers learn the format and not whose accounts there are."""
     known = served.state.schema["$defs"]["capillary"]["properties"]["connection"]
-    told = served.client.get("/openapi.json", headers={"x-api-key": KEY}).json()
+    description = served.client.get("/openapi.json", headers={"x-api-key": KEY}).json()
     untold = served.client.get("/openapi.json").json()
 
-    assert told["components"]["schemas"]["capillary"]["properties"]["connection"] == known == {"const": "capillary"}
+    assert (
+        description["components"]["schemas"]["capillary"]["properties"]["connection"] == known == {"const": "capillary"}
+    )
     assert "const" not in untold["components"]["schemas"]["capillary"]["properties"]["connection"]
     assert '"const": "capillary"' not in unescape(served.client.get("/docs").text)
 

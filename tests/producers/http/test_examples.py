@@ -14,7 +14,7 @@ import pytest
 from consent.ledger.ledger import Ledger
 from producers.http.api_keys import ApiKeys
 from producers.http.examples import Example, examples, meanings
-from tests.support.browser.page import words
+from tests.support.browser.page import text_of
 from tests.support.http_server import ANN, Server, server
 
 KEYS = {
@@ -106,7 +106,7 @@ def test_every_field_is_explained(served: Server) -> None:
     fields = {field for name in ("capillary", "infobip", "gupshup") for field in described[name]["properties"]}
     assert fields == meanings().keys()
     page = served.client.get("/docs")
-    said = words(page)
+    said = text_of(page)
     assert "Fields of a change" in said
     for field in fields:
         assert f"<code>{field}</code>" in page.text

@@ -15,7 +15,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.schema import audit_log
 from producers.http.api_keys import ApiKeys, Scope
 from tests.support.http_server import Server, server
-from tests.support.ledgers import counts, deliver, guarded, imported, word
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported
 
 KEYS = {name: f"0123456789abcdef-{name}" for name in ("plain", "reader", "outs", "ann", "nameless", "undoer", "bare")}
 SETTING = ",".join(
@@ -55,9 +55,9 @@ def ask(served: Server, key: str, path: str, body: object = None) -> httpx.Respo
 
 def held(books: Ledger) -> str:
     """A file that would opt one person in again, and opts another out."""
-    imported(books, word("ann"))
+    imported(books, change_of("ann"))
     deliver(books)
-    return guarded(books, word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10), resurrects_most=0)
+    return guarded(books, change_of("ann", "OPTIN", 10), change_of("bob", "OPTOUT", 10), resurrects_most=0)
 
 
 @pytest.mark.parametrize("key", ["plain", "reader", "outs"])
@@ -77,8 +77,8 @@ def test_only_a_key_with_the_scope_approves(books: Ledger, served: Server, key: 
 def test_a_held_import_is_approved_in_part_and_withdrawn(books: Ledger, served: Server) -> None:
     """The number of slots must be the one that was shown; who and why are in the audit log."""
     file = held(books)
-    [told] = ask(served, "ann", "/v1/held").json()["held"]
-    assert (told["import"], told["slots"]) == (file, {"all": 2, "optins": 1, "optouts": 1})
+    [waiting] = ask(served, "ann", "/v1/held").json()["held"]
+    assert (waiting["import"], waiting["slots"]) == (file, {"all": 2, "optins": 1, "optouts": 1})
 
     path, why = f"/v1/imports/{file}", {"why": "checked with CRM"}
     wrong = ask(served, "ann", f"{path}/approve", why | {"only": "optouts", "expect": 2})
@@ -159,9 +159,9 @@ def test_a_scope_that_does_not_exist_is_refused() -> None:
 
 def mistake(books: Ledger) -> str:
     """A file that has opted Ann in again and Bob out."""
-    imported(books, word("ann"), word("bob", "OPTIN"))
+    imported(books, change_of("ann"), change_of("bob", "OPTIN"))
     deliver(books)
-    wrong = imported(books, word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10))
+    wrong = imported(books, change_of("ann", "OPTIN", 10), change_of("bob", "OPTOUT", 10))
     deliver(books)
     return wrong
 
@@ -196,8 +196,8 @@ def test_an_import_is_undone(books: Ledger, served: Server) -> None:
     assert (again.json()["undone"], again.json()["opted_out"]) == (1, 0)
     assert deliver(books) == [("bob", "EMAIL|BULK OPTIN")]
     query = select(audit_log.c.who, audit_log.c.what, audit_log.c.why).where(audit_log.c.import_id == wrong)
-    told = books.database.read(lambda tx: tx.execute(query.order_by(audit_log.c.id)).all())
-    assert told == [("key undoer", "undone", "an old export"), ("key undoer", "undone", "Bob, too")]
+    noted = books.database.read(lambda tx: tx.execute(query.order_by(audit_log.c.id)).all())
+    assert noted == [("key undoer", "undone", "an old export"), ("key undoer", "undone", "Bob, too")]
 
 
 def test_what_cannot_be_undone_is_said(books: Ledger, served: Server) -> None:
@@ -216,12 +216,12 @@ def test_what_cannot_be_undone_is_said(books: Ledger, served: Server) -> None:
 
 def test_four_eyes_want_another_one_than_the_importer(books: Ledger) -> None:
     """Who has imported a file, or a part of it, does not approve it, nor opts people in by undoing it."""
-    imported(books, word("ann"))
+    imported(books, change_of("ann"))
     guards = ImportGuards("nightly-#.csv", GuardRules(resurrects_most=0), columns=("user_id",))
     for name in ("Ann ", "carl"):  # who goes on with it
         source = ImportSource("csv", "nightly.csv", "bytes", 1, None, guards=guards, importer=name)
         file = books.intake.open_import(source).import_id
-    books.intake.accept(file, [word("ann", "OPTIN", 10)], [], Checkpoint(1, 2, 0, 1))
+    books.intake.accept(file, [change_of("ann", "OPTIN", 10)], [], Checkpoint(1, 2, 0, 1))
     books.intake.finish_reading(file)
     books.intake.publish(file)
     setting = ",".join(f"{name}[approve+undo]=0123456789abcdef-{name}" for name in ("ann", "carl", "dora"))

@@ -101,10 +101,10 @@ def test_one_bad_change_harms_only_itself(served: Server) -> None:
 
     assert answered.status_code == 202
     assert statuses(answered) == ["accepted", "rejected", "rejected", "rejected"]
-    told = answered.json()["results"]
-    assert [one["code"] for one in told] == [None, "unknown_value", "bad_json", "unknown_connection"]
-    assert told[1]["field"] == "channel"
-    assert told[1]["id"] is None
+    results = answered.json()["results"]
+    assert [one["code"] for one in results] == [None, "unknown_value", "bad_json", "unknown_connection"]
+    assert results[1]["field"] == "channel"
+    assert results[1]["id"] is None
     assert "FAX" not in answered.text
 
 
@@ -127,18 +127,18 @@ def test_a_change_of_several_slots_has_several_ids(served: Server) -> None:
         "action": "OPTIN",
         "effective_at": "2026-11-20T08:30:00Z",
     }
-    (told,) = served.post(change).json()["results"]
+    (result,) = served.post(change).json()["results"]
 
-    assert len(told["ids"]) == 2
-    assert [served.get(f"/v1/changes/{one}").status_code for one in told["ids"]] == [200, 200]
+    assert len(result["ids"]) == 2
+    assert [served.get(f"/v1/changes/{one}").status_code for one in result["ids"]] == [200, 200]
 
 
 def test_a_change_without_a_time_is_refused(served: Server) -> None:
     """Nothing is taken as said "now": sent again later it would overrule what was said in between."""
     answered = served.post({name: value for name, value in ANN.items() if name != "effective_at"})
 
-    (told,) = answered.json()["results"]
-    assert (told["status"], told["code"], told["field"]) == ("rejected", "missing_field", "effective_at")
+    (result,) = answered.json()["results"]
+    assert (result["status"], result["code"], result["field"]) == ("rejected", "missing_field", "effective_at")
 
 
 def test_the_time_of_a_cloudevent_will_do(served: Server) -> None:

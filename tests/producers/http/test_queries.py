@@ -80,8 +80,8 @@ def test_a_warehouse_follows_what_becomes_of_changes(ledger: Ledger) -> None:
         second = served.get(f"/v1/changes?limit=2&after={first['cursor']}").json()
         nothing = served.get(f"/v1/changes?after={second['cursor']}").json()
 
-    told = [one["id"] for page in (first, second) for one in page["changes"]]
-    assert (sorted(told), first["more"], second["more"]) == (sorted(ids), True, False)
+    listed = [one["id"] for page in (first, second) for one in page["changes"]]
+    assert (sorted(listed), first["more"], second["more"]) == (sorted(ids), True, False)
     assert (nothing["changes"], nothing["cursor"]) == ([], second["cursor"])
     assert {one["state"] for one in first["changes"]} == {"applied"}
     assert "user_id" not in str(first)

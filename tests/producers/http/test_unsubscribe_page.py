@@ -25,7 +25,7 @@ from consent.settings import load_settings
 from producers.http.tokens import Tokens
 from producers.http.unsubscribe.languages import FOLDER, asked_for, languages
 from producers.http.unsubscribe.page import PublicPages
-from tests.support.browser.page import words
+from tests.support.browser.page import text_of
 from tests.support.http_server import ANN, SECRET, Server, server
 
 FIELDS = {name: value for name, value in ANN.items() if name not in ("action", "effective_at")}
@@ -93,7 +93,7 @@ def test_the_page_speaks_the_language_of_the_browser(served: Server, asked: str,
     assert f'<html lang="{answered}">' in page.text
     assert page.headers["content-language"] == answered
     assert page.headers["vary"] == "Accept-Language"
-    assert TEXTS[answered]["confirm"] in words(page)
+    assert TEXTS[answered]["confirm"] in text_of(page)
 
 
 @given(st.text(max_size=60))
@@ -119,37 +119,37 @@ def test_every_page_is_in_that_language(served: Server) -> None:
         "done": 200,
     }
     for what, page in pages.items():
-        assert TEXTS["fr"][what] in words(page), what
+        assert TEXTS["fr"][what] in text_of(page), what
         assert "role=status" in page.text
     gone = served.state.tokens.make({**FIELDS, "connection": "closed"}, 60)
-    assert TEXTS["fr"]["later"] in words(served.click(gone, **french))
+    assert TEXTS["fr"]["later"] in text_of(served.click(gone, **french))
     assert '<html lang="en">' in served.click(token).text
 
 
 def test_it_says_from_what(books: Ledger) -> None:
     """The brand, the list and the channel, in words of the settings where they have some; no person."""
     with serving(books, **NORTHWIND) as served:
-        said = words(opened(served))
+        said = text_of(opened(served))
         assert "From Northwind Messages Weekly offers Sent by Email" in said
-        assert "Absender Northwind Nachrichten Wochenangebote Versand per E-Mail" in words(
+        assert "Absender Northwind Nachrichten Wochenangebote Versand per E-Mail" in text_of(
             opened(served, language="de")
         )
-        assert "Weekly offers" in words(opened(served, language="hi")), "no word in this language: the default's"
-        assert "Messages Receipts" in words(opened(served, {**FIELDS, "priority": "TRANS"}))
+        assert "Weekly offers" in text_of(opened(served, language="hi")), "no word in this language: the default's"
+        assert "Messages Receipts" in text_of(opened(served, {**FIELDS, "priority": "TRANS"}))
         outlet = {"connection": "infobip", "destination": "12025550100", "sender": "Outlet"}
-        assert "From Northwind Outlet Sent by Telegram" in words(opened(served, outlet))
+        assert "From Northwind Outlet Sent by Telegram" in text_of(opened(served, outlet))
         assert "12025550100" not in opened(served, outlet).text
-        done = words(served.click(served.state.tokens.make(FIELDS, 60)))
+        done = text_of(served.click(served.state.tokens.make(FIELDS, 60)))
         assert "From Northwind Messages Weekly offers Sent by Email" in done
 
 
 def test_without_settings_it_says_what_the_link_says(served: Server) -> None:
     """Only the channel, in words; one that has no words is not shown by its code."""
-    assert "Sent by Email" in words(opened(served))
+    assert "Sent by Email" in text_of(opened(served))
     sms = {"connection": "infobip", "destination": "12025550100", "channel": "SMS"}
-    assert "Versand per SMS" in words(opened(served, sms, "de"))
-    assert "From" not in words(opened(served))
-    everything = words(opened(served, {"connection": "infobip", "destination": "12025550100"}))
+    assert "Versand per SMS" in text_of(opened(served, sms, "de"))
+    assert "From" not in text_of(opened(served))
+    everything = text_of(opened(served, {"connection": "infobip", "destination": "12025550100"}))
     assert "Sent by" not in everything
 
 
@@ -161,7 +161,7 @@ def test_it_says_what_happens_next(books: Ledger) -> None:
         (240, "at most 10 days"),
     ):
         with serving(books, within_hours=hours) as served:
-            before, after = words(opened(served)), words(served.click(served.state.tokens.make(FIELDS, 60)))
+            before, after = text_of(opened(served)), text_of(served.click(served.state.tokens.make(FIELDS, 60)))
         assert "Nothing changes until you press the button." in before
         assert said in before
         assert said in after

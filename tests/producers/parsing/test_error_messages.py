@@ -81,12 +81,12 @@ def test_each_error_has_a_code_a_column_and_a_remedy(
     fields: dict[str, object], expected: tuple[str, str | None, str]
 ) -> None:
     """A message never repeats what stands in the cell: it may name a person."""
-    code, column, words = expected
+    code, column, message = expected
 
     found = error_of(fields)
 
     assert (found.code, found.column) == (code, column)
-    assert words in found.message
+    assert message in found.message
 
 
 def test_a_column_is_named_as_its_file_names_it() -> None:

@@ -14,7 +14,7 @@ from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
 
-TOLD = datetime(2026, 3, 1, 12, tzinfo=UTC)
+GIVEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def since(file: SourceFile, options: IngestOptions | None = None) -> list[datetime]:
@@ -39,10 +39,10 @@ def test_the_cell_comes_before_the_rejects_fallback_and_the_argument(tmp_path: P
     header = "user_id,channel,action,effective_at,_effective_at"
     lines = ["1,SMS,OPTOUT,2026-01-01T10:00:00Z,2026-02-02", "2,SMS,OPTOUT,,2026-02-02", "3,SMS,OPTOUT,,"]
 
-    assert since(csv_of(tmp_path / "x.csv", lines, header), IngestOptions(effective_at=TOLD)) == [
+    assert since(csv_of(tmp_path / "x.csv", lines, header), IngestOptions(effective_at=GIVEN)) == [
         datetime(2026, 1, 1, 10, tzinfo=UTC),
         datetime(2026, 2, 2, tzinfo=UTC),
-        TOLD,
+        GIVEN,
     ]
 
 
@@ -94,7 +94,7 @@ def test_standard_input_needs_a_time_from_somewhere(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="--effective-at"):
         since(spool)
 
-    assert since(spool, IngestOptions(effective_at=TOLD)) == [TOLD]
+    assert since(spool, IngestOptions(effective_at=GIVEN)) == [GIVEN]
 
 
 def test_standard_input_with_a_time_column_refuses_only_the_rows_that_leave_it_empty(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_file_whose_clock_was_wrong_does_not_date_its_rows(tmp_path: Path, sec
     with pytest.raises(UnreadableFile, match="--effective-at"):
         since(file)
 
-    assert since(file, IngestOptions(effective_at=TOLD)) == [TOLD]
+    assert since(file, IngestOptions(effective_at=GIVEN)) == [GIVEN]
 
 
 @pytest.mark.parametrize("seconds", [*UNUSABLE, pytest.param(time.time() + 7_200, id="ahead")])
@@ -153,7 +153,7 @@ def test_rejects_of_a_clock_that_ran_ahead_can_be_imported_with_a_time(tmp_path:
     assert ledger.codes == [(2, "_effective_at", "from_the_future"), (3, "_effective_at", "time_too_old")]
     assert all("--effective-at" in reject.message for reject in ledger.rejects)
 
-    assert since(file, IngestOptions(effective_at=TOLD)) == [TOLD, TOLD, datetime(2026, 2, 2, tzinfo=UTC)]
+    assert since(file, IngestOptions(effective_at=GIVEN)) == [GIVEN, GIVEN, datetime(2026, 2, 2, tzinfo=UTC)]
 
 
 def test_an_hour_that_came_twice_refuses_its_rows_and_no_others(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_an_hour_that_came_twice_refuses_its_rows_and_no_others(tmp_path: Path) 
 
 def test_a_told_time_is_read_as_strictly(tmp_path: Path) -> None:
     """It would hold for every row of the file."""
-    told = datetime(2026, 10, 25, 2, 10, tzinfo=UTC).replace(tzinfo=None)
+    given = datetime(2026, 10, 25, 2, 10, tzinfo=UTC).replace(tzinfo=None)
 
     with pytest.raises(ConfigurationError, match="--effective-at: the clocks were put back"):
-        since(csv_of(tmp_path / "x.csv", []), IngestOptions(effective_at=told, timezone="Europe/Berlin"))
+        since(csv_of(tmp_path / "x.csv", []), IngestOptions(effective_at=given, timezone="Europe/Berlin"))

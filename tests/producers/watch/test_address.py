@@ -25,7 +25,7 @@ def test_a_folder_is_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "message"),
     [
         ("drop?every=5", "'every' is no option"),
         ("drop?poll=soon", "poll is a time like 90s"),
@@ -41,9 +41,9 @@ def test_a_folder_is_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("sftp://till:hush-hush-7@host:x/drop", "port"),
     ],
 )
-def test_what_cannot_be_read_is_refused(url: str, words: str) -> None:
+def test_what_cannot_be_read_is_refused(url: str, message: str) -> None:
     """The remedy is said, the password is not."""
-    with pytest.raises(ConfigurationError, match=words) as error:
+    with pytest.raises(ConfigurationError, match=message) as error:
         read_watch_address(url)
     assert "hush" not in str(error.value)
 

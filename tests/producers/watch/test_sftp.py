@@ -24,18 +24,18 @@ class Quiet:
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
-        self.words: list[str] = []
+        self.messages: list[str] = []
 
     def recorded(self, _file: str, _result: object) -> None:
         """Take no note."""
 
     def failed(self, file: str, reason: str) -> None:
         """Keep it."""
-        self.words.append(f"{file}: {reason}")
+        self.messages.append(f"{file}: {reason}")
 
-    def note(self, words: str) -> None:
+    def note(self, message: str) -> None:
         """Keep it."""
-        self.words.append(words)
+        self.messages.append(message)
 
 
 @pytest.fixture

@@ -29,10 +29,10 @@ from worker.providers.capillary.row import CapillaryRow
 
 
 @dataclass
-class Told:
-    """What a watcher told."""
+class Notes:
+    """What a watcher noted."""
 
-    words: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     results: list[ImportResult] = field(default_factory=list)
 
     def recorded(self, _file: str, result: ImportResult) -> None:
@@ -41,11 +41,11 @@ class Told:
 
     def failed(self, file: str, reason: str) -> None:
         """Keep it."""
-        self.words.append(f"{file}: {reason}")
+        self.messages.append(f"{file}: {reason}")
 
-    def note(self, words: str) -> None:
+    def note(self, message: str) -> None:
         """Keep it."""
-        self.words.append(words)
+        self.messages.append(message)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def watcher(ledger: Ledger, folder: Path, options: str = "") -> Watcher:
     """A watcher of a folder."""
     address = read_watch_address(f"{folder}?{options}")
     reading = Reading({"capillary": CapillaryRow}, {}, IngestOptions())
-    return Watcher(address, LocalFolder(folder), ledger, reading, Told())
+    return Watcher(address, LocalFolder(folder), ledger, reading, Notes())
 
 
 def test_each_of_a_dozen_files_ends_where_it_belongs(own: Ledger, folder: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_moved_is_not_read_again(own: Ledger, folder: Path
     watching = watcher(own, folder)
     assert [watching.look() for _ in range(4)] == [0, 1, 0, 0]
     assert (folder / "a.csv").exists()
-    assert len([words for words in watching.observer.words if "cannot be moved" in words]) == 1
+    assert len([message for message in watching.observer.messages if "cannot be moved" in message]) == 1
 
     (folder / "done").unlink()
     assert watching.look() == 0
@@ -195,15 +195,15 @@ def test_a_place_that_is_away_stops_no_other(own: Ledger, folder: Path, tmp_path
         if next(turns) == 3:
             (tmp_path / "away").mkdir()
 
-    told = away.observer.words
+    messages = away.observer.messages
     until = time.monotonic() + 20
     watch(
         [away, here],
-        lambda: (len(told) == 2 and where(folder)["done"] == {"a.csv"}) or time.monotonic() > until,
+        lambda: (len(messages) == 2 and where(folder)["done"] == {"a.csv"}) or time.monotonic() > until,
         wait,
     )
 
-    assert [words.rpartition("away ")[2] for words in told] == [
+    assert [message.rpartition("away ")[2] for message in messages] == [
         "is not there; trying again until it can be used, nothing is lost",
         "can be used again",
     ]
@@ -218,7 +218,7 @@ def test_a_file_that_did_not_come_is_told(own: Ledger, folder: Path) -> None:
     assert night.is_overdue()
     turns = count()
     watch([night], lambda: next(turns) > 8, lambda _: time.sleep(0.02))
-    assert len([words for words in night.observer.words if "file_missing" in words]) == 1
+    assert len([message for message in night.observer.messages if "file_missing" in message]) == 1
 
     put(folder, {"night-2.csv": dozen()["large.csv"]})
     assert [night.look(), night.look(), night.is_overdue()] == [0, 1, False]
@@ -256,7 +256,7 @@ def test_a_file_that_a_guard_holds_is_kept_apart(own: Ledger, folder: Path) -> N
 
     assert {path.name for path in (folder / "held").iterdir()} == {"in.csv"}
     assert where(folder)["done"] == {"out.csv"}
-    assert any("is held as import" in words for words in watching.observer.words)
+    assert any("is held as import" in message for message in watching.observer.messages)
 
     again = "\n".join([HEADER, *out, ""]).replace("OPTOUT,2026-01", "OPTIN,2026-03")
     put(folder, {"in.zip": zipped({"good.csv": dozen()["good.csv"], "in.csv": again.encode()})})

@@ -76,7 +76,7 @@ def test_two_updates_at_once_are_counted(gupshup: GupshupCaller) -> None:
     """Both pass, and the overlap stands under its subscription."""
     gupshup.fault("latency", delay=0.1)
     with ThreadPoolExecutor(2) as pool:
-        replies = [pool.submit(gupshup.put, active=word) for word in ("true", "false")]
+        replies = [pool.submit(gupshup.put, active=value) for value in ("true", "false")]
         assert [reply.result().status_code for reply in replies] == [200, 200]
 
     assert gupshup.stats()["overlaps_by_user"] == {"demo-app-1/21001": 1}

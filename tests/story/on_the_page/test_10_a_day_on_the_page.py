@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.browser.page import Browser, words
+from tests.support.browser.page import Browser, text_of
 from tests.support.company import Company, Row, assert_balanced, company
 
 ASKED = "she asked by telephone"
@@ -42,14 +42,14 @@ def page_of(shop: Company) -> Iterator[Browser]:
 def decide(browser: Browser) -> None:
     """Today leads to the held import; a wrong number does nothing, the right one approves."""
     today = browser.get("/")
-    assert "tuesday.csv waits for approval" in words(today)
-    assert "3 dead letters could not be delivered" in words(today)
+    assert "tuesday.csv waits for approval" in text_of(today)
+    assert "3 dead letters could not be delivered" in text_of(today)
     held = re.search(r'/ui(/imports/[^"]+)" aria-label="Decide', today.text)
     assert held is not None
     shown = browser.get(held[1])
     assert browser.submit(shown, "/approve", expect="29", why=ASKED).status_code == 409
     done = browser.submit(shown, "/approve", expect="30", why="the spring campaign")
-    assert "30 changes approved, which change 30 slots" in words(done)
+    assert "30 changes approved, which change 30 slots" in text_of(done)
 
 
 def know_of_it(browser: Browser) -> None:
@@ -57,8 +57,8 @@ def know_of_it(browser: Browser) -> None:
     today = browser.get("/")
     box = re.search(r'name="(notice-\d+)"[^>]*> 3 dead letters', today.text)
     assert box is not None
-    told = browser.submit(today, "/notices/acknowledge", why="on it", **{box[1]: "yes"})
-    assert "1 notice acknowledged: not told again." in words(told)
+    answer = browser.submit(today, "/notices/acknowledge", why="on it", **{box[1]: "yes"})
+    assert "1 notice acknowledged: not told again." in text_of(answer)
 
 
 def deal_with_letters(browser: Browser) -> None:
@@ -67,19 +67,19 @@ def deal_with_letters(browser: Browser) -> None:
     assert letter is not None
     right = {"set-user_id": "387009999", "why": "two digits were swapped"}
     fixed = browser.submit(browser.get(letter[1]), "/correct", **right)
-    assert "is closed, replaced by change" in words(fixed)
+    assert "is closed, replaced by change" in text_of(fixed)
     plan = browser.submit(browser.get("/dead-letters"), "/plan", what="replay")
     done = browser.submit(plan, "/replay", expect="2", why="they were created")
-    assert "2 letters will be delivered again" in words(done)
+    assert "2 letters will be delivered again" in text_of(done)
 
 
 def name_one(browser: Browser) -> None:
     """Who asks is found by form, masked at first; the name needs a reason."""
     found = browser.submit(browser.get("/person"), "/person", column="user_id", value="387006007")
-    assert "user_id=387006007" not in words(found)
+    assert "user_id=387006007" not in text_of(found)
     named = browser.submit(found, "/reveal", why=ASKED)
-    for told in ("user_id=387006007", "monday.csv", "OPTIN confirmed"):
-        assert told in words(named)
+    for text in ("user_id=387006007", "monday.csv", "OPTIN confirmed"):
+        assert text in text_of(named)
 
 
 def test_a_day_on_the_page(tmp_path: Path) -> None:
@@ -106,14 +106,14 @@ def test_a_day_on_the_page(tmp_path: Path) -> None:
             name_one(browser)
             audit = browser.get("/audit")
 
-        for told in ("on it", "the spring campaign", "corrected: user_id", "they were created", ASKED):
-            assert told in words(audit)
+        for seen in ("on it", "the spring campaign", "corrected: user_id", "they were created", ASKED):
+            assert seen in text_of(audit)
         assert not re.search(r"38700[689]\d{3}", audit.text)
         by_person = {person: state for (person, *_), state in shop.held().items()}
         assert all(by_person[str(n)] == "OPTIN" for n in range(387006000, 387006030))
         assert by_person["387009999"] == "OPTOUT"
         for name in ("monday.csv", "tuesday.csv", "web.csv"):
-            _, told, _ = shop.run("status")
-            one = next(each for each in told["imports"] if each["name"].endswith(name))
+            _, seen, _ = shop.run("status")
+            one = next(each for each in seen["imports"] if each["name"].endswith(name))
             assert_balanced(one)
-        assert sum(each["dead"] for each in told["imports"]) == 0
+        assert sum(each["dead"] for each in seen["imports"]) == 0

@@ -43,12 +43,12 @@ class _Forms(HTMLParser):
         self.text: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = {name: value or "" for name, value in attrs}
+        attributes = {name: value or "" for name, value in attrs}
         if tag == "form":
-            self.forms.append((told.get("action", ""), {}))
-        is_off = told.get("type") in {"radio", "checkbox"} and "checked" not in told
-        if tag in {"input", "button"} and told.get("name") and self.forms and not is_off:
-            self.forms[-1][1][told["name"]] = told.get("value", "")
+            self.forms.append((attributes.get("action", ""), {}))
+        is_off = attributes.get("type") in {"radio", "checkbox"} and "checked" not in attributes
+        if tag in {"input", "button"} and attributes.get("name") and self.forms and not is_off:
+            self.forms[-1][1][attributes["name"]] = attributes.get("value", "")
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
@@ -68,8 +68,8 @@ class Browser:
 
     def post(self, path: str, data: dict[str, str], **headers: str) -> httpx.Response:
         """Send a form as it is given."""
-        told = {"origin": self.url} | self.headers | _named(headers)
-        return self.client.post(f"{self.url}/ui{path}", data=data, headers=told)
+        all_headers = {"origin": self.url} | self.headers | _named(headers)
+        return self.client.post(f"{self.url}/ui{path}", data=data, headers=all_headers)
 
     def submit(self, page: httpx.Response, action: str, **filled: str) -> httpx.Response:
         """Fill in the form of a page that goes to `action`, and send it."""
@@ -92,7 +92,7 @@ def forms(page: httpx.Response) -> list[tuple[str, dict[str, str]]]:
     return parser.forms
 
 
-def words(page: httpx.Response) -> str:
+def text_of(page: httpx.Response) -> str:
     """What a page says, without its tags, with single blanks."""
     parser = _Forms()
     parser.feed(page.text)

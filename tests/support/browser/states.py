@@ -46,7 +46,7 @@ def said(number: int, action: str = "OPTOUT", hours: float = 1.0, connection: st
     return ConsentChange(connection, {"user_id": f"{PERSON}{number}"}, SLOT, Action(action), since, {"reason": "rang"})
 
 
-def file_of(ledger: Ledger, name: str, *words: ConsentChange, rejects: int = 0, **rules: object) -> str:
+def file_of(ledger: Ledger, name: str, *changes: ConsentChange, rejects: int = 0, **rules: object) -> str:
     """A file that has been read whole and is published, or held by these rules."""
     guards = ImportGuards(name, GuardRules.model_validate(rules), columns=("user_id",)) if rules else None
     source = ImportSource("csv", f"/srv/drop/{name}", name, 1, None, guards=guards)
@@ -55,8 +55,8 @@ def file_of(ledger: Ledger, name: str, *words: ConsentChange, rejects: int = 0, 
         RejectedRow(9 + line, "channel", "unknown_value", "write one of MOBILE, EMAIL, wechat, whatsapp, line")
         for line in range(rejects)
     ]
-    rows = len(words) + rejects
-    ledger.intake.accept(import_id, words, refused, Checkpoint(rows, rows + 1, 0, rows))
+    rows = len(changes) + rejects
+    ledger.intake.accept(import_id, changes, refused, Checkpoint(rows, rows + 1, 0, rows))
     ledger.intake.finish_reading(import_id)
     ledger.intake.publish(import_id)
     return import_id

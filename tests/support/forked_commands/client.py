@@ -52,7 +52,7 @@ class ForkServer:
 
     def _start(self, *arguments: Any) -> int:
         """Do what `_posixsubprocess.fork_exec` does."""
-        if self.fresh or not is_known([os.fsdecode(word) for word in arguments[0]]):
+        if self.fresh or not is_known([os.fsdecode(argument) for argument in arguments[0]]):
             return int(fork_exec(*arguments))
         with self._lock:
             channel = self._channel or self._open()

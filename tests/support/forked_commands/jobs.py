@@ -34,8 +34,8 @@ def is_known(command: list[str]) -> bool:
     python = Path(sys.executable)
     if command[0] == str(python.with_name("optrelay")):
         return True
-    words = [word for word in command[1:] if word != "-P"]
-    return command[0] == str(python) and words[:1] == ["-m"] and words[1:2] != [] and words[1] in PROGRAMS
+    arguments = [argument for argument in command[1:] if argument != "-P"]
+    return command[0] == str(python) and arguments[:1] == ["-m"] and arguments[1:2] != [] and arguments[1] in PROGRAMS
 
 
 def is_free(name: str) -> bool:
@@ -57,8 +57,8 @@ def job_of(arguments: tuple[Any, ...], base: dict[str, str]) -> tuple[Job, list[
 
     The arguments are those of `_posixsubprocess.fork_exec` in Python 3.11.
     """
-    words, _, close_fds, kept, cwd, env, stdin, _, _, stdout, _, stderr, _, errors, _, session, group, *who = arguments
-    command = [os.fsdecode(word) for word in words]
+    given, _, close_fds, kept, cwd, env, stdin, _, _, stdout, _, stderr, _, errors, _, session, group, *who = arguments
+    command = [os.fsdecode(part) for part in given]
     gid, gids, uid, umask, preexec_fn, _ = who
     odd = (group not in (None, -1), gid is not None, gids is not None, uid is not None, umask >= 0, not close_fds)
     if any(odd) or tuple(kept) != (errors,) or not is_known(command):

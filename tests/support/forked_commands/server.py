@@ -26,7 +26,7 @@ import typer.main
 from consent.ledger.ledger import Ledger
 from consent.ledger.maintenance import Maintenance
 from tests.support.forked_commands.jobs import Job, fork_exec, job_of, prctl, python_path, receive, send
-from tests.support.ledgers import deliver, imported, word
+from tests.support.ledgers import change_of, deliver, imported
 from tests.support.new_ledgers.quicker import copied, share_statements
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -74,7 +74,7 @@ def _serve(channel: socket.socket) -> Job:
     while True:
         job, streams = receive(channel)
         orphaned, parent = os.pipe()
-        told, tell = os.pipe()
+        reply, tell = os.pipe()
         between = os.fork()
         if between == 0:
             if child := os.fork():
@@ -85,8 +85,8 @@ def _serve(channel: socket.socket) -> Job:
             _become(job, streams)
             return job
         os.waitpid(between, 0)
-        channel.send(os.read(told, 8))
-        for file in (parent, orphaned, told, tell, *streams):
+        channel.send(os.read(reply, 8))
+        for file in (parent, orphaned, reply, tell, *streams):
             os.close(file)
 
 
@@ -124,7 +124,7 @@ def _open_streams() -> None:
 
 def _show(command: list[str]) -> None:
     """Let `ps` and /proc show the command: as setproctitle does, over the arguments of the server."""
-    first, end = (int(word) for word in Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[45:47])
+    first, end = (int(number) for number in Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[45:47])
     title = os.fsencode(" ".join(command))[: end - first - 2]
     ctypes.memmove(first, title.ljust(end - first - 1, b"\0") + b".", end - first)
 
@@ -160,17 +160,17 @@ def _keep_a_spare() -> Job | None:
 
 def _run(job: Job) -> object:
     """Run the command; return what it ends with, as SystemExit takes it."""
-    program, *words = job["command"]
-    if program != sys.executable and words[:1] in (["run"], ["demo"]):
+    program, *arguments = job["command"]
+    if program != sys.executable and arguments[:1] in (["run"], ["demo"]):
         job = _keep_a_spare() or job
-        program, *words = job["command"]
+        program, *arguments = job["command"]
     _show(job["command"])
     sys.path[:0] = python_path(job["environment"])
     gc.enable()
     script = program != sys.executable
-    if not script and words[0] != "-P":
+    if not script and arguments[0] != "-P":
         sys.path.insert(0, job["folder"])
-    module, *more = [word for word in words if word not in ("-P", "-m")]
+    module, *more = [argument for argument in arguments if argument not in ("-P", "-m")]
     sys.argv[:] = job["command"] if script else [module, *more]
     try:
         if script:
@@ -202,7 +202,7 @@ def _rehearse(template: str) -> None:
     """Deliver a change, as far as the ledger is concerned: no command compiles these statements again."""
     with TemporaryDirectory() as folder:
         ledger = Ledger(f"sqlite:///{shutil.copy(template, folder)}")
-        import_id = imported(ledger, word("1001417"))
+        import_id = imported(ledger, change_of("1001417"))
         ledger.queries.report(import_id)
         ledger.queries.pending_by_bucket()
         deliver(ledger)

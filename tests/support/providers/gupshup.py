@@ -84,6 +84,6 @@ def only(answer: Answer) -> Request:
     return request
 
 
-def fates(answer: Answer) -> dict[int, str]:
+def outcomes(answer: Answer) -> dict[int, str]:
     """Return the code of each outcome, or its name where it has none."""
     return {id_: getattr(one, "code", type(one).__name__.lower()) for id_, one in answer.outcomes.items()}

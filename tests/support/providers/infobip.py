@@ -89,7 +89,7 @@ def classic(message_id: str, **validation: list[str]) -> dict[str, Any]:
 
 def newer(code: str, *violations: tuple[str, str]) -> dict[str, Any]:
     """Return an error in the newer envelope."""
-    listed = [{"property": path, "violation": words} for path, words in violations]
+    listed = [{"property": path, "violation": message} for path, message in violations]
     return {"errorCode": code, "description": "words", "action": "words", "violations": listed, "resources": []}
 
 
@@ -127,7 +127,7 @@ def ids(request: Request) -> set[int]:
     return {change.id for change in request.changes}
 
 
-def fates(answer: Answer) -> dict[int, str]:
+def outcomes(answer: Answer) -> dict[int, str]:
     """Return the code of each outcome, or its name where it has none."""
     return {id_: getattr(one, "code", type(one).__name__.lower()) for id_, one in answer.outcomes.items()}
 

@@ -32,7 +32,7 @@ HOOKS = {app: tuple(f"200{n}{m}" for m in range(1, 5)) for n, app in enumerate(A
 BLOCKED = tuple(f"1555010{n:04}" for n in range(400, 420))
 
 Held = dict[str, Any]
-Word = tuple[str, int, int]
+Rank = tuple[str, int, int]
 """What decides between two changes of a slot: the time, an opt-out before an opt-in, and the line."""
 
 
@@ -178,11 +178,11 @@ def _hook_row(odds: random.Random) -> Row:
 
 def newest(rows: Iterable[tuple[int, Row, str]]) -> dict[str, Row]:
     """Return the row that has the last word about each slot: latest time, opt-out on a tie, else the later line."""
-    last: dict[str, tuple[Word, Row]] = {}
+    last: dict[str, tuple[Rank, Row]] = {}
     for line, row, slot in rows:
-        word = (row["effective_at"], int(row["action"] == "OPTOUT"), line)
-        if slot not in last or word > last[slot][0]:
-            last[slot] = (word, row)
+        rank = (row["effective_at"], int(row["action"] == "OPTOUT"), line)
+        if slot not in last or rank > last[slot][0]:
+            last[slot] = (rank, row)
     return {slot: row for slot, (_, row) in last.items()}
 
 
@@ -192,8 +192,8 @@ def rules_in_the_end(rows: list[Row]) -> dict[str, Held]:
     named = [(n, row, row["subscription_id"]) for n, row in enumerate(rows) if "subscription_id" in row]
     mine = [one for one in named if one[2] in held]
     for kind in ("events", "users", "resources"):
-        told = [(n, row, f"{rule}/{one}") for n, row, rule in mine for one in row.get(kind, "").split("|") if one]
-        for slot, row in newest(told).items():
+        pairs = [(n, row, f"{rule}/{one}") for n, row, rule in mine for one in row.get(kind, "").split("|") if one]
+        for slot, row in newest(pairs).items():
             rule, _, member = slot.partition("/")
             (held[rule][kind].add if row["action"] == "OPTIN" else held[rule][kind].discard)(member)
     for rule, row in newest(one for one in mine if "name" in one[1]).items():
@@ -203,18 +203,18 @@ def rules_in_the_end(rows: list[Row]) -> dict[str, Held]:
 
 def people_in_the_end(rows: list[Row]) -> dict[str, str]:
     """The last word about each person's destination."""
-    told = [
+    pairs = [
         (n, row, "".join(filter(str.isdigit, row["destination"]))) for n, row in enumerate(rows) if "destination" in row
     ]
-    return {number: row["action"] for number, row in newest(told).items()}
+    return {number: row["action"] for number, row in newest(pairs).items()}
 
 
 def hooks_in_the_end(rows: list[Row]) -> dict[str, Held]:
     """What each of Gupshup's subscriptions must hold."""
     held = {id_: hook_at_first(id_) for ids in HOOKS.values() for id_ in ids}
     mine = [(n, row, row["subscription_id"]) for n, row in enumerate(rows) if "app_id" in row]
-    told = [(n, row, f"{hook}/{one}") for n, row, hook in mine for one in row.get("modes", "").split("|") if one]
-    for slot, row in newest(told).items():
+    pairs = [(n, row, f"{hook}/{one}") for n, row, hook in mine for one in row.get("modes", "").split("|") if one]
+    for slot, row in newest(pairs).items():
         hook, _, mode = slot.partition("/")
         (held[hook]["modes"].add if row["action"] == "OPTIN" else held[hook]["modes"].discard)(mode)
     for hook, row in newest(one for one in mine if "url" in one[1]).items():

@@ -97,8 +97,8 @@ class Rabbit:
         """End it, and the little name server that Erlang started with it."""
         self.stop()
         if epmd := shutil.which("epmd"):
-            told = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            subprocess.run([epmd, "-port", str(self._epmd), "-kill"], check=False, **told)
+            streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run([epmd, "-port", str(self._epmd), "-kill"], check=False, **streams)
 
     def connect(self) -> Connection:
         """Return a connection of a publisher's own."""
@@ -113,8 +113,8 @@ class Rabbit:
             producer = connection.Producer(channel, serializer=None)
             for body in bodies:
                 own = properties | (body if isinstance(body, dict) else {"body": body})
-                told = {"content_type": "application/json", "content_encoding": "binary"} | own
-                producer.publish(routing_key=queue, delivery_mode=2, **told)
+                given = {"content_type": "application/json", "content_encoding": "binary"} | own
+                producer.publish(routing_key=queue, delivery_mode=2, **given)
 
     def left(self, queue: str) -> int:
         """Return how many messages wait in a queue that no one reads."""

@@ -80,7 +80,7 @@ def test_a_good_head_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "said", "told"),
+    ("method", "said", "expected"),
     [
         ("POST", b"HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\n{}", Reply(204, "")),
         ("POST", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n{}", Reply(304, "")),
@@ -89,7 +89,7 @@ def test_a_good_head_stays_as_it_is() -> None:
         ("HEAD", CHUNKED, Reply(200, "")),
     ],
 )
-def test_replies_without_a_body_that_have_one(method: str, said: bytes, told: Reply) -> None:
+def test_replies_without_a_body_that_have_one(method: str, said: bytes, expected: Reply) -> None:
     """A body where there can be none is dropped, and never read as the next call's reply."""
 
     def talk(connection: socket.socket, _: int) -> None:
@@ -101,7 +101,7 @@ def test_replies_without_a_body_that_have_one(method: str, said: bytes, told: Re
         return [await sender.send(call), await sender.send(call)]
 
     with server(talk) as port:
-        assert calls(port, two) == [told, told]
+        assert calls(port, two) == [expected, expected]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_certificate_that_no_one_vouches_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "expected"),
     [
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + GOOD, "{}"),
         (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", "until the end"),
@@ -103,10 +103,10 @@ def test_a_certificate_that_no_one_vouches_for() -> None:
     ],
     ids=["told to go on", "no length", "trailer", "two replies"],
 )
-def test_forms_of_a_reply(said: bytes, told: str) -> None:
+def test_forms_of_a_reply(said: bytes, expected: str) -> None:
     """Every form of reply is read; what follows it is not taken for ours."""
     with raw(one_reply(said)) as where:
-        assert [Reply(200, told)] == sent(f"http://{where}")
+        assert [Reply(200, expected)] == sent(f"http://{where}")
 
 
 @pytest.mark.parametrize(

@@ -254,32 +254,32 @@ _VOCABULARY = """
     BAD_REQUEST GENERAL_ERROR E400 events[0] blocklist[0].channel DELIVERY SENT NONE 15550100001
     2022-08-18T12:36:42.123Z
 """
-_WORDS = st.sampled_from(_VOCABULARY.split())
+_TEXTS = st.sampled_from(_VOCABULARY.split())
 _LEAVES = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
     st.floats(),
-    _WORDS,
+    _TEXTS,
     st.text(max_size=5),
     st.just(PERSON),
     st.just("\ud800"),
 )
 _BODIES = st.recursive(
     _LEAVES,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_WORDS, inner, max_size=6)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_TEXTS, inner, max_size=6)),
     max_leaves=25,
 ).map(json.dumps)
 _SHAPES: dict[str, Any] = {
-    "subscription": st.dictionaries(_WORDS, _LEAVES | st.lists(_LEAVES, max_size=3)),
-    "requestError": st.fixed_dictionaries({"serviceException": st.dictionaries(_WORDS, _LEAVES)}),
-    "results": st.lists(st.dictionaries(_WORDS, _LEAVES), max_size=3),
+    "subscription": st.dictionaries(_TEXTS, _LEAVES | st.lists(_LEAVES, max_size=3)),
+    "requestError": st.fixed_dictionaries({"serviceException": st.dictionaries(_TEXTS, _LEAVES)}),
+    "results": st.lists(st.dictionaries(_TEXTS, _LEAVES), max_size=3),
     "profile": st.fixed_dictionaries({"profileId": _LEAVES}),
     **dict.fromkeys(
         ("events", "criteria", "users", "errors", "warnings", "subscriptions"), st.lists(_LEAVES | _BODIES)
     ),
 }
-_NEAR = st.fixed_dictionaries({}, optional={**_SHAPES, "subscriptionId": _LEAVES, "status": _WORDS}).map(json.dumps)
+_NEAR = st.fixed_dictionaries({}, optional={**_SHAPES, "subscriptionId": _LEAVES, "status": _TEXTS}).map(json.dumps)
 _STATUSES = st.one_of(st.sampled_from([200, 202, 400, 401, 403, 404, 409, 429, 500, 503]), st.integers(100, 599))
 _REPLIES = st.builds(Reply, _STATUSES, st.one_of(_BODIES, _NEAR, st.text(max_size=20)), st.none() | st.floats(0, 100))
 

@@ -59,10 +59,10 @@ def test_a_slow_first_reply_moves_no_permit() -> None:
     """The first reply of a busy broker was late by 40 ms, the next one was not: forty calls came twice as close."""
     ahead, slow = 1_000.0, 0.04
 
-    def told() -> tuple[int, int]:
+    def redis_time() -> tuple[int, int]:
         return divmod(int((time.monotonic() + ahead) * 1e6), 1_000_000)
 
-    clock = RedisClock(cast("redis.Redis", SimpleNamespace(time=told)))
+    clock = RedisClock(cast("redis.Redis", SimpleNamespace(time=redis_time)))
     asked = time.monotonic() - slow
     stood = clock.learn(asked + ahead, asked, asked + slow, enough=0.005)
 

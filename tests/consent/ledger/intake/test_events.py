@@ -12,13 +12,13 @@ from consent.imports import RejectedRow
 from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.ledger import Ledger
-from tests.support.ledgers import counts, deliver, recorded, run_of, word
+from tests.support.ledgers import change_of, counts, deliver, recorded, run_of
 
 
 def test_an_event_is_due_at_once_and_goes_before_a_file(ledger: Ledger) -> None:
     """Someone who clicks unsubscribe does not wait for a nightly file."""
-    recorded(ledger, word("1"), word("2"), stream=True)
-    accepted = ledger.intake.accept_events(run_of(ledger), [word("9", slot="SMS|BULK")], [])
+    recorded(ledger, change_of("1"), change_of("2"), stream=True)
+    accepted = ledger.intake.accept_events(run_of(ledger), [change_of("9", slot="SMS|BULK")], [])
 
     assert accepted.fresh == (True,)
     assert deliver(ledger, limit=1) == [("9", "SMS|BULK OPTOUT")]
@@ -26,8 +26,8 @@ def test_an_event_is_due_at_once_and_goes_before_a_file(ledger: Ledger) -> None:
 
 def test_an_event_that_comes_again_is_one_change(ledger: Ledger) -> None:
     """Sources deliver at least once; the ledger records once, and gives the same id each time."""
-    first = ledger.intake.accept_events(run_of(ledger), [word("1"), word("1")], [])
-    again = ledger.intake.accept_events(run_of(ledger, "another"), [word("1")], [])
+    first = ledger.intake.accept_events(run_of(ledger), [change_of("1"), change_of("1")], [])
+    again = ledger.intake.accept_events(run_of(ledger, "another"), [change_of("1")], [])
 
     assert (first.fresh, again.fresh) == ((True, False), (False,))
     assert set(first.ids) == set(again.ids)
@@ -38,7 +38,7 @@ def test_an_event_that_comes_again_is_one_change(ledger: Ledger) -> None:
 def test_a_poison_event_is_recorded_once_with_its_place(ledger: Ledger) -> None:
     """An event that cannot be understood is kept with where it came from and why, however often it is delivered."""
     poison = RejectedRow(1, "action", "missing_field", "fill the action", "stream consent, entry 5-0")
-    assert ledger.intake.accept_events(run_of(ledger), [word("1")], [poison]).rejected == 1
+    assert ledger.intake.accept_events(run_of(ledger), [change_of("1")], [poison]).rejected == 1
     assert ledger.intake.accept_events(run_of(ledger, "another"), [], [replace(poison, line=7)]).rejected == 0
 
     assert counts(ledger, run_of(ledger)) == {"pending": 1, "rejected": 1}
@@ -47,9 +47,9 @@ def test_a_poison_event_is_recorded_once_with_its_place(ledger: Ledger) -> None:
 
 def test_an_event_says_what_a_file_that_broke_off_had_said(ledger: Ledger) -> None:
     """What a broken file holds back does not hold back an event that says the same."""
-    recorded(ledger, word("1"))
+    recorded(ledger, change_of("1"))
 
-    accepted = ledger.intake.accept_events(run_of(ledger), [word("1")], [])
+    accepted = ledger.intake.accept_events(run_of(ledger), [change_of("1")], [])
 
     assert accepted.fresh == (True,)
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
@@ -74,7 +74,7 @@ def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
 
     monkeypatch.setattr(IncomingBatch, "record", broken_once)
 
-    accepted = ledger.intake.accept_events(run_of(ledger), [word("1"), word("2")], [])
+    accepted = ledger.intake.accept_events(run_of(ledger), [change_of("1"), change_of("2")], [])
 
     assert (accepted.fresh, tries) == ((True, True), [2, 2])
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
@@ -83,7 +83,7 @@ def test_an_event_whose_transaction_is_done_again_keeps_its_customer(
 def test_a_run_that_has_ended_can_be_sealed(ledger: Ledger) -> None:
     """A listener that was stopped leaves a run whose every event is accounted for."""
     run = run_of(ledger)
-    ledger.intake.accept_events(run, [word("1"), word("1", "OPTIN", minute=5)], [])
+    ledger.intake.accept_events(run, [change_of("1"), change_of("1", "OPTIN", minute=5)], [])
     ledger.intake.finish_run(run)
     deliver(ledger)
 

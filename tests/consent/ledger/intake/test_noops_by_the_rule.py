@@ -18,7 +18,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, merge
 from consent.reassert import Reassert, ReassertRules
 from tests.support.examples import examples
-from tests.support.ledgers import deliver, emptied, imported, moment, word
+from tests.support.ledgers import change_of, deliver, emptied, imported, moment
 
 Spoken = tuple[str, str, Action, int, str, bool]
 who, actions, minutes = st.sampled_from("12"), st.sampled_from(Action), st.integers(0, 8)
@@ -43,8 +43,8 @@ def test_files_end_as_the_rule_says(
         patch.setattr(releasing, "CHUNK", at_once)
         for number, (said, delivered) in enumerate(nights, 1):
             rule.hear(said)
-            words = [_holding(*one) for one in said]
-            import_id = imported(ledger, *words)
+            changes = [_holding(*one) for one in said]
+            import_id = imported(ledger, *changes)
             if delivered:
                 patch.setattr(ledger, "now", partial(_after, 2 * number))
                 assert set(deliver(ledger)) == rule.deliver(_after(2 * number))
@@ -62,7 +62,7 @@ def _after(minutes: int) -> int:
 
 def _holding(who: str, slot: str, action: Action, minute: int, value: str, own_time: bool) -> ConsentChange:  # noqa: FBT001 - drawn
     """A row with a value of its own, which stands in its details, too."""
-    return replace(word(who, str(action), minute, slot, holds=value), value=value, own_time=own_time)
+    return replace(change_of(who, str(action), minute, slot, holds=value), value=value, own_time=own_time)
 
 
 class _Rule:
@@ -100,18 +100,18 @@ class _Rule:
 
     def deliver(self, now: int) -> set[tuple[str, str]]:
         """Tell the provider what stands."""
-        told = {(who, f"{slot} {self._word(who, slot).action}") for who, slot in self._standing}
+        sent = {(who, f"{slot} {self._newest_of(who, slot).action}") for who, slot in self._standing}
         for slot in self._standing:
-            self._registers[slot] = Register(self._word(*slot), self._word(*slot).says, now)
+            self._registers[slot] = Register(self._newest_of(*slot), self._newest_of(*slot).says, now)
         self._standing.clear()
-        return told
+        return sent
 
     def newest(self) -> dict[tuple[str, str], tuple[int, str]]:
         """What each slot's newest change says, and since when."""
-        words = {slot: self._word(*slot) for slot in self._registers}
-        return {slot: (word.effective_at, word.action.value) for slot, word in words.items()}
+        changes = {slot: self._newest_of(*slot) for slot in self._registers}
+        return {slot: (change.effective_at, change.action.value) for slot, change in changes.items()}
 
-    def _word(self, who: str, slot: str) -> Version:
+    def _newest_of(self, who: str, slot: str) -> Version:
         newest = self._registers[who, slot].newest
         assert newest is not None
         return newest

@@ -15,7 +15,7 @@ from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.outcome import Retry
 from tests.support.clock import Clock
-from tests.support.ledgers import BUCKET, Cut, counts, deliver, imported, recorded, settlement, word
+from tests.support.ledgers import BUCKET, Cut, change_of, counts, deliver, imported, recorded, settlement
 
 
 @pytest.fixture(autouse=True)
@@ -40,20 +40,22 @@ _files = count()
 
 def read_mixed(ledger: Ledger, who: str) -> str:
     """A file of which most customers' words lie in two chunks, blocks and chunks of a block."""
-    words = mixed(who)
-    return read_in(ledger, words[0::3], words[1::3], words[2::3])
+    changes = mixed(who)
+    return read_in(ledger, changes[0::3], changes[1::3], changes[2::3])
 
 
 def mixed(who: str) -> list[ConsentChange]:
     """Twelve words of six customers, back and forth: three change their mind, three have two channels."""
-    minds = [word(f"{who}{n}", action, minute) for n in range(3) for minute, action in enumerate(("OPTIN", "OPTOUT"))]
-    channels = [word(f"{who}{n}", slot=slot) for n in range(3, 6) for slot in ("EMAIL", "MOBILE")]
-    words = [*minds, *channels]
-    random.Random(who).shuffle(words)
-    return words
+    minds = [
+        change_of(f"{who}{n}", action, minute) for n in range(3) for minute, action in enumerate(("OPTIN", "OPTOUT"))
+    ]
+    channels = [change_of(f"{who}{n}", slot=slot) for n in range(3, 6) for slot in ("EMAIL", "MOBILE")]
+    changes = [*minds, *channels]
+    random.Random(who).shuffle(changes)
+    return changes
 
 
-TOLD = {"EMAIL|BULK OPTOUT": 3, "EMAIL OPTOUT": 3, "MOBILE OPTOUT": 3}
+SENT = {"EMAIL|BULK OPTOUT": 3, "EMAIL OPTOUT": 3, "MOBILE OPTOUT": 3}
 
 
 def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> None:
@@ -73,10 +75,10 @@ def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> N
         else:
             break
         finally:
-            told = deliver(ledger)
+            delivered = deliver(ledger)
 
-        words = [words for _, words in told]
-        assert {one: words.count(one) for one in words} == TOLD
+        sent = [sent for _, sent in delivered]
+        assert {one: sent.count(one) for one in sent} == SENT
         assert counts(ledger, file) == {"applied": 9, "superseded": 3}
     assert cut > 9
 
@@ -86,18 +88,20 @@ def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
     for begin in range(16):
         file = read_mixed(ledger, f"{begin}-")
         steps = count()
-        told = []
+        delivered = []
 
-        def overtaken(_: int, file: str = file, begin: int = begin, steps: count = steps, told: list = told) -> None:
+        def overtaken(
+            _: int, file: str = file, begin: int = begin, steps: count = steps, delivered: list = delivered
+        ) -> None:
             if next(steps) == begin:
                 ledger.intake.publish(file)
-                told += deliver(ledger)
+                delivered += deliver(ledger)
 
         ledger.intake.publish(file, overtaken)
 
-        told += deliver(ledger)
-        words = [words for _, words in told]
-        assert {one: words.count(one) for one in words} == TOLD
+        delivered += deliver(ledger)
+        sent = [sent for _, sent in delivered]
+        assert {one: sent.count(one) for one in sent} == SENT
         assert counts(ledger, file) == {"applied": 9, "superseded": 3}
 
 
@@ -121,14 +125,14 @@ def test_one_overtakes_the_other_for_a_while(ledger: Ledger, steps: int) -> None
 
         ledger.intake.publish(file, overtaken)
 
-        words = [words for _, words in deliver(ledger)]
-        assert {one: words.count(one) for one in words} == TOLD
+        sent = [sent for _, sent in deliver(ledger)]
+        assert {one: sent.count(one) for one in sent} == SENT
         assert counts(ledger, file) == {"applied": 9, "superseded": 3}
 
 
 def test_who_was_put_off_stays_so(ledger: Ledger, clock: Clock) -> None:
     """An importer is killed, and a customer of its file has been put off: going on does not hurry him."""
-    file = recorded(ledger, word("1"), word("2"), word("3"))
+    file = recorded(ledger, change_of("1"), change_of("2"), change_of("3"))
     ledger.intake.finish_reading(file)
 
     def killed(_: int) -> None:
@@ -150,10 +154,10 @@ def test_who_was_put_off_stays_so(ledger: Ledger, clock: Clock) -> None:
 
 def test_customers_become_due_in_the_order_of_the_ledger(ledger: Ledger, clock: Clock) -> None:
     """A file tells known customers in any order; in each block they become due as they lie in the ledger."""
-    imported(ledger, *(word(str(n), "OPTIN") for n in range(5)))
+    imported(ledger, *(change_of(str(n), "OPTIN") for n in range(5)))
     deliver(ledger)
 
-    file = read_in(ledger, *([word(str(n), "OPTOUT", 1) for n in some] for some in ((4, 1), (3, 0, 2))))
+    file = read_in(ledger, *([change_of(str(n), "OPTOUT", 1) for n in some] for some in ((4, 1), (3, 0, 2))))
     ledger.intake.publish(file, lambda _: clock.forward(1))
 
     assert [customer for customer, _ in deliver(ledger)] == ["0", "1", "2", "3", "4"]

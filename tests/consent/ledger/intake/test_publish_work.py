@@ -12,7 +12,7 @@ from sqlalchemy import Connection, event, text
 from consent.change import to_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION
-from tests.support.ledgers import MORNING, counts, deliver, guarded, imported, recorded, word
+from tests.support.ledgers import MORNING, change_of, counts, deliver, guarded, imported, recorded
 from tests.support.query_plans import plans
 
 READ = text(
@@ -63,7 +63,7 @@ def work(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]
 
 def dump(who: str, count: int, minute: int = 0) -> list:
     """A night's opt-outs; none of its moments is that of most rows, which would be the export's."""
-    return [word(f"{who} {number}", minute=minute + number % 40 if minute else 0) for number in range(count)]
+    return [change_of(f"{who} {number}", minute=minute + number % 40 if minute else 0) for number in range(count)]
 
 
 def test_no_ops_that_become_ordinary_changes_cost_by_their_number(
@@ -95,7 +95,7 @@ def test_what_guards_look_at_costs_by_its_number(ledger: Ledger, monkeypatch: py
         assert len(deliver(ledger, limit=count)) == count
         with work(ledger, monkeypatch) as done:
             said = (("OPTIN", "OPTOUT")[number % 2] for number in range(count))
-            file = [word(f"{who} {number}", action, 60 + number % 40) for number, action in enumerate(said)]
+            file = [change_of(f"{who} {number}", action, 60 + number % 40) for number, action in enumerate(said)]
             guarded(ledger, *file, resurrects_most=0)
         cost.append(sum(done))
 

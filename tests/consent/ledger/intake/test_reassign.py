@@ -15,7 +15,7 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.intake import reassign
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import imports, pending_duplicates
-from tests.support.ledgers import Cut, counts, deliver, imported, recorded, word
+from tests.support.ledgers import Cut, change_of, counts, deliver, imported, recorded
 
 OUT = {"1": "EMAIL|BULK OPTOUT", "2": "EMAIL|BULK OPTOUT", "3": "EMAIL|BULK OPTOUT"}
 KINDS = [{}, {"value": "weekly"}, {"change_id": "A"}]
@@ -38,17 +38,17 @@ def noted(ledger: Ledger) -> int:
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_a_file_that_breaks_off_takes_nothing_from_one_that_is_read_whole(ledger: Ledger, kind: dict[str, str]) -> None:
     """The nightly file stops half way, a copy of it is cut short, the nightly file goes on: its opt-outs are told."""
-    opt_outs = [replace(word("1"), **kind), replace(word("2"), **kind)]
+    opt_outs = [replace(change_of("1"), **kind), replace(change_of("2"), **kind)]
     nightly = recorded(ledger, *opt_outs)
     copy = recorded(ledger, *opt_outs)
 
-    gone_on_with(ledger, nightly, word("3"), after=2)
+    gone_on_with(ledger, nightly, change_of("3"), after=2)
 
     assert dict(deliver(ledger)) == OUT
     assert counts(ledger, nightly) == {"applied": 3}
     assert counts(ledger, copy) == {"duplicates": 2}
 
-    gone_on_with(ledger, copy, word("4"), after=2)
+    gone_on_with(ledger, copy, change_of("4"), after=2)
 
     assert deliver(ledger) == [("4", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, copy) == {"applied": 1, "duplicates": 2}
@@ -60,10 +60,10 @@ def test_of_several_files_that_broke_off_the_first_to_be_read_whole_tells_it(
     ledger: Ledger, order: Sequence[int]
 ) -> None:
     """Three copies of a file broke off; whichever is gone on with first, everybody is told, and told once."""
-    files = [recorded(ledger, word("1"), word("2")) for _ in range(3)]
+    files = [recorded(ledger, change_of("1"), change_of("2")) for _ in range(3)]
     first, second, third = (files[n] for n in order)
 
-    gone_on_with(ledger, first, word("3"), after=2)
+    gone_on_with(ledger, first, change_of("3"), after=2)
     assert dict(deliver(ledger)) == OUT
     gone_on_with(ledger, second, after=2)
     gone_on_with(ledger, third, after=2)
@@ -76,11 +76,11 @@ def test_of_several_files_that_broke_off_the_first_to_be_read_whole_tells_it(
 
 def test_what_an_event_took_over_stays_its_own(ledger: Ledger) -> None:
     """Two copies of a file broke off, an event says the same and is told at once: the copies tell no one again."""
-    nightly = recorded(ledger, word("1"), word("2"))
-    copy = recorded(ledger, word("1"), word("2"))
+    nightly = recorded(ledger, change_of("1"), change_of("2"))
+    copy = recorded(ledger, change_of("1"), change_of("2"))
     run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
 
-    ledger.intake.accept_events(run, [word("1")], [])
+    ledger.intake.accept_events(run, [change_of("1")], [])
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     gone_on_with(ledger, copy, after=2)
@@ -94,7 +94,7 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
     """The importer that takes over is killed after each step in turn; another goes on, and all are told, once."""
     monkeypatch.setattr(reassign, "CHUNK", 2)
     for cut in count():
-        opt_outs = [word(f"{cut} {n}") for n in range(5)]
+        opt_outs = [change_of(f"{cut} {n}") for n in range(5)]
         recorded(ledger, *opt_outs)
         copy = recorded(ledger, *opt_outs)
         ledger.intake.finish_reading(copy)
@@ -111,9 +111,9 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
         else:
             break
         finally:
-            told = deliver(ledger)
+            delivered = deliver(ledger)
 
-        assert sorted(customer for customer, _ in told) == [f"{cut} {n}" for n in range(5)]
+        assert sorted(customer for customer, _ in delivered) == [f"{cut} {n}" for n in range(5)]
         assert counts(ledger, copy) == {"applied": 5}
     assert cut >= 5
 
@@ -121,7 +121,7 @@ def test_taking_over_may_break_off_anywhere(ledger: Ledger, monkeypatch: pytest.
 def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep looks whether someone is at work on a file: it must not take a long taking over for a dead importer."""
     monkeypatch.setattr(reassign, "CHUNK", 2)
-    opt_outs = [word(str(number)) for number in range(6)]
+    opt_outs = [change_of(str(number)) for number in range(6)]
     recorded(ledger, *opt_outs)
     copy = recorded(ledger, *opt_outs)
     ledger.intake.finish_reading(copy)
@@ -139,8 +139,8 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
     """
     if ledger.database.is_sqlite:
         pytest.skip("SQLite has one writer at a time")
-    nightly = recorded(ledger, word("1"), word("2"))
-    copy = recorded(ledger, word("1"), word("2"))
+    nightly = recorded(ledger, change_of("1"), change_of("2"))
+    copy = recorded(ledger, change_of("1"), change_of("2"))
     ledger.intake.finish_reading(copy)
     taking = threading.Thread(target=ledger.intake.publish, args=(copy,), daemon=True)
 
@@ -161,10 +161,10 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
 
 def test_what_was_taken_over_is_found_where_its_new_file_says_it(ledger: Ledger) -> None:
     """A question about a change is answered with the file that told it, and of its line there."""
-    recorded(ledger, replace(word("1"), line=7))
+    recorded(ledger, replace(change_of("1"), line=7))
 
-    copy = imported(ledger, replace(word("2"), line=2), replace(word("1"), line=3))
+    copy = imported(ledger, replace(change_of("2"), line=2), replace(change_of("1"), line=3))
 
-    found = ledger.queries.find_change(*ledger.queries.public_ids([word("1")]))
+    found = ledger.queries.find_change(*ledger.queries.public_ids([change_of("1")]))
     assert found is not None
     assert (found.import_id, found.number) == (copy, 3)

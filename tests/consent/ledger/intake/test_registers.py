@@ -11,7 +11,7 @@ from consent.change import to_micros
 from consent.ledger.dialects.statements import Held, bulk
 from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
-from tests.support.ledgers import MORNING, deliver, imported, word
+from tests.support.ledgers import MORNING, change_of, deliver, imported
 
 ODD = (
     *(
@@ -41,7 +41,7 @@ def held(ledger: Ledger, asked: list[tuple[str, str]]) -> list[Held | None]:
 
 def test_each_change_is_compared_with_its_own_slot(ledger: Ledger) -> None:
     """Whatever the slots are called, in whatever order and however often they are named."""
-    imported(ledger, *(word("1", minute=minute, slot=slot) for minute, slot in enumerate(ODD)), word("2"))
+    imported(ledger, *(change_of("1", minute=minute, slot=slot) for minute, slot in enumerate(ODD)), change_of("2"))
     deliver(ledger)
     asked = [*product(("1", "2", "unknown"), ODD), ("1", ODD[0]), ("2", "none such")]
 
@@ -64,9 +64,9 @@ def test_a_customer_with_many_slots_costs_no_more_than_many_customers(ledger: Le
     """A thousand words about one customer look a thousand slots up, even if the database has seen one customer only."""
     if ledger.database.is_sqlite:
         pytest.skip("SQLite does not count what it reads")
-    imported(ledger, *(word("1", slot=f"slot {n}") for n in range(1_000)))
+    imported(ledger, *(change_of("1", slot=f"slot {n}") for n in range(1_000)))
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    imported(ledger, *(word(str(n), slot="slot 7") for n in range(2, 2_000)))
+    imported(ledger, *(change_of(str(n), slot="slot 7") for n in range(2, 2_000)))
     secret = ledger.database.hash_key
     customers = [("1", f"slot {n}") for n in range(1_000)] + [(str(n), "slot 7") for n in range(2, 1_000)]
     keys = [target_key(secret, "capillary", {"user_id": customer}) for customer, _ in customers]

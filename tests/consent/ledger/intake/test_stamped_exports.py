@@ -10,7 +10,7 @@ import pytest
 from consent import reassert
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
-from tests.support.ledgers import counts, deliver, dump, night, word
+from tests.support.ledgers import change_of, counts, deliver, dump, night
 
 pytestmark = pytest.mark.usefixtures("half_past_eight")
 
@@ -40,7 +40,7 @@ def test_of_a_stamped_export_the_rows_with_another_time_are_sent(ledger: Ledger)
     dump(ledger, night(0))
     deliver(ledger, limit=2_000)
 
-    second = dump(ledger, [word("1", minute=45), *list(night(60))[1:]])
+    second = dump(ledger, [change_of("1", minute=45), *list(night(60))[1:]])
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
     assert stamped(ledger, second) == 1_499
@@ -54,7 +54,7 @@ def test_a_stamp_stands_on_more_than_a_thousand_rows_and_more_than_half(
     is_stamp: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     """A thousand people who unsubscribe in one minute are people; rows that were known already count as rows."""
-    old = [word(str(n), minute=20, slot="EMAIL|TRANS") for n in range(1, others + 1)]
+    old = [change_of(str(n), minute=20, slot="EMAIL|TRANS") for n in range(1, others + 1)]
     dump(ledger, [*night(0, same), *old])
     deliver(ledger, limit=5_000)
 
@@ -92,24 +92,24 @@ def test_a_stream_tells_a_stamp_by_what_it_has_read(ledger: Ledger) -> None:
 
 def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
     """A dump of a million moments costs as little as one of a thousand, and a stamp among them is found."""
-    told, rows = None, 0
+    counted, rows = None, 0
     for chunk in range(30):
         lines = range(chunk * 1_000, chunk * 1_000 + 1_000)
         moments = ((line * 3_600 if line % 5 < 2 else 7_000_000_000) * 1_000_000 for line in lines)
-        told, rows = reassert.count_times(told, moments), rows + 1_000
-        assert told is not None
-        assert told.count(":") <= 1_000
+        counted, rows = reassert.count_times(counted, moments), rows + 1_000
+        assert counted is not None
+        assert counted.count(":") <= 1_000
 
-    assert reassert.find_export_time(told, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
-    assert reassert.find_export_time(told, 2 * rows) is None
+    assert reassert.find_export_time(counted, rows) == (7_000_000_000 * 1_000_000, 7_000_000_001 * 1_000_000 - 1)
+    assert reassert.find_export_time(counted, 2 * rows) is None
 
 
 def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:
     """Of 700 rows with three slots each and 800 others, most rows bear no stamp: no one is held back."""
     slots = ("EMAIL|BULK", "MOBILE|BULK", "EMAIL|TRANS")
     for minute in (0, 60):
-        three = [replace(word(str(n), minute=minute, slot=slot), line=n) for n in range(700) for slot in slots]
-        others = [replace(word(str(n), minute=20), line=n) for n in range(700, 1_500)]
+        three = [replace(change_of(str(n), minute=minute, slot=slot), line=n) for n in range(700) for slot in slots]
+        others = [replace(change_of(str(n), minute=20), line=n) for n in range(700, 1_500)]
         import_id = ledger.intake.open_import(ImportSource("csv", "dump.csv", f"at {minute}", 1, None)).import_id
         ledger.intake.accept(import_id, [*three, *others], [], Checkpoint(1_500, 1_501, 0, 2_900))
         ledger.intake.finish_reading(import_id)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from bench.consent.claims import fill
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from tests.support.ledgers import imported, word
+from tests.support.ledgers import change_of, imported
 from tests.support.query_plans import is_scan, plans, said
 
 MANY = 20_000
@@ -36,7 +36,7 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
 def test_a_person_is_looked_up_among_many(ledger: Ledger) -> None:
     """A search for one customer read the names of all: a second for each million."""
     ann = {"identifier_name": "email", "identifier_value": "ann@example.com"}
-    imported(ledger, word("387006417"), replace(word(""), address=ann | {"source": "INSTORE"}))
+    imported(ledger, change_of("387006417"), replace(change_of(""), address=ann | {"source": "INSTORE"}))
     ledger.database.write(lambda tx: fill(tx, 10, MANY))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
@@ -55,7 +55,7 @@ def test_the_first_change_of_a_file_is_found_without_reading_other_files(ledger:
     """Two files of twenty thousand changes each: the next of either, or that there is none, is found at once."""
     if ledger.database.is_sqlite:
         pytest.skip("SQLite plans by the form of a table, not by its size")
-    files = [imported(ledger, *(word(f"{file} {n}") for n in range(MANY))) for file in range(2)]
+    files = [imported(ledger, *(change_of(f"{file} {n}") for n in range(MANY))) for file in range(2)]
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     heard = said(ledger.database.engine)
 

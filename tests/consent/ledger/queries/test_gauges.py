@@ -12,7 +12,7 @@ from consent.errors import LedgerUnavailable
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
-from tests.support.ledgers import BUCKET, deliver, guarded, imported, word
+from tests.support.ledgers import BUCKET, change_of, deliver, guarded, imported
 
 EVERY = {"resurrects_most": 0}
 NO = PermanentFailure("404", "there is no such customer")
@@ -29,7 +29,7 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 def test_who_waits_is_counted_wherever_it_waits(ledger: Ledger) -> None:
     """Of three opt-outs one is under lease: all three wait, and the opt-in in its own lane."""
     before = ledger.now()
-    imported(ledger, word("1"), word("2"), word("3"), word("4", "OPTIN"))
+    imported(ledger, change_of("1"), change_of("2"), change_of("3"), change_of("4", "OPTIN"))
     ledger.queue.claim(BUCKET, 1, "delivery", 60)
 
     found = ledger.queries.waiting()
@@ -41,14 +41,14 @@ def test_who_waits_is_counted_wherever_it_waits(ledger: Ledger) -> None:
 
 def test_dead_letters_feeds_held_imports_and_rows_are_counted(ledger: Ledger) -> None:
     """A letter that was put away does not stand any more; a held import does."""
-    guarded(ledger, word("1"), word("2"))
+    guarded(ledger, change_of("1"), change_of("2"))
     deliver(ledger, NO)
     letters = ledger.dead_letters.find(DeadLetterFilter())
     ledger.dead_letters.discard(letters[:1], who="ann", why="gone")
     deliver(ledger)
-    imported(ledger, word("5"))
+    imported(ledger, change_of("5"))
     deliver(ledger)
-    guarded(ledger, word("5", "OPTIN", 10), **EVERY)
+    guarded(ledger, change_of("5", "OPTIN", 10), **EVERY)
 
     assert ledger.queries.dead_letters_by_code() == {("capillary", "404"): 1}
     assert list(ledger.queries.last_published()) == ["nightly-#.csv"]

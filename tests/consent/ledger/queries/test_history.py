@@ -7,21 +7,23 @@ from dataclasses import replace
 from consent.change import to_micros
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
-from tests.support.ledgers import MORNING, deliver, imported, word
+from tests.support.ledgers import MORNING, change_of, deliver, imported
 
 
 def test_every_change_about_someone_is_told(ledger: Ledger) -> None:
     """What was applied, what a newer change overtook, what died, and since when his slots say what they say."""
-    first = imported(ledger, word("1", "OPTIN"), word("1", "OPTOUT", 5), word("1", slot="SMS|BULK"), word("2"))
+    first = imported(
+        ledger, change_of("1", "OPTIN"), change_of("1", "OPTOUT", 5), change_of("1", slot="SMS|BULK"), change_of("2")
+    )
     deliver(ledger)
-    imported(ledger, word("1", "OPTOUT", 60))  # says again what is so
-    imported(ledger, word("1", "OPTIN", 70, slot="SMS|BULK"))
+    imported(ledger, change_of("1", "OPTOUT", 60))  # says again what is so
+    imported(ledger, change_of("1", "OPTIN", 70, slot="SMS|BULK"))
     deliver(ledger, PermanentFailure("1012", "not known"))
 
     [found] = ledger.queries.histories([{"user_id": "1"}], None, 10)
 
-    told = [(one.slot, one.action, one.state.value, one.code) for one in found.changes]
-    assert told == [
+    seen = [(one.slot, one.action, one.state.value, one.code) for one in found.changes]
+    assert seen == [
         ("EMAIL|BULK", "OPTIN", "superseded", None),
         ("EMAIL|BULK", "OPTOUT", "applied", None),
         ("SMS|BULK", "OPTOUT", "applied", None),
@@ -37,7 +39,7 @@ def test_every_change_about_someone_is_told(ledger: Ledger) -> None:
 def test_only_those_are_found_who_were_named(ledger: Ledger) -> None:
     """Neither a longer number nor another case is the same person, nor is a name that looks like a pattern."""
     names = ("1", "11", "1%", "_", "ann@example.com", "Ann@example.com", 'a"b', "a\\b", '{"user_id":"1"}')
-    imported(ledger, *(word(name) for name in names))
+    imported(ledger, *(change_of(name) for name in names))
 
     found = {name: ledger.queries.histories([{"user_id": name}], None, 10) for name in (*names, "unknown", "%")}
 
@@ -48,8 +50,8 @@ def test_only_those_are_found_who_were_named(ledger: Ledger) -> None:
 def test_more_columns_narrow_it_and_other_ways_widen_it(ledger: Ledger) -> None:
     """All columns of one way must fit; several ways are several questions; a connection may be asked alone."""
     ann = {"identifier_name": "email", "identifier_value": "ann@example.com"}
-    shops = [replace(word("1"), address=ann | {"source": source}) for source in ("INSTORE", "WECHAT")]
-    imported(ledger, *shops, word("7"))
+    shops = [replace(change_of("1"), address=ann | {"source": source}) for source in ("INSTORE", "WECHAT")]
+    imported(ledger, *shops, change_of("7"))
 
     def asked(*ways: dict[str, str], connection: str | None = None, limit: int = 10) -> list[str]:
         found = ledger.queries.histories(ways, connection, limit)
@@ -66,10 +68,10 @@ def test_more_columns_narrow_it_and_other_ways_widen_it(ledger: Ledger) -> None:
 def test_a_part_of_a_name_finds_all_that_have_it(ledger: Ledger) -> None:
     """An app alone finds its subscriptions, also beside whole names, and none of another connection's customers."""
     hooks = [
-        replace(word(""), connection="gupshup", address={"app_id": app, "subscription_id": number})
+        replace(change_of(""), connection="gupshup", address={"app_id": app, "subscription_id": number})
         for app, number in (("shop", "1"), ("shop", "2"), ("other", "1"))
     ]
-    imported(ledger, *hooks, word("shop"))
+    imported(ledger, *hooks, change_of("shop"))
 
     def asked(*ways: dict[str, str], connection: str | None = None, limit: int = 10) -> list[str]:
         found = ledger.queries.histories(ways, connection, limit)

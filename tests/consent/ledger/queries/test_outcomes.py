@@ -17,7 +17,7 @@ from consent.ledger.queries.outcomes import Outcome
 from consent.ledger.queue.outcome_log import note_state, outcome_log
 from consent.ledger.schema import changes
 from consent.outcome import Applied, PermanentFailure, State
-from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
 
 UNKNOWN = PermanentFailure("1012", "Capillary cannot find this customer")
 
@@ -39,29 +39,29 @@ def states(ledger: Ledger, cursor: str | None = None) -> list[str]:
 
 def test_an_outcome_is_told_with_its_replay(ledger: Ledger) -> None:
     """A change dies, is replayed and applied: all three are told, in this order, and each as it was then."""
-    imported(ledger, word("1"))
+    imported(ledger, change_of("1"))
     deliver(ledger, UNKNOWN)
     letters = ledger.dead_letters.find(DeadLetterFilter())
     ledger.dead_letters.replay(letters, who="ann", why="registered now")
     deliver(ledger)
 
-    told = [one for one, _ in followed(ledger)]
+    seen = [one for one, _ in followed(ledger)]
 
-    assert [one.change.state for one in told] == [State.DEAD, State.PENDING, State.APPLIED]
-    assert [one.change.code for one in told] == ["1012", None, None]
-    assert {one.change.id for one in told} == {letters[0].public_id}
-    assert told[1].change.settled_at is None
+    assert [one.change.state for one in seen] == [State.DEAD, State.PENDING, State.APPLIED]
+    assert [one.change.code for one in seen] == ["1012", None, None]
+    assert {one.change.id for one in seen} == {letters[0].public_id}
+    assert seen[1].change.settled_at is None
 
 
 def test_what_is_overtaken_or_confirmed_already_is_told(ledger: Ledger) -> None:
     """Superseded in a file, superseded by a later file, unchanged, and discarded: each is an outcome."""
-    imported(ledger, word("1", "OPTIN", 0), word("1", "OPTOUT", 1))
+    imported(ledger, change_of("1", "OPTIN", 0), change_of("1", "OPTOUT", 1))
     deliver(ledger)
-    imported(ledger, word("1", "OPTIN", 5))
-    imported(ledger, word("1", "OPTOUT", 7))
+    imported(ledger, change_of("1", "OPTIN", 5))
+    imported(ledger, change_of("1", "OPTOUT", 7))
     assert states(ledger) == ["superseded", "applied", "superseded", "unchanged"]
 
-    imported(ledger, word("2"))
+    imported(ledger, change_of("2"))
     deliver(ledger, UNKNOWN)
     cursor = ledger.queries.outcomes_after(None, 1_000).cursor
     letters = ledger.dead_letters.find(DeadLetterFilter())
@@ -73,9 +73,9 @@ def test_what_is_overtaken_or_confirmed_already_is_told(ledger: Ledger) -> None:
 
 def test_a_claimed_change_that_was_superseded_is_told_once(ledger: Ledger) -> None:
     """The answer about it comes after a newer change has superseded it: only what the ledger says is told."""
-    imported(ledger, word("1", "OPTIN", 0))
+    imported(ledger, change_of("1", "OPTIN", 0))
     tasks = ledger.queue.claim(BUCKET, 10, "slow", 60)
-    imported(ledger, word("1", "OPTOUT", 5))
+    imported(ledger, change_of("1", "OPTOUT", 5))
     ledger.queue.settle("slow", [settlement(task, Applied(), ledger.now()) for task in tasks])
 
     assert states(ledger) == ["superseded"]
@@ -85,7 +85,7 @@ def test_a_transaction_that_commits_late_is_not_skipped(postgres_database: str) 
     """One transaction takes its number first and commits last. A reader that was here in between still gets it."""
     ledger = Ledger(postgres_database)
     ledger.maintenance.migrate()
-    imported(ledger, word("1"), word("2"))
+    imported(ledger, change_of("1"), change_of("2"))
     with ledger.database.engine.connect() as slow, slow.begin():
         first, second = slow.execute(select(changes.c.id).order_by(changes.c.id)).scalars()
         note_state(slow, State.APPLIED, [first], 1)
@@ -117,26 +117,26 @@ def _work(ledger: Ledger, worker: int, random: Random) -> None:
 def test_no_outcome_is_missed_while_others_settle(ledger: Ledger, seed: int) -> None:
     """Four workers settle, letters are replayed, newer files supersede; a reader follows all the while."""
     people = [str(number) for number in range(60)]
-    imported(ledger, *(word(who, "OPTIN", 0) for who in people))
-    told: list[Outcome] = []
+    imported(ledger, *(change_of(who, "OPTIN", 0) for who in people))
+    seen: list[Outcome] = []
     with ThreadPoolExecutor(5) as pool:
         workers = [pool.submit(_work, ledger, worker, Random(seed * 100 + worker)) for worker in range(4)]
-        newer = pool.submit(imported, ledger, *(word(who, "OPTOUT", 5) for who in people[::3]))
+        newer = pool.submit(imported, ledger, *(change_of(who, "OPTOUT", 5) for who in people[::3]))
         cursor = None
         while not all(one.done() for one in (*workers, newer)):
             page = ledger.queries.outcomes_after(cursor, 7)
-            told, cursor = [*told, *page.outcomes], page.cursor
+            seen, cursor = [*seen, *page.outcomes], page.cursor
     for one in (*workers, newer):
         one.result()
     while deliver(ledger):
         pass
-    told += [one for one, _ in followed(ledger, cursor)]
+    seen += [one for one, _ in followed(ledger, cursor)]
 
-    assert [(one.at, one.change.id, one.change.state) for one in told] == [
+    assert [(one.at, one.change.id, one.change.state) for one in seen] == [
         (one.at, one.change.id, one.change.state) for one, _ in followed(ledger)
     ], "what was followed is the whole log, each outcome once, in the same order"
     steps: dict[str, list[State]] = defaultdict(list)
-    for one in told:
+    for one in seen:
         steps[one.change.id].append(one.change.state)
     assert len(steps) == len(people) + len(people[::3])
     for known, its in steps.items():
@@ -150,7 +150,7 @@ def test_no_outcome_is_missed_while_others_settle(ledger: Ledger, seed: int) -> 
 def test_old_outcomes_are_removed_and_their_cursors_refused(ledger: Ledger) -> None:
     """After the time that is kept, a cursor from before says so; positions are never given twice."""
     for who in "123":
-        imported(ledger, word(who))
+        imported(ledger, change_of(who))
         deliver(ledger)
     start = "1.0"
     second = ledger.queries.outcomes_after(start, 2).cursor
@@ -164,7 +164,7 @@ def test_old_outcomes_are_removed_and_their_cursors_refused(ledger: Ledger) -> N
         ledger.queries.outcomes_after(start, 2)
     assert raised.value.gone
     assert states(ledger, second) == ["applied"]
-    imported(ledger, word("4"))
+    imported(ledger, change_of("4"))
     deliver(ledger)
     assert states(ledger, second) == ["applied", "applied"]
 

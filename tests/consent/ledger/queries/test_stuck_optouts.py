@@ -12,7 +12,7 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.holds import Decision
 from consent.outcome import PermanentFailure
-from tests.support.ledgers import MORNING, deliver, guarded, imported, run_of, word
+from tests.support.ledgers import MORNING, change_of, deliver, guarded, imported, run_of
 
 NO = PermanentFailure("1012", "Capillary cannot find this customer")
 ANN = Decision("ann", "checked")
@@ -37,7 +37,7 @@ def stuck(ledger: Ledger) -> list[tuple[str, str, int, int, int]]:
 
 def test_a_dead_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     """Two died: the one that is discarded, and the one after which the person opted in, are counted no more."""
-    imported(ledger, *(word(who) for who in ("ann", "bob", "cem")), word("dan", "OPTIN"))
+    imported(ledger, *(change_of(who) for who in ("ann", "bob", "cem")), change_of("dan", "OPTIN"))
     deliver(ledger, NO)
     assert stuck(ledger) == [("dead", "gmail-48h", 3, 0, 0)]
     at(30)
@@ -45,7 +45,7 @@ def test_a_dead_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     at(49)
     assert stuck(ledger) == [("dead", "gmail-48h", 3, 0, 3)]
 
-    ledger.intake.accept_events(run_of(ledger), [word("bob", "OPTIN", 5)], [])
+    ledger.intake.accept_events(run_of(ledger), [change_of("bob", "OPTIN", 5)], [])
     assert stuck(ledger) == [("dead", "gmail-48h", 2, 0, 2)]
     ledger.dead_letters.discard(ledger.dead_letters.find(DeadLetterFilter()), who="ann", why="gone")
     assert stuck(ledger) == []
@@ -53,17 +53,22 @@ def test_a_dead_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
 
 def test_a_held_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     """Of a held file, wholly or in part; not one that a newer change overtakes or the provider holds already."""
-    imported(ledger, word("ann"), word("eve", "OPTOUT"), word("fay", "OPTIN", 30))
+    imported(ledger, change_of("ann"), change_of("eve", "OPTOUT"), change_of("fay", "OPTIN", 30))
     deliver(ledger)
-    told = [word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10), word("eve", "OPTOUT", 10), word("fay", "OPTOUT", 10)]
-    held = guarded(ledger, *told, resurrects_most=0)
+    changes = [
+        change_of("ann", "OPTIN", 10),
+        change_of("bob", "OPTOUT", 10),
+        change_of("eve", "OPTOUT", 10),
+        change_of("fay", "OPTOUT", 10),
+    ]
+    held = guarded(ledger, *changes, resurrects_most=0)
     assert stuck(ledger) == [("held", "gmail-48h", 1, 0, 0)]
     at(60)
     assert stuck(ledger) == [("held", "gmail-48h", 1, 0, 1)]
 
     assert (first := ledger.queries.stuck_optouts()[0].first_due) is not None
     assert first == to_micros(MORNING + timedelta(hours=48, minutes=10))
-    ledger.review.approve(held, Decision("ann", "checked", told[0].action))
+    ledger.review.approve(held, Decision("ann", "checked", changes[0].action))
     ledger.intake.publish(held)
     assert stuck(ledger) == [("held", "gmail-48h", 1, 0, 1)]
     ledger.review.withdraw(held, ANN)
@@ -73,7 +78,7 @@ def test_a_held_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
 def test_a_historic_one_is_never_late(ledger: Ledger, at) -> None:
     """What was lifted out of another system and died is counted as open, and breaches nothing."""
     at(40 * 24)
-    imported(ledger, word("ann"))
+    imported(ledger, change_of("ann"))
     deliver(ledger, NO)
     at(80 * 24)
     assert stuck(ledger) == [("dead", HISTORIC, 1, 0, 0)]

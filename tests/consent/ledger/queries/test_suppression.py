@@ -55,7 +55,7 @@ GIVEN = {"user": "user_id", "store": "email", "web": "email", "to": "email", "do
 )
 """By which kind of name an audience finds each."""
 
-words = st.builds(
+drawn = st.builds(
     lambda kind, person, action, minute, slot: (
         kind,
         person,
@@ -70,7 +70,7 @@ words = st.builds(
     st.integers(0, 5),
 )
 steps = st.one_of(
-    st.tuples(st.sampled_from(["publish", "record", "hold"]), st.lists(words, min_size=1, max_size=4)),
+    st.tuples(st.sampled_from(["publish", "record", "hold"]), st.lists(drawn, min_size=1, max_size=4)),
     st.tuples(st.sampled_from(["apply", "bury", "approve", "withdraw"]), st.just([])),
 )
 questions = st.tuples(st.sampled_from(["EMAIL", "SMS", "WHATSAPP"]), st.sampled_from(["", "BULK", "TRANS"]))
@@ -146,22 +146,22 @@ class World:
         """One step, in both."""
         fresh = [one for one in dict.fromkeys(said) if one not in self.seen]
         self.seen.update(fresh)
-        changes, told = [], []
+        changes, meant = [], []
         for kind, person, slot, action, minute in fresh:
             connection, named = address(kind, person)
             same = f"{'web' if kind == 'web' else kind} {person}"
             changes.append(self._change(connection, named, slot, action, minute))
-            told.append((connection, same, slot, action, minute))
+            meant.append((connection, same, slot, action, minute))
         if what == "publish" and changes:
             imported(self.ledger, *changes)
-            self.oracle.published += told
+            self.oracle.published += meant
         elif what == "record" and changes:
-            self.oracle.waiting[recorded(self.ledger, *changes)] = told
+            self.oracle.waiting[recorded(self.ledger, *changes)] = meant
         elif what == "hold" and changes:
             wrong = self._change("capillary", self.dummy[1], CAPILLARY_SLOTS[0], Action.OPTIN, 100 + next(self.numbers))
             file = guarded(self.ledger, *changes, wrong, resurrects_most=0)
             self.held.append(file)
-            self.oracle.waiting[file] = told
+            self.oracle.waiting[file] = meant
         elif what in ("approve", "withdraw") and self.held:
             self._decide(what, self.held.pop())
         elif what in ("apply", "bury"):
@@ -171,9 +171,9 @@ class World:
         decision = Decision("ann", "checked", Action.OPTOUT if what == "approve" else None)
         (self.ledger.review.approve if what == "approve" else self.ledger.review.withdraw)(file, decision)
         self.ledger.intake.publish(file)
-        told = self.oracle.waiting.pop(file)
+        meant = self.oracle.waiting.pop(file)
         if what == "approve":
-            self.oracle.published += [one for one in told if _is_out(one)]
+            self.oracle.published += [one for one in meant if _is_out(one)]
 
     def _deliver(self, outcome: object) -> None:
         for bucket, overlap in ((Bucket("capillary"), None), (Bucket("infobip", "blocklist"), OVERLAP)):

@@ -11,7 +11,7 @@ from consent.change import Action, ConsentChange, from_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import customer_tasks
 from consent.outcome import Applied
-from tests.support.ledgers import BUCKET, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, imported, settlement
 
 
 def claimed(ledger: Ledger, count: int = 10) -> list[str]:
@@ -21,7 +21,7 @@ def claimed(ledger: Ledger, count: int = 10) -> list[str]:
 
 def said(ledger: Ledger, who: str, hours_ago: float, action: str = "OPTOUT") -> ConsentChange:
     """What a person said so long ago."""
-    return replace(word(who, action), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago))
+    return replace(change_of(who, action), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago))
 
 
 def test_the_earliest_deadline_goes_first(ledger: Ledger) -> None:

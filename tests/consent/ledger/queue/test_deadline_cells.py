@@ -20,14 +20,16 @@ from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
 from tests.support.clock import Clock
 from tests.support.examples import examples
-from tests.support.ledgers import BUCKET, imported, recorded, run_of, settlement, word
+from tests.support.ledgers import BUCKET, change_of, imported, recorded, run_of, settlement
 
 TABLES = "noop_changes, slots, changes, customer_tasks, imports, targets, attempts, dead_letters, deadline_cells"
 
 
 def said(ledger: Ledger, who: str, hours_ago: float = 1, action: str = "OPTOUT", slot: str = "EMAIL") -> ConsentChange:
     """What a person said so long ago."""
-    return replace(word(who, action, slot=slot), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago))
+    return replace(
+        change_of(who, action, slot=slot), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago)
+    )
 
 
 def total(ledger: Ledger) -> int:

@@ -9,16 +9,16 @@ from functools import partial
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Settlement
 from consent.outcome import Applied, Retry
-from tests.support.ledgers import BUCKET, counts, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
 
 
-def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: Ledger) -> None:
+def test_a_change_that_comes_while_another_is_on_its_way_is_sent_after_it(ledger: Ledger) -> None:
     """While a call is under way no one knows what the provider holds, so the newer change is always sent."""
-    imported(ledger, word("1", "OPTOUT", 0))
+    imported(ledger, change_of("1", "OPTOUT", 0))
     deliver(ledger)
-    imported(ledger, word("1", "OPTIN", 5))
+    imported(ledger, change_of("1", "OPTIN", 5))
     [task] = ledger.queue.claim(BUCKET, 10, "first", 60)
-    last = imported(ledger, word("1", "OPTOUT", 9))
+    last = imported(ledger, change_of("1", "OPTOUT", 9))
 
     assert ledger.queue.claim(BUCKET, 10, "second", 60) == []
 
@@ -30,7 +30,7 @@ def test_a_word_that_comes_while_another_is_on_its_way_is_told_after_it(ledger: 
 
 def test_a_target_is_held_by_one_delivery_at_a_time(ledger: Ledger) -> None:
     """Two deliveries never hold the same customer."""
-    imported(ledger, *(word(str(n)) for n in range(10)))
+    imported(ledger, *(change_of(str(n)) for n in range(10)))
 
     first = ledger.queue.claim(BUCKET, 6, "first", 60)
     second = ledger.queue.claim(BUCKET, 6, "second", 60)
@@ -42,7 +42,9 @@ def test_a_target_is_held_by_one_delivery_at_a_time(ledger: Ledger) -> None:
 
 def test_opt_outs_go_first(ledger: Ledger) -> None:
     """Opt-ins wait until every opt-out has been taken."""
-    imported(ledger, word("1", "OPTIN"), word("2", "OPTIN"), word("3", "OPTOUT"), word("4", "OPTOUT"))
+    imported(
+        ledger, change_of("1", "OPTIN"), change_of("2", "OPTIN"), change_of("3", "OPTOUT"), change_of("4", "OPTOUT")
+    )
 
     first = ledger.queue.claim(BUCKET, 2, "delivery", 60)
 
@@ -51,19 +53,19 @@ def test_opt_outs_go_first(ledger: Ledger) -> None:
 
 def test_a_lost_lease_is_taken_over(ledger: Ledger, clock) -> None:
     """When a worker dies its customers are delivered by another."""
-    imported(ledger, word("1"))
+    imported(ledger, change_of("1"))
     ledger.queue.claim(BUCKET, 1, "dead delivery", 60)
     clock.forward(61)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
-def test_a_late_answer_has_the_newest_change_told_again(ledger: Ledger, clock) -> None:
+def test_a_late_answer_has_the_newest_change_sent_again(ledger: Ledger, clock) -> None:
     """A call that ends after its lease was lost may have overwritten a newer change; so that one is sent once more."""
-    imported(ledger, word("1", "OPTIN", 0))
+    imported(ledger, change_of("1", "OPTIN", 0))
     [late] = ledger.queue.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
-    newer = imported(ledger, word("1", "OPTOUT", 5))
+    newer = imported(ledger, change_of("1", "OPTOUT", 5))
     deliver(ledger)
 
     lost = ledger.queue.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
@@ -73,12 +75,12 @@ def test_a_late_answer_has_the_newest_change_told_again(ledger: Ledger, clock) -
     assert counts(ledger, newer) == {"applied": 1}
 
 
-def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clock) -> None:
+def test_a_late_answer_during_another_call_has_it_sent_again(ledger: Ledger, clock) -> None:
     """If the late answer comes while the newer change is on its way, that call does not count as proof."""
-    imported(ledger, word("1", "OPTIN", 0))
+    imported(ledger, change_of("1", "OPTIN", 0))
     [late] = ledger.queue.claim(BUCKET, 1, "slow delivery", 60)
     clock.forward(61)
-    imported(ledger, word("1", "OPTOUT", 5))
+    imported(ledger, change_of("1", "OPTOUT", 5))
     [task] = ledger.queue.claim(BUCKET, 1, "quick delivery", 60)
     ledger.queue.settle("slow delivery", [settlement(late, Applied(), ledger.now())])
 
@@ -90,7 +92,7 @@ def test_a_late_answer_during_another_call_has_it_told_again(ledger: Ledger, clo
 
 def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
     """A change to be tried later is not touched before then, and its attempt is counted."""
-    import_id = imported(ledger, word("1"))
+    import_id = imported(ledger, change_of("1"))
     [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
     ledger.queue.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
@@ -106,28 +108,28 @@ def test_what_is_put_off_waits_for_its_time(ledger: Ledger, clock) -> None:
     assert counts(ledger, import_id) == {"pending": 1}
 
 
-def test_a_fresh_word_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
+def test_a_fresh_change_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
     """A customer whose call was put off and who speaks again is due at once."""
-    imported(ledger, word("1", "OPTIN"))
+    imported(ledger, change_of("1", "OPTIN"))
     [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     later = ledger.now() + 30_000_000
     ledger.queue.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
 
-    imported(ledger, word("1", "OPTOUT", 5))
+    imported(ledger, change_of("1", "OPTOUT", 5))
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
 
 def test_after_a_call_that_timed_out_no_one_calls_for_a_while(ledger: Ledger, clock) -> None:
     """The provider may still be at it, so even a newer change waits; otherwise the older one could land last."""
-    imported(ledger, word("1", "OPTIN", 0))
+    imported(ledger, change_of("1", "OPTIN", 0))
     [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     later = Retry("timed_out", "no answer", counts=False)
     doubt = ledger.now() + 30_000_000
     one = settlement(task, later, ledger.now())
     ledger.queue.settle("delivery", [Settlement(task, one.outcomes, one.attempts, in_doubt_until=doubt)])
 
-    imported(ledger, word("1", "OPTOUT", 5))
+    imported(ledger, change_of("1", "OPTOUT", 5))
 
     assert deliver(ledger) == []
 
@@ -166,7 +168,9 @@ def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
 
     def bring(first: int) -> None:
         for start in range(first, first + 1_000, 100):
-            imported(ledger, *(word(str(n), slot=f"slot {s}") for n in range(start, start + 100) for s in range(2)))
+            imported(
+                ledger, *(change_of(str(n), slot=f"slot {s}") for n in range(start, start + 100) for s in range(2))
+            )
 
     def strike(over: threading.Event, token: str) -> None:
         while not over.is_set() or ledger.queue.due(BUCKET, 1):

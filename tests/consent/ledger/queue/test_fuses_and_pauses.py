@@ -11,13 +11,13 @@ from consent.guards.fuse import FuseWay
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, Retry
 from tests.support.fuses import UNKNOWN, WHY, WRONG_ACCOUNT, answer, drain, people, trip
-from tests.support.ledgers import BUCKET, counts, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, counts, imported, settlement
 
 
 def test_what_is_tried_again_waits_although_something_else_of_it_is_held(ledger: Ledger) -> None:
     """What a fuse holds is no fresh word: without the pause all tries are over within a second."""
     trip(ledger)
-    imported(ledger, word("7", slot="SMS|BULK"))
+    imported(ledger, change_of("7", slot="SMS|BULK"))
     [task] = ledger.queue.claim(BUCKET, 1, "one", 60)
     assert [one.slot for one in task.changes] == ["SMS|BULK"]
 
@@ -30,7 +30,7 @@ def test_what_is_tried_again_waits_although_something_else_of_it_is_held(ledger:
 def test_a_pause_of_opt_ins_beside_a_fuse_lets_other_opt_outs_go(ledger: Ledger) -> None:
     """Of these customers the opt-out is held and the opt-in is paused: they do not stand in the way of others."""
     trip(ledger, count=15)
-    imported(ledger, *(word(str(number), "OPTIN", slot="SMS|BULK") for number in range(6, 16)))
+    imported(ledger, *(change_of(str(number), "OPTIN", slot="SMS|BULK") for number in range(6, 16)))
     imported(ledger, *people(100, 3, minute=1))
     ledger.pauses.pause("capillary", None, only_optins=True, who="ann", why="welcome mails")
 
@@ -44,7 +44,7 @@ def test_a_pause_of_opt_ins_beside_a_fuse_lets_other_opt_outs_go(ledger: Ledger)
 def test_what_a_pause_and_a_fuse_hold_is_sent_when_each_ends(ledger: Ledger, *, fuse_first: bool) -> None:
     """In either order; the opt-outs do not wait for the pause of opt-ins, nor the opt-ins for the fuse."""
     file = trip(ledger)
-    imported(ledger, *(word(str(number), "OPTIN", slot="SMS|BULK") for number in range(6, 13)))
+    imported(ledger, *(change_of(str(number), "OPTIN", slot="SMS|BULK") for number in range(6, 13)))
     ledger.pauses.pause("capillary", None, only_optins=True, who="ann", why="welcome mails")
     assert drain(ledger) == []
 

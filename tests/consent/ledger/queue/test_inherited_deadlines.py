@@ -15,14 +15,16 @@ from consent.ledger.schema import changes, customer_tasks
 from consent.outcome import Applied, PermanentFailure
 from tests.support.clock import Clock
 from tests.support.examples import examples
-from tests.support.ledgers import deliver, imported, word
+from tests.support.ledgers import change_of, deliver, imported
 
 HOUR = 3_600_000_000
 
 
 def said(ledger: Ledger, hours_ago: float, action: str = "OPTOUT", who: str = "1") -> ConsentChange:
     """What a person said so long ago."""
-    return replace(word(who, action, slot="EMAIL"), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago))
+    return replace(
+        change_of(who, action, slot="EMAIL"), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago)
+    )
 
 
 def task(ledger: Ledger) -> tuple[int, str] | None:

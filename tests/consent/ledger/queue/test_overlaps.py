@@ -65,9 +65,9 @@ def test_everything_is_let_through_again_after_a_block_of_sms(ledger: Ledger) ->
 def test_a_part_of_a_block_is_never_said_to_be_lifted(ledger: Ledger, late: bool) -> None:  # noqa: FBT001
     """Ann is told that SMS come again: `applied`, or `unchanged`. But everything stays blocked."""
     provider = Blocklist()
-    words = [Said(minute=1), Said("SMS", action="OPTIN", minute=2)]
+    changes = [Said(minute=1), Said("SMS", action="OPTIN", minute=2)]
     import_id = ""
-    for said in reversed(words) if late else words:
+    for said in reversed(changes) if late else changes:
         import_id = recorded(ledger, said)
         delivered(ledger, provider)
 
@@ -112,9 +112,9 @@ steps = st.lists(
 ALL, SMS = Said(), Said("SMS")
 
 
-def opt_in(word: Said, minute: int) -> Said:
+def opt_in(change: Said, minute: int) -> Said:
     """The opposite, said then."""
-    return word._replace(action="OPTIN", minute=minute)
+    return change._replace(action="OPTIN", minute=minute)
 
 
 @pytest.fixture(scope="module")
@@ -148,15 +148,15 @@ def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: li
 
     dead = {slot for (slot, _), (state, code) in states(ledger).items() if state == "dead"} if heard else set()
     for cell in CELLS:
-        words = [one for one in heard if one.covers(cell)]
-        if not words:
+        covering = [one for one in heard if one.covers(cell)]
+        if not covering:
             assert not provider.blocks(cell)
             continue
-        newest = max(words, key=lambda one: (one.minute, one.action))
+        newest = max(covering, key=lambda one: (one.minute, one.action))
         if newest.action == "OPTOUT":
             assert provider.blocks(cell), (cell, provider.entries)
         elif provider.blocks(cell):
-            tied = [one for one in words if (one.minute, one.action) == (newest.minute, newest.action)]
+            tied = [one for one in covering if (one.minute, one.action) == (newest.minute, newest.action)]
             assert any(one.change().slot in dead for one in tied), (cell, tied, provider.entries)
     ledger.close()
     path.unlink()
@@ -164,12 +164,12 @@ def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: li
 
 def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list[Any]) -> list[Said]:
     heard: list[Said] = []
-    for step, words in steps:
-        heard += words
+    for step, said in steps:
+        heard += said
         if step == "late":
-            _loses_its_lease(ledger, provider, clock, words)
+            _loses_its_lease(ledger, provider, clock, said)
             continue
-        recorded(ledger, *words)
+        recorded(ledger, *said)
         match step:
             case "deliver":
                 delivered(ledger, provider)
@@ -185,7 +185,7 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
     return heard
 
 
-def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: Sequence[Said]) -> None:
+def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, changes: Sequence[Said]) -> None:
     """A delivery is stopped before its first write, another one is quicker, and the first one goes on and settles."""
     tasks = ledger.queue.claim(BUCKET, 10, "slow", 60, overlap=OVERLAP)
     stopped = not tasks
@@ -195,7 +195,7 @@ def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: S
         if request.method != "GET" and not stopped:
             stopped = True
             clock.forward(61)
-            recorded(ledger, *words)
+            recorded(ledger, *changes)
             delivered(ledger, provider)
         return False
 
@@ -203,4 +203,4 @@ def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, words: S
         called = list(_called(tasks, provider, stops))
         ledger.queue.settle("slow", [settlement(ledger, task, outcomes) for task, outcomes in called])
     if not tasks or not stopped:
-        recorded(ledger, *words)
+        recorded(ledger, *changes)

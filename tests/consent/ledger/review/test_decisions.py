@@ -21,7 +21,7 @@ from consent.ledger.review.holds import Decision, NothingHeld
 from consent.ledger.review.undo import Undone
 from consent.outcome import PermanentFailure
 from tests.support.examples import examples
-from tests.support.ledgers import MORNING, counts, deliver, guarded, run_of, word
+from tests.support.ledgers import MORNING, change_of, counts, deliver, guarded, run_of
 
 
 class Said(NamedTuple):
@@ -230,7 +230,7 @@ class Both:
 
 
 def _change(said: Said):
-    return word(said.who, said.action.value, said.minute)
+    return change_of(said.who, said.action.value, said.minute)
 
 
 said = st.lists(
@@ -254,9 +254,9 @@ TABLES = (
 @settings(
     max_examples=examples(300, share=25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(told=st.lists(steps, min_size=4, max_size=12), at_once=st.integers(1, 3))
+@given(history=st.lists(steps, min_size=4, max_size=12), at_once=st.integers(1, 3))
 def test_the_newest_of_what_counts_stands(
-    ledger: Ledger, told: list[tuple[str, list[Said], int]], at_once: int
+    ledger: Ledger, history: list[tuple[str, list[Said], int]], at_once: int
 ) -> None:
     """Files that are held or not, events, approvals, withdrawals, undoing, deliveries, failures and replays.
 
@@ -267,6 +267,6 @@ def test_the_newest_of_what_counts_stands(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(undoing, "CHUNK", at_once)
         both = Both(ledger)
-        for name, rows, which in told:
+        for name, rows, which in history:
             both.step(name, rows, which)
             both.compare()

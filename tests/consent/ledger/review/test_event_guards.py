@@ -13,7 +13,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review.event_guards import MOST_OPTOUTS, Burst
 from consent.ledger.review.holds import Decided, Decision
 from tests.support.clock import Clock
-from tests.support.ledgers import counts, deliver, imported, run_of, word
+from tests.support.ledgers import change_of, counts, deliver, imported, run_of
 
 MOST_OVERRULED = GuardRules().overruling_from
 MANY = MOST_OVERRULED + 1
@@ -23,7 +23,7 @@ OTHER = "key other"
 def opted_out(ledger: Ledger, number: int = MANY) -> list[str]:
     """So many people who have opted out, as the provider knows."""
     people = [f"{10_000 + one}" for one in range(number)]
-    imported(ledger, *(word(who) for who in people))
+    imported(ledger, *(change_of(who) for who in people))
     deliver(ledger, limit=number)
     return people
 
@@ -35,7 +35,7 @@ def tell(ledger: Ledger, run: str, *said: ConsentChange, by: str = "key crm") ->
 
 def optins(people: list[str], minute: int = 5) -> list[ConsentChange]:
     """They are opted in again."""
-    return [word(who, "OPTIN", minute) for who in people]
+    return [change_of(who, "OPTIN", minute) for who in people]
 
 
 def decision() -> Decision:
@@ -47,10 +47,10 @@ def test_opt_ins_over_many_opt_outs_are_held_and_approved(ledger: Ledger) -> Non
     """The batch that is too much waits with all that follow from this key; others, and its opt-outs, go on."""
     people, run = opted_out(ledger), run_of(ledger)
 
-    accepted = tell(ledger, run, *optins(people), word("7", "OPTOUT"))
+    accepted = tell(ledger, run, *optins(people), change_of("7", "OPTOUT"))
     assert accepted.fresh == (True,) * (MANY + 1)
-    tell(ledger, run, word("8", "OPTIN"), word("9", "OPTOUT"))
-    tell(ledger, run, word("11", "OPTIN"), by=OTHER)
+    tell(ledger, run, change_of("8", "OPTIN"), change_of("9", "OPTOUT"))
+    tell(ledger, run, change_of("11", "OPTIN"), by=OTHER)
 
     assert sorted(deliver(ledger)) == [
         ("11", "EMAIL|BULK OPTIN"),
@@ -71,7 +71,7 @@ def test_opt_ins_over_many_opt_outs_are_held_and_approved(ledger: Ledger) -> Non
     assert len(deliver(ledger)) == MANY + 1
     assert counts(ledger, held.import_id) == {"applied": MANY + 1}
     assert ledger.review.held_imports() == []
-    tell(ledger, run, word("12", "OPTIN"))
+    tell(ledger, run, change_of("12", "OPTIN"))
     assert deliver(ledger) == [("12", "EMAIL|BULK OPTIN")]
 
 
@@ -97,7 +97,7 @@ def test_an_approved_opt_in_loses_to_a_later_opt_out(ledger: Ledger) -> None:
     people, run = opted_out(ledger), run_of(ledger)
     tell(ledger, run, *optins(people))
     [held] = ledger.review.held_imports()
-    tell(ledger, run, word(people[0], "OPTOUT", 7))
+    tell(ledger, run, change_of(people[0], "OPTOUT", 7))
     deliver(ledger)
     ledger.review.approve(held.import_id, decision())
     ledger.intake.publish(held.import_id)
@@ -167,7 +167,7 @@ def test_what_was_withdrawn_stays_so_when_it_is_told_again(ledger: Ledger) -> No
     [held] = ledger.review.held_imports()
     ledger.review.withdraw(held.import_id, decision())
 
-    again = tell(ledger, run_of(ledger, "a later run"), *optins(people), word("9", "OPTOUT"))
+    again = tell(ledger, run_of(ledger, "a later run"), *optins(people), change_of("9", "OPTOUT"))
 
     assert again.fresh == (*((False,) * MANY), True)
     assert deliver(ledger) == [("9", "EMAIL|BULK OPTOUT")]
@@ -217,27 +217,27 @@ def test_limits_are_settings(ledger_url: str, ledger: Ledger, rules: dict[str, o
 def test_opt_outs_are_never_held(ledger: Ledger) -> None:
     """However many there are."""
     run = run_of(ledger)
-    tell(ledger, run, *(word(str(one)) for one in range(2_000)))
+    tell(ledger, run, *(change_of(str(one)) for one in range(2_000)))
 
     assert len(deliver(ledger, limit=3_000)) == 2_000
 
 
-@pytest.mark.parametrize(("usual", "told"), [(0, True), (20, False)])
-def test_a_burst_of_opt_outs_is_told(ledger: Ledger, clock: Clock, usual: int, *, told: bool) -> None:
+@pytest.mark.parametrize(("usual", "noticed"), [(0, True), (20, False)])
+def test_a_burst_of_opt_outs_is_told(ledger: Ledger, clock: Clock, usual: int, *, noticed: bool) -> None:
     """More than 200 within ten minutes, and more than 20 times what the busiest hours have: then it is over."""
     run = run_of(ledger)
     assert ledger.event_guards.bursts() == []  # what was before is not looked at
     for hour in range(24):
-        tell(ledger, run, *(word(f"{hour}{one:03}") for one in range(usual)))
+        tell(ledger, run, *(change_of(f"{hour}{one:03}") for one in range(usual)))
         clock.forward(3600)
         ledger.event_guards.bursts()
     tell(
         ledger,
         run,
-        *(replace(word(f"9{one:05}"), effective_at=from_micros(clock())) for one in range(MOST_OPTOUTS + 1)),
+        *(replace(change_of(f"9{one:05}"), effective_at=from_micros(clock())) for one in range(MOST_OPTOUTS + 1)),
     )
 
-    assert ledger.event_guards.bursts() == ([Burst("capillary", MOST_OPTOUTS + 1, usual)] if told else [])
+    assert ledger.event_guards.bursts() == ([Burst("capillary", MOST_OPTOUTS + 1, usual)] if noticed else [])
 
     clock.forward(601)
     assert ledger.event_guards.bursts() == []

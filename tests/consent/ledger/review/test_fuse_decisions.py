@@ -7,7 +7,7 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, Retry
 from tests.support.fuses import WHY, WRONG_ACCOUNT, answer, drain, people, trip
-from tests.support.ledgers import BUCKET, counts, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, counts, imported, settlement
 
 
 def test_resume_sends_the_rest_and_counts_anew(ledger: Ledger) -> None:
@@ -73,7 +73,7 @@ def test_opt_outs_that_fail_alike_trip_it_again(ledger: Ledger) -> None:
 def test_the_rest_dies_without_a_call_and_can_be_replayed(ledger: Ledger) -> None:
     """What was let die has a code of its own, by which it is found; another source's part of a task goes on."""
     file = trip(ledger)
-    imported(ledger, word("12", slot="SMS|BULK"))
+    imported(ledger, change_of("12", slot="SMS|BULK"))
 
     ledger.fuses.reset(file, FuseWay.LET_DIE, WHY)
     assert ledger.fuses.work_off() == 7

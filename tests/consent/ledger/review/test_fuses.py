@@ -17,7 +17,7 @@ from consent.ledger.review.fuse_counts import FuseCounter
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
 from tests.support.clock import Clock
 from tests.support.fuses import RULES, UNKNOWN, WHY, WRONG_ACCOUNT, answer, drain, people, trip
-from tests.support.ledgers import BUCKET, MORNING, counts, imported, settlement, word
+from tests.support.ledgers import BUCKET, MORNING, change_of, counts, imported, settlement
 
 
 def test_one_failure_of_our_request_for_many_in_a_row_holds_the_rest(ledger: Ledger) -> None:
@@ -68,11 +68,11 @@ def test_what_is_tried_again_does_not_end_the_row(ledger: Ledger) -> None:
 def test_one_customer_who_dies_often_trips_no_fuse(ledger: Ledger) -> None:
     """A row is of different customers."""
     for minute in range(8):
-        imported(ledger, word("1", minute=minute))
+        imported(ledger, change_of("1", minute=minute))
         answer(ledger, WRONG_ACCOUNT)
     source = ledger.intake.open_import(ImportSource("amqp", "consent", "run", 0, None, stream=True)).import_id
     for minute in range(8):
-        ledger.intake.accept_events(source, [word("2", minute=minute)], [])
+        ledger.intake.accept_events(source, [change_of("2", minute=minute)], [])
         answer(ledger, WRONG_ACCOUNT)
 
     assert ledger.fuses.tripped() == []
@@ -126,7 +126,7 @@ def test_a_newer_change_of_the_same_slot_goes_on_and_beats(ledger: Ledger) -> No
     """Who is held opts in by an event: that is sent, and the held opt-out is superseded."""
     file = trip(ledger)
     drain(ledger)
-    later = imported(ledger, word("12", "OPTIN", 5))
+    later = imported(ledger, change_of("12", "OPTIN", 5))
 
     assert drain(ledger) == ["12"]
 
@@ -139,7 +139,7 @@ def test_a_task_of_two_origins_is_sent_without_what_is_held(ledger: Ledger) -> N
     """The other source's slot is delivered, the held one stays held, and comes when the fuse is reset."""
     file = trip(ledger)
     drain(ledger)
-    other = imported(ledger, word("12", slot="SMS|BULK"), word("11", slot="SMS|BULK"))
+    other = imported(ledger, change_of("12", slot="SMS|BULK"), change_of("11", slot="SMS|BULK"))
 
     tasks = ledger.queue.claim(BUCKET, 10, "delivery", 60)
     assert {change.slot for task in tasks for change in task.changes} == {"SMS|BULK"}
@@ -276,7 +276,7 @@ def test_two_processes_trip_it_once(ledger: Ledger) -> None:
 def test_a_probe_steps_over_what_is_held(ledger: Ledger) -> None:
     """The one call that finds out whether a bucket is well goes to a customer who may be called."""
     trip(ledger, count=30)
-    imported(ledger, word("999", "OPTIN"))
+    imported(ledger, change_of("999", "OPTIN"))
 
     found: list[Any] = ledger.queue.claim(BUCKET, 1, "probe", 60, suspects=(1, 2))
 
@@ -287,7 +287,7 @@ def test_a_held_wider_opt_out_does_not_stop_a_narrow_one(ledger: Ledger) -> None
     """Of overlapping slots the held one is left out before they are compared."""
     overlap = Overlap(lambda wide, slot: slot.startswith(wide), lambda a, b: a[0] == b[0], UNKNOWN)
     trip(ledger)
-    imported(ledger, word("12", slot="EMAIL|BULK|narrow", minute=-1))
+    imported(ledger, change_of("12", slot="EMAIL|BULK|narrow", minute=-1))
 
     [task] = ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=overlap)
 

@@ -9,7 +9,7 @@ from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.review import guard_checks
 from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld
-from tests.support.ledgers import counts, deliver, guarded, imported, recorded, run_of, word
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported, recorded, run_of
 
 ROOT = Decision("ann", "checked")
 EVERY = {"resurrects_most": 0}
@@ -39,9 +39,9 @@ def state(ledger: Ledger, import_id: str) -> str:
 
 def a_held_file(ledger: Ledger) -> str:
     """Ann, who opted out, would be opted in again by a file that opts Bob out."""
-    imported(ledger, word("ann"))
+    imported(ledger, change_of("ann"))
     deliver(ledger)
-    return guarded(ledger, word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10), **EVERY)
+    return guarded(ledger, change_of("ann", "OPTIN", 10), change_of("bob", "OPTOUT", 10), **EVERY)
 
 
 def test_a_held_file_is_due_nowhere(ledger: Ledger) -> None:
@@ -98,7 +98,7 @@ def test_a_withdrawn_file_is_never_delivered(ledger: Ledger) -> None:
 def test_what_was_said_meanwhile_wins(ledger: Ledger) -> None:
     """Ann opts out once more before the file is approved: its opt-in is older and loses."""
     file = a_held_file(ledger)
-    ledger.intake.accept_events(run_of(ledger), [word("ann", "OPTOUT", 20)], [])
+    ledger.intake.accept_events(run_of(ledger), [change_of("ann", "OPTOUT", 20)], [])
     deliver(ledger)
 
     assert approve(ledger, file, expect=2) == NotAsExpected(1)
@@ -110,15 +110,15 @@ def test_what_was_said_meanwhile_wins(ledger: Ledger) -> None:
 @pytest.mark.parametrize("ending", [None, withdraw])
 def test_a_held_file_blocks_no_other(ledger: Ledger, ending: object) -> None:
     """What an event and another file say too is theirs, whether the file is held or withdrawn."""
-    imported(ledger, word("ann"))
+    imported(ledger, change_of("ann"))
     deliver(ledger)
-    words = [word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10), word("cem", "OPTOUT", 10)]
-    file = guarded(ledger, *words, **EVERY)
+    changes = [change_of("ann", "OPTIN", 10), change_of("bob", "OPTOUT", 10), change_of("cem", "OPTOUT", 10)]
+    file = guarded(ledger, *changes, **EVERY)
     if ending is withdraw:
         withdraw(ledger, file)
 
-    ledger.intake.accept_events(run_of(ledger), [word("bob", "OPTOUT", 10)], [])
-    other = imported(ledger, word("cem", "OPTOUT", 10))
+    ledger.intake.accept_events(run_of(ledger), [change_of("bob", "OPTOUT", 10)], [])
+    other = imported(ledger, change_of("cem", "OPTOUT", 10))
 
     assert sorted(deliver(ledger)) == [("bob", "EMAIL|BULK OPTOUT"), ("cem", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, other) == {"applied": 1}
@@ -127,15 +127,15 @@ def test_a_held_file_blocks_no_other(ledger: Ledger, ending: object) -> None:
 
 def test_a_no_op_is_held_with_its_file(ledger: Ledger) -> None:
     """A row that said what was so becomes an opt-in over an opt-out by a click while the file was read."""
-    imported(ledger, word("ann", "OPTIN"), word("bob", "OPTIN"))
+    imported(ledger, change_of("ann", "OPTIN"), change_of("bob", "OPTIN"))
     deliver(ledger)
-    source = recorded(ledger, word("bob", "OPTIN", 30), word("cem", "OPTOUT", 30))
-    ledger.intake.accept_events(run_of(ledger), [word("ann", "OPTOUT", 20)], [])
+    source = recorded(ledger, change_of("bob", "OPTIN", 30), change_of("cem", "OPTOUT", 30))
+    ledger.intake.accept_events(run_of(ledger), [change_of("ann", "OPTOUT", 20)], [])
     deliver(ledger)
     ledger.intake.finish_reading(source)
     ledger.intake.publish(source)
 
-    file = guarded(ledger, word("ann", "OPTIN", 40), word("bob", "OPTIN", 40), **EVERY)
+    file = guarded(ledger, change_of("ann", "OPTIN", 40), change_of("bob", "OPTIN", 40), **EVERY)
     assert approve(ledger, file, Action.OPTOUT) == NothingHeld("held")
     assert approve(ledger, file, Action.OPTIN) == Decided(2, 1)
     deliver(ledger)
@@ -144,9 +144,11 @@ def test_a_no_op_is_held_with_its_file(ledger: Ledger) -> None:
 
 def test_no_ops_are_held_as_opt_ins(ledger: Ledger) -> None:
     """Of a file whose opt-outs alone are approved, an opt-in that says what is so stays held, and is no-op later."""
-    imported(ledger, word("ann", "OPTOUT"), word("bob", "OPTIN"))
+    imported(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTIN"))
     deliver(ledger)
-    file = guarded(ledger, word("ann", "OPTIN", 40), word("bob", "OPTIN", 40), word("cem", "OPTOUT", 40), **EVERY)
+    file = guarded(
+        ledger, change_of("ann", "OPTIN", 40), change_of("bob", "OPTIN", 40), change_of("cem", "OPTOUT", 40), **EVERY
+    )
 
     approve(ledger, file, Action.OPTOUT)
     assert deliver(ledger) == [("cem", "EMAIL|BULK OPTOUT")]
@@ -158,28 +160,28 @@ def test_no_ops_are_held_as_opt_ins(ledger: Ledger) -> None:
 
 def test_an_opt_in_that_its_own_file_overrules_is_none(ledger: Ledger) -> None:
     """The best change of each slot counts, not each row."""
-    imported(ledger, word("ann"))
+    imported(ledger, change_of("ann"))
     deliver(ledger)
 
-    file = guarded(ledger, word("ann", "OPTIN", 10), word("ann", "OPTOUT", 20), **EVERY)
+    file = guarded(ledger, change_of("ann", "OPTIN", 10), change_of("ann", "OPTOUT", 20), **EVERY)
 
     assert state(ledger, file) == "released"
 
 
 def test_of_a_stream_the_opt_ins_wait(ledger: Ledger) -> None:
     """Opt-outs are delivered as they are read; the opt-ins are held until the file is whole, and then by a guard."""
-    imported(ledger, word("ann"))
+    imported(ledger, change_of("ann"))
     deliver(ledger)
-    source = recorded(ledger, word("ann", "OPTIN", 10), word("bob", "OPTOUT", 10), stream=True)
+    source = recorded(ledger, change_of("ann", "OPTIN", 10), change_of("bob", "OPTOUT", 10), stream=True)
     assert deliver(ledger) == [("bob", "EMAIL|BULK OPTOUT")]
     assert ledger.review.approve(source, ROOT) == NothingHeld("reading")
     ledger.intake.finish_reading(source)
     ledger.intake.publish(source)
     assert deliver(ledger) == [("ann", "EMAIL|BULK OPTIN")]
 
-    imported(ledger, word("ann", "OPTOUT", 15))
+    imported(ledger, change_of("ann", "OPTOUT", 15))
     deliver(ledger)
-    file = guarded(ledger, word("ann", "OPTIN", 20), word("cem", "OPTOUT", 20), stream=True, **EVERY)
+    file = guarded(ledger, change_of("ann", "OPTIN", 20), change_of("cem", "OPTOUT", 20), stream=True, **EVERY)
     assert (state(ledger, file), deliver(ledger)) == ("held", [("cem", "EMAIL|BULK OPTOUT")])
     assert withdraw(ledger, file) == Decided(1, 1)
     assert (state(ledger, file), counts(ledger, file)) == ("released", {"applied": 1, "withdrawn": 1})
@@ -188,7 +190,7 @@ def test_of_a_stream_the_opt_ins_wait(ledger: Ledger) -> None:
 def test_a_feed_is_compared_with_its_earlier_files(ledger: Ledger) -> None:
     """Four files of a hundred rows, then an empty one."""
     for night in range(4):
-        guarded(ledger, *(word(str(n), "OPTOUT", night) for n in range(3)))
+        guarded(ledger, *(change_of(str(n), "OPTOUT", night) for n in range(3)))
 
     assert state(ledger, guarded(ledger)) == "held"
 
@@ -197,7 +199,7 @@ def test_guards_that_fail_hold(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) 
     """Arithmetic that goes wrong must not let a file pass."""
     monkeypatch.setattr(guard_checks, "findings", lambda *_: 1 / 0)
 
-    file = guarded(ledger, word("ann"))
+    file = guarded(ledger, change_of("ann"))
 
     assert state(ledger, file) == "held"
     assert [one.findings[0]["guard"] for one in ledger.review.held_imports()] == ["guard_failed"]

@@ -16,7 +16,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import audit_log
-from tests.support.ledgers import counts, deliver, guarded, imported, word
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported
 
 TABLES = (
     *("noop_changes", "pending_duplicates", "slots", "changes", "customer_tasks", "imports", "targets", "attempts"),
@@ -29,9 +29,9 @@ MOST = 30
 def a_held_file(ledger: Ledger) -> str:
     """Three who opted out would be opted in again by a file that opts three others out."""
     people = [str(number) for number in range(6)]
-    imported(ledger, *(word(one, "OPTOUT" if one < "3" else "OPTIN") for one in people))
+    imported(ledger, *(change_of(one, "OPTOUT" if one < "3" else "OPTIN") for one in people))
     deliver(ledger)
-    turned = [word(one, "OPTIN" if one < "3" else "OPTOUT", 10) for one in people]
+    turned = [change_of(one, "OPTIN" if one < "3" else "OPTOUT", 10) for one in people]
     return guarded(ledger, *turned, resurrects_most=0)
 
 
@@ -130,17 +130,17 @@ def test_a_killed_decision_has_happened_or_not(
 
         for import_id in ledger.intake.unpublished():  # what the sweep does
             ledger.intake.publish(import_id)
-        told = told_to(ledger)
+        sent = sent_to(ledger)
         if decided(ledger, file) == before:
-            assert told == {}, step
+            assert sent == {}, step
         else:
-            assert told == delivered, step
+            assert sent == delivered, step
         decide(ledger, file)
-        told |= told_to(ledger)
+        sent |= sent_to(ledger)
         decide(ledger, file)
 
-        assert told == delivered, step
-        assert told_to(ledger) == {}, step
+        assert sent == delivered, step
+        assert sent_to(ledger) == {}, step
         assert counts(ledger, file) == counted, step
         assert decided(ledger, file) == before + 1, step
         if child.exitcode == 0:
@@ -149,6 +149,6 @@ def test_a_killed_decision_has_happened_or_not(
     assert step > 2, "it was never killed"
 
 
-def told_to(ledger: Ledger) -> dict[str, str]:
+def sent_to(ledger: Ledger) -> dict[str, str]:
     """What a delivery tells the provider."""
     return {who: said.rpartition(" ")[2] for who, said in deliver(ledger)}

@@ -17,7 +17,7 @@ from consent.ledger.queue.tasks import Settlement
 from consent.outcome import Applied, Retry
 from tests.support.clock import Clock
 from tests.support.examples import examples
-from tests.support.ledgers import BUCKET, counts, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
 from tests.support.query_plans import plans, reads_whole, said
 
 OTHER = Bucket("capillary", "other")
@@ -35,7 +35,7 @@ def resume(ledger: Ledger, *, optouts: bool = False, bucket: str | None = None) 
 
 def test_nothing_of_a_paused_connection_is_claimed(ledger: Ledger) -> None:
     """It stays pending, is due again at once when it is resumed, and is then delivered."""
-    import_id = imported(ledger, word("1"), word("2", "OPTIN"))
+    import_id = imported(ledger, change_of("1"), change_of("2", "OPTIN"))
     pause(ledger)
 
     assert ledger.queue.due(BUCKET, 10) == 0
@@ -50,7 +50,7 @@ def test_nothing_of_a_paused_connection_is_claimed(ledger: Ledger) -> None:
 
 def test_opt_outs_go_on_while_opt_ins_are_paused(ledger: Ledger) -> None:
     """Of a customer with both, the opt-out is told alone, and the opt-in when it is resumed."""
-    imported(ledger, word("1", slot="a"), word("1", "OPTIN", 1, slot="b"), word("2", "OPTIN"))
+    imported(ledger, change_of("1", slot="a"), change_of("1", "OPTIN", 1, slot="b"), change_of("2", "OPTIN"))
     pause(ledger, optins=True)
 
     assert deliver(ledger) == [("1", "a OPTOUT")]
@@ -63,7 +63,7 @@ def test_opt_outs_go_on_while_opt_ins_are_paused(ledger: Ledger) -> None:
 
 def test_an_opt_out_that_is_tried_again_waits_for_its_time(ledger: Ledger, clock: Clock) -> None:
     """The opt-in that is withheld from it does not bring it up at once, again and again."""
-    imported(ledger, word("1", slot="a"), word("1", "OPTIN", 1, slot="b"))
+    imported(ledger, change_of("1", slot="a"), change_of("1", "OPTIN", 1, slot="b"))
     pause(ledger, optins=True)
     [task] = ledger.queue.claim(BUCKET, 1, "token", 60)
     later = ledger.now() + 30_000_000
@@ -79,9 +79,9 @@ def test_an_opt_out_that_is_tried_again_waits_for_its_time(ledger: Ledger, clock
 def test_an_opt_out_that_an_opt_in_has_superseded_holds_nothing_up(ledger: Ledger) -> None:
     """Its customer still stands in the lane of opt-outs: he is passed over, and who comes after him is told."""
     many = [str(number) for number in range(1, 6)]
-    imported(ledger, *(word(who, minute=0) for who in many))
-    imported(ledger, *(word(who, "OPTIN", 5) for who in many))
-    imported(ledger, word("9", minute=9))
+    imported(ledger, *(change_of(who, minute=0) for who in many))
+    imported(ledger, *(change_of(who, "OPTIN", 5) for who in many))
+    imported(ledger, change_of("9", minute=9))
     pause(ledger, optins=True)
 
     assert deliver(ledger, limit=2) == [("9", "EMAIL|BULK OPTOUT")]
@@ -94,9 +94,9 @@ def test_an_opt_out_that_an_opt_in_has_superseded_holds_nothing_up(ledger: Ledge
 
 def test_an_older_opt_in_that_was_paused_never_overtakes(ledger: Ledger) -> None:
     """What was said meanwhile supersedes it; it is never sent."""
-    first = imported(ledger, word("1", "OPTIN", 1))
+    first = imported(ledger, change_of("1", "OPTIN", 1))
     pause(ledger, optins=True)
-    imported(ledger, word("1", "OPTOUT", 2))
+    imported(ledger, change_of("1", "OPTOUT", 2))
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
@@ -108,7 +108,7 @@ def test_an_older_opt_in_that_was_paused_never_overtakes(ledger: Ledger) -> None
 
 def test_one_bucket_is_paused_and_its_neighbours_go_on(ledger: Ledger) -> None:
     """A pause of one bucket is not the connection's; the connection's is that of each of its buckets."""
-    imported(ledger, word("1"))
+    imported(ledger, change_of("1"))
     pause(ledger, bucket="other")
 
     assert ledger.pauses.open_lanes(OTHER) == ()
@@ -141,12 +141,12 @@ def test_saying_it_twice_changes_nothing(ledger: Ledger) -> None:
 
 def test_a_probe_takes_no_opt_in_while_these_are_paused(ledger: Ledger) -> None:
     """An open breaker is probed by an opt-out, or not at all."""
-    imported(ledger, word("1", "OPTIN"))
+    imported(ledger, change_of("1", "OPTIN"))
     pause(ledger, optins=True)
 
     assert ledger.queue.claim(BUCKET, 1, "token", 60, suspects=(7,)) == []
 
-    imported(ledger, word("2"))
+    imported(ledger, change_of("2"))
     [task] = ledger.queue.claim(BUCKET, 1, "token", 60, suspects=(7,))
 
     assert [change.action for change in task.changes] == [Action.OPTOUT]
@@ -154,7 +154,7 @@ def test_a_probe_takes_no_opt_in_while_these_are_paused(ledger: Ledger) -> None:
 
 def test_a_claim_reads_no_customer_that_is_paused(ledger: Ledger) -> None:
     """With twenty thousand opt-ins paused, what finds the one opt-out goes through the index."""
-    imported(ledger, word("x"))
+    imported(ledger, change_of("x"))
     ledger.database.write(lambda tx: fill(tx, 10, 20_000))
     ledger.database.write(lambda tx: tx.execute(text("UPDATE customer_tasks SET lane = 3 WHERE target_id > 9")))
     ledger.database.write(lambda tx: tx.execute(text("UPDATE changes SET action = 'OPTIN' WHERE id > 9")))
@@ -183,13 +183,13 @@ class Pausing:
     def __init__(self, ledger: Ledger, *, retries: bool) -> None:
         self.ledger, self.retries, self.who = ledger, retries, str(next(_persons))
         self.newest: dict[str, tuple[int, bool]] = {}
-        self.told: dict[str, tuple[int, bool]] = {}
+        self.sent: dict[str, tuple[int, bool]] = {}
         self.under_way: list[Settlement] = []
         self.paused = ""
 
     def say(self, slot: str, action: Action, minute: int) -> None:
         """Record a change and let it be due."""
-        change = word(self.who, action, minute, slot, number=str(next(_persons)))
+        change = change_of(self.who, action, minute, slot, number=str(next(_persons)))
         imported(self.ledger, change)
         rank = (to_micros(change.effective_at), action is Action.OPTOUT)
         self.newest[slot] = max(rank, self.newest.get(slot, rank))
@@ -221,8 +221,8 @@ class Pausing:
             assert self.paused != "all"
             assert not self.paused or change.action is Action.OPTOUT
             rank = (change.effective_at, change.action is Action.OPTOUT)
-            assert rank >= self.told.get(change.slot, rank)
-            self.told[change.slot] = rank
+            assert rank >= self.sent.get(change.slot, rank)
+            self.sent[change.slot] = rank
         outcome = Retry("503", "down", counts=True) if self.retries else Applied()
         self.under_way += [settlement(task, outcome, self.ledger.now()) for task in tasks]
 
@@ -251,5 +251,5 @@ def test_a_pause_changes_no_final_state(ledger: Ledger, retries: bool, said: lis
         getattr(world, name)(*more)
     world.finish()
 
-    assert world.told == world.newest
+    assert world.sent == world.newest
     assert ledger.queue.left(BUCKET, 10) == 0

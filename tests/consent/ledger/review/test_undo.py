@@ -14,7 +14,7 @@ from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import NotUndone, Undone
 from consent.ledger.schema import audit_log
-from tests.support.ledgers import counts, deliver, guarded, imported, run_of, word
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported, run_of
 
 ANN = Decision("ann", "an old export")
 
@@ -33,10 +33,15 @@ def stands(ledger: Ledger) -> dict[str, str]:
 
 def a_mistake(ledger: Ledger) -> str:
     """Ann had opted out, Bob in, Cem nothing: a file opts Ann and Cem in, and Bob and Dan out."""
-    imported(ledger, word("ann", "OPTOUT"), word("bob", "OPTIN"))
+    imported(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTIN"))
     deliver(ledger)
-    told = [word("ann", "OPTIN", 9), word("cem", "OPTIN", 9), word("bob", "OPTOUT", 9), word("dan", "OPTOUT", 9)]
-    return imported(ledger, *told)
+    changes = [
+        change_of("ann", "OPTIN", 9),
+        change_of("cem", "OPTIN", 9),
+        change_of("bob", "OPTOUT", 9),
+        change_of("dan", "OPTOUT", 9),
+    ]
+    return imported(ledger, *changes)
 
 
 def test_it_brings_back_what_was_before(ledger: Ledger) -> None:
@@ -92,33 +97,33 @@ def test_undoing_twice_changes_nothing(ledger: Ledger) -> None:
 def test_what_was_said_later_stands(ledger: Ledger) -> None:
     """Ann opts in by herself after the mistake, and Cem after it was undone."""
     mistake = a_mistake(ledger)
-    ledger.intake.accept_events(run_of(ledger), [word("ann", "OPTIN", 10)], [])
+    ledger.intake.accept_events(run_of(ledger), [change_of("ann", "OPTIN", 10)], [])
     deliver(ledger)
     plan = ledger.review.plan_undo(mistake, opt_in_again=False)
     assert (plan.undone, plan.overtaken, plan.opted_out) == (1, 1, 2)
 
     undone(ledger, mistake)
-    ledger.intake.accept_events(run_of(ledger), [word("cem", "OPTIN", 11)], [])
+    ledger.intake.accept_events(run_of(ledger), [change_of("cem", "OPTIN", 11)], [])
 
     assert stands(ledger) == {"ann": "OPTIN", "bob": "OPTOUT", "cem": "OPTIN", "dan": "OPTOUT"}
 
 
 def test_undone_and_withdrawn_changes_are_looked_past(ledger: Ledger) -> None:
     """Wrong files on top of each other, undone and withdrawn: Ann's own opt-out comes back."""
-    imported(ledger, word("ann", "OPTOUT"))
-    first = imported(ledger, word("ann", "OPTIN", 10))
+    imported(ledger, change_of("ann", "OPTOUT"))
+    first = imported(ledger, change_of("ann", "OPTIN", 10))
     undone(ledger, first)
-    held = guarded(ledger, word("ann", "OPTIN", 20), resurrects_most=0)
+    held = guarded(ledger, change_of("ann", "OPTIN", 20), resurrects_most=0)
     ledger.review.withdraw(held, ANN)
 
-    second = imported(ledger, word("ann", "OPTIN", 30))
+    second = imported(ledger, change_of("ann", "OPTIN", 30))
     undone(ledger, second)
     assert stands(ledger) == {"ann": "OPTOUT"}
 
-    imported(ledger, word("ann", "OPTIN", 40))
-    third = imported(ledger, word("ann", "OPTOUT", 50))
+    imported(ledger, change_of("ann", "OPTIN", 40))
+    third = imported(ledger, change_of("ann", "OPTOUT", 50))
     undone(ledger, third, opt_in_again=True)
-    fourth = imported(ledger, word("ann", "OPTOUT", 60))
+    fourth = imported(ledger, change_of("ann", "OPTOUT", 60))
     undone(ledger, fourth, opt_in_again=True)
     assert stands(ledger) == {"ann": "OPTIN"}
 
@@ -126,8 +131,8 @@ def test_undone_and_withdrawn_changes_are_looked_past(ledger: Ledger) -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_the_same_mistake_in_two_files_is_undone_with_both(ledger: Ledger, order: tuple[int, int]) -> None:
     """Two nightly exports opt Ann in again; whichever is undone first, her opt-out comes back with the second."""
-    imported(ledger, word("ann", "OPTOUT"))
-    files = [imported(ledger, word("ann", "OPTIN", 10)), imported(ledger, word("ann", "OPTIN", 20))]
+    imported(ledger, change_of("ann", "OPTOUT"))
+    files = [imported(ledger, change_of("ann", "OPTIN", 10)), imported(ledger, change_of("ann", "OPTIN", 20))]
     first, second = (files[place] for place in order)
 
     undone(ledger, first)
@@ -139,13 +144,13 @@ def test_the_same_mistake_in_two_files_is_undone_with_both(ledger: Ledger, order
 
 def test_only_what_was_published_is_undone(ledger: Ledger) -> None:
     """A held file is withdrawn instead, and what undid a file is not undone itself."""
-    imported(ledger, word("ann", "OPTOUT"))
-    held = guarded(ledger, word("ann", "OPTIN", 20), resurrects_most=0)
+    imported(ledger, change_of("ann", "OPTOUT"))
+    held = guarded(ledger, change_of("ann", "OPTIN", 20), resurrects_most=0)
     refused = ledger.review.undo(held, ANN)
     assert isinstance(refused, NotUndone)
     assert "withdraw" in refused.reason
 
-    mistake = imported(ledger, word("bob", "OPTIN", 20))
+    mistake = imported(ledger, change_of("bob", "OPTIN", 20))
     unexpected = ledger.review.undo(mistake, replace(ANN, expect=2))
     assert isinstance(unexpected, NotUndone)
     assert "1 slots" in unexpected.reason
@@ -155,14 +160,14 @@ def test_only_what_was_published_is_undone(ledger: Ledger) -> None:
     assert ledger.review.undo("20261129-none", ANN) is None
 
 
-def corrected(ledger: Ledger, mistake: str, *words: ConsentChange) -> str:
+def corrected(ledger: Ledger, mistake: str, *changes: ConsentChange) -> str:
     """The corrected file in the place of one that was undone."""
     undone(ledger, mistake)
     source = ImportSource("csv", "fixed.csv", f"instead of {mistake}", 1, None, replaces=mistake)
     progress = ledger.intake.open_import(source)
     if (import_id := progress.import_id) and progress.state != "reading":
         return import_id
-    ledger.intake.accept(import_id, words, [], Checkpoint(len(words), len(words) + 1, 0, len(words)))
+    ledger.intake.accept(import_id, changes, [], Checkpoint(len(changes), len(changes) + 1, 0, len(changes)))
     ledger.intake.finish_reading(import_id)
     ledger.intake.publish(import_id)
     return import_id
@@ -170,20 +175,20 @@ def corrected(ledger: Ledger, mistake: str, *words: ConsentChange) -> str:
 
 def test_a_corrected_file_takes_the_place_of_a_wrong_one(ledger: Ledger) -> None:
     """Of Ann, Cem and Dan it says the same with the same time, and of Bob something else; Eve clicks in between."""
-    imported(ledger, word("ann", "OPTOUT"), word("eve", "OPTOUT"))
-    told = [word(who, "OPTIN", 9) for who in ("ann", "cem", "dan", "eve", "bob")]
-    mistake = imported(ledger, *told)
-    ledger.intake.accept_events(run_of(ledger), [word("eve", "OPTOUT", 10)], [])
+    imported(ledger, change_of("ann", "OPTOUT"), change_of("eve", "OPTOUT"))
+    changes = [change_of(who, "OPTIN", 9) for who in ("ann", "cem", "dan", "eve", "bob")]
+    mistake = imported(ledger, *changes)
+    ledger.intake.accept_events(run_of(ledger), [change_of("eve", "OPTOUT", 10)], [])
     deliver(ledger)
 
-    fixed = corrected(ledger, mistake, *told[:4], word("bob", "OPTOUT", 9))
+    fixed = corrected(ledger, mistake, *changes[:4], change_of("bob", "OPTOUT", 9))
 
     wanted = {"ann": "OPTIN", "cem": "OPTIN", "dan": "OPTIN", "eve": "OPTOUT", "bob": "OPTOUT"}
     assert stands(ledger) == wanted
     while deliver(ledger):
         pass
     assert counts(ledger, fixed).get("duplicates", 0) == 0
-    assert corrected(ledger, mistake, *told[:4], word("bob", "OPTOUT", 9)) == fixed
+    assert corrected(ledger, mistake, *changes[:4], change_of("bob", "OPTOUT", 9)) == fixed
     assert stands(ledger) == wanted
 
 
@@ -209,7 +214,7 @@ def test_a_killed_undoing_has_happened_or_not(ledger: Ledger, monkeypatch: pytes
         with pytest.raises(Killed):
             undone(ledger, mistake)
     assert deliver(ledger) == []
-    imported(ledger, word("eve", "OPTOUT"))
+    imported(ledger, change_of("eve", "OPTOUT"))
     deliver(ledger)
 
     undone(ledger, mistake)

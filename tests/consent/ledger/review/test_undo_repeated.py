@@ -12,7 +12,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import NotUndone, Undone
-from tests.support.ledgers import counts, deliver, guarded, imported, run_of, word
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported, run_of
 
 ANN = Decision("ann", "an old export")
 
@@ -29,9 +29,9 @@ def stands(ledger: Ledger) -> dict[str, str]:
     return {one.address["user_id"]: one.action.value for one in ledger.queries.current_values()}
 
 
-def delivered(ledger: Ledger, *words: object) -> str:
+def delivered(ledger: Ledger, *changes: object) -> str:
     """A file that has been delivered: what a later one repeats is a no-op."""
-    import_id = imported(ledger, *words)  # type: ignore[arg-type]
+    import_id = imported(ledger, *changes)  # type: ignore[arg-type]
     while deliver(ledger):
         pass
     return import_id
@@ -45,8 +45,8 @@ def noops(ledger: Ledger, import_id: str) -> int:
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_mistake_that_later_dumps_repeat_is_undone_with_all_of_them(ledger: Ledger, order: tuple[int, ...]) -> None:
     """Ann opted out; a wrong dump opts her in, and two more say it again. Her opt-out comes back with the last undo."""
-    delivered(ledger, word("ann", "OPTOUT"))
-    files = [delivered(ledger, word("ann", "OPTIN", minute)) for minute in (10, 20, 30)]
+    delivered(ledger, change_of("ann", "OPTOUT"))
+    files = [delivered(ledger, change_of("ann", "OPTIN", minute)) for minute in (10, 20, 30)]
     assert [noops(ledger, one) for one in files] == [0, 1, 1]
 
     for place in order[:2]:
@@ -61,9 +61,9 @@ def test_a_mistake_that_later_dumps_repeat_is_undone_with_all_of_them(ledger: Le
 
 def test_the_import_that_says_the_same_is_told(ledger: Ledger) -> None:
     """Who undoes the first of two wrong dumps reads that the second says it too; Bob is in the first alone."""
-    delivered(ledger, word("ann", "OPTOUT"), word("bob", "OPTOUT"))
-    first = delivered(ledger, word("ann", "OPTIN", 10), word("bob", "OPTIN", 10))
-    second = delivered(ledger, word("ann", "OPTIN", 20))
+    delivered(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTOUT"))
+    first = delivered(ledger, change_of("ann", "OPTIN", 10), change_of("bob", "OPTIN", 10))
+    second = delivered(ledger, change_of("ann", "OPTIN", 20))
 
     plan = undone(ledger, first).plan
 
@@ -75,10 +75,10 @@ def test_the_import_that_says_the_same_is_told(ledger: Ledger) -> None:
 
 def test_what_a_later_file_says_rightly_stands(ledger: Ledger) -> None:
     """Cem is opted in by a wrong file and by a right one: the wrong one is undone, another mistake on top too."""
-    wrong = delivered(ledger, word("cem", "OPTIN", 10))
-    delivered(ledger, word("cem", "OPTIN", 20))
+    wrong = delivered(ledger, change_of("cem", "OPTIN", 10))
+    delivered(ledger, change_of("cem", "OPTIN", 20))
     undone(ledger, wrong)
-    on_top = delivered(ledger, word("cem", "OPTOUT", 30))
+    on_top = delivered(ledger, change_of("cem", "OPTOUT", 30))
 
     undone(ledger, on_top, opt_in_again=True)
 
@@ -88,9 +88,9 @@ def test_what_a_later_file_says_rightly_stands(ledger: Ledger) -> None:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_opt_outs_that_two_dumps_say_come_back_if_asked(ledger: Ledger, order: tuple[int, int]) -> None:
     """Dan was in; two wrong dumps opt him out. He is in again once both are undone with --opt-in-again."""
-    delivered(ledger, word("dan", "OPTIN"))
-    files = [delivered(ledger, word("dan", "OPTOUT", 10))]
-    with_noop = delivered(ledger, word("dan", "OPTOUT", 20), word("eve", "OPTOUT", 20))
+    delivered(ledger, change_of("dan", "OPTIN"))
+    files = [delivered(ledger, change_of("dan", "OPTOUT", 10))]
+    with_noop = delivered(ledger, change_of("dan", "OPTOUT", 20), change_of("eve", "OPTOUT", 20))
     files.append(with_noop)
 
     for place in order:
@@ -102,9 +102,9 @@ def test_opt_outs_that_two_dumps_say_come_back_if_asked(ledger: Ledger, order: t
 
 def test_what_undid_one_file_is_undone_with_the_other(ledger: Ledger) -> None:
     """A wrong opt-in, then a wrong opt-out: undoing the second goes back to the first, whose undoing goes behind it."""
-    delivered(ledger, word("ann", "OPTOUT"))
-    first = delivered(ledger, word("ann", "OPTIN", 10))
-    second = delivered(ledger, word("ann", "OPTOUT", 20))
+    delivered(ledger, change_of("ann", "OPTOUT"))
+    first = delivered(ledger, change_of("ann", "OPTIN", 10))
+    second = delivered(ledger, change_of("ann", "OPTOUT", 20))
     undone(ledger, second, opt_in_again=True)
     assert stands(ledger) == {"ann": "OPTIN"}
 
@@ -116,9 +116,9 @@ def test_what_undid_one_file_is_undone_with_the_other(ledger: Ledger) -> None:
 
 def test_a_noop_of_a_withdrawn_file_says_nothing(ledger: Ledger) -> None:
     """The held file would have said the mistake again; it was given up, so it does not keep the mistake alive."""
-    delivered(ledger, word("ann", "OPTOUT"), word("bob", "OPTOUT"))
-    mistake = delivered(ledger, word("ann", "OPTIN", 10))
-    held = guarded(ledger, word("ann", "OPTIN", 20), word("bob", "OPTIN", 20), resurrects_most=0)
+    delivered(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTOUT"))
+    mistake = delivered(ledger, change_of("ann", "OPTIN", 10))
+    held = guarded(ledger, change_of("ann", "OPTIN", 20), change_of("bob", "OPTIN", 20), resurrects_most=0)
     ledger.review.withdraw(held, ANN)
 
     undone(ledger, mistake)
@@ -128,8 +128,8 @@ def test_a_noop_of_a_withdrawn_file_says_nothing(ledger: Ledger) -> None:
 
 def test_what_a_cut_undoing_left_is_not_published_by_another(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """An undo with --opt-in-again is killed half way; the one that is said then must not opt anyone in."""
-    delivered(ledger, word("bob", "OPTIN"), word("ann", "OPTOUT"))
-    mistake = delivered(ledger, word("bob", "OPTOUT", 10), word("ann", "OPTIN", 10))
+    delivered(ledger, change_of("bob", "OPTIN"), change_of("ann", "OPTOUT"))
+    mistake = delivered(ledger, change_of("bob", "OPTOUT", 10), change_of("ann", "OPTIN", 10))
 
     class Killed(BaseException):
         pass
@@ -149,8 +149,8 @@ def test_what_a_cut_undoing_left_is_not_published_by_another(ledger: Ledger, mon
 
 def test_two_that_undo_at_once_leave_nothing_half_done(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process undoes the import while the first one records: one of them does it, and the counts balance."""
-    delivered(ledger, *(word(who, "OPTOUT") for who in "abc"), word("bob", "OPTIN"))
-    wrong = delivered(ledger, *(word(who, "OPTIN", 10) for who in "abc"), word("bob", "OPTOUT", 10))
+    delivered(ledger, *(change_of(who, "OPTOUT") for who in "abc"), change_of("bob", "OPTIN"))
+    wrong = delivered(ledger, *(change_of(who, "OPTIN", 10) for who in "abc"), change_of("bob", "OPTOUT", 10))
     monkeypatch.setattr(undoing, "CHUNK", 1)
     write, other = ledger.database.write, []
 
@@ -178,12 +178,12 @@ def test_two_that_undo_at_once_leave_nothing_half_done(ledger: Ledger, monkeypat
 
 def test_a_run_of_events_is_undone_as_far_as_files_do_not_repeat_it(ledger: Ledger) -> None:
     """What a listener heard wrongly, and a file repeats: the file says so, and is told."""
-    delivered(ledger, word("ann", "OPTOUT"))
+    delivered(ledger, change_of("ann", "OPTOUT"))
     run = run_of(ledger)
-    ledger.intake.accept_events(run, [word("ann", "OPTIN", 10)], [])
+    ledger.intake.accept_events(run, [change_of("ann", "OPTIN", 10)], [])
     while deliver(ledger):
         pass
-    file = delivered(ledger, word("ann", "OPTIN", 20))
+    file = delivered(ledger, change_of("ann", "OPTIN", 20))
 
     assert undone(ledger, run).plan.repeated_by == {file: 1}
     assert undone(ledger, file).plan.undone == 1

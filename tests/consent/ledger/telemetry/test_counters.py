@@ -16,7 +16,7 @@ from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.telemetry import counters
 from consent.outcome import Applied, PermanentFailure, Unchanged
 from tests.support.clock import Clock
-from tests.support.ledgers import BUCKET, deliver, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
 
 NO = PermanentFailure("404", "there is no such customer")
 
@@ -36,9 +36,9 @@ def changes_of(ledger: Ledger) -> dict[str, int]:
 
 def test_each_outcome_is_counted_once_by_all_processes(ledger: Ledger, ledger_url: str) -> None:
     """Two applied, one dead that is replayed and discarded; a second process that looks adds nothing."""
-    imported(ledger, word("1"), word("2"))
+    imported(ledger, change_of("1"), change_of("2"))
     deliver(ledger)
-    imported(ledger, word("3"))
+    imported(ledger, change_of("3"))
     deliver(ledger, NO)
     assert ledger.counters.add_up()
     assert changes_of(ledger) == {"applied": 2, "dead": 1}
@@ -57,7 +57,7 @@ def test_each_outcome_is_counted_once_by_all_processes(ledger: Ledger, ledger_ur
 
 def test_calls_are_counted_by_class_and_duration(ledger: Ledger) -> None:
     """One that carries three targets is one call; so is one without an answer."""
-    imported(ledger, *(word(str(n)) for n in range(3)))
+    imported(ledger, *(change_of(str(n)) for n in range(3)))
     tasks = ledger.queue.claim(BUCKET, 10, "delivery", 60)
     settlements = []
     for first, task in zip((True, False, False), tasks, strict=True):
@@ -84,7 +84,7 @@ def test_a_process_that_is_killed_while_it_counts_has_counted_nothing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends after it has added and before it commits: the next one counts the same once."""
-    imported(ledger, word("1"))
+    imported(ledger, change_of("1"))
     deliver(ledger)
     add = counters.add
 
@@ -105,7 +105,7 @@ def test_a_process_that_is_killed_while_it_counts_has_counted_nothing(
 def test_counts_are_exact_while_many_deliver_and_several_count(ledger: Ledger, ledger_url: str) -> None:
     """Four deliveries settle while two processes count: the sums are those of the ledger, and none waits forever."""
     customers = 400
-    import_id = imported(ledger, *(word(str(n)) for n in range(customers)))
+    import_id = imported(ledger, *(change_of(str(n)) for n in range(customers)))
 
     def delivering(name: str) -> None:
         own = Ledger(ledger_url)
@@ -141,7 +141,7 @@ def test_of_many_buckets_those_that_came_first_are_told_apart(ledger: Ledger, mo
     """A bucket keeps its own counter for good, and those beyond the bound share one."""
     monkeypatch.setattr(counters, "MOST_BUCKETS", 2)
     for app in ("m", "z", "a", "m"):
-        change = replace(word(f"{next(_number)}"), connection="gupshup", bucket=app)
+        change = replace(change_of(f"{next(_number)}"), connection="gupshup", bucket=app)
         imported(ledger, change)
         tasks = ledger.queue.claim(Bucket("gupshup", app), 1, app, 60)
         ledger.queue.settle(app, [settlement(task, Applied(), ledger.now()) for task in tasks])
@@ -157,9 +157,9 @@ _number = count()
 
 def test_honoured_opt_outs_are_counted_by_how_long_they_took(ledger: Ledger) -> None:
     """Each opt-out that is applied, once, from when the person said it; neither opt-ins nor what is dead."""
-    imported(ledger, word("1"), word("2", "OPTIN"))
+    imported(ledger, change_of("1"), change_of("2", "OPTIN"))
     deliver(ledger)
-    imported(ledger, word("3"))
+    imported(ledger, change_of("3"))
     deliver(ledger, NO)
     assert ledger.counters.add_up()
     assert ledger.counters.add_up()

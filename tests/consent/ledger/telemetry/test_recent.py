@@ -11,7 +11,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.telemetry.recent import KEPT
 from consent.ledger.telemetry.tallies import SETTLED_THEN, WAITED_THEN
 from consent.outcome import PermanentFailure
-from tests.support.ledgers import deliver, imported, word
+from tests.support.ledgers import change_of, deliver, imported
 
 
 class Clock:
@@ -41,7 +41,7 @@ def ledger(ledger_url: str, clock: Clock) -> Iterator[Ledger]:
 
 def test_outcomes_stand_in_the_quarter_in_which_they_were_settled(ledger: Ledger, clock: Clock) -> None:
     """However late, and however often, they are added up; another ledger object sees the same."""
-    imported(ledger, *(word(f"p{n}") for n in range(5)))
+    imported(ledger, *(change_of(f"p{n}") for n in range(5)))
     deliver(ledger, limit=3)
     clock.now += QUARTER
     deliver(ledger, PermanentFailure("1012", "not there"), limit=1)
@@ -57,7 +57,7 @@ def test_outcomes_stand_in_the_quarter_in_which_they_were_settled(ledger: Ledger
 
 def test_the_last_look_of_a_quarter_stands(ledger: Ledger, clock: Clock) -> None:
     """Customers that wait are not added up."""
-    imported(ledger, word("ann"), word("bob"))
+    imported(ledger, change_of("ann"), change_of("bob"))
     ledger.counters.add_up()
     deliver(ledger, limit=1)
     ledger.counters.add_up()
@@ -67,7 +67,7 @@ def test_the_last_look_of_a_quarter_stands(ledger: Ledger, clock: Clock) -> None
 
 def test_what_is_old_is_forgotten_and_no_metric_shows_it(ledger: Ledger, clock: Clock) -> None:
     """A series for each quarter of an hour would have no end."""
-    imported(ledger, word("ann"))
+    imported(ledger, change_of("ann"))
     deliver(ledger)
     ledger.counters.add_up()
     assert sum(one.outcomes.get("applied", 0) for one in ledger.recent.last_hours(48)) == 1

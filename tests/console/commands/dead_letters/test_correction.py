@@ -23,15 +23,15 @@ def number_of(cli: Cli, end: str) -> str:
 def test_a_letter_is_corrected_and_closed(buried: Cli, url: str) -> None:
     """The right customer is told; who did it and why is kept, and neither customer's number is."""
     number = number_of(buried, "88")
-    words = ("--set", "user_id=1002889", "--yes", "--why", "a slip", "--who", "kim")
-    answer = buried("dead-letters", "replay", number, *words)
+    given = ("--set", "user_id=1002889", "--yes", "--why", "a slip", "--who", "kim")
+    answer = buried("dead-letters", "replay", number, *given)
     assert (answer.code, "which will be delivered" in answer.out) == (0, True)
     assert "1002889" not in answer.out + answer.err
     assert settle_all(url) == 1
-    told = buried("history", "user_id=1002889").out
-    assert "applied" in told
+    history = buried("history", "user_id=1002889").out
+    assert "applied" in history
     assert len(buried("dead-letters", "list", "--json").json) == 2
-    again = buried("dead-letters", "replay", number, *words)
+    again = buried("dead-letters", "replay", number, *given)
     assert (again.code, "no such dead letter" in again.err) == (2, True)
 
 
@@ -57,7 +57,7 @@ def test_a_group_is_corrected_at_once(buried: Cli, url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("said", "message"),
     [
         ("action=OPTIN", "only the person who said it"),
         ("effective_at=2026-01-01", "only the person who said it"),
@@ -66,10 +66,10 @@ def test_a_group_is_corrected_at_once(buried: Cli, url: str) -> None:
         ("user_id", "NAME=VALUE"),
     ],
 )
-def test_what_cannot_be_corrected_is_said(buried: Cli, said: str, words: str) -> None:
+def test_what_cannot_be_corrected_is_said(buried: Cli, said: str, message: str) -> None:
     """A letter's action and time are its own; a column that is none is named."""
     answer = buried("dead-letters", "replay", number_of(buried, "88"), "--set", said, "--yes")
-    assert (answer.code, words in answer.err) == (2, True)
+    assert (answer.code, message in answer.err) == (2, True)
     assert len(buried("dead-letters", "list", "--json").json) == 3
 
 

@@ -67,8 +67,8 @@ def test_show_tells_the_whole_story(buried: Cli) -> None:
     """One letter shows its origin, every call about it, and what replaying would do, but not the person."""
     number = buried("dead-letters", "list", "--json").json[0]["id"]
     answer = buried("dead-letters", "show", str(number))
-    for words in ("consents.csv, line", "1012", "HTTP 400", "it would be delivered again"):
-        assert words in answer.out
+    for part in ("consents.csv, line", "1012", "HTTP 400", "it would be delivered again"):
+        assert part in answer.out
     assert "1001417" not in answer.out
 
 
@@ -91,7 +91,7 @@ def test_a_dry_replay_changes_nothing(buried: Cli) -> None:
     assert len(buried("dead-letters", "list", "--json").json) == 3
 
 
-def test_replay_never_sends_an_overtaken_word(buried: Cli, url: str, tmp_path: Path) -> None:
+def test_replay_never_sends_an_overtaken_change(buried: Cli, url: str, tmp_path: Path) -> None:
     """A letter that a newer change has overtaken is closed; the others are delivered again, with who and why."""
     buried("import", write(tmp_path, "newer.csv", "1002888,EMAIL,TRANS,OPTOUT,2026-03-01T00:00:00Z"))
     settle_all(url)
@@ -157,11 +157,11 @@ def test_letters_of_rows_with_ids_are_taken_back_as_they_are(cli: Cli, url: str,
     cli("dead-letters", "export", "--output", "dead.csv")
     os.utime(tmp_path / "dead.csv", (1_760_000_000, 1_760_000_000))
 
-    told = cli("import", "dead.csv", "--dry-run", "--json").json
+    predicted = cli("import", "dead.csv", "--dry-run", "--json").json
     again = cli("import", "dead.csv", "--json").json
 
     assert (again["rows"], again["duplicates"], again["pending"]) == (3, 3, 0)
-    assert (told["duplicates"], told["pending"]) == (3, 0)
+    assert (predicted["duplicates"], predicted["pending"]) == (3, 0)
 
 
 def test_export_overwrites_nothing(buried: Cli, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_an_unknown_id_is_named(buried: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("list", "--json"),
         pytest.param(("list",), marks=pytest.mark.proof),
@@ -195,20 +195,20 @@ def test_an_unknown_id_is_named(buried: Cli) -> None:
     ],
 )
 @pytest.mark.usefixtures("buried")
-def test_many_letters_fill_no_memory(url: str, words: tuple[str, ...]) -> None:
+def test_many_letters_fill_no_memory(url: str, arguments: tuple[str, ...]) -> None:
     """100,000 letters took 324 MB, so a night that a provider refused could not be looked at in a small container."""
     multiply_letters(url, 40_000)
-    more = ("--why", "test data", "--yes") if words[0] == "discard" else ()
+    more = ("--why", "test data", "--yes") if arguments[0] == "discard" else ()
 
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, "dead-letters", *words, *more], capture_output=True, text=True, check=True
+        [sys.executable, "-c", MEMORY, "dead-letters", *arguments, *more], capture_output=True, text=True, check=True
     )
 
     assert len(done.stdout) > 20
     assert int(done.stderr.rpartition("MORE")[2]) < 60 * 1024  # KiB, most of them for modules
-    if words == ("list", "--json"):
+    if arguments == ("list", "--json"):
         assert len(json.loads(done.stdout)) == 40_000
-    if words == ("export",):
+    if arguments == ("export",):
         assert len(done.stdout.splitlines()) == 40_001
 
 
@@ -240,9 +240,9 @@ def test_a_person_is_found_in_any_spelling(buried: Cli, person: str, count: int)
     assert len(buried("dead-letters", "list", "--json").json) == 3 - count
 
 
-@pytest.mark.parametrize("words", [("channel=EMAIL",), ("shoe_size=7",), ("1002888",), ("user_id=",)])
-def test_what_names_no_person_means_no_letter(buried: Cli, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("names", [("channel=EMAIL",), ("shoe_size=7",), ("1002888",), ("user_id=",)])
+def test_what_names_no_person_means_no_letter(buried: Cli, names: tuple[str, ...]) -> None:
     """It is refused, and nothing is done."""
-    given = [part for word in words for part in ("--person", word)]
+    given = [part for name in names for part in ("--person", name)]
     assert buried("dead-letters", "discard", *given, "--why", "asked for", "--yes").code == 2
     assert len(buried("dead-letters", "list", "--json").json) == 3

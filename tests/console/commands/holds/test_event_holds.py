@@ -9,7 +9,7 @@ import pytest
 from consent.guards.rules import GuardRules
 from consent.ledger.ledger import Ledger
 from tests.support.command_line import Cli
-from tests.support.ledgers import counts, deliver, imported, run_of, word
+from tests.support.ledgers import change_of, counts, deliver, imported, run_of
 
 MANY = GuardRules().overruling_from + 1
 
@@ -20,9 +20,9 @@ def held(url: str) -> str:
     ledger = Ledger(url)
     ledger.maintenance.prepare()
     people = [f"{10_000 + one}" for one in range(MANY)]
-    imported(ledger, *(word(who) for who in people))
+    imported(ledger, *(change_of(who) for who in people))
     deliver(ledger)
-    said = [replace(word(who, "OPTIN", 5), told_by="key crm") for who in people]
+    said = [replace(change_of(who, "OPTIN", 5), told_by="key crm") for who in people]
     ledger.intake.accept_events(run_of(ledger), said, [])
     [one] = ledger.review.held_imports()
     ledger.close()
@@ -33,8 +33,8 @@ def test_they_are_shown_and_approved(cli: Cli, url: str, held: str) -> None:
     """`held` says why and how to go on; once approved they are delivered, and saying it again does no harm."""
     shown = cli("held")
     assert shown.code == 3
-    for words in ("opt-ins of key crm at capillary", "overruling_optins", "more than 25 opt-outs", "1.00%", "approve"):
-        assert words in shown.out
+    for text in ("opt-ins of key crm at capillary", "overruling_optins", "more than 25 opt-outs", "1.00%", "approve"):
+        assert text in shown.out
 
     assert cli("approve", held, "--expect", "1", "--why", "checked").code == 2
     assert cli("approve", held, "--expect", str(MANY), "--why", "checked").code == 0

@@ -11,17 +11,17 @@ from tests.support.command_line import Cli, settle_all, write
 
 
 @pytest.fixture
-def told(cli: Cli, consents: str, url: str) -> Cli:
+def delivered(cli: Cli, consents: str, url: str) -> Cli:
     """A file was imported and delivered."""
     cli("import", consents)
     settle_all(url)
     return cli
 
 
-def test_every_change_about_a_customer_is_told(told: Cli) -> None:
+def test_every_change_about_a_customer_is_told(delivered: Cli) -> None:
     """Since when it holds, what became of it, and in which row of which file it stood; his number stays half hidden."""
-    answer = told("history", "userId=1002888")
-    whole = told("history", "user_id=1002888", "--reveal")
+    answer = delivered("history", "userId=1002888")
+    whole = delivered("history", "user_id=1002888", "--reveal")
 
     assert answer.code == 0
     assert "user_id=…88  capillary" in answer.out
@@ -32,9 +32,9 @@ def test_every_change_about_a_customer_is_told(told: Cli) -> None:
     assert "user_id=1002888" in whole.out
 
 
-def test_programs_are_told_the_same(told: Cli) -> None:
+def test_programs_are_told_the_same(delivered: Cli) -> None:
     """One object for each target: its slots now, and its changes as they are told over HTTP."""
-    [found] = told("history", "user_id=1002888", "--json").json
+    [found] = delivered("history", "user_id=1002888", "--json").json
     assert (found["connection"], found["target"]) == ("capillary", "user_id=…88")
     assert {one["state"] for one in found["changes"]} <= {"applied", "superseded"}
     assert found["changes"][0]["origin"]["name"] == "consents.csv"
@@ -42,27 +42,27 @@ def test_programs_are_told_the_same(told: Cli) -> None:
     assert found["slots"][0]["confirmed_at"].endswith("+00:00")
 
 
-def test_a_name_is_read_as_a_row_would_be(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_read_as_a_row_would_be(delivered: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """From standard input, with blanks around it, as a number."""
     monkeypatch.setattr("sys.stdin", io.StringIO('{"User ID": 1002888}\n{"user_id": " 1002888 "}\n'))
-    assert len(told("history", "-", "--json").json) == 1
+    assert len(delivered("history", "-", "--json").json) == 1
 
 
-def test_the_ledger_tells_it_where_no_connection_is_configured(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ledger_tells_it_where_no_connection_is_configured(delivered: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A person who may read the ledger needs no credentials to ask."""
     for name in ("BASE_URL", "USERNAME", "PASSWORD"):
         monkeypatch.delenv(f"OPTRELAY_CONNECTIONS__CAPILLARY__{name}")
-    assert len(told("history", "user_id=1002888", "--json").json) == 1
+    assert len(delivered("history", "user_id=1002888", "--json").json) == 1
 
 
-def test_no_one_is_found_who_was_never_named(told: Cli) -> None:
+def test_no_one_is_found_who_was_never_named(delivered: Cli) -> None:
     """Code 1, and a hint; a part of a number is not a number."""
-    answer = told("history", "user_id=100288")
+    answer = delivered("history", "user_id=100288")
     assert (answer.code, "no change was ever recorded about this" in answer.out) == (1, True)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("1002888",), "NAME=VALUE"),
         (("usr_id=1",), "'usr_id' is no column; did you mean user_id? A person"),
@@ -78,33 +78,35 @@ def test_no_one_is_found_who_was_never_named(told: Cli) -> None:
         (("user_id=1", "--connection", "unknown"), "there is no connection 'unknown'"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_named(told: Cli, arguments: tuple[str, ...], words: str) -> None:
+def test_a_question_that_makes_no_sense_is_named(delivered: Cli, arguments: tuple[str, ...], message: str) -> None:
     """What is wrong, and the like; nothing that was typed as a value."""
-    answer = told("history", *arguments)
-    assert (answer.code, words in answer.err) == (2, True)
+    answer = delivered("history", *arguments)
+    assert (answer.code, message in answer.err) == (2, True)
     assert "1002888" not in answer.err
 
 
 @pytest.mark.parametrize(
-    ("lines", "words"),
+    ("lines", "message"),
     [
         ("", "name a person"),
         ('{"user_id": null}', "line 1: a value is neither text"),
         ('{"user_id": 1, "user_id": 2}', "line 1: 'user_id': this name stands twice"),
     ],
 )
-def test_lines_that_ask_nothing_are_named(told: Cli, monkeypatch: pytest.MonkeyPatch, lines: str, words: str) -> None:
+def test_lines_that_ask_nothing_are_named(
+    delivered: Cli, monkeypatch: pytest.MonkeyPatch, lines: str, message: str
+) -> None:
     """No one should take an empty question for an answer."""
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
-    answer = told("history", "-")
-    assert (answer.code, words in answer.err) == (2, True)
+    answer = delivered("history", "-")
+    assert (answer.code, message in answer.err) == (2, True)
 
 
-def test_many_may_be_asked_about_at_once(told: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_may_be_asked_about_at_once(delivered: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lines there are, they are asked in portions, and each target is told once."""
     lines = [f'{{"user_id": {number}}}' for number in (*range(5_000, 6_500), 1002888, 1001417, 1002888)]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
-    assert sorted(one["target"] for one in told("history", "-", "--json").json) == ["user_id=…17", "user_id=…88"]
+    assert sorted(one["target"] for one in delivered("history", "-", "--json").json) == ["user_id=…17", "user_id=…88"]
 
 
 def test_a_national_number_is_asked_for_as_rows_write_it(

@@ -35,7 +35,7 @@ OUT = "user_id,channel,priority,action,effective_at"
 
 
 @pytest.mark.parametrize(
-    ("more", "way", "words"),
+    ("more", "way", "message"),
     [
         ((), "resume", "it is sent"),
         (("--only", "optouts"), "optouts", "its opt-outs are sent, its opt-ins stay held"),
@@ -43,7 +43,7 @@ OUT = "user_id,channel,priority,action,effective_at"
         (("--fuse-off",), "off", "it is sent, whatever is answered"),
     ],
 )
-def test_each_way_to_go_on(cli: Cli, file: str, more: tuple[str, ...], way: str, words: str) -> None:
+def test_each_way_to_go_on(cli: Cli, file: str, more: tuple[str, ...], way: str, message: str) -> None:
     """By the beginning of the import's id; once more changes nothing."""
     held = cli("held")
     assert (held.code, "7 opt-outs" in held.out) == (3, True)
@@ -51,7 +51,7 @@ def test_each_way_to_go_on(cli: Cli, file: str, more: tuple[str, ...], way: str,
     assert (done.code, done.json["done"], done.json["customers"]) == (0, way, 7)
     again = cli("reset-fuse", file, *WHY, *more)
     assert (again.code, "so nothing was done" in again.out) == (0, True)
-    assert words in cli("reset-fuse", "--help").out or words
+    assert message in cli("reset-fuse", "--help").out or message
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_an_opt_out_that_a_fuse_holds_stops(cli: Cli, file: str, url: str, tmp_p
     assert ledger.fuses.held_customers() == {BUCKET: 7}
     with server(ledger, keys=ApiKeys("mailer[contactable]=0123456789abcdef")) as served:
         body = {"channel": "EMAIL", "people": [{"user_id": "111"}, {"user_id": "99"}]}
-        told = served.client.post("/v1/contactable", json=body, headers={"x-api-key": "0123456789abcdef"}).json()
+        asked = served.client.post("/v1/contactable", json=body, headers={"x-api-key": "0123456789abcdef"}).json()
     ledger.close()
-    assert [one["allowed"] for one in told["results"]] == [False, True]
+    assert [one["allowed"] for one in asked["results"]] == [False, True]
     audience = write(tmp_path, "audience.csv", "111", "99", header="user_id")
     checked = cli("scrub", audience, "--channel", "EMAIL", "--output", "clean.csv", "--json")
     assert (checked.code, checked.json["clean"], checked.json["stopped"]) == (0, 1, 1)

@@ -115,7 +115,7 @@ def test_every_format_that_is_imported(known: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "more", "words"),
+    ("header", "more", "message"),
     [
         ("name", (), "has no column that names people"),
         ("identifier_value", (), "has no column that names people"),
@@ -128,14 +128,14 @@ def test_every_format_that_is_imported(known: Cli, tmp_path: Path) -> None:
         ("email", ("--output", "a.csv"), "is there already"),
     ],
 )
-def test_what_cannot_be_asked(known: Cli, tmp_path: Path, header: str, more: tuple[str, ...], words: str) -> None:
+def test_what_cannot_be_asked(known: Cli, tmp_path: Path, header: str, more: tuple[str, ...], message: str) -> None:
     """It is refused with the remedy, and nothing is written."""
     audience = write(tmp_path, "a.csv", ",".join("x" for _ in header.split(",")), header=header)
 
     answer = known("scrub", audience, *MAIL, *more)
 
     assert (answer.code, sorted(tmp_path.glob("clean*"))) == (2, [])
-    assert words in answer.err.replace("\n", " ")
+    assert message in answer.err.replace("\n", " ")
 
 
 def test_a_ledger_that_cannot_be_read_allows_no_one(known: Cli, url: str, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_feed_says_the_country_of_numbers_and_a_name_of_every_row(known: Cli, 
 
 
 @pytest.mark.parametrize(
-    ("feed", "header", "words"),
+    ("feed", "header", "message"),
     [
         ("none", "email", "there is no feed 'none'"),
         ("told", "Kontakt", "says by `values` what the cells of Kontakt mean"),
@@ -237,10 +237,12 @@ def test_a_feed_says_the_country_of_numbers_and_a_name_of_every_row(known: Cli, 
         ("phones", "id,note", "no column that names people"),
     ],
 )
-def test_a_feed_that_does_not_fit_allows_no_one(known: Cli, tmp_path: Path, feed: str, header: str, words: str) -> None:
+def test_a_feed_that_does_not_fit_allows_no_one(
+    known: Cli, tmp_path: Path, feed: str, header: str, message: str
+) -> None:
     """Nothing is written, and the reason says what to do."""
     with_feeds(known, tmp_path)
     audience = write(tmp_path, "a.csv", "x,y"[: len(header.split(",")) * 2 - 1], header=header)
     answer = known("scrub", audience, *MAIL, "--feed", feed)
-    assert (answer.code, words in answer.err.replace("\n", " ")) == (2, True), answer.err
+    assert (answer.code, message in answer.err.replace("\n", " ")) == (2, True), answer.err
     assert not (tmp_path / "clean.csv").exists()

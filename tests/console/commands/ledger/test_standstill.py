@@ -14,7 +14,7 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth, Trip
 from consent.outcome import Retry
 from console.local.broker import LocalBroker
 from tests.support.command_line import Cli
-from tests.support.ledgers import BUCKET, imported, settlement, word
+from tests.support.ledgers import BUCKET, change_of, imported, settlement
 
 HOUR = 3_600_000_000
 
@@ -23,7 +23,7 @@ def recorded_before(url: str, hours: float, action: str = "OPTOUT") -> None:
     """A file of one change that became due so long ago."""
     ledger = Ledger(url, clock=lambda: time.time_ns() // 1_000 - int(hours * HOUR))
     ledger.maintenance.prepare()
-    imported(ledger, word("7", action))
+    imported(ledger, change_of("7", action))
     ledger.close()
 
 
@@ -106,11 +106,11 @@ def test_what_reports_at_the_broker(cli: Cli, url: str, monkeypatch: pytest.Monk
 def test_the_first_of_many_is_found(ledger: Ledger) -> None:
     """Of both lanes and of those put off, the first is told, on both databases."""
     assert ledger.queries.backlog([BUCKET]).opt_out_since is None
-    imported(ledger, word("1", "OPTIN"))
+    imported(ledger, change_of("1", "OPTIN"))
     first = ledger.now()
     assert ledger.queries.backlog([BUCKET]).due_since is not None
     assert ledger.queries.backlog([BUCKET]).opt_out_since is None
-    imported(ledger, word("2"), word("3"))
+    imported(ledger, change_of("2"), change_of("3"))
     found = ledger.queries.backlog([BUCKET, Bucket("other")])
 
     assert found.due_since is not None

@@ -56,18 +56,18 @@ def test_a_dead_letter_makes_it_1(cli: Cli, url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("breaker", "words"),
+    ("breaker", "message"),
     [(Breaker.REFUSED, "stopped, everything is kept: no such till"), (Breaker.DOWN, "tried again in")],
 )
 def test_a_stopped_connection_is_named_with_its_reason(
-    cli: Cli, consents: str, url: str, breaker: Breaker, words: str
+    cli: Cli, consents: str, url: str, breaker: Breaker, message: str
 ) -> None:
     """An import that cannot go on because of its connection ends with code 4 and says why."""
     cli("import", consents)
     _stop(url, breaker, "no such till")
     answer = cli("status", "latest")
-    assert (answer.code, words in answer.out) == (4, True)
-    assert words in cli("status").out
+    assert (answer.code, message in answer.out) == (4, True)
+    assert message in cli("status").out
     found = cli("status", "--json").json["connections"][0]
     assert (found["breaker"], found["reason"], found["pending"]) == (breaker.value, "no such till", 2)
 

@@ -14,7 +14,7 @@ from console.commands.page.access import Sessions
 from console.commands.page.app import PLACES
 from console.commands.page.server import shared_access
 from console.commands.page.users import Role, Throttle, User, Users, hashed
-from tests.support.browser.page import EVERYONE, HASH, PASSWORD, Browser, forms, page, words
+from tests.support.browser.page import EVERYONE, HASH, PASSWORD, Browser, forms, page, text_of
 
 CHANGING = [place for place in PLACES if place.method == "POST"]
 SECRET = "a secret of the proxy"
@@ -38,7 +38,7 @@ def test_each_form_without_its_secret_or_with_anothers_is_refused(ledger: Ledger
             for secret in ({}, {"csrf": ""}, {"csrf": others}, {"csrf": "ä"}):
                 refused = mine.post(path_of(place), {"why": "x", "expect": "1", **secret})
                 assert (place.path, refused.status_code) == (place.path, 403)
-                assert "This form is not valid" in words(refused)
+                assert "This form is not valid" in text_of(refused)
         assert mine.post("/logout", {"csrf": others}).status_code == 403
         assert mine.get("/").status_code == 200
 
@@ -46,28 +46,28 @@ def test_each_form_without_its_secret_or_with_anothers_is_refused(ledger: Ledger
 def test_each_change_of_another_origin_is_refused(ledger: Ledger) -> None:
     """Also with the right secret: browsers say where a form comes from."""
     with page(ledger) as served, served.browser() as browser:
-        told = {"csrf": browser.csrf(), "why": "x", "expect": "1"}
+        fields = {"csrf": browser.csrf(), "why": "x", "expect": "1"}
         for place in CHANGING:
             for headers in (
                 {"origin": "https://evil.example.com"},
                 {"origin": "null"},
                 {"sec_fetch_site": "same-site"},
             ):
-                refused = browser.post(path_of(place), told, **headers)
+                refused = browser.post(path_of(place), fields, **headers)
                 assert (place.path, refused.status_code) == (place.path, 403)
-                assert "another site" in words(refused)
+                assert "another site" in text_of(refused)
 
 
 def test_each_place_needs_its_role(ledger: Ledger) -> None:
     """A viewer may look, and every change needs the role that its place names."""
     with page(ledger, ui_users=EVERYONE) as served, served.browser("vera") as vera:
-        told = {"csrf": vera.csrf()}
+        fields = {"csrf": vera.csrf()}
         for place in PLACES:
             if place.role is Role.VIEWER:
                 continue
-            answer = vera.post(path_of(place), told) if place.method == "POST" else vera.get(path_of(place))
+            answer = vera.post(path_of(place), fields) if place.method == "POST" else vera.get(path_of(place))
             assert (place.path, answer.status_code) == (place.path, 403)
-            assert f"You need the role {place.role}" in words(answer)
+            assert f"You need the role {place.role}" in text_of(answer)
     assert {place.path for place in CHANGING if place.role is Role.VIEWER} <= {"/person"}
 
 
@@ -77,10 +77,10 @@ def test_each_user_has_the_places_of_the_own_role_alone(ledger: Ledger) -> None:
     with page(ledger, ui_users=EVERYONE) as served:
         for name, role in roles.items():
             with served.browser(name) as browser:
-                told = {"csrf": browser.csrf()}
+                fields = {"csrf": browser.csrf()}
                 for place in (one for one in PLACES if one.role is not Role.VIEWER):
                     answer = (
-                        browser.post(path_of(place), told) if place.method == "POST" else browser.get(path_of(place))
+                        browser.post(path_of(place), fields) if place.method == "POST" else browser.get(path_of(place))
                     )
                     assert (name, place.path, answer.status_code == 403) == (name, place.path, place.role is not role)
 
@@ -94,7 +94,7 @@ def test_the_login_form_belongs_to_its_browser(ledger: Ledger) -> None:
             mine.get("/login")
             for secret in ({}, {"csrf": ""}, {"csrf": others}):
                 refused = mine.post("/login", {"name": "anna", "password": PASSWORD, **secret})
-                assert (refused.status_code, "not valid" in words(refused)) == (403, True)
+                assert (refused.status_code, "not valid" in text_of(refused)) == (403, True)
             right = {"name": "anna", "password": PASSWORD, "csrf": forms(mine.get("/login"))[0][1]["csrf"]}
             assert mine.post("/login", right, origin="https://evil.example.com").status_code == 403
             assert mine.get("/").url.path == "/ui/login"
@@ -217,7 +217,7 @@ def test_the_proxys_header_counts_beside_its_secret_alone(ledger: Ledger) -> Non
             for forged in ({}, {"x_optrelay_proxy_secret": ""}, {"x_optrelay_proxy_secret": "a secret of the prox"}):
                 assert browser.get("/", **name, **forged).url.path == "/ui/login"
             proven = {"x_optrelay_proxy_secret": SECRET}
-            assert "anna" in words(browser.get("/", **name, **proven))
+            assert "anna" in text_of(browser.get("/", **name, **proven))
             assert browser.get("/").url.path == "/ui/login"  # the proxy's cookie is nothing without its header
             assert browser.get("/", x_forwarded_user="bob", **proven).status_code == 403
             assert browser.get("/", x_forwarded_user="eve", **proven).status_code == 403

@@ -10,8 +10,8 @@ from sqlalchemy import update
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import imports
 from console.commands.page.app import PLACES
-from tests.support.browser.page import EVERYONE, page, words
-from tests.support.ledgers import counts, deliver, guarded, imported, recorded, word
+from tests.support.browser.page import EVERYONE, page, text_of
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported, recorded
 
 
 @pytest.fixture
@@ -24,23 +24,23 @@ def both(ledger_url: str) -> Iterator[Ledger]:
 
 def held_file(ledger: Ledger) -> str:
     """Three opted out and were delivered; a file opts two of them in again, and another one out."""
-    imported(ledger, *(word(f"10{n}", "OPTOUT") for n in range(3)))
+    imported(ledger, *(change_of(f"10{n}", "OPTOUT") for n in range(3)))
     deliver(ledger)
-    again = [word(f"10{n}", "OPTIN", 5) for n in range(2)]
-    return guarded(ledger, *again, word("200", "OPTOUT", 5), resurrects_from=1, resurrects_share=0.01)
+    again = [change_of(f"10{n}", "OPTIN", 5) for n in range(2)]
+    return guarded(ledger, *again, change_of("200", "OPTOUT", 5), resurrects_from=1, resurrects_share=0.01)
 
 
 def test_a_held_import_is_approved_with_the_right_number_alone(both: Ledger) -> None:
     """Today names it, a wrong number does nothing and keeps what was typed, the right one lets it go."""
     import_id = held_file(both)
     with page(both) as served, served.browser() as browser:
-        assert "waits for approval" in words(browser.get("/"))
+        assert "waits for approval" in text_of(browser.get("/"))
         shown = browser.get(f"/imports/{import_id}")
-        assert "All of it would change 3 slots , only its opt-outs 1 , only its opt-ins 2 ." in words(shown)
+        assert "All of it would change 3 slots , only its opt-outs 1 , only its opt-ins 2 ." in text_of(shown)
 
         wrong = browser.submit(shown, "/approve", expect="2", why="checked with CRM")
         assert wrong.status_code == 409
-        assert "Nothing was done: it would change 3 slots now, and you typed 2." in words(wrong)
+        assert "Nothing was done: it would change 3 slots now, and you typed 2." in text_of(wrong)
         assert 'value="checked with CRM"' in wrong.text
         assert counts(both, import_id) == {"pending": 3}
         assert browser.submit(shown, "/approve", expect="3", why=" ").status_code == 422
@@ -50,11 +50,11 @@ def test_a_held_import_is_approved_with_the_right_number_alone(both: Ledger) -> 
         assert both.review.held_import(import_id) is not None
 
         done = browser.submit(shown, "/approve", expect="3", why="checked with CRM")
-        assert "3 changes approved, which change 3 slots." in words(done)
-        assert "checked with CRM" in words(done)
+        assert "3 changes approved, which change 3 slots." in text_of(done)
+        assert "checked with CRM" in text_of(done)
         assert served.woken == ["woken"]
         again = browser.submit(shown, "/approve", expect="3", why="checked with CRM")
-        assert "Nothing of it is held any more" in words(again)
+        assert "Nothing of it is held any more" in text_of(again)
     assert {who for who, _ in deliver(both)} == {"100", "101", "200"}
 
 
@@ -65,7 +65,7 @@ def test_only_the_opt_outs_are_approved_and_the_rest_is_withdrawn(both: Ledger) 
         shown = browser.get(f"/imports/{import_id}")
         browser.submit(shown, "/approve", only="optouts", expect="1", why="opt-outs are right")
         shown = browser.get(f"/imports/{import_id}")
-        assert "Held: 2 opt-ins and 0 opt-outs" in words(shown)
+        assert "Held: 2 opt-ins and 0 opt-outs" in text_of(shown)
         browser.submit(shown, "/withdraw", expect="2", why="an old export")
     assert deliver(both) == [("200", "EMAIL|BULK OPTOUT")]
     assert counts(both, import_id) == {"applied": 1, "withdrawn": 2}
@@ -73,16 +73,16 @@ def test_only_the_opt_outs_are_approved_and_the_rest_is_withdrawn(both: Ledger) 
 
 def test_an_import_is_undone_after_its_effects_were_shown(both: Ledger) -> None:
     """A mistaken opt-in is undone; the number that was shown must be typed."""
-    imported(both, word("100", "OPTOUT"))
+    imported(both, change_of("100", "OPTOUT"))
     deliver(both)
-    mistake = imported(both, word("100", "OPTIN", 5), word("200", "OPTIN", 5))
+    mistake = imported(both, change_of("100", "OPTIN", 5), change_of("200", "OPTIN", 5))
     deliver(both)
     with page(both) as served, served.browser() as browser:
         plan = browser.get(f"/imports/{mistake}/undo")
-        assert "undone 2 slots get back" in words(plan)
+        assert "undone 2 slots get back" in text_of(plan)
         wrong = browser.submit(plan, "/undo", expect="1", why="an old export")
-        assert (wrong.status_code, "and not 1, which you typed" in words(wrong)) == (409, True)
-        assert "2 slots undone." in words(browser.submit(plan, "/undo", expect="2", why="an old export"))
+        assert (wrong.status_code, "and not 1, which you typed" in text_of(wrong)) == (409, True)
+        assert "2 slots undone." in text_of(browser.submit(plan, "/undo", expect="2", why="an old export"))
     assert sorted(deliver(both)) == [("100", "EMAIL|BULK OPTOUT"), ("200", "EMAIL|BULK OPTOUT")]
 
 
@@ -91,9 +91,9 @@ def test_four_eyes_hold_for_the_account_of_the_machine(ledger: Ledger) -> None:
     import_id = held_file(ledger)
     with page(ledger, four_eyes=True) as served, served.browser() as browser:
         shown = browser.get(f"/imports/{import_id}")
-        assert "proves no name" in words(shown)
-        told = {"csrf": browser.csrf(), "only": "all", "expect": "3", "why": "mine"}
-        assert browser.post(f"/imports/{import_id}/approve", told).status_code == 403
+        assert "proves no name" in text_of(shown)
+        fields = {"csrf": browser.csrf(), "only": "all", "expect": "3", "why": "mine"}
+        assert browser.post(f"/imports/{import_id}/approve", fields).status_code == 403
         assert ledger.review.held_import(import_id) is not None
     with page(ledger, four_eyes=True, ui_users=EVERYONE) as served, served.browser("anna") as browser:
         browser.submit(browser.get(f"/imports/{import_id}"), "/approve", expect="3", why="looked at it")
@@ -107,33 +107,33 @@ def test_who_has_imported_a_file_does_not_approve_it(ledger: Ledger) -> None:
     ledger.database.write(lambda tx: tx.execute(mine))
     with page(ledger, four_eyes=True, ui_users=EVERYONE) as served, served.browser("anna") as browser:
         refused = browser.submit(browser.get(f"/imports/{import_id}"), "/approve", expect="3", why="mine")
-        assert (refused.status_code, "anna has imported it" in words(refused)) == (403, True)
+        assert (refused.status_code, "anna has imported it" in text_of(refused)) == (403, True)
     assert ledger.review.held_import(import_id) is not None
 
 
 def test_a_mistake_that_a_later_file_repeats_is_shown(ledger: Ledger) -> None:
     """The page names the import that says the same again."""
-    imported(ledger, word("100", "OPTOUT"))
+    imported(ledger, change_of("100", "OPTOUT"))
     deliver(ledger)
-    mistake = imported(ledger, word("100", "OPTIN", 5))
+    mistake = imported(ledger, change_of("100", "OPTIN", 5))
     deliver(ledger)
-    later = imported(ledger, word("100", "OPTIN", 6))
+    later = imported(ledger, change_of("100", "OPTIN", 6))
     with page(ledger) as served, served.browser() as browser:
-        shown = words(browser.get(f"/imports/{mistake}/undo"))
+        shown = text_of(browser.get(f"/imports/{mistake}/undo"))
     assert "said again 1 of these, later imports say the same again" in shown
     assert later in shown
 
 
 def test_what_is_not_there_is_said(ledger: Ledger) -> None:
     """Ids that are none, and an import that is still being read."""
-    reading = recorded(ledger, word("100"))
+    reading = recorded(ledger, change_of("100"))
     with page(ledger) as served, served.browser() as browser:
         assert browser.get("/imports/none").status_code == 404
         assert browser.get("/nothing").status_code == 404
-        assert "reading" in words(browser.get(f"/imports/{reading}"))
-        told = {"csrf": browser.csrf(), "only": "all", "expect": "1", "why": "x"}
-        assert "Nothing of it is held" in words(browser.post(f"/imports/{reading}/approve", told))
-        assert browser.post("/imports/none/approve", told).status_code == 404
+        assert "reading" in text_of(browser.get(f"/imports/{reading}"))
+        fields = {"csrf": browser.csrf(), "only": "all", "expect": "1", "why": "x"}
+        assert "Nothing of it is held" in text_of(browser.post(f"/imports/{reading}/approve", fields))
+        assert browser.post("/imports/none/approve", fields).status_code == 404
         assert browser.get("/imports?before=none").status_code == 200
 
 
@@ -143,4 +143,4 @@ def test_each_place_is_shown_with_nothing_in_the_ledger(ledger: Ledger) -> None:
         for place in PLACES:
             if place.method == "GET" and "{" not in place.path:
                 assert (place.path, browser.get(place.path).status_code) == (place.path, 200)
-        assert "Nothing. No opt-out is pending." in words(browser.get("/"))
+        assert "Nothing. No opt-out is pending." in text_of(browser.get("/"))

@@ -12,7 +12,7 @@ from consent.guards.fuse import FuseState
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.fuse_counts import fuses
 from tests.support.browser import CHROMIUM, DRIVER, MISSING, chromium, press, text, violations
-from tests.support.browser.page import EVERYONE, page, words
+from tests.support.browser.page import EVERYONE, page, text_of
 from tests.support.fuses import drain, trip
 from tests.support.ledgers import BUCKET, counts
 
@@ -34,21 +34,21 @@ def test_what_a_fuse_holds_is_shown_and_sent(both: Ledger) -> None:
     drain(both)
     with page(both, connections=CONNECTIONS) as served, served.browser() as browser:
         today = browser.get("/")
-        assert "is held by a fuse" in words(today)
-        assert "5 customers in a row drew 8011: no such account" in words(today)
+        assert "is held by a fuse" in text_of(today)
+        assert "5 customers in a row drew 8011: no such account" in text_of(today)
         assert f'href="/ui/imports/{file}"' in today.text
-        assert "held by a fuse" in words(browser.get("/imports"))
-        assert "0 opt-ins and 7 opt-outs" in words(browser.get("/connections"))
+        assert "held by a fuse" in text_of(browser.get("/imports"))
+        assert "0 opt-ins and 7 opt-outs" in text_of(browser.get("/connections"))
         shown = browser.get(f"/imports/{file}")
-        assert "Held: 0 opt-ins and 7 opt-outs" in words(shown)
+        assert "Held: 0 opt-ins and 7 opt-outs" in text_of(shown)
         done = browser.submit(shown, "/fuses/reset", way="resume", why="the account is corrected")
         assert done.url.path == f"/ui/imports/{file}"
-        assert "it is sent." in words(done)
-        assert "the account is corrected" in words(done)
+        assert "it is sent." in text_of(done)
+        assert "the account is corrected" in text_of(done)
         assert served.woken == ["woken"]
         again = browser.submit(shown, "/fuses/reset", way="resume", why="the account is corrected")
-        assert "so nothing was done" in words(again)
-        assert "held by a fuse" not in words(browser.get("/"))
+        assert "so nothing was done" in text_of(again)
+        assert "held by a fuse" not in text_of(browser.get("/"))
     assert len(drain(both)) == 7
     assert counts(both, file) == {"applied": 7, "dead": 5}
 
@@ -70,7 +70,7 @@ def test_each_way_to_go_on(both: Ledger, way: str, state: FuseState | None, left
         assert [one.state for one in both.fuses.tripped()] == ([] if state is None else [state])
         assert counts(both, file) == left
         if state is not None:
-            assert "opt-ins held, opt-outs sent" in words(browser.get("/connections"))
+            assert "opt-ins held, opt-outs sent" in text_of(browser.get("/connections"))
     assert both.queries.audit_page()[0].what == f"fuse of capillary reset: {way}"
 
 
@@ -84,11 +84,11 @@ def test_a_form_is_about_its_own_fuse_alone(ledger: Ledger) -> None:
     ledger.fuses.note_read(BUCKET, read, well=True)
     ledger.database.write(lambda tx: tx.execute(mine))
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
-        told = {"csrf": browser.csrf(), "bucket": "capillary", "origin": "", "way": "resume", "why": "x"}
-        assert "connection capillary: it is sent." in words(browser.post("/fuses/reset", told))
+        fields = {"csrf": browser.csrf(), "bucket": "capillary", "origin": "", "way": "resume", "why": "x"}
+        assert "connection capillary: it is sent." in text_of(browser.post("/fuses/reset", fields))
         assert {one.origin for one in ledger.fuses.tripped()} >= {file}
         assert "" not in {one.origin for one in ledger.fuses.tripped()}
-        assert "nothing was done" in words(browser.post("/fuses/reset", told | {"origin": "capillary"}))
+        assert "nothing was done" in text_of(browser.post("/fuses/reset", fields | {"origin": "capillary"}))
 
 
 def test_what_cannot_be_meant_is_refused(ledger: Ledger) -> None:
@@ -98,20 +98,20 @@ def test_what_cannot_be_meant_is_refused(ledger: Ledger) -> None:
         with served.browser("anna") as anna:
             shown = anna.get(f"/imports/{file}")
             for wrong in ({"why": " "}, {"way": ""}, {"way": "burn"}, {"why": "x" * 1001}):
-                told = {"way": "let-die", "why": "a file of another shop"} | wrong
-                refused = anna.submit(shown, "/fuses/reset", **told)
+                fields = {"way": "let-die", "why": "a file of another shop"} | wrong
+                refused = anna.submit(shown, "/fuses/reset", **fields)
                 assert refused.status_code == 422
                 assert 'role="alert"' in refused.text
             refused = anna.submit(shown, "/fuses/reset", why="a file of another shop")
             assert 'value="a file of another shop"' in refused.text
             assert anna.submit(shown, "/fuses/reset", csrf="x", way="resume", why="x").status_code == 403
             gone = anna.submit(shown, "/fuses/reset", origin="none", way="resume", why="x")
-            assert "nothing was done" in words(gone)
+            assert "nothing was done" in text_of(gone)
         for name in ("vera", "otto", "priya"):
             with served.browser(name) as other:
                 shown = other.get(f"/imports/{file}")
                 assert "/fuses/reset" not in shown.text + other.get("/connections").text
-                assert "you need the role approver" in words(shown)
+                assert "you need the role approver" in text_of(shown)
                 form = {"csrf": other.csrf(), "bucket": "capillary", "origin": file, "way": "resume", "why": "x"}
                 assert other.post("/fuses/reset", form).status_code == 403
     assert [one.state for one in ledger.fuses.tripped()] == [FuseState.HELD]

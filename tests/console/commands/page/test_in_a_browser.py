@@ -15,7 +15,7 @@ from consent.settings import Settings
 from tests.support.browser import CHROMIUM, DRIVER, MISSING, addresses, chromium, fill_in, look, press, text, violations
 from tests.support.browser.page import EVERYONE, PASSWORD, page
 from tests.support.browser.states import CONNECTIONS, PERSON, SIZES, go_through, log_in, prepared
-from tests.support.ledgers import deliver, guarded, imported, word
+from tests.support.ledgers import change_of, deliver, guarded, imported
 
 pytestmark = [
     pytest.mark.proof,
@@ -32,13 +32,13 @@ def something_of_each(ledger: Ledger) -> tuple[str, str]:
     source = ImportSource("csv", "/srv/drop/monday-1.csv", "monday", 1, None)
     first = ledger.intake.open_import(source).import_id
     rejects = [RejectedRow(5, "channel", "unknown_value", "write one of MOBILE, EMAIL, wechat, whatsapp, line")]
-    ledger.intake.accept(first, [word(f"38700641{n}") for n in range(3)], rejects, Checkpoint(4, 6, 0, 4))
+    ledger.intake.accept(first, [change_of(f"38700641{n}") for n in range(3)], rejects, Checkpoint(4, 6, 0, 4))
     ledger.intake.finish_reading(first)
     ledger.intake.publish(first)
     deliver(ledger)
-    imported(ledger, word("404"), word("405"))
+    imported(ledger, change_of("404"), change_of("405"))
     deliver(ledger, PermanentFailure("1012", "Capillary cannot find this customer"))
-    again = [word(f"38700641{n}", "OPTIN", 5) for n in range(2)]
+    again = [change_of(f"38700641{n}", "OPTIN", 5) for n in range(2)]
     return first, guarded(ledger, *again, resurrects_from=1, resurrects_share=0.01)
 
 

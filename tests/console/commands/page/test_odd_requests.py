@@ -16,7 +16,7 @@ import pytest
 from consent.ledger.ledger import Ledger
 from console.commands.page.users import User, Users
 from producers.http import request_body
-from tests.support.browser.page import EVERYONE, page, words
+from tests.support.browser.page import EVERYONE, page, text_of
 
 ODD = ("\0", "a\0b")
 STRANGERS = 60
@@ -45,12 +45,12 @@ def test_nothing_has_a_name_with_a_nul(books: Ledger, odd: str, caplog: pytest.L
     with page(books) as served, served.browser() as browser, caplog.at_level(logging.WARNING):
         for place in (*places, *(f"{one}={name}" for one in lists)):
             assert (place, browser.get(place).status_code) == (place, 404)
-        told = {"csrf": browser.csrf(), "why": "x", "expect": "0", "only": "all", "what": "replay"}
+        fields = {"csrf": browser.csrf(), "why": "x", "expect": "0", "only": "all", "what": "replay"}
         for place in ("approve", "withdraw", "undo"):
-            assert (place, browser.post(f"/imports/{name}/{place}", told).status_code) == (place, 404)
+            assert (place, browser.post(f"/imports/{name}/{place}", fields).status_code) == (place, 404)
         for place in ("plan", "replay", "discard"):
             for of in ("id", "connection", "code", "import_id"):
-                assert (of, browser.post(f"/dead-letters/{place}", told | {of: odd}).status_code) == (of, 404)
+                assert (of, browser.post(f"/dead-letters/{place}", fields | {of: odd}).status_code) == (of, 404)
     assert logged(caplog, logging.WARNING) == []
 
 
@@ -60,7 +60,7 @@ def test_an_origin_that_is_none_is_refused(books: Ledger, origin: str, caplog: p
     with page(books) as served, served.browser() as browser, caplog.at_level(logging.ERROR):
         refused = browser.post("/logout", {"csrf": browser.csrf()}, origin=origin)
         assert refused.status_code == 403
-        assert "another site" in words(refused)
+        assert "another site" in text_of(refused)
         assert browser.get("/").status_code == 200
     assert logged(caplog, logging.ERROR) == []
 
@@ -119,10 +119,10 @@ def test_a_burst_of_logins_holds_up_no_one_and_takes_little_memory(
         form = vera.get("/login")
         found = re.search(r'name="csrf" value="([^"]+)"', form.text)
         assert found is not None
-        told = {"csrf": found[1], "password": "x"}
+        fields = {"csrf": found[1], "password": "x"}
         monkeypatch.setattr(Users, "with_password", slowly)
         with ThreadPoolExecutor(STRANGERS) as strangers:
-            tries = [strangers.submit(vera.post, "/login", told | {"name": f"n{one}"}) for one in range(STRANGERS)]
+            tries = [strangers.submit(vera.post, "/login", fields | {"name": f"n{one}"}) for one in range(STRANGERS)]
             time.sleep(1)
             began = time.monotonic()
             assert vera.client.get(f"{served.url}/ui/imports", timeout=10).status_code == 200

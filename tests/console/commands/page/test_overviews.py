@@ -9,7 +9,7 @@ import pytest
 
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
-from tests.support.browser.page import EVERYONE, page, words
+from tests.support.browser.page import EVERYONE, page, text_of
 from tests.support.browser.states import CONNECTIONS, PERSON, file_of, prepared, said
 from tests.support.ledgers import deliver
 
@@ -29,7 +29,7 @@ def test_today_says_in_order_what_to_do_and_draws_the_last_hours(ledger: Ledger)
     prepared(ledger)
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
         shown = browser.get("/")
-    text = words(shown)
+    text = text_of(shown)
     order = (
         "resurrects.csv waits for approval",
         "capillary : 4 opt-outs past their deadline, 4 opt-outs will be late",
@@ -56,11 +56,11 @@ def test_today_with_nothing_to_do_says_so(ledger: Ledger) -> None:
     deliver(ledger)
     ledger.notices.observe(("import_held",), {"import_held:1": ("import_held", "import 1 is held")}, tell=False)
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
-        text = words(browser.get("/"))
+        text = text_of(browser.get("/"))
         assert "What needs a person Nothing." in text
         assert "The last hours" not in text
         ledger.counters.add_up()
-        assert "Changes settled at most 1 change in a quarter" in words(browser.get("/"))
+        assert "Changes settled at most 1 change in a quarter" in text_of(browser.get("/"))
 
 
 def test_notices_are_acknowledged_on_the_page(ledger: Ledger) -> None:
@@ -69,7 +69,7 @@ def test_notices_are_acknowledged_on_the_page(ledger: Ledger) -> None:
     ledger.notices.observe(kinds, {kind: (kind, f"<b>{kind}</b> `stands`") for kind in kinds}, tell=False)
     with page(ledger, connections=CONNECTIONS, ui_users=EVERYONE) as served, served.browser("otto") as browser:
         shown = browser.get("/")
-        assert "3 notices that no one has acknowledged" in words(shown)
+        assert "3 notices that no one has acknowledged" in text_of(shown)
         assert "<b>" not in shown.text
         for wrong in ({"why": "they are at it"}, {"notice-1": "yes", "why": " "}):
             refused = browser.submit(shown, "/notices/acknowledge", **wrong)
@@ -77,11 +77,11 @@ def test_notices_are_acknowledged_on_the_page(ledger: Ledger) -> None:
             assert refused.text.count("checked") == ("notice-1" in wrong)
         assert all(one.acknowledged_at is None for one in ledger.notices.current())
         ledger.notices.observe(kinds[2:], {}, tell=False)
-        told = {"notice-1": "yes", "notice-3": "yes", "notice-x": "yes", "why": "they are at it"}
-        done = browser.submit(shown, "/notices/acknowledge", **told)
-        assert "1 notice acknowledged: not told again. What is over was left as it is." in words(done)
-        assert "1 notice that no one has acknowledged" in words(done)
-        assert "user otto knows" in words(done)
+        fields = {"notice-1": "yes", "notice-3": "yes", "notice-x": "yes", "why": "they are at it"}
+        done = browser.submit(shown, "/notices/acknowledge", **fields)
+        assert "1 notice acknowledged: not told again. What is over was left as it is." in text_of(done)
+        assert "1 notice that no one has acknowledged" in text_of(done)
+        assert "user otto knows" in text_of(done)
     assert {one.id: one.acknowledged_by for one in ledger.notices.current()} == {1: "user otto", 2: None}
     assert [(one.who, one.what) for one in ledger.queries.audit_page()] == [
         ("user otto", "acknowledged notice 1, ledger_full")
@@ -93,7 +93,7 @@ def test_connections_show_the_forecast_against_the_deadlines(ledger: Ledger) -> 
     prepared(ledger)
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
         shown = browser.get("/connections")
-    text = words(shown)
+    text = text_of(shown)
     assert "Breaker closed: it is called" in text
     assert "Breaker open: it refuses our credentials" in text
     assert "calls on average (latest calls: how many a second, times how long each took) ; at most 600 calls" in text
@@ -109,8 +109,8 @@ def test_a_persons_changes_show_their_deadlines(ledger: Ledger) -> None:
     file_of(ledger, "in.csv", said(50, "OPTIN", hours=0.1))
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
         asked = browser.get("/person")
-        late = words(browser.submit(asked, "/person", column="user_id", value=f"{PERSON}51"))
-        also = words(browser.submit(asked, "/person", column="user_id", value=f"{PERSON}50"))
+        late = text_of(browser.submit(asked, "/person", column="user_id", value=f"{PERSON}51"))
+        also = text_of(browser.submit(asked, "/person", column="user_id", value=f"{PERSON}50"))
     assert "gmail-48h" in late
     assert "late" not in late.split("Every change")[1]
     assert " late gmail-48h" in also
@@ -121,6 +121,6 @@ def test_an_import_says_when_it_is_done_or_that_no_one_can_tell(ledger: Ledger) 
     """At the present rate; where a connection is stopped there is no end to be told."""
     waiting = file_of(ledger, "waiting.csv", *(said(n, connection="shop") for n in range(10, 14)))
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
-        assert "is delivered by" in words(browser.get(f"/imports/{waiting}"))
+        assert "is delivered by" in text_of(browser.get(f"/imports/{waiting}"))
         prepared(ledger)
-        assert "No one can tell when it is delivered" in words(browser.get(f"/imports/{waiting}"))
+        assert "No one can tell when it is delivered" in text_of(browser.get(f"/imports/{waiting}"))

@@ -9,8 +9,8 @@ from selenium.webdriver.common.by import By
 
 from consent.ledger.ledger import Ledger
 from tests.support.browser import CHROMIUM, DRIVER, MISSING, chromium, fill_in, press, text, violations
-from tests.support.browser.page import EVERYONE, page, words
-from tests.support.ledgers import deliver, imported, word
+from tests.support.browser.page import EVERYONE, page, text_of
+from tests.support.ledgers import change_of, deliver, imported
 
 CAPILLARY = {"provider": "capillary", "base_url": "http://127.0.0.1:9", "username": "demo", "password": "demo"}
 CONNECTIONS = {"capillary": CAPILLARY}
@@ -26,18 +26,18 @@ def both(ledger_url: str) -> Iterator[Ledger]:
 
 def test_opt_ins_are_paused_and_resumed(both: Ledger) -> None:
     """The place says it, the audit log keeps who and why, and workers are woken when it goes on."""
-    imported(both, word("100"), word("101", "OPTIN"))
+    imported(both, change_of("100"), change_of("101", "OPTIN"))
     with page(both, connections=CONNECTIONS) as served, served.browser() as browser:
         shown = browser.get("/connections")
         done = browser.submit(shown, "/pause", place="capillary", why="welcome mails")
-        assert "capillary: opt-ins are paused." in words(done)
-        assert "welcome mails" in words(browser.get("/audit"))
+        assert "capillary: opt-ins are paused." in text_of(done)
+        assert "welcome mails" in text_of(browser.get("/audit"))
         assert deliver(both) == [("100", "EMAIL|BULK OPTOUT")]
         resumed = browser.submit(done, "/resume", only="all", why="they are ready")
-        assert "capillary: resumed." in words(resumed)
+        assert "capillary: resumed." in text_of(resumed)
         assert served.woken == ["woken"]
         again = browser.submit(done, "/resume", only="all", why="they are ready")
-        assert "Nothing of capillary is paused any more" in words(again)
+        assert "Nothing of capillary is paused any more" in text_of(again)
     assert deliver(both) == [("101", "EMAIL|BULK OPTIN")]
     assert [one.what for one in both.queries.audit_page()] == [
         "resumed the opt-ins of capillary",
@@ -47,13 +47,13 @@ def test_opt_ins_are_paused_and_resumed(both: Ledger) -> None:
 
 def test_a_whole_pause_warns_of_its_opt_outs_and_may_be_narrowed(both: Ledger) -> None:
     """It says how many opt-outs wait; they can go on alone."""
-    imported(both, word("100"), word("101", "OPTIN"))
+    imported(both, change_of("100"), change_of("101", "OPTIN"))
     with page(both, connections=CONNECTIONS) as served, served.browser() as browser:
         done = browser.submit(browser.get("/connections"), "/pause", place="capillary", only="all", why="maintenance")
-        assert "A paused opt-out is a late opt-out" in words(done)
-        assert "1 customer with opt-outs" in words(done)
+        assert "A paused opt-out is a late opt-out" in text_of(done)
+        assert "1 customer with opt-outs" in text_of(done)
         assert deliver(both) == []
-        assert "maintenance" in words(browser.get("/"))
+        assert "maintenance" in text_of(browser.get("/"))
         browser.submit(done, "/resume", only="optouts", why="opt-outs first")
     assert deliver(both) == [("100", "EMAIL|BULK OPTOUT")]
 
@@ -64,8 +64,8 @@ def test_what_cannot_be_meant_is_refused(both: Ledger) -> None:
         with served.browser("otto") as browser:
             shown = browser.get("/connections")
             for wrong in ({"place": "unknown"}, {"why": " "}, {"only": "optouts"}):
-                told = {"place": "capillary", "why": "x"} | wrong
-                assert browser.submit(shown, "/connections/pause", **told).status_code == 422
+                fields = {"place": "capillary", "why": "x"} | wrong
+                assert browser.submit(shown, "/connections/pause", **fields).status_code == 422
             assert browser.submit(shown, "/connections/pause", csrf="x", place="capillary", why="x").status_code == 403
         with served.browser("vera") as browser:
             assert "/connections/pause" not in browser.get("/connections").text
@@ -81,7 +81,7 @@ def test_what_cannot_be_meant_is_refused(both: Ledger) -> None:
 @pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
 def test_a_connection_is_paused_and_resumed_in_a_browser(ledger: Ledger, *, scripts: bool) -> None:
     """Opt-ins are what is chosen already; axe-core finds nothing serious while something is paused."""
-    imported(ledger, word("100"), word("101", "OPTIN"))
+    imported(ledger, change_of("100"), change_of("101", "OPTIN"))
     with page(ledger, connections=CONNECTIONS) as served, chromium(scripts=scripts) as driver:
         assert served.link is not None
         driver.get(f"{served.url}/ui/open?token={served.link.secret}")

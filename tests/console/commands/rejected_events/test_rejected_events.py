@@ -58,8 +58,8 @@ def test_the_list_says_what_and_where_and_names_no_one(rejected: Cli) -> None:
     answer = rejected("rejected-events", "list")
     assert "see `optrelay rejected-events list --import" in rejected("status", "latest").out
 
-    for words in (SOURCE, "unknown_value", "bad_json", "missing_field", "entry 3-0, change 2"):
-        assert words in answer.out
+    for part in (SOURCE, "unknown_value", "bad_json", "missing_field", "entry 3-0, change 2"):
+        assert part in answer.out
     assert "387006417" not in answer.out + answer.err
     found = rejected("rejected-events", "list", "--json").json
     assert [one["code"] for one in found] == ["unknown_value", "bad_json", "missing_field"]
@@ -78,8 +78,8 @@ def test_what_it_said_is_shown_on_request_only(rejected: Cli) -> None:
     assert "ann@example.com" not in hidden.out
     assert "{oops \\xff" in shown.out
     assert "ce-subject=ann@example.com" in shown.out
-    told = rejected("rejected-events", "show", "1", "--reveal", "--json").json
-    assert told["event"] == {**ANN, "channel": "MAIL"}
+    revealed = rejected("rejected-events", "show", "1", "--reveal", "--json").json
+    assert revealed["event"] == {**ANN, "channel": "MAIL"}
     assert "event" not in rejected("rejected-events", "show", "1", "--json").json
 
 
@@ -136,7 +136,7 @@ def test_a_fixed_file_is_sent_again(rejected: Cli, url: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         ("{", "line 1 is not JSON"),
         ("[]", "line 1 is no line of"),
@@ -147,12 +147,12 @@ def test_a_fixed_file_is_sent_again(rejected: Cli, url: str, tmp_path: Path) -> 
         ('{"_id": 1, "event": 1}\n{"_id": 1, "event": 2}', "_id 1 stands in two lines"),
     ],
 )
-def test_a_file_that_is_no_export_is_refused_whole(rejected: Cli, tmp_path: Path, line: str, words: str) -> None:
+def test_a_file_that_is_no_export_is_refused_whole(rejected: Cli, tmp_path: Path, line: str, message: str) -> None:
     """Nothing is sent of a file that was damaged by hand."""
     (tmp_path / "fix.ndjson").write_text(line)
     answer = rejected("rejected-events", "resend", "--file", "fix.ndjson", "--yes")
 
-    assert (answer.code, words in answer.err) == (2, True)
+    assert (answer.code, message in answer.err) == (2, True)
 
 
 def test_a_name_twice_is_still_refused_in_a_fixed_file(rejected: Cli, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_empty_file_means_no_event(rejected: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("list", "--json"),
         pytest.param(("list",), marks=pytest.mark.proof),
@@ -199,14 +199,14 @@ def test_an_empty_file_means_no_event(rejected: Cli, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("rejected")
-def test_many_rejected_events_fill_no_memory(url: str, words: tuple[str, ...]) -> None:
+def test_many_rejected_events_fill_no_memory(url: str, arguments: tuple[str, ...]) -> None:
     """200,000 events took 400 to 760 MB, so a night of a wrong setting could not be looked at in a small container."""
     multiply_events(url, 20_000)
-    more = ("--dry-run",) if words[0] == "resend" else ()
+    more = ("--dry-run",) if arguments[0] == "resend" else ()
     fixed = "".join(f'{{"_id": {id_}, "event": {{"action": "{"x" * 500}"}}}}\n' for id_ in range(1, 20_001))
 
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, "rejected-events", *words, *more],
+        [sys.executable, "-c", MEMORY, "rejected-events", *arguments, *more],
         input=fixed,
         capture_output=True,
         text=True,
@@ -215,13 +215,13 @@ def test_many_rejected_events_fill_no_memory(url: str, words: tuple[str, ...]) -
 
     assert done.stderr.startswith("\nMORE")
     assert int(done.stderr.rpartition("MORE")[2]) < 60 * 1024  # KiB, most of them for modules
-    if words == ("list", "--json"):
+    if arguments == ("list", "--json"):
         assert len(json.loads(done.stdout)) == 20_000
-    if words == ("export",):
+    if arguments == ("export",):
         assert len(done.stdout.splitlines()) == 20_000
-    if words == ("resend", "--all", "--json"):
+    if arguments == ("resend", "--all", "--json"):
         assert len(json.loads(done.stdout)["still_rejected"]) == 20_000
-    if words == ("resend", "--file", "-"):
+    if arguments == ("resend", "--file", "-"):
         assert "20,000 still rejected" in done.stdout
 
 

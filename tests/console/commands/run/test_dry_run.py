@@ -21,11 +21,11 @@ def test_a_dry_run_leaves_nothing_behind(cli: Cli, consents: str, tmp_path: Path
 
 def test_it_predicts_what_the_import_then_does(cli: Cli, consents: str) -> None:
     """The forecast is what then happens, row for row."""
-    told = cli("import", consents, "--dry-run", "--json")
+    predicted = cli("import", consents, "--dry-run", "--json")
     done = cli("import", consents, "--json")
     same = ("rows", "accepted", "rejected", "duplicates", "superseded", "unchanged", "pending", "reject_codes")
-    assert {name: told.json[name] for name in same} == {name: done.json[name] for name in same}
-    assert (told.json["customers"], told.json["calls"], told.code) == (2, 2, 1)
+    assert {name: predicted.json[name] for name in same} == {name: done.json[name] for name in same}
+    assert (predicted.json["customers"], predicted.json["calls"], predicted.code) == (2, 2, 1)
 
 
 def test_it_knows_what_the_ledger_knows(cli: Cli, consents: str, url: str, tmp_path: Path) -> None:
@@ -40,11 +40,16 @@ def test_it_knows_what_the_ledger_knows(cli: Cli, consents: str, url: str, tmp_p
         "1001417,EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z",  # newer, but confirmed already
         "1001417,MOBILE,BULK,OPTOUT,2026-02-01T00:00:00Z",  # new
     )
-    told = cli("import", more, "--dry-run", "--json").json
-    assert (told["duplicates"], told["superseded"], told["unchanged"], told["pending"]) == (1, 1, 1, 1)
-    assert told["calls"] == 1
+    predicted = cli("import", more, "--dry-run", "--json").json
+    assert (predicted["duplicates"], predicted["superseded"], predicted["unchanged"], predicted["pending"]) == (
+        1,
+        1,
+        1,
+        1,
+    )
+    assert predicted["calls"] == 1
     done = cli("import", more, "--json").json
-    assert {name: told[name] for name in ("duplicates", "superseded", "unchanged", "pending")} == {
+    assert {name: predicted[name] for name in ("duplicates", "superseded", "unchanged", "pending")} == {
         name: done[name] for name in ("duplicates", "superseded", "unchanged", "pending")
     }
 
@@ -62,12 +67,12 @@ def test_it_predicts_that_a_file_which_broke_off_is_made_up_for(
         assert cli("import", consents).code == 130
     whole = write(tmp_path, "whole.csv", *ROWS, "1009000,EMAIL,BULK,OPTOUT,2026-02-01T00:00:00Z")
 
-    told = cli("import", whole, "--dry-run", "--json").json
+    predicted = cli("import", whole, "--dry-run", "--json").json
     done = cli("import", whole, "--json").json
 
     same = ("rows", "accepted", "rejected", "duplicates", "superseded", "unchanged", "pending")
-    assert {name: told[name] for name in same} == {name: done[name] for name in same}
-    assert told["calls"] == 3
+    assert {name: predicted[name] for name in same} == {name: done[name] for name in same}
+    assert predicted["calls"] == 3
 
 
 def test_the_real_ledger_is_only_read(cli: Cli, consents: str, tmp_path: Path) -> None:
@@ -81,15 +86,15 @@ def test_the_real_ledger_is_only_read(cli: Cli, consents: str, tmp_path: Path) -
 
 def figures(cli: Cli) -> dict[str, Any]:
     """What status tells, without what time alone changes: the age of what waits, and when it will be done."""
-    told: dict[str, Any] = cli("status", "--json").json
-    return {name: value for name, value in told.items() if name not in {"oldest_pending_opt_out", "deadlines"}}
+    status: dict[str, Any] = cli("status", "--json").json
+    return {name: value for name, value in status.items() if name not in {"oldest_pending_opt_out", "deadlines"}}
 
 
 def test_a_file_that_was_recorded_before_is_named(cli: Cli, consents: str) -> None:
     """Who rehearses last night's file again is told that it would change nothing."""
     number = cli("import", consents, "--json").json["import"]
-    told = cli("import", consents, "--dry-run", "--json").json
-    assert (told["already_imported"], told["calls"]) == ({consents: number}, 0)
+    predicted = cli("import", consents, "--dry-run", "--json").json
+    assert (predicted["already_imported"], predicted["calls"]) == ({consents: number}, 0)
 
 
 def test_the_time_is_told_at_the_connections_rate(cli: Cli, tmp_path: Path) -> None:
@@ -115,12 +120,12 @@ def test_each_limit_has_its_own_forecast(cli: Cli, tmp_path: Path, monkeypatch: 
     name = write(tmp_path, "infobip.csv", *rules, *people, header=header)
 
     answer = cli("run", name, "--dry-run", "--connection", "infobip")
-    told = cli("run", name, "--dry-run", "--connection", "infobip", "--json").json
+    predicted = cli("run", name, "--dry-run", "--connection", "infobip", "--json").json
 
     assert "infobip: at least 3 calls, 6 if all is written; at 10/second: about 1 s" in answer.out
     assert "infobip (blocklist): 2 calls; at 1/second: about 2 s" in answer.out
-    assert (told["calls"], told["calls_at_least"], told["seconds"]) == (8, 5, 2.0)
-    buckets = told["connections"]["infobip"]["buckets"]
+    assert (predicted["calls"], predicted["calls_at_least"], predicted["seconds"]) == (8, 5, 2.0)
+    buckets = predicted["connections"]["infobip"]["buckets"]
     assert {bucket: (one["calls"], one["calls_at_least"]) for bucket, one in buckets.items()} == {
         "": (6, 3),
         "blocklist": (2, 2),

@@ -65,7 +65,7 @@ def test_what_became_of_the_rows_is_said_as_a_sum(cli: Cli, consents: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (("--effective-at", "soon"), "ISO 8601"),
         (("--map", "phone"), "their=ours"),
@@ -76,12 +76,12 @@ def test_what_became_of_the_rows_is_said_as_a_sum(cli: Cli, consents: str, tmp_p
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(
-    cli: Cli, consents: str, arguments: tuple[str, ...], words: str
+    cli: Cli, consents: str, arguments: tuple[str, ...], message: str
 ) -> None:
     """A wrong option ends with code 2 and a sentence that shows how it is written."""
     answer = cli("import", consents, *arguments)
     assert (answer.code, answer.out) == (2, "")
-    assert words in answer.err
+    assert message in answer.err
 
 
 def test_without_a_connection_the_remedy_is_named(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_waiting_has_an_end_if_no_one_works(cli: Cli, consents: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "words"),
+    ("setting", "value", "message"),
     [
         ("CONNECTIONS__CAPILLARY__PASSWORD", "", "needs credentials"),
         ("CONNECTIONS__CAPILLARY__BASE_URL", "127.0.0.1:8090", "is not a web address"),
@@ -143,12 +143,12 @@ def test_waiting_has_an_end_if_no_one_works(cli: Cli, consents: str) -> None:
     ],
 )
 def test_a_run_that_cannot_deliver_records_nothing(
-    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str
+    cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, message: str
 ) -> None:
     """What is wrong with the connection or the broker is told before the first row is recorded."""
     monkeypatch.setenv(f"OPTRELAY_{setting}", value)
     answer = cli("run", consents)
-    assert (answer.code, words in answer.err) == (2, True)
+    assert (answer.code, message in answer.err) == (2, True)
     assert not Path(f"{consents}.rejects.csv").exists()
     assert cli("status", "--json").json["imports"] == []
 
@@ -197,9 +197,9 @@ def test_a_variable_that_is_misspelt_is_not_ignored_in_silence(
 def test_a_key_that_is_misspelt_is_not_ignored_in_silence(cli: Cli, consents: str, tmp_path: Path) -> None:
     """The same in optrelay.toml."""
     (tmp_path / "optrelay.toml").write_text("reasert = true\nledger_url = 'sqlite:///other.db'\n")
-    words = "optrelay.toml: reasert is no setting and is ignored"
-    assert f"{words}: did you mean reassert?" in cli("import", consents).err
-    assert words in cli("doctor").out
+    message = "optrelay.toml: reasert is no setting and is ignored"
+    assert f"{message}: did you mean reassert?" in cli("import", consents).err
+    assert message in cli("doctor").out
 
 
 def test_a_misspelt_setting_of_a_connection_is_refused(

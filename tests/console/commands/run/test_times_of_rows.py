@@ -17,9 +17,9 @@ UNDATED = "user_id,channel,priority,action"
 def test_since_when_rows_without_a_time_hold_is_said(cli: Cli, consents: str, tmp_path: Path) -> None:
     """No one should have to guess that it is the file's own time, which copying a file may change."""
     file = write(tmp_path, "bare.csv", "1,EMAIL,BULK,OPTOUT", header=UNDATED)
-    words = "no column says since when its rows hold: it is since 2025-10-09 08:53:20 UTC, the file's own time"
-    assert words in cli("import", file, "--dry-run").err
-    assert words in cli("import", file).err
+    message = "no column says since when its rows hold: it is since 2025-10-09 08:53:20 UTC, the file's own time"
+    assert message in cli("import", file, "--dry-run").err
+    assert message in cli("import", file).err
     assert "no column says" not in cli("import", file, "--effective-at", "2026-01-01").err
     assert "no column says" not in cli("import", consents).err
 
@@ -91,10 +91,10 @@ def test_a_file_of_a_wrong_clock_is_refused_with_the_remedy(
     assert cli("import", name, "--effective-at", "2026-11-20", *more).code == 0
 
 
-@pytest.mark.parametrize("told", ["1795112000830", "20261120112233Z", "1970-01-01", "2026-11-20+05:30"])
-def test_a_told_time_that_is_no_time_is_refused(cli: Cli, consents: str, told: str) -> None:
+@pytest.mark.parametrize("given", ["1795112000830", "20261120112233Z", "1970-01-01", "2026-11-20+05:30"])
+def test_a_told_time_that_is_no_time_is_refused(cli: Cli, consents: str, given: str) -> None:
     """It would date every row of the file."""
-    answer = cli("import", consents, "--effective-at", told)
+    answer = cli("import", consents, "--effective-at", given)
     assert (answer.code, "--effective-at: " in answer.err) == (2, True)
 
 
@@ -106,13 +106,13 @@ def test_an_export_that_stamps_its_time_says_what_it_did_not_send(cli: Cli, url:
     now = f"{datetime.now(UTC) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
     later = [row.replace("2026-01-02T00:00:00Z", now) for row in rows]
     tuesday = write(tmp_path, "tuesday.csv", *later)
-    words = "1,100 opt-outs unchanged only because"
+    message = "1,100 opt-outs unchanged only because"
 
-    told = cli("import", tuesday, "--dry-run")
+    predicted = cli("import", tuesday, "--dry-run")
     done = cli("import", tuesday)
     again = cli("import", tuesday, "--reassert", "always", "--json")
 
-    assert words in told.out
-    assert words in done.out
+    assert message in predicted.out
+    assert message in done.out
     assert "`--reassert always` sends them" in done.out
     assert (again.json["pending"], again.json["stamped"]) == (1_100, 0)

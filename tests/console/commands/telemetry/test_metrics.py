@@ -19,7 +19,7 @@ from console.commands.telemetry.exposition import collector_of, exposition, writ
 from tests.deployment.compose import ROOT
 from tests.support.fuses import drain, trip
 from tests.support.http_server import KEY, server
-from tests.support.ledgers import deliver, imported, word
+from tests.support.ledgers import change_of, deliver, imported
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text()
 
@@ -29,9 +29,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """A ledger with an applied change and one that waits."""
     one = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     one.maintenance.prepare()
-    imported(one, word("387006417"))
+    imported(one, change_of("387006417"))
     deliver(one)
-    imported(one, word("387006418"))
+    imported(one, change_of("387006418"))
     yield one
     one.close()
 
@@ -44,11 +44,11 @@ def collector(ledger: Ledger, tmp_path: Path) -> LedgerCollector:
     return collector_of(Settings(connections={"capillary": connection}, watch=watch), ledger)
 
 
-def values(told: bytes) -> dict[str, float]:
+def values(scraped: bytes) -> dict[str, float]:
     """Each sample, by its name and what tells it from others."""
     return {
         " ".join((sample.name, *(value for _, value in sorted(sample.labels.items()) if value))): sample.value
-        for family in text_string_to_metric_families(told.decode())
+        for family in text_string_to_metric_families(scraped.decode())
         for sample in family.samples
     }
 
@@ -56,9 +56,9 @@ def values(told: bytes) -> dict[str, float]:
 def test_a_scrape_tells_what_stands_in_the_ledger(collector: LedgerCollector) -> None:
     """One was applied by one call, one waits; no identifier is told."""
     collector.ledger.event_sources.note_read("amqp://events queue consent", collector.ledger.now() - 90_000_000)
-    told = exposition(collector)
+    scraped = exposition(collector)
 
-    found = values(told)
+    found = values(scraped)
 
     assert found["optrelay_source_lag_seconds amqp://events queue consent"] == pytest.approx(90, abs=10)
     assert found["optrelay_changes_total capillary applied"] == 1
@@ -73,15 +73,15 @@ def test_a_scrape_tells_what_stands_in_the_ledger(collector: LedgerCollector) ->
     assert found["optrelay_ledger_up"] == 1
     assert found["optrelay_ledger_unread"] == 0
     assert any(name.startswith("optrelay_watch_overdue") for name in found)
-    assert b"38700641" not in told
+    assert b"38700641" not in scraped
 
 
 def test_names_are_documented_and_the_dashboard_and_rules_use_no_other(collector: LedgerCollector) -> None:
     """docs/metrics.md has each metric, and deploy/ asks for none that is not there."""
-    told = {f"{one.name}_total" if one.type == "counter" else one.name for one in collector.collect()}
+    exposed = {f"{one.name}_total" if one.type == "counter" else one.name for one in collector.collect()}
     documented = set(re.findall(r"^\| `(optrelay_\w+)", PAGE, re.MULTILINE))
-    assert told <= documented
-    assert documented - told <= {"optrelay_watch_last_file_timestamp_seconds"}
+    assert exposed <= documented
+    assert documented - exposed <= {"optrelay_watch_last_file_timestamp_seconds"}
     for name in ("grafana/optrelay.json", "prometheus/alerts.yml", "prometheus/alerts_test.yml"):
         asked = set(re.findall(r"optrelay_[a-z_]+", (ROOT / "deploy" / name).read_text()))
         assert {re.sub(r"_(bucket|count|sum)$", "", one) for one in asked} <= documented, name

@@ -33,7 +33,7 @@ def all_rows(reader: CsvReader) -> list[FileRow]:
     return rows
 
 
-def told(text: str, one_line: tuple[int, ...] = ()) -> list[tuple[int, str | list[str]]]:
+def rows_of(text: str, one_line: tuple[int, ...] = ()) -> list[tuple[int, str | list[str]]]:
     """Say of each row where it starts, and its fault or else its cells."""
     return [(row.line, row.error.code if row.error else row.cells) for row in read(text, one_line=one_line)]
 
@@ -74,7 +74,7 @@ def test_whatever_the_text_every_line_with_something_in_it_is_read_or_refused(te
 
 def test_a_row_with_too_few_or_too_many_cells_is_refused_and_never_shifted() -> None:
     """A ragged row is refused as it is; the rows around it stand."""
-    assert told("a,b\n1,2\n3\n4,5,6\n7,8\n") == [
+    assert rows_of("a,b\n1,2\n3\n4,5,6\n7,8\n") == [
         (2, ["1", "2"]),
         (3, "too_few_cells"),
         (4, "too_many_cells"),
@@ -84,7 +84,7 @@ def test_a_row_with_too_few_or_too_many_cells_is_refused_and_never_shifted() -> 
 
 def test_an_unclosed_quote_harms_only_its_own_line() -> None:
     """The lines that the open quote swallowed are read again, each as its own row."""
-    assert told('a,b\n1,"oops\n2,x\n3,"y"\n4,z\n') == [
+    assert rows_of('a,b\n1,"oops\n2,x\n3,"y"\n4,z\n') == [
         (2, "unclosed_quote"),
         (3, ["2", "x"]),
         (4, ["3", "y"]),
@@ -96,7 +96,7 @@ def test_an_unclosed_quote_that_swallows_the_whole_rest_harms_only_its_own_line(
     """Thousands of lines without any quote follow; all of them are read."""
     rest = [f"{n},x" for n in range(5_000)]
 
-    rows = told("\n".join(["a,b", '1,"oops', *rest]))
+    rows = rows_of("\n".join(["a,b", '1,"oops', *rest]))
 
     assert rows[0] == (2, "unclosed_quote")
     assert [cells for _, cells in rows[1:]] == [[str(n), "x"] for n in range(5_000)]
@@ -104,7 +104,7 @@ def test_an_unclosed_quote_that_swallows_the_whole_rest_harms_only_its_own_line(
 
 def test_two_unclosed_quotes_do_not_make_one_row_of_two() -> None:
     """A line break in a column that holds one line is no line break, even where the cells happen to be enough."""
-    assert told('a,b,c\n1,2,"x\n3,4,"\n5,6,7\n', one_line=(2,)) == [
+    assert rows_of('a,b,c\n1,2,"x\n3,4,"\n5,6,7\n', one_line=(2,)) == [
         (2, "unclosed_quote"),
         (3, "unclosed_quote"),
         (4, ["5", "6", "7"]),
@@ -113,19 +113,19 @@ def test_two_unclosed_quotes_do_not_make_one_row_of_two() -> None:
 
 def test_an_unclosed_quote_in_the_last_line_is_told_as_such() -> None:
     """The end of the file closes no quote."""
-    assert told('a,b\n1,2\n3,"x') == [(2, ["1", "2"]), (3, "unclosed_quote")]
+    assert rows_of('a,b\n1,2\n3,"x') == [(2, ["1", "2"]), (3, "unclosed_quote")]
 
 
 def test_text_behind_a_closing_quote_is_refused_and_not_guessed() -> None:
     """A quote mark inside a quoted cell must be doubled."""
-    assert told('a,b\n1,"say "no" now"\n2,"say ""no"""\n') == [(2, "broken_quote"), (3, ["2", 'say "no"'])]
+    assert rows_of('a,b\n1,"say "no" now"\n2,"say ""no"""\n') == [(2, "broken_quote"), (3, ["2", 'say "no"'])]
 
 
 def test_a_cell_of_a_megabyte_is_refused_and_the_next_row_stands() -> None:
     """One endless cell, even with line breaks in it, is one refused row or its lines, and no more."""
     long = "x" * 1024 * 1024
 
-    assert told(f'a,b\n1,{long}\n2,"{long}"\n3,ok\n') == [
+    assert rows_of(f'a,b\n1,{long}\n2,"{long}"\n3,ok\n') == [
         (2, "cell_too_long"),
         (3, "cell_too_long"),
         (4, ["3", "ok"]),
@@ -145,7 +145,7 @@ def test_a_line_without_end_is_passed_over_and_not_kept() -> None:
 
 def test_a_line_without_end_behind_an_open_quote_is_still_only_itself() -> None:
     """The quote's line and the endless line are refused one by one."""
-    assert told('a,b\n1,"x\n' + "y" * (LONGEST_LINE + 5) + "\n2,ok\n") == [
+    assert rows_of('a,b\n1,"x\n' + "y" * (LONGEST_LINE + 5) + "\n2,ok\n") == [
         (2, "unclosed_quote"),
         (3, "line_too_long"),
         (4, ["2", "ok"]),
@@ -155,12 +155,12 @@ def test_a_line_without_end_behind_an_open_quote_is_still_only_itself() -> None:
 @pytest.mark.parametrize("blank", ["", "   ", ",", " , ", '""', "\r"])
 def test_a_blank_line_is_no_row(blank: str) -> None:
     """Nothing in any cell is nothing to refuse, and lines keep their numbers."""
-    assert told(f"a,b\n{blank}\n1,2\n") == [(3, ["1", "2"])]
+    assert rows_of(f"a,b\n{blank}\n1,2\n") == [(3, ["1", "2"])]
 
 
 def test_many_blank_lines_before_the_header_do_not_hide_it() -> None:
     """A header may stand anywhere, as long as nothing stands before it."""
-    assert told("\n" * 3_000 + "a,b\n1,2\n") == [(3_002, ["1", "2"])]
+    assert rows_of("\n" * 3_000 + "a,b\n1,2\n") == [(3_002, ["1", "2"])]
 
 
 def test_a_nul_is_refused_in_its_column() -> None:
@@ -173,7 +173,7 @@ def test_a_nul_is_refused_in_its_column() -> None:
 
 def test_a_value_under_a_column_without_a_name_is_a_cell_too_many() -> None:
     """A spreadsheet that squares a file off gives surplus cells an empty header, but no right to be ignored."""
-    assert told("a,b,\n1,2,\n3,4,5\n") == [(2, ["1", "2", ""]), (3, "too_many_cells")]
+    assert rows_of("a,b,\n1,2,\n3,4,5\n") == [(2, ["1", "2", ""]), (3, "too_many_cells")]
 
 
 def test_a_line_with_broken_quotes_keeps_its_quote_marks_only_where_they_are_broken() -> None:
@@ -211,7 +211,7 @@ def test_a_long_row_among_lost_quotes_is_kept() -> None:
     lost = "".join(map(_lost_quotes, range(30)))
     reason = "\n".join(["I have moved"] * 500)
 
-    found = told(f'user_id,channel,action,reason\n{lost}77,SMS,OPTOUT,"{reason}"\n', one_line=(0, 1, 2))
+    found = rows_of(f'user_id,channel,action,reason\n{lost}77,SMS,OPTOUT,"{reason}"\n', one_line=(0, 1, 2))
 
     assert [code for _, code in found[:30]] == ["unclosed_quote"] * 30
     assert found[30] == (32, ["77", "SMS", "OPTOUT", reason])
@@ -222,6 +222,6 @@ def test_a_short_row_among_very_many_lost_quotes_is_kept() -> None:
     lost = "".join(map(_lost_quotes, range(3_000)))
     reason = "\n".join(["I have moved"] * 10)
 
-    found = told(f'user_id,channel,action,reason\n{lost}77,SMS,OPTOUT,"{reason}"\n', one_line=(0, 1, 2))
+    found = rows_of(f'user_id,channel,action,reason\n{lost}77,SMS,OPTOUT,"{reason}"\n', one_line=(0, 1, 2))
 
     assert found[-1] == (3_002, ["77", "SMS", "OPTOUT", reason])

@@ -27,10 +27,10 @@ def test_a_file_without_refused_rows_leaves_no_rejects_file(tmp_path: Path) -> N
 
 def test_a_refused_row_stands_there_with_its_cells_and_the_reason(tmp_path: Path) -> None:
     """Where, which column, why, since when it would have held, then the row; for its owner's eyes only."""
-    told = datetime(2026, 3, 1, tzinfo=UTC)
+    since = datetime(2026, 3, 1, tzinfo=UTC)
     file = csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,", "2,PIGEON,OPTOUT,"])
 
-    result = take_in(file, MemoryLedger(), IngestOptions(effective_at=told))
+    result = take_in(file, MemoryLedger(), IngestOptions(effective_at=since))
 
     header, row = rejects_of(tmp_path / "x.csv.rejects.csv")
     assert result.rejects_file == tmp_path / "x.csv.rejects.csv"

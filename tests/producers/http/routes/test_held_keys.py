@@ -10,7 +10,7 @@ import pytest
 from consent.ledger.ledger import Ledger
 from producers.http.api_keys import ApiKeys
 from tests.support.http_server import Server, server
-from tests.support.ledgers import deliver, imported, word
+from tests.support.ledgers import change_of, deliver, imported
 from worker.providers.capillary.row import slot_text
 
 KEYS = {name: f"0123456789abcdef-{name}" for name in ("crm", "shop", "ann")}
@@ -41,7 +41,7 @@ def change(who: str, action: str, day: str = "20") -> dict[str, str]:
 def test_the_opt_ins_of_a_key_wait_for_a_person(books: Ledger, served: Server, way: str, delivered: int) -> None:
     """The key is told that they were accepted; another key and opt-outs go on; the wrong scope decides nothing."""
     served_people = [change(who, "OPTIN", "24") for who in PEOPLE]
-    imported(books, *(word(who, slot=SLOT) for who in PEOPLE))
+    imported(books, *(change_of(who, slot=SLOT) for who in PEOPLE))
     deliver(books)
 
     answer = post(served, "crm", "/v1/changes", served_people)
@@ -50,9 +50,9 @@ def test_the_opt_ins_of_a_key_wait_for_a_person(books: Ledger, served: Server, w
     post(served, "shop", "/v1/changes", [change("8", "OPTIN")])
     assert {who for who, _ in deliver(books)} == {"7", "8"}
 
-    told = served.client.get("/v1/held", headers={"x-api-key": KEYS["ann"]}).json()["held"]
-    assert [(one["optins"], one["name"]) for one in told] == [(len(PEOPLE), "opt-ins of key crm at capillary")]
-    path = f"/v1/imports/{told[0]['import']}/{way}"
+    held = served.client.get("/v1/held", headers={"x-api-key": KEYS["ann"]}).json()["held"]
+    assert [(one["optins"], one["name"]) for one in held] == [(len(PEOPLE), "opt-ins of key crm at capillary")]
+    path = f"/v1/imports/{held[0]['import']}/{way}"
     assert post(served, "crm", path, {"why": "mine"}).status_code == 403
     assert post(served, "ann", path, {"why": "asked CRM", "expect": len(PEOPLE)}).json()["changes"] == len(PEOPLE)
     assert len(deliver(books)) == delivered

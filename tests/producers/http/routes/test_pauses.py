@@ -10,7 +10,7 @@ import pytest
 from consent.ledger.ledger import Ledger
 from producers.http.api_keys import ApiKeys
 from tests.support.http_server import Server, server
-from tests.support.ledgers import deliver, imported, word
+from tests.support.ledgers import change_of, deliver, imported
 
 KEYS = {name: f"0123456789abcdef-{name}" for name in ("plain", "ann", "ops")}
 SETTING = f"plain={KEYS['plain']},ann[approve+read+write]={KEYS['ann']},ops[pause]={KEYS['ops']}"
@@ -43,7 +43,7 @@ def test_only_a_key_with_the_scope_pauses(books: Ledger, served: Server, key: st
 
 def test_a_connection_is_paused_and_resumed(books: Ledger, served: Server) -> None:
     """The answer counts the opt-outs that wait; who and why are in the audit log; saying it twice changes nothing."""
-    imported(books, word("ann"), word("bob", "OPTIN"))
+    imported(books, change_of("ann"), change_of("bob", "OPTIN"))
 
     optins = ask(served, PAUSE, {"why": "welcome mails", "only": "optins"}).json()
     assert (optins["done"], optins["pause"]["only"], optins["opt_outs_waiting"]) == ("paused", "optins", 0)

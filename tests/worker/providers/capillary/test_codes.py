@@ -17,7 +17,7 @@ UNAVAILABLE = (Unavailable, Retry, False)
 THROTTLED = (Throttled, Retry, False)
 
 
-def fate(answer: Answer, change_id: int = 1) -> tuple[type, type, bool | None]:
+def outcome_of(answer: Answer, change_id: int = 1) -> tuple[type, type, bool | None]:
     """Return health, outcome, and whether the answer counts as an attempt."""
     outcome = answer.outcomes[change_id]
     return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, Retry) else None
@@ -65,7 +65,7 @@ def test_code_in_the_body(code: int, status: int, expected: tuple[type, type, bo
     """A code decides by itself what happens next, whatever the HTTP status says beside it."""
     answer = read(written(change(1)), failure(code), status)
 
-    assert expected == fate(answer)
+    assert expected == outcome_of(answer)
     assert str(code) == answer.code
     assert answer.outcomes[1].code == answer.code
 
@@ -99,7 +99,7 @@ def test_code_in_the_body(code: int, status: int, expected: tuple[type, type, bo
 )
 def test_status_without_a_code(status: int, body: object, expected: tuple[type, type, bool | None]) -> None:
     """Where no code says more, the HTTP status decides; a gateway's page is not held against a change."""
-    assert expected == fate(read(written(change(1)), body, status))
+    assert expected == outcome_of(read(written(change(1)), body, status))
 
 
 def test_every_code_is_in_the_table() -> None:
@@ -154,7 +154,7 @@ def test_fault_without_a_code(fault: object) -> None:
     """An error that has no readable code is tried later, and counts."""
     answer = read(written(change(1)), {"errors": [fault]})
 
-    assert fate(answer) == COUNTS
+    assert outcome_of(answer) == COUNTS
     assert answer.code == "unknown"
 
 

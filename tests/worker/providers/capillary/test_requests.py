@@ -20,9 +20,9 @@ def planned(*tasks: object, **settings: object) -> list[list[Request]]:
 
 def test_body_of_the_documentation() -> None:
     """The rows of one customer that share reason, campaign, communication and scope are one call, as on the page."""
-    words = {"reason": "This is V2 subscription api", "scope": "USER", "sub_scope": "NONE", "source_name": "FACEBOOK"}
+    details = {"reason": "This is V2 subscription api", "scope": "USER", "sub_scope": "NONE", "source_name": "FACEBOOK"}
     rows = [("EMAIL", "BULK", "OPTOUT"), ("MOBILE", "BULK", "OPTIN"), ("EMAIL", "TRANS", "OPTIN")]
-    changes = [change(number, *cells, org_unit=200031782, **words) for number, cells in enumerate(rows)]
+    changes = [change(number, *cells, org_unit=200031782, **details) for number, cells in enumerate(rows)]
     (only,) = chain.from_iterable(planned(customer(*changes)))
 
     assert (only.method, only.path) == ("POST", "/v2/customers/1001/subscriptions?format=json")
@@ -53,10 +53,10 @@ def test_body_that_says_nothing_more() -> None:
     assert "sourceName" not in only.json["subscriptions"][0]
 
 
-@pytest.mark.parametrize("word", ["reason", "campaign_id", "communication_id", "scope", "sub_scope"])
-def test_bodies_that_differ(word: str) -> None:
+@pytest.mark.parametrize("text", ["reason", "campaign_id", "communication_id", "scope", "sub_scope"])
+def test_bodies_that_differ(text: str) -> None:
     """Changes that differ in what a body says once are successive calls of one series, the oldest first."""
-    changes = [change(1, **{word: "7"}), change(2, "MOBILE"), change(3, "line", **{word: "7"})]
+    changes = [change(1, **{text: "7"}), change(2, "MOBILE"), change(3, "line", **{text: "7"})]
     (series,) = planned(customer(*changes))
 
     assert [{1, 3}, {2}] == [ids(each) for each in series]

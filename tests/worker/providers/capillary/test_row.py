@@ -36,11 +36,11 @@ def test_least_row() -> None:
 
 def test_full_row() -> None:
     """What is no part of address or slot stands in the details, as JSON values."""
-    words = {"reason": "left", "campaign_id": "7", "communication_id": 8, "scope": "USER", "sub_scope": "NONE"}
-    row = a_row(account_id="01", org_unit_id="200031782", source_name="facebook", **words)
+    details = {"reason": "left", "campaign_id": "7", "communication_id": 8, "scope": "USER", "sub_scope": "NONE"}
+    row = a_row(account_id="01", org_unit_id="200031782", source_name="facebook", **details)
 
     assert row.slot() == '["EMAIL","01","BULK",200031782]'
-    assert words | {"campaign_id": 7, "source_name": "FACEBOOK"} == row.details()
+    assert details | {"campaign_id": 7, "source_name": "FACEBOOK"} == row.details()
 
 
 @pytest.mark.parametrize(

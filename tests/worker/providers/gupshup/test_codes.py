@@ -20,7 +20,7 @@ WAITS = (Healthy, Retry, False)
 TASK = subscription({"action": "OPTOUT"})
 
 
-def fate(answer: Answer) -> tuple[type, type, bool | None]:
+def outcome_of(answer: Answer) -> tuple[type, type, bool | None]:
     """Return health, outcome, and whether the answer counts as an attempt."""
     outcome = answer.outcomes[1]
     return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, Retry) else None
@@ -45,8 +45,8 @@ def fate(answer: Answer) -> tuple[type, type, bool | None]:
 def test_documented_message(status: int, message: str, expected: tuple[type, type, bool | None]) -> None:
     """A message decides, in any case, under its own status as under a success."""
     for sent_with in (status, 200):
-        for words in (message, message.upper()):
-            assert fate(read(first(TASK), error(words), sent_with)) == expected
+        for text in (message, message.upper()):
+            assert outcome_of(read(first(TASK), error(text), sent_with)) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_status_alone(status: int, body: Any, expected: tuple[type, type, bool |
     if expected is WAITS:
         assert [call.purpose for call in answer.further] == ["verify"]
     else:
-        assert fate(answer) == expected
+        assert outcome_of(answer) == expected
 
 
 def test_throttled_for_a_minute() -> None:
@@ -89,12 +89,12 @@ def test_one_of_several_tokens_is_refused(message: str) -> None:
     """The refusal of one app's token stops its bucket, which is that app's alone, until the token is fixed."""
     answer = read(first(TASK), error(message), 401, connection=SEVERAL)
 
-    assert fate(answer) == REFUSED
+    assert outcome_of(answer) == REFUSED
 
 
 def test_no_refusal_of_the_subscription_copies_its_words() -> None:
     """What a reply says is never copied."""
     result = read(first(TASK), error("Subscription Does Not Exist for jane@example.com"), 400)
 
-    assert fate(result) == DEAD
+    assert outcome_of(result) == DEAD
     assert "jane" not in repr(result)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from consent.outcome import Applied, PermanentFailure, Unchanged
-from tests.support.providers.gupshup import error, fates, first, only, read, shown, subscription
+from tests.support.providers.gupshup import error, first, only, outcomes, read, shown, subscription
 from worker.providers.contract import Request
 
 IN, OUT = {"action": "OPTIN"}, {"action": "OPTOUT"}
@@ -48,7 +48,7 @@ def test_mode_that_the_version_does_not_have(mode: str, version: int) -> None:
     """A mode that does not go with the subscription's version is rejected, and the rest goes."""
     answer = read(first(subscription(IN | {"modes": f"{mode}|READ"})), shown(version=version))
 
-    assert fates(answer) == {1: "mode_not_for_version"}
+    assert outcomes(answer) == {1: "mode_not_for_version"}
     assert only(answer).form == {"modes": "SENT,ENQUEUED,READ"}
 
 
@@ -65,7 +65,7 @@ def test_reply_is_compared() -> None:
     request = put(IN | {"modes": "READ|FAILED", "tag": "mine", "do_check": "false"})
     answer = read(request, shown(modes=["ENQUEUED", "READ", "SENT"], tag="other"))
 
-    assert fates(answer) == {1: "applied", 2: "mode_ignored", 3: "unconfirmed"}
+    assert outcomes(answer) == {1: "applied", 2: "mode_ignored", 3: "unconfirmed"}
 
 
 def test_reply_that_shows_less() -> None:
@@ -76,7 +76,7 @@ def test_reply_that_shows_less() -> None:
     assert answer.outcomes == {2: Applied()}
     assert (only(answer).method, only(answer).purpose) == ("GET", "verify")
     assert read(only(answer), shown(modes=["READ"])).outcomes == {1: Applied()}
-    assert fates(read(only(answer), shown())) == {1: "unconfirmed"}
+    assert outcomes(read(only(answer), shown())) == {1: "unconfirmed"}
 
 
 def test_check_alone() -> None:
@@ -91,7 +91,7 @@ def test_look_without_modes() -> None:
     """Where a look shows no modes, nothing is written over them."""
     answer = read(first(subscription(IN | {"modes": "READ"})), shown(modes=...))
 
-    assert (answer.further, fates(answer)) == ((), {1: "unreadable"})
+    assert (answer.further, outcomes(answer)) == ((), {1: "unreadable"})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_bad_field_is_cut_out(message: str, code: str, rest: dict[str, str]) -> 
     """A field that the message names is rejected, and the rest goes in one further call."""
     answer = read(first(subscription(IN | {"tag": "mine", "url": "https://a.example.com"})), error(message), 400)
 
-    assert code in fates(answer).values()
+    assert code in outcomes(answer).values()
     assert len(answer.outcomes) == 1
     assert only(answer).form == rest
 

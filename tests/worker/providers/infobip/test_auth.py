@@ -18,9 +18,9 @@ def test_key() -> None:
     assert request.headers["Authorization"] == "App throw-away"
 
 
-@pytest.mark.parametrize(("key", "words"), [("", "API_KEY"), ("ключ", "plain"), ("a\nb", "plain")])
-def test_missing_key(key: str, words: str) -> None:
+@pytest.mark.parametrize(("key", "message"), [("", "API_KEY"), ("ключ", "plain"), ("a\nb", "plain")])
+def test_missing_key(key: str, message: str) -> None:
     """A key that is missing or unusable is a matter of configuration, and the message names the variable."""
-    with pytest.raises(ConfigurationError, match=words) as caught:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         INFOBIP.auth(ConnectionSettings.model_validate({"api_key": key}), "eu")
     assert "OPTRELAY_CONNECTIONS__EU__API_KEY" in str(caught.value)

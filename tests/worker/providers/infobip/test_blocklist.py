@@ -13,12 +13,12 @@ from tests.support.providers.infobip import (
     VERIFYING,
     classic,
     entry,
-    fates,
     first,
     ids,
     newer,
     numbers,
     only,
+    outcomes,
     person,
     person_with,
     plan,
@@ -87,7 +87,7 @@ def test_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "words", "code", "reason"),
+    ("path", "message", "code", "reason"),
     [
         *[
             (
@@ -111,11 +111,11 @@ def test_accepted() -> None:
         ]
     ],
 )
-def test_bad_item_is_cut_out(path: str, words: str, code: str, reason: str) -> None:
+def test_bad_item_is_cut_out(path: str, message: str, code: str, reason: str) -> None:
     """A 400 rejects exactly the people that it names, in words of ours, and the rest goes in one further call."""
     bad = 2 if "destinations" in path else 3
     request = first(person(1), person(2), person(3, channel="SMS"))
-    for error in (classic("BAD_REQUEST", **{path: [words]}), newer("E400", (path, words))):
+    for error in (classic("BAD_REQUEST", **{path: [message]}), newer("E400", (path, message))):
         answer = read(request, error, 400)
 
         assert answer.outcomes == {bad: PermanentFailure(code, reason)}
@@ -126,7 +126,7 @@ def test_all_items_are_bad() -> None:
     """Where all are bad, there is nothing left to send."""
     answer = read(first(person(1)), classic("BAD_REQUEST", **{"blocklist[0].destinations[0].to": ["invalid"]}), 400)
 
-    assert (fates(answer), answer.further) == ({1: "invalid_destination"}, ())
+    assert (outcomes(answer), answer.further) == ({1: "invalid_destination"}, ())
 
 
 @pytest.mark.parametrize("path", ["blocklist", "blocklist[0].destinations", "blocklist[9].channel", "x"])
@@ -136,7 +136,7 @@ def test_blame_that_leads_nowhere(path: str) -> None:
     answer = read(request, classic("BAD_REQUEST", **{path: ["must not be empty"]}), 400)
 
     assert [ids(call) for call in answer.further] == [{1, 2}, {3}]
-    assert fates(read(answer.further[1], classic("BAD_REQUEST"), 400)) == {3: "400"}
+    assert outcomes(read(answer.further[1], classic("BAD_REQUEST"), 400)) == {3: "400"}
 
 
 def test_wrong_sub_account() -> None:

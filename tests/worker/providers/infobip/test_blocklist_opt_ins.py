@@ -11,11 +11,11 @@ from consent.outcome import Applied, Unchanged
 from tests.support.providers.infobip import (
     classic,
     entry,
-    fates,
     first,
     ids,
     numbers,
     only,
+    outcomes,
     person,
     person_with,
     plan,
@@ -68,7 +68,7 @@ def test_a_part_of_a_block_cannot_be_lifted(wider: dict[str, str]) -> None:
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z", channel="SMS", sender="SHOP"))
     for source in ("CUSTOM", "MO"):
         answer = read(request, shown(entry("15550100001", sourceType=source, **wider)))
-        assert fates(answer) == {1: "under_wider_block"}
+        assert outcomes(answer) == {1: "under_wider_block"}
         assert answer.further == ()
 
 
@@ -90,7 +90,7 @@ def test_an_opt_out_of_the_persons_own_stays_whatever_its_date_looks_like(create
     """A person who answered STOP in February is written to again, because the date was read as one of 1785."""
     request = first(person(1, "OPTIN", effective_at="2026-01-01T00:00:00Z"))
     answer = read(request, shown(entry("15550100001", sourceType="MO", createdDate=created)))
-    assert (fates(answer), answer.further) == ({1: "newer_optout"}, ())
+    assert (outcomes(answer), answer.further) == ({1: "newer_optout"}, ())
 
 
 @pytest.mark.parametrize("source", ["MO", "URL_OPT_OUT", "CAMPAIGN"])
@@ -100,7 +100,7 @@ def test_newer_opt_out_stays(source: str) -> None:
     newer_one = entry("15550100001", sourceType=source, createdDate="2026-01-02T00:00:00.000+0000")
     older_one = entry("15550100001", sourceType=source, createdDate="2025-12-31T00:00:00")
 
-    assert fates(read(request, shown(newer_one, older_one))) == {1: "newer_optout"}
+    assert outcomes(read(request, shown(newer_one, older_one))) == {1: "newer_optout"}
     assert only(read(request, shown(older_one))).method == "DELETE"
 
 
@@ -110,15 +110,15 @@ def test_entry_of_ours_may_be_late() -> None:
     late: dict[str, Any] = {"createdDate": "2026-01-02T00:00:00Z"}
 
     assert only(read(request, shown(entry("15550100001", **late)))).method == "DELETE"
-    assert fates(read(request, shown(entry("15550100001", channel="SMS", **late)))) == {1: "newer_optout"}
-    assert fates(read(request, shown(entry("15550100001", sourceType="MO", **late)))) == {1: "newer_optout"}
+    assert outcomes(read(request, shown(entry("15550100001", channel="SMS", **late)))) == {1: "newer_optout"}
+    assert outcomes(read(request, shown(entry("15550100001", sourceType="MO", **late)))) == {1: "newer_optout"}
 
 
 def test_channel_where_nothing_can_be_removed() -> None:
     """Where an entry cannot be removed, the opt-in says so and nothing is half done."""
     voice = entry("15550100001", channel="VOICE_OUTBOUND_TTS", createdDate="1969-01-01T00:00:00Z")
 
-    assert fates(read(first(person(1, "OPTIN")), shown(voice))) == {1: "not_removable"}
+    assert outcomes(read(first(person(1, "OPTIN")), shown(voice))) == {1: "not_removable"}
 
 
 def test_failed_lookup_harms_one() -> None:
@@ -127,7 +127,7 @@ def test_failed_lookup_harms_one() -> None:
     for status, code in ((400, "400"), (500, "500")):
         answer = read(request, classic("GENERAL_ERROR" if status == 500 else "BAD_REQUEST"), status)
 
-        assert fates(answer) == {1: code}
+        assert outcomes(answer) == {1: code}
         assert ids(only(answer)) == {2}
 
 

@@ -26,19 +26,21 @@ DOCUMENTED = [
 ]
 
 
-def fate(answer: Answer) -> tuple[type, type, bool | None]:
+def outcome_of(answer: Answer) -> tuple[type, type, bool | None]:
     """Return health, outcome, and whether the answer counts as an attempt."""
     outcome = answer.outcomes[1]
     return type(answer.health), type(outcome), outcome.counts if isinstance(outcome, Retry) else None
 
 
-@pytest.mark.parametrize(("status", "older", "code", "rule_fate", "person_fate"), DOCUMENTED)
-def test_documented_error(status: int, older: str, code: str, rule_fate: Any, person_fate: Any) -> None:
+@pytest.mark.parametrize(("status", "older", "code", "rule_outcome", "person_outcome"), DOCUMENTED)
+def test_documented_error(status: int, older: str, code: str, rule_outcome: Any, person_outcome: Any) -> None:
     """An error means the same in both envelopes, under its own status as under a success."""
     for body in (classic(older), newer(code)):
         for sent_with in (status, 200):
-            assert fate(read(first(rule({"action": "OPTIN", "events": "CLICK"})), body, sent_with)) == rule_fate
-            assert fate(read(first(person(1)), body, sent_with)) == person_fate
+            assert (
+                outcome_of(read(first(rule({"action": "OPTIN", "events": "CLICK"})), body, sent_with)) == rule_outcome
+            )
+            assert outcome_of(read(first(person(1)), body, sent_with)) == person_outcome
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_status_alone(status: int, body: Any, expected: tuple[type, type, bool |
 
     A gateway that finds every call too large, even one about one person, once buried 89 opt-outs in half a minute.
     """
-    assert fate(read(first(rule({"action": "OPTIN", "events": "CLICK"})), body, status)) == expected
+    assert outcome_of(read(first(rule({"action": "OPTIN", "events": "CLICK"})), body, status)) == expected
 
 
 @pytest.mark.parametrize(("tries", "seconds"), [(0, 2), (1, 4), (3, 16), (5, 60), (10_000, 60)])

@@ -12,11 +12,11 @@ from tests.support.providers.infobip import (
     VERIFYING,
     classic,
     document,
-    fates,
     first,
     ids,
     newer,
     only,
+    outcomes,
     read,
     rule,
 )
@@ -92,7 +92,7 @@ def test_last_filter_stays() -> None:
     answer = read(first(rule({"action": "OPTOUT", "users": "user1|user2"})), document())
 
     assert only(answer).json["users"] == ["user2"]
-    assert fates(answer) == {2: "last_filter"}
+    assert outcomes(answer) == {2: "last_filter"}
 
 
 def test_last_filter_goes_where_another_comes() -> None:
@@ -115,7 +115,7 @@ def test_surplus() -> None:
     answer = read(first(rule(*many)), document(users=[f"user-{n}" for n in range(252)]))
 
     assert len(only(answer).json["users"]) == 255
-    assert fates(answer) == {4: "too_many_members", 5: "too_many_members"}
+    assert outcomes(answer) == {4: "too_many_members", 5: "too_many_members"}
 
 
 def test_event_outside_the_table_is_looked_for() -> None:
@@ -125,14 +125,14 @@ def test_event_outside_the_table_is_looked_for() -> None:
     answer = read(verify, document(events=["DELIVERY", "CLICK"]))
 
     assert (verify.method, verify.purpose, verify.json) == ("GET", "verify", None)
-    assert fates(answer) == {1: "applied", 2: "event_ignored"}
+    assert outcomes(answer) == {1: "applied", 2: "event_ignored"}
 
 
 def test_event_outside_the_table_may_be_taken() -> None:
     """The table moves: an event outside it that the subscription shows is applied."""
     verify = only(read(put({"action": "OPTIN", "events": "SEEN"}), IDS_ONLY))
 
-    assert fates(read(verify, document(events=["SEEN"]))) == {1: "applied"}
+    assert outcomes(read(verify, document(events=["SEEN"]))) == {1: "applied"}
 
 
 def test_verifying_connection() -> None:
@@ -140,7 +140,7 @@ def test_verifying_connection() -> None:
     verify = only(read(put({"action": "OPTIN", "events": "CLICK", "name": "New"}), IDS_ONLY, connection=VERIFYING))
     answer = read(verify, document(events=["CLICK"]), connection=VERIFYING)
 
-    assert fates(answer) == {1: "applied", 2: "unconfirmed"}
+    assert outcomes(answer) == {1: "applied", 2: "unconfirmed"}
     assert isinstance(answer.outcomes[2], Retry)
     assert answer.outcomes[2].counts
 
@@ -156,7 +156,7 @@ def test_what_is_no_subscription(there: dict[str, Any]) -> None:
     """What does not look like a subscription is not written over."""
     answer = read(first(rule({"action": "OPTIN", "events": "CLICK"})), there)
 
-    assert (answer.further, fates(answer)) == ((), {1: "unreadable"})
+    assert (answer.further, outcomes(answer)) == ((), {1: "unreadable"})
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_bad_field_is_cut_out() -> None:
     write = put({"action": "OPTIN", "events": "CLICK", "profile_id": "NOTIF-0"})
     answer = read(write, classic("BAD_REQUEST", **{"profile.profileId": [f"{'x' * 9} is unknown"]}), 400)
 
-    assert fates(answer) == {2: "invalid_profile_id"}
+    assert outcomes(answer) == {2: "invalid_profile_id"}
     assert ids(only(answer)) == {1}
 
 
@@ -194,7 +194,7 @@ def test_blame_that_leads_nowhere(path: str) -> None:
     one = read(put({"action": "OPTIN", "events": "CLICK"}), classic("BAD_REQUEST", **{path: ["?"]}), 400)
 
     assert [ids(each) for each in both.further] == [{1, 2}, {3}]
-    assert fates(one) == {1: "400"}
+    assert outcomes(one) == {1: "400"}
 
 
 def test_profile_that_does_not_exist() -> None:
@@ -202,7 +202,7 @@ def test_profile_that_does_not_exist() -> None:
     write = put({"action": "OPTIN", "events": "CLICK", "profile_id": "NOTIF-0"})
     answer = read(write, classic("NOT_FOUND"), 404)
 
-    assert fates(answer) == {2: "no_such_profile"}
+    assert outcomes(answer) == {2: "no_such_profile"}
     assert ids(only(answer)) == {1}
 
 
@@ -210,7 +210,7 @@ def test_subscription_that_vanishes() -> None:
     """A 404 on a write that names no profile is the subscription's."""
     write = put({"action": "OPTIN", "events": "CLICK"})
 
-    assert fates(read(write, classic("NOT_FOUND"), 404)) == {1: "no_such_subscription"}
+    assert outcomes(read(write, classic("NOT_FOUND"), 404)) == {1: "no_such_subscription"}
 
 
 def test_hundreds_of_changes_are_two_calls() -> None:

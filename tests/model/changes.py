@@ -86,7 +86,7 @@ def _said(customers: str, slots: Iterable[str]) -> st.SearchStrategy[Said]:
     )
 
 
-words = _said("ABC", ("EMAIL", "MOBILE")) | _said(OVERLAPPING, PLACES)
+changes = _said("ABC", ("EMAIL", "MOBILE")) | _said(OVERLAPPING, PLACES)
 
 
 def _to_and_fro(name: str, narrow: str, wide: str, action: str) -> list[Said]:
@@ -104,7 +104,7 @@ minds = _names.flatmap(lambda name: st.lists(_said(name, PLACES), min_size=2, ma
 def newest(said: Iterable[Said]) -> dict[Slot, Said]:
     """The word that must stand in each slot; of words of one rank any, since they say the same."""
     standing: dict[Slot, Said] = {}
-    for word in said:
-        if word.where not in standing or standing[word.where].rank < word.rank:
-            standing[word.where] = word
+    for change in said:
+        if change.where not in standing or standing[change.where].rank < change.rank:
+            standing[change.where] = change
     return standing
