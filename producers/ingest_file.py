@@ -190,7 +190,7 @@ class _Recording:
         """Read from the checkpoint to the end of the file."""
         checkpoint = self._start.checkpoint
         with self._rejects as rejects:
-            if not rejects.resume(checkpoint.rejects_offset, checkpoint.rejects_digest):
+            if checkpoint.rejects_offset and not rejects.resume(checkpoint.rejects_offset, checkpoint.rejects_digest):
                 self._notes.append(
                     f"{path_text(rejects.path)} no longer holds the rows that an earlier attempt rejected"
                 )

@@ -18,7 +18,6 @@ from consent.row import WARNINGS, ConsentRow, cell_rule
 from consent.times import in_utc, read_time
 from producers.files.file import PreparedFile
 from producers.files.header import Header
-from producers.files.inspect import reading
 from producers.files.lines import LONGEST_LINE
 from producers.files.row_reader import FileRow, RowReader
 from producers.options import CHUNK_ROWS
@@ -70,9 +69,8 @@ def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows:
     parser = _RowParser(file)
     try:
         with file.open() as reader:
-            with reading(file.inspection.file):
-                reader.skip(done)
-                chunk = _next_chunk(file, reader, parser, chunk_rows)
+            reader.skip(done)
+            chunk = _next_chunk(file, reader, parser, chunk_rows)
             while chunk.rows:
                 file.inspection.confirm()
                 done += len(chunk.rows)
@@ -82,8 +80,7 @@ def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows:
                 chunk.checkpoint = Checkpoint(done, reader.line, changes=count, skipped=skipped)
                 yield chunk
                 count = chunk.checkpoint.changes
-                with reading(file.inspection.file):
-                    chunk = _next_chunk(file, reader, parser, chunk_rows)
+                chunk = _next_chunk(file, reader, parser, chunk_rows)
     except UnreadableFile:
         file.inspection.confirm()
         raise

@@ -20,7 +20,7 @@ from producers.feeds.mapping import RowMapping, row_mapping, settled_format
 from producers.files.csv.encoding import EncodingDetector
 from producers.files.csv.rows import CsvReader, parse_delimiter, read_first_row
 from producers.files.header import Header, read_header, require_columns
-from producers.files.inspect import Inspection, inspect_file, last_line, reading
+from producers.files.inspect import Inspection, inspect_file, last_line
 from producers.files.lines import PushBackLines
 from producers.files.manifest import Manifest
 from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
@@ -121,8 +121,7 @@ class PreparedFile:
             one_line=tuple(index for index, column in columns if column not in FREE_TEXT),
         )
         with self.inspection.open() as text:
-            with reading(self.inspection.file):
-                lines = PushBackLines(text, self.columns.header_lines)
+            lines = PushBackLines(text, self.columns.header_lines)
             if (sheet := self.inspection.sheet) is not None:
                 yield SheetReader(lines, sheet, shape)
             elif self.columns.format == "ndjson":
@@ -137,7 +136,7 @@ class PreparedFile:
 
     def rows(self) -> Iterator[list[str]]:
         """Give the cells of all rows that can be read."""
-        with self.open() as reader, reading(self.inspection.file):
+        with self.open() as reader:
             while rows := reader.some():
                 yield from (row.cells for row in rows if row.error is None and row.line <= self.last_line)
 
@@ -154,7 +153,7 @@ def prepare(
     `rows` holds the row model of each connection, `defaults` what fills empty columns, by connection. Raises
     UnreadableFile, UnstableFile or UnusableHeader for the file, ConfigurationError for the options.
     """
-    inspection, options = _inspected(file, options, rows, feeds)
+    inspection, options, columns = _inspected(file, options, rows, feeds)
     if options.region:
         rows = {name: model.in_region(options.region) for name, model in rows.items()}
     known = vocabulary(rows.values(), options.maps, only_maps=options.only_maps)
@@ -162,7 +161,7 @@ def prepare(
     effective_at = given or inspection.modified_at
     context = parse_context(rows, defaults, options.connection, effective_at, options.zone)
     context = replace(context, given=given, or_give=", or give --effective-at")
-    columns = _read_columns(inspection, options, known)
+    columns = columns or _read_columns(inspection, options, known)
     try:
         header = read_header(columns.names, known, file.name)
         found = _with_mapping(PreparedFile(inspection, options, columns, header, context), known)
@@ -200,23 +199,26 @@ def look_at(file: SourceFile, options: IngestOptions, rows: Mapping[str, type[Co
 
 def _inspected(
     file: SourceFile, options: IngestOptions, rows: Mapping[str, type[ConsentRow]], feeds: Mapping[str, Feed]
-) -> tuple[Inspection, IngestOptions]:
-    """Inspect a file, and return the options with what its feed says."""
+) -> tuple[Inspection, IngestOptions, Columns | None]:
+    """Inspect a file; return the options with what its feed says, and its columns if they were read as these say."""
     inspection = inspect_file(file, options.encoding, options.patience)
+    read: list[tuple[IngestOptions, Columns]] = []
 
     def header_of(told: IngestOptions) -> list[str]:
         seen = inspection
         if told.encoding and told.encoding != options.encoding and inspection.sheet is None:
             seen = replace(inspection, encoding=EncodingDetector(told.encoding).close())
         try:
-            return _read_columns(seen, told, vocabulary(rows.values(), told.maps, only_maps=told.only_maps)).names
+            columns = _read_columns(seen, told, vocabulary(rows.values(), told.maps, only_maps=told.only_maps))
         except UnusableInput:
             return []
+        read.append((told, columns))
+        return columns.names
 
     found = with_its_feed(file.name, options, feeds, header_of)
     if found.encoding != options.encoding:
         inspection = inspect_file(file, found.encoding, found.patience)
-    return inspection, found
+    return inspection, found, next((columns for told, columns in read if told is found), None)
 
 
 def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
@@ -231,7 +233,7 @@ def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
 def _without_end(file: PreparedFile) -> PreparedFile:
     if not file.options.skip_end:
         return file
-    with file.inspection.open() as text, reading(file.inspection.file):
+    with file.inspection.open() as text:
         last = last_line if file.inspection.sheet is None else last_row
         return replace(file, last_line=last(text, file.options.skip_end))
 
@@ -240,7 +242,7 @@ def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabul
     """Find out by its content how a file names its columns: in a header, or in each record."""
     name = inspection.file.name
     delimiter = parse_delimiter(options.delimiter) if options.delimiter else None
-    with inspection.open() as text, reading(inspection.file):
+    with inspection.open() as text:
         if inspection.sheet is not None:
             lines = PushBackLines(text)
             names = SheetReader(lines, inspection.sheet).first(options.skip_top)
@@ -256,5 +258,5 @@ def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabul
 @lru_cache(maxsize=4)
 def _record_names(inspection: Inspection, skip_top: int) -> tuple[str, ...]:
     """Return the names of a file's records, which takes reading it all; the choice of a feed asks for them again."""
-    with inspection.open() as text, reading(inspection.file):
+    with inspection.open() as text:
         return tuple(read_names(PushBackLines(text, skip_top), inspection.file.name))

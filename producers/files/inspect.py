@@ -30,6 +30,8 @@ _LOOK_AGAIN_SECONDS = 0.2
 _CHUNK = 1024 * 1024
 _MARK = 8
 
+_Bytes = io.BufferedReader | gzip.GzipFile | zstd.ZstdFile
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -84,7 +86,10 @@ class Inspection:
 
     @contextmanager
     def open(self) -> Iterator[io.TextIOWrapper]:
-        """Open the inspected bytes as text whose lines keep their ends; raise UnstableFile if they are others now."""
+        """Open the inspected bytes as text whose lines keep their ends; raise UnstableFile if they are others now.
+
+        Reading it raises UnreadableFile where the bytes turn out damaged.
+        """
         with reading(self.file):
             raw = self.file.path.open("rb")
         with raw:
@@ -92,7 +97,7 @@ class Inspection:
                 raise unstable(self.file)
             with reading(self.file):
                 plain = _plain(raw, self.file)
-            with io.TextIOWrapper(plain, self.encoding.codec, self.encoding.errors, newline="") as text:
+            with _Text(plain, self) as text:
                 yield text
 
     def confirm(self) -> None:
@@ -103,6 +108,22 @@ class Inspection:
             raise unstable(self.file) from None
         if now != self.stamp:
             raise unstable(self.file)
+
+
+class _Text(io.TextIOWrapper):
+    """The text of an inspected file."""
+
+    def __init__(self, plain: _Bytes, found: Inspection) -> None:
+        super().__init__(plain, found.encoding.codec, found.encoding.errors, newline="")
+        self._file = found.file
+
+    def read(self, size: int | None = -1, /) -> str:
+        with reading(self._file):
+            return super().read(size)
+
+    def __next__(self) -> str:  # type: ignore[override]  # as of the class itself
+        with reading(self._file):
+            return super().__next__()
 
 
 def inspect_file(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Inspection:
@@ -187,10 +208,10 @@ class _LineCount:
 _BLANK = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
 
 
-def _plain(raw: io.BufferedReader, file: SourceFile) -> io.BufferedReader | gzip.GzipFile | zstd.ZstdFile:
+def _plain(raw: io.BufferedReader, file: SourceFile) -> _Bytes:
     """Return the bytes of a file from its beginning, unpacked as they are read; raise UnreadableFile for no text."""
     raw.seek(0)  # a private copy is opened by its descriptor, which may share the place where another one reads
-    stream: io.BufferedReader | gzip.GzipFile | zstd.ZstdFile = raw
+    stream: _Bytes = raw
     begin = raw.peek(_MARK)
     if begin.startswith(GZIP):
         stream = gzip.GzipFile(fileobj=raw)

@@ -104,7 +104,7 @@ class RejectsFile:
         Another import may have given it a number since. Returns False if it is not there any more, or was changed: then
         it stays as it is. Without a digest, which earlier versions did not keep, its length alone is compared.
         """
-        return not offset or any(self._continue(path, offset, digest) for path in (self.path, *self._numbered()))
+        return any(self._continue(path, offset, digest) for path in (self.path, *self._numbered()))
 
     def write(self, rejected: Iterable[tuple[RejectedRow, Sequence[str], str]]) -> int:
         """Add rejected rows with their cells and since when they would have held; return the file's length in bytes.

@@ -36,7 +36,6 @@ from producers.files.archive import unpacked
 from producers.files.csv.csv_injection import escape
 from producers.files.file import PreparedFile, look_at
 from producers.files.header import Header
-from producers.files.inspect import reading
 from producers.files.row_reader import FileRow
 from producers.files.sources import source_files
 from producers.options import IngestOptions
@@ -179,9 +178,8 @@ class _TwoFiles:
 
     def _some(self, reader: Any) -> list[FileRow]:
         rows: list[FileRow] = []
-        with reading(self.file.inspection.file):
-            while len(rows) < _CHUNK and (some := reader.some()):
-                rows += some
+        while len(rows) < _CHUNK and (some := reader.some()):
+            rows += some
         return rows
 
     def _person(self, row: FileRow) -> Mapping[str, str] | Stopped:

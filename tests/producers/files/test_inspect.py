@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import pytest
 
 from consent.errors import UnreadableFile, UnstableFile
 from producers.files import inspect as surveying
-from producers.files.inspect import Inspection, inspect_file
+from producers.files.file import prepare
+from producers.files.inspect import Inspection, inspect_file, look
 from producers.files.sources import SourceFile
-from tests.support.memory_ledger import file_of
+from producers.options import IngestOptions
+from tests.support.memory_ledger import ROWS, csv_of, file_of
 
 
 def test_the_look_counts_lines_and_names_the_bytes(tmp_path: Path) -> None:
@@ -72,3 +75,31 @@ def test_a_missing_or_forbidden_file_is_unreadable_by_name(tmp_path: Path) -> No
         inspect_file(SourceFile(tmp_path / "x.csv", "x.csv"))
     with pytest.raises(UnreadableFile, match="directory"):
         inspect_file(SourceFile(tmp_path, "folder", spooled=True))
+
+
+def test_a_header_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each further look at a file on a network drive costs a round trip, and there may be thousands of files."""
+    opened: list[str] = []
+    plain = Inspection.open
+
+    def counted(found: Inspection) -> Any:
+        opened.append(found.file.name)
+        return plain(found)
+
+    monkeypatch.setattr(Inspection, "open", counted)
+    prepare(csv_of(tmp_path / "x.csv", ["1,SMS,OPTOUT,"]), IngestOptions(), ROWS, {})
+
+    assert len(opened) == 1
+
+
+def test_every_reader_of_a_text_learns_that_it_is_cut_short(tmp_path: Path) -> None:
+    """A reader who forgot to ask for it showed a traceback of the gzip module."""
+    file = file_of(tmp_path / "x.csv.gz", b"a\n" * 100_000)
+    found = inspect_file(file)
+    cut = file.path.read_bytes()[:-30]
+    file.path.write_bytes(cut)
+    found = replace(found, stamp=look(file))
+
+    for read in (lambda text: text.read(10**6), list):
+        with pytest.raises(UnreadableFile, match="cut short"), found.open() as text:
+            read(text)
