@@ -19,7 +19,7 @@ from consent.settings import load_settings
 from console.local.broker import LocalBroker
 from tests.support.ledgers import settlement
 from worker.bootstrap import WorkerContext
-from worker.delivery import breaker
+from worker.delivery import breaker, throttling
 from worker.delivery.observations import Observations
 from worker.heartbeat import has_sweep
 from worker.sweep import Abandoned, sweep
@@ -139,7 +139,7 @@ def test_as_many_are_woken_as_have_something_to_do(parts: WorkerContext) -> None
 def test_no_one_is_woken_for_an_app_that_may_not_be_called(parts: WorkerContext, stopped: str) -> None:
     """An app that must wait, or whose token is refused, costs no wake-up; its neighbour gets its own."""
     if stopped == "throttled":
-        breaker.throttle(parts.ledger, BUSY, 600)
+        throttling.throttle(parts.ledger, BUSY, 600)
     else:
         watch = Observations()
         watch.note(Unauthorized("no such token"), (1,))

@@ -25,7 +25,6 @@ PROBES_TO_DOUBT = 6
 
 _JUST_NOW = 60_000_000
 
-THROTTLE_SECONDS = 60.0
 _WELL_AGAIN_AFTER = 1_000_000
 _ODDS = random.SystemRandom()
 
@@ -131,11 +130,6 @@ def note_error(ledger: Ledger, bucket: Bucket, error: Exception) -> str:
         probe_at = now + int(min(300.0, float(1 << min(found.trips, 10))) * 1_000_000)
         ledger.breakers.open_breaker(found, Trip(Breaker.DOWN, reason, probe_at), now=now)
     return reason
-
-
-def throttle(ledger: Ledger, bucket: Bucket, seconds: float) -> None:
-    """Let no process make a call in a bucket for so many seconds: its provider asked for it."""
-    ledger.breakers.throttle(str(bucket), until=ledger.now() + int(seconds * 1_000_000))
 
 
 def _served_elsewhere(ledger: Ledger, before: BucketHealth, task: CustomerTask, since: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,14 +24,14 @@ _log = structlog.get_logger()
 _CAP_SECONDS = 0.25
 _HEADROOM = 1.1
 _FIRST_GUESS_SECONDS = 0.05
-_PAUSES_COUNT_FOR = 120.0
-_FIRST_PAUSE = 32
-_SHORTEST_PAUSE = 1.0
 
 
 @dataclass(slots=True)
 class BucketContext:
-    """Everything that a delivery within one limit of one connection needs in one process."""
+    """Everything that a delivery within one limit of one connection needs in one process.
+
+    `throttled_at` are the moments of late (monotonic seconds) at which it was throttled without being told how long.
+    """
 
     bucket: Bucket
     settings: ConnectionSettings
@@ -43,7 +42,7 @@ class BucketContext:
     concurrency: ConcurrencyLimit
     targets_per_call: int = 1
     call_seconds: float = _FIRST_GUESS_SECONDS
-    _pauses: deque[float] = field(default_factory=deque)
+    throttled_at: deque[float] = field(default_factory=deque)
 
     @property
     def name(self) -> str:
@@ -78,20 +77,6 @@ class BucketContext:
             _log.error("task.unplannable", bucket=str(self.bucket), error=where)
             later = Retry("unplannable", f"the worker could make no request of it ({where})", counts=True)
             return Plan((), {change.id: later for change in task.changes})
-
-    def pause(self, longest: float, trips: int) -> float:
-        """Return for how many seconds no process calls after a 429 that does not say for how long.
-
-        At first it is a small part of `longest`, because it may be said to one customer only; another one will show.
-        It doubles with each of the last minutes and each probe that failed (`trips`): where every customer is
-        throttled, the provider is soon left alone for as long as it likes.
-        """
-        now = time.monotonic()
-        while self._pauses and now - self._pauses[0] > _PAUSES_COUNT_FOR:
-            self._pauses.popleft()
-        self._pauses.append(now)
-        doubled = min(max(len(self._pauses) - 1, trips), 10)
-        return min(longest, max(_SHORTEST_PAUSE, longest / _FIRST_PAUSE) * float(1 << doubled))
 
 
 def process_cap(rate: Rate) -> AsyncLimiter:

@@ -20,6 +20,7 @@ from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.observations import Call, Observations, TaskResult, note_call
 from worker.delivery.permits import NoPermit, Permit, Permits
 from worker.delivery.retry import Retries
+from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
 from worker.http.failures import Failure, NoReply, unanswered
 from worker.providers.contract import Answer, Plan, Reply, Request
@@ -53,6 +54,7 @@ class ConcurrentCalls:
     permits: Permits
     observations: Observations
     retries: Retries
+    throttling: Throttling
     fuses: FuseCheck
     clock: Callable[[], int]
     report: Callable[[TaskResult], None]
@@ -173,7 +175,7 @@ class ConcurrentCalls:
         made = note_call(call, found)
         if isinstance(answer.health, Throttled):
             asked = isinstance(reply, Reply) and reply.retry_after is not None
-            for_all = await asyncio.to_thread(self.retries.throttled, call, made[0], asked)
+            for_all = await asyncio.to_thread(self.throttling.slow_down, call, made[0], asked=asked)
             if not for_all:
                 return answer
         self.observations.note(answer.health, call.targets, served=call.served, at=at)

@@ -31,6 +31,7 @@ from worker.delivery.loop import LoopThread
 from worker.delivery.observations import Observations, TaskResult
 from worker.delivery.permits import Permits
 from worker.delivery.retry import DOUBT, Retries, RetryPolicy
+from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
 
 SETTLE_EVERY_SECONDS = 0.5
@@ -78,6 +79,7 @@ class Delivery:
     _permits: Permits = field(init=False)
     _fuses: FuseCheck = field(init=False)
     _retries: Retries = field(init=False)
+    _throttling: Throttling = field(init=False)
 
     def run(self) -> bool:
         """Deliver what is due and may be sent within the reservation window; return whether more is due at once."""
@@ -97,6 +99,7 @@ class Delivery:
         self._permits = Permits(self.context, lambda: self.observations.stop)
         self._fuses = FuseCheck(self.ledger, self.context, self.loop)
         self._retries = Retries(self.ledger, self.context, self.policy, self.observations, before)
+        self._throttling = Throttling(self.ledger, self.context, self.observations, before)
         try:
             if (batch := self._take(before)) is None:
                 return False
@@ -162,7 +165,7 @@ class Delivery:
     def _deliver(self, batch: ClaimedBatch) -> None:
         started = time.monotonic()
         calls = ConcurrentCalls(
-            *(self.context, self._permits, self.observations, self._retries, self._fuses),
+            *(self.context, self._permits, self.observations, self._retries, self._throttling, self._fuses),
             *(self.ledger.now, self._done.put, self.trace),
         )
         work = self.loop.start(calls.run())
@@ -227,7 +230,7 @@ class Delivery:
         try:
             self._settle()
             self._conclude()
-            self._retries.before = self._health()
+            self._retries.before = self._throttling.before = self._health()
         except LedgerUnavailable as error:
             _log.warning("delivery.no_more", bucket=str(self.context.bucket), reason=str(error))
             return False

@@ -10,20 +10,16 @@ import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-import structlog
-
-from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import BucketHealth
-from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
-from consent.outcome import Outcome, PermanentFailure, Retry, Throttled
+from consent.ledger.queue.tasks import CustomerTask, Settlement
+from consent.outcome import Outcome, PermanentFailure, Retry
 from worker.delivery import breaker
 from worker.delivery.bucket_context import BucketContext
-from worker.delivery.observations import Call, Observations, TaskResult
+from worker.delivery.observations import Observations, TaskResult
 from worker.providers.contract import Request
 
 _ODDS = random.SystemRandom()
-_log = structlog.get_logger()
 
 DOUBT = 3
 """Timeouts for which a call that timed out may still be at work on the other side."""
@@ -116,7 +112,6 @@ class Retries:
     policy: RetryPolicy
     observations: Observations
     before: BucketHealth
-    _paused: bool = False
 
     def settlement(self, one: TaskResult) -> Settlement:
         """Return what is to be written down of a customer task: what ended, and when the rest is tried again."""
@@ -146,32 +141,6 @@ class Retries:
                 return None
             other = other or one.task
         return None if other is None else self.context.provider.witness(other, self.context.settings)
-
-    def throttled(self, call: Call, made: Attempt, asked: bool) -> bool:  # noqa: FBT001
-        """Slow every process at once: the rate limiter those that reserve, the ledger those that come later.
-
-        Return False, and slow no process, if only this customer draws that answer while others are served. Where the
-        provider did not say for how long (`asked`), the first waits are short: then another customer is tried.
-        """
-        seen, tasks = call.answer.health, call.request.tasks
-        seconds = (seen.after if isinstance(seen, Throttled) else None) or breaker.THROTTLE_SECONDS
-        self.observations.recent.note(call.targets, served=False)
-        try:
-            if len(tasks) == 1 and tasks[0].tries:
-                evidence = (tasks[0], made, seen)
-                if breaker.is_its_own(self.ledger, self.before, self.observations, *evidence):
-                    return False
-            if self._paused and not asked:
-                return True  # it was said to several calls at once
-            if not asked:
-                seconds = self.context.pause(seconds, self.before.trips)
-            self._paused = True
-            self.context.rate_limiter.push(seconds)
-            breaker.throttle(self.ledger, self.context.bucket, seconds)
-        except LedgerUnavailable as error:
-            self.context.rate_limiter.push(seconds)
-            _log.warning("throttle.not_noted", bucket=str(self.context.bucket), reason=str(error))
-        return True
 
     def _own(self, one: TaskResult) -> frozenset[int]:
         """Return the changes whose bad answer says nothing of the bucket, because it serves others."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-
 import pytest
 
 from consent.change import Bucket
@@ -20,15 +17,6 @@ BUCKET = Bucket("capillary")
 NAME = str(BUCKET)
 DOWN, REFUSED, WELL = Unavailable("bad gateway"), Unauthorized("403"), Healthy()
 SECOND = 1_000_000
-
-
-@pytest.fixture
-def books(tmp_path: object, clock: Clock) -> Iterator[Ledger]:
-    """An empty ledger on SQLite: what the breaker does with it is the same on both databases."""
-    ledger = Ledger(f"sqlite:///{tmp_path}/books.db", clock=clock)
-    ledger.maintenance.migrate()
-    yield ledger
-    ledger.close()
 
 
 def delivery(books: Ledger, *answers: tuple[Health, int, bool]) -> BucketHealth:
@@ -174,14 +162,3 @@ def test_an_error_that_no_call_explains_stops_the_bucket(books: Ledger, clock: C
     assert (first.breaker, first.probe_at - (clock.micros - 2 * SECOND)) == (Breaker.DOWN, SECOND)
     assert (second.trips, second.probe_at - clock.micros) == (2, 2 * SECOND)
     assert breaker.note_error(books, BUCKET, ConfigurationError("set the password")) == "set the password"
-
-
-def test_a_throttled_bucket_waits_for_the_longest_time_asked(books: Ledger, clock: Clock) -> None:
-    """A shorter wait that is asked for later does not end a longer one."""
-    breaker.throttle(books, BUCKET, 60)
-    breaker.throttle(books, BUCKET, 5)
-    found = books.breakers.health_of(NAME)
-
-    assert found.throttled_until == clock.micros + 60 * SECOND
-    assert not breaker.may_call(found, clock.micros)
-    assert breaker.may_call(replace(found, throttled_until=0), clock.micros)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +12,12 @@ from consent.errors import LedgerUnavailable
 from consent.ledger import dead_letters
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.queue.tasks import CustomerTask, Settlement
-from consent.outcome import Healthy, Throttled, Unavailable
 from consent.settings import load_settings
 from tests.support.company import Company, company
 from tests.support.worker import BUCKET, counts, deliveries, record, settled, wired
 from worker.bootstrap import WorkerContext, time_limit
 from worker.delivery import breaker
 from worker.delivery.deliver import LONGEST_SECONDS, LONGEST_WINDOWS, PATIENCE_SECONDS
-from worker.delivery.observations import Observations
 from worker.delivery.permits import Permits
 from worker.providers.contract import Plan
 
@@ -137,23 +134,6 @@ def test_trouble_that_passes_kills_nothing(parts: WorkerContext, shop: Company, 
     assert counts(parts, import_id) == {"applied": 29}
 
 
-def test_when_told_to_wait_every_process_waits(parts: WorkerContext, shop: Company) -> None:
-    """After a 429 with Retry-After no call is made before that time, and what was claimed is given back."""
-    shop.fault(kind="throttle", next=1, retry_after=3)
-    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
-    started = time.monotonic()
-    parts.delivery(BUCKET).run()
-    calls = shop.stats()["calls"]
-
-    while time.monotonic() < started + 2.5:
-        assert not parts.delivery(BUCKET).run()
-        time.sleep(0.1)
-
-    assert shop.stats()["calls"] == calls
-    deliveries(parts, settled(parts, import_id))
-    assert counts(parts, import_id) == {"applied": 59}
-
-
 def test_a_delivery_that_is_interrupted_gives_everything_back(
     parts: WorkerContext, shop: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,18 +191,6 @@ def test_an_older_change_that_lands_late_is_not_the_last(tmp_path: Path) -> None
         deliveries(parts, settled(parts, newer), seconds=10)
 
         assert set(shop.held().values()) == {"OPTOUT"}
-
-
-def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
-    """A provider that throttles and cuts lines at once is throttling."""
-    watch = Observations()
-
-    watch.note(Throttled(30.0), (1,))
-    watch.note(Unavailable("cut"), (2,))
-    watch.note(Healthy(), (3,), served=(3,))
-
-    assert watch.stop
-    assert watch.throttled == Throttled(30.0)
 
 
 @pytest.mark.parametrize(("timeout", "lease", "window"), [(20.0, 60.0, 1.0), (240.0, 260.0, 1.0), (300.0, 900.0, 10.0)])

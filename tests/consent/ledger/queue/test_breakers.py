@@ -12,7 +12,7 @@ from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.ledger.schema import attempts
 from consent.outcome import Healthy, Throttled, Unauthorized, Unavailable
-from worker.delivery import breaker
+from worker.delivery import breaker, throttling
 from worker.delivery.observations import FAILURES_TO_OPEN, Observations
 
 NOW = 1_800_000_000_000_000
@@ -57,7 +57,7 @@ def at_once(*acts: Callable[[], object]) -> None:
 def test_trouble_of_one_bucket_is_its_own(ledger: Ledger) -> None:
     """A refusal and a limit of one app leave its neighbour closed, unthrottled and callable."""
     breaker.conclude(ledger, found(ledger), watched(Unauthorized("no such token")))
-    breaker.throttle(ledger, BUSY, 600)
+    throttling.throttle(ledger, BUSY, 600)
 
     assert not breaker.may_call(found(ledger), ledger.now())
     assert found(ledger, CALM) == BucketHealth("gupshup/app-2")

@@ -1,0 +1,88 @@
+"""What happens on a 429: for how long no process calls, and that no one dies of it."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from consent.ledger.ledger import Ledger
+from consent.outcome import Healthy, Throttled, Unavailable
+from tests.support.clock import Clock
+from tests.support.company import Company, company
+from tests.support.worker import BUCKET, counts, deliveries, record, settled, wired
+from worker.bootstrap import WorkerContext
+from worker.delivery import breaker, throttling
+from worker.delivery.observations import Observations
+
+
+def test_when_told_to_wait_every_process_waits(parts: WorkerContext, shop: Company) -> None:
+    """After a 429 with Retry-After no call is made before that time, and what was claimed is given back."""
+    shop.fault(kind="throttle", next=1, retry_after=3)
+    import_id = record(parts, *({"user_id": str(n)} for n in range(1, 60)))
+    started = time.monotonic()
+    parts.delivery(BUCKET).run()
+    calls = shop.stats()["calls"]
+
+    while time.monotonic() < started + 2.5:
+        assert not parts.delivery(BUCKET).run()
+        time.sleep(0.1)
+
+    assert shop.stats()["calls"] == calls
+    deliveries(parts, settled(parts, import_id))
+    assert counts(parts, import_id) == {"applied": 59}
+
+
+def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
+    """A provider that throttles and cuts lines at once is throttling."""
+    watch = Observations()
+
+    watch.note(Throttled(30.0), (1,))
+    watch.note(Unavailable("cut"), (2,))
+    watch.note(Healthy(), (3,), served=(3,))
+
+    assert watch.stop
+    assert watch.throttled == Throttled(30.0)
+
+
+def test_an_account_whose_limit_others_use_up_makes_no_dead_letters(tmp_path: Path) -> None:
+    """Another program uses the same account: some calls are served, most draw a 429, and opt-outs were given up."""
+    with company(tmp_path, rate="4/second", retry_after=True) as shop, wired(shop, tmp_path, max_attempts=2) as parts:
+        import_id = record(parts, *({"user_id": str(number)} for number in range(1, 61)))
+        until = time.monotonic() + 12
+        while time.monotonic() < until and not settled(parts, import_id)():
+            if not parts.delivery(BUCKET).run():
+                time.sleep(0.02)
+
+        assert "dead" not in counts(parts, import_id)
+        assert counts(parts, import_id)["applied"] > 8
+
+
+def test_a_throttled_bucket_waits_for_the_longest_time_asked(books: Ledger, clock: Clock) -> None:
+    """A shorter wait that is asked for later does not end a longer one."""
+    throttling.throttle(books, BUCKET, 60)
+    throttling.throttle(books, BUCKET, 5)
+    found = books.breakers.health_of(str(BUCKET))
+
+    assert found.throttled_until == clock.micros + 60_000_000
+    assert not breaker.may_call(found, clock.micros)
+    assert breaker.may_call(replace(found, throttled_until=0), clock.micros)
+
+
+def test_waits_of_which_no_length_was_said_grow_and_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is a thirty-second part, the sixth the whole; after two calm minutes it begins anew."""
+    at = 1_000.0
+    monkeypatch.setattr(throttling.time, "monotonic", lambda: at)
+    lately: deque[float] = deque()
+
+    waits = [throttling._growing(lately, 64.0, 0) for _ in range(7)]
+    at += 121.0
+    later = throttling._growing(lately, 64.0, 0)
+
+    assert waits == [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 64.0]
+    assert (later, list(lately)) == (2.0, [at])
+    assert throttling._growing(deque(), 64.0, 3) == 16.0  # a probe has failed three times
+    assert throttling._growing(deque(), 3.0, 0) == 1.0
