@@ -121,7 +121,7 @@ def test_functions_are_one_paragraph() -> None:
 def test_modules_are_named_for_what_they_hold() -> None:
     """No module has a name that could hold anything, and each says in one docstring what it holds."""
     assert [shown(path) for path in modules() if path.stem in VAGUE] == []
-    assert [shown(path) for path in modules(PROGRAMS) if not ast.get_docstring(parsed(path))] == []
+    assert [shown(path) for path in modules(PROGRAMS) if not path.read_text().startswith('"""')] == []
 
 
 def test_only_the_ledger_touches_its_database() -> None:

@@ -1,10 +1,17 @@
-"""How many examples a property gets: all of them in `make proofs`, a part in `make test`, which runs far more often."""
+"""What `make proofs` adds: all examples of a property, and PostgreSQL where `make test` is content with SQLite."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
+
 IN_FULL = os.environ.get("PROOFS") == "1"
+
+POSTGRESQL_IN_PROOFS = pytest.mark.parametrize(
+    "ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.proof)], indirect=True
+)
+"""For long tests of what both databases do with the same statements; shorter ones beside them run on both."""
 
 
 def examples(full: int, share: int = 5) -> int:

@@ -6,6 +6,7 @@ import io
 import os
 import time
 import zipfile
+from functools import cache
 from pathlib import Path
 
 from tests.support.command_line import HEADER
@@ -16,6 +17,11 @@ _GOOD = "EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z"
 
 def dozen(large: int = 2000) -> dict[str, bytes]:
     """The files by name: good, empty, header only, a sheet, a bomb, half-written, and so on."""
+    return dict(_dozen(large))
+
+
+@cache
+def _dozen(large: int) -> dict[str, bytes]:
     rows = [f"{500_000_000 + number},{_GOOD}" for number in range(large)]
     bad = [
         f"{600_000_000 + n},{_GOOD if n % 10 >= 3 else 'PIGEON,BULK,OPTOUT,2026-01-02T00:00:00Z'}" for n in range(50)

@@ -137,6 +137,7 @@ def test_an_event_without_a_time_is_not_allowed() -> None:
     assert VALID.is_valid({**envelope, "data": change | SINCE})
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("name", [*ROWS, "CloudEvent"])
 def test_whatever_is_allowed_is_understood(name: str) -> None:
     """Events invented from the schema, the odder the better, are all understood."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
@@ -16,6 +17,7 @@ from schemathesis.checks import (
 )
 
 from consent.ledger.ledger import Ledger
+from tests.support.examples import examples
 from tests.support.http_server import ANN, KEY, Server, server
 
 CHECKS = [
@@ -29,6 +31,7 @@ CLICK = {"body": {"List-Unsubscribe": "One-Click"}, "media_type": "application/x
 FIELDS = {"connection": "infobip", "destination": "12025550100"}
 
 
+@pytest.mark.hypothesis
 def test_the_description_is_true(books: Ledger) -> None:
     """Requests of every kind, good and bad, are answered as described, and never with 500; so is what is there."""
     with server(books) as served:
@@ -48,7 +51,7 @@ def test_the_description_is_true(books: Ledger) -> None:
 
 def _try(operation: schemathesis.APIOperation, mode: schemathesis.GenerationMode) -> None:
     @settings(
-        max_examples=3,
+        max_examples=examples(3, share=3),
         database=None,
         deadline=None,
         derandomize=True,

@@ -54,7 +54,7 @@ def watcher(ledger: Ledger, url: str, tmp_path: Path) -> Watcher:
     return Watcher(address, place, ledger, Reading({"capillary": CapillaryRow}, {}, IngestOptions()), Quiet())
 
 
-@pytest.mark.parametrize("rejects", ["false", "true"])
+@pytest.mark.parametrize("rejects", ["false", pytest.param("true", marks=pytest.mark.proof)])
 def test_each_of_a_dozen_files_ends_where_it_belongs(own: Ledger, tmp_path: Path, rejects: str) -> None:
     """As in a folder of this machine; rejected rows stay here, or go back if the owner of the place wants them."""
     drop = tmp_path / "drop"

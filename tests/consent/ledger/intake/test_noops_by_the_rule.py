@@ -17,7 +17,7 @@ from consent.ledger.intake import publish as releasing
 from consent.ledger.ledger import Ledger
 from consent.ledger.merge import NoOp, Register, Superseded, Version, Wins, merge
 from consent.reassert import Reassert, ReassertRules
-from tests.support.examples import examples
+from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import change_of, deliver, emptied, imported, moment
 
 Spoken = tuple[str, str, Action, int, str, bool]
@@ -30,6 +30,7 @@ night = st.tuples(st.lists(spoken, max_size=6), st.booleans())
 _number = count()
 
 
+@POSTGRESQL_IN_PROOFS
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nights=st.lists(night, min_size=1, max_size=5), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))
 def test_files_end_as_the_rule_says(

@@ -15,6 +15,7 @@ from consent.ledger.intake import publish
 from consent.ledger.ledger import Ledger
 from consent.outcome import Retry
 from tests.support.clock import Clock
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import BUCKET, Cut, change_of, counts, deliver, imported, recorded, settlement
 
 
@@ -105,7 +106,8 @@ def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
         assert counts(ledger, file) == {"applied": 9, "superseded": 3}
 
 
-@pytest.mark.parametrize("steps", [1, 2])
+@POSTGRESQL_IN_PROOFS
+@pytest.mark.parametrize("steps", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_one_overtakes_the_other_for_a_while(ledger: Ledger, steps: int) -> None:
     """A sweep does a few steps of a file that an importer is at, and is killed: the importer goes on as if alone."""
     for begin in range(12):

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, event, text
 from consent.change import to_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import MORNING, change_of, counts, deliver, guarded, imported, recorded
 from tests.support.query_plans import plans
 
@@ -66,6 +67,7 @@ def dump(who: str, count: int, minute: int = 0) -> list:
     return [change_of(f"{who} {number}", minute=minute + number % 40 if minute else 0) for number in range(count)]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_no_ops_that_become_ordinary_changes_cost_by_their_number(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from consent import reassert
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, dump, night
 
 pytestmark = pytest.mark.usefixtures("half_past_eight")
@@ -35,6 +36,7 @@ def test_an_export_that_stamps_its_own_time_calls_no_one(ledger: Ledger) -> None
     assert stamped(ledger, second) == 1_500
 
 
+@POSTGRESQL_IN_PROOFS
 def test_of_a_stamped_export_the_rows_with_another_time_are_sent(ledger: Ledger) -> None:
     """A person whose unsubscribe bears its own time is not held back by the 1,499 beside it."""
     dump(ledger, night(0))
@@ -46,6 +48,7 @@ def test_of_a_stamped_export_the_rows_with_another_time_are_sent(ledger: Ledger)
     assert stamped(ledger, second) == 1_499
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize(("same", "others", "is_stamp"), [(1_000, 0, False), (1_001, 0, True), (1_001, 1_001, False)])
 def test_a_stamp_stands_on_more_than_a_thousand_rows_and_more_than_half(
     ledger: Ledger,
@@ -64,6 +67,7 @@ def test_a_stamp_stands_on_more_than_a_thousand_rows_and_more_than_half(
     assert len(deliver(ledger, limit=5_000)) == (0 if is_stamp else same)
 
 
+@POSTGRESQL_IN_PROOFS
 def test_times_within_one_minute_are_one_stamp_and_those_of_two_minutes_are_not(ledger: Ledger) -> None:
     """An export may take a while to write its rows; what is spread further is told apart."""
     dump(ledger, night(0))
@@ -79,6 +83,7 @@ def test_times_within_one_minute_are_one_stamp_and_those_of_two_minutes_are_not(
     assert len(deliver(ledger, limit=2_000)) == 1_500
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_stream_tells_a_stamp_by_what_it_has_read(ledger: Ledger) -> None:
     """No one knows the rest of a stream: its first thousand rows are sent, the rest of a stamped export is not."""
     dump(ledger, night(0))
@@ -104,6 +109,7 @@ def test_times_are_counted_in_bounded_memory_and_a_majority_survives() -> None:
     assert reassert.find_export_time(counted, 2 * rows) is None
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_row_that_names_three_slots_is_one_row(ledger: Ledger) -> None:
     """Of 700 rows with three slots each and 800 others, most rows bear no stamp: no one is held back."""
     slots = ("EMAIL|BULK", "MOBILE|BULK", "EMAIL|TRANS")

@@ -20,7 +20,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review.holds import Decision
 from consent.outcome import Applied, PermanentFailure
 from producers.audience import AudienceCheck, AudienceQuestion, MissingNames, Stopped, names_of, with_check
-from tests.support.examples import examples
+from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import guarded, imported, recorded, settlement
 from worker.providers.capillary.row import CapillaryRow, read_slot, slot_text
 from worker.providers.infobip.blocklist_slots import OVERLAP, Place, blocked_text, read_place
@@ -213,6 +213,7 @@ def names(person: int) -> dict[str, dict[str, str]]:
     }
 
 
+@POSTGRESQL_IN_PROOFS
 @settings(max_examples=examples(150, share=10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=st.lists(steps, min_size=3, max_size=9), asked=questions)
 @example(script=[("publish", [NARROW_OUT]), ("publish", [(*WIDE_IN, 9)])], asked=("EMAIL", ""))

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from consent.guards.fuse import FuseWay
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, Retry
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.fuses import UNKNOWN, WHY, WRONG_ACCOUNT, answer, drain, people, trip
 from tests.support.ledgers import BUCKET, change_of, counts, imported, settlement
 
@@ -82,6 +83,7 @@ def test_an_undone_import_holds_nothing_any_more(ledger: Ledger) -> None:
     assert ledger.fuses.tripped() == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_those_who_were_served_are_counted_seldom(ledger: Ledger) -> None:
     """Not again with each further failure of a file near its limit: a large one would be counted thousands of times."""
     imported(ledger, *people(1, 170))

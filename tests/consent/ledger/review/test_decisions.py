@@ -20,7 +20,7 @@ from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision, NothingHeld
 from consent.ledger.review.undo import Undone
 from consent.outcome import PermanentFailure
-from tests.support.examples import examples
+from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import MORNING, change_of, counts, deliver, guarded, run_of
 
 
@@ -251,6 +251,7 @@ TABLES = (
 )
 
 
+@POSTGRESQL_IN_PROOFS
 @settings(
     max_examples=examples(300, share=25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

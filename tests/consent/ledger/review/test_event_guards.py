@@ -13,6 +13,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review.event_guards import MOST_OPTOUTS, Burst
 from consent.ledger.review.holds import Decided, Decision
 from tests.support.clock import Clock
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, imported, run_of
 
 MOST_OVERRULED = GuardRules().overruling_from
@@ -195,6 +196,7 @@ def test_an_opt_out_that_is_overruled_twice_counts_once(ledger: Ledger) -> None:
     assert ledger.review.held_imports() == []
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize(
     ("rules", "held"),
     [
@@ -214,6 +216,7 @@ def test_limits_are_settings(ledger_url: str, ledger: Ledger, rules: dict[str, o
     own.close()
 
 
+@POSTGRESQL_IN_PROOFS
 def test_opt_outs_are_never_held(ledger: Ledger) -> None:
     """However many there are."""
     run = run_of(ledger)
@@ -222,6 +225,7 @@ def test_opt_outs_are_never_held(ledger: Ledger) -> None:
     assert len(deliver(ledger, limit=3_000)) == 2_000
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize(("usual", "noticed"), [(0, True), (20, False)])
 def test_a_burst_of_opt_outs_is_told(ledger: Ledger, clock: Clock, usual: int, *, noticed: bool) -> None:
     """More than 200 within ten minutes, and more than 20 times what the busiest hours have: then it is over."""

@@ -16,6 +16,7 @@ from consent.ledger.queue.overlaps import Overlap
 from consent.ledger.review.fuse_counts import FuseCounter
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
 from tests.support.clock import Clock
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.fuses import RULES, UNKNOWN, WHY, WRONG_ACCOUNT, answer, drain, people, trip
 from tests.support.ledgers import BUCKET, MORNING, change_of, counts, imported, settlement
 
@@ -65,6 +66,7 @@ def test_what_is_tried_again_does_not_end_the_row(ledger: Ledger) -> None:
     assert len(ledger.fuses.tripped()) == 1
 
 
+@POSTGRESQL_IN_PROOFS
 def test_one_customer_who_dies_often_trips_no_fuse(ledger: Ledger) -> None:
     """A row is of different customers."""
     for minute in range(8):
@@ -187,6 +189,7 @@ def test_an_event_source_is_held_over_its_runs(ledger: Ledger) -> None:
     assert len(drain(ledger)) == 4
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_source_without_end_is_counted_by_its_latest_customers(ledger: Ledger) -> None:
     """Ten times as many were served long ago: what is answered now counts."""
     run = ledger.intake.open_import(ImportSource("http", "desk", "run", 0, None, stream=True)).import_id

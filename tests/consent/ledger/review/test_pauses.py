@@ -16,7 +16,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Settlement
 from consent.outcome import Applied, Retry
 from tests.support.clock import Clock
-from tests.support.examples import examples
+from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
 from tests.support.query_plans import plans, reads_whole, said
 
@@ -241,6 +241,7 @@ class Pausing:
             self.settle()
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("retries", [False, True])
 @given(st.lists(steps, max_size=14))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(40))

@@ -14,6 +14,7 @@ from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import NotUndone, Undone
 from consent.ledger.schema import audit_log
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, guarded, imported, run_of
 
 ANN = Decision("ann", "an old export")
@@ -108,6 +109,7 @@ def test_what_was_said_later_stands(ledger: Ledger) -> None:
     assert stands(ledger) == {"ann": "OPTIN", "bob": "OPTOUT", "cem": "OPTIN", "dan": "OPTOUT"}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_undone_and_withdrawn_changes_are_looked_past(ledger: Ledger) -> None:
     """Wrong files on top of each other, undone and withdrawn: Ann's own opt-out comes back."""
     imported(ledger, change_of("ann", "OPTOUT"))

@@ -187,7 +187,7 @@ def test_an_unknown_id_is_named(buried: Cli) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("list", "--json"),
+        pytest.param(("list", "--json"), marks=pytest.mark.proof),
         pytest.param(("list",), marks=pytest.mark.proof),
         pytest.param(("export",), marks=pytest.mark.proof),
         pytest.param(("replay", "--all", "--dry-run"), marks=pytest.mark.proof),
