@@ -103,6 +103,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         gc.freeze()  # a last collection would take a quarter of a second
     if code == ExitCode.INTERRUPTED:
         interrupted()
+    if code in (ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        _print_error(arguments, code, f"{ExitCode(code).name.lower()}: what was recorded is kept, run it again")
     sys.exit(code)
 
 

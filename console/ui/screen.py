@@ -6,8 +6,11 @@ import io
 import json
 import os
 import re
+import signal
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import typer
@@ -84,8 +87,10 @@ class Screen:
     def print_json(self, value: Any) -> None:
         """Print the JSON value that was asked for; nothing otherwise."""
         if self.as_json:
-            Screen.has_printed_json = True
-            typer.echo(_as_json(value))
+            text = _as_json(value)
+            with _signals_later():
+                Screen.has_printed_json = True
+                typer.echo(text)
 
     def print_json_list(self, values: Iterable[Any], within: tuple[Mapping[str, Any], str] | None = None) -> None:
         """Print a JSON list that was asked for, one value after the other; nothing otherwise.
@@ -104,6 +109,23 @@ class Screen:
             typer.echo(between + _as_json(value), nl=False)
             between = ", "
         typer.echo(head + tail if between == head else tail)
+
+
+@contextmanager
+def _signals_later() -> Iterator[None]:
+    """Let SIGINT and SIGTERM come only behind this: a JSON value is printed whole or not at all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _as_json(value: Any) -> str:

@@ -23,8 +23,7 @@ from consent.errors import UnreadableFile
 from consent.feed import Feed
 from consent.files import path_text
 from producers.feeds.choice import sheet_of
-from producers.files.inspect import look, reading, settled, unstable
-from producers.files.magic import GZIP, ZIP, ZSTD
+from producers.files.inspect import GZIP, ZIP, ZSTD, look, reading, settled, unstable
 from producers.files.rejects import REJECTS_ENDING
 from producers.files.sheet.rows import convert
 from producers.files.sources import Origin, SourceFile, path_of, private_copy

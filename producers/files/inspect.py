@@ -19,8 +19,7 @@ from backports import zstd
 from consent.errors import UnreadableFile, UnstableFile
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import EARLIEST
-from producers.files.csv.encoding import Encoding, EncodingDetector
-from producers.files.magic import GZIP, LOOKED_AT, OLE, ZIP, ZSTD, refuse_other
+from producers.files.csv.encoding import Encoding, EncodingDetector, NoText
 from producers.files.sheet.rows import Sheet
 from producers.files.sources import SourceFile
 from producers.options import PATIENCE_SECONDS
@@ -29,6 +28,11 @@ _SETTLED_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.2
 _CHUNK = 1024 * 1024
 _MARK = 8
+GZIP = b"\x1f\x8b"
+ZSTD = b"\x28\xb5\x2f\xfd"
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+"""How files begin: gzip, zstd (RFC 8878), zip (with and without members), and OLE, Microsoft's older container."""
 
 _Bytes = io.BufferedReader | gzip.GzipFile | zstd.ZstdFile
 
@@ -167,8 +171,6 @@ def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
     with reading(file), file.path.open("rb") as raw:
         digest = file.origin.sha256 if file.origin else hashlib.file_digest(raw, "sha256").hexdigest()
         stream = _plain(raw, file)
-        if sheet is None:
-            refuse_other(stream.peek(LOOKED_AT)[:LOOKED_AT], file.name, encoded=wanted is not None)
         while chunk := stream.read(_CHUNK):
             encodings.feed(chunk)
             lines.feed(chunk)
@@ -223,7 +225,7 @@ def _plain(raw: io.BufferedReader, file: SourceFile) -> _Bytes:
             raise UnreadableFile(f"{file.name} is compressed twice: unpack it once")
     if begin.startswith(ZIP):
         raise UnreadableFile(f"{file.name} holds a zip archive or a workbook in another archive: unpack the outer one")
-    if begin.startswith(OLE):
+    if begin.startswith(_OLE):
         raise UnreadableFile(
             f"{file.name} is an old workbook (.xls) or one with a password: save it as .xlsx without a password, or CSV"
         )
@@ -235,6 +237,8 @@ def reading(file: SourceFile) -> Iterator[None]:
     """Turn what can go wrong while a file is read into UnreadableFile."""
     try:
         yield
+    except NoText as error:
+        raise UnreadableFile(f"{file.name} {error}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
         kind = "zstd" if isinstance(error, zstd.ZstdError) else "gzip or zstd"
         raise UnreadableFile(

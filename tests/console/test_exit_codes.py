@@ -33,6 +33,17 @@ def test_expected_errors_name_the_remedy(
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_an_interrupted_command_prints_its_one_json_value(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int
+) -> None:
+    """A program that reads the output need not understand nothing."""
+    monkeypatch.setattr(command, "load_settings", _raising(end))
+    answer = cli("status", "--json")
+    assert (answer.code, answer.json["exit_code"]) == (code, code)
+    assert "run it again" in answer.json["error"]
+
+
 def test_an_unexpected_error_shows_where_but_no_value(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug is reported with its place; neither its message nor a variable, which may name a person, is shown."""
     monkeypatch.setattr(command, "load_settings", _raising(ValueError("kim@example.com is no number")))

@@ -1,4 +1,4 @@
-"""How the bytes of a file become text: which encoding they are in."""
+"""How the bytes of a file become text: which encoding they are in, or what they are if they are no text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+class NoText(Exception):
+    """The bytes are no text: the message says what they are, behind the file's name, and a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,10 @@ class EncodingDetector:
         self.damaged = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes."""
+        """Look at the next bytes; raise NoText for the first ones of a file that is no table."""
         if not self._begun:
             self._begun = True
+            _refuse_other(chunk, encoded=self._wanted is not None)
             self._marked = next((codec for mark, codec in _MARKS if chunk.startswith(mark)), None)
         if (self._marked or self._wanted or "utf-8").startswith("utf-8"):
             self._count(self._utf8.decode(chunk))
@@ -90,3 +95,69 @@ def _checked(name: str) -> str:
             f"--encoding {name!r} is no text encoding: give utf-8, latin-1, cp1252 or utf-16-le"
         ) from None
     return codec
+
+
+_LOOKED_AT = 4096
+_PICTURE = "save the table that it shows as CSV or .xlsx"
+_PACKED = "unpack it, or pack it with gzip, zstd or zip"
+_DATABASE = "export its rows as CSV or JSON lines"
+_TEXT = "save its table as CSV or .xlsx"
+_FETCHED = "if it was fetched, it may be a login page or an error: fetch the export itself; else save its table as CSV"
+_KINDS: tuple[tuple[bytes, str, str], ...] = (
+    (b"\xff\xd8\xff", "a JPEG picture", _PICTURE),
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture", _PICTURE),
+    (b"GIF8", "a GIF picture", _PICTURE),
+    (b"%PDF-", "a PDF document", _PICTURE),
+    (b"{\\rtf", "an RTF document", _TEXT),
+    (b"\x7fELF", "a program", "give the export itself"),
+    (b"\xcf\xfa\xed\xfe", "a program", "give the export itself"),
+    (b"Rar!\x1a\x07", "a RAR archive", _PACKED),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _PACKED),
+    (b"BZh", "a bzip2 archive", _PACKED),
+    (b"\xfd7zXZ\0", "an xz archive", _PACKED),
+    (b"SQLite format 3\0", "an SQLite database", _DATABASE),
+    (b"PAR1", "a Parquet file", _DATABASE),
+    (b"ARROW1", "an Arrow file", _DATABASE),
+    (b"Obj\x01", "an Avro file", _DATABASE),
+    (b"-----BEGIN PGP", "encrypted with PGP", "decrypt it: `gpg -d FILE | optrelay run -`"),
+    (b"BEGIN:VCARD", "a list of vCards", "export the contacts as CSV"),
+    (b"<?xml", "XML", _TEXT),
+    (b"<!doctype html", "a web page", _FETCHED),
+    (b"<html", "a web page", _FETCHED),
+    (b"<table", "a web page", _FETCHED),
+)
+"""How files begin that are taken for exports by mistake, in small letters where case does not matter."""
+
+_TAR = (257, b"ustar")
+_CONTROLS = bytes({*range(0x09), *range(0x0E, 0x1A)} - {0x01})
+"""Control characters that no text has. ^A and those from 0x1C on separate the fields of some exports."""
+
+_SOME, _TOO_MANY = 8, 0.03
+_MOSTLY = 0.9
+
+
+def _refuse_other(begin: bytes, *, encoded: bool) -> None:
+    """Raise NoText for bytes that begin as no table does; they may be anything if a person has named the encoding."""
+    bare = begin.removeprefix(codecs.BOM_UTF8).lstrip()
+    for mark, what, remedy in _KINDS:
+        if begin.startswith(mark) or (mark.startswith(b"<") and bare[: len(mark)].lower() == mark):
+            raise NoText(f"is {what}: {remedy}")
+    place, mark = _TAR
+    if begin[place:].startswith(mark):
+        raise NoText(f"is a tar archive: {_PACKED}")
+    if not encoded and _is_binary(begin[:_LOOKED_AT].rstrip(b"\0")):
+        raise NoText(
+            "holds no text but other data, of a program or encrypted: give the export itself, as CSV, JSON lines or "
+            ".xlsx; or say with --encoding how its text is written"
+        )
+
+
+def _is_binary(begin: bytes) -> bool:
+    """Whether bytes are no text: too many of them are control characters, and it is not UTF-16."""
+    if begin.startswith(tuple(mark for mark, _ in _MARKS)):
+        return False
+    controls = len(begin) - len(begin.translate(None, _CONTROLS))
+    if controls < _SOME or controls < _TOO_MANY * len(begin):
+        return False
+    nuls = begin[::2].count(0), begin[1::2].count(0)
+    return max(nuls) < _MOSTLY * controls

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from consent.change import ConsentChange
+from consent.change import Bucket, ConsentChange
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
 from tests.support.ledgers import BUCKET, change_of, imported, settlement
+from tests.support.ledgers import said as said_now
+from worker.providers.infobip import INFOBIP
 
 ANN = {"identifier_name": "email", "source": "INSTORE"}
 
@@ -67,3 +69,30 @@ def test_a_change_is_known_again_in_any_spelling(ledger: Ledger) -> None:
     found = ledger.queries.find_change(id_)
     assert found is not None
     assert ledger.queries.current_opt_in([said("ann@example.com")]) == (id_, found.effective_at)
+
+
+def blocked(spelling: str, action: str, minute: int) -> ConsentChange:
+    """A change about a person on Infobip's blocklist, as its row model reads a cell."""
+    row = INFOBIP.row.model_validate({"action": action, "destination": spelling})
+    (piece,) = row.slot_changes()
+    return replace(
+        change_of("", action, minute, piece.slot), connection="infobip", address=row.address(), bucket=row.bucket()
+    )
+
+
+@pytest.mark.parametrize("spellings", [("A@Example.com", "a@example.com"), ("a@example.com", "A@Example.com")])
+@pytest.mark.parametrize("newest", ["file", "event"])
+def test_a_person_on_the_blocklist_is_one_in_any_case(ledger: Ledger, spellings: tuple[str, str], newest: str) -> None:
+    """A file and an event spell the part before @ and the domain in two ways: the newest wins, in either order."""
+    of_file, of_event = spellings
+    imported(ledger, blocked(of_file, "OPTOUT" if newest == "file" else "OPTIN", 9 if newest == "file" else 0))
+    said_now(ledger, blocked(of_event, "OPTIN" if newest == "file" else "OPTOUT", 0 if newest == "file" else 9))
+
+    tasks = ledger.queue.claim(Bucket("infobip", "blocklist"), 100, "delivery", 60)
+    assert [(task.address["destination"].lower(), str(c.action)) for task in tasks for c in task.changes] == [
+        ("a@example.com", "OPTOUT")
+    ]
+    ledger.queue.settle("delivery", [settlement(task, Applied(), ledger.now()) for task in tasks])
+    for asked in spellings:
+        (found,) = ledger.queries.histories([{"destination": asked}], None, 10)
+        assert len(found.changes) == 2

@@ -62,6 +62,15 @@ def test_an_opt_in_removes_no_more_than_it_names() -> None:
     }
 
 
+def test_an_entry_in_another_case_is_the_same_persons() -> None:
+    """It was made by a click, or by hand: it is found, and removed as it is written there."""
+    request = first(person(1, "OPTIN", destination="Ann@example.com"))
+    there = entry("ann@EXAMPLE.com", createdDate="1969-01-01T00:00:00Z")
+
+    removal = only(read(request, shown(there, entry("anna@example.com"))))
+    assert removal.json == {"blocklist": [{"destinations": [{"to": "ann@EXAMPLE.com"}], "sourceType": "CUSTOM"}]}
+
+
 @pytest.mark.parametrize("wider", [{}, {"channel": "SMS"}, {"sender": "SHOP"}])
 def test_a_part_of_a_block_cannot_be_lifted(wider: dict[str, str]) -> None:
     """A person hears that SMS of the shop come again, while everything stays blocked."""
