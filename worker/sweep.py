@@ -91,6 +91,7 @@ def _look_each_minute(worker_context: WorkerContext) -> None:
 def _forget_what_is_old(worker_context: WorkerContext) -> None:
     """Remove what rejected events said, outcomes for those who follow them, and notices, once their time is over."""
     settings, ledger = worker_context.settings, worker_context.ledger
+    ledger.queue.forget_doubts()
     ledger.rejected_events.purge(int(ledger.now() - settings.keep_rejected_events * _DAY))
     ledger.outcome_log.purge(int(ledger.now() - settings.keep_outcomes * _DAY))
     ledger.notices.purge(int(ledger.now() - settings.keep_notices * _DAY))

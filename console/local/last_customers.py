@@ -24,8 +24,8 @@ class LastCustomers:
     """Since when only a few customers of each bucket are left, all of them tried; moments are of the monotonic clock.
 
     The two minutes count from the latest progress or the end of the latest doubt, whichever came last: while a call of
-    a customer may still be under way, that customer cannot be tried. A call that is cut leaves a doubt of three
-    timeouts, so two of them in a row would leave good rows over.
+    a customer may still be under way, that customer cannot be tried. A call that timed out leaves a doubt of
+    three timeouts, so two of them in a row would leave good rows over.
     """
 
     ledger: Ledger

@@ -54,9 +54,12 @@ class Calls(World):
     def _call(self, delivery: Delivery, name: str, answer: str, *, in_time: bool) -> None:
         STATISTICS[f"calls: {answer}" if in_time else "calls after the lease was lost"] += 1
         task = delivery.tasks[name]
-        alone = not any(call.customer == name for call in self.provider.under_way)
         if in_time:
-            assert alone, "two calls for one target at once"
+            asked = {change.id for change in task.changes}
+            before = [call for call in self.provider.under_way if call.customer == name]
+            assert all(call.cut for call in before), "two calls for one target at once"
+            assert all(asked <= call.asked for call in before), "something else is sent while a call may land"
+            STATISTICS["calls repeated while one is under way"] += bool(before)
             self._never_older(name, task.changes)
         if name in self.refused:
             answer = "refused"
@@ -72,6 +75,8 @@ class Calls(World):
     def _arrive(self, call: Call, answer: str) -> None:
         if answer in {"applied", "committed, cut"}:
             self.provider.land(call)
+        elif answer == "cut, still at it":
+            call.cut, call.lands_by = True, self.elapsed + DOUBT
         elif answer != "timed out":
             self.provider.lose(call)
 

@@ -6,13 +6,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from consent.change import Bucket
-from tests.model.changes import Said, minds
+from tests.model.changes import OVERLAPPING, Said, changes, minds
 from tests.model.producers import Producers
 from tests.model.settlements import Settlements
-from tests.model.world import BUCKETS, LEASE, STATISTICS
+from tests.model.world import BUCKET, BUCKETS, LEASE, STATISTICS
 from tests.support.providers import blocklist
 
-ANSWERS = ("applied", "rejected", "try later", "busy", "committed, cut", "timed out", "timed out", "unreachable")
+ANSWERS = (
+    *("applied", "rejected", "try later", "busy", "unreachable"),
+    *("committed, cut", "cut, still at it", "cut, still at it", "timed out", "timed out"),
+)
 ENDS = ("settled", "settled", "killed", "killed", "stopped")
 
 
@@ -63,6 +66,20 @@ class Deliveries(Settlements, Producers):
             self.delivery_works(blocklist.BUCKET, 3, [answer] * 3, "settled", 6.0)
             self.delivery_works(blocklist.BUCKET, 3, ["applied"] * 3, end if change is said[-1] else "settled", 0.0)
 
+    @rule(first=changes, then=changes, repeated=st.booleans(), gap=st.sampled_from((0.0, 6.0, 61.0)))
+    def call_is_cut(self, first: Said, then: Said, repeated: bool, gap: float) -> None:  # noqa: FBT001 - drawn
+        """A call is cut and may land later; it is repeated or not, and the person says something newer meanwhile."""
+        self.refused.discard(first.customer)
+        bucket = blocklist.BUCKET if first.customer in OVERLAPPING else BUCKET
+        latest = self._latest(first.customer)
+        self.events_arrive([first._replace(minute=latest + 1)], twice=False)
+        self.delivery_works(bucket, 3, ["cut, still at it"] * 3, "settled", 6.0)
+        if repeated:
+            self.delivery_works(bucket, 3, ["applied"] * 3, "settled", 0.0)
+        self.events_arrive([then._replace(customer=first.customer, slot=first.slot, minute=latest + 2)], twice=False)
+        self._pass(gap)
+        self.delivery_works(bucket, 3, ["applied"] * 3, "settled", 0.0)
+
     @rule(first=minds, meanwhile=minds)
     def delivery_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:
         """A delivery sees what entries a person has, loses its lease, and writes what it would have written then."""
@@ -86,7 +103,8 @@ class Deliveries(Settlements, Producers):
         """A delivery sees what entries a person has; it writes later, perhaps when its lease is long lost."""
         delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_look(one)]))
         name = data.draw(st.sampled_from(sorted(self._may_look(delivery))))
-        assert not any(call.customer == name for call in self.provider.under_way), "a look while a write is under way"
+        before = [call for call in self.provider.under_way if call.customer == name]
+        assert all(call.cut for call in before), "a look while a write is under way"
         self._look(name, self._errand(delivery, name))
         STATISTICS["looks before a pause"] += 1
 

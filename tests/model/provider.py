@@ -11,20 +11,23 @@ from worker.providers.contract import Request
 
 TIMEOUT = 20.0
 LATEST = 4 * TIMEOUT
-"""Seconds after which a call that was made has landed or never will: what the product counts on."""
+"""Seconds after which a call that was made, and timed out, has landed or never will: what the product counts on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One call on its way: for which customer, what it says of each slot, and when it lands at the latest (seconds).
 
-    `writes` is a call to the blocklist, which may touch more slots than it is about.
+    `writes` is a call to the blocklist, which may touch more slots than it is about. One that is `cut` is over for its
+    caller: what it was `asked` may be asked again while it is under way.
     """
 
     customer: str
     says: dict[Slot, str]
     lands_by: float
     writes: Request | None = None
+    asked: frozenset[int] = frozenset()
+    cut: bool = False
 
 
 @dataclass(slots=True)
@@ -45,7 +48,8 @@ class LateProvider:
         """Take a call in; it changes nothing before it lands."""
         self.calls += 1
         self.overlaps += any(call.customer == customer for call in self.under_way)
-        call = Call(customer, {(customer, c.slot): c.action.value for c in changes}, now + LATEST, writes)
+        says = {(customer, c.slot): c.action.value for c in changes}
+        call = Call(customer, says, now + LATEST, writes, frozenset(c.id for c in changes))
         self.under_way.append(call)
         return call
 

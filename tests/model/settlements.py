@@ -56,7 +56,7 @@ class Settlements(Calls):
         task = delivery.tasks[name]
         if name not in delivery.called:
             return Settlement(task, {}, tried=False)
-        answer, _ = delivery.called[name]
+        answer, call = delivery.called[name]
         if answer == "refused":
             return self._refusal(task, watch, before)
         now, ids = self._micros(), tuple(change.id for change in task.changes)
@@ -65,9 +65,12 @@ class Settlements(Calls):
             outcomes, ids = errand.outcomes, tuple(errand.asked)
         self._note(name, task, outcomes)
         put_off = now + 5_000_000 if any(isinstance(one, Retry) for one in outcomes.values()) else 0
-        doubt = now + int(DOUBT * 1_000_000) if answer == "timed out" else 0
+        cut, doubt = answer == "cut, still at it", 0
+        if cut or answer == "timed out":
+            doubt = now + int(DOUBT * 1_000_000)
+            ids = tuple(call.asked) if call is not None else ids
         attempt = Attempt(task.target_id, now, 1, "write", 200, "200", ids)
-        return Settlement(task, outcomes, (attempt,), put_off, in_doubt_until=doubt)
+        return Settlement(task, outcomes, (attempt,), put_off, in_doubt_until=doubt, may_repeat=cut)
 
     def _note(self, name: str, task: CustomerTask, outcomes: dict[int, Outcome]) -> None:
         for change in task.changes:

@@ -87,3 +87,18 @@ def test_what_lands_behind_an_impatient_proxy_does_not_stay(tmp_path: Path, fare
 
             assert set(shop.held().values()) == {"OPTOUT"}
             assert shop.stats()["calls"] == 2
+
+
+def test_an_opt_out_that_a_proxy_has_cut_is_sent_again_soon(tmp_path: Path) -> None:
+    """The call may land for a minute yet; the same opt-out needs not wait for that, and arrives within seconds."""
+    with company(tmp_path, busy_521=False) as shop, impatient(int(shop.url.rpartition(":")[2]), b"") as port:
+        behind = replace(shop, url=f"http://127.0.0.1:{port}")
+        with wired(behind, tmp_path, timeout=20.0) as parts:
+            only = record(parts, {"user_id": "1", "action": "OPTOUT", "effective_at": EARLY})
+            parts.delivery(BUCKET).run()
+
+            deliveries(parts, settled(parts, only), seconds=20)
+            time.sleep(LANDS_AFTER_SECONDS)
+
+            assert set(shop.held().values()) == {"OPTOUT"}
+            assert shop.stats()["calls"] == 2

@@ -17,7 +17,7 @@ from consent.outcome import Healthy, Retry, Throttled, Unavailable
 from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.fuse_check import FuseCheck
-from worker.delivery.observations import Call, Observations, TaskResult, note_call
+from worker.delivery.observations import INTERRUPTED, Call, Observations, TaskResult, note_call
 from worker.delivery.permits import NoPermit, Permit, Permits
 from worker.delivery.retry import Retries
 from worker.delivery.throttling import Throttling
@@ -246,7 +246,7 @@ def _is_passed_on(reply: Reply | NoReply | None) -> bool:
 
 
 def _interrupted(request: Request) -> Answer:
-    later = Retry("interrupted", "the worker was stopped before the provider had answered", counts=False)
+    later = Retry(INTERRUPTED, "the worker was stopped before the provider had answered", counts=False)
     return Answer(Healthy(), {change.id: later for change in request.changes}, code=later.code)
 
 

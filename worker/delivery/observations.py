@@ -20,7 +20,7 @@ from consent.outcome import (
     Unavailable,
     Unchanged,
 )
-from worker.http.failures import NOTHING_SENT
+from worker.http.failures import NOTHING_SENT, Failure
 from worker.providers.contract import Answer, Plan, Request
 
 FAILURES_TO_OPEN = 5
@@ -31,6 +31,11 @@ REFUSALS_TO_STOP = 3
 
 FEW_THROTTLED, SERVED_FOR_EACH_THROTTLED = 10, 3
 """So many customers may draw a 429 of their own. Where more do, so many must be served for each of them."""
+
+INTERRUPTED = "interrupted"
+"""The code of a call that was under way when the worker was stopped."""
+
+_GIVEN_UP = {Failure.TIMED_OUT.value, INTERRUPTED}
 
 _SETTLED = (Applied, Unchanged, PermanentFailure)
 
@@ -51,6 +56,11 @@ class Call:
     in_doubt: bool = False
 
     @property
+    def may_repeat(self) -> bool:
+        """Whether the same may be sent again while it is in doubt: the other side has ended it, not the worker."""
+        return self.in_doubt and self.answer.code not in _GIVEN_UP
+
+    @property
     def targets(self) -> list[int]:
         """The targets that it was for."""
         return [task.target_id for task in self.request.tasks]
@@ -69,14 +79,15 @@ class Call:
 class TaskResult:
     """What became of one customer task so far: outcomes by change id, and the calls that were made.
 
-    `in_doubt` says that one of these is (see `Call`), `suspicion` is a bad answer about the connection that may be
-    about this customer only, and the changes it was for.
+    `in_doubt` and `may_repeat` say that of the last call (see `Call`), `suspicion` is a bad answer about the
+    connection that may be about this customer only, and the changes it was for.
     """
 
     task: CustomerTask
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     in_doubt: bool = False
+    may_repeat: bool = False
     suspicion: Suspicion | None = None
 
     @property
@@ -120,7 +131,8 @@ def note_call(call: Call, found: dict[int, TaskResult]) -> list[Attempt]:
         if not isinstance(answer.health, Healthy) and answer.code not in NOTHING_SENT:
             one.suspicion = Suspicion(answer.health, made[-1])
         one.outcomes.update((i, answer.outcomes[i]) for i in ids if i in answer.outcomes)
-        one.in_doubt = one.in_doubt or call.in_doubt
+        if call.in_doubt:
+            one.in_doubt, one.may_repeat = True, call.may_repeat
     return made
 
 

@@ -122,7 +122,7 @@ class Retries:
         now = self.ledger.now()
         until = now + int(wait_for * 1_000_000) if wait_for else 0
         doubt = now + int(DOUBT * self.context.settings.timeout * 1_000_000) if one.in_doubt else 0
-        return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt)
+        return Settlement(one.task, outcomes, tuple(one.attempts), until, bool(one.attempts), doubt, one.may_repeat)
 
     def witness(self, one: TaskResult) -> Request | None:
         """Return a harmless read, if nothing else is left that could be a witness: about the customer served last.

@@ -12,11 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_
 from consent.change import Action, Bucket, Lane
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
-from consent.ledger.queue.enqueue import of_bucket, within
+from consent.ledger.queue.enqueue import of_bucket, withhold_optins, within
+from consent.ledger.queue.in_doubt import forget_doubts, mark_in_doubt, set_in_doubt_aside
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
-from consent.ledger.queue.returned_tasks import withhold_optins
-from consent.ledger.queue.tasks import IN_DOUBT, WITNESS, ClaimedChange, CustomerTask
+from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
 from consent.ledger.review.fuse_counts import set_held_aside, stops_of
 from consent.ledger.review.pauses import ALL_LANES, open_lanes
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
@@ -106,7 +106,8 @@ class Claims(LedgerPart):
 
         A worker that holds the token at the lease's end has lost it. What the provider holds for these slots counts as
         unknown from here on, whatever happens next. A target whose lease ran out before anything was settled is left
-        alone for `in_doubt_seconds` more: a call of the delivery that held it may still be under way.
+        alone for `in_doubt_seconds` more: a call of the delivery that held it may still be under way. So is one with
+        anything else to send than a call that is in doubt (`Settlement.in_doubt_until`).
 
         With `overlap`, what the bucket's provider says of slots that overlap, the changes of a target's slots are
         compared with each other first, and then what the provider holds in any of them counts as unknown. With
@@ -132,11 +133,12 @@ class Claims(LedgerPart):
                 leased = update(customer_tasks).where(among(customer_tasks.c.target_id, pick))
                 tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
                 tasks, held = set_held_aside(tx, stops, _load(tx, pick))
+                tasks, in_doubt = set_in_doubt_aside(tx, tasks, now)
                 if overlap is not None:
                     tasks = resolve_overlaps(tx, tasks, overlap, now)
-                _drop_empty(tx, pick, tasks, held)
+                _drop_empty(tx, pick, tasks, [*held, *in_doubt])
                 tasks = tasks if lanes == ALL_LANES else withhold_optins(tx, tasks, now)
-                if tasks or (lanes == ALL_LANES and not held):
+                if tasks or (lanes == ALL_LANES and not held and not in_doubt):
                     _forget_confirmed(tx, tasks)
                     return tasks
                 if held:
@@ -157,28 +159,16 @@ class Claims(LedgerPart):
             if asked.intersection(orjson.loads(ids))
         )
 
+    def forget_doubts(self) -> int:
+        """Delete the calls that cannot be under way any more; return how many."""
+        now = self.core.now()
+        return self.database.write(lambda tx: forget_doubts(tx, now))
+
     def customer(self, target_id: int) -> CustomerTask | None:
         """Return a target as a task with nothing to deliver, None if it is gone."""
         query = select(targets.c.address).where(targets.c.id == target_id)
         address = self.database.read(lambda tx: tx.execute(query).scalar())
         return None if address is None else CustomerTask(target_id, orjson.loads(address), ())
-
-
-def mark_in_doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
-    """Leave alone for a while what a delivery held that was lost."""
-    if until <= now:
-        return
-    held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != IN_DOUBT)
-    lost = (
-        select(customer_tasks.c.target_id)
-        .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now, *held)
-        .order_by(customer_tasks.c.next_at)
-        .limit(PROMOTED_AT_ONCE)
-    )
-    numbers = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
-    for some in portions(numbers):
-        left = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
-        tx.execute(left.values(lease_token=IN_DOUBT, next_at=until))
 
 
 def promote(tx: Connection, bucket: Bucket, now: int) -> int:

@@ -1,16 +1,23 @@
-"""Making customer tasks: this target has changes to deliver, this urgent, before then."""
+"""Making customer tasks (this target has changes to deliver, this urgent, before then), and giving them back.
+
+A task whose changes have been settled is done, due again, or put off.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, case, false, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, delete, false, func, literal, select, update
 
 from consent.change import Action, Bucket, Lane, Origin, lane_of
 from consent.deadlines.rules import NO_RULE
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import Renewal, among, bulk
-from consent.ledger.schema import changes, customer_tasks, is_due, targets
+from consent.ledger.dialects.statements import Renewal, UpdateEach, among, bulk, plain_rows, portions
+from consent.ledger.queue.tasks import IN_DOUBT, CustomerTask, Settlement
+from consent.ledger.schema import changes, customer_tasks, is_due, slots, targets
 from consent.outcome import State
 
 _IN_LINE = 48 * 3_600_000_000
@@ -104,3 +111,95 @@ def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]
 def within(lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ...]:
     """Say that a customer task is in one of these lanes, the first ones of all; nothing is asked if these are all."""
     return () if len(lanes) == len(Lane) else (customer_tasks.c.lane <= max(lanes, default=-1),)
+
+
+def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:
+    """Give back the leases: a task with nothing left is done, one with a fresh change is due, others wait."""
+    left = left_of(tx, [one.task.target_id for one in settlements], settled)
+    done = [one.task.target_id for one in settlements if one.task.target_id not in left]
+    for some in portions(done):
+        tx.execute(delete(customer_tasks).where(among(customer_tasks.c.target_id, some)))
+    given_back = [_given_back(one, left[one.task.target_id], now) for one in settlements if one.task.target_id in left]
+    bulk(tx).update_each(_GIVE_BACK, given_back)
+
+
+def withhold_optins(tx: Connection, tasks: Sequence[CustomerTask], now: int) -> list[CustomerTask]:
+    """Return the tasks that have opt-outs, with these alone; give back the others, in the lanes of their opt-ins.
+
+    A task stays in the lane of an opt-out that a newer opt-in has superseded. One whose opt-outs a fuse holds would be
+    claimed again and again, and others would never be: it is kept from it until the fuse is reset or the pause ends.
+    """
+    kept, others = [], []
+    for task in tasks:
+        outs = tuple(change for change in task.changes if change.action is Action.OPTOUT)
+        withheld = frozenset(change.id for change in task.changes if change.action is Action.OPTIN)
+        if outs:
+            kept.append(replace(task, changes=outs, withheld=task.withheld | withheld))
+        else:
+            others.append(Settlement(task, {}, tried=False))
+    left = left_of(tx, [one.task.target_id for one in others if one.task.withheld], set())
+    stuck = {whose for whose, its in left.items() if min(lane for _, lane, *_ in its) <= Lane.BULK_OPTOUT}
+    for some in portions(sorted(stuck)):
+        aside = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
+        tx.execute(aside.values(waiting=2, lease_token=None))
+    if free := [one for one in others if one.task.target_id not in stuck]:
+        return_tasks(tx, free, set(), now)
+    return kept
+
+
+_Left = tuple[int, int, int, str]
+"""A change that is still to be delivered: its number, lane, deadline, and the rule of this."""
+
+
+def left_of(tx: Connection, numbers: Sequence[int], settled: set[int]) -> dict[int, list[_Left]]:
+    """Return what is still to be delivered to these targets, and how urgent it is; mostly that is nothing."""
+    newest = select(slots.c.newest_id)
+    found = [
+        number
+        for some in portions(numbers)
+        for (number,) in plain_rows(tx.execute(newest.where(among(slots.c.target_id, some))))
+        if number not in settled
+    ]
+    left: dict[int, list[_Left]] = defaultdict(list)
+    facts = select(changes.c.target_id, changes.c.id, lane_term, deadline_term, rule_term)
+    for some in portions(found):
+        query = facts.where(among(changes.c.id, some), changes.c.state == State.PENDING.value)
+        for whose, *change in plain_rows(tx.execute(query)):
+            left[whose].append((change[0], change[1], change[2], change[3]))
+    return left
+
+
+def _given_back(one: Settlement, left: Sequence[_Left], now: int) -> dict[str, Any]:
+    claimed = {change.id for change in one.task.changes} | one.task.withheld
+    fresh = any(change_id not in claimed for change_id, *_ in left)
+    _, deadline, rule = min((lane > Lane.BULK_OPTOUT, deadline, rule) for _, lane, deadline, rule in left)
+    in_doubt_until = 0 if one.may_repeat else one.in_doubt_until
+    until = max(now if fresh else max(now, one.put_off_until), in_doubt_until)
+    return {
+        "whose": one.task.target_id,
+        "urgency": min(lane for _, lane, *_ in left),
+        "due": deadline,
+        "by": rule,
+        "ready": int(until <= now),
+        "until": until,
+        "more": int(one.tried),
+        "holder": IN_DOUBT if in_doubt_until > now else None,
+    }
+
+
+_GIVE_BACK = UpdateEach(
+    table="customer_tasks",
+    types={
+        "whose": "bigint",
+        "urgency": "smallint",
+        "due": "bigint",
+        "by": "text",
+        "ready": "smallint",
+        "until": "bigint",
+        "more": "int",
+        "holder": "text",
+    },
+    values="lane = {urgency}, deadline = {due}, rule = {by}, waiting = {ready}, next_at = {until}, "
+    "tries = tries + {more}, lease_token = {holder}, resend = 0",
+    where="target_id = {whose}",
+)

@@ -19,9 +19,9 @@ from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock
 from consent.ledger.dialects.statements import NEW, UpdateEach, among, bulk, plain_rows, portions, whole_or_nothing
 from consent.ledger.queue.deadlines import note_settled
-from consent.ledger.queue.enqueue import enqueue_changes
+from consent.ledger.queue.enqueue import enqueue_changes, return_tasks
+from consent.ledger.queue.in_doubt import note_in_doubt
 from consent.ledger.queue.outcome_log import note_dead, note_state, still_pending
-from consent.ledger.queue.returned_tasks import return_tasks
 from consent.ledger.queue.tasks import ClaimedChange, Settlement
 from consent.ledger.review.fuse_counts import FuseCounter, count_failures
 from consent.ledger.schema import attempts, changes, customer_tasks, dead_letters, slots
@@ -53,6 +53,7 @@ class Settlements(LedgerPart):
             if called and lock is None:
                 return None
             _write_attempts(tx, settlements)
+            note_in_doubt(tx, settlements, now)
             settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], connection, now)
             return_tasks(tx, kept, settled, now)
             if lock is not None and called:

@@ -11,7 +11,7 @@ from consent.ledger.merge import Version
 from consent.outcome import Outcome
 
 IN_DOUBT = "a call may still be under way"
-"""Stands where a lease's token stands while no one may call a target, not even for a fresh change."""
+"""Stands where a lease's token stands while no process may call a target."""
 
 WITNESS = "witness"
 """The purpose of a call that only finds out whether the provider serves another customer."""
@@ -83,8 +83,9 @@ class Attempt:
 class Settlement:
     """What became of a target's claimed changes; those without an outcome are given back untouched.
 
-    `put_off_until` (microseconds) is when what is left should be tried again. Until `in_doubt_until` a call
-    whose answer never came may still be under way: no one may call this target before, not even for a fresh change.
+    `put_off_until` (microseconds) is when what is left should be tried again. Until `in_doubt_until` the provider
+    may still do what the last call asked for, though its answer never came: no process may call this target before, not
+    even for a fresh change. If the other side has ended that call, the same changes `may_repeat`, and nothing else.
     """
 
     task: CustomerTask
@@ -93,3 +94,4 @@ class Settlement:
     put_off_until: int = 0
     tried: bool = field(default=True)
     in_doubt_until: int = 0
+    may_repeat: bool = False

@@ -10,9 +10,8 @@ from sqlalchemy import Connection, Row, delete, func, or_, select, update
 from consent.change import Lane, read_bucket
 from consent.guards.fuse import NOT_SENT, FuseState
 from consent.ledger.dialects.statements import NEW, among, bulk, plain_rows
-from consent.ledger.queue.enqueue import of_bucket
+from consent.ledger.queue.enqueue import left_of, of_bucket
 from consent.ledger.queue.outcome_log import note_dead, still_pending
-from consent.ledger.queue.returned_tasks import left_of
 from consent.ledger.review.fuse_counts import BUCKET, IMPORT, STOPS, fuses, is_held
 from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, targets
 from consent.outcome import State

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.tasks import Settlement
 from consent.outcome import Applied, Retry
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
 
@@ -116,24 +115,6 @@ def test_a_fresh_change_does_not_wait_for_a_put_off_one(ledger: Ledger) -> None:
     ledger.queue.settle("delivery", [settlement(task, Retry("521", "busy", counts=True), ledger.now(), later)])
 
     imported(ledger, change_of("1", "OPTOUT", 5))
-
-    assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
-
-
-def test_after_a_call_that_timed_out_no_one_calls_for_a_while(ledger: Ledger, clock) -> None:
-    """The provider may still be at it, so even a newer change waits; otherwise the older one could land last."""
-    imported(ledger, change_of("1", "OPTIN", 0))
-    [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
-    later = Retry("timed_out", "no answer", counts=False)
-    doubt = ledger.now() + 30_000_000
-    one = settlement(task, later, ledger.now())
-    ledger.queue.settle("delivery", [Settlement(task, one.outcomes, one.attempts, in_doubt_until=doubt)])
-
-    imported(ledger, change_of("1", "OPTOUT", 5))
-
-    assert deliver(ledger) == []
-
-    clock.forward(31)
 
     assert deliver(ledger) == [("1", "EMAIL|BULK OPTOUT")]
 
