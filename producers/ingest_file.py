@@ -14,13 +14,13 @@ from consent.errors import ImportUnderWay, LedgerRefused
 from consent.files import path_text, user_name
 from consent.guards.rules import ImportGuards, feed_of
 from consent.imports import FILE, Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
-from consent.row import ConsentRow
 from consent.tracing.spans import Traced
 from producers.files.chunks import Chunk, read_chunks, warning_notes
 from producers.files.file import PreparedFile
 from producers.files.rejects import RejectsFile, RejectsHeader
 from producers.options import fingerprint
 from producers.parsing.columns import FALLBACK_TIME
+from producers.parsing.row_parser import overlaps
 
 
 class ImportIntake(Protocol):
@@ -140,12 +140,8 @@ def _guards_of(file: PreparedFile) -> ImportGuards | None:
         columns=tuple(sorted(file.header.ours.keys() - {FALLBACK_TIME})),
         is_rejects=bool(file.header.own),
         manifest_rows=file.manifest_rows,
-        overlapping=tuple(sorted(name for name, model in file.context.rows.items() if _overlaps(model))),
+        overlapping=tuple(sorted(name for name, model in file.context.rows.items() if overlaps(model))),
     )
-
-
-def _overlaps(model: type[ConsentRow]) -> bool:
-    return model.suppression is not None and model.suppression.overlaps
 
 
 def record_chunk(

@@ -83,6 +83,7 @@ def _look_each_minute(worker_context: WorkerContext) -> None:
     """Add up what has happened since, for as long as a sweep may last, and look for what people have to know."""
     if (now := time.monotonic()) >= worker_context.look_at:
         worker_context.ledger.counters.add_up(worker_context.settings.sweep_seconds)
+        worker_context.ledger.fuses.close_those_over()
         look(worker_context.settings, worker_context.ledger)
         worker_context.notice_sender.wake()
         worker_context.look_at = now + _LOOK_SECONDS

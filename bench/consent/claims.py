@@ -20,11 +20,11 @@ from consent.ledger.queue.tasks import Settlement
 AT_ONCE = 100
 ROUNDS = 30
 
-_SERIES = {
+SERIES = {
     "sqlite": "(WITH RECURSIVE s(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM s WHERE n < :last) SELECT n FROM s)",
     "postgresql": "(SELECT n FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS g(n))",
 }
-_KEY = {
+KEY = {
     "sqlite": "CAST(printf('%016d', n) AS BLOB)",
     "postgresql": "convert_to(lpad(CAST(n AS text), 16, '0'), 'UTF8')",
 }
@@ -32,7 +32,7 @@ _KEY = {
 
 def fill(tx: Connection, first: int, last: int) -> None:
     """Make targets `first` to `last`, each with one change that is due."""
-    rows, key = _SERIES[tx.dialect.name] + " AS numbers", _KEY[tx.dialect.name]
+    rows, key = SERIES[tx.dialect.name] + " AS numbers", KEY[tx.dialect.name]
     for into, values in _ROWS.items():
         statement = f"INSERT INTO {into} SELECT {values.format(key=key)} FROM {rows}"
         tx.execute(text(statement), {"first": first, "last": last})

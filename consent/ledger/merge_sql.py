@@ -193,10 +193,15 @@ def _rank_and_compare(tx: Connection, meant: Sequence[ColumnElement[bool]], reas
     tx.execute(insert(_merging).from_select(list(_merging.c), found.where(*meant, new)))
 
 
+_is_pending = func.coalesce(changes.c.state, "") == State.PENDING.value
+"""Not by the column alone: where PostgreSQL's statistics know of no pending change (all that was there is delivered, or
+held), it believes that there is one, and holds each change of the ledger against all that are merged."""
+
+
 def _supersede(
     tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
 ) -> None:
-    lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, changes.c.state == State.PENDING.value)
+    lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, _is_pending)
     done = lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now)
     note_state(tx, State.SUPERSEDED, plain_numbers(tx.execute(done.returning(changes.c.id))), now)
 

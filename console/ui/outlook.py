@@ -13,6 +13,7 @@ from rich.text import Text
 from consent.change import Bucket, from_micros
 from consent.deadlines.forecast import Cell, Forecast, forecast
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries.backlog import StuckOptOuts
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
@@ -154,6 +155,27 @@ def show_outlooks(screen: Screen, found: Sequence[Outlook]) -> None:
     for one in found:
         bad = one.forecast.at_risk or one.forecast.breached
         screen.show(Text("; ".join(one.words), "bold red" if bad else ""))
+
+
+def stuck_in_words(one: StuckOptOuts) -> str:
+    """Say which opt-outs wait for a person, how many of them are or will soon be late, and what to look at."""
+    where, command = _STUCK[one.state]
+    count = f"{'at least ' if one.at_least else ''}{counted(one.open, 'opt-out')}"
+    times = [f"{n:,} {words}" for n, words in ((one.late, "late"), (one.due_in_24h, "due within a day")) if n]
+    late = f": {', '.join(times)} by {one.rule}" if times else ""
+    return f"{one.connection}: {count} {where}{late}; see `{command}`"
+
+
+_STUCK = {
+    "dead": ("among the dead letters", "optrelay dead-letters list"),
+    "held": ("held by a guard", "optrelay held"),
+}
+
+
+def show_stuck(screen: Screen, found: Sequence[StuckOptOuts]) -> None:
+    """Print which opt-outs wait for a person."""
+    for one in found:
+        screen.show(Text(f"waits for a person: {stuck_in_words(one)}", "bold red" if one.late else "yellow"))
 
 
 def _moment(micros: int) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from consent.change import Action, ConsentChange
+from consent.imports import MOST_KEPT, EventContent
 from producers.parsing.columns import Vocabulary
 from producers.parsing.error_messages import RowError
 
@@ -59,6 +60,16 @@ class Event:
         if isinstance(self.body, bytes):
             return self.body
         return json.dumps(dict(self.body), ensure_ascii=False).encode(errors="surrogateescape")
+
+    def where(self, place: int) -> str | None:
+        """Say where one of its changes stands in its source."""
+        position = self.first + place
+        return f"{self.place}, change {position + 1}" if self.place is not None and position else self.place
+
+    def content(self, text: bytes, place: int) -> EventContent:
+        """Return what is kept of one of its changes that was rejected: this text, and what its sender said with it."""
+        source = (self.since, self.key, self.first + place, self.since_is_own, self.sender)
+        return EventContent(text[:MOST_KEPT], len(text), self.headers, *source)
 
 
 class EventChange(NamedTuple):

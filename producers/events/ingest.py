@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
-from consent.imports import MOST_KEPT, REFUSED, EventContent, EventsAccepted, ImportProgress, ImportSource, RejectedRow
+from consent.imports import REFUSED, EventsAccepted, ImportProgress, ImportSource, RejectedRow
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from producers.events import formats
 from producers.events.event import Event, EventChange, FieldNames, allowed, as_cells
@@ -47,7 +47,7 @@ class EventIntake(Protocol):
         ...
 
     def finish_abandoned_runs(self, kind: str, name: str) -> None:
-        """Note that the runs of a source whose process was killed have ended."""
+        """Note that the runs of a source whose process was killed have ended, those of API keys too."""
         ...
 
 
@@ -103,10 +103,11 @@ class _Batch:
 
 
 class EventIngest:
-    """One run of an event source: a new import each day (UTC), so that each can be counted and sealed.
+    """The runs of an event source: a new import each day (UTC), so that each can be counted and sealed.
 
-    `kind` and `name` name the source, without any credential. `wake` is called after the commit, with the buckets that
-    have something to deliver. One thread at a time may use it.
+    Each API key has runs of its own: what one brings can be held, counted and undone without the others'. `kind` and
+    `name` name the source, without any credential. `wake` is called after the commit, with the buckets that have
+    something to deliver. One thread at a time may use it.
     """
 
     def __init__(
@@ -118,18 +119,28 @@ class EventIngest:
         self._kind = kind
         self._name = name
         self._wake = wake
-        self._run: tuple[str, str] | None = None
+        self._day, self._runs = "", dict[str, str]()
         self._number = 0
 
     def take(self, events: Sequence[Event]) -> list[list[Result]]:
         """Record the changes of events; return what became of each change of each event, after the commit.
 
         An event that cannot be parsed is recorded as rejected. Raises LedgerUnavailable, after which the same events
-        may be handed over again. Events of very many changes are recorded in several transactions.
+        may be handed over again. Each key's events are a transaction of their own, those of very many changes several.
         """
+        places: dict[str, list[int]] = {}
+        for place, event in enumerate(events):
+            places.setdefault(event.told_by, []).append(place)
+        results: dict[int, list[Result]] = {}
+        for told_by, its in places.items():
+            results.update(zip(its, self._take(told_by, [events[place] for place in its]), strict=True))
+        return [results[place] for place in range(len(events))]
+
+    def _take(self, told_by: str, events: Sequence[Event]) -> list[list[Result]]:
+        """Record the events of one key, or of a source that has none."""
         results: list[list[Result]] = []
         for batch in self._batches(events):
-            accepted = self._recorded(batch)
+            accepted = self._recorded(told_by, batch)
             fresh = {
                 Bucket(change.connection, change.bucket)
                 for change, is_fresh in zip(batch.changes, accepted.fresh, strict=True)
@@ -140,11 +151,11 @@ class EventIngest:
             results.extend(_results(batch, accepted))
         return results
 
-    def _recorded(self, batch: _Batch) -> EventsAccepted:
+    def _recorded(self, told_by: str, batch: _Batch) -> EventsAccepted:
         """Record a batch; changes that the ledger refuses are recorded as rejected, and the others go on."""
         while True:
             try:
-                return self._intake.accept_events(self._run_id(), batch.changes, batch.rejects)
+                return self._intake.accept_events(self._run_of(told_by), batch.changes, batch.rejects)
             except LedgerRefused as error:
                 if not error.members:
                     raise
@@ -163,19 +174,22 @@ class EventIngest:
         self._intake.finish_abandoned_runs(self._kind, self._name)
 
     def close(self) -> None:
-        """End the run: it is sealed once nothing of it is pending."""
-        if self._run is not None:
-            self._intake.finish_run(self._run[1])
-            self._run = None
+        """End the runs: each is sealed once nothing of it is pending."""
+        for told_by in [*self._runs]:
+            self._intake.finish_run(self._runs[told_by])
+            del self._runs[told_by]
 
-    def _run_id(self) -> str:
+    def _run_of(self, told_by: str) -> str:
         day = f"{datetime.now(UTC):%Y-%m-%d}"
-        if self._run is None or self._run[0] != day:
+        if self._day != day:
             self.close()
-            mark = f"{self._kind} {self._name} {day} {secrets.token_hex(8)}"
-            source = ImportSource(self._kind, self._name, sha256(mark.encode()).hexdigest(), 0, None, stream=True)
-            self._run = day, self._intake.open_import(source).import_id
-        return self._run[1]
+            self._day = day
+        if told_by not in self._runs:
+            name = f"{told_by}, as {self._name}" if told_by else self._name
+            mark = f"{self._kind} {name} {day} {secrets.token_hex(8)}"
+            source = ImportSource(self._kind, name, sha256(mark.encode()).hexdigest(), 0, None, stream=True)
+            self._runs[told_by] = self._intake.open_import(source).import_id
+        return self._runs[told_by]
 
     def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:
         """Parse events one after the other, and give them together once they hold enough changes."""
@@ -263,20 +277,9 @@ def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | RowError]
     unreadable = all(isinstance(one, RowError) and one.code in formats.UNREADABLE for one in found)
     texts = formats.texts(event, len(found))
     for place, error in errors:
-        content = None if event.is_answered and unreadable else _content(event, texts[place], event.first + place)
-        where = _where(event, event.first + place)
-        yield RejectedRow(
-            first + place, error.column and _printable(error.column), error.code, error.message, where, content
-        )
-
-
-def _content(event: Event, text: bytes, position: int) -> EventContent:
-    source = (event.since, event.key, position, event.since_is_own, event.sender)
-    return EventContent(text[:MOST_KEPT], len(text), event.headers, *source)
-
-
-def _where(event: Event, position: int) -> str | None:
-    return f"{event.place}, change {position + 1}" if event.place is not None and position else event.place
+        content = None if event.is_answered and unreadable else event.content(texts[place], place)
+        shown = error.column and _printable(error.column)
+        yield RejectedRow(first + place, shown, error.code, error.message, event.where(place), content)
 
 
 def _printable(name: str) -> str:

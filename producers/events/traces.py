@@ -25,12 +25,12 @@ def event_ingest(
 
 
 class TracedIngest(EventIngest):
-    """Records events as EventIngest does, and tells each batch and, once, the run that it belongs to.
+    """Records events as EventIngest does, and tells each batch and, once, the runs that it belongs to.
 
     Deliveries are linked to the run: it is what a change keeps of where it came from.
     """
 
-    _told_run = ""
+    _told_runs: frozenset[str] = frozenset()
 
     def take(self, events: Sequence[Event]) -> list[list[Result]]:
         """Record events, and tell that it was done."""
@@ -39,22 +39,22 @@ class TracedIngest(EventIngest):
                 traced.attributes["optrelay.kind_of_source"] = self._kind
                 _link_senders(traced, events)
             results = super().take(events)
-            if traced is not None and self._run is not None:
-                self._tell_run(traced, self._run[1])
+            senders = {event.told_by: None for event in events}
+            if traced is not None and (runs := [self._runs[one] for one in senders if one in self._runs]):
+                self._tell_runs(traced, runs)
                 for one in results:
                     for result in one:
                         traced.add(f"optrelay.{result.status}", 1)
         return results
 
-    def _tell_run(self, traced: Span, run: str) -> None:
-        own = import_ids(run)
-        traced.attributes["optrelay.import"] = run
-        traced.links.insert(0, own)
+    def _tell_runs(self, traced: Span, runs: Sequence[str]) -> None:
+        traced.attributes["optrelay.import"] = ", ".join(runs)
+        traced.links[:0] = map(import_ids, runs)
         del traced.links[MOST_LINKS:]
-        if self._told_run != run:
-            self._told_run = run
+        for run in set(runs).difference(self._told_runs):
             facts = {"optrelay.import": run, "optrelay.kind_of_source": self._kind}
-            Span(traced.writer, "run of events", own, attributes={**facts}).end()
+            Span(traced.writer, "run of events", import_ids(run), attributes={**facts}).end()
+        self._told_runs = frozenset(self._runs.values())
 
 
 def _link_senders(traced: Span, events: Sequence[Event]) -> None:

@@ -114,12 +114,16 @@ def parse_record(
     recorded_as = None if RECORDED_AS not in fields else str(fields[RECORDED_AS])
     id_, line, sender = row.change_id, record.line, record.sender
     address, bucket, action = row.address(), row.bucket(), row.action
+    more = (own, sender, recorded_as, overlaps(model))
     return tuple(
-        ConsentChange(
-            connection, address, slot, action, since, details, id_, line, bucket, value, own, sender, recorded_as
-        )
+        ConsentChange(connection, address, slot, action, since, details, id_, line, bucket, value, *more)
         for slot, details, value in row.slot_changes()
     )
+
+
+def overlaps(model: type[ConsentRow]) -> bool:
+    """Whether an opt-in of a wide slot of these rows lifts the opt-outs of narrower ones."""
+    return model.suppression is not None and model.suppression.overlaps
 
 
 def _or_format(fields: Mapping[str, object], context: ParseContext) -> str:

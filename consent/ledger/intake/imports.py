@@ -66,9 +66,10 @@ class Imports(LedgerPart):
         self.database.write(lambda tx: tx.execute(ended.values(state="released", read_at=now, released_at=now)))
 
     def finish_abandoned_runs(self, kind: str, name: str) -> None:
-        """Note that the runs of an event source whose process was killed have ended."""
+        """Note that the runs of an event source whose process was killed have ended, those of its API keys too."""
         now = self.core.now()
-        mine = (imports.c.kind == kind, imports.c.name == name, imports.c.state == "reading")
+        its = imports.c.name.endswith(f", as {name}", autoescape=True) | (imports.c.name == name)
+        mine = (imports.c.kind == kind, its, imports.c.state == "reading")
         ended = update(imports).where(*mine).values(state="released", read_at=now, released_at=now)
         self.database.write(lambda tx: tx.execute(ended))
 

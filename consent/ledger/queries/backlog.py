@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from consent.change import Action, Bucket, Lane, from_micros
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.merge_sql import is_not_older, own_slot
 from consent.ledger.queue.enqueue import of_bucket
+from consent.ledger.review.guard_checks import PARTLY_HELD
 from consent.ledger.review.pauses import ALL_LANES, open_lanes
 from consent.ledger.schema import (
-    audit_log,
     changes,
     customer_tasks,
     dead_letters,
@@ -30,6 +30,9 @@ from consent.outcome import State
 
 NO_RULE = "none"
 _DAY = 86_400_000_000
+MOST_STUCK = 10_000
+"""Opt-outs that wait for a person, dead or held, that are counted to say at once how it stands."""
+
 _FIRST = 1_000
 """Customers of each bucket and lane that are looked at, from the head of its line: those are called next."""
 
@@ -53,7 +56,8 @@ class StuckOptOuts:
     """Opt-outs that nothing delivers until a person acts, by connection, `state` (dead or held) and rule.
 
     Their time goes on: `late` of them are after their deadline, `due_in_24h` are due within a day. `first_due` is the
-    earliest deadline (microseconds; None where none is known, by an earlier version).
+    earliest deadline (microseconds; None where none is known, by an earlier version). Where `at_least`, there are more,
+    and no more were counted.
     """
 
     connection: str
@@ -63,10 +67,11 @@ class StuckOptOuts:
     due_in_24h: int
     late: int
     first_due: int | None
+    at_least: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return it as programs read it."""
-        names = ("connection", "state", "rule", "open", "due_in_24h", "late")
+        names = ("connection", "state", "rule", "open", "due_in_24h", "late", "at_least")
         first = None if self.first_due is None else from_micros(self.first_due).isoformat()
         return {name: getattr(self, name) for name in names} | {"first_due": first}
 
@@ -100,19 +105,15 @@ class BacklogQueries(LedgerPart):
 
         return self.database.read(work)
 
-    def stuck_optouts(self) -> list[StuckOptOuts]:
+    def stuck_optouts(self, most: int | None = None) -> list[StuckOptOuts]:
         """Count opt-outs that are dead letters which no person has put away, or held by a guard.
 
         Those that a newer change has overtaken, and those that the provider is confirmed to hold, are none. It reads
-        all dead letters and all that is held.
+        all dead letters and all that is held, or until `most` of either have been counted.
         """
         now, change = self.core.now(), changes.c
-        timed = change.rule.is_distinct_from(HISTORIC)
-        spans = ((0, now - 1), (now, now + _DAY))
-        late, soon = (func.count().filter(timed, change.due_at.between(*one)) for one in spans)
-        facts = (targets.c.connection, change.state, func.coalesce(change.rule, NO_RULE))
-        counts = (func.count(), soon, late, func.min(change.due_at))
-        query = select(*facts, *counts).join_from(changes, targets, targets.c.id == change.target_id)
+        facts = (targets.c.connection, change.state, func.coalesce(change.rule, NO_RULE).label("rule"), change.due_at)
+        query = select(*facts).join_from(changes, targets, targets.c.id == change.target_id)
         query = query.outerjoin(slots, own_slot(changes)).where(change.action == Action.OPTOUT.value)
         query = query.where(func.coalesce(slots.c.confirmed, "") != Action.OPTOUT.value)
         dead = (
@@ -121,8 +122,7 @@ class BacklogQueries(LedgerPart):
             change.discarded_at.is_(None),
             slots.c.newest_id == change.id,
         )
-        partly = select(audit_log.c.import_id).where(audit_log.c.what.startswith("approved, "))
-        some = select(imports.c.id).where((imports.c.state == "held") | imports.c.id.in_(partly))
+        some = select(imports.c.id).where((imports.c.state == "held") | imports.c.id.in_(PARTLY_HELD))
         held = (
             change.import_id.in_(some),
             change.state == State.HELD.value,
@@ -130,8 +130,8 @@ class BacklogQueries(LedgerPart):
         )
 
         def work(tx: Connection) -> list[StuckOptOuts]:
-            rows = [row for which in (dead, held) for row in tx.execute(query.where(*which).group_by(*facts))]
-            return sorted((StuckOptOuts(*row) for row in rows), key=lambda one: (one.connection, one.state, one.rule))
+            found = [one for which in (dead, held) for one in _counted(tx, query.where(*which), now, most)]
+            return sorted(found, key=lambda one: (one.connection, one.state, one.rule))
 
         return self.database.read(work)
 
@@ -139,6 +139,17 @@ class BacklogQueries(LedgerPart):
         """Whether a run with a broker of its own is at work."""
         held = select(leases.c.until).where(leases.c.name == "run", leases.c.until > self.core.now())
         return self.database.read(lambda tx: tx.execute(held).first()) is not None
+
+
+def _counted(tx: Connection, query: Select[Any], now: int, most: int | None) -> list[StuckOptOuts]:
+    """Count what a query gives, connection, state, rule and deadline, but no more than `most`."""
+    some = query.limit(most).subquery().c
+    by, timed = (some.connection, some.state, some.rule), some.rule != HISTORIC
+    late, soon = (func.count().filter(timed, some.due_at.between(*span)) for span in ((0, now - 1), (now, now + _DAY)))
+    query = select(*by, func.count(), soon, late, func.min(some.due_at)).group_by(*by)
+    rows = tx.execute(query).all()
+    at_least = most is not None and sum(row[len(by)] for row in rows) >= most
+    return [replace(StuckOptOuts(*row), at_least=at_least) for row in rows]
 
 
 def _first_due(tx: Connection, buckets: Iterable[Bucket], lane: Lane) -> int | None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from consent.ledger.database import LedgerPart
+from consent.ledger.dialects.statements import first_change
+from consent.ledger.review.guard_checks import PARTLY_HELD
 from consent.ledger.schema import audit_log, changes, dead_letters, imports, rejects, targets
 from consent.outcome import State
 
@@ -90,13 +93,19 @@ class PageQueries(LedgerPart):
 
     def held_lines(self, limit: int = PAGE) -> list[ImportLine]:
         """Return the imports of which something waits for a person, the oldest first."""
-        partly = select(audit_log.c.import_id).where(audit_log.c.what.startswith("approved, "))
-        held = exists().where(changes.c.import_id == imports.c.id, changes.c.state == State.HELD.value)
-        query = select(imports).where(or_(imports.c.state == "held", and_(imports.c.id.in_(partly), held)))
-        rows = self.database.read(
-            lambda tx: tx.execute(query.order_by(imports.c.started_at, imports.c.id).limit(limit)).all()
-        )
-        return [_line(row, is_held=True) for row in rows]
+        query = select(imports).where((imports.c.state == "held") | imports.c.id.in_(PARTLY_HELD))
+        query = query.order_by(imports.c.started_at, imports.c.id)
+        held = changes.c.state == State.HELD.value
+
+        def work(tx: Connection) -> list[ImportLine]:
+            rows = (
+                row
+                for row in tx.execute(query).all()
+                if row.state == "held" or first_change(tx, row.id, 0, held) is not None
+            )
+            return [_line(row, is_held=True) for row in islice(rows, limit)]
+
+        return self.database.read(work)
 
     def rejects_page(self, import_id: str, after: int = -1, limit: int | None = PAGE) -> list[RejectLine]:
         """Return the rejected rows of an import behind a line, in their order; without a limit all of them."""

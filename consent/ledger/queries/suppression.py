@@ -19,7 +19,8 @@ from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import Row, among, bulk, plain_rows
 from consent.ledger.intake.address_forms import Form, form_columns, form_of, known_forms, read_form
 from consent.ledger.keys import Keys
-from consent.ledger.schema import audit_log, changes, dead_letters, imports, metadata, noop_changes, slots, targets
+from consent.ledger.review.guard_checks import PARTLY_HELD
+from consent.ledger.schema import changes, dead_letters, imports, metadata, noop_changes, slots, targets
 from consent.outcome import State
 
 T = TypeVar("T")
@@ -41,8 +42,7 @@ _TARGETS = "id, connection, target_key FROM targets WHERE target_key"
 _UNPUBLISHED = ("reading", "read", "held")
 
 
-_PARTLY = select(audit_log.c.import_id).where(audit_log.c.what.startswith("approved, "))
-_IMPORTS = select(imports.c.id).where(imports.c.state.in_(_UNPUBLISHED) | imports.c.id.in_(_PARTLY))
+_IMPORTS = select(imports.c.id).where(imports.c.state.in_(_UNPUBLISHED) | imports.c.id.in_(PARTLY_HELD))
 _NEW = (changes.c.action == _OUT) & ~(
     select(slots.c.newest_id)
     .where(slots.c.target_id == changes.c.target_id, slots.c.slot == changes.c.slot, slots.c.newest_id == changes.c.id)

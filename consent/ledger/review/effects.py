@@ -7,6 +7,7 @@ that broke off. Nothing is written.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -126,6 +127,13 @@ def returning_by_wider(tx: Connection, import_id: str, connections: Sequence[str
         examples = tuple(_example(row) for row in tx.execute(some.limit(_EXAMPLES)))
         found.append(Returning(name, count, without, examples))
     return found
+
+
+def covers_by_text(wide: str, slot: str) -> bool:
+    """Say whether an opt-in of a wide slot would lift what another slot holds, as `returning_by_wider` looks for it."""
+    return slot.startswith(f"{wide}:") or (
+        slot != wide and re.fullmatch(".*".join(map(re.escape, wide.split('""'))), slot, re.DOTALL) is not None
+    )
 
 
 def slots_changed(tx: Connection, import_id: str, only: Action | None) -> int:

@@ -27,13 +27,13 @@ from consent.guards.rules import Guard, GuardRules, GuardsOf
 from consent.imports import ImportSource
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import RecordingLock, lock_tallies
-from consent.ledger.dialects.statements import bulk
+from consent.ledger.dialects.statements import among, bulk, portions
 from consent.ledger.intake.batch import ACTION, KEY, SINCE, SLOT, TARGET, IncomingBatch
 from consent.ledger.intake.imports import begin_import
 from consent.ledger.intake.reassign import ASIDE
 from consent.ledger.review import effects
 from consent.ledger.review.guard_checks import OPTRELAY, note_decision
-from consent.ledger.schema import changes, imports, metadata, targets
+from consent.ledger.schema import changes, imports, metadata, slots, targets
 from consent.ledger.telemetry.tallies import SEEN_TO, add, tallies
 from consent.outcome import State
 
@@ -127,17 +127,19 @@ def set_optins_aside(
 def _senders(
     tx: Connection, run_id: str, batch: IncomingBatch, incoming: Sequence[ConsentChange], optins: Sequence[int]
 ) -> Iterator[_Sender]:
-    overruling = _overruling(tx, batch, optins)
-    query = select(imports.c.kind, imports.c.name).where(imports.c.id == run_id)
-    kind, run = tx.execute(query).one()
+    new = [place for place in optins if batch.rows[place][KEY] not in batch.known]
+    overruling = _overruling(tx, batch, new)
+    lifted = _lifted(tx, batch, [place for place in new if incoming[place].overlaps])
+    kind, run = tx.execute(select(imports.c.kind, imports.c.name).where(imports.c.id == run_id)).one()
     source = f"{kind} {source_of(run)}"
     places: dict[tuple[str, str], list[int]] = defaultdict(list)
     for place in optins:
         places[incoming[place].told_by or source, incoming[place].connection].append(place)
     for (name, connection), its in sorted(places.items()):
         # Each opt-out once, however often its opt-in is told.
-        slots = {(batch.rows[place][TARGET], batch.rows[place][SLOT]) for place in overruling.intersection(its)}
-        yield _Sender(name, connection, its, len(slots))
+        overruled = {(batch.rows[place][TARGET], batch.rows[place][SLOT]) for place in overruling.intersection(its)}
+        overruled.update(*(lifted.get(place, ()) for place in its))
+        yield _Sender(name, connection, its, len(overruled))
 
 
 def source_of(run: str) -> str:
@@ -154,14 +156,12 @@ def _withdrawn(tx: Connection, batch: IncomingBatch, sender: _Sender) -> set[int
     found = bulk(tx).select_changes("dedupe_key, import_id, state", target_of)
     aside = {key: import_id for key, import_id, state in found if state in ASIDE}
     mine = (imports.c.kind == HELD_OPTINS, imports.c.importers == sender.name)
-    held = select(imports.c.id).where(imports.c.id.in_(sorted(set(aside.values()))), *mine)
-    its = set(tx.execute(held).scalars())
+    its = set(tx.execute(select(imports.c.id).where(imports.c.id.in_(sorted(set(aside.values()))), *mine)).scalars())
     return {place for place in sender.places if aside.get(batch.rows[place][KEY]) in its}
 
 
-def _overruling(tx: Connection, batch: IncomingBatch, optins: Sequence[int]) -> set[int]:
-    """Return where the new opt-ins stand that are newer than the opt-out of their slot."""
-    new = [place for place in optins if batch.rows[place][KEY] not in batch.known]
+def _overruling(tx: Connection, batch: IncomingBatch, new: Sequence[int]) -> set[int]:
+    """Return which of the new opt-ins, named by their places, are newer than the opt-out of their slot."""
     rows = [batch.rows[place] for place in new]
     held = bulk(tx).select_registers([row[TARGET] for row in rows], [row[SLOT] for row in rows]) if rows else []
     return {
@@ -169,6 +169,22 @@ def _overruling(tx: Connection, batch: IncomingBatch, optins: Sequence[int]) -> 
         for place, row, register in zip(new, rows, held, strict=True)
         if register is not None and register[2] == _OUT and row[SINCE] > register[1]
     }
+
+
+def _lifted(tx: Connection, batch: IncomingBatch, wide: Sequence[int]) -> dict[int, set[tuple[bytes, str]]]:
+    """Return which older opt-outs of other slots the opt-ins at these places would lift, since they mean those too."""
+    target_of = {batch.numbers[key]: key for place in wide if (key := batch.rows[place][TARGET]) in batch.numbers}
+    held: dict[bytes, list[tuple[str, int]]] = defaultdict(list)
+    for some in portions(list(target_of)):
+        query = select(slots.c.target_id, slots.c.slot, slots.c.newest_at).where(slots.c.newest_action == _OUT)
+        for number, slot, since in tx.execute(query.where(among(slots.c.target_id, some))):
+            held[target_of[number]].append((slot, since))
+    found: dict[int, set[tuple[bytes, str]]] = defaultdict(set)
+    for place, row in ((place, batch.rows[place]) for place in wide):
+        for slot, since in held[row[TARGET]]:
+            if row[SINCE] > since and effects.covers_by_text(row[SLOT], slot):
+                found[place].add((row[TARGET], slot))
+    return found
 
 
 def _holding(lock: RecordingLock, sender: _Sender, rules: GuardRules, now: int) -> str | None:
@@ -207,18 +223,17 @@ def _begin(tx: Connection, sender: _Sender, now: int) -> str:
         HELD_OPTINS, f"opt-ins of {sender.name} at {sender.connection}", mark, 0, None, importer=sender.name
     )
     import_id = begin_import(tx, source, now)
-    held = {"state": "held", "read_at": now, "checked_at": now}
-    tx.execute(update_of(imports).where(imports.c.id == import_id).values(**held))
+    tx.execute(update_of(imports).where(imports.c.id == import_id).values(state="held", read_at=now, checked_at=now))
     note_decision(tx, import_id, OPTRELAY, "held", Guard.OVERRULING_OPTINS.value, now)
     return import_id
 
 
 def _explain(tx: Connection, import_id: str, sender: _Sender, rules: GuardRules) -> None:
     """Write down why the opt-ins are held, with the first of them, unless that is done."""
-    its = imports.c.id == import_id
-    if tx.execute(select(imports.c.findings).where(its)).scalar() is not None:
+    if tx.execute(select(imports.c.findings).where(its := imports.c.id == import_id)).scalar() is not None:
         return
-    examples = [one for found in effects.returning(tx, import_id) for one in found.examples]
+    lifts = effects.returning(tx, import_id) or effects.returning_by_wider(tx, import_id, [sender.connection])
+    examples = [one for found in lifts for one in found.examples]
     says = (
         f"within an hour opt-ins of {sender.name} would overrule more than {rules.overruling_from} opt-outs of "
         f"{sender.connection}, and more than {rules.overruling_share:.2%} of those that stand: "
@@ -267,8 +282,7 @@ def _count_next(tx: Connection) -> bool:
     query = query.where(*mine, changes.c.action == _OUT).group_by(targets.c.connection, minute)
     rows: Collection[Row[Any]] = tx.execute(query).all()
     renew = "ON CONFLICT (connection, minute) DO UPDATE SET optouts = event_optouts.optouts + excluded.optouts"
-    columns = ("connection", "minute", "optouts")
-    bulk(tx).insert(event_optouts, columns, [tuple(row) for row in rows], renew)
+    bulk(tx).insert(event_optouts, ("connection", "minute", "optouts"), [tuple(row) for row in rows], renew)
     add(tx, {(SEEN_TO, ()): until - seen})
     return bool(until < last)
 

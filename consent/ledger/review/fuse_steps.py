@@ -1,4 +1,7 @@
-"""Steps by which a decision about a fuse is carried out, each a transaction: any process may go on with it."""
+"""Steps by which a decision about a fuse is carried out, each a transaction: any process may go on with it.
+
+Whatever needs both locks customer tasks before fuses, as settling does, and several fuses in the order of their names.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from consent.ledger.dialects.statements import NEW, among, bulk, plain_rows
 from consent.ledger.queue.enqueue import left_of, of_bucket
 from consent.ledger.queue.outcome_log import note_dead, still_pending
 from consent.ledger.review.fuse_counts import BUCKET, IMPORT, STOPS, fuses, is_held
+from consent.ledger.review.guard_checks import OPTRELAY, note_decision
 from consent.ledger.schema import changes, customer_tasks, dead_letters, imports, targets
 from consent.outcome import State
 
@@ -26,8 +30,11 @@ def same(row: Row[Any]) -> tuple[Any, Any]:
 
 
 def unhold(tx: Connection, row: Row[Any], now: int) -> int:
-    """Enqueue some of the held tasks of a bucket; the next claims set those aside again that another fuse holds."""
-    row = tx.execute(select(fuses).where(*same(row)).with_for_update()).one()
+    """Enqueue some of the held tasks of a bucket; the next claims set those aside again that another fuse holds.
+
+    Returns how many; 0 if none are left, or if another process is doing it.
+    """
+    row = tx.execute(select(fuses).where(*same(row))).one()
     if row.unheld_to is None:
         return 0
     bucket = read_bucket(row.name)
@@ -35,6 +42,9 @@ def unhold(tx: Connection, row: Row[Any], now: int) -> int:
     held = select(customer_tasks.c.target_id).where(is_held, *of_bucket(bucket), *lanes)
     some = held.where(customer_tasks.c.target_id > row.unheld_to).order_by(customer_tasks.c.target_id).limit(STEP)
     numbers = list(tx.execute(some.with_for_update()).scalars())
+    locked = tx.execute(select(fuses).where(*same(row)).with_for_update()).one()
+    if (locked.unheld_to, locked.state) != (row.unheld_to, row.state):
+        return 0
     if numbers:
         mine = update(customer_tasks).where(among(customer_tasks.c.target_id, numbers))
         tx.execute(mine.values(waiting=1, next_at=now))
@@ -47,9 +57,11 @@ def look_again(tx: Connection, connection: str, bucket: str | None) -> None:
     tripped = select(fuses.c.name).where(fuses.c.state.in_(STOPS)).distinct()
     buckets = [(name, read_bucket(name)) for name in tx.execute(tripped).scalars()]
     names = [name for name, one in buckets if one.connection == connection and bucket in (None, one.name)]
-    again = update(fuses).where(fuses.c.name.in_(names), fuses.c.state.in_(STOPS))
     if names:
-        tx.execute(again.values(unheld_to=0))
+        mine = (fuses.c.name.in_(names), fuses.c.state.in_(STOPS))
+        in_order = select(fuses.c.origin).where(*mine).order_by(fuses.c.name, fuses.c.origin)
+        tx.execute(in_order.with_for_update()).all()
+        tx.execute(update(fuses).where(*mine).values(unheld_to=0))
 
 
 def let_die(tx: Connection, row: Row[Any], now: int) -> int:
@@ -82,6 +94,24 @@ def let_die(tx: Connection, row: Row[Any], now: int) -> int:
     return len(whose) - len(leased)
 
 
+def close_if_over(tx: Connection, row: Row[Any], now: int) -> None:
+    """Close the fuse of an import of which nothing is left in the bucket: it was undone, or newer changes overtook it.
+
+    What is left of the held tasks has something of another origin to deliver, or nothing: claims find out.
+    """
+    row = tx.execute(select(fuses).where(*same(row)).with_for_update()).one()
+    if row.kind != IMPORT or row.state not in (FuseState.HELD, FuseState.OPTOUTS):
+        return
+    is_over = select(imports.c.id).where(imports.c.id == row.import_id, imports.c.state == "released")
+    left = _changes_of(tx, row).where(changes.c.state.in_((State.PENDING.value, State.HELD.value)))
+    if tx.execute(is_over).first() is None or tx.execute(left.limit(1)).first() is not None:
+        return
+    closed: dict[str, Any] = {"state": FuseState.CLOSED.value, "alike": None, "failed": None, "served": 0}
+    tx.execute(update(fuses).where(*same(row)).values(**closed, unheld_to=0, touched_at=now))
+    why = "nothing of the import is pending any more"
+    note_decision(tx, row.import_id, OPTRELAY, f"fuse of {row.name} closed", why, now)
+
+
 def _give_back(tx: Connection, numbers: Sequence[int], now: int) -> None:
     """Forget the tasks with nothing left to deliver, and let the others be claimed."""
     left = left_of(tx, numbers, set())
@@ -95,13 +125,14 @@ def _give_back(tx: Connection, numbers: Sequence[int], now: int) -> None:
 
 def pending_of(tx: Connection, row: Row[Any]) -> Any:
     """Return a query for the pending changes that a fuse is about: their numbers and targets."""
+    return _changes_of(tx, row).where(changes.c.state == State.PENDING.value)
+
+
+def _changes_of(tx: Connection, row: Row[Any]) -> Any:
     bucket = read_bucket(row.name)
     query = select(changes.c.id, changes.c.target_id).join(targets, targets.c.id == changes.c.target_id)
-    place = (targets.c.connection == bucket.connection, targets.c.bucket == bucket.name)
-    mine = query.where(*place, changes.c.state == State.PENDING.value)
-    if row.kind == BUCKET:
-        return mine
-    return mine.where(changes.c.import_id.in_(_imports_of(tx, row)))
+    mine = query.where(targets.c.connection == bucket.connection, targets.c.bucket == bucket.name)
+    return mine if row.kind == BUCKET else mine.where(changes.c.import_id.in_(_imports_of(tx, row)))
 
 
 def some_pending(tx: Connection, row: Row[Any], most: int) -> Any:

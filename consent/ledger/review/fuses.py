@@ -20,8 +20,8 @@ from consent.guards.fuse import FuseState, FuseWay
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.queue.deadlines import earliest_deadline
-from consent.ledger.review.fuse_counts import BUCKET, fuses, is_held, origin_of
-from consent.ledger.review.fuse_steps import let_die, same, some_pending, unhold
+from consent.ledger.review.fuse_counts import BUCKET, IMPORT, fuses, is_held, origin_of
+from consent.ledger.review.fuse_steps import close_if_over, let_die, same, some_pending, unhold
 from consent.ledger.review.guard_checks import note_decision
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import changes, customer_tasks, imports
@@ -119,7 +119,7 @@ class Fuses(LedgerPart):
     def tripped(self, most: int = MOST_COUNTED) -> list[TrippedFuse]:
         """Return the fuses that have tripped, the oldest first; of all of them so many changes are counted.
 
-        That of an import of which nothing is pending any more, since it was undone or overtaken, is left out.
+        That of an import of which nothing is pending any more is left out: `close_those_over` closes it.
         """
         query = select(fuses).where(_TRIPPED).order_by(fuses.c.tripped_at, fuses.c.name, fuses.c.origin)
 
@@ -223,6 +223,13 @@ class Fuses(LedgerPart):
             tx.execute(update(fuses).where(*mine).values(**values))
 
         self.database.write(work)
+
+    def close_those_over(self) -> None:
+        """Close the fuses of imports of which nothing is left, with a note in the audit log; for the sweep."""
+        tripped = select(fuses).where(_TRIPPED, fuses.c.kind == IMPORT)
+        for row in self.database.read(lambda tx: tx.execute(tripped).all()):
+            if not self.database.read(lambda tx, row=row: tx.execute(some_pending(tx, row, 1)).first()):  # type: ignore[misc]
+                self.database.write(lambda tx, row=row: close_if_over(tx, row, self.core.now()))  # type: ignore[misc]
 
     def forget(self, before: int) -> None:
         """Forget counts of fuses that have not tripped, if nothing was counted since (microseconds)."""

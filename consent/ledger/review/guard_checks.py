@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, and_, exists, or_, select, update
 
 from consent.change import Action
 from consent.guards.findings import EarlierFile, FileFigures, Finding, findings, merged
@@ -25,6 +25,18 @@ from consent.outcome import State
 
 OPTRELAY = "optrelay"
 """Who holds a file, in the audit log."""
+
+_other = audit_log.alias("other")
+_half = audit_log.c.what.startswith("approved, ")
+_decided = or_(
+    _other.c.what.in_(("approved", "withdrawn")),
+    and_(_other.c.what.startswith("approved, "), _other.c.what != audit_log.c.what),
+)
+PARTLY_HELD = select(audit_log.c.import_id).where(
+    *(audit_log.c.import_id > "", _half),  # by the index: what was done to dead letters has no import
+    ~exists().where(_other.c.import_id == audit_log.c.import_id, _decided),
+)
+"""The imports of which one action was approved and the other not decided about: of these something may be held."""
 
 
 def check_guards(database: Database, import_id: str, now: int) -> None:

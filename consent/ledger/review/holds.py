@@ -26,7 +26,7 @@ from consent.ledger.dialects.statements import NEW, bulk, plain_numbers
 from consent.ledger.intake.noops import hold_noops
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
-from consent.ledger.review.guard_checks import move_changes, note_decision
+from consent.ledger.review.guard_checks import PARTLY_HELD, move_changes, note_decision
 from consent.ledger.schema import audit_log, changes, imports, noop_changes, pending_duplicates
 from consent.outcome import State
 
@@ -150,8 +150,7 @@ class Holds(LedgerPart):
         """Return the imports of which something is held and has been checked, the oldest first."""
 
         def work(tx: Connection) -> list[HeldImport]:
-            partly = select(audit_log.c.import_id).where(audit_log.c.what.startswith("approved, "))
-            query = select(imports).where((imports.c.state == "held") | imports.c.id.in_(partly))
+            query = select(imports).where((imports.c.state == "held") | imports.c.id.in_(PARTLY_HELD))
             rows = tx.execute(query.order_by(imports.c.started_at, imports.c.id)).all()
             return [one for row in rows if (one := _held_import(tx, row)) is not None]
 

@@ -12,9 +12,8 @@ from rich.text import Text
 from consent.change import Bucket, from_micros, read_bucket
 from consent.errors import READ_ONLY, ConfigurationError
 from consent.ledger.ledger import Ledger
-from consent.ledger.queries.imports import (
-    ImportReport,
-)
+from consent.ledger.queries.backlog import MOST_STUCK
+from consent.ledger.queries.imports import ImportReport
 from consent.ledger.queue.breakers import Breaker, BucketHealth
 from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.pauses import Pause, pause_of
@@ -23,7 +22,7 @@ from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
 from console.ui.bottleneck import Bottleneck, Cause, bottlenecks
 from console.ui.limits import bucket_label, limit_of, time_needed
-from console.ui.outlook import Outlook, outlooks, show_outlooks
+from console.ui.outlook import Outlook, outlooks, show_outlooks, show_stuck
 from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
 from console.ui.summaries import as_json, fuse_in_words, show_fuses, show_import
@@ -39,7 +38,7 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
     """Print every connection, bucket by bucket, and the newest imports; with `check`, return 4 if something stands."""
     with reading_ledger(settings) as ledger:
         found = [ledger.queries.report(one) for one in ledger.queries.recent_imports(_SHOWN)]
-        seen = overview(settings, ledger)
+        seen, stuck = overview(settings, ledger), ledger.queries.stuck_optouts(MOST_STUCK)
     if not seen.writable:
         screen.error(f"the ledger's database: {READ_ONLY}")
     imports = [one for one in found if one is not None]
@@ -49,6 +48,7 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
         screen.show(Text(f"problem: {problem}", "bold red"))
     show_fuses(screen, seen.fuses)
     show_outlooks(screen, [one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached])
+    show_stuck(screen, stuck)
     _show_imports(screen, imports)
     connections = [_connection_json(one) for one in seen.buckets]
     told: dict[str, Any] = {"connections": connections, "imports": [as_json(one) for one in imports]}
@@ -56,6 +56,7 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
     told |= {"problems": seen.problems}
     told["fuses"] = [one.as_json() for one in seen.fuses]
     told["deadlines"] = [one.as_json() for one in seen.deadlines]
+    told["stuck"] = [one.as_json() for one in stuck]
     screen.print_json(told)
     return ExitCode.UNFINISHED if check and seen.problems else ExitCode.WELL
 

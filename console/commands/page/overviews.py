@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from consent.change import Bucket, read_bucket
 from consent.guards.fuse import FuseWay
+from consent.ledger.queries.backlog import MOST_STUCK
 from consent.ledger.queries.calls import RecentCalls
 from consent.ledger.queries.pages import PAGE
 from consent.ledger.queue.breakers import Breaker
@@ -18,7 +19,7 @@ from consent.ledger.telemetry.recent import QuarterHour
 from console.commands.ledger.status import BucketStatus, overview
 from console.commands.page.charts import BarChart, ForecastChart, forecast_chart, settled_chart, waiting_chart
 from console.commands.page.visit import Mistake, Visit, key_of
-from console.ui.outlook import Outlook, pause_warning, paused_outlooks
+from console.ui.outlook import Outlook, pause_warning, paused_outlooks, stuck_in_words
 from console.ui.summaries import RESET_IN_WORDS, fuse_in_words
 from console.ui.text import counted
 
@@ -60,6 +61,7 @@ def _today(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "") 
         still=seen.still.words,
         writable=seen.writable,
         late=[one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached],
+        stuck=[stuck_in_words(one) for one in queries.stuck_optouts(MOST_STUCK)],
         notices=[one for one in notices if one.kind not in _SHOWN_ABOVE],
         unknown=unknown[:_NOTICES],
         more_unknown=max(0, len(unknown) - _NOTICES),

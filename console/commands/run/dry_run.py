@@ -18,6 +18,7 @@ from consent.deadlines.forecast import Cell
 from consent.imports import Checkpoint, ImportProgress
 from consent.ledger.dry_run import DryRunLedger
 from consent.ledger.ledger import Ledger
+from consent.ledger.queries.backlog import MOST_STUCK, StuckOptOuts
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
@@ -25,7 +26,7 @@ from console.commands.run.input_files import FileResult, InputFiles, file_time_n
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import ledger_if_any
 from console.ui.limits import bucket_label, limit_of
-from console.ui.outlook import Outlook, outlooks, show_outlooks
+from console.ui.outlook import Outlook, outlooks, show_outlooks, show_stuck
 from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
 from console.ui.summaries import codes, rows_in_words, show_findings, stamped_in_words, totals_as_json
@@ -61,7 +62,7 @@ class Forecast:
 
     `known` names the files that were recorded before, with their imports; `waiting` counts the customers who are
     pending already, by bucket; `findings` is what the guards would say, by import. `paused` are buckets of which a part
-    or all is paused now.
+    or all is paused now. `stuck` are opt-outs of the same connections that wait for a person already.
     """
 
     reports: list[ImportReport] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Forecast:
     findings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     deadlines: list[Outlook] = field(default_factory=list)
     paused: dict[Bucket, Pause] = field(default_factory=dict)
+    stuck: list[StuckOptOuts] = field(default_factory=list)
 
     @property
     def is_held(self) -> bool:
@@ -129,6 +131,9 @@ class _DryRun:
         found = {bucket: pause_of(pauses, bucket) for bucket in forecast.needs}
         forecast.paused = {bucket: pause for bucket, pause in found.items() if pause is not None}
         forecast.waiting = self.real.queries.pending_by_bucket() if self.real else {}
+        connections = {bucket.connection for bucket in forecast.needs}
+        stuck = self.real.queries.stuck_optouts(MOST_STUCK) if self.real else []
+        forecast.stuck = [one for one in stuck if one.connection in connections]
         return forecast
 
     def _file(self, file: PreparedFile, forecast: Forecast) -> None:
@@ -221,6 +226,7 @@ def _show_needs(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     for bucket, pause in forecast.paused.items():
         if bucket not in told:
             screen.show(Text(f"{bucket_label(settings, bucket)}: {pause.words}", "yellow"))
+    show_stuck(screen, forecast.stuck)
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
@@ -250,6 +256,7 @@ def _as_json(forecast: Forecast) -> dict[str, Any]:
     more: dict[str, Any] = {"guards": guards, "would_be_held": forecast.is_held}
     more |= {"customers": forecast.customers, "already_imported": forecast.known}
     more["deadlines"] = [one.as_json() for one in forecast.deadlines]
+    more["stuck"] = [one.as_json() for one in forecast.stuck]
     more["paused"] = [one.as_json() for one in dict.fromkeys(forecast.paused.values())]
     more["files"] = [one.as_json() for one in forecast.unusable]
     names = dict.fromkeys(bucket.connection for bucket in forecast.needs)

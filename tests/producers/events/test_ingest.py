@@ -126,6 +126,31 @@ def test_a_run_that_was_killed_is_ended_by_the_next(taker: Taker) -> None:
     assert taker.ledger.queries.report(killed).state == "released"
 
 
+def test_each_key_has_a_run_of_its_own(ledger: Ledger) -> None:
+    """What one key brings can be held and undone alone; each change is answered in its place, and all runs end."""
+    keys = ["key a", "key b", "", "key a"]
+    said = [event({**OPT_OUT, "user_id": f"{n}"}, told_by=by) for n, by in enumerate(keys, 1)]
+    bad = event({**OPT_OUT, "channel": "FAX"}, told_by="key b")
+
+    results = Taker(ledger).take(*said, bad, said[1])
+
+    answers = [one.status for [one] in results]
+    assert answers == ["accepted"] * 4 + ["rejected", "duplicate"]
+    ids = [result.ids[0] for [result] in results[:4]]
+    found = [ledger.queries.find_change(id_) for id_ in ids]
+    names = [one.import_name for one in found if one is not None]
+    assert names == ["key a, as consent", "key b, as consent", "consent", "key a, as consent"]
+    runs = ledger.queries.recent_imports()
+    reports = {one.name: one for one in map(ledger.queries.report, runs)}
+    assert [(one.accepted, one.rejected, one.duplicates) for _, one in sorted(reports.items())] == [
+        (1, 0, 0),
+        (2, 0, 0),
+        (1, 1, 1),
+    ]
+    Taker(ledger).intake.end_abandoned()
+    assert {ledger.queries.report(one).state for one in runs} == {"released"}
+
+
 def test_events_of_very_many_changes_are_recorded_in_several_transactions(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,9 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from bench.consent.claims import fill
+from consent.change import Action
+from consent.guards.fuse import FuseWay
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
-from tests.support.ledgers import change_of, imported
+from consent.ledger.queries.backlog import MOST_STUCK
+from tests.support.fuses import WHY, drain, people, trip
+from tests.support.ledgers import change_of, guarded, imported
 from tests.support.query_plans import is_scan, plans, said
 
 MANY = 20_000
@@ -31,6 +35,32 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
     assert len(asked) == 2
     whole = [plan for plan in plans(ledger.database.engine, asked) if is_scan(_without_the_few(plan))]
     assert whole == []
+
+
+def test_what_is_held_is_found_without_reading_what_is_pending(ledger: Ledger) -> None:
+    """A guard holds six changes of a file, a fuse seven of another, beside twenty thousand that are pending."""
+    fused = trip(ledger)
+    drain(ledger)
+    held = guarded(ledger, *people(1_001, 3), *people(1, 3, "OPTIN", 9), resurrects_most=0)
+    ledger.database.write(lambda tx: fill(tx, 10_000, 10_000 + MANY))
+    if not ledger.database.is_sqlite:
+        ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
+    heard = said(ledger.database.engine)
+
+    assert [(one.optins, one.optouts) for one in ledger.review.held_imports()] == [(3, 3)]
+    assert [one.import_id for one in ledger.queries.held_lines()] == [held]
+    assert [one.open for one in ledger.queries.stuck_optouts(MOST_STUCK)] == [5, 3]
+    assert [one.optouts for one in ledger.fuses.tripped()] == [7]
+    ledger.fuses.close_those_over()
+    ledger.review.approve(held, replace(WHY, only=Action.OPTOUT))
+    ledger.intake.publish(held)
+    ledger.review.withdraw(held, WHY)
+    for way, count in ((FuseWay.OPTOUTS, 7), (FuseWay.LET_DIE, 7), (FuseWay.RESUME, 0)):
+        ledger.fuses.reset(fused, way, WHY)
+        assert ledger.fuses.work_off() == count
+
+    found = plans(ledger.database.engine, list(heard))
+    assert [(one[0], plan) for one, plan in zip(heard, found, strict=False) if is_scan(plan)] == []
 
 
 def test_a_person_is_looked_up_among_many(ledger: Ledger) -> None:

@@ -51,6 +51,15 @@ def test_a_dead_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     assert stuck(ledger) == []
 
 
+def test_no_more_are_counted_than_are_asked_for(ledger: Ledger) -> None:
+    """A page that is looked at every few seconds does not count a million; it says that there are more."""
+    imported(ledger, *(change_of(who) for who in ("ann", "bob", "cem")))
+    deliver(ledger, NO)
+
+    assert [(one.open, one.at_least) for one in ledger.queries.stuck_optouts(2)] == [(2, True)]
+    assert [(one.open, one.at_least) for one in ledger.queries.stuck_optouts(4)] == [(3, False)]
+
+
 def test_a_held_opt_out_goes_on_being_due(ledger: Ledger, at) -> None:
     """Of a held file, wholly or in part; not one that a newer change overtakes or the provider holds already."""
     imported(ledger, change_of("ann"), change_of("eve", "OPTOUT"), change_of("fay", "OPTIN", 30))

@@ -3,127 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import count
-from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from consent.change import Action, to_micros
+from consent.change import Action
+from consent.guards.fuse import FuseRules, FuseState, FuseWay
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.review import undo as undoing
+from consent.ledger.review.corrections import Corrected
+from consent.ledger.review.fuse_counts import FuseCounter
 from consent.ledger.review.holds import Decision, NothingHeld
 from consent.ledger.review.undo import Undone
-from consent.outcome import PermanentFailure
+from consent.outcome import Applied, Outcome, PermanentFailure
+from tests.model.decisions import OUT, File, Oracle, Said, version
 from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
-from tests.support.ledgers import MORNING, change_of, counts, deliver, guarded, run_of
+from tests.support.ledgers import BUCKET, change_of, counts, guarded, run_of, settlement
 
-
-class Said(NamedTuple):
-    """A row of a file or an event: known again by all that it says."""
-
-    who: str
-    action: Action
-    minute: int
-
-
-@dataclass(eq=False)
-class File:
-    """An import: what it was the first to say, and so owns; whether that is held, and whether it was undone.
-
-    Of one that was `undone` its opt-ins do not count as what was before, of one that was undone `wholly` nothing does.
-    """
-
-    import_id: str = ""
-    own: list[Said] = field(default_factory=list)
-    held: list[Said] = field(default_factory=list)
-    undone: bool = False
-    wholly: bool = False
-    gone: list[Said] = field(default_factory=list)
-
-
-class Oracle:
-    """Each person's state is the newest of all that counts, and on a tie the opt-out: nothing else is known of order.
-
-    What is held or withdrawn does not count. Undoing adds what was before, one microsecond behind the mistake.
-    """
-
-    def __init__(self) -> None:
-        self.counts: dict[tuple[str, int, Action], File | None] = {}
-        self.undoing: set[tuple[str, int, Action]] = set()
-
-    def stands(self) -> dict[str, str]:
-        """What each person's slot holds."""
-        return {who: self._newest(who)[2].value for who in {who for who, *_ in self.counts}}
-
-    def _newest(self, who: str) -> tuple[str, int, Action]:
-        its = [one for one in self.counts if one[0] == who]
-        return max(its, key=_order)
-
-    def would_return(self, file: File) -> bool:
-        """Whether the file opts a person in again who stands at an opt-out."""
-        standing = self.stands()
-        best = {said.who: said for said in sorted(file.held, key=lambda said: (said.minute, said.action == _OUT))}
-        return any(
-            said.action == Action.OPTIN
-            and standing.get(said.who) == _OUT
-            and _order(_version(said)) > _order(self._newest(said.who))
-            for said in best.values()
-        )
-
-    def publish(self, file: File | None, said: Sequence[Said]) -> None:
-        """Let these count."""
-        for one in said:
-            self.counts.setdefault(_version(one), file)
-
-    def undo(self, file: File, *, opt_in_again: bool) -> None:
-        """Add what was before behind each mistake that stands, as far as that opts no person in unasked."""
-        file.undone, file.wholly = True, file.wholly or opt_in_again
-        for who in {who for (who, *_), owner in self.counts.items() if owner is file}:
-            newest = self._newest(who)
-            if not self._is_past(newest, file):
-                continue
-            before = self._before(who, file)
-            wanted = _OUT if before is None else before[2]
-            if wanted != newest[2] and (wanted == _OUT or opt_in_again):
-                self._compensate(newest, wanted)
-
-    def _is_past(self, said: tuple[str, int, Action], file: File) -> bool:
-        """Whether this is of the file, of one that was undone, or undoes something."""
-        owner = self.counts[said]
-        if said in self.undoing or owner is file:
-            return True
-        return owner is not None and (owner.undone if said[2] == Action.OPTIN else owner.wholly)
-
-    def _before(self, who: str, file: File) -> tuple[str, int, Action] | None:
-        compensated = {(who, at - 1) for who, at, _ in self.undoing}
-        its = [
-            one for one in self.counts if one[0] == who and one[:2] not in compensated and not self._is_past(one, file)
-        ]
-        return max(its, key=_order, default=None)
-
-    def _compensate(self, mistake: tuple[str, int, Action], wanted: Action) -> None:
-        made = (mistake[0], mistake[1] + 1, wanted)
-        self.counts[made] = None
-        self.undoing.add(made)
-
-
-_OUT = Action.OPTOUT
 _CHECKED = "checked"
+RULES = FuseRules(in_a_row=2, share_from=0)
+"""Two customers in a row trip a fuse."""
+
 _number = count()
-
-
-def _version(said: Said) -> tuple[str, int, Action]:
-    return said.who, to_micros(MORNING + timedelta(minutes=said.minute)), said.action
-
-
-def _order(version: tuple[str, int, Action]) -> tuple[int, bool]:
-    return version[1], version[2] == _OUT
 
 
 class Both:
@@ -140,13 +45,16 @@ class Both:
             getattr(self, f"_{name}")(said)
         elif name in {"deliver", "fail", "replay"}:
             getattr(self, f"_{name}")()
+        elif name.startswith(("pause", "resume", "reset")):
+            what, _, how = name.partition(" ")
+            getattr(self, f"_{what}")(how)
         elif self.files:
             getattr(self, f"_{name.partition(' ')[0]}")(self.files[which % len(self.files)], name)
 
     def _import(self, said: Sequence[Said]) -> None:
         file = File()
         known = {one for other in self.files for one in other.own if one not in other.held and one not in other.gone}
-        new = [one for one in dict.fromkeys(said) if _version(one) not in self.oracle.counts and one not in known]
+        new = [one for one in dict.fromkeys(said) if version(one) not in self.oracle.counts and one not in known]
         file.own, file.held = list(new), list(new)
         held = self.oracle.would_return(file)
         file.import_id = guarded(self.ledger, *map(_change, said), resurrects_most=0)
@@ -181,7 +89,7 @@ class Both:
         self.oracle.publish(None, said)
 
     def _approve(self, file: File, name: str) -> None:
-        only = {"approve": None, "approve in": Action.OPTIN, "approve out": _OUT}[name]
+        only = {"approve": None, "approve in": Action.OPTIN, "approve out": OUT}[name]
         decision = Decision("ann", _CHECKED, only)
         for _ in range(2):  # the second time changes nothing
             found = self.ledger.review.approve(file.import_id, decision)
@@ -209,15 +117,62 @@ class Both:
         assert twice.undo_id is None
         assert self.compare() == before
 
-    def _deliver(self) -> None:
-        deliver(self.ledger)
+    def _deliver(self, outcome: Outcome | None = None, limit: int = 100) -> int:
+        """Deliver all that may be, nothing that is paused or that a fuse holds; return how many customers that were."""
+        held = {one.import_id: one.state for one in self.ledger.fuses.tripped()}
+        paused = [one.only_optins for one in self.ledger.pauses.current()]
+        tasks = self.ledger.queue.claim(BUCKET, limit, "delivery", 60)
+        for change in (change for task in tasks for change in task.changes):
+            assert not paused or (all(paused) and change.action == OUT)
+            assert held.get(change.import_id) in (None, *([FuseState.OPTOUTS] if change.action == OUT else []))
+        settled = [settlement(task, outcome or Applied(), self.ledger.now()) for task in tasks]
+        self.ledger.queue.settle("delivery", settled, FuseCounter(BUCKET, RULES))
+        return len(tasks)
 
     def _fail(self) -> None:
-        deliver(self.ledger, PermanentFailure("no", "the provider will not have it"))
+        self._deliver(PermanentFailure("no", "the provider will not have it", ours=True), 2)
 
     def _replay(self) -> None:
         found = self.ledger.dead_letters.find(DeadLetterFilter())
         self.ledger.dead_letters.replay(found, who="test", why="")
+
+    def _correct(self, said: Sequence[Said]) -> None:
+        """A person finds that the first dead letter was about someone else."""
+        found = self.ledger.dead_letters.search(DeadLetterFilter())
+        if not found:
+            return
+        letter, sent = min(found, key=lambda one: one.id), [_change(said[0])]
+        done = self.ledger.review.correct(letter.id, sent, columns=["user_id"], who="ann", why="a slip")
+        if isinstance(done, Corrected):
+            mine = (said[0].who, letter.effective_at, letter.action)
+            for file in self.files:
+                file.held = [one for one in file.held if version(one) != mine]
+            self.oracle.counts.setdefault(mine, None)
+
+    def _pause(self, how: str) -> None:
+        self.ledger.pauses.pause("capillary", None, only_optins=how == "in", who="ann", why=_CHECKED)
+
+    def _resume(self, how: str) -> None:
+        self.ledger.pauses.resume("capillary", None, only_optouts=how == "out", who="ann", why=_CHECKED)
+        self.ledger.fuses.work_off()
+
+    def _reset(self, how: str) -> None:
+        for _ in range(2):  # the second time changes nothing
+            self.ledger.fuses.reset("capillary", FuseWay(how), Decision("ann", _CHECKED))
+            self.ledger.fuses.work_off()
+
+    def end(self) -> None:
+        """Once nothing is paused or held by a fuse, all is delivered that no guard holds."""
+        self._resume("")
+        self._reset("off")
+        while self._deliver():
+            pass
+        self.ledger.fuses.close_those_over()
+        assert self.ledger.fuses.held_customers() == {}
+        assert self.ledger.queue.left(BUCKET, 1) == 0
+        assert self.ledger.deadlines.wrong_cells() == 0
+        for report in filter(None, map(self.ledger.queries.report, self.ledger.queries.recent_imports(1_000))):
+            assert report.pending == report.held, report
 
     def compare(self) -> dict[str, str]:
         """Each person's slot says what the oracle says, each import's counts balance; return what the slots say."""
@@ -238,16 +193,21 @@ said = st.lists(
     min_size=1,
     max_size=4,
 )
+BRAKES = (
+    *("pause", "pause in", "resume", "resume out"),
+    *("reset resume", "reset resume", "reset optouts", "reset let-die", "reset off"),
+)
 DECISIONS = ("approve", "approve in", "approve out", "withdraw", "undo", "undo", "undo all")
 steps = st.one_of(
     st.tuples(st.just("dump"), said, st.just(0)),
-    st.tuples(st.sampled_from(["import", "dump", "events"]), said, st.just(0)),
+    st.tuples(st.sampled_from(["import", "dump", "events", "correct"]), said, st.just(0)),
     st.tuples(st.sampled_from(DECISIONS), st.just([]), st.integers(0, 5)),
-    st.tuples(st.sampled_from(["deliver", "deliver", "fail", "replay"]), st.just([]), st.just(0)),
+    st.tuples(st.sampled_from(["deliver", "deliver", "fail", "fail", "replay"]), st.just([]), st.just(0)),
+    st.tuples(st.sampled_from(BRAKES), st.just([]), st.just(0)),
 )
 TABLES = (
     *("noop_changes", "pending_duplicates", "slots", "changes", "customer_tasks", "imports", "targets", "attempts"),
-    *("dead_letters", "audit_log"),
+    *("dead_letters", "audit_log", "fuses", "pauses"),
 )
 
 
@@ -255,14 +215,15 @@ TABLES = (
 @settings(
     max_examples=examples(300, share=25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(history=st.lists(steps, min_size=4, max_size=12), at_once=st.integers(1, 3))
+@given(history=st.lists(steps, min_size=4, max_size=14), at_once=st.integers(1, 3))
 def test_the_newest_of_what_counts_stands(
     ledger: Ledger, history: list[tuple[str, list[Said], int]], at_once: int
 ) -> None:
-    """Files that are held or not, events, approvals, withdrawals, undoing, deliveries, failures and replays.
+    """Files that are held or not, events, approvals, withdrawals, undoing, deliveries, failures, replays, corrections.
 
     After each step the ledger's slots are the oracle's, and every import's counts balance. Approving, withdrawing and
-    undoing a second time changes nothing; what is held or withdrawn supersedes nothing.
+    undoing a second time changes nothing; what is held or withdrawn supersedes nothing. Pauses and fuses change nothing
+    of what stands: nothing is delivered meanwhile that they hold, and all is once they have ended.
     """
     ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in TABLES])
     with pytest.MonkeyPatch.context() as patch:
@@ -271,3 +232,5 @@ def test_the_newest_of_what_counts_stands(
         for name, rows, which in history:
             both.step(name, rows, which)
             both.compare()
+        both.end()
+        both.compare()

@@ -188,6 +188,24 @@ def test_the_consumers_of_a_source_are_one_sender(ledger: Ledger) -> None:
     assert (held.name, held.optins) == ("opt-ins of redis stream consent at capillary", 1)
 
 
+def test_an_opt_in_that_lifts_narrower_opt_outs_counts_each(ledger: Ledger) -> None:
+    """Of nine people three slots each are blocked: who opts them in everywhere lifts 27 opt-outs, with nine events."""
+    people, run = [f"{one}" for one in range(1, 10)], run_of(ledger)
+    parts = ['blocked:["SMS","A"]', 'blocked:["SMS","B"]', 'blocked:["EMAIL",""]']
+    imported(ledger, *(change_of(who, slot=slot) for who in people for slot in parts))
+    deliver(ledger)
+    wide = [replace(change_of(who, "OPTIN", 5, slot="blocked"), overlaps=True) for who in people]
+
+    tell(ledger, run, *(replace(one, overlaps=False) for one in wide[:1]), by=OTHER)
+    tell(ledger, run, *(replace(one, slot='blocked:["SMS",""]') for one in wide[1:]))
+    assert ledger.review.held_imports() == []
+    tell(ledger, run, *wide[1:6])
+
+    [held] = ledger.review.held_imports()
+    [found] = held.findings
+    assert (held.optins, found["guard"], len(found["examples"])) == (5, "overruling_optins", 3)
+
+
 def test_an_opt_out_that_is_overruled_twice_counts_once(ledger: Ledger) -> None:
     """A customer may have said it several times."""
     people, run = opted_out(ledger, 2), run_of(ledger)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
+from sqlalchemy import Connection, select, text
+
 from consent.guards.fuse import FuseState, FuseWay
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
+from consent.ledger.review.fuse_counts import fuses
+from consent.ledger.schema import customer_tasks
 from consent.outcome import Applied, Retry
 from tests.support.fuses import WHY, WRONG_ACCOUNT, answer, drain, people, trip
-from tests.support.ledgers import BUCKET, change_of, counts, imported, settlement
+from tests.support.ledgers import BUCKET, change_of, counts, imported, recorded, run_of, settlement
+from tests.support.servers.event_streams import until
 
 
 def test_resume_sends_the_rest_and_counts_anew(ledger: Ledger) -> None:
@@ -115,3 +123,71 @@ def test_off_lets_everything_through_and_never_trips_again(ledger: Ledger) -> No
     assert len(drain(ledger, WRONG_ACCOUNT)) == 25
 
     assert counts(ledger, file) == {"dead": 30}
+
+
+def test_a_fuse_of_which_nothing_is_left_is_closed(ledger: Ledger) -> None:
+    """The import is undone: its fuse is shown no more, the sweep closes it, and the audit log says so once."""
+    file = trip(ledger)
+    drain(ledger)
+    ledger.fuses.close_those_over()
+    assert [one.optouts for one in ledger.fuses.tripped()] == [7]
+    imported(ledger, *people(6, 7, "OPTIN", minute=1))
+    assert ledger.fuses.tripped() == []
+
+    for _ in range(2):
+        ledger.fuses.close_those_over()
+        ledger.fuses.work_off()
+
+    assert state_of(ledger, file) == "closed"
+    noted = [(one.what, one.why) for one in ledger.queries.audit_page(None, 10)]
+    assert noted.count(("fuse of capillary closed", "nothing of the import is pending any more")) == 1
+    assert len(drain(ledger)) == 7
+    assert ledger.fuses.held_customers() == {}
+
+
+def test_a_fuse_is_not_closed_under_what_is_still_to_come(ledger: Ledger) -> None:
+    """Of a stream that is read on, and of an event source, more will follow: a person has to say how it goes on."""
+    stream = recorded(ledger, *people(1, 5), stream=True)
+    answer(ledger, *[WRONG_ACCOUNT] * 5)
+    run = run_of(ledger)
+    ledger.intake.accept_events(run, people(31, 5), [])
+    answer(ledger, *[WRONG_ACCOUNT] * 5)
+
+    ledger.fuses.close_those_over()
+
+    assert state_of(ledger, stream) == state_of(ledger, "redis stream:consent") == "held"
+    ledger.intake.finish_reading(stream)
+    ledger.intake.publish(stream)
+    ledger.fuses.close_those_over()
+    assert state_of(ledger, stream) == "closed"
+
+
+def state_of(ledger: Ledger, origin: str) -> str:
+    """The state of the fuse of an origin."""
+    query = select(fuses.c.state).where(fuses.c.origin == origin)
+    return str(ledger.database.read(lambda tx: tx.execute(query).scalar_one()))
+
+
+def test_a_reset_waits_for_customer_tasks_before_it_locks_the_fuse(ledger: Ledger) -> None:
+    """While some die, a person has it sent: each locked what the other needed next, and the database killed one."""
+    if ledger.database.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    file = trip(ledger)
+    drain(ledger)
+    ledger.fuses.reset(file, FuseWay.RESUME, WHY)
+    tasks = select(customer_tasks.c.target_id).with_for_update()
+
+    def as_dying_does(tx: Connection) -> None:
+        tx.execute(tasks).all()
+        resetting.start()
+        until(lambda: ledger.database.read(lambda other: other.execute(_BLOCKED).scalar_one()) == 1)
+        tx.execute(select(fuses).where(fuses.c.origin == file).with_for_update(nowait=True)).one()
+
+    resetting = threading.Thread(target=ledger.fuses.work_off)
+    ledger.database.write(as_dying_does)
+    resetting.join(30)
+
+    assert len(drain(ledger)) == 7
+
+
+_BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")

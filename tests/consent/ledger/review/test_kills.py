@@ -1,4 +1,7 @@
-"""A process is killed before and after each commit of a decision: it has happened or not, and can be said again."""
+"""A process is killed twenty times while it decides, before and after each commit and in the middle of transactions.
+
+Each time the decision has happened or not, and can be said again.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from multiprocessing import get_context
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from consent.change import Action
 from consent.ledger.ledger import Ledger
@@ -22,8 +25,7 @@ TABLES = (
     *("noop_changes", "pending_duplicates", "slots", "changes", "customer_tasks", "imports", "targets", "attempts"),
     *("dead_letters", "audit_log"),
 )
-MOST = 30
-"""No decision about a file of six rows commits more often."""
+KILLS = 20
 
 
 def a_held_file(ledger: Ledger) -> str:
@@ -66,27 +68,42 @@ def undo(ledger: Ledger, file: str) -> None:
     ledger.review.undo(file, Decision("ann", "checked"), opt_in_again=True)
 
 
-def die_at(url: str, decide: Callable[[Ledger, str], None], file: str, step: int) -> None:
-    """Decide in this process, and kill it before a commit (even steps) or after it (odd ones)."""
-    ledger = Ledger(url)
-    write, commits = ledger.database.write, iter(range(MOST))
+def moments(url: str, decide: Callable[[Ledger, str], None], file: str, last: int = -1) -> list[bool]:
+    """Decide in this process, and kill it at the moment with this number.
+
+    The moments are each statement, and before and after each commit: of these last two, True is returned.
+    """
+    ledger, passed = Ledger(url), list[bool]()
+    write = ledger.database.write
+
+    def go_by(*_: Any, is_commit: bool = False) -> None:
+        if len(passed) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        passed.append(is_commit)
 
     def cut(work: Callable[..., Any]) -> Any:
-        commit = next(commits)
-
-        def last(tx: Any) -> Any:
+        def to_the_end(tx: Any) -> Any:
             found = work(tx)
-            if step == 2 * commit:
-                os.kill(os.getpid(), signal.SIGKILL)
+            go_by(is_commit=True)
             return found
 
-        found = write(last)
-        if step == 2 * commit + 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+        found = write(to_the_end)
+        go_by(is_commit=True)
         return found
 
+    event.listen(ledger.database.engine, "before_cursor_execute", go_by)
     ledger.database.write = cut  # type: ignore[method-assign]
     decide(ledger, file)
+    ledger.close()
+    return passed
+
+
+def spread(passed: list[bool]) -> list[int]:
+    """Choose so many moments: all around commits, and of the statements some that lie far from each other."""
+    commits = [number for number, is_commit in enumerate(passed) if is_commit]
+    others = [number for number, is_commit in enumerate(passed) if not is_commit]
+    left = max(0, KILLS - len(commits))
+    return sorted([*commits, *(others[number * len(others) // left] for number in range(left))])
 
 
 def decided(ledger: Ledger, file: str) -> int:
@@ -115,18 +132,20 @@ def test_a_killed_decision_has_happened_or_not(
     delivered: dict[str, str],
     counted: dict[str, int],
 ) -> None:
-    """At each step: what was decided is delivered once the sweep has come, and is not said again; else nothing is.
+    """At each moment: what was decided is delivered once the sweep has come, and is not said again; else nothing is.
 
     Deciding again then changes nothing more, and at most one decision stands in the audit log.
     """
     monkeypatch.setattr(undoing, "CHUNK", 2)
-    for step in range(2 * MOST):
+    steps = spread(moments(ledger_url, decide, begin(ledger)))
+    for step in steps:
         ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in TABLES])
         file = begin(ledger)
         before = decided(ledger, file)
-        child = get_context("fork").Process(target=die_at, args=(ledger_url, decide, file, step))
+        child = get_context("fork").Process(target=moments, args=(ledger_url, decide, file, step))
         child.start()
         child.join(60)
+        assert child.exitcode == -signal.SIGKILL, step
 
         for import_id in ledger.intake.unpublished():  # what the sweep does
             ledger.intake.publish(import_id)
@@ -143,10 +162,7 @@ def test_a_killed_decision_has_happened_or_not(
         assert sent_to(ledger) == {}, step
         assert counts(ledger, file) == counted, step
         assert decided(ledger, file) == before + 1, step
-        if child.exitcode == 0:
-            break
-        assert child.exitcode == -signal.SIGKILL
-    assert step > 2, "it was never killed"
+    assert len(set(steps)) >= KILLS
 
 
 def sent_to(ledger: Ledger) -> dict[str, str]:

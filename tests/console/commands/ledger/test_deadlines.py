@@ -20,5 +20,14 @@ def test_a_late_dead_letter_is_shown_and_checked(cli: Cli, url: str, tmp_path: P
     [one] = answer.json["stuck"]
     assert (one["state"], one["rule"], one["open"], one["late"]) == ("dead", "gmail-48h", 1, 1)
     assert "Opt-outs that wait for a person" in cli("deadlines").err + cli("deadlines").out
+
+    message = "waits for a person: capillary: 1 opt-out among the dead letters: 1 late by gmail-48h"
+    other = write(tmp_path, "b.csv", "1001418,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z")
+    for command in (("status",), ("run", "--dry-run", other)):
+        found = cli(*command, "--json")
+        assert found.json["stuck"] == answer.json["stuck"]
+        assert message in " ".join((cli(*command).err + cli(*command).out).split())
+    assert cli("status", "--check").code == 0
+
     assert cli("dead-letters", "discard", "--all", "--yes", "--why", "moved away").code == 0
     assert cli("deadlines", "--check").code == 0

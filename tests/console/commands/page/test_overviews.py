@@ -33,6 +33,7 @@ def test_today_says_in_order_what_to_do_and_draws_the_last_hours(ledger: Ledger)
     order = (
         "resurrects.csv waits for approval",
         "capillary : 4 opt-outs past their deadline, 4 opt-outs will be late",
+        "Opt-outs that wait for a person capillary: 8 opt-outs among the dead letters: 8 due within a day",
         "shop is stopped; 3 customers wait",
         "8 dead letters could not be delivered",
         "Notice 1 since",

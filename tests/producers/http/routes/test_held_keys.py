@@ -1,4 +1,7 @@
-"""A key that opts many people in again is held, and is seen, approved or withdrawn like a held file."""
+"""A key that opts many people in again is held, and is seen, approved or withdrawn like a held file.
+
+And a key whose customers all die alike trips a fuse of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import pytest
 
 from consent.ledger.ledger import Ledger
 from producers.http.api_keys import ApiKeys
+from tests.support.fuses import WRONG_ACCOUNT, answer, drain
 from tests.support.http_server import Server, server
 from tests.support.ledgers import change_of, deliver, imported
 from worker.providers.capillary.row import slot_text
@@ -57,6 +61,24 @@ def test_the_opt_ins_of_a_key_wait_for_a_person(books: Ledger, served: Server, w
     assert post(served, "ann", path, {"why": "asked CRM", "expect": len(PEOPLE)}).json()["changes"] == len(PEOPLE)
     assert len(deliver(books)) == delivered
     assert post(served, "ann", path, {"why": "asked CRM"}).json()["done"] is None
+
+
+def test_a_fuse_of_one_key_lets_the_other_go_on(ledger: Ledger) -> None:
+    """One key sends what no provider takes: its changes are held by its name, and no other key or link notices."""
+    with server(ledger, keys=ApiKeys(SETTING)) as served:
+        post(served, "crm", "/v1/changes", [change(f"{n}", "OPTOUT") for n in range(1, 13)])
+        answer(ledger, *[WRONG_ACCOUNT] * 5)
+        for number in ("13", "14"):
+            post(served, "crm", "/v1/changes", [change(number, "OPTOUT")])
+            post(served, "shop", "/v1/changes", [change(f"{number}9", "OPTOUT")])
+        assert sorted(drain(ledger)) == ["139", "149"]
+
+        [fuse] = served.client.get("/v1/held", headers={"x-api-key": KEYS["ann"]}).json()["fuses"]
+        assert (fuse["origin"], fuse["name"], fuse["optouts"]) == ("http:key crm", "key crm, as test", 9)
+        assert KEYS["crm"] not in str(fuse)
+        said = {"what": "http:key crm", "why": "the account is right now", "way": "resume"}
+        assert post(served, "ann", "/v1/fuses/reset", said).status_code == 200
+        assert len(drain(ledger)) == 9
 
 
 SLOT = slot_text("EMAIL", "", "BULK", -1)
