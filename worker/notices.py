@@ -150,7 +150,7 @@ def _backlog(seen: Seen) -> Found:
 
     Between two runs nothing does, and if what is due waits for a stopped connection, that is told already.
     """
-    stopped = any(one.breaker is not Breaker.CLOSED for one in seen.ledger.breakers.all_health())
+    stopped = any(one.is_open for one in seen.ledger.breakers.all_health())
     if seen.still.no_worker and (seen.settings.broker_url or not stopped):
         yield "", f"changes are due, {seen.still.no_worker}"
     else:
@@ -173,7 +173,7 @@ def _backlog_of_connections(seen: Seen) -> Found:
     many = {name: count for name, count in waiting.items() if count - paused[name] >= MANY_WAIT}
     before = seen.ledger.counters.an_hour_ago(many) if many else {}
     health = seen.ledger.breakers.all_health()
-    stopped = {read_bucket(one.name).connection for one in health if one.breaker is not Breaker.CLOSED}
+    stopped = {read_bucket(one.name).connection for one in health if one.is_open}
     for name, count in many.items():
         if name not in stopped and count >= before.get(name, count + 1):
             words = f"{count - paused[name]:,} opt-outs of {name} wait, and no fewer than an hour ago"

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from consent.errors import READ_ONLY, ConfigurationError, LedgerOutdated
 from consent.ledger.ledger import Ledger
-from consent.ledger.queue.breakers import Breaker
 from consent.settings import Settings
 from consent.times import duration_text
 from console.doctor.finding import Finding, clock_finding
@@ -60,7 +59,7 @@ def _stopped(ledger: Ledger) -> Iterator[Finding]:
     """Tell the buckets that make no calls, and why."""
     with suppress(LedgerOutdated):
         for one in ledger.breakers.all_health():
-            if one.breaker is not Breaker.CLOSED:
+            if one.is_open:
                 yield Finding(f"calls of {one.name}", ok=False, words=f"stopped, everything is kept: {one.reason}")
         for pause in ledger.pauses.current():
             yield Finding(f"calls of {pause.connection}", ok=None, words=pause.words)

@@ -248,7 +248,7 @@ class Monitor:
             )
         if self._without_broker():
             return _NO_BROKER
-        if state is not None and state.breaker is not Breaker.CLOSED:
+        if state is not None and state.is_open:
             self.last.forget(bucket)
         elif waiting := self.last.waiting(bucket, pending, self.progress_of.get(str(bucket), 0.0)):
             return f"{pending} of the customers of connection {name} {waiting}"

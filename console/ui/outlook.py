@@ -14,7 +14,7 @@ from consent.change import Bucket, from_micros
 from consent.deadlines.forecast import Cell, Forecast, forecast
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import StuckOptOuts
-from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
 from console.ui.bottleneck import Cause, bottlenecks
@@ -98,7 +98,7 @@ def outlooks(
     found = []
     for bucket, its in cells.items():
         state = health.get(str(bucket), BucketHealth(str(bucket)))
-        start = max(now, state.throttled_until) if state.breaker is Breaker.CLOSED else now
+        start = now if state.is_open else max(now, state.throttled_until)
         outlook = forecast(its, now=now, start=start, per_second=rates.get(bucket, _UNLIMITED))
         limit = _limit(settings, bucket)
         pause = pause_of(pauses, bucket)

@@ -14,7 +14,7 @@ from consent.errors import READ_ONLY, ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import MOST_STUCK
 from consent.ledger.queries.imports import ImportReport
-from consent.ledger.queue.breakers import Breaker, BucketHealth
+from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
@@ -110,7 +110,7 @@ def _stopped(standings: Sequence[BucketStatus]) -> list[str]:
     return [
         f"{one.name}: {one.obstacle}"
         for one in standings
-        if one.health.breaker is not Breaker.CLOSED or (one.left and (one.limit is None or one.is_paused))
+        if one.health.is_open or (one.left and (one.limit is None or one.is_paused))
     ]
 
 
@@ -149,7 +149,7 @@ def _waiting(ledger: Ledger, import_id: str) -> tuple[dict[Bucket, int], dict[Bu
 def _obstacles(
     waiting: Mapping[Bucket, int], states: Mapping[Bucket, BucketHealth], paused: Mapping[Bucket, Pause]
 ) -> dict[str, Any]:
-    stopped = {str(one): state.reason for one, state in states.items() if state.breaker is not Breaker.CLOSED}
+    stopped = {str(one): state.reason for one, state in states.items() if state.is_open}
     stopped |= {str(one): pause.words for one, pause in paused.items()}
     return {"waiting": {str(bucket): count for bucket, count in waiting.items()}, "stopped": stopped}
 
