@@ -229,7 +229,7 @@ class ServerClock:
     """The database's clock, so that leases mean the same on every machine whatever its own clock says.
 
     It is asked now and then; in between, this machine's monotonic clock goes on from there. While the database is away
-    the last answer holds. Where the database lives on this machine, it is this machine's clock.
+    the last answer holds. A ledger that is a file needs none.
     """
 
     def __init__(self, database: Database) -> None:
@@ -280,7 +280,7 @@ class LedgerCore:
         self.reassert = reassert or ReassertRules()
         self.deadline_rules = deadline_rules or DeadlineRules()
         self.guards_of = guards_of or (lambda _connection: GuardRules())
-        self.now = clock or ServerClock(self.database)
+        self.now = clock or (wall_clock if self.database.is_sqlite else ServerClock(self.database))
 
 
 class LedgerPart:

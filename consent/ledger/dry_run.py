@@ -18,7 +18,6 @@ from consent.change import ConsentChange
 from consent.deadlines.rules import DeadlineRules
 from consent.guards.findings import Finding
 from consent.imports import ImportProgress
-from consent.ledger.aliases import aliases_of, target_aliases
 from consent.ledger.database import HASH_KEY, Database
 from consent.ledger.dialects.statements import NEW, Row, bulk
 from consent.ledger.intake.batch import IncomingBatch
@@ -27,6 +26,7 @@ from consent.ledger.intake.reassign import ASIDE, KEEPS_BACK
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.guard_checks import predict
 from consent.ledger.schema import changes, imports, info, slots, targets
+from consent.ledger.target_names import aliases_of, target_aliases
 from consent.reassert import Reassert, ReassertRules
 
 _KNOWN_COLUMNS = (

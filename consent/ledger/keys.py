@@ -54,7 +54,8 @@ class Keys:
         return self._change(target, change, f"id\0{change.change_id}")
 
     def _change(self, target: bytes, change: ConsentChange, said: str) -> bytes:
-        return self._hash(target + f"{change.slot}\0{action_text(change)}\0{said}".encode())
+        action = _OPTOUT_TEXT if change.action is _OPTOUT else _OPTIN_TEXT
+        return self._hash(target + f"{change.slot}\0{action}\0{said}".encode())
 
     def _hash(self, data: bytes) -> bytes:
         hashing = self._fresh()
@@ -93,11 +94,6 @@ def parse_public_id(text: str) -> tuple[bytes, bytes] | None:
     except ValueError:
         return None
     return (said[:-KEY_BYTES], said[-KEY_BYTES:]) if len(said) in {KEY_BYTES, _HINT_BYTES + KEY_BYTES} else None
-
-
-def action_text(change: ConsentChange) -> str:
-    """Return a change's action as the ledger writes it."""
-    return _OPTOUT_TEXT if change.action is _OPTOUT else _OPTIN_TEXT
 
 
 _OPTOUT, _OPTOUT_TEXT, _OPTIN_TEXT = Action.OPTOUT, Action.OPTOUT.value, Action.OPTIN.value

@@ -203,7 +203,8 @@ def _supersede(
 ) -> None:
     lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, _is_pending)
     done = lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now)
-    note_state(tx, State.SUPERSEDED, plain_numbers(tx.execute(done.returning(changes.c.id))), now)
+    if numbers := plain_numbers(tx.execute(done.returning(changes.c.id))):
+        note_state(tx, State.SUPERSEDED, numbers, now)
 
 
 def _spread_freshness(tx: Connection) -> None:
@@ -218,7 +219,8 @@ def _leave_unchanged(tx: Connection, now: int) -> int:
     same = (_first, _merging.c.wins, _merging.c.confirmed, ~_sent)
     left = whole_or_nothing(update(changes)).where(changes.c.id == _merging.c.id, *same)
     done = left.values(state=State.UNCHANGED.value, settled_at=now)
-    note_state(tx, State.UNCHANGED, plain_numbers(tx.execute(done.returning(changes.c.id))), now)
+    if numbers := plain_numbers(tx.execute(done.returning(changes.c.id))):
+        note_state(tx, State.UNCHANGED, numbers, now)
     return tx.execute(select(func.count()).select_from(_merging).where(*same, _merging.c.stamped)).scalar_one()
 
 

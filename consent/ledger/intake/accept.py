@@ -186,7 +186,7 @@ def record_and_publish(
     database believes of its tables yet, it finds those by their key.
     """
     tx = lock.tx
-    reassigned = reassign_known(lock, import_id, batch)
+    reassigned = reassign_known(lock, import_id, batch) if batch.known else {}
     latest = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one()
     new = batch.record(lock, import_id, origin)
     ids = [*reassigned.values(), *tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars()]

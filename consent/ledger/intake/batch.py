@@ -12,13 +12,12 @@ from sqlalchemy import Connection, func, select
 
 from consent.change import Action, ConsentChange, Origin, to_micros
 from consent.deadlines.rules import DeadlineRules
-from consent.ledger.aliases import under_main_keys
 from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.dialects.statements import Row, bulk
-from consent.ledger.intake.address_forms import note_forms
-from consent.ledger.keys import KEY_BYTES, Keys, action_text, parse_public_id, public_id, timed_key
+from consent.ledger.keys import KEY_BYTES, Keys, parse_public_id, public_id, timed_key
 from consent.ledger.merge import may_be_noop, restates
 from consent.ledger.schema import changes, noop_changes, targets
+from consent.ledger.target_names import note_forms, under_main_keys
 from consent.outcome import State
 from consent.reassert import Reassert, ReassertRules
 
@@ -29,7 +28,7 @@ _NOOP_COLUMNS = (
     *("import_id", "number", "target_id", "line", "dedupe_key", "slot", "action", "effective_at", "details"),
     *("own_time", "due_at", "rule"),
 )
-_OUT = Action.OPTOUT.value
+_OUT, _IN = Action.OPTOUT.value, Action.OPTIN.value
 _NO_DEADLINE = (None, None)
 KEY, LINE, TARGET, SLOT, ACTION, VALUE, SINCE, DETAILS, OWN_TIME = range(9)
 """Where a row holds what; its target is named by key."""
@@ -73,8 +72,8 @@ class IncomingBatch:
                 found[target] = (target, change.connection, change.bucket, address)
             since = to_micros(change.effective_at)
             key, details = keys.change(target, change, since)
-            what = (change.slot, action_text(change), change.value, since, details, int(change.own_time), now)
             out = change.action is Action.OPTOUT
+            what = (change.slot, _OUT if out else _IN, change.value, since, details, int(change.own_time), now)
             due = deadlines.of(change.connection, change.slot, since, now) if out else _NO_DEADLINE
             if change.change_id is not None or change.recorded_as is not None:
                 named.add(key)

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, case, cast, false, select
 
 from consent.change import Action, ConsentChange
-from consent.ledger.aliases import former_ids, is_known_as, target_aliases
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import among, portions
 from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
 from consent.ledger.schema import audit_log, changes, imports, info, slots, targets
+from consent.ledger.target_names import former_ids, is_known_as, target_aliases
 from consent.outcome import State
 
 CORRECTED = "corrected: "

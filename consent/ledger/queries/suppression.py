@@ -14,13 +14,12 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, Table, Text, fun
 
 from consent.change import Action
 from consent.identifiers.suppression import Question, StandingOptOut, SuppressionCheck, SuppressionRules
-from consent.ledger.aliases import aliases_of
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import Row, among, bulk, plain_rows
-from consent.ledger.intake.address_forms import Form, form_columns, form_of, known_forms, read_form
 from consent.ledger.keys import Keys
 from consent.ledger.review.guard_checks import PARTLY_HELD
 from consent.ledger.schema import changes, dead_letters, imports, metadata, noop_changes, slots, targets
+from consent.ledger.target_names import Form, aliases_of, form_columns, form_of, known_forms, read_form
 from consent.outcome import State
 
 T = TypeVar("T")
