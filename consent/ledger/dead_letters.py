@@ -10,12 +10,12 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select, update
+from sqlalchemy import ColumnElement, Connection, CursorResult, Row, Select, func, select, update
 
 from consent.change import Action
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import NEW, among, bulk, plain_numbers, portions
+from consent.ledger.dialects.statements import NEW, among, bulk, plain_numbers, plain_rows, portions
 from consent.ledger.keys import public_id
 from consent.ledger.merge_sql import own_slot
 from consent.ledger.queue.enqueue import enqueue_changes
@@ -84,7 +84,7 @@ class DeadLetters(LedgerPart):
     def find(self, which: DeadLetterFilter, limit: int | None = None) -> list[DeadLetter]:
         """Return the dead letters that a filter means, oldest first."""
         query = _query(which).limit(limit)
-        return [_letter(row) for row in self.database.read(lambda tx: tx.execute(query).all())]
+        return [_letter(row) for row in self.database.read(lambda tx: _among_letters(tx, query).all(), by_key=True)]
 
     def search(self, which: DeadLetterFilter) -> FoundDeadLetters:
         """Return the dead letters that a filter means, to be counted and gone through however many they are."""
@@ -161,7 +161,7 @@ class FoundDeadLetters:
         """Find them; raises LedgerUnavailable."""
         self._database, self._which = database, which
         query = _query(which).with_only_columns(changes.c.id)
-        self.ids: Sequence[int] = database.read(lambda tx: plain_numbers(tx.execute(query)))
+        self.ids: Sequence[int] = database.read(lambda tx: plain_numbers(_among_letters(tx, query)), by_key=True)
 
     def __len__(self) -> int:
         """How many were found."""
@@ -216,22 +216,17 @@ def make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], 
     database.write(work)
 
 
-_AT_ONCE = 1_000
-"""SomeDeadLetters in memory at a time."""
+_AT_ONCE = 1_000  # letters in memory at a time
 
 _DEAD = (changes.c.state == State.DEAD.value,)
 
 
 def _effects_of_replay(tx: Connection, ids: Sequence[int]) -> dict[int, ReplayEffect]:
     effects: dict[int, ReplayEffect] = {}
+    query = select(changes.c.id, slots.c.newest_id).join(slots, own_slot(changes)).where(*_DEAD).order_by(changes.c.id)
     for some in portions(ids):
-        query = (
-            select(changes.c.id, slots.c.newest_id)
-            .join(slots, own_slot(changes))
-            .where(among(changes.c.id, some), *_DEAD)
-        )
-        for row in tx.execute(query.order_by(changes.c.id)):
-            effects[row.id] = ReplayEffect.REPLAYED if row.newest_id == row.id else ReplayEffect.SUPERSEDED
+        for number, newest in plain_rows(tx.execute(query.where(among(changes.c.id, some)))):
+            effects[number] = ReplayEffect.REPLAYED if newest == number else ReplayEffect.SUPERSEDED
     return effects
 
 
@@ -260,9 +255,14 @@ def _query(which: DeadLetterFilter) -> Select[Any]:
         select(changes, *who, imports.c.name.label("import_name"))
         .join(targets, targets.c.id == changes.c.target_id)
         .join(imports, imports.c.id == changes.c.import_id)
-        .where(*_DEAD, changes.c.id.in_(select(dead_letters.c.change_id)), *_conditions(which))
+        .where(*_DEAD, *_conditions(which))
     )
     return query.order_by(changes.c.settled_at, changes.c.id)
+
+
+def _among_letters(tx: Connection, query: Select[Any]) -> CursorResult[Any]:
+    """Look for changes among the dead letters: of a join, PostgreSQL makes a walk through all changes."""
+    return tx.execute(query.where(bulk(tx).among_found(changes.c.id, select(dead_letters.c.change_id))))
 
 
 def _conditions(which: DeadLetterFilter) -> list[ColumnElement[bool]]:

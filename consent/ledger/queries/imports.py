@@ -124,7 +124,7 @@ class ImportQueries(LedgerPart):
             row = tx.execute(select(imports).where(imports.c.id == import_id)).first()
             return None if row is None else _report(tx, row)
 
-        return self.database.read(work)
+        return self.database.read(work, by_key=True)  # else PostgreSQL reads all imports to count a large one
 
     def recent_imports(self, limit: int = 20) -> list[str]:
         """Return the ids of the newest imports, newest first."""

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
+import httpx
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
+from consent.ledger.keys import canonical, target_key
 from consent.ledger.ledger import Ledger
+from consent.ledger.target_names import note_forms
 from consent.settings import Settings
-from tests.support.browser.page import Browser, page
+from tests.support.browser.page import Browser, page, words
 
 CHANGES, DEAD, IMPORTS = 1_000_000, 50_000, 500
 LARGE = CHANGES // 5
 """Changes of the largest import; the others share the rest."""
-LARGEST = "import of 200,000 changes"
+ANN = 900_417
 WITHIN_SECONDS = 0.3
 CONNECTION = {"base_url": "http://127.0.0.1:1", "username": "till", "password": "hush-hush-7"}
 
@@ -92,8 +96,22 @@ def fill(ledger: Ledger) -> None:
         for table, (columns, values, last) in _tables(name).items():
             series = _SERIES[name].format(last=last)
             tx.execute(text(f"INSERT INTO {table} ({columns}) {series} SELECT {values}"), {"now": moment})
+    ledger.database.write(_name_ann)
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(text("VACUUM ANALYZE" if name == "postgresql" else "ANALYZE"))
+
+
+def named(number: int) -> dict[str, str]:
+    """The address of a customer."""
+    return {"user_id": str(387_000_000 + number)}
+
+
+def _name_ann(tx: Connection) -> None:
+    """Give one customer the key that the name has, and note that customers are named so: all else looks no name up."""
+    (secret,) = tx.execute(text("SELECT value FROM ledger_info WHERE name = 'hash_key'")).scalars()
+    key = target_key(bytes.fromhex(secret), "capillary", named(ANN))
+    tx.execute(text("UPDATE targets SET target_key = :key WHERE id = :id"), {"key": key, "id": ANN})
+    note_forms(tx, [("capillary", canonical(named(ANN)))])
 
 
 @pytest.fixture
@@ -105,24 +123,35 @@ def large(ledger_url: str) -> Iterator[Ledger]:
     ledger.close()
 
 
-def took(browser: Browser, path: str) -> float:
+def took(look: Callable[[], httpx.Response]) -> float:
     """How long a view takes, the shortest of five: other processes only add to it."""
     found = []
     for _ in range(5):
         began = time.perf_counter()
-        assert browser.get(path).status_code == 200
+        assert look().status_code == 200
         found.append(time.perf_counter() - began)
     return min(found)
 
 
+def search(browser: Browser, form: httpx.Response, says: str, **columns: str) -> Callable[[], httpx.Response]:
+    """A search for a person, which finds what it is to find."""
+
+    def look() -> httpx.Response:
+        found = browser.submit(form, "/person", **columns)
+        assert says in words(found)
+        return found
+
+    return look
+
+
 def test_each_view_answers_within_300_ms(large: Ledger) -> None:
-    """Lists to their last pages, imports of the usual size and the largest, groups of 50,000 dead letters."""
+    """Lists to their last pages, imports of the usual size and the largest, 50,000 dead letters, a person."""
     paths = {
         "today": "/",
         "imports": "/imports",
         "imports, the last page": "/imports?before=20261129-00000020",
         "import of the usual size": "/imports/20261129-00000007",
-        LARGEST: "/imports/20261129-00000001",
+        "import of 200,000 changes": "/imports/20261129-00000001",
         "dead letters": "/dead-letters",
         "dead letters of one reason": "/dead-letters?connection=capillary&code=107",
         "dead letters, the last page": "/dead-letters?before=60",
@@ -135,11 +164,15 @@ def test_each_view_answers_within_300_ms(large: Ledger) -> None:
     }
     settings = Settings(connections={"capillary": {"provider": "capillary", **CONNECTION}})
     with page(large, connections=settings.connections) as served, served.browser() as browser:
-        seconds = {name: took(browser, path) for name, path in paths.items()}
-        began = time.perf_counter()
-        browser.submit(browser.get("/person"), "/person", column="user_id", value="387900417")
-        print(f"person search, which reads all targets: {1000 * (time.perf_counter() - began):.0f} ms")
+        looks = {name: partial(browser.get, path) for name, path in paths.items()}
+        form = browser.get("/person")
+        looks["person, found"] = search(browser, form, "1 match.", column="user_id", value=named(ANN)["user_id"])
+        looks["person, unknown"] = search(browser, form, "No change was ever", column="user_id", value="99")
+        looks["person by email"] = search(browser, form, "No change was ever", column="email", value="ann@example.com")
+        looks["letters of a reason, to replay"] = partial(
+            browser.submit, browser.get(paths["dead letters of one reason"]), "/plan", what="replay"
+        )
+        seconds = {name: took(look) for name, look in looks.items()}
     for name, one in seconds.items():
         print(f"{name}: {1000 * one:.0f} ms")
-    seconds.pop(LARGEST)  # its changes are counted anew for each look, so it takes longer the larger the import is
     assert {name: one for name, one in seconds.items() if one > WITHIN_SECONDS} == {}
