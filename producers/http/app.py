@@ -15,12 +15,12 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Match
 
 from producers.http import problems
+from producers.http.admission import AppState
 from producers.http.middleware import RequestMiddleware
 from producers.http.openapi import describe
 from producers.http.problems import Problem
 from producers.http.routes import changes, contactable, docs, health, holds, pauses, queries, unsubscribe
 from producers.http.routes.docs import Description
-from producers.http.state import AppState
 
 _ROUTERS = tuple(one.router for one in (changes, queries, holds, pauses, contactable, unsubscribe, health, docs))
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producers.http.admission import KEY_NAME, REQUEST_ID
 from producers.http.problems import Problem
-from producers.http.state import KEY_NAME, REQUEST_ID
 
 _log = logging.getLogger("optrelay.http")
 

@@ -16,11 +16,17 @@ SECONDS = 20.0
 MEDIA_TYPES = ("application/json", *NDJSON, CLOUDEVENT, CLOUDEVENT_BATCH)
 
 
-async def read_body(request: Request, limit: int, seconds: float = SECONDS) -> bytes:
-    """Return a body of at most `limit` bytes; raise Problem for a longer, a slower or a broken one."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return a body like `read_form`; raise Problem as well unless it is JSON in UTF-8 or a form of it."""
+    _check_media_type(request)
+    return await read_form(request, limit)
+
+
+async def read_form(request: Request, limit: int) -> bytes:
+    """Return a body of at most `limit` bytes, whatever it is; raise Problem for a longer, a slower or a broken one."""
     parts, size = [], 0
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(SECONDS):
             async for part in request.stream():
                 size += len(part)
                 if size > limit:
@@ -28,14 +34,14 @@ async def read_body(request: Request, limit: int, seconds: float = SECONDS) -> b
                     raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", detail)
                 parts.append(part)
     except TimeoutError:
-        detail = f"the body did not come within {seconds:g} seconds"
+        detail = f"the body did not come within {SECONDS:g} seconds"
         raise Problem(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", detail) from None
     except ClientDisconnect:
         raise Problem(HTTPStatus.BAD_REQUEST, "body_broken_off", "the body broke off") from None
     return b"".join(parts)
 
 
-def check_media_type(request: Request) -> None:
+def _check_media_type(request: Request) -> None:
     """Raise Problem unless a body is in a form that is read here: JSON in UTF-8, not compressed."""
     kind, _, parameters = request.headers.get("content-type", "").lower().partition(";")
     if (kind.strip() or "application/json") not in MEDIA_TYPES:

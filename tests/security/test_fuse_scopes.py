@@ -14,7 +14,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review.fuse_counts import FuseCounter
 from consent.ledger.schema import audit_log
 from consent.outcome import PermanentFailure
-from producers.http.api_keys import ApiKeys
+from producers.http.admission import ApiKeys
 from tests.support.http_server import Server, server
 from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
 

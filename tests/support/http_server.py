@@ -26,12 +26,11 @@ from consent.ledger.ledger import Ledger
 from console.commands.ledger.status import import_as_json
 from producers.events.ingest import EventIngest
 from producers.events.schema import event_schema
-from producers.http.api_keys import ApiKeys, KeyRateLimit
+from producers.http.admission import ApiKeys, AppState, KeyRateLimit
 from producers.http.app import create_app
 from producers.http.batch_writer import BatchWriter, Intake
 from producers.http.server import Server as HttpServer
 from producers.http.server import configuration, listening
-from producers.http.state import AppState
 from producers.http.tokens import Tokens
 from producers.http.unsubscribe.page import PublicPages
 from producers.parsing.row_parser import parse_context

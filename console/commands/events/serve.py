@@ -27,12 +27,11 @@ from console.local.notifier import Notifier
 from console.ui.screen import Screen
 from producers.events.schema import event_schema
 from producers.events.traces import event_ingest
-from producers.http.api_keys import ApiKeys, KeyRateLimit
+from producers.http.admission import ApiKeys, AppState, KeyRateLimit
 from producers.http.app import create_app
 from producers.http.batch_writer import BatchWriter
 from producers.http.middleware import OwnListener
 from producers.http.server import listening, serve
-from producers.http.state import AppState
 from producers.http.tokens import Tokens
 from producers.http.unsubscribe.page import PublicPages
 from producers.parsing.columns import vocabulary

@@ -24,7 +24,7 @@ from console.commands.page.users import Role
 from console.commands.page.visit import STATIC, Mistake, Parts, Visit, render
 from producers.http.middleware import places_of
 from producers.http.problems import Problem
-from producers.http.request_body import read_body
+from producers.http.request_body import read_form
 
 _log = logging.getLogger("optrelay.page")
 _LONGEST_FORM = 64 * 1024
@@ -229,7 +229,7 @@ async def _form(request: Request) -> dict[str, str]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Not a form", "Use the forms of this page.")
     try:
-        body = await read_body(request, _LONGEST_FORM)
+        body = await read_form(request, _LONGEST_FORM)
     except Problem as problem:
         raise Refused(problem.status, "Nothing was done", _UNREAD[problem.status]) from None
     try:

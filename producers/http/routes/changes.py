@@ -15,11 +15,10 @@ from producers.events.event import Event
 from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
 from producers.events.ingest import Result
 from producers.http import responses
-from producers.http.api_keys import Scope, Sender
+from producers.http.admission import REQUEST_ID, Scope, Sender, admit, app_state
 from producers.http.openapi import COMPONENTS, KEYED, operation_id, problem_responses
 from producers.http.problems import CONTENT_TYPE, Problem
-from producers.http.request_body import check_media_type, read_body
-from producers.http.state import REQUEST_ID, admit, app_state
+from producers.http.request_body import read_body
 
 _LONGEST_KEY = 255
 _KEPT = frozenset({"content-type", "traceparent"})
@@ -60,7 +59,6 @@ async def post_changes(request: Request, idempotency_key: _IdempotencyKey = None
     """
     state = app_state(request)
     sender = admit(request, state, Scope.WRITE, Scope.OPTOUT)
-    check_media_type(request)
     key = _hashed(idempotency_key)
     body = await read_body(request, state.body_limit)
     results = await state.batch_writer.record(_event(request, sender, body, key), len(body))

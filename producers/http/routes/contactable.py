@@ -26,11 +26,10 @@ from producers.audience import (
     with_check,
 )
 from producers.http import responses
-from producers.http.api_keys import Scope
+from producers.http.admission import AppState, Scope, admit, app_state
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import check_media_type, read_body
-from producers.http.state import AppState, admit, app_state
+from producers.http.request_body import read_body
 from producers.parsing.strict_json import NamedTwice, parse
 
 MOST_PEOPLE = 1_000
@@ -74,7 +73,6 @@ async def post_contactable(request: Request) -> Response:
     """
     state = app_state(request)
     sender = admit(request, state, Scope.CONTACTABLE)
-    check_media_type(request)
     body = await read_body(request, _LONGEST_BODY)
     said = _read(body)
     try:

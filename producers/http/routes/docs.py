@@ -13,9 +13,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from producers.http.admission import app_state
 from producers.http.examples import examples, meanings
 from producers.http.openapi import COMPONENTS, operation_id, page_responses, problem_responses
-from producers.http.state import app_state
 
 _STYLE = (
     ":root{color-scheme:light dark;font:1rem/1.5 system-ui,sans-serif}"

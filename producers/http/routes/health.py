@@ -14,9 +14,8 @@ from starlette.concurrency import run_in_threadpool
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from producers.http import responses
-from producers.http.api_keys import Scope
+from producers.http.admission import AppState, Scope, admit, app_state
 from producers.http.openapi import operation_id, problem_responses
-from producers.http.state import AppState, admit, app_state
 
 _SECONDS = 5.0
 _FRESH_SECONDS = 1.0

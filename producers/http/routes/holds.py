@@ -17,11 +17,10 @@ from consent.guards.fuse import FuseWay
 from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
 from consent.ledger.review.undo import NotUndone, Undone
 from producers.http import responses
-from producers.http.api_keys import NAMELESS, Scope, Sender
+from producers.http.admission import NAMELESS, AppState, Scope, Sender, admit, app_state
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import check_media_type, read_body
-from producers.http.state import AppState, admit, app_state
+from producers.http.request_body import read_body
 
 T = TypeVar("T")
 _Result = Decided | NotAsExpected | NothingHeld | SamePerson | None
@@ -217,7 +216,6 @@ def _prove_name(state: AppState, sender: Sender, scope: Scope) -> None:
 
 async def _said(request: Request, fields: set[str]) -> dict[str, Any]:
     """Return the fields that a body has; raise Problem for others."""
-    check_media_type(request)
     try:
         said = orjson.loads(await read_body(request, _LONGEST_BODY))
     except ValueError:

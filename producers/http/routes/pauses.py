@@ -17,11 +17,10 @@ from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.pauses import Pause
 from producers.http import responses
-from producers.http.api_keys import Scope
+from producers.http.admission import AppState, Scope, admit, app_state
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import check_media_type, read_body
-from producers.http.state import AppState, admit, app_state
+from producers.http.request_body import read_body
 
 T = TypeVar("T")
 _LONGEST_BODY = 10_000
@@ -117,7 +116,6 @@ class _Asked(NamedTuple):
 
 async def _asked(request: Request, state: AppState, connection: str, only: str) -> _Asked:
     sender = admit(request, state, Scope.PAUSE)
-    check_media_type(request)
     try:
         said = orjson.loads(await read_body(request, _LONGEST_BODY))
     except ValueError:

@@ -15,10 +15,9 @@ from consent.errors import LedgerError, UnusableCursor
 from consent.ledger.queries.changes import ChangeReport
 from consent.ledger.queries.outcomes import MOST_OUTCOMES, OutcomePage
 from producers.http import responses
-from producers.http.api_keys import Scope
+from producers.http.admission import Scope, admit, app_state
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.state import admit, app_state
 
 T = TypeVar("T")
 _PROBLEMS = problem_responses(401, 403, 404, 429, 500, 503)

@@ -19,10 +19,10 @@ from consent.change import from_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from producers.events.event import Event
+from producers.http.admission import app_state
 from producers.http.openapi import operation_id, page_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import read_body
-from producers.http.state import app_state
+from producers.http.request_body import read_form
 from producers.http.tokens import Expired, Forged, Link
 from producers.http.unsubscribe import form
 from producers.http.unsubscribe.page import What
@@ -66,7 +66,7 @@ async def unsubscribe(request: Request, token: str) -> Response:
     state = app_state(request)
     try:
         link = state.tokens.read(token)
-        body = await read_body(request, _LONGEST_BODY)
+        body = await read_form(request, _LONGEST_BODY)
         if not form.is_one_click(request.headers.get("content-type", ""), body):
             return _page(request, "not_asked", status=HTTPStatus.BAD_REQUEST)
         fields = await run_in_threadpool(

@@ -19,7 +19,7 @@ from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from producers.http import request_body
 from producers.http import server as http_server
-from producers.http.api_keys import ApiKeys, KeyRateLimit
+from producers.http.admission import ApiKeys, KeyRateLimit
 from producers.http.middleware import shown_path
 from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, ndjson, process, server, statuses
 
@@ -160,7 +160,7 @@ def test_a_client_that_sends_its_head_too_slowly_is_let_go(books: Ledger, monkey
 
 def test_a_body_that_comes_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of a body is not waited for without end."""
-    monkeypatch.setattr(request_body.read_body, "__defaults__", (0.2,))
+    monkeypatch.setattr(request_body, "SECONDS", 0.2)
 
     def slowly() -> Iterator[bytes]:
         yield b"["

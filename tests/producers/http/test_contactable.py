@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from consent.change import Action, ConsentChange
 from consent.ledger.ledger import Ledger
-from producers.http.api_keys import ApiKeys
+from producers.http.admission import ApiKeys
 from tests.support.http_server import Server, server
 from tests.support.ledgers import recorded
 from worker.providers.capillary.row import slot_text

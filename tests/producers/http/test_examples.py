@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from consent.ledger.ledger import Ledger
-from producers.http.api_keys import ApiKeys
+from producers.http.admission import ApiKeys
 from producers.http.examples import Example, examples, meanings
 from tests.support.browser.page import text_of
 from tests.support.http_server import ANN, Server, server

@@ -13,7 +13,7 @@ from consent.guards.rules import GuardRules, ImportGuards
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import audit_log
-from producers.http.api_keys import ApiKeys, Scope
+from producers.http.admission import ApiKeys, Scope
 from tests.support.http_server import Server, server
 from tests.support.ledgers import change_of, counts, deliver, guarded, imported
 

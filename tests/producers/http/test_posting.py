@@ -15,7 +15,7 @@ from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedFilter
 from producers.events.ingest import EventIngest
-from producers.http.api_keys import ApiKeys
+from producers.http.admission import ApiKeys
 from producers.parsing.row_parser import parse_context
 from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, cloud_event, ndjson, server, statuses
 from tests.support.memory_ledger import WordyRow

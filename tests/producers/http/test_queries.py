@@ -7,7 +7,7 @@ import pytest
 from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, PermanentFailure, Retry, Unchanged
-from producers.http.api_keys import ApiKeys
+from producers.http.admission import ApiKeys
 from tests.support.command_line import _settlement
 from tests.support.http_server import ANN, Server, server
 

@@ -9,7 +9,7 @@ import pytest
 
 from consent.guards.fuse import FuseWay
 from consent.ledger.ledger import Ledger
-from producers.http.api_keys import ApiKeys
+from producers.http.admission import ApiKeys
 from tests.support.command_line import Cli, write
 from tests.support.fuses import WHY as WHO
 from tests.support.fuses import WRONG_ACCOUNT, answer, drain, people, trip

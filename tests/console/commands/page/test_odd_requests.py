@@ -85,7 +85,7 @@ def _send_slowly(url: str, seconds: float) -> bytes:
 
 def test_a_form_that_comes_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The login is open to all: clients that never end a form would take every connection there is."""
-    monkeypatch.setattr(request_body.read_body, "__defaults__", (0.3,))
+    monkeypatch.setattr(request_body, "SECONDS", 0.3)
     with page(books, ui_users=EVERYONE) as served:
         assert _send_slowly(served.url, 10).startswith(b"HTTP/1.1 408")
 

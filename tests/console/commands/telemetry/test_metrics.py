@@ -127,7 +127,7 @@ def test_more_buckets_than_can_be_shown_share_one_label() -> None:
 
 def test_serve_tells_only_a_key_with_the_scope(ledger: Ledger, collector: LedgerCollector) -> None:
     """Not even a client on this machine is told without one: behind a proxy every request comes from there."""
-    from producers.http.api_keys import ApiKeys
+    from producers.http.admission import ApiKeys
 
     keys = ApiKeys(f"shop={KEY},prometheus[metrics]=a-key-for-the-metrics")
     with server(ledger, keys=keys, metrics=lambda: exposition(collector)) as one:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from consent.ledger.ledger import Ledger
-from producers.http.api_keys import ApiKeys
+from producers.http.admission import ApiKeys
 from tests.support.http_server import Server, server
 from tests.support.ledgers import change_of, deliver, imported
 
