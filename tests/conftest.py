@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
 import ssl
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -105,19 +107,41 @@ def _migrate(url: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_url: str) -> str:
-    """The name of a database that holds an empty ledger: a copy of it is made in a fraction of the migrations' time."""
-    url = _create_database(postgres_url)
-    _migrate(url)
-    return str(make_url(url).database)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, in which its processes find what one of them has made."""
+    own = tmp_path_factory.getbasetemp()
+    return own if PROCESS == "main" else own.parent
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let no other process of this run in."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def postgres_template(postgres_url: str, shared_folder: Path) -> str:
+    """The name of a database that holds an empty ledger: a copy of it is made in a fraction of the migrations' time."""
+    engine = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
+    with _alone(shared_folder), engine.connect() as connection:
+        if not connection.scalar(text("SELECT count(*) FROM pg_database WHERE datname = 'empty_ledger'")):
+            url = _create_database(postgres_url)
+            _migrate(url)
+            connection.execute(text(f"ALTER DATABASE {make_url(url).database} RENAME TO empty_ledger"))
+    engine.dispose()
+    return "empty_ledger"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(shared_folder: Path) -> Path:
     """A file that holds an empty ledger, to be copied."""
-    path = tmp_path_factory.mktemp("template") / "ledger.db"
-    _migrate(f"sqlite:///{path}")
-    return path
+    made = shared_folder / "template.db"
+    with _alone(shared_folder):
+        if not made.exists():
+            _migrate(f"sqlite:///{made}")
+    return made
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -151,11 +175,12 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Collect no garbage meanwhile: each process loads a quarter of a million objects, and they stay."""
+    """Collect no garbage meanwhile, and never look at these objects: a quarter of a million in each process stay."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 
@@ -226,9 +251,9 @@ def _same_surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in os.environ if name.startswith("OPTRELAY_") or name in {"COLUMNS", "NO_COLOR"}]:
         monkeypatch.delenv(name)
     threshold = gc.get_threshold()
+    monkeypatch.setattr(gc, "freeze", lambda: None)  # what a command in this process leaves behind is garbage
     yield
     structlog.reset_defaults()
-    gc.unfreeze()  # a command that ran in this process has changed how Python collects garbage
     gc.set_threshold(*threshold)
 
 
