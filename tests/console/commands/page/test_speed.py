@@ -14,7 +14,7 @@ from consent.ledger.keys import canonical, target_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.target_names import note_forms
 from consent.settings import Settings
-from tests.support.browser.page import Browser, page, words
+from tests.support.browser.page import Browser, page, text_of
 
 CHANGES, DEAD, IMPORTS = 1_000_000, 50_000, 500
 LARGE = CHANGES // 5
@@ -138,7 +138,7 @@ def search(browser: Browser, form: httpx.Response, says: str, **columns: str) ->
 
     def look() -> httpx.Response:
         found = browser.submit(form, "/person", **columns)
-        assert says in words(found)
+        assert says in text_of(found)
         return found
 
     return look
