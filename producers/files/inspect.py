@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from backports import zstd
 
@@ -101,7 +102,8 @@ class Inspection:
                 raise unstable(self.file)
             with reading(self.file):
                 plain = _plain(raw, self.file)
-            with _Text(plain, self) as text:
+            source: Any = _ReportingBytes(plain, self.file)  # typeshed asks for more than the class does
+            with io.TextIOWrapper(source, self.encoding.codec, self.encoding.errors, newline="") as text:
                 yield text
 
     def confirm(self) -> None:
@@ -114,20 +116,18 @@ class Inspection:
             raise unstable(self.file)
 
 
-class _Text(io.TextIOWrapper):
-    """The text of an inspected file."""
+class _ReportingBytes(io.BufferedIOBase):
+    """Bytes of a file, as they are read; where that goes wrong, UnreadableFile is raised."""
 
-    def __init__(self, plain: _Bytes, found: Inspection) -> None:
-        super().__init__(plain, found.encoding.codec, found.encoding.errors, newline="")
-        self._file = found.file
+    def __init__(self, plain: _Bytes, file: SourceFile) -> None:
+        self._read1, self._file = plain.read1, file
 
-    def read(self, size: int | None = -1, /) -> str:
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1, /) -> bytes:
         with reading(self._file):
-            return super().read(size)
-
-    def __next__(self) -> str:  # type: ignore[override]  # as of the class itself
-        with reading(self._file):
-            return super().__next__()
+            return self._read1(size)
 
 
 def inspect_file(file: SourceFile, encoding: str | None = None, patience: float = PATIENCE_SECONDS) -> Inspection:
