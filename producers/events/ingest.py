@@ -6,20 +6,19 @@ import logging
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Literal, NamedTuple, Protocol
 
 from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
 from consent.imports import REFUSED, EventsAccepted, ImportProgress, ImportSource, RejectedRow
-from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from producers.events import formats
-from producers.events.event import Event, EventChange, FieldNames, allowed, as_cells
-from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, vocabulary
+from producers.events.event import Event
+from producers.events.event_parser import EventParser, Parsed
 from producers.parsing.error_messages import RowError
-from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
+from producers.parsing.row_parser import ParseContext
 
 _LONGEST_NAME = 200
 _log = logging.getLogger("optrelay.events")
@@ -74,10 +73,10 @@ class _Batch:
 
     changes: list[ConsentChange] = field(default_factory=list)
     rejects: list[RejectedRow] = field(default_factory=list)
-    parsed: list[list[tuple[ConsentChange, ...] | RowError]] = field(default_factory=list)
+    parsed: list[list[Parsed]] = field(default_factory=list)
     origins: list[tuple[Event, int]] = field(default_factory=list)
 
-    def add(self, event: Event, first: int, found: list[tuple[ConsentChange, ...] | RowError]) -> None:
+    def add(self, event: Event, first: int, found: list[Parsed]) -> None:
         """Add an event with its changes and errors."""
         self.parsed.append(found)
         self.origins.append((event, first))
@@ -94,7 +93,7 @@ class _Batch:
         place, before = 0, list(zip(self.origins, self.parsed, strict=True))
         self.changes, self.rejects, self.parsed, self.origins = [], [], [], []
         for (event, first), found in before:
-            kept: list[tuple[ConsentChange, ...] | RowError] = []
+            kept: list[Parsed] = []
             for one in found:
                 count = 0 if isinstance(one, RowError) else len(one)
                 kept.append(one if members.isdisjoint(range(place, place + count)) else RowError(code, message))
@@ -114,13 +113,11 @@ class EventIngest:
         self, intake: EventIntake, context: ParseContext, kind: str, name: str, wake: Callable[[Iterable[Bucket]], None]
     ) -> None:
         self._intake = intake
-        self._context = context
-        self._names = FieldNames(vocabulary(context.rows.values()))
+        self._parser = EventParser(context)
         self._kind = kind
         self._name = name
         self._wake = wake
         self._day, self._runs = "", dict[str, str]()
-        self._number = 0
 
     def take(self, events: Sequence[Event]) -> list[list[Result]]:
         """Record the changes of events; return what became of each change of each event, after the commit.
@@ -161,10 +158,6 @@ class EventIngest:
                     raise
                 batch.reject(set(error.members))
 
-    def errors(self, event: Event) -> list[RowError]:
-        """Return what is wrong with an event's changes, and record nothing."""
-        return [one for one in self._found(event, self._context_now()) if isinstance(one, RowError)]
-
     def check(self) -> None:
         """Raise LedgerUnavailable if nothing could be recorded now."""
         self._intake.check_writable()
@@ -193,83 +186,17 @@ class EventIngest:
 
     def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:
         """Parse events one after the other, and give them together once they hold enough changes."""
-        context = self._context_now()
         batch = _Batch()
-        for event in events:
-            found = self._found(event, context)
-            batch.add(event, self._number + 1, found)
-            self._number += len(found)
+        for event, first, found in self._parser.parse(events):
+            batch.add(event, first, found)
             if len(batch.changes) + len(batch.rejects) >= MOST_AT_ONCE:
                 yield batch
                 batch = _Batch()
         if batch.parsed:
             yield batch
 
-    def _context_now(self) -> ParseContext:
-        return replace(self._context, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
 
-    def _found(self, event: Event, context: ParseContext) -> list[tuple[ConsentChange, ...] | RowError]:
-        """Parse an event; an error of ours becomes a rejected event, since it would come back for ever otherwise."""
-        try:
-            read = formats.read(event)
-        except MemoryError:  # not because of this event: fewer at once will do
-            raise
-        except Exception as error:  # noqa: BLE001 - see above
-            return [_our_error(error)]
-        found, count = [], 0
-        for place, one in enumerate(read):
-            parsed = allowed(self._safely(one, event, place, context), event)
-            count += 1 if isinstance(parsed, RowError) else len(parsed)
-            if count > formats.MOST_CHANGES:
-                return [formats.TOO_MANY]
-            found.append(parsed)
-        return found
-
-    def _safely(
-        self, change: EventChange | RowError, event: Event, place: int, context: ParseContext
-    ) -> tuple[ConsentChange, ...] | RowError:
-        try:
-            return self._one(change, event, place, context)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the same
-            return _our_error(error)
-
-    def _one(
-        self, change: EventChange | RowError, event: Event, place: int, context: ParseContext
-    ) -> tuple[ConsentChange, ...] | RowError:
-        if isinstance(change, RowError):
-            return change
-        cells = as_cells(change.fields, self._names)
-        if isinstance(cells, RowError):
-            return cells
-        values, spelled = cells
-        if change.change_id is not None:
-            values["change_id"] = change.change_id
-        elif event.key is not None:
-            key = f"{event.first + place} {event.key}".encode()
-            values.setdefault("change_id", f"key:{sha256(key).hexdigest()}")
-        if change.since:
-            values[OWN_TIME] = change.since
-        elif event.since:
-            values[OWN_TIME if event.since_is_own else FALLBACK_TIME] = event.since.isoformat()
-        sender = event.sender if change.change_id is None else ""  # a CloudEvent's source and id are unique anywhere
-        found = parse_record(RawRecord(values, self._number + 1 + place, sender), context, spelled)
-        if isinstance(found, RowError) and found.column == FALLBACK_TIME:  # our name for it is not the sender's
-            return found._replace(column="time" if change.since else None)
-        return found
-
-
-def _our_error(error: Exception) -> RowError:
-    """Log an error of ours by its kind alone: its message may name a person."""
-    _log.error("an unexpected error while parsing an event, which is recorded as rejected: %s", type(error).__name__)
-    return _OUR_ERROR
-
-
-_OUR_ERROR = RowError("unreadable_event", "an unexpected error ended the parsing of this event: report it")
-
-
-def _rejects(event: Event, found: Sequence[tuple[ConsentChange, ...] | RowError], first: int) -> Iterator[RejectedRow]:
+def _rejects(event: Event, found: Sequence[Parsed], first: int) -> Iterator[RejectedRow]:
     """Give the rejected changes of an event, with their content unless its sender learns that none could be read."""
     errors = [(place, one) for place, one in enumerate(found) if isinstance(one, RowError)]
     if not errors:
@@ -292,7 +219,7 @@ def _results(batch: _Batch, accepted: EventsAccepted) -> list[list[Result]]:
     return [[_result(one, recorded) for one in found] for found in batch.parsed]
 
 
-def _result(one: tuple[ConsentChange, ...] | RowError, recorded: Iterator[tuple[str, bool]]) -> Result:
+def _result(one: Parsed, recorded: Iterator[tuple[str, bool]]) -> Result:
     if isinstance(one, RowError):
         return Result("rejected", (), one.code, one.message, one.column)
     mine = [next(recorded) for _ in one]

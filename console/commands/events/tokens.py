@@ -12,7 +12,7 @@ from consent.settings import Settings
 from console.commands.events.serve import parse_context_of
 from console.exit_codes import ExitCode
 from console.ui.screen import Screen
-from producers.events.event import FieldNames, as_cells
+from producers.events.event_parser import FieldNames, as_cells
 from producers.http.tokens import Tokens
 from producers.parsing.columns import FALLBACK_TIME, vocabulary
 from producers.parsing.error_messages import RowError

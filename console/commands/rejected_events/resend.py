@@ -26,6 +26,7 @@ from console.commands.run.import_files import CommandContext, wake_workers
 from console.exit_codes import ExitCode
 from console.ui.screen import Screen
 from producers.events.event import Event
+from producers.events.event_parser import EventParser
 from producers.events.ingest import EventIngest
 from producers.parsing.error_messages import RowError
 from producers.parsing.strict_json import NamedTwice, named_twice_anywhere, parse
@@ -132,12 +133,13 @@ class _StillRejected:
 def send_again(context: CommandContext, ledger: Ledger, asked: ResendRequest) -> ExitCode:
     """Record what is understood of the events now, and close it; say what is still rejected. Returns the exit code."""
     parse_context = parse_context_for(context.settings, asked.connection, asked.timezone)
+    parser = EventParser(parse_context)
     counts: Counter[str] = Counter()
     rejected = _StillRejected()
     for (kind, source), events in groupby(asked.events, key=_run):
         intake = EventIngest(ledger.intake, parse_context, kind, source, lambda _: None)
         try:
-            for batch in _batches(_readable(ledger, intake, events, asked, rejected)):
+            for batch in _batches(_readable(ledger, parser, events, asked, rejected)):
                 if not asked.only_say:
                     counts.update(_record(ledger, intake, batch, asked.who))
                 else:
@@ -159,7 +161,7 @@ def _run(event: RejectedEvent) -> tuple[str, str]:
 
 def _readable(
     ledger: Ledger,
-    intake: EventIngest,
+    parser: EventParser,
     events: Iterable[RejectedEvent],
     asked: ResendRequest,
     rejected: _StillRejected,
@@ -168,7 +170,7 @@ def _readable(
     for one in events:
         fixed = None if asked.fixed is None else asked.fixed.line(one.id)
         event = _event(one, ledger.rejected_events.what_it_said(one.id), fixed)
-        if faults := [event.error] if event.error is not None else intake.errors(event):
+        if faults := [event.error] if event.error is not None else parser.errors(event):
             rejected.add(one.id, faults[0])
         else:
             yield one.id, event

@@ -134,7 +134,7 @@ def test_an_error_of_ours_is_recorded_and_not_repeated(taker: Taker, monkeypatch
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("producers.events.ingest.parse_record", fail)
+    monkeypatch.setattr("producers.events.event_parser.parse_record", fail)
     [[result]] = taker.take(event(OPT_OUT, place="stream consent, entry 7-0"))
 
     assert (result.status, result.code) == ("rejected", "unreadable_event")

@@ -16,7 +16,8 @@ from jsonschema import Draft202012Validator
 
 from consent.row import ConsentRow
 from producers.events import formats
-from producers.events.event import Event, FieldNames, as_cells
+from producers.events.event import Event
+from producers.events.event_parser import FieldNames, as_cells
 from producers.events.schema import event_schema
 from producers.parsing.columns import vocabulary
 from producers.parsing.error_messages import RowError
