@@ -30,7 +30,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "latency": (),
     "scrub": (),
 }
-LONG: dict[str, tuple[str, ...]] = {"lanes": (), "size": ()}
+LONG: dict[str, tuple[str, ...]] = {"lanes": (), "size": (), "held": ()}
 GROWTH = 1.7
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 
+from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from sqlalchemy import func, select
 
+from consent.change import Action
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.schema import changes, imports, slots, targets
 from consent.outcome import State
@@ -17,6 +19,7 @@ from tests.model.overlapping import UNDER_WIDER_BLOCK, must_be_dead, wrongs
 from tests.model.provider import LATEST
 from tests.model.world import BUCKETS, LEASE, STATISTICS
 
+CONNECTIONS = sorted({bucket.connection for bucket in BUCKETS})
 _STATES = select(changes.c.import_id, changes.c.state, func.count()).group_by(changes.c.import_id, changes.c.state)
 _COUNTS = select(imports.c.id, imports.c.changes, imports.c.recorded, imports.c.duplicates, imports.c.noops)
 _DEAD = (
@@ -49,6 +52,27 @@ class Consents(Deliveries):
         found = self.ledger.dead_letters.find(DeadLetterFilter(), 1)
         self.ledger.dead_letters.discard(found, who="ann", why="account closed")
         STATISTICS["discarded"] += len(found)
+
+    @rule(connection=st.sampled_from(CONNECTIONS), only_optins=st.booleans())
+    def connection_is_paused(self, connection: str, only_optins: bool) -> None:  # noqa: FBT001 - hypothesis draws it
+        """Someone pauses a connection, or its opt-ins alone; what is paused already stays so."""
+        self.ledger.pauses.pause(connection, None, only_optins=only_optins, who="ann", why="a change there")
+        actions = set(Action) if not only_optins else {Action.OPTIN}
+        self.paused[connection] = actions | self.paused.get(connection, set())
+        STATISTICS["pauses"] += 1
+
+    @precondition(lambda self: self.paused)
+    @rule(data=st.data(), only_optouts=st.booleans())
+    def connection_is_resumed(self, data: st.DataObject, only_optouts: bool) -> None:  # noqa: FBT001 - drawn
+        """Someone resumes it, or its opt-outs alone."""
+        self._resume(data.draw(st.sampled_from(sorted(self.paused))), only_optouts=only_optouts)
+
+    def _resume(self, connection: str, *, only_optouts: bool) -> None:
+        self.ledger.pauses.resume(connection, None, only_optouts=only_optouts, who="ann", why="it is done")
+        if not only_optouts:
+            del self.paused[connection]
+        else:
+            self.paused[connection] = {Action.OPTIN}
 
     @invariant()
     def every_row_is_counted_once(self) -> None:
@@ -97,6 +121,8 @@ class Consents(Deliveries):
 
     def _calm_down(self) -> None:
         self.refused.clear()
+        for connection in list(self.paused):
+            self._resume(connection, only_optouts=False)
         for delivery in list(self.deliveries):
             self._settle(delivery)
         for _ in range(12):

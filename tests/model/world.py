@@ -11,7 +11,7 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from consent.change import Bucket
+from consent.change import Action, Bucket
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask
@@ -65,6 +65,7 @@ class World(RuleBasedStateMachine):
         self.sources: dict[Said, list[File | None]] = {}
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
+        self.paused: dict[str, set[Action]] = {}
         self.refused: set[str] = set()
         self.refused_at: dict[str, tuple[float, int]] = {}
         self.served_at: dict[str, tuple[float, int]] = {}

@@ -215,11 +215,16 @@ def whole_or_nothing(statement: Writing) -> Writing:
 
 def first_change(tx: Connection, import_id: str, after: int, *which: ColumnElement[bool]) -> int | None:
     """Return the number of an import's first such change behind a number, or None; no other import's are read."""
+    query = select(changes.c.id).where(*behind(import_id, after), *which)
+    return tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(1)).scalar()
+
+
+def behind(import_id: str, after: int) -> tuple[ColumnElement[bool], ...]:
+    """Say that a change is an import's and stands behind a number; to be ordered by both."""
     # Of the two in one term: each on its own, PostgreSQL may go through the numbers of all imports.
     place = tuple_(changes.c.import_id, changes.c.id)
     first, last = (tuple_(literal(import_id), literal(number, BigInteger)) for number in (after, _LAST))
-    query = select(changes.c.id).where(place > first, place <= last, *which)
-    return tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(1)).scalar()
+    return place > first, place <= last
 
 
 _LAST = 2**63 - 1

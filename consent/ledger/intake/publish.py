@@ -25,7 +25,7 @@ from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending, reassert_terms
 from consent.ledger.queue.enqueue import enqueue
-from consent.ledger.review.guard_checks import check_guards
+from consent.ledger.review.guard_checks import MOVED_AT_ONCE, MOVING, check_guards, move_decided
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import ReassertRules
@@ -44,6 +44,11 @@ class Publisher(LedgerPart):
         now, rules = self.core.now, self.core.reassert
         note = on_progress or (lambda _: None)
         check_guards(self.database, import_id, now())
+        moving = select(imports.c.id).where(imports.c.id == import_id, imports.c.merged_to == MOVING)
+        after = 0 if self.database.read(lambda tx: tx.execute(moving).first()) is not None else None
+        while after is not None:
+            after = self.database.write(partial(_move, import_id=import_id, after=after, now=now()))
+            note(MOVED_AT_ONCE if after else 0)
         while (merged := self.database.write(lambda tx: _merge_aside(tx, import_id, now(), rules=rules))) is not None:
             note(merged)
         while (block := self.database.read(lambda tx: _next_block(tx, import_id))) is not None:
@@ -63,7 +68,8 @@ class Publisher(LedgerPart):
     def unpublished(self) -> dict[str, PublishProgress]:
         """Return the imports that were read whole but whose changes are not all due yet, and how far each has come."""
         query = select(imports.c.id, imports.c.state, imports.c.merged_to, imports.c.noops_merged_to, imports.c.steps)
-        rows = self.database.read(lambda tx: tx.execute(query.where(imports.c.state.in_(_NEXT))).all())
+        left = imports.c.state.in_(_NEXT) | (imports.c.merged_to == MOVING)
+        rows = self.database.read(lambda tx: tx.execute(query.where(left)).all())
         return {import_id: tuple(place) for import_id, *place in rows}
 
 
@@ -88,7 +94,7 @@ class _Block:
 
 def _next_block(tx: Connection, import_id: str) -> _Block | None:
     row = tx.execute(select(imports).where(imports.c.id == import_id)).one()
-    if row.state not in _NEXT:
+    if row.state not in _NEXT or row.merged_to == MOVING:
         return None
     left = (changes.c.import_id == import_id, changes.c.id > row.merged_to)
     first = first_change(tx, import_id, row.merged_to)
@@ -98,6 +104,11 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
     pending = (*left, changes.c.id <= last, changes.c.state == State.PENDING.value)
     query = select(changes.c.id).where(*pending).order_by(changes.c.target_id, changes.c.id)
     return _Block(import_id, row.state, row.merged_to, last, plain_numbers(tx.execute(query)))
+
+
+def _move(tx: Connection, *, import_id: str, after: int, now: int) -> int | None:
+    RecordingLock.acquire(tx)  # before the import, as in every transaction that records
+    return move_decided(tx, import_id, after, now)
 
 
 def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:

@@ -18,7 +18,8 @@ from consent.guards.findings import EarlierFile, FileFigures, Finding, findings,
 from consent.guards.rules import REMEMBERED, Guard, ImportGuards
 from consent.ledger.database import Database
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import NEW, bulk
+from consent.ledger.dialects.statements import NEW, among, behind, bulk, plain_rows, portions
+from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
 from consent.ledger.schema import audit_log, changes, imports
 from consent.outcome import State
@@ -134,6 +135,48 @@ def move_changes(tx: Connection, import_id: str, only: Action | None, before: St
     which = [changes.c.import_id == import_id, changes.c.state == before.value]
     which += [] if only is None else [changes.c.action == only.value]
     tx.execute(update(changes).where(*which).values(**values))
+
+
+MOVED_AT_ONCE = 10_000
+MOVING = -1
+"""What `imports.merged_to` says while a person has decided about changes that are still to be brought into their state.
+
+Nothing of the import is merged then. The first step is part of the decision, so that a small one is done with it.
+"""
+
+
+def move_decided(tx: Connection, import_id: str, after: int, now: int) -> int | None:
+    """Do with the next held changes behind a number what was decided; return the last one's, None if that is done."""
+    mine = imports.c.id == import_id
+    if tx.execute(select(imports.c.merged_to).where(mine).with_for_update()).scalar() != MOVING:
+        return None
+    decided = decided_states(tx, import_id)
+    held = (changes.c.state == State.HELD.value, changes.c.action.in_([action.value for action in decided]))
+    query = select(changes.c.id, changes.c.action).where(*behind(import_id, after), *held)
+    rows = plain_rows(tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(MOVED_AT_ONCE)))
+    for action, state in decided.items():
+        ids = [number for number, its in rows if its == action.value]
+        settled = {} if state is State.PENDING else {"settled_at": now}
+        for some in portions(ids):
+            tx.execute(update(changes).where(among(changes.c.id, some)).values(state=state.value, **settled))
+        if state is State.WITHDRAWN:
+            note_state(tx, state, ids, now)
+    is_over = len(rows) < MOVED_AT_ONCE
+    place = {"merged_to": 0} if is_over else {}
+    tx.execute(update(imports).where(mine).values(steps=imports.c.steps + 1, **place))
+    return None if is_over else int(rows[-1][0])
+
+
+def decided_states(tx: Connection, import_id: str) -> dict[Action, State]:
+    """Return what held changes become by what people have decided about an import, as the audit log has it."""
+    words = set(tx.execute(select(audit_log.c.what).where(audit_log.c.import_id == import_id)).scalars())
+    found = {one: State.PENDING for one in Action if words & {"approved", approved_in_words(one)}}
+    return dict.fromkeys(Action, State.WITHDRAWN) | found if "withdrawn" in words else found
+
+
+def approved_in_words(only: Action | None) -> str:
+    """Say in the audit log what was approved."""
+    return "approved" if only is None else f"approved, {only.value.lower()}s only"
 
 
 def note_decision(tx: Connection, import_id: str, who: str, what: str, why: str, now: int) -> None:

@@ -22,11 +22,17 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from consent.change import Action, from_micros
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import NEW, bulk, plain_numbers
+from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.noops import hold_noops
-from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
-from consent.ledger.review.guard_checks import PARTLY_HELD, move_changes, note_decision
+from consent.ledger.review.guard_checks import (
+    MOVING,
+    PARTLY_HELD,
+    approved_in_words,
+    decided_states,
+    move_decided,
+    note_decision,
+)
 from consent.ledger.schema import audit_log, changes, imports, noop_changes, pending_duplicates
 from consent.outcome import State
 
@@ -90,6 +96,7 @@ class Holds(LedgerPart):
         To be followed by `publish`; the sweep does it if this process does not come to it.
         """
         now = self.core.now()
+        looked = self.database.read(lambda tx: _look(tx, import_id, decision.only))
 
         def work(tx: Connection) -> Decided | NotAsExpected | NothingHeld | SamePerson | None:
             lock = RecordingLock.acquire(tx)
@@ -98,21 +105,20 @@ class Holds(LedgerPart):
                 return None
             if row.checked_at is None:
                 return NothingHeld(row.state)
-            count = held_changes(tx, row)
-            mine = count if decision.only is None else {decision.only: count[decision.only]}
+            found = _still(tx, looked, row, decision.only)
             whole = row.state == "held" and decision.only is None
-            if not whole and not sum(mine.values()):
+            if not whole and not found.decided.changes:
                 return NothingHeld(row.state)
             if (name := decision.is_by(row.importers)) is not None:
                 return SamePerson(name)
-            if (decided := _as_expected(tx, row.id, mine, decision)) is None:
-                return NotAsExpected(effects.slots_changed(tx, row.id, decision.only))
+            if decision.expect not in (None, found.decided.slots):
+                return NotAsExpected(found.decided.slots)
             if decision.only is not None and row.state == "held" and not row.stream:
                 hold_noops(lock, row.id, Action.OPTOUT if decision.only is Action.OPTIN else Action.OPTIN, now)
-            move_changes(tx, row.id, decision.only, State.HELD, state=State.PENDING.value)
-            tx.execute(update(imports).where(imports.c.id == row.id).values(state="read", merged_to=0))
-            note_decision(tx, row.id, decision.who, _words("approved", decision.only), decision.why, now)
-            return decided
+            tx.execute(update(imports).where(imports.c.id == row.id).values(state="read", merged_to=MOVING))
+            note_decision(tx, row.id, decision.who, approved_in_words(decision.only), decision.why, now)
+            move_decided(tx, row.id, 0, now)
+            return found.decided
 
         return self.database.write(work)
 
@@ -122,27 +128,26 @@ class Holds(LedgerPart):
         Of a stream, the opt-outs go on: so this too is to be followed by `publish`.
         """
         now = self.core.now()
+        looked = self.database.read(lambda tx: _look(tx, import_id, None))
 
         def work(tx: Connection) -> Decided | NotAsExpected | NothingHeld | None:
             RecordingLock.acquire(tx)
             row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).first()
             if row is None:
                 return None
-            count = held_changes(tx, row)
-            if row.checked_at is None or (row.state != "held" and not sum(count.values())):
+            found = _still(tx, looked, row, None)
+            if row.checked_at is None or (row.state != "held" and not found.decided.changes):
                 return NothingHeld(row.state)
-            if (decided := _as_expected(tx, row.id, count, decision)) is None:
-                return NotAsExpected(effects.slots_changed(tx, row.id, None))
-            which = (changes.c.import_id == row.id, changes.c.state == State.HELD.value)
-            ids = plain_numbers(tx.execute(select(changes.c.id).where(*which)))
-            move_changes(tx, row.id, None, State.HELD, state=State.WITHDRAWN.value, settled_at=now)
-            note_state(tx, State.WITHDRAWN, ids, now)
+            if decision.expect not in (None, found.decided.slots):
+                return NotAsExpected(found.decided.slots)
+            ended: dict[str, Any] = {"merged_to": MOVING}
             if row.state == "held":
                 tx.execute(delete(pending_duplicates).where(pending_duplicates.c.import_id == row.id))
-                ended = {"state": "read"} if row.stream else {"state": "withdrawn", "released_at": now}
-                tx.execute(update(imports).where(imports.c.id == row.id).values(**ended))
+                ended |= {"state": "read"} if row.stream else {"state": "withdrawn", "released_at": now}
+            tx.execute(update(imports).where(imports.c.id == row.id).values(**ended))
             note_decision(tx, row.id, decision.who, "withdrawn", decision.why, now)
-            return decided
+            move_decided(tx, row.id, 0, now)
+            return found.decided
 
         return self.database.write(work)
 
@@ -177,12 +182,33 @@ class Holds(LedgerPart):
         self.database.write(lambda tx: note_decision(tx, *told))
 
 
-def _as_expected(tx: Connection, import_id: str, count: Mapping[Action, int], decision: Decision) -> Decided | None:
-    """Return what a decision is about; None if another number of slots was expected."""
-    slots = effects.slots_changed(tx, import_id, decision.only)
-    if decision.expect not in (None, slots):
-        return None
-    return Decided(sum(count.values()), slots)
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What a decision would be about, as an import was (`place`): looked at before, so that no other has to wait."""
+
+    place: tuple[Any, ...]
+    decided: Decided
+
+
+def _look(tx: Connection, import_id: str, only: Action | None) -> _Looked | None:
+    row = tx.execute(select(imports).where(imports.c.id == import_id)).first()
+    return None if row is None else _looked(tx, row, only)
+
+
+def _looked(tx: Connection, row: Row[Any], only: Action | None) -> _Looked:
+    count = held_changes(tx, row)
+    mine = sum(count.values()) if only is None else count[only]
+    slots = effects.slots_changed(tx, row.id, only) if mine or row.state == "held" else 0
+    return _Looked(_place(row), Decided(mine, slots))
+
+
+def _still(tx: Connection, looked: _Looked | None, row: Row[Any], only: Action | None) -> _Looked:
+    """Return what was looked at, or how it is now if the import is no more as it was."""
+    return looked if looked is not None and looked.place == _place(row) else _looked(tx, row, only)
+
+
+def _place(row: Row[Any]) -> tuple[Any, ...]:
+    return row.state, row.merged_to, row.recorded, row.checked_at
 
 
 def held_changes(tx: Connection, row: Row[Any]) -> dict[Action, int]:
@@ -195,11 +221,7 @@ def held_changes(tx: Connection, row: Row[Any]) -> dict[Action, int]:
         query = select(table.c.action, func.count()).where(table.c.import_id == row.id, which)
         for action, count in tx.execute(query.group_by(table.c.action)):
             found[Action(action)] += count
-    return found
-
-
-def _words(what: str, only: Action | None) -> str:
-    return what if only is None else f"{what}, {only.value.lower()}s only"
+    return found | (dict.fromkeys(decided_states(tx, row.id), 0) if row.merged_to == MOVING else {})
 
 
 @dataclass(frozen=True, slots=True)

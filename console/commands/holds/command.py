@@ -252,12 +252,14 @@ def _decide(settings: Settings, screen: Screen, name: str, decision: Decision, w
     from console.commands.ledger.status import find_import
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
+    from console.ui.progress import reading_display
 
     with reading_ledger(settings) as ledger:
         import_id = find_import(ledger, name).import_id
         decide = ledger.review.approve if what == "approved" else ledger.review.withdraw
         told = _told(import_id, decide(import_id, decision), what)
-        ledger.intake.publish(import_id)
+        with reading_display(screen, f"import {import_id}") as display:
+            ledger.intake.publish(import_id, display.releasing)
         screen.show(told["message"])
         wake_workers(CommandContext(settings, screen), ledger)
     screen.print_json(told)

@@ -14,6 +14,7 @@ from consent.change import Action
 from consent.guards.fuse import FuseRules, FuseState, FuseWay
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
+from consent.ledger.review import guard_checks
 from consent.ledger.review import undo as undoing
 from consent.ledger.review.corrections import Corrected
 from consent.ledger.review.fuse_counts import FuseCounter
@@ -228,6 +229,7 @@ def test_the_newest_of_what_counts_stands(
     ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in TABLES])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(undoing, "CHUNK", at_once)
+        patch.setattr(guard_checks, "MOVED_AT_ONCE", at_once)
         both = Both(ledger)
         for name, rows, which in history:
             both.step(name, rows, which)

@@ -16,6 +16,7 @@ from sqlalchemy import event, select, text
 
 from consent.change import Action
 from consent.ledger.ledger import Ledger
+from consent.ledger.review import guard_checks
 from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import audit_log
@@ -137,6 +138,7 @@ def test_a_killed_decision_has_happened_or_not(
     Deciding again then changes nothing more, and at most one decision stands in the audit log.
     """
     monkeypatch.setattr(undoing, "CHUNK", 2)
+    monkeypatch.setattr(guard_checks, "MOVED_AT_ONCE", 2)
     steps = spread(moments(ledger_url, decide, begin(ledger)))
     for step in steps:
         ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in TABLES])
