@@ -261,6 +261,8 @@ def _with(
         one.own_time,
         one.sender,
         one.recorded_as,
+        one.overlaps,
+        one.told_by,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consent.change import ConsentChange
 from consent.row import ConsentRow
+from producers.files import chunks
 from producers.files.chunks import RowCache
 from producers.files.header import read_header
 from producers.parsing.columns import vocabulary
@@ -99,3 +102,10 @@ def test_what_two_providers_read_differently_is_not_taken_for_the_same() -> None
     found = [cache.parse(["other", user, "SMS", "OPTOUT"], 2) for user in "12"]
 
     assert [one[0].slot for one in found if isinstance(one, tuple)] == ["1 SMS", "2 SMS"]
+
+
+def test_a_row_like_an_earlier_one_keeps_all_that_was_known_of_that() -> None:
+    """Every wide opt-in of a file but the first lost the mark by which the ledger looks for narrower opt-outs."""
+    one = ConsentChange(**{field.name: object() for field in fields(ConsentChange)})
+
+    assert chunks._with(one, one.address, one.effective_at, one.change_id, one.line) == one
