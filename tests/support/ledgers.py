@@ -118,7 +118,7 @@ def counts(ledger: Ledger, import_id: str) -> dict[str, int]:
 def emptied(ledger: Ledger) -> Iterator[None]:
     """Forget everything that an earlier example left behind."""
     tables = ("noop_changes", "pending_duplicates", "slots", "changes", "customer_tasks", "imports", "targets")
-    tables += ("attempts", "dead_letters", "audit_log")
+    tables += ("attempts", "dead_letters", "audit_log", "calls_in_doubt")
     ledger.database.write(lambda tx: [tx.execute(text(f"DELETE FROM {name}")) for name in tables])
     yield
 

@@ -29,25 +29,30 @@ calls_in_doubt = Table(
     Column("until", BigInteger, nullable=False),
     Column("change_ids", Text, nullable=False),
 )
-"""The latest call of a target that may land until a moment (microseconds), and which changes may be sent before.
+"""Until when a call of a target may land (microseconds), and which changes may be sent before.
 
 A row outlives the customer task: the call may land after the same changes have been sent again and were applied.
 """
 
 
 def note_in_doubt(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
-    """Write down which calls may still land, and what they were for: the last one that was to write ended in doubt."""
+    """Write down which calls may still land, and what they were for: the last one that was to write ended in doubt.
+
+    Where an earlier call is in doubt that was for anything else, as one of a worker that had lost its lease, nothing
+    may be repeated: of the two, the older could land last. The rows of the customer tasks are locked before these.
+    """
     rows = []
     for one in settlements:
         if one.in_doubt_until > now:
             calls = [attempt for attempt in one.attempts if attempt.purpose != WITNESS and one.may_repeat]
-            ids = orjson.dumps(calls[-1].change_ids if calls else ()).decode()
+            ids = orjson.dumps(sorted(calls[-1].change_ids) if calls else ()).decode()
             rows.append((one.task.target_id, one.in_doubt_until, ids))
     bulk(tx).insert(calls_in_doubt, ("target_id", "until", "change_ids"), sorted(rows), _RENEWED)
 
 
 _RENEWED = (
-    "ON CONFLICT (target_id) DO UPDATE SET change_ids = excluded.change_ids, until = CASE "
+    "ON CONFLICT (target_id) DO UPDATE SET change_ids = CASE "
+    "WHEN excluded.change_ids = calls_in_doubt.change_ids THEN excluded.change_ids ELSE '[]' END, until = CASE "
     "WHEN excluded.until > calls_in_doubt.until THEN excluded.until ELSE calls_in_doubt.until END"
 )
 
@@ -106,5 +111,9 @@ def mark_in_doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
 
 
 def forget_doubts(tx: Connection, before: int) -> int:
-    """Delete the calls that cannot be under way any more since a moment (microseconds); return how many."""
-    return tx.execute(delete(calls_in_doubt).where(calls_in_doubt.c.until < before)).rowcount
+    """Delete the calls that cannot be under way any more since a moment (microseconds); return how many.
+
+    What others are about to renew is left to them: else each could wait for the other.
+    """
+    over = select(calls_in_doubt.c.target_id).where(calls_in_doubt.c.until < before).with_for_update(skip_locked=True)
+    return tx.execute(delete(calls_in_doubt).where(calls_in_doubt.c.target_id.in_(over))).rowcount

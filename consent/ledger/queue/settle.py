@@ -53,11 +53,11 @@ class Settlements(LedgerPart):
             if called and lock is None:
                 return None
             _write_attempts(tx, settlements)
-            note_in_doubt(tx, settlements, now)
             settled = _write_outcomes(tx, [one for one in kept if not held[one.task.target_id]], connection, now)
             return_tasks(tx, kept, settled, now)
             if lock is not None and called:
                 _resend_newest(lock, called, now)
+            note_in_doubt(tx, settlements, now)
             if self.database.is_sqlite:
                 bulk(tx).update_each(_CALLS, _calls(settlements))
             if fuse is not None:

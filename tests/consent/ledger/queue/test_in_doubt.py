@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.tasks import CustomerTask, Settlement
 from consent.outcome import Retry
 from tests.support.clock import Clock
 from tests.support.ledgers import BUCKET, change_of, deliver, imported, settlement
@@ -15,8 +16,13 @@ from tests.support.ledgers import BUCKET, change_of, deliver, imported, settleme
 def left_in_doubt(ledger: Ledger, *, cut: bool = True) -> None:
     """Call the customer who is due, and hear nothing: for 30 s the provider may still be at it."""
     [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
+    ledger.queue.settle("delivery", [unanswered(ledger, task, cut=cut)])
+
+
+def unanswered(ledger: Ledger, task: CustomerTask, *, cut: bool = True) -> Settlement:
+    """One call for all of a task's changes, of which nothing is heard."""
     one = settlement(task, Retry("cut" if cut else "timed_out", "no answer", counts=False), ledger.now())
-    ledger.queue.settle("delivery", [replace(one, in_doubt_until=ledger.now() + 30_000_000, may_repeat=cut)])
+    return replace(one, in_doubt_until=ledger.now() + 30_000_000, may_repeat=cut)
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -94,3 +100,24 @@ def test_a_doubt_that_is_over_is_forgotten(ledger: Ledger, clock: Clock) -> None
     assert ledger.queue.forget_doubts() == 0
     clock.forward(31)
     assert ledger.queue.forget_doubts() == 1
+
+
+def test_a_newer_change_is_not_repeated_while_an_older_call_is_in_doubt_too(ledger: Ledger, clock: Clock) -> None:
+    """A worker that lost its lease made a late call; the newer one was cut as well, and repeating it proves nothing.
+
+    It could be applied, and the older call land afterwards.
+    """
+    imported(ledger, change_of("1", "OPTIN", 0), change_of("2", "OPTIN", 0))
+    older = ledger.queue.claim(BUCKET, 2, "stopped delivery", 60)
+    clock.forward(61)
+    imported(ledger, change_of("1", "OPTOUT", 5), change_of("2", "OPTOUT", 5))
+    newer = ledger.queue.claim(BUCKET, 2, "delivery", 60)
+
+    ledger.queue.settle("stopped delivery", [unanswered(ledger, task) for task in older])
+    ledger.queue.settle("delivery", [unanswered(ledger, task) for task in newer])
+
+    assert deliver(ledger) == []
+
+    clock.forward(31)
+
+    assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("2", "EMAIL|BULK OPTOUT")]
