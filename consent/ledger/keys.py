@@ -31,6 +31,10 @@ class Keys:
         named = text if identity is address else canonical(identity)
         return self._hash(f"{connection}\0{named}".encode()), text
 
+    def identity(self, connection: str, address: Mapping[str, str]) -> bytes:
+        """Return the same hash of an address that is in its one spelling (`identity_of`)."""
+        return self._hash(f"{connection}\0{canonical(address)}".encode())
+
     def change(self, target: bytes, change: ConsentChange, since: int) -> tuple[bytes, str]:
         """Return the hash by which the same change is known again, from the same file or another, and its details.
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, Text, func, select
 
 from consent.change import Action
+from consent.identifiers.identity import identity_of
 from consent.identifiers.suppression import Question, StandingOptOut, SuppressionCheck, SuppressionRules
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import Row, among, bulk, plain_rows
@@ -119,7 +120,10 @@ class SuppressionView:
         named = (connection, *form.items())
         if (places := self._places.get(named)) is None:
             places = self._places[named] = [one for one in self.forms.get(connection, ()) if _fits(form, one)]
-        return [self._keys.target(connection, {**place, **address})[0] for place in places]
+        if not places:
+            return []
+        identity, key = identity_of(address), self._keys.identity  # a place says nothing of how a name is spelled
+        return [key(connection, {**place, **identity}) for place in places]
 
     def standing(
         self, keys: Sequence[bytes], rules: Mapping[str, SuppressionRules], question: Question

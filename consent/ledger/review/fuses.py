@@ -7,6 +7,7 @@ the sweep: what was held is enqueued again, or dies without a call.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -236,6 +237,12 @@ class Fuses(LedgerPart):
         idle = (fuses.c.state == FuseState.CLOSED.value, fuses.c.unheld_to.is_(None), fuses.c.touched_at < before)
         if self.database.read(lambda tx: tx.execute(select(literal(1)).where(*idle).limit(1)).first()):
             self.database.write(lambda tx: tx.execute(delete(fuses).where(*idle)))
+
+    def holding(self) -> dict[tuple[Bucket, str], int]:
+        """Return how many fuses have tripped, by bucket and origin: an event source's, or `import` for all files."""
+        query = select(fuses.c.name, fuses.c.kind, fuses.c.origin).where(_TRIPPED)
+        rows = self.database.read(lambda tx: tx.execute(query).all())
+        return Counter((read_bucket(name), kind if kind == IMPORT else origin) for name, kind, origin in rows)
 
     def held_customers(self) -> dict[Bucket, int]:
         """Return how many customers of each bucket are held by fuses."""

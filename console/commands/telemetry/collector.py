@@ -177,6 +177,12 @@ class LedgerCollector(Collector):
         for bucket, count in fused.items():
             customers[shown[bucket]] = customers.get(shown[bucket], 0) + count
         yield gauge("optrelay_fuse_held_customers", "Customers that a fuse holds.", _BUCKET, customers)
+        tripped = self.ledger.fuses.holding()
+        shown, origins = bounded({bucket for bucket, _ in tripped}), dict[tuple[str, ...], float]()
+        for bucket, origin in sorted(tripped)[:MOST_BUCKETS]:
+            held = (*shown[bucket], origin)
+            origins[held] = origins.get(held, 0) + tripped[bucket, origin]
+        yield gauge("optrelay_fuses_tripped", "Fuses that hold something.", (*_BUCKET, "origin"), origins)
         latest = sorted(queries.last_published().items(), key=lambda one: -one[1])[:MOST_BUCKETS]
         published: dict[tuple[str, ...], float] = {(feed,): moment / 1e6 for feed, moment in latest}
         name = "optrelay_feed_last_published_timestamp_seconds"

@@ -11,13 +11,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consent.change import Bucket
+from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.telemetry.counters import HONOUR_SECONDS
 from consent.settings import Settings
 from console.commands.telemetry.collector import LedgerCollector, bounded
 from console.commands.telemetry.exposition import collector_of, exposition, write
 from tests.deployment.compose import ROOT
-from tests.support.fuses import drain, trip
+from tests.support.fuses import WRONG_ACCOUNT, answer, drain, people, trip
 from tests.support.http_server import KEY, server
 from tests.support.ledgers import change_of, deliver, imported
 
@@ -95,7 +96,14 @@ def test_what_a_fuse_holds_is_told(collector: LedgerCollector, ledger: Ledger) -
     trip(ledger)
     drain(ledger)
 
-    assert values(exposition(collector))["optrelay_fuse_held_customers capillary"] == 7
+    key = ImportSource("http", "key shop, as web-1, port 80", "a run", 0, None, stream=True)
+    run = ledger.intake.open_import(key).import_id
+    ledger.intake.accept_events(run, people(31, 5), [])
+    answer(ledger, *[WRONG_ACCOUNT] * 5)
+    found = exposition(collector)
+    assert values(found)["optrelay_fuse_held_customers capillary"] == 7
+    for origin in ("import", "http:key shop"):
+        assert f'optrelay_fuses_tripped{{bucket="",connection="capillary",origin="{origin}"}} 1.0' in found.decode()
 
 
 def test_an_answer_is_kept_for_a_while(collector: LedgerCollector, ledger: Ledger) -> None:
