@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, func, select
 from consent.change import Action, Bucket, Lane, from_micros
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
+from consent.ledger.dialects.statements import bulk
 from consent.ledger.merge_sql import is_not_older, own_slot
 from consent.ledger.queue.enqueue import of_bucket
 from consent.ledger.review.guard_checks import PARTLY_HELD
@@ -117,23 +118,25 @@ class BacklogQueries(LedgerPart):
         query = query.outerjoin(slots, own_slot(changes)).where(change.action == Action.OPTOUT.value)
         query = query.where(func.coalesce(slots.c.confirmed, "") != Action.OPTOUT.value)
         dead = (
-            change.id.in_(select(dead_letters.c.change_id)),
             change.state == State.DEAD.value,
             change.discarded_at.is_(None),
             slots.c.newest_id == change.id,
         )
         some = select(imports.c.id).where((imports.c.state == "held") | imports.c.id.in_(PARTLY_HELD))
         held = (
-            change.import_id.in_(some),
             change.state == State.HELD.value,
             slots.c.newest_id.is_(None) | is_not_older(changes),
         )
 
         def work(tx: Connection) -> list[StuckOptOuts]:
-            found = [one for which in (dead, held) for one in _counted(tx, query.where(*which), now, most)]
+            # Of joins with what is few, PostgreSQL makes a walk through all changes.
+            letters = bulk(tx).among_found(change.id, select(dead_letters.c.change_id))
+            found = _counted(tx, query.where(letters, *dead), now, most)
+            if waiting := list(tx.execute(some).scalars()):
+                found += _counted(tx, query.where(change.import_id.in_(waiting), *held), now, most)
             return sorted(found, key=lambda one: (one.connection, one.state, one.rule))
 
-        return self.database.read(work)
+        return self.database.read(work, by_key=True)
 
     def run_lease_held(self) -> bool:
         """Whether a run with a broker of its own is at work."""

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import first_change
+from consent.ledger.dialects.statements import bulk, first_change
 from consent.ledger.review.guard_checks import PARTLY_HELD
 from consent.ledger.schema import audit_log, changes, dead_letters, imports, rejects, targets
 from consent.outcome import State
@@ -134,8 +134,14 @@ class PageQueries(LedgerPart):
     def letter_groups(self) -> list[LetterGroup]:
         """Count the dead letters that have not been discarded by connection, code and reason, most first."""
         what = [func.coalesce(one, "") for one in (targets.c.connection, changes.c.code, changes.c.reason)]
-        query = select(*what, func.count()).select_from(_LETTERS).where(*_OPEN).group_by(*what)
-        rows: Sequence[Any] = self.database.read(lambda tx: tx.execute(query).all(), by_key=True)
+        query = select(*what, func.count()).join_from(changes, targets, targets.c.id == changes.c.target_id)
+        query = query.where(changes.c.state == State.DEAD.value, changes.c.discarded_at.is_(None)).group_by(*what)
+
+        def work(tx: Connection) -> Sequence[Any]:
+            letters = bulk(tx).among_found(changes.c.id, select(dead_letters.c.change_id))
+            return tx.execute(query.where(letters)).all()
+
+        rows = self.database.read(work, by_key=True)
         return sorted((LetterGroup(*row) for row in rows), key=lambda one: (-one.count, one.connection, one.code))
 
     def audit_page(self, before: int | None = None, limit: int = PAGE, import_id: str | None = None) -> list[AuditLine]:
