@@ -93,7 +93,12 @@ WARNINGS = {
 
 
 class SlotChange(NamedTuple):
-    """What a row says about one slot: which, further parameters of the provider, and what the slot is to hold."""
+    """What a row says about one slot.
+
+    `slot` is the smallest thing inside the target that can be in or out, as text that never changes form; `details` are
+    further parameters of the provider, as JSON values; `value` is what the slot is to hold, where that is more than in
+    or out.
+    """
 
     slot: str
     details: dict[str, Any]
@@ -177,25 +182,13 @@ class ConsentRow(BaseModel):
         """Return what names the target at the provider: the only part that may name a person."""
         raise NotImplementedError
 
-    def slot(self) -> str:
-        """Return the smallest thing inside the target that can be in or out, as text that never changes form."""
-        raise NotImplementedError
-
     def bucket(self) -> str:
         """Return the name of the limit that calls for this target fall under, if its connection has several."""
         return ""
 
-    def value(self) -> str:
-        """Return what the slot is to hold, where that is more than in or out."""
-        return ""
-
-    def details(self) -> dict[str, Any]:
-        """Return further parameters of the provider, as JSON values."""
-        raise NotImplementedError
-
     def slot_changes(self) -> tuple[SlotChange, ...]:
         """Return what the row says about each slot that it names; most rows name one."""
-        return (SlotChange(self.slot(), self.details(), self.value()),)
+        raise NotImplementedError
 
 
 @cache

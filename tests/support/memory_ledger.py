@@ -17,7 +17,7 @@ from consent.change import ConsentChange
 from consent.connection import ConnectionSettings
 from consent.feed import Feed
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
-from consent.row import ConsentRow, Identifier
+from consent.row import ConsentRow, Identifier, SlotChange
 from producers.files.file import PreparedFile, prepare
 from producers.files.sources import SourceFile
 from producers.ingest_file import ImportResult, ingest_file
@@ -41,23 +41,20 @@ class PersonRow(ConsentRow):
         """Name the customer."""
         return {"user_id": self.user_id}
 
-    def slot(self) -> str:
-        """Name the channel."""
-        return self.channel
-
-    def details(self) -> dict[str, Any]:
-        """Keep the reason, where there is one."""
-        return {"reason": self.reason} if self.reason else {}
+    def slot_changes(self) -> tuple[SlotChange]:
+        """Name the channel, and keep the reason, where there is one."""
+        return (SlotChange(self.channel, {"reason": self.reason} if self.reason else {}),)
 
 
 class WordyRow(PersonRow):
     """A row whose slot, for the reason `long`, is longer than an index entry of PostgreSQL and compresses badly."""
 
-    def slot(self) -> str:
+    def slot_changes(self) -> tuple[SlotChange]:
         """Name the channel, or something endless."""
         odds = random.Random(1)
         endless = (chr(odds.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
-        return "".join(endless) if self.reason == "long" else self.channel
+        (one,) = super().slot_changes()
+        return (one._replace(slot="".join(endless)) if self.reason == "long" else one,)
 
 
 ROWS: dict[str, type[ConsentRow]] = {"crm": PersonRow}

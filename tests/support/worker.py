@@ -66,7 +66,8 @@ def as_change(row):
     from consent.change import ConsentChange
 
     since = row.effective_at or datetime.now(UTC)
-    return ConsentChange("capillary", row.address(), row.slot(), row.action, since, row.details())
+    (one,) = row.slot_changes()
+    return ConsentChange("capillary", row.address(), one.slot, row.action, since, one.details)
 
 
 def deliveries(worker_context: WorkerContext, until: Callable[[], bool], seconds: float = 8.0) -> None:

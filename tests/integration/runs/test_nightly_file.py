@@ -74,7 +74,8 @@ def said(customer: str) -> ConsentChange:
     row = PROVIDERS["capillary"].row.model_validate(
         {"user_id": customer, "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     )
-    return ConsentChange("capillary", row.address(), row.slot(), row.action, datetime.now(UTC), row.details())
+    (one,) = row.slot_changes()
+    return ConsentChange("capillary", row.address(), one.slot, row.action, datetime.now(UTC), one.details)
 
 
 @pytest.mark.proof

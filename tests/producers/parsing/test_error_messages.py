@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from consent.row import ConsentRow, Identifier
+from consent.row import ConsentRow, Identifier, SlotChange
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import RawRecord, parse_context, parse_record
 
@@ -33,13 +33,9 @@ class _Row(ConsentRow):
         """The user."""
         return {"user_id": self.user_id}
 
-    def slot(self) -> str:
-        """The channel."""
-        return self.channel
-
-    def details(self) -> dict[str, object]:
-        """Nothing more, but a code that no one takes."""
-        return {}
+    def slot_changes(self) -> tuple[SlotChange]:
+        """The channel and nothing more, but a code that no one takes."""
+        return (SlotChange(self.channel, {}),)
 
     def model_post_init(self, _context: object) -> None:
         """Refuse one code as a provider's rule would."""

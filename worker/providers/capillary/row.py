@@ -32,7 +32,7 @@ from consent.identifiers.normalize import (
 )
 from consent.identifiers.phones import is_known, read_number
 from consent.identifiers.suppression import Question, SuppressionRules
-from consent.row import NAME_FORM, ConsentRow, checked, named, or_whole_number, text_schema
+from consent.row import NAME_FORM, ConsentRow, SlotChange, checked, named, or_whole_number, text_schema
 from worker.providers.row_fields import Spellings, error_at
 
 CHANNELS = ("MOBILE", "EMAIL", "wechat", "whatsapp", "ios", "android", "line")
@@ -262,14 +262,10 @@ class CapillaryRow(ConsentRow):
             address["source_account_id"] = self.source_account_id
         return address
 
-    def slot(self) -> str:
-        """Return channel, account, priority and org unit as one text."""
-        return slot_text(self.channel, self.account_id, self.priority, self.org_unit_id)
-
-    def details(self) -> dict[str, Any]:
-        """Return the columns that go into the body beside the row's slot, where they are filled."""
-        filled = self.__dict__
-        return {name: filled[name] for name in _DETAILS if filled[name] is not None}
+    def slot_changes(self) -> tuple[SlotChange]:
+        """Return channel, account, priority and org unit as one slot, with the other columns that go into the body."""
+        slot, filled = slot_text(self.channel, self.account_id, self.priority, self.org_unit_id), self.__dict__
+        return (SlotChange(slot, {name: filled[name] for name in _DETAILS if filled[name] is not None}),)
 
 
 def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:

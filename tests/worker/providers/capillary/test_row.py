@@ -31,16 +31,17 @@ def test_least_row() -> None:
     """A row without account and org unit means the empty account and -1, as the vendor's samples do."""
     row = a_row()
 
-    assert (row.address(), row.slot(), row.details()) == ({"user_id": "1001"}, '["EMAIL","","BULK",-1]', {})
+    assert (row.address(), row.slot_changes()) == ({"user_id": "1001"}, (('["EMAIL","","BULK",-1]', {}, ""),))
 
 
 def test_full_row() -> None:
     """What is no part of address or slot stands in the details, as JSON values."""
     details = {"reason": "left", "campaign_id": "7", "communication_id": 8, "scope": "USER", "sub_scope": "NONE"}
     row = a_row(account_id="01", org_unit_id="200031782", source_name="facebook", **details)
+    (one,) = row.slot_changes()
 
-    assert row.slot() == '["EMAIL","01","BULK",200031782]'
-    assert details | {"campaign_id": 7, "source_name": "FACEBOOK"} == row.details()
+    assert one.slot == '["EMAIL","01","BULK",200031782]'
+    assert details | {"campaign_id": 7, "source_name": "FACEBOOK"} == one.details
 
 
 @pytest.mark.parametrize(
