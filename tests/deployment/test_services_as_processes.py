@@ -210,6 +210,7 @@ def test_the_broker_refuses_strangers_and_remembers(host: Host) -> None:
         assert _broker(host, PASSWORDS["BROKER_PASSWORD"]).get("pace") == b"1"
 
 
+@pytest.mark.proof
 def test_a_listener_records_the_events_of_a_stream(host: Host) -> None:
     """The listener of the compose file, told the broker's own stream, records an event and ends well."""
     secret = PASSWORDS["BROKER_PASSWORD"]

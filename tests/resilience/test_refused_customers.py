@@ -63,7 +63,7 @@ POISON = [str(FIRST + number) for number in (0, 1, 2, 3, 300)]
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        ({"kind": "html", "http_status": 403}, "403"),
+        param({"kind": "html", "http_status": 403}, "403", marks=proof),
         param({"kind": "html", "http_status": 404}, "404", marks=proof),
         param({"kind": "html", "http_status": 302}, "302", marks=proof),
         param({"kind": "html", "http_status": 405}, "405", marks=proof),

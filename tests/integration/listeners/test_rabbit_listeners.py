@@ -173,6 +173,7 @@ def test_a_listener_outlives_its_broker(rabbit: Rabbit, shop: Company) -> None:
         assert "guest:guest" not in one.output("one", "err")
 
 
+@pytest.mark.proof
 def test_strange_messages_do_not_stop_a_listener(rabbit: Rabbit, shop: Company) -> None:
     """A time millions of years away in a header, an encoding that no one knows, a timestamp in milliseconds.
 

@@ -74,6 +74,7 @@ def shop(tmp_path: Path, pooled: str) -> Iterator[Company]:
         yield one
 
 
+@pytest.mark.proof
 @needs_pgbouncer
 def test_several_at_once_behind_a_pooler_record_and_deliver(shop: Company) -> None:
     """Imports behind PgBouncer end with exit code 5 for ever: a session does not know what another one prepared."""

@@ -61,6 +61,7 @@ def watcher(ledger: Ledger, url: str, tmp_path: Path) -> Watcher:
     return Watcher(address, place, ledger, Reading({"capillary": CapillaryRow}, {}, IngestOptions()), Quiet())
 
 
+@pytest.mark.proof
 def test_each_of_a_dozen_files_ends_where_it_belongs(own: Ledger, bucket: Store, tmp_path: Path) -> None:
     """As in a folder of this machine, but for the rejected rows: they stay here, for a bucket may be someone else's."""
     watching = watcher(own, f"{bucket.url}?age=0", tmp_path)

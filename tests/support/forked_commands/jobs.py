@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = {"worker", "celery", "sandbox"}
+PROGRAMS = {"worker", "celery", "sandbox", "optrelay"}
 """What `python -m` may start here."""
 
 FREE = {"HOME", "PATH", "PYTHONPATH", "TMPDIR", "COLUMNS", "LINES", "NO_COLOR", "TERM", "TZ", "PYTEST_CURRENT_TEST"}
@@ -40,7 +40,7 @@ def is_known(command: list[str]) -> bool:
 
 def is_free(name: str) -> bool:
     """Whether a variable may differ from the server's."""
-    return name in FREE or name.startswith("OPTRELAY_") or name.lower().endswith("_proxy")
+    return name in FREE or name.startswith(("OPTRELAY_", "OTEL_")) or name.lower().endswith("_proxy")
 
 
 def python_path(environment: dict[str, str]) -> list[str]:

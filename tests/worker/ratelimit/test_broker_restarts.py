@@ -16,6 +16,7 @@ from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
 from console.local.broker import LocalBroker
 from sandbox.rate import worst_window
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from worker.ratelimit.limiter import RateLimiter
 from worker.ratelimit.write_ahead import end_reservations_of
 
@@ -61,6 +62,7 @@ def call(limiter: RateLimiter, moments: list[float], until: float) -> None:
         time.sleep(0.01)
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.proof)])
 def test_no_window_is_overfull_whatever_becomes_of_the_broker(ready: Ledger, tmp_path: Path, seed: int) -> None:
     """A broker that is killed, wiped or ended, at any moment, begins the limit anew, and the provider shuts us out."""

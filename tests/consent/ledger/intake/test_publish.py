@@ -84,6 +84,7 @@ def test_a_release_that_breaks_off_anywhere_is_gone_on_with(ledger: Ledger) -> N
     assert cut > 9
 
 
+@POSTGRESQL_IN_PROOFS
 def test_two_at_once_harm_nothing(ledger: Ledger) -> None:
     """A sweep takes a slow importer for dead, after any step: what one has done the other leaves alone."""
     for begin in range(16):

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
+import pytest
+
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, Retry
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
@@ -144,6 +146,7 @@ def side_by_side(importing: list[Callable[[], None]], delivering: Callable[[thre
     return errors
 
 
+@pytest.mark.parametrize("ledger_url", [pytest.param("sqlite", marks=pytest.mark.proof), "postgresql"], indirect=True)
 def test_importing_and_settling_side_by_side(ledger: Ledger) -> None:
     """Two importers and three deliveries at work at once: no one fails, nothing is left over, everything balances."""
 
