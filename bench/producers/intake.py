@@ -8,7 +8,8 @@ file's, all of it so already) and for a third (the second's rows in other bytes)
 How fast the machine is just then, Python's own csv.reader tells, which passes over each file right before and after
 it is imported: `of_csv_reader` holds each rate as a part of that one. Where it makes 1.08 million rows/s, the goals are
 30,000 (SQLite) and 20,000 (PostgreSQL) for a first file and 40,000 for one that says nothing new: parts of 0.028, 0.019
-and 0.037.
+and 0.037. `met` compares the first with its `goal` by the clock, `met_by_cpu` by the importer's own CPU seconds, which
+other work on the machine disturbs little; what the server of PostgreSQL spends is not in them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+GOALS = {"sqlite": 30_000, "postgresql": 20_000}
 HEADER = "user_id,channel,priority,action,effective_at,reason,account_id,org_unit_id\n"
 
 
@@ -46,20 +48,23 @@ def write_file(path: Path, rows: int, minute: int, ending: str = "") -> None:
 
 
 class Stopwatch:
-    """Notes when the last row had been committed, before changes are published."""
+    """Notes when the last row had been committed, before changes are published, by the clock and in CPU seconds."""
 
-    committed = 0.0
+    committed = cpu = 0.0
 
     def reading(self, *_: object) -> None:
         """A chunk was committed."""
-        self.committed = time.perf_counter()
+        self.committed, self.cpu = time.perf_counter(), time.process_time()
 
     def releasing(self, *_: object) -> None:
         """A chunk was published."""
 
 
-def import_once(url: str, path: Path) -> tuple[float, float, int]:
-    """Record and release one file; return the seconds until all was committed, until all was due, and rows recorded."""
+def import_once(url: str, path: Path) -> tuple[float, float, float, int]:
+    """Record and release one file.
+
+    Return the seconds until all was committed, by the clock and of CPU, those until all was due, and the rows recorded.
+    """
     from consent.guards.rules import GuardRules
     from consent.ledger.ledger import Ledger
     from producers.files.file import prepare
@@ -70,13 +75,13 @@ def import_once(url: str, path: Path) -> tuple[float, float, int]:
 
     ledger = Ledger(url)
     ledger.maintenance.migrate()
-    watch, started = Stopwatch(), time.perf_counter()
+    watch, started, cpu = Stopwatch(), time.perf_counter(), time.process_time()
     with source_files([str(path)]) as [file]:
         ready = prepare(file, IngestOptions(guards=GuardRules()), {"capillary": PROVIDERS["capillary"].row}, {})
         result = ingest_file(ready, ledger.intake, watch)
     seconds = time.perf_counter() - started
     ledger.close()
-    return watch.committed - started, seconds, result.recorded
+    return watch.committed - started, watch.cpu - cpu, seconds, result.recorded
 
 
 def confirm_everything(url: str) -> None:
@@ -97,18 +102,22 @@ def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
     first, second = folder / f"{name}-1.csv", folder / f"{name}-2.csv"
     write_file(first, rows, 0)
     write_file(second, rows, 1)
-    (committed, seconds, recorded, megabytes), alone = beside_csv_reader(url, first)
+    (committed, cpu, seconds, recorded, megabytes), alone = beside_csv_reader(url, first)
     apart(confirm_everything, url)
-    (heard, again, _, _), alone_again = beside_csv_reader(url, second)
+    (heard, _, again, *_), alone_again = beside_csv_reader(url, second)
     third = folder / f"{name}-3.csv"
     write_file(third, rows, 1, "\n")
-    (_, same, _, _), alone_same = beside_csv_reader(url, third)
+    (_, _, same, *_), alone_same = beside_csv_reader(url, third)
     parts = {"committed": alone / committed, "unchanged": alone_again / heard, "duplicate": alone_same / same}
     return {
         "ledger": name,
         "rows": rows,
         "recorded": recorded,
         "committed_rows_per_second": round(rows / committed),
+        "committed_rows_per_cpu_second": round(rows / cpu),
+        "goal": GOALS[name],
+        "met": rows / committed >= GOALS[name],
+        "met_by_cpu": rows / cpu >= GOALS[name],
         "due_rows_per_second": round(rows / seconds),
         "unchanged_committed_rows_per_second": round(rows / heard),
         "unchanged_rows_per_second": round(rows / again),
@@ -119,7 +128,7 @@ def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
     }
 
 
-def beside_csv_reader(url: str, path: Path) -> tuple[tuple[float, float, int, int], float]:
+def beside_csv_reader(url: str, path: Path) -> tuple[tuple[float, float, float, int, int], float]:
     """Import a file; return what `imported` does, and the seconds that csv.reader took for it before and after."""
     before = apart(csv_reader_alone, path)
     found = apart(imported, url, path)
@@ -144,7 +153,7 @@ def apart(work: Callable[..., Any], *arguments: object) -> Any:
         return pool.apply(work, arguments)
 
 
-def imported(url: str, path: Path) -> tuple[float, float, int, int]:
+def imported(url: str, path: Path) -> tuple[float, float, float, int, int]:
     """Import a file as the command does; return what `import_once` does, and this process's peak in megabytes."""
     gc.set_threshold(300_000, 10, 5)  # as console/cli.py does
     return *import_once(url, path), round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

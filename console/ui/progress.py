@@ -81,7 +81,7 @@ class _ReadingLines:
 
     def releasing(self, changes: int) -> None:
         self._due += changes
-        self._say(f"{self._name}: publishing changes, {self._due:,} so far")
+        self._say(f"{self._name}: publishing changes, in two passes: {self._due:,} so far")
 
     def _say(self, words: str) -> None:
         if time.monotonic() - self._said >= PLAIN_EVERY_SECONDS:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -52,7 +54,8 @@ class PreparedFile:
 
     `undated` says that neither the options nor a column tell since when its rows hold: so they hold since the file's
     own time. `mapping` is that of its feed, if it needs one, and `last_line` the line of its last row.
-    `manifest_rows` is how many rows its manifest promises, if it has one.
+    `manifest_rows` is how many rows its manifest promises, if it has one, and `zoneless` says that times without a zone
+    are among the first.
     """
 
     inspection: Inspection
@@ -64,6 +67,7 @@ class PreparedFile:
     mapping: RowMapping | None = None
     last_line: int = sys.maxsize
     manifest_rows: int | None = None
+    zoneless: bool = False
 
     @property
     def name(self) -> str:
@@ -76,7 +80,7 @@ class PreparedFile:
         encoding = self.inspection.encoding.note
         feed = f"it is read as the feed {self.options.feed}" if self.options.feed else None
         zone = f"times are read in {self.context.zone}; --timezone or the feed's timezone says it otherwise"
-        zoneless = zone if self.mapping is not None and self.mapping.zoneless else None
+        zoneless = zone if self.zoneless else None
         sheet = self.inspection.sheet.note if self.inspection.sheet and not self.options.sheet else None
         return [*filter(None, (encoding, sheet, feed, zoneless)), *self.header.notes]
 
@@ -131,8 +135,8 @@ class PreparedFile:
 
     def times(self) -> Iterator[str]:
         """Give the cells of effective_at, of all rows that can be read; none if the file has no such column."""
-        place = self.header.place("effective_at")
-        return iter(()) if place is None else (cells[place] for cells in self.rows())
+        places = [index for index, column in self.header.columns if column == "effective_at"]
+        return (cells[places[0]] for cells in self.rows()) if places else iter(())
 
     def rows(self) -> Iterator[list[str]]:
         """Give the cells of all rows that can be read."""
@@ -173,7 +177,19 @@ def prepare(
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")
     undated = given is None and not header.has_time
-    return replace(found, undated=undated, manifest_rows=_promised_rows(inspection, columns.header_lines))
+    promised = _promised_rows(inspection, columns.header_lines)
+    return replace(found, undated=undated, manifest_rows=promised, zoneless=_lacks_zone(found))
+
+
+def _lacks_zone(file: PreparedFile) -> bool:
+    """Whether times are read in a zone that they do not name: by their format, else by the first of them."""
+    if file.options.time_format:
+        return file.mapping is not None and file.mapping.zoneless
+    return any(cell and not _NAMES_ZONE.search(cell, len("2026-11-20")) for cell in islice(file.times(), _FIRST_TIMES))
+
+
+_FIRST_TIMES = 100
+_NAMES_ZONE = re.compile(r"[Zz]$|[+-]\d\d(?::?\d\d)?$")
 
 
 def _promised_rows(found: Inspection, header_lines: int) -> int | None:

@@ -206,3 +206,21 @@ def test_text_with_some_odd_characters_is_text(tmp_path: Path, separator: str) -
     content = TABLE.replace(",", separator).encode() + f"9{separator}SMS{separator}OPTOUT{separator}a\0b\n".encode()
     found, _ = reasons(tmp_path / "x.csv", content + bytes(3_000), IngestOptions(delimiter=separator))
     assert found == ["Größe", "naïve"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "noted"),
+    [
+        ("2026-01-02T08:30:00Z", False),
+        ("2026-01-02 08:30:00+01:00", False),
+        ("2026-01-02 08:30:00+00", False),
+        ("2026-01-02 08:30", True),
+        ("2026-01-02", True),
+        ("", False),
+    ],
+)
+def test_the_zone_that_was_assumed_is_told(tmp_path: Path, cell: str, *, noted: bool) -> None:
+    """An hour's difference decides which of two changes is the newest: a person sees in which zone times were read."""
+    content = f"user_id,channel,action,effective_at\n7,SMS,OPTOUT,2026-01-02T08:30:00Z\n8,SMS,OPTOUT,{cell}\n"
+    _, notes = reasons(tmp_path / "x.csv", content.encode(), IngestOptions(timezone="Europe/Berlin"))
+    assert any("times are read in Europe/Berlin" in note for note in notes) == noted

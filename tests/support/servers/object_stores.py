@@ -97,9 +97,9 @@ def _google() -> Iterator[_Running]:
     _needs("gcsfs", "gcp_storage_emulator")
     from gcp_storage_emulator import server as emulator
 
-    # It knows no move within a bucket, and says so in a way that gcsfs asks again and again before it copies.
-    no_move = (rf"{emulator.settings.API_ENDPOINT}/b/.*/moveTo/o/.*", {"POST": _refuse})
-    emulator.HANDLERS = (no_move, *emulator.HANDLERS)
+    # It knows no move within a bucket; refused, gcsfs would ask again for half a minute before it copies.
+    move = r"/b/(?P<bucket_name>[-.\w]+)/o/(?P<object_id>.*[^/]+)/moveTo/o/(?P<dest_object_id>.*[^/]+)$"
+    emulator.HANDLERS = ((f"^{emulator.settings.API_ENDPOINT}{move}", {"POST": _move}), *emulator.HANDLERS)
     port = _free_port()
     server = emulator.create_server("127.0.0.1", port, in_memory=True)
     server.start()
@@ -110,8 +110,12 @@ def _google() -> Iterator[_Running]:
         server.stop()
 
 
-def _refuse(_request: Any, response: Any, _storage: Any) -> None:
-    response.status = 400
+def _move(request: Any, response: Any, storage: Any) -> None:
+    from gcp_storage_emulator.handlers import objects
+
+    request.params["dest_bucket_name"] = request.params["bucket_name"]
+    objects.copy(request, response, storage)
+    storage.delete_file(request.params["bucket_name"], request.params["object_id"])
 
 
 @contextmanager
