@@ -25,6 +25,11 @@ class Keys:
         self._fresh: Callable[[], Any] = blake2b(key=secret, digest_size=KEY_BYTES).copy
         self._texts: dict[int, str] = {}
 
+    def of(self, change: ConsentChange, since: int) -> tuple[bytes, str, bytes, str]:
+        """Return hash and address of a change's target, as `target` does, and its own hash and details, as `change`."""
+        target, address = self.target(change.connection, change.address)
+        return target, address, *self.change(target, change, since)
+
     def target(self, connection: str, address: Mapping[str, str]) -> tuple[bytes, str]:
         """Return the hash that stands for a target, whatever the spelling of its address, and the address as text."""
         text, identity = canonical(address), identity_of(address)

@@ -154,8 +154,12 @@ def app_state(request: Request) -> AppState:
     return state
 
 
-def admit(request: Request, state: AppState, *scopes: Scope) -> Sender:
-    """Return whose key the request shows; raise Problem without a valid one for one of the scopes, or too often."""
+def admit(request: Request, *scopes: Scope) -> tuple[AppState, Sender]:
+    """Return the state of the server, and whose key the request shows.
+
+    Raises Problem without a valid key for one of the scopes, or if it comes too often.
+    """
+    state = app_state(request)
     sender = state.keys.sender(request.headers)
     if sender is None:
         detail = "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
@@ -167,7 +171,7 @@ def admit(request: Request, state: AppState, *scopes: Scope) -> Sender:
     if sender.may.isdisjoint(scopes):
         detail = f"this key has not the scope {' or '.join(scopes)}: use one that has, or add it in OPTRELAY_API_KEYS"
         raise Problem(HTTPStatus.FORBIDDEN, "missing_scope", detail)
-    return sender
+    return state, sender
 
 
 def _key(setting: str) -> _Key:

@@ -67,11 +67,10 @@ class IncomingBatch:
         aliases: dict[bytes, _Alias] = {}
         found: dict[bytes, Row] = {}
         for change in incoming:
-            target, address = keys.target(change.connection, change.address)
+            since = to_micros(change.effective_at)
+            target, address, key, details = keys.of(change, since)
             if target not in found:
                 found[target] = (target, change.connection, change.bucket, address)
-            since = to_micros(change.effective_at)
-            key, details = keys.change(target, change, since)
             out = change.action is Action.OPTOUT
             what = (change.slot, _OUT if out else _IN, change.value, since, details, int(change.own_time), now)
             due = deadlines.of(change.connection, change.slot, since, now) if out else _NO_DEADLINE

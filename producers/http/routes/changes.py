@@ -15,7 +15,7 @@ from producers.events.event import Event
 from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
 from producers.events.ingest import Result
 from producers.http import responses
-from producers.http.admission import REQUEST_ID, Scope, Sender, admit, app_state
+from producers.http.admission import REQUEST_ID, Scope, Sender, admit
 from producers.http.openapi import COMPONENTS, KEYED, operation_id, problem_responses
 from producers.http.problems import CONTENT_TYPE, Problem
 from producers.http.request_body import read_body
@@ -57,8 +57,7 @@ async def post_changes(request: Request, idempotency_key: _IdempotencyKey = None
     Answered after the commit, with what became of each change: accepted, duplicate (known already), or rejected (why,
     and which field). One bad change harms only itself.
     """
-    state = app_state(request)
-    sender = admit(request, state, Scope.WRITE, Scope.OPTOUT)
+    state, sender = admit(request, Scope.WRITE, Scope.OPTOUT)
     key = _hashed(idempotency_key)
     body = await read_body(request, state.body_limit)
     results = await state.batch_writer.record(_event(request, sender, body, key), len(body))

@@ -26,7 +26,7 @@ from producers.audience import (
     with_check,
 )
 from producers.http import responses
-from producers.http.admission import AppState, Scope, admit, app_state
+from producers.http.admission import AppState, Scope, admit
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
 from producers.http.request_body import read_body
@@ -71,8 +71,7 @@ async def post_contactable(request: Request) -> Response:
     What cannot be understood is not allowed. If others have opted out by a kind of name that someone lacks, the answer
     is 409 unless `unknown` says what that means.
     """
-    state = app_state(request)
-    sender = admit(request, state, Scope.CONTACTABLE)
+    state, sender = admit(request, Scope.CONTACTABLE)
     body = await read_body(request, _LONGEST_BODY)
     said = _read(body)
     try:

@@ -59,8 +59,7 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", include_in_schema=False)
 async def metrics(request: Request) -> Response:
     """Tell Prometheus what stands in the ledger; only to a key with the scope `metrics`, wherever it comes from."""
-    state = app_state(request)
-    admit(request, state, Scope.METRICS)
+    state, _ = admit(request, Scope.METRICS)
     return Response(await run_in_threadpool(state.metrics), media_type=_PROMETHEUS)
 
 

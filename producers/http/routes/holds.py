@@ -57,8 +57,7 @@ router = APIRouter(generate_unique_id_function=operation_id)
 )
 async def get_held(request: Request) -> Response:
     """Tell what `optrelay held --json` prints: what guards and fuses hold. The key needs the scope approve."""
-    state = app_state(request)
-    admit(request, state, Scope.APPROVE)
+    state, _ = admit(request, Scope.APPROVE)
     found = await _on_ledger(state.ledger.review.held_imports)
     fuses = await _on_ledger(state.ledger.fuses.tripped)
     return JSONResponse({"held": [one.as_json() for one in found], "fuses": [one.as_json() for one in fuses]})
@@ -99,8 +98,7 @@ async def post_reset_fuse(request: Request) -> Response:
     It is carried out before the answer as far as that goes within two seconds; the next sweep goes on with the rest.
     The key needs the scope approve. Its name is kept in the audit log, with `why`.
     """
-    state = app_state(request)
-    sender = admit(request, state, Scope.APPROVE)
+    state, sender = admit(request, Scope.APPROVE)
     said = await _said(request, {"what", "why", "way"})
     what, way = said.get("what"), said.get("way", FuseWay.RESUME.value)
     if not isinstance(what, str) or not what or len(what) > _LONGEST_WHY or "\0" in what:
@@ -161,8 +159,7 @@ async def post_undo(request: Request, id: str) -> Response:  # noqa: A002 - the 
 
     The key needs the scope undo. Its name is kept in the audit log, with `why`, which only a dry run can do without.
     """
-    state = app_state(request)
-    sender = admit(request, state, Scope.UNDO)
+    state, sender = admit(request, Scope.UNDO)
     said = await _said(request, {"why", "expect", "opt_in_again", "dry_run"})
     again, only_say = (_flag(said, name) for name in ("opt_in_again", "dry_run"))
     review = state.ledger.review
@@ -202,7 +199,7 @@ def _flag(said: dict[str, Any], name: str) -> bool:
 
 
 async def _decision(request: Request, state: AppState, fields: set[str]) -> Decision:
-    sender = admit(request, state, Scope.APPROVE)
+    _, sender = admit(request, Scope.APPROVE)
     _prove_name(state, sender, Scope.APPROVE)
     return _decided_by(state, sender, await _said(request, fields))
 

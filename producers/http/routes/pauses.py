@@ -51,8 +51,7 @@ router = APIRouter(generate_unique_id_function=operation_id)
 )
 async def get_pauses(request: Request) -> Response:
     """Tell the connections, buckets and opt-ins that are not delivered for now. The key needs the scope pause."""
-    state = app_state(request)
-    admit(request, state, Scope.PAUSE)
+    state, _ = admit(request, Scope.PAUSE)
     found = await _on_ledger(state.ledger.pauses.current)
     return JSONResponse({"pauses": [one.as_json() for one in found]})
 
@@ -115,7 +114,7 @@ class _Asked(NamedTuple):
 
 
 async def _asked(request: Request, state: AppState, connection: str, only: str) -> _Asked:
-    sender = admit(request, state, Scope.PAUSE)
+    _, sender = admit(request, Scope.PAUSE)
     try:
         said = orjson.loads(await read_body(request, _LONGEST_BODY))
     except ValueError:

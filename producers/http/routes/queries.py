@@ -15,7 +15,7 @@ from consent.errors import LedgerError, UnusableCursor
 from consent.ledger.queries.changes import ChangeReport
 from consent.ledger.queries.outcomes import MOST_OUTCOMES, OutcomePage
 from producers.http import responses
-from producers.http.admission import Scope, admit, app_state
+from producers.http.admission import Scope, admit
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
 
@@ -38,8 +38,7 @@ async def get_outcomes(request: Request, after: str | None = None, limit: str = 
     Each outcome of each change is told behind every cursor given before it, also what a replay leads to, so none is
     missed. Ask again with the `cursor` of the answer, at once if there is `more`. `limit` is at most 10000.
     """
-    state = app_state(request)
-    admit(request, state, Scope.READ)
+    state, _ = admit(request, Scope.READ)
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= MOST_OUTCOMES:
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_parameter", f"limit is a number from 1 to {MOST_OUTCOMES}")
     try:
@@ -59,8 +58,7 @@ async def get_outcomes(request: Request, after: str | None = None, limit: str = 
 )
 async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
     """Tell its state, where it came from and why it failed, if it did; no address is shown."""
-    state = app_state(request)
-    admit(request, state, Scope.READ)
+    state, _ = admit(request, Scope.READ)
     found = await _find(id, state.ledger.queries.find_change)
     if found is None:
         raise _unknown("change")
@@ -77,8 +75,7 @@ async def get_change(request: Request, id: str) -> Response:  # noqa: A002 - the
 )
 async def get_import(request: Request, id: str) -> Response:  # noqa: A002 - the name of the parameter is public
     """Tell what `optrelay status IMPORT --json` prints."""
-    state = app_state(request)
-    admit(request, state, Scope.READ)
+    state, _ = admit(request, Scope.READ)
     found = await _find(id, state.import_report)
     if found is None:
         raise _unknown("import")
