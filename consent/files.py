@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from consent.errors import ConfigurationError
 
@@ -49,6 +49,18 @@ def private(path: str | Path, flags: int) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def ordinary(path: str | Path) -> BinaryIO:
+    """Open a file that a setting names, to read it; raises OSError.
+
+    Raises ConfigurationError for a FIFO or a device: the one would keep us waiting, the other may have no end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigurationError(f"{path_text(path)} is {'a folder' if stat.S_ISDIR(mode) else 'no ordinary file'}")
+    return os.fdopen(descriptor, "rb")
 
 
 def refuse_planted(found: os.stat_result, path: str | Path, others: int = 0) -> None:

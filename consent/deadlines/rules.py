@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from consent.change import from_micros, to_micros
 from consent.errors import ConfigurationError
-from consent.files import path_text
+from consent.files import ordinary, path_text
 
 SHIPPED = Path(__file__).with_name("rules.toml")
 HISTORIC = "historic"
@@ -162,7 +162,8 @@ def _months_later(day: date, months: int) -> date:
 def read_rules(path: Path) -> dict[str, Rule]:
     """Read a rules file; raise ConfigurationError with the file, the rule and what is wrong."""
     try:
-        given = tomllib.loads(path.read_text("utf-8"))
+        with ordinary(path) as file:
+            given = tomllib.load(file)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         why = error if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
         raise ConfigurationError(f"the rules of deadlines in {path_text(path)} cannot be read: {why}") from None

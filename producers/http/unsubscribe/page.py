@@ -7,8 +7,6 @@ channel tell. It names no person.
 from __future__ import annotations
 
 import base64
-import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from html import escape
@@ -20,7 +18,7 @@ from fastapi import Response
 from fastapi.responses import HTMLResponse
 
 from consent.errors import ConfigurationError
-from consent.files import path_text
+from consent.files import ordinary, path_text
 from consent.public_page import LinkTopic, PublicPage, Words
 from producers.http.unsubscribe.form import BY_PERSON, FIELD, PRESSED, VALUE
 from producers.http.unsubscribe.languages import Language, asked_for, known_language
@@ -146,11 +144,10 @@ def _logo(name: str) -> str:
     """Return a file as an address that holds it whole, so that nothing is loaded; raise ConfigurationError."""
     path = Path(name)
     try:
-        # A FIFO would keep `serve` waiting, and a device may have no end.
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ConfigurationError(f"{SETTING}LOGO: {path_text(path)} is no ordinary file")
+        with ordinary(path) as file:
             content = file.read(_LONGEST_LOGO + 1)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{SETTING}LOGO: {error}") from None
     except OSError as error:
         raise ConfigurationError(f"{SETTING}LOGO: {path_text(path)} cannot be read: {type(error).__name__}") from None
     if len(content) > _LONGEST_LOGO:

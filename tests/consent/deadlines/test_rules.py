@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -173,4 +174,7 @@ def test_settings_refuse_what_makes_no_deadline(tmp_path: Path, monkeypatch: pyt
     assert load_settings().chosen_deadlines.rules["internal-72h"].amount == 12
     monkeypatch.setenv("OPTRELAY_DEADLINE_RULES", str(tmp_path / "gone.toml"))
     with pytest.raises(ConfigurationError, match=r"gone\.toml cannot be read: FileNotFoundError"):
+        load_settings()
+    os.mkfifo(tmp_path / "gone.toml")  # every command waited for ever
+    with pytest.raises(ConfigurationError, match=r"gone\.toml is no ordinary file"):
         load_settings()

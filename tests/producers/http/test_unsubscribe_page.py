@@ -207,7 +207,7 @@ def test_words_of_the_settings_stay_words(books: Ledger) -> None:
         (lambda path: path.write_bytes(b"GIF87 as long as " + b"x" * 110_000), "longer than 100 KiB"),
         (lambda path: path.write_bytes(b"<html>no picture</html>"), "is no PNG"),
         (Path.touch, "is no PNG"),
-        (Path.mkdir, "cannot be read"),
+        (Path.mkdir, "is a folder"),
         (os.mkfifo, "is no ordinary file"),  # `serve` waited for ever until someone wrote into it
         (lambda path: path.symlink_to("/dev/zero"), "is no ordinary file"),
     ],

@@ -23,7 +23,7 @@ ANN = 900_417
 WITHIN_SECONDS = 0.3
 CONNECTION = {"base_url": "http://127.0.0.1:1", "username": "till", "password": "hush-hush-7"}
 
-pytestmark = pytest.mark.proof
+pytestmark = [pytest.mark.proof, pytest.mark.pace]
 
 _SERIES = {
     "sqlite": "WITH RECURSIVE series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < {last})",
