@@ -184,11 +184,23 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def _parts(items: list[pytest.Item], of: int) -> dict[pytest.Item, int]:
+    """Return the part of each test: by its name, so that it stays there, but those that take long are evened out."""
+    parts = {item: crc32(item.nodeid.encode()) % of for item in items}
+    seconds = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("takes"))}
+    sums = [0.0] * of
+    for item in sorted(seconds, key=lambda item: (-seconds[item], item.nodeid)):
+        parts[item] = sums.index(min(sums))
+        sums[parts[item]] += seconds[item]
+    return parts
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep a part of the tests: PROOF_PART=2/3 is the second third, and the parts together are all."""
     number, _, of = os.environ.get("PROOF_PART", "").partition("/")
     if of:
-        left_out = [item for item in items if crc32(item.nodeid.encode()) % int(of) != int(number) - 1]
+        parts = _parts(items, int(of))
+        left_out = [item for item in items if parts[item] != int(number) - 1]
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
 

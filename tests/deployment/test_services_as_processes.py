@@ -161,6 +161,7 @@ def host(tmp_path: Path, postgres_database: str) -> Host:
     return Host(tmp_path, postgres_database)
 
 
+@pytest.mark.takes(15)
 @pytest.mark.proof
 def test_an_import_goes_through_the_composed_services(host: Host) -> None:
     """Broker, migration, worker, sweep and sandbox, started as the compose file says, deliver an import.

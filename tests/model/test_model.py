@@ -64,6 +64,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.takes(20)
 def test_whatever_happens_the_newest_change_arrives_sqlite(folder: Path) -> None:
     """Kills, late calls, lost leases, replays and clock jumps in any order: nothing is lost, doubled or stale."""
     template, numbers = folder / "template.db", count()
@@ -79,6 +80,7 @@ def test_whatever_happens_the_newest_change_arrives_sqlite(folder: Path) -> None
     prove(fresh, examples(20, share=10))
 
 
+@pytest.mark.takes(20)
 def test_whatever_happens_the_newest_change_arrives_postgresql(postgres_database: str) -> None:
     """The same on PostgreSQL."""
     first = Ledger(postgres_database)

@@ -141,6 +141,7 @@ def _after(minutes: int) -> int:
     return moment(minutes) - 1
 
 
+@pytest.mark.takes(30)
 @settings(
     max_examples=examples(200, share=12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

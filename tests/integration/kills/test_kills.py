@@ -57,6 +57,7 @@ def settings_for_quick_recovery(shop: Company) -> None:
     }
 
 
+@pytest.mark.takes(10)
 @pytest.mark.proof
 def test_kills_at_random_lose_nothing(tmp_path: Path) -> None:
     """Importer, worker child, worker parent and broker are killed ten times at random, and no opt-out is lost.

@@ -53,6 +53,7 @@ def place(kind: str, folder: Path) -> Iterator[Watched]:
         yield Watched(url, lambda: where(drop), remote)
 
 
+@pytest.mark.takes(20)
 @pytest.mark.proof
 @pytest.mark.parametrize(("kind", "seed"), [("folder", 1), ("sftp", 3), ("s3", 4)])
 def test_killed_watchers_lose_nothing_and_read_nothing_twice(tmp_path: Path, kind: str, seed: int) -> None:

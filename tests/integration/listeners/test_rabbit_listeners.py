@@ -46,6 +46,7 @@ def shop(tmp_path: Path) -> Company:
     return Company(tmp_path, "http://127.0.0.1:1")
 
 
+@pytest.mark.takes(10)
 @pytest.mark.proof
 def test_kills_of_two_listeners_lose_no_event(rabbit: Rabbit, shop: Company) -> None:
     """1,000 events, 20 of them poison beside, two listeners of one queue, killed at random moments.
@@ -126,6 +127,7 @@ def test_a_slow_commit_costs_no_connection(rabbit: Rabbit, shop: Company) -> Non
     assert "3 events: 3 accepted, 0 duplicates" in one.output("one", "out")
 
 
+@pytest.mark.takes(10)
 @pytest.mark.proof
 def test_large_messages_fit_into_little_memory(rabbit: Rabbit, shop: Company) -> None:
     """A listener read 2,000 messages of a megabyte at once, ended for want of memory, and recorded no one's opt-out.
@@ -152,6 +154,7 @@ def test_large_messages_fit_into_little_memory(rabbit: Rabbit, shop: Company) ->
     assert rabbit.left("large") == 0
 
 
+@pytest.mark.takes(10)
 @pytest.mark.proof
 def test_a_listener_outlives_its_broker(rabbit: Rabbit, shop: Company) -> None:
     """The broker is restarted and the queue deleted: the listener says so once each time, and goes on."""

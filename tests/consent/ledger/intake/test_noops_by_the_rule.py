@@ -30,6 +30,7 @@ night = st.tuples(st.lists(spoken, max_size=6), st.booleans())
 _number = count()
 
 
+@pytest.mark.takes(50)
 @POSTGRESQL_IN_PROOFS
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(nights=st.lists(night, min_size=1, max_size=5), reassert=st.sampled_from(Reassert), at_once=st.integers(1, 4))

@@ -213,6 +213,7 @@ def names(person: int) -> dict[str, dict[str, str]]:
     }
 
 
+@pytest.mark.takes(20)
 @POSTGRESQL_IN_PROOFS
 @settings(max_examples=examples(150, share=10), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=st.lists(steps, min_size=3, max_size=9), asked=questions)

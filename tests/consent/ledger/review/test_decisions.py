@@ -212,6 +212,7 @@ TABLES = (
 )
 
 
+@pytest.mark.takes(80)
 @POSTGRESQL_IN_PROOFS
 @settings(
     max_examples=examples(300, share=25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
