@@ -45,6 +45,7 @@ class Oracle:
     def __init__(self) -> None:
         self.counts: dict[tuple[str, int, Action], File | None] = {}
         self.undoing: set[tuple[str, int, Action]] = set()
+        self.mistakes: set[tuple[str, int, Action]] = set()
 
     def stands(self) -> dict[str, str]:
         """What each person's slot holds."""
@@ -90,16 +91,15 @@ class Oracle:
         return owner is not None and (owner.undone if said[2] == Action.OPTIN else owner.wholly)
 
     def _before(self, who: str, file: File) -> tuple[str, int, Action] | None:
-        compensated = {(who, at - 1) for who, at, _ in self.undoing}
-        its = [
-            one for one in self.counts if one[0] == who and one[:2] not in compensated and not self._is_past(one, file)
-        ]
+        left = (one for one in self.counts if one[0] == who and not self._is_past(one, file))
+        its = [one for one in left if one not in self.mistakes]
         return max(its, key=order, default=None)
 
     def _compensate(self, mistake: tuple[str, int, Action], wanted: Action) -> None:
         made = (mistake[0], mistake[1] + 1, wanted)
         self.counts[made] = None
         self.undoing.add(made)
+        self.mistakes.add(mistake)
 
 
 def version(said: Said) -> tuple[str, int, Action]:
