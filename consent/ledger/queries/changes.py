@@ -105,9 +105,11 @@ class ChangeQueries(LedgerPart):
             yield CurrentValue(row[0], json.loads(row[1]), row[2], Action(row[3]), State(row[4]))
 
 
-def changes_of(tx: Connection, target_id: int) -> list[ChangeReport]:
-    """Return every change about a target, each slot's by itself, in the order of what was said."""
-    query = _REPORTED.where(changes.c.target_id == target_id)
+def changes_of(tx: Connection, target_id: int, latest: int | None = None) -> list[ChangeReport]:
+    """Return the changes about a target, all or the latest; each slot's by itself, in the order of what was said."""
+    mine = changes.c.target_id == target_id
+    some = select(changes.c.id).where(mine).order_by(changes.c.id.desc()).limit(latest)
+    query = _REPORTED.where(mine if latest is None else among(changes.c.id, list(tx.execute(some).scalars())))
     return [_report(row) for row in tx.execute(query.order_by(changes.c.slot, changes.c.effective_at, changes.c.id))]
 
 

@@ -52,18 +52,21 @@ class History:
 class HistoryQueries(LedgerPart):
     """The stories of targets."""
 
-    def histories(self, named: Sequence[Mapping[str, str]], connection: str | None, limit: int) -> list[History]:
+    def histories(
+        self, named: Sequence[Mapping[str, str]], connection: str | None, limit: int, latest: int | None = None
+    ) -> list[History]:
         """Return the stories of at most `limit` targets whose address holds all of one of these sets of columns.
 
         Spelling does not matter where it does not matter for who a change is about. A whole name is looked up by its
         key, however large the ledger is. A part of one, such as a subscription's app alone, is compared with the
-        addresses of every connection that has such names. Raises LedgerUnavailable.
+        addresses of every connection that has such names. Of each target all changes are told, or the `latest`. Raises
+        LedgerUnavailable.
         """
         secret = self.database.hash_key
 
         def work(tx: Connection) -> list[History]:
             found = _find(tx, secret, named, connection, limit)
-            return [_history(tx, found[number]) for number in sorted(found)[:limit]]
+            return [_history(tx, found[number], latest) for number in sorted(found)[:limit]]
 
         return self.database.read(work)
 
@@ -138,7 +141,7 @@ def _is_plain(letter: str) -> bool:
     return letter.isascii() and letter.isalnum()
 
 
-def _history(tx: Connection, target: _Target) -> History:
+def _history(tx: Connection, target: _Target, latest: int | None) -> History:
     number, connection, address = target
     confirmed = (slots.c.confirmed, slots.c.confirmed_at)
     now = select(slots.c.slot, slots.c.newest_action, slots.c.newest_at, *confirmed, slots.c.newest_id)
@@ -147,6 +150,6 @@ def _history(tx: Connection, target: _Target) -> History:
         connection,
         orjson.loads(address),
         [SlotNow(*register[:-1]) for register in registers],
-        changes_of(tx, number),
+        changes_of(tx, number, latest),
         [register[-1] for register in registers],
     )

@@ -56,15 +56,23 @@ def show_histories(
 
 
 def find_histories(
-    settings: Settings, ledger: Ledger, said: Sequence[Mapping[str, str]], connection: str | None, limit: int
+    settings: Settings,
+    ledger: Ledger,
+    said: Sequence[Mapping[str, str]],
+    connection: str | None,
+    limit: int,
+    latest: int | None = None,
 ) -> list[History]:
     """Return the stories of at most `limit` targets that columns name, read as each connection reads its rows.
+
+    Of each target all changes are told, or the `latest`.
 
     Raises ConfigurationError for columns that name no person, and for a connection that there is not.
     """
     if connection is not None and settings.connections:
         settings.connection(connection.lower())
-    return ledger.queries.histories(_named(settings, said), connection.lower() if connection else None, limit)
+    name = connection.lower() if connection else None
+    return ledger.queries.histories(_named(settings, said), name, limit, latest)
 
 
 def find_targets(settings: Settings, ledger: Ledger, columns: Sequence[str]) -> tuple[int, ...]:

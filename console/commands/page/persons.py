@@ -16,6 +16,9 @@ from console.commands.ledger.history import find_histories, person_columns, supe
 from console.commands.page.visit import Mistake, Visit
 
 _MOST = 20
+_LATEST = 200
+"""Changes of each match that are shown: `optrelay history` tells all."""
+
 _LONGEST = 1_000
 _PAIRS = ("", "_2")
 """What stands behind the names of the fields of the two columns that a form has."""
@@ -58,7 +61,7 @@ def _histories(visit: Visit) -> list[History]:
     if not said or any(len(value) > _LONGEST or "\0" in value for value in said.values()):
         raise Mistake("Choose a column and type its value.")
     settings, connection = visit.parts.settings, visit.form.get("connection") or None
-    return find_histories(settings, visit.ledger, [said], connection, _MOST + 1)
+    return find_histories(settings, visit.ledger, [said], connection, _MOST + 1, _LATEST)
 
 
 def _shown(
@@ -75,6 +78,7 @@ def _shown(
         columns=person_columns(visit.parts.settings),
         connections=sorted(visit.parts.settings.connections),
         histories=None if histories is None else histories[:_MOST],
+        latest=_LATEST,
         more=histories is not None and len(histories) > _MOST,
         name_of=revealed if reveals else masked,
         superseded_text=superseded_text,

@@ -243,3 +243,14 @@ def test_a_person_is_searched_by_email(ledger: Ledger) -> None:
     gupshup = {"gupshup": {"provider": "gupshup", "base_url": "http://127.0.0.1:1"}}
     with page(ledger, connections=gupshup) as served, served.browser() as browser:
         assert "<option>email</option>" not in browser.get("/person").text
+
+
+def test_of_very_many_changes_the_latest_are_shown(both: Ledger) -> None:
+    """An address for tests that is opted in and out all day made a page of a hundred thousand rows."""
+    actions = ("OPTIN", "OPTOUT")
+    imported(both, *(change_of("387006417", actions[n % 2], n) for n in range(250)))
+    with page(both) as served, served.browser() as browser:
+        found = browser.submit(browser.get("/person"), "/person", column="user_id", value="387006417")
+    assert "The 200 latest changes optrelay history tells all." in text_of(found)
+    assert found.text.count('data-name="Effective (UTC)"') == 200
+    assert found.text.count("superseded by a newer change") == 199
