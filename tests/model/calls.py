@@ -36,7 +36,8 @@ class Calls(World):
         assert not (said & self.paused.get(bucket.connection, set())), "what is paused was claimed"
         if not tasks:
             return None
-        self.deliveries.append(Delivery(bucket, token, tasks, self.elapsed + self.offset + LEASE))
+        until = self.elapsed + self.offset + LEASE
+        self.deliveries.append(Delivery(bucket, token, tasks, until, self.provider.calls))
         return self.deliveries[-1]
 
     def _may_call(self, delivery: Delivery) -> list[str]:
@@ -58,7 +59,7 @@ class Calls(World):
         task = delivery.tasks[name]
         if in_time:
             asked = {change.id for change in task.changes}
-            before = [call for call in self.provider.under_way if call.customer == name]
+            before = self._known_under_way(delivery, name)
             assert all(call.cut for call in before), "two calls for one target at once"
             assert all(asked <= call.asked for call in before), "something else is sent while a call may land"
             STATISTICS["calls repeated while one is under way"] += bool(before)
@@ -73,6 +74,11 @@ class Calls(World):
         call = self.provider.receive(name, task.changes, self.elapsed)
         self._arrive(call, answer)
         delivery.called[name] = (answer, call if call in self.provider.under_way else None)
+
+    def _known_under_way(self, delivery: Delivery, name: str) -> list[Call]:
+        """Return a customer's calls that are under way, but for those that stopped workers made since the claim."""
+        under_way = self.provider.under_way
+        return [call for call in under_way if call.customer == name and call.number <= delivery.calls_before]
 
     def _arrive(self, call: Call, answer: str) -> None:
         if answer in {"applied", "committed, cut"}:

@@ -80,6 +80,29 @@ class Deliveries(Settlements, Producers):
         self._pass(gap)
         self.delivery_works(bucket, 3, ["applied"] * 3, "settled", 0.0)
 
+    @rule(first=changes, then=changes, repeats=st.integers(0, 2))
+    def stopped_worker_and_its_successor_are_cut(self, first: Said, then: Said, repeats: int) -> None:
+        """A worker calls when its lease is long lost, and is cut; so is the one that sends what is newer."""
+        self.refused.discard(name := first.customer)
+        bucket = blocklist.BUCKET if name in OVERLAPPING else BUCKET
+        latest = self._latest(name)
+        self.events_arrive([first._replace(minute=latest + 1)], twice=False)
+        stopped = self._claim(3, bucket)
+        for _ in range(2):  # until the lease is over, and then until there is no doubt any more
+            self._pass(LEASE + 1)
+            self.delivery_works(bucket, 3, ["unreachable"] * 3, "settled", 0.0)
+        self.events_arrive([then._replace(customer=name, slot=first.slot, minute=latest + 2)], twice=False)
+        successor = self._claim(3, bucket)
+        if stopped is not None and name in stopped.tasks and successor is not None and name in successor.tasks:
+            self._call(stopped, name, "cut, still at it", in_time=False)
+            self._call(successor, name, "cut, still at it", in_time=True)
+            for delivery in (stopped, successor):
+                self._settle(delivery)
+            STATISTICS["calls of a stopped worker and its successor that were cut"] += 1
+        for _ in range(repeats):
+            self._pass(6.0)
+            self.delivery_works(bucket, 3, ["applied"] * 3, "settled", 0.0)
+
     @rule(first=minds, meanwhile=minds)
     def delivery_is_stopped_after_its_look(self, first: list[Said], meanwhile: list[Said]) -> None:
         """A delivery sees what entries a person has, loses its lease, and writes what it would have written then."""
@@ -103,16 +126,16 @@ class Deliveries(Settlements, Producers):
         """A delivery sees what entries a person has; it writes later, perhaps when its lease is long lost."""
         delivery = data.draw(st.sampled_from([one for one in self.deliveries if self._may_look(one)]))
         name = data.draw(st.sampled_from(sorted(self._may_look(delivery))))
-        before = [call for call in self.provider.under_way if call.customer == name]
+        before = self._known_under_way(delivery, name)
         assert all(call.cut for call in before), "a look while a write is under way"
         self._look(name, self._errand(delivery, name))
         STATISTICS["looks before a pause"] += 1
 
     @precondition(lambda self: any(set(one.tasks) - set(one.called) for one in self.deliveries))
-    @rule(data=st.data())
-    def stopped_delivery_calls_late(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), answer=st.sampled_from(("applied", "applied", "cut, still at it")))
+    def stopped_delivery_calls_late(self, data: st.DataObject, answer: str) -> None:
         """A worker is stopped for longer than its lease, goes on, and calls and settles at once."""
         delivery = data.draw(st.sampled_from([one for one in self.deliveries if set(one.tasks) - set(one.called)]))
         name = data.draw(st.sampled_from(sorted(set(delivery.tasks) - set(delivery.called))))
-        self._call(delivery, name, "applied", in_time=False)
+        self._call(delivery, name, answer, in_time=False)
         self._settle(delivery)

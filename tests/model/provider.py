@@ -19,7 +19,7 @@ class Call:
     """One call on its way: for which customer, what it says of each slot, and when it lands at the latest (seconds).
 
     `writes` is a call to the blocklist, which may touch more slots than it is about. One that is `cut` is over for its
-    caller: what it was `asked` may be asked again while it is under way.
+    caller: what it was `asked` may be asked again while it is under way. Calls are numbered as they come.
     """
 
     customer: str
@@ -28,6 +28,7 @@ class Call:
     writes: Request | None = None
     asked: frozenset[int] = frozenset()
     cut: bool = False
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class LateProvider:
         self.calls += 1
         self.overlaps += any(call.customer == customer for call in self.under_way)
         says = {(customer, c.slot): c.action.value for c in changes}
-        call = Call(customer, says, now + LATEST, writes, frozenset(c.id for c in changes))
+        call = Call(customer, says, now + LATEST, writes, frozenset(c.id for c in changes), number=self.calls)
         self.under_way.append(call)
         return call
 

@@ -40,12 +40,16 @@ class File:
 
 @dataclass
 class Delivery:
-    """A delivery as its worker holds it: its claim, the calls that it has made, and what it does at the blocklist."""
+    """A delivery as its worker holds it: its claim, the calls that it has made, and what it does at the blocklist.
+
+    `calls_before` counts all calls that the provider had received when it claimed.
+    """
 
     bucket: Bucket
     token: str
     tasks: dict[str, CustomerTask]
     until: float
+    calls_before: int
     called: dict[str, tuple[str, Call | None]] = field(default_factory=dict)
     errands: dict[str, Errand] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_
 from consent.change import Action, Bucket, Lane
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
-from consent.ledger.queue.enqueue import of_bucket, withhold_optins, within
+from consent.ledger.queue.enqueue import hold_what_is_withheld, of_bucket, withhold_optins, within
 from consent.ledger.queue.in_doubt import forget_doubts, mark_in_doubt, set_in_doubt_aside
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
@@ -135,7 +135,8 @@ class Claims(LedgerPart):
                 tasks, held = set_held_aside(tx, stops, _load(tx, pick))
                 tasks, in_doubt = set_in_doubt_aside(tx, tasks, now)
                 if overlap is not None:
-                    tasks = resolve_overlaps(tx, tasks, overlap, now)
+                    tasks, claimed = resolve_overlaps(tx, tasks, overlap, now), tasks
+                    held = [*held, *hold_what_is_withheld(tx, claimed, tasks)]
                 _drop_empty(tx, pick, tasks, [*held, *in_doubt])
                 tasks = tasks if lanes == ALL_LANES else withhold_optins(tx, tasks, now)
                 if tasks or (lanes == ALL_LANES and not held and not in_doubt):

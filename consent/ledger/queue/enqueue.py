@@ -139,12 +139,25 @@ def withhold_optins(tx: Connection, tasks: Sequence[CustomerTask], now: int) -> 
             others.append(Settlement(task, {}, tried=False))
     left = left_of(tx, [one.task.target_id for one in others if one.task.withheld], set())
     stuck = {whose for whose, its in left.items() if min(lane for _, lane, *_ in its) <= Lane.BULK_OPTOUT}
-    for some in portions(sorted(stuck)):
-        aside = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
-        tx.execute(aside.values(waiting=2, lease_token=None))
+    hold(tx, sorted(stuck))
     if free := [one for one in others if one.task.target_id not in stuck]:
         return_tasks(tx, free, set(), now)
     return kept
+
+
+def hold_what_is_withheld(tx: Connection, tasks: Sequence[CustomerTask], sent: Sequence[CustomerTask]) -> list[int]:
+    """Hold those of these tasks of which nothing is left to send but what is withheld; return their targets."""
+    full = {task.target_id for task in sent}
+    held = [task.target_id for task in tasks if task.withheld and task.target_id not in full]
+    hold(tx, held)
+    return held
+
+
+def hold(tx: Connection, numbers: Sequence[int]) -> None:
+    """Keep these tasks, whose rows must be locked, from being claimed until a fuse is reset or a pause ends."""
+    for some in portions(numbers):
+        aside = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
+        tx.execute(aside.values(waiting=2, lease_token=None))
 
 
 _Left = tuple[int, int, int, str]

@@ -33,7 +33,8 @@ from sqlalchemy import (
 
 from consent.change import Action, Bucket
 from consent.guards.fuse import FuseRules, FuseState
-from consent.ledger.dialects.statements import NEW, among, bulk, portions
+from consent.ledger.dialects.statements import NEW, bulk
+from consent.ledger.queue.enqueue import hold
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask, Settlement
 from consent.ledger.review.guard_checks import OPTRELAY, note_decision
 from consent.ledger.schema import changes, customer_tasks, imports, metadata, targets
@@ -292,7 +293,5 @@ def set_held_aside(
             sent.append(task if len(left) == len(task.changes) else _without(task, left))
         else:
             held.append(task.target_id)
-    for some in portions(held):
-        mine = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
-        tx.execute(mine.values(waiting=2, lease_token=None))
+    hold(tx, held)
     return sent, held

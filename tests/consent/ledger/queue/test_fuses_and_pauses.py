@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from consent.guards.fuse import FuseWay
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue.overlaps import Overlap
 from consent.outcome import Applied, Retry
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.fuses import UNKNOWN, WHY, WRONG_ACCOUNT, answer, drain, people, trip
@@ -99,3 +100,18 @@ def test_those_who_were_served_are_counted_seldom(ledger: Ledger) -> None:
 
     assert ledger.fuses.tripped() == []
     assert len(asked) <= 3
+
+
+def test_what_a_held_wider_opt_in_overtakes_does_not_take_it_along(ledger: Ledger) -> None:
+    """An older opt-out of a part needs no call; the opt-in that is held is still to be sent once the fuse is reset."""
+    overlap = Overlap(lambda wide, slot: slot.startswith(wide), lambda a, b: a[0] == b[0], UNKNOWN)
+    file = imported(ledger, *people(1, 12, "OPTIN"))
+    answer(ledger, *[WRONG_ACCOUNT] * 5)
+    late = imported(ledger, change_of("12", slot="EMAIL|BULK|narrow", minute=-1))
+
+    assert ledger.queue.claim(BUCKET, 10, "delivery", 60, overlap=overlap) == []
+    assert counts(ledger, late) == {"superseded": 1}
+    ledger.fuses.reset(file, FuseWay.RESUME, WHY)
+    ledger.fuses.work_off()
+
+    assert sorted(drain(ledger), key=int) == ["6", "7", "8", "9", "10", "11", "12"]
