@@ -107,6 +107,7 @@ def test_an_approved_opt_in_loses_to_a_later_opt_out(ledger: Ledger) -> None:
     assert counts(ledger, held.import_id) == {"applied": MANY - 1, "superseded": 1}
 
 
+@POSTGRESQL_IN_PROOFS
 def test_one_at_a_time_and_not_too_many_within_an_hour_pass(ledger: Ledger, clock: Clock) -> None:
     """The twenty-sixth within an hour is held, and not what is spread over more than one."""
     people, run = opted_out(ledger, 2 * MOST_OVERRULED + 1), run_of(ledger)
@@ -123,6 +124,7 @@ def test_one_at_a_time_and_not_too_many_within_an_hour_pass(ledger: Ledger, cloc
     assert len(deliver(ledger)) == 2 * MOST_OVERRULED
 
 
+@POSTGRESQL_IN_PROOFS
 def test_few_of_many_standing_opt_outs_pass(ledger: Ledger) -> None:
     """Twenty-six of 2,600 and more that stand are not more than one of a hundred."""
     people, run = opted_out(ledger, 100 * MANY), run_of(ledger)
@@ -177,6 +179,7 @@ def test_what_was_withdrawn_stays_so_when_it_is_told_again(ledger: Ledger) -> No
     assert deliver(ledger) == [(people[0], "EMAIL|BULK OPTIN")]
 
 
+@POSTGRESQL_IN_PROOFS
 def test_the_consumers_of_a_source_are_one_sender(ledger: Ledger) -> None:
     """Else each restart, and each process, would have a limit of its own."""
     people = opted_out(ledger)

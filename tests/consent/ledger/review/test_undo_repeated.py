@@ -12,6 +12,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import NotUndone, Undone
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, guarded, imported, run_of
 
 ANN = Decision("ann", "an old export")
@@ -42,6 +43,7 @@ def noops(ledger: Ledger, import_id: str) -> int:
     return counts(ledger, import_id).get("unchanged", 0)
 
 
+@POSTGRESQL_IN_PROOFS
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_mistake_that_later_dumps_repeat_is_undone_with_all_of_them(ledger: Ledger, order: tuple[int, ...]) -> None:
     """Ann opted out; a wrong dump opts her in, and two more say it again. Her opt-out comes back with the last undo."""

@@ -17,6 +17,7 @@ from consent.ledger.ledger import Ledger
 from console.commands.page.users import User, Users
 from producers.http import request_body
 from tests.support.browser.page import EVERYONE, page, text_of
+from tests.support.examples import POSTGRESQL_IN_PROOFS
 
 ODD = ("\0", "a\0b")
 STRANGERS = 60
@@ -99,6 +100,7 @@ def test_a_form_that_breaks_off_is_no_fault_of_ours(books: Ledger, caplog: pytes
     assert logged(caplog, logging.ERROR) == []
 
 
+@POSTGRESQL_IN_PROOFS
 def test_a_burst_of_logins_holds_up_no_one_and_takes_little_memory(
     books: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
