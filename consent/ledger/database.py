@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any, TypeVar
 
 import orjson
@@ -43,6 +44,7 @@ class Database:
         self.url = read_address(url)
         self.dialect: Dialect = dialect_named(self.url.get_backend_name())
         self._engines: dict[int, Engine] = {}
+        self._open: dict[Connection, tuple[int, int]] = {}
         self._hash_key: bytes | None = None
 
     @property
@@ -168,15 +170,22 @@ class Database:
         return self._hash_key
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, also a transaction that a signal cut off: its locks would last until the process ends."""
+        for connection in [one for one, owner in self._open.items() if owner == (os.getpid(), get_ident())]:
+            connection.invalidate()
         if (engine := self._engines.pop(os.getpid(), None)) is not None:
             engine.dispose()
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
         options = self.dialect.writes if writes else self.dialect.reads
-        with self.engine.execution_options(**options).begin() as connection:
-            yield connection
+        with self.engine.execution_options(**options).connect() as connection:
+            self._open[connection] = os.getpid(), get_ident()
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                del self._open[connection]
 
     def _explained(self, error: DBAPIError) -> LedgerUnavailable:
         """Say what failed without the statement's parameters, which may name persons."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, update
 
 from consent.ledger.database import Database
+from consent.ledger.schema import info
 
 
 def test_threads_that_come_first_together_share_one_engine(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +29,18 @@ def test_threads_that_come_first_together_share_one_engine(ledger_url: str, monk
 
     assert first is second is database.engine
     database.close()
+
+
+def test_a_transaction_that_a_signal_cut_off_locks_no_one_out(ledger_url: str) -> None:
+    """SIGTERM came between BEGIN and the work: a run waited a minute for itself before it ended."""
+    cut, other = Database(ledger_url), Database(ledger_url)
+    try:
+        begun = cut._transaction(writes=True)
+        begun.__enter__().execute(update(info).values(value=info.c.value))
+        cut.close()
+        started = time.monotonic()
+        other.write(lambda tx: tx.execute(update(info).values(value=info.c.value)))
+        assert time.monotonic() - started < 20  # SQLite waits for sixty
+        del begun
+    finally:
+        other.close()
