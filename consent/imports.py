@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from consent.change import ConsentChange
 from consent.guards.rules import ImportGuards
 from consent.reassert import Reassert
 
@@ -126,6 +127,14 @@ class Accepted:
 
     recorded: int
     duplicates: int
+
+
+class RunEvents(NamedTuple):
+    """What some events of one run say, and which were refused."""
+
+    run_id: str
+    changes: Sequence[ConsentChange]
+    refused: Sequence[RejectedRow]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from operator import itemgetter
 from typing import Literal, NamedTuple, Protocol
 
 from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
-from consent.imports import REFUSED, EventsAccepted, ImportProgress, ImportSource, RejectedRow
+from consent.imports import REFUSED, EventsAccepted, ImportProgress, ImportSource, RejectedRow, RunEvents
 from producers.events import formats
 from producers.events.event import Event
 from producers.events.event_parser import EventParser, Parsed
@@ -35,6 +36,10 @@ class EventIntake(Protocol):
         self, run_id: str, changes: Sequence[ConsentChange], rejects: Sequence[RejectedRow]
     ) -> EventsAccepted:
         """Record changes and rejected events in one transaction."""
+        ...
+
+    def accept_runs(self, runs: Sequence[RunEvents]) -> list[EventsAccepted]:
+        """Record what several runs bring in one transaction."""
         ...
 
     def check_writable(self) -> None:
@@ -123,40 +128,43 @@ class EventIngest:
         """Record the changes of events; return what became of each change of each event, after the commit.
 
         An event that cannot be parsed is recorded as rejected. Raises LedgerUnavailable, after which the same events
-        may be handed over again. Each key's events are a transaction of their own, those of very many changes several.
+        may be handed over again. Events of very many changes are recorded in several transactions.
         """
         places: dict[str, list[int]] = {}
         for place, event in enumerate(events):
             places.setdefault(event.told_by, []).append(place)
-        results: dict[int, list[Result]] = {}
-        for told_by, its in places.items():
-            results.update(zip(its, self._take(told_by, [events[place] for place in its]), strict=True))
-        return [results[place] for place in range(len(events))]
-
-    def _take(self, told_by: str, events: Sequence[Event]) -> list[list[Result]]:
-        """Record the events of one key, or of a source that has none."""
         results: list[list[Result]] = []
-        for batch in self._batches(events):
-            accepted = self._recorded(told_by, batch)
-            fresh = {
-                Bucket(change.connection, change.bucket)
-                for change, is_fresh in zip(batch.changes, accepted.fresh, strict=True)
-                if is_fresh
-            }
-            if fresh:
-                self._wake(sorted(fresh))
-            results.extend(_results(batch, accepted))
-        return results
+        for group in self._groups((told_by, [events[place] for place in its]) for told_by, its in places.items()):
+            for (_, batch), accepted in zip(group, self._recorded(group), strict=True):
+                fresh = {
+                    Bucket(change.connection, change.bucket)
+                    for change, is_fresh in zip(batch.changes, accepted.fresh, strict=True)
+                    if is_fresh
+                }
+                if fresh:
+                    self._wake(sorted(fresh))
+                results.extend(_results(batch, accepted))
+        in_order = sorted(
+            zip((place for its in places.values() for place in its), results, strict=True), key=itemgetter(0)
+        )
+        return [found for _, found in in_order]
 
-    def _recorded(self, told_by: str, batch: _Batch) -> EventsAccepted:
-        """Record a batch; changes that the ledger refuses are recorded as rejected, and the others go on."""
+    def _recorded(self, group: Sequence[tuple[str, _Batch]]) -> list[EventsAccepted]:
+        """Record batches together; changes that the ledger refuses are recorded as rejected, and the others go on."""
         while True:
+            runs = [RunEvents(self._run_of(told_by), one.changes, one.rejects) for told_by, one in group]
             try:
-                return self._intake.accept_events(self._run_of(told_by), batch.changes, batch.rejects)
+                if len(runs) > 1:
+                    return self._intake.accept_runs(runs)
+                return [self._intake.accept_events(*runs[0])]
             except LedgerRefused as error:
                 if not error.members:
                     raise
-                batch.reject(set(error.members))
+                first = 0
+                for _, batch in group:
+                    count = len(batch.changes)
+                    batch.reject({member - first for member in error.members if first <= member < first + count})
+                    first += count
 
     def check(self) -> None:
         """Raise LedgerUnavailable if nothing could be recorded now."""
@@ -184,16 +192,23 @@ class EventIngest:
             self._runs[told_by] = self._intake.open_import(source).import_id
         return self._runs[told_by]
 
-    def _batches(self, events: Sequence[Event]) -> Iterator[_Batch]:
-        """Parse events one after the other, and give them together once they hold enough changes."""
-        batch = _Batch()
-        for event, first, found in self._parser.parse(events):
-            batch.add(event, first, found)
-            if len(batch.changes) + len(batch.rejects) >= MOST_AT_ONCE:
-                yield batch
-                batch = _Batch()
-        if batch.parsed:
-            yield batch
+    def _groups(self, by_key: Iterable[tuple[str, Sequence[Event]]]) -> Iterator[list[tuple[str, _Batch]]]:
+        """Parse events one after the other, and give them, a batch for each key, once they hold enough changes."""
+        group: list[tuple[str, _Batch]] = []
+        size = 0
+        for told_by, events in by_key:
+            batch = _Batch()
+            for event, first, found in self._parser.parse(events):
+                size -= len(batch.changes) + len(batch.rejects)
+                batch.add(event, first, found)
+                size += len(batch.changes) + len(batch.rejects)
+                if size >= MOST_AT_ONCE:
+                    yield [*group, (told_by, batch)]
+                    group, batch, size = [], _Batch(), 0
+            if batch.parsed:
+                group.append((told_by, batch))
+        if group:
+            yield group
 
 
 def _rejects(event: Event, found: Sequence[Parsed], first: int) -> Iterator[RejectedRow]:

@@ -19,11 +19,11 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from consent.change import Action, ConsentChange, Origin
 from consent.errors import ImportUnderWay
-from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow
+from consent.imports import Accepted, Checkpoint, EventsAccepted, RejectedRow, RunEvents
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, among, bulk
-from consent.ledger.intake.batch import IncomingBatch
+from consent.ledger.intake.batch import KEY, IncomingBatch
 from consent.ledger.intake.reassign import note_pending_duplicates, reassign_known
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import ReassertTerms, merge_pending
@@ -86,38 +86,66 @@ class Recorder(LedgerPart):
     def accept_events(
         self, run_id: str, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]
     ) -> EventsAccepted:
+        """Record what the events of one run say: see `accept_runs`."""
+        return self.accept_runs([RunEvents(run_id, incoming, refused)])[0]
+
+    def accept_runs(self, runs: Sequence[RunEvents]) -> list[EventsAccepted]:
         """Record what some events say, and which were refused, in one transaction, and publish it.
 
         The `line` of a change or reject is its event's number in the run. Raises LedgerUnavailable: nothing was
         recorded, or all of it was and may be handed over again; LedgerRefused names the changes that the database
-        refuses, and nothing was recorded. Opt-ins of a sender that overrules too many opt-outs are recorded and held.
+        refuses, by their places in all runs together, and nothing was recorded. Opt-ins of a sender that overrules too
+        many opt-outs are recorded and held.
         """
-        secret, refused = self.database.hash_key, [storable(reject) for reject in refused]
-        now, reassert = self.core.now(), ReassertTerms(self.core.reassert)
+        runs = [one._replace(refused=[storable(reject) for reject in one.refused]) for one in runs]
+        incoming = [change for one in runs for change in one.changes]
 
-        def take(tx: Connection, incoming: Sequence[ConsentChange], refused: Sequence[RejectedRow]) -> EventsAccepted:
-            # Anew with each try: the numbers of a batch are those of its transaction.
-            batch = IncomingBatch.of(secret, incoming, now, self.core.deadline_rules)
-            lock = RecordingLock.acquire(tx)
-            batch.lookup_existing(tx)
-            keys, ids, known = batch.keys, batch.public_ids, set(batch.known)
-            optins = any(one.action is Action.OPTIN for one in incoming)
-            aside = set_optins_aside(lock, run_id, batch, incoming, now, self.core.guards_of) if optins else []
-            reassigned, _ = record_and_publish(lock, run_id, batch, Origin.EVENT, now=now, reassert=reassert)
-            rejected = _record_rejects(tx, secret, run_id, refused)
-            if refused:
-                keep(tx, run_id, refused, [_place_key(secret, reject) for reject in refused], now)
-            fresh = _first_of_each(keys, known.difference(reassigned))
-            recorded = sum(fresh) - sum(one.recorded for one in aside) + len(reassigned.keys() - known)
-            left = len(incoming) - sum(one.changes for one in aside)
-            for one in aside:
-                count_events(tx, *one, 0)
-            count_events(tx, run_id, left + len(refused), recorded, rejected)
-            return EventsAccepted(ids, fresh, rejected)
+        def work(tx: Connection) -> list[EventsAccepted]:
+            return self._take_runs(tx, runs)
 
-        return self.database.write_or_name(
-            incoming, lambda tx: take(tx, incoming, refused), lambda tx, some: take(tx, some, ())
-        )
+        def attempt(tx: Connection, some: Sequence[ConsentChange]) -> object:
+            return self._take_runs(tx, [RunEvents(runs[0].run_id, some, ())])
+
+        return self.database.write_or_name(incoming, work, attempt)
+
+    def _take_runs(self, tx: Connection, runs: Sequence[RunEvents]) -> list[EventsAccepted]:
+        """Record each run's events by themselves, and merge all of them together."""
+        now = self.core.now()
+        # Anew with each try: the numbers of a batch are those of its transaction.
+        incoming = [change for one in runs for change in one.changes]
+        batch = IncomingBatch.of(self.database.hash_key, incoming, now, self.core.deadline_rules)
+        lock, first, found, numbers = RecordingLock.acquire(tx), 0, list[EventsAccepted](), list[int]()
+        batch.lookup_existing(tx)
+        rows = batch.rows
+        for run in runs:
+            mine = replace(batch, rows=rows[first : first + len(run.changes)])
+            accepted, recorded = self._take_run(lock, run, mine, now)
+            batch.known.update(row[KEY] for row in rows[first : first + len(run.changes)])
+            found.append(accepted)
+            numbers += recorded
+            first += len(run.changes)
+        publish_now(lock, [one.run_id for one in runs], numbers, now=now, reassert=ReassertTerms(self.core.reassert))
+        return found
+
+    def _take_run(
+        self, lock: RecordingLock, run: RunEvents, batch: IncomingBatch, now: int
+    ) -> tuple[EventsAccepted, list[int]]:
+        """Record the events of one run, but merge nothing; return also the numbers of what is to be merged."""
+        tx, secret = lock.tx, self.database.hash_key
+        keys, ids, known = batch.keys, batch.public_ids, set(batch.known)
+        optins = any(one.action is Action.OPTIN for one in run.changes)
+        aside = set_optins_aside(lock, run.run_id, batch, run.changes, now, self.core.guards_of) if optins else []
+        reassigned, _, numbers = _record(lock, run.run_id, batch, Origin.EVENT)
+        rejected = _record_rejects(tx, secret, run.run_id, run.refused)
+        if run.refused:
+            keep(tx, run.run_id, run.refused, [_place_key(secret, reject) for reject in run.refused], now)
+        fresh = _first_of_each(keys, known.difference(reassigned))
+        recorded = sum(fresh) - sum(one.recorded for one in aside) + len(reassigned.keys() - known)
+        left = len(run.changes) - sum(one.changes for one in aside)
+        for one in aside:
+            count_events(tx, *one, 0)
+        count_events(tx, run.run_id, left + len(run.refused), recorded, rejected)
+        return EventsAccepted(ids, fresh, rejected), numbers
 
     def check_writable(self) -> None:
         """Raise LedgerUnavailable if nothing can be recorded now, LedgerOutdated if it is for another version."""
@@ -185,19 +213,34 @@ def record_and_publish(
     Returns the changes that were reassigned, by key, and how many others are new. All are named by number: whatever a
     database believes of its tables yet, it finds those by their key.
     """
-    tx = lock.tx
-    reassigned = reassign_known(lock, import_id, batch) if batch.known else {}
-    latest = tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one()
-    new = batch.record(lock, import_id, origin)
-    ids = [*reassigned.values(), *tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars()]
-    if ids:
-        meant = (among(changes.c.id, ids),)
-        merging = MergeLock.of_changes(tx, meant)
-        stamped = merge_pending(merging, meant, now=now, reassert=reassert)
-        enqueue(merging, meant, now=now)
-        reached = {"merged_to": max(ids), "stamped": imports.c.stamped + stamped}
-        tx.execute(update(imports).where(imports.c.id == import_id).values(**reached, **reassert.columns))
+    reassigned, new, numbers = _record(lock, import_id, batch, origin)
+    publish_now(lock, [import_id], numbers, now=now, reassert=reassert)
     return reassigned, new
+
+
+def _record(
+    lock: RecordingLock, import_id: str, batch: IncomingBatch, origin: Origin
+) -> tuple[dict[bytes, int], int, list[int]]:
+    """Return the changes that were reassigned, by key, how many others are new, and the numbers of all."""
+    reassigned = reassign_known(lock, import_id, batch) if batch.known else {}
+    latest = lock.tx.execute(select(func.coalesce(func.max(changes.c.id), 0))).scalar_one()
+    new = batch.record(lock, import_id, origin)
+    added = lock.tx.execute(select(changes.c.id).where(changes.c.id > latest)).scalars()
+    return reassigned, new, [*reassigned.values(), *added]
+
+
+def publish_now(
+    lock: RecordingLock, import_ids: Sequence[str], numbers: Sequence[int], *, now: int, reassert: ReassertTerms
+) -> None:
+    """Merge the changes of these imports with these numbers, and enqueue what wins."""
+    if not numbers:
+        return
+    tx, meant = lock.tx, (among(changes.c.id, numbers),)
+    merging = MergeLock.of_changes(tx, meant)
+    stamped = merge_pending(merging, meant, now=now, reassert=reassert)
+    enqueue(merging, meant, now=now)
+    reached = {"merged_to": max(numbers), "stamped": imports.c.stamped + stamped}
+    tx.execute(update(imports).where(imports.c.id.in_(import_ids)).values(**reached, **reassert.columns))
 
 
 _REJECT_COLUMNS = ("import_id", "line", "column_name", "code", "message", "place", "dedupe_key")

@@ -151,6 +151,29 @@ def test_each_key_has_a_run_of_its_own(ledger: Ledger) -> None:
     assert {ledger.queries.report(one).state for one in runs} == {"released"}
 
 
+def test_events_of_several_keys_share_a_transaction(ledger: Ledger) -> None:
+    """Which the database refuses is rejected alone, whosever it is; each is answered in its place."""
+    taker = Taker(ledger)
+    taker.intake._intake = counting = Refusing(ledger, {"2", "5"})
+    keys = ["key a", "key b", "key a", "key c", "key b"]
+    said = [event({**OPT_OUT, "user_id": f"{n}"}, told_by=by) for n, by in enumerate(keys, 1)]
+    said.append(event({**OPT_OUT, "user_id": "1"}, told_by="key c"))
+
+    results = taker.take(*said)
+
+    answers = [one.status for [one] in results]
+    assert answers == ["accepted", "rejected", "accepted", "accepted", "rejected", "duplicate"]
+    assert counting.calls == [6, 4]
+    assert len({one.ids for [one] in results if one.ids}) == 3
+    reports = [report for one in ledger.queries.recent_imports() if (report := ledger.queries.report(one)) is not None]
+    assert all(one.balanced for one in reports)
+    assert sorted((one.name, one.pending, one.rejected, one.duplicates) for one in reports if one.rows) == [
+        ("key a, as consent", 2, 0, 0),
+        ("key b, as consent", 0, 2, 0),
+        ("key c, as consent", 1, 0, 1),
+    ]
+
+
 def test_events_of_very_many_changes_are_recorded_in_several_transactions(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
