@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from consent.outcome import Health, Healthy, Throttled, Unauthorized, Unavailable
-from worker.delivery.observations import FAILURES_TO_OPEN, REFUSALS_TO_STOP, Observations, RecentCustomers
+from consent.change import Action
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
+from consent.outcome import Health, Healthy, Retry, Throttled, Unauthorized, Unavailable
+from worker.delivery.observations import (
+    FAILURES_TO_OPEN,
+    REFUSALS_TO_STOP,
+    Call,
+    Observations,
+    RecentCustomers,
+    TaskResult,
+    note_call,
+)
+from worker.providers.contract import Answer, Plan, Request
 
 DOWN, REFUSED, WELL = Unavailable("bad gateway"), Unauthorized("403"), Healthy()
 
@@ -116,3 +127,36 @@ def test_where_many_are_throttled_it_is_the_limit(throttled: int, served: int, *
     recent.note([-1], served=False)
 
     assert recent.mostly_serves(but=-1) is mostly
+
+
+@pytest.mark.parametrize(
+    ("code", "in_doubt", "repeats"),
+    [
+        ("cut", True, True),
+        ("unreadable", True, True),
+        ("504", True, True),
+        ("timed_out", True, False),
+        ("interrupted", True, False),
+        ("503", False, False),
+    ],
+)
+def test_of_a_call_in_doubt_the_part_of_each_customer_may_be_repeated(
+    code: str, *, in_doubt: bool, repeats: bool
+) -> None:
+    """One call for two customers ends in doubt; a customer who was not in it is in none."""
+    tasks = [CustomerTask(n, {}, (of(10 * n), of(10 * n + 1))) for n in (1, 2, 3)]
+    found = {task.target_id: TaskResult.of(task, Plan(())) for task in tasks}
+    carried = tuple(task.changes[0] for task in tasks[:2])
+    request = Request("POST", "/", tuple(tasks[:2]), carried)
+    later = Retry(code, "no answer", counts=False)
+    answer = Answer(WELL, {change.id: later for change in carried}, code=code)
+
+    note_call(Call(request, 1, 0.1, None, answer, in_doubt), found)
+
+    assert [(one.in_doubt, one.may_repeat) for one in found.values()] == [(in_doubt, repeats)] * 2 + [(False, False)]
+    assert [call.change_ids for one in found.values() for call in one.attempts] == [(10,), (20,)]
+
+
+def of(number: int) -> ClaimedChange:
+    """A change of that number."""
+    return ClaimedChange(number, "", f"EMAIL|{number}", Action.OPTOUT, 0, {})
