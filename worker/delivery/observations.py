@@ -35,7 +35,8 @@ FEW_THROTTLED, SERVED_FOR_EACH_THROTTLED = 10, 3
 INTERRUPTED = "interrupted"
 """The code of a call that was under way when the worker was stopped."""
 
-_GIVEN_UP = {Failure.TIMED_OUT.value, INTERRUPTED}
+_GIVEN_UP = {Failure.TIMED_OUT.value, INTERRUPTED, "504", "524"}
+"""The codes of calls for which the worker, or a proxy, lost patience: most likely the provider is still at work."""
 
 _SETTLED = (Applied, Unchanged, PermanentFailure)
 
@@ -57,7 +58,7 @@ class Call:
 
     @property
     def may_repeat(self) -> bool:
-        """Whether the same may be sent again while it is in doubt: the other side has ended it, not the worker."""
+        """Whether the same may be sent again while it is in doubt: the connection broke, and no one lost patience."""
         return self.in_doubt and self.answer.code not in _GIVEN_UP
 
     @property

@@ -1,10 +1,10 @@
 """Calls that the provider may still carry out: until then nothing else is sent to their targets.
 
 A provider may do what it was asked long after the connection broke or the worker gave up. Were a newer change sent
-meanwhile, the older one could land last. Where the other side has ended the call, as by a cut connection or a proxy's
-502, the same changes may be sent again soon: whichever call lands last, the provider holds the same. So an opt-out
-whose call was cut does not wait for the doubt to end. Where the worker gave up waiting, a second call beside the first
-would only be one more for a provider that is slow.
+meanwhile, the older one could land last. Where the connection broke, here or behind a proxy (502), the same changes may
+be sent again soon: whichever call lands last, the provider holds the same. So an opt-out whose call was cut does not
+wait for the doubt to end. Where the worker or a proxy (504) gave up waiting, a second call beside the first would only
+be one more for a provider that is slow.
 """
 
 from __future__ import annotations

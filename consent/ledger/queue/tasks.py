@@ -85,7 +85,7 @@ class Settlement:
 
     `put_off_until` (microseconds) is when what is left should be tried again. Until `in_doubt_until` the provider
     may still do what the last call asked for, though its answer never came: no process may call this target before, not
-    even for a fresh change. If the other side has ended that call, the same changes `may_repeat`, and nothing else.
+    even for a fresh change. If that call's connection broke, the same changes `may_repeat`, and nothing else.
     """
 
     task: CustomerTask

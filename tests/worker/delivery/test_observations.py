@@ -134,7 +134,9 @@ def test_where_many_are_throttled_it_is_the_limit(throttled: int, served: int, *
     [
         ("cut", True, True),
         ("unreadable", True, True),
-        ("504", True, True),
+        ("502", True, True),
+        ("504", True, False),
+        ("524", True, False),
         ("timed_out", True, False),
         ("interrupted", True, False),
         ("503", False, False),
