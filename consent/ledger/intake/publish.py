@@ -25,7 +25,7 @@ from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending, reassert_terms
 from consent.ledger.queue.enqueue import enqueue
-from consent.ledger.review.guard_checks import MOVED_AT_ONCE, MOVING, check_guards, move_decided
+from consent.ledger.review.guard_checks import FROM_START, MOVED_AT_ONCE, MOVING, Moved, check_guards, move_decided
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import ReassertRules
@@ -45,10 +45,10 @@ class Publisher(LedgerPart):
         note = on_progress or (lambda _: None)
         check_guards(self.database, import_id, now())
         moving = select(imports.c.id).where(imports.c.id == import_id, imports.c.merged_to == MOVING)
-        after = 0 if self.database.read(lambda tx: tx.execute(moving).first()) is not None else None
-        while after is not None:
-            after = self.database.write(partial(_move, import_id=import_id, after=after, now=now()))
-            note(MOVED_AT_ONCE if after else 0)
+        moved = FROM_START if self.database.read(lambda tx: tx.execute(moving).first()) is not None else None
+        while moved is not None:
+            moved = self.database.write(partial(_move, import_id=import_id, done=moved, now=now()))
+            note(MOVED_AT_ONCE if moved else 0)
         while (merged := self.database.write(lambda tx: _merge_aside(tx, import_id, now(), rules=rules))) is not None:
             note(merged)
         while (block := self.database.read(lambda tx: _next_block(tx, import_id))) is not None:
@@ -106,9 +106,9 @@ def _next_block(tx: Connection, import_id: str) -> _Block | None:
     return _Block(import_id, row.state, row.merged_to, last, plain_numbers(tx.execute(query)))
 
 
-def _move(tx: Connection, *, import_id: str, after: int, now: int) -> int | None:
+def _move(tx: Connection, *, import_id: str, done: Moved, now: int) -> Moved | None:
     RecordingLock.acquire(tx)  # before the import, as in every transaction that records
-    return move_decided(tx, import_id, after, now)
+    return move_decided(tx, import_id, done, now)
 
 
 def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRules) -> int | None:

@@ -7,9 +7,9 @@ ledger in sets; the file is not read again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, and_, exists, or_, select, update
 
@@ -145,12 +145,26 @@ Nothing of the import is merged then. The first step is part of the decision, so
 """
 
 
-def move_decided(tx: Connection, import_id: str, after: int, now: int) -> int | None:
-    """Do with the next held changes behind a number what was decided; return the last one's, None if that is done."""
+class Moved(NamedTuple):
+    """How far what was `decided` has been carried out: up to the change with the number `last`."""
+
+    decided: Mapping[Action, State]
+    last: int
+
+
+FROM_START = Moved({}, 0)
+
+
+def move_decided(tx: Connection, import_id: str, done: Moved, now: int) -> Moved | None:
+    """Do with the next held changes what was decided; return how far that is done, None if it is over.
+
+    It begins anew where more has been decided since: of what was passed, other changes are to be moved then.
+    """
     mine = imports.c.id == import_id
     if tx.execute(select(imports.c.merged_to).where(mine).with_for_update()).scalar() != MOVING:
         return None
     decided = decided_states(tx, import_id)
+    after = done.last if done.decided == decided else 0
     held = (changes.c.state == State.HELD.value, changes.c.action.in_([action.value for action in decided]))
     query = select(changes.c.id, changes.c.action).where(*behind(import_id, after), *held)
     rows = plain_rows(tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(MOVED_AT_ONCE)))
@@ -164,7 +178,7 @@ def move_decided(tx: Connection, import_id: str, after: int, now: int) -> int | 
     is_over = len(rows) < MOVED_AT_ONCE
     place = {"merged_to": 0} if is_over else {}
     tx.execute(update(imports).where(mine).values(steps=imports.c.steps + 1, **place))
-    return None if is_over else int(rows[-1][0])
+    return None if is_over else Moved(decided, int(rows[-1][0]))
 
 
 def decided_states(tx: Connection, import_id: str) -> dict[Action, State]:

@@ -26,6 +26,7 @@ from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.noops import hold_noops
 from consent.ledger.review import effects
 from consent.ledger.review.guard_checks import (
+    FROM_START,
     MOVING,
     PARTLY_HELD,
     approved_in_words,
@@ -117,7 +118,7 @@ class Holds(LedgerPart):
                 hold_noops(lock, row.id, Action.OPTOUT if decision.only is Action.OPTIN else Action.OPTIN, now)
             tx.execute(update(imports).where(imports.c.id == row.id).values(state="read", merged_to=MOVING))
             note_decision(tx, row.id, decision.who, approved_in_words(decision.only), decision.why, now)
-            move_decided(tx, row.id, 0, now)
+            move_decided(tx, row.id, FROM_START, now)
             return found.decided
 
         return self.database.write(work)
@@ -146,7 +147,7 @@ class Holds(LedgerPart):
                 ended |= {"state": "read"} if row.stream else {"state": "withdrawn", "released_at": now}
             tx.execute(update(imports).where(imports.c.id == row.id).values(**ended))
             note_decision(tx, row.id, decision.who, "withdrawn", decision.why, now)
-            move_decided(tx, row.id, 0, now)
+            move_decided(tx, row.id, FROM_START, now)
             return found.decided
 
         return self.database.write(work)
@@ -208,7 +209,7 @@ def _still(tx: Connection, looked: _Looked | None, row: Row[Any], only: Action |
 
 
 def _place(row: Row[Any]) -> tuple[Any, ...]:
-    return row.state, row.merged_to, row.recorded, row.checked_at
+    return row.state, row.merged_to, row.steps, row.recorded, row.checked_at
 
 
 def held_changes(tx: Connection, row: Row[Any]) -> dict[Action, int]:

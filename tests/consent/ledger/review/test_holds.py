@@ -211,3 +211,33 @@ def test_an_import_that_is_not_there(ledger: Ledger) -> None:
     assert ledger.review.withdraw("20261129-none", ROOT) is None
     run = ledger.intake.open_import(ImportSource("http", "web", "run", 0, None, stream=True)).import_id
     assert ledger.review.withdraw(run, ROOT) == NothingHeld("reading")
+
+
+@pytest.mark.parametrize("then", ["approve", "withdraw"])
+def test_a_decision_while_another_one_is_carried_out(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """What the first publisher has passed already is the second decision's too: nothing stays held unseen."""
+    monkeypatch.setattr(guard_checks, "MOVED_AT_ONCE", 2)
+    names = [f"c{number}" for number in range(6)]
+    imported(ledger, *map(change_of, names))
+    deliver(ledger)
+    again = [change_of(name, "OPTIN", 10) for name in names]
+    file = guarded(ledger, *again, *(change_of(f"d{number}", "OPTOUT", 10) for number in range(8)), **EVERY)
+    decided: list[object] = []
+
+    def decide(_: int) -> None:
+        if not decided:
+            optins = Decision("ann", "checked", Action.OPTIN)
+            decided.append(
+                ledger.review.approve(file, optins) if then == "approve" else ledger.review.withdraw(file, ROOT)
+            )
+
+    ledger.review.approve(file, Decision("ann", "checked", Action.OPTOUT))
+    ledger.intake.publish(file, decide)
+    for left in ledger.intake.unpublished():
+        ledger.intake.publish(left)
+
+    assert [one.changes for one in decided if isinstance(one, Decided)] == [6]
+    assert len(deliver(ledger)) == (14 if then == "approve" else 8)
+    assert counts(ledger, file) == ({"applied": 14} if then == "approve" else {"applied": 8, "withdrawn": 6})
