@@ -171,7 +171,7 @@ class Database:
 
     def close(self) -> None:
         """Close what is open, also a transaction that a signal cut off: its locks would last until the process ends."""
-        for connection in [one for one, owner in self._open.items() if owner == (os.getpid(), get_ident())]:
+        for connection in [one for one, owner in list(self._open.items()) if owner == (os.getpid(), get_ident())]:
             connection.invalidate()
         if (engine := self._engines.pop(os.getpid(), None)) is not None:
             engine.dispose()

@@ -7,8 +7,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import URL, Engine, update
+from sqlalchemy import URL, Engine, select, update
 
+from consent.ledger import database as databases
 from consent.ledger.database import Database
 from consent.ledger.schema import info
 
@@ -44,3 +45,33 @@ def test_a_transaction_that_a_signal_cut_off_locks_no_one_out(ledger_url: str) -
         del begun
     finally:
         other.close()
+
+
+def test_a_ledger_is_closed_while_other_threads_use_it(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them begins a transaction at that very moment; neither it nor the closing breaks off."""
+    database, ident, closing = Database(ledger_url), databases.get_ident, threading.current_thread()
+    begun, more, closed = threading.Barrier(2), threading.Event(), threading.Event()
+
+    def reads() -> bool:
+        with database._transaction(writes=False) as tx:
+            tx.detach()  # so that it is closed in the end, and not given back to a pool that is no more
+            begun.wait(30)
+            return closed.wait(30) and tx.execute(select(info).limit(1)).first() is not None
+
+    def one_more() -> int:
+        if threading.current_thread() is closing and not more.is_set():
+            more.set()
+            others.append(threads.submit(reads))
+            begun.wait(30)
+        return ident()
+
+    with ThreadPoolExecutor(2) as threads:
+        others = [threads.submit(reads)]
+        begun.wait(30)
+        monkeypatch.setattr(databases, "get_ident", one_more)
+        try:
+            database.close()
+        finally:
+            closed.set()
+        assert [one.result(30) for one in others] == [True, True]
+    database.close()

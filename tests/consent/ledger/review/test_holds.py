@@ -241,3 +241,25 @@ def test_a_decision_while_another_one_is_carried_out(
     assert [one.changes for one in decided if isinstance(one, Decided)] == [6]
     assert len(deliver(ledger)) == (14 if then == "approve" else 8)
     assert counts(ledger, file) == ({"applied": 14} if then == "approve" else {"applied": 8, "withdrawn": 6})
+
+
+def test_a_decision_that_another_one_forestalls(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Someone withdraws the rest between another person's look at it and their decision: nothing is left to approve."""
+    monkeypatch.setattr(guard_checks, "MOVED_AT_ONCE", 2)
+    imported(ledger, *(change_of(f"c{number}") for number in range(6)))
+    deliver(ledger)
+    said = [change_of(f"c{number}", "OPTIN", 10) for number in range(6)]
+    file = guarded(ledger, *said, *(change_of(f"d{number}", "OPTOUT", 10) for number in range(6)), **EVERY)
+    ledger.review.approve(file, Decision("ann", "checked", Action.OPTOUT))
+    write = ledger.database.write
+
+    def after_another(work: object, **more: object) -> object:
+        monkeypatch.setattr(ledger.database, "write", write)
+        assert ledger.review.withdraw(file, ROOT) == Decided(6, 12)
+        return write(work, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ledger.database, "write", after_another)
+
+    assert approve(ledger, file, Action.OPTIN) == NothingHeld("read")
+    assert len(deliver(ledger)) == 6
+    assert counts(ledger, file) == {"applied": 6, "withdrawn": 6}
