@@ -124,6 +124,8 @@ class Claims(LedgerPart):
             mark_in_doubt(tx, bucket, now, in_doubt_until)
             promote(tx, bucket, now)
             stops = stops_of(tx, bucket)
+            # A pause that ends has what it held looked at, behind this lock: so none that has ended may count here.
+            lanes = lanes if stops is None else open_lanes(tx, bucket)
             for _ in range(_PASSES):
                 pick = (
                     _pick(tx, bucket, limit, lanes) if suspects is None else pick_another(tx, bucket, suspects, lanes)

@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from consent.guards.fuse import FuseWay
 from consent.ledger.ledger import Ledger
+from consent.ledger.queue import claim
 from consent.ledger.queue.overlaps import Overlap
 from consent.outcome import Applied, Retry
 from tests.support.examples import POSTGRESQL_IN_PROOFS
@@ -65,6 +66,32 @@ def test_what_a_pause_and_a_fuse_hold_is_sent_when_each_ends(ledger: Ledger, *, 
     assert len(drain(ledger)) == 7
     assert counts(ledger, file) == {"applied": 7, "dead": 5}
     assert (ledger.queue.due(BUCKET, 10), ledger.fuses.held_customers()) == (0, {})
+
+
+def test_a_pause_that_ends_while_customers_are_claimed_keeps_no_one_held(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim had seen the pause, and the sweep found no one held yet: what was paused is sent all the same."""
+    trip(ledger)
+    imported(ledger, *(change_of(str(number), "OPTIN", slot="SMS|BULK") for number in range(6, 13)))
+    ledger.pauses.pause("capillary", None, only_optins=True, who="ann", why="welcome mails")
+    promote = claim.promote
+
+    def resume() -> None:
+        ledger.pauses.resume("capillary", None, who="ann", why="they are ready")
+        ledger.fuses.work_off()
+
+    def meanwhile(*anything: Any) -> None:
+        monkeypatch.setattr(claim, "promote", promote)
+        resume()
+        promote(*anything)
+
+    if ledger.database.is_sqlite:
+        resume()  # one transaction writes at a time
+    else:
+        monkeypatch.setattr(claim, "promote", meanwhile)
+
+    assert sorted(drain(ledger) + drain(ledger), key=int) == ["6", "7", "8", "9", "10", "11", "12"]
 
 
 def test_an_undone_import_holds_nothing_any_more(ledger: Ledger) -> None:
