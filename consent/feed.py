@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from consent.guards.rules import GuardRules
 from consent.identifiers.phones import read_region
 from consent.time_formats import check_format
+from consent.times import read_zone
 
 
 def _several(value: object) -> object:
@@ -26,6 +27,12 @@ def _text(value: object) -> object:
 def _time_format(value: object) -> object:
     if isinstance(value, str) and value:
         check_format(value)
+    return value
+
+
+def _zone(value: object) -> object:
+    if isinstance(value, str) and value:
+        read_zone(value)
     return value
 
 
@@ -52,7 +59,9 @@ class Feed(BaseModel):
     time_format: Annotated[str, BeforeValidator(_time_format)] = Field(
         "", description="like `%d.%m.%Y %H:%M`, or `epoch`, `epoch_ms`, `excel`, `auto`; empty: ISO 8601"
     )
-    timezone: str = Field("", description="for times that name no zone, like Europe/Berlin; empty: UTC")
+    timezone: Annotated[str, BeforeValidator(_zone)] = Field(
+        "", description="for times that name no zone, like Europe/Berlin; empty: UTC"
+    )
     region: Annotated[str, BeforeValidator(read_region)] = Field(
         "", description="the country of numbers without a country code; empty: the connection's"
     )

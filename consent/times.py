@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 EARLIEST = datetime(2000, 1, 2, tzinfo=UTC)
 """A time before this is no consent but an empty field of some system: 0001 (Go, .NET), 1601 (Windows), 1753 and 1900
@@ -23,6 +24,7 @@ PATTERN = (
 """The times that a producer should write, as a regular expression of JSON Schema; all of them can be read."""
 
 _DATE = r"\d{4}-\d\d-\d\d"
+_AFTER_12TH = r"(1[3-9]|2\d|3[01])"
 _FORM = re.compile(rf"({_DATE})(?:[Tt ](\d\d:\d\d(?::\d\d(?:[.,]\d{{1,9}})?)?)([Zz]|[+-]\d\d(?::?\d\d)?)?)?", re.ASCII)
 
 _DIGITS = {
@@ -49,6 +51,8 @@ _OTHERS = [
             rf"{_DATE}[Tt ][\d:.,]+ ?([A-Za-z]{{3,}}|[+-]\d\d:?\d\d)",
             "a zone apart from its time (write Z or +01:00 right behind it)",
         ),
+        (rf"{_AFTER_12TH}[./-]\d{{1,2}}[./-]\d{{2,4}}.*", "the day first"),
+        (rf"\d{{1,2}}[./-]{_AFTER_12TH}[./-]\d{{2,4}}.*", "the month first"),
         (r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}.*", "the day and the month first (which is which cannot be known)"),
         (r"\d{4}[./]\d{1,2}[./]\d{1,2}.*", "a date without hyphens"),
     )
@@ -77,6 +81,14 @@ def read_time(text: str) -> datetime:
         return datetime.fromisoformat(text if text[-1] != "z" else text.upper())
     except ValueError:
         raise UnusableTime("unreadable_time", f"there is no such day or time of day: {_REMEDY}") from None
+
+
+def read_zone(name: str) -> ZoneInfo:
+    """Return the time zone of a name like Europe/Berlin; raise ValueError, with an example, if there is none."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, KeyError):  # it raises each of them, by what the name looks like
+        raise ValueError(f"{name!r} is no time zone: give one like Europe/Berlin") from None
 
 
 def in_utc(moment: datetime, zone: tzinfo = UTC) -> datetime:

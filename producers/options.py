@@ -16,7 +16,7 @@ from consent.feed import Feed
 from consent.guards.rules import GuardRules
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
-from consent.times import UnusableTime, in_utc
+from consent.times import UnusableTime, in_utc, read_zone
 from producers.parsing.columns import plain
 
 CHUNK_ROWS = 10_000
@@ -106,11 +106,9 @@ class IngestOptions:
     def zone(self) -> ZoneInfo:
         """The zone of times that name none; raises ConfigurationError if there is no such zone."""
         try:
-            return ZoneInfo(self.timezone or "UTC")
-        except (ValueError, OSError, KeyError):
-            raise ConfigurationError(
-                f"--timezone {self.timezone!r} is no time zone: give one like Europe/Berlin"
-            ) from None
+            return read_zone(self.timezone or "UTC")
+        except ValueError as error:
+            raise ConfigurationError(f"--timezone {error}") from None
 
     @property
     def effective_at_utc(self) -> datetime | None:

@@ -60,6 +60,8 @@ class Outlook:
         if limit is not None:
             resumed = " if it came back now" if self.stopped and self.pause is None else ""
             said.append(f"done by {_moment(found.finish_at)}{resumed}, at {_rate(found.per_second, limit)}")
+        if found.breached:
+            said.append(f"{counted(found.breached, 'customer')} past the deadline already")
         if found.at_risk and limit is not None and found.needs_per_second is not None:
             enough = math.isfinite(found.needs_per_second)
             needs = f"{_rate(found.needs_per_second, limit)} would be enough" if enough else "no rate would be enough"

@@ -179,11 +179,13 @@ def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPla
     if plan.same:
         screen.show(f"  {plan.same:,} held the same before")
     if plan.opted_out:
+        stay = "stays" if plan.opted_out == 1 else "stay"
         screen.show(
-            f"  {counted(plan.opted_out, 'slot')} stay opted out: --opt-in-again brings back who was in", "yellow"
+            f"  {counted(plan.opted_out, 'slot')} {stay} opted out: --opt-in-again brings back who was in", "yellow"
         )
     if plan.no_value:
-        screen.show(f"  {counted(plan.no_value, 'slot')} have no earlier value to go back to", "yellow")
+        have = "has" if plan.no_value == 1 else "have"
+        screen.show(f"  {counted(plan.no_value, 'slot')} {have} no earlier value to go back to", "yellow")
     for one in plan.listed:
         screen.show(f"    {spoken(one)}")
 

@@ -9,6 +9,7 @@ from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.row import ConsentRow
 from consent.time_formats import AUTO, both_orders
+from consent.times import read_zone
 from producers.feeds import questions
 from producers.feeds.look import FileLook
 from producers.feeds.mapping import ANY, KEEP, SKIP
@@ -44,7 +45,7 @@ class FeedDraft:
         return presets()[self.preset_name] if self.preset_name else None
 
     def answer(self, question: Question, text: str) -> None:
-        """Take an answer, or the number of one as they are listed; raise ValueError if it is none of the options."""
+        """Take an answer, or the number of one as they are listed; raise ValueError if it is none that can be."""
         said, options = text.strip(), question.options
         by_case = {option.casefold(): option for option in options}
         found = by_case.get(said.casefold(), "" if options else said)
@@ -52,6 +53,8 @@ class FeedDraft:
             found = options[int(said) - 1]
         if not found:
             raise ValueError(f"answer one of: {', '.join(options) or 'some text'}")
+        if question.key == questions.ZONE:
+            read_zone(found)
         self.answers[question.key] = found
 
     def questions(self) -> list[Question]:

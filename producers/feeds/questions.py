@@ -197,10 +197,13 @@ def ask_order(column: str, forms: Sequence[str]) -> Question:
     return Question("order", words, "--time-format FORMAT", tuple(forms))
 
 
+ZONE = "timezone"
+
+
 def ask_zone(column: str) -> Question:
     """Ask for the zone of times that name none."""
     words = f"In which time zone are the times in {column}? (like Europe/Berlin)"
-    return Question("timezone", words, "--timezone ZONE", default="UTC")
+    return Question(ZONE, words, "--timezone ZONE", default="UTC")
 
 
 def ask_value(name: str, model: type[ConsentRow]) -> Question:

@@ -15,6 +15,7 @@ from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext
 
 _LIKE_DATA = re.compile(r"\d{4}|@")
+_VALUE = re.compile(r"\S+@\S+\.\S+|(?=(?:\D*\d){9})[\d\s().:/+TtZz-]+")
 _BASE = {"action", "effective_at", "change_id"}
 _SLIP = 0.9  # likeness: a letter or two are wrong or missing
 
@@ -109,6 +110,15 @@ def require_columns(header: Header, parsed: Header, context: ParseContext, known
         )
 
 
+def refuse_values(names: Sequence[str], file: str) -> None:
+    """Raise UnusableHeader, with none of them, if what stands where names of columns belong is someone's data."""
+    if any(_VALUE.fullmatch(name.strip()) for name in names):
+        raise UnusableHeader(f"{file}: {_NO_NAMES}")
+
+
+_NO_NAMES = "Its first line looks like a row: add a line with the names of the columns."
+
+
 def _is_slip(name: str) -> bool:
     time = plain("effective_at")
     return not name.startswith(time.removesuffix("at")) and SequenceMatcher(None, name, time).ratio() >= _SLIP
@@ -131,10 +141,11 @@ def _lacking(header: Header, context: ParseContext, connection: str) -> list[str
 def _refuse_unknown_columns(header: Header, known: Vocabulary, file: str) -> None:
     absent = known.maps.keys() - {plain(name) for name in header.names}
     if absent:
+        lacked = ", ".join(shown(name) for name in sorted(absent))
         raise UnusableHeader(
-            f"{file}: --map names {len(absent)} column(s) that its header lacks. {_found(header, known)}"
+            f"{file}: --map names {lacked}, which its header lacks. {_found(header, known)}"
             if not known.only_maps
-            else f"{file}: its feed names {len(absent)} column(s) that its header lacks. {_found(header, known)} "
+            else f"{file}: its feed names {lacked}, which its header lacks. {_found(header, known)} "
             "`optrelay map FILE` looks at the header again"
         )
     if not any(column not in OWN for _, column in header.columns):
@@ -165,14 +176,15 @@ def _notes(names: Sequence[str], found: list[tuple[int, str]], known: Vocabulary
 def _found(header: Header, known: Vocabulary) -> str:
     hints = [f"{shown(name)}{meant(known, name)}" for name in header.names if not known.find(name) and name.strip()]
     ours = ", ".join(header.ours) or "none"
-    return f"Known columns found: {ours}; not known: {', '.join(hints) or 'none'}."
+    unknown = ", ".join(hints) or "none"
+    return f"Known columns found: {ours}; not known: {unknown}{'' if unknown.endswith('?') else '.'}"
 
 
 def _remedy(header: Header) -> str:
     if any("\0" in name for name in header.names):
         return "It looks like UTF-16 without a byte order mark: give --encoding utf-16-le."
     if any(_LIKE_DATA.search(name) for name in header.names):
-        return "Its first line looks like a row: add a line with the names of the columns."
+        return _NO_NAMES
     return (
         "`optrelay map FILE` asks what they mean and remembers it; or map them to ours with --map their=ours; "
         "--delimiter names another separator."

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
+from consent.times import read_zone
 from producers.files.manifest import MANIFEST_ENDING
 from producers.files.rejects import REJECTS_ENDING
 from producers.watch.finished import REASON_ENDING
@@ -186,9 +187,9 @@ def _one_of(options: dict[str, str], name: str, ways: Sequence[str]) -> str:
 def _zone(options: dict[str, str], name: str) -> ZoneInfo:
     text = options.get(name) or "UTC"
     try:
-        return ZoneInfo(text)
-    except (ValueError, OSError, KeyError):
-        raise _wrong(f"{name}={text!r} is no time zone: give one like Europe/Berlin") from None
+        return read_zone(text)
+    except ValueError as error:
+        raise _wrong(f"{name}={error}") from None
 
 
 def _wrong(words: str) -> ConfigurationError:

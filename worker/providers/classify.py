@@ -1,7 +1,8 @@
 """What a reply means: the kinds of reply, the statuses that mean the same at every provider, and what follows of each.
 
 A provider's `codes.py` turns status and body into a `Classification`. Where all changes of the request share one fate,
-`answer_for` makes the answer of it: this is the one place that says what happens on a 429, a 401 or a gateway's page.
+`answer_for` makes the answer of it: this is the one place that says what becomes of them on a 429, a 401 or a gateway's
+page. For how long no process calls after a 429, `worker/delivery/throttling.py` says.
 """
 
 from __future__ import annotations

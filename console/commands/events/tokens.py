@@ -52,7 +52,9 @@ def pairs_of(columns: Iterable[str]) -> dict[str, str]:
     for column in columns:
         name, equals, value = column.partition("=")
         if not equals:
-            raise ConfigurationError("columns are written NAME=VALUE, like channel=EMAIL; - reads standard input")
+            raise ConfigurationError(
+                "columns are written NAME=VALUE, like user_id=387006417 or channel=EMAIL; - reads standard input"
+            )
         pairs[name] = value
     return pairs
 

@@ -27,6 +27,7 @@ from producers.feeds.settings_file import feed_as_toml, write_feed
 from producers.feeds.words import has_name, is_coded, tells_channel
 from producers.files.archive import unpacked
 from producers.files.file import PreparedFile, look_at
+from producers.files.header import refuse_values
 from producers.files.sources import source_files
 from producers.options import IngestOptions
 
@@ -53,8 +54,11 @@ def map_to_feed(settings: Settings, screen: Screen, asked: MapRequest) -> ExitCo
     with source_files((asked.file,)) as sources:
         if len(sources) != 1:
             raise ConfigurationError(f"{path_text(asked.file)} means {len(sources)} files: name one")
+        if asked.given.connection:
+            settings.connection(asked.given.connection.lower())
         with unpacked(sources[0], replace(asked.given, sheet_memory=settings.sheet_memory_mb)) as files:
             file = look_at(files[0], asked.given, models)
+            refuse_values(file.header.names, path_text(file.name))
             draft = FeedDraft(_look(file), models, _defaults(settings), asked.given)
             _refuse_cover(file, draft)
             _show(screen, file, draft)
@@ -144,6 +148,7 @@ def _typed(words: str, option: str, **how: Any) -> str:
     except typer.Abort as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise
+        typer.echo()  # the question stands on a line of its own
         raise ConfigurationError(
             f"there is no one to ask: say {option}; `--json` lists all that is open. Nothing was written"
         ) from None
@@ -158,8 +163,9 @@ def _finish(
 ) -> ExitCode:
     name = asked.name or draft.preset_name or ""
     if feed is not None and not name:
-        name = "" if screen.as_json else _typed("What is the feed's name?", "--name NAME")
-    name = re.sub(r"[^\w-]+", "-", name.strip().lower()).strip("-")
+        proposed = _plain(_VARIES.sub("", PurePath(asked.file).name.partition(".")[0]).strip("-_ "))
+        name = "" if screen.as_json else _typed("What is the feed's name?", "--name NAME", default=proposed or None)
+    name = _plain(name)
     written = False
     if feed is not None and name:
         screen.show(feed_as_toml(name, feed))
@@ -177,6 +183,10 @@ def _finish(
         return ExitCode.WELL
     again = IngestOptions(feed=name, effective_at=asked.given.effective_at)
     return dry_run(load_settings(), screen, InputFiles((asked.file,), again))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w-]+", "-", name.strip().lower()).strip("-")
 
 
 def _as_json(

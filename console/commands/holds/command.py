@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Import = Annotated[
     str,
-    typer.Argument(metavar="IMPORT", help="An import's id, or its beginning.", show_default=False, callback=as_text),
+    typer.Argument(
+        metavar="IMPORT", help="An import's id, its beginning, or latest.", show_default=False, callback=as_text
+    ),
 ]
 Why = Annotated[
     str, typer.Option("--why", metavar="TEXT", help="Kept in the audit log.", show_default=False, callback=as_text)

@@ -95,6 +95,15 @@ def test_a_feed_that_is_not_there_is_told_with_those_that_are(cli: Cli, folder: 
     assert "there is no feed 'cmr' (known: crm, other)" in answer.err
 
 
+def test_a_feed_in_a_zone_that_there_is_not_is_refused_with_the_settings(cli: Cli, folder: Path) -> None:
+    """Else it would be found out in the night in which its first file comes."""
+    with (folder / "optrelay.toml").open("a") as file:
+        file.write('[feeds.also]\nfile = "crm-1*"\ntimezone = "Berlin"\n')
+    answer = cli("feeds")
+    assert (answer.code, "'Berlin' is no time zone: give one like Europe/Berlin" in answer.err) == (2, True), answer.err
+    assert "OPTRELAY_FEEDS__ALSO__TIMEZONE" in answer.err
+
+
 def test_feeds_that_fit_one_workbook_must_mean_one_sheet(cli: Cli, folder: Path) -> None:
     """The header that could tell them apart stands in the sheet."""
     with (folder / "optrelay.toml").open("a") as file:

@@ -155,3 +155,42 @@ def test_the_next_file_with_another_id_in_its_name_is_of_the_feed(cli: Cli, fold
     )
     done = cli("map", file, "--yes", "--json")
     assert done.json["feed"]["file"] == ["unsubscribed_export_*_KW*.csv"]
+
+
+def test_a_zone_that_there_is_not_is_asked_again(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A feed with such a zone could read no file; the name that return takes is the file's, without its date."""
+    answers = ["Newsletter", "OPTIN", "OPTOUT", "Stand", "Berlin", "Europe/Berlin", "", "y"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{one}\n" for one in answers)))
+
+    answer = cli("map", written(folder, "crm_2026-11-20.csv", CRM))
+
+    assert answer.code == 0, answer.err
+    assert "'Berlin' is no time zone: give one like Europe/Berlin" in answer.err
+    text = (folder / "optrelay.toml").read_text()
+    assert "[feeds.crm]" in text
+    assert 'timezone = "Europe/Berlin"' in text
+
+
+@pytest.mark.parametrize(
+    ("header", "shown"),
+    [
+        ("501,dora@example.com,ja,20.11.2026", False),
+        ("387006417,EMAIL,BULK,OPTOUT", False),
+        ("+44 7700 900123,SMS,BULK,OPTOUT", False),
+        ("Kunde 2026,Kontakt,Newsletter,2026-11", True),
+    ],
+)
+def test_a_row_that_stands_for_a_header_is_refused_and_not_shown(
+    cli: Cli, folder: Path, *, header: str, shown: bool
+) -> None:
+    """The names of columns are shown as they stand, so a person's data must not be taken for one."""
+    file = written(folder, "crm.csv", "\n".join([header, *CRM.splitlines()[1:]]))
+    answer = cli("map", file, "--json")
+    assert (header.split(",", maxsplit=1)[0] in answer.out + answer.err) is shown
+    assert ("Its first line looks like a row" not in answer.err) is shown
+
+
+def test_a_connection_that_there_is_not_is_named_with_those_there_are(cli: Cli, folder: Path) -> None:
+    """A slip in --connection is no open question."""
+    answer = cli("map", written(folder, "crm.csv", CRM), "--connection", "infobop")
+    assert (answer.code, "there is no connection 'infobop' (known: infobip)" in answer.err) == (2, True)

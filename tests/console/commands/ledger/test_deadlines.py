@@ -1,4 +1,4 @@
-"""The command `deadlines` about opt-outs that wait for a person."""
+"""The command `deadlines`: opt-outs that are late, and those that wait for a person."""
 
 from __future__ import annotations
 
@@ -31,3 +31,11 @@ def test_a_late_dead_letter_is_shown_and_checked(cli: Cli, url: str, tmp_path: P
 
     assert cli("dead-letters", "discard", "--all", "--yes", "--why", "moved away").code == 0
     assert cli("deadlines", "--check").code == 0
+
+
+def test_a_forecast_says_why_it_is_shown_in_red(cli: Cli, tmp_path: Path) -> None:
+    """What is late already is told beside when it will be done, not by a color alone."""
+    said = datetime.now(UTC) - timedelta(days=3)
+    assert cli("import", write(tmp_path, "a.csv", f"1001417,EMAIL,BULK,OPTOUT,{said:%Y-%m-%dT%H:%M:%SZ}")).code == 0
+    answer = cli("status")
+    assert "1 customer past the deadline already" in " ".join((answer.out + answer.err).split())
