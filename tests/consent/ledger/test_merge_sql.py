@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -20,14 +21,14 @@ from tests.support.ledgers import BUCKET, change_of, counts, deliver, folded, im
 @contextmanager
 def uncommitted(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, said: ConsentChange) -> Iterator[None]:
     """An event that has been merged and is about to be committed: so until the end of the block."""
-    merged, go_on, count = threading.Event(), threading.Event(), events.count_events
+    merged, go_on, publish = threading.Event(), threading.Event(), events.publish_now
 
-    def wait(*arguments: object) -> None:
+    def wait(*arguments: Any, **more: Any) -> None:
+        publish(*arguments, **more)
         merged.set()
         assert go_on.wait(20)
-        count(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(events, "count_events", wait)
+    monkeypatch.setattr(events, "publish_now", wait)
     run = ledger.intake.open_import(ImportSource("redis", "stream", "run", 0, None, stream=True)).import_id
     listener = threading.Thread(target=lambda: ledger.intake.accept_events(run, [said], []))
     listener.start()
