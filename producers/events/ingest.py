@@ -152,6 +152,7 @@ class EventIngest:
     def _recorded(self, group: Sequence[tuple[str, _Batch]]) -> list[EventsAccepted]:
         """Record batches together; changes that the ledger refuses are recorded as rejected, and the others go on."""
         while True:
+            self._begin_day()
             runs = [RunEvents(self._run_of(told_by), one.changes, one.rejects) for told_by, one in group]
             try:
                 if len(runs) > 1:
@@ -180,14 +181,17 @@ class EventIngest:
             self._intake.finish_run(self._runs[told_by])
             del self._runs[told_by]
 
-    def _run_of(self, told_by: str) -> str:
+    def _begin_day(self) -> None:
+        """End the runs of the day before: none that a transaction has been given already."""
         day = f"{datetime.now(UTC):%Y-%m-%d}"
         if self._day != day:
             self.close()
             self._day = day
+
+    def _run_of(self, told_by: str) -> str:
         if told_by not in self._runs:
             name = f"{told_by}, as {self._name}" if told_by else self._name
-            mark = f"{self._kind} {name} {day} {secrets.token_hex(8)}"
+            mark = f"{self._kind} {name} {self._day} {secrets.token_hex(8)}"
             source = ImportSource(self._kind, name, sha256(mark.encode()).hexdigest(), 0, None, stream=True)
             self._runs[told_by] = self._intake.open_import(source).import_id
         return self._runs[told_by]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC
+from datetime import UTC, datetime, tzinfo
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,26 @@ def test_events_of_several_keys_share_a_transaction(ledger: Ledger) -> None:
         ("key b, as consent", 0, 2, 0),
         ("key c, as consent", 1, 0, 1),
     ]
+
+
+def test_a_day_that_ends_between_two_keys_ends_no_run_that_is_written_to(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the clock is a day later: what is recorded together stands in runs that go on."""
+    days = count(1)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime(2026, 11, next(days), tzinfo=tz)
+
+    taker = Taker(ledger)
+    monkeypatch.setattr(ingest, "datetime", Clock)
+    for ended in (0, 2):
+        taker.take(*(event(OPT_OUT, told_by=by) for by in ("key a", "key b")))
+        reports = map(ledger.queries.report, ledger.queries.recent_imports())
+        found = sorted((one.state, one.rows) for one in reports if one is not None)
+        assert found == [("reading", 1)] * 2 + [("released", 1)] * ended
 
 
 def test_events_of_very_many_changes_are_recorded_in_several_transactions(
