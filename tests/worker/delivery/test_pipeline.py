@@ -16,12 +16,12 @@ from worker.delivery import deliver
 from worker.delivery.observations import Observations
 from worker.process import is_stopping, note_stopping
 
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 8.0
 
 
 def test_the_slowest_call_keeps_no_newcomer_waiting(tmp_path: Path) -> None:
-    """A provider takes three seconds over one customer; those who come meanwhile wait for the end of the delivery."""
-    with company(tmp_path) as shop, wired(shop, tmp_path, timeout=8.0, reservation_seconds=0.2) as parts:
+    """A provider takes seconds over one customer; those who come meanwhile wait for the end of the delivery."""
+    with company(tmp_path) as shop, wired(shop, tmp_path, timeout=20.0, reservation_seconds=0.2) as parts:
         shop.fault(kind="latency", users=["1"], delay=SLOW_SECONDS)
         slow, done = record(parts, {"user_id": "1"}), threading.Event()
         delivery = parts.delivery(BUCKET, lambda: not done.is_set())
