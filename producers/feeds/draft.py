@@ -214,9 +214,11 @@ class FeedDraft:
         """Ask for the channel where a column seems to say it, though the kind of address says another or none."""
         person, fields = self._person_column(), self.model.model_fields
         said = "channel" in self.given.constants or self._column("channel") is not None
-        if person is None or said or "channel" in self.answers or "channel" not in fields:
+        if said or "channel" in self.answers or "channel" not in fields:
             return []
-        implied = questions.names_person(self.model, person[1], questions.USER_ID)[1].get("channel")
+        if person is None and (not fields["channel"].is_required() or self._has_default("channel")):
+            return []
+        implied = person and questions.names_person(self.model, person[1], questions.USER_ID)[1].get("channel")
         rules = self.model.suppression if fields["channel"].is_required() else None
         found = questions.ask_channel(self.look, implied, () if rules is None else [*rules.channels.values()])
         return [found] if found else []
@@ -274,10 +276,12 @@ class FeedDraft:
         return [questions.ask_zone(column)]
 
     def _required(self) -> list[Question]:
-        have = self.defaults.get(self.connection, {})
         missing = [
             name
             for name, one in self.model.model_fields.items()
-            if one.is_required() and name not in have and not self._says(name)
+            if one.is_required() and not self._has_default(name) and not self._says(name)
         ]
         return [questions.ask_value(name, self.model) for name in missing]
+
+    def _has_default(self, column: str) -> bool:
+        return column in self.defaults.get(self.connection, {})

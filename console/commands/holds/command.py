@@ -130,8 +130,9 @@ def undo(  # noqa: PLR0913 - one argument for each option
     """Bring back what each slot held before an import, unless something was said later; twice changes nothing.
 
     Each mistaken change gets one that undoes it, one microsecond later: it beats the mistake and loses to all that was
-    said since. What cannot be undone is counted and listed: those that the import opted out stay so without
-    --opt-in-again. To correct a file in one step: `optrelay run FIXED --replaces IMPORT`.
+    said since. Where nothing was known before, a mistaken opt-in becomes an opt-out. What cannot be undone is
+    counted and listed: those that the import opted out stay so without --opt-in-again. To correct a file in one step:
+    `optrelay run FIXED --replaces IMPORT`.
 
     For example:
 

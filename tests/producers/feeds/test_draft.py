@@ -221,3 +221,16 @@ def test_a_row_without_a_time_of_leaving_is_asked_about() -> None:
     made.answer(zone, "Europe/Berlin")
     assert made.questions() == []
     assert made.feed().values == {"Unsubscribed at": {"": "skip", "*": "keep"}}
+
+
+def test_a_channel_of_a_misspelt_name_is_proposed_where_the_person_is_plain() -> None:
+    """Without it every row would be said to be of one channel, whatever `chanel` says."""
+    names, rows = ("user_id", "chanel", "priority", "action"), [["387006417", "EMAIL", "BULK", "OPTOUT"]]
+    look = FileLook(names, rows, lambda place: (row[place] for row in rows))
+    models: dict[str, type[ConsentRow]] = {"capillary": PROVIDERS["capillary"].row}
+
+    [asked] = FeedDraft(look, models, {}, IngestOptions()).questions()
+    assert (asked.key, asked.options[0], "EMAIL" in asked.options) == ("channel", "chanel", True)
+
+    configured = FeedDraft(look, models, {"capillary": {"channel": "EMAIL"}}, IngestOptions())
+    assert "channel" not in [one.key for one in configured.questions()]
