@@ -27,7 +27,7 @@ def as_text(argument: str | None) -> str | None:
 SomeFiles = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[FILE]…",
+        metavar="FILE",
         help="CSV, JSON lines, .xlsx; packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
         show_default=False,
     ),
@@ -35,7 +35,7 @@ SomeFiles = Annotated[
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE…",
+        metavar="FILE",
         help="CSV, JSON lines, .xlsx; packed (.gz, .zst, .zip) or not; folders, patterns, or - for standard input.",
     ),
 ]

@@ -25,7 +25,7 @@ _GREEN = ("gevent", "eventlet")
 Places = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PLACE]…",
+        metavar="PLACE",
         help="Folders or URLs (sftp://, s3://, gs://, az://), with options behind ?. Otherwise OPTRELAY_WATCH.",
         show_default=False,
     ),

@@ -154,7 +154,7 @@ def due_in_words(one: TrippedFuse) -> str:
 def show_held(screen: Screen, one: HeldImport) -> None:
     """Print an import of which something is held: why, what it would change, and how to go on."""
     screen.show(Text.assemble((one.name, "bold"), ("  import " + one.import_id, "dim")))
-    screen.show(f"  held: {one.optins:,} opt-ins and {one.optouts:,} opt-outs")
+    screen.show(f"  held: {counted(one.optins, 'opt-in')} and {counted(one.optouts, 'opt-out')}")
     screen.show(
         f"  approved, it would change {counted(one.slots['all'], 'slot')}; --only optouts {one.slots['optouts']:,}, "
         f"--only optins {one.slots['optins']:,}"

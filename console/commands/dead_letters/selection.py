@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PANEL = "Which dead letters"
 
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="By id.", show_default=False)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="By id.", show_default=False)]
 ByConnection = Annotated[
     str | None, typer.Option("--connection", metavar="NAME", rich_help_panel=_PANEL, callback=as_text)
 ]

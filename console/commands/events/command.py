@@ -86,7 +86,7 @@ def token(
     *,
     columns: Annotated[
         list[str],
-        typer.Argument(metavar="COLUMN=VALUE…", help="The change's columns, or - for JSON objects, one a line."),
+        typer.Argument(metavar="COLUMN=VALUE", help="The change's columns, or - for JSON objects, one a line."),
     ],
     expires: Annotated[str, typer.Option("--expires", metavar="TIME", help="How long it works, like 90d.")] = "90d",
     as_json: JsonOption = False,

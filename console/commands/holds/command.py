@@ -274,15 +274,17 @@ def _told(
     """Return what came of a decision; raise ConfigurationError if it was refused."""
     from consent.errors import ConfigurationError
     from consent.ledger.review.holds import Decided, NotAsExpected
+    from console.ui.text import counted
 
     if isinstance(result, NotAsExpected):
         raise ConfigurationError(
-            f"nothing was done: it would change {result.slots:,} slots now, which is not what --expect says; "
+            f"nothing was done: it would change {counted(result.slots, 'slot')} now, which is not what --expect says; "
             "look at `optrelay held` again"
         )
     if isinstance(result, Decided):
         effect = "would have changed" if what == "withdrawn" else "change"
-        words = f"import {import_id}: {result.changes:,} changes {what}, which {effect} {result.slots:,} slots"
+        changes, slots = counted(result.changes, "change"), counted(result.slots, "slot")
+        words = f"import {import_id}: {changes} {what}, which {effect} {slots}"
         return {"import": import_id, "done": what, "changes": result.changes, "slots": result.slots, "message": words}
     words = f"import {import_id}: nothing of it is held, so nothing was done"
     return {"import": import_id, "done": None, "changes": 0, "slots": 0, "message": words}

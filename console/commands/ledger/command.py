@@ -58,7 +58,7 @@ def history(
     *,
     columns: Annotated[
         list[str],
-        typer.Argument(metavar="COLUMN=VALUE…", help="What names them, or - for JSON objects, one a line."),
+        typer.Argument(metavar="COLUMN=VALUE", help="What names them, or - for JSON objects, one a line."),
     ],
     connection: Annotated[
         str | None, typer.Option("--connection", metavar="NAME", help="Check only this connection.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from consent.ledger.rejected_events import FoundEvents
 
 _PANEL = "Which rejected events"
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", help="By id.", show_default=False)]
+Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="By id.", show_default=False)]
 BySource = Annotated[
     str | None,
     typer.Option(
