@@ -106,7 +106,7 @@ class IngestOptions:
     def zone(self) -> ZoneInfo:
         """The zone of times that name none; raises ConfigurationError if there is no such zone."""
         try:
-            return read_zone(self.timezone or "UTC")
+            return read_zone(self.timezone) if self.timezone else ZoneInfo("UTC")
         except ValueError as error:
             raise ConfigurationError(f"--timezone {error}") from None
 
