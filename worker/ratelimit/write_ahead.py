@@ -60,7 +60,9 @@ class WriteAhead:
         LedgerUnavailable and LedgerOutdated.
         """
         self.store.set(_BROKER, secrets.token_hex(8), nx=True)
-        self._owner = cast("bytes", self.store.get(_BROKER)).decode()
+        if (name := cast("bytes | None", self.store.get(_BROKER))) is None:
+            raise redis.ConnectionError("the broker has lost its data between two questions")
+        self._owner = name.decode()
         seconds = self.reservation_seconds + self.ahead
         if wait := self.extend_alone(seconds, interval):
             return wait

@@ -154,3 +154,23 @@ def test_without_its_broker_a_process_writes_down_what_it_gives_itself(ready: Le
             time.sleep(0.02)
 
     assert found[0] >= moments[-1] + 0.1
+
+
+class WipedAtOnce(redis.Redis):
+    """A client of a broker that loses its data whenever this asks for something."""
+
+    def get(self, name: str) -> object:
+        """Ask too late."""
+        self.flushall()
+        return super().get(name)
+
+
+def test_a_broker_that_is_wiped_between_two_questions_is_away_for_a_moment(ready: Ledger, tmp_path: Path) -> None:
+    """It has a name, and then none: the limiter takes it for a broker that cannot be reached, as others do."""
+    with ExitStack() as open_:
+        broker = started(tmp_path / "0", open_)
+        limiter = rate_limiter(broker, ready, "10/s")
+        assert limiter.written is not None
+        limiter.written.store = WipedAtOnce(unix_socket_path=broker.url.removeprefix("redis+socket://"))
+        with pytest.raises(redis.ConnectionError, match="lost its data"):
+            limiter.written.extend(int(time.time() * 1e6), 0.1)
