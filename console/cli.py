@@ -38,6 +38,9 @@ from console.ui.screen import Screen, take_any_character
 if TYPE_CHECKING:
     pass
 
+GC_THRESHOLD = (300_000, 10, 5)
+"""200,000 objects are loaded and stay; batches are freed without the collector."""
+
 app = typer.Typer(
     name="optrelay",
     help="Deliver marketing-consent changes in bulk: no change lost, the newest change wins.\n\n"
@@ -89,7 +92,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     take_any_character()
     Screen.has_printed_json = False
-    gc.set_threshold(300_000, 10, 5)  # 200,000 objects are loaded and stay; batches are freed without the collector
+    gc.set_threshold(*GC_THRESHOLD)
     try:
         code = _run(arguments)
     except SystemExit as end:  # a signal, or a pipe that was closed

@@ -20,6 +20,7 @@ from pathlib import Path
 from bench.producers.intake import HEADER, confirm_everything, write_file
 from consent.guards.rules import GuardRules
 from consent.ledger.ledger import Ledger
+from console.cli import GC_THRESHOLD
 from producers.files.file import prepare
 from producers.files.sources import source_files
 from producers.ingest_file import ingest_file
@@ -83,6 +84,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--pairs", type=int, default=7)
     options = parser.parse_args()
+    # As the command line does: else one collection of the garbage more or less is a seventh of so small a file.
+    gc.set_threshold(*GC_THRESHOLD)
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
         first, again, optins = (folder / f"{kind}.csv" for kind in ("first", "again", "optins"))
