@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -13,7 +14,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from tests.support.servers.http_calls import CALL, raw, sent
+from tests.support.servers.http_calls import CALL, calls, raw, sent
 from tests.support.servers.odd_servers import (
     AUTHORITY,
     CHUNKED,
@@ -25,7 +26,8 @@ from tests.support.servers.odd_servers import (
     tls_server,
 )
 from worker.http import transport
-from worker.http.failures import Failure, no_reply
+from worker.http.client import Sender
+from worker.http.failures import Failure, NoReply, no_reply
 from worker.http.transport import PooledTransport
 from worker.providers.contract import Reply
 
@@ -56,21 +58,28 @@ def test_a_certificate_for_another_name() -> None:
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_connection_with_tls_is_kept(version: ssl.TLSVersion) -> None:
     """Calls share a connection with TLS, too; one that the server has ended is not used again."""
-    numbers = []
+    numbers, ended = [], threading.Event()
 
     def talk(connection: socket.socket, number: int) -> None:
         while request(connection):
             numbers.append(number)
             connection.sendall(GOOD)
             if numbers.count(number) == 3:
+                connection.close()
+                ended.set()
                 return
+
+    async def work(sender: Sender) -> list[Reply | NoReply]:
+        replies = [await sender.send(CALL) for _ in range(3)]
+        await asyncio.to_thread(ended.wait, 10)
+        await asyncio.sleep(0.05)  # the loop hears that the connection has ended
+        return [*replies, await sender.send(CALL)]
 
     context = tls_for_localhost()
     context.minimum_version = context.maximum_version = version
     with server(talk, tls=context) as port:
-        assert [Reply(200, "{}")] * 3 == sent(f"https://localhost:{port}", times=3)
-        assert numbers == [0, 0, 0]
-        assert [Reply(200, "{}")] * 4 == sent(f"https://localhost:{port}", times=4)[:4]
+        assert [Reply(200, "{}")] * 4 == calls(port, work, base_url=f"https://localhost:{port}")
+    assert numbers == [0, 0, 0, 1]
 
 
 @pytest.mark.usefixtures("_trusted")
