@@ -243,6 +243,25 @@ class Resumed(TypedDict):
 
 
 @_exact
+class BackTo(TypedDict):
+    """How many slots go back to each state."""
+
+    opted_in: _Count
+    opted_out: _Count
+    never_said: Annotated[_Count, Field(description="nothing was known of them before: they are opted out")]
+    earlier_value: _Count
+
+
+@_exact
+class BackBy(TypedDict("_BackBy", {"import": str})):
+    """How many slots go back to a state that one import had said of them."""
+
+    state: Literal["opted_in", "opted_out", "earlier_value"]
+    name: Annotated[str, Field(description="the import's file or source")]
+    slots: _Count
+
+
+@_exact
 class Undone(TypedDict("_Undone", {"import": str})):
     """What undoing an import did, or would do, slot by slot, as `optrelay undo --json` prints it."""
 
@@ -255,6 +274,8 @@ class Undone(TypedDict("_Undone", {"import": str})):
     opted_out: Annotated[_Count, Field(description="slots that stay opted out without opt_in_again")]
     no_value: Annotated[_Count, Field(description="slots without an earlier value")]
     repeated_by: Annotated[_Counts, Field(description="the imports that say the same again")]
+    back_to: Annotated[BackTo, Field(description="what the undone slots go back to")]
+    back_to_by: Annotated[list[BackBy], Field(description="the same by import: of each state the first twenty")]
     cannot_undo: Annotated[list[str], Field(description="the first of those that stay, without names")]
 
 

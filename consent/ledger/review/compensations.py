@@ -8,7 +8,7 @@ goes back to what is left; else something was said later, and that stands.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from itertools import groupby
@@ -25,6 +25,7 @@ from consent.ledger.dialects.statements import among
 from consent.ledger.keys import KEY_BYTES
 from consent.ledger.merge_sql import own_slot, rank
 from consent.ledger.review.effects import UNDO
+from consent.ledger.review.undo_plan import BackTo, UndoPlan
 from consent.ledger.schema import changes, imports, noop_changes, slots, targets
 from consent.outcome import State
 
@@ -34,43 +35,8 @@ AFTER = 1
 COLUMNS = ("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time")
 """What a compensating change holds, in this order."""
 
-_LISTED = 100
-_NAMED = 20
 _IN, _OUT = Action.OPTIN.value, Action.OPTOUT.value
 _UNMERGED = (State.HELD.value, State.WITHDRAWN.value)
-
-
-@dataclass(slots=True)
-class UndoPlan:
-    """What undoing an import does, slot by slot, and what it cannot do.
-
-    `undone` slots get back what they held before. Of the others `same` held that before, `overtaken` have a newer
-    change, `opted_out` were opted out by the import and would be opted in again, and `no_value` have no earlier value
-    to go back to. Of those that are overtaken, `repeated` have a newer change that says the same as this import:
-    `repeated_by` counts them by the import that says it. `listed` are the first of those that a person has
-    to look at, without names.
-    """
-
-    undone: int = 0
-    same: int = 0
-    overtaken: int = 0
-    repeated: int = 0
-    opted_out: int = 0
-    no_value: int = 0
-    repeated_by: dict[str, int] = field(default_factory=dict)
-    listed: list[str] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as the keys of a JSON object."""
-        names = ("undone", "same", "overtaken", "repeated", "opted_out", "no_value", "repeated_by")
-        return {name: getattr(self, name) for name in names} | {"cannot_undo": self.listed}
-
-    @property
-    def repeating(self) -> str:
-        """The imports that say the same, those that say most of it first, with their numbers of slots."""
-        most = sorted(self.repeated_by.items(), key=lambda one: (-one[1], one[0]))
-        more = f" and {len(most) - _NAMED:,} more imports" if len(most) > _NAMED else ""
-        return ", ".join(f"{name} ({count:,})" for name, count in most[:_NAMED]) + more
 
 
 _Row = Any
@@ -96,6 +62,9 @@ def compensations(
             seen |= new.keys()
             made = [(row, _compensation(row, facts, plan, opt_in_again=opt_in_again)) for row in new.values()]
             yield [(row.connection, one) for row, one in made if one is not None]
+    said_before = sorted({share.import_id for share in plan.shares})
+    names = select(imports.c.id, imports.c.name).where(imports.c.id.in_(said_before))
+    plan.names.update((one.id, one.name) for one in database.read(lambda tx: tx.execute(names).all()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +243,18 @@ def _compensation(row: _Row, facts: _Facts, plan: UndoPlan, *, opt_in_again: boo
         plan.opted_out += 1
         _list(plan, row, "was opted out" if before is None else "was opted out, and was in before: --opt-in-again")
         return None
-    plan.undone += 1
+    _note_back(before, plan)
     key = key_of_undoing(row.newest_key or row.dedupe_key)
     return key, row.my_line, row.target_id, row.slot, action, value, row.newest_at + AFTER, details, 1
+
+
+def _note_back(before: _Said | None, plan: UndoPlan) -> None:
+    if before is None:
+        plan.note_back(BackTo.NEVER_SAID)
+    elif before.value:
+        plan.note_back(BackTo.EARLIER_VALUE, before.import_id)
+    else:
+        plan.note_back(BackTo.OPTED_IN if before.action == _IN else BackTo.OPTED_OUT, before.import_id)
 
 
 def _note_overtaken(row: _Row, by: str, plan: UndoPlan) -> None:
@@ -289,6 +267,5 @@ def _note_overtaken(row: _Row, by: str, plan: UndoPlan) -> None:
 
 
 def _list(plan: UndoPlan, row: _Row, words: str) -> None:
-    if len(plan.listed) < _LISTED:
-        who = f"line {row.my_line}: {masked(orjson.loads(row.address))} {row.slot}"
-        plan.listed.append(f"{who} {words} ({from_micros(row.newest_at):%Y-%m-%d})")
+    who = f"line {row.my_line}: {masked(orjson.loads(row.address))} {row.slot}"
+    plan.list(f"{who} {words} ({from_micros(row.newest_at):%Y-%m-%d})")

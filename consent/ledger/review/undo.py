@@ -21,10 +21,11 @@ from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.imports import begin_import
 from consent.ledger.intake.publish import Publisher
-from consent.ledger.review.compensations import COLUMNS, Compensation, UndoPlan, compensations
+from consent.ledger.review.compensations import COLUMNS, Compensation, compensations
 from consent.ledger.review.effects import UNDO
 from consent.ledger.review.guard_checks import note_decision
 from consent.ledger.review.holds import Decision
+from consent.ledger.review.undo_plan import UndoPlan
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 

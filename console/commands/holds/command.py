@@ -51,7 +51,7 @@ def held(*, as_json: JsonOption = False) -> None:
     """
     from console.exit_codes import ExitCode
     from console.ledger_access import reading_ledger
-    from console.ui.summaries import show_fuse, show_held
+    from console.ui.decisions import show_fuse, show_held
 
     settings, screen = load_settings(), Screen(as_json=as_json)
     with reading_ledger(settings) as ledger:
@@ -140,12 +140,12 @@ def undo(  # noqa: PLR0913 - one argument for each option
         optrelay undo 20261129-5bdf98ee --expect 412 --why "an old export"
     """
     from consent.errors import ConfigurationError
-    from consent.ledger.review.compensations import UndoPlan
     from consent.ledger.review.undo import NotUndone
+    from consent.ledger.review.undo_plan import UndoPlan
     from console.commands.ledger.status import find_import
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
-    from console.ui.summaries import show_undo
+    from console.ui.decisions import show_undo
 
     settings, screen = load_settings(), Screen(as_json=as_json)
     undo_id, plan = None, UndoPlan()
@@ -204,7 +204,7 @@ def reset_fuse(  # noqa: PLR0913 - one argument for each option
     from consent.guards.fuse import FuseWay
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
-    from console.ui.summaries import RESET_IN_WORDS, fuse_in_words
+    from console.ui.decisions import RESET_IN_WORDS, fuse_in_words
 
     decision = _decision(who, why, None, None)
     if only not in (None, "optouts"):

@@ -14,9 +14,9 @@ from consent.ledger.queue.deadlines import DeadlineRecord
 from consent.settings import Settings
 from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
+from console.ui.decisions import show_fuses
 from console.ui.outlook import COUNTS, Outlook, outlooks, show_outlooks
 from console.ui.screen import Screen, table
-from console.ui.summaries import show_fuses
 from console.ui.text import counted
 
 

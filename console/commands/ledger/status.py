@@ -21,11 +21,12 @@ from consent.settings import Settings
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
 from console.ui.bottleneck import Bottleneck, Cause, bottlenecks
+from console.ui.decisions import fuse_in_words, show_fuses
 from console.ui.limits import bucket_label, limit_of, time_needed
 from console.ui.outlook import Outlook, outlooks, show_outlooks, show_stuck
 from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
-from console.ui.summaries import as_json, fuse_in_words, show_fuses, show_import
+from console.ui.summaries import as_json, show_import
 from worker.providers.contract import RateLimit as Limit
 from worker.standstill import Standstill, standstill
 

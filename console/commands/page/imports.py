@@ -19,6 +19,7 @@ from consent.ledger.review.undo import NotUndone
 from console.commands.ledger.status import Overview, overview
 from console.commands.page.access import Refused
 from console.commands.page.visit import Mistake, Visit, key_of, not_found
+from console.ui.decisions import back_in_words
 from console.ui.text import counted
 from producers.files.csv.csv_injection import escape
 
@@ -213,7 +214,7 @@ def _undo_page(
         raise not_found("import")
     plan = visit.ledger.review.plan_undo(report.import_id, opt_in_again=opt_in_again)
     more: dict[str, Any] = {"opt_in_again": opt_in_again, "mistake": mistake, "form": visit.form}
-    return visit.page("undo.html", status, report=report, plan=plan, **more)
+    return visit.page("undo.html", status, report=report, plan=plan, back=back_in_words(plan), **more)
 
 
 def undo(visit: Visit) -> Response:
@@ -234,7 +235,8 @@ def undo(visit: Visit) -> Response:
             now = counted(result.slots, "slot")
             reason = f"nothing was done: it would undo {now} now, and not {decision.expect:,}, which you typed"
         return _undo_page(visit, HTTPStatus.CONFLICT, reason, opt_in_again=again)
-    told = f"{counted(result.plan.undone, 'slot')} undone." if result.undo_id else "There was nothing to undo."
+    back = "; ".join(back_in_words(result.plan))
+    told = f"{counted(result.plan.undone, 'slot')} undone: {back}." if result.undo_id else "There was nothing to undo."
     return visit.go(f"/imports/{result.undo_id or import_id}", _with_note(told, visit.parts.wake(visit.ledger)))
 
 

@@ -19,8 +19,8 @@ from consent.ledger.telemetry.recent import QuarterHour
 from console.commands.ledger.status import BucketStatus, overview
 from console.commands.page.charts import BarChart, ForecastChart, forecast_chart, settled_chart, waiting_chart
 from console.commands.page.visit import Mistake, Visit, key_of
+from console.ui.decisions import RESET_IN_WORDS, fuse_in_words
 from console.ui.outlook import Outlook, pause_warning, paused_outlooks, stuck_in_words
-from console.ui.summaries import RESET_IN_WORDS, fuse_in_words
 from console.ui.text import counted
 
 _GROUPS = 8

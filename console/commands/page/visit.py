@@ -21,7 +21,7 @@ from consent.ledger.ledger import Ledger
 from consent.settings import Settings
 from console.commands.page.access import PREFIX, Refused, Session
 from console.commands.page.users import Role, User
-from console.ui.summaries import fuse_in_words, held_by_fuse
+from console.ui.decisions import decided_in_words, fuse_in_words, held_by_fuse
 from console.ui.text import counted, duration_text, slot_text, spoken
 
 _FOLDER = Path(__file__).parent
@@ -171,6 +171,7 @@ _environment.globals |= {
     "spoken": spoken,
     "fuse_in_words": fuse_in_words,
     "held_by_fuse": held_by_fuse,
+    "decided_in_words": decided_in_words,
     "version": _VERSION,
     "prefix": PREFIX,
     "Role": Role,

@@ -25,11 +25,12 @@ from consent.settings import Settings
 from console.commands.run.input_files import FileResult, InputFiles, file_time_note, repeated_note
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import ledger_if_any
+from console.ui.decisions import show_findings
 from console.ui.limits import bucket_label, limit_of
 from console.ui.outlook import Outlook, outlooks, show_outlooks, show_stuck
 from console.ui.progress import ReadingDisplay, reading_display
 from console.ui.screen import Screen
-from console.ui.summaries import codes, rows_in_words, show_findings, stamped_in_words, totals_as_json
+from console.ui.summaries import codes, rows_in_words, stamped_in_words, totals_as_json
 from console.ui.text import counted, duration_text
 from producers.files.chunks import read_chunks, warning_notes
 from producers.files.file import PreparedFile

@@ -30,9 +30,10 @@ from console.ledger_access import reading_ledger, writing_ledger
 from console.local.monitor import Snapshot
 from console.local.run_lease import who_delivers
 from console.ui.bottleneck import LimitsOverTime
+from console.ui.decisions import show_undo
 from console.ui.progress import delivery_display, reading_display
 from console.ui.screen import Screen
-from console.ui.summaries import show_import, show_totals, show_undo, totals_as_json
+from console.ui.summaries import show_import, show_totals, totals_as_json
 from console.ui.text import counted
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file

@@ -183,6 +183,8 @@ def test_an_import_is_undone(books: Ledger, served: Server) -> None:
     path = f"/v1/imports/{wrong}/undo"
     shown = ask(served, "undoer", path, {"dry_run": True}).json()
     assert (shown["undone"], shown["opted_out"], shown["undone_by"], shown["dry_run"]) == (1, 1, None, True)
+    assert shown["back_to"] == {"opted_in": 0, "opted_out": 1, "never_said": 0, "earlier_value": 0}
+    assert [(one["state"], one["slots"]) for one in shown["back_to_by"]] == [("opted_out", 1)]
     assert deliver(books) == []
 
     other = ask(served, "undoer", path, {"why": "an old export", "expect": 2})

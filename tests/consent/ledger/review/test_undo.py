@@ -59,6 +59,25 @@ def test_it_brings_back_what_was_before(ledger: Ledger) -> None:
     assert counts(ledger, mistake) == {"applied": 4}
 
 
+def test_it_says_to_which_state_each_slot_goes_back(ledger: Ledger) -> None:
+    """Who undoes a wrong file reads how many were in, out or unheard of before, and which file had said so."""
+    first = imported(ledger, change_of("ann", "OPTOUT"), change_of("bob", "OPTIN"), change_of("eve", "OPTOUT"))
+    mistake = imported(
+        ledger, *(change_of(who, "OPTIN", 9) for who in ("ann", "eve", "cem")), change_of("bob", "OPTOUT", 9)
+    )
+
+    plan = ledger.review.plan_undo(mistake, opt_in_again=True)
+
+    assert plan.undone == 4
+    assert plan.as_json()["back_to"] == {"opted_in": 1, "opted_out": 2, "never_said": 1, "earlier_value": 0}
+    assert [(one.state, one.import_id, one.slots) for one in plan.shares] == [
+        ("opted_in", first, 1),
+        ("opted_out", first, 2),
+        ("never_said", "", 1),
+    ]
+    assert {one["name"] for one in plan.as_json()["back_to_by"]} == {plan.names[first]}
+
+
 def test_what_was_not_delivered_yet_never_is(ledger: Ledger) -> None:
     """The mistake is still pending when it is undone: only the opt-outs go out."""
     mistake = a_mistake(ledger)

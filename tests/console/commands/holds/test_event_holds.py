@@ -58,6 +58,28 @@ def test_they_are_withdrawn(cli: Cli, url: str, held: str) -> None:
     ledger.close()
 
 
+@pytest.mark.parametrize(("command", "decided"), [("approve", "approved"), ("withdraw", "withdrawn")])
+def test_what_was_decided_is_no_longer_called_held(cli: Cli, held: str, command: str, decided: str) -> None:
+    """A run's summary and `status` say of a guard's finding what a person has decided since."""
+    assert "  held: overruling_optins" in cli("status", held).out
+    cli(command, held, "--why", "checked")
+
+    shown = cli("status", held).out
+
+    assert f"was held, {decided} since: overruling_optins" in shown
+    assert "  held: " not in shown
+
+
+def test_undoing_says_to_which_state_people_go_back(cli: Cli, held: str) -> None:
+    """All of them had opted out before, by the file that is named; the import that was undone says so, too."""
+    cli("approve", held, "--why", "checked")
+    said = f"{MANY} back to opted out, as before ({MANY} by nightly.csv, import "
+
+    assert said in cli("undo", held, "--dry-run").out
+    assert said in cli("undo", held, "--why", "not so").out
+    assert "  undone 20" in cli("status", held).out
+
+
 def test_a_command_cannot_switch_that_guard_off(cli: Cli) -> None:
     """It holds no file: the setting is named."""
     answer = cli("import", "people.csv", "--guard-off", "overruling_optins", "--why", "in a hurry")

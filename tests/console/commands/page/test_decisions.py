@@ -73,16 +73,19 @@ def test_only_the_opt_outs_are_approved_and_the_rest_is_withdrawn(both: Ledger) 
 
 def test_an_import_is_undone_after_its_effects_were_shown(both: Ledger) -> None:
     """A mistaken opt-in is undone; the number that was shown must be typed."""
-    imported(both, change_of("100", "OPTOUT"))
+    before = imported(both, change_of("100", "OPTOUT"))
     deliver(both)
     mistake = imported(both, change_of("100", "OPTIN", 5), change_of("200", "OPTIN", 5))
     deliver(both)
     with page(both) as served, served.browser() as browser:
         plan = browser.get(f"/imports/{mistake}/undo")
         assert "undone 2 slots get back" in text_of(plan)
+        assert f"1 back to opted out, as before (1 by nightly.csv, import {before})" in text_of(plan)
+        assert "1 back to opted out, because nothing was said of them before" in text_of(plan)
         wrong = browser.submit(plan, "/undo", expect="1", why="an old export")
         assert (wrong.status_code, "and not 1, which you typed" in text_of(wrong)) == (409, True)
-        assert "2 slots undone." in text_of(browser.submit(plan, "/undo", expect="2", why="an old export"))
+        done = text_of(browser.submit(plan, "/undo", expect="2", why="an old export"))
+        assert "2 slots undone: 1 back to opted out, as before" in done
     assert sorted(deliver(both)) == [("100", "EMAIL|BULK OPTOUT"), ("200", "EMAIL|BULK OPTOUT")]
 
 

@@ -1,0 +1,152 @@
+"""What waits for a person, and what people have decided: held imports, fuses, imports that are undone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from consent.change import from_micros
+from consent.guards.fuse import FuseWay
+from consent.ledger.queries.imports import ImportReport
+from consent.ledger.review.fuses import TrippedFuse
+from consent.ledger.review.holds import HeldImport
+from consent.ledger.review.undo_plan import BackTo, UndoPlan
+from console.ui.screen import Screen
+from console.ui.text import counted, spoken
+
+
+def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided: str = "") -> None:
+    """Print what the guards said of a file, and what a person has `decided` if nothing is held any more."""
+    held = f"was held, {decided}" if decided else "held"
+    for one in findings:
+        words = f"  {held if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
+        screen.show(words, "red" if one["holds"] and not decided else "yellow")
+        for example in one["examples"]:
+            screen.show(f"    for example {spoken(example)}")
+
+
+def decided_in_words(report: ImportReport) -> str:
+    """Say what people have decided about an import that was held."""
+    if not report.withdrawn:
+        return "approved since" if report.state != "withdrawn" else "withdrawn since"
+    return "withdrawn since" if report.withdrawn == report.accepted else f"{report.withdrawn:,} withdrawn since"
+
+
+def show_ways_on(screen: Screen, import_id: str) -> None:
+    """Print how to go on with an import that is held."""
+    screen.show(f'  approve it:   optrelay approve {import_id} --why "…"   (or only a part: --only optouts)')
+    screen.show(f'  or give it up: optrelay withdraw {import_id} --why "…"')
+
+
+def show_fuse_ways(screen: Screen, what: str) -> None:
+    """Print how to go on with what a fuse holds."""
+    screen.show(f'  fixed? send it: optrelay reset-fuse {what} --why "…"   (or only a part: --only optouts)')
+    screen.show(f'  or give it up:  optrelay reset-fuse {what} --why "…" --let-die')
+
+
+RESET_IN_WORDS = {
+    FuseWay.RESUME: "it is sent",
+    FuseWay.OPTOUTS: "its opt-outs are sent, its opt-ins stay held",
+    FuseWay.LET_DIE: "it dies without a call: `optrelay dead-letters list --code not_sent`",
+    FuseWay.OFF: "it is sent, whatever is answered",
+}
+"""What becomes of what a fuse holds, once a person has decided."""
+
+
+def fuse_in_words(one: TrippedFuse) -> str:
+    """Name what a fuse is about, without a person."""
+    if not one.origin:
+        return f"connection {one.bucket}"
+    what = f"import {one.import_id}" if one.origin == one.import_id else one.origin
+    return f"{one.title}, {what}, in {one.bucket}"
+
+
+def show_fuse(screen: Screen, one: TrippedFuse) -> None:
+    """Print what a fuse holds: why, since when, what is late by it, and how to go on."""
+    screen.show(Text.assemble((one.title, "bold"), (f"  {fuse_in_words(one)}", "dim")))
+    what = {"optouts": "opt-ins held, opt-outs sent", "dying": "dying without a call"}.get(one.state.value, "held")
+    screen.show(f"  {what} by a fuse since {from_micros(one.tripped_at):%Y-%m-%d %H:%M} UTC: {one.reason}", "red")
+    screen.show(f"  pending: {held_by_fuse(one)}")
+    show_fuse_ways(screen, (one.import_id if one.origin == one.import_id else one.origin) or str(one.bucket))
+
+
+def show_fuses(screen: Screen, found: Sequence[TrippedFuse]) -> None:
+    """Print in a line each what fuses hold: nothing of it is delivered until a person decides."""
+    for one in found:
+        words = f"held by a fuse: {fuse_in_words(one)}: {held_by_fuse(one)}"
+        screen.show(Text(f"{words}: see `optrelay held`", "bold red"))
+
+
+def held_by_fuse(one: TrippedFuse) -> str:
+    """Say how many changes a fuse holds, and by when the first of the opt-outs must be delivered."""
+    at_least = "at least " if one.at_least else ""
+    return f"{at_least}{counted(one.optins, 'opt-in')} and {counted(one.optouts, 'opt-out')}{due_in_words(one)}"
+
+
+def due_in_words(one: TrippedFuse) -> str:
+    """Say by when the first of the opt-outs must be delivered: its clock runs while it is held."""
+    if one.due_at is None or not one.optouts:
+        return ""
+    return f", which are late from {from_micros(one.due_at):%Y-%m-%d %H:%M} UTC on"
+
+
+def show_held(screen: Screen, one: HeldImport) -> None:
+    """Print an import of which something is held: why, what it would change, and how to go on."""
+    screen.show(Text.assemble((one.name, "bold"), ("  import " + one.import_id, "dim")))
+    screen.show(f"  held: {counted(one.optins, 'opt-in')} and {counted(one.optouts, 'opt-out')}")
+    screen.show(
+        f"  approved, it would change {counted(one.slots['all'], 'slot')}; --only optouts {one.slots['optouts']:,}, "
+        f"--only optins {one.slots['optins']:,}"
+    )
+    show_findings(screen, one.findings)
+    show_ways_on(screen, one.import_id)
+
+
+def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPlan) -> None:
+    """Print what undoing an import does, and what it cannot do."""
+    by = f" by import {undo_id}" if undo_id else ""
+    verb = "would be brought" if plan.undone and undo_id is None else "brought"
+    screen.show(f"import {import_id}: {counted(plan.undone, 'slot')} {verb} back{by}")
+    for line in back_in_words(plan):
+        screen.show(f"  {line}")
+    if plan.overtaken:
+        screen.show(f"  {plan.overtaken:,} have a newer change, or were undone before; they stay as they are")
+    if plan.repeated:
+        screen.show(
+            f"  {plan.repeated:,} of these say the same again, by import {plan.repeating}: if that is wrong, too, "
+            "undo it as well",
+            "yellow",
+        )
+    if plan.same:
+        screen.show(f"  {plan.same:,} held the same before")
+    if plan.opted_out:
+        stay = "stays" if plan.opted_out == 1 else "stay"
+        screen.show(
+            f"  {counted(plan.opted_out, 'slot')} {stay} opted out: --opt-in-again brings back who was in", "yellow"
+        )
+    if plan.no_value:
+        have = "has" if plan.no_value == 1 else "have"
+        screen.show(f"  {counted(plan.no_value, 'slot')} {have} no earlier value to go back to", "yellow")
+    for one in plan.listed:
+        screen.show(f"    {spoken(one)}")
+
+
+BACK_TO = {
+    BackTo.OPTED_IN: "opted in, as before",
+    BackTo.OPTED_OUT: "opted out, as before",
+    BackTo.NEVER_SAID: "opted out, because nothing was said of them before",
+    BackTo.EARLIER_VALUE: "an earlier value",
+}
+"""What undoing takes a slot back to."""
+
+
+def back_in_words(plan: UndoPlan) -> list[str]:
+    """Say in a line each how many slots undoing takes back to each state, and which imports had said that."""
+    lines = []
+    for state, slots in plan.back_to.items():
+        named = [f"{one.slots:,} by {one.name}, import {one.import_id}" for one in plan.shares if one.state is state]
+        by = f" ({'; '.join(named)})" if slots and state is not BackTo.NEVER_SAID else ""
+        lines += [f"{slots:,} back to {BACK_TO[state]}{by}"] if slots else []
+    return lines
