@@ -1,7 +1,7 @@
 """The locks of a writing transaction, as types: a function that needs one asks for it instead of the transaction.
 
-Each is held until the transaction ends. They are taken in this order: recording, merging, customer tasks, changes,
-slots. SQLite has one writer at a time, so that there is nothing to lock.
+Each is held until the transaction ends. They are taken in this order: recording, imports, merging, customer tasks (all
+at once, by their numbers), changes, slots. SQLite has one writer at a time, so that there is nothing to lock.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Self
 from sqlalchemy import ColumnElement, Connection, Select, Table, select, text
 
 from consent.ledger.dialects.statements import bulk
-from consent.ledger.schema import changes, customer_tasks
+from consent.ledger.schema import changes, customer_tasks, imports
 
 _SCHEMA = 7_301_125  # any numbers of our own, for PostgreSQL's advisory locks
 _MERGING = 7_301_126
@@ -49,8 +49,15 @@ class MergeLock:
         return cls(tx)
 
     @classmethod
-    def of_targets(cls, tx: Connection, numbers: Select[tuple[int]]) -> Self:
-        """Wait for it, and keep out claims and settlements of these targets."""
+    def of_targets(cls, tx: Connection, numbers: Select[tuple[int]], *, reassigns: bool = False) -> Self:
+        """Wait for it, and keep out claims and settlements of these targets.
+
+        With `reassigns`, held changes may be taken from other imports under it, and the RecordingLock must be held. So
+        the steps of all that are being published are waited for first: each has locked its import, and comes here then.
+        """
+        if reassigns and _is_server(tx):
+            publishing = select(imports.c.id).where(imports.c.state.in_(("read", "merged")))
+            tx.execute(publishing.order_by(imports.c.id).with_for_update())
         lock = cls.acquire(tx)
         if _is_server(tx):  # the rows, in the order of their numbers, as everything else does
             task = customer_tasks.c.target_id

@@ -34,7 +34,7 @@ def merge_noops(lock: RecordingLock, row: Any, *, now: int, reassert: ReassertTe
     if not count:
         return None
     meant = (*mine, noop_changes.c.number <= last)
-    MergeLock.of_targets(tx, select(noop_changes.c.target_id).where(*meant))
+    MergeLock.of_targets(tx, select(noop_changes.c.target_id).where(*meant), reassigns=True)
     dropped, ordinary, fresh = 0, 0, 0
     if _found(tx, _others(meant, reassert).limit(1)):
         dropped = _drop_duplicates(tx, meant, _is_newest())

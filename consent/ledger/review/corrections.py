@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, Select, select, update
 
 from consent.change import Action, ConsentChange, Origin, from_micros
 from consent.imports import ImportSource
@@ -65,19 +65,18 @@ class Corrections(LedgerPart):
 
         def work(tx: Connection) -> Corrected | NotCorrected | None:
             lock = RecordingLock.acquire(tx)
-            MergeLock.of_changes(tx, (changes.c.id == letter_id,))  # no replay is under way
-            facts = (*changes.c, targets.c.connection, imports.c.name.label("import_name"))
-            query = select(*facts).join(targets, targets.c.id == changes.c.target_id)
-            query = query.join(imports, imports.c.id == changes.c.import_id).where(changes.c.id == letter_id)
-            letter = tx.execute(query.with_for_update(of=changes)).first()
-            if letter is None:
+            query = _letter_of(letter_id)
+            if (letter := tx.execute(query).first()) is None:
                 return None
-            if letter.state != State.DEAD.value or letter.discarded_at is not None:
-                return NotCorrected(_closed(letter))
             batch = IncomingBatch.of(
                 self.database.hash_key, [_of(letter, one) for one in corrected], now, self.core.deadline_rules
             )
             batch.lookup_existing(tx)
+            meant = select(targets.c.id).where(targets.c.id.in_({letter.target_id, *batch.numbers.values()}))
+            MergeLock.of_targets(tx, meant, reassigns=True)  # no replay is under way
+            letter = tx.execute(query.with_for_update(of=changes)).one()
+            if letter.state != State.DEAD.value or letter.discarded_at is not None:
+                return NotCorrected(_closed(letter))
             if any(_says_the_same(letter, batch, row) for row in batch.rows):
                 return NotCorrected("that is what it says already: replay it instead")
             import_id = begin_import(tx, _source(letter), now)
@@ -96,6 +95,12 @@ class Corrections(LedgerPart):
             return Corrected(import_id, made.id, State(made.state))
 
         return self.database.write(work)
+
+
+def _letter_of(number: int) -> Select[Any]:
+    facts = (*changes.c, targets.c.connection, imports.c.name.label("import_name"))
+    query = select(*facts).join(targets, targets.c.id == changes.c.target_id)
+    return query.join(imports, imports.c.id == changes.c.import_id).where(changes.c.id == number)
 
 
 def _closed(letter: Row[Any]) -> str:
