@@ -155,11 +155,13 @@ def _letters(place: int) -> str:
     return letters
 
 
-_CODES = {"no_value": "unusable_value", "formula_error": "unusable_value"}
+_CODES = {"no_value": "unusable_value", "formula_error": "unusable_value", "merged": "unusable_value"}
 _MESSAGES = {
     "damaged_number": "the sheet holds a decimal, a number of more than 15 digits, or one in scientific notation, "
     "which may have been rounded: format the column as text, and write the number again",
     "unreadable_time": "the sheet holds a time that is no date: write ISO 8601, such as 2026-11-22T08:30:00Z",
     "no_value": "the sheet holds a formula without its value: open the workbook in a spreadsheet program and save it",
+    "merged": "the cell is merged with others, and only the first of these holds their value: undo the merging, and "
+    "write the value into each row",
     "formula_error": "the formula has an error for a value: fix it, or write the value",
 }

@@ -6,10 +6,13 @@ format of a cell tells one from the other (ECMA-376 part 1, 18.8.30).
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
+from typing import NamedTuple
 
 
 class Style(Enum):
@@ -18,6 +21,13 @@ class Style(Enum):
     PLAIN = auto()
     DATE = auto()
     SCIENTIFIC = auto()
+
+
+class CellFormat(NamedTuple):
+    """What a cell shows of its number; `code` is the format where it may show other digits than the cell holds."""
+
+    style: Style = Style.PLAIN
+    code: str = ""
 
 
 _DATES = {*range(14, 23), *range(27, 37), *range(45, 48), *range(50, 59)}
@@ -46,6 +56,83 @@ def style_of(number: int, code: str | None) -> Style:
     if "e+" in bare or "e-" in bare:
         return Style.SCIENTIFIC
     return Style.DATE if any(letter in bare for letter in "ymdhs") else Style.PLAIN
+
+
+def cell_format(number: int, code: str | None) -> CellFormat:
+    """Return what `style_of` does, and the format itself where it matters."""
+    style = style_of(number, code)
+    matters = code is not None and style is Style.PLAIN and any(_alters(one) for one in _sections(code))
+    return CellFormat(style, code if matters and code else "")
+
+
+def shown_text(digits: str, code: str) -> str:
+    """Return a whole number as a format shows it, where it shows other digits, a + or brackets; else as it is.
+
+    7700900123 may be shown as 07700900123 or +44 7700900123, and 2025550104 as (202) 555-0104, which is a number
+    without its country code: what is shown is what the author of a sheet has seen and meant.
+    """
+    section = next((one for one in _sections(code) if _holds(one, int(digits))), "")
+    if digits.startswith("-") or not _alters(section):
+        return digits
+    parts = _parts(section)
+    left, shown = list(digits), ""
+    first = next(place for place, (kind, _) in enumerate(parts) if kind == "digit")
+    for place in range(len(parts) - 1, -1, -1):
+        kind, text = parts[place]
+        if kind != "digit":
+            shown = text + shown
+            continue
+        shown = (left.pop() if left else "0" if text == "0" else "") + shown
+        if place == first:
+            shown = "".join(left) + shown
+            left = []
+    return shown.strip() if _digits(shown) != digits or "(" in shown or "+" in shown else digits
+
+
+_SECTION = re.compile(r'(?:"[^"]*"|\\.|[^;"\\])+')
+_CONDITION = re.compile(r"\[(<=|>=|<>|<|>|=)(\d+)\]")
+_PART = re.compile(r'"([^"]*)"|\\(.)|_.|\*.|\[[^\]]*\]|([0#?])|(.)', re.DOTALL)
+_COMPARE: dict[str, Callable[[int, int], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<>": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+_NOT_AS_WRITTEN = re.compile(r"[.,%@/?]|general", re.IGNORECASE)
+"""What makes a format one of amounts, not of numbers that name something: points, thousands, per cent, fractions."""
+
+
+def _sections(code: str) -> list[str]:
+    return _SECTION.findall(code)
+
+
+def _holds(section: str, number: int) -> bool:
+    found = _CONDITION.search(section)
+    return found is None or _COMPARE[found[1]](number, int(found[2]))
+
+
+def _parts(section: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for quoted, escaped, digit, other in _PART.findall(section):
+        if text := digit or quoted or escaped or other:
+            found.append(("digit" if digit else "text", text))
+    return found
+
+
+def _alters(section: str) -> bool:
+    """Whether a section of a format may show digits that a number does not have, a + or brackets."""
+    parts = _parts(section)
+    digits = "".join(text for kind, text in parts if kind == "digit")
+    if not digits or _NOT_AS_WRITTEN.search(_LITERAL.sub("", section)):
+        return False
+    words = "".join(text for kind, text in parts if kind == "text")
+    return digits.count("0") > 1 or "0" in digits[:-1] or any(one.isdigit() or one in "+(" for one in words)
+
+
+def _digits(text: str) -> str:
+    return "".join(filter(str.isdigit, text))
 
 
 def number_text(written: str, style: Style, *, since_1904: bool) -> tuple[str, str | None]:

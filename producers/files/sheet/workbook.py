@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple, TextIO
 from xml.etree import ElementTree as ET
 
-from producers.files.sheet.values import Style, number_text, style_of
+from producers.files.sheet.merges import Merges, column_of
+from producers.files.sheet.values import CellFormat, cell_format, number_text, shown_text
 
 LONGEST_ROW = 4 * 1024 * 1024
 """Characters of a row's line."""
@@ -59,7 +60,7 @@ class Workbook:
     sheets: dict[str, str] = field(default_factory=dict)
     hidden: dict[str, str] = field(default_factory=dict)
     shared: list[str] = field(default_factory=list)
-    styles: list[Style] = field(default_factory=list)
+    styles: list[CellFormat] = field(default_factory=list)
     since_1904: bool = False
 
 
@@ -102,7 +103,9 @@ def choose_sheet(workbook: Workbook, wanted: str | None) -> tuple[str, str]:
     return next(iter(every.items()))
 
 
-def rows(workbook: Workbook, part: str) -> Iterator[tuple[int, list[str], list[tuple[int, str]]]]:
+def rows(
+    workbook: Workbook, part: str, merges: Merges | None = None
+) -> Iterator[tuple[int, list[str], list[tuple[int, str]]]]:
     """Yield each row that is not blank: its number in the sheet, its cells, and which cells cannot be read, and why."""
     number, data = 0, None
     for event, element in _events(workbook.opened, part):
@@ -114,6 +117,8 @@ def rows(workbook: Workbook, part: str) -> Iterator[tuple[int, list[str], list[t
             cells, errors = _cells(workbook, element)
             data.clear()
             if any(map(str.strip, cells)) or errors:
+                if merges is not None and (covered := merges.covered(number)):
+                    errors += [(place, "merged") for place in covered]
                 yield number, cells, errors
 
 
@@ -136,12 +141,10 @@ def _place(reference: str | None, following: int) -> int:
     match = _REFERENCE.match(reference) if reference else None
     if match is None:
         return following
-    place = 0
-    for letter in match[1]:
-        place = place * 26 + ord(letter) - ord("A") + 1
-    if place > _MOST_COLUMNS:
+    place = column_of(match[1])
+    if place >= _MOST_COLUMNS:
         raise Refused("has a cell in a column that no sheet has: save it as CSV")
-    return place - 1
+    return place
 
 
 def _cell(workbook: Workbook, element: ET.Element) -> tuple[str, str | None]:
@@ -159,8 +162,9 @@ def _cell(workbook: Workbook, element: ET.Element) -> tuple[str, str | None]:
         return "", "no_value" if computed else None
     kind = element.get("t", "n")
     if kind == "n":
-        style = workbook.styles[int(element.get("s", 0))] if workbook.styles else Style.PLAIN
-        return number_text(value, style, since_1904=workbook.since_1904)
+        shape = workbook.styles[int(element.get("s", 0))] if workbook.styles else CellFormat()
+        text, error = number_text(value, shape.style, since_1904=workbook.since_1904)
+        return (text if error or not shape.code else shown_text(text, shape.code)), error
     return _typed(workbook, kind, value), "formula_error" if kind == "e" else None
 
 
@@ -188,15 +192,15 @@ def _unescaped(text: str) -> str:
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text) if "_x" in text else text
 
 
-def _styles(opened: zipfile.ZipFile, part: str) -> list[Style]:
+def _styles(opened: zipfile.ZipFile, part: str) -> list[CellFormat]:
     codes: dict[str, str] = {}
-    found: list[Style] = []
+    found: list[CellFormat] = []
     for element in _elements(opened, part):
         name = _local(element.tag)
         if name == "numFmt":
             codes[element.get("numFmtId", "")] = element.get("formatCode", "")
         elif name == "cellXfs":
-            found = [style_of(int(one.get("numFmtId", 0)), codes.get(one.get("numFmtId", ""))) for one in element]
+            found = [cell_format(int(one.get("numFmtId", 0)), codes.get(one.get("numFmtId", ""))) for one in element]
     return found
 
 
@@ -246,7 +250,7 @@ def convert(source: BinaryIO, sink: TextIO, wanted: str | None) -> dict[str, Any
         workbook = open_workbook(opened)
         name, part = choose_sheet(workbook, wanted)
         last = 0
-        for last, cells, errors in rows(workbook, part):
+        for last, cells, errors in rows(workbook, part, Merges(opened, part)):
             line = json.dumps([last, cells, errors], separators=(",", ":"))
             sink.write((line if len(line) <= LONGEST_ROW else json.dumps([last, [], [(-1, "line_too_long")]])) + "\n")
         heads = {other: _head(workbook, other) for other in workbook.sheets if other != name}

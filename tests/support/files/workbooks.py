@@ -49,8 +49,19 @@ def _write(page: Any, row: int, column: int, cell: Any) -> None:
         page.write(row, column, cell)
 
 
-def odd_workbook(rows: str, *, formats: Sequence[str] = (), since_1904: bool = False, shared: str = "") -> bytes:
-    """Make a workbook whose sheet holds this XML between its <sheetData>; cells with s="1" have the first format."""
+def odd_workbook(
+    rows: str,
+    *,
+    formats: Sequence[str] = (),
+    since_1904: bool = False,
+    shared: str = "",
+    merged: Sequence[str] = (),
+) -> bytes:
+    """Make a workbook whose sheet holds this XML between its <sheetData>; cells with s="1" have the first format.
+
+    `merged` are ranges like B5:B7.
+    """
+    merges = "".join(f'<mergeCell ref="{one}"/>' for one in merged)
     codes = "".join(f'<numFmt numFmtId="{200 + n}" formatCode="{code}"/>' for n, code in enumerate(formats))
     styles = "".join(f'<xf numFmtId="{200 + n}"/>' for n in range(len(formats)))
     parts = {
@@ -64,7 +75,8 @@ def odd_workbook(rows: str, *, formats: Sequence[str] = (), since_1904: bool = F
         "xl/styles.xml": f'<x:styleSheet xmlns:x="{_MAIN}"><numFmts xmlns="{_MAIN}">{codes}</numFmts>'
         f'<cellXfs xmlns="{_MAIN}"><xf numFmtId="0"/>{styles}</cellXfs></x:styleSheet>',
         "xl/texts.xml": f'<sst xmlns="{_MAIN}">{shared}</sst>',
-        "xl/s/one.xml": f'<worksheet xmlns="{_MAIN}"><sheetData>{rows}</sheetData></worksheet>',
+        "xl/s/one.xml": f'<worksheet xmlns="{_MAIN}"><sheetData>{rows}</sheetData>'
+        f"<mergeCells>{merges}</mergeCells></worksheet>",
     }
     found = io.BytesIO()
     with zipfile.ZipFile(found, "w", zipfile.ZIP_DEFLATED) as packed:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.files.sheet.values import Style, number_text, style_of
+from producers.files.sheet.values import Style, cell_format, number_text, shown_text, style_of
 
 
 @given(st.integers(-(2**53) + 1, 2**53 - 1))
@@ -86,3 +86,31 @@ def test_whole_days_are_dates_and_1904_is_another_count() -> None:
 def test_what_is_no_date_is_refused(written: str) -> None:
     """A time of day, and the first days of 1900, which programs count differently."""
     assert number_text(written, Style.DATE, since_1904=False) == (written, "unreadable_time")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "shown"),
+    [
+        (7700900123, "00000000000", "07700900123"),
+        (12345678, "0000000000", "0012345678"),
+        (7, "[$-407]000;-000", "007"),
+        (447700900123, "+0", "+447700900123"),
+        (7700900123, '"+44 "0', "+44 7700900123"),
+        (7700900123, "+\\4\\40", "+447700900123"),
+        (612345678, '0#" "##" "##" "##" "##', "06 12 34 56 78"),
+        (2025550104, "(000) 000-0000", "(202) 555-0104"),
+        (2025550104, "[<=9999999]###\\-####;\\(###\\)\\ ###\\-####", "(202) 555-0104"),
+        (5550104, "[<=9999999]###\\-####;\\(###\\)\\ ###\\-####", "5550104"),
+        (12345678, "0000-0000", "12345678"),
+        (1234567, "#,##0_);(#,##0)", "1234567"),
+        (12, '"ID "0', "12"),
+        (50, "0%", "50"),
+        (12, "# ?/?", "12"),
+        (12, "General", "12"),
+        (-12, "0000", "-12"),
+    ],
+)
+def test_a_number_is_what_its_format_shows_where_that_has_other_digits(number: int, code: str, shown: str) -> None:
+    """A card 0012345678 is shown and another one, 12345678, opted out; a US number goes to a person in Egypt."""
+    found = cell_format(164, code)
+    assert (shown_text(str(number), found.code) if found.code else str(number)) == shown

@@ -226,3 +226,21 @@ def test_rows_above_the_header_and_below_the_last_are_left_out(tmp_path: Path) -
 
     assert [(change.line, change.address["user_id"]) for change in ledger.changes] == [(4, "1"), (5, "2")]
     assert ledger.codes == []
+
+
+def test_a_customer_number_is_the_one_that_the_sheet_shows(tmp_path: Path) -> None:
+    """A number's format adds zeros before it, and the file holds it without them: someone else would opt out."""
+    found = odd(tmp_path / "x", '<c r="A5" s="1"><v>123</v></c>', formats=["00000&quot;0&quot;"])
+    assert found.users == ["001230", "7"]
+
+
+def test_a_merged_cell_is_not_an_empty_one(tmp_path: Path) -> None:
+    """A reason, merged over two rows, is missing in the second; a channel would be every channel there."""
+    merged = ["E5:E7", "A1:E1", "A8:E9"]
+    found = odd(tmp_path / "x", '<c r="A5"><v>5</v></c>', merged=merged)
+
+    assert found.users == ["5"]
+    [reject] = found.rejects
+    assert (reject.line, reject.column, reject.code) == (7, "reason", "unusable_value")
+    assert "row 7, column E: the cell is merged" in reject.message
+    assert odd(tmp_path / "y", '<c r="A5"><v>5</v></c>', merged=["F5:F7", "B7:B7"]).users == ["5", "7"]
