@@ -207,6 +207,7 @@ def fast_server(latency: float = 0.0, p99: float = 0.0, bears: int = 0) -> Itera
     finally:
         process.stdin.close()
         process.wait(timeout=10)
+        process.stdout.close()
 
 
 if __name__ == "__main__":

@@ -93,6 +93,10 @@ EXPORTS = {
             "profile": {"objectId": "o2", "email": "bob@example.com"},
         },
     ),
+    "webengage-users": (
+        "user_id,we_email,we_email_opt_in,we_phone,we_sms_opt_in\n"
+        "1,ann@example.com,false,+12025550104,true\n2,bob@example.com,true,,\n3,cleo@example.com,,,\n"
+    ),
 }
 """Written by us, in the form that each preset's origin describes."""
 
