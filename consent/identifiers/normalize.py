@@ -24,7 +24,14 @@ UNSEEN_PATTERN = (
 )
 """Characters that cannot be seen (and the one that stands for lost ones), for a character class of JSON Schema."""
 
-LOCAL_PATTERN = rf"[^\s@\"'<>()\[\],;:\\{UNSEEN_PATTERN}]+"
+_LOOKALIKES = (
+    "\\u00aa\\u00ab\\u00b2-\\u00b4\\u00b9-\\u00bb\\u02b0-\\u02ff\\u2010-\\u2027\\u2030-\\u205e\\u2070-\\u209f\\u2100-\\u214f"
+    "\\u2460-\\u24ff\\ufb00-\\ufb06\\uff01-\\uffdc\U0001d400-\U0001d7ff"
+)
+"""What programs write in place of what people type, for a character class: quotes and dashes of typography, ligatures
+as a PDF has them, raised and full-width letters. Some providers' addresses hold them; no mailbox does."""
+
+LOCAL_PATTERN = rf"[^\s@\"'<>()\[\],;:\\{UNSEEN_PATTERN}{_LOOKALIKES}]+"
 """What the part of an address before @ may be, as a producer should write it."""
 
 
@@ -86,6 +93,31 @@ def is_email(text: str) -> bool:
 def is_domain(text: str) -> bool:
     """Whether a text is a domain with a dot in it, and not only digits."""
     return _DOMAIN.fullmatch(text) is not None and any(letter.isalpha() for letter in text)
+
+
+def refuse_lookalikes(address: str) -> None:
+    """Raise UnusableIdentifier if an e-mail address or domain only looks like one that can be typed.
+
+    The apostrophe of a word processor and the ligature of a PDF are other characters than those of a mailbox: that
+    address would be opted out, and the person goes on getting mail. One Cyrillic letter among Latin ones does the same.
+    """
+    if address.isascii():
+        return
+    if (found := _LOOKALIKE.search(address)) is not None:
+        words = f"character {found.start() + 1} is U+{ord(found[0]):04X}, which no keyboard writes"
+        raise UnusableIdentifier("unusable_value", f"{words}: type the address anew")
+    for label in _LABELS.split(address.rpartition("@")[2]):
+        if len({_script(letter) for letter in label if letter.isalpha()} & _ALIKE) > 1:
+            raise UnusableIdentifier("unusable_value", "the domain mixes letters of several scripts: type it anew")
+
+
+_LOOKALIKE = re.compile(f"[{_LOOKALIKES}]")
+_LABELS = re.compile(r"[.-]")
+_ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN"})
+
+
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").partition(" ")[0]
 
 
 def without_scheme(text: str, scheme: str) -> str:

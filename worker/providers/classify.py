@@ -184,6 +184,26 @@ def json_object(text: str) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
+def denies(body: Mapping[str, Any]) -> bool:
+    """Whether a body says that a call failed, in a form that the provider's pages do not have.
+
+    Gateways and new versions of an API answer 200 to a call that was not carried out. It is no proof of anything, but
+    where a success shows nothing itself, it is all that there is.
+    """
+    told = {name.replace("_", "").lower(): value for name, value in body.items()}
+    status = str(told.get("statuscode", told.get("status", ""))).strip().lower()
+    failed = status in _FAILED or (status.isdecimal() and len(status) <= _STATUS_DIGITS and int(status) >= _BAD)
+    return failed or any(told.get(name) for name in _FAULTS) or any(told.get(name) is False for name in _DONE)
+
+
+_FAULTS = frozenset(
+    "error errors errorcode errormessage exception exceptions fault faults failure failures violations".split()  # noqa: SIM905
+)
+_FAILED = frozenset({"error", "fail", "failed", "failure", "rejected", "false"})
+_DONE = ("success", "succeeded", "ok")
+_BAD, _STATUS_DIGITS = HTTPStatus.BAD_REQUEST, 3
+
+
 def _waiting(found: Classification, request: Request, health: Health, after: float | None = None) -> Answer:
     """Let the changes wait without counting it against them: it is about the connection, not about them."""
     waits = Retry(found.code, found.reason, counts=False, after=after)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent.identifiers.normalize import UnusableIdentifier, clean, is_email, refuse_damaged
+from consent.identifiers.normalize import UnusableIdentifier, clean, is_email, refuse_damaged, refuse_lookalikes
 
 ANN = "ann@example.com"
 
@@ -95,3 +95,37 @@ def test_cleaning_twice_changes_nothing(text: str) -> None:
     assert cleaned == cleaned.strip()
     if not cleaned.startswith(("'", "=")):
         assert clean(cleaned) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("o\u2019brien@example.com", "character 2 is U\\+2019"),
+        ("o\ufb03ce@example.com", "character 2 is U\\+FB03"),
+        ("\u201cann\u201d@example.com", "character 1 is U\\+201C"),
+        ("ann\u2013b@example.com", "character 4 is U\\+2013"),
+        ("\uff41nn@example.com", "character 1 is U\\+FF41"),
+        ("ann@ex\u0430mple.com", "mixes letters"),
+        ("\u0395xample.com", "mixes letters"),
+    ],
+)
+def test_an_address_that_only_looks_like_one_is_refused(address: str, message: str) -> None:
+    """A person whose list went through a PDF opts out, "applied", and goes on getting mail: the address is no one's."""
+    with pytest.raises(UnusableIdentifier, match=message):
+        refuse_lookalikes(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ann@example.com",
+        "jörg@bücher.example",
+        "анна@пример.example",
+        "o'brien@example.com",
+        "例@例え.example",
+        "анна.ann@example.com",
+    ],
+)
+def test_an_address_in_any_one_script_is_taken(address: str) -> None:
+    """Persons have addresses in their own letters."""
+    refuse_lookalikes(address)

@@ -27,6 +27,7 @@ from consent.identifiers.normalize import (
     clean,
     is_email,
     refuse_damaged,
+    refuse_lookalikes,
     refuse_rounded,
     without_scheme,
 )
@@ -109,6 +110,7 @@ def read_identifier(name: object, text: str, region: str) -> str:
     """
     if name == "email":
         bare = without_scheme(text, "mailto:")
+        refuse_lookalikes(bare)
         if not is_email(bare) or (bare is not text and "%" in bare):
             raise UnusableIdentifier("unusable_value", "write an e-mail address, like ann@example.com")
         return bare

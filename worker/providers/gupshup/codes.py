@@ -9,7 +9,15 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from worker.providers.classify import Classification, ReplyKind, foreign, in_its_place, statuses, undocumented
+from worker.providers.classify import (
+    Classification,
+    ReplyKind,
+    denies,
+    foreign,
+    in_its_place,
+    statuses,
+    undocumented,
+)
 
 _NAME = "Gupshup"
 _TOKEN = "Gupshup refused the token of this app: see the connection's TOKENS, TOKEN and TOKEN_PREFIX"  # noqa: S105
@@ -68,7 +76,7 @@ def classify(status: int, body: dict[str, Any] | None) -> Classification:
 def _success(status: int, body: dict[str, Any] | None) -> Classification:
     if body is None:
         return in_its_place(_NAME, status)
-    if str(body.get("status")).lower() == "error":
+    if denies(body):
         reason = "Gupshup answered with an error that it does not document"
         return Classification(ReplyKind.RETRY, "unknown", reason)
     return Classification(ReplyKind.INSPECT, str(status), "Gupshup's answer does not show the subscription")

@@ -232,10 +232,8 @@ def _destination(entry: Entry) -> str | None:
 
 
 def _is_newer(entry: Entry, given: datetime) -> bool:
-    """Whether an entry was made after an opt-in was given; one whose date cannot be read may have been."""
+    """Whether an entry was made after an opt-in was given; one without a date that can be read may have been."""
     created = entry.get("createdDate")
-    if created is None:
-        return False
     try:
         return in_utc(read_time(str(created))) > given
     except UnusableTime as error:

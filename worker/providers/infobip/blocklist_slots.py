@@ -9,7 +9,14 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from consent.identifiers.normalize import UnusableIdentifier, clean, is_email, refuse_rounded, without_scheme
+from consent.identifiers.normalize import (
+    UnusableIdentifier,
+    clean,
+    is_email,
+    refuse_lookalikes,
+    refuse_rounded,
+    without_scheme,
+)
 from consent.identifiers.phones import read_number
 from consent.identifiers.suppression import Question, SuppressionRules
 from consent.ledger.queue.overlaps import Overlap
@@ -73,6 +80,7 @@ def _addresses(kind: str, text: str, region: str) -> list[Mapping[str, str]]:
     if kind == "mobile":
         return [{"destination": read_number(bare, region)}]
     bare = without_scheme(bare, "mailto:")
+    refuse_lookalikes(bare)
     if not is_email(bare):
         raise UnusableIdentifier("unusable_value", "write an e-mail address, like ann@example.com")
     local, _, domain = bare.rpartition("@")

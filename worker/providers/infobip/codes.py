@@ -17,6 +17,7 @@ from worker.providers.classify import (
     Classification,
     ReplyKind,
     answer_for,
+    denies,
     foreign,
     in_its_place,
     json_object,
@@ -106,7 +107,7 @@ def _lookup(status: int) -> Classification:
 
 
 def _success(status: int, body: Body) -> Classification:
-    if body.is_error:
+    if body.is_error or (body.json is not None and denies(body.json)):
         reason = "Infobip answered with an error that it does not document"
         return Classification(ReplyKind.RETRY, "unknown", reason)
     if body.json is None and not body.blank:

@@ -19,6 +19,7 @@ from consent.identifiers.normalize import (
     UnusableIdentifier,
     is_domain,
     is_email,
+    refuse_lookalikes,
     without_scheme,
 )
 from consent.identifiers.phones import is_known, looks_like_number, read_number
@@ -112,6 +113,7 @@ def read_destination(text: str, region: str) -> str:
     if "@" not in text and looks_like_number(text):
         return read_number(text, region)
     bare = without_scheme(text, "mailto:")
+    refuse_lookalikes(bare)
     if not is_email(bare) and (bare is not text or not is_domain(bare)):
         raise UnusableIdentifier("unusable_value", _REMEDY)
     if bare is not text and "%" in bare:

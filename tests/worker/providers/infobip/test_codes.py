@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from consent.outcome import Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
+from consent.outcome import Applied, Healthy, PermanentFailure, Retry, Throttled, Unauthorized, Unavailable
 from tests.support.providers.infobip import classic, first, newer, person, read, rule
 from worker.providers.contract import Answer
 
@@ -92,3 +92,28 @@ def test_missing_scope_is_explained() -> None:
 
     assert isinstance(health, Unauthorized)
     assert "blocklist:manage" in health.reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": 17}},
+        {"errors": ["x"]},
+        {"error_message": "x"},
+        {"success": False, "message": "not saved"},
+        {"ok": False},
+        {"status": "error"},
+        {"status": 500},
+        {"Status_Code": "429"},
+    ],
+)
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_success_that_denies_itself_is_none(body: dict[str, Any], status: int) -> None:
+    """A gateway answers 200 to what it did not pass on: a thousand persons count as blocked, and none of them is."""
+    assert outcome_of(read(first(person(1)), body, status)) == COUNTS
+
+
+@pytest.mark.parametrize("body", ["", {}, {"errors": []}, {"status": "ACCEPTED"}, {"status": 202}, {"bulkId": "7"}])
+def test_any_other_success_is_one(body: Any) -> None:
+    """The page says that the answer is empty; one that says more is sent again and again if it counts as an error."""
+    assert read(first(person(1)), body, 202).outcomes == {1: Applied()}
