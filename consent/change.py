@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
@@ -77,21 +77,6 @@ class ConsentChange:
     recorded_as: str | None = None
     overlaps: bool = False
     told_by: str = ""
-
-
-def to_micros(moment: datetime) -> int:
-    """Return a moment as whole microseconds since 1970-01-01 UTC, the form in which the ledger keeps it."""
-    delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
-
-
-def from_micros(micros: int) -> datetime:
-    """Return the moment, in UTC, that `to_micros` turned into a number."""
-    seconds, rest = divmod(micros, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Bucket(NamedTuple):

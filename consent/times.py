@@ -1,4 +1,6 @@
-"""The one reader of times: what is written is read exactly, or refused with a code and a message that says what it is.
+"""Times: as they are written, as the ledger keeps them, and as people read them.
+
+What is written is read here alone: exactly, or refused with a code and a message that says what it is.
 
 A time is a date alone or a date and a time of day, as RFC 3339 writes them: `2026-11-22`, `2026-11-22T08:30:00Z`,
 `2026-11-22 08:30:00.123+01:00`. `datetime.fromisoformat` reads much more: it takes the first digits of milliseconds
@@ -136,6 +138,21 @@ _NEVER = (
     "no_such_time",
     "the clocks were put forward, so there was no such time: write the time with its offset from UTC, like +01:00",
 )
+
+
+def to_micros(moment: datetime) -> int:
+    """Return a moment as whole microseconds since 1970-01-01 UTC, the form in which the ledger keeps it."""
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def from_micros(micros: int) -> datetime:
+    """Return the moment, in UTC, that `to_micros` turned into a number."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.normalize import UnusableIdentifier
 from consent.identifiers.suppression import NAME_KINDS, Question, StandingOptOut, SuppressionRules, Unknown
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.suppression import SuppressionView
 from consent.row import ConsentRow
+from consent.times import from_micros
 from producers.parsing.columns import plain
 from producers.parsing.error_messages import RowError
 

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from consent.change import Bucket, from_micros, read_bucket
+from consent.change import Bucket, read_bucket
 from consent.deadlines.forecast import Forecast, forecast
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker
 from consent.ledger.review.pauses import pause_of
 from consent.ledger.telemetry.counters import OTHER
 from consent.settings import Settings
-from consent.times import duration_text
+from consent.times import duration_text, from_micros
 from worker.providers import provider_of
 from worker.standstill import OPT_OUT_SECONDS, Standstill, standstill
 

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from consent.change import Bucket, from_micros
+from consent.change import Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import Backlog
 from consent.settings import Settings
-from consent.times import duration_text
+from consent.times import duration_text, from_micros
 
 DUE_SECONDS = 600.0
 """For how long changes may be due while no worker runs."""

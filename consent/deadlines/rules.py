@@ -22,9 +22,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from consent.change import from_micros, to_micros
 from consent.errors import ConfigurationError
 from consent.files import ordinary, path_text
+from consent.times import from_micros, to_micros
 
 SHIPPED = Path(__file__).with_name("rules.toml")
 HISTORIC = "historic"

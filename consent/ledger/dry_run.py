@@ -23,10 +23,10 @@ from consent.ledger.dialects.statements import NEW, Row, bulk
 from consent.ledger.intake.batch import IncomingBatch
 from consent.ledger.intake.imports import find_import, progress_of
 from consent.ledger.intake.reassign import ASIDE, KEEPS_BACK
+from consent.ledger.keys import aliases_of, target_aliases
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.guard_checks import predict
 from consent.ledger.schema import changes, imports, info, slots, targets
-from consent.ledger.target_names import aliases_of, target_aliases
 from consent.reassert import Reassert, ReassertRules
 
 _KNOWN_COLUMNS = (

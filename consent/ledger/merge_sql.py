@@ -38,7 +38,7 @@ from sqlalchemy.schema import CreateTable
 
 from consent.change import Action, Origin
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import among, plain_numbers, portions, whole_or_nothing
+from consent.ledger.dialects.statements import among, write_whole
 from consent.ledger.queue.enqueue import enqueue_changes
 from consent.ledger.queue.inherited_deadlines import inherit_deadlines
 from consent.ledger.queue.outcome_log import note_state
@@ -201,26 +201,26 @@ held), it believes that there is one, and holds each change of the ledger agains
 def _supersede(
     tx: Connection, loser: ColumnElement[int], winner: ColumnElement[int], which: ColumnElement[bool], now: int
 ) -> None:
-    lost = whole_or_nothing(update(changes)).where(changes.c.id == loser, which, _is_pending)
+    lost = update(changes).where(changes.c.id == loser, which, _is_pending)
     done = lost.values(state=State.SUPERSEDED.value, superseded_by=winner, settled_at=now)
-    if numbers := plain_numbers(tx.execute(done.returning(changes.c.id))):
-        note_state(tx, State.SUPERSEDED, numbers, now)
+    if rows := write_whole(tx, done.returning(changes.c.id)):
+        note_state(tx, State.SUPERSEDED, [number for (number,) in rows], now)
 
 
 def _spread_freshness(tx: Connection) -> None:
     """Let the best change of a slot be sent if it beats a fresh one that says the same: which came first is chance."""
     fresh = (_merging.c.place > 1, _merging.c.fresh, _merging.c.over.is_not(None))
-    for some in portions(tx.execute(select(_merging.c.best).where(*fresh).distinct()).scalars().all()):
-        best = (_first, _merging.c.action == _OPTOUT, among(_merging.c.id, some))
+    if beating := tx.execute(select(_merging.c.best).where(*fresh).distinct()).scalars().all():
+        best = (_first, _merging.c.action == _OPTOUT, among(_merging.c.id, beating))
         tx.execute(update(_merging).where(*best).values(fresh=True))
 
 
 def _leave_unchanged(tx: Connection, now: int) -> int:
     same = (_first, _merging.c.wins, _merging.c.confirmed, ~_sent)
-    left = whole_or_nothing(update(changes)).where(changes.c.id == _merging.c.id, *same)
+    left = update(changes).where(changes.c.id == _merging.c.id, *same)
     done = left.values(state=State.UNCHANGED.value, settled_at=now)
-    if numbers := plain_numbers(tx.execute(done.returning(changes.c.id))):
-        note_state(tx, State.UNCHANGED, numbers, now)
+    if rows := write_whole(tx, done.returning(changes.c.id)):
+        note_state(tx, State.UNCHANGED, [number for (number,) in rows], now)
     return tx.execute(select(func.count()).select_from(_merging).where(*same, _merging.c.stamped)).scalar_one()
 
 
@@ -228,16 +228,17 @@ def _resend(lock: MergeLock, now: int) -> None:
     """Deliver the newest opt-outs of slots again that were confirmed before an older change which is fresh."""
     tx = lock.tx
     newer = select(_merging.c.over).where(_first, ~_merging.c.wins, _merging.c.fresh)
-    for some in portions(tx.execute(newer).scalars().all()):
-        held = and_(slots.c.newest_id == changes.c.id, own_slot(changes))
-        out = (changes.c.action == Action.OPTOUT.value, slots.c.confirmed == changes.c.action + changes.c.value)
-        settled = (among(changes.c.id, some), changes.c.state.in_(SETTLED_WELL))
-        again = tx.execute(select(changes.c.id).join(slots, held).where(*settled, *out)).scalars().all()
-        revived = update(changes).where(among(changes.c.id, again))
-        tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
-        note_state(tx, State.PENDING, again, now)
-        tx.execute(update(slots).where(own_slot(_merging), among(slots.c.newest_id, again)).values(**_UNKNOWN))
-        enqueue_changes(lock, again, now=now)
+    if not (asked := tx.execute(newer).scalars().all()):
+        return
+    held = and_(slots.c.newest_id == changes.c.id, own_slot(changes))
+    out = (changes.c.action == Action.OPTOUT.value, slots.c.confirmed == changes.c.action + changes.c.value)
+    settled = (among(changes.c.id, asked), changes.c.state.in_(SETTLED_WELL))
+    again = tx.execute(select(changes.c.id).join(slots, held).where(*settled, *out)).scalars().all()
+    revived = update(changes).where(among(changes.c.id, again))
+    tx.execute(revived.values(state=State.PENDING.value, settled_at=None))
+    note_state(tx, State.PENDING, again, now)
+    tx.execute(update(slots).where(own_slot(_merging), among(slots.c.newest_id, again)).values(**_UNKNOWN))
+    enqueue_changes(lock, again, now=now)
 
 
 def _renew_registers(tx: Connection) -> None:
@@ -249,11 +250,11 @@ def _renew_registers(tx: Connection) -> None:
     facts = {name: _merging.c[source] for name, source in _NEWEST.items()}
     sent = and_(_merging.c.confirmed, _sent)
     kept = {name: case((sent, null()), else_=slots.c[name]) for name in _UNKNOWN}
-    renewed = whole_or_nothing(update(slots)).where(own_slot(_merging), _first, _merging.c.wins)
-    tx.execute(renewed.values(**facts, **kept))
+    renewed = update(slots).where(own_slot(_merging), _first, _merging.c.wins)
+    write_whole(tx, renewed.values(**facts, **kept))
     new = select(_merging.c.target_id, _merging.c.slot, *facts.values()).where(_first, _merging.c.over.is_(None))
     ordered = new.order_by(_merging.c.target_id, _merging.c.slot)
-    tx.execute(whole_or_nothing(insert(slots)).from_select(["target_id", "slot", *facts], ordered))
+    write_whole(tx, insert(slots).from_select(["target_id", "slot", *facts], ordered))
 
 
 _NEWEST = {"newest_id": "id", "newest_at": "effective_at", "newest_action": "action", "newest_key": "dedupe_key"}

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, select, update
 
-from consent.change import from_micros, to_micros
 from consent.imports import MOST_KEPT, EventContent, RejectedRow
 from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.statements import among, bulk, plain_numbers, portions
 from consent.ledger.personal_data import rejected_events
 from consent.ledger.schema import imports
+from consent.times import from_micros, to_micros
 
 _AT_ONCE = 1_000
 """Rejected events that are read, or purged, at a time: little memory, and short transactions."""

@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.text import Text
 
-from consent.change import from_micros
 from consent.guards.fuse import FuseWay
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.holds import HeldImport
 from consent.ledger.review.undo_plan import BackTo, UndoPlan
+from consent.times import from_micros
 from console.ui.screen import Screen
 from console.ui.text import counted, spoken
 

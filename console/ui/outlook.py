@@ -10,13 +10,14 @@ from typing import Any
 
 from rich.text import Text
 
-from consent.change import Bucket, from_micros
+from consent.change import Bucket
 from consent.deadlines.forecast import Cell, Forecast, forecast
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import StuckOptOuts
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
+from consent.times import from_micros
 from console.ui.bottleneck import Cause, bottlenecks
 from console.ui.limits import bucket_label, limit_of
 from console.ui.progress import why_stopped

@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
-from consent.change import from_micros
 from consent.ledger.queries.imports import ImportReport
+from consent.times import from_micros
 from console.ui.decisions import decided_in_words, show_findings, show_fuse_ways, show_ways_on
 from console.ui.screen import Screen
 from console.ui.text import counted, duration_text

@@ -1,4 +1,4 @@
-"""Which requests a server admits: API keys, what each may do and how often; and what its endpoints work with.
+"""Which requests a server admits: API keys, what each may do and how often, and how long a body may be and take.
 
 A key has the scopes that stand in brackets behind its name; one without any may post and read, and nothing else.
 Several keys are valid at a time, so that one can be replaced while the other still works.
@@ -6,6 +6,7 @@ Several keys are valid at a time, so that one can be replaced while the other st
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +17,13 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from consent.connection import Rate
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.public_page import PublicPage
+from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON
 from producers.http.batch_writer import BatchWriter
 from producers.http.problems import Problem
 from producers.http.tokens import Tokens
@@ -36,6 +39,10 @@ KEY_NAME = "optrelay.key_name"
 REQUEST_ID = "optrelay.request_id"
 """Where a request's scope keeps its id."""
 
+BODY_SECONDS = 20.0
+"""How long a client may take to send its body."""
+
+MEDIA_TYPES = ("application/json", *NDJSON, CLOUDEVENT, CLOUDEVENT_BATCH)
 _SHORTEST = 16
 _BURST_SECONDS = 1.0
 
@@ -172,6 +179,50 @@ def admit(request: Request, *scopes: Scope) -> tuple[AppState, Sender]:
         detail = f"this key has not the scope {' or '.join(scopes)}: use one that has, or add it in OPTRELAY_API_KEYS"
         raise Problem(HTTPStatus.FORBIDDEN, "missing_scope", detail)
     return state, sender
+
+
+async def admit_body(request: Request, *scopes: Scope, limit: int | None = None) -> tuple[AppState, Sender, bytes]:
+    """Admit a request like `admit`, then return its body too, of at most `limit` bytes (None: the server's limit).
+
+    Raises Problem as well for a body that is no JSON in UTF-8 or a form of it, and as `read_form` does.
+    """
+    state, sender = admit(request, *scopes)
+    _check_media_type(request)
+    return state, sender, await read_form(request, state.body_limit if limit is None else limit)
+
+
+async def read_form(request: Request, limit: int) -> bytes:
+    """Return a body of at most `limit` bytes, whatever it is; raise Problem for a longer, a slower or a broken one."""
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    detail = f"a body may have {limit} bytes: send the changes in several requests"
+                    raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", detail)
+                parts.append(part)
+    except TimeoutError:
+        detail = f"the body did not come within {BODY_SECONDS:g} seconds"
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", detail) from None
+    except ClientDisconnect:
+        raise Problem(HTTPStatus.BAD_REQUEST, "body_broken_off", "the body broke off") from None
+    return b"".join(parts)
+
+
+def _check_media_type(request: Request) -> None:
+    """Raise Problem unless a body is in a form that is read here: JSON in UTF-8, not compressed."""
+    kind, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    if (kind.strip() or "application/json") not in MEDIA_TYPES:
+        raise _unsupported(f"send one of {', '.join(MEDIA_TYPES)}")
+    if "charset=" in parameters and "utf-8" not in parameters and "utf8" not in parameters:
+        raise _unsupported("send UTF-8")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _unsupported("send the body as it is, not compressed")
+
+
+def _unsupported(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 
 
 def _key(setting: str) -> _Key:

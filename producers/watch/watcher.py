@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from consent.change import from_micros
 from consent.errors import (
     ConfigurationError,
     ImportUnderWay,
@@ -26,6 +25,7 @@ from consent.files import path_text
 from consent.ledger.intake.watched_files import WatchedFile, WatchedPlace
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.leases import is_dead, process_token
+from consent.times import from_micros
 from producers.files.archive import unpacked
 from producers.files.manifest import MANIFEST_ENDING, Manifest
 from producers.ingest_file import ImportResult, ingest_file

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from consent.change import Bucket, to_micros
+from consent.change import Bucket
 from consent.ledger.queue.tasks import ClaimedChange
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
+from consent.times import to_micros
 from tests.model.changes import MORNING, OVERLAPPING, who
 from tests.model.overlapping import is_part
 from tests.model.provider import TIMEOUT, Call

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from consent.change import Action, to_micros
+from consent.change import Action
+from consent.times import to_micros
 from tests.support.ledgers import MORNING
 
 OUT = Action.OPTOUT

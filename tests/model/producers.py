@@ -8,9 +8,9 @@ from hypothesis import event
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from consent.change import to_micros
 from consent.errors import ImportUnderWay
 from consent.imports import Checkpoint, ImportSource
+from consent.times import to_micros
 from tests.model.changes import MORNING, OVERLAPPING, PLACES, Said, Slot, changes
 from tests.model.world import STATISTICS, File, World
 

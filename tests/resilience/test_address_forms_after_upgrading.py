@@ -11,9 +11,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 
 from consent.ledger import maintenance
-from consent.ledger.keys import canonical, target_key
+from consent.ledger.keys import canonical, known_forms, note_forms, target_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.target_names import known_forms, note_forms
 from producers.audience import AudienceCheck, AudienceQuestion, names_of, with_check
 from worker.providers import PROVIDERS
 from worker.providers.capillary.row import slot_text

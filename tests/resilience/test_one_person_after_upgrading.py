@@ -12,13 +12,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import func, select
 
-from consent.change import Action, ConsentChange, from_micros
+from consent.change import Action, ConsentChange
 from consent.errors import LedgerOutdated, LedgerUnavailable
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.migrations import merging
 from consent.ledger.schema import REVISION, attempts, changes, customer_tasks, slots, targets
 from consent.settings import load_settings
+from consent.times import from_micros
 from console.commands.ledger.command import migrate_ledger
 from console.ui.screen import Screen
 from tests.resilience.old_ledger import LEASED, Old, OldLedger, fill, generated

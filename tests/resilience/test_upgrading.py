@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, select, text
 
-from consent.change import Action, Bucket, ConsentChange, from_micros
+from consent.change import Action, Bucket, ConsentChange
 from consent.errors import LedgerOutdated
 from consent.imports import ImportSource
 from consent.ledger import maintenance
@@ -22,6 +22,7 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import dedupe_key, target_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION, changes, metadata, noop_changes
+from consent.times import from_micros
 
 
 def test_an_older_ledger_is_not_written_before_it_is_migrated(empty_ledger_url: str) -> None:

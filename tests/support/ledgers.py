@@ -11,12 +11,13 @@ from itertools import count
 import pytest
 from sqlalchemy import text
 
-from consent.change import Action, Bucket, ConsentChange, to_micros
+from consent.change import Action, Bucket, ConsentChange
 from consent.guards.rules import GuardRules, ImportGuards
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.outcome import Applied
+from consent.times import to_micros
 
 BUCKET = Bucket("capillary")
 MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC)

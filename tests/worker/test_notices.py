@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from consent.change import from_micros
 from consent.connection import ConnectionSettings
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import PermanentFailure
 from consent.settings import Settings
+from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.ledgers import change_of, deliver, guarded, imported
 from worker import notices

@@ -41,7 +41,6 @@ Held = tuple[int, Any, Any, Any, Any]
 """A target's number, and of one of its slots `newest_at`, `newest_action`, `newest_key` and `confirmed`."""
 
 T = TypeVar("T")
-Writing = TypeVar("Writing", Insert, Update)
 
 
 class Among(FunctionElement[bool]):
@@ -205,12 +204,13 @@ def side_by_side(found: list[Row], count: int) -> list[Held | None]:
     return held
 
 
-def whole_or_nothing(statement: Writing) -> Writing:
-    """Let the transaction end if this statement fails half way, so that SQLite need not keep each page as it was.
+def write_whole(tx: Connection, statement: Insert | Update) -> list[Row]:
+    """Write many rows, and return those that the statement returns.
 
-    It must not be said inside a savepoint, and the transaction is gone after it has failed.
+    If it fails half way, it ends the transaction: so SQLite need not keep each page as it was. Not for savepoints.
     """
-    return statement.prefix_with("OR ROLLBACK", dialect="sqlite")
+    result = tx.execute(statement.prefix_with("OR ROLLBACK", dialect="sqlite"))
+    return plain_rows(result) if result.returns_rows else []
 
 
 def first_change(tx: Connection, import_id: str, after: int, *which: ColumnElement[bool]) -> int | None:

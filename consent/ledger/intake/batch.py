@@ -10,16 +10,16 @@ from typing import NamedTuple, Self
 
 from sqlalchemy import Connection, func, select
 
-from consent.change import Action, ConsentChange, Origin, to_micros
+from consent.change import Action, ConsentChange, Origin
 from consent.deadlines.rules import DeadlineRules
 from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.dialects.statements import Row, bulk
-from consent.ledger.keys import KEY_BYTES, Keys, parse_public_id, public_id, timed_key
+from consent.ledger.keys import KEY_BYTES, Keys, note_forms, parse_public_id, public_id, timed_key, under_main_keys
 from consent.ledger.merge import may_be_noop, restates
 from consent.ledger.schema import changes, noop_changes, targets
-from consent.ledger.target_names import note_forms, under_main_keys
 from consent.outcome import State
 from consent.reassert import Reassert, ReassertRules
+from consent.times import to_micros
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
 _ROW_COLUMNS = (*("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time"),)

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Row, Select, select, update
 
-from consent.change import from_micros, to_micros
 from consent.imports import Checkpoint, ImportProgress, ImportSource, ImportState
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk, first_change
@@ -17,6 +16,7 @@ from consent.ledger.review.effects import date_behind_undoing
 from consent.ledger.schema import changes, imports
 from consent.outcome import State
 from consent.reassert import Reassert, find_export_time
+from consent.times import from_micros, to_micros
 
 
 class Imports(LedgerPart):

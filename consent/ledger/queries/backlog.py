@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from consent.change import Action, Bucket, Lane, from_micros
+from consent.change import Action, Bucket, Lane
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import bulk
@@ -28,6 +28,7 @@ from consent.ledger.schema import (
     targets,
 )
 from consent.outcome import State
+from consent.times import from_micros
 
 NO_RULE = "none"
 _DAY = 86_400_000_000

@@ -12,9 +12,17 @@ from sqlalchemy import BigInteger, ColumnElement, Connection, Row, case, cast, f
 from consent.change import Action, ConsentChange
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import among, portions
-from consent.ledger.keys import KEY_BYTES, dedupe_key, parse_public_id, public_id, target_key
+from consent.ledger.keys import (
+    KEY_BYTES,
+    dedupe_key,
+    former_ids,
+    is_known_as,
+    parse_public_id,
+    public_id,
+    target_aliases,
+    target_key,
+)
 from consent.ledger.schema import audit_log, changes, imports, info, slots, targets
-from consent.ledger.target_names import former_ids, is_known_as, target_aliases
 from consent.outcome import State
 
 CORRECTED = "corrected: "

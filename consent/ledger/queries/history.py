@@ -13,11 +13,10 @@ from consent.change import Bucket
 from consent.identifiers.identity import is_same
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import bulk, plain_rows, portions
-from consent.ledger.keys import Keys
+from consent.ledger.keys import LOOKED_UP_BY, Form, Keys, aliases_of, known_forms
 from consent.ledger.queries.changes import ChangeReport, changes_of
 from consent.ledger.queue.tasks import CustomerTask
 from consent.ledger.schema import slots, targets
-from consent.ledger.target_names import LOOKED_UP_BY, Form, aliases_of, known_forms
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,9 @@ from consent.identifiers.identity import identity_of
 from consent.identifiers.suppression import Question, StandingOptOut, SuppressionCheck, SuppressionRules
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import Row, among, bulk, plain_rows
-from consent.ledger.keys import Keys
+from consent.ledger.keys import Form, Keys, aliases_of, form_columns, form_of, known_forms, read_form
 from consent.ledger.review.guard_checks import PARTLY_HELD
 from consent.ledger.schema import changes, dead_letters, imports, metadata, noop_changes, slots, targets
-from consent.ledger.target_names import Form, aliases_of, form_columns, form_of, known_forms, read_form
 from consent.outcome import State
 
 T = TypeVar("T")

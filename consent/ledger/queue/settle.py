@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select, update
 
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import NEW, UpdateEach, among, bulk, plain_rows, portions, whole_or_nothing
+from consent.ledger.dialects.statements import NEW, UpdateEach, among, bulk, portions, write_whole
 from consent.ledger.queue.deadlines import note_settled
 from consent.ledger.queue.enqueue import enqueue_changes, return_tasks
 from consent.ledger.queue.in_doubt import note_in_doubt
@@ -145,8 +145,8 @@ def _close(tx: Connection, settled: Mapping[str, Sequence[int]], connection: str
         values = {"state": state, "settled_at": now, "attempts": counted, "code": None, "reason": None}
         for some in portions(ids):
             pending = (among(changes.c.id, some), changes.c.state == State.PENDING.value)
-            done = whole_or_nothing(update(changes)).where(*pending).values(**values)
-            rows = plain_rows(tx.execute(done.returning(changes.c.id, *_TIMED)))
+            done = update(changes).where(*pending).values(**values)
+            rows = write_whole(tx, done.returning(changes.c.id, *_TIMED))
             note_state(tx, State(state), [row[0] for row in rows], now)
             note_settled(tx, connection, (row[1:] for row in rows), now)
 

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, Subquery, and_, func, literal, null, or_, select
 
-from consent.change import Action, from_micros
+from consent.change import Action
 from consent.identifiers.masking import masked
 from consent.ledger.database import Database
 from consent.ledger.dialects.statements import among
@@ -28,6 +28,7 @@ from consent.ledger.review.effects import UNDO
 from consent.ledger.review.undo_plan import BackTo, UndoPlan
 from consent.ledger.schema import changes, imports, noop_changes, slots, targets
 from consent.outcome import State
+from consent.times import from_micros
 
 AFTER = 1
 """Microseconds from a mistaken change to the one that undoes it."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select, update
 
-from consent.change import Action, ConsentChange, Origin, from_micros
+from consent.change import Action, ConsentChange, Origin
 from consent.imports import ImportSource
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
@@ -26,6 +26,7 @@ from consent.ledger.queries.changes import CORRECTED
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import audit_log, changes, imports, targets
 from consent.outcome import State
+from consent.times import from_micros
 
 KIND = "correction"
 """The kind of import that holds a corrected dead letter."""

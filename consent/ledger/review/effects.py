@@ -14,13 +14,14 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select, tuple_, union_all, update
 
-from consent.change import Action, from_micros
+from consent.change import Action
 from consent.guards.findings import Returning
 from consent.identifiers.masking import masked
 from consent.ledger.intake.reassign import IS_KEPT_BACK
 from consent.ledger.merge_sql import rank
 from consent.ledger.schema import changes, imports, noop_changes, pending_duplicates, slots, targets
 from consent.outcome import State
+from consent.times import from_micros
 
 _IN, _OUT = Action.OPTIN.value, Action.OPTOUT.value
 _WAITING = changes.c.state.in_((State.PENDING.value, State.HELD.value))

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, literal, select, update
 
-from consent.change import Action, Bucket, from_micros, read_bucket
+from consent.change import Action, Bucket, read_bucket
 from consent.errors import LedgerError
 from consent.guards.fuse import FuseState, FuseWay
 from consent.ledger.database import LedgerPart
@@ -26,6 +26,7 @@ from consent.ledger.review.fuse_steps import close_if_over, let_die, same, some_
 from consent.ledger.review.guard_checks import note_decision
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import changes, customer_tasks, imports
+from consent.times import from_micros
 
 _TRIPPED = fuses.c.state.in_((FuseState.HELD.value, FuseState.OPTOUTS.value, FuseState.DYING.value))
 MOST_COUNTED = 50_000

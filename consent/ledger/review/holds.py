@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
-from consent.change import Action, from_micros
+from consent.change import Action
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import RecordingLock
 from consent.ledger.dialects.statements import NEW, bulk
@@ -36,6 +36,7 @@ from consent.ledger.review.guard_checks import (
 )
 from consent.ledger.schema import audit_log, changes, imports, noop_changes, pending_duplicates
 from consent.outcome import State
+from consent.times import from_micros
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,13 @@ from sqlalchemy import (
 from sqlalchemy import delete as delete_from
 from sqlalchemy import update as update_of
 
-from consent.change import Bucket, Lane, from_micros, read_bucket
+from consent.change import Bucket, Lane, read_bucket
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.queue.enqueue import of_bucket, within
 from consent.ledger.review.fuse_steps import look_again
 from consent.ledger.schema import audit_log, circuit_breakers, customer_tasks, is_due, is_put_off, metadata
+from consent.times import from_micros
 
 pauses = Table(
     "pauses",

@@ -28,11 +28,11 @@ from sqlalchemy import (
     update,
 )
 
-from consent.change import from_micros
 from consent.ledger.database import LedgerPart
 from consent.ledger.dialects.locks import lock_tallies
 from consent.ledger.dialects.statements import bulk
 from consent.ledger.schema import NUMBER, audit_log, metadata
+from consent.times import from_micros
 
 notices = Table(
     "notices",

@@ -14,12 +14,12 @@ from typing import Any, TextIO
 
 from rich.text import Text
 
-from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
 from consent.ledger.dead_letters import AuditEntry, DeadLetter, FoundDeadLetters, ReplayEffect
 from consent.ledger.queue.tasks import Attempt
 from consent.settings import Settings
+from consent.times import from_micros
 from console.ui.screen import Screen, table, visible
 from console.ui.text import counted, slot_text
 from producers.files.csv.csv_injection import escape

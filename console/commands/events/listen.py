@@ -12,10 +12,10 @@ from datetime import datetime
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn
 
-from consent.change import to_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
+from consent.times import to_micros
 from console.commands.run.input_files import intake_models
 from console.exit_codes import ExitCode
 from console.ledger_access import writing_ledger

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.feed import Feed
 from consent.files import path_text
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import FeedFile
 from consent.settings import Settings
+from consent.times import from_micros
 from console.commands.watch.watch import arrivals
 from console.exit_codes import ExitCode
 from console.ledger_access import ledger_if_any

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
-from consent.change import from_micros
 from consent.ledger.queries.backlog import StuckOptOuts
 from consent.ledger.queue.deadlines import DeadlineRecord
 from consent.settings import Settings
+from consent.times import from_micros
 from console.exit_codes import ExitCode
 from console.ledger_access import reading_ledger
 from console.ui.decisions import show_fuses

@@ -10,7 +10,6 @@ from itertools import groupby
 from rich.padding import Padding
 from rich.text import Text
 
-from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.identifiers.masking import masked, revealed
 from consent.identifiers.suppression import NAME_KINDS
@@ -21,6 +20,7 @@ from consent.ledger.queries.outcomes import MOST_OUTCOMES, Outcome
 from consent.outcome import State
 from consent.row import ConsentRow
 from consent.settings import Settings
+from consent.times import from_micros
 from console.commands.events.tokens import STANDARD_INPUT, json_lines, pairs_of
 from console.commands.run.input_files import row_models
 from console.exit_codes import ExitCode

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.files import new_file, path_text
 from consent.ledger.queries.results import ImportedRows, RowOutcome
 from consent.outcome import State
 from consent.settings import Settings
+from consent.times import from_micros
 from console.commands.ledger.status import find_import
 from console.commands.run.input_files import InputFiles
 from console.exit_codes import ExitCode

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from consent.change import Bucket, from_micros, read_bucket
+from consent.change import Bucket, read_bucket
 from consent.errors import READ_ONLY, ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.backlog import MOST_STUCK
@@ -18,6 +18,7 @@ from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
+from consent.times import from_micros
 from console.exit_codes import ExitCode, code_of
 from console.ledger_access import reading_ledger
 from console.ui.bottleneck import Bottleneck, Cause, bottlenecks

@@ -22,9 +22,9 @@ from console.commands.page import imports, letters, overviews, persons
 from console.commands.page.access import PREFIX, Access, Refused
 from console.commands.page.users import Role
 from console.commands.page.visit import STATIC, Mistake, Parts, Visit, render
+from producers.http.admission import read_form
 from producers.http.middleware import places_of
 from producers.http.problems import Problem
-from producers.http.request_body import read_form
 
 _log = logging.getLogger("optrelay.page")
 _LONGEST_FORM = 64 * 1024

@@ -15,10 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from consent.change import from_micros
 from consent.identifiers.masking import masked, revealed
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
+from consent.times import from_micros
 from console.commands.page.access import PREFIX, Refused, Session
 from console.commands.page.users import Role, User
 from console.ui.decisions import decided_in_words, fuse_in_words, held_by_fuse

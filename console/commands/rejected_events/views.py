@@ -15,11 +15,11 @@ from typing import Any, BinaryIO
 import orjson
 from rich.text import Text
 
-from consent.change import from_micros
 from consent.errors import ConfigurationError
 from consent.imports import EventContent
 from consent.ledger.ledger import Ledger
 from consent.ledger.rejected_events import RejectedEvent
+from consent.times import from_micros
 from console.ui.screen import Screen, table, visible_json
 
 _DAY = 86_400_000_000  # microseconds

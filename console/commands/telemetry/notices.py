@@ -6,11 +6,11 @@ import threading
 import time
 from contextlib import suppress
 
-from consent.change import from_micros
 from consent.errors import ConfigurationError, OptrelayError
 from consent.files import user_name
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
+from consent.times import from_micros
 from console.exit_codes import ExitCode
 from console.ledger_access import ledger_if_any, reading_ledger
 from console.ui.screen import Screen, table

@@ -15,10 +15,9 @@ from producers.events.event import Event
 from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
 from producers.events.ingest import Result
 from producers.http import responses
-from producers.http.admission import REQUEST_ID, Scope, Sender, admit
+from producers.http.admission import REQUEST_ID, Scope, Sender, admit_body
 from producers.http.openapi import COMPONENTS, KEYED, operation_id, problem_responses
 from producers.http.problems import CONTENT_TYPE, Problem
-from producers.http.request_body import read_body
 
 _LONGEST_KEY = 255
 _KEPT = frozenset({"content-type", "traceparent"})
@@ -57,10 +56,9 @@ async def post_changes(request: Request, idempotency_key: _IdempotencyKey = None
     Answered after the commit, with what became of each change: accepted, duplicate (known already), or rejected (why,
     and which field). One bad change harms only itself.
     """
-    state, sender = admit(request, Scope.WRITE, Scope.OPTOUT)
-    key = _hashed(idempotency_key)
-    body = await read_body(request, state.body_limit)
-    results = await state.batch_writer.record(_event(request, sender, body, key), len(body))
+    state, sender, body = await admit_body(request, Scope.WRITE, Scope.OPTOUT)
+    event = _event(request, sender, body, _hashed(idempotency_key))
+    results = await state.batch_writer.record(event, len(body))
     answer: responses.Results = {"results": [_as_json(one) for one in results]}
     if all(one.code in UNREADABLE for one in results):
         problem = _unreadable(results)

@@ -26,10 +26,9 @@ from producers.audience import (
     with_check,
 )
 from producers.http import responses
-from producers.http.admission import AppState, Scope, admit
+from producers.http.admission import AppState, Scope, admit_body
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import read_body
 from producers.parsing.strict_json import NamedTwice, parse
 
 MOST_PEOPLE = 1_000
@@ -71,8 +70,7 @@ async def post_contactable(request: Request) -> Response:
     What cannot be understood is not allowed. If others have opted out by a kind of name that someone lacks, the answer
     is 409 unless `unknown` says what that means.
     """
-    state, sender = admit(request, Scope.CONTACTABLE)
-    body = await read_body(request, _LONGEST_BODY)
+    state, sender, body = await admit_body(request, Scope.CONTACTABLE, limit=_LONGEST_BODY)
     said = _read(body)
     try:
         asked = _question(state, said)

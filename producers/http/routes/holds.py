@@ -17,10 +17,9 @@ from consent.guards.fuse import FuseWay
 from consent.ledger.review.holds import Decided, Decision, NotAsExpected, NothingHeld, SamePerson
 from consent.ledger.review.undo import NotUndone, Undone
 from producers.http import responses
-from producers.http.admission import NAMELESS, AppState, Scope, Sender, admit, app_state
+from producers.http.admission import NAMELESS, AppState, Scope, Sender, admit, admit_body
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import read_body
 
 T = TypeVar("T")
 _Result = Decided | NotAsExpected | NothingHeld | SamePerson | None
@@ -98,8 +97,8 @@ async def post_reset_fuse(request: Request) -> Response:
     It is carried out before the answer as far as that goes within two seconds; the next sweep goes on with the rest.
     The key needs the scope approve. Its name is kept in the audit log, with `why`.
     """
-    state, sender = admit(request, Scope.APPROVE)
-    said = await _said(request, {"what", "why", "way"})
+    state, sender, body = await admit_body(request, Scope.APPROVE, limit=_LONGEST_BODY)
+    said = _fields(body, {"what", "why", "way"})
     what, way = said.get("what"), said.get("way", FuseWay.RESUME.value)
     if not isinstance(what, str) or not what or len(what) > _LONGEST_WHY or "\0" in what:
         raise _bad("what says which: an import's id, an origin or a connection")
@@ -126,8 +125,7 @@ async def post_approve(request: Request, id: str) -> Response:  # noqa: A002 - t
 
     The key needs the scope approve. Its name is kept in the audit log, with `why`.
     """
-    state = app_state(request)
-    decision = await _decision(request, state, {"why", "expect", "only"})
+    state, decision = await _decision(request, {"why", "expect", "only"})
     return await _decided(state, id, "approved", lambda: state.ledger.review.approve(id, decision))
 
 
@@ -141,8 +139,7 @@ async def post_approve(request: Request, id: str) -> Response:  # noqa: A002 - t
 )
 async def post_withdraw(request: Request, id: str) -> Response:  # noqa: A002 - the same
     """Give it up for good: none of it is ever delivered. The key needs the scope approve."""
-    state = app_state(request)
-    decision = await _decision(request, state, {"why", "expect"})
+    state, decision = await _decision(request, {"why", "expect"})
     return await _decided(state, id, "withdrawn", lambda: state.ledger.review.withdraw(id, decision))
 
 
@@ -159,8 +156,8 @@ async def post_undo(request: Request, id: str) -> Response:  # noqa: A002 - the 
 
     The key needs the scope undo. Its name is kept in the audit log, with `why`, which only a dry run can do without.
     """
-    state, sender = admit(request, Scope.UNDO)
-    said = await _said(request, {"why", "expect", "opt_in_again", "dry_run"})
+    state, sender, body = await admit_body(request, Scope.UNDO, limit=_LONGEST_BODY)
+    said = _fields(body, {"why", "expect", "opt_in_again", "dry_run"})
     again, only_say = (_flag(said, name) for name in ("opt_in_again", "dry_run"))
     review = state.ledger.review
     if only_say:
@@ -198,10 +195,10 @@ def _flag(said: dict[str, Any], name: str) -> bool:
     return found
 
 
-async def _decision(request: Request, state: AppState, fields: set[str]) -> Decision:
-    _, sender = admit(request, Scope.APPROVE)
+async def _decision(request: Request, fields: set[str]) -> tuple[AppState, Decision]:
+    state, sender, body = await admit_body(request, Scope.APPROVE, limit=_LONGEST_BODY)
     _prove_name(state, sender, Scope.APPROVE)
-    return _decided_by(state, sender, await _said(request, fields))
+    return state, _decided_by(state, sender, _fields(body, fields))
 
 
 def _prove_name(state: AppState, sender: Sender, scope: Scope) -> None:
@@ -211,14 +208,14 @@ def _prove_name(state: AppState, sender: Sender, scope: Scope) -> None:
         raise Problem(HTTPStatus.FORBIDDEN, "nameless_key", detail)
 
 
-async def _said(request: Request, fields: set[str]) -> dict[str, Any]:
+def _fields(body: bytes, known: set[str]) -> dict[str, Any]:
     """Return the fields that a body has; raise Problem for others."""
     try:
-        said = orjson.loads(await read_body(request, _LONGEST_BODY))
+        said = orjson.loads(body)
     except ValueError:
         raise _bad("send a JSON object with why") from None
-    if not isinstance(said, dict) or said.keys() - fields:
-        raise _bad(f"send a JSON object with {', '.join(sorted(fields))}")
+    if not isinstance(said, dict) or said.keys() - known:
+        raise _bad(f"send a JSON object with {', '.join(sorted(known))}")
     return said
 
 

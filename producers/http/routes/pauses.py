@@ -11,16 +11,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from consent.change import Lane, from_micros
+from consent.change import Lane
 from consent.deadlines.forecast import QUARTER
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.pauses import Pause
+from consent.times import from_micros
 from producers.http import responses
-from producers.http.admission import AppState, Scope, admit, app_state
+from producers.http.admission import AppState, Scope, admit, admit_body
 from producers.http.openapi import KEYED, operation_id, problem_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import read_body
 
 T = TypeVar("T")
 _LONGEST_BODY = 10_000
@@ -70,8 +70,7 @@ async def post_pause(request: Request, connection: str) -> Response:
     A paused opt-out is a late opt-out: `opt_outs_waiting` counts the customers who wait for one now, and
     `first_deadline` is the first of theirs. The key needs the scope pause; its name and `why` are in the audit log.
     """
-    state = app_state(request)
-    asked = await _asked(request, state, connection, "optins")
+    state, asked = await _asked(request, connection, "optins")
 
     def work() -> dict[str, Any]:
         found, is_new = state.ledger.pauses.pause(
@@ -92,8 +91,7 @@ async def post_pause(request: Request, connection: str) -> Response:
 )
 async def post_resume(request: Request, connection: str) -> Response:
     """Resume all of it, one of its buckets, or opt-outs alone; twice changes nothing. The key needs the scope pause."""
-    state = app_state(request)
-    asked = await _asked(request, state, connection, "optouts")
+    state, asked = await _asked(request, connection, "optouts")
 
     def work() -> list[Pause]:
         return state.ledger.pauses.resume(
@@ -113,10 +111,10 @@ class _Asked(NamedTuple):
     is_limited: bool
 
 
-async def _asked(request: Request, state: AppState, connection: str, only: str) -> _Asked:
-    _, sender = admit(request, Scope.PAUSE)
+async def _asked(request: Request, connection: str, only: str) -> tuple[AppState, _Asked]:
+    state, sender, body = await admit_body(request, Scope.PAUSE, limit=_LONGEST_BODY)
     try:
-        said = orjson.loads(await read_body(request, _LONGEST_BODY))
+        said = orjson.loads(body)
     except ValueError:
         raise _bad("send a JSON object with why") from None
     if not isinstance(said, dict) or said.keys() - {"why", "bucket", "only"}:
@@ -127,7 +125,7 @@ async def _asked(request: Request, state: AppState, connection: str, only: str) 
     if direction not in (None, only):
         raise _bad(f"only is {only}, or left out")
     await _check_known(state, connection, bucket)
-    return _Asked(f"key {sender.name}", why, bucket, direction is not None)
+    return state, _Asked(f"key {sender.name}", why, bucket, direction is not None)
 
 
 async def _check_known(state: AppState, connection: str, bucket: object) -> None:

@@ -10,10 +10,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from consent.change import Action, from_micros
+from consent.change import Action
 from consent.errors import LedgerError, UnusableCursor
 from consent.ledger.queries.changes import ChangeReport
 from consent.ledger.queries.outcomes import MOST_OUTCOMES, OutcomePage
+from consent.times import from_micros
 from producers.http import responses
 from producers.http.admission import Scope, admit
 from producers.http.openapi import KEYED, operation_id, problem_responses

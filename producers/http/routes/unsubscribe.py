@@ -15,14 +15,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
-from consent.change import from_micros
 from consent.errors import LedgerError
 from consent.ledger.ledger import Ledger
+from consent.times import from_micros
 from producers.events.event import Event
-from producers.http.admission import app_state
+from producers.http.admission import app_state, read_form
 from producers.http.openapi import operation_id, page_responses
 from producers.http.problems import Problem, ledger_away
-from producers.http.request_body import read_form
 from producers.http.tokens import Expired, Forged, Link
 from producers.http.unsubscribe import form
 from producers.http.unsubscribe.page import What

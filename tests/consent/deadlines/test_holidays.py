@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent.change import from_micros, to_micros
 from consent.deadlines import rules as deadline_rules
 from consent.deadlines.rules import choose_rules, shipped_rules
 from consent.errors import ConfigurationError
 from consent.settings import load_settings
+from consent.times import from_micros, to_micros
 
 WITH_CALENDAR = sorted(name for name, one in shipped_rules().items() if one.calendar)
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consent.change import from_micros, to_micros
 from consent.deadlines.rules import (
     CHANNELS,
     HISTORIC,
@@ -25,6 +24,7 @@ from consent.deadlines.rules import (
 )
 from consent.errors import ConfigurationError
 from consent.settings import load_settings
+from consent.times import from_micros, to_micros
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)  # a Friday
 ZONES = ("UTC", "America/New_York", "America/St_Johns", "Australia/Sydney", "Asia/Singapore", "Europe/London")

@@ -7,12 +7,13 @@ from itertools import count
 
 import pytest
 
-from consent.change import ConsentChange, to_micros
+from consent.change import ConsentChange
 from consent.imports import ImportSource
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
+from consent.times import to_micros
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, recorded
 
 _names = count()

@@ -17,7 +17,7 @@ import pytest
 from consent.connection import parse_rate
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
-from producers.http import request_body
+from producers.http import admission
 from producers.http import server as http_server
 from producers.http.admission import ApiKeys, KeyRateLimit
 from producers.http.middleware import shown_path
@@ -160,7 +160,7 @@ def test_a_client_that_sends_its_head_too_slowly_is_let_go(books: Ledger, monkey
 
 def test_a_body_that_comes_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of a body is not waited for without end."""
-    monkeypatch.setattr(request_body, "SECONDS", 0.2)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.2)
 
     def slowly() -> Iterator[bytes]:
         yield b"["

@@ -8,10 +8,11 @@ import time
 import httpx
 import pytest
 
-from consent.change import Bucket, from_micros
+from consent.change import Bucket
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
+from consent.times import from_micros
 from producers.http.routes.unsubscribe import REPEAT_SECONDS
 from producers.http.tokens import Expired, Forged, Tokens
 from tests.support.clock import Clock

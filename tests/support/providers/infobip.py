@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from consent.change import Action, to_micros
+from consent.change import Action
 from consent.connection import ConnectionSettings
 from consent.ledger.merge import Version
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
+from consent.times import to_micros
 from worker.providers.contract import Answer, Plan, Reply, Request
 from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import InfobipRow

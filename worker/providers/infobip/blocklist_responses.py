@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from consent.change import Action, from_micros
+from consent.change import Action
 from consent.connection import ConnectionSettings
 from consent.identifiers.identity import fold_destination
 from consent.ledger.merge import Version, rank
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unchanged
-from consent.times import UnusableTime, in_utc, read_time
+from consent.times import UnusableTime, from_micros, in_utc, read_time
 from worker.providers.batching import halves
 from worker.providers.classify import Classification, ReplyKind, all_of
 from worker.providers.contract import Answer, Reply, Request

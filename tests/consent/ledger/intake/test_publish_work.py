@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from bench.consent.claims import fill
-from consent.change import to_micros
 from consent.ledger.ledger import Ledger
+from consent.times import to_micros
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import MORNING, change_of, counts, deliver, guarded, imported, recorded
 from tests.support.query_plans import reads_whole

@@ -8,11 +8,12 @@ from functools import partial
 
 import pytest
 
-from consent.change import Bucket, ConsentChange, to_micros
+from consent.change import Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied
 from consent.reassert import Reassert, ReassertRules
+from consent.times import to_micros
 from tests.support.ledgers import BUCKET, MORNING, change_of, counts, deliver, dump, imported, night, said, settlement
 
 pytestmark = pytest.mark.usefixtures("half_past_eight")

@@ -7,10 +7,10 @@ from itertools import product
 import pytest
 from sqlalchemy import Connection, text
 
-from consent.change import to_micros
 from consent.ledger.dialects.statements import Held, bulk
 from consent.ledger.keys import target_key
 from consent.ledger.ledger import Ledger
+from consent.times import to_micros
 from tests.support.ledgers import MORNING, change_of, deliver, imported
 
 ODD = (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from consent.change import to_micros
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
+from consent.times import to_micros
 from tests.support.ledgers import MORNING, change_of, deliver, imported
 
 

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from consent.change import to_micros
 from consent.deadlines.rules import HISTORIC
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.holds import Decision
 from consent.outcome import PermanentFailure
+from consent.times import to_micros
 from tests.support.ledgers import MORNING, change_of, deliver, guarded, imported, run_of
 
 NO = PermanentFailure("1012", "Capillary cannot find this customer")

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 from sqlalchemy import select
 
-from consent.change import Action, ConsentChange, from_micros
+from consent.change import Action, ConsentChange
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import customer_tasks
 from consent.outcome import Applied
+from consent.times import from_micros
 from tests.support.ledgers import BUCKET, change_of, imported, settlement
 
 

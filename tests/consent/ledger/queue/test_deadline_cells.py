@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from consent.change import ConsentChange, from_micros
+from consent.change import ConsentChange
 from consent.deadlines.forecast import QUARTER
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
+from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, change_of, imported, recorded, run_of, settlement

@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, text
 
-from consent.change import ConsentChange, from_micros
+from consent.change import ConsentChange
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, customer_tasks
 from consent.outcome import Applied, PermanentFailure
+from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.examples import examples
 from tests.support.ledgers import change_of, deliver, imported

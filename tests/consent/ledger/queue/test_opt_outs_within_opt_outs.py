@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from consent.change import from_micros
 from consent.ledger.ledger import Ledger
 from consent.outcome import Outcome, PermanentFailure
+from consent.times import from_micros
 from tests.support.providers.blocklist import (
     BUCKET,
     MORNING,

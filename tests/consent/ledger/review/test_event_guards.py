@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from consent.change import ConsentChange, from_micros
+from consent.change import ConsentChange
 from consent.guards.rules import GuardRules
 from consent.imports import EventsAccepted, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.event_guards import MOST_OPTOUTS, Burst
 from consent.ledger.review.holds import Decided, Decision
+from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, imported, run_of

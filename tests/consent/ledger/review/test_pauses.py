@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from bench.consent.claims import fill
-from consent.change import Action, Bucket, to_micros
+from consent.change import Action, Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Settlement
 from consent.outcome import Applied, Retry
+from consent.times import to_micros
 from tests.support.clock import Clock
 from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement

@@ -15,7 +15,7 @@ import pytest
 
 from consent.ledger.ledger import Ledger
 from console.commands.page.users import User, Users
-from producers.http import request_body
+from producers.http import admission
 from tests.support.browser.page import EVERYONE, page, text_of
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 
@@ -86,7 +86,7 @@ def _send_slowly(url: str, seconds: float) -> bytes:
 
 def test_a_form_that_comes_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The login is open to all: clients that never end a form would take every connection there is."""
-    monkeypatch.setattr(request_body, "SECONDS", 0.3)
+    monkeypatch.setattr(admission, "BODY_SECONDS", 0.3)
     with page(books, ui_users=EVERYONE) as served:
         assert _send_slowly(served.url, 10).startswith(b"HTTP/1.1 408")
 

@@ -14,9 +14,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from bench.worker.fast_server import fast_server
-from consent.ledger.keys import canonical, target_key
+from consent.ledger.keys import canonical, note_forms, target_key
 from consent.ledger.ledger import Ledger
-from consent.ledger.target_names import note_forms
 from consent.settings import Settings
 from tests.support.browser.page import Browser, page, text_of
 from tests.support.company import OPTRELAY, Company, process, shuffled_rows, until

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, select, text
 
-from consent.change import from_micros
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes
+from consent.times import from_micros
 from producers.events.event import Event
 from producers.events.ingest import EventIngest
 from producers.parsing.row_parser import parse_context
