@@ -5,6 +5,7 @@
     OptrelayError
     ├── UnusableInput             a file as a whole: nothing of it has been recorded (exit 2)
     │   ├── UnreadableFile        missing, forbidden, damaged or empty
+    │   │   └── UnreadableNow     this machine cannot read it now, whatever it is: its disk is full
     │   ├── UnusableHeader        no header, or one that lacks what a change needs
     │   └── UnstableFile          it is still being written
     ├── LedgerError
@@ -23,6 +24,7 @@ Each message says what is wrong and what to do next, and never names a person or
 
 from __future__ import annotations
 
+import errno
 import traceback
 from pathlib import Path
 
@@ -51,12 +53,34 @@ class UnreadableFile(UnusableInput):
     """A file is missing, forbidden, damaged or empty."""
 
 
+class UnreadableNow(UnreadableFile):
+    """A file cannot be read by this machine now, and nothing is known of the file itself: it stays where it is."""
+
+
 class UnusableHeader(UnusableInput):
     """A file has no header, or one that lacks the columns that a change needs."""
 
 
 class UnstableFile(UnusableInput):
     """A file changes while it is being read."""
+
+
+STAYS = (UnstableFile, UnreadableNow)
+"""What passes by itself: a file that draws it is tried again, and is not put away as one that cannot be used."""
+
+_MACHINE = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EFBIG", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EBUSY"),
+        *("EIO", "ESTALE", "ETIMEDOUT", "ENXIO", "ENODEV", "EHOSTDOWN", "ENETDOWN", "ECONNRESET"),
+    )
+)
+
+
+def unreadable(message: str, error: OSError) -> UnreadableFile:
+    """Return the error of a file that cannot be read, by whether this machine or the file is what is wrong."""
+    words = f"{message}: {error.strerror or type(error).__name__}"
+    return UnreadableNow(words) if error.errno in _MACHINE else UnreadableFile(words)
 
 
 class LedgerError(OptrelayError):

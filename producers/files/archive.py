@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-from consent.errors import UnreadableFile
+from consent.errors import UnreadableFile, unreadable
 from consent.feed import Feed
 from consent.files import path_text
 from producers.feeds.choice import sheet_of
@@ -99,7 +99,7 @@ def _unpack(archive: _Archive, stack: ExitStack) -> list[SourceFile]:
             f"{name} is damaged or cut short: its zip archive cannot be read to the end; fetch it again"
         ) from None
     except OSError as error:
-        raise UnreadableFile(f"{name} cannot be unpacked: {error.strerror or type(error).__name__}") from None
+        raise unreadable(f"{name} cannot be unpacked", error) from None
 
 
 def _opened(raw: BinaryIO, name: str) -> zipfile.ZipFile:

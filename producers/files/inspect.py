@@ -17,7 +17,7 @@ from typing import Any
 
 from backports import zstd
 
-from consent.errors import UnreadableFile, UnstableFile
+from consent.errors import UnreadableFile, UnstableFile, unreadable
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import EARLIEST
 from producers.files.csv.encoding import Encoding, EncodingDetector, NoText
@@ -245,7 +245,7 @@ def reading(file: SourceFile) -> Iterator[None]:
             f"{file.name} is damaged or cut short: its {kind} data cannot be read to the end; fetch it again"
         ) from None
     except OSError as error:
-        raise UnreadableFile(f"{file.name} cannot be read: {error.strerror or type(error).__name__}") from None
+        raise unreadable(f"{file.name} cannot be read", error) from None
 
 
 def unstable(file: SourceFile) -> UnstableFile:

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from consent.errors import UnreadableFile, UnusableInput
+from consent.errors import UnreadableFile, UnusableInput, unreadable
 from consent.files import path_text
 from producers.files.rejects import REJECTS_ENDING
 from producers.files.sheet.rows import Sheet
@@ -177,4 +177,4 @@ def _mode(path: Path) -> int:
     try:
         return path.stat().st_mode
     except OSError as error:
-        raise UnreadableFile(f"{path_text(path)} cannot be read: {error.strerror}") from None
+        raise unreadable(f"{path_text(path)} cannot be read", error) from None

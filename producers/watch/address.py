@@ -81,8 +81,19 @@ class WatchAddress:
 
     def means(self, name: str) -> bool:
         """Whether a file of this name is to be read: hidden, unfinished, and our own files never are."""
-        odd = name.startswith(".") or "/" in name or "\\" in name or not name.isprintable()
-        return not odd and not name.lower().endswith((*_UNFINISHED, *_OWN)) and fnmatchcase(name, self.pattern)
+        return self._is_of_others(name) and not _is_odd(name)
+
+    def misses(self, name: str) -> bool:
+        """Whether a file would be read if it only had another name: no database and no terminal takes this one."""
+        return self._is_of_others(name) and _is_odd(name)
+
+    def _is_of_others(self, name: str) -> bool:
+        own = name.startswith(".") or name.lower().endswith((*_UNFINISHED, *_OWN))
+        return not own and fnmatchcase(name, self.pattern)
+
+
+def _is_odd(name: str) -> bool:
+    return "/" in name or "\\" in name or not name.isprintable()
 
 
 _OPTIONS = (

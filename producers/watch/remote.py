@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from consent.errors import ConfigurationError, SourceUnavailable
+from consent.errors import ConfigurationError, SourceUnavailable, UnreadableNow
 from consent.files import path_text, private_folder
 from producers.files.rejects import REJECTS_ENDING
 from producers.files.sources import Origin, SourceFile, path_of, private_copy
@@ -107,6 +107,8 @@ class RemotePlace:
                     spool.write(chunk)
             spool.flush()
             self._same(file)
+            if spool.tell() < file.size:
+                raise UnreadableNow(f"{self.shown} gave {spool.tell():,} of the {file.size:,} bytes of {file.name}")
             private_folder(self.rejects)
             modified = None if file.modified is None else datetime.fromtimestamp(file.modified, UTC)
             origin = Origin(digest.hexdigest(), modified, self.rejects / f"{file.name}{REJECTS_ENDING}", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,10 +13,12 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from consent.errors import (
+    STAYS,
     ConfigurationError,
     ImportUnderWay,
     LedgerError,
     SourceUnavailable,
+    UnreadableNow,
     UnstableFile,
     UnusableInput,
     place_of,
@@ -82,6 +84,7 @@ class Watcher:
         meant = {name: one for name, one in listed.items() if self.address.means(name)}
         now, done = self.ledger.now(), 0
         known = self.files.look([(name, one.version) for name, one in meant.items()], now)
+        self._tell_of_odd_names(listed)
         for file in sorted(meant.values(), key=lambda one: (one.modified or 0.0, one.name)):
             entry = known.get(file.name)
             if self.stop() or entry is None:
@@ -91,6 +94,11 @@ class Watcher:
             elif self._is_ready(file, entry, listed, now):
                 done += self._take(file, entry)
         return done
+
+    def _tell_of_odd_names(self, listed: Iterable[str]) -> None:
+        for name in filter(self.address.misses, listed):
+            where = f"{self.address.shown}/{path_text(name)}"
+            self._note_once(f"{where} is not read, because its name is no text that can be printed: rename it")
 
     def is_overdue(self) -> bool:
         """Whether no file came when one was expected. Raises LedgerUnavailable."""
@@ -127,8 +135,8 @@ class Watcher:
             self.files.release(entry.number, self._token, self.ledger.now())
             if isinstance(error, ImportUnderWay):
                 self.observer.note(str(error))
-        except (ConfigurationError, OSError) as error:  # what is wrong is not the file: it stays until that is fixed
-            self._note_once(f"{file.name} waits: {error if isinstance(error, ConfigurationError) else error.strerror}")
+        except (ConfigurationError, UnreadableNow, OSError) as error:  # the file is not what is wrong: it stays
+            self._note_once(f"{file.name} waits: {error.strerror if isinstance(error, OSError) else error}")
             self.files.release(entry.number, self._token, self.ledger.now())
         except SourceUnavailable:
             self.files.release(entry.number, self._token, self.ledger.now())
@@ -147,7 +155,7 @@ class Watcher:
                         Manifest.of_text(self.place.text(file.name + MANIFEST_ENDING), source.name), source, prepared
                     )
                 results = [ingest_file(one, self.ledger.intake) for one in prepared]
-        except UnstableFile:
+        except STAYS:
             raise
         except UnusableInput as error:
             return self._fail(file, entry, str(error))

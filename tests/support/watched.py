@@ -6,11 +6,20 @@ import io
 import os
 import time
 import zipfile
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from consent.ledger.ledger import Ledger
+from producers.ingest_file import ImportResult
+from producers.options import IngestOptions
+from producers.watch.address import read_watch_address
+from producers.watch.place import LocalFolder
+from producers.watch.preparation import Reading
+from producers.watch.watcher import Watcher
 from tests.support.command_line import HEADER
 from tests.support.files.workbooks import workbook
+from worker.providers.capillary.row import CapillaryRow
 
 _GOOD = "EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z"
 
@@ -52,6 +61,33 @@ DONE = {
 FAILED = {"empty.csv", "wrong-header.csv", "bomb.zip"}
 STAYS = {"half.csv.part"}
 FOLDERS = (".", "done", "failed")
+
+
+@dataclass
+class Notes:
+    """What a watcher noted."""
+
+    messages: list[str] = field(default_factory=list)
+    results: list[ImportResult] = field(default_factory=list)
+
+    def recorded(self, _file: str, result: ImportResult) -> None:
+        """Keep it."""
+        self.results.append(result)
+
+    def failed(self, file: str, reason: str) -> None:
+        """Keep it."""
+        self.messages.append(f"{file}: {reason}")
+
+    def note(self, message: str) -> None:
+        """Keep it."""
+        self.messages.append(message)
+
+
+def watcher(ledger: Ledger, folder: Path, options: str = "") -> Watcher:
+    """A watcher of a folder."""
+    address = read_watch_address(f"{folder}?{options}")
+    reading = Reading({"capillary": CapillaryRow}, {}, IngestOptions())
+    return Watcher(address, LocalFolder(folder), ledger, reading, Notes())
 
 
 def put(folder: Path, files: dict[str, bytes]) -> None:

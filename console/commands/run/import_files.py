@@ -11,7 +11,7 @@ from typing import Protocol
 
 from consent.broker.wakeups import CUSTOMERS_A_WAKE_UP, WakeUps
 from consent.change import Bucket
-from consent.errors import BrokerUnavailable, ConfigurationError, ImportUnderWay, UnstableFile, UnusableInput
+from consent.errors import STAYS, BrokerUnavailable, ConfigurationError, ImportUnderWay, UnusableInput
 from consent.files import path_text, user_name
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
@@ -117,7 +117,7 @@ class _Run:
                 result = ingest_file(file, ledger.intake, display)
         except (UnusableInput, ConfigurationError) as error:  # its rejects file, if it is the configuration
             found.state, found.reason = "unusable", str(error)
-            found.path = None if isinstance(error, UnstableFile) else found.path  # it stays where it is being written
+            found.path = None if isinstance(error, (*STAYS, ConfigurationError)) else found.path  # it stays where it is
             self._note_unusable(found)
             return found
         except ImportUnderWay as error:

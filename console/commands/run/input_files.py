@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from consent.errors import ConfigurationError, UnstableFile, UnusableInput
+from consent.errors import STAYS, ConfigurationError, UnusableInput
 from consent.files import path_text
 from consent.guards.rules import Guard
 from consent.ledger.ledger import Ledger
@@ -61,8 +61,8 @@ class ReadyFiles:
     unusable: list[FileResult] = field(default_factory=list)
 
     def note_unusable(self, name: str, error: UnusableInput, path: Path | None) -> None:
-        """Note why a file cannot be used; one that is still being written stays where it is."""
-        path = None if isinstance(error, UnstableFile) else path
+        """Note why a file cannot be used; one that may be used later stays where it is."""
+        path = None if isinstance(error, STAYS) else path
         self.unusable.append(FileResult(name, "unusable", reason=str(error), path=path))
 
 

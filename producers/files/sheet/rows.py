@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 
 import orjson
 
-from consent.errors import UnreadableFile
+from consent.errors import UnreadableFile, unreadable
 from producers.files.lines import PushBackLines
 from producers.files.row_reader import (
     LINE_TOO_LONG,
@@ -71,6 +71,8 @@ def convert(workbook: BinaryIO, spool: BinaryIO, file: str, wanted: str | None, 
         env={name: value for name, value in os.environ.items() if not name.startswith(_OUR_SETTINGS)},
     )
     found = _result(done.stderr)
+    if "failed" in found:
+        raise unreadable(f"{file} cannot be unpacked", OSError(*found["failed"]))
     if "refused" in found:
         raise UnreadableFile(f"{file} {found['refused']}")
     if done.returncode or "sheet" not in found:

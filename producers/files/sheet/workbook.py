@@ -3,7 +3,8 @@
 It reads an .xlsx file from its standard input, writes a line `[row, cells, errors]` for each row that is not blank, and
 ends with one object on its standard error: the `sheet` and the `others` with their first rows (`heads`), or why the
 workbook is `refused`. It knows nothing of ours and keeps no more than a row, the texts that cells share, and the
-styles; what needs more memory than MEGABYTES ends in `{"memory": true}`.
+styles; what needs more memory than MEGABYTES ends in `{"memory": true}`,
+and what the system refuses, such as a write to a full disk, in `{"failed": [errno, words]}`.
 
 It reads what a sheet holds (ECMA-376 part 1, chapter 18), not what a float makes of it. openpyxl 3.1, read-only, gives
 an int for 919000000000 but one float for the rounded 9.19E+11 and for 4.47700900123E+11, whose digits all stand there,
@@ -280,6 +281,8 @@ def main(arguments: Sequence[str]) -> int:
         found = {"refused": str(refused)}
     except MemoryError:
         found = {"memory": True}
+    except OSError as error:
+        found = {"failed": [error.errno, error.strerror]}
     except _DAMAGE:
         found = {"refused": "is damaged, or not as a workbook should be: save it anew, or as CSV"}
     sys.stderr.write(json.dumps(found) + "\n")

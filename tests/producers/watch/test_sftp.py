@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
@@ -16,42 +15,15 @@ from producers.watch.preparation import Reading
 from producers.watch.remote import RemotePlace, open_sftp
 from producers.watch.watcher import Watcher
 from tests.support.servers.sftp_server import sftp_server
-from tests.support.watched import dozen, put, settled, where
+from tests.support.watched import Notes, dozen, put, settled, where
 from worker.providers.capillary.row import CapillaryRow
-
-
-class Quiet:
-    """An observer that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def recorded(self, _file: str, _result: object) -> None:
-        """Take no note."""
-
-    def failed(self, file: str, reason: str) -> None:
-        """Keep it."""
-        self.messages.append(f"{file}: {reason}")
-
-    def note(self, message: str) -> None:
-        """Keep it."""
-        self.messages.append(message)
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger on this machine."""
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    made.maintenance.prepare()
-    yield made
-    made.close()
 
 
 def watcher(ledger: Ledger, url: str, tmp_path: Path) -> Watcher:
     """A watcher of a folder behind SFTP."""
     address = read_watch_address(url)
     place = RemotePlace(address, tmp_path / "rejects", open_sftp)
-    return Watcher(address, place, ledger, Reading({"capillary": CapillaryRow}, {}, IngestOptions()), Quiet())
+    return Watcher(address, place, ledger, Reading({"capillary": CapillaryRow}, {}, IngestOptions()), Notes())
 
 
 @pytest.mark.parametrize("rejects", ["false", pytest.param("true", marks=pytest.mark.proof)])
@@ -101,3 +73,19 @@ def test_a_server_that_went_away_is_told(own: Ledger, tmp_path: Path) -> None:
         assert watching.look() == 0
     with pytest.raises(SourceUnavailable):
         watching.look()
+
+
+def test_a_file_that_comes_in_part_is_not_read(own: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server ends a file before its end, between two rows: the opt-outs behind it are gone, and it lies in done/."""
+    drop = tmp_path / "drop"
+    put(drop, {"large.csv": dozen()["large.csv"]})
+    with sftp_server(tmp_path) as server:
+        watching = watcher(own, f"{server.url()}?known_hosts={server.known_hosts}", tmp_path)
+        monkeypatch.setattr(server.handle, "longest", 40_000)
+        assert [watching.look() for _ in range(3)] == [0, 0, 0]
+        assert "gave 40,000 of the" in watching.observer.messages[0]
+        monkeypatch.setattr(server.handle, "longest", None)
+        assert watching.look() == 1
+        watching.place.close()
+
+    assert own.queries.report(own.queries.recent_imports()[0]).accepted == 2000

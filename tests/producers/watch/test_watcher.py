@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -18,58 +17,9 @@ from consent.guards.rules import GuardRules
 from consent.ledger.ledger import Ledger
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
-from producers.options import IngestOptions
-from producers.watch.address import read_watch_address
-from producers.watch.place import LocalFolder
-from producers.watch.preparation import Reading
-from producers.watch.watcher import Watcher, watch
+from producers.watch.watcher import watch
 from tests.support.command_line import HEADER
-from tests.support.watched import dozen, put, settled, where, zipped
-from worker.providers.capillary.row import CapillaryRow
-
-
-@dataclass
-class Notes:
-    """What a watcher noted."""
-
-    messages: list[str] = field(default_factory=list)
-    results: list[ImportResult] = field(default_factory=list)
-
-    def recorded(self, _file: str, result: ImportResult) -> None:
-        """Keep it."""
-        self.results.append(result)
-
-    def failed(self, file: str, reason: str) -> None:
-        """Keep it."""
-        self.messages.append(f"{file}: {reason}")
-
-    def note(self, message: str) -> None:
-        """Keep it."""
-        self.messages.append(message)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The folder that is watched."""
-    made = tmp_path / "drop"
-    made.mkdir()
-    return made
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger on this machine."""
-    made = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    made.maintenance.prepare()
-    yield made
-    made.close()
-
-
-def watcher(ledger: Ledger, folder: Path, options: str = "") -> Watcher:
-    """A watcher of a folder."""
-    address = read_watch_address(f"{folder}?{options}")
-    reading = Reading({"capillary": CapillaryRow}, {}, IngestOptions())
-    return Watcher(address, LocalFolder(folder), ledger, reading, Notes())
+from tests.support.watched import dozen, put, settled, watcher, where, zipped
 
 
 def test_each_of_a_dozen_files_ends_where_it_belongs(own: Ledger, folder: Path) -> None:

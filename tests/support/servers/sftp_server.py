@@ -18,10 +18,11 @@ USER, PASSWORD = "till", "hush-hush-7"
 
 @dataclass
 class SftpServer:
-    """Where it listens, and the file of known hosts that knows it."""
+    """Where it listens, the file of known hosts that knows it, and what its open files are."""
 
     port: int
     known_hosts: Path
+    handle: type[_Handle]
 
     def url(self, folder: str = "drop", password: str = PASSWORD) -> str:
         """The address of a folder."""
@@ -40,6 +41,14 @@ class _Login(paramiko.ServerInterface):
 
 
 class _Handle(paramiko.SFTPHandle):
+    """An open file, which ends after `longest` bytes of it if the server is a faulty one."""
+
+    longest: int | None = None
+
+    def read(self, offset: int, length: int) -> Any:
+        most = length if self.longest is None else max(0, min(length, self.longest - offset))
+        return super().read(offset, most) if most else paramiko.SFTP_EOF
+
     def stat(self) -> Any:
         return paramiko.SFTPAttributes.from_stat(os.fstat(self.readfile.fileno()))
 
@@ -69,6 +78,7 @@ class _Folder(paramiko.SFTPServerInterface):
     """A folder; its path is the server's `root`."""
 
     root: Path
+    handle: type[_Handle]
 
     def _at(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -83,7 +93,7 @@ class _Folder(paramiko.SFTPServerInterface):
 
     def open(self, path: str, flags: int, attr: Any) -> Any:  # noqa: ARG002 - the library's shape
         def opened() -> _Handle:
-            handle = _Handle(flags)
+            handle = self.handle(flags)
             writes = flags & (os.O_WRONLY | os.O_RDWR)
             handle.readfile = handle.writefile = self._at(path).open("wb" if writes else "rb")
             return handle
@@ -107,7 +117,8 @@ def sftp_server(root: Path) -> Iterator[SftpServer]:
     """Serve a folder until the test ends."""
     key, listener, transports = paramiko.ECDSAKey.generate(), socket.create_server(("127.0.0.1", 0)), []
     port = listener.getsockname()[1]
-    folder = type("Folder", (_Folder,), {"root": root})
+    handle = type("Handle", (_Handle,), {})
+    folder = type("Folder", (_Folder,), {"root": root, "handle": handle})
     known = root / "known_hosts"
     known.write_text(f"[127.0.0.1]:{port} {key.get_name()} {key.get_base64()}\n")
 
@@ -124,7 +135,7 @@ def sftp_server(root: Path) -> Iterator[SftpServer]:
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     try:
-        yield SftpServer(port, known)
+        yield SftpServer(port, known, handle)
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
