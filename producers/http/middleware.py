@@ -40,6 +40,11 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 """Methods of RFC 9110 and 5789; a client may send 20 KB of any other text as the method, and it may hold a name."""
 
 
+_TWO_LENGTHS = Problem(
+    HTTPStatus.BAD_REQUEST, "two_lengths", "send either Content-Length or Transfer-Encoding, and not both", closes=True
+)
+
+
 class RequestMiddleware:
     """The outermost part of the application."""
 
@@ -66,13 +71,26 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_headers)
+            if _has_two_lengths(scope):
+                await _TWO_LENGTHS.response()(scope, receive, send_with_headers)
+            else:
+                await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the last place where anything can be said about it
             _log.error("an unexpected error: %s", places_of(error))
             if status == 0:
                 await Problem.unexpected().response()(scope, receive, send_with_headers)
         finally:
             _write_access_log(scope, status, time.perf_counter() - started)
+
+
+def _has_two_lengths(scope: Scope) -> bool:
+    """Whether a request says in two ways where it ends: a proxy before us may take the other one for true.
+
+    What it takes for a part of the body we would read as another person's request, so the connection has to end:
+    https://www.rfc-editor.org/rfc/rfc9112#section-6.1
+    """
+    names = {name for name, _ in scope["headers"]}
+    return b"transfer-encoding" in names and b"content-length" in names
 
 
 class OwnListener:

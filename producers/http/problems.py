@@ -12,14 +12,17 @@ CONTENT_TYPE = "application/problem+json"
 
 
 class Problem(Exception):
-    """A request that cannot be served. `retry_after` is in seconds."""
+    """A request that cannot be served. `retry_after` is in seconds; `closes` ends the connection with the answer."""
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, status: HTTPStatus, code: str, detail: str, retry_after: float | None = None, *, closes: bool = False
+    ) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+        self.closes = closes
 
     @classmethod
     def unexpected(cls) -> Problem:
@@ -30,7 +33,7 @@ class Problem(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Headers that belong to the answer."""
-        headers = {}
+        headers = {"connection": "close"} if self.closes else {}
         if self.retry_after is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after)))
         if self.status is HTTPStatus.UNAUTHORIZED:

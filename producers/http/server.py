@@ -21,6 +21,9 @@ from consent.errors import ConfigurationError
 HEAD_SECONDS = 15.0
 """How long a client may take to send a request's line and headers."""
 
+UNREAD_SECONDS = 60.0
+"""How long a client may leave an answer unread that fills what the network holds of it."""
+
 _KEEP_ALIVE_SECONDS = 30
 _GRACE_SECONDS = 25
 _MOST_CONNECTIONS = 1_000
@@ -43,6 +46,8 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; every connection that it accepts has it, too
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * UNREAD_SECONDS))
         try:
             listener.bind(address)
         except OSError as error:

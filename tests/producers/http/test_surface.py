@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import suppress
 
 import pytest
@@ -17,6 +18,7 @@ from schemathesis.checks import (
 )
 
 from consent.ledger.ledger import Ledger
+from producers.http import server as http_server
 from tests.support.examples import examples
 from tests.support.http_server import ANN, KEY, Server, server
 
@@ -106,3 +108,40 @@ def test_the_pages_need_nothing_from_elsewhere(served: Server) -> None:
     assert "://" not in page.text.replace("https://json-schema.org", "").partition("<h2>Schemas")[0]
     for path in served.client.get("/openapi.json").json()["paths"]:
         assert path in page.text
+
+
+def _address(served: Server) -> tuple[str, int]:
+    host, port = served.url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no limit for unread data")
+def test_a_client_that_reads_no_answer_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that asks for much and reads none of it held a connection for ever; a thousand shut all others out."""
+    monkeypatch.setattr(http_server, "UNREAD_SECONDS", 1.0)
+    with server(books) as served, socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        one.connect(_address(served))
+        one.settimeout(10)  # longer than the limit: without one, sending waits for ever once neither side takes more
+        with suppress(ConnectionError):  # and no TimeoutError
+            while True:
+                one.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+        assert served.client.get("/healthz").status_code == 200
+
+
+def test_a_request_with_two_lengths_ends_its_connection(served: Server) -> None:
+    """A proxy that goes by the other length takes the second request for a part of the first one's body.
+
+    Some other client's request would then get its answer.
+    """
+    first = b"POST /v1/changes HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with socket.create_connection(_address(served), timeout=10) as one:
+        one.sendall(first + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answered = b""
+        with suppress(ConnectionResetError):
+            while part := one.recv(65_536):
+                answered += part
+
+    assert answered.startswith(b"HTTP/1.1 400 ")
+    assert b'"two_lengths"' in answered
+    assert answered.count(b"HTTP/1.1") == 1
