@@ -170,6 +170,11 @@ def _meanings(
         index = by_name.get(plain(name))
         if index is None:
             raise UnusableHeader(f"{file}: {_says(options)} gives the values of {name!r}, a column that it lacks")
+        if sum(plain(other) == plain(names[index]) for other in names) > 1:
+            raise UnusableHeader(
+                f"{file}: {_says(options)} gives the values of {name!r}, which is the name of several columns: rename "
+                "or remove all but the one that is meant"
+            )
         if any(index == one.index for one in found):
             raise ConfigurationError(
                 f"{_says(options)} gives the values of column {names[index]!r} twice, under two names: give them once"

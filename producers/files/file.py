@@ -123,6 +123,7 @@ class PreparedFile:
             names=self.header.names,
             used=tuple(sorted(used)),
             one_line=tuple(index for index, column in columns if column not in FREE_TEXT),
+            mixed=self.inspection.encoding.mixed,
         )
         with self.inspection.open() as text:
             lines = PushBackLines(text, self.columns.header_lines)

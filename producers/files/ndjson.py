@@ -27,11 +27,12 @@ _BEGINS_ARRAY = re.compile(r"\s*\[\s*(?:\{|$)")
 class Record(NamedTuple):
     """The cells of a record by their dotted names; `unreadable` names those that are no text, number or list of them.
 
-    Such a cell is its JSON text. Cells that are null are "".
+    Such a cell is its JSON text. Cells that are null are "". `objects` names what holds others.
     """
 
     cells: dict[str, str]
     unreadable: list[str]
+    objects: list[str]
 
 
 def is_ndjson(first_line: str, file: str) -> bool:
@@ -67,16 +68,27 @@ class NdjsonReader(LineReader):
         super().__init__(lines)
         self._shape = shape
         self._used = {shape.names[place] for place in shape.used}
+        parts = [name.split(".") for name in self._used if "." in name]
+        self._holders = {".".join(part[:length]) for part in parts for length in range(1, len(part))} - self._used
 
     def _row(self, text: str, line: int) -> FileRow:
         found = read_record(text)
         if isinstance(found, RowError):
             return FileRow(line, [text.strip()], found)
         cells = [found.cells.get(name, "") for name in self._shape.names]
-        if found.unreadable and (odd := next((name for name in found.unreadable if name in self._used), None)):
+        if odd := self._misplaced(found):
             return FileRow(line, cells, _UNUSABLE._replace(column=odd))
         sound = len(text) <= LONGEST_CELL and text.isascii() and "\\u" not in text
         return FileRow(line, cells, None if sound else cells_error(cells, self._shape))
+
+    def _misplaced(self, record: Record) -> str | None:
+        """Return the name of a used column whose value is of another kind than a cell, or lies elsewhere than others'.
+
+        An object where other rows have text, and text where others have an object, would be read as an empty cell.
+        """
+        odd = [name for name in (*record.unreadable, *record.objects) if name in self._used]
+        odd += [name for name in self._holders if record.cells.get(name)]
+        return odd[0] if odd else None
 
 
 def read_record(text: str) -> Record | RowError:
@@ -88,8 +100,8 @@ def read_record(text: str) -> Record | RowError:
         if not isinstance(found, dict):
             return _NO_OBJECT
         if set(map(type, found.values())) == _TEXT:
-            return Record(found, [])  # nothing lies deeper, as is most often so
-        record = Record({}, [])
+            return Record(found, [], [])  # nothing lies deeper, as is most often so
+        record = Record({}, [], [])
         return _flatten(found, "", record) or record
     except (ValueError, RecursionError):
         return _NO_OBJECT
@@ -108,6 +120,7 @@ def _flatten(value: Mapping[str, Any], prefix: str, record: Record) -> RowError 
     for key, one in value.items():
         name = prefix + key
         if type(one) is dict:
+            record.objects.append(name)
             if (error := _flatten(one, f"{name}.", record)) is not None:
                 return error
             continue

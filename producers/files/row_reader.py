@@ -33,11 +33,15 @@ class FileRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RowShape:
-    """What a row must look like: the columns' names, which of them are used, and which may not hold a line break."""
+    """What a row must look like: the columns' names, which of them are used, and which may not hold a line break.
+
+    `mixed` says that cells may hold characters that were written in another encoding than the file's.
+    """
 
     names: tuple[str, ...]
     used: tuple[int, ...]
     one_line: tuple[int, ...]
+    mixed: bool = False
 
     @property
     def plain(self) -> bool:
@@ -108,8 +112,22 @@ def cells_error(cells: Sequence[str], shape: RowShape) -> RowError | None:
     for index, cell in enumerate(cells):
         if (found := _cell_error(cell, shape.names[index])) is not None:
             return found
-    lost = next((index for index in shape.used if _LOST in cells[index]), None)
+    lost = next((index for index in shape.used if _is_lost(cells[index], mixed=shape.mixed)), None)
     return None if lost is None else _BAD_ENCODING._replace(column=shape.names[lost])
+
+
+def _is_lost(cell: str, *, mixed: bool) -> bool:
+    return _LOST in cell or (mixed and not cell.isascii() and _was_utf8(cell))
+
+
+def _was_utf8(cell: str) -> bool:
+    """Whether a cell that was read as Latin-1 or Windows-1252 holds bytes that are characters of UTF-8."""
+    written = cell.encode("cp1252", "ignore") if _BEYOND.search(cell) else cell.encode("latin-1", "ignore")
+    return _UTF8.search(written) is not None
+
+
+_BEYOND = re.compile("[^\x00-\xff]")
+_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
 def _cell_error(cell: str, column: str) -> RowError | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 
 from consent.errors import ConfigurationError
+
+_OF_WINDOWS = re.compile("[\udc80-\udc9f]")
+"""Damaged bytes, as surrogates, that are letters or marks in Windows-1252 and control characters in Latin-1."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -25,10 +29,12 @@ class Encoding:
     """How bytes become text: a codec, what it does with damaged bytes, and a note about the choice for people.
 
     Damaged UTF-8 becomes lone surrogates, by which its rows are recognised; in any other codec damage becomes U+FFFD.
+    `mixed` says that some of the text is in UTF-8 all the same, so that its characters come out as two or three others.
     """
 
     codec: str
     note: str | None = None
+    mixed: bool = False
 
     @property
     def errors(self) -> str:
@@ -47,6 +53,7 @@ class EncodingDetector:
         self._begun = False
         self.sequences = 0
         self.damaged = 0
+        self._of_windows = False
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes; raise NoText for the first ones of a file that is no table."""
@@ -58,7 +65,10 @@ class EncodingDetector:
             self._count(self._utf8.decode(chunk))
 
     def close(self) -> Encoding:
-        """Return the encoding: the byte order mark's, else the --encoding, else the likelier of UTF-8 and Latin-1."""
+        """Return the encoding: the byte order mark's, else the --encoding, else the likelier of UTF-8 and Latin-1.
+
+        Windows-1252 is Latin-1 with quotes, dashes and the euro sign where Latin-1 has nothing that a table holds.
+        """
         self._count(self._utf8.decode(b"", final=True))
         if self._marked is not None:
             return Encoding(self._marked, self._overruled() or self._damage())
@@ -66,13 +76,17 @@ class EncodingDetector:
             return Encoding(self._wanted, self._damage())
         if not self.damaged or self.sequences > self.damaged:
             return Encoding("utf-8", self._damage())
-        return Encoding("latin-1", "it is not UTF-8 and is read as Latin-1; if names look wrong, give --encoding")
+        codec, name = ("cp1252", "Windows-1252") if self._of_windows else ("latin-1", "Latin-1")
+        rejected = "; the rows among them that are UTF-8 are rejected" if self.sequences else ""
+        note = f"it is not UTF-8 and is read as {name}{rejected}; if names look wrong, give --encoding"
+        return Encoding(codec, note, mixed=bool(self.sequences))
 
     def _count(self, text: str) -> None:
         if not text.isascii():
             beyond = len(text) - len(text.encode("ascii", "ignore"))
             damaged = len(text) - len(text.encode("utf-8", "ignore").decode())
             self.damaged += damaged
+            self._of_windows = self._of_windows or (damaged > 0 and _OF_WINDOWS.search(text) is not None)
             self.sequences += beyond - damaged
 
     def _overruled(self) -> str | None:

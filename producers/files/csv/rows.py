@@ -79,7 +79,7 @@ class CsvReader(RowReader):
             first = self.lines.take(lines, len(text))
         except (csv.Error, LineTooLong):
             return None
-        if shape.plain and {width} == set(map(len, rows)) and _is_sound(text, lines):
+        if shape.plain and {width} == set(map(len, rows)) and _is_sound(text, lines, mixed=shape.mixed):
             whole = enumerate(rows, first)
             return [FileRow(line, cells, None) for line, cells in whole if cells[0].strip() or _is_filled(cells)]
         each = zip(range(first, first + len(rows)), rows, lines, strict=True)
@@ -127,9 +127,9 @@ def _is_filled(cells: Sequence[str]) -> bool:
     return any(map(str.strip, cells))
 
 
-def _is_sound(text: str, lines: Sequence[str]) -> bool:
+def _is_sound(text: str, lines: Sequence[str], *, mixed: bool) -> bool:
     """Say whether nothing in these lines can be wrong with a cell: no damaged character, and none too long."""
-    if "\0" in text or not (text.isascii() or _DUBIOUS.search(text) is None):
+    if "\0" in text or not (text.isascii() or (not mixed and _DUBIOUS.search(text) is None)):
         return False
     return len(text) <= LONGEST_CELL or max(map(len, lines)) <= LONGEST_CELL
 

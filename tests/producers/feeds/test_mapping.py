@@ -238,3 +238,11 @@ def test_an_empty_cell_that_is_known_is_named(tmp_path: Path) -> None:
 
     (reject,) = ledger.rejects
     assert "(it knows: ja, an empty cell)" in reject.message
+
+
+@pytest.mark.parametrize("header", ["Contact;Opted out;When;Status;Status", "Contact;Opted out;When;status;STATUS"])
+def test_a_column_whose_values_count_is_one(tmp_path: Path, header: str) -> None:
+    """Two systems' columns are both called Status; the first says who is left out, and the other one was meant."""
+    feed = CRM.model_copy(update={"values": {**CRM.values, "Status": {"active": "keep", "gone": "skip"}}})
+    with pytest.raises(UnusableHeader, match="the values of 'Status', which is the name of several columns"):
+        taken(tmp_path / "x.csv", f"{header}\n7;ja;20.11.2026;gone;active\n", feed)

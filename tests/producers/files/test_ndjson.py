@@ -204,3 +204,21 @@ def test_an_import_that_died_goes_on_at_its_row(tmp_path: Path, name: str, when:
     assert [place for place, _, _ in ledger.codes] == [number + (number > 6) for number in range(7, 60, 7)]
     rejects = next(tmp_path.glob("*.rejects.csv"))
     assert len(rejects.read_text().splitlines()) == 1 + len(ledger.codes)
+
+
+@pytest.mark.parametrize(
+    ("odd", "column"),
+    [
+        (line(reason={"text": "moved"}), "reason"),
+        (line(reason={}), "reason"),
+        ('{"user_id": 7, "channel": "SMS", "action": "OPTOUT", "at": "2026-11-20"}', "at"),
+        ('{"user_id": 7, "channel": "SMS", "action": "OPTOUT", "at": [{"said": "2026-11-20"}]}', "at"),
+    ],
+)
+def test_what_lies_elsewhere_than_in_other_rows_is_no_empty_cell(tmp_path: Path, odd: str, column: str) -> None:
+    """A channel in an object, where other rows have text, is read as none: and the person opts in to every channel."""
+    sound = line(reason="moved", at={"said": "2026-11-20"})
+    ledger, _ = read(tmp_path / "x", sound, odd, line(reason=None), maps=("at.said=effective_at",))
+
+    assert [change.line for change in ledger.changes] == [1, 3]
+    assert ledger.codes == [(2, column, "unusable_value")]

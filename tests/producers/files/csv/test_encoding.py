@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from consent.errors import ConfigurationError
 from producers.files.csv.encoding import Encoding, EncodingDetector
 from producers.files.csv.rows import DELIMITERS, guess_delimiter, parse_delimiter, sep_line_delimiter
+from producers.options import IngestOptions
 from producers.parsing.columns import vocabulary
+from tests.support.memory_ledger import MemoryLedger, file_of, take_in
 
 KNOWN = vocabulary([])
 
@@ -74,6 +77,7 @@ def test_a_file_that_is_mostly_utf_8_keeps_its_damaged_bytes_apart() -> None:
 def test_as_many_damaged_as_sound_characters_are_latin_1() -> None:
     """UTF-8 must be the likelier one."""
     assert detected("é".encode() + b"\xe9").codec == "latin-1"
+    assert "the rows among them that are UTF-8 are rejected" in (detected("é".encode() + b"\xe9").note or "")
     assert detected("éé".encode() + b"\xe9").codec == "utf-8"
 
 
@@ -137,3 +141,19 @@ def test_what_cannot_be_a_delimiter_is_refused(argument: str) -> None:
     """The message names the option and the names that it takes."""
     with pytest.raises(ConfigurationError, match=r"--delimiter is one character or one of tab, .*semicolon"):
         parse_delimiter(argument)
+
+
+def test_a_person_keeps_the_name_in_a_file_of_two_encodings(tmp_path: Path) -> None:
+    """Two exports were joined, and the opt-out of a person goes to an address of broken characters, "applied"."""
+    parts = [b"user_id,channel,action,reason\n"]
+    parts += [f"jörg{n},SMS,OPTOUT,x\n".encode("latin-1") for n in range(3)]
+    parts += ["müller,SMS,OPTOUT,x\n".encode(), b"ann,SMS,OPTOUT,x\n"]
+    for form in ("latin-1", "cp1252"):
+        ledger = MemoryLedger()
+        reason = "Jörg\u2019s\n" if form == "cp1252" else "Jörg\n"
+        content = b"".join([*parts, f"bob,SMS,OPTOUT,{reason}".encode(form)])
+        take_in(file_of(tmp_path / form, content), ledger, IngestOptions())
+
+        assert ledger.users == ["jörg0", "jörg1", "jörg2", "ann", "bob"]
+        assert ledger.codes == [(5, "user_id", "bad_encoding")]
+        assert ledger.changes[-1].details["reason"] == reason.strip()
