@@ -1,4 +1,4 @@
-"""What can be wrong with a run as a whole; what is wrong with one row or change is a value, not an error.
+"""What can be wrong with a run as a whole, and with one setting or argument; a wrong row is a value, not an error.
 
     ConfigurationError            the settings or arguments cannot be carried out: fix them (exit 2)
     └── UnusableCursor            a cursor of the outcome log that cannot be followed
@@ -25,8 +25,16 @@ Each message says what is wrong and what to do next, and never names a person or
 from __future__ import annotations
 
 import errno
+import math
 import traceback
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args, get_origin
+
+if TYPE_CHECKING:  # a command that succeeds need not wait until pydantic is there
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 
 class ConfigurationError(Exception):
@@ -133,3 +141,124 @@ def place_of(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" in {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{where}"
+
+
+_LONG = 100_000
+_SHOWN = 20
+"""Characters of a value that are shown: a token or a key that stands in the wrong place is longer."""
+
+
+class Bounds(NamedTuple):
+    """Between what a number must lie; None where there is no end."""
+
+    ge: float | None = None
+    le: float | None = None
+    gt: float | None = None
+    lt: float | None = None
+
+    @classmethod
+    def of(cls, field: FieldInfo | None) -> Bounds:
+        """Return the bounds of a field, none if there is no such field."""
+        metadata = () if field is None else field.metadata
+        return cls(
+            *(next((getattr(one, name) for one in metadata if hasattr(one, name)), None) for name in cls._fields)
+        )
+
+    def in_words(self) -> str:
+        """Return the bounds as they stand behind "one" or "a number", with a space before them."""
+        ends = {name: number_text(bound) for name, bound in self._asdict().items() if bound is not None}
+        if "ge" in ends and "le" in ends:
+            return f" from {ends['ge']} to {ends['le']}"
+        words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+        said = " and ".join(f"{word} {ends[name]}" for name, word in words.items() if name in ends)
+        return f" {said}" if said else ""
+
+
+def number_text(number: float) -> str:
+    """Return a number as people write it: 30, 0.01, 1,048,576."""
+    return f"{number:,.0f}" if number >= _LONG else f"{number:g}"
+
+
+def field_at(model: type[BaseModel], place: Sequence[str | int]) -> FieldInfo | None:
+    """Return the field of a model, of its models and tables of models, at which an error lies; None if it is none."""
+    field: FieldInfo | None = None
+    inside: type[BaseModel] | None = model
+    for part in place:
+        if inside is None:
+            return None
+        if (found := inside.model_fields.get(str(part))) is None:
+            continue  # the name of an entry in a table of models
+        field, inside = found, _model_in(found.annotation)
+    return field
+
+
+def is_table(field: FieldInfo | None) -> bool:
+    """Whether a field holds settings or values by name, and no single value."""
+    annotation = None if field is None else field.annotation
+    return get_origin(annotation) is dict or _model_in(annotation) is not None
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model that an annotation is, or holds."""
+    if hasattr(annotation, "model_fields"):
+        return cast("type[BaseModel]", annotation)
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+def wrong_value(error: ErrorDetails, bounds: Bounds | None = None, *, longest: int = _SHOWN) -> str:
+    """Say what is wrong with a value, and what to give; a value that is longer than `longest` is not shown."""
+    kind, given = error["type"], error.get("input")
+    # The kinds are pydantic's; its own wording is for those who write models.
+    bounds = bounds or Bounds(**{name: v for name, v in error.get("ctx", {}).items() if name in Bounds._fields})
+    noun = next((noun for noun, kinds in _NOUNS.items() if kind in kinds), "")
+    if kind in _OUTSIDE and not _is_number(given):
+        noun = "number"
+    if kind in {"literal_error", "enum"}:
+        noun, takes = "known word", error["ctx"]["expected"].replace("'", "")
+    else:
+        takes = f"a {noun or 'number'}{bounds.in_words()}" if noun != _FLAG else _FLAG
+    if noun or kind in _OUTSIDE:
+        return f"{_fault(given, noun, kind, longest)}: give {takes}"
+    return _MEANINGS.get(kind) or error["msg"].removeprefix("Value error, ")
+
+
+def _fault(given: object, noun: str, kind: str, longest: int) -> str:
+    if given is None or not str(given).strip():
+        return "it is empty"
+    text = str(given)
+    is_shown = isinstance(given, str | int | float) and len(text) <= longest and text.isprintable()
+    what = repr(text) if is_shown else "what stands there"
+    if not noun:
+        return f"{what} is too {_OUTSIDE[kind]}"
+    return f"{what} is not {noun}" if noun == _FLAG else f"{what} is no {noun}"
+
+
+def _is_number(given: object) -> bool:
+    try:
+        return not math.isnan(float(str(given)))
+    except ValueError:
+        return False
+
+
+def _kinds(*names: str) -> Iterable[str]:
+    return frozenset(f"{name}_{end}" for name in names for end in ("parsing", "type", "parsing_size", "from_float"))
+
+
+_FLAG = "true or false"
+_NOUNS = {
+    "whole number": _kinds("int"),
+    "number": {*_kinds("float", "decimal"), "finite_number"},
+    _FLAG: _kinds("bool"),
+}
+_OUTSIDE = {
+    **dict.fromkeys(("greater_than", "greater_than_equal"), "small"),
+    **dict.fromkeys(("less_than", "less_than_equal"), "large"),
+}
+_A_TABLE = "it is a table: give one of its own settings, like …__NAME=value, or write it as a table in optrelay.toml"
+_MEANINGS = {
+    "missing": "it is missing, and must be given",
+    "extra_forbidden": "there is no such name",
+    "string_type": "it must be text",
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type", "mapping_type"), _A_TABLE),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type", "frozen_set_type"), "it must be a list"),
+}

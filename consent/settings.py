@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from consent.connection import ConnectionSettings, Rate, read_rate, with_current_names
 from consent.deadlines.rules import DeadlineRules, choose_rules
-from consent.errors import ConfigurationError
+from consent.errors import Bounds, ConfigurationError, field_at, is_table, number_text, wrong_value
 from consent.feed import Feed
 from consent.files import path_text, refuse_planted_at
 from consent.guards.rules import GuardRules
@@ -51,7 +51,12 @@ def _days(value: object) -> object:
 def _addresses(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return json.loads(value) if value.lstrip().startswith("[") else value.split()
+    if not value.lstrip().startswith("["):
+        return value.split()
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        raise ValueError('write several with spaces, or a list in JSON, like ["one", "another"]') from None
 
 
 def _listener(value: str) -> str:
@@ -241,7 +246,9 @@ def load_settings(**overrides: Any) -> Settings:
         place = error if isinstance(error, tomllib.TOMLDecodeError) else type(error).__name__
         raise ConfigurationError(f"{path_text(toml_file())} cannot be read: {place}") from None
     except SettingsError:
-        raise ConfigurationError(f"an OPTRELAY_ variable that holds a table must be JSON: {_tables()}") from None
+        raise ConfigurationError(
+            f'an OPTRELAY_ variable that holds a table must be JSON, like {{"name": "value"}}: {_tables()}'
+        ) from None
     named = {
         name.lower(): connection.model_copy(update={"provider": (connection.provider or name).lower()})
         for name, connection in settings.connections.items()
@@ -259,16 +266,31 @@ def _explain(error: ValidationError) -> str:
 
 def _fault(error: ErrorDetails) -> str:
     if error["type"] != "extra_forbidden":
-        return error["msg"].removeprefix("Value error, ")
+        field = field_at(Settings, error["loc"])
+        return wrong_value(error, Bounds.of(field)) + _without(field)
     known = Feed.model_json_schema()["properties"] if error["loc"][0] == "feeds" else ConnectionSettings.model_fields
     close = get_close_matches(str(error["loc"][-1]).lower(), known, n=1)
     return f"there is no such setting{f'; did you mean {close[0].upper()}?' if close else ''}"
 
 
+def _without(field: FieldInfo | None) -> str:
+    """Say what holds if a setting is left out, of those that have a number, a word, or true or false."""
+    usual = None if field is None or field.is_required() else field.default
+    if isinstance(usual, bool) or not isinstance(usual, int | float):
+        return " (left out: false)" if usual is False else ""
+    return f" (left out: {number_text(usual)})"
+
+
 def _tables() -> str:
-    """Return the names, never the values, of the variables that may be meant."""
-    ends = ("__DEFAULTS", "__HEADERS", "__TOKENS", "_CONNECTIONS", "__TOPICS")
-    return ", ".join(name for name in environment_names() if name.upper().endswith(ends)) or "see OPTRELAY_CONNECTIONS"
+    """Return the names, never the values, of the variables that hold a table and are no JSON."""
+    found = []
+    for name in environment_names():
+        if is_table(field_at(Settings, name.upper().removeprefix("OPTRELAY_").lower().split("__"))):
+            try:
+                json.loads(os.environ[name])
+            except ValueError:
+                found.append(name)
+    return ", ".join(found) or "see OPTRELAY_CONNECTIONS"
 
 
 def environment_names() -> list[str]:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from consent.errors import (
+    Bounds,
     BrokerUnavailable,
     ConfigurationError,
     ImportUnderWay,
@@ -20,6 +21,7 @@ from consent.errors import (
     OptrelayError,
     RunUnderWay,
     UnusableInput,
+    wrong_value,
 )
 from consent.files import path_text
 from console.ui.screen import Screen
@@ -57,6 +59,9 @@ EXIT_CODES = (
     "5 ledger or broker cannot be used now, run it again · 130 interrupted, safe to run again."
 )
 
+_ARGUMENT_SHOWN = 60
+"""Characters of an argument that are shown to who has typed it."""
+
 _KEPT = "Nothing that was recorded is lost."
 
 _REMEDIES: dict[type[OptrelayError], str] = {
@@ -90,11 +95,26 @@ USAGE_ERROR: type[Exception] = cast("type[Exception]", typer.BadParameter.__base
 
 def explain_usage(error: Exception) -> ExitCode:
     """Say on standard error which arguments cannot be used, and how the command is used; return the exit code."""
-    context, message = getattr(error, "ctx", None), getattr(error, "format_message", lambda: str(error))()
+    context, message = getattr(error, "ctx", None), _usage_fault(error)
     if type(error).__name__ != "NoArgsIsHelpError":  # that one has printed the help already
         name = "" if context is None else f"{context.get_usage()}\n`{context.command_path} --help` tells more."
         Screen().error(message, name)
     return ExitCode.USAGE
+
+
+def _usage_fault(error: Exception) -> str:
+    """Return what is wrong with arguments: of a wrong value which option it is, what it is, and what to give."""
+    cause, param = error.__cause__, getattr(error, "param", None)
+    if param is not None and type(error).__name__ == "MissingParameter":
+        what = f"{param.help[0].lower()}{param.help[1:]}".rstrip(".") if param.help else "it must be given"
+        return f"{_name_of(param)} is missing: {what}"
+    if cause is None or param is None or not hasattr(cause, "errors"):
+        return str(getattr(error, "format_message", lambda: str(error))())
+    return f"{_name_of(param)}: {wrong_value(cause.errors()[0], Bounds(param.min, param.max), longest=_ARGUMENT_SHOWN)}"
+
+
+def _name_of(param: Any) -> str:
+    return next((one for one in param.opts if one.startswith("--")), str(param.display_name_raw))
 
 
 def interrupted() -> ExitCode:

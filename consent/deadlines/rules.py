@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from consent.errors import ConfigurationError
+from consent.errors import Bounds, ConfigurationError, field_at, wrong_value
 from consent.files import ordinary, path_text
 from consent.times import from_micros, to_micros
 
@@ -174,7 +174,7 @@ def read_rules(path: Path) -> dict[str, Rule]:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join([name, *map(str, first["loc"])])
-            message = first["msg"].removeprefix("Value error, ")
+            message = wrong_value(first, Bounds.of(field_at(Rule, first["loc"])))
             raise ConfigurationError(f"{path_text(path)}: {place}: {message}") from None
     return found
 

@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from consent.errors import ConfigurationError
+from consent.errors import ConfigurationError, wrong_value
 from consent.settings import Settings
 from console.options import JsonOption
 from console.settings_check import configured
@@ -197,7 +197,7 @@ def run_sandbox(screen: Screen, host: str, port: int, chosen: dict[str, Any]) ->
     try:
         settings = SandboxSettings.model_validate({"capillary": {k: v for k, v in chosen.items() if v is not None}})
     except ValidationError as error:
-        raise ConfigurationError("; ".join(f"--{e['loc'][-1]}: {e['msg']}" for e in error.errors())) from None
+        raise ConfigurationError("; ".join(f"--{e['loc'][-1]}: {wrong_value(e)}" for e in error.errors())) from None
     try:
         serve(settings, host, port, lambda url: _welcome(screen, url, settings))
     except OSError as error:

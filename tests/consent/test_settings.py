@@ -37,6 +37,40 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     assert "hush-hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MAX_ATTEMPTS", "abc", "'abc' is no whole number: give a whole number of at least 1 (left out: 8)"),
+        ("MAX_ATTEMPTS", "", "it is empty: give a whole number of at least 1"),
+        ("MAX_ATTEMPTS", "1.5", "'1.5' is no whole number"),
+        ("LEDGER_GB", "-1", "'-1' is too small: give a number of at least 0"),
+        ("BACKOFF_SECONDS", "nan", "'nan' is no number: give a number above 0 and at most 86400 (left out: 2)"),
+        ("API_BODY_BYTES", "5", "give a number from 1024 to 1,048,576"),
+        ("FOUR_EYES", "perhaps", "'perhaps' is not true or false: give true or false (left out: false)"),
+        ("LOG_LEVEL", "loud", "'LOUD' is no known word: give DEBUG, INFO, WARNING or ERROR"),
+        ("CONNECTIONS__CAPILLARY__TIMEOUT", "x", "'x' is no number: give a number above 0 and at most 300"),
+        ("CONNECTIONS__CAPILLARY", "x", "it is a table"),
+        ("GUARDS__RESURRECTS_SHARE", "5", "'5' is too large: give a number from 0 to 1 (left out: 0.01)"),
+        ("NOTIFY", "[1]", "it must be text"),
+        ("WATCH", "[abc", "write several with spaces, or a list in JSON"),
+        ("FEEDS", "x", "must be JSON"),
+        ("MAX_ATTEMPTS", "a-token-of-24-characters", "what stands there is no whole number"),
+    ],
+)
+def test_a_wrong_setting_is_explained_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """Which setting it is, what stands there, and what to write: not the words of a library for those who program."""
+    monkeypatch.setenv(f"OPTRELAY_{name}", value)
+
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+
+    assert f"OPTRELAY_{name}" in str(caught.value)
+    assert said in str(caught.value)
+    assert "a-token" not in str(caught.value)
+
+
 def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No way of showing the settings shows a password."""
     monkeypatch.setenv("OPTRELAY_CONNECTIONS__CAPILLARY__PASSWORD", "hush-hush")

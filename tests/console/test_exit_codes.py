@@ -120,6 +120,27 @@ def test_no_usage_error_commands_the_terminal(cli: Cli, arguments: tuple[str, ..
     assert not set("\x1b\x07\u202e") & set(answer.err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ui", "--port", "abc"), "--port: 'abc' is no whole number: give a whole number from 0 to 65535"),
+        (("ui", "--port", ""), "--port: it is empty: give a whole number from 0 to 65535"),
+        (("serve", "--port", "99999"), "--port: '99999' is too large: give a number from 0 to 65535"),
+        (("undo", "latest", "--expect", "-1"), "--expect: '-1' is too small: give a number of at least 0"),
+        (("run", "a.csv", "--skip-top", "x"), "--skip-top: 'x' is no whole number"),
+        (("dead-letters", "show", "abc"), "ID: 'abc' is no whole number"),
+        (("dead-letters", "replay", "1", "abc"), "ID: 'abc' is no whole number"),
+        (("undo",), "IMPORT is missing: an import's id, its beginning, or latest"),
+    ],
+)
+def test_a_wrong_argument_is_explained_in_a_sentence(cli: Cli, arguments: tuple[str, ...], said: str) -> None:
+    """Which option it is, what was given, and what to give."""
+    answer = cli(*arguments)
+
+    assert (answer.code, said in " ".join(answer.err.split())) == (2, True), answer.err
+    assert "Input should" not in answer.err
+
+
 def test_no_arguments_are_answered_with_help(cli: Cli) -> None:
     """Who types the bare command sees what there is."""
     answer = cli()
