@@ -143,6 +143,7 @@ GuardsOf = Callable[[str], GuardRules]
 """Tells the rules of a connection, by its name."""
 
 
+_REJECTS = re.compile(r"((\.\d+)?(\.again(-\d+)?)?)*\.rejects\.csv$")
 _ADDRESS = re.compile(r"(?<![^\s/])([A-Za-z#]+[-_])?[^\s/]*?(?:@|%40)[^\s/]*?(\.\w+)?(?=\s|$)")
 
 
@@ -151,7 +152,7 @@ def feed_of(name: str) -> str:
 
     A feed is a label of metrics, so it names no person: digits and addresses are left out.
     """
-    last = name.rsplit("/", 1)[-1].removesuffix(".rejects.csv")
+    last = _REJECTS.sub("", name.rsplit("/", 1)[-1])
     return re.sub(r"\d+", "#", without_addresses(last))
 
 

@@ -101,10 +101,13 @@ class RejectsFile:
     def resume(self, offset: int, digest: str = "") -> bool:
         """Go on with the file whose first `offset` bytes have this digest, and truncate what was written after them.
 
-        Another import may have given it a number since. Returns False if it is not there any more, or was changed: then
-        it stays as it is. Without a digest, which earlier versions did not keep, its length alone is compared.
+        Another import may have given it a number since, and so did earlier versions where a rejects file was read.
+        Returns False if it is not there any more, or was changed: then it stays as it is. Without a
+        digest, which earlier versions did not keep, its length alone is compared.
         """
-        return any(self._continue(path, offset, digest) for path in (self.path, *self._numbered()))
+        formerly = () if self._reading is None else self._numbered(self._reading)
+        found = dict.fromkeys((self.path, *self._numbered(self.path), *formerly))
+        return any(self._continue(path, offset, digest) for path in found)
 
     def write(self, rejected: Iterable[tuple[RejectedRow, Sequence[str], str]]) -> int:
         """Add rejected rows with their cells and since when they would have held; return the file's length in bytes.
@@ -248,20 +251,22 @@ class RejectsFile:
             "it belongs to another user" if stat.S_ISREG(facts.st_mode) else "it is no ordinary file"
         )
 
-    def _numbered(self) -> list[Path]:
-        stem, ending = self._parts()
-        return sorted(self.path.parent.glob(f"{glob.escape(stem)}.[0-9]*{glob.escape(ending)}"))
+    @classmethod
+    def _numbered(cls, path: Path) -> list[Path]:
+        stem, ending = cls._parts(path)
+        return sorted(path.parent.glob(f"{glob.escape(stem)}.[0-9]*{glob.escape(ending)}"))
 
     def _free_name(self) -> Path:
         """Return the usual name with a number before its ending that none has yet: a later file has a higher one."""
-        stem, ending = self._parts()
-        texts = [path.name[len(stem) + 1 : len(path.name) - len(ending)] for path in self._numbered()]
+        stem, ending = self._parts(self.path)
+        texts = [path.name[len(stem) + 1 : len(path.name) - len(ending)] for path in self._numbered(self.path)]
         highest = max((int(text) for text in texts if text.isascii() and text.isdigit()), default=0)
         return self.path.with_name(f"{stem}.{highest + 1}{ending}")
 
-    def _parts(self) -> tuple[str, str]:
-        name = self.path.name
-        ending = REJECTS_ENDING if name.endswith(REJECTS_ENDING) else self.path.suffix
+    @staticmethod
+    def _parts(path: Path) -> tuple[str, str]:
+        name = path.name
+        ending = REJECTS_ENDING if name.endswith(REJECTS_ENDING) else path.suffix
         return name.removesuffix(ending) if ending else name, ending
 
     def _busy(self) -> str:

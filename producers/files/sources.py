@@ -24,7 +24,7 @@ from producers.parsing.columns import OWN
 
 STDIN = "-"
 _TEXTS = (".csv", ".ndjson", ".jsonl")
-_REJECTS_NAME = re.compile(rf"(\.\d+)?{re.escape(REJECTS_ENDING)}$")
+_REJECTS_NAME = re.compile(rf"(?P<again>\.again(-(?P<times>\d+))?)?{re.escape(REJECTS_ENDING)}$")
 _ENDINGS = (*_TEXTS, *(f"{text}{packed}" for text in _TEXTS for packed in (".gz", ".zst")), ".zip", ".xlsx")
 
 
@@ -67,12 +67,16 @@ class SourceFile:
     def rejects_path(self) -> Path:
         """Where its rejected rows go without --rejects: beside it, or in the current folder.
 
-        Those of a rejects file go where those of its own file went, under another number while that is being read.
+        The name says which came from which: rows of `x.rejects.csv` that are rejected again go into
+        `x.again.rejects.csv`, those of that file into `x.again-2.rejects.csv`.
         """
         if self.origin is not None:
             return self.origin.rejects_path
         beside = str(self.path) if self.name == path_text(self.path) else self.name  # the text may hold escapes
-        return Path(_REJECTS_NAME.sub("", beside) + REJECTS_ENDING)
+        if (found := _REJECTS_NAME.search(beside)) is None:
+            return Path(beside + REJECTS_ENDING)
+        again = f".again-{int(found['times'] or 1) + 1}" if found["again"] else ".again"
+        return Path(beside[: found.start()] + again + REJECTS_ENDING)
 
 
 OnUnusable = Callable[[str, UnusableInput, Path | None], None]
@@ -152,6 +156,8 @@ def path_of(spool: BinaryIO) -> Path:
 
 
 def _expand(argument: str) -> list[Path]:
+    if not argument.strip():
+        raise UnreadableFile("the name of a file is empty: is a variable of the shell not set? The folder itself is .")
     path = Path(argument)
     if glob.has_magic(argument) and not path.exists():
         names = glob.iglob(argument)  # noqa: PTH207 - Path.glob takes no absolute patterns
@@ -161,8 +167,9 @@ def _expand(argument: str) -> list[Path]:
     else:
         return [path]
     if not found:
+        what = "is a folder without a file to read" if path.is_dir() else "is no file and matches none"
         raise UnreadableFile(
-            f"{path_text(argument)} is no file and matches none; "
+            f"{path_text(argument)} {what}; "
             "a folder means its *.csv, *.ndjson and *.jsonl (also with .gz or .zst), *.zip and *.xlsx, "
             "without rejects files"
         )

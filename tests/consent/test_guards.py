@@ -120,7 +120,10 @@ def test_the_size_of_a_rejects_file_says_nothing() -> None:
 
     assert held_by(figures(1, earlier=earlier(*[1_000] * 8)), guards) == []
     assert (
-        feed_of("drop/nightly-2026-11-29.csv.rejects.csv") == feed_of("nightly-2026-11-30.csv") == "nightly-#-#-#.csv"
+        feed_of("drop/nightly-2026-11-29.csv.rejects.csv")
+        == feed_of("nightly-2026-11-29.csv.1.again-2.rejects.csv")
+        == feed_of("nightly-2026-11-30.csv")
+        == "nightly-#-#-#.csv"
     )
 
 

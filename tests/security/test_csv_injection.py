@@ -70,5 +70,5 @@ def test_the_header_of_a_rejects_file_is_escaped_and_comes_back(tmp_path: Path) 
 
     again = take_in(file_of(rejects, first.replace("PIGEON", "DOVE"), age=60), ledger)
 
-    assert again.rejects_file == tmp_path / "x.csv.1.rejects.csv"
+    assert again.rejects_file == tmp_path / "x.csv.again.rejects.csv"
     assert again.rejects_file.read_text().splitlines()[0] == first.splitlines()[0]

@@ -99,6 +99,9 @@ class InputFiles:
                     ready.note_unusable(source.name, error, source.given)
             if self.options.rejects_path is not None and (count := max(len(sources), len(ready.usable))) > 1:
                 raise ConfigurationError(f"--rejects names one file, but {count} are read: leave it out")
+            if (path := self.options.rejects_path) is not None and (path.is_dir() or not path.parent.is_dir()):
+                what = "is a folder" if path.is_dir() else "lies in a folder that is not there"
+                raise ConfigurationError(f"--rejects: {path_text(path)} {what}: name a file that can be written")
             yield ready
 
     def _guarded(self, settings: Settings) -> IngestOptions:

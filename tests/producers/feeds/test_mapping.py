@@ -153,7 +153,7 @@ def test_a_rejects_file_carries_its_mapping(tmp_path: Path) -> None:
     [left] = csv.DictReader(again.rejects_file.read_text().splitlines(), delimiter=";")
     assert (left["_column"], left["Contact"], left["When"]) == ("When", "8", "2026-11-20")
     assert sum(name.startswith("_mapping ") for name in left) == 1
-    assert again.rejects_file.name == "x.csv.1.rejects.csv"
+    assert again.rejects_file.name == "x.csv.again.rejects.csv"
     take_in(file_of(again.rejects_file, again.rejects_file.read_text().replace("2026-11-20;", "20.11.2026;")), ledger)
     assert ledger.users == ["7", "8"]
 

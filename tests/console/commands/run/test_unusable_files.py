@@ -36,6 +36,39 @@ def test_an_unusable_file_stops_no_other(cli: Cli, tmp_path: Path) -> None:
     assert "none of its columns is known" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("",), "the name of a file is empty"),
+        (("folder",), "folder is a folder without a file to read"),
+        (("*.xml",), "*.xml is no file and matches none"),
+        (("consents.csv", "--rejects", "folder"), "--rejects: folder is a folder"),
+        (("consents.csv", "--rejects", "nowhere/bad.csv"), "lies in a folder that is not there"),
+    ],
+)
+def test_a_name_that_is_no_file_is_said_before_anything_is_recorded(
+    cli: Cli, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """A variable of the shell that is not set meant every file of the folder; nothing is recorded now."""
+    write(tmp_path, "consents.csv", *ROWS)
+    (tmp_path / "folder").mkdir()
+
+    answer = cli("import", *arguments)
+
+    assert (answer.code, said in " ".join(answer.err.split())) == (2, True), answer.err
+    assert "there is no ledger" in cli("status").err
+
+
+def test_an_empty_option_is_one_that_was_not_given(cli: Cli, tmp_path: Path) -> None:
+    """Scripts give --delimiter "$D": the same bytes are known again, and not taken for another import."""
+    write(tmp_path, "consents.csv", *ROWS)
+    cli("import", "consents.csv")
+
+    again = cli("import", "consents.csv", *("--delimiter", "", "--encoding", "", "--timezone", "", "--sheet", ""))
+
+    assert "these bytes were recorded before" in again.err
+
+
 def test_nothing_is_recorded_if_no_file_can_be_used(cli: Cli, tmp_path: Path) -> None:
     """Exit code 2, JSON all the same, and no ledger is made."""
     answer = cli("import", write(tmp_path, "bad.csv", "1,2", header="a,b"), "--json")

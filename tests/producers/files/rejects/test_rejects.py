@@ -83,7 +83,7 @@ def test_a_file_that_no_one_fixed_is_refused_again_row_for_row(tmp_path: Path) -
     assert len(refused) == len(ROUGH) + 1
     assert len(ledger.changes) == known
     assert len(ledger.rejects) == 2 * len(refused)
-    again = rejects_of(tmp_path / "x.csv.1.rejects.csv")  # one suffix, and a number
+    again = rejects_of(tmp_path / "x.csv.again.rejects.csv")
     assert [row[5:] for row in again] == [row[5:] for row in rejects_of(tmp_path / "x.csv.rejects.csv")]
     assert again[0].count("_line") == 1
 
