@@ -72,20 +72,20 @@ class ChangeQueries(LedgerPart):
         return [public_id(target, dedupe_key(secret, target, change)) for target, change in keyed]
 
     def current_opt_in(self, asked: Sequence[ConsentChange]) -> tuple[str, int] | None:
-        """Return the newest change of the first of these slots that stands at an opt-in: its public id, and since when.
+        """Return the change of the latest opt-in at which one of these slots stands: its public id, and since when.
 
         The moment is in microseconds. None if there is no such slot.
         """
-        secret = self.database.hash_key
+        secret, latest = self.database.hash_key, None
         for change in asked:
             key = target_key(secret, change.connection, change.address)
             own = (is_known_as(key), slots.c.slot == change.slot, slots.c.newest_action == Action.OPTIN.value)
             words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
             query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
             found = self.database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
-            if found is not None:
-                return public_id(key, found.dedupe_key), found.newest_at
-        return None
+            if found is not None and (latest is None or found.newest_at > latest[1]):
+                latest = public_id(key, found.dedupe_key), found.newest_at
+        return latest
 
     def find_change(self, id_: str) -> ChangeReport | None:
         """Return what became of the change with this public id, or None if there is none; raise LedgerUnavailable."""

@@ -61,6 +61,7 @@ class RedisStream:
         self._own: bytes | None = b"0"
         self._abandoned = b"0-0"
         self._look_again = 0.0
+        self._is_behind, self._told_of = True, b""
 
     def read(self, most: int, wait_seconds: float, most_bytes: int = MOST_BYTES) -> Sequence[Event]:
         """Return up to `most` events of about `most_bytes` as soon as there is one, or none after a while."""
@@ -98,12 +99,13 @@ class RedisStream:
     def acknowledge(self, events: Sequence[Event]) -> None:
         """Take events off the group's list of pending ones."""
         with self._translated_errors():
-            self._forget([event.receipt for event in events])
+            self._forget([event.receipt for event in events if event.receipt is not None])
 
     def close(self) -> None:
         """Let go of the connection; it is opened anew when it is needed, and what was pending is read again."""
         self._client.close()
         self._ready, self._own, self._abandoned, self._look_again = False, b"0", b"0-0", 0.0
+        self._is_behind = True
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -140,7 +142,7 @@ class RedisStream:
         command = f"XGROUP CREATE {self._stream} {self._group} 0 MKSTREAM"
         return f"there is no group {self._group}, and our user may not make one: run `{command}` as another user"
 
-    def _own_pending(self, most: int, _is_first: bool = True) -> list[Event]:  # noqa: FBT001, FBT002 - see _gathered
+    def _own_pending(self, most: int, _is_first: bool = True) -> list[Event]:  # noqa: FBT001, FBT002 - like _new
         """Return what was delivered to this consumer before and never acknowledged."""
         while self._own is not None:
             entries = self._group_read(self._own, most, None)
@@ -157,6 +159,7 @@ class RedisStream:
                 self._stream, self._group, self._consumer, idle, self._abandoned, count=most
             )
             self._abandoned, entries = reply[0], _entries(reply[1])
+            entries += [(id_, None) for id_ in reply[2]] if len(reply) > 2 else []  # noqa: PLR2004 - deleted, from 7.0 on
             if self._abandoned == b"0-0":
                 self._look_again = time.monotonic() + self._claim_after / 2
             if events := self._events(entries):
@@ -165,7 +168,34 @@ class RedisStream:
 
     def _new(self, wait_seconds: float, most: int, is_first: bool) -> list[Event]:  # noqa: FBT001
         """Return new entries; wait for the first of a batch only."""
-        return self._events(self._group_read(b">", most, max(1, int(wait_seconds * 1000)) if is_first else None))
+        if is_first and self._is_behind and (lost := self._deleted_unread()):
+            return lost
+        entries = self._group_read(b">", most, max(1, int(wait_seconds * 1000)) if is_first else None)
+        self._is_behind = len(entries) == most
+        return self._events(entries)
+
+    def _deleted_unread(self) -> list[Event]:
+        """Return an event that tells how many entries were deleted before the group was given them, if any were.
+
+        A server before Redis 7 does not count what was added; one that we may not ask tells nothing.
+        """
+        try:
+            with self._client.pipeline() as both:
+                both.xinfo_stream(self._stream).xinfo_groups(self._stream)
+                stream, groups = both.execute()
+        except (redis.exceptions.NoPermissionError, redis.exceptions.ExecAbortError):
+            return []
+        group = next((one for one in groups if one["name"] == self._group.encode()), {})
+        added, read, last = stream.get("entries-added"), group.get("entries-read"), group.get("last-delivered-id")
+        if None in (added, read, last) or last == self._told_of:
+            return []
+        first = stream["first-entry"]
+        lost = added - read - stream["length"]
+        if lost <= 0 or (first and _order(first[0]) <= _order(last)):
+            return []
+        self._told_of = last
+        place = f"{self.name}, entries after {last.decode()}"
+        return [Event(b"", place=place, error=RowError("deleted_unread", _DELETED_UNREAD.format(f"{lost:,}")))]
 
     def _group_read(self, after: bytes, most: int, block: int | None) -> list[Entry]:
         reply: Any = self._client.xreadgroup(
@@ -175,11 +205,11 @@ class RedisStream:
         return [entry for entries in streams for entry in _entries(entries)]
 
     def _events(self, entries: Sequence[Entry]) -> list[Event]:
-        """Return entries as events; one that was deleted while it was pending is forgotten."""
-        gone = [id_ for id_, fields in entries if id_ and not fields]  # Redis 6.2 does not say which, and asks again
-        if gone:
-            self._forget(gone)
-        return [self._event(id_, fields) for id_, fields in entries if fields]
+        """Return entries as events; of one that was deleted while it was pending only the place is left."""
+        return [self._event(id_, fields) if fields else self._deleted(id_) for id_, fields in entries]
+
+    def _deleted(self, id_: bytes) -> Event:
+        return Event(b"", place=f"{self.name}, entry {id_.decode()}", error=_DELETED, receipt=id_)
 
     def _forget(self, ids: Sequence[Any]) -> None:
         if ids:
@@ -240,6 +270,12 @@ def _moment(id_: bytes) -> datetime | None:
         return None
 
 
+def _order(id_: bytes) -> tuple[int, int]:
+    """Return an id as what the server orders it by."""
+    millis, _, number = id_.partition(b"-")
+    return int(millis), int(number or 0)
+
+
 def _client(server: str) -> redis.Redis:
     """Return a client that does not retry: entries of a reply that was lost are in our pending list."""
     address = read_broker_address(server, "the address of a Redis stream", EXAMPLE)
@@ -251,3 +287,12 @@ def _client(server: str) -> redis.Redis:
 
 
 _NOT_UTF8 = RowError("bad_encoding", "a field of the entry is not UTF-8: publish it again")
+_DELETED = RowError(
+    "deleted_entry",
+    "the entry was deleted from the stream before it was acknowledged: publish it again, unless it was recorded before,"
+    " and trim the stream less",
+)
+_DELETED_UNREAD = (
+    "entries were deleted from the stream before they were read, as many as {}: find out from their publisher what they"
+    " said, publish it again, and trim the stream less"
+)

@@ -99,10 +99,11 @@ def _fields_of_click(link: Link, ledger: Ledger, context: ParseContext, *, by_pe
     recently = replace(context, latest=from_micros(now) + timedelta(seconds=1))
     found = parse_record(RawRecord(before), recently)
     if not isinstance(found, RowError):
-        if by_person and (opt_in := ledger.queries.current_opt_in(found)) is not None:
-            id_, since = opt_in
-            latest = {FALLBACK_TIME: from_micros(max(now, since)).isoformat()}  # it may stand a little in the future
-            return fields | latest | {"change_id": f"link:{link.id}:{turn}:after:{id_}"}
+        opt_in = ledger.queries.current_opt_in(found)
+        if opt_in is not None and opt_in[1] > now:  # its sender's clock is fast: it would overrule this click
+            fields[FALLBACK_TIME] = from_micros(opt_in[1]).isoformat()
+        if by_person and opt_in is not None:
+            return fields | {"change_id": f"link:{link.id}:{turn}:after:{opt_in[0]}"}
         earlier = ledger.queries.find_change(ledger.queries.public_ids(found)[0])
         if earlier is not None and now - earlier.recorded_at < REPEAT_SECONDS * 1_000_000:
             return before

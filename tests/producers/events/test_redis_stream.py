@@ -77,19 +77,63 @@ def test_what_a_dead_listener_held_is_taken_over_after_a_while(events: Stream) -
 
 
 @pytest.mark.parametrize("claimed", [True, False])
-def test_entries_that_were_deleted_while_they_were_pending_are_forgotten(events: Stream, claimed: bool) -> None:  # noqa: FBT001 - a parameter
-    """Someone trims the stream: what is gone neither comes for ever nor keeps what is left from being read."""
+def test_entries_that_were_deleted_while_they_were_pending_are_told(events: Stream, claimed: bool) -> None:  # noqa: FBT001 - a parameter
+    """Someone trims the stream: an opt-out that is gone so is no secret, and what is left is read once.
+
+    What is gone does not come for ever.
+    """
     published = events.publish(*b"123456789")
     listener(events, "one").read(10, SOON)
     events.client.xdel("consent", *published[:4], *published[5:])
     time.sleep(0.06)
     other = listener(events, "other" if claimed else "one", claim_after=0.05)
 
-    found = other.read(3, SOON)
-    assert ids(found) == [published[4]]
-    other.acknowledge(found)
-    assert [ids(other.read(3, SOON)) for _ in range(3)] == [[], [], []]
+    found: list[Event] = []
+    while some := other.read(3, SOON):
+        found += some
+        other.acknowledge(some)
+    assert sorted(str(one.receipt) for one in found) == sorted(map(str, published))
+    gone = {one.receipt for one in found if one.error is not None and one.error.code == "deleted_entry"}
+    assert gone == {*published} - {published[4]}
     assert events.pending() == 0
+
+
+@pytest.mark.parametrize("kept", [0, 4])
+def test_entries_that_were_trimmed_before_they_were_read_are_told(events: Stream, kept: int) -> None:
+    """A stream with a MAXLEN outgrows it while no listener runs: people's opt-outs are gone, and no one knew."""
+    events.publish(*b"12")
+    first = listener(events)
+    first.acknowledge(first.read(10, SOON))
+    published = events.publish(*b"3456789")
+    events.client.xtrim("consent", maxlen=kept, approximate=False)
+
+    seen = [one for _ in range(3) for one in listener(events).read(10, SOON)]
+    again = listener(events)
+    lost, *rest = again.read(10, SOON)
+
+    assert lost.error is not None
+    assert (lost.error.code, lost.receipt) == ("deleted_unread", None)
+    assert str(len(published) - kept) in lost.error.message
+    assert {one.place for one in seen if one.error} == {lost.place}  # the ledger records it once
+    again.acknowledge([lost, *rest])
+    assert ids(again.read(10, SOON)) == published[len(published) - kept :]
+    assert not again.read(10, SOON)
+
+
+def test_a_stream_that_was_trimmed_of_what_was_read_tells_nothing(events: Stream) -> None:
+    """Neither does one that was trimmed before the group was made: what others have read is no loss of ours."""
+    events.publish(*b"123")
+    events.client.xtrim("consent", maxlen=1, approximate=False)
+    one = listener(events)
+    for _ in range(2):
+        found = one.read(10, SOON)
+        assert [event.error for event in found] == [None] * len(found)
+        one.acknowledge(found)
+        events.client.xtrim("consent", maxlen=0, approximate=False)
+        events.publish(*b"456")
+        one.close()
+
+    assert [event.error for event in one.read(10, SOON)] == [None] * 3
 
 
 def test_an_entry_says_where_and_when_it_was_published(events: Stream) -> None:
