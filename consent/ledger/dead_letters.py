@@ -87,7 +87,7 @@ class DeadLetters(LedgerPart):
         return [_letter(row) for row in self.database.read(lambda tx: _among_letters(tx, query).all(), by_key=True)]
 
     def search(self, which: DeadLetterFilter) -> FoundDeadLetters:
-        """Return the dead letters that a filter means, to be counted and gone through however many they are."""
+        """Return the dead letters that a filter means, however many they are."""
         return FoundDeadLetters(self.database, which)
 
     def attempts_for(self, letter: DeadLetter) -> list[Attempt]:
@@ -95,8 +95,8 @@ class DeadLetters(LedgerPart):
 
         def work(tx: Connection) -> list[Attempt]:
             whose = select(changes.c.target_id).where(changes.c.id == letter.id).scalar_subquery()
-            rows = tx.execute(select(attempts).where(attempts.c.target_id == whose).order_by(attempts.c.at)).all()
-            made = [(row, tuple(json.loads(row.change_ids))) for row in rows]
+            rows = tx.execute(select(attempts).where(attempts.c.target_id == whose).order_by(attempts.c.at))
+            made = ((row, tuple(json.loads(row.change_ids))) for row in rows)
             return [
                 Attempt(row.target_id, row.at, row.milliseconds, row.purpose, row.status, row.code, ids)
                 for row, ids in made
@@ -107,48 +107,54 @@ class DeadLetters(LedgerPart):
 
     def audit_log_of(self, change_id: int) -> list[AuditEntry]:
         """Return what people did to a change, oldest first."""
-        c = audit_log.c
-        query = select(c.at, c.who, c.what, c.why).where(c.change_id == change_id).order_by(c.id)
+        facts = (audit_log.c[name] for name in ("at", "who", "what", "why"))
+        query = select(*facts).where(audit_log.c.change_id == change_id).order_by(audit_log.c.id)
         return [AuditEntry(*row) for row in self.database.read(lambda tx: tx.execute(query).all())]
 
     def plan_replay(self, letters: SomeDeadLetters) -> dict[int, ReplayEffect]:
         """Return what replaying these letters would do, and do nothing."""
         return self.database.read(lambda tx: _effects_of_replay(tx, _ids(letters)))
 
-    def replay(self, letters: SomeDeadLetters, *, who: str, why: str) -> dict[int, ReplayEffect]:
+    def replay(self, letters: SomeDeadLetters, *, who: str, why: str, whole: bool = False) -> dict[int, ReplayEffect]:
         """Make dead letters due again unless a newer change has overtaken them; note who did it and why.
 
         Goes through the same lease, pace and newest-wins rule as anything else. A letter that is no longer dead is left
-        alone, so doing it twice does nothing more. Many are replayed in several transactions.
+        alone, so doing it twice does nothing more. Many are replayed in several transactions. With `whole` it raises
+        LettersGoneError, having done nothing, if one of them has been decided about before the first of these.
         """
 
         def work(tx: Connection, some: Sequence[int]) -> dict[int, ReplayEffect]:
             lock = MergeLock.of_changes(tx, (among(changes.c.id, some),))
-            effects = _effects_of_replay(tx, some)
+            _refuse_if_gone(tx, ids if whole and some[0] == ids[0] else ())
+            effects = _effects_of_replay(tx, _locked(tx, some))
             query = select(changes, slots.c.newest_id).join(slots, own_slot(changes))
             _revive(lock, tx.execute(query.where(among(changes.c.id, list(effects)))).all(), now)
             _note(tx, effects, who=who, why=why, now=now)
             return effects
 
-        now = self.core.now()
+        now, ids = self.core.now(), _ids(letters)
         effects: dict[int, ReplayEffect] = {}
-        for some in portions(_ids(letters)):
+        for some in portions(ids):
             effects |= self.database.write(partial(work, some=some))
         return effects
 
-    def discard(self, letters: SomeDeadLetters, *, who: str, why: str) -> int:
-        """Put dead letters away for good; they stay in the history with who did it and why. Return how many."""
-        now = self.core.now()
+    def discard(self, letters: SomeDeadLetters, *, who: str, why: str, whole: bool = False) -> int:
+        """Put dead letters away for good, with who did it and why; return how many. `whole` is as in `replay`."""
+        now, meant = self.core.now(), _ids(letters)
 
         def work(tx: Connection, some: Sequence[int]) -> int:
-            dead = select(changes.c.id).where(among(changes.c.id, some), *_DEAD, changes.c.discarded_at.is_(None))
-            ids = tx.execute(dead.with_for_update()).scalars().all()
+            _refuse_if_gone(tx, meant if whole and some[0] == meant[0] else ())
+            ids = _locked(tx, some, changes.c.discarded_at.is_(None))
             tx.execute(update(changes).where(among(changes.c.id, ids)).values(discarded_at=now))
             _note(tx, dict.fromkeys(ids, "discarded"), who=who, why=why, now=now)
             note_dead(tx, ids, now, discarded=True)
             return len(ids)
 
-        return sum(self.database.write(partial(work, some=some)) for some in portions(_ids(letters)))
+        return sum(self.database.write(partial(work, some=some)) for some in portions(meant))
+
+
+class LettersGoneError(Exception):
+    """Nothing was done: others have decided about some of these dead letters meanwhile."""
 
 
 class FoundDeadLetters:
@@ -169,7 +175,7 @@ class FoundDeadLetters:
 
     def __iter__(self) -> Iterator[DeadLetter]:
         """Read them; raises LedgerUnavailable."""
-        return self.first(len(self.ids))
+        return self.first(len(self))
 
     def first(self, count: int) -> Iterator[DeadLetter]:
         """Read so many of them."""
@@ -200,25 +206,19 @@ def _ids(letters: SomeDeadLetters) -> Sequence[int]:
     return letters.ids if isinstance(letters, FoundDeadLetters) else [letter.id for letter in letters]
 
 
-def make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
-    """Make dead letters of pending changes that the ledger cannot keep a slot for; `why` is code and reason."""
-    code, reason = why
-    dead = {"state": State.DEAD.value, "code": code, "reason": reason, "settled_at": now}
-
-    def work(tx: Connection) -> None:
-        for some in portions(numbers):
-            pending = (among(changes.c.id, some), changes.c.state == State.PENDING.value)
-            ids = tx.execute(select(changes.c.id).where(*pending).with_for_update()).scalars().all()
-            bulk(tx).insert(dead_letters, ("change_id",), [(number,) for number in ids], NEW)
-            tx.execute(update(changes).where(among(changes.c.id, ids)).values(**dead))
-            note_dead(tx, ids, now)
-
-    database.write(work)
-
-
 _AT_ONCE = 1_000  # letters in memory at a time
-
 _DEAD = (changes.c.state == State.DEAD.value,)
+
+
+def _locked(tx: Connection, ids: Sequence[int], *more: ColumnElement[bool]) -> Sequence[int]:
+    """Keep others from deciding about those of these letters that are dead, and return them."""
+    dead = select(changes.c.id).where(among(changes.c.id, ids), *_DEAD, *more).order_by(changes.c.id)
+    return tx.execute(dead.with_for_update()).scalars().all()
+
+
+def _refuse_if_gone(tx: Connection, ids: Sequence[int]) -> None:
+    if any(len(_locked(tx, some, changes.c.discarded_at.is_(None))) < len(some) for some in portions(sorted(ids))):
+        raise LettersGoneError
 
 
 def _effects_of_replay(tx: Connection, ids: Sequence[int]) -> dict[int, ReplayEffect]:
@@ -232,20 +232,20 @@ def _effects_of_replay(tx: Connection, ids: Sequence[int]) -> dict[int, ReplayEf
 
 def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
     tx = lock.tx
-    newest = [row for row in rows if row.newest_id == row.id]
+    newest = [row.id for row in rows if row.newest_id == row.id]
     overtaken = [row for row in rows if row.newest_id != row.id]
     alive = {"state": State.PENDING.value, "settled_at": None, "attempts": 0, "discarded_at": None}
-    tx.execute(update(changes).where(among(changes.c.id, [row.id for row in newest])).values(**alive))
+    tx.execute(update(changes).where(among(changes.c.id, newest)).values(**alive))
     for row in overtaken:
-        closed = {"state": State.SUPERSEDED.value, "superseded_by": row.newest_id}
-        tx.execute(update(changes).where(changes.c.id == row.id).values(**closed))
-    note_state(tx, State.PENDING, [row.id for row in newest], now)
+        mine = update(changes).where(changes.c.id == row.id)
+        tx.execute(mine.values(state=State.SUPERSEDED.value, superseded_by=row.newest_id))
+    note_state(tx, State.PENDING, newest, now)
     note_state(tx, State.SUPERSEDED, [row.id for row in overtaken], now)
-    enqueue_changes(lock, [row.id for row in newest], now=now)
+    enqueue_changes(lock, newest, now=now)
 
 
 def _note(tx: Connection, effects: Mapping[int, str], *, who: str, why: str, now: int) -> None:
-    rows = [(now, who, str(fate), why, change_id) for change_id, fate in effects.items()]
+    rows = [(now, who, str(fate), why, number) for number, fate in effects.items()]
     bulk(tx).insert(audit_log, ("at", "who", "what", "why", "change_id"), rows, NEW)
 
 

@@ -163,10 +163,11 @@ def show_outlooks(screen: Screen, found: Sequence[Outlook]) -> None:
 def stuck_in_words(one: StuckOptOuts) -> str:
     """Say which opt-outs wait for a person, how many of them are or will soon be late, and what to look at."""
     where, command = _STUCK[one.state]
-    count = f"{'at least ' if one.at_least else ''}{counted(one.open, 'opt-out')}"
-    times = [f"{n:,} {words}" for n, words in ((one.late, "late"), (one.due_in_24h, "due within a day")) if n]
+    least = "at least " if one.at_least else ""
+    times = [f"{least}{n:,} {words}" for n, words in ((one.late, "late"), (one.due_in_24h, "due within a day")) if n]
     late = f": {', '.join(times)} by {one.rule}" if times else ""
-    return f"{one.connection}: {count} {where}{late}; see `{command}`"
+    rest = "; `optrelay deadlines` looks at all of them" if one.at_least else ""
+    return f"{one.connection}: {least}{counted(one.open, 'opt-out')} {where}{late}; see `{command}`{rest}"
 
 
 _STUCK = {
@@ -178,7 +179,9 @@ _STUCK = {
 def show_stuck(screen: Screen, found: Sequence[StuckOptOuts]) -> None:
     """Print which opt-outs wait for a person."""
     for one in found:
-        screen.show(Text(f"waits for a person: {stuck_in_words(one)}", "bold red" if one.late else "yellow"))
+        screen.show(
+            Text(f"waits for a person: {stuck_in_words(one)}", "bold red" if one.late or one.at_least else "yellow")
+        )
 
 
 def _moment(micros: int) -> str:

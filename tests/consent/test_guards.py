@@ -149,11 +149,16 @@ def test_a_guard_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "label"),
     [
-        ("optouts-ann@example.com.csv", "optouts-…@….csv"),
+        ("optouts-ann@example.com.csv", "…@….csv"),
+        ("maria_lopez@example.com.csv", "…@….csv"),
+        ("Maria Lopez maria@example.com.csv", "…@….csv"),
+        ("maria_lopez\uff20example.com.csv", "…@….csv"),
+        ("maria_lopez%2540example.com.csv", "…@….csv"),
         ("drop/ann.smith+news@mail.example.com", "…@….com"),
-        ("export_ann%40example.com_2026-11-29.csv", "export_…@….csv"),
-        ("of ann@example.com and bob@example.com.xlsx", "of …@….com and …@….xlsx"),
+        ("export_ann%40example.com_2026-11-29.csv", "…@….csv"),
+        ("of ann@example.com and bob@example.com.xlsx", "…@….xlsx"),
         ("ann@example.com@example.org.csv.rejects.csv", "…@….csv"),
+        ("ann@example", "…@…"),
         ("nightly-2026.csv", "nightly-#.csv"),
     ],
 )

@@ -43,14 +43,8 @@ class MergeLock:
     tx: Connection
 
     @classmethod
-    def acquire(cls, tx: Connection) -> Self:
-        """Wait for it."""
-        _lock(tx, _MERGING)
-        return cls(tx)
-
-    @classmethod
-    def of_targets(cls, tx: Connection, numbers: Select[tuple[int]], *, reassigns: bool = False) -> Self:
-        """Wait for it, and keep out claims and settlements of these targets.
+    def acquire(cls, tx: Connection, *, reassigns: bool = False) -> Self:
+        """Wait for it.
 
         With `reassigns`, held changes may be taken from other imports under it, and the RecordingLock must be held. So
         the steps of all that are being published are waited for first: each has locked its import, and comes here then.
@@ -58,7 +52,13 @@ class MergeLock:
         if reassigns and _is_server(tx):
             publishing = select(imports.c.id).where(imports.c.state.in_(("read", "merged")))
             tx.execute(publishing.order_by(imports.c.id).with_for_update())
-        lock = cls.acquire(tx)
+        _lock(tx, _MERGING)
+        return cls(tx)
+
+    @classmethod
+    def of_targets(cls, tx: Connection, numbers: Select[tuple[int]], *, reassigns: bool = False) -> Self:
+        """Wait for it, and keep out claims and settlements of these targets."""
+        lock = cls.acquire(tx, reassigns=reassigns)
         if _is_server(tx):  # the rows, in the order of their numbers, as everything else does
             task = customer_tasks.c.target_id
             tx.execute(select(task).where(bulk(tx).among_found(task, numbers)).order_by(task).with_for_update())

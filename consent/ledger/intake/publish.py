@@ -17,16 +17,16 @@ from sqlalchemy import Connection, select, update
 
 from consent.errors import LedgerRefused
 from consent.imports import REFUSED, PublishProgress
-from consent.ledger.database import LedgerPart
-from consent.ledger.dead_letters import make_dead
+from consent.ledger.database import Database, LedgerPart
 from consent.ledger.dialects.locks import MergeLock, RecordingLock
-from consent.ledger.dialects.statements import among, first_change, plain_numbers, portions
+from consent.ledger.dialects.statements import NEW, among, bulk, first_change, plain_numbers, portions
 from consent.ledger.intake.noops import merge_noops
 from consent.ledger.intake.reassign import reassign_noted
 from consent.ledger.merge_sql import merge_pending, reassert_terms
 from consent.ledger.queue.enqueue import enqueue
+from consent.ledger.queue.outcome_log import note_dead
 from consent.ledger.review.guard_checks import FROM_START, MOVED_AT_ONCE, MOVING, Moved, check_guards, move_decided
-from consent.ledger.schema import changes, imports
+from consent.ledger.schema import changes, dead_letters, imports
 from consent.outcome import State
 from consent.reassert import ReassertRules
 
@@ -59,7 +59,7 @@ class Publisher(LedgerPart):
                 except LedgerRefused as error:
                     if not error.members:
                         raise
-                    make_dead(self.database, [chunk[place] for place in error.members], REFUSED, now())
+                    _make_dead(self.database, [chunk[place] for place in error.members], REFUSED, now())
                     done = self.database.write(partial(step, chunk=chunk))
                 if not done:
                     break
@@ -71,6 +71,22 @@ class Publisher(LedgerPart):
         left = imports.c.state.in_(_NEXT) | (imports.c.merged_to == MOVING)
         rows = self.database.read(lambda tx: tx.execute(query.where(left)).all())
         return {import_id: tuple(place) for import_id, *place in rows}
+
+
+def _make_dead(database: Database, numbers: Sequence[int], why: tuple[str, str], now: int) -> None:
+    """Make dead letters of pending changes that the ledger cannot keep a slot for; `why` is code and reason."""
+    code, reason = why
+    dead = {"state": State.DEAD.value, "code": code, "reason": reason, "settled_at": now}
+
+    def work(tx: Connection) -> None:
+        for some in portions(numbers):
+            pending = (among(changes.c.id, some), changes.c.state == State.PENDING.value)
+            ids = tx.execute(select(changes.c.id).where(*pending).with_for_update()).scalars().all()
+            bulk(tx).insert(dead_letters, ("change_id",), [(number,) for number in ids], NEW)
+            tx.execute(update(changes).where(among(changes.c.id, ids)).values(**dead))
+            note_dead(tx, ids, now)
+
+    database.write(work)
 
 
 def _attempt(step: Callable[..., bool]) -> Callable[[Connection, Sequence[int]], bool]:

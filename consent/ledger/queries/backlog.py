@@ -59,7 +59,7 @@ class StuckOptOuts:
 
     Their time goes on: `late` of them are after their deadline, `due_in_24h` are due within a day. `first_due` is the
     earliest deadline (microseconds; None where none is known, by an earlier version). Where `at_least`, there are more,
-    and no more were counted.
+    and no more were looked at: each count is a lower bound then, and `first_due` may be earlier.
     """
 
     connection: str

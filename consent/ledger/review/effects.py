@@ -147,6 +147,21 @@ def slots_changed(tx: Connection, import_id: str, only: Action | None) -> int:
     return found
 
 
+def merged_to(tx: Connection) -> tuple[Any, ...]:
+    """Return what is another value as soon as anything has been merged, or some import's changes have come to count."""
+    names = ("changes", "recorded", "steps", "merged_to", "noops_merged_to")
+    by_state = select(imports.c.state, func.count(), *(func.sum(imports.c[name]) for name in names))
+    return tuple(tuple(row) for row in tx.execute(by_state.group_by(imports.c.state).order_by(imports.c.state)))
+
+
+def standing(tx: Connection, import_id: str) -> int:
+    """Return how many changes of an import that has one of each slot are newer than what its slot holds."""
+    said = _said(tx, import_id)
+    wins = or_(slots.c.newest_id.is_(None), _wins(said))
+    query = select(func.count()).select_from(said).outerjoin(slots, _own_slot(said)).where(wins)
+    return tx.execute(query).scalar_one()
+
+
 def _best(tx: Connection, import_id: str, action: str, *held: str | None, only: Action | None = None) -> Any:
     """Return, as a subquery, the changes that are the best of their slots, have this action and would stand there.
 

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
 from consent.change import Action
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.locks import RecordingLock
+from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.noops import hold_noops
 from consent.ledger.review import effects
@@ -107,7 +107,7 @@ class Holds(LedgerPart):
                 return None
             if row.checked_at is None:
                 return NothingHeld(row.state)
-            found = _still(tx, looked, row, decision.only)
+            found = _still(tx, looked, row, decision)
             whole = row.state == "held" and decision.only is None
             if not whole and not found.decided.changes:
                 return NothingHeld(row.state)
@@ -137,7 +137,7 @@ class Holds(LedgerPart):
             row = tx.execute(select(imports).where(imports.c.id == import_id).with_for_update()).first()
             if row is None:
                 return None
-            found = _still(tx, looked, row, None)
+            found = _still(tx, looked, row, replace(decision, only=None))
             if row.checked_at is None or (row.state != "held" and not found.decided.changes):
                 return NothingHeld(row.state)
             if decision.expect not in (None, found.decided.slots):
@@ -186,9 +186,13 @@ class Holds(LedgerPart):
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What a decision would be about, as an import was (`place`): looked at before, so that no other has to wait."""
+    """What a decision would be about: looked at before, so that no other has to wait.
+
+    It was so while the import was at this `place`, and the slots where all imports together had `merged` them to.
+    """
 
     place: tuple[Any, ...]
+    merged: tuple[Any, ...]
     decided: Decided
 
 
@@ -201,12 +205,20 @@ def _looked(tx: Connection, row: Row[Any], only: Action | None) -> _Looked:
     count = held_changes(tx, row)
     mine = sum(count.values()) if only is None else count[only]
     slots = effects.slots_changed(tx, row.id, only) if mine or row.state == "held" else 0
-    return _Looked(_place(row), Decided(mine, slots))
+    return _Looked(_place(row), effects.merged_to(tx), Decided(mine, slots))
 
 
-def _still(tx: Connection, looked: _Looked | None, row: Row[Any], only: Action | None) -> _Looked:
-    """Return what was looked at, or how it is now if the import is no more as it was."""
-    return looked if looked is not None and looked.place == _place(row) else _looked(tx, row, only)
+def _still(tx: Connection, looked: _Looked | None, row: Row[Any], decision: Decision) -> _Looked:
+    """Return what was looked at, or how it is now if the import is no more as it was.
+
+    Where a number of slots is expected, nothing is merged until this transaction ends, so that it is of this moment.
+    """
+    if decision.expect is not None:
+        MergeLock.acquire(tx, reassigns=True)
+    is_so = looked is not None and looked.place == _place(row)
+    if looked is not None and is_so and (decision.expect is None or looked.merged == effects.merged_to(tx)):
+        return looked
+    return _looked(tx, row, decision.only)
 
 
 def _place(row: Row[Any]) -> tuple[Any, ...]:

@@ -17,10 +17,11 @@ from consent.change import Action, Origin
 from consent.deadlines.rules import DeadlineRules
 from consent.imports import FILE, ImportSource
 from consent.ledger.database import Database, LedgerPart
-from consent.ledger.dialects.locks import RecordingLock
+from consent.ledger.dialects.locks import MergeLock, RecordingLock
 from consent.ledger.dialects.statements import NEW, bulk
 from consent.ledger.intake.imports import begin_import
 from consent.ledger.intake.publish import Publisher
+from consent.ledger.review import effects
 from consent.ledger.review.compensations import COLUMNS, Compensation, compensations
 from consent.ledger.review.effects import UNDO
 from consent.ledger.review.guard_checks import note_decision
@@ -101,18 +102,24 @@ class Undoing(LedgerPart):
     def _compensate(self, row: Row[Any], decision: Decision, *, opt_in_again: bool) -> Undone | NotUndone:
         """Record the compensating changes, and let them count in one transaction with the note of it."""
         database, now, plan = self.database, self.core.now(), UndoPlan()
-        undo_id = database.write(lambda tx: _begin(tx, row, now))
+        begun = database.write(lambda tx: _begin(tx, row, now))
         try:
             for some in compensations(database, row.id, plan, CHUNK, opt_in_again=opt_in_again):
                 made = [_with_deadline(one, self.core.deadline_rules, now) for one in some]
-                database.write(lambda tx, rows=made: _record(tx, undo_id, rows, now))  # type: ignore[misc]
-            if decision.expect not in (None, plan.undone):
-                database.write(lambda tx: _drop_unfinished(tx, row.id))
-                return _unexpected(plan)
-            database.write(lambda tx: _finish(tx, row.id, undo_id, decision, now, opt_in_again=opt_in_again))
+                database.write(lambda tx, rows=made: _record(tx, begun.undo_id, rows, now))  # type: ignore[misc]
+            if decision.expect is None or decision.expect == plan.undone:
+                database.write(lambda tx: _finish(tx, row.id, begun, decision, opt_in_again=opt_in_again))
+                return Undone(begun.undo_id, plan)
+        except _MovedError:
+            plan = self.plan_undo(row.id, opt_in_again=opt_in_again)
         except _OvertakenError:
             return NotUndone("another process is undoing it at this moment: undo it again when that is done")
-        return Undone(undo_id, plan)
+        database.write(lambda tx: _drop_unfinished(tx, row.id))
+        return _unexpected(plan)
+
+
+class _MovedError(Exception):
+    """Since the compensating changes were made, others have said something about these slots."""
 
 
 class _OvertakenError(Exception):
@@ -158,8 +165,8 @@ def _undoes(import_id: str) -> ColumnElement[bool]:
     return imports.c.fingerprint.startswith(f"{KIND} {import_id} ", autoescape=True)
 
 
-def _begin(tx: Connection, row: Row[Any], now: int) -> str:
-    """Begin the import that undoes another one; return its id.
+def _begin(tx: Connection, row: Row[Any], now: int) -> _Begun:
+    """Begin the import that undoes another one.
 
     What an earlier attempt has left is dropped: it was found when other things were so, or for other people. If that
     attempt goes on, its next transaction fails.
@@ -169,7 +176,25 @@ def _begin(tx: Connection, row: Row[Any], now: int) -> str:
     _drop_unfinished(tx, row.id)
     done = tx.execute(select(func.count()).select_from(imports).where(_undoes(row.id))).scalar_one()
     # What more is undone later, such as opt-outs, is another import: so each has a number.
-    return begin_import(tx, ImportSource(KIND, f"undo of {row.name}", f"{KIND} {row.id} {done}", 0, None), now)
+    source = ImportSource(KIND, f"undo of {row.name}", f"{KIND} {row.id} {done}", 0, None)
+    return _Begun(begin_import(tx, source, now), now, _facts(tx, row.id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An import that undoes another one, and the facts that its changes are made of."""
+
+    undo_id: str
+    now: int
+    facts: tuple[Any, ...]
+
+
+def _facts(tx: Connection, import_id: str) -> tuple[Any, ...]:
+    """Return what an import has recorded and merged, and which imports are undone: with another one, more may be."""
+    own = select(imports.c.recorded, imports.c.noops_merged_to).where(imports.c.id == import_id)
+    undone = select(func.count(), func.sum(imports.c.undone_at), func.sum(imports.c.optouts_undone_at))
+    counted = tx.execute(undone.where(imports.c.undone_at.is_not(None))).one()
+    return (*tx.execute(own).one(), *counted)
 
 
 def _drop_unfinished(tx: Connection, import_id: str) -> None:
@@ -201,12 +226,22 @@ def _record(tx: Connection, undo_id: str, rows: list[tuple[Any, ...]], now: int)
     tx.execute(update(imports).where(*mine).values(**more))
 
 
-def _finish(tx: Connection, import_id: str, undo_id: str, decision: Decision, now: int, *, opt_in_again: bool) -> None:
-    """Let the compensating changes count from now on, and note who undid the import; raise _OvertakenError."""
-    mine = update(imports).where(imports.c.id == undo_id, imports.c.state == "reading")
-    if not tx.execute(mine.values(state="read", read_at=now, checked_at=now)).rowcount:
+def _finish(tx: Connection, import_id: str, begun: _Begun, decision: Decision, *, opt_in_again: bool) -> None:
+    """Let the compensating changes count from now on, and note who undid the import; raise _OvertakenError.
+
+    If so many are expected, each must still be newer than what its slot holds, and nothing more be to undo; else raise
+    _MovedError.
+    """
+    RecordingLock.acquire(tx)
+    mine = (imports.c.id == begun.undo_id, imports.c.state == "reading")
+    if tx.execute(select(imports.c.id).where(*mine).with_for_update()).first() is None:
         raise _OvertakenError
-    _note(tx, import_id, decision, now, opt_in_again=opt_in_again)
+    if decision.expect is not None:
+        MergeLock.acquire(tx)
+        if (effects.standing(tx, begun.undo_id), _facts(tx, import_id)) != (decision.expect, begun.facts):
+            raise _MovedError
+    tx.execute(update(imports).where(*mine).values(state="read", read_at=begun.now, checked_at=begun.now))
+    _note(tx, import_id, decision, begun.now, opt_in_again=opt_in_again)
 
 
 def _note_undone(tx: Connection, import_id: str, decision: Decision, now: int, *, opt_in_again: bool) -> None:

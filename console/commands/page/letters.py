@@ -9,7 +9,7 @@ from http import HTTPStatus
 from starlette.responses import Response
 
 from consent.errors import ConfigurationError
-from consent.ledger.dead_letters import DeadLetter, DeadLetterFilter, FoundDeadLetters, ReplayEffect
+from consent.ledger.dead_letters import DeadLetter, DeadLetterFilter, FoundDeadLetters, LettersGoneError, ReplayEffect
 from consent.ledger.queries.pages import PAGE
 from consent.ledger.review.corrections import Corrected
 from console.commands.dead_letters.correction import FixableColumn, columns_said, fixable_columns, result_words
@@ -148,13 +148,14 @@ def discard(visit: Visit) -> Response:
 
 
 def _replay(visit: Visit, found: FoundDeadLetters, why: str) -> str:
-    effects = Counter(visit.ledger.dead_letters.replay(found, who=visit.who, why=why).values())
+    effects = Counter(visit.ledger.dead_letters.replay(found, who=visit.who, why=why, whole=True).values())
     told = f"{counted(effects[ReplayEffect.REPLAYED], 'letter')} will be delivered again"
     return f"{told}; {effects[ReplayEffect.SUPERSEDED]:,} closed, because a newer change has overtaken them."
 
 
 def _discard(visit: Visit, found: FoundDeadLetters, why: str) -> str:
-    return f"{counted(visit.ledger.dead_letters.discard(found, who=visit.who, why=why), 'letter')} discarded."
+    count = visit.ledger.dead_letters.discard(found, who=visit.who, why=why, whole=True)
+    return f"{counted(count, 'letter')} discarded."
 
 
 def _meant(visit: Visit) -> FoundDeadLetters:
@@ -201,6 +202,10 @@ def _done(visit: Visit, what: str, work: Callable[[Visit, FoundDeadLetters, str]
     if expect != len(found):
         words = f"Nothing was done: it is about {counted(len(found), 'letter')} now, and you typed {expect:,}."
         return _plan(visit, what, found, HTTPStatus.CONFLICT, words)
-    told = work(visit, found, why)
+    try:
+        told = work(visit, found, why)
+    except LettersGoneError:
+        words = "Nothing was done: others have decided about some of these letters in this moment."
+        return _plan(visit, what, None, HTTPStatus.CONFLICT, words)
     note = visit.parts.wake(visit.ledger) if what == "replay" else ""
     return visit.go("/dead-letters", f"{told} {note}".strip())

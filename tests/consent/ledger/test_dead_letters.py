@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from consent.ledger import dead_letters
 from consent.ledger.ledger import Ledger
 from consent.outcome import Applied, PermanentFailure
@@ -72,3 +74,19 @@ def test_a_discarded_letter_stays_in_the_history(ledger: Ledger) -> None:
     assert ledger.dead_letters.discard(found, who="Ada", why="twice") == 0
     assert ledger.dead_letters.find(dead_letters.DeadLetterFilter()) == []
     assert len(ledger.dead_letters.find(dead_letters.DeadLetterFilter(discarded=True))) == 1
+
+
+@pytest.mark.parametrize("decide", ["replay", "discard"])
+def test_letters_that_others_decide_about_are_not_decided_along(ledger: Ledger, decide: str) -> None:
+    """Two persons look at three letters, and one of them is quicker: nothing is done to the other two."""
+    imported(ledger, *(change_of(who) for who in "123"))
+    deliver(ledger, PermanentFailure("1012", "no such customer"))
+    found = ledger.dead_letters.search(dead_letters.DeadLetterFilter())
+    ledger.dead_letters.discard(list(found.first(1)), who="Bob", why="closed")
+
+    with pytest.raises(dead_letters.LettersGoneError):
+        getattr(ledger.dead_letters, decide)(found, who="Ada", why="", whole=True)
+
+    assert len(ledger.dead_letters.find(dead_letters.DeadLetterFilter())) == 2
+    left = ledger.dead_letters.search(dead_letters.DeadLetterFilter())
+    assert getattr(ledger.dead_letters, decide)(left, who="Ada", why="", whole=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from consent.change import Action
@@ -105,6 +107,38 @@ def test_what_was_said_meanwhile_wins(ledger: Ledger) -> None:
     assert approve(ledger, file, expect=1) == Decided(2, 1)
     assert deliver(ledger) == [("bob", "EMAIL|BULK OPTOUT")]
     assert counts(ledger, file) == {"applied": 1, "superseded": 1}
+
+
+def in_between(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, do: Callable[[], object]) -> None:
+    """Do something right before the next transaction that writes: a moment after what it is about was looked at."""
+    write = ledger.database.write
+
+    def first(work: Callable[..., object], **more: bool) -> object:
+        monkeypatch.setattr(ledger.database, "write", write)
+        do()
+        return write(work, **more)
+
+    monkeypatch.setattr(ledger.database, "write", first)
+
+
+@pytest.mark.parametrize("decide", ["approve", "withdraw"])
+@pytest.mark.parametrize("by", ["event", "dump", "file"])
+def test_what_is_expected_holds_in_the_moment_of_the_decision(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, decide: str, by: str
+) -> None:
+    """Ann opts out once more between the look and the decision: it is about one slot, and not about two."""
+    file, run = a_held_file(ledger), run_of(ledger)
+    ways = {
+        "event": lambda: ledger.intake.accept_events(run, [change_of("ann", "OPTOUT", 20)], []),
+        "dump": lambda: imported(ledger, change_of("ann", "OPTOUT", 20)),  # a no-op, which moves her slot forward
+        "file": lambda: imported(ledger, change_of("bob", "OPTOUT", 30)),
+    }
+    in_between(monkeypatch, ledger, ways[by])
+
+    found = getattr(ledger.review, decide)(file, Decision("ann", "checked", None, 2))
+
+    assert (found, state(ledger, file)) == (NotAsExpected(1), "held")
+    assert getattr(ledger.review, decide)(file, Decision("ann", "checked", None, 1)) == Decided(2, 1)
 
 
 @pytest.mark.parametrize("ending", [None, withdraw])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import permutations
+from collections.abc import Callable, Iterator
+from itertools import count, permutations
 from typing import Any
 
 import pytest
@@ -159,7 +159,7 @@ def test_two_that_undo_at_once_leave_nothing_half_done(ledger: Ledger, monkeypat
     def between(work: Callable[..., Any]) -> Any:
         """After this process has begun, the other one does it all."""
         found = write(work)
-        if isinstance(found, str) and not other:  # the id of the import that undoes it
+        if not other:  # the import that undoes it has begun
             other.append(found)
             other.append(ledger.review.undo(wrong, ANN, opt_in_again=True))
         return found
@@ -191,3 +191,40 @@ def test_a_run_of_events_is_undone_as_far_as_files_do_not_repeat_it(ledger: Ledg
     assert undone(ledger, file).plan.undone == 1
 
     assert stands(ledger) == {"ann": "OPTOUT"}
+
+
+def moved(monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Do something between the last look at the slots and the transaction that undoes them."""
+    looks, compensations = count(), undoing.compensations
+
+    def then(*arguments: Any, **more: Any) -> Iterator[Any]:
+        yield from compensations(*arguments, **more)
+        if next(looks) == 1:
+            do()
+
+    monkeypatch.setattr(undoing, "compensations", then)
+
+
+def test_what_is_expected_holds_when_it_is_undone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ann opts out after the look at her slot: of two slots only one would go back, and nothing is done."""
+    mistake = imported(ledger, change_of("ann", "OPTIN"), change_of("bob", "OPTIN"))
+    run = run_of(ledger)
+    moved(monkeypatch, lambda: ledger.intake.accept_events(run, [change_of("ann", "OPTOUT", 5)], []))
+
+    found = ledger.review.undo(mistake, Decision("ann", "an old export", None, 2))
+
+    assert isinstance(found, NotUndone)
+    assert found.slots == 1
+    assert {one.address["user_id"]: one.action.value for one in ledger.queries.current_values()}["bob"] == "OPTIN"
+    assert isinstance(ledger.review.undo(mistake, Decision("ann", "an old export", None, 1)), Undone)
+
+
+def test_another_import_that_is_undone_meanwhile_counts(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bob's slot stood by a later file, until that was undone: then the first one would undo two slots, not one."""
+    mistake = imported(ledger, change_of("ann", "OPTIN"), change_of("bob", "OPTIN"))
+    later = imported(ledger, change_of("bob", "OPTIN", 5))
+    moved(monkeypatch, lambda: ledger.review.undo(later, Decision("bob", "wrong too", None, None)))
+
+    found = ledger.review.undo(mistake, Decision("ann", "an old export", None, 1))
+
+    assert isinstance(found, NotUndone)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from consent.ledger.queries.backlog import StuckOptOuts
+from console.ui.outlook import stuck_in_words
 from tests.support.command_line import Cli, bury_all, write
 
 
@@ -39,3 +41,13 @@ def test_a_forecast_says_why_it_is_shown_in_red(cli: Cli, tmp_path: Path) -> Non
     assert cli("import", write(tmp_path, "a.csv", f"1001417,EMAIL,BULK,OPTOUT,{said:%Y-%m-%dT%H:%M:%SZ}")).code == 0
     answer = cli("status")
     assert "1 customer past the deadline already" in " ".join((answer.out + answer.err).split())
+
+
+def test_where_not_all_were_looked_at_each_count_is_a_least_one() -> None:
+    """Of very many only the first are looked at; how many of the others are late is not known."""
+    some = StuckOptOuts("capillary", "held", "gmail-48h", 10_000, 9, 12, None, at_least=True)
+
+    assert stuck_in_words(some) == (
+        "capillary: at least 10,000 opt-outs held by a guard: at least 12 late, at least 9 due within a day by "
+        "gmail-48h; see `optrelay held`; `optrelay deadlines` looks at all of them"
+    )

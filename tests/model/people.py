@@ -1,0 +1,171 @@
+"""What people decide in the model: pauses, dead letters, corrections, imports that are undone, and fuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+from sqlalchemy import select
+
+from consent.change import Action, Bucket, from_micros
+from consent.guards.fuse import FuseState, FuseWay
+from consent.ledger import schema
+from consent.ledger.dead_letters import DeadLetterFilter
+from consent.ledger.review.corrections import Corrected
+from consent.ledger.review.holds import Decision
+from consent.ledger.review.undo import Undone
+from tests.model.changes import MORNING, OVERLAPPING, Said, changes, who
+from tests.model.deliveries import ENDS, Deliveries
+from tests.model.overlapping import must_be_dead
+from tests.model.world import BUCKETS, STATISTICS, File
+
+CONNECTIONS = sorted({bucket.connection for bucket in BUCKETS})
+_CHANGES = select(
+    *(schema.changes.c[name] for name in ("slot", "action", "effective_at", "details")), schema.targets.c.address
+).join(schema.targets, schema.targets.c.id == schema.changes.c.target_id)
+
+
+class People(Deliveries):
+    """Persons at the command line, beside producers, deliveries and the provider."""
+
+    def _may_be_cut_off(self) -> bool:
+        return bool(must_be_dead([change for change in self.sources if change.customer in OVERLAPPING]))
+
+    @precondition(lambda self: self.killed or self._may_be_cut_off())
+    @rule()
+    def letters_are_replayed(self) -> None:
+        """Someone replays every dead letter."""
+        found = self.ledger.dead_letters.find(DeadLetterFilter())
+        self.ledger.dead_letters.replay(found, who="ann", why="fixed")
+        self.killed.difference_update(letter.id for letter in found)
+        STATISTICS["replayed"] += len(found)
+
+    @precondition(lambda self: self.killed or self._may_be_cut_off())
+    @rule()
+    def a_letter_is_discarded(self) -> None:
+        """Someone puts the oldest dead letter away."""
+        found = self.ledger.dead_letters.find(DeadLetterFilter(), 1)
+        self.ledger.dead_letters.discard(found, who="ann", why="account closed")
+        STATISTICS["discarded"] += len(found)
+
+    @precondition(lambda self: self.killed)
+    @rule(name=st.sampled_from("ABC"), reason=st.sampled_from(("x", "fixed")))
+    def a_letter_is_corrected(self, name: str, reason: str) -> None:
+        """Someone finds that a letter was about another customer, or gives it another reason."""
+        letters = self.ledger.dead_letters.find(DeadLetterFilter(connection="capillary"))
+        for letter in letters[:1]:
+            said = self._said(letter.address, letter.slot, letter.action, letter.effective_at, reason)
+            said = said._replace(customer=name)
+            done = self.ledger.review.correct(letter.id, [said.change(1)], columns=["user"], who="ann", why="a slip")
+            if isinstance(done, Corrected):
+                self._hear(None, [said])
+                self.corrected.add(letter.id)
+                STATISTICS["corrected"] += 1
+
+    def _said(self, address: Mapping[str, str], slot: str, action: str, since: int, reason: str) -> Said:
+        late = from_micros(since) - MORNING
+        minute = late // timedelta(minutes=1)
+        rest = (late - timedelta(minutes=minute)) // timedelta(microseconds=1)
+        return Said(who(address), slot, Action(action).value, minute, reason, rest)
+
+    @rule(connection=st.sampled_from(CONNECTIONS), only_optins=st.booleans())
+    def connection_is_paused(self, connection: str, only_optins: bool) -> None:  # noqa: FBT001 - hypothesis draws it
+        """Someone pauses a connection, or its opt-ins alone; what is paused already stays so."""
+        self.ledger.pauses.pause(connection, None, only_optins=only_optins, who="ann", why="a change there")
+        actions = set(Action) if not only_optins else {Action.OPTIN}
+        self.paused[connection] = actions | self.paused.get(connection, set())
+        STATISTICS["pauses"] += 1
+
+    @precondition(lambda self: self.paused)
+    @rule(data=st.data(), only_optouts=st.booleans())
+    def connection_is_resumed(self, data: st.DataObject, only_optouts: bool) -> None:  # noqa: FBT001 - drawn
+        """Someone resumes it, or its opt-outs alone."""
+        self._resume(data.draw(st.sampled_from(sorted(self.paused))), only_optouts=only_optouts)
+
+    def _resume(self, connection: str, *, only_optouts: bool) -> None:
+        self.ledger.pauses.resume(connection, None, only_optouts=only_optouts, who="ann", why="it is done")
+        self.ledger.fuses.work_off()
+        if not only_optouts:
+            del self.paused[connection]
+        else:
+            self.paused[connection] = {Action.OPTIN}
+
+    @precondition(lambda self: any(file.whole for file in self.files))
+    @rule(data=st.data(), again=st.booleans())
+    def a_file_is_undone(self, data: st.DataObject, again: bool) -> None:  # noqa: FBT001 - drawn
+        """Someone undoes a file: what brings back what was before is said by an import of its own."""
+        file = data.draw(st.sampled_from([file for file in self.files if file.whole]))
+        done = self.ledger.review.undo(file.id, Decision("ann", "an old export"), opt_in_again=again)
+        if not isinstance(done, Undone) or done.undo_id is None:
+            return
+        mine = _CHANGES.where(schema.changes.c.import_id == done.undo_id)
+        rows = self.ledger.database.read(lambda tx: tx.execute(mine).all())
+        assert len(rows) == done.plan.undone
+        said = [
+            self._said(json.loads(address), slot, action, since, json.loads(details).get("reason", ""))
+            for slot, action, since, details, address in rows
+        ]
+        undoing = File(done.undo_id, f"undo of {file.name}", said, stream=False, read=len(said), whole=True)
+        for one in said:
+            self.sources.setdefault(one, []).append(undoing)
+        self.undone.append(undoing)
+        STATISTICS["undone slots"] += len(said)
+
+    @rule(
+        said=st.lists(changes, min_size=2, max_size=5),
+        from_file=st.booleans(),
+        again=st.integers(1, 3),
+        end=st.sampled_from(ENDS),
+    )
+    def all_customers_draw_one_failure(self, said: list[Said], from_file: bool, again: int, end: str) -> None:  # noqa: FBT001
+        """An account is wrong: whatever is sent of this import dies alike, until a fuse holds the rest."""
+        latest = max(self._latest(one.customer) for one in said)
+        said = [one._replace(minute=latest + n) for n, one in enumerate(said, 1)]
+        self.refused.difference_update(one.customer for one in said)
+        if from_file:
+            self.file_arrives(said, stream=False, until=9, steps=9)
+        else:
+            self.events_arrive(said, twice=False)
+        for bucket in BUCKETS * again:
+            self.delivery_works(bucket, 2, ["rejected"] * 3, end, 6.0)
+
+    @precondition(lambda self: self.tripped())
+    @rule(data=st.data(), way=st.sampled_from(FuseWay), steps=st.booleans())
+    def a_fuse_is_reset(self, data: st.DataObject, way: FuseWay, steps: bool) -> None:  # noqa: FBT001 - drawn
+        """Someone goes on with what a fuse holds, in one of the ways; the sweep may have to do the rest."""
+        one = data.draw(st.sampled_from(self.ledger.fuses.tripped()))
+        self.ledger.fuses.reset(one.origin, way, Decision("ann", "checked"), bucket=one.bucket)
+        if steps:
+            self.work_off()
+        STATISTICS[f"fuses reset: {way.value}"] += 1
+
+    @rule()
+    def work_off(self) -> None:
+        """The sweep carries out what was decided about fuses, and closes those with nothing left."""
+        before = {letter.id for letter in self.ledger.dead_letters.find(DeadLetterFilter())}
+        self.ledger.fuses.work_off()
+        self.ledger.fuses.close_those_over()
+        self.killed |= {letter.id for letter in self.ledger.dead_letters.find(DeadLetterFilter())} - before
+
+    @precondition(lambda self: any(self.ledger.fuses.asks_for_read(bucket) for bucket in BUCKETS))
+    @rule(data=st.data(), well=st.booleans())
+    def a_harmless_read_is_made(self, data: st.DataObject, well: bool) -> None:  # noqa: FBT001 - drawn
+        """Two origins fail alike: a read shows whether all of the bucket is at fault."""
+        asking = [bucket for bucket in BUCKETS if self.ledger.fuses.asks_for_read(bucket)]
+        bucket: Bucket = data.draw(st.sampled_from(asking))
+        asked = self.ledger.fuses.asks_for_read(bucket)
+        assert asked is not None
+        self.ledger.fuses.note_read(bucket, asked, well=well)
+        STATISTICS["harmless reads"] += 1
+
+    def _let_all_go_on(self) -> None:
+        """Nothing is paused or held any more, whatever is answered."""
+        for connection in list(self.paused):
+            self._resume(connection, only_optouts=False)
+        for one in self.ledger.fuses.tripped():
+            if one.state is not FuseState.DYING:
+                self.ledger.fuses.reset(one.origin, FuseWay.OFF, Decision("ann", "checked"), bucket=one.bucket)
+        self.work_off()
