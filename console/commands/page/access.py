@@ -100,7 +100,7 @@ class Access:
 
     `hosts` are the only ones that a request may name, None for any. With `link` the owner of the process comes in by it
     as `owner`, and no other does. `proxy_header` counts only beside `proxy_secret`. `is_secure` marks the cookie for
-    HTTPS alone.
+    HTTPS alone. `public_host` is where browsers reach the page if it is not what they name.
     """
 
     users: Users
@@ -111,6 +111,7 @@ class Access:
     proxy_header: str = ""
     proxy_secret: str = field(default="", repr=False)
     is_secure: bool = False
+    public_host: str | None = None
     sessions: Sessions = field(default_factory=Sessions)
     throttle: Throttle = field(default_factory=Throttle)
     _login_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -122,8 +123,13 @@ class Access:
             raise Refused(HTTPStatus.FORBIDDEN, "Another address", "Open the page at the address that was printed.")
         if request.method not in {"GET", "HEAD"}:
             origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
-            if (origin is not None and _host_of(origin) != host) or site != "same-origin":
-                raise Refused(HTTPStatus.FORBIDDEN, "Another site", "This form was sent by another site.")
+            if (origin is not None and not self._is_ours(origin, host)) or site != "same-origin":
+                raise Refused(HTTPStatus.FORBIDDEN, "Another site", _ANOTHER_SITE)
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        """Whether an origin is the host that was asked, or the public address: many proxies ask us by another name."""
+        found = host_of(origin)
+        return found is not None and found in (host, host_of(f"{urlsplit(origin).scheme}://{host}"), self.public_host)
 
     def session(self, request: Request) -> tuple[Session | None, str | None]:
         """Return the session of a request, if it has one, and the cookie to set if it is new; raises Refused."""
@@ -195,12 +201,20 @@ class Access:
         return hmac.new(self._login_key, cookie.encode(), sha256).hexdigest()
 
 
-def _host_of(origin: str) -> str | None:
-    """Return the host and port that an origin names, None if it names none."""
+_ANOTHER_SITE = (
+    "This form was sent by another site. If it was not, the proxy before this page has to pass on the header Host, or "
+    "OPTRELAY_PUBLIC_URL has to be the address that your browser shows."
+)
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
+
+
+def host_of(origin: str) -> str | None:
+    """Return the host that an origin names, with its port unless that is its scheme's own; None if it names none."""
     try:
-        return urlsplit(origin).netloc.lower() or None
+        parts = urlsplit(origin)
     except ValueError:  # such as http://[
         return None
+    return parts.netloc.lower().removesuffix(_DEFAULT_PORTS.get(parts.scheme, "")) or None
 
 
 def _digest(cookie: str) -> bytes:

@@ -16,7 +16,7 @@ from consent.errors import ConfigurationError
 from consent.files import user_name
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
-from console.commands.page.access import PREFIX, Access, OneTimeLink
+from console.commands.page.access import PREFIX, Access, OneTimeLink, host_of
 from console.commands.page.app import page_mount
 from console.commands.page.users import Role, User, Users
 from console.commands.page.visit import Parts
@@ -76,8 +76,15 @@ def shared_access(settings: Settings) -> Access | None:
         raise ConfigurationError("OPTRELAY_UI_USERS leaves users to a proxy: set OPTRELAY_UI_PROXY_HEADER")
     if not users:
         return None
-    is_secure = settings.public_url.startswith("https:")
-    return Access(users, "optrelay_page", proxy_header=header, proxy_secret=secret, is_secure=is_secure)
+    public = settings.public_url
+    return Access(
+        users,
+        "optrelay_page",
+        proxy_header=header,
+        proxy_secret=secret,
+        is_secure=public.startswith("https:"),
+        public_host=host_of(public),
+    )
 
 
 def shared_page(settings: Settings) -> Callable[[Ledger], Mount] | None:

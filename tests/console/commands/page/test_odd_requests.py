@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from consent.ledger.ledger import Ledger
 from console.commands.page.users import User, Users
 from producers.http import admission
-from tests.support.browser.page import EVERYONE, page, text_of
+from tests.support.browser.page import EVERYONE, PASSWORD, forms, page, text_of
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 
 ODD = ("\0", "a\0b")
@@ -133,3 +134,27 @@ def test_a_burst_of_logins_holds_up_no_one_and_takes_little_memory(
             assert {one.result().status_code for one in tries} == {403}
     assert under_way[1] <= 2
     assert waited < 5
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://consent.example.com", "127.0.0.1:8080"),  # nginx names its upstream unless it is told otherwise
+        ("https://other.example.com", "other.example.com:443"),
+        ("https://other.example.com:8443", "other.example.com:8443"),
+    ],
+)
+def test_a_form_comes_through_a_proxy(ledger: Ledger, origin: str, host: str) -> None:
+    """Behind an ordinary proxy no one could sign in or approve: every form was that of another site."""
+    with page(ledger, ui_users=EVERYONE, public_url="https://consent.example.com") as served, httpx.Client() as client:
+        shown = client.get(f"{served.url}/ui/login")
+        cookie = shown.headers["set-cookie"].partition(";")[0]  # it is for HTTPS alone
+        filled = forms(shown)[0][1] | {"name": "vera", "password": PASSWORD}
+
+        def send(**headers: str) -> int:
+            return client.post(f"{served.url}/ui/login", data=filled, headers={"cookie": cookie, **headers}).status_code
+
+        assert send(origin=origin, host=host) == 303
+        assert send(origin="https://evil.example.com", host=host) == 403
+        assert send(origin=origin + ".evil.example.com", host=host) == 403
+        assert send(origin="http://[", host=host) == send(origin="null", host=host) == 403
