@@ -82,7 +82,8 @@ class PreparedFile:
         zone = f"times are read in {self.context.zone}; --timezone or the feed's timezone says it otherwise"
         zoneless = zone if self.zoneless else None
         sheet = self.inspection.sheet.note if self.inspection.sheet and not self.options.sheet else None
-        return [*filter(None, (encoding, sheet, feed, zoneless)), *self.header.notes]
+        unseen = self.inspection.sheet.unseen_note if self.inspection.sheet else None
+        return [*filter(None, (encoding, sheet, unseen, feed, zoneless)), *self.header.notes]
 
     @property
     def row_header(self) -> Header:

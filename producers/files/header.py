@@ -182,7 +182,8 @@ def _found(header: Header, known: Vocabulary) -> str:
 
 def _remedy(header: Header) -> str:
     if any("\0" in name for name in header.names):
-        return "It looks like UTF-16 without a byte order mark: give --encoding utf-16-le."
+        codec = "utf-16-be" if header.names[0].startswith("\0") else "utf-16-le"
+        return f"It looks like UTF-16 without a byte order mark: give --encoding {codec}."
     if any(_LIKE_DATA.search(name) for name in header.names):
         return _NO_NAMES
     return (

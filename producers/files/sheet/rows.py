@@ -31,18 +31,34 @@ _OUR_SETTINGS = "OPTRELAY_"
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The sheet that is read, with the number of its last row, and the other visible ones with their first rows."""
+    """The sheet that is read, with the number of its last row, and the other visible ones with their first rows.
+
+    `unseen` counts rows that are hidden, by a filter or by hand; they are rows all the same.
+    """
 
     name: str
     others: tuple[str, ...]
     rows: int
     heads: tuple[tuple[str, ...], ...] = ()
+    unseen: int = 0
 
     @property
     def note(self) -> str | None:
         """What a person should know about the choice."""
         others = ", ".join(map(repr, self.others))
         return f"sheet {self.name!r} is read, not {others}; --sheet names another one" if others else None
+
+    @property
+    def unseen_note(self) -> str | None:
+        """What a person should know who has filtered the sheet."""
+        rows = (
+            f"{self.unseen:,} rows are hidden or filtered out" if self.unseen > 1 else "a row is hidden or filtered out"
+        )
+        return (
+            f"{rows} in the sheet {self.name!r}, and read like the others: delete what is not meant"
+            if self.unseen
+            else None
+        )
 
     def instead(self, known: Callable[[str], object]) -> str:
         """Return what to do if it was the wrong sheet, "" if there is no other; `known` says whether a column is."""
@@ -79,7 +95,9 @@ def convert(workbook: BinaryIO, spool: BinaryIO, file: str, wanted: str | None, 
         raise UnreadableFile(
             f"{file} needs more than {megabytes} MB of memory: save its sheet as CSV, or set OPTRELAY_SHEET_MEMORY_MB"
         )
-    return Sheet(found["sheet"], tuple(found["others"]), found["rows"], tuple(map(tuple, found["heads"])))
+    return Sheet(
+        found["sheet"], tuple(found["others"]), found["rows"], tuple(map(tuple, found["heads"])), found["unseen"]
+    )
 
 
 def _result(written: bytes) -> dict[str, Any]:

@@ -55,7 +55,10 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class Workbook:
-    """A workbook: its sheets by name (the visible ones first), the texts that cells share, and the styles of cells."""
+    """A workbook: its sheets by name (the visible ones first), the texts that cells share, and the styles of cells.
+
+    `rows_unseen` counts the rows that were read and that a spreadsheet program does not show: hidden or filtered ones.
+    """
 
     opened: zipfile.ZipFile
     sheets: dict[str, str] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class Workbook:
     shared: list[str] = field(default_factory=list)
     styles: list[CellFormat] = field(default_factory=list)
     since_1904: bool = False
+    rows_unseen: int = 0
 
 
 def open_workbook(opened: zipfile.ZipFile) -> Workbook:
@@ -120,6 +124,7 @@ def rows(
             if any(map(str.strip, cells)) or errors:
                 if merges is not None and (covered := merges.covered(number)):
                     errors += [(place, "merged") for place in covered]
+                workbook.rows_unseen += element.get("hidden") in {"1", "true"}
                 yield number, cells, errors
 
 
@@ -254,8 +259,9 @@ def convert(source: BinaryIO, sink: TextIO, wanted: str | None) -> dict[str, Any
         for last, cells, errors in rows(workbook, part, Merges(opened, part)):
             line = json.dumps([last, cells, errors], separators=(",", ":"))
             sink.write((line if len(line) <= LONGEST_ROW else json.dumps([last, [], [(-1, "line_too_long")]])) + "\n")
+        unseen = workbook.rows_unseen
         heads = {other: _head(workbook, other) for other in workbook.sheets if other != name}
-    return {"sheet": name, "others": [*heads], "heads": [*heads.values()], "rows": last}
+    return {"sheet": name, "others": [*heads], "heads": [*heads.values()], "rows": last, "unseen": unseen}
 
 
 def _head(workbook: Workbook, sheet: str) -> list[str]:

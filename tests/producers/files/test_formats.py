@@ -175,6 +175,8 @@ def test_utf16_without_a_mark_is_refused_with_a_remedy(tmp_path: Path) -> None:
     """NULs in the header tell what the file may be."""
     with pytest.raises(UnusableInput, match="--encoding utf-16-le"):
         reasons(tmp_path / "x.csv", TABLE.encode("utf-16-le"))
+    with pytest.raises(UnusableInput, match="--encoding utf-16-be"):
+        reasons(tmp_path / "y.csv", TABLE.encode("utf-16-be"))
 
 
 OTHERS = {

@@ -244,3 +244,15 @@ def test_a_merged_cell_is_not_an_empty_one(tmp_path: Path) -> None:
     assert (reject.line, reject.column, reject.code) == (7, "reason", "unusable_value")
     assert "row 7, column E: the cell is merged" in reject.message
     assert odd(tmp_path / "y", '<c r="A5"><v>5</v></c>', merged=["F5:F7", "B7:B7"]).users == ["5", "7"]
+
+
+def test_filtered_rows_are_told_of(tmp_path: Path) -> None:
+    """Someone filters a list by those who unsubscribed and saves it; everyone in it opts out, and no line says why."""
+    rest = "".join(f'<c t="str"><v>{text}</v></c>' for text in ("SMS", "OPTOUT", "2026-11-20", ""))
+    rows = [f'<row r="{n}"{hidden}><c><v>{n}</v></c>{rest}</row>' for n, hidden in ((3, ""), (4, ' hidden="1"'))]
+    table = f'<row r="1">{ODD_HEAD}</row><row r="2" hidden="1"/>{"".join(rows)}'
+    ledger = MemoryLedger()
+    result = read(file_of(tmp_path / "x", odd_workbook(table)), ledger)
+
+    assert ledger.users == ["3", "4"]
+    assert [note for note in result.notes if note.startswith("a row is hidden or filtered out in the sheet 'Contacts'")]
