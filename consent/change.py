@@ -57,7 +57,7 @@ class ConsentChange:
     * `bucket` names the rate limit of the connection that the target's calls fall under ("": it has only one).
     * `own_time` is False if `effective_at` does not come from the sender, but from a file's clock or the receipt.
     * `sender` is the scope in which `change_id` is unique; `line` is the row's physical line, or the event's number.
-    * `told_by` names the API key that an event came by ("": its source is told by one sender alone).
+    * `sent_by` names the API key that an event came by ("": its source has one sender alone).
     * `overlaps` says that an opt-in of a wide slot of its connection lifts the opt-outs of narrower ones.
     * `recorded_as` is the public id under which the ledger has the change already, unless it has been altered since.
     """
@@ -76,7 +76,7 @@ class ConsentChange:
     sender: str = ""
     recorded_as: str | None = None
     overlaps: bool = False
-    told_by: str = ""
+    sent_by: str = ""
 
 
 class Bucket(NamedTuple):

@@ -87,8 +87,8 @@ _MACHINE = frozenset(
 
 def unreadable(message: str, error: OSError) -> UnreadableFile:
     """Return the error of a file that cannot be read, by whether this machine or the file is what is wrong."""
-    words = f"{message}: {error.strerror or type(error).__name__}"
-    return UnreadableNow(words) if error.errno in _MACHINE else UnreadableFile(words)
+    text = f"{message}: {error.strerror or type(error).__name__}"
+    return UnreadableNow(text) if error.errno in _MACHINE else UnreadableFile(text)
 
 
 class LedgerError(OptrelayError):
@@ -169,8 +169,8 @@ class Bounds(NamedTuple):
         ends = {name: number_text(bound) for name, bound in self._asdict().items() if bound is not None}
         if "ge" in ends and "le" in ends:
             return f" from {ends['ge']} to {ends['le']}"
-        words = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
-        said = " and ".join(f"{word} {ends[name]}" for name, word in words.items() if name in ends)
+        bounds = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+        said = " and ".join(f"{word} {ends[name]}" for name, word in bounds.items() if name in ends)
         return f" {said}" if said else ""
 
 

@@ -39,8 +39,8 @@ _DIGITS = {
     19: "nanoseconds since 1970",
 }
 _OTHERS = [
-    (re.compile(form, re.ASCII), words)
-    for form, words in (
+    (re.compile(form, re.ASCII), message)
+    for form, message in (
         (r"\d{5}([.,]\d+)?", "a spreadsheet's number of days (format the column as a date)"),
         (r"[+-]?(\d{9,10})[.,]\d+", "seconds since 1970"),
         (r"\d{8}[Tt ]?\d{4}(\d\d)?([.,]\d+)?([Zz]|[+-]\d{2}:?\d{2})?", "a date and a time without separators"),
@@ -110,8 +110,8 @@ def in_utc(moment: datetime, zone: tzinfo = UTC) -> datetime:
 
 
 def _too_old() -> UnusableTime:
-    words = f"a time before {_FIRST_DAY} is how systems write that they know none: write when the person said it"
-    return UnusableTime("time_too_old", words)
+    message = f"a time before {_FIRST_DAY} is how systems write that they know none: write when the person said it"
+    return UnusableTime("time_too_old", message)
 
 
 def _placed(moment: datetime, zone: tzinfo) -> datetime:
@@ -124,9 +124,9 @@ def _placed(moment: datetime, zone: tzinfo) -> datetime:
 
 
 def _unreadable(text: str) -> UnusableTime:
-    words = _DIGITS.get(len(text)) if text.isdigit() else None
-    words = words or next((words for form, words in _OTHERS if form.fullmatch(text)), None)
-    return UnusableTime("unreadable_time", f"this looks like {words}: {_REMEDY}" if words else _REMEDY)
+    message = _DIGITS.get(len(text)) if text.isdigit() else None
+    message = message or next((message for form, message in _OTHERS if form.fullmatch(text)), None)
+    return UnusableTime("unreadable_time", f"this looks like {message}: {_REMEDY}" if message else _REMEDY)
 
 
 _REMEDY = f"write the time as ISO 8601, for example {EXAMPLE}"

@@ -124,10 +124,10 @@ def _run(arguments: list[str] | None) -> int:
         return ExitCode.IMPERFECT
 
 
-def _print_error(arguments: list[str] | None, code: int, words: str) -> None:
+def _print_error(arguments: list[str] | None, code: int, message: str) -> None:
     """Print the JSON value of a command that failed, if it was to print one: a program need not parse nothing."""
     if "--json" in (sys.argv[1:] if arguments is None else arguments) and not Screen.has_printed_json:
-        Screen(as_json=True).print_json({"error": words, "exit_code": int(code)})
+        Screen(as_json=True).print_json({"error": message, "exit_code": int(code)})
 
 
 @app.command()

@@ -81,8 +81,8 @@ def explain(error: Exception) -> ExitCode:
         case OptrelayError():
             Screen().error(str(error), _REMEDIES.get(type(error), ""))
             return ExitCode.UNABLE
-        case OSError(filename=str(place), strerror=str(words)):
-            Screen().error(f"{path_text(place)}: {words}", _KEPT)
+        case OSError(filename=str(place), strerror=str(reason)):
+            Screen().error(f"{path_text(place)}: {reason}", _KEPT)
             return ExitCode.UNABLE
         case _:
             _report_unexpected(error)

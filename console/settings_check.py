@@ -25,13 +25,13 @@ def configured(screen: Screen) -> Settings:
 
 def former_ways() -> Iterator[tuple[str, str]]:
     """Give the settings of `reassert` that are true or false, and how the same is written now."""
-    told: dict[str, object] = {name: os.environ[name] for name in environment_names() if name.endswith("REASSERT")}
+    given: dict[str, object] = {name: os.environ[name] for name in environment_names() if name.endswith("REASSERT")}
     tables = _toml()
-    told[f"{TOML_FILE}: reassert"] = tables.get("reassert")
+    given[f"{TOML_FILE}: reassert"] = tables.get("reassert")
     if isinstance(connections := tables.get("connections"), dict):
         for name, own in connections.items():
-            told[f"{TOML_FILE}: connections.{name}.reassert"] = own.get("reassert") if isinstance(own, dict) else None
-    for name, value in told.items():
+            given[f"{TOML_FILE}: connections.{name}.reassert"] = own.get("reassert") if isinstance(own, dict) else None
+    for name, value in given.items():
         way = BOOLEANS.get(str(value).strip().lower())
         if way is not None:
             yield name, way.value

@@ -103,8 +103,8 @@ class AudienceQuestion:
             raise ConfigurationError("what becomes of unknown people is allow or stop")
         question = Question(_channel(rules, channel), _priority(rules, priority))
         regions = {name: rows[name].region for name in rules}
-        told = Unknown(unknown) if unknown else None
-        return cls(question, told, wanted, rules, regions, frozenset(rows))
+        treatment = Unknown(unknown) if unknown else None
+        return cls(question, treatment, wanted, rules, regions, frozenset(rows))
 
     def in_region(self, region: str) -> AudienceQuestion:
         """Return the question with the country of numbers that have no country code; "" leaves the connections'."""
@@ -214,15 +214,15 @@ class MissingNames(ConfigurationError):
     """People lack a kind of name by which others have opted out, and no option says what that is to mean."""
 
     def __init__(self, question: Question, missing: Mapping[str, int]) -> None:
-        told = ", ".join(f"{count:,} by {kind}" for kind, count in missing.items())
+        counts = ", ".join(f"{count:,} by {kind}" for kind, count in missing.items())
         super().__init__(
             f"opt-outs of {' '.join(filter(None, question))} are known by names that the audience, or some of it, does "
-            f"not give: {told}. Give these names too, or say --unknown stop or --unknown allow"
+            f"not give: {counts}. Give these names too, or say --unknown stop or --unknown allow"
         )
         self.missing = dict(missing)
 
 
-_WORDS = {
+_REASONS = {
     "pending": "opted out; the provider has not been told yet",
     "held": "opted out in a file that waits for approval",
     "dead": "opted out; the provider could not be told (a dead letter)",
@@ -233,7 +233,7 @@ def _opted_out(reasons: Sequence[StandingOptOut]) -> Stopped:
     first = min(reasons, key=lambda one: one.since)
     since = from_micros(first.since).isoformat().replace("+00:00", "Z")
     return Stopped(
-        "opted_out", _WORDS.get(first.state, "opted out"), since, first.connection, first.state, first.import_id
+        "opted_out", _REASONS.get(first.state, "opted out"), since, first.connection, first.state, first.import_id
     )
 
 

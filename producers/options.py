@@ -152,7 +152,7 @@ def fingerprint(
 
 def _of_a_feed(options: IngestOptions) -> dict[str, Any]:
     """Return what a feed changes in the meaning of bytes, beside what options could always change; never its name."""
-    told = {
+    stated = {
         "only_maps": options.only_maps,
         "set": {plain(name): value for name, value in options.constants.items()},
         "values": {plain(name): dict(table) for name, table in options.values.items()},
@@ -161,4 +161,4 @@ def _of_a_feed(options: IngestOptions) -> dict[str, Any]:
         "allow_domains": options.allow_domains,
         "skip": [options.skip_top, options.skip_end] if options.skip_top or options.skip_end else None,
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in stated.items() if value}

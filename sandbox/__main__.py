@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sandbox.server import READY, die_with, serve
 from sandbox.settings import SandboxSettings
 
-_WORDS = ("username", "password", "oauth_key", "oauth_secret", "rate")
+_TEXTS = ("username", "password", "oauth_key", "oauth_secret", "rate")
 _NUMBERS = ("burst", "token_ttl")
 _OTHERS = ("infobip", "gupshup")
 
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_capillary(group: argparse._ArgumentGroup) -> None:
-    for name in _WORDS:
+    for name in _TEXTS:
         group.add_argument(f"--{name.replace('_', '-')}")
     for name in _NUMBERS:
         group.add_argument(f"--{name.replace('_', '-')}", type=int)

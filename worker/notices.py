@@ -46,9 +46,9 @@ def look(settings: Settings, ledger: Ledger) -> None:
     """
     seen = Seen(settings, ledger, standstill(settings, ledger), forecasts(settings, ledger))
     found = {
-        f"{kind}:{key}".rstrip(":"): (kind, words)
+        f"{kind}:{key}".rstrip(":"): (kind, message)
         for kind, condition in CONDITIONS.items()
-        for key, words in condition(seen)
+        for key, message in condition(seen)
     }
     ledger.notices.observe(tuple(CONDITIONS), found, tell=bool(settings.notify))
 
@@ -84,16 +84,16 @@ def _long_pauses(seen: Seen) -> Found:
         lengths = [rules[name].due(now) - now for name in found.rules if name in rules]
         if pause is not None and lengths and now - pause.since > min(lengths) / _SHARE_OF_A_PAUSE:
             held = sum(one.open for one in found.rules.values())
-            words = f"{held:,} customers of {_label(str(bucket))} with opt-outs wait for the end of a pause"
-            yield str(bucket), f"{words}: `optrelay deadlines` says until when it may last, `optrelay resume` ends it"
+            message = f"{held:,} customers of {_label(str(bucket))} with opt-outs wait for the end of a pause"
+            yield str(bucket), f"{message}: `optrelay deadlines` says until when it may last, `optrelay resume` ends it"
 
 
 def _optout_bursts(seen: Seen) -> Found:
     """Tell of many opt-outs at once; they are delivered all the same."""
     for one in seen.ledger.event_guards.bursts():
-        words = f"{one.optouts:,} opt-outs of {one.connection} came by events within ten minutes, usually at most"
+        message = f"{one.optouts:,} opt-outs of {one.connection} came by events within ten minutes, usually at most"
         remedy = "does a mail scanner follow unsubscribe links? They are delivered"
-        yield one.connection, f"{words} {one.usual:,} within an hour: {remedy}"
+        yield one.connection, f"{message} {one.usual:,} within an hour: {remedy}"
 
 
 def _held_imports(seen: Seen) -> Found:
@@ -107,8 +107,8 @@ def _fuses(seen: Seen) -> Found:
         what = f"import {one.import_id}" if one.origin == one.import_id else one.origin or "all of it"
         count = "at least " if one.at_least else ""
         late = f", late from {from_micros(one.due_at):%Y-%m-%d %H:%M} UTC on" if one.due_at and one.optouts else ""
-        words = f"a fuse holds {what} in {_label(str(one.bucket))}: {one.reason}; {count}{one.optouts:,} opt-outs"
-        yield f"{one.bucket}:{one.origin}", f"{words}{late}: look at `optrelay held`, then `optrelay reset-fuse`"
+        message = f"a fuse holds {what} in {_label(str(one.bucket))}: {one.reason}; {count}{one.optouts:,} opt-outs"
+        yield f"{one.bucket}:{one.origin}", f"{message}{late}: look at `optrelay held`, then `optrelay reset-fuse`"
 
 
 def _stopped_connections(seen: Seen) -> Found:
@@ -126,8 +126,8 @@ def _throttled_connections(seen: Seen) -> Found:
     for one in seen.ledger.breakers.all_health():
         unserved = now - (one.healthy_at or 0)
         if one.throttled_until > now and unserved > THROTTLED_SECONDS * 1e6:
-            words = f"connection {_label(one.name)} asks us to wait, and has served no one for long: lower its RATE"
-            yield one.name, words
+            message = f"connection {_label(one.name)} asks us to wait, and has served no one for long: lower its RATE"
+            yield one.name, message
 
 
 def _dead_letters(seen: Seen) -> Found:
@@ -137,12 +137,12 @@ def _dead_letters(seen: Seen) -> Found:
         by_connection.setdefault(connection, {})[code] = count
     for connection, codes in by_connection.items():
         if len(codes) > MOST_CODES:
-            words = f"{sum(codes.values()):,} dead letters of {connection} with {len(codes):,} codes"
-            yield f"{connection}:{OTHER}", f"{words}: `optrelay dead-letters`"
+            message = f"{sum(codes.values()):,} dead letters of {connection} with {len(codes):,} codes"
+            yield f"{connection}:{OTHER}", f"{message}: `optrelay dead-letters`"
             continue
         for code, count in codes.items():
-            words = f"{count:,} dead letters of {connection} with code {code}: `optrelay dead-letters`"
-            yield f"{connection}:{code}", words
+            message = f"{count:,} dead letters of {connection} with code {code}: `optrelay dead-letters`"
+            yield f"{connection}:{code}", message
 
 
 def _backlog(seen: Seen) -> Found:
@@ -176,8 +176,8 @@ def _backlog_of_connections(seen: Seen) -> Found:
     stopped = {read_bucket(one.name).connection for one in health if one.is_open}
     for name, count in many.items():
         if name not in stopped and count >= before.get(name, count + 1):
-            words = f"{count - paused[name]:,} opt-outs of {name} wait, and no fewer than an hour ago"
-            yield name, f"{words}: `optrelay status` says what limits it"
+            message = f"{count - paused[name]:,} opt-outs of {name} wait, and no fewer than an hour ago"
+            yield name, f"{message}: `optrelay status` says what limits it"
 
 
 def _late_opt_outs(seen: Seen) -> Found:
@@ -202,17 +202,17 @@ def _full_ledger(seen: Seen) -> Found:
 def _breached_deadlines(seen: Seen) -> Found:
     for bucket, found in seen.forecasts.items():
         if found.breached:
-            words = (
+            message = (
                 f"{found.breached:,} customers of {_label(str(bucket))} are past their deadline: `optrelay deadlines`"
             )
-            yield str(bucket), words
+            yield str(bucket), message
 
 
 def _deadlines_at_risk(seen: Seen) -> Found:
     for bucket, found in seen.forecasts.items():
         if found.at_risk:
-            words = f"{found.at_risk:,} customers of {_label(str(bucket))} will be late"
-            yield str(bucket), f"{words}: `optrelay deadlines` says at what rate none would be"
+            message = f"{found.at_risk:,} customers of {_label(str(bucket))} will be late"
+            yield str(bucket), f"{message}: `optrelay deadlines` says at what rate none would be"
 
 
 CONDITIONS: dict[str, Callable[[Seen], Found]] = {

@@ -33,7 +33,7 @@ class Standstill:
         return None if self.backlog.opt_out_since is None else self._age(self.backlog.opt_out_since)
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """Say how old the oldest pending opt-out is."""
         age = self.opt_out_seconds
         return "no opt-out is pending" if age is None else f"oldest pending opt-out: {duration_text(age)}"

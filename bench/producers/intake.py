@@ -104,11 +104,11 @@ def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
     write_file(second, rows, 1)
     (committed, cpu, seconds, recorded, megabytes), alone = beside_csv_reader(url, first)
     apart(confirm_everything, url)
-    (heard, _, again, *_), alone_again = beside_csv_reader(url, second)
+    (repeated, _, again, *_), alone_again = beside_csv_reader(url, second)
     third = folder / f"{name}-3.csv"
     write_file(third, rows, 1, "\n")
     (_, _, same, *_), alone_same = beside_csv_reader(url, third)
-    parts = {"committed": alone / committed, "unchanged": alone_again / heard, "duplicate": alone_same / same}
+    parts = {"committed": alone / committed, "unchanged": alone_again / repeated, "duplicate": alone_same / same}
     return {
         "ledger": name,
         "rows": rows,
@@ -119,7 +119,7 @@ def measure(name: str, url: str, rows: int, folder: Path) -> dict[str, object]:
         "met": rows / committed >= GOALS[name],
         "met_by_cpu": rows / cpu >= GOALS[name],
         "due_rows_per_second": round(rows / seconds),
-        "unchanged_committed_rows_per_second": round(rows / heard),
+        "unchanged_committed_rows_per_second": round(rows / repeated),
         "unchanged_rows_per_second": round(rows / again),
         "duplicate_rows_per_second": round(rows / same),
         "csv_reader_rows_per_second": round(3 * rows / (alone + alone_again + alone_same)),

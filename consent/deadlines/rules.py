@@ -188,8 +188,8 @@ def shipped_rules() -> Mapping[str, Rule]:
 @lru_cache(maxsize=4096)
 def channel_of(slot: str) -> str:
     """Return the channel of a slot: the first word in its text that names one, "" if none does."""
-    words = (_NAMES.get(word, word) for word in re.findall(r"[A-Z]+", slot.upper()))
-    return next((word for word in words if word in CHANNELS), "")
+    names = (_NAMES.get(word, word) for word in re.findall(r"[A-Z]+", slot.upper()))
+    return next((word for word in names if word in CHANNELS), "")
 
 
 class Deadline(NamedTuple):

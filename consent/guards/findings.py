@@ -88,7 +88,7 @@ def findings(file: FileFigures, guards: ImportGuards) -> list[Finding]:
 def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
     found = []
     for one in file.returning:
-        rules, words = guards.of(one.connection), f"{_people(one.count)} in {one.connection} who opted out"
+        rules, people = guards.of(one.connection), f"{_people(one.count)} in {one.connection} who opted out"
         if one.undated >= rules.undated_optins:
             says = (
                 f"would opt in again {_people(one.undated)} in {one.connection} who opted out, and no row says since "
@@ -97,9 +97,9 @@ def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
             holds = Guard.UNDATED_OPTINS not in rules.switched_off
             found.append(Finding(Guard.UNDATED_OPTINS, holds, says, one.examples))
         if one.count > rules.resurrects_most:
-            says = f"would opt in again {words}: more than {rules.resurrects_most:,}"
+            says = f"would opt in again {people}: more than {rules.resurrects_most:,}"
         elif one.count >= rules.resurrects_from and _is_share(file, one, rules):
-            says = f"would opt in again {words}: more than {rules.resurrects_share:.1%} of all who have"
+            says = f"would opt in again {people}: more than {rules.resurrects_share:.1%} of all who have"
         else:
             continue
         holds = Guard.RESURRECTS not in rules.switched_off

@@ -87,8 +87,8 @@ class GuardRules(BaseModel):
         """
         if other is None:
             return self
-        told = {name: getattr(other, name) for name in other.model_fields_set}
-        return self.model_copy(update=told).without(sorted(self.switched_off))
+        stated = {name: getattr(other, name) for name in other.model_fields_set}
+        return self.model_copy(update=stated).without(sorted(self.switched_off))
 
     def without(self, guards: Sequence[str]) -> GuardRules:
         """Return these rules with some guards switched off; raises ValueError if one is none."""

@@ -60,8 +60,8 @@ def clean(text: str) -> str:
         seen = _without_ends(_unmarked(seen))
     for place, letter in enumerate(seen, 1):
         if unicodedata.category(letter) in _UNSEEN:
-            words = f"character {place} is U+{ord(letter):04X}, which cannot be seen: remove it"
-            raise UnusableIdentifier("unusable_value", words)
+            message = f"character {place} is U+{ord(letter):04X}, which cannot be seen: remove it"
+            raise UnusableIdentifier("unusable_value", message)
     return unicodedata.normalize("NFC", seen)
 
 
@@ -104,8 +104,8 @@ def refuse_lookalikes(address: str) -> None:
     if address.isascii():
         return
     if (found := _LOOKALIKE.search(address)) is not None:
-        words = f"character {found.start() + 1} is U+{ord(found[0]):04X}, which no keyboard writes"
-        raise UnusableIdentifier("unusable_value", f"{words}: type the address anew")
+        message = f"character {found.start() + 1} is U+{ord(found[0]):04X}, which no keyboard writes"
+        raise UnusableIdentifier("unusable_value", f"{message}: type the address anew")
     for label in _LABELS.split(address.rpartition("@")[2]):
         if len({_script(letter) for letter in label if letter.isalpha()} & _ALIKE) > 1:
             raise UnusableIdentifier("unusable_value", "the domain mixes letters of several scripts: type it anew")
@@ -140,6 +140,6 @@ def _is_edge(letter: str) -> bool:
 
 def _unmarked(text: str) -> str:
     if any(letter.isalpha() for letter in text):
-        words = "an apostrophe stands before the value, as spreadsheets mark text: remove it"
-        raise UnusableIdentifier("unusable_value", words)
+        message = "an apostrophe stands before the value, as spreadsheets mark text: remove it"
+        raise UnusableIdentifier("unusable_value", message)
     return text[1:]

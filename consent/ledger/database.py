@@ -140,7 +140,7 @@ class Database:
         """Ask the server what became of a transaction whose connection was lost while it was being committed."""
         while True:
             with self._transaction(writes=False) as tx:
-                found = self.dialect.fate(tx, writing.number or 0)
+                found = self.dialect.transaction_status(tx, writing.number or 0)
             if found != "in progress":
                 return found == "committed"
             time.sleep(0.05)

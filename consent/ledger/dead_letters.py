@@ -245,7 +245,7 @@ def _revive(lock: MergeLock, rows: Sequence[Row[Any]], now: int) -> None:
 
 
 def _note(tx: Connection, effects: Mapping[int, str], *, who: str, why: str, now: int) -> None:
-    rows = [(now, who, str(fate), why, number) for number, fate in effects.items()]
+    rows = [(now, who, str(effect), why, number) for number, effect in effects.items()]
     bulk(tx).insert(audit_log, ("at", "who", "what", "why", "change_id"), rows, NEW)
 
 

@@ -10,17 +10,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _LONGEST = 200
 
-Words = str | dict[str, str]
+LocalText = str | dict[str, str]
 """What people read: one text, or one for each language (`{"en": "Weekly offers", "de": "Wochenangebote"}`)."""
 
 
-def _short(words: Words) -> Words:
+def _short(text: LocalText) -> LocalText:
     """Return words that fit onto a phone; raise ValueError for others."""
-    texts = [words] if isinstance(words, str) else list(words.values())
+    texts = [text] if isinstance(text, str) else list(text.values())
     if any(len(text) > _LONGEST for text in texts):
         message = f"write at most {_LONGEST} characters"
         raise ValueError(message)
-    return words
+    return text
 
 
 def _colour(text: str) -> str:
@@ -31,7 +31,7 @@ def _colour(text: str) -> str:
     return text
 
 
-ShortWords = Annotated[Words, AfterValidator(_short)]
+ShortText = Annotated[LocalText, AfterValidator(_short)]
 
 
 class LinkTopic(BaseModel):
@@ -40,9 +40,9 @@ class LinkTopic(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     when: dict[str, str] = Field({}, description="columns and values that a link has; empty: every link")
-    brand: ShortWords = Field("", description="whose messages these are, where it is not the brand of the page")
-    list: ShortWords = Field("", description="the list, such as `Weekly offers`")
-    channel: ShortWords = Field("", description="by which way they come, where optrelay has no words for the channel")
+    brand: ShortText = Field("", description="whose messages these are, where it is not the brand of the page")
+    list: ShortText = Field("", description="the list, such as `Weekly offers`")
+    channel: ShortText = Field("", description="by which way they come, where optrelay has no words for the channel")
 
 
 class PublicPage(BaseModel):
@@ -50,7 +50,7 @@ class PublicPage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    brand: ShortWords = Field("", description="whose messages these are: one text, or a JSON object by language")
+    brand: ShortText = Field("", description="whose messages these are: one text, or a JSON object by language")
     logo: str = Field("", description="a PNG, JPEG, GIF, WebP or SVG file of at most 100 KiB, shown above the page")
     colour: Annotated[str, AfterValidator(_colour)] = Field(
         "", description="the colour of the button, like `#1f4e8c`; its letters are black or white, as can be read"

@@ -68,7 +68,7 @@ class Span:
     attributes: Attributes = field(default_factory=dict)
     links: list[SpanIds] = field(default_factory=list)
     error: str = ""
-    errors_told: int = 0
+    errors_written: int = 0
 
     def link(self, others: Iterable[SpanIds]) -> None:
         """Note what it was done for, as far as there is room."""
@@ -85,15 +85,15 @@ class Span:
     def end(self) -> None:
         """Have it told, if it is sampled or something in it failed."""
         self.ended = self.ended or time.time_ns()
-        if self.ids.sampled or self.error or self.errors_told:
+        if self.ids.sampled or self.error or self.errors_written:
             self.writer.write(self)
 
     def call(self, name: str, seconds: float, attributes: Mapping[str, str | int], error: str) -> None:
         """Tell a call that has just ended and took so long; one that failed is told though nothing else is."""
         if not self.ids.sampled:
-            if not error or self.errors_told >= MOST_ERRORS:
+            if not error or self.errors_written >= MOST_ERRORS:
                 return
-            self.errors_told += 1
+            self.errors_written += 1
         now = time.time_ns()
         ids = SpanIds(self.ids.trace, _number(_BITS), sampled=True)
         started = now - int(seconds * 1e9)
@@ -136,9 +136,9 @@ def writer() -> SpanWriter | None:
 
 def is_traced() -> bool:
     """Return whether the environment names an endpoint for traces, and does not switch them off."""
-    told = os.environ.get
-    is_off = told("OTEL_SDK_DISABLED", "").lower() == "true" or told("OTEL_TRACES_EXPORTER") == "none"
-    return not is_off and any(told(name, "").strip() for name in _ENDPOINTS)
+    variable = os.environ.get
+    is_off = variable("OTEL_SDK_DISABLED", "").lower() == "true" or variable("OTEL_TRACES_EXPORTER") == "none"
+    return not is_off and any(variable(name, "").strip() for name in _ENDPOINTS)
 
 
 def _make() -> SpanWriter | None:

@@ -117,7 +117,7 @@ def _show_next(screen: Screen, folder: Path) -> None:
     if shutil.which("optrelay") is None and activate.exists():
         _show_step(screen, f". {_short(activate)}", "makes the command `optrelay` known to this shell")
     _show_step(screen, f"cd {folder}", f"its {TOML_FILE} configures the demo's connections")
-    for command, words in (
+    for command, text in (
         ("optrelay ui", "the same in a browser: what needs a person, the import, its dead letters; it prints a link"),
         ("optrelay status latest", "what became of its rows, counted"),
         ("optrelay dead-letters list", "what could not be delivered; `show ID` tells the whole story"),
@@ -127,22 +127,22 @@ def _show_next(screen: Screen, folder: Path) -> None:
             "in another terminal: now the unknown customer exists; then `dead-letters replay --all` and `run`",
         ),
     ):
-        _show_step(screen, command, words)
+        _show_step(screen, command, text)
 
 
-def _show_step(screen: Screen, command: str, words: str) -> None:
+def _show_step(screen: Screen, command: str, text: str) -> None:
     """Print a command on a line of its own, so that it can be copied on a terminal of any width."""
     screen.show(f"  {command}")
-    screen.show(Padding(Text(words, "dim"), (0, 0, 0, 6), expand=False))
+    screen.show(Padding(Text(text, "dim"), (0, 0, 0, 6), expand=False))
 
 
 def _short(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _head(screen: Screen, words: str) -> None:
+def _head(screen: Screen, text: str) -> None:
     screen.show()
-    screen.show(Rule(Text(words, "bold"), align="left", style="dim"))
+    screen.show(Rule(Text(text, "bold"), align="left", style="dim"))
 
 
 def _clear(folder: Path) -> None:

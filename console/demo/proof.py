@@ -88,5 +88,5 @@ def _wrong_counts(found: ImportReport, expected: Expected) -> str:
     return f"unexpected counts: {'; '.join(wrong)}" if wrong else ""
 
 
-def _say(screen: Screen, words: str, *, well: bool) -> None:
-    screen.show(words if well else f"NOT SO: {words}", "green" if well else "bold red")
+def _say(screen: Screen, text: str, *, well: bool) -> None:
+    screen.show(text if well else f"NOT SO: {text}", "green" if well else "bold red")

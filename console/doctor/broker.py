@@ -21,8 +21,8 @@ def look(settings: Settings) -> Iterator[Finding]:
     """Look at the configured broker, or for the server that `optrelay run` would start."""
     if not settings.broker_url:
         name = Path(broker_binary()).name
-        yield Finding("broker", ok=True, words=f"none is configured; `optrelay run` starts its own {name}")
-        yield Finding("workers", ok=None, words="`optrelay worker` and `sweep` need OPTRELAY_BROKER_URL")
+        yield Finding("broker", ok=True, message=f"none is configured; `optrelay run` starts its own {name}")
+        yield Finding("workers", ok=None, message="`optrelay worker` and `sweep` need OPTRELAY_BROKER_URL")
         return
     client = redis_client(settings.broker_url)
     try:
@@ -36,7 +36,7 @@ def look(settings: Settings) -> Iterator[Finding]:
 def look_at_worker(settings: Settings) -> Iterator[Finding]:
     """Look whether this machine's worker, under the name that Celery gives it, takes wake-ups."""
     if not settings.broker_url:
-        yield Finding("worker", ok=False, words="it needs a broker", remedy="set OPTRELAY_BROKER_URL")
+        yield Finding("worker", ok=False, message="it needs a broker", remedy="set OPTRELAY_BROKER_URL")
         return
     from worker.heartbeat import why_unhealthy  # noqa: PLC0415 - it loads Celery, which the others need not
 
@@ -44,7 +44,7 @@ def look_at_worker(settings: Settings) -> Iterator[Finding]:
     try:
         why = why_unhealthy(client, f"celery@{socket.gethostname()}", settings.connections)
         remedy = "start the worker again" if why else ""
-        yield Finding("worker", ok=not why, words=why or "it takes wake-ups", remedy=remedy)
+        yield Finding("worker", ok=not why, message=why or "it takes wake-ups", remedy=remedy)
     except (redis.RedisError, OSError) as error:
         yield _unreachable(error)
     finally:
@@ -56,17 +56,17 @@ def _unreachable(error: Exception) -> Finding:
     remedy = "see OPTRELAY_BROKER_URL; nothing is lost meanwhile, but nothing is delivered"
     if "certificate" in why:
         remedy += "; of a certificate's own authority the option ssl_ca_certs=FILE of the address names the file"
-    return Finding("broker", ok=False, words=f"it cannot be reached ({why})", remedy=remedy)
+    return Finding("broker", ok=False, message=f"it cannot be reached ({why})", remedy=remedy)
 
 
 def _server(client: redis.Redis) -> Iterator[Finding]:
     client.ping()
     try:
         info = client.info("server")
-        words = f"{info.get('server_name', 'redis')} {_version(info)} answers"
+        message = f"{info.get('server_name', 'redis')} {_version(info)} answers"
     except redis.ResponseError:  # a rented server, or one that grants us little, may refuse the question
-        words = "it answers, and does not say which version it is"
-    yield Finding("broker", ok=True, words=words)
+        message = "it answers, and does not say which version it is"
+    yield Finding("broker", ok=True, message=message)
     yield from look_at_rights(client)
     yield from _workers(client)
     with suppress(redis.ResponseError):
@@ -83,7 +83,7 @@ def _workers(client: redis.Redis) -> Iterator[Finding]:
     with suppress(redis.ResponseError):
         if not has_worker(client):
             remedy = "start `optrelay worker` and one `optrelay sweep`, or deliver with `optrelay run`"
-            yield Finding("workers", ok=None, words="no worker reports at this broker", remedy=remedy)
+            yield Finding("workers", ok=None, message="no worker reports at this broker", remedy=remedy)
 
 
 def _version(info: dict[str, object]) -> object:
@@ -99,20 +99,20 @@ def _setting(client: redis.Redis, name: str) -> str | None:
 
 def _policy(found: str | None) -> Finding:
     if found is None:
-        return Finding("broker memory", ok=None, words="the server does not say its maxmemory-policy: see noeviction")
+        return Finding("broker memory", ok=None, message="the server does not say its maxmemory-policy: see noeviction")
     remedy = (
         "" if found == "noeviction" else "set maxmemory-policy to noeviction: the shared rate limit must not be evicted"
     )
-    return Finding("broker memory", ok=not remedy, words=f"maxmemory-policy is {found}", remedy=remedy)
+    return Finding("broker memory", ok=not remedy, message=f"maxmemory-policy is {found}", remedy=remedy)
 
 
 def _persistence(found: str | None) -> Finding:
     if found is None:
-        return Finding("broker disk", ok=None, words="the server does not say whether appendonly is on")
+        return Finding("broker disk", ok=None, message="the server does not say whether appendonly is on")
     if found == "yes":
-        return Finding("broker disk", ok=True, words="appendonly is on")
-    words = "appendonly is off: after a restart calls pause for some seconds, and the sweep sends the wake-ups again"
-    return Finding("broker disk", ok=None, words=words)
+        return Finding("broker disk", ok=True, message="appendonly is on")
+    message = "appendonly is off: after a restart calls pause for some seconds, and the sweep sends the wake-ups again"
+    return Finding("broker disk", ok=None, message=message)
 
 
 _KEY = f"{KEY_PREFIX}doctor"
@@ -143,11 +143,11 @@ def look_at_rights(client: redis.Redis) -> Iterator[Finding]:
         except redis.exceptions.NoPermissionError as error:
             missing["the keys optrelay:*" if "key" in str(error).lower().split("command")[0] else str(trial[0])] = None
         except redis.exceptions.ReadOnlyError:
-            words = "it takes no writes: it is a replica, or was switched over"
-            yield Finding("broker's rights", ok=False, words=words, remedy="see OPTRELAY_BROKER_URL")
+            message = "it takes no writes: it is a replica, or was switched over"
+            yield Finding("broker's rights", ok=False, message=message, remedy="see OPTRELAY_BROKER_URL")
             return
         except redis.ResponseError:
             continue  # what follows from a right that is missing, such as EXEC without MULTI
     remedy = f"give it the rights: ACL SETUSER name {RIGHTS}" if missing else ""
-    words = f"our user may not use {', '.join(missing)}" if missing else "our user may do all that workers need"
-    yield Finding("broker's rights", ok=not missing, words=words, remedy=remedy)
+    message = f"our user may not use {', '.join(missing)}" if missing else "our user may do all that workers need"
+    yield Finding("broker's rights", ok=not missing, message=message, remedy=remedy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from rich.text import Text
 
@@ -49,12 +49,12 @@ def doctor(screen: Screen, *, only_worker: bool = False, live: bool = False) -> 
     findings = list(_findings(checks))
     for one in findings:
         style, mark = _MARKS[one.ok]
-        screen.show(Text.assemble((f"{mark:8}", style), (f"{one.what}: ", "bold"), one.words))
+        screen.show(Text.assemble((f"{mark:8}", style), (f"{one.what}: ", "bold"), one.message))
         if one.remedy:
             screen.show(Text(f"        {one.remedy}"))
     well = all(one.ok is not False for one in findings)
     screen.show(_conclusion(findings))
-    screen.print_json({"ok": well, "checks": [asdict(one) for one in findings]})
+    screen.print_json({"ok": well, "checks": [one.as_json() for one in findings]})
     return ExitCode.WELL if well else ExitCode.IMPERFECT
 
 
@@ -71,7 +71,9 @@ def _findings(checks: tuple[_Check, ...]) -> Iterator[Finding]:
     try:
         settings = load_settings()
     except ConfigurationError as error:
-        yield Finding("settings", ok=False, words=str(error), remedy="correct them in the environment or optrelay.toml")
+        yield Finding(
+            "settings", ok=False, message=str(error), remedy="correct them in the environment or optrelay.toml"
+        )
         return
     yield settings_found()
     yield from settings_unknown()
@@ -79,4 +81,4 @@ def _findings(checks: tuple[_Check, ...]) -> Iterator[Finding]:
         try:
             yield from check.look(settings)
         except (ConfigurationError, OptrelayError) as error:
-            yield Finding(check.name, ok=False, words=str(error))
+            yield Finding(check.name, ok=False, message=str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 _CLOCK_SECONDS = 2.0
 
@@ -13,12 +14,16 @@ class Finding:
 
     what: str
     ok: bool | None
-    words: str
+    message: str
     remedy: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as programs read it."""
+        return {"what": self.what, "ok": self.ok, "words": self.message, "remedy": self.remedy}
 
 
 def clock_finding(what: str, ahead: float) -> Finding:
     """Say by how many seconds another clock is ahead of ours, and whether that is too much."""
-    words = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
+    message = f"{abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
     remedy = "" if abs(ahead) < _CLOCK_SECONDS else "set the clocks by NTP: the newest change wins, so clocks matter"
-    return Finding(what, ok=not remedy, words=words, remedy=remedy)
+    return Finding(what, ok=not remedy, message=message, remedy=remedy)

@@ -26,7 +26,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     """Look at the database; an SQLite file is not made."""
     missing = missing_file(settings)
     if missing is not None:
-        yield Finding("ledger", ok=None, words=f"there is no {missing} yet", remedy="the first import makes it")
+        yield Finding("ledger", ok=None, message=f"there is no {missing} yet", remedy="the first import makes it")
         yield from _room(missing.absolute().parent)
         return
     ledger = Ledger(settings.ledger_url)
@@ -40,9 +40,9 @@ def _database(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     where = ledger.maintenance.address
     try:
         ledger.maintenance.check_revision()
-        yield Finding("ledger", ok=True, words=f"{where} at revision {ledger.maintenance.revision()}")
+        yield Finding("ledger", ok=True, message=f"{where} at revision {ledger.maintenance.revision()}")
     except LedgerOutdated as error:
-        yield Finding("ledger", ok=False, words=f"{where}: {error}")
+        yield Finding("ledger", ok=False, message=f"{where}: {error}")
     yield from _stopped(ledger)
     yield from _standstill(settings, ledger)
     yield from _notices(settings, ledger)
@@ -52,7 +52,7 @@ def _database(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     else:
         yield _clock(ledger)
         if not ledger.maintenance.takes_writes():
-            yield Finding("ledger's writes", ok=False, words=READ_ONLY, remedy="name the server that takes writes")
+            yield Finding("ledger's writes", ok=False, message=READ_ONLY, remedy="name the server that takes writes")
 
 
 def _stopped(ledger: Ledger) -> Iterator[Finding]:
@@ -60,9 +60,9 @@ def _stopped(ledger: Ledger) -> Iterator[Finding]:
     with suppress(LedgerOutdated):
         for one in ledger.breakers.all_health():
             if one.is_open:
-                yield Finding(f"calls of {one.name}", ok=False, words=f"stopped, everything is kept: {one.reason}")
+                yield Finding(f"calls of {one.name}", ok=False, message=f"stopped, everything is kept: {one.reason}")
         for pause in ledger.pauses.current():
-            yield Finding(f"calls of {pause.connection}", ok=None, words=pause.words)
+            yield Finding(f"calls of {pause.connection}", ok=None, message=pause.message)
 
 
 def _standstill(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
@@ -71,45 +71,47 @@ def _standstill(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
         ledger.maintenance.check_revision()
         found = standstill(settings, ledger)
         for problem in found.problems:
-            yield Finding("deliveries", ok=False, words=problem)
+            yield Finding("deliveries", ok=False, message=problem)
         if not found.problems:
-            yield Finding("deliveries", ok=True, words=found.words)
+            yield Finding("deliveries", ok=True, message=found.message)
 
 
 def _notices(settings: Settings, ledger: Ledger) -> Iterator[Finding]:
     """Tell whether notices can be sent, and are."""
     if not settings.notify:
-        yield Finding("notices", ok=None, words="no OPTRELAY_NOTIFY: `optrelay notices` shows them, none is sent")
+        yield Finding("notices", ok=None, message="no OPTRELAY_NOTIFY: `optrelay notices` shows them, none is sent")
         return
     try:
         channels = len(channels_of(settings))
     except ConfigurationError as error:
-        yield Finding("notices", ok=False, words=str(error))
+        yield Finding("notices", ok=False, message=str(error))
         return
     with suppress(LedgerOutdated):
         ledger.maintenance.check_revision()
         since = ledger.notices.unsent_since()
         age = 0.0 if since is None else (ledger.now() - since) / 1e6
         late = age > _UNSENT_SECONDS
-        words = f"unsent for {duration_text(age)}" if late else f"{channels} configured, nothing has waited for long"
-        yield Finding("notices", ok=not late, words=words, remedy="`optrelay notices test` says why" if late else "")
+        message = f"unsent for {duration_text(age)}" if late else f"{channels} configured, nothing has waited for long"
+        yield Finding(
+            "notices", ok=not late, message=message, remedy="`optrelay notices test` says why" if late else ""
+        )
 
 
 def _rights(path: Path) -> Finding:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        words = f"others on this machine can read it (mode {mode:04o}), and it names persons"
-        return Finding("ledger file", ok=False, words=words, remedy=f"chmod 600 {path}*")
-    return Finding("ledger file", ok=True, words=f"for its owner alone (mode {mode:04o})")
+        message = f"others on this machine can read it (mode {mode:04o}), and it names persons"
+        return Finding("ledger file", ok=False, message=message, remedy=f"chmod 600 {path}*")
+    return Finding("ledger file", ok=True, message=f"for its owner alone (mode {mode:04o})")
 
 
 def _room(folder: Path) -> Iterator[Finding]:
     if not folder.exists():
         return
     free = shutil.disk_usage(folder).free
-    words = f"{free / 1e9:,.1f} GB free in {folder}"
+    message = f"{free / 1e9:,.1f} GB free in {folder}"
     remedy = "" if free >= _LEAST_BYTES else "make room: ten million changes need about 4 GB"
-    yield Finding("disk", ok=not remedy, words=words, remedy=remedy)
+    yield Finding("disk", ok=not remedy, message=message, remedy=remedy)
 
 
 def _clock(ledger: Ledger) -> Finding:

@@ -44,7 +44,7 @@ def look_live(settings: Settings) -> Iterator[Finding]:
             try:
                 yield _unknown(name) if found is None else _read(worker_context, *found)
             except (ConfigurationError, OptrelayError) as error:
-                yield Finding(f"live read of {name}", ok=False, words=str(error))
+                yield Finding(f"live read of {name}", ok=False, message=str(error))
 
 
 @contextmanager
@@ -62,8 +62,10 @@ def _context(settings: Settings) -> Iterator[WorkerContext]:
 
 
 def _unknown(name: str) -> Finding:
-    words = "no customer of it is in the ledger, so there is no one to read about; nothing was sent"
-    return Finding(f"live read of {name}", ok=None, words=words, remedy="`optrelay import` a row of it, then ask again")
+    message = "no customer of it is in the ledger, so there is no one to read about; nothing was sent"
+    return Finding(
+        f"live read of {name}", ok=None, message=message, remedy="`optrelay import` a row of it, then ask again"
+    )
 
 
 def _read(worker_context: WorkerContext, bucket: Bucket, task: CustomerTask) -> Finding:
@@ -71,16 +73,16 @@ def _read(worker_context: WorkerContext, bucket: Bucket, task: CustomerTask) -> 
     context = worker_context.bucket_context(bucket)
     request = context.provider.witness(task, context.settings)
     if request is None:
-        return Finding(what, ok=None, words="this provider has no harmless read; nothing was sent")
+        return Finding(what, ok=None, message="this provider has no harmless read; nothing was sent")
     try:
         reply = worker_context.loop.run(context.sender.send(request, _Permit(worker_context, bucket)))
     except TimeoutError:
-        words = f"its rate limit had no call to spare for {_PATIENCE_SECONDS:.0f} seconds"
-        return Finding(what, ok=None, words=words, remedy="ask again when less is being delivered")
+        message = f"its rate limit had no call to spare for {_PATIENCE_SECONDS:.0f} seconds"
+        return Finding(what, ok=None, message=message, remedy="ask again when less is being delivered")
     if isinstance(reply, NoReply):
-        return Finding(what, ok=False, words=reply.reason, remedy="see the connection's BASE_URL, and the network")
+        return Finding(what, ok=False, message=reply.reason, remedy="see the connection's BASE_URL, and the network")
     healthy = isinstance(context.provider.read(request, reply, context.settings).health, Healthy)
-    return _told(what, request, reply, healthy=healthy)
+    return _finding_of(what, request, reply, healthy=healthy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +111,19 @@ class _Permit:
         raise TimeoutError
 
 
-def _told(what: str, request: Request, reply: Reply, *, healthy: bool) -> Finding:
+def _finding_of(what: str, request: Request, reply: Reply, *, healthy: bool) -> Finding:
     said = f"{request.method} was answered with HTTP {reply.status}"
     if healthy:
-        words = f"{said}: address and credentials are good, and it shows a customer; {_NOT_PROVED}"
-        return Finding(what, ok=True, words=words)
+        message = f"{said}: address and credentials are good, and it shows a customer; {_NOT_PROVED}"
+        return Finding(what, ok=True, message=message)
     if reply.status in _REFUSED:
         remedy = "fix the credentials or their rights; nothing dies meanwhile"
-        return Finding(what, ok=False, words=f"{said}: it refuses our credentials, or this call", remedy=remedy)
+        return Finding(what, ok=False, message=f"{said}: it refuses our credentials, or this call", remedy=remedy)
     if reply.status == _THROTTLED:
-        return Finding(what, ok=None, words=f"{said}: it asks for fewer calls; {_NOT_PROVED}", remedy="ask again later")
-    words = f"{said}, which does not show the customer that was asked for; {_NOT_PROVED}"
-    return Finding(what, ok=None, words=words, remedy="`optrelay dead-letters list` may tell why; see BASE_URL, too")
+        return Finding(
+            what, ok=None, message=f"{said}: it asks for fewer calls; {_NOT_PROVED}", remedy="ask again later"
+        )
+    message = f"{said}, which does not show the customer that was asked for; {_NOT_PROVED}"
+    return Finding(
+        what, ok=None, message=message, remedy="`optrelay dead-letters list` may tell why; see BASE_URL, too"
+    )

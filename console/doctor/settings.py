@@ -30,14 +30,14 @@ def look_at_machine(settings: Settings) -> Iterator[Finding]:  # noqa: ARG001 - 
     """Look at Python and the packages."""
     python = platform.python_version()
     remedy = "" if sys.version_info >= _OLDEST else "optrelay needs Python 3.11 or newer"
-    yield Finding("python", ok=not remedy, words=f"{python} on {platform.system()}", remedy=remedy)
-    yield Finding("packages", ok=True, words=", ".join(f"{name} {version(name)}" for name in _PACKAGES))
+    yield Finding("python", ok=not remedy, message=f"{python} on {platform.system()}", remedy=remedy)
+    yield Finding("packages", ok=True, message=", ".join(f"{name} {version(name)}" for name in _PACKAGES))
 
 
 def settings_unknown() -> Iterator[Finding]:
     """Name what was set and means nothing, and what each may have been meant to be."""
     for name, remedy in unknown_settings():
-        yield Finding("settings", ok=None, words=f"{name} is no setting and is ignored", remedy=remedy)
+        yield Finding("settings", ok=None, message=f"{name} is no setting and is ignored", remedy=remedy)
 
 
 def settings_found() -> Finding:
@@ -46,20 +46,20 @@ def settings_found() -> Finding:
     places = [f"{len(names)} OPTRELAY_ variables"] if names else []
     places += [path_text(toml_file().resolve())] if toml_file().exists() else []
     if not places:
-        return Finding("settings", ok=None, words=f"no OPTRELAY_ variable and no {TOML_FILE} here: all are defaults")
-    return Finding("settings", ok=True, words=f"read from {' and '.join(places)}")
+        return Finding("settings", ok=None, message=f"no OPTRELAY_ variable and no {TOML_FILE} here: all are defaults")
+    return Finding("settings", ok=True, message=f"read from {' and '.join(places)}")
 
 
 def look_at_connections(settings: Settings) -> Iterator[Finding]:
     """Look at every connection as it is configured; no provider is called."""
     if not settings.connections:
         remedy = "set OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL, …__USERNAME, …__PASSWORD; `optrelay demo` needs none"
-        yield Finding("connections", ok=False, words="none is configured", remedy=remedy)
+        yield Finding("connections", ok=False, message="none is configured", remedy=remedy)
     for name, connection in sorted(settings.connections.items()):
         try:
             yield _connection(settings, name, connection)
         except ConfigurationError as error:
-            yield Finding(f"connection {name}", ok=False, words=str(error))
+            yield Finding(f"connection {name}", ok=False, message=str(error))
 
 
 def _connection(settings: Settings, name: str, connection: ConnectionSettings) -> Finding:
@@ -69,6 +69,8 @@ def _connection(settings: Settings, name: str, connection: ConnectionSettings) -
     needed = connection.timeout + settings.reservation_seconds + _LEASE_SPARE_SECONDS
     if settings.lease_seconds < needed:
         remedy = f"raise OPTRELAY_LEASE_SECONDS to {needed:g} or lower the connection's timeout"
-        return Finding(f"connection {name}", ok=False, words="the lease is shorter than a call", remedy=remedy)
-    words = f"{provider.name} at {url.scheme}://{url.netloc.decode()}, credentials are set, {limit_of(connection).rate}"
-    return Finding(f"connection {name}", ok=True, words=words)
+        return Finding(f"connection {name}", ok=False, message="the lease is shorter than a call", remedy=remedy)
+    message = (
+        f"{provider.name} at {url.scheme}://{url.netloc.decode()}, credentials are set, {limit_of(connection).rate}"
+    )
+    return Finding(f"connection {name}", ok=True, message=message)

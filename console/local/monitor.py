@@ -228,7 +228,9 @@ class Monitor:
         """Say which pause keeps a bucket from delivering anything, or None."""
         pause = snapshot.paused.get(bucket)
         return (
-            None if pause is None else f"connection {bucket_label(self.worker_context.settings, bucket)}: {pause.words}"
+            None
+            if pause is None
+            else f"connection {bucket_label(self.worker_context.settings, bucket)}: {pause.message}"
         )
 
     def _stuck(self, bucket: Bucket, state: BucketHealth | None, pending: int) -> str | None:

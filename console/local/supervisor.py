@@ -152,10 +152,10 @@ class Supervisor:
             self._said.clear()
             self.say("up", "broker and worker are well again")
 
-    def _once(self, words: str) -> None:
-        if words not in self._said:
-            self._said.add(words)
-            self.say("up", words)
+    def _once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self.say("up", message)
 
 
 def _environment(settings: Settings, local: LocalParts) -> dict[str, str]:

@@ -36,7 +36,7 @@ class Bottleneck:
     """What limits a bucket, and the same in words."""
 
     cause: Cause
-    words: str
+    message: str
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ def bottlenecks(
     paused = ledger.pauses.stopping(waiting)
     for bucket in waiting:
         if (pause := paused.get(bucket)) is not None:
-            found[bucket] = Bottleneck(Cause.PAUSE, pause.words)
+            found[bucket] = Bottleneck(Cause.PAUSE, pause.message)
             continue
         state = states.get(str(bucket), BucketHealth(str(bucket)))
         if not may_call(state, now):
@@ -93,8 +93,8 @@ def _of_calls(settings: Settings, bucket: Bucket, lately: RecentCalls) -> Bottle
     if lately.per_second is None or lately.per_second >= _NEARLY * rate.per_second:
         return Bottleneck(Cause.RATE, f"limited by the rate ({rate})")
     if lately.per_second * lately.seconds >= _NEARLY * most:
-        words = f"limited by the provider's latency ({lately.seconds:.2f} s a call, CONCURRENCY is {most})"
-        return Bottleneck(Cause.LATENCY, words)
+        message = f"limited by the provider's latency ({lately.seconds:.2f} s a call, CONCURRENCY is {most})"
+        return Bottleneck(Cause.LATENCY, message)
     return Bottleneck(
         Cause.LEDGER, "limited by the workers and the ledger, or by how many calls the provider bears at once"
     )

@@ -21,8 +21,8 @@ def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided
     """Print what the guards said of a file, and what a person has `decided` if nothing is held any more."""
     held = f"was held, {decided}" if decided else "held"
     for one in findings:
-        words = f"  {held if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
-        screen.show(words, "red" if one["holds"] and not decided else "yellow")
+        message = f"  {held if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
+        screen.show(message, "red" if one["holds"] and not decided else "yellow")
         for example in one["examples"]:
             screen.show(f"    for example {spoken(example)}")
 
@@ -75,8 +75,8 @@ def show_fuse(screen: Screen, one: TrippedFuse) -> None:
 def show_fuses(screen: Screen, found: Sequence[TrippedFuse]) -> None:
     """Print in a line each what fuses hold: nothing of it is delivered until a person decides."""
     for one in found:
-        words = f"held by a fuse: {fuse_in_words(one)}: {held_by_fuse(one)}"
-        screen.show(Text(f"{words}: see `optrelay held`", "bold red"))
+        message = f"held by a fuse: {fuse_in_words(one)}: {held_by_fuse(one)}"
+        screen.show(Text(f"{message}: see `optrelay held`", "bold red"))
 
 
 def held_by_fuse(one: TrippedFuse) -> str:

@@ -46,7 +46,7 @@ class Outlook:
     pause: Pause | None = None
 
     @property
-    def words(self) -> list[str]:
+    def parts(self) -> list[str]:
         """Say when it is done, and what would have to be otherwise."""
         found, limit = self.forecast, self.limit
         said = [self.label if self.stopped or limit is None else f"{self.label}: {counted(found.targets, 'customer')}"]
@@ -57,7 +57,7 @@ class Outlook:
                 back = "no breach if resumed by" if self.pause else "no further deadline is missed if it is back by"
                 said.append(f"{back} {_moment(found.latest_start)}")
         elif self.pause is not None:
-            said.append(f"{self.pause.words}, assuming they are resumed now")
+            said.append(f"{self.pause.message}, assuming they are resumed now")
         if limit is not None:
             resumed = " if it came back now" if self.stopped and self.pause is None else ""
             said.append(f"done by {_moment(found.finish_at)}{resumed}, at {_rate(found.per_second, limit)}")
@@ -105,7 +105,7 @@ def outlooks(
         outlook = forecast(its, now=now, start=start, per_second=rates.get(bucket, _UNLIMITED))
         limit = _limit(settings, bucket)
         pause = pause_of(pauses, bucket)
-        stopped = pause.words if pause and not pause.only_optins else why_stopped(state, time.time())
+        stopped = pause.message if pause and not pause.only_optins else why_stopped(state, time.time())
         found.append(Outlook(bucket, bucket_label(settings, bucket), outlook, limit, stopped, pause))
     return found
 
@@ -121,11 +121,11 @@ def paused_outlooks(settings: Settings, ledger: Ledger, pause: Pause) -> list[Ou
 
 def pause_warning(found: Sequence[Outlook]) -> list[str]:
     """Say what a pause does to the opt-outs with these forecasts: until when it may last."""
-    told = ["a paused opt-out is a late opt-out: opt-ins can be paused alone"]
+    lines = ["a paused opt-out is a late opt-out: opt-ins can be paused alone"]
     for one in found:
         waiting = counted(sum(rule.open for rule in one.forecast.rules.values()), "customer")
-        told.append(f"{one.label}: {waiting} with opt-outs; {'; '.join(one.words[1:])}")
-    return told if found else [*told, "no opt-out is pending; those that come now wait"]
+        lines.append(f"{one.label}: {waiting} with opt-outs; {'; '.join(one.parts[1:])}")
+    return lines if found else [*lines, "no opt-out is pending; those that come now wait"]
 
 
 def _limit(settings: Settings, bucket: Bucket) -> Limit | None:
@@ -154,17 +154,17 @@ def _present_rates(
 
 
 def show_outlooks(screen: Screen, found: Sequence[Outlook]) -> None:
-    """Print the words about each bucket that has something left."""
+    """Print what is said about each bucket that has something left."""
     for one in found:
         bad = one.forecast.at_risk or one.forecast.breached
-        screen.show(Text("; ".join(one.words), "bold red" if bad else ""))
+        screen.show(Text("; ".join(one.parts), "bold red" if bad else ""))
 
 
 def stuck_in_words(one: StuckOptOuts) -> str:
     """Say which opt-outs wait for a person, how many of them are or will soon be late, and what to look at."""
     where, command = _STUCK[one.state]
     least = "at least " if one.at_least else ""
-    times = [f"{least}{n:,} {words}" for n, words in ((one.late, "late"), (one.due_in_24h, "due within a day")) if n]
+    times = [f"{least}{n:,} {when}" for n, when in ((one.late, "late"), (one.due_in_24h, "due within a day")) if n]
     late = f": {', '.join(times)} by {one.rule}" if times else ""
     rest = "; `optrelay deadlines` looks at all of them" if one.at_least else ""
     return f"{one.connection}: {least}{counted(one.open, 'opt-out')} {where}{late}; see `{command}`{rest}"

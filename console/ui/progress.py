@@ -83,10 +83,10 @@ class _ReadingLines:
         self._due += changes
         self._say(f"{self._name}: publishing changes, in two passes: {self._due:,} so far")
 
-    def _say(self, words: str) -> None:
+    def _say(self, message: str) -> None:
         if time.monotonic() - self._said >= PLAIN_EVERY_SECONDS:
             self._said = time.monotonic()
-            self._screen.note(words)
+            self._screen.note(message)
 
 
 class _Rows(ProgressColumn):
@@ -106,7 +106,7 @@ class _Rejected(ProgressColumn):
         return Text(f"{rejected:,} rejected", "yellow") if rejected else Text()
 
 
-_MOST_TOLD = 8
+_MOST_SHOWN = 8
 _COUNTS = ("applied", "unchanged", "superseded", "dead", "rejected", "pending")
 
 
@@ -132,7 +132,7 @@ class BucketLine:
 
     bucket: Bucket
     left: int
-    words: str
+    message: str
     stopped: bool
 
 
@@ -182,29 +182,29 @@ class DeliveryView:
         top.add_column(justify="right")
         done = self.most - sum(snapshot.pending.values())
         top.add_row("delivering", ProgressBar(total=max(self.most, 1), completed=done), self.headline(snapshot))
-        lines = [Text(one.words, "yellow" if one.stopped else "") for one in shortened(self.buckets(snapshot))]
+        lines = [Text(one.message, "yellow" if one.stopped else "") for one in shortened(self.buckets(snapshot))]
         return Group(top, Text(self.counts(snapshot), "dim"), *lines)
 
     def _paused(self, bucket: Bucket, left: int, pause: Pause) -> str:
-        return f"{bucket_label(self.settings, bucket)}: {left:,} left; {pause.words}"
+        return f"{bucket_label(self.settings, bucket)}: {left:,} left; {pause.message}"
 
     def _bucket(
         self, bucket: Bucket, left: int, state: BucketHealth | None, answer: str | None, limited: Bottleneck | None
     ) -> BucketLine:
-        words = f"{bucket_label(self.settings, bucket)}: {left:,} left"
+        message = f"{bucket_label(self.settings, bucket)}: {left:,} left"
         if (connection := self.settings.connections.get(bucket.connection)) is None:
-            return BucketLine(bucket, left, f"{words}, but this connection is not configured", stopped=True)
+            return BucketLine(bucket, left, f"{message}, but this connection is not configured", stopped=True)
         if (obstacle := why_stopped(state, time.time())) is not None:
-            return BucketLine(bucket, left, f"{words}; {obstacle}", stopped=True)
+            return BucketLine(bucket, left, f"{message}; {obstacle}", stopped=True)
         limit = limit_of(connection, bucket.name)
         time_left = self.throughput.time_left(str(bucket), left, limit.rate, limit.targets_per_call)
-        told = f"{words}; {time_left}{bottleneck_note(limited)}{latest_answer_note(answer)}"
-        return BucketLine(bucket, left, told, stopped=False)
+        shown = f"{message}; {time_left}{bottleneck_note(limited)}{latest_answer_note(answer)}"
+        return BucketLine(bucket, left, shown, stopped=False)
 
 
 def bottleneck_note(limited: Bottleneck | None) -> str:
     """Return what to add about what limits a bucket; that it is the rate is what a time at that rate says already."""
-    return "" if limited is None or limited.cause is Cause.RATE else f"; {limited.words}"
+    return "" if limited is None or limited.cause is Cause.RATE else f"; {limited.message}"
 
 
 def latest_answer_note(answer: str | None) -> str:
@@ -214,16 +214,16 @@ def latest_answer_note(answer: str | None) -> str:
 
 def shortened(sights: Sequence[BucketLine]) -> list[BucketLine]:
     """Return the sights that a person can take in: the stopped ones and the longest first, and a sum of the others."""
-    if len(sights) <= _MOST_TOLD:
+    if len(sights) <= _MOST_SHOWN:
         return list(sights)
     ranked = sorted(sights, key=lambda one: (not one.stopped, -one.left))
-    others = ranked[_MOST_TOLD:]
+    others = ranked[_MOST_SHOWN:]
     left = sum(one.left for one in others)
     stopped = sum(one.stopped for one in others)
-    words = f"and {left:,} left within {len(others):,} other limits" + (
+    message = f"and {left:,} left within {len(others):,} other limits" + (
         f", {stopped:,} of them stopped" * bool(stopped)
     )
-    return [*ranked[:_MOST_TOLD], BucketLine(others[0].bucket, left, words, stopped=bool(stopped))]
+    return [*ranked[:_MOST_SHOWN], BucketLine(others[0].bucket, left, message, stopped=bool(stopped))]
 
 
 def why_stopped(state: BucketHealth | None, now: float) -> str | None:
@@ -259,6 +259,6 @@ class _DeliveryLines:
         parts = [
             f"delivering: {self.view.headline(now)}",
             self.view.counts(now),
-            *(one.words for one in shortened(sights)),
+            *(one.message for one in shortened(sights)),
         ]
         self.screen.note("; ".join(part for part in parts if part))

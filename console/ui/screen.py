@@ -74,13 +74,13 @@ class Screen:
             prose = isinstance(what, str | Text) and not self.out.is_terminal
             self.out.print(what, style=style, soft_wrap=prose)
 
-    def note(self, words: str) -> None:
+    def note(self, text: str) -> None:
         """Say something on standard error."""
-        self.err.print(Text(words, "dim"), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text(text, "dim"), soft_wrap=not self.err.is_terminal)
 
-    def error(self, words: str, remedy: str = "") -> None:
+    def error(self, text: str, remedy: str = "") -> None:
         """Say on standard error what is wrong, and what to do."""
-        self.err.print(Text.assemble(("error: ", "bold red"), words), soft_wrap=not self.err.is_terminal)
+        self.err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=not self.err.is_terminal)
         if remedy:
             self.err.print(Text(remedy), soft_wrap=not self.err.is_terminal)
 

@@ -72,8 +72,8 @@ def show_import(
     if waits:
         show_ways_on(screen, report.import_id)
     if report.fused:
-        words = f"  held by a fuse: {counted(report.fused, 'change')}, because the customers before drew one failure"
-        screen.show(f"{words}: `optrelay held` says which", "red")
+        message = f"  held by a fuse: {counted(report.fused, 'change')}, because the customers before drew one failure"
+        screen.show(f"{message}: `optrelay held` says which", "red")
         show_fuse_ways(screen, report.import_id)
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
@@ -88,8 +88,8 @@ def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:
     """Print the sum of several imports."""
     if len(reports) > 1:
         sums = {name: sum(getattr(one, name) for one in reports) for name in _SUMS}
-        words = ", ".join(f"{sums[name]:,} {name}" for name in _SUMS)
-        screen.show(Text.assemble((f"{len(reports)} imports together: ", "bold"), words))
+        message = ", ".join(f"{sums[name]:,} {name}" for name in _SUMS)
+        screen.show(Text.assemble((f"{len(reports)} imports together: ", "bold"), message))
 
 
 def seal(report: ImportReport) -> str:
@@ -148,8 +148,8 @@ def rows_in_words(report: ImportReport) -> str:
 def stamped_in_words(report: ImportReport) -> str:
     """Say how many opt-outs were not sent because of the export's time, and how to send them."""
     moment = "" if report.stamped_at is None else f" {from_micros(report.stamped_at):%Y-%m-%d %H:%M:%S} UTC"
-    words = f"{counted(report.stamped, 'opt-out')} unchanged only because{moment} stands on most rows"
-    return f"{words}: it is taken for the export's time; `--reassert always` sends them"
+    message = f"{counted(report.stamped, 'opt-out')} unchanged only because{moment} stands on most rows"
+    return f"{message}: it is taken for the export's time; `--reassert always` sends them"
 
 
 def _accepted(report: ImportReport) -> str:

@@ -41,7 +41,7 @@ def spoken(text: str) -> str:
 
     def said(slot: re.Match[str]) -> str:
         found = (_in_words(name, slot[0]) for name in PROVIDERS)
-        return next((f"({words})" for words in found if words), slot[0])
+        return next((f"({text})" for text in found if text), slot[0])
 
     return _LIKE_SLOT.sub(said, text)
 

@@ -31,7 +31,7 @@ class Observer(Protocol):
         """Note a batch that was recorded and acknowledged: what became of each change of each event."""
         ...
 
-    def trouble(self, words: str) -> None:
+    def trouble(self, message: str) -> None:
         """Note that the source or the ledger cannot be used now; the consumer tries again until it can."""
         ...
 
@@ -92,8 +92,8 @@ class Listener:
             return
         except MemoryError:
             self.batch, self.most_bytes = max(1, self.batch // 2), max(1, self.most_bytes // 2)
-            words = f"there is not enough memory: from now on at most {self.batch:,} events at once"
-            self._wait(words, let_go=True)
+            message = f"there is not enough memory: from now on at most {self.batch:,} events at once"
+            self._wait(message, let_go=True)
             return
         if self._troubles:
             self._troubles = 0
@@ -135,10 +135,10 @@ class Listener:
         self._held = ()
         self.source.close()
 
-    def _wait(self, words: str, *, let_go: bool) -> None:
+    def _wait(self, message: str, *, let_go: bool) -> None:
         """Wait, longer each time; keep what is in hand, or let others have it."""
         if not self._troubles:
-            self.observer.trouble(words)
+            self.observer.trouble(message)
         if let_go:
             self._let_go()
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**self._troubles)

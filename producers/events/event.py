@@ -27,7 +27,7 @@ class Event:
     * `error`: why the source could not even read it.
     * `receipt`: what the source needs to acknowledge it.
     * `is_answered`: its sender waits for an answer, which says if nothing in it can be read.
-    * `told_by`: the name of the API key that it came by ("": its source is told by one sender alone).
+    * `sent_by`: the name of the API key that it came by ("": its source has one sender alone).
     * `optouts_only`: its sender may opt out and nothing else.
     """
 
@@ -43,7 +43,7 @@ class Event:
     first: int = 0
     is_answered: bool = False
     optouts_only: bool = False
-    told_by: str = ""
+    sent_by: str = ""
 
     @property
     def size(self) -> int:

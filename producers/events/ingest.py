@@ -87,8 +87,8 @@ class _Batch:
         self.origins.append((event, first))
         for one in found:
             if not isinstance(one, RowError):
-                for change in one if event.told_by else ():
-                    change.told_by = event.told_by
+                for change in one if event.sent_by else ():
+                    change.sent_by = event.sent_by
                 self.changes.extend(one)
         self.rejects.extend(_rejects(event, found, first))
 
@@ -132,9 +132,9 @@ class EventIngest:
         """
         places: dict[str, list[int]] = {}
         for place, event in enumerate(events):
-            places.setdefault(event.told_by, []).append(place)
+            places.setdefault(event.sent_by, []).append(place)
         results: list[list[Result]] = []
-        for group in self._groups((told_by, [events[place] for place in its]) for told_by, its in places.items()):
+        for group in self._groups((sent_by, [events[place] for place in its]) for sent_by, its in places.items()):
             for (_, batch), accepted in zip(group, self._recorded(group), strict=True):
                 fresh = {
                     Bucket(change.connection, change.bucket)
@@ -153,7 +153,7 @@ class EventIngest:
         """Record batches together; changes that the ledger refuses are recorded as rejected, and the others go on."""
         while True:
             self._begin_day()
-            runs = [RunEvents(self._run_of(told_by), one.changes, one.rejects) for told_by, one in group]
+            runs = [RunEvents(self._run_of(sent_by), one.changes, one.rejects) for sent_by, one in group]
             try:
                 if len(runs) > 1:
                     return self._intake.accept_runs(runs)
@@ -177,9 +177,9 @@ class EventIngest:
 
     def close(self) -> None:
         """End the runs: each is sealed once nothing of it is pending."""
-        for told_by in [*self._runs]:
-            self._intake.finish_run(self._runs[told_by])
-            del self._runs[told_by]
+        for sent_by in [*self._runs]:
+            self._intake.finish_run(self._runs[sent_by])
+            del self._runs[sent_by]
 
     def _begin_day(self) -> None:
         """End the runs of the day before: none that a transaction has been given already."""
@@ -188,29 +188,29 @@ class EventIngest:
             self.close()
             self._day = day
 
-    def _run_of(self, told_by: str) -> str:
-        if told_by not in self._runs:
-            name = f"{told_by}, as {self._name}" if told_by else self._name
+    def _run_of(self, sent_by: str) -> str:
+        if sent_by not in self._runs:
+            name = f"{sent_by}, as {self._name}" if sent_by else self._name
             mark = f"{self._kind} {name} {self._day} {secrets.token_hex(8)}"
             source = ImportSource(self._kind, name, sha256(mark.encode()).hexdigest(), 0, None, stream=True)
-            self._runs[told_by] = self._intake.open_import(source).import_id
-        return self._runs[told_by]
+            self._runs[sent_by] = self._intake.open_import(source).import_id
+        return self._runs[sent_by]
 
     def _groups(self, by_key: Iterable[tuple[str, Sequence[Event]]]) -> Iterator[list[tuple[str, _Batch]]]:
         """Parse events one after the other, and give them, a batch for each key, once they hold enough changes."""
         group: list[tuple[str, _Batch]] = []
         size = 0
-        for told_by, events in by_key:
+        for sent_by, events in by_key:
             batch = _Batch()
             for event, first, found in self._parser.parse(events):
                 size -= len(batch.changes) + len(batch.rejects)
                 batch.add(event, first, found)
                 size += len(batch.changes) + len(batch.rejects)
                 if size >= MOST_AT_ONCE:
-                    yield [*group, (told_by, batch)]
+                    yield [*group, (sent_by, batch)]
                     group, batch, size = [], _Batch(), 0
             if batch.parsed:
-                group.append((told_by, batch))
+                group.append((sent_by, batch))
         if group:
             yield group
 

@@ -97,9 +97,9 @@ def _cleaned(schema: Any, definitions: Mapping[str, Any]) -> Any:
             return _cleaned(definitions[place.removeprefix(_DEFINITIONS)], definitions)
         case {"anyOf": [*inner, {"type": "null"}]}:
             cleaned = [_cleaned(one, definitions) for one in inner]
-            return (cleaned[0] if len(cleaned) == 1 else {"anyOf": cleaned}) | _words(schema)
+            return (cleaned[0] if len(cleaned) == 1 else {"anyOf": cleaned}) | _texts(schema)
         case {"type": "string"} if not schema.keys() & {"pattern", "enum", "format", "const"}:
-            return _PLAIN_TEXT | _words(schema)
+            return _PLAIN_TEXT | _texts(schema)
         case dict():
             return {name: _cleaned_part(name, one, definitions) for name, one in schema.items() if name not in _DROPPED}
         case list():
@@ -117,7 +117,7 @@ def _cleaned_part(name: str, part: Any, definitions: Mapping[str, Any]) -> Any:
     return part if name in ("required", "enum") else _cleaned(part, definitions)
 
 
-def _words(schema: Mapping[str, Any]) -> dict[str, Any]:
+def _texts(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"description": schema["description"]} if "description" in schema else {}
 
 

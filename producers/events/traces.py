@@ -30,7 +30,7 @@ class TracedIngest(EventIngest):
     Deliveries are linked to the run: it is what a change keeps of where it came from.
     """
 
-    _told_runs: frozenset[str] = frozenset()
+    _traced_runs: frozenset[str] = frozenset()
 
     def take(self, events: Sequence[Event]) -> list[list[Result]]:
         """Record events, and tell that it was done."""
@@ -39,7 +39,7 @@ class TracedIngest(EventIngest):
                 traced.attributes["optrelay.kind_of_source"] = self._kind
                 _link_senders(traced, events)
             results = super().take(events)
-            senders = {event.told_by: None for event in events}
+            senders = {event.sent_by: None for event in events}
             if traced is not None and (runs := [self._runs[one] for one in senders if one in self._runs]):
                 self._tell_runs(traced, runs)
                 for one in results:
@@ -51,10 +51,10 @@ class TracedIngest(EventIngest):
         traced.attributes["optrelay.import"] = ", ".join(runs)
         traced.links[:0] = map(import_ids, runs)
         del traced.links[MOST_LINKS:]
-        for run in set(runs).difference(self._told_runs):
+        for run in set(runs).difference(self._traced_runs):
             facts = {"optrelay.import": run, "optrelay.kind_of_source": self._kind}
             Span(traced.writer, "run of events", import_ids(run), attributes={**facts}).end()
-        self._told_runs = frozenset(self._runs.values())
+        self._traced_runs = frozenset(self._runs.values())
 
 
 def _link_senders(traced: Span, events: Sequence[Event]) -> None:

@@ -101,8 +101,8 @@ def mapping_column(options: IngestOptions, columns: Mapping[str, str]) -> str:
     if not any(options.as_feed().stated()):
         return ""
     found = {theirs: ours for ours, theirs in columns.items() if ours != FALLBACK_TIME}
-    told = options.as_feed().model_copy(update={"columns": found}).stated()
-    return f"{MAPPING} {json.dumps(told, ensure_ascii=False, sort_keys=True)}"
+    carried = options.as_feed().model_copy(update={"columns": found}).stated()
+    return f"{MAPPING} {json.dumps(carried, ensure_ascii=False, sort_keys=True)}"
 
 
 _CARRIED = frozenset({"connection", "columns", "constants", "values", "time_format", "timezone", "region"})

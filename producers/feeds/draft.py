@@ -101,9 +101,9 @@ class FeedDraft:
         found = columns | self._mapped_columns()
         found |= {name: ours for name, ours in self._own_columns().items() if ours in free - {*found.values()}}
         taken, place = set(found.values()), {ours: theirs for theirs, ours in found.items()}
-        for ours, told in self._answered_values().items():
-            if ours in place and told:
-                values[place[ours]] = values.get(place[ours], {}) | told
+        for ours, chosen in self._answered_values().items():
+            if ours in place and chosen:
+                values[place[ours]] = values.get(place[ours], {}) | chosen
         form = options.time_format or self.answers.get("order")
         zone = options.timezone or self.answers.get("timezone") or (preset.timezone if preset else "")
         return Feed(
@@ -230,8 +230,8 @@ class FeedDraft:
             return []
         person = self._person_column()
         reached_by = person[1] if person and "destination" in self.model.model_fields else "any"
-        told = self._so_far().values
-        known = {cell.casefold() for name in (column, "channel") for cell in told.get(name, {})}
+        answered = self._so_far().values
+        known = {cell.casefold() for name in (column, "channel") for cell in answered.get(name, {})}
         cells = [cell for cell in self.look.values(column) if cell and cell.casefold() not in known]
         return questions.ask_channels(cells, column, self.model, reached_by)
 
@@ -257,8 +257,8 @@ class FeedDraft:
     def _blank(self) -> list[Question]:
         """Ask what an empty time means where the file says the same of every row: "not yet", or "no one knows"."""
         feed, column = self._so_far(), self._column("effective_at")
-        told = "blank" in self.answers or column in feed.values or "effective_at" in feed.values
-        if column is None or told or "action" not in feed.constants:
+        settled = "blank" in self.answers or column in feed.values or "effective_at" in feed.values
+        if column is None or settled or "action" not in feed.constants:
             return []
         rows, filled = len(self.look.rows), len(self.look.filled(column))
         return [questions.ask_blank(column, rows - filled, rows)] if filled < rows else []

@@ -78,15 +78,15 @@ class RowMapping:
         mapped += self.constants
         for meaning in self.meanings:
             cell = cells[meaning.index].strip()
-            told = meaning.table.get(cell.casefold())
-            if told is None:
-                told = meaning.table.get(ANY) if cell else KEEP
-            if told == SKIP:
+            ours = meaning.table.get(cell.casefold())
+            if ours is None:
+                ours = meaning.table.get(ANY) if cell else KEEP
+            if ours == SKIP:
                 return None
-            if told is None:
+            if ours is None:
                 return _unknown_value(meaning)
-            if meaning.place is not None and told != KEEP:
-                mapped[meaning.place] = told
+            if meaning.place is not None and ours != KEEP:
+                mapped[meaning.place] = ours
         return mapped
 
     def _with_time(self, mapped: list[str]) -> list[str] | RowError:
@@ -115,14 +115,12 @@ def row_mapping(
     options: IngestOptions,
     known: Vocabulary,
     file: str,
-) -> RowMapping | None:
-    """Return the mapping of a file with this header, None if its rows stand in our columns as they are.
+) -> RowMapping:
+    """Return the mapping of a file with this header, whose options say more than our columns do.
 
     `columns` holds (place, our name) of the columns that were found. Raises UnusableHeader if the header lacks a column
     of `values`, and ConfigurationError if the options cannot be carried out.
     """
-    if not (options.constants or options.values or options.time_format):
-        return None
     constants = _constants(options, known, {column for _, column in columns}, file)
     ours = (*(column for _, column in columns), *constants)
     mapping = RowMapping(
@@ -180,17 +178,17 @@ def _meanings(
                 f"{_says(options)} gives the values of column {names[index]!r} twice, under two names: give them once"
             )
         place = places[index][0] if index in places else None
-        told = {cell.strip().casefold(): meaning.strip() for cell, meaning in table.items()}
-        if any(told[cell.strip().casefold()] != meaning.strip() for cell, meaning in table.items()):
+        meanings = {cell.strip().casefold(): meaning.strip() for cell, meaning in table.items()}
+        if any(meanings[cell.strip().casefold()] != meaning.strip() for cell, meaning in table.items()):
             raise ConfigurationError(
                 f"{_says(options)}: a value of {name!r} has two meanings (case and spaces do not matter): give it once"
             )
-        if place is None and (odd := set(told.values()) - {SKIP, KEEP}):
+        if place is None and (odd := set(meanings.values()) - {SKIP, KEEP}):
             raise ConfigurationError(
                 f"{_says(options)}: the values of {name!r} mean {', '.join(sorted(odd))}, but the column is none of "
                 f"ours: map it, or write {SKIP} and {KEEP}"
             )
-        found.append(_Meanings(index, place, names[index], told))
+        found.append(_Meanings(index, place, names[index], meanings))
     return found
 
 
@@ -207,8 +205,8 @@ def _says(options: IngestOptions) -> str:
 def _unknown_value(meaning: _Meanings) -> RowError:
     cells = sorted(meaning.table, key=lambda cell: (not cell, cell))
     known = ", ".join(cell or "an empty cell" for cell in cells) or "none"
-    words = f"the feed does not say what this means (it knows: {known}): write one of these, or add it to the values"
-    return RowError("unknown_value", words, meaning.name)
+    message = f"the feed does not say what this means (it knows: {known}): write one of these, or add it to the values"
+    return RowError("unknown_value", message, meaning.name)
 
 
 def _remembering(read: Callable[[str], datetime]) -> Callable[[str], datetime]:

@@ -39,7 +39,7 @@ class Question:
     """
 
     key: str
-    words: str
+    text: str
     option: str
     options: tuple[str, ...] = ()
     default: str | None = None
@@ -77,9 +77,9 @@ def ask_identifier(column: str, known: Sequence[str]) -> Question:
     """Ask which of the numbers that a provider knows a column holds that is neither an address nor a telephone's."""
     default = USER_ID if plain(column) == plain(USER_ID) else None
     others = [one for one in known if one not in _BY_KIND.values()]
-    words = f"What is {column}? user_id is the provider's own number of a customer, the others are yours."
+    text = f"What is {column}? user_id is the provider's own number of a customer, the others are yours."
     option = f"--map '{column}=user_id', or --map '{column}=identifier_value' --set identifier_name=externalId"
-    return Question("identifier", words, option, (USER_ID, *others), default, sure=False)
+    return Question("identifier", text, option, (USER_ID, *others), default, sure=False)
 
 
 def ask_channel(look: FileLook, implied: str | None, every: Sequence[str]) -> Question | None:
@@ -90,7 +90,7 @@ def ask_channel(look: FileLook, implied: str | None, every: Sequence[str]) -> Qu
     telling = [name for name in look.named if tells_channel(name, look.values(name))]
     if not telling:
         return None
-    words = {
+    text = {
         True: f"Which column says the channel? Or is it {implied} in every row?",
         False: "Which column says the channel? Or is it the same in every row?"
         if every
@@ -99,7 +99,7 @@ def ask_channel(look: FileLook, implied: str | None, every: Sequence[str]) -> Qu
     others = [implied] if implied is not None else every or [NONE]
     plainly = [name for name in telling if has_name(name, "channel") and tells_channel("", look.values(name))]
     default = plainly[0] if len(plainly) == 1 else None
-    return Question("channel", words, _CHANNEL_OPTION, (*telling, *others), default, sure=False)
+    return Question("channel", text, _CHANNEL_OPTION, (*telling, *others), default, sure=False)
 
 
 _CHANNEL_OPTION = "--map COLUMN=channel, or --set channel=VALUE"
@@ -119,8 +119,8 @@ def ask_channels(cells: Sequence[str], column: str, model: type[ConsentRow], rea
         likely = channels.get(channel_named(cell) or "", "" if channel_named(cell) is not None else None)
         default = likely if likely is None or _fits(likely, channels, reached_by) else SKIP
         option = f"--values '{column}:{cell}=EMAIL,*=keep' (or another channel, or skip)"
-        words, options = f"What does {cell} in {column} mean?{why}", (*dict.fromkeys(channels.values()), SKIP)
-        found.append(Question(f"channel:{cell}", words, option, options, default, sure=False))
+        text, options = f"What does {cell} in {column} mean?{why}", (*dict.fromkeys(channels.values()), SKIP)
+        found.append(Question(f"channel:{cell}", text, option, options, default, sure=False))
     return found
 
 
@@ -145,12 +145,12 @@ def ask_action(look: FileLook) -> Question:
     few = [name for name in look.named if look.values(name)]
     plainly = [name for name in few if plain(name) == "action"] or (coded if len(coded) == 1 else [])
     likely = plainly or [name for name in coded if has_name(name, "out", "in")]
-    words = "Which column says who opts out? Or does every row: OPTOUT, or OPTIN?"
+    text = "Which column says who opts out? Or does every row: OPTOUT, or OPTIN?"
     if not coded and (dated := [name for name in look.named if has_name(name, "out") and look.holds_times(name)]):
-        likely, words = [OPTOUT], f"{words} {dated[0]} seems to say since when someone is out."
+        likely, text = [OPTOUT], f"{text} {dated[0]} seems to say since when someone is out."
     return Question(
         "action",
-        words,
+        text,
         "--map COLUMN=action, or --set action=OPTOUT",
         tuple(dict.fromkeys([*likely, *coded, *few, OPTOUT, OPTIN])),
         likely[0] if len(likely) == 1 else None,
@@ -160,9 +160,9 @@ def ask_action(look: FileLook) -> Question:
 
 def ask_meaning(cell: str, column: str) -> Question:
     """Ask what a cell of the action's column means."""
-    words = f"What does {cell or 'an empty cell'} in {column} mean?"
+    text = f"What does {cell or 'an empty cell'} in {column} mean?"
     option = f"--values '{cell}=OPTOUT' (or OPTIN, skip)"
-    return Question(f"value:{cell}", words, option, (OPTOUT, OPTIN, SKIP), meaning(cell, column), sure=is_certain(cell))
+    return Question(f"value:{cell}", text, option, (OPTOUT, OPTIN, SKIP), meaning(cell, column), sure=is_certain(cell))
 
 
 def ask_time(look: FileLook) -> Question:
@@ -186,15 +186,15 @@ def ask_time(look: FileLook) -> Question:
 
 def ask_blank(column: str, blank: int, rows: int) -> Question:
     """Ask what a row means whose time is empty, if every row of the file says the same."""
-    words = f"{blank:,} of {rows:,} rows have nothing in {column}. Are they left out (skip), or meant, too (keep)?"
+    text = f"{blank:,} of {rows:,} rows have nothing in {column}. Are they left out (skip), or meant, too (keep)?"
     default = SKIP if has_name(column, "out", "in") else None
-    return Question("blank", words, f"--values '{column}:=skip,*=keep'", (SKIP, "keep"), default, sure=False)
+    return Question("blank", text, f"--values '{column}:=skip,*=keep'", (SKIP, "keep"), default, sure=False)
 
 
 def ask_order(column: str, forms: Sequence[str]) -> Question:
     """Ask whether the day or the month comes first."""
-    words = f"{column}: no day after the 12th tells which comes first. Which format is it?"
-    return Question("order", words, "--time-format FORMAT", tuple(forms))
+    text = f"{column}: no day after the 12th tells which comes first. Which format is it?"
+    return Question("order", text, "--time-format FORMAT", tuple(forms))
 
 
 ZONE = "timezone"
@@ -202,8 +202,8 @@ ZONE = "timezone"
 
 def ask_zone(column: str) -> Question:
     """Ask for the zone of times that name none."""
-    words = f"In which time zone are the times in {column}? (like Europe/Berlin)"
-    return Question(ZONE, words, "--timezone ZONE", default="UTC")
+    text = f"In which time zone are the times in {column}? (like Europe/Berlin)"
+    return Question(ZONE, text, "--timezone ZONE", default="UTC")
 
 
 def ask_value(name: str, model: type[ConsentRow]) -> Question:

@@ -17,25 +17,25 @@ _DENIES = re.compile(r"\b(?:no|not|non|never|kein\w*|nicht)(?:\b|_)|withdr|revok
 
 
 @cache
-def _words(table: str) -> dict[str, frozenset[str]]:
+def _read(table: str) -> dict[str, frozenset[str]]:
     text = files(__package__).joinpath("words.toml").read_text(encoding="utf-8")
-    return {name: frozenset(words) for name, words in tomllib.loads(text)[table].items()}
+    return {name: frozenset(names) for name, names in tomllib.loads(text)[table].items()}
 
 
 def has_name(name: str, *kinds: str) -> bool:
     """Whether a column's name holds a word of one of these kinds of `[names]`."""
     bare = plain(name)
-    return any(word in bare for kind in kinds for word in _words("names")[kind])
+    return any(word in bare for kind in kinds for word in _read("names")[kind])
 
 
 def tells_reason(name: str) -> bool:
     """Whether a column's name ends like one of reasons."""
-    return plain(name).endswith(tuple(_words("names")["reason"]))
+    return plain(name).endswith(tuple(_read("names")["reason"]))
 
 
 def cell_says(cell: str, *kinds: str) -> bool:
     """Whether a cell says one of these kinds of `[cells]`."""
-    return any(plain(cell) in _words("cells")[kind] for kind in kinds)
+    return any(plain(cell) in _read("cells")[kind] for kind in kinds)
 
 
 def is_coded(cells: Sequence[str]) -> bool:
@@ -70,7 +70,7 @@ def meaning(cell: str, column: str) -> str | None:
 
 def channel_named(cell: str) -> str | None:
     """Return the channel that a cell names, in the spelling that providers share; "" for one that none has."""
-    found = next((channel for channel, words in _words("channels").items() if plain(cell) in words), None)
+    found = next((channel for channel, names in _read("channels").items() if plain(cell) in names), None)
     return "" if found == "OTHER" else found
 
 

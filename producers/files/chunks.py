@@ -69,7 +69,8 @@ def read_chunks(file: PreparedFile, start: Checkpoint | None = None, chunk_rows:
     parser = _RowParser(file)
     try:
         with file.open() as reader:
-            reader.skip(done)
+            if done:
+                reader.skip(done)
             chunk = _next_chunk(file, reader, parser, chunk_rows)
             while chunk.rows:
                 file.inspection.confirm()
@@ -262,7 +263,7 @@ def _with(
         one.sender,
         one.recorded_as,
         one.overlaps,
-        one.told_by,
+        one.sent_by,
     )
 
 

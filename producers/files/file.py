@@ -24,11 +24,10 @@ from producers.files.csv.rows import CsvReader, parse_delimiter, read_first_row
 from producers.files.header import Header, read_header, require_columns
 from producers.files.inspect import Inspection, inspect_file, last_line
 from producers.files.lines import PushBackLines
-from producers.files.manifest import Manifest
-from producers.files.ndjson import NdjsonReader, is_ndjson, read_names
+from producers.files.ndjson import NdjsonReader, read_names
 from producers.files.row_reader import RowReader, RowShape
 from producers.files.sheet.rows import SheetReader, last_row
-from producers.files.sources import SourceFile
+from producers.files.sources import Manifest, SourceFile
 from producers.options import IngestOptions
 from producers.parsing.columns import FREE_TEXT, Vocabulary, vocabulary
 from producers.parsing.row_parser import ParseContext, parse_context
@@ -222,21 +221,23 @@ def _inspected(
     inspection = inspect_file(file, options.encoding, options.patience)
     read: list[tuple[IngestOptions, Columns]] = []
 
-    def header_of(told: IngestOptions) -> list[str]:
+    def header_of(candidate: IngestOptions) -> list[str]:
         seen = inspection
-        if told.encoding and told.encoding != options.encoding and inspection.sheet is None:
-            seen = replace(inspection, encoding=EncodingDetector(told.encoding).close())
+        if candidate.encoding and candidate.encoding != options.encoding and inspection.sheet is None:
+            seen = replace(inspection, encoding=EncodingDetector(candidate.encoding).close())
         try:
-            columns = _read_columns(seen, told, vocabulary(rows.values(), told.maps, only_maps=told.only_maps))
+            columns = _read_columns(
+                seen, candidate, vocabulary(rows.values(), candidate.maps, only_maps=candidate.only_maps)
+            )
         except UnusableInput:
             return []
-        read.append((told, columns))
+        read.append((candidate, columns))
         return columns.names
 
     found = with_its_feed(file.name, options, feeds, header_of)
     if found.encoding != options.encoding:
         inspection = inspect_file(file, found.encoding, found.patience)
-    return inspection, found, next((columns for told, columns in read if told is found), None)
+    return inspection, found, next((columns for candidate, columns in read if candidate is found), None)
 
 
 def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
@@ -245,6 +246,8 @@ def _with_mapping(file: PreparedFile, known: Vocabulary) -> PreparedFile:
     if options.time_format == AUTO:
         options = replace(options, time_format=settled_format(file.times(), file.name))
         file = replace(file, options=options)
+    if not (options.constants or options.values or options.time_format):
+        return file  # its rows stand in our columns as they are
     return replace(file, mapping=row_mapping(file.header.names, file.header.columns, options, known, file.name))
 
 
@@ -266,11 +269,22 @@ def _read_columns(inspection: Inspection, options: IngestOptions, known: Vocabul
             names = SheetReader(lines, inspection.sheet).first(options.skip_top)
             return Columns("sheet", names, lines.line, delimiter or ",")
         lines = PushBackLines(text, options.skip_top)
-        if is_ndjson(lines.peek().removeprefix("\ufeff"), name):
+        if _is_ndjson(lines.peek().removeprefix("\ufeff"), name):
             names = list(_record_names(inspection, options.skip_top))
             return Columns("ndjson", names, options.skip_top, delimiter or ",")
         names, delimiter = read_first_row(lines, delimiter, known, name)
         return Columns("csv", names, lines.line, delimiter)
+
+
+def _is_ndjson(first_line: str, file: str) -> bool:
+    """Whether a text whose first line is this one holds JSON lines; raise UnreadableFile if it is one JSON array."""
+    if _BEGINS_ARRAY.match(first_line):
+        raise UnreadableFile(f"{file} is one JSON array: write one object a line, as `jq -c '.[]'` does")
+    return _BEGINS_OBJECT.match(first_line) is not None
+
+
+_BEGINS_OBJECT = re.compile(r'\s*\{\s*(?:["}]|$)')
+_BEGINS_ARRAY = re.compile(r"\s*\[\s*(?:\{|$)")
 
 
 @lru_cache(maxsize=4)

@@ -87,7 +87,10 @@ def read_header(names: Sequence[str], known: Vocabulary, file: str) -> Header:
     columns = tuple((index, column) for index, column in found if column == FALLBACK_TIME or column not in OWN)
     own = frozenset(index for index, column in found if column in OWN)
     header = Header(tuple(names), columns, own, tuple(_notes(names, found, known)))
-    _refuse_unknown_columns(header, known, file)
+    if known.maps:
+        _refuse_absent_columns(header, known, file)
+    if not any(column not in OWN for _, column in columns):
+        raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
     _refuse_repeated_columns(header, file)
     return header
 
@@ -138,7 +141,7 @@ def _lacking(header: Header, context: ParseContext, connection: str) -> list[str
     return lack
 
 
-def _refuse_unknown_columns(header: Header, known: Vocabulary, file: str) -> None:
+def _refuse_absent_columns(header: Header, known: Vocabulary, file: str) -> None:
     absent = known.maps.keys() - {plain(name) for name in header.names}
     if absent:
         lacked = ", ".join(shown(name) for name in sorted(absent))
@@ -148,8 +151,6 @@ def _refuse_unknown_columns(header: Header, known: Vocabulary, file: str) -> Non
             else f"{file}: its feed names {lacked}, which its header lacks. {_found(header, known)} "
             "`optrelay map FILE` looks at the header again"
         )
-    if not any(column not in OWN for _, column in header.columns):
-        raise UnusableHeader(f"{file}: none of its columns is known. {_found(header, known)} {_remedy(header)}")
 
 
 def _refuse_repeated_columns(header: Header, file: str) -> None:

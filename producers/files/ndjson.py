@@ -7,11 +7,10 @@ in the order in which they do. A number keeps the digits that it is written with
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from consent.errors import UnreadableFile, UnusableHeader
+from consent.errors import UnusableHeader
 from producers.files.lines import PushBackLines
 from producers.files.row_reader import LONGEST_CELL, FileRow, LineReader, RowShape, cells_error
 from producers.parsing.error_messages import RowError
@@ -19,9 +18,6 @@ from producers.parsing.strict_json import parse_text
 
 MOST_NAMES = 1_000
 """Different names of a file's records; where there are more, names hold values."""
-
-_BEGINS_OBJECT = re.compile(r'\s*\{\s*(?:["}]|$)')
-_BEGINS_ARRAY = re.compile(r"\s*\[\s*(?:\{|$)")
 
 
 class Record(NamedTuple):
@@ -33,13 +29,6 @@ class Record(NamedTuple):
     cells: dict[str, str]
     unreadable: list[str]
     objects: list[str]
-
-
-def is_ndjson(first_line: str, file: str) -> bool:
-    """Whether a text whose first line is this one holds JSON lines; raise UnreadableFile if it is one JSON array."""
-    if _BEGINS_ARRAY.match(first_line):
-        raise UnreadableFile(f"{file} is one JSON array: write one object a line, as `jq -c '.[]'` does")
-    return _BEGINS_OBJECT.match(first_line) is not None
 
 
 def read_names(lines: PushBackLines, file: str) -> list[str]:

@@ -127,8 +127,8 @@ def parse_values(arguments: Iterable[str]) -> dict[str, dict[str, str]]:
                 "--values is written column:value=ours, several with commas, for example "
                 f"--values 'Opted out:TRUE=OPTOUT,FALSE=skip', not {argument!r}"
             )
-        told = {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
-        found.setdefault(column.strip() or "action", {}).update(told)
+        meanings = {theirs.strip(): ours.strip() for theirs, _, ours in pairs}
+        found.setdefault(column.strip() or "action", {}).update(meanings)
     return found
 
 

@@ -59,7 +59,7 @@ def row_error(
     )
     found = []
     for one in errors:
-        code, message = _words(one, row)
+        code, message = _code_and_message(one, row)
         column = _column(one)
         known = columns.get(column, column) if column else None
         found.append(RowError(code, message + (or_format if code == "unreadable_time" else ""), known))
@@ -77,7 +77,7 @@ def _column(error: ErrorDetails) -> str | None:
     return str(error["loc"][0]) if error["loc"] else None
 
 
-def _words(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
+def _code_and_message(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
     kind, context = error["type"], error.get("ctx", {})
     if kind not in _PYDANTICS or (kind == "too_long" and "field_type" not in context):  # we have one of that name, too
         return kind, error["msg"]

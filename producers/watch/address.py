@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
 from consent.times import read_zone
-from producers.files.manifest import MANIFEST_ENDING
 from producers.files.rejects import REJECTS_ENDING
+from producers.files.sources import MANIFEST_ENDING
 from producers.watch.finished import REASON_ENDING
 
 EXAMPLE = "drop?pattern=*.csv&poll=10"
@@ -203,5 +203,5 @@ def _zone(options: dict[str, str], name: str) -> ZoneInfo:
         raise _wrong(f"{name}={error}") from None
 
 
-def _wrong(words: str) -> ConfigurationError:
-    return ConfigurationError(f"the address of the place to watch: {words}")
+def _wrong(message: str) -> ConfigurationError:
+    return ConfigurationError(f"the address of the place to watch: {message}")

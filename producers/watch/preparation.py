@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from consent.feed import Feed
 from consent.row import ConsentRow
 from producers.files.file import PreparedFile, prepare
-from producers.files.manifest import Manifest
-from producers.files.sources import SourceFile
+from producers.files.sources import Manifest, SourceFile
 from producers.options import IngestOptions
 
 

@@ -194,10 +194,10 @@ class RemotePlace:
             raise ConfigurationError(f"{self.address.scheme}:// needs more: pip install 'optrelay[{extra}]'") from None
         except Exception as error:
             self.close()
-            raise SourceUnavailable(f"{self.shown} cannot be used: {_words(error)}") from error
+            raise SourceUnavailable(f"{self.shown} cannot be used: {_message(error)}") from error
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     """Return what is wrong in words that hold no credential."""
     if "known_hosts" in str(error) or type(error).__name__ == "BadHostKeyException":
         return "its host key is not a known one: compare it with its owner, then add it to known_hosts"
@@ -215,17 +215,17 @@ def _gone(name: str) -> Iterator[None]:
 
 
 def _found(info: Mapping[str, Any]) -> FoundFile:
-    told = (info.get(one) for one in ("mtime", "LastModified", "updated", "last_modified", "modified", "created"))
+    times = (info.get(one) for one in ("mtime", "LastModified", "updated", "last_modified", "modified", "created"))
     tags = (info.get(one) for one in ("ETag", "etag", "generation"))
     name = str(info["name"]).rstrip("/").rpartition("/")[2]
-    return FoundFile(name, int(info.get("size") or 0), next(map(_seconds, filter(None, told)), None), _tag(*tags))
+    return FoundFile(name, int(info.get("size") or 0), next(map(_seconds, filter(None, times)), None), _tag(*tags))
 
 
 def _tag(*tags: object) -> str:
     return next((str(one) for one in tags if one), "")
 
 
-def _seconds(told: Any) -> float:
-    if isinstance(told, str):
-        told = datetime.fromisoformat(told)
-    return float(told.timestamp() if isinstance(told, datetime) else told)
+def _seconds(moment: Any) -> float:
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return float(moment.timestamp() if isinstance(moment, datetime) else moment)

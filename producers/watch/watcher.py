@@ -29,7 +29,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.leases import is_dead, process_token
 from consent.times import from_micros
 from producers.files.archive import unpacked
-from producers.files.manifest import MANIFEST_ENDING, Manifest
+from producers.files.sources import MANIFEST_ENDING, Manifest
 from producers.ingest_file import ImportResult, ingest_file
 from producers.watch.address import MARKER_ENDING, WatchAddress
 from producers.watch.finished import DONE, FAILED, HELD
@@ -52,7 +52,7 @@ class Observer(Protocol):
         """Take note that it cannot be used."""
         ...
 
-    def note(self, words: str) -> None:
+    def note(self, message: str) -> None:
         """Say what a person should know."""
         ...
 
@@ -220,10 +220,10 @@ class Watcher:
         found = self.ledger.queries.report(import_id)
         return found is not None and found.state == "held"
 
-    def _note_once(self, words: str) -> None:
-        if words not in self._said:
-            self._said.add(words)
-            self.observer.note(words)
+    def _note_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self.observer.note(message)
 
     def _until(self) -> int:
         return self.ledger.now() + int(LEASE_SECONDS * 1e6)

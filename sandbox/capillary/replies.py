@@ -43,13 +43,13 @@ def refusal(code: int, message: str, http_status: int) -> Reply:
     return json_reply(http_status, {"warnings": [], "errors": [error]}, code)
 
 
-def http_status(code: int, told: Mapping[int, int]) -> int:
+def http_status(code: int, statuses: Mapping[int, int]) -> int:
     """Return the HTTP status line that goes with a body code.
 
     INVENTED: only the body codes are documented. A code that can be an HTTP status is one (521 and 461 too); the
     four- and five-digit codes come with 400. `told` overrides it code by code.
     """
-    return told.get(code, as_http_status(code))
+    return statuses.get(code, as_http_status(code))
 
 
 _ECHOED = ("channel", "accountId", "priority", "type", "orgUnitId", "sourceName")

@@ -77,8 +77,8 @@ _PRINTED = {
     "type": ("OPTIN", "OPTOUT"),
     "sourceName": tuple(SOURCES),
 }
-_AS_PRINTED = {field: {word: word.upper() for word in words} for field, words in _PRINTED.items()}
-_IN_UPPER_CASE = {field: {word.upper(): word.upper() for word in words} for field, words in _PRINTED.items()}
+_AS_PRINTED = {field: {word: word.upper() for word in printed} for field, printed in _PRINTED.items()}
+_IN_UPPER_CASE = {field: {word.upper(): word.upper() for word in printed} for field, printed in _PRINTED.items()}
 _LONG = 2**63
 _DEFAULT_SCOPE = {"scope": "USER", "subScope": "NONE"}
 

@@ -77,8 +77,8 @@ def _group(group: Any, path: str, channels: frozenset[str], checker: Checker) ->
         yield Wanted(Entry(named, sender, channel, account), source)
 
 
-def _word(given: Any, path: str, words: frozenset[str], checker: Checker) -> str | None:
-    if given is None or given in words:
+def _word(given: Any, path: str, allowed: frozenset[str], checker: Checker) -> str | None:
+    if given is None or given in allowed:
         return given if given is None else str(given)
     # Documented: "unsupported channel". INVENTED: the same for a source type.
     checker.note(path, f"unsupported {'channel' if path.endswith('channel') else 'source type'}")

@@ -66,13 +66,21 @@ IN_NAMES = {
 """Parts of public names (modules, classes, functions) of the product, and what replaces them. Prose may use them."""
 
 IN_PROGRAMS = {
-    "fate": "outcome",
-    "fates": "outcomes",
-    "told": "delivered, sent, given, answer",
     "word": "change, text, argument",
     "words": "changes, message, arguments",
 }
 """Parts of any name that tests, benchmarks and chaos give: to a module, class, function, parameter or variable."""
+
+BOUND = {
+    "fate": "outcome, effect, status",
+    "fates": "outcomes, effects",
+    "heard": "incoming",
+    "told": "delivered, sent, stated, report, message",
+}
+"""Parts of any name that the whole tree gives, the product too."""
+
+WHOLE = {"words": "message, text"}
+"""Names that the product gives to nothing, be it a field, a parameter or a variable; parts of names may be so."""
 
 EVERYWHERE = {
     r"strokes?": "delivery batch",
@@ -143,11 +151,11 @@ def public_names(path: Path) -> Iterator[str]:
 
 
 @cache
-def bound() -> set[tuple[str, str]]:
-    """Every name that is bound beside the product but the sentences that tests are called, and where it stands."""
+def bound(folders: tuple[str, ...]) -> set[tuple[str, str]]:
+    """Every name that is bound in some folders but the sentences that tests are called, and where it stands."""
     return {
         (f"{path.relative_to(ROOT)}:{line} {name}", f"_{'_'.join(parts(name))}_")
-        for path in modules(("bench", "chaos", "tests"))
+        for path in modules(folders)
         for name, line in bound_names(path)
         if not name.startswith("test_")
     }
@@ -185,7 +193,21 @@ def test_no_public_name_uses_a_retired_word(term: str) -> None:
 @pytest.mark.parametrize("term", IN_PROGRAMS)
 def test_no_test_or_benchmark_binds_a_retired_word(term: str) -> None:
     """A name of a test, a benchmark or a chaos run says what it is, whatever it is the name of."""
-    _assert_gone(term, {where for where, name in bound() if f"_{term}_" in name}, IN_PROGRAMS[term])
+    beside = bound(("bench", "chaos", "tests"))
+    _assert_gone(term, {where for where, name in beside if f"_{term}_" in name}, IN_PROGRAMS[term])
+
+
+@pytest.mark.parametrize("term", BOUND)
+def test_no_name_uses_a_retired_word(term: str) -> None:
+    """A local name of the product says what it is, as a public one does."""
+    _assert_gone(term, {where for where, name in bound(CODE) if f"_{term}_" in name}, BOUND[term])
+
+
+@pytest.mark.parametrize("term", WHOLE)
+def test_no_name_of_the_product_is_a_retired_word(term: str) -> None:
+    """What people read is a message or a text; a module may be about words."""
+    found = {where for where, name in bound(PRODUCT) if name == f"_{term}_" and f"/{term}.py:" not in where}
+    _assert_gone(term, found, WHOLE[term])
 
 
 @pytest.mark.parametrize("term", EVERYWHERE)

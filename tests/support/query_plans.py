@@ -22,14 +22,14 @@ def plans(engine: Engine, statements: list[tuple[str, object]], *, by_key: bool 
 
 def said(engine: Engine) -> list[tuple[str, object]]:
     """Listen to what is said to the database from now on."""
-    heard: list[tuple[str, object]] = []
+    statements: list[tuple[str, object]] = []
 
-    def hear(_c: Connection, _cursor: object, statement: str, parameters: object, _x: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's shape
+    def note(_c: Connection, _cursor: object, statement: str, parameters: object, _x: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's shape
         if statement.split(maxsplit=1)[0] in {"SELECT", "UPDATE", "DELETE"}:
-            heard.append((statement, parameters[0] if many else parameters))  # type: ignore[index]
+            statements.append((statement, parameters[0] if many else parameters))  # type: ignore[index]
 
-    event.listen(engine, "before_cursor_execute", hear)
-    return heard
+    event.listen(engine, "before_cursor_execute", note)
+    return statements
 
 
 TABLES = ("customer_tasks", "changes", "slots", "targets")

@@ -50,8 +50,8 @@ def test_a_held_import_is_told_until_it_is_withdrawn(ledger: Ledger) -> None:
     deliver(ledger)
     import_id = guarded(ledger, change_of("ann", "OPTIN", 10), resurrects_most=0)
     assert kinds(ledger) == {"import_held"}
-    assert import_id in ledger.notices.current()[0].words
-    assert "nightly" not in ledger.notices.current()[0].words
+    assert import_id in ledger.notices.current()[0].message
+    assert "nightly" not in ledger.notices.current()[0].message
     ledger.review.withdraw(import_id, Decision("bob", "wrong file"))
     assert kinds(ledger) == set()
 
@@ -61,7 +61,7 @@ def test_dead_letters_are_told_until_all_are_put_away(ledger: Ledger) -> None:
     imported(ledger, change_of("387006417"), change_of("387006418"))
     deliver(ledger, PermanentFailure("404", "there is no customer 387006417"))
     assert kinds(ledger) == {"dead_letters_new"}
-    assert "38700" not in ledger.notices.current()[0].words
+    assert "38700" not in ledger.notices.current()[0].message
     ledger.dead_letters.discard(ledger.dead_letters.find(DeadLetterFilter()), who="ann", why="gone")
     assert kinds(ledger) == set()
 
@@ -75,7 +75,7 @@ def test_a_stopped_connection_is_told_at_once_if_refused_and_later_if_down(
     assert kinds(ledger) == set()
     monkeypatch.setattr(notices, "DOWN_SECONDS", 0.0)
     assert kinds(ledger) == {"connection_stopped"}
-    assert "38700" not in ledger.notices.current()[0].words
+    assert "38700" not in ledger.notices.current()[0].message
     monkeypatch.undo()
     down = ledger.breakers.health_of("capillary")
     ledger.breakers.open_breaker(down, Trip(Breaker.REFUSED, "HTTP 401", now), now=now)
@@ -125,7 +125,7 @@ def test_a_provider_that_invents_codes_floods_no_one(ledger: Ledger) -> None:
     look(SETTINGS, ledger)
     (one,) = ledger.notices.current()
     assert one.kind == "dead_letters_new"
-    assert f"{notices.MOST_CODES + 5} dead letters of capillary" in one.words
+    assert f"{notices.MOST_CODES + 5} dead letters of capillary" in one.message
 
 
 def test_a_backlog_that_does_not_fall_is_told_until_it_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_a_backlog_that_does_not_fall_is_told_until_it_falls(tmp_path: Path, mon
     found.append("backlog_not_falling" in kinds(one))
     (open_one,) = [notice for notice in one.notices.current() if notice.kind == "backlog_not_falling"]
     assert open_one.key == "backlog_not_falling:capillary"
-    assert "4 opt-outs of capillary" in open_one.words
+    assert "4 opt-outs of capillary" in open_one.message
     deliver(one)
     found.append("backlog_not_falling" in kinds(one))
     one.close()
@@ -167,7 +167,7 @@ def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypa
     monkeypatch.setattr(ledger, "now", lambda: later)
     assert "paused_long" in kinds(ledger)
     [notice] = [one for one in ledger.notices.current() if one.kind == "paused_long"]
-    assert "1 customers of capillary with opt-outs wait" in notice.words
+    assert "1 customers of capillary with opt-outs wait" in notice.message
 
     ledger.pauses.resume("capillary", None, who="bob", why="tested")
     assert "paused_long" not in kinds(ledger)

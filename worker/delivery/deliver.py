@@ -143,7 +143,8 @@ class Delivery:
         if self.trace is not None:
             self.trace.note_batch(tasks)
         plan = self.context.plan(tasks)
-        rate_limiter.give_back(reservation, count - len(plan.series))
+        if (unused := count - len(plan.series)) > 0:
+            rate_limiter.give_back(reservation, unused)
         if isinstance(plan.health, Unauthorized):
             self.observations.unfit = plan.health
         latest = self.context.settings.timeout + _BEFORE_LEASE_ENDS

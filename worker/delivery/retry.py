@@ -87,8 +87,8 @@ class RetryPolicy:
         ended = self._ended(replace(outcome, counts=True), attempts, healthy=True)
         if not isinstance(ended, PermanentFailure):
             return ended
-        words = f"given up after {attempts + 1} attempts while other customers were served: {outcome.reason}"
-        return PermanentFailure(outcome.code, words)
+        message = f"given up after {attempts + 1} attempts while other customers were served: {outcome.reason}"
+        return PermanentFailure(outcome.code, message)
 
     def _ended(self, outcome: Outcome, attempts: int, *, healthy: bool) -> Outcome:
         if not isinstance(outcome, Retry) or not outcome.counts:

@@ -124,8 +124,8 @@ class PooledTransport(httpx.AsyncBaseTransport):
             connection.cut()
             return
         self._idle.append(connection)
-        if (told := reply.idle_seconds()) is not None:
-            self._idle_seconds = min(self._idle_seconds, max(told - _SHORTEST_IDLE, told / 2))
+        if (idle := reply.idle_seconds()) is not None:
+            self._idle_seconds = min(self._idle_seconds, max(idle - _SHORTEST_IDLE, idle / 2))
 
     def _learn(self, idle: float) -> None:
         """Use idle connections for half as long as this one, which a server or a firewall had forgotten."""

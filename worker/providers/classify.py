@@ -1,8 +1,8 @@
 """What a reply means: the kinds of reply, the statuses that mean the same at every provider, and what follows of each.
 
-A provider's `codes.py` turns status and body into a `Classification`. Where all changes of the request share one fate,
-`answer_for` makes the answer of it: this is the one place that says what becomes of them on a 429, a 401 or a gateway's
-page. For how long no process calls after a 429, `worker/delivery/throttling.py` says.
+A provider's `codes.py` turns status and body into a `Classification`. Where all changes of the request share one
+outcome, `answer_for` makes the answer of it: this is the one place that says what becomes of them on a 429, a 401 or a
+gateway's page. For how long no process calls after a 429, `worker/delivery/throttling.py` says.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def undocumented(provider: str, status: int) -> Classification:
 
 
 def answer_for(found: Classification, request: Request, reply: Reply, usual_pause: float = USUAL_PAUSE) -> Answer:
-    """Return the answer in which all changes of the request share one fate.
+    """Return the answer in which all changes of the request share one outcome.
 
     `usual_pause` is for how many seconds to leave the provider alone after a 429 that does not say.
     """
@@ -190,10 +190,10 @@ def denies(body: Mapping[str, Any]) -> bool:
     Gateways and new versions of an API answer 200 to a call that was not carried out. It is no proof of anything, but
     where a success shows nothing itself, it is all that there is.
     """
-    told = {name.replace("_", "").lower(): value for name, value in body.items()}
-    status = str(told.get("statuscode", told.get("status", ""))).strip().lower()
+    fields = {name.replace("_", "").lower(): value for name, value in body.items()}
+    status = str(fields.get("statuscode", fields.get("status", ""))).strip().lower()
     failed = status in _FAILED or (status.isdecimal() and len(status) <= _STATUS_DIGITS and int(status) >= _BAD)
-    return failed or any(told.get(name) for name in _FAULTS) or any(told.get(name) is False for name in _DONE)
+    return failed or any(fields.get(name) for name in _FAULTS) or any(fields.get(name) is False for name in _DONE)
 
 
 _FAULTS = frozenset(

@@ -108,8 +108,8 @@ class Spellings(dict[str, str]):
     As a validator, its lookup costs no Python call when a word is already spelled as the vendor spells it.
     """
 
-    def __init__(self, words: Iterable[str], **aliases: str) -> None:
-        super().__init__({word: word for word in words} | aliases)
+    def __init__(self, values: Iterable[str], **aliases: str) -> None:
+        super().__init__({word: word for word in values} | aliases)
         self._folded = {word.casefold(): spelling for word, spelling in self.items()}
         self._known = ", ".join(word for word in self if word not in aliases)
 

@@ -41,8 +41,8 @@ class Dialect(ABC):
     def begin_writing(self, tx: Connection, *, checked: bool) -> tuple[int | None, str | None]:
         """Let the planner look rows up by key until the transaction ends; return its number and the schema's revision.
 
-        Unless `checked`, only the number is asked for: the tables may not be there yet. It is None where the fate of a
-        commit is always known.
+        Unless `checked`, only the number is asked for: the tables may not be there yet. It is None where the outcome of
+        a commit is always known.
         """
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Dialect(ABC):
         """End each statement that takes longer, with an error, while this lasts."""
 
     @abstractmethod
-    def fate(self, tx: Connection, number: int) -> str:
+    def transaction_status(self, tx: Connection, number: int) -> str:
         """Return what became of a transaction: "committed", "aborted" or "in progress"."""
 
     @abstractmethod

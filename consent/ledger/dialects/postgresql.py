@@ -175,9 +175,9 @@ class PostgreSQL(Dialect):
         tx.execute(select(func.set_config("statement_timeout", f"{round(1_000 * seconds)}ms", True)))  # noqa: FBT003
         yield
 
-    def fate(self, tx: Connection, number: int) -> str:
+    def transaction_status(self, tx: Connection, number: int) -> str:
         """Ask the server."""
-        return str(tx.execute(_FATE, {"number": number}).scalar())
+        return str(tx.execute(_TRANSACTION_STATUS, {"number": number}).scalar())
 
     def takes_writes(self, url: URL, read: Read) -> bool:  # noqa: ARG002 - the server says it
         """Whether the server is no standby and not set to read only."""
@@ -214,7 +214,7 @@ _BY_KEY = (
 _NUMBER: ColumnElement[int] = literal_column("CAST(CAST(pg_current_xact_id() AS text) AS bigint)")
 _REVISION: ColumnElement[str] = literal_column("(SELECT version_num FROM alembic_version)")
 _BEGIN = select(_NUMBER, _REVISION, *_BY_KEY)
-_FATE = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
+_TRANSACTION_STATUS = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
 _NOTICED_FROM = 500
 # As its planner does: rows for each page when it looked last, times the pages that there are now.
 _BELIEVED = text(

@@ -149,7 +149,7 @@ class SQLite(Dialect):
         finally:
             driver.set_progress_handler(None, 0)
 
-    def fate(self, tx: Connection, number: int) -> str:  # noqa: ARG002 - there is no number
+    def transaction_status(self, tx: Connection, number: int) -> str:  # noqa: ARG002 - there is no number
         """Return "aborted": what was not committed is gone."""
         return "aborted"
 

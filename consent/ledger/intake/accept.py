@@ -70,7 +70,8 @@ class Recorder(LedgerPart):
                 if row.replaces is not None:
                     batch.rename_known(tx, batch.places_of(tx, row.replaces), import_id)
                 recorded = noops + batch.record(lock, import_id, Origin.BULK)
-                note_pending_duplicates(lock, import_id, batch)
+                if batch.known:
+                    note_pending_duplicates(lock, import_id, batch)
             counts = {"recorded": recorded, "duplicates": len(incoming) - recorded, "noops": noops}
             _move_checkpoint(tx, import_id, checkpoint, times, counts | {"rejected": len(refused)})
             return Accepted(recorded, len(incoming) - recorded)

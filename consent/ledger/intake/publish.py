@@ -136,7 +136,9 @@ def _merge_aside(tx: Connection, import_id: str, now: int, *, rules: ReassertRul
     row = tx.execute(select(imports).where(its).with_for_update()).one()
     if row.state != "read":
         return None
-    return reassign_noted(lock, import_id) or merge_noops(lock, row, now=now, reassert=reassert_terms(row, rules))
+    if (noted := reassign_noted(lock, import_id)) or not row.noops:
+        return noted or None
+    return merge_noops(lock, row, now=now, reassert=reassert_terms(row, rules))
 
 
 def _step(tx: Connection, *, block: _Block, chunk: Sequence[int], now: int, rules: ReassertRules) -> bool:

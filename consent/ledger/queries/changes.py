@@ -80,8 +80,8 @@ class ChangeQueries(LedgerPart):
         for change in asked:
             key = target_key(secret, change.connection, change.address)
             own = (is_known_as(key), slots.c.slot == change.slot, slots.c.newest_action == Action.OPTIN.value)
-            words = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
-            query = words.join(targets, targets.c.id == slots.c.target_id).where(*own)
+            newest = select(changes.c.dedupe_key, slots.c.newest_at).join(slots, slots.c.newest_id == changes.c.id)
+            query = newest.join(targets, targets.c.id == slots.c.target_id).where(*own)
             found = self.database.read(lambda tx, query=query: tx.execute(query).first())  # type: ignore[misc]
             if found is not None and (latest is None or found.newest_at > latest[1]):
                 latest = public_id(key, found.dedupe_key), found.newest_at

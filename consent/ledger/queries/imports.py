@@ -164,9 +164,9 @@ class ImportQueries(LedgerPart):
         # By way of the customer tasks: of the changes of an import that is over, none needs to be looked at.
         newest = select(slots.c.newest_id).where(slots.c.target_id.in_(select(customer_tasks.c.target_id)))
         waiting = select(changes.c.import_id).where(changes.c.id.in_(newest), changes.c.state == State.PENDING.value)
-        told = or_(imports.c.state == "released", and_(imports.c.state == "reading", imports.c.stream == 1))
+        published = or_(imports.c.state == "released", and_(imports.c.state == "reading", imports.c.stream == 1))
         query = select(imports.c.id).where(
-            or_(imports.c.state.in_(("read", "merged")), told & imports.c.id.in_(waiting))
+            or_(imports.c.state.in_(("read", "merged")), published & imports.c.id.in_(waiting))
         )
         ordered = query.order_by(imports.c.started_at, imports.c.id)
         return list(self.database.read(lambda tx: tx.execute(ordered).scalars().all()))
@@ -250,8 +250,8 @@ def _report(tx: Connection, row: Row[tuple[object, ...]]) -> ImportReport:
         stamped_at=row.export_time_from,
         reject_codes={str(code): count for code, count, *_ in refusals},
         dead_codes={str(code): count for code, count, *_ in letters},
-        reject_reasons={str(code): _words(*some) for code, _, *some in refusals},
-        dead_reasons={str(code): _words(*some) for code, _, *some, _ in letters},
+        reject_reasons={str(code): _reason(*some) for code, _, *some in refusals},
+        dead_reasons={str(code): _reason(*some) for code, _, *some, _ in letters},
         **_of_guards(row),
     )
 
@@ -292,6 +292,6 @@ _OF_NOOPS = {
 """The state that the no-ops of an import count as; they are pending until it is merged."""
 
 
-def _words(first: str | None, last: str | None) -> str:
+def _reason(first: str | None, last: str | None) -> str:
     """Return the reason that a code was given for, or one of several."""
     return first or "" if first == last else f"{first}, among other reasons"

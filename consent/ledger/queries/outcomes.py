@@ -67,22 +67,22 @@ def _parse(cursor: str) -> tuple[int, int]:
 def _page(tx: Connection, place: tuple[int, int] | None, limit: int) -> OutcomePage:
     ends = select(func.min(outcome_log.c.position), func.max(outcome_log.c.position))
     first, last = tx.execute(ends).one()
-    position, told = place or (first or 1, 0)
+    position, given = place or (first or 1, 0)
     _check(position, first or 1, (last or 0) + 1)
     entries: list[tuple[int, _LogRow]] = []
     more = False
     for row in _rows_from(tx, position):
         ids = orjson.loads(row.change_ids)
-        start = told if row.position == position else 0
+        start = given if row.position == position else 0
         some = ids[start : start + limit - len(entries)]
         entries += [(number, row) for number in some]
-        position, told = (row.position, start + len(some)) if start + len(some) < len(ids) else (row.position + 1, 0)
+        position, given = (row.position, start + len(some)) if start + len(some) < len(ids) else (row.position + 1, 0)
         if len(entries) >= limit:
             more = position <= last
             break
     found = reports_by_number(tx, list({number for number, _ in entries}))
     outcomes = [_outcome(found[number], row) for number, row in entries if number in found]
-    return OutcomePage(outcomes, f"{position}.{told}", more)
+    return OutcomePage(outcomes, f"{position}.{given}", more)
 
 
 def _check(position: int, first: int, end: int) -> None:

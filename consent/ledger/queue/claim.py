@@ -17,7 +17,7 @@ from consent.ledger.queue.in_doubt import forget_doubts, mark_in_doubt, set_in_d
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
-from consent.ledger.review.fuse_counts import set_held_aside, stops_of
+from consent.ledger.review.fuse_counts import Stops, stops_of
 from consent.ledger.review.pauses import ALL_LANES, open_lanes
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.outcome import State
@@ -134,7 +134,7 @@ class Claims(LedgerPart):
                     break
                 leased = update(customer_tasks).where(among(customer_tasks.c.target_id, pick))
                 tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
-                tasks, held = set_held_aside(tx, stops, _load(tx, pick))
+                tasks, held = _load_unheld(tx, stops, pick)
                 tasks, in_doubt = set_in_doubt_aside(tx, tasks, now)
                 if overlap is not None:
                     tasks, claimed = resolve_overlaps(tx, tasks, overlap, now), tasks
@@ -145,7 +145,7 @@ class Claims(LedgerPart):
                     _forget_confirmed(tx, tasks)
                     return tasks
                 if held:
-                    set_held_aside(tx, stops, _load(tx, _pick(tx, bucket, _LOOKED_AT, lanes)))
+                    _load_unheld(tx, stops, _pick(tx, bucket, _LOOKED_AT, lanes))
             return []
 
         return self.database.write(work)
@@ -208,6 +208,12 @@ def _pick(tx: Connection, bucket: Bucket, limit: int, lanes: Sequence[Lane]) -> 
         )
         numbers.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars().all())
     return numbers
+
+
+def _load_unheld(tx: Connection, stops: Stops | None, numbers: Sequence[int]) -> tuple[list[CustomerTask], list[int]]:
+    """Return the tasks of these targets, without what fuses hold, and the targets of which they hold everything."""
+    tasks = _load(tx, numbers)
+    return (tasks, []) if stops is None else stops.set_aside(tx, tasks)
 
 
 def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:

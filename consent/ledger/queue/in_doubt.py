@@ -35,18 +35,17 @@ A row outlives the customer task: the call may land after the same changes have 
 """
 
 
-def note_in_doubt(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
-    """Write down which calls may still land, and what they were for: the last one that was to write ended in doubt.
+def note_in_doubt(tx: Connection, settlements: Sequence[Settlement]) -> None:
+    """Write down which calls may still land, and what they were for: the last ones of these that were to write.
 
     Where an earlier call is in doubt that was for anything else, as one of a worker that had lost its lease, nothing
     may be repeated: of the two, the older could land last. The rows of the customer tasks are locked before these.
     """
     rows = []
     for one in settlements:
-        if one.in_doubt_until > now:
-            calls = [attempt for attempt in one.attempts if attempt.purpose != WITNESS and one.may_repeat]
-            ids = orjson.dumps(sorted(calls[-1].change_ids) if calls else ()).decode()
-            rows.append((one.task.target_id, one.in_doubt_until, ids))
+        calls = [attempt for attempt in one.attempts if attempt.purpose != WITNESS and one.may_repeat]
+        ids = orjson.dumps(sorted(calls[-1].change_ids) if calls else ()).decode()
+        rows.append((one.task.target_id, one.in_doubt_until, ids))
     bulk(tx).insert(calls_in_doubt, ("target_id", "until", "change_ids"), sorted(rows), _RENEWED)
 
 

@@ -57,7 +57,7 @@ class Settlements(LedgerPart):
             return_tasks(tx, kept, settled, now)
             if lock is not None and called:
                 _resend_newest(lock, called, now)
-            note_in_doubt(tx, settlements, now)
+            _note_in_doubt(tx, settlements, now)
             if self.database.is_sqlite:
                 bulk(tx).update_each(_CALLS, _calls(settlements))
             if fuse is not None:
@@ -162,6 +162,11 @@ def _bury(tx: Connection, dead: Sequence[dict[str, Any]], now: int) -> None:
     bulk(tx).update_each(_BURY, dead)
     bulk(tx).insert(dead_letters, ("change_id",), [(row["which"],) for row in dead], NEW)
     note_dead(tx, sorted(pending), now)
+
+
+def _note_in_doubt(tx: Connection, settlements: Sequence[Settlement], now: int) -> None:
+    if in_doubt := [one for one in settlements if one.in_doubt_until > now]:
+        note_in_doubt(tx, in_doubt)
 
 
 def _confirmed(one: Settlement, change: ClaimedChange, now: int) -> list[dict[str, Any]]:

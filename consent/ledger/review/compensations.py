@@ -148,10 +148,10 @@ def _find_before(tx: Connection, import_id: str, rows: Sequence[_Row], facts: _F
     query = select(changes.c.id.label("newest"), *(other.c[name] for name in names), *undone)
     query = query.join(other, same).join(imports, imports.c.id == other.c.import_id)
     some = query.where(among(changes.c.id, [row.id for row in rows]), counts).order_by(changes.c.id, *newest_first)
-    for number, told in groupby(tx.execute(some), key=attrgetter("newest")):
-        all_told = list(told)
-        undoing = {one.dedupe_key for one in all_told if one.kind == UNDO}
-        for one in all_told:
+    for number, group in groupby(tx.execute(some), key=attrgetter("newest")):
+        candidates = list(group)
+        undoing = {one.dedupe_key for one in candidates if one.kind == UNDO}
+        for one in candidates:
             past = one.kind == UNDO or one.import_id == import_id or _was_undone(one)
             if not past and key_of_undoing(one.dedupe_key) not in undoing:
                 facts.before[number] = _said(one)
@@ -267,6 +267,6 @@ def _note_overtaken(row: _Row, by: str, plan: UndoPlan) -> None:
     _list(plan, row, f"stays at {row.action}, which import {by} said again")
 
 
-def _list(plan: UndoPlan, row: _Row, words: str) -> None:
+def _list(plan: UndoPlan, row: _Row, message: str) -> None:
     who = f"line {row.my_line}: {masked(orjson.loads(row.address))} {row.slot}"
-    plan.list(f"{who} {words} ({from_micros(row.newest_at):%Y-%m-%d})")
+    plan.list(f"{who} {message} ({from_micros(row.newest_at):%Y-%m-%d})")

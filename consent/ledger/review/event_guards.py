@@ -134,7 +134,7 @@ def _senders(
     source = f"{kind} {source_of(run)}"
     places: dict[tuple[str, str], list[int]] = defaultdict(list)
     for place in optins:
-        places[incoming[place].told_by or source, incoming[place].connection].append(place)
+        places[incoming[place].sent_by or source, incoming[place].connection].append(place)
     for (name, connection), its in sorted(places.items()):
         # Each opt-out once, however often its opt-in is told.
         overruled = {(batch.rows[place][TARGET], batch.rows[place][SLOT]) for place in overruling.intersection(its)}

@@ -162,10 +162,10 @@ def _count(tx: Connection, counter: FuseCounter, origin: str, answers: Sequence[
             reason = f"{counts.failed[failure.code]:,} of {counts.total:,} customers who were answered"
     values = counts.as_values() | {"touched_at": now}
     if failure is not None and reason is not None:
-        words = f"{reason} drew {failure.code}: {failure.reason}"
-        values |= {"state": FuseState.HELD.value, "code": failure.code, "reason": words}
+        message = f"{reason} drew {failure.code}: {failure.reason}"
+        values |= {"state": FuseState.HELD.value, "code": failure.code, "reason": message}
         values |= {"tripped_at": now, "trips": row.trips + 1}
-        note_decision(tx, row.import_id, OPTRELAY, "fuse tripped", words, now)
+        note_decision(tx, row.import_id, OPTRELAY, "fuse tripped", message, now)
     tx.execute(update(fuses).where(*mine).values(**values))
 
 
@@ -259,6 +259,24 @@ class Stops:
         states = [self.by_origin[one] for one in ("", origin) if one in self.by_origin]
         return any(one is not FuseState.OPTOUTS or action is Action.OPTIN for one in states)
 
+    def set_aside(self, tx: Connection, tasks: Sequence[CustomerTask]) -> tuple[list[CustomerTask], list[int]]:
+        """Return the tasks that may be sent, without the changes that a fuse holds, and the targets with nothing else.
+
+        These are kept from being claimed; the rows of all must be locked.
+        """
+        sent: list[CustomerTask] = []
+        held: list[int] = []
+        ids = {change.import_id for task in tasks for change in task.changes}
+        origins = {row.id: origin_of(row)[0] for row in _imports(tx, ids)}
+        for task in tasks:
+            left = tuple(one for one in task.changes if not self.keeps(origins.get(one.import_id, ""), one.action))
+            if left:
+                sent.append(task if len(left) == len(task.changes) else _without(task, left))
+            else:
+                held.append(task.target_id)
+        hold(tx, held)
+        return sent, held
+
 
 def stops_of(tx: Connection, bucket: Bucket) -> Stops | None:
     """Return what fuses hold in a bucket, None if that is nothing; no fuse is reset until this transaction ends."""
@@ -272,26 +290,3 @@ def _without(task: CustomerTask, left: tuple[ClaimedChange, ...]) -> CustomerTas
     """Return a task with these of its changes alone."""
     others = {change.id for change in task.changes}.difference(change.id for change in left)
     return replace(task, changes=left, withheld=task.withheld | others)
-
-
-def set_held_aside(
-    tx: Connection, stops: Stops | None, tasks: list[CustomerTask]
-) -> tuple[list[CustomerTask], list[int]]:
-    """Return the tasks that may be sent, without the changes that a fuse holds, and the targets with nothing else.
-
-    These are kept from being claimed; the rows of all must be locked.
-    """
-    sent: list[CustomerTask] = []
-    held: list[int] = []
-    if stops is None or not tasks:
-        return tasks, held
-    ids = {change.import_id for task in tasks for change in task.changes}
-    origins = {row.id: origin_of(row)[0] for row in _imports(tx, ids)}
-    for task in tasks:
-        left = tuple(one for one in task.changes if not stops.keeps(origins.get(one.import_id, ""), one.action))
-        if left:
-            sent.append(task if len(left) == len(task.changes) else _without(task, left))
-        else:
-            held.append(task.target_id)
-    hold(tx, held)
-    return sent, held

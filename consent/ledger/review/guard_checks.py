@@ -183,9 +183,9 @@ def move_decided(tx: Connection, import_id: str, done: Moved, now: int) -> Moved
 
 def decided_states(tx: Connection, import_id: str) -> dict[Action, State]:
     """Return what held changes become by what people have decided about an import, as the audit log has it."""
-    words = set(tx.execute(select(audit_log.c.what).where(audit_log.c.import_id == import_id)).scalars())
-    found = {one: State.PENDING for one in Action if words & {"approved", approved_in_words(one)}}
-    return dict.fromkeys(Action, State.WITHDRAWN) | found if "withdrawn" in words else found
+    decisions = set(tx.execute(select(audit_log.c.what).where(audit_log.c.import_id == import_id)).scalars())
+    found = {one: State.PENDING for one in Action if decisions & {"approved", approved_in_words(one)}}
+    return dict.fromkeys(Action, State.WITHDRAWN) | found if "withdrawn" in decisions else found
 
 
 def approved_in_words(only: Action | None) -> str:

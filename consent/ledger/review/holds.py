@@ -180,8 +180,8 @@ class Holds(LedgerPart):
 
     def note_guards_off(self, import_id: str, decision: Decision, guards: str) -> None:
         """Note that a person let an import pass without some guards."""
-        told = (import_id, decision.who, f"guards off: {guards}", decision.why, self.core.now())
-        self.database.write(lambda tx: note_decision(tx, *told))
+        facts = (import_id, decision.who, f"guards off: {guards}", decision.why, self.core.now())
+        self.database.write(lambda tx: note_decision(tx, *facts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Pause:
         return self.connection == bucket.connection and self.bucket in (None, bucket.name)
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """Say it, with the command that ends it."""
         what = "opt-ins are paused" if self.only_optins else "paused"
         resume = f"optrelay resume {self.connection}" + ("" if self.bucket is None else f" --bucket '{self.bucket}'")

@@ -79,10 +79,10 @@ class UndoPlan:
         """Count a slot that goes back to what an import had said of it."""
         self._back[state, import_id] += 1
 
-    def list(self, words: str) -> None:
+    def list(self, message: str) -> None:
         """Keep words about a slot that stays as it is, if they are among the first."""
         if len(self.listed) < _LISTED:
-            self.listed.append(words)
+            self.listed.append(message)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the keys of a JSON object."""

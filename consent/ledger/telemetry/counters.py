@@ -185,7 +185,7 @@ def _count_calls(tx: Connection) -> bool:
         return False
     place = select(targets.c.id, targets.c.connection, targets.c.bucket)
     found = tx.execute(place.where(among(targets.c.id, sorted({row.target_id for row in rows}))))
-    buckets = _told_apart(tx, {number: (connection, bucket) for number, connection, bucket in found})
+    buckets = _labelled_buckets(tx, {number: (connection, bucket) for number, connection, bucket in found})
     counted: Counter[Tally] = Counter()
     for target, calls in rows:
         bucket = buckets.get(target, (OTHER, OTHER))
@@ -199,13 +199,13 @@ def _count_calls(tx: Connection) -> bool:
     return len(ids) == _ROWS_AT_ONCE
 
 
-def _told_apart(tx: Connection, buckets: Mapping[int, tuple[str, str]]) -> dict[int, tuple[str, str]]:
+def _labelled_buckets(tx: Connection, buckets: Mapping[int, tuple[str, str]]) -> dict[int, tuple[str, str]]:
     """Return under which bucket each is counted: those that came first are told apart, so that none ever moves."""
     labels = tx.execute(select(tallies.c.labels).where(tallies.c.name == "call_milliseconds")).scalars()
     known = {tuple(orjson.loads(one)) for one in labels}
-    told = {}
+    labelled = {}
     for number, bucket in sorted(buckets.items()):
         if bucket not in known and len(known) < MOST_BUCKETS:
             known.add(bucket)
-        told[number] = bucket if bucket in known else (bucket[0], OTHER)
-    return told
+        labelled[number] = bucket if bucket in known else (bucket[0], OTHER)
+    return labelled

@@ -77,7 +77,7 @@ class Notice:
     id: int
     key: str
     kind: str
-    words: str
+    message: str
     opened_at: int
     last_at: int
     resolved_at: int | None
@@ -89,9 +89,9 @@ class Notice:
     def as_json(self) -> dict[str, Any]:
         """Return it as programs read it."""
         moments = ("opened_at", "last_at", "resolved_at", "acknowledged_at")
-        told = {name: None if (at := getattr(self, name)) is None else from_micros(at).isoformat() for name in moments}
-        names = ("id", "key", "kind", "words", "count", "acknowledged_by", "why")
-        return {name: getattr(self, name) for name in names} | told
+        times = {name: None if (at := getattr(self, name)) is None else from_micros(at).isoformat() for name in moments}
+        facts = {"id": self.id, "key": self.key, "kind": self.kind, "words": self.message, "count": self.count}
+        return facts | {"acknowledged_by": self.acknowledged_by, "why": self.why} | times
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Notices(LedgerPart):
     def observe(
         self, kinds: Collection[str], found: Mapping[str, tuple[str, str]], *, tell: bool = True, within: str = ""
     ) -> None:
-        """Open, go on with and resolve the notices of these kinds; `found` has kind and words of each by its key.
+        """Open, go on with and resolve the notices of these kinds; `found` has kind and message of each by its key.
 
         Unless `tell`, no message is written: no channel is configured. Only keys that begin with `within` are resolved:
         where several look, each does so for its own.
@@ -121,15 +121,16 @@ class Notices(LedgerPart):
 
         def work(tx: Connection) -> None:
             lock_tallies(tx)
-            told: list[tuple[str, Row[Any]]] = []
+            edges: list[tuple[str, Row[Any]]] = []
             known = {row.key: row for row in tx.execute(select(notices).where(*mine)).all()}
-            for key, (kind, words) in found.items():
-                told += _open(tx, key, kind, words, now) if key not in known else _go_on(tx, known[key], words, now)
+            for key, (kind, message) in found.items():
+                is_new = key not in known
+                edges += _open(tx, key, kind, message, now) if is_new else _go_on(tx, known[key], message, now)
             for key, row in known.items():
                 if key not in found:
                     _set(tx, row.id, resolved_at=now)
-                    told.append(("notice.resolved", row))
-            for what, row in told if tell else ():
+                    edges.append(("notice.resolved", row))
+            for what, row in edges if tell else ():
                 _tell(tx, what, row, now)
 
         known = select(notices.c.id).where(*mine).limit(1)
@@ -213,14 +214,14 @@ class Notices(LedgerPart):
         self.database.write(lambda tx: tx.execute(mine))
 
 
-def _open(tx: Connection, key: str, kind: str, words: str, now: int) -> list[tuple[str, Row[Any]]]:
-    facts = {"key": key, "kind": kind, "words": words, "opened_at": now, "last_at": now, "count": 1, "told_at": now}
+def _open(tx: Connection, key: str, kind: str, message: str, now: int) -> list[tuple[str, Row[Any]]]:
+    facts = {"key": key, "kind": kind, "words": message, "opened_at": now, "last_at": now, "count": 1, "told_at": now}
     row = tx.execute(notices.insert().values(**facts).returning(notices)).one()
     return [("notice.opened", row)]
 
 
-def _go_on(tx: Connection, row: Row[Any], words: str, now: int) -> list[tuple[str, Row[Any]]]:
-    _set(tx, row.id, last_at=now, count=notices.c.count + 1, words=words)
+def _go_on(tx: Connection, row: Row[Any], message: str, now: int) -> list[tuple[str, Row[Any]]]:
+    _set(tx, row.id, last_at=now, count=notices.c.count + 1, words=message)
     if row.acknowledged_at is not None or now - row.told_at < REPEAT_MICROS:
         return []
     _set(tx, row.id, told_at=now)
@@ -244,4 +245,5 @@ def _body(what: str, data: Mapping[str, Any], now: int) -> str:
 
 def _notice(row: Row[Any]) -> Notice:
     facts = row._asdict()  # a row has a method `count`
+    facts["message"] = facts.pop("words")
     return Notice(**{name: facts[name] for name in Notice.__dataclass_fields__})

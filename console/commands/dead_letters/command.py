@@ -92,19 +92,19 @@ def show(
     *, number: Annotated[int, typer.Argument(metavar="ID")], reveal: Reveal = False, as_object: JsonOption = False
 ) -> None:
     """Show one dead letter: its reason and origin, every call made about it, and what people did to it."""
-    from console.commands.dead_letters.views import as_json, history_as_json, own_fate, show_history, show_letter
+    from console.commands.dead_letters.views import as_json, history_as_json, own_effect, show_history, show_letter
     from console.ledger_access import reading_ledger
 
     settings, screen = load_settings(), Screen(as_json=as_object)
     with reading_ledger(settings) as ledger:
         (letter,) = Selection((number,)).find(ledger, discarded=True)
         made, done = ledger.dead_letters.attempts_for(letter), ledger.dead_letters.audit_log_of(letter.id)
-        fates = ledger.dead_letters.plan_replay([letter])
+        effects = ledger.dead_letters.plan_replay([letter])
     show_letter(settings, screen, letter, reveal=reveal)
-    screen.show(f"  replay:  {own_fate(letter, fates)}")
+    screen.show(f"  replay:  {own_effect(letter, effects)}")
     show_history(screen, letter, made, done)
-    fate = {"replay": fates[letter.id].value if letter.id in fates else None}
-    screen.print_json(as_json(letter, reveal=reveal) | fate | history_as_json(made, done))
+    effect = {"replay": effects[letter.id].value if letter.id in effects else None}
+    screen.print_json(as_json(letter, reveal=reveal) | effect | history_as_json(made, done))
 
 
 @app.command("replay")
@@ -144,7 +144,7 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
         optrelay dead-letters replay 17 --set channel=MOBILE --why "the file called it PHONE"
     """
     from console.commands.dead_letters.correction import correct_letters
-    from console.commands.dead_letters.views import fate_words
+    from console.commands.dead_letters.views import effects_text
     from console.commands.run.import_files import CommandContext, wake_workers
     from console.ledger_access import reading_ledger
 
@@ -157,15 +157,15 @@ def replay_letters(  # noqa: PLR0913 - one argument for each option
             ask = None if only_say else lambda question: confirm(question, yes=yes)
             by = who or user_name()
             raise typer.Exit(correct_letters(context, ledger, found, corrections, ask, who=by, why=why))
-        fates = ledger.dead_letters.plan_replay(found)
-        context.screen.show(fate_words(fates))
+        effects = ledger.dead_letters.plan_replay(found)
+        context.screen.show(effects_text(effects))
         if found and not only_say:
             confirm(f"Replay {counted(len(found), 'dead letter')}?", yes=yes)
-            fates = ledger.dead_letters.replay(found, who=who or user_name(), why=why)
+            effects = ledger.dead_letters.replay(found, who=who or user_name(), why=why)
             context.screen.show("done")
             wake_workers(context, ledger)
-    counts = {fate: sum(one == fate for one in fates.values()) for fate in ("replayed", "superseded")}
-    context.screen.print_json({"dry_run": only_say, **counts, "letters": sorted(fates)})
+    counts = {effect: sum(one == effect for one in effects.values()) for effect in ("replayed", "superseded")}
+    context.screen.print_json({"dry_run": only_say, **counts, "letters": sorted(effects)})
 
 
 @app.command("export")

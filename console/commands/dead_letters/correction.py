@@ -44,8 +44,8 @@ def fixable_columns(settings: Settings, letter: DeadLetter) -> list[FixableColum
     model, now = _model(settings, letter), as_row(settings, letter)
     may_name_someone = model.address_columns | letter.details.keys()
     names = (name for name in model.model_fields if name not in KEPT)
-    told = ((name, now.get(name, "")) for name in names)
-    return [FixableColumn(name, _masked(name, text) if name in may_name_someone else text) for name, text in told]
+    pairs = ((name, now.get(name, "")) for name in names)
+    return [FixableColumn(name, _masked(name, text) if name in may_name_someone else text) for name, text in pairs]
 
 
 def _masked(name: str, text: str) -> str:
@@ -109,8 +109,8 @@ def correct_letters(  # noqa: PLR0913 - what the command's options say
             else:
                 failed.append(one.id)
         wake_workers(context, ledger)
-    told = {"dry_run": ask is None, "corrected": len(done), "would_correct": able, "failed": failed, "letters": done}
-    screen.print_json(told)
+    report = {"dry_run": ask is None, "corrected": len(done), "would_correct": able, "failed": failed, "letters": done}
+    screen.print_json(report)
     return ExitCode.IMPERFECT if failed else ExitCode.WELL
 
 
@@ -144,10 +144,10 @@ def result_words(letter: DeadLetter, result: Corrected | NotCorrected | RowError
         return f"{place}{result.message}; nothing was done"
     if isinstance(result, NotCorrected):
         return f"dead letter {letter.id} was not corrected: {result.reason}"
-    return f"dead letter {letter.id} is closed, replaced by change {result.change_id}, {_FATES[result.state]}"
+    return f"dead letter {letter.id} is closed, replaced by change {result.change_id}, {_STATES[result.state]}"
 
 
-_FATES = {
+_STATES = {
     State.PENDING: "which will be delivered",
     State.SUPERSEDED: "which is not sent, because a newer change is known",
     State.UNCHANGED: "which needs no call: the provider holds it already",

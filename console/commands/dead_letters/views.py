@@ -91,8 +91,8 @@ def show_letter(settings: Settings, screen: Screen, letter: DeadLetter, *, revea
     }
     if reveal and letter.details:
         lines["further"] = " ".join(f"{name}={value}" for name, value in letter.details.items())
-    for name, words in lines.items():
-        screen.show(f"  {name + ':':8} {words}")
+    for name, text in lines.items():
+        screen.show(f"  {name + ':':8} {text}")
 
 
 def show_history(screen: Screen, letter: DeadLetter, made: Sequence[Attempt], done: Sequence[AuditEntry]) -> None:
@@ -119,22 +119,22 @@ def history_as_json(made: Sequence[Attempt], done: Sequence[AuditEntry]) -> dict
     return {"calls": calls, "interventions": acts}
 
 
-def fate_words(fates: Mapping[int, ReplayEffect]) -> str:
+def effects_text(effects: Mapping[int, ReplayEffect]) -> str:
     """Say what replaying does, in numbers."""
-    counts = Counter(fates.values())
+    counts = Counter(effects.values())
     return (
         f"{counts[ReplayEffect.REPLAYED]:,} would be delivered again; "
         f"{counts[ReplayEffect.SUPERSEDED]:,} would be closed, because a newer change has overtaken them"
     )
 
 
-def own_fate(letter: DeadLetter, fates: Mapping[int, ReplayEffect]) -> str:
+def own_effect(letter: DeadLetter, effects: Mapping[int, ReplayEffect]) -> str:
     """Say what replaying one letter does."""
     if letter.discarded:
         return "it was discarded"
-    if letter.id not in fates:
+    if letter.id not in effects:
         return "it cannot be delivered: the ledger keeps no register of its slot"
-    if fates[letter.id] is ReplayEffect.SUPERSEDED:
+    if effects[letter.id] is ReplayEffect.SUPERSEDED:
         return "it would be closed, because a newer change has overtaken it"
     return "it would be delivered again"
 

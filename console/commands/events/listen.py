@@ -68,7 +68,7 @@ def parse_context_for(settings: Settings, connection_name: str | None, timezone:
     return parse_context(intake_models(settings), defaults, connection_name, None, zone)
 
 
-_TOLD_EVERY_SECONDS = 10.0
+_WRITTEN_EVERY_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -77,12 +77,12 @@ class _ReadTo:
 
     ledger: Ledger
     source: str
-    _told: float = float("-inf")
+    _written: float = float("-inf")
 
     def __call__(self, until: datetime) -> None:
         """Write it down, unless that was done a moment ago; a ledger that is away stops no listener here."""
-        if time.monotonic() - self._told >= _TOLD_EVERY_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._written >= _WRITTEN_EVERY_SECONDS:
+            self._written = time.monotonic()
             with suppress(LedgerError):
                 self.ledger.event_sources.note_read(self.source, to_micros(until))
 
@@ -110,9 +110,9 @@ class _Counts:
             self.screen.note(self._line(now))
             self._said = now, self.events
 
-    def trouble(self, words: str) -> None:
+    def trouble(self, message: str) -> None:
         """Say what cannot be used now."""
-        self.screen.note(f"{words}; trying again until it can be used, nothing is lost")
+        self.screen.note(f"{message}; trying again until it can be used, nothing is lost")
 
     def recovered(self) -> None:
         """Say that it can be used again."""
@@ -134,7 +134,7 @@ class _Counts:
 
     def conclude(self) -> None:
         """Print the counts, or give them as JSON."""
-        self.screen.show(self._words())
+        self.screen.show(self._message())
         if self.counts["rejected"]:
             self.screen.note("`optrelay rejected-events list` shows what was rejected: fix it, then `resend` it")
         seconds = round(time.monotonic() - self.started, 2)
@@ -144,9 +144,9 @@ class _Counts:
         since, before = self._said
         if self._progress is not None:
             since, before = self.started, 0
-        return f"{self._words()}, {(self.events - before) / max(now - since, 0.001):,.0f} events/s"
+        return f"{self._message()}, {(self.events - before) / max(now - since, 0.001):,.0f} events/s"
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         each = ", ".join(f"{count:,} {name}" for name, count in self._each().items())
         return f"{counted(self.events, 'event')}: {each}"
 

@@ -86,7 +86,7 @@ def _checked(said: Mapping[str, Any], names: FieldNames, context: ParseContext, 
         raise ConfigurationError(f"{where}these are no columns: {', '.join(unknown)}")
     if fields.pop("action", "OPTOUT").upper().replace("-", "") != "OPTOUT" or fields.keys() & set(_SET_BY_THE_CLICK):
         raise ConfigurationError(f"{where}a link says OPTOUT, since the moment of the click: leave out action and time")
-    told = RawRecord({**fields, "action": "OPTOUT", "effective_at": datetime.now(UTC).isoformat()})
-    if isinstance(fault := parse_record(told, context), RowError):
+    record = RawRecord({**fields, "action": "OPTOUT", "effective_at": datetime.now(UTC).isoformat()})
+    if isinstance(fault := parse_record(record, context), RowError):
         raise ConfigurationError(f"{where}{fault.column}: {fault.message}")
     return fields

@@ -131,7 +131,7 @@ def _settle(screen: Screen, draft: FeedDraft, asked: MapRequest) -> list[Questio
 
 def _ask(screen: Screen, draft: FeedDraft, question: Question) -> None:
     while True:
-        screen.show(question.words)
+        screen.show(question.text)
         for number, option in enumerate(question.options, 1):
             screen.show(f"  {number:>2}  {option}")
         text = _typed(">", question.option, default=question.default or "", show_default=question.default is not None)
@@ -141,10 +141,10 @@ def _ask(screen: Screen, draft: FeedDraft, question: Question) -> None:
             screen.error(str(error))
 
 
-def _typed(words: str, option: str, **how: Any) -> str:
+def _typed(text: str, option: str, **how: Any) -> str:
     """Return what a person types; raise ConfigurationError with the option that says the same if none is there."""
     try:
-        return str(typer.prompt(words, prompt_suffix=" ", **how))
+        return str(typer.prompt(text, prompt_suffix=" ", **how))
     except typer.Abort as error:
         if isinstance(error.__context__, KeyboardInterrupt):
             raise
@@ -199,7 +199,7 @@ def _as_json(
         "preset": {"name": draft.preset_name, **preset.model_dump(include=set(facts))} if preset else None,
         "columns": _samples(draft.look),
         "questions": [
-            {"key": one.key, "question": one.words, "options": list(one.options), "default": one.default}
+            {"key": one.key, "question": one.text, "options": list(one.options), "default": one.default}
             | {"say": one.option}
             for one in still_open
         ],

@@ -260,15 +260,15 @@ def _decide(settings: Settings, screen: Screen, name: str, decision: Decision, w
     with reading_ledger(settings) as ledger:
         import_id = find_import(ledger, name).import_id
         decide = ledger.review.approve if what == "approved" else ledger.review.withdraw
-        told = _told(import_id, decide(import_id, decision), what)
+        report = _report(import_id, decide(import_id, decision), what)
         with reading_display(screen, f"import {import_id}") as display:
             ledger.intake.publish(import_id, display.releasing)
-        screen.show(told["message"])
+        screen.show(report["message"])
         wake_workers(CommandContext(settings, screen), ledger)
-    screen.print_json(told)
+    screen.print_json(report)
 
 
-def _told(
+def _report(
     import_id: str, result: Decided | NotAsExpected | NothingHeld | SamePerson | None, what: str
 ) -> dict[str, Any]:
     """Return what came of a decision; raise ConfigurationError if it was refused."""
@@ -284,7 +284,7 @@ def _told(
     if isinstance(result, Decided):
         effect = "would have changed" if what == "withdrawn" else "change"
         changes, slots = counted(result.changes, "change"), counted(result.slots, "slot")
-        words = f"import {import_id}: {changes} {what}, which {effect} {slots}"
-        return {"import": import_id, "done": what, "changes": result.changes, "slots": result.slots, "message": words}
-    words = f"import {import_id}: nothing of it is held, so nothing was done"
-    return {"import": import_id, "done": None, "changes": 0, "slots": 0, "message": words}
+        message = f"import {import_id}: {changes} {what}, which {effect} {slots}"
+        return {"import": import_id, "done": what, "changes": result.changes, "slots": result.slots, "message": message}
+    message = f"import {import_id}: nothing of it is held, so nothing was done"
+    return {"import": import_id, "done": None, "changes": 0, "slots": 0, "message": message}

@@ -38,10 +38,10 @@ def show_deadlines(settings: Settings, screen: Screen, *, check: bool = False, v
     show_fuses(screen, fuses)
     _show_stuck(screen, stuck)
     _show_records(screen, records)
-    told: dict[str, Any] = {"at": from_micros(now).isoformat(), "buckets": [one.as_json() for one in found]}
-    told |= {"stuck": [one.as_json() for one in stuck], "fuses": [one.as_json() for one in fuses]}
-    told["last_30_days"] = [_record_json(one) for one in records]
-    screen.print_json(told | ({"wrong_counts": wrong} if verify else {}))
+    report: dict[str, Any] = {"at": from_micros(now).isoformat(), "buckets": [one.as_json() for one in found]}
+    report |= {"stuck": [one.as_json() for one in stuck], "fuses": [one.as_json() for one in fuses]}
+    report["last_30_days"] = [_record_json(one) for one in records]
+    screen.print_json(report | ({"wrong_counts": wrong} if verify else {}))
     late = any(one.forecast.at_risk or one.forecast.breached for one in found) or any(one.late for one in stuck)
     return ExitCode.IMPERFECT if wrong or (check and late) else ExitCode.WELL
 

@@ -176,8 +176,8 @@ def _show(settings: Settings, screen: Screen, one: History, *, reveal: bool) -> 
     for slot, changes in groupby(one.changes, lambda change: change.slot):
         listed = table("holds since (UTC)", "action", "what became of it", "from", whole=("holds since (UTC)",))
         for change in changes:
-            fate = _fate(change) + (_given(change) if reveal else "")
-            listed.add_row(_moment(change.effective_at), change.action, fate, _origin(change))
+            outcome = _outcome(change) + (_given(change) if reveal else "")
+            listed.add_row(_moment(change.effective_at), change.action, outcome, _origin(change))
         screen.show(f"  {slot_text(settings, one.connection, slot)}: {now.get(slot, 'nothing holds yet')}")
         screen.show(Padding(listed, (0, 0, 1, 4), expand=False))
 
@@ -194,7 +194,7 @@ def _confirmed(slot: SlotNow) -> str:
     return f"the provider confirmed {slot.confirmed} at {_moment(slot.confirmed_at)}"
 
 
-def _fate(change: ChangeReport) -> str:
+def _outcome(change: ChangeReport) -> str:
     if change.state is State.SUPERSEDED:
         return superseded_text(change)
     state = change.state.value + (f" {_moment(change.settled_at)}" if change.settled_at is not None else "")

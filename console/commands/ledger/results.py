@@ -63,8 +63,8 @@ def write_results(
                 counts = _write(target, read, imported)
     if counts[_DUPLICATE] and not same:
         screen.note(_OTHER_OPTIONS)
-    words = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.most_common())
-    screen.show(f"{path_text(output)}: {counted(counts.total(), 'row')}" + (f": {words}" if words else ""))
+    message = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.most_common())
+    screen.show(f"{path_text(output)}: {counted(counts.total(), 'row')}" + (f": {message}" if message else ""))
     rows = {"import": import_id, "output": path_text(output), "rows": counts.total(), "outcomes": dict(counts)}
     screen.print_json(rows)
     return ExitCode.WELL
@@ -96,7 +96,7 @@ def _write(target: TextIO, file: PreparedFile, imported: ImportedRows) -> Counte
     writer = csv.writer(target, delimiter=file.columns.delimiter)
     writer.writerow([*COLUMNS, *(escape(file.header.names[place]) for place in kept)])
     counts: Counter[str] = Counter()
-    known, told = next(imported.outcomes, None), 0
+    known, count = next(imported.outcomes, None), 0
     for row, skipped in _rows(file):
         found = known if known is not None and known.line == row.line else None
         if found is not None:
@@ -105,10 +105,10 @@ def _write(target: TextIO, file: PreparedFile, imported: ImportedRows) -> Counte
         cells = [row.cells[place] for place in kept if place < len(row.cells)] + row.cells[width:]
         writer.writerow([*own, *map(escape, map(_sound, cells))])
         counts[own[0]] += 1
-        told += 1
-    if known is not None or told != imported.records:
+        count += 1
+    if known is not None or count != imported.records:
         raise ConfigurationError(
-            f"{file.name} has {told:,} rows as it is read now, and the import had {imported.records:,}: give the same "
+            f"{file.name} has {count:,} rows as it is read now, and the import had {imported.records:,}: give the same "
             "options that it was imported with, such as --encoding and --delimiter"
         )
     return counts

@@ -81,8 +81,8 @@ def scrub(
         constants = _of_names(how.constants)
         files = _TwoFiles(file, constants, csv.writer(clean_text), csv.writer(stopped_text), counts, display)
         with_check(ledger, asked, files.fill)
-        told = (user_name(), file.name, file.inspection.sha256, asked.question, asked.connections, asked.unknown)
-        check = ledger.suppression.record(SuppressionCheck(*told, counts.clean, counts.stopped.total()))
+        facts = (user_name(), file.name, file.inspection.sha256, asked.question, asked.connections, asked.unknown)
+        check = ledger.suppression.record(SuppressionCheck(*facts, counts.clean, counts.stopped.total()))
     reasons = ", ".join(f"{count:,} {code}" for code, count in counts.stopped.most_common())
     screen.show(f"{path_text(output)}: {counted(counts.clean, 'row')} may be contacted")
     may_not = counted(counts.stopped.total(), "row")
@@ -105,9 +105,9 @@ def _as_its_feed_says(how: IngestOptions, settings: Settings) -> IngestOptions:
     return replace(found, sheet_memory=settings.sheet_memory_mb)
 
 
-def _of_names(told: Mapping[str, str]) -> dict[str, str]:
+def _of_names(names: Mapping[str, str]) -> dict[str, str]:
     """Return those of our columns that name people, as `column_of` calls them, with what stands beside them."""
-    return {column: text for name, text in told.items() if (column := column_of(name)) is not None}
+    return {column: text for name, text in names.items() if (column := column_of(name)) is not None}
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
         screen.error(f"the ledger's database: {READ_ONLY}")
     imports = [one for one in found if one is not None]
     _show_connections(screen, seen.buckets)
-    screen.show(seen.still.words)
+    screen.show(seen.still.message)
     for problem in seen.still.problems:
         screen.show(Text(f"problem: {problem}", "bold red"))
     show_fuses(screen, seen.fuses)
@@ -53,13 +53,13 @@ def show_all(settings: Settings, screen: Screen, *, check: bool = False) -> Exit
     show_stuck(screen, stuck)
     _show_imports(screen, imports)
     connections = [_connection_json(one) for one in seen.buckets]
-    told: dict[str, Any] = {"connections": connections, "imports": [as_json(one) for one in imports]}
-    told |= {"ledger": {"takes_writes": seen.writable}, "oldest_pending_opt_out": seen.still.as_json()}
-    told |= {"problems": seen.problems}
-    told["fuses"] = [one.as_json() for one in seen.fuses]
-    told["deadlines"] = [one.as_json() for one in seen.deadlines]
-    told["stuck"] = [one.as_json() for one in stuck]
-    screen.print_json(told)
+    report: dict[str, Any] = {"connections": connections, "imports": [as_json(one) for one in imports]}
+    report |= {"ledger": {"takes_writes": seen.writable}, "oldest_pending_opt_out": seen.still.as_json()}
+    report |= {"problems": seen.problems}
+    report["fuses"] = [one.as_json() for one in seen.fuses]
+    report["deadlines"] = [one.as_json() for one in seen.deadlines]
+    report["stuck"] = [one.as_json() for one in stuck]
+    screen.print_json(report)
     return ExitCode.UNFINISHED if check and seen.problems else ExitCode.WELL
 
 
@@ -124,12 +124,12 @@ def show_one(settings: Settings, screen: Screen, name: str) -> ExitCode:
         paused = ledger.pauses.stopping(waiting)
     show_import(screen, found)
     for bucket, state in states.items():
-        obstacle = paused[bucket].words if bucket in paused else why_stopped(state, time.time())
-        words = f"  {bucket_label(settings, bucket)}: {waiting[bucket]:,} pending"
-        screen.show(words + (f"; {obstacle}" if obstacle else ""))
-    told = as_json(found) | _obstacles(waiting, states, paused)
-    screen.print_json(told)
-    return ExitCode.UNFINISHED if told["stopped"] else code_of([found])
+        obstacle = paused[bucket].message if bucket in paused else why_stopped(state, time.time())
+        message = f"  {bucket_label(settings, bucket)}: {waiting[bucket]:,} pending"
+        screen.show(message + (f"; {obstacle}" if obstacle else ""))
+    report = as_json(found) | _obstacles(waiting, states, paused)
+    screen.print_json(report)
+    return ExitCode.UNFINISHED if report["stopped"] else code_of([found])
 
 
 def import_as_json(ledger: Ledger, import_id: str) -> dict[str, Any] | None:
@@ -152,7 +152,7 @@ def _obstacles(
     waiting: Mapping[Bucket, int], states: Mapping[Bucket, BucketHealth], paused: Mapping[Bucket, Pause]
 ) -> dict[str, Any]:
     stopped = {str(one): state.reason for one, state in states.items() if state.is_open}
-    stopped |= {str(one): pause.words for one, pause in paused.items()}
+    stopped |= {str(one): pause.message for one, pause in paused.items()}
     return {"waiting": {str(bucket): count for bucket, count in waiting.items()}, "stopped": stopped}
 
 
@@ -193,17 +193,17 @@ class BucketStatus:
         """Why nothing is delivered, None if something is."""
         if self.limit is None:
             return "not configured any more: its customers wait until it is"
-        return self.pause.words if self.pause and self.is_paused else why_stopped(self.health, time.time())
+        return self.pause.message if self.pause and self.is_paused else why_stopped(self.health, time.time())
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """The same for people, or what is left and how long that takes."""
-        optins = f"; {self.pause.words}" if self.pause is not None else ""
+        optins = f"; {self.pause.message}" if self.pause is not None else ""
         if self.obstacle is not None or self.limit is None or not self.left:
             return self.obstacle or f"ready{optins}"
         calls = -(-self.left // self.limit.targets_per_call)
-        is_told = self.limited is not None and self.limited.cause is Cause.PAUSE
-        notes = (optins if is_told else optins + bottleneck_note(self.limited)) + latest_answer_note(self.answer)
+        is_shown = self.limited is not None and self.limited.cause is Cause.PAUSE
+        notes = (optins if is_shown else optins + bottleneck_note(self.limited)) + latest_answer_note(self.answer)
         return f"ready; {time_needed(calls, self.limit.rate)}{notes}"
 
 
@@ -238,7 +238,7 @@ def _bucket_status(
 def _show_connections(screen: Screen, standings: Sequence[BucketStatus]) -> None:
     listed = table("connection", "provider", "limit", "pending", "state", title="Connections", right=("pending",))
     for one in standings:
-        state = Text(one.words, "yellow" if one.obstacle else "")
+        state = Text(one.message, "yellow" if one.obstacle else "")
         listed.add_row(one.name, one.provider, str(one.limit.rate) if one.limit else "", f"{one.left:,}", state)
     screen.show(listed if standings else "no connection is configured: see `optrelay doctor`")
 

@@ -178,20 +178,20 @@ def _decided(visit: Visit, what: str, decide: Callable[[str, Decision], _Result]
         case None:
             raise not_found("import")
         case NotAsExpected(slots):
-            words = (
+            message = (
                 f"Nothing was done: it would change {counted(slots, 'slot')} now, and you typed {decision.expect:,}."
             )
-            return _shown(visit, HTTPStatus.CONFLICT, words, what)
+            return _shown(visit, HTTPStatus.CONFLICT, message, what)
         case SamePerson(name):
             text = f"OPTRELAY_FOUR_EYES is set, and {name} has imported it: another person has to approve it."
             raise Refused(HTTPStatus.FORBIDDEN, "A second person has to approve", text)
         case Decided(changes, slots):
             effect = "change" if what == "approve" else "would have changed"
-            told = f"{counted(changes, 'change')} {_DONE[what]}, which {effect} {counted(slots, 'slot')}."
+            message = f"{counted(changes, 'change')} {_DONE[what]}, which {effect} {counted(slots, 'slot')}."
         case NothingHeld():
-            told = "Nothing of it is held any more, so nothing was done."
+            message = "Nothing of it is held any more, so nothing was done."
     visit.ledger.intake.publish(import_id)
-    return visit.go(f"/imports/{import_id}", _with_note(told, visit.parts.wake(visit.ledger)))
+    return visit.go(f"/imports/{import_id}", _with_note(message, visit.parts.wake(visit.ledger)))
 
 
 def _only(visit: Visit) -> Action | None:
@@ -236,9 +236,11 @@ def undo(visit: Visit) -> Response:
             reason = f"nothing was done: it would undo {now} now, and not {decision.expect:,}, which you typed"
         return _undo_page(visit, HTTPStatus.CONFLICT, reason, opt_in_again=again)
     back = "; ".join(back_in_words(result.plan))
-    told = f"{counted(result.plan.undone, 'slot')} undone: {back}." if result.undo_id else "There was nothing to undo."
-    return visit.go(f"/imports/{result.undo_id or import_id}", _with_note(told, visit.parts.wake(visit.ledger)))
+    message = (
+        f"{counted(result.plan.undone, 'slot')} undone: {back}." if result.undo_id else "There was nothing to undo."
+    )
+    return visit.go(f"/imports/{result.undo_id or import_id}", _with_note(message, visit.parts.wake(visit.ledger)))
 
 
-def _with_note(told: str, note: str) -> str:
-    return f"{told} {note}".strip()
+def _with_note(message: str, note: str) -> str:
+    return f"{message} {note}".strip()

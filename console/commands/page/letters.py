@@ -14,7 +14,7 @@ from consent.ledger.queries.pages import PAGE
 from consent.ledger.review.corrections import Corrected
 from console.commands.dead_letters.correction import FixableColumn, columns_said, fixable_columns, result_words
 from console.commands.dead_letters.correction import correct as correct_letter
-from console.commands.dead_letters.views import origin, own_fate
+from console.commands.dead_letters.views import origin, own_effect
 from console.commands.page.users import Role
 from console.commands.page.visit import Mistake, Visit, key_of, not_found
 from console.ui.text import counted
@@ -72,18 +72,18 @@ def correct(visit: Visit) -> Response:
         result = correct_letter(settings, visit.ledger, letter, said, who=visit.who, why=visit.why())
     except (Mistake, ConfigurationError) as error:
         return _shown(visit, letter, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
-    words = result_words(letter, result)
-    words = words[0].upper() + words[1:] + "."
+    message = result_words(letter, result)
+    message = message[0].upper() + message[1:] + "."
     if not isinstance(result, Corrected):
         is_row = isinstance(result, RowError)
-        return _shown(visit, letter, HTTPStatus.UNPROCESSABLE_ENTITY if is_row else HTTPStatus.CONFLICT, words)
-    return visit.go(f"/imports/{result.import_id}", f"{words} {visit.parts.wake(visit.ledger)}".strip())
+        return _shown(visit, letter, HTTPStatus.UNPROCESSABLE_ENTITY if is_row else HTTPStatus.CONFLICT, message)
+    return visit.go(f"/imports/{result.import_id}", f"{message} {visit.parts.wake(visit.ledger)}".strip())
 
 
 def _said(visit: Visit, letter: DeadLetter) -> dict[str, str]:
     """Return what is to stand in which column; raises Mistake and ConfigurationError."""
-    told = ((name.removeprefix(_FIELD), text) for name, text in visit.form.items() if name.startswith(_FIELD))
-    pairs = [(name, text) for name, text in told if text.strip()]
+    fields = ((name.removeprefix(_FIELD), text) for name, text in visit.form.items() if name.startswith(_FIELD))
+    pairs = [(name, text) for name, text in fields if text.strip()]
     if cleared := visit.form.get("clear", ""):
         pairs.append((cleared, ""))
     said = columns_said(visit.parts.settings, letter, pairs)
@@ -114,7 +114,7 @@ def _shown(
         field=_FIELD,
         form=visit.form,
         origin=origin(letter),
-        fate=own_fate(letter, letters.plan_replay([letter])),
+        effect=own_effect(letter, letters.plan_replay([letter])),
         calls=letters.attempts_for(letter),
         entries=letters.audit_log_of(letter.id),
         reveals=reveals,
@@ -149,8 +149,8 @@ def discard(visit: Visit) -> Response:
 
 def _replay(visit: Visit, found: FoundDeadLetters, why: str) -> str:
     effects = Counter(visit.ledger.dead_letters.replay(found, who=visit.who, why=why, whole=True).values())
-    told = f"{counted(effects[ReplayEffect.REPLAYED], 'letter')} will be delivered again"
-    return f"{told}; {effects[ReplayEffect.SUPERSEDED]:,} closed, because a newer change has overtaken them."
+    message = f"{counted(effects[ReplayEffect.REPLAYED], 'letter')} will be delivered again"
+    return f"{message}; {effects[ReplayEffect.SUPERSEDED]:,} closed, because a newer change has overtaken them."
 
 
 def _discard(visit: Visit, found: FoundDeadLetters, why: str) -> str:
@@ -163,10 +163,10 @@ def _meant(visit: Visit) -> FoundDeadLetters:
     number = visit.form.get("id", "")
     if number and key_of(number) is None:
         raise not_found("dead letter")
-    told = {name: visit.form.get(name) or None for name in _FILTERS}
-    if any("\0" in text for text in told.values() if text):
+    filters = {name: visit.form.get(name) or None for name in _FILTERS}
+    if any("\0" in text for text in filters.values() if text):
         raise not_found("dead letter")
-    return visit.ledger.dead_letters.search(DeadLetterFilter(ids=(int(number),) if number else (), **told))  # type: ignore[arg-type]
+    return visit.ledger.dead_letters.search(DeadLetterFilter(ids=(int(number),) if number else (), **filters))  # type: ignore[arg-type]
 
 
 def _plan(
@@ -187,7 +187,7 @@ def _plan(
         count=len(found),
         again=effects[ReplayEffect.REPLAYED],
         overtaken=effects[ReplayEffect.SUPERSEDED],
-        told={name: visit.form.get(name, "") for name in (*_FILTERS, "id")},
+        filters={name: visit.form.get(name, "") for name in (*_FILTERS, "id")},
         form=visit.form,
         mistake=mistake,
     )
@@ -200,12 +200,12 @@ def _done(visit: Visit, what: str, work: Callable[[Visit, FoundDeadLetters, str]
     except Mistake as error:
         return _plan(visit, what, found, HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
     if expect != len(found):
-        words = f"Nothing was done: it is about {counted(len(found), 'letter')} now, and you typed {expect:,}."
-        return _plan(visit, what, found, HTTPStatus.CONFLICT, words)
+        message = f"Nothing was done: it is about {counted(len(found), 'letter')} now, and you typed {expect:,}."
+        return _plan(visit, what, found, HTTPStatus.CONFLICT, message)
     try:
-        told = work(visit, found, why)
+        done = work(visit, found, why)
     except LettersGoneError:
-        words = "Nothing was done: others have decided about some of these letters in this moment."
-        return _plan(visit, what, None, HTTPStatus.CONFLICT, words)
+        message = "Nothing was done: others have decided about some of these letters in this moment."
+        return _plan(visit, what, None, HTTPStatus.CONFLICT, message)
     note = visit.parts.wake(visit.ledger) if what == "replay" else ""
-    return visit.go("/dead-letters", f"{told} {note}".strip())
+    return visit.go("/dead-letters", f"{done} {note}".strip())

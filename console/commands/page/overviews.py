@@ -58,7 +58,7 @@ def _today(visit: Visit, status: HTTPStatus = HTTPStatus.OK, mistake: str = "") 
         fused={one.import_id for one in seen.fuses},
         stopped=[one for one in seen.buckets if one.obstacle],
         problems=seen.still.problems,
-        still=seen.still.words,
+        still=seen.still.message,
         writable=seen.writable,
         late=[one for one in seen.deadlines if one.forecast.at_risk or one.forecast.breached],
         stuck=[stuck_in_words(one) for one in queries.stuck_optouts(MOST_STUCK)],
@@ -196,11 +196,11 @@ def pause(visit: Visit) -> Response:
     found, is_new = visit.ledger.pauses.pause(
         place.connection, place.name or None, only_optins=only == "optins", who=visit.who, why=why
     )
-    told = [f"{place} was paused already." if not is_new else f"{place}: {'opt-ins are ' * (only == 'optins')}paused."]
+    notes = [f"{place} was paused already." if not is_new else f"{place}: {'opt-ins are ' * (only == 'optins')}paused."]
     if not found.only_optins:
         late = paused_outlooks(visit.parts.settings, visit.ledger, found)
-        told += [f"{words[0].upper()}{words[1:]}." for words in pause_warning(late)]
-    return visit.go("/connections", " ".join(told))
+        notes += [f"{message[0].upper()}{message[1:]}." for message in pause_warning(late)]
+    return visit.go("/connections", " ".join(notes))
 
 
 def resume(visit: Visit) -> Response:
@@ -217,8 +217,8 @@ def resume(visit: Visit) -> Response:
     )
     if not ended:
         return visit.go("/connections", f"Nothing of {place} is paused any more, so nothing was done.")
-    told = f"{place}: {'opt-outs ' * (only == 'optouts')}resumed."
-    return visit.go("/connections", f"{told} {visit.parts.wake(ledger)}".strip())
+    note = f"{place}: {'opt-outs ' * (only == 'optouts')}resumed."
+    return visit.go("/connections", f"{note} {visit.parts.wake(ledger)}".strip())
 
 
 def _place(visit: Visit, known: Sequence[Bucket]) -> Bucket:
@@ -240,9 +240,9 @@ def reset_fuse(visit: Visit) -> Response:
     if not done:
         return visit.go("/connections", "No fuse holds that in another way any more, so nothing was done.")
     fuses.work_off_soon()
-    told = " ".join(f"{fuse_in_words(one)}: {RESET_IN_WORDS[way]}." for one in done)
+    note = " ".join(f"{fuse_in_words(one)}: {RESET_IN_WORDS[way]}." for one in done)
     place = f"/imports/{done[0].import_id}" if visit.form.get("from") == "import" else "/connections"
-    return visit.go(place, f"{told} {visit.parts.wake(visit.ledger)}".strip())
+    return visit.go(place, f"{note} {visit.parts.wake(visit.ledger)}".strip())
 
 
 def _way(visit: Visit) -> FuseWay:

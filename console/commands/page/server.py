@@ -112,8 +112,8 @@ class _Notes(Screen):
         super().__init__(as_json=True)
         self.notes: list[str] = []
 
-    def note(self, words: object) -> None:
-        self.notes.append(str(words))
+    def note(self, message: object) -> None:
+        self.notes.append(str(message))
 
 
 async def _to_page(_request: Request) -> Response:

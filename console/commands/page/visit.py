@@ -142,8 +142,8 @@ def _number(count: float) -> str:
 
 
 def _link(place: str, **query: object) -> str:
-    told = {name: value for name, value in query.items() if value not in (None, "")}
-    return PREFIX + place + (f"?{urlencode(told)}" if told else "")
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return PREFIX + place + (f"?{urlencode(given)}" if given else "")
 
 
 _environment = Environment(

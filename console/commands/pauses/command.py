@@ -62,11 +62,11 @@ def pause(
             connection, bucket, only_optins=only is not None, who=_who(who), why=_reason(why)
         )
         late = paused_outlooks(settings, ledger, found)
-    screen.show(f"{_place(found)}: {'' if is_new else 'as before, '}{found.words}")
+    screen.show(f"{_place(found)}: {'' if is_new else 'as before, '}{found.message}")
     if not found.only_optins:
         screen.note("\n".join(pause_warning(late)))
-    told = {"paused": is_new, "pause": found.as_json(), "deadlines": [one.as_json() for one in late]}
-    screen.print_json(told)
+    report = {"paused": is_new, "pause": found.as_json(), "deadlines": [one.as_json() for one in late]}
+    screen.print_json(report)
 
 
 def resume(
@@ -104,7 +104,7 @@ def resume(
         if not ended:
             screen.show(f"connection {connection}: nothing of what you name is paused, so nothing was done")
         for one in left:
-            screen.show(f"{_place(one)}: {one.words}")
+            screen.show(f"{_place(one)}: {one.message}")
         wake_workers(CommandContext(settings, screen), ledger)
     screen.print_json({"resumed": [one.as_json() for one in ended], "still_paused": [one.as_json() for one in left]})
 

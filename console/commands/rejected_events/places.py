@@ -67,11 +67,11 @@ class PersonInEvents:
     def __call__(self, said: EventContent) -> bool:
         """Whether an event is about the person; what is no JSON is looked through as text."""
         try:
-            told = orjson.loads(said.body)
+            body = orjson.loads(said.body)
         except orjson.JSONDecodeError:
             text = said.body.decode(errors="replace").casefold()
             return any(all(value.casefold() in text for value in way.values()) for way in self._ways)
-        return any(way in self._ways for one in _objects(told) for way in self._named_by(one))
+        return any(way in self._ways for one in _objects(body) for way in self._named_by(one))
 
     def _named_by(self, one: dict[str, Any]) -> list[dict[str, str]]:
         ours = {_OURS.get(plain(name), name): value for name, value in one.items()}
@@ -83,9 +83,9 @@ class PersonInEvents:
         return ways_of(self._settings, given) if given else []
 
 
-def _objects(told: Any) -> Iterator[dict[str, Any]]:
+def _objects(body: Any) -> Iterator[dict[str, Any]]:
     """Give all objects in a JSON value, however deep."""
-    left = [told]
+    left = [body]
     while left:
         one = left.pop()
         if isinstance(one, dict):

@@ -231,10 +231,10 @@ def _fixed_line(line: bytes, where: str) -> tuple[int, Mapping[str, Any]]:
         raise ConfigurationError(f"{where} is not JSON") from None
     if not isinstance(said, dict) or isinstance(said, NamedTwice) or not isinstance(said.get("_id"), int):
         raise ConfigurationError(f"{where} is no line of `rejected-events export`: it has an _id and an event")
-    told: dict[str, Any] = {"body": _body(exact, where), "fault": named_twice_anywhere(said.get("event"))}
+    entry: dict[str, Any] = {"body": _body(exact, where), "fault": named_twice_anywhere(said.get("event"))}
     if isinstance(headers := said.get("headers"), dict):
-        told["headers"] = {str(name).lower(): str(value) for name, value in headers.items()}
-    return said["_id"], told
+        entry["headers"] = {str(name).lower(): str(value) for name, value in headers.items()}
+    return said["_id"], entry
 
 
 def _body(said: Mapping[str, Any], where: str) -> bytes:

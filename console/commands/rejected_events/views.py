@@ -50,8 +50,8 @@ def as_json(event: RejectedEvent) -> dict[str, Any]:
 def content_as_json(said: EventContent) -> dict[str, Any]:
     """Return what an event said: `event` if it is JSON, else `text`, else `base64`; and the headers beside it."""
     name, value = _content(said)
-    told = orjson.loads(said.body) if name == "event" else value
-    return {name: told, "headers": dict(said.headers)}
+    body = orjson.loads(said.body) if name == "event" else value
+    return {name: body, "headers": dict(said.headers)}
 
 
 def show_groups(screen: Screen, groups: Counter[tuple[str, str, str, str]]) -> None:
@@ -91,8 +91,8 @@ def show_event(screen: Screen, event: RejectedEvent, said: EventContent | None, 
     if said is not None:
         lines["headers"] = " ".join(f"{name}={value}" for name, value in said.headers.items()) or "-"
         lines["said"] = said.body.decode(errors="backslashreplace")
-    for name, words in lines.items():
-        screen.show(f"  {name + ':':9} {_printable(words)}")
+    for name, text in lines.items():
+        screen.show(f"  {name + ':':9} {_printable(text)}")
 
 
 def write_lines(ledger: Ledger, events: Iterable[RejectedEvent], path: Path | None) -> None:
@@ -152,9 +152,9 @@ def _opened(path: Path | None) -> Iterator[BinaryIO]:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def _printable(words: str) -> str:
+def _printable(text: str) -> str:
     """Return words with control characters written out: a terminal would obey them."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in words)
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _iso(micros: int) -> str:

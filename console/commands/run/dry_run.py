@@ -223,18 +223,18 @@ def _show_needs(settings: Settings, screen: Screen, forecast: Forecast) -> None:
             screen.show(_time(bucket_label(settings, bucket), need, forecast.waiting.get(bucket, 0)))
     late = [one for one in forecast.deadlines if one.forecast.at_risk or one.forecast.breached or one.pause]
     show_outlooks(screen, late)
-    told = {one.bucket for one in late}
+    shown = {one.bucket for one in late}
     for bucket, pause in forecast.paused.items():
-        if bucket not in told:
-            screen.show(Text(f"{bucket_label(settings, bucket)}: {pause.words}", "yellow"))
+        if bucket not in shown:
+            screen.show(Text(f"{bucket_label(settings, bucket)}: {pause.message}", "yellow"))
     show_stuck(screen, forecast.stuck)
 
 
 def _show_file(screen: Screen, found: ImportReport) -> None:
     screen.show(Text(found.name, "bold"))
     screen.show(f"  {rows_in_words(found)}")
-    fates = f"{found.unchanged:,} unchanged + {found.superseded:,} superseded + {found.pending:,} to be delivered"
-    screen.show(f"  {found.accepted:,} accepted = {fates}")
+    parts = f"{found.unchanged:,} unchanged + {found.superseded:,} superseded + {found.pending:,} to be delivered"
+    screen.show(f"  {found.accepted:,} accepted = {parts}")
     if found.stamped:
         screen.show(f"  {stamped_in_words(found)}", "yellow")
     if found.rejected:
@@ -246,8 +246,8 @@ def _time(name: str, need: Need, waiting: int) -> str:
     least, most = need.calls.least, need.calls.most
     calls = counted(most, "call") if least == most else f"at least {counted(least, 'call')}, {most:,} if all is written"
     slowed = " and the provider's latency" if need.interval > need.rate.interval else ""
-    words = f"{name}: {calls}; at {need.rate}{slowed}: about {duration_text(max(1.0, need.seconds))}"
-    return words + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
+    line = f"{name}: {calls}; at {need.rate}{slowed}: about {duration_text(max(1.0, need.seconds))}"
+    return line + (f", behind {counted(waiting, 'customer')} waiting already" if waiting else "")
 
 
 def _as_json(forecast: Forecast) -> dict[str, Any]:

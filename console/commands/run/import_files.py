@@ -160,8 +160,8 @@ class _Run:
                 if one.rejects_file is not None and one.import_id is not None and not reasons:
                     self.rejects[one.import_id] = path_text(move_into(one.rejects_file, folder))
         except (OSError, ConfigurationError) as error:
-            words = error.strerror if isinstance(error, OSError) else error
-            self.context.screen.note(f"{path_text(path)} cannot be moved: {words}")
+            reason = error.strerror if isinstance(error, OSError) else error
+            self.context.screen.note(f"{path_text(path)} cannot be moved: {reason}")
 
     def unfinished(self) -> list[str]:
         """Return the imports that still have something to deliver."""

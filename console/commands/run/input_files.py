@@ -153,8 +153,8 @@ def file_time_note(file: PreparedFile, since: datetime | None) -> list[str]:
     if not file.undated or since is None:
         return []
     moment = f"{since:%Y-%m-%d %H:%M:%S} UTC"
-    words = f"no column says since when its rows hold: it is since {moment}, the file's own time"
-    return [f"{words}; --effective-at says it otherwise"]
+    message = f"no column says since when its rows hold: it is since {moment}, the file's own time"
+    return [f"{message}; --effective-at says it otherwise"]
 
 
 def repeated_note(file: PreparedFile, recorded_since: datetime | None) -> str:

@@ -84,24 +84,24 @@ class LedgerCollector(Collector):
     def _counted(self) -> Iterator[Metric]:
         """Tell the counters, which stand in the ledger."""
         tallies, rows = self.ledger.counters.tallies(), self.ledger.queries.rows_read()
-        words = "Rows and events read, by what was made of them."
-        read = CounterMetricFamily("optrelay_rows", words, labels=["result"])
+        help_text = "Rows and events read, by what was made of them."
+        read = CounterMetricFamily("optrelay_rows", help_text, labels=["result"])
         for result, count in rows.items():
             read.add_metric([result], count)
         yield read
-        for name, labels, words in (
+        for name, labels, help_text in (
             ("changes", ("connection", "outcome"), "Changes that came into an outcome; one may do so more than once."),
             ("calls", (*_BUCKET, "class"), "Calls that were made, by class of the answer."),
         ):
-            family = CounterMetricFamily(f"optrelay_{name}", words, labels=labels)
+            family = CounterMetricFamily(f"optrelay_{name}", help_text, labels=labels)
             for values, count in sorted(tallies.get(name, {}).items()):
                 family.add_metric(values, count)
             yield family
         calls = tallies.get("call_seconds", {}), tallies.get("call_milliseconds", {})
         yield _durations("optrelay_call_seconds", "How long calls took.", _BUCKET, SECONDS, *calls)
-        words = "How long it took from an opt-out to its delivery, by the rule of its deadline."
+        help_text = "How long it took from an opt-out to its delivery, by the rule of its deadline."
         honoured = tallies.get("honour_seconds", {}), tallies.get("honour_milliseconds", {})
-        yield _durations("optrelay_honour_seconds", words, ("connection", "rule"), HONOUR_SECONDS, *honoured)
+        yield _durations("optrelay_honour_seconds", help_text, ("connection", "rule"), HONOUR_SECONDS, *honoured)
 
     def _waiting(self) -> Iterator[Metric]:
         """Tell how many wait."""
@@ -122,23 +122,23 @@ class LedgerCollector(Collector):
             action = "optout" if lane in {Lane.EVENT_OPTOUT, Lane.BULK_OPTOUT} else "optin"
             key = (*shown[bucket], action)
             oldest[key] = max(oldest.get(key, 0.0), (now - since) / 1e6)
-        words = "For how long the customer that waits longest has waited."
-        yield gauge("optrelay_oldest_pending_seconds", words, (*_BUCKET, "action"), oldest)
+        help_text = "For how long the customer that waits longest has waited."
+        yield gauge("optrelay_oldest_pending_seconds", help_text, (*_BUCKET, "action"), oldest)
 
     def _deadlines(self) -> Iterator[Metric]:
         """Tell how many customers are to be opted out by a rule, and how many will be or are late."""
-        told: dict[str, dict[tuple[str, ...], float]] = {"open": {}, "at_risk": {}, "breached": {}}
+        sums: dict[str, dict[tuple[str, ...], float]] = {"open": {}, "at_risk": {}, "breached": {}}
         for bucket, found in forecasts(self.settings, self.ledger).items():
             for rule in found.rules.values():
-                for name, values in told.items():
+                for name, values in sums.items():
                     key = (bucket.connection, rule.rule)
                     values[key] = values.get(key, 0.0) + getattr(rule, name)
-        for name, words in (
+        for name, help_text in (
             ("open", "Customers to be opted out, by the rule of their deadline."),
             ("at_risk", "Those that will be late at the rate of their limit."),
             ("breached", "Those that are past their deadline."),
         ):
-            yield gauge(f"optrelay_deadline_{name}", words, ("connection", "rule"), told[name])
+            yield gauge(f"optrelay_deadline_{name}", help_text, ("connection", "rule"), sums[name])
 
     def _buckets(self) -> Iterator[Metric]:
         """Tell how each bucket is, and what its limit is."""
@@ -199,9 +199,9 @@ def bounded(buckets: Collection[Bucket], most: int = MOST_BUCKETS) -> dict[Bucke
     return {one: (one.connection, one.name if one in kept else OTHER) for one in buckets}
 
 
-def gauge(name: str, words: str, labels: Iterable[str], values: Mapping[tuple[str, ...], float]) -> Metric:
+def gauge(name: str, help_text: str, labels: Iterable[str], values: Mapping[tuple[str, ...], float]) -> Metric:
     """Return a gauge with a value for each set of labels."""
-    family = GaugeMetricFamily(name, words, labels=list(labels))
+    family = GaugeMetricFamily(name, help_text, labels=list(labels))
     for key, value in sorted(values.items()):
         family.add_metric(key, value)
     return family
@@ -209,14 +209,14 @@ def gauge(name: str, words: str, labels: Iterable[str], values: Mapping[tuple[st
 
 def _durations(
     name: str,
-    words: str,
+    help_text: str,
     labels: Collection[str],
     seconds: Sequence[float],
     counts: Mapping[tuple[str, ...], int],
     milliseconds: Mapping[tuple[str, ...], int],
 ) -> Metric:
     """Return a histogram with a bucket for each of these bounds, whether anything fell into it or not."""
-    family = HistogramMetricFamily(name, words, labels=list(labels))
+    family = HistogramMetricFamily(name, help_text, labels=list(labels))
     bounds = (*map(str, seconds), "+Inf")
     for bucket, total in sorted(milliseconds.items()):
         each = accumulate(counts.get((*bucket, bound), 0) for bound in bounds)

@@ -47,11 +47,11 @@ def show_metrics(settings: Settings, screen: Screen, listener: tuple[str, int | 
         collector = collector_of(settings, ledger)
         if port is not None:
             return _serve(collector, screen, host, port)
-        told = exposition(collector)
+        metrics = exposition(collector)
     if output is not None:
-        write(output, told)
+        write(output, metrics)
     else:
-        screen.show(told.decode().rstrip("\n"))
+        screen.show(metrics.decode().rstrip("\n"))
     screen.print_json(
         [
             {"name": sample.name, "labels": sample.labels, "value": sample.value}
@@ -87,7 +87,7 @@ def check_name(path: Path | None) -> None:
         raise ConfigurationError(f"{path_text(path)}: node_exporter reads files whose names end in {_ENDING} alone")
 
 
-def write(path: Path, told: bytes) -> None:
+def write(path: Path, metrics: bytes) -> None:
     """Write a file whole or not at all, readable for others: node_exporter may look at any moment.
 
     Raises ConfigurationError if it cannot be written.
@@ -95,7 +95,7 @@ def write(path: Path, told: bytes) -> None:
     try:
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
-                file.write(told)
+                file.write(metrics)
                 file.flush()
                 os.fchmod(file.fileno(), _READABLE)
                 Path(file.name).replace(path)
@@ -140,5 +140,5 @@ def _of_places(settings: Settings, ledger: Ledger) -> Iterator[Metric]:
             latest[address.shown,] = moment
     if overdue:
         yield gauge("optrelay_watch_overdue", "Whether an expected file has not come.", ("place",), overdue)
-        words = "When the last file came."
-        yield gauge("optrelay_watch_last_file_timestamp_seconds", words, ("place",), latest)
+        help_text = "When the last file came."
+        yield gauge("optrelay_watch_last_file_timestamp_seconds", help_text, ("place",), latest)

@@ -29,7 +29,7 @@ def show_notices(settings: Settings, screen: Screen) -> ExitCode:
     shown = table("id", "kind", "since", "what", "acknowledged")
     for one in found:
         since, known = from_micros(one.opened_at), f"{one.acknowledged_by}: {one.why}" if one.acknowledged_at else ""
-        shown.add_row(str(one.id), one.kind, f"{since:%Y-%m-%d %H:%M}", one.words, known)
+        shown.add_row(str(one.id), one.kind, f"{since:%Y-%m-%d %H:%M}", one.message, known)
     if found:
         screen.show(shown)
     else:

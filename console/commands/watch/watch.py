@@ -114,9 +114,9 @@ def _looked_after(settings: Settings, ledger: Ledger, watchers: Sequence[Watcher
     def look() -> None:
         for one in watchers:
             place = f"{FILE_MISSING}:{one.address.shown} {one.address.pattern}"
-            words = f"the file expected at {one.address.shown} has not come: `optrelay watch --check`"
+            message = f"the file expected at {one.address.shown} has not come: `optrelay watch --check`"
             try:
-                found = {place: (FILE_MISSING, words)} if one.is_overdue() else {}
+                found = {place: (FILE_MISSING, message)} if one.is_overdue() else {}
                 ledger.notices.observe((FILE_MISSING,), found, tell=bool(settings.notify), within=place)
             except LedgerUnavailable as error:
                 screen.note(str(error))
@@ -209,9 +209,9 @@ class _Observer:
         self.failures += 1
         self.screen.error(f"{self.place}: {file} cannot be used: {reason}")
 
-    def note(self, words: str) -> None:
+    def note(self, message: str) -> None:
         """Say something, and which place it is about."""
-        self.screen.note(f"{self.place}: {words}" if not words.startswith(self.place) else words)
+        self.screen.note(f"{self.place}: {message}" if not message.startswith(self.place) else message)
 
 
 def _totals(observers: Sequence[_Observer]) -> dict[str, object]:

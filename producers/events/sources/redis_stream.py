@@ -61,7 +61,7 @@ class RedisStream:
         self._own: bytes | None = b"0"
         self._abandoned = b"0-0"
         self._look_again = 0.0
-        self._is_behind, self._told_of = True, b""
+        self._is_behind, self._noted = True, b""
 
     def read(self, most: int, wait_seconds: float, most_bytes: int = MOST_BYTES) -> Sequence[Event]:
         """Return up to `most` events of about `most_bytes` as soon as there is one, or none after a while."""
@@ -120,8 +120,8 @@ class RedisStream:
                 raise ConfigurationError(f"{self.name}: this key is there and is no stream") from None
             if word == "NOGROUP" and not self._may_create:
                 raise ConfigurationError(f"{self.name}: {self._how_to_create()}") from None
-            words = "stream or group was deleted; it is made anew" if word in _GONE else f"the server says {word}"
-            raise SourceUnavailable(f"{self.name}: {words}") from error
+            message = "stream or group was deleted; it is made anew" if word in _GONE else f"the server says {word}"
+            raise SourceUnavailable(f"{self.name}: {message}") from error
         except (redis.RedisError, OSError) as error:
             raise SourceUnavailable(f"{self.name} cannot be reached ({why_unreachable(error)})") from error
 
@@ -181,19 +181,20 @@ class RedisStream:
         """
         try:
             with self._client.pipeline() as both:
-                both.xinfo_stream(self._stream).xinfo_groups(self._stream)
+                both.xinfo_stream(self._stream)
+                both.xinfo_groups(self._stream)
                 stream, groups = both.execute()
         except (redis.exceptions.NoPermissionError, redis.exceptions.ExecAbortError):
             return []
-        group = next((one for one in groups if one["name"] == self._group.encode()), {})
+        group: dict[str, Any] = next((one for one in groups if one["name"] == self._group.encode()), {})
         added, read, last = stream.get("entries-added"), group.get("entries-read"), group.get("last-delivered-id")
-        if None in (added, read, last) or last == self._told_of:
+        if added is None or read is None or last is None or last == self._noted:
             return []
         first = stream["first-entry"]
         lost = added - read - stream["length"]
         if lost <= 0 or (first and _order(first[0]) <= _order(last)):
             return []
-        self._told_of = last
+        self._noted = last
         place = f"{self.name}, entries after {last.decode()}"
         return [Event(b"", place=place, error=RowError("deleted_unread", _DELETED_UNREAD.format(f"{lost:,}")))]
 

@@ -167,16 +167,16 @@ _BROKEN_QUOTE = RowError("broken_quote", 'text follows a closing quote: write ""
 
 
 DELIMITERS = (",", ";", "\t", "|")
-_WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _OWN_LINE = re.compile(rf'\ufeff?"?{REJECT_COLUMNS[0]}"?(.)"?{REJECT_COLUMNS[1]}\b')
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 
 
 def parse_delimiter(argument: str) -> str:
     """Read a `--delimiter`: one character, or its name; raise ConfigurationError for what cannot be one."""
-    character = _WORDS.get(argument.lower(), argument)
+    character = _NAMES.get(argument.lower(), argument)
     if len(character) != 1 or character in '"\r\n\0':
-        raise ConfigurationError(f"--delimiter is one character or one of {', '.join(_WORDS)}, not {argument!r}")
+        raise ConfigurationError(f"--delimiter is one character or one of {', '.join(_NAMES)}, not {argument!r}")
     return character
 
 

@@ -127,8 +127,8 @@ def _alters(section: str) -> bool:
     digits = "".join(text for kind, text in parts if kind == "digit")
     if not digits or _NOT_AS_WRITTEN.search(_LITERAL.sub("", section)):
         return False
-    words = "".join(text for kind, text in parts if kind == "text")
-    return digits.count("0") > 1 or "0" in digits[:-1] or any(one.isdigit() or one in "+(" for one in words)
+    letters = "".join(text for kind, text in parts if kind == "text")
+    return digits.count("0") > 1 or "0" in digits[:-1] or any(one.isdigit() or one in "+(" for one in letters)
 
 
 def _digits(text: str) -> str:

@@ -73,7 +73,7 @@ def _event(request: Request, sender: Sender, body: bytes, key: str | None) -> Ev
     only_out = Scope.WRITE not in sender.may
     by = f"key {sender.name}"
     return Event(
-        body, headers, place=place, key=key, sender=sender.scope, is_answered=True, optouts_only=only_out, told_by=by
+        body, headers, place=place, key=key, sender=sender.scope, is_answered=True, optouts_only=only_out, sent_by=by
     )
 
 

@@ -144,8 +144,8 @@ def _answer(
 
     with_check(state.ledger, asked, work)
     stopped = sum(one is not None for one in found)
-    told = (who, "http", hashlib.sha256(body).hexdigest(), asked.question, asked.connections, asked.unknown)
-    number = state.ledger.suppression.record(SuppressionCheck(*told, len(found) - stopped, stopped))
+    facts = (who, "http", hashlib.sha256(body).hexdigest(), asked.question, asked.connections, asked.unknown)
+    number = state.ledger.suppression.record(SuppressionCheck(*facts, len(found) - stopped, stopped))
     return {
         "check": number,
         "allowed": len(found) - stopped,

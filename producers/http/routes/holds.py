@@ -162,11 +162,11 @@ async def post_undo(request: Request, id: str) -> Response:  # noqa: A002 - the 
     review = state.ledger.review
     if only_say:
         plan = await _on_ledger(lambda: _planned(state, id, opt_in_again=again))
-        return _told_undone(id, plan, dry_run=True)
+        return _undone_response(id, plan, dry_run=True)
     if again:
         _prove_name(state, sender, Scope.UNDO)
     decision = _decided_by(state, sender, said)
-    return _told_undone(id, await _on_ledger(lambda: review.undo(id, decision, opt_in_again=again)))
+    return _undone_response(id, await _on_ledger(lambda: review.undo(id, decision, opt_in_again=again)))
 
 
 def _planned(state: AppState, import_id: str, *, opt_in_again: bool) -> Undone | NotUndone | None:
@@ -176,7 +176,7 @@ def _planned(state: AppState, import_id: str, *, opt_in_again: bool) -> Undone |
     return review.refuses_undo(import_id) or Undone(None, review.plan_undo(import_id, opt_in_again=opt_in_again))
 
 
-def _told_undone(import_id: str, found: Undone | NotUndone | None, *, dry_run: bool = False) -> Response:
+def _undone_response(import_id: str, found: Undone | NotUndone | None, *, dry_run: bool = False) -> Response:
     match found:
         case None:
             raise _unknown_import()
@@ -249,10 +249,10 @@ async def _decided(state: AppState, import_id: str, what: str, decide: Callable[
             detail = f"it would change {slots:,} slots now: look at GET /v1/held again"
             raise Problem(HTTPStatus.CONFLICT, "not_as_expected", detail)
         case Decided(changes, slots):
-            told = {"import": import_id, "done": what, "changes": changes, "slots": slots}
+            answer = {"import": import_id, "done": what, "changes": changes, "slots": slots}
         case NothingHeld():
-            told = {"import": import_id, "done": None, "changes": 0, "slots": 0}
-    return JSONResponse(told)
+            answer = {"import": import_id, "done": None, "changes": 0, "slots": 0}
+    return JSONResponse(answer)
 
 
 async def _on_ledger(work: Callable[[], T]) -> T:

@@ -101,10 +101,10 @@ def _unknown(what: str) -> Problem:
 
 def page_as_json(page: OutcomePage) -> responses.Outcomes:
     """Return a page of outcomes as programs read it."""
-    told: list[responses.Outcome] = [
+    outcomes: list[responses.Outcome] = [
         {**change_as_json(one.change), "at": from_micros(one.at).isoformat()} for one in page.outcomes
     ]
-    return {"changes": told, "cursor": page.cursor, "more": page.more}
+    return {"changes": outcomes, "cursor": page.cursor, "more": page.more}
 
 
 def change_as_json(found: ChangeReport) -> responses.ChangeState:

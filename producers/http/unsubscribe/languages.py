@@ -12,7 +12,7 @@ from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
 
 from consent.errors import ConfigurationError
-from consent.public_page import Words
+from consent.public_page import LocalText
 
 FOLDER: Final = Path(__file__).parent / "texts"
 _LONGEST_HEADER = 500
@@ -48,11 +48,11 @@ class Language(NamedTuple):
         known = _CHANNELS.get(name.upper())
         return self.texts[f"channel_{known}"] if known else _NAMES.get(name.upper(), "")
 
-    def of(self, words: Words, otherwise: str) -> str:
+    def of(self, text: LocalText, otherwise: str) -> str:
         """Return words of the settings in this language, else in the language `otherwise`, else in any."""
-        if isinstance(words, str):
-            return words
-        return words.get(self.code) or words.get(otherwise) or next(iter(words.values()), "")
+        if isinstance(text, str):
+            return text
+        return text.get(self.code) or text.get(otherwise) or next(iter(text.values()), "")
 
 
 @cache

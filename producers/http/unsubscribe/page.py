@@ -19,7 +19,7 @@ from fastapi.responses import HTMLResponse
 
 from consent.errors import ConfigurationError
 from consent.files import ordinary, path_text
-from consent.public_page import LinkTopic, PublicPage, Words
+from consent.public_page import LinkTopic, LocalText, PublicPage
 from producers.http.unsubscribe.form import BY_PERSON, FIELD, PRESSED, VALUE
 from producers.http.unsubscribe.languages import Language, asked_for, known_language
 
@@ -51,11 +51,11 @@ class PublicPages:
         """Read the logo; raise ConfigurationError, with the remedy, for what cannot be shown or never fits."""
         self._settings, self._topics = settings, [(_known(one, columns), one) for one in settings.topics]
         self._otherwise = known_language(settings.language, f"{SETTING}LANGUAGE")
-        for words in (
+        for text in (
             settings.brand,
-            *(words for one in settings.topics for words in (one.brand, one.list, one.channel)),
+            *(text for one in settings.topics for text in (one.brand, one.list, one.channel)),
         ):
-            for code in words if isinstance(words, dict) else ():
+            for code in text if isinstance(text, dict) else ():
                 known_language(code, f"{SETTING}BRAND or {SETTING}TOPICS")
         self._logo = _logo(settings.logo) if settings.logo else ""
         self._style = _STYLE + _colours(settings.colour)
@@ -93,9 +93,9 @@ class PublicPages:
         yield f"<p{'' if what == 'confirm' else ' role=status'}>{_text(texts[what])}</p>"
         if what not in {"confirm", "done"}:
             return
-        rows = [(name, words) for name, words in self._about(language, link).items() if words]
+        rows = [(name, text) for name, text in self._about(language, link).items() if text]
         if rows:
-            yield f"<dl>{''.join(f'<dt>{_text(texts[name])}</dt><dd>{_text(words)}</dd>' for name, words in rows)}</dl>"
+            yield f"<dl>{''.join(f'<dt>{_text(texts[name])}</dt><dd>{_text(text)}</dd>' for name, text in rows)}</dl>"
         if what == "confirm":
             yield (
                 f'<form method="post"><input type="hidden" name="{FIELD}" value="{VALUE}">'
@@ -109,8 +109,8 @@ class PublicPages:
         """Return in words whose messages a link is about, which, and by which way they come; empty where not known."""
         topic = next((one for when, one in self._topics if _fits(when, link)), LinkTopic())
 
-        def said(*words: Words) -> str:
-            return next((found for one in words if (found := language.of(one, self._otherwise))), "")
+        def said(*text: LocalText) -> str:
+            return next((found for one in text if (found := language.of(one, self._otherwise))), "")
 
         return {
             "brand": said(topic.brand, self._settings.brand),
@@ -180,5 +180,5 @@ def _digest(style: str) -> str:
     return base64.b64encode(sha256(style.encode()).digest()).decode()
 
 
-def _text(words: str) -> str:
-    return escape(words, quote=True)
+def _text(text: str) -> str:
+    return escape(text, quote=True)

@@ -25,7 +25,7 @@ def named(id_: str, action: str = "OPTOUT", minute: int = 0, **more: object) -> 
     return replace(change_of("1", action, minute), change_id=id_, **more)  # type: ignore[arg-type]
 
 
-def heard(ledger: Ledger, *changes: ConsentChange) -> tuple[bool, ...]:
+def record(ledger: Ledger, *changes: ConsentChange) -> tuple[bool, ...]:
     """Hand events over; return which of them are new."""
     run = ledger.intake.open_import(ImportSource("http", "api", f"run {next(_names)}", 0, None, stream=True)).import_id
     return ledger.intake.accept_events(run, changes, []).fresh
@@ -48,26 +48,26 @@ def test_an_opt_out_under_a_used_id_is_not_lost(ledger: Ledger, stream: bool) ->
 
 def test_an_event_under_a_used_id_is_not_lost(ledger: Ledger) -> None:
     """A publisher's counter starts anew: the opt-out that gets number 7 again is one of its own."""
-    heard(ledger, named("7"), named("8", "OPTIN", 10))
+    record(ledger, named("7"), named("8", "OPTIN", 10))
     deliver(ledger)
 
-    assert heard(ledger, named("7", minute=20)) == (True,)
+    assert record(ledger, named("7", minute=20)) == (True,)
     assert deliver(ledger) == OUT
 
 
 def test_a_retry_is_a_duplicate_also_of_the_second_change_of_its_id(ledger: Ledger) -> None:
     """A client that got no answer sends the same again, and undoes nothing that was said in between."""
     first, second = named("7", "OPTIN"), named("7", "OPTIN", 20)
-    heard(ledger, first, second, named("8", minute=30))
+    record(ledger, first, second, named("8", minute=30))
     deliver(ledger)
 
-    assert heard(ledger, first, second, second) == (False, False, False)
+    assert record(ledger, first, second, second) == (False, False, False)
     assert counts(ledger, imported(ledger, second, first)) == {"duplicates": 2}
 
 
 def test_two_times_under_one_id_in_one_batch_are_two_changes(ledger: Ledger) -> None:
     """An opt-in and, later in the same batch, an opt-out of one id and slot: both are kept; the same twice is one."""
-    assert heard(ledger, named("7"), named("7", minute=5), named("7"), named("7", minute=5)) == (
+    assert record(ledger, named("7"), named("7", minute=5), named("7"), named("7", minute=5)) == (
         True,
         True,
         False,
@@ -77,9 +77,9 @@ def test_two_times_under_one_id_in_one_batch_are_two_changes(ledger: Ledger) -> 
 
 def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
     """It is another change, which came late."""
-    heard(ledger, named("7", minute=20))
+    record(ledger, named("7", minute=20))
 
-    assert heard(ledger, named("7", minute=5)) == (True,)
+    assert record(ledger, named("7", minute=5)) == (True,)
     [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
     assert [change.effective_at for change in task.changes] == [to_micros(named("7", minute=20).effective_at)]
 
@@ -87,21 +87,21 @@ def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_without_a_time_of_its_own_the_id_says_it_all(ledger: Ledger, first: bool) -> None:  # noqa: FBT001 - a parameter
     """A stream entry that was added twice, or a list that was exported again, has another time and no other meaning."""
-    heard(ledger, named("7", "OPTIN", own_time=first), named("8", minute=10))
+    record(ledger, named("7", "OPTIN", own_time=first), named("8", minute=10))
     deliver(ledger)
 
-    assert heard(ledger, named("7", "OPTIN", 20, own_time=False)) == (False,)
+    assert record(ledger, named("7", "OPTIN", 20, own_time=False)) == (False,)
     assert deliver(ledger) == []
 
 
 def test_two_senders_may_use_one_id(ledger: Ledger) -> None:
     """System 2's opt-out number 1 was taken for system 1's, acknowledged, and lost."""
-    heard(ledger, named("1", sender="system 1", own_time=False))
+    record(ledger, named("1", sender="system 1", own_time=False))
     deliver(ledger)
-    heard(ledger, named("2", "OPTIN", 10, sender="system 1", own_time=False))
+    record(ledger, named("2", "OPTIN", 10, sender="system 1", own_time=False))
     deliver(ledger)
 
-    assert heard(ledger, named("1", minute=20, sender="system 2", own_time=False)) == (True,)
+    assert record(ledger, named("1", minute=20, sender="system 2", own_time=False)) == (True,)
     assert deliver(ledger) == OUT
 
 

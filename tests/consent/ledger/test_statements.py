@@ -18,16 +18,16 @@ from tests.support.ledgers import BUCKET, change_of, deliver, folded, imported, 
 from tests.support.query_plans import plans, reads_whole
 
 
-def heard_from(ledger: Ledger) -> dict[str, tuple[object, int]]:
+def statements_from(ledger: Ledger) -> dict[str, tuple[object, int]]:
     """Listen from now on: each statement, with its first parameters and the rows that it changed in all."""
-    heard: dict[str, tuple[object, int]] = {}
+    statements: dict[str, tuple[object, int]] = {}
 
     def hear(_c: Connection, cursor, statement: str, parameters, _x: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's shape
-        said, rows = heard.get(statement, (parameters[0] if many else parameters, 0))
-        heard[statement] = (said, rows + max(0, cursor.rowcount))
+        said, rows = statements.get(statement, (parameters[0] if many else parameters, 0))
+        statements[statement] = (said, rows + max(0, cursor.rowcount))
 
     event.listen(ledger.database.engine, "after_cursor_execute", hear)
-    return heard
+    return statements
 
 
 @contextmanager
@@ -51,15 +51,15 @@ def test_files_of_any_length_are_the_same_statements(ledger: Ledger) -> None:
     """Drivers keep statements: if each number of rows had one of its own, long imports would fill the memory."""
     imported(ledger, change_of("0", "OPTIN"), change_of("0", "OPTOUT"))
     deliver(ledger)
-    heard = heard_from(ledger)
+    statements = statements_from(ledger)
     said = []
 
     for customers in (3, 4, 7):
         known = change_of("0", "OPTIN")  # it is said again in each of them
         imported(ledger, known, *(change_of(str(n), "OPTOUT", customers) for n in range(customers)))
         assert deliver(ledger)
-        said.append(set(heard))
-        heard.clear()
+        said.append(set(statements))
+        statements.clear()
 
     assert said[0] == said[1] == said[2]
 
@@ -67,12 +67,12 @@ def test_files_of_any_length_are_the_same_statements(ledger: Ledger) -> None:
 def test_a_customer_who_is_due_already_is_not_written_again(ledger: Ledger) -> None:
     """A second file about a customer who waits to be told: he is told both, and his customer task stays as it is."""
     imported(ledger, change_of("1", slot="EMAIL|BULK"))
-    heard = heard_from(ledger)
+    statements = statements_from(ledger)
     file = folded(ledger, change_of("1", slot="MOBILE|BULK"))
     with locked(ledger, select(customer_tasks)):
         assert finished(ledger.intake.publish, file)  # it waits for no one who has the customer task
 
-    assert sum(rows for said, (_, rows) in heard.items() if said.startswith("INSERT INTO customer_tasks")) == 0
+    assert sum(rows for said, (_, rows) in statements.items() if said.startswith("INSERT INTO customer_tasks")) == 0
     assert sorted(deliver(ledger)) == [("1", "EMAIL|BULK OPTOUT"), ("1", "MOBILE|BULK OPTOUT")]
 
 
@@ -81,12 +81,14 @@ def test_a_few_rows_are_recorded_without_reading_a_large_ledger(ledger: Ledger) 
     imported(ledger, *(change_of(str(number)) for number in range(20_000)))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    heard = heard_from(ledger)
+    statements = statements_from(ledger)
 
     imported(ledger, change_of("1", "OPTIN", 1), change_of("1", "OPTOUT", 2), change_of("2"))
 
     asked = [
-        (said, how) for said, (how, _) in heard.items() if said.split()[0] in {"SELECT", "UPDATE", "INSERT", "WITH"}
+        (said, how)
+        for said, (how, _) in statements.items()
+        if said.split()[0] in {"SELECT", "UPDATE", "INSERT", "WITH"}
     ]
     with ledger.database.engine.connect() as connection:
         connection.exec_driver_sql(
@@ -172,14 +174,14 @@ def test_no_one_is_deceived_by_a_table_that_was_empty(ledger: Ledger, monkeypatc
     deliver(ledger)
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     imported(ledger, *(change_of(str(number)) for number in range(3_000)))
-    heard = heard_from(ledger)
+    statements = statements_from(ledger)
 
     ledger.queue.settle(
         "delivery", [settlement(task, Applied(), 1) for task in ledger.queue.claim(BUCKET, 100, "delivery", 60)]
     )
     imported(ledger, *(change_of(str(number), "OPTIN", 1) for number in range(1_000)))
 
-    asked = [(said, how) for said, (how, _) in heard.items() if "customer_tasks" in said]
+    asked = [(said, how) for said, (how, _) in statements.items() if "customer_tasks" in said]
     whole = [plan for plan in plans(ledger.database.engine, asked, by_key=True) if reads_whole(plan)]
     assert whole == []
     assert len(asked) > 5

@@ -44,7 +44,7 @@ def test_delivery_names_counts_pace_and_time(settings: Settings) -> None:
     now = _tick(95, 5)
     assert view.headline(now).startswith("5 of 100 customers, ")
     assert "applied 5 · unchanged 0 · superseded 7 · dead 1 · rejected 2 · pending 95" in view.counts(now)
-    assert view.buckets(now)[0].words.startswith("capillary: 95 left; at ")
+    assert view.buckets(now)[0].message.startswith("capillary: 95 left; at ")
 
 
 @pytest.mark.parametrize("width", [40, 80, 160])
@@ -106,7 +106,7 @@ def test_each_bucket_has_a_line_of_its_own() -> None:
     )
     left = {Bucket("gupshup", "42"): 10, Bucket("gupshup", "43"): 5, Bucket("infobip", "blocklist"): 20_000}
     stopped = BucketHealth("gupshup/42", Breaker.REFUSED, "no such token")
-    shown = [one.words for one in view.buckets(Snapshot((), left, (stopped,), 1.0))]
+    shown = [one.message for one in view.buckets(Snapshot((), left, (stopped,), 1.0))]
     assert shown == [
         "gupshup (app 42): 10 left; stopped, everything is kept: no such token",
         "gupshup (app 43): 5 left; at 5/minute: about 1 min",
@@ -119,7 +119,7 @@ def test_a_hundred_buckets_are_told_in_short() -> None:
     view = DeliveryView(Settings(connections={"gupshup": ConnectionSettings(provider="gupshup")}))
     left = {Bucket("gupshup", f"{n}"): n for n in range(1, 101)}
     stopped = BucketHealth("gupshup/1", Breaker.REFUSED, "no such token")
-    shown = [one.words for one in shortened(view.buckets(Snapshot((), left, (stopped,), 1.0)))]
+    shown = [one.message for one in shortened(view.buckets(Snapshot((), left, (stopped,), 1.0)))]
     assert shown[0].startswith("gupshup (app 1): 1 left; stopped")
     assert shown[1].startswith("gupshup (app 100): 100 left")
     assert shown[-1] == f"and {sum(range(2, 94)):,} left within 92 other limits"

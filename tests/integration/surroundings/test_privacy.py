@@ -13,12 +13,12 @@ from console.local.broker import LocalBroker
 from tests.support.company import PASSWORD, company
 
 
-def overheard(url: str, heard: list[str], stop: threading.Event) -> None:
+def note_commands(url: str, commands: list[str], stop: threading.Event) -> None:
     """Write down everything that anybody says to the broker."""
     client = redis.Redis(unix_socket_path=url.removeprefix("redis+socket://"), socket_timeout=None)
     with suppress(redis.ConnectionError), client.monitor() as monitor:
         while not stop.is_set():
-            heard.append(str(monitor.next_command()))
+            commands.append(str(monitor.next_command()))
 
 
 def open_to_others(folder: Path) -> list[str]:
@@ -44,9 +44,9 @@ def test_no_one_is_named_outside_the_ledger(tmp_path: Path) -> None:
     rows += [f",email,jane.roe.{n}@example.com,EMAIL,BULK,OPTOUT,2026-11-20T08:00:00Z\n" for n in range(50)]
     rows += [f",mobile,1555010{n:04},MOBILE,BULK,OPTIN,2026-11-20T08:00:00Z\n" for n in range(50)]
     rows += ["404700700,,,EMAIL,BULK,OPTOUT,2026-11-20T08:00:00Z\n", ",mobile,1555010XX,FAX,BULK,OPTIN,\n"]
-    heard: list[str] = []
+    commands: list[str] = []
     stop = threading.Event()
-    threading.Thread(target=overheard, args=(broker.url, heard, stop), daemon=True).start()
+    threading.Thread(target=note_commands, args=(broker.url, commands, stop), daemon=True).start()
     with company(tmp_path) as shop:
         path = tmp_path / "nightly.csv"
         path.write_text(header + "".join(rows))
@@ -63,7 +63,7 @@ def test_no_one_is_named_outside_the_ledger(tmp_path: Path) -> None:
     stop.set()
     broker.stop()
     logs = "".join(log.read_text() for log in tmp_path.rglob("*.log"))
-    everything = {"broker": " ".join(heard), "log": logs, "console": said + str(found) + str(listed)}
+    everything = {"broker": " ".join(commands), "log": logs, "console": said + str(found) + str(listed)}
     assert "optrelay.deliver" in everything["broker"]
     assert "optrelay.deliver" in logs
     for where, text in everything.items():

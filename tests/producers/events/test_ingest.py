@@ -130,8 +130,8 @@ def test_a_run_that_was_killed_is_ended_by_the_next(taker: Taker) -> None:
 def test_each_key_has_a_run_of_its_own(ledger: Ledger) -> None:
     """What one key brings can be held and undone alone; each change is answered in its place, and all runs end."""
     keys = ["key a", "key b", "", "key a"]
-    said = [event({**OPT_OUT, "user_id": f"{n}"}, told_by=by) for n, by in enumerate(keys, 1)]
-    bad = event({**OPT_OUT, "channel": "FAX"}, told_by="key b")
+    said = [event({**OPT_OUT, "user_id": f"{n}"}, sent_by=by) for n, by in enumerate(keys, 1)]
+    bad = event({**OPT_OUT, "channel": "FAX"}, sent_by="key b")
 
     results = Taker(ledger).take(*said, bad, said[1])
 
@@ -157,8 +157,8 @@ def test_events_of_several_keys_share_a_transaction(ledger: Ledger) -> None:
     taker = Taker(ledger)
     taker.intake._intake = counting = Refusing(ledger, {"2", "5"})
     keys = ["key a", "key b", "key a", "key c", "key b"]
-    said = [event({**OPT_OUT, "user_id": f"{n}"}, told_by=by) for n, by in enumerate(keys, 1)]
-    said.append(event({**OPT_OUT, "user_id": "1"}, told_by="key c"))
+    said = [event({**OPT_OUT, "user_id": f"{n}"}, sent_by=by) for n, by in enumerate(keys, 1)]
+    said.append(event({**OPT_OUT, "user_id": "1"}, sent_by="key c"))
 
     results = taker.take(*said)
 
@@ -189,7 +189,7 @@ def test_a_day_that_ends_between_two_keys_ends_no_run_that_is_written_to(
     taker = Taker(ledger)
     monkeypatch.setattr(ingest, "datetime", Clock)
     for ended in (0, 2):
-        taker.take(*(event(OPT_OUT, told_by=by) for by in ("key a", "key b")))
+        taker.take(*(event(OPT_OUT, sent_by=by) for by in ("key a", "key b")))
         reports = map(ledger.queries.report, ledger.queries.recent_imports())
         found = sorted((one.state, one.rows) for one in reports if one is not None)
         assert found == [("reading", 1)] * 2 + [("released", 1)] * ended

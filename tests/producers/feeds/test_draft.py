@@ -197,7 +197,7 @@ def test_what_must_be_said_is_told_with_what_may_be_said() -> None:
     made.answer(made.questions()[0], "none")
 
     [priority] = made.questions()
-    assert (priority.options, "BULK for promotional" in priority.words) == (("TRANS", "BULK"), True)
+    assert (priority.options, "BULK for promotional" in priority.text) == (("TRANS", "BULK"), True)
     with pytest.raises(ValueError, match="TRANS, BULK"):
         made.answer(priority, "3")
     made.answer(priority, "2")
@@ -214,7 +214,7 @@ def test_a_row_without_a_time_of_leaving_is_asked_about() -> None:
     made.answer(made.questions()[0], "Unsubscribed at")
     [blank] = made.questions()
     assert (blank.default, blank.sure) == ("skip", False)
-    assert "1 of 2 rows" in blank.words
+    assert "1 of 2 rows" in blank.text
     made.answer(blank, "skip")
     [zone] = made.questions()
     assert zone.key == "timezone"

@@ -109,13 +109,13 @@ def _go_on(search: Search, connection: ConnectionSettings) -> tuple[Request, ...
 
 def _invalid(found: Classification, request: Request, reply: Reply, body: Body) -> Answer:
     """Cut out exactly what the reply names and send the rest again; where it names nothing, try each half by itself."""
-    named = [(_PLACE.fullmatch(violation.path), violation.words) for violation in body.violations]
+    named = [(_PLACE.fullmatch(violation.path), violation.message) for violation in body.violations]
     if any(match and match[3] == "accountKey" for match, _ in named):
         return answer(replace(found, kind=ReplyKind.UNAUTHORIZED, reason=_WRONG_ACCOUNT), request, reply)
     rejected: dict[int, Outcome] = {}
-    for match, words in named:
+    for match, message in named:
         if match:
-            rejection = violation_of(_OUR_NAMES[match[3]], words)
+            rejection = violation_of(_OUR_NAMES[match[3]], message)
             rejected.update(dict.fromkeys(_changes_at(request.memo, match), rejection))
     if not rejected and len(request.changes) == 1:
         return answer(found, request, reply)
@@ -139,7 +139,7 @@ def _again(request: Request, ids: Sequence[int]) -> Request:
 
 @dataclass(slots=True)
 class Seen:
-    """What follows from a person's entries: fates of changes, entries to remove, and entries that are missing."""
+    """What follows from a person's entries: outcomes of changes, entries to remove, and entries that are missing."""
 
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     remove: list[Item] = field(default_factory=list)

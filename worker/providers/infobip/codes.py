@@ -69,22 +69,22 @@ def classify(status: int, body: Body) -> Classification:
 
 
 def answer(found: Classification, request: Request, reply: Reply) -> Answer:
-    """Return the answer in which all changes of the request share one fate.
+    """Return the answer in which all changes of the request share one outcome.
 
     A request that is not accepted and cannot be made smaller is a dead letter. But what finds even the smallest request
     too large may say so to every customer: whether it does, a call about another customer shows.
     """
     if found.code == str(HTTPStatus.REQUEST_ENTITY_TOO_LARGE.value):
-        words = "something before Infobip finds even the smallest request too large"
-        found = replace(found, kind=ReplyKind.UNAUTHORIZED, reason=words)
+        message = "something before Infobip finds even the smallest request too large"
+        found = replace(found, kind=ReplyKind.UNAUTHORIZED, reason=message)
     return answer_for(found, request, reply, _usual_pause(request))
 
 
-def violation_of(path: str, words: str) -> PermanentFailure:
+def violation_of(path: str, message: str) -> PermanentFailure:
     """Return the dead letter for what stands at a path of ours in the body; `words` are Infobip's about it."""
     reason, ours = f"Infobip does not accept the {path}", path in _SAME_FOR_ALL
     for pattern, sentence in _VIOLATIONS:
-        if found := pattern.search(words.lower()):
+        if found := pattern.search(message.lower()):
             return PermanentFailure("invalid_" + path, f"{reason}: {sentence.format(*found.groups())}", ours)
     return PermanentFailure("invalid_" + path, reason, ours)
 
@@ -133,7 +133,7 @@ class Violation:
     """What Infobip does not accept: the path of a part of our body, and its words about it."""
 
     path: str
-    words: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,8 @@ def parse_body(text: str) -> Body:
 
 def _older(errors: Any) -> Iterator[Violation]:
     for path, listed in errors.items() if isinstance(errors, dict) else ():
-        for words in listed if isinstance(listed, list) else [listed]:
-            yield Violation(str(path), str(words))
+        for message in listed if isinstance(listed, list) else [listed]:
+            yield Violation(str(path), str(message))
 
 
 def _newer(errors: Any) -> Iterator[Violation]:

@@ -259,7 +259,7 @@ def blamed(request: Request, violations: Iterable[Violation]) -> dict[int, Outco
     for violation in violations:
         slot, kind = _slot(request, violation.path)
         for change in _owners(request, slot, kind):
-            found[change.id] = violation_of(kind, violation.words)
+            found[change.id] = violation_of(kind, violation.message)
     return found
 
 

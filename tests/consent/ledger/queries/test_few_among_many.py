@@ -26,12 +26,12 @@ def test_dead_letters_and_unfinished_imports_are_found_without_reading_all(ledge
     ledger.database.write(lambda tx: tx.execute(text("DELETE FROM customer_tasks WHERE target_id > 10")))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    heard = said(ledger.database.engine)
+    statements = said(ledger.database.engine)
 
     ledger.dead_letters.find(DeadLetterFilter())
     ledger.queries.unfinished_imports()
 
-    asked = [one for one in heard if "changes" in one[0]]
+    asked = [one for one in statements if "changes" in one[0]]
     assert len(asked) == 2
     whole = [plan for plan in plans(ledger.database.engine, asked) if is_scan(_without_the_few(plan))]
     assert whole == []
@@ -45,7 +45,7 @@ def test_what_is_held_is_found_without_reading_what_is_pending(ledger: Ledger) -
     ledger.database.write(lambda tx: fill(tx, 10_000, 10_000 + MANY))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    heard = said(ledger.database.engine)
+    statements = said(ledger.database.engine)
 
     assert [(one.optins, one.optouts) for one in ledger.review.held_imports()] == [(3, 3)]
     assert [one.import_id for one in ledger.queries.held_lines()] == [held]
@@ -59,8 +59,8 @@ def test_what_is_held_is_found_without_reading_what_is_pending(ledger: Ledger) -
         ledger.fuses.reset(fused, way, WHY)
         assert ledger.fuses.work_off() == count
 
-    found = plans(ledger.database.engine, list(heard))
-    assert [(one[0], plan) for one, plan in zip(heard, found, strict=False) if is_scan(plan)] == []
+    found = plans(ledger.database.engine, list(statements))
+    assert [(one[0], plan) for one, plan in zip(statements, found, strict=False) if is_scan(plan)] == []
 
 
 def test_a_person_is_looked_up_among_many(ledger: Ledger) -> None:
@@ -70,14 +70,14 @@ def test_a_person_is_looked_up_among_many(ledger: Ledger) -> None:
     ledger.database.write(lambda tx: fill(tx, 10, MANY))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    heard = said(ledger.database.engine)
+    statements = said(ledger.database.engine)
 
     ways = [{"user_id": "387006417"}, {"user_id": "unknown"}, {"identifier_value": "ANN@example.com"}]
     found = [ledger.queries.histories([way], None, 10) for way in ways]
 
     assert [len(one) for one in found] == [1, 0, 1]
-    assert len(heard) > 6
-    assert [plan for plan in plans(ledger.database.engine, heard) if is_scan(plan)] == []
+    assert len(statements) > 6
+    assert [plan for plan in plans(ledger.database.engine, statements) if is_scan(plan)] == []
 
 
 @pytest.mark.proof
@@ -87,11 +87,11 @@ def test_the_first_change_of_a_file_is_found_without_reading_other_files(ledger:
         pytest.skip("SQLite plans by the form of a table, not by its size")
     files = [imported(ledger, *(change_of(f"{file} {n}") for n in range(MANY))) for file in range(2)]
     ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    heard = said(ledger.database.engine)
+    statements = said(ledger.database.engine)
 
     found = [ledger.queries.first_pending(file, since) for file in files for since in (0, 2**40)]
 
-    asked = [one for one in heard if "FROM changes" in one[0]]
+    asked = [one for one in statements if "FROM changes" in one[0]]
     assert [number is None for number in found] == [False, True, False, True]
     assert len(asked) == 4
     assert all("ix_changes_import" in plan for plan in plans(ledger.database.engine, asked, by_key=True))

@@ -19,7 +19,7 @@ def test_claiming_and_settling_read_no_table_whole(ledger: Ledger) -> None:
     ledger.database.write(lambda tx: fill(tx, 1, PENDING))
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
-    heard = said(ledger.database.engine)
+    statements = said(ledger.database.engine)
 
     tasks = ledger.queue.claim(BUCKET, 50, "token", 60.0)
     ledger.queue.settle("token", [done(task) for task in tasks])
@@ -28,7 +28,7 @@ def test_claiming_and_settling_read_no_table_whole(ledger: Ledger) -> None:
     ledger.queries.in_doubt(BUCKET)
 
     assert len(tasks) == 50
-    whole = [plan for plan in plans(ledger.database.engine, list(heard), by_key=True) if reads_whole(plan)]
+    whole = [plan for plan in plans(ledger.database.engine, list(statements), by_key=True) if reads_whole(plan)]
     assert whole == []
 
 

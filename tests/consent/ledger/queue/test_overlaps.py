@@ -143,12 +143,12 @@ def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: li
     shutil.copy(template, path)
     clock = Clock()
     ledger, provider = Ledger(f"sqlite:///{path}", clock=clock), Blocklist()
-    heard = _live_through(ledger, provider, clock, steps)
+    arrived = _live_through(ledger, provider, clock, steps)
     delivered(ledger, provider)
 
-    dead = {slot for (slot, _), (state, code) in states(ledger).items() if state == "dead"} if heard else set()
+    dead = {slot for (slot, _), (state, code) in states(ledger).items() if state == "dead"} if arrived else set()
     for cell in CELLS:
-        covering = [one for one in heard if one.covers(cell)]
+        covering = [one for one in arrived if one.covers(cell)]
         if not covering:
             assert not provider.blocks(cell)
             continue
@@ -163,9 +163,9 @@ def test_what_holds_is_the_newest_of_all_that_cover_it(template: Path, steps: li
 
 
 def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list[Any]) -> list[Said]:
-    heard: list[Said] = []
+    arrived: list[Said] = []
     for step, said in steps:
-        heard += said
+        arrived += said
         if step == "late":
             _loses_its_lease(ledger, provider, clock, said)
             continue
@@ -182,7 +182,7 @@ def _live_through(ledger: Ledger, provider: Blocklist, clock: Clock, steps: list
             case "replay":
                 found = ledger.dead_letters.find(DeadLetterFilter())
                 ledger.dead_letters.replay(found, who="ann", why="-")
-    return heard
+    return arrived
 
 
 def _loses_its_lease(ledger: Ledger, provider: Blocklist, clock: Clock, changes: Sequence[Said]) -> None:

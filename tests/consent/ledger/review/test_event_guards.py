@@ -32,7 +32,7 @@ def opted_out(ledger: Ledger, number: int = MANY) -> list[str]:
 
 def tell(ledger: Ledger, run: str, *said: ConsentChange, by: str = "key crm") -> EventsAccepted:
     """Events of one key, in one transaction."""
-    return ledger.intake.accept_events(run, [replace(one, told_by=by) for one in said], [])
+    return ledger.intake.accept_events(run, [replace(one, sent_by=by) for one in said], [])
 
 
 def optins(people: list[str], minute: int = 5) -> list[ConsentChange]:
@@ -154,8 +154,8 @@ def test_a_retry_of_what_is_held_is_a_duplicate(ledger: Ledger) -> None:
 def test_the_same_from_another_sender_is_delivered(ledger: Ledger) -> None:
     """What is held blocks no other source, not even in the same transaction."""
     people, run = opted_out(ledger), run_of(ledger)
-    said = [replace(one, told_by="key crm") for one in optins(people)]
-    ledger.intake.accept_events(run, [*said, replace(said[0], told_by=OTHER)], [])
+    said = [replace(one, sent_by="key crm") for one in optins(people)]
+    ledger.intake.accept_events(run, [*said, replace(said[0], sent_by=OTHER)], [])
 
     assert [who for who, _ in deliver(ledger)] == [people[0]]
     [held] = ledger.review.held_imports()

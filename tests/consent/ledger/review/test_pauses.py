@@ -162,11 +162,11 @@ def test_a_claim_reads_no_customer_that_is_paused(ledger: Ledger) -> None:
     if not ledger.database.is_sqlite:
         ledger.database.write(lambda tx: tx.execute(text("ANALYZE")))
     pause(ledger, optins=True)
-    heard = said(ledger.database.engine)
+    statements = said(ledger.database.engine)
 
     assert ledger.queue.due(BUCKET, 100) == 1
     assert len(ledger.queue.claim(BUCKET, 50, "token", 60.0)) == 1
-    whole = [plan for plan in plans(ledger.database.engine, list(heard), by_key=True) if reads_whole(plan)]
+    whole = [plan for plan in plans(ledger.database.engine, list(statements), by_key=True) if reads_whole(plan)]
     assert whole == []
 
 

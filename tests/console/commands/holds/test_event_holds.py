@@ -22,7 +22,7 @@ def held(url: str) -> str:
     people = [f"{10_000 + one}" for one in range(MANY)]
     imported(ledger, *(change_of(who) for who in people))
     deliver(ledger)
-    said = [replace(change_of(who, "OPTIN", 5), told_by="key crm") for who in people]
+    said = [replace(change_of(who, "OPTIN", 5), sent_by="key crm") for who in people]
     ledger.intake.accept_events(run_of(ledger), said, [])
     [one] = ledger.review.held_imports()
     ledger.close()
