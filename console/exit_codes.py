@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ EXIT_CODES = (
 _ARGUMENT_SHOWN = 60
 """Characters of an argument that are shown to who has typed it."""
 
+_TOO_MANY = re.compile(r"^Got unexpected extra argument(?:\(s\)|s?) \((.*)\)$", re.DOTALL)
+
 _KEPT = "Nothing that was recorded is lost."
 
 _REMEDIES: dict[type[OptrelayError], str] = {
@@ -109,7 +112,8 @@ def _usage_fault(error: Exception) -> str:
         what = f"{param.help[0].lower()}{param.help[1:]}".rstrip(".") if param.help else "it must be given"
         return f"{_name_of(param)} is missing: {what}"
     if cause is None or param is None or not hasattr(cause, "errors"):
-        return str(getattr(error, "format_message", lambda: str(error))())
+        message = str(getattr(error, "format_message", lambda: str(error))())
+        return _TOO_MANY.sub(r"too many arguments: \1", message)
     return f"{_name_of(param)}: {wrong_value(cause.errors()[0], Bounds(param.min, param.max), longest=_ARGUMENT_SHOWN)}"
 
 

@@ -196,8 +196,7 @@ class _Recording:
         self._intake.finish_reading(self._start.import_id)
         own = self._file.inspection.file.path
         if rejects.offset and self._file.header.own:
-            name = self._file.inspection.file.name
-            self._notes.append(f"{name} is done with: what of it was rejected again is in {path_text(rejects.path)}")
+            self._notes.append(f"done with: what of it was rejected again is in {path_text(rejects.path)}")
         if not rejects.offset and rejects.path.exists() and not (own.exists() and rejects.path.samefile(own)):
             self._notes.append(f"{path_text(rejects.path)} is from an earlier import; no row of this one was rejected")
 

@@ -141,7 +141,9 @@ def _dead_letters(seen: Seen) -> Found:
             yield f"{connection}:{OTHER}", f"{message}: `optrelay dead-letters`"
             continue
         for code, count in codes.items():
-            message = f"{count:,} dead letters of {connection} with code {code}: `optrelay dead-letters`"
+            message = (
+                f"{count:,} dead letter{'s' * (count != 1)} of {connection} with code {code}: `optrelay dead-letters`"
+            )
             yield f"{connection}:{code}", message
 
 

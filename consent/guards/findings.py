@@ -88,10 +88,10 @@ def findings(file: FileFigures, guards: ImportGuards) -> list[Finding]:
 def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
     found = []
     for one in file.returning:
-        rules, people = guards.of(one.connection), f"{_people(one.count)} in {one.connection} who opted out"
+        rules, people = guards.of(one.connection), _opted_out(one.count, one.connection)
         if one.undated >= rules.undated_optins:
             says = (
-                f"would opt in again {_people(one.undated)} in {one.connection} who opted out, and no row says since "
+                f"would opt in again {_opted_out(one.undated, one.connection)}, and no row says since "
                 "when: their time is the file's own"
             )
             holds = Guard.UNDATED_OPTINS not in rules.switched_off
@@ -99,7 +99,7 @@ def _returning(file: FileFigures, guards: ImportGuards) -> list[Finding]:
         if one.count > rules.resurrects_most:
             says = f"would opt in again {people}: more than {rules.resurrects_most:,}"
         elif one.count >= rules.resurrects_from and _is_share(file, one, rules):
-            says = f"would opt in again {people}: more than {rules.resurrects_share:.1%} of all who have"
+            says = f"would opt in again {people}: more than {rules.resurrects_share:.1%} of all that are"
         else:
             continue
         holds = Guard.RESURRECTS not in rules.switched_off
@@ -187,6 +187,10 @@ def _manifest(file: FileFigures, guards: ImportGuards) -> list[Finding]:
 
 
 _FEW = 100
+
+
+def _opted_out(count: int, connection: str) -> str:
+    return f"{_people(count)} in {connection} that {'was' if count == 1 else 'were'} opted out"
 
 
 def _people(count: int) -> str:

@@ -18,11 +18,11 @@ from console.ui.text import counted, spoken
 
 
 def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided: str = "") -> None:
-    """Print what the guards said of a file, and what a person has `decided` if nothing is held any more."""
-    held = f"was held, {decided}" if decided else "held"
+    """Print what the guards said of a file, and what holds in place of "held": what was decided, or would be."""
+    held = decided or "held"
     for one in findings:
         message = f"  {held if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
-        screen.show(message, "red" if one["holds"] and not decided else "yellow")
+        screen.show(message, "red" if one["holds"] and not decided.startswith("was") else "yellow")
         for example in one["examples"]:
             screen.show(f"    for example {spoken(example)}")
 
@@ -30,8 +30,8 @@ def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided
 def decided_in_words(report: ImportReport) -> str:
     """Say what people have decided about an import that was held."""
     if not report.withdrawn:
-        return "approved since" if report.state != "withdrawn" else "withdrawn since"
-    return "withdrawn since" if report.withdrawn == report.accepted else f"{report.withdrawn:,} withdrawn since"
+        return f"was held, {'approved' if report.state != 'withdrawn' else 'withdrawn'} since"
+    return f"was held, {f'{report.withdrawn:,} ' * (report.withdrawn != report.accepted)}withdrawn since"
 
 
 def show_ways_on(screen: Screen, import_id: str) -> None:
@@ -109,7 +109,7 @@ def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPla
     by = f" by import {undo_id}" if undo_id else ""
     verb = "would be brought" if plan.undone and undo_id is None else "brought"
     screen.show(f"import {import_id}: {counted(plan.undone, 'slot')} {verb} back{by}")
-    for line in back_in_words(plan):
+    for line in back_in_words(plan) or ["there is nothing to bring back"]:
         screen.show(f"  {line}")
     if plan.overtaken:
         screen.show(f"  {plan.overtaken:,} have a newer change, or were undone before; they stay as they are")
@@ -123,9 +123,7 @@ def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPla
         screen.show(f"  {plan.same:,} held the same before")
     if plan.opted_out:
         stay = "stays" if plan.opted_out == 1 else "stay"
-        screen.show(
-            f"  {counted(plan.opted_out, 'slot')} {stay} opted out: --opt-in-again brings back who was in", "yellow"
-        )
+        screen.show(f"  {counted(plan.opted_out, 'slot')} {stay} opted out: {opted_out_in_words(plan)}", "yellow")
     if plan.no_value:
         have = "has" if plan.no_value == 1 else "have"
         screen.show(f"  {counted(plan.no_value, 'slot')} {have} no earlier value to go back to", "yellow")
@@ -140,6 +138,15 @@ BACK_TO = {
     BackTo.EARLIER_VALUE: "an earlier value",
 }
 """What undoing takes a slot back to."""
+
+
+def opted_out_in_words(plan: UndoPlan) -> str:
+    """Say why slots that an import opted out stay so, and which of them could be opted in again."""
+    if not plan.were_in:
+        return "before the import nothing was said, or the same"
+    return (
+        f"--opt-in-again brings back the {plan.were_in:,} that {'was' if plan.were_in == 1 else 'were'} opted in before"
+    )
 
 
 def back_in_words(plan: UndoPlan) -> list[str]:

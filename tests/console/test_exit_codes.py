@@ -130,6 +130,7 @@ def test_no_usage_error_commands_the_terminal(cli: Cli, arguments: tuple[str, ..
         (("run", "a.csv", "--skip-top", "x"), "--skip-top: 'x' is no whole number"),
         (("dead-letters", "show", "abc"), "ID: 'abc' is no whole number"),
         (("dead-letters", "replay", "1", "abc"), "ID: 'abc' is no whole number"),
+        (("up", "drop"), "too many arguments: drop"),
         (("undo",), "IMPORT is missing: an import's id, its beginning, or latest"),
     ],
 )

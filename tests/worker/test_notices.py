@@ -58,8 +58,11 @@ def test_a_held_import_is_told_until_it_is_withdrawn(ledger: Ledger) -> None:
 
 def test_dead_letters_are_told_until_all_are_put_away(ledger: Ledger) -> None:
     """With their code and how many, and without the customer."""
-    imported(ledger, change_of("387006417"), change_of("387006418"))
-    deliver(ledger, PermanentFailure("404", "there is no customer 387006417"))
+    for number, message in (("387006417", "1 dead letter of capillary"), ("387006418", "2 dead letters of capillary")):
+        imported(ledger, change_of(number))
+        deliver(ledger, PermanentFailure("404", "there is no customer 387006417"))
+        look(SETTINGS, ledger)
+        assert message in ledger.notices.current()[0].words
     assert kinds(ledger) == {"dead_letters_new"}
     assert "38700" not in ledger.notices.current()[0].message
     ledger.dead_letters.discard(ledger.dead_letters.find(DeadLetterFilter()), who="ann", why="gone")

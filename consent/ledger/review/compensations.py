@@ -242,6 +242,7 @@ def _compensation(row: _Row, facts: _Facts, plan: UndoPlan, *, opt_in_again: boo
         return None
     if row.action == _OUT and (before is None or not (opt_in_again and action == _IN)):
         plan.opted_out += 1
+        plan.were_in += before is not None and action == _IN
         _list(plan, row, "was opted out" if before is None else "was opted out, and was in before: --opt-in-again")
         return None
     _note_back(before, plan)

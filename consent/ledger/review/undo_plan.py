@@ -36,15 +36,17 @@ class UndoPlan:
 
     `undone` slots get back what they held before: `back_to` counts them by that, `shares` also by the import that had
     said it. Of the others `same` held that before, `overtaken` have a newer change, `opted_out` were opted out by the
-    import and would be opted in again, and `no_value` have no earlier value to go back to. Of those that are overtaken,
-    `repeated` have a newer change that says the same as this import: `repeated_by` counts them by the import that says
-    it. `listed` are the first of those that a person has to look at, without names.
+    import and stay so, of which `were_in` were opted in before and would be again if that is asked for, and `no_value`
+    have no earlier value to go back to. Of those that are overtaken, `repeated` have a newer change that says the same
+    as this import: `repeated_by` counts them by the import that says it. `listed` are
+    the first of those that a person has to look at, without names.
     """
 
     same: int = 0
     overtaken: int = 0
     repeated: int = 0
     opted_out: int = 0
+    were_in: int = 0
     no_value: int = 0
     repeated_by: dict[str, int] = field(default_factory=dict)
     listed: list[str] = field(default_factory=list)
@@ -86,7 +88,7 @@ class UndoPlan:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the keys of a JSON object."""
-        names = ("undone", "same", "overtaken", "repeated", "opted_out", "no_value", "repeated_by")
+        names = ("undone", "same", "overtaken", "repeated", "opted_out", "were_in", "no_value", "repeated_by")
         by = [
             {"state": one.state.value, "import": one.import_id, "name": one.name, "slots": one.slots}
             for one in self.shares

@@ -257,7 +257,6 @@ def show_outcomes(settings: Settings, screen: Screen, after: str | None, limit: 
 
 def _outcome_row(one: Outcome) -> tuple[str, ...]:
     change = one.change
-    place = "" if change.number is None else f", {change.number:,}"
     became = ", ".join(part for part in (change.state.value, change.code, change.reason) if part)
     when = f"{from_micros(one.at):%Y-%m-%d %H:%M:%S}"
-    return when, change.connection, change.action, became, change.import_name + place
+    return when, change.connection, change.action, became, _origin(change)

@@ -19,7 +19,7 @@ from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.pauses import Pause, pause_of
 from consent.settings import Settings
 from consent.times import from_micros
-from console.exit_codes import ExitCode, code_of
+from console.exit_codes import ExitCode, code_of, is_held
 from console.ledger_access import reading_ledger
 from console.ui.bottleneck import Bottleneck, Cause, bottlenecks
 from console.ui.decisions import fuse_in_words, show_fuses
@@ -256,11 +256,17 @@ def _show_imports(screen: Screen, imports: list[ImportReport]) -> None:
             "import": one.import_id,
             "started (UTC)": f"{from_micros(one.started_at):%Y-%m-%d %H:%M}",
             "file": one.name,
-            "sealed": "yes" if one.sealed else "not yet",
+            "sealed": _sealed(one),
         }
         listed.add_row(*(facts[name] for name in names))
     screen.show()
     screen.show(listed)
+
+
+def _sealed(one: ImportReport) -> str:
+    if one.sealed:
+        return "yes" if one.undone_at is None else "yes, undone"
+    return "held" if is_held(one) else "not yet"
 
 
 def _connection_json(one: BucketStatus) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
         screen.show(f"{file}: recorded before, as import {import_id}; running it again changes nothing")
     for one in forecast.reports:
         _show_file(screen, one)
-        show_findings(screen, forecast.findings.get(one.import_id, ()))
+        show_findings(screen, forecast.findings.get(one.import_id, ()), "would be held")
     if forecast.unusable:
         screen.show(f"{counted(len(forecast.unusable), 'file')} cannot be used and would record nothing", "red")
     if forecast.reports or forecast.known:
@@ -217,7 +217,7 @@ def _show(settings: Settings, screen: Screen, forecast: Forecast) -> None:
 
 def _show_needs(settings: Settings, screen: Screen, forecast: Forecast) -> None:
     """Print how many customers files name, what calls they need, and what will be late."""
-    screen.show(counted(forecast.customers, "customer"))
+    screen.show(f"{counted(forecast.customers, 'customer')} named")
     for bucket, need in forecast.needs.items():
         if need.calls.most:
             screen.show(_time(bucket_label(settings, bucket), need, forecast.waiting.get(bucket, 0)))

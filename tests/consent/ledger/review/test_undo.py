@@ -92,14 +92,16 @@ def test_people_are_opted_in_again_only_if_asked(ledger: Ledger) -> None:
     """Bob was in before, so he is again; Dan said nothing before, so he stays out."""
     mistake = a_mistake(ledger)
     deliver(ledger)
-    assert ledger.review.plan_undo(mistake, opt_in_again=False).opted_out == 2
+    plan = ledger.review.plan_undo(mistake, opt_in_again=False)
+    assert (plan.opted_out, plan.were_in) == (2, 1)
 
     first = undone(ledger, mistake)
     second = undone(ledger, mistake, opt_in_again=True)
 
     assert first != second
     assert stands(ledger) == {"ann": "OPTOUT", "bob": "OPTIN", "cem": "OPTOUT", "dan": "OPTOUT"}
-    assert ledger.review.plan_undo(mistake, opt_in_again=True).undone == 0
+    left = ledger.review.plan_undo(mistake, opt_in_again=True)
+    assert (left.undone, left.opted_out, left.were_in) == (0, 1, 0)
 
 
 def test_undoing_twice_changes_nothing(ledger: Ledger) -> None:

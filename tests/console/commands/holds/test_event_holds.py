@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from consent.guards.rules import GuardRules
 from consent.ledger.ledger import Ledger
-from tests.support.command_line import Cli
+from tests.support.command_line import Cli, settle_all, write
 from tests.support.ledgers import change_of, counts, deliver, imported, run_of
 
 MANY = GuardRules().overruling_from + 1
@@ -78,6 +79,39 @@ def test_undoing_says_to_which_state_people_go_back(cli: Cli, held: str) -> None
     assert said in cli("undo", held, "--dry-run").out
     assert said in cli("undo", held, "--why", "not so").out
     assert "  undone 20" in cli("status", held).out
+
+
+def test_a_file_is_followed_from_its_dry_run_to_its_undoing(cli: Cli, url: str, tmp_path: Path) -> None:
+    """It would be held, is held, and was held; `status` says of each import in a word that it is held or was undone."""
+    write(tmp_path, "out.csv", "1001417,EMAIL,BULK,OPTOUT,2025-01-02T00:00:00Z")
+    write(tmp_path, "in.csv", "1001417,EMAIL,BULK,OPTIN", header="user_id,channel,priority,action")
+    cli("import", "out.csv")
+    settle_all(url)
+    says = "undated_optins: would opt in again 1 slot in capillary that was opted out"
+
+    assert f"would be held: {says}" in cli("import", "in.csv", "--dry-run").out
+    assert f"  held: {says}" in cli("import", "in.csv").out
+    assert " held " in cli("status").out.split("in.csv")[1].splitlines()[0]
+    cli("approve", "latest", "--why", "asked")
+    settle_all(url)
+    refused = cli("undo", "latest", "--why", "not so", "--expect", "9")
+    cli("undo", "latest", "--why", "not so")
+
+    assert (refused.code, "cannot be undone" in refused.err) == (2, False)
+    assert "it would undo 1 slot" in refused.err
+    assert "yes, undone" in cli("status").out
+
+
+def test_undoing_proposes_to_opt_in_again_those_alone_who_were_in(cli: Cli, tmp_path: Path) -> None:
+    """Of new people's opt-outs nothing can be brought back: no option is named that would change nothing."""
+    write(tmp_path, "new.csv", "1001417,EMAIL,BULK,OPTOUT,2026-01-02T00:00:00Z")
+    cli("import", "new.csv")
+
+    shown = cli("undo", "latest", "--dry-run").out
+
+    assert "0 slots brought back" in shown
+    assert "there is nothing to bring back" in shown
+    assert "--opt-in-again" not in shown
 
 
 def test_a_command_cannot_switch_that_guard_off(cli: Cli) -> None:

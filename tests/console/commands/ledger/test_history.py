@@ -32,6 +32,12 @@ def test_every_change_about_a_customer_is_told(delivered: Cli) -> None:
     assert "user_id=1002888" in whole.out
 
 
+def test_outcomes_name_a_row_as_a_history_does(delivered: Cli) -> None:
+    """`consents.csv, 4` beside `consents.csv, line 4`: a number alone may be anything."""
+    assert "consents.csv, line " in delivered("history", "userId=1002888").out
+    assert "consents.csv, line " in " ".join(delivered("changes").out.split())
+
+
 def test_programs_are_told_the_same(delivered: Cli) -> None:
     """One object for each target: its slots now, and its changes as they are told over HTTP."""
     [found] = delivered("history", "user_id=1002888", "--json").json

@@ -76,7 +76,7 @@ def test_the_names_say_which_file_came_from_which(tmp_path: Path, ledger: Memory
         with source_files([str(current)]) as [source]:
             result = take_in(source, ledger)
         assert result.rejects_file == tmp_path / name
-        done = f"{current} is done with: what of it was rejected again is in {tmp_path / name}"
+        done = f"done with: what of it was rejected again is in {tmp_path / name}"
         assert (done in result.notes) == (current.name != "x.csv")
         current = file_of(
             tmp_path / name, (tmp_path / name).read_text().replace("PIGEON", f"PIGEON {name}"), age=60
