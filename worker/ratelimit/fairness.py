@@ -27,8 +27,10 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local ends = now + tonumber(ARGV[3])
 redis.call('ZADD', KEYS[2], math.max(ends, now + 30000000), ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+for n = 1, 2 do
+  redis.call('ZREMRANGEBYSCORE', KEYS[n], '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[n], now + 3600000000, '+inf') -- none lasts so long: a clock was set back
+end
 redis.call('PEXPIRE', KEYS[1], 3600000)
 redis.call('PEXPIRE', KEYS[2], 3600000)
 local own = ARGV[1] .. '|' .. ARGV[2]

@@ -47,17 +47,17 @@ LATE_CALLS = 0.005
 FEW = 4
 """A delivery asks for more permits when this part of a reservation is left."""
 
-_RESERVE = (Path(__file__).parent / "reserve.lua").read_text()
+_SET_BACK, _RESERVED = ((Path(__file__).parent / name).read_text() for name in ("set_back.lua", "reserve.lua"))
+_RESERVE = _SET_BACK + _RESERVED
 _GIVE_BACK = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') return 1 end return 0
 """
-_PUSH = """
-local clock = redis.call('TIME')
-local until_ = clock[1] * 1000000 + clock[2] + tonumber(ARGV[1])
-local tat = tonumber(redis.call('GET', KEYS[1])) or 0
+_PUSH = f"""{_SET_BACK}
+local until_, tat = now + tonumber(ARGV[1]), tonumber(redis.call('GET', KEYS[1])) or 0
 if until_ > tat then redis.call('SET', KEYS[1], string.format('%.0f', until_), 'PX', 604800000) end
 return 1
 """
+_SOONEST = f"{_SET_BACK} return string.format('%.0f', (tonumber(redis.call('GET', KEYS[1])) or 0) - now)"
 _KEEP = """
 local clock = redis.call('TIME')
 return redis.call('ZADD', KEYS[1], 'XX', clock[1] * 1000000 + clock[2] + tonumber(ARGV[1]), ARGV[2])
@@ -188,18 +188,18 @@ class RateLimiter:
         if unused <= 0 or not reservation.shared:
             return
         before = reservation.tat - unused * self.interval * 1e6
-        self._quietly(_GIVE_BACK, self._keys()[0], reservation.tat, f"{before:.0f}")
+        self._quietly(_GIVE_BACK, self._keys()[:1], reservation.tat, f"{before:.0f}")
         for _ in range(min(unused, len(reservation.moments))):
             reservation.moments.pop()
 
     def push(self, seconds: float) -> None:
         """Let no process reserve a permit for so many seconds: the provider asked us to wait."""
-        self._quietly(_PUSH, self._keys()[0], seconds * 1e6)
+        self._quietly(_PUSH, self._keys(), seconds * 1e6)
         self._alone_from = max(self._alone_from, time.monotonic() + seconds)
 
     def keep_delivery(self, delivery: str) -> None:
         """Say that a delivery is still under way; a place that was lost is not won back."""
-        self._quietly(_KEEP, self._keys()[1], PLACE_SECONDS * 1e6, delivery)
+        self._quietly(_KEEP, self._keys()[1:2], PLACE_SECONDS * 1e6, delivery)
 
     def end_delivery(self, delivery: str) -> None:
         """Free a delivery's place."""
@@ -216,9 +216,8 @@ class RateLimiter:
 
     def soonest(self) -> float:
         """Return the seconds until the next permit that no delivery has reserved; raise redis.RedisError."""
-        clock = self.store.time()
-        tat = cast("bytes | None", self.store.get(self._keys()[0]))
-        return max(0.0, int(tat or 0) / 1e6 - clock[0] - clock[1] / 1e6)
+        keys = self._keys()
+        return max(0.0, int(cast("bytes", self.store.eval(_SOONEST, len(keys), *keys))) / 1e6)
 
     def prime(self) -> None:
         """Tell a broker that was just started, and that no process has used, that permits are free from now on."""
@@ -233,7 +232,7 @@ class RateLimiter:
     def _ask(self, arguments: Sequence[str | float]) -> tuple[list[Any], float]:
         """Run the script; return its answer, and how many seconds it took."""
         before = time.monotonic()
-        answer = cast("list[Any]", self.store.eval(_RESERVE, 4, *self._keys(), *arguments))
+        answer = cast("list[Any]", self.store.eval(_RESERVE, 5, *self._keys(), *arguments))
         return answer, time.monotonic() - before
 
     def _write_ahead(self, now: int) -> bool:
@@ -286,12 +285,12 @@ class RateLimiter:
         self._alone_to = now + ahead
         return True
 
-    def _keys(self) -> tuple[str, str, str, str]:
+    def _keys(self) -> tuple[str, ...]:
         stem = f"{KEY_PREFIX}pace:{self.bucket}"  # processes of older versions keep the same limit under this name
-        return f"{stem}:tat", f"{stem}:deliveries", f"{KEY_PREFIX}processes", f"{stem}:written"
+        return f"{stem}:tat", f"{stem}:deliveries", f"{KEY_PREFIX}processes", f"{stem}:written", f"{stem}:clock"
 
-    def _quietly(self, script: str, key: str, *arguments: str | float) -> None:
+    def _quietly(self, script: str, keys: Sequence[str], *arguments: str | float) -> None:
         try:
-            self.store.eval(script, 1, key, *arguments)
+            self.store.eval(script, len(keys), *keys, *arguments)
         except redis.RedisError:
             _log.warning("rate_limit.redis_lost", bucket=str(self.bucket))

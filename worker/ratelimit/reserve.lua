@@ -1,10 +1,8 @@
 -- Reserve call permits, spread evenly (GCRA), and a place among a connection's deliveries: one round trip a delivery.
--- KEYS: tat, deliveries, processes, written.  ARGV: interval (us), wanted, window (us), delivery id, most deliveries, delivery's
+-- Behind set_back.lua, which says what KEYS are.  ARGV: interval (us), wanted, window (us), delivery id, most deliveries, delivery's
 -- end (us from now), process id, process memory (us), 1 if permits must be written down in the ledger before.
 -- Returns: permits, us until the first, tat afterwards, processes seen lately, now, us for which permits are still written
 -- down. Permits is -1 if there are deliveries enough, and -2 if they lie beyond what is written down (`written`).
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
 local interval, wanted, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 redis.call('ZADD', KEYS[3], now, ARGV[7])

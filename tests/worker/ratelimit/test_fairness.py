@@ -120,3 +120,16 @@ def test_a_second_process_is_given_up_for_a_connection_that_has_none(store: redi
 
     assert (one.acquired, two.acquired) == (True, True)
     assert not one.keep()
+
+
+def test_places_of_a_clock_that_was_set_back_are_free(store: redis.Redis) -> None:
+    """Killed deliveries keep their places for the two hours by which the clock was ahead, and others wait for them."""
+    pool = Pool(store, 4)
+    pool.waiting = {"a"}
+    assert all(pool.take(n, "a") for n in range(4))
+    pool.waiting = {"a", "b"}
+    for key in store.scan_iter("*"):
+        for member, score in store.zrange(key, 0, -1, withscores=True):
+            store.zadd(key, {member: score + 7_200_000_000})
+
+    assert [pool.take(0, "a"), pool.take(1, "b")] == [True, True]

@@ -109,6 +109,29 @@ def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: LocalB
     assert last + limiter.interval - 0.02 <= first <= last + limiter.reservation_seconds + 1
 
 
+@pytest.mark.parametrize("first", ["reserve", "soonest", "push"])
+def test_a_server_whose_clock_is_set_back_gives_permits_as_before(broker: LocalBroker, first: str) -> None:
+    """A replica takes over whose clock is two hours behind, and no opt-out is delivered for two hours."""
+    limiter = rate_limiter(broker.url, "10/second", "one")
+    limiter.prime()
+    last = limiter.reserve(100, "killed", 60.0).moments[-1]
+    tat, deliveries, _, _, clock = limiter._keys()
+    for key in (tat, clock):  # what a server keeps can be set, its clock cannot
+        limiter.store.set(key, int(limiter.store.get(key)) + 7_200_000_000)
+    limiter.store.zadd(deliveries, {f"killed {n}": (time.time() + 7_200) * 1e6 for n in range(4)})
+
+    match first:
+        case "soonest":
+            assert limiter.soonest() <= limiter.reservation_seconds + limiter.interval
+            assert limiter.deliveries() == 0
+        case "push":
+            limiter.push(30)
+            assert 29 < limiter.soonest() <= 30
+            return
+    assert last + limiter.interval - 0.02 <= first_moment(limiter) <= last + limiter.reservation_seconds + 1
+    assert limiter.reserve(1, "another").crowded is False
+
+
 def first_moment(limiter: RateLimiter) -> float:
     """The moment of the next slot that is to be had."""
     end = time.monotonic() + 30
@@ -198,7 +221,7 @@ def test_every_key_in_the_server_expires(broker: LocalBroker) -> None:
     limiter.push(1)
 
     lives = [limiter.store.ttl(key) for key in limiter.store.scan_iter("*")]
-    assert len(lives) == 3
+    assert len(lives) == 4
     assert min(lives) > 0
 
 
