@@ -28,7 +28,7 @@ from consent.errors import Bounds, ConfigurationError, field_at, is_table, numbe
 from consent.feed import Feed
 from consent.files import path_text, refuse_planted_at
 from consent.guards.rules import GuardRules
-from consent.public_page import PublicPage
+from consent.public_page import PublicAddress, PublicPage
 from consent.reassert import Reassert, ReassertRules, parse_reassert
 
 TOML_FILE = "optrelay.toml"
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
     heartbeat_url: SecretStr = Field(
         SecretStr(""), description="asked each minute while something delivers, and with /fail after a run that failed"
     )
-    public_url: str = Field("", description="where people reach `optrelay serve`, for unsubscribe links")
+    public_url: PublicAddress = Field("", description="where people reach `optrelay serve`, for unsubscribe links")
     public_page: PublicPage = Field(PublicPage(), description="what people see behind an unsubscribe link")
 
     @classmethod

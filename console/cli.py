@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -127,7 +128,8 @@ def _run(arguments: list[str] | None) -> int:
 def _print_error(arguments: list[str] | None, code: int, message: str) -> None:
     """Print the JSON value of a command that failed, if it was to print one: a program need not parse nothing."""
     if "--json" in (sys.argv[1:] if arguments is None else arguments) and not Screen.has_printed_json:
-        Screen(as_json=True).print_json({"error": message, "exit_code": int(code)})
+        with suppress(OSError):  # where even this cannot be written, the exit code has to do
+            Screen(as_json=True).print_json({"error": message, "exit_code": int(code)})
 
 
 @app.command()

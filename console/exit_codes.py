@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import traceback
 from collections.abc import Sequence
@@ -67,6 +69,8 @@ _TOO_MANY = re.compile(r"^Got unexpected extra argument(?:\(s\)|s?) \((.*)\)$", 
 
 _KEPT = "Nothing that was recorded is lost."
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
 _REMEDIES: dict[type[OptrelayError], str] = {
     LedgerUnavailable: f"{_KEPT} See OPTRELAY_LEDGER_URL and `optrelay doctor`, then run it again.",
     BrokerUnavailable: f"{_KEPT} See OPTRELAY_BROKER_URL and `optrelay doctor`, then run it again.",
@@ -86,6 +90,11 @@ def explain(error: Exception) -> ExitCode:
             return ExitCode.UNABLE
         case OSError(filename=str(place), strerror=str(reason)):
             Screen().error(f"{path_text(place)}: {reason}", _KEPT)
+            return ExitCode.UNABLE
+        case OSError(errno=int(number)) if number in _NO_ROOM:
+            Screen().error(
+                f"the output cannot be written: {os.strerror(number)}", f"{_KEPT} Make room, and run it again."
+            )
             return ExitCode.UNABLE
         case _:
             _report_unexpected(error)

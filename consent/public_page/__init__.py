@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -31,6 +32,21 @@ def _colour(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    """Return an address to which the paths of links can be added; raise ValueError for any other."""
+    url = text.strip()
+    try:
+        parts = urlsplit(url)
+        is_whole = bool(parts.scheme.lower() in {"https", "http"} and parts.hostname and parts.port != 0)
+    except ValueError:  # such as http://[ or a port that is no number
+        is_whole = False
+    if url and (not is_whole or not url.isascii() or not url.isprintable() or set(' @?#<>"\\') & set(url)):
+        message = "write the address where people reach the server, like https://consent.example.com"
+        raise ValueError(message)
+    return url
+
+
+PublicAddress = Annotated[str, AfterValidator(_address)]
 ShortText = Annotated[LocalText, AfterValidator(_short)]
 
 

@@ -229,20 +229,42 @@ def _key(setting: str) -> _Key:
     name, equals, key = setting.partition("=")
     if not equals or not name.strip() or not key.strip("= "):
         name, key = NAMELESS, setting  # a plain key, which may end in the = of base64
+        _refuse_half_scopes(key)
+    key = key.strip()
     if len(key) < _SHORTEST:
         message = f"OPTRELAY_API_KEYS: a key needs {_SHORTEST} characters at least: `openssl rand -hex 24` makes one"
         raise ConfigurationError(message)
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(
+            "OPTRELAY_API_KEYS: a key is sent in a header, so it has ASCII letters, digits and signs: "
+            "`openssl rand -hex 24` makes one"
+        )
     name, may = _scopes(name.strip())
-    return _Key(name, sha256(key.strip().encode()).digest(), may)
+    return _Key(name, sha256(key.encode()).digest(), may)
 
 
 def _scopes(name: str) -> tuple[str, frozenset[Scope]]:
     """Return a key's name, and the scopes that stand in brackets behind it."""
     bare, bracket, said = name.removesuffix("]").rpartition("[")
     if not bracket or not name.endswith("]"):
+        _refuse_half_scopes(name)
         return name, UNDECLARED
     try:
         return bare.strip() or NAMELESS, frozenset(Scope(one.strip()) for one in said.split("+"))
     except ValueError:
-        message = f"OPTRELAY_API_KEYS: the scopes of a key are {', '.join(Scope)}, with + between several"
-        raise ConfigurationError(message) from None
+        raise ConfigurationError(_HOW_SCOPES_ARE_WRITTEN) from None
+
+
+def _refuse_half_scopes(text: str) -> None:
+    """Raise ConfigurationError for brackets that are not a pair at the end: fewer rights were meant.
+
+    A comma between scopes would make a key of the name before it, which can be guessed.
+    """
+    if "[" in text or "]" in text:
+        raise ConfigurationError(_HOW_SCOPES_ARE_WRITTEN)
+
+
+_HOW_SCOPES_ARE_WRITTEN = (
+    f"OPTRELAY_API_KEYS: the scopes of a key are {', '.join(Scope)}, with + between several, in brackets behind its "
+    "name: crm[optout+read]=KEY"
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from consent.errors import BrokerUnavailable, ImportUnderWay, LedgerOutdated, LedgerUnavailable
 from console.commands.ledger import command
 from tests.support.command_line import Cli
+from tests.support.company import OPTRELAY
 
 
 @pytest.mark.parametrize(
@@ -148,3 +150,20 @@ def test_no_arguments_are_answered_with_help(cli: Cli) -> None:
 
     assert (answer.code, answer.err) == (2, "")
     assert "dead-letters" in answer.out
+
+
+@pytest.mark.fresh
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+@pytest.mark.parametrize("arguments", [["schema"], ["schema", "--json"], ["status", "--json"]])
+def test_a_full_disk_behind_the_output_is_no_fault_of_ours(tmp_path: Path, arguments: list[str]) -> None:
+    """`optrelay status > status.txt` on a full disk asked its user to report a bug."""
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [OPTRELAY, *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert "report" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+    if "status" not in arguments:
+        assert ended.returncode == 5
+        assert "the output cannot be written: No space left on device" in ended.stderr

@@ -35,6 +35,8 @@ def show_tokens(settings: Settings, screen: Screen, columns: Sequence[str], seco
     names = FieldNames(vocabulary(context.rows.values()))
     if not settings.public_url:
         screen.note("tokens alone: with OPTRELAY_PUBLIC_URL they become links (PUBLIC_URL/v1/unsubscribe/TOKEN)")
+    elif not settings.public_url.lower().startswith("https:"):
+        screen.note("mail providers follow https:// links alone (RFC 8058): see OPTRELAY_PUBLIC_URL")
     said = json_lines(sys.stdin) if list(columns) == [STANDARD_INPUT] else [("", pairs_of(columns))]
     for where, one in said:
         token = tokens.make(_checked(one, names, context, where), seconds)

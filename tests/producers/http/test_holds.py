@@ -157,6 +157,30 @@ def test_a_scope_that_does_not_exist_is_refused() -> None:
     assert (sender.name, sender.may) == ("ann", {Scope.APPROVE, Scope.READ})
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "ann[read=0123456789abcdef",
+        "ann read]=0123456789abcdef",
+        "ann[read]x=0123456789abcdef",
+        "the-loader-of-the-warehouse[read,contactable]=0123456789abcdef",
+        "ann=0123456789abcdef,the-loader-of-the-warehouse[read",
+    ],
+)
+def test_half_written_scopes_give_no_rights(setting: str) -> None:
+    """A bracket that was forgotten let the key post opt-ins; a comma made a key of its name, which all may know."""
+    with pytest.raises(ConfigurationError, match=r"with \+ between several") as refused:
+        ApiKeys(setting)
+    assert "0123456789abcdef" not in str(refused.value)
+
+
+def test_a_key_that_no_header_carries_is_refused() -> None:
+    """Clients send it in UTF-8 and are not known by it: they were told that their key is not valid."""
+    for key in ("schlüssel-für-alle", "0123456789abcdef\n0123"):
+        with pytest.raises(ConfigurationError, match="header"):
+            ApiKeys(f"ann={key}")
+
+
 def mistake(books: Ledger) -> str:
     """A file that has opted Ann in again and Bob out."""
     imported(books, change_of("ann"), change_of("bob", "OPTIN"))

@@ -52,6 +52,41 @@ def test_a_link_is_made_for_one_person(cli: Cli, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("keyed")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "shop.example.com",
+        "//shop.example.com",
+        "ftp://shop.example.com",
+        "https://shop.example.com/?from=mail",
+        "https://shop.example.com/#x",
+        "https://me:hush@shop.example.com",
+        "https://shop.example.com:port",
+        "https://",
+        "http://[",
+        "https://shop.example.com/a b",
+        "<https://shop.example.com>",
+    ],
+)
+def test_an_address_that_makes_no_links_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """A campaign of mails was sent with links that open nothing, and no one who got them could unsubscribe."""
+    monkeypatch.setenv("OPTRELAY_PUBLIC_URL", url)
+    refused = cli("token", *COLUMNS)
+
+    assert (refused.code, refused.out) == (2, "")
+    assert "OPTRELAY_PUBLIC_URL" in refused.err
+    assert "https://consent.example.com" in refused.err
+    assert "hush" not in refused.err
+
+
+@pytest.mark.usefixtures("keyed")
+def test_a_link_that_no_mail_provider_follows_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 8058 wants https:// in List-Unsubscribe."""
+    monkeypatch.setenv("OPTRELAY_PUBLIC_URL", "http://shop.example.com")
+    assert "https://" in cli("token", *COLUMNS).err
+
+
+@pytest.mark.usefixtures("keyed")
 def test_links_are_made_for_many(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link for each line, in their order; a line that no click could use is refused by its number."""
     lines = [json.dumps({"userId": n, "channel": "EMAIL", "priority": "BULK"}) for n in (1, 2, 3)]
