@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from consent.change import Bucket
-from consent.ledger.queue.tasks import ClaimedChange
+from collections.abc import Iterable
+
+from consent.change import Action, Bucket
+from consent.guards.fuse import FuseState
+from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
 from consent.times import to_micros
 from tests.model.changes import MORNING, OVERLAPPING, who
 from tests.model.overlapping import is_part
 from tests.model.provider import TIMEOUT, Call
-from tests.model.world import LEASE, STATISTICS, Delivery, World
+from tests.model.world import EVENTS, LEASE, STATISTICS, Delivery, World
 from tests.support.providers import blocklist
 from tests.support.providers.blocklist import Errand
 from worker.providers.contract import Reply
@@ -35,11 +38,22 @@ class Calls(World):
         assert not held & set(tasks), "two live leases for one target"
         said = {change.action for task in claimed for change in task.changes}
         assert not (said & self.paused.get(bucket.connection, set())), "what is paused was claimed"
+        self._nothing_is_held(tasks.values(), bucket)
         if not tasks:
             return None
         until = self.elapsed + self.offset + LEASE
         self.deliveries.append(Delivery(bucket, token, tasks, until, self.provider.calls))
         return self.deliveries[-1]
+
+    def _nothing_is_held(self, tasks: Iterable[CustomerTask], bucket: Bucket) -> None:
+        """Say that no change was claimed which a fuse holds: its import's, its event source's, or all."""
+        if not (held := self.tripped().get(str(bucket), {})):
+            return
+        STATISTICS["claims beside a fuse"] += 1
+        for change in (change for task in tasks for change in task.changes):
+            origin = EVENTS if change.import_id == self.run else change.import_id
+            stops = {held[one] for one in ("", origin) if one in held}
+            assert stops <= ({FuseState.OPTOUTS} if change.action is Action.OPTOUT else set()), "what a fuse holds"
 
     def _may_call(self, delivery: Delivery) -> list[str]:
         in_time = self.elapsed + self.offset < delivery.until - LEASE + WINDOW
@@ -107,7 +121,7 @@ class Calls(World):
     def _never_older(self, name: str, changes: tuple[ClaimedChange, ...]) -> None:
         for change in changes:
             was = self.applied.get((name, change.slot))
-            now = (self._minute(change), change.action == "OPTOUT")
+            now = (self._since(change), change.action == "OPTOUT")
             assert was is None or now >= was, "an older change is sent after a newer one was settled"
             for (whose, wide), then in self.applied.items():
                 if name in OVERLAPPING and whose == name and is_part(change.slot, wide):
@@ -115,14 +129,14 @@ class Calls(World):
                     harmless = now[1] and then[1]
                     assert harmless or now >= then, "an older change is sent after a newer one of a wider slot"
 
-    def _minute(self, change: ClaimedChange) -> int:
-        return (change.effective_at - to_micros(MORNING)) // 60_000_000
+    def _since(self, change: ClaimedChange) -> int:
+        return change.effective_at - to_micros(MORNING)
 
     def _outcome(self, answer: str) -> Outcome:
         match answer:
             case "applied":
                 return Applied()
             case "rejected":
-                return PermanentFailure("1012", "Capillary cannot find this customer")
+                return PermanentFailure("1012", "Capillary cannot find this customer", ours=True)
             case _:
                 return Retry("500", "not now", counts=answer == "try later")

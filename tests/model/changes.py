@@ -35,13 +35,17 @@ def who(address: Mapping[str, str]) -> str:
 
 
 class Said(NamedTuple):
-    """One change: who, about what, what, when (minutes after eight), and a reason that tells two changes apart."""
+    """One change: who, about what, what, when, and a reason that tells two changes apart.
+
+    `minute` and `micros` are minutes after eight, and the microseconds by which what undoes a change comes later.
+    """
 
     customer: str
     slot: str
     action: str
     minute: int
     reason: str
+    micros: int = 0
 
     @property
     def where(self) -> Slot:
@@ -49,9 +53,9 @@ class Said(NamedTuple):
         return self.customer, self.slot
 
     @property
-    def rank(self) -> tuple[int, bool]:
+    def rank(self) -> tuple[int, int, bool]:
         """The rule, said again independently of the product: the latest change wins, on a tie the opt-out."""
-        return self.minute, self.action == "OPTOUT"
+        return self.minute, self.micros, self.action == "OPTOUT"
 
     @property
     def place(self) -> tuple[str, str]:
@@ -64,7 +68,7 @@ class Said(NamedTuple):
 
     def change(self, line: int) -> ConsentChange:
         """The same as a producer hands it over."""
-        moment = MORNING + timedelta(minutes=self.minute)
+        moment = MORNING + timedelta(minutes=self.minute, microseconds=self.micros)
         spellings, details = SPELLINGS[self.customer], {"reason": self.reason}
         value = spellings[(self.minute + len(self.reason)) % len(spellings)]
         if self.customer in OVERLAPPING:
@@ -83,6 +87,7 @@ def _said(customers: str, slots: Iterable[str]) -> st.SearchStrategy[Said]:
         st.sampled_from(("OPTIN", "OPTOUT")),
         st.integers(0, 4),
         st.sampled_from(("x", "xy")),
+        st.just(0),
     )
 
 

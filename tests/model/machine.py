@@ -5,74 +5,29 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 
-from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import invariant
 from sqlalchemy import func, select
 
-from consent.change import Action
-from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.schema import changes, imports, slots, targets
 from consent.outcome import State
 from tests.model.changes import OVERLAPPING, Slot, newest, who
-from tests.model.deliveries import Deliveries
 from tests.model.overlapping import UNDER_WIDER_BLOCK, must_be_dead, wrongs
+from tests.model.people import People
 from tests.model.provider import LATEST
 from tests.model.world import BUCKETS, LEASE, STATISTICS
 
-CONNECTIONS = sorted({bucket.connection for bucket in BUCKETS})
 _STATES = select(changes.c.import_id, changes.c.state, func.count()).group_by(changes.c.import_id, changes.c.state)
 _COUNTS = select(imports.c.id, imports.c.changes, imports.c.recorded, imports.c.duplicates, imports.c.noops)
 _DEAD = (
-    select(targets.c.address, slots.c.slot, changes.c.code, changes.c.id)
+    select(targets.c.address, slots.c.slot, changes.c.code, changes.c.id, changes.c.state)
     .join_from(slots, targets, targets.c.id == slots.c.target_id)
     .join(changes, changes.c.id == slots.c.newest_id)
-    .where(changes.c.state == State.DEAD.value)
+    .where(changes.c.state.in_((State.DEAD.value, State.SUPERSEDED.value)))
 )
 
 
-class Consents(Deliveries):
+class Consents(People):
     """Producers, deliveries, a provider and a person with dead letters, all at once on one ledger."""
-
-    @precondition(lambda self: self.killed or self._may_be_cut_off())
-    @rule()
-    def letters_are_replayed(self) -> None:
-        """Someone replays every dead letter."""
-        found = self.ledger.dead_letters.find(DeadLetterFilter())
-        self.ledger.dead_letters.replay(found, who="ann", why="fixed")
-        self.killed.difference_update(letter.id for letter in found)
-        STATISTICS["replayed"] += len(found)
-
-    def _may_be_cut_off(self) -> bool:
-        return bool(must_be_dead([change for change in self.sources if change.customer in OVERLAPPING]))
-
-    @precondition(lambda self: self.killed or self._may_be_cut_off())
-    @rule()
-    def a_letter_is_discarded(self) -> None:
-        """Someone puts the oldest dead letter away."""
-        found = self.ledger.dead_letters.find(DeadLetterFilter(), 1)
-        self.ledger.dead_letters.discard(found, who="ann", why="account closed")
-        STATISTICS["discarded"] += len(found)
-
-    @rule(connection=st.sampled_from(CONNECTIONS), only_optins=st.booleans())
-    def connection_is_paused(self, connection: str, only_optins: bool) -> None:  # noqa: FBT001 - hypothesis draws it
-        """Someone pauses a connection, or its opt-ins alone; what is paused already stays so."""
-        self.ledger.pauses.pause(connection, None, only_optins=only_optins, who="ann", why="a change there")
-        actions = set(Action) if not only_optins else {Action.OPTIN}
-        self.paused[connection] = actions | self.paused.get(connection, set())
-        STATISTICS["pauses"] += 1
-
-    @precondition(lambda self: self.paused)
-    @rule(data=st.data(), only_optouts=st.booleans())
-    def connection_is_resumed(self, data: st.DataObject, only_optouts: bool) -> None:  # noqa: FBT001 - drawn
-        """Someone resumes it, or its opt-outs alone."""
-        self._resume(data.draw(st.sampled_from(sorted(self.paused))), only_optouts=only_optouts)
-
-    def _resume(self, connection: str, *, only_optouts: bool) -> None:
-        self.ledger.pauses.resume(connection, None, only_optouts=only_optouts, who="ann", why="it is done")
-        if not only_optouts:
-            del self.paused[connection]
-        else:
-            self.paused[connection] = {Action.OPTIN}
 
     @invariant()
     def every_row_is_counted_once(self) -> None:
@@ -121,13 +76,13 @@ class Consents(Deliveries):
 
     def _calm_down(self) -> None:
         self.refused.clear()
-        for connection in list(self.paused):
-            self._resume(connection, only_optouts=False)
+        self._let_all_go_on()
         for delivery in list(self.deliveries):
             self._settle(delivery)
         for _ in range(12):
             self._pass(LATEST + LEASE)
             self.sweep()
+            self._let_all_go_on()
             for bucket in BUCKETS:
                 self._claim(100, bucket)
             for delivery in list(self.deliveries):
@@ -138,13 +93,14 @@ class Consents(Deliveries):
     def _dead_slots(self) -> dict[Slot, str]:
         """Return the slots whose newest change is dead, and why."""
         rows = self.ledger.database.read(lambda tx: tx.execute(_DEAD).all())
-        dead = {(who(json.loads(address)), slot): code for address, slot, code, _ in rows}
-        given_up = {number for *_, code, number in rows if code != UNDER_WIDER_BLOCK}
+        rows = [row for row in rows if row.state == State.DEAD.value or row.id in self.corrected]
+        dead = {(who(json.loads(address)), slot): code or "" for address, slot, code, *_ in rows}
+        given_up = {row.id for row in rows if row.code != UNDER_WIDER_BLOCK and row.state == State.DEAD.value}
         assert not given_up or self.killed, "a change died that no one rejected"
         return dead
 
     def _nothing_is_left(self) -> None:
-        for file in [file for file in self.files if file.whole]:
+        for file in [file for file in (*self.files, *self.undone) if file.whole]:
             found = self.ledger.queries.report(file.id)
             assert found is not None
             assert found.sealed, found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from consent.guards.fuse import NOT_SENT
 from tests.model.changes import CELLS, OVERLAPPING, PLACES, Said, Slot, newest
 from tests.support.providers.blocklist import Blocklist
 
@@ -32,17 +33,17 @@ def wrongs(said: Iterable[Said], lists: Mapping[str, Blocklist], dead: Mapping[S
         blocked = lists[name].blocks
         for cell in CELLS:
             mine = [change for change in standing.values() if change.customer == name and change.covers(cell)]
-            best = max((change.rank for change in mine), default=(0, False))
+            best = max((change.rank for change in mine), default=(0, 0, False))
             if any(change.where in dead for change in mine if change.rank == best):
                 continue
-            if blocked(cell) != best[1]:
+            if blocked(cell) != best[-1]:
                 found.append(f"{name} {cell}: {mine}, entries {lists[name].entries}, dead {dict(dead)}")
         opted_out = {change.place for change in said if change.customer == name and change.action == "OPTOUT"}
         found += [f"{name}: no one said {entry}" for entry in lists[name].entries if entry[:2] not in opted_out]
     return found
 
 
-REJECTIONS = {"1012", "403"}
+REJECTIONS = {"1012", "403", NOT_SENT}
 """Why a change may be dead before anybody finds out that it cannot be told."""
 
 

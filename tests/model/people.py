@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from sqlalchemy import select
 
-from consent.change import Action, Bucket, from_micros
+from consent.change import Action, Bucket
 from consent.guards.fuse import FuseState, FuseWay
 from consent.ledger import schema
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.review.corrections import Corrected
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import Undone
+from consent.times import from_micros
 from tests.model.changes import MORNING, OVERLAPPING, Said, changes, who
-from tests.model.deliveries import ENDS, Deliveries
+from tests.model.deliveries import ANSWERS, ENDS, Deliveries
 from tests.model.overlapping import must_be_dead
 from tests.model.world import BUCKETS, STATISTICS, File
 
@@ -97,8 +98,27 @@ class People(Deliveries):
     @rule(data=st.data(), again=st.booleans())
     def a_file_is_undone(self, data: st.DataObject, again: bool) -> None:  # noqa: FBT001 - drawn
         """Someone undoes a file: what brings back what was before is said by an import of its own."""
-        file = data.draw(st.sampled_from([file for file in self.files if file.whole]))
-        done = self.ledger.review.undo(file.id, Decision("ann", "an old export"), opt_in_again=again)
+        self._undo(data.draw(st.sampled_from([file for file in self.files if file.whole])), opt_in_again=again)
+
+    @rule(
+        said=st.lists(changes, min_size=1, max_size=4),
+        answer=st.sampled_from(ANSWERS),
+        meanwhile=st.lists(changes, max_size=1),
+        again=st.booleans(),
+    )
+    def a_wrong_file_is_undone(self, said: list[Said], answer: str, meanwhile: list[Said], again: bool) -> None:  # noqa: FBT001
+        """A file comes, is delivered in part, and turns out to be wrong; something may be said in between."""
+        latest = max(self._latest(one.customer) for one in said)
+        self.file_arrives([one._replace(minute=latest + 1) for one in said], stream=False, until=9, steps=9)
+        file = self.files[-1]
+        for bucket in BUCKETS:
+            self.delivery_works(bucket, 2, [answer] * 3, "settled", 0.0)
+        if meanwhile:
+            self.events_arrive([meanwhile[0]._replace(minute=latest + 2)], twice=False)
+        self._undo(file, opt_in_again=again)
+
+    def _undo(self, file: File, *, opt_in_again: bool) -> None:
+        done = self.ledger.review.undo(file.id, Decision("ann", "an old export"), opt_in_again=opt_in_again)
         if not isinstance(done, Undone) or done.undo_id is None:
             return
         mine = _CHANGES.where(schema.changes.c.import_id == done.undo_id)
@@ -119,8 +139,16 @@ class People(Deliveries):
         from_file=st.booleans(),
         again=st.integers(1, 3),
         end=st.sampled_from(ENDS),
+        corrected=st.booleans(),
     )
-    def all_customers_draw_one_failure(self, said: list[Said], from_file: bool, again: int, end: str) -> None:  # noqa: FBT001
+    def all_customers_draw_one_failure(
+        self,
+        said: list[Said],
+        from_file: bool,  # noqa: FBT001
+        again: int,
+        end: str,
+        corrected: bool,  # noqa: FBT001
+    ) -> None:
         """An account is wrong: whatever is sent of this import dies alike, until a fuse holds the rest."""
         latest = max(self._latest(one.customer) for one in said)
         said = [one._replace(minute=latest + n) for n, one in enumerate(said, 1)]
@@ -131,6 +159,8 @@ class People(Deliveries):
             self.events_arrive(said, twice=False)
         for bucket in BUCKETS * again:
             self.delivery_works(bucket, 2, ["rejected"] * 3, end, 6.0)
+        if corrected and self.killed:
+            self.a_letter_is_corrected(said[0].customer if said[0].customer in "ABC" else "A", "fixed")
 
     @precondition(lambda self: self.tripped())
     @rule(data=st.data(), way=st.sampled_from(FuseWay), steps=st.booleans())

@@ -7,11 +7,12 @@ from hypothesis.stateful import precondition, rule
 
 from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.queue.tasks import Attempt, CustomerTask, Settlement
+from consent.ledger.review.fuse_counts import FuseCounter
 from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unauthorized, Unchanged
 from tests.model.calls import DOUBT, Calls
 from tests.model.changes import OVERLAPPING, who
 from tests.model.provider import TIMEOUT
-from tests.model.world import STATISTICS, Delivery
+from tests.model.world import FUSE, STATISTICS, Delivery
 from worker.delivery import breaker
 from worker.delivery.observations import Observations
 from worker.delivery.retry import RetryPolicy
@@ -36,7 +37,8 @@ class Settlements(Calls):
         STATISTICS["settled late" if late else "settled in time"] += 1
         watch, before = self._watch(delivery), self.ledger.breakers.health_of(str(delivery.bucket))
         settlements = [self._settlement(delivery, name, watch, before) for name in delivery.tasks]
-        lost = self.ledger.queue.settle(delivery.token, settlements)
+        lost = self.ledger.queue.settle(delivery.token, settlements, FuseCounter(delivery.bucket, FUSE))
+        STATISTICS["settled while a fuse holds"] += bool(self.tripped())
         breaker.conclude(self.ledger, before, watch)
         assert late or not lost
 
@@ -79,7 +81,7 @@ class Settlements(Calls):
                     self.killed.add(change.id)
                     STATISTICS[f"dead: {code}"] += 1
                 case Applied() | Unchanged():
-                    rank, where = (self._minute(change), change.action == "OPTOUT"), (name, change.slot)
+                    rank, where = (self._since(change), change.action == "OPTOUT"), (name, change.slot)
                     self.applied[where] = max(rank, self.applied.get(where, rank))
 
     def _refusal(self, task: CustomerTask, watch: Observations, before: BucketHealth) -> Settlement:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from consent.change import Action, Bucket
+from consent.guards.fuse import FuseRules, FuseState
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask
@@ -23,6 +24,10 @@ from tests.support.providers.blocklist import Errand
 BUCKET = Bucket("capillary")
 BUCKETS = (BUCKET, blocklist.BUCKET)
 LEASE = 60.0
+FUSE = FuseRules(in_a_row=2, share_from=0)
+"""Two customers in a row trip a fuse."""
+EVENTS = "events:bus"
+"""The origin of the events, to a fuse."""
 STATISTICS: Counter[str] = Counter()
 
 
@@ -69,12 +74,14 @@ class World(RuleBasedStateMachine):
         self.sources: dict[Said, list[File | None]] = {}
         self.applied: dict[Slot, tuple[int, bool]] = {}
         self.killed: set[int] = set()
+        self.corrected: set[int] = set()
+        self.undone: list[File] = []
         self.paused: dict[str, set[Action]] = {}
         self.refused: set[str] = set()
         self.refused_at: dict[str, tuple[float, int]] = {}
         self.served_at: dict[str, tuple[float, int]] = {}
         self.numbers = count()
-        self.run = self._open("events", stream=True).id
+        self.run = self._open("events", name="bus", stream=True).id
         STATISTICS["examples"] += 1
 
     def _micros(self) -> int:
@@ -84,6 +91,13 @@ class World(RuleBasedStateMachine):
         name = name or f"{kind} {next(self.numbers)}"
         progress = self.ledger.intake.open_import(ImportSource(kind, name, name, 1, None, stream=stream))
         return File(progress.import_id, name, [], stream)
+
+    def tripped(self) -> dict[str, dict[str, FuseState]]:
+        """What fuses hold, by bucket and origin; "" is all of a bucket."""
+        found: dict[str, dict[str, FuseState]] = {str(bucket): {} for bucket in BUCKETS}
+        for one in self.ledger.fuses.tripped():
+            found[str(one.bucket)][one.origin] = one.state
+        return {bucket: its for bucket, its in found.items() if its}
 
     def _hear(self, source: File | None, said: list[Said]) -> int:
         """Note who said these words; return how many are new to the ledger, or kept back by files and now told."""

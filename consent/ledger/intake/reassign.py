@@ -24,8 +24,9 @@ from consent.outcome import State
 
 CHUNK = 5_000
 
-KEEPS_BACK = (imports.c.state == "reading", imports.c.stream == 0)
-"""That an import keeps its changes back: a file that has not been read whole."""
+_UNREAD, _UNCHECKED = imports.c.state == "reading", and_(imports.c.state == "read", imports.c.checked_at.is_(None))
+KEEPS_BACK = (or_(_UNREAD, _UNCHECKED), imports.c.stream == 0)
+"""That an import keeps its changes back: a file that has not been read whole, or that guards may hold still."""
 
 ASIDE = (State.HELD.value, State.WITHDRAWN.value)
 IS_KEPT_BACK = or_(and_(*KEEPS_BACK), changes.c.state.in_(ASIDE))

@@ -17,6 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, o
 from consent.change import Action
 from consent.guards.findings import Returning
 from consent.identifiers.masking import masked
+from consent.ledger.dialects.statements import among, plain_numbers
 from consent.ledger.intake.reassign import IS_KEPT_BACK
 from consent.ledger.merge_sql import rank
 from consent.ledger.schema import changes, imports, noop_changes, pending_duplicates, slots, targets
@@ -137,12 +138,35 @@ def covers_by_text(wide: str, slot: str) -> bool:
     )
 
 
-def slots_changed(tx: Connection, import_id: str, only: Action | None) -> int:
-    """Return how many slots would be opted in that are not, or opted out; of one action if only that is merged."""
+def slots_changed(tx: Connection, import_id: str, *ways: Action | None) -> list[int]:
+    """Return how many slots would be opted in that are not, or opted out, if all (None) or one action is merged.
+
+    Most files say one thing of a slot. So those of which more is said are found first, and only these are ranked.
+    """
+    said = _said(tx, import_id)
+    more = select(said.c.target_id).group_by(said.c.target_id, said.c.slot).having(func.count() > 1)
+    several = plain_numbers(tx.execute(more.limit(RANKED_APART + 1)))
+    if len(several) > RANKED_APART:
+        return [_ranked(tx, import_id, only) for only in ways]
+    changed = or_(_over(said, _IN, _OUT, None), _over(said, _OUT, _IN, None))
+    counts = [func.count().filter(said.c.action == action, changed) for action in (_IN, _OUT)]
+    query = select(*counts).select_from(said).outerjoin(slots, _own_slot(said))
+    counted: Any = tx.execute(query.where(~among(said.c.target_id, several)) if several else query).one()
+    optins, optouts = counted
+    found = {None: optins + optouts, Action.OPTIN: optins, Action.OPTOUT: optouts}
+    return [found[only] + (_ranked(tx, import_id, only, several) if several else 0) for only in ways]
+
+
+RANKED_APART = 50_000
+"""Slots of which a file says several things: where there are more, all that it says is ranked in one sort."""
+
+
+def _ranked(tx: Connection, import_id: str, only: Action | None, several: Sequence[int] | None = None) -> int:
+    """Count the same, ranking all that is said of each slot, or of those of these targets."""
     found = 0
     for action, other in ((Action.OPTIN, _OUT), (Action.OPTOUT, _IN)):
         if only in (None, action):
-            best = _best(tx, import_id, action.value, other, None, only=only)
+            best = _best(tx, import_id, action.value, other, None, only=only, several=several)
             found += tx.execute(select(func.count()).select_from(best)).scalar_one()
     return found
 
@@ -162,7 +186,14 @@ def standing(tx: Connection, import_id: str) -> int:
     return tx.execute(query).scalar_one()
 
 
-def _best(tx: Connection, import_id: str, action: str, *held: str | None, only: Action | None = None) -> Any:
+def _best(
+    tx: Connection,
+    import_id: str,
+    action: str,
+    *held: str | None,
+    only: Action | None = None,
+    several: Sequence[int] | None = None,
+) -> Any:
     """Return, as a subquery, the changes that are the best of their slots, have this action and would stand there.
 
     All are ranked, in one sort: PostgreSQL believes an import that it has not analysed to have one row, and would hold
@@ -171,7 +202,8 @@ def _best(tx: Connection, import_id: str, action: str, *held: str | None, only: 
     said = _said(tx, import_id, only)
     order = [part.desc() for part in rank(said.c.effective_at, said.c.action, said.c.number)]
     place = func.row_number().over(partition_by=(said.c.target_id, said.c.slot), order_by=order).label("place")
-    ranked = select(*said.c, place).subquery("ranked")
+    all_said = select(*said.c, place)
+    ranked = (all_said if several is None else all_said.where(among(said.c.target_id, several))).subquery("ranked")
     best = (
         select(*ranked.c).outerjoin(slots, _own_slot(ranked)).where(ranked.c.place == 1, _over(ranked, action, *held))
     )

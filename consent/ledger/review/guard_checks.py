@@ -7,6 +7,7 @@ ledger in sets; the file is not read again.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from consent.guards.findings import EarlierFile, FileFigures, Finding, findings,
 from consent.guards.rules import REMEMBERED, Guard, ImportGuards
 from consent.ledger.database import Database
 from consent.ledger.dialects.locks import RecordingLock
-from consent.ledger.dialects.statements import NEW, among, behind, bulk, plain_rows, portions
+from consent.ledger.dialects.statements import NEW, among, behind, bulk, plain_numbers, plain_rows, portions
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.review import effects
 from consent.ledger.schema import audit_log, changes, imports
@@ -41,33 +42,64 @@ PARTLY_HELD = select(audit_log.c.import_id).where(
 
 
 def check_guards(database: Database, import_id: str, now: int) -> None:
-    """Let the guards check an import that has been read whole and was not checked yet: it goes on, or is held."""
+    """Let the guards check an import that has been read whole and was not checked yet: it goes on, or is held.
+
+    What they find is kept first. Then its changes are held, or the opt-ins of a stream let go, in steps of a
+    transaction each, so that no other writer waits; after the last one it counts as checked. A process that finds it in
+    between goes on with that.
+    """
     row = database.read(lambda tx: tx.execute(select(imports).where(imports.c.id == import_id)).one())
     if row.state != "read" or row.checked_at is not None:
         return
-    found, optouts = ([], 0) if row.guards is None else _checked(database, row)
+    after: int | None = 0
+    if row.merged_to not in (HOLDING, PASSING):
+        found, optouts = ([], 0) if row.guards is None else _checked(database, row)
+        after = database.write(lambda tx: _note_findings(tx, import_id, found, optouts, now))
+    while after is not None:
+        after = database.write(partial(_carry_out, import_id=import_id, after=after, now=now))
 
-    def work(tx: Connection) -> None:
-        RecordingLock.acquire(tx)
-        mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
-        if tx.execute(select(imports.c.id).where(*mine).with_for_update()).first() is None:
-            return  # another process has checked it
-        holds = [one for one in found if one.holds]
-        values = {"checked_at": now, "optouts": optouts, "findings": _as_text(found), "merged_to": 0}
-        values["state"] = "held" if holds else "read"
+
+def _note_findings(tx: Connection, import_id: str, found: list[Finding], optouts: int, now: int) -> int | None:
+    """Keep what the guards have found, unless another process has done it, and begin to carry it out."""
+    RecordingLock.acquire(tx)
+    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
+    new = imports.c.merged_to.not_in((HOLDING, PASSING))
+    if tx.execute(select(imports.c.id).where(*mine, new).with_for_update()).first() is not None:
+        way = HOLDING if any(one.holds for one in found) else PASSING
+        values = {"optouts": optouts, "findings": _as_text(found), "merged_to": way}
         tx.execute(update(imports).where(*mine).values(**values))
+    return _carry_out(tx, import_id, 0, now)
+
+
+def _carry_out(tx: Connection, import_id: str, after: int, now: int) -> int | None:
+    """Do with the next changes what the guards have found; return how far that is done, None if it is over.
+
+    The opt-outs of a stream are on their way; its opt-ins are held until it has been checked.
+    """
+    RecordingLock.acquire(tx)
+    mine = (imports.c.id == import_id, imports.c.state == "read", imports.c.checked_at.is_(None))
+    row = tx.execute(select(imports).where(*mine).with_for_update()).first()
+    if row is None or row.merged_to not in (HOLDING, PASSING):
+        return None  # another process has done it
+    holds, moved = row.merged_to == HOLDING, array("q")
+    if holds is not bool(row.stream):
+        before, then = (State.PENDING, State.HELD) if holds else (State.HELD, State.PENDING)
+        query = select(changes.c.id).where(*behind(import_id, after), changes.c.state == before.value)
+        moved = plain_numbers(tx.execute(query.order_by(changes.c.import_id, changes.c.id).limit(MOVED_AT_ONCE)))
+        for some in portions(moved):
+            tx.execute(update(changes).where(among(changes.c.id, some)).values(state=then.value))
+    values: dict[str, Any] = {"steps": imports.c.steps + 1}
+    if len(moved) < MOVED_AT_ONCE:
+        values = {"checked_at": now, "merged_to": 0, "state": "held" if holds else "read"}
         if holds:
-            _set_aside(tx, import_id, stream=bool(row.stream))
-            note_decision(tx, import_id, OPTRELAY, "held", ", ".join(one.guard for one in holds), now)
-        elif row.stream:
-            move_changes(tx, import_id, None, State.HELD, state=State.PENDING.value)
-
-    database.write(work)
+            guards = [one["guard"] for one in json.loads(row.findings) if one["holds"]]
+            note_decision(tx, import_id, OPTRELAY, "held", ", ".join(guards), now)
+    tx.execute(update(imports).where(imports.c.id == import_id).values(**values))
+    return moved[-1] if len(moved) == MOVED_AT_ONCE else None
 
 
-def _set_aside(tx: Connection, import_id: str, *, stream: bool) -> None:
-    if not stream:  # whose opt-ins are held already, and whose opt-outs are on their way
-        move_changes(tx, import_id, None, State.PENDING, state=State.HELD.value)
+HOLDING, PASSING = -2, -3
+"""What `imports.merged_to` says while what the guards have found is being carried out."""
 
 
 def _checked(database: Database, row: Row[Any], known: Database | None = None) -> tuple[list[Finding], int]:
@@ -107,7 +139,11 @@ def _earlier_files(tx: Connection, row: Row[Any]) -> list[EarlierFile]:
     """Return the latest files of the same feed that were published, the newest first; rejects files are none."""
     facts = select(imports.c.records, imports.c.optouts, imports.c.guards)
     same = (imports.c.feed == row.feed, imports.c.id != row.id, imports.c.optouts.is_not(None))
-    published = (imports.c.state.in_(("read", "merged", "released")), imports.c.started_at <= row.started_at)
+    published = (
+        imports.c.state.in_(("read", "merged", "released")),
+        imports.c.merged_to != HOLDING,
+        imports.c.started_at <= row.started_at,
+    )
     query = facts.where(*same, *published).order_by(imports.c.started_at.desc(), imports.c.id)
     earlier = []
     for records, optouts, text in tx.execute(query.limit(REMEMBERED * 4)):
@@ -128,13 +164,6 @@ def predict(rehearsed: Database, import_id: str, real: Database | None, now: int
     passed = update(imports).where(imports.c.id == import_id).values(checked_at=now)
     rehearsed.write(lambda tx: tx.execute(passed))
     return found
-
-
-def move_changes(tx: Connection, import_id: str, only: Action | None, before: State, **values: Any) -> None:
-    """Bring the changes of an import that are in one state, or those with one action, into another."""
-    which = [changes.c.import_id == import_id, changes.c.state == before.value]
-    which += [] if only is None else [changes.c.action == only.value]
-    tx.execute(update(changes).where(*which).values(**values))
 
 
 MOVED_AT_ONCE = 10_000

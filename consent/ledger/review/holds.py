@@ -204,7 +204,7 @@ def _look(tx: Connection, import_id: str, only: Action | None) -> _Looked | None
 def _looked(tx: Connection, row: Row[Any], only: Action | None) -> _Looked:
     count = held_changes(tx, row)
     mine = sum(count.values()) if only is None else count[only]
-    slots = effects.slots_changed(tx, row.id, only) if mine or row.state == "held" else 0
+    [slots] = effects.slots_changed(tx, row.id, only) if mine or row.state == "held" else [0]
     return _Looked(_place(row), effects.merged_to(tx), Decided(mine, slots))
 
 
@@ -232,9 +232,11 @@ def held_changes(tx: Connection, row: Row[Any]) -> dict[Action, int]:
     if row.state == "held":
         parts.append((noop_changes, noop_changes.c.number > 0))
     for table, which in parts:
-        query = select(table.c.action, func.count()).where(table.c.import_id == row.id, which)
-        for action, count in tx.execute(query.group_by(table.c.action)):
-            found[Action(action)] += count
+        each = [func.count().filter(table.c.action == action.value) for action in Action]  # with no sort by action
+        for action, count in zip(
+            Action, tx.execute(select(*each).where(table.c.import_id == row.id, which)).one(), strict=True
+        ):
+            found[action] += count
     return found | (dict.fromkeys(decided_states(tx, row.id), 0) if row.merged_to == MOVING else {})
 
 
@@ -272,7 +274,7 @@ def _held_import(tx: Connection, row: Row[Any]) -> HeldImport | None:
     count = held_changes(tx, row)
     if row.state != "held" and not sum(count.values()):
         return None
-    ways = {"all": None, "optins": Action.OPTIN, "optouts": Action.OPTOUT}
+    slots = effects.slots_changed(tx, row.id, None, Action.OPTIN, Action.OPTOUT)
     return HeldImport(
         import_id=row.id,
         name=row.name,
@@ -280,6 +282,6 @@ def _held_import(tx: Connection, row: Row[Any]) -> HeldImport | None:
         held_at=row.checked_at,
         optins=count[Action.OPTIN],
         optouts=count[Action.OPTOUT],
-        slots={name: effects.slots_changed(tx, row.id, only) for name, only in ways.items()},
+        slots=dict(zip(("all", "optins", "optouts"), slots, strict=True)),
         findings=tuple(json.loads(row.findings or "[]")),
     )

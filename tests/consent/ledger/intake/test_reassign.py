@@ -133,7 +133,7 @@ def test_others_see_each_step_of_taking_over(ledger: Ledger, monkeypatch: pytest
 
 
 def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> None:
-    """One importer notes that its file is whole while a copy's takes over: the second one leaves it to the first.
+    """One importer notes that its file is whole and checked, while a copy takes over: that leaves it to the first.
 
     On SQLite no one writes beside another.
     """
@@ -145,7 +145,7 @@ def test_a_file_that_is_just_being_finished_keeps_its_own(ledger: Ledger) -> Non
     taking = threading.Thread(target=ledger.intake.publish, args=(copy,), daemon=True)
 
     def finish(tx: Connection) -> None:
-        tx.execute(update(imports).where(imports.c.id == nightly).values(state="read", read_at=1))
+        tx.execute(update(imports).where(imports.c.id == nightly).values(state="read", read_at=1, checked_at=1))
         taking.start()
         taking.join(0.5)
         assert taking.is_alive()

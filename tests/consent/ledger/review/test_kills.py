@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any
 
@@ -15,12 +16,14 @@ import pytest
 from sqlalchemy import event, select, text
 
 from consent.change import Action
+from consent.guards.rules import GuardRules, ImportGuards
+from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.review import guard_checks
 from consent.ledger.review import undo as undoing
 from consent.ledger.review.holds import Decision
 from consent.ledger.schema import audit_log
-from tests.support.ledgers import change_of, counts, deliver, guarded, imported
+from tests.support.ledgers import Cut, change_of, counts, deliver, guarded, imported, run_of
 
 TABLES = (
     *("noop_changes", "pending_duplicates", "slots", "changes", "customer_tasks", "imports", "targets", "attempts"),
@@ -165,6 +168,70 @@ def test_a_killed_decision_has_happened_or_not(
         assert counts(ledger, file) == counted, step
         assert decided(ledger, file) == before + 1, step
     assert len(set(steps)) >= KILLS
+
+
+def a_file_to_hold(ledger: Ledger) -> str:
+    """Five who opted out would be opted in again by a file that has been read whole, and not been checked yet."""
+    imported(ledger, *(change_of(str(one)) for one in range(5)))
+    deliver(ledger)
+    guards = ImportGuards("nightly", GuardRules(resurrects_most=0), columns=("user_id",))
+    file = ledger.intake.open_import(ImportSource("csv", "nightly.csv", "wrong", 1, None, guards=guards)).import_id
+    rows = [change_of(str(one), "OPTIN", 10) for one in range(5)]
+    ledger.intake.accept(file, rows, [], Checkpoint(5, 6, 0, 5))
+    ledger.intake.finish_reading(file)
+    return file
+
+
+@pytest.mark.parametrize("last", range(4))
+def test_a_large_file_is_held_in_steps(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """Whatever transaction is the last one of its process, the sweep goes on, and all of it is held once."""
+    monkeypatch.setattr(guard_checks, "MOVED_AT_ONCE", 2)
+    file, write, left = a_file_to_hold(ledger), ledger.database.write, iter(range(last))
+
+    def until(work: Callable[..., Any], **more: bool) -> Any:
+        if next(left, None) is None:
+            raise Cut
+        return write(work, **more)
+
+    with monkeypatch.context() as patch, suppress(Cut):
+        patch.setattr(ledger.database, "write", until)
+        ledger.intake.publish(file)
+        assert last == 3, "it takes three transactions"
+    assert deliver(ledger) == []
+    for import_id in ledger.intake.unpublished():
+        ledger.intake.publish(import_id)
+
+    [held] = ledger.review.held_imports()
+    assert (held.import_id, held.optins, held.slots["all"]) == (file, 5, 5)
+    assert [one.what for one in ledger.queries.audit_page() if one.import_id == file] == ["held"]
+    approve(ledger, file)
+    assert sent_to(ledger) == {str(one): "OPTIN" for one in range(5)}
+    assert counts(ledger, file) == {"applied": 5}
+
+
+@pytest.mark.parametrize("last", range(3))
+def test_an_event_that_says_what_may_be_held_still_is_sent(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """It says the same as a row of a file that is being checked or held: it waits for no person, for it is its own."""
+    monkeypatch.setattr(guard_checks, "MOVED_AT_ONCE", 2)
+    file, write, left = a_file_to_hold(ledger), ledger.database.write, iter(range(last))
+
+    def until(work: Callable[..., Any], **more: bool) -> Any:
+        if next(left, None) is None:
+            raise Cut
+        return write(work, **more)
+
+    with monkeypatch.context() as patch, suppress(Cut):
+        patch.setattr(ledger.database, "write", until)
+        ledger.intake.publish(file)
+    ledger.intake.accept_events(run_of(ledger), [change_of("4", "OPTIN", 10)], [])
+    for import_id in ledger.intake.unpublished():
+        ledger.intake.publish(import_id)
+
+    assert sent_to(ledger) == {"4": "OPTIN"}
+    withdraw(ledger, file)
+    assert counts(ledger, file) == {"withdrawn": 4, "duplicates": 1}
 
 
 def sent_to(ledger: Ledger) -> dict[str, str]:
