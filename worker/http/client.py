@@ -8,6 +8,7 @@ beside it: the `target` extension that httpx documents.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -96,7 +97,9 @@ class Sender:
         sent_at = response.headers.get("date")
         wait = retry_after_seconds(asked, datetime.now(UTC), sent_at) if asked else None
         body = b"".join([part async for part in cast("httpx.AsyncByteStream", response.stream)])
-        return Reply(response.status_code, body.decode(errors="replace"), wait)
+        # Some servers and gateways put a byte order mark before a text; a reader may skip it (RFC 8259, 8.1).
+        text = body.removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+        return Reply(response.status_code, text, wait)
 
     async def _authenticated(self, written: httpx.Request, pause: Pause) -> httpx.Response:
         """Send a request as often as its auth asks for; return the last response, whose body is there."""

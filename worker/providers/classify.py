@@ -165,11 +165,6 @@ def witnessed(reply: Reply, *, shown: bool) -> Answer:
     return Answer(health, {}, code=str(reply.status))
 
 
-def without_bom(text: str) -> str:
-    """Return a text without the byte order mark that some servers and gateways put before it (RFC 8259, 8.1)."""
-    return text.removeprefix("\ufeff")
-
-
 def json_object(text: str) -> dict[str, Any] | None:
     """Return the object that a body holds; None for anything else.
 
@@ -177,7 +172,7 @@ def json_object(text: str) -> dict[str, Any] | None:
     sent back.
     """
     try:
-        body = json.loads(without_bom(text))
+        body = json.loads(text)
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         return None

@@ -61,7 +61,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, whatever it was: the body may be anything, and `retry_after` is in seconds."""
+    """What came back, whatever it was: `text` may be anything, without a byte order mark before it.
+
+    `retry_after` is in seconds.
+    """
 
     status: int
     text: str = field(repr=False)

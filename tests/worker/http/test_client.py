@@ -77,6 +77,12 @@ def test_form_call() -> None:
     assert server.asked[0].headers["content-type"] == "application/x-www-form-urlencoded"
 
 
+def test_a_reply_behind_a_byte_order_mark() -> None:
+    """A gateway put U+FEFF before each answer: every opt-out was done, held for lost and said again without end."""
+    with serving(lambda _: Says(200, '\ufeff{"done": "\ufeff"}')) as server:
+        assert sent(server.url) == [Reply(200, '{"done": "\ufeff"}')]
+
+
 def test_connection_is_kept() -> None:
     """Calls that follow each other share one connection."""
     ports = set()

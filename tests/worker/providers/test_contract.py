@@ -70,21 +70,6 @@ def test_an_exported_change_is_the_change_that_was_read(subject: Subject) -> Non
 
 
 @every
-def test_a_success_behind_a_byte_order_mark(subject: Subject) -> None:
-    """A gateway put U+FEFF before each answer: every opt-out was done, held for lost and said again without end."""
-    says = subject.well()
-
-    def marked(request: Request) -> Reply:
-        return replace(plain := says(request), text="\ufeff" + plain.text)
-
-    result = deliver(subject.provider, subject.tasks, subject.connection, marked)
-
-    assert set(result.outcomes) == subject.ids
-    assert kinds(result) <= {Applied, Unchanged}
-    assert set(map(type, result.health)) == {Healthy}
-
-
-@every
 def test_a_witness_is_a_read_and_only_the_provider_itself_can_be_one(subject: Subject) -> None:
     """A gateway's page must not vouch for a connection: a wrong password would bury the last customer's opt-out."""
     other = replace(subject.tasks[0], changes=())

@@ -19,7 +19,6 @@ from pydantic import BaseModel, Field, ValidationError
 
 from consent.connection import ConnectionSettings
 from consent.errors import ConfigurationError
-from worker.providers.classify import without_bom
 from worker.providers.contract import NoToken
 from worker.providers.endpoint import endpoint, is_header_name, variable
 
@@ -114,7 +113,7 @@ class TokenAuth(httpx.Auth):
         if not minted.is_success:
             raise NoToken(refused=False)
         try:
-            data = _Minted.model_validate_json(without_bom(minted.text)).data
+            data = _Minted.model_validate_json(_text(minted)).data
         except ValidationError:
             self._reject_foreign(minted)
         return _Token(data.access_token, asked_at + data.seconds * (1 - MARGIN))
@@ -130,9 +129,14 @@ class TokenAuth(httpx.Auth):
         raise NoToken(refused=True)
 
 
+def _text(minted: httpx.Response) -> str:
+    """Return a mint's reply without a byte order mark: no `Reply` is made of it, which would have none."""
+    return minted.text.removeprefix("\ufeff")
+
+
 def _has_errors(minted: httpx.Response) -> bool:
     try:
-        body: Any = json.loads(without_bom(minted.text))
+        body: Any = json.loads(_text(minted))
     except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and bool(body.get("errors"))

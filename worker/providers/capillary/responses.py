@@ -28,7 +28,6 @@ from worker.providers.classify import (
     answer_for,
     permanent_failure,
     retry,
-    without_bom,
     witnessed,
 )
 from worker.providers.contract import Answer, Reply, Request
@@ -114,7 +113,6 @@ class Body:
 
 def parse_body(text: str) -> Body:
     """Read a body (see `_parse`). Bodies name no customer, so many are alike: short ones are kept."""
-    text = without_bom(text)
     return _parse_again(text) if len(text) <= _SHORT else _parse(text)
 
 

@@ -23,7 +23,6 @@ from worker.providers.classify import (
     json_object,
     statuses,
     undocumented,
-    without_bom,
 )
 from worker.providers.contract import Answer, Reply, Request
 
@@ -162,7 +161,7 @@ def parse_body(text: str) -> Body:
     """
     body = json_object(text)
     if body is None:
-        return Body(blank=not without_bom(text).strip())
+        return Body(blank=not text.strip())
     match body:
         case {"requestError": {"serviceException": {**fault}}}:
             status = _MESSAGE_IDS.get(str(fault.get("messageId")))
