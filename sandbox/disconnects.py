@@ -61,7 +61,7 @@ class CuttableConnection(asyncio.Protocol):
 @cache
 def _http_protocol() -> Callable[..., asyncio.Protocol]:
     """Return uvicorn's own protocol, chosen by name as its settings choose it."""
-    config = uvicorn.Config(cut, http="httptools", lifespan="off", log_config=None)
+    config = uvicorn.Config(cut, http="httptools", ws="none", lifespan="off", log_config=None)
     config.load()
     return config.http_protocol_class
 

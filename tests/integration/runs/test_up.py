@@ -73,6 +73,7 @@ def click(shop: Company, user: str) -> None:
     httpx.post(link, data={"List-Unsubscribe": "One-Click"}, timeout=10).raise_for_status()
 
 
+@pytest.mark.fresh
 @pytest.mark.proof
 def test_a_click_reaches_the_provider_in_two_seconds(shop: Company) -> None:
     """So does a file that is put into the folder; all processes together take less than 600 MB."""
@@ -94,6 +95,7 @@ def test_a_click_reaches_the_provider_in_two_seconds(shop: Company) -> None:
         assert [one for one in family if _alive(one)] == []
 
 
+@pytest.mark.fresh
 @pytest.mark.proof
 def test_any_process_may_be_killed(shop: Company) -> None:
     """What was recorded is delivered, and when the supervisor is killed the others end with it."""

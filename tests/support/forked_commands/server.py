@@ -35,8 +35,10 @@ LIBRARIES = (
     "alembic.command",
     "alembic.context",
     "alembic.op",
+    "anyio._backends._asyncio",
     "celery.app.amqp",
     "celery.app.events",
+    "celery.app.log",
     "celery.apps.beat",
     "celery.apps.worker",
     "celery.bin.celery",
@@ -45,8 +47,10 @@ LIBRARIES = (
     "celery.events",
     "celery.fixups.django",
     "celery.worker.consumer",
+    "cffi.cparser",
     "kombu.transport.pyamqp",
     "kombu.transport.redis",
+    "phonenumbers",
     "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite.pysqlite",
@@ -129,40 +133,54 @@ def _show(command: list[str]) -> None:
     ctypes.memmove(first, title.ljust(end - first - 1, b"\0") + b".", end - first)
 
 
-def _keep_a_spare() -> Job | None:
-    """Fork the process that becomes the worker of a run; return its job in that process, and None in the run."""
-    ours, theirs = socket.socketpair()
-    spare = os.fork()
-    if spare == 0:
-        ours.close()
-        os.setsid()
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for number in range(3):
-            os.dup2(nowhere, number)
-        job, streams = receive(theirs)
-        _become(job, streams)
-        return job
-    theirs.close()
+SPARES = {"demo": 2, "run": 1, "up": 4}
+"""The processes that a command starts at most, beside its broker: a worker, and what brings changes in."""
+
+
+def _keep_spares(number: int) -> Job | None:
+    """Fork processes that become those which a command starts; return its job in such a process, None in the command.
+
+    A spare that is not needed ends with the command.
+    """
+    left: list[tuple[socket.socket, int]] = []
+    for _ in range(number):
+        ours, theirs = socket.socketpair()
+        spare = os.fork()
+        if spare == 0:
+            return _wait_for_a_job(theirs)
+        theirs.close()
+        left.append((ours, spare))
     base = dict(os.environ)
-    left = [spare]
 
     def start(*arguments: Any) -> int:
         found = job_of(arguments, base)
-        if left and found is not None and "worker" in found[0]["command"] and found[0]["session"]:
-            send(ours, *found)
-            return left.pop()
-        return int(fork_exec(*arguments))
+        if not left or found is None or not found[0]["session"]:
+            return int(fork_exec(*arguments))
+        ours, spare = left.pop()
+        send(ours, *found)
+        return spare
 
     subprocess._fork_exec = start  # type: ignore[attr-defined]
     return None
 
 
+def _wait_for_a_job(channel: socket.socket) -> Job:
+    """Be a spare: a session of its own that knows nothing of its command but this channel, and ends with it."""
+    os.setsid()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nowhere, number)
+    job, streams = receive(channel)
+    _become(job, streams)
+    return job
+
+
 def _run(job: Job) -> object:
     """Run the command; return what it ends with, as SystemExit takes it."""
     program, *arguments = job["command"]
-    if program != sys.executable and arguments[:1] in (["run"], ["demo"]):
-        job = _keep_a_spare() or job
+    if program != sys.executable and (spares := SPARES.get(*arguments[:1], 0)):
+        job = _keep_spares(spares) or job
         program, *arguments = job["command"]
     _show(job["command"])
     sys.path[:0] = python_path(job["environment"])
@@ -205,6 +223,7 @@ def _rehearse(template: str) -> None:
         import_id = imported(ledger, change_of("1001417"))
         ledger.queries.report(import_id)
         ledger.queries.pending_by_bucket()
+        ledger.queue.buckets("capillary")
         deliver(ledger)
         ledger.breakers.all_health()
         ledger.fuses.work_off()
