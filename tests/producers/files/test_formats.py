@@ -226,3 +226,17 @@ def test_the_zone_that_was_assumed_is_told(tmp_path: Path, cell: str, *, noted: 
     content = f"user_id,channel,action,effective_at\n7,SMS,OPTOUT,2026-01-02T08:30:00Z\n8,SMS,OPTOUT,{cell}\n"
     _, notes = reasons(tmp_path / "x.csv", content.encode(), IngestOptions(timezone="Europe/Berlin"))
     assert any("times are read in Europe/Berlin" in note for note in notes) == noted
+
+
+@pytest.mark.parametrize("before", ["\n" * 1500, "\n" * 1500 + "sep=,\n", "sep=,\n" + "\n" * 1500, ",,\n" * 1500])
+def test_a_header_may_stand_far_below_the_first_line(tmp_path: Path, before: str) -> None:
+    """A report of a thousand blank lines ended the command with an error of ours, and no other file was read."""
+    assert reasons(tmp_path / "x.csv", f"{before}{TABLE}".encode())[0] == ["Größe", "naïve"]
+
+
+@pytest.mark.parametrize("line", ["\n", "x" * 9_000_000 + "\n"])
+def test_any_number_of_lines_may_be_skipped(tmp_path: Path, line: str) -> None:
+    """--skip-top leaves out lines, whatever they are."""
+    options = IngestOptions(skip_top=1200)
+    content = f"{line}{'y' * 20}\n".encode() + b"z\n" * 1198 + TABLE.encode()
+    assert reasons(tmp_path / "x.csv", content, options)[0] == ["Größe", "naïve"]

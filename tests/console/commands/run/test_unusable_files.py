@@ -178,3 +178,19 @@ def test_a_file_that_cannot_be_moved_stays_and_is_recorded(cli: Cli, tmp_path: P
     assert (answer.code, states(answer.json)) == (0, {"good.csv": "recorded"})
     assert "cannot be moved" in answer.err
     assert (drop / "good.csv").exists()
+
+
+def test_a_good_file_stays_while_its_rejects_file_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    """It went into failed/, and the opt-outs of a night were never read again."""
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    write(drop, "night.csv", *ROWS)
+    (drop / "night.csv.rejects.csv").mkdir()
+
+    waits = cli("import", str(drop), "--move", "--json")
+    (drop / "night.csv.rejects.csv").rmdir()
+    done = cli("import", str(drop), "--move", "--json")
+
+    assert (states(waits.json), waits.code == 0) == ({"night.csv": "unusable"}, False)
+    assert not (drop / "failed").exists()
+    assert (states(done.json), (drop / "done" / "night.csv").exists()) == ({"night.csv": "recorded"}, True)
