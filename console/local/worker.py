@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,12 +53,12 @@ class LocalWorker:
 
         Raises WorkerUnavailable, with the place of its log, if it ends again and again.
         """
+        self._turn_log()
         if self._process is not None and self._process.poll() is None:
             return False
         if len(self._started) == _STARTS and time.monotonic() - self._started[0] < _SOON_SECONDS:
             raise WorkerUnavailable(f"the worker does not stay up: {self.log} says why; fix that and run again")
         self._started.append(time.monotonic())
-        self._turn_log()
         name = f"optrelay-{os.getpid()}@{socket.gethostname()}"
         command = [sys.executable, "-P", "-m", "worker", "--concurrency", str(self.processes), "--hostname", name]
         with open(self.log, "ab", opener=private) as log:
@@ -85,8 +86,20 @@ class LocalWorker:
         self._process.wait()
 
     def _turn_log(self) -> None:
-        if self.log.exists() and self.log.stat().st_size > _LONG_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        """Keep a long log under another name and begin it anew; a worker that runs appends to it, and need not know.
+
+        A line that it writes at that very moment is lost, and so is the old log where there is no room for a copy.
+        """
+        if not self.log.exists() or self.log.stat().st_size <= _LONG_LOG_BYTES:
+            return
+        with open(self.log, "r+b", opener=private) as log:
+            with (
+                suppress(OSError),
+                open(self.log.with_suffix(".log.1"), "wb", opener=private) as kept,
+            ):
+                kept.truncate(0)
+                shutil.copyfileobj(log, kept)
+            log.truncate(0)
 
     def _environment(self) -> dict[str, str]:
         own = {"OPTRELAY_BROKER_URL": self.broker_url, "OPTRELAY_LEDGER_URL": self.ledger_url}

@@ -27,6 +27,7 @@ _HEADERS = {
 _PREFIXES = ("/v1/unsubscribe/", "/v1/changes/", "/v1/imports/", "/v1/connections/")
 _PATHS = (
     "/v1/changes",
+    "/v1/contactable",
     "/v1/held",
     "/v1/pauses",
     "/v1/fuses/reset",

@@ -20,6 +20,7 @@ from consent.ledger.ledger import Ledger
 from producers.http import admission
 from producers.http import server as http_server
 from producers.http.admission import ApiKeys, KeyRateLimit
+from producers.http.app import create_app
 from producers.http.middleware import shown_path
 from tests.support.http_server import ANN, KEY, OTHER_KEY, Server, ndjson, process, server, statuses
 
@@ -191,11 +192,13 @@ def test_logs_name_no_one(served: Server, caplog: pytest.LogCaptureFixture) -> N
     assert not any(secret in ours for secret in (ANN["user_id"], KEY, token, "ann@example.com"))
 
 
-def test_paths_are_shown_without_what_they_hold() -> None:
+def test_paths_are_shown_without_what_they_hold(served: Server) -> None:
     """Whatever a path holds, the log shows only which of ours it is like."""
     assert shown_path("/v1/unsubscribe/gAAAA/x") == "/v1/unsubscribe/…"
     assert shown_path("/v1/changes") == "/v1/changes"
     assert shown_path("/ann@example.com") == "…"
+    ours = {route.path for route in create_app(served.state).routes if "{" not in getattr(route, "path", "{")}
+    assert {path for path in ours if shown_path(path) != path} == set()
 
 
 def test_the_server_says_whether_it_is_ready(served: Server) -> None:
