@@ -104,7 +104,12 @@ class Inspection:
                 plain = _plain(raw, self.file)
             source: Any = _ReportingBytes(plain, self.file)  # typeshed asks for more than the class does
             with io.TextIOWrapper(source, self.encoding.codec, self.encoding.errors, newline="") as text:
-                yield text
+                try:
+                    yield text
+                except UnicodeEncodeError:
+                    raise
+                except UnicodeError:  # what a codec cannot replace: a byte order mark that it needs
+                    raise UnreadableFile(f"{self.file.name} {self.encoding.instead}") from None
 
     def confirm(self) -> None:
         """Raise UnstableFile if the file is not the one that was inspected any more."""

@@ -41,6 +41,16 @@ class Encoding:
         """What the codec does with damaged bytes."""
         return "surrogateescape" if self.codec.startswith("utf-8") else "replace"
 
+    @property
+    def instead(self) -> str:
+        """What is wrong with a file that the codec cannot read at all, behind the file's name, and a remedy."""
+        if self.codec in _NEEDS_MARK:
+            return f"has no byte order mark: give --encoding {self.codec}-le or {self.codec}-be"
+        return f"cannot be read as {self.codec}: give another --encoding"
+
+
+_NEEDS_MARK = ("utf-16", "utf-32")
+
 
 class EncodingDetector:
     """Finds out from all of a file's bytes which encoding they are in."""

@@ -177,6 +177,9 @@ def test_utf16_without_a_mark_is_refused_with_a_remedy(tmp_path: Path) -> None:
         reasons(tmp_path / "x.csv", TABLE.encode("utf-16-le"))
     with pytest.raises(UnusableInput, match="--encoding utf-16-be"):
         reasons(tmp_path / "y.csv", TABLE.encode("utf-16-be"))
+    for wanted, remedy in (("utf-16", "--encoding utf-16-le or utf-16-be"), ("idna", "as idna: give another --enc")):
+        with pytest.raises(UnusableInput, match=remedy):
+            reasons(tmp_path / "z.csv", TABLE.encode("utf-16-be") * 9, IngestOptions(encoding=wanted))
 
 
 OTHERS = {
