@@ -229,6 +229,8 @@ def toml_file() -> Path:
     path = Path(named or TOML_FILE)
     if named == os.devnull:
         return path  # no file at all
+    if path.is_dir():
+        raise ConfigurationError(f"{path_text(path)} is a folder: {CONFIG_VARIABLE} names a file of settings")
     if path.exists():
         refuse_planted_at(path, stat.S_IWOTH)
     elif named:

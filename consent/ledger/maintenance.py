@@ -101,6 +101,8 @@ class Maintenance(LedgerPart):
             )
         if target.exists():
             raise ConfigurationError(f"{target} is there already: name a file that is not, or remove it")
+        if not target.parent.is_dir():
+            raise ConfigurationError(f"{target.parent} is no folder that is there: make it first, or name another")
         part = target.with_name(target.name + _PART)
         try:
             os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))

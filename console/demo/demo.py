@@ -14,6 +14,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from consent.errors import ConfigurationError
+from consent.files import path_text
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.settings import TOML_FILE, Settings, load_settings
 from console.commands.dead_letters.views import show_groups, show_letters
@@ -147,7 +148,10 @@ def _head(screen: Screen, text: str) -> None:
 
 def _clear(folder: Path) -> None:
     """Make the folder, and remove what an earlier demo left in it: nothing else is touched."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigurationError(f"--folder: {path_text(folder)} is a file: give a folder, which may be new") from None
     if (folder / TOML_FILE).exists() and "# the demo's" not in (folder / TOML_FILE).read_text(encoding="utf-8"):
         raise ConfigurationError(f"{folder} holds an {TOML_FILE} that is not the demo's: give another --folder")
     for name in _OURS:

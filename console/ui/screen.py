@@ -9,17 +9,19 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 _WIDTH_OF_A_FILE = 160
+_NARROW = 60
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Characters that a terminal obeys instead of showing them: control characters but tab and line feed, and the marks
 that turn the direction of text (Unicode Standard Annex 9)."""
@@ -70,9 +72,15 @@ class Screen:
 
     def show(self, what: RenderableType = "", style: str | None = None) -> None:
         """Print a result for people; nothing with `as_json`."""
-        if not self.as_json:
-            prose = isinstance(what, str | Text) and not self.out.is_terminal
-            self.out.print(what, style=style, soft_wrap=prose)
+        if self.as_json:
+            return
+        listed = what.renderable if isinstance(what, Padding) else what
+        if isinstance(listed, Table) and self.out.width < _NARROW:
+            wide = self.out.options.update(max_width=_WIDTH_OF_A_FILE)
+            if self.out.measure(listed, options=wide).minimum > self.out.width:  # words would be cut
+                what = _one_below_the_other(listed)
+        prose = isinstance(what, str | Text) and not self.out.is_terminal
+        self.out.print(what, style=style, soft_wrap=prose)
 
     def note(self, text: str) -> None:
         """Say something on standard error."""
@@ -148,6 +156,25 @@ def table(*columns: str, title: str | None = None, right: tuple[str, ...] = (), 
             column, justify="right" if column in right else "left", overflow="fold", no_wrap=column in whole
         )
     return made
+
+
+def _one_below_the_other(listed: Table) -> Text:
+    """Return a table as lines of name and value: in a narrow terminal its columns would be a letter wide."""
+    names, rows = (
+        [str(column.header) for column in listed.columns],
+        zip(*(one.cells for one in listed.columns), strict=True),
+    )
+    title = [Text(str(listed.title), "bold")] if listed.title else []
+    return Text("\n").join([*title, *(_lines(names, row) for row in rows)])
+
+
+def _lines(names: Sequence[str], row: Sequence[RenderableType]) -> Text:
+    """Return a row of a table as lines, the first of which is not indented; empty cells are left out."""
+    cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
+    said = [(name, cell) for name, cell in zip(names, cells, strict=True) if cell.plain]
+    return Text("\n").join(
+        Text.assemble("  " * (number > 0), (f"{name}: ", "dim"), cell) for number, (name, cell) in enumerate(said)
+    )
 
 
 def recording_console(width: int) -> Console:

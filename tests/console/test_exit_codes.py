@@ -35,6 +35,34 @@ def test_expected_errors_name_the_remedy(
     assert "Traceback" not in answer.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("backup", "nowhere/copy.db"), "nowhere is no folder that is there"),
+        (("demo", "--folder", "a-file"), "--folder: a-file is a file"),
+        (("undo", "", "--dry-run"), "the id of an import is empty"),
+        (("withdraw", "", "--why", "x"), "the id of an import is empty"),
+    ],
+)
+def test_what_is_no_place_and_no_import_is_named(
+    cli: Cli, consents: str, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """An empty id began every import: with one in the ledger, a variable that was not set undid that one."""
+    cli("import", consents)
+    (tmp_path / "a-file").touch()
+    answer = cli(*arguments)
+    assert (answer.code, said in " ".join(answer.err.split())) == (2, True), answer.err
+
+
+def test_settings_in_a_folder_are_not_left_out_in_silence(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that names a folder read nothing at all, and every limit was the usual one."""
+    monkeypatch.setenv("OPTRELAY_CONFIG", str(tmp_path))
+    answer = cli("status")
+    assert (answer.code, "is a folder" in answer.err) == (2, True)
+
+
 @pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
 def test_an_interrupted_command_prints_its_one_json_value(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, end: BaseException, code: int

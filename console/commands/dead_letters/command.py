@@ -79,7 +79,8 @@ def list_letters(  # noqa: PLR0913 - one argument for each option
         if screen.as_json:
             return
         if not found:
-            screen.show("no dead letters")
+            is_picked = any((ids, connection, code, import_id, older_than, newer_than, person))
+            screen.show("no dead letters like that" if is_picked else "no dead letters")
             return
         show_groups(screen, found.groups())
         show_letters(settings, screen, found.first(limit), reveal=reveal)

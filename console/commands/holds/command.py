@@ -164,9 +164,9 @@ def undo(  # noqa: PLR0913 - one argument for each option
             decision = _decision(who, why, None, expect)
             result = ledger.review.undo(found, decision, opt_in_again=opt_in_again)
             if isinstance(result, NotUndone):
-                refused = f"import {found} cannot be undone: {result.reason}"
+                cannot = f"import {found} cannot be undone: {result.reason}"
                 raise ConfigurationError(
-                    refused if result.slots is None else f"{result.reason}: look at --dry-run again"
+                    cannot if result.slots is None else f"{result.reason}: look at --dry-run again"
                 )
             if result is not None:
                 undo_id, plan = result.undo_id, result.plan

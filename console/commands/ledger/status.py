@@ -158,6 +158,8 @@ def _obstacles(
 
 def find_import(ledger: Ledger, name: str) -> ImportReport:
     """Return the import with this id, or whose id begins like this, or the latest; raise ConfigurationError."""
+    if not name.strip():
+        raise ConfigurationError("the id of an import is empty: `optrelay status` lists them; latest is the newest")
     ids = ledger.queries.recent_imports(1) if name == LATEST else ledger.queries.imports_named(name, 2)
     if name not in ids and len(ids) > 1:
         raise ConfigurationError(f"several imports begin with {name!r}: give more of the id")

@@ -214,6 +214,7 @@ def _undo_page(
         raise not_found("import")
     plan = visit.ledger.review.plan_undo(report.import_id, opt_in_again=opt_in_again)
     more: dict[str, Any] = {"opt_in_again": opt_in_again, "mistake": mistake, "form": visit.form}
+    more["refused"] = visit.ledger.review.refuses_undo(report.import_id)
     return visit.page("undo.html", status, report=report, plan=plan, back=back_in_words(plan), **more)
 
 

@@ -181,3 +181,13 @@ def test_an_import_can_be_copied_from_a_narrow_terminal(
     narrow = cli("status").out
     assert any(line.startswith(f"{id_}  ") for line in narrow.splitlines())
     assert "started (UTC)" not in narrow
+
+
+def test_a_table_can_be_read_in_forty_columns(cli: Cli, consents: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a phone each column was a letter wide; there the cells stand below one another with their names."""
+    id_ = cli("import", consents, "--json").json["import"]
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = cli("status").out.splitlines()
+    assert f"import: {id_}" in shown
+    assert shown[shown.index(f"import: {id_}") + 2] == "  rows: 6"
+    assert max(map(len, shown)) <= 40

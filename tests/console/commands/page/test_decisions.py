@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import update
 
+from consent.imports import RejectedRow
 from consent.ledger.ledger import Ledger
+from consent.ledger.review.holds import Decision
+from consent.ledger.review.undo import Undone
 from consent.ledger.schema import imports
 from console.commands.page.app import PLACES
-from tests.support.browser.page import EVERYONE, page, text_of
-from tests.support.ledgers import change_of, counts, deliver, guarded, imported, recorded
+from tests.support.browser.page import EVERYONE, forms, page, text_of
+from tests.support.ledgers import change_of, counts, deliver, guarded, imported, recorded, run_of
 
 
 @pytest.fixture
@@ -87,6 +90,33 @@ def test_an_import_is_undone_after_its_effects_were_shown(both: Ledger) -> None:
         done = text_of(browser.submit(plan, "/undo", expect="2", why="an old export"))
         assert "2 slots undone: 1 back to opted out, as before" in done
     assert sorted(deliver(both)) == [("100", "EMAIL|BULK OPTOUT"), ("200", "EMAIL|BULK OPTOUT")]
+
+
+def test_the_page_says_what_was_undone_and_what_cannot_be(ledger: Ledger) -> None:
+    """The list says undone of the mistake; of the import that undid it, and of a held one, the page says why not."""
+    imported(ledger, change_of("100", "OPTOUT"), change_of("200", "OPTOUT"))
+    mistake = imported(ledger, change_of("100", "OPTIN", 5))
+    held = guarded(ledger, change_of("200", "OPTIN", 7), resurrects_most=0)
+    undone = ledger.review.undo(mistake, Decision("ann", "an old export"))
+    assert isinstance(undone, Undone)
+    with page(ledger) as served, served.browser() as browser:
+        assert "undone" in text_of(browser.get("/imports"))
+        assert "Undone 20" in text_of(browser.get(f"/imports/{mistake}"))
+        assert "There is nothing to undo." in text_of(browser.get(f"/imports/{mistake}/undo"))
+        for one, reason in ((undone.undo_id, "it is itself what undid"), (held, "it is held, and nothing of it")):
+            shown = browser.get(f"/imports/{one}/undo")
+            assert f"It cannot be undone: {reason}" in text_of(shown)
+            assert [action for action, _ in forms(shown) if action.endswith("/undo")] == []
+
+
+def test_an_events_page_says_where_the_rejected_events_are(ledger: Ledger) -> None:
+    """No rejects file lies beside what came over HTTP."""
+    run = run_of(ledger)
+    ledger.intake.accept_events(run, [change_of("100")], [RejectedRow(2, "channel", "unknown_value", "write EMAIL")])
+    with page(ledger) as served, served.browser() as browser:
+        shown = text_of(browser.get(f"/imports/{run}"))
+    assert f"optrelay rejected-events list --import {run}" in shown
+    assert "rejects file" not in shown
 
 
 def test_four_eyes_hold_for_the_account_of_the_machine(ledger: Ledger) -> None:
