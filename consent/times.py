@@ -49,6 +49,7 @@ _OTHERS = [
         (r"\d{4}-?\d{3}", "a year and the number of a day in it"),
         (rf"{_DATE}[Tt ]\d\d\.\d\d([.:]\d\d)?", "a time of day with dots (write colons)"),
         (rf"{_DATE}[Tt ]\d\d([Zz].*)?", "a time of day without minutes"),
+        (rf"{_DATE}[Tt ][\d:]+[.,]\d{{10,}}.*", "a time with more than nine decimals of a second"),
         (
             rf"{_DATE}[Tt ][\d:.,]+ ?([A-Za-z]{{3,}}|[+-]\d\d:?\d\d)",
             "a zone apart from its time (write Z or +01:00 right behind it)",

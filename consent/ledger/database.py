@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import get_ident
 from typing import Any, TypeVar
@@ -148,18 +148,18 @@ class Database:
     def read(self, work: Callable[[Connection], T], *, by_key: bool = False, within: float | None = None) -> T:
         """Run `work` on one consistent view of the ledger, looking rows up `by_key` if so asked.
 
-        Raises LedgerUnavailable, also if one of its statements takes longer than `within` seconds.
+        Raises LedgerUnavailable, also if a statement takes longer than `within` seconds; LedgerRefused as `write` does.
         """
         try:
             with self._transaction(writes=False) as tx:
                 if by_key:
                     self.dialect.look_up_by_key(tx)
-                if within is None:
-                    return work(tx)
-                with self.dialect.time_limit(tx, within):
+                with nullcontext() if within is None else self.dialect.time_limit(tx, within):
                     return work(tx)
         except DBAPIError as error:
             raise self._explained(error) from error
+        except (UnicodeError, OverflowError) as error:  # the driver cannot ask for it, so nothing is called that
+            raise LedgerRefused(f"the ledger's database cannot be asked: {type(error).__name__}") from error
 
     @property
     def hash_key(self) -> bytes:

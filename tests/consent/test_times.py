@@ -77,7 +77,7 @@ def test_what_is_written_is_read(text: str, read: str) -> None:
         ("2026-11-20x08:30", ""),
         ("2026-11-20508:30", ""),
         ("2026-11-20  08:30", ""),
-        ("2026-11-20T08:30:00.1234567890Z", ""),
+        ("2026-11-20T08:30:00.1234567890Z", "more than nine decimals"),
         ("\u0662\u0660\u0662\u0666-11-20", ""),
         ("9999-12-31T23:59:59-01:00", ""),
         ("soon", ""),
@@ -160,3 +160,11 @@ def test_nothing_is_read_that_is_not_written(text: str) -> None:
         return
     assert text.startswith(f"{found:%Y-%m-%d}")
     assert text[11:16] in ("", f"{found:%H:%M}")
+
+
+@pytest.mark.parametrize("zone", ["Z", "+14:00", ""])
+def test_more_decimals_than_any_clock_writes_are_named(zone: str) -> None:
+    """Nanoseconds are read; what has more is refused, and not for a zone that is in its place."""
+    assert read_time(f"2026-11-20T08:00:00.123456789{zone}").microsecond == 123_456
+    with pytest.raises(UnusableTime, match="this looks like a time with more than nine decimals of a second"):
+        read_time(f"2026-11-20T08:00:00.1234567890123456{zone}")

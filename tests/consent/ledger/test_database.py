@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import URL, Engine, select, update
 
+from consent.errors import LedgerRefused
 from consent.ledger import database as databases
 from consent.ledger.database import Database
+from consent.ledger.ledger import Ledger
 from consent.ledger.schema import info
 
 
@@ -75,3 +77,10 @@ def test_a_ledger_is_closed_while_other_threads_use_it(ledger_url: str, monkeypa
             closed.set()
         assert [one.result(30) for one in others] == [True, True]
     database.close()
+
+
+def test_what_no_database_can_be_asked_for_is_refused(ledger: Ledger) -> None:
+    """Half of a character is in no ledger: the question ended with an error of the driver, which no caller expects."""
+    for ask in (ledger.review.held_import, ledger.queries.report, ledger.review.plan_undo):
+        with pytest.raises(LedgerRefused):
+            ask("\ud800")
