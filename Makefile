@@ -36,7 +36,7 @@ screenshot: dev demo ## the README's picture of the page, from the demo: docs/pa
 	@$(BIN)/python -m tests.support.browser.picture .demo docs/page.png
 
 test: dev ## the tests, on real servers that come from wheels; about two and a half minutes on two cores
-	@$(BIN)/python -m pytest -q -n 4 --dist worksteal -m "not pace and not proof"
+	@$(BIN)/python -m pytest -q -n 6 --dist worksteal -m "not pace and not proof"
 	@$(BIN)/python -m pytest -q -m "pace and not proof" $(PACED)
 
 proofs: dev ## the longer proofs, and properties with all their examples; PART=2/3 runs the second third of them

@@ -196,7 +196,12 @@ def _parts(items: list[pytest.Item], of: int) -> dict[pytest.Item, int]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a part of the tests: PROOF_PART=2/3 is the second third, and the parts together are all."""
+    """Keep a part of the tests: PROOF_PART=2/3 is the second third, and the parts together are all.
+
+    Of several processes the first begins with what waits by the clock, while the others need the processors.
+    """
+    if PROCESS != "main":
+        items.sort(key=lambda item: item.get_closest_marker("waits") is None)
     number, _, of = os.environ.get("PROOF_PART", "").partition("/")
     if of:
         parts = _parts(items, int(of))

@@ -103,6 +103,7 @@ def test_a_delivery_is_linked_to_the_file_that_it_delivers(tmp_path: Path, recei
     assert b"nightly" not in b"".join(one.body for one in receiver.asked)
 
 
+@pytest.mark.waits
 def test_what_failed_is_told_though_it_is_not_sampled(
     tmp_path: Path, receiver: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,7 @@ def test_without_an_endpoint_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) 
         subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | more, timeout=60)
 
 
+@pytest.mark.waits
 def test_a_receiver_that_hangs_or_is_away_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file is delivered, the run ends within moments of its end, and the log names no address."""
     ended = threading.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from standardwebhooks import Webhook
 
 from tests.support.company import PASSWORD, company
@@ -15,6 +16,7 @@ SAID = datetime.now(UTC) - timedelta(hours=1)
 ROW = {"channel": "EMAIL", "priority": "BULK", "action": "OPTOUT", "effective_at": f"{SAID:%Y-%m-%dT%H:%M:%SZ}"}
 
 
+@pytest.mark.waits
 def test_one_notice_when_it_stops_and_one_when_it_goes_on(tmp_path: Path) -> None:
     """Two nightly runs meet the refusal; the receiver checks each signature, and no message names a person."""
     with serving(lambda _: Says(204)) as pager, company(tmp_path) as shop:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.company import Company, company
 
 ROWS = "user_id,channel,priority,action,effective_at\n387006417,EMAIL,BULK,OPTOUT,2026-11-20T08:30:00Z\n"
@@ -17,6 +19,7 @@ def live(shop: Company) -> tuple[int, dict[str, Any]]:
     return code, read
 
 
+@pytest.mark.waits
 def test_a_read_proves_address_and_credentials_and_no_more(tmp_path: Path) -> None:
     """Without a customer nothing is sent; then one call is made that changes nothing; a refusal is a problem."""
     with company(tmp_path) as shop:

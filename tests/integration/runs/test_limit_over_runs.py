@@ -105,6 +105,7 @@ def second_path(shop: Company, kind: str, request: pytest.FixtureRequest) -> Com
     return other
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     "kind",
     [

@@ -108,6 +108,7 @@ def test_a_bucket_that_is_not_there_is_told(own: Ledger, bucket: Store, tmp_path
         watcher(own, f"{bucket.scheme}://no-such-bucket/in", tmp_path).look()
 
 
+@pytest.mark.waits
 def test_a_store_that_went_away_is_told_in_words_without_its_secret(own: Ledger, tmp_path: Path) -> None:
     """It raises what the loop waits out."""
     with store("s3") as bucket:

@@ -19,6 +19,7 @@ from worker.process import is_stopping, note_stopping
 SLOW_SECONDS = 8.0
 
 
+@pytest.mark.waits
 def test_the_slowest_call_keeps_no_newcomer_waiting(tmp_path: Path) -> None:
     """A provider takes seconds over one customer; those who come meanwhile wait for the end of the delivery."""
     with company(tmp_path) as shop, wired(shop, tmp_path, timeout=20.0, reservation_seconds=0.2) as parts:

@@ -48,6 +48,7 @@ def test_being_told_to_wait_is_not_forgotten_over_a_lesser_trouble() -> None:
     assert watch.throttled == Throttled(30.0)
 
 
+@pytest.mark.waits
 def test_an_account_whose_limit_others_use_up_makes_no_dead_letters(tmp_path: Path) -> None:
     """Another program uses the same account: some calls are served, most draw a 429, and opt-outs were given up."""
     with company(tmp_path, rate="4/second", retry_after=True) as shop, wired(shop, tmp_path, max_attempts=2) as parts:

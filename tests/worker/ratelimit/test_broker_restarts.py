@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from consent.broker.wakeups import redis_client
 from consent.change import Bucket
 from consent.connection import parse_rate
 from consent.ledger.ledger import Ledger
@@ -19,6 +20,8 @@ from sandbox.rate import worst_window
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from worker.ratelimit.limiter import RateLimiter
 from worker.ratelimit.write_ahead import end_reservations_of
+
+pytestmark = pytest.mark.waits
 
 WINDOW = 0.2
 JITTER = 0.1
@@ -44,8 +47,7 @@ def started(folder: Path, open_: ExitStack) -> LocalBroker:
 
 def rate_limiter(broker: LocalBroker, ledger: Ledger, rate: str) -> RateLimiter:
     """The rate limiter of one process that has just started."""
-    store = redis.Redis(unix_socket_path=broker.url.removeprefix("redis+socket://"), socket_timeout=1)
-    made = RateLimiter(store, Bucket("capillary"), parse_rate(rate), "here", WINDOW, 4)
+    made = RateLimiter(redis_client(broker.url), Bucket("capillary"), parse_rate(rate), "here", WINDOW, 4)
     made.write_into(ledger)
     made.prime()
     return made
