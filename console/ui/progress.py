@@ -234,8 +234,9 @@ def why_stopped(state: BucketHealth | None, now: float) -> str | None:
         case BucketHealth(throttled_until=until) if until / 1e6 > now:
             return f"the provider asked us to wait; on again in {duration_text(until / 1e6 - now)}"
         case BucketHealth(breaker=Breaker.DOWN, reason=reason, probe_at=probe_at):
-            wait = max(0.0, probe_at / 1e6 - now)
-            return f"down, everything is kept: {reason}; tried again in {duration_text(wait)}"
+            wait = probe_at / 1e6 - now
+            when = f"in {duration_text(wait)}" if wait >= 1 else "now"
+            return f"down, everything is kept: {reason}; tried again {when}"
         case _:
             pass
     return None

@@ -189,3 +189,18 @@ def test_nothing_private_is_named() -> None:
     for text in (*PAGES.values(), *(path.read_text() for path in FILES)):
         assert not re.search(r"/(?:home|root|work|Users|tmp/pytest)/|pypi|index-url", text)
         assert set(re.findall(r"[\w.]+@([\w.]+\.\w+)", text)) <= {"example.com", "db.example.com", "broker.example.com"}
+
+
+def test_commands_can_be_copied_out_of_the_pages() -> None:
+    """Each line of a block that begins with the command is one that it takes: what explains it stands behind a #."""
+    known, refused = commands(), []
+    for name, text in PAGES.items():
+        for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            for line in re.findall(r"^(?:\$ )?optrelay ([a-z].*)$", block.replace("\\\n", " "), re.MULTILINE):
+                arguments = shlex.split(re.split(r"\s[|&;<>]", line)[0], comments=True)
+                depth = next((n for n in (2, 1) if " ".join(arguments[:n]) in known), 0)
+                try:
+                    known[" ".join(arguments[:depth])].make_context("optrelay", arguments[depth:])
+                except Exception as error:  # noqa: BLE001 - what is refused is what is looked for
+                    refused.append(f"{name}: optrelay {line}: {error!r}")
+    assert refused == []

@@ -207,11 +207,17 @@ class _Observer:
     def failed(self, file: str, reason: str) -> None:
         """Say it."""
         self.failures += 1
-        self.screen.error(f"{self.place}: {file} cannot be used: {reason}")
+        self.screen.error(f"{self.place}: {file} cannot be used: {_without_its_name(reason, file)}")
 
     def note(self, message: str) -> None:
         """Say something, and which place it is about."""
         self.screen.note(f"{self.place}: {message}" if not message.startswith(self.place) else message)
+
+
+def _without_its_name(reason: str, file: str) -> str:
+    """Return a reason that does not begin with the path of the file that has been named already."""
+    path, colon, rest = reason.partition(": ")
+    return rest if colon and path.rpartition("/")[2] == file else reason
 
 
 def _totals(observers: Sequence[_Observer]) -> dict[str, object]:

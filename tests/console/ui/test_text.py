@@ -91,6 +91,8 @@ def test_why_a_bucket_makes_no_calls() -> None:
     assert refused == "stopped, everything is kept: no such till"
     down = why_stopped(BucketHealth("c", Breaker.DOWN, "no answer", probe_at=soon), now)
     assert down == "down, everything is kept: no answer; tried again in 30 s"
+    due = why_stopped(BucketHealth("c", Breaker.DOWN, "no answer", probe_at=int(now * 1e6)), now)
+    assert due == "down, everything is kept: no answer; tried again now"
     assert "asked us to wait" in str(why_stopped(BucketHealth("c", throttled_until=soon), now))
 
 

@@ -59,6 +59,17 @@ def test_a_name_that_is_no_file_is_said_before_anything_is_recorded(
     assert "there is no ledger" in cli("status").err
 
 
+def test_a_watched_place_names_an_unusable_file_once(cli: Cli, tmp_path: Path) -> None:
+    """Its path stood in the line twice, and what is wrong with it behind both."""
+    (tmp_path / "drop").mkdir()
+    write(tmp_path / "drop", "bad.csv", "1,2", header="a,b")
+
+    said = " ".join(cli("watch", "drop", "--once").err.split())
+
+    assert "bad.csv cannot be used: none of its columns is known" in said
+    assert said.count("bad.csv") == 1
+
+
 def test_an_empty_option_is_one_that_was_not_given(cli: Cli, tmp_path: Path) -> None:
     """Scripts give --delimiter "$D": the same bytes are known again, and not taken for another import."""
     write(tmp_path, "consents.csv", *ROWS)
