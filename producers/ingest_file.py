@@ -212,7 +212,7 @@ class _Recording:
             rejected=self._rejected,
             skipped=self._skipped,
             rejects_file=self._rejects.path if self._rejects.offset else None,
-            notes=[*self._notes, *warning_notes(self._warnings)],
+            notes=self._notes + (warning_notes(self._warnings) if self._warnings else []),
         )
 
     def _record(self, chunk: Chunk) -> None:

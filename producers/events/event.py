@@ -14,6 +14,17 @@ from producers.parsing.error_messages import RowError
 LONGEST_EVENT = 1024 * 1024
 """Bytes of the longest event that is read; a longer one is refused."""
 
+MOST_CHANGES = 10_000
+"""Changes that one event may hold: each member of a list that it names is one."""
+
+NDJSON = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
+CLOUDEVENT = "application/cloudevents+json"
+CLOUDEVENT_BATCH = "application/cloudevents-batch+json"
+"""Media types of events; any other is plain JSON."""
+
+UNREADABLE = frozenset({"bad_json", "bad_cloudevent", "event_too_large"})
+"""Codes of events in which no change can be seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -1,21 +1,37 @@
-"""From an event to the changes in it, or to its errors: its fields under our own names, read like cells of a file."""
+"""From an event to the changes in it, or to its errors: its fields under our own names, read like cells of a file.
+
+It is plain JSON or CloudEvents 1.0 (`cloudevents.py`): one change, a list of changes, or one a line.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+import orjson
+
 from consent.change import Action, ConsentChange
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
-from producers.events import formats
-from producers.events.event import Event, EventChange
+from producers.events.cloudevents import BINARY_MARK, from_headers, from_object
+from producers.events.event import (
+    CLOUDEVENT,
+    CLOUDEVENT_BATCH,
+    LONGEST_EVENT,
+    MOST_CHANGES,
+    NDJSON,
+    Event,
+    EventChange,
+)
 from producers.parsing.columns import FALLBACK_TIME, OWN_TIME, Vocabulary, vocabulary
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record
+from producers.parsing.strict_json import BYTE_ORDER_MARK, NamedTwice, parse
 
 Parsed = tuple[ConsentChange, ...] | RowError
 """What became of one change in an event: a change for each slot that it names, or its error."""
@@ -55,17 +71,17 @@ class EventParser:
     def _found(self, event: Event, context: ParseContext) -> list[Parsed]:
         """Parse an event; an error of ours becomes a rejected event, since it would come back for ever otherwise."""
         try:
-            read = formats.read(event)
+            changes = read(event)
         except MemoryError:  # not because of this event: fewer at once will do
             raise
         except Exception as error:  # noqa: BLE001 - see above
             return [_our_error(error)]
         found, count = [], 0
-        for place, one in enumerate(read):
+        for place, one in enumerate(changes):
             parsed = _allowed(self._safely(one, event, place, context), event)
             count += 1 if isinstance(parsed, RowError) else len(parsed)
-            if count > formats.MOST_CHANGES:
-                return [formats.TOO_MANY]
+            if count > MOST_CHANGES:
+                return [TOO_MANY]
             found.append(parsed)
         return found
 
@@ -181,3 +197,100 @@ def _scalar(value: object) -> str | None:
             return str(value)
         case _:
             return None
+
+
+def read(event: Event) -> list[EventChange | RowError]:
+    """Return the changes of an event.
+
+    What cannot be read is an error in its place, so that one bad line of many harms only itself.
+    """
+    if event.error is not None:
+        return [event.error]
+    if not isinstance(event.body, bytes):
+        return [EventChange(event.body)]
+    if len(event.body) > LONGEST_EVENT:
+        return [_TOO_LARGE]
+    return _changes(event, event.body.removeprefix(BYTE_ORDER_MARK))
+
+
+def texts_of(event: Event, count: int) -> list[bytes]:
+    """Return the text of each of the `count` changes that `read` has found in an event, in the same order.
+
+    It is the whole event where there is one change, or where it cannot be taken apart.
+    """
+    text = event.text
+    if count == 1 or len(text) > LONGEST_EVENT:
+        return [text] * count
+    found = _lines(text) if _kind(event) in NDJSON else _members(text)
+    return found if len(found) == count else [text] * count
+
+
+def _changes(event: Event, body: bytes) -> list[EventChange | RowError]:
+    kind = _kind(event)
+    if kind in NDJSON:
+        lines = _lines(body)
+        return [_one(_parsed(line), event) for line in lines] if len(lines) <= MOST_CHANGES else [TOO_MANY]
+    is_binary = BINARY_MARK in event.headers
+    if is_binary and kind not in (CLOUDEVENT, CLOUDEVENT_BATCH):  # the type decides, says the binding
+        return [from_headers(event.headers, body)]
+    parsed = _parsed(body)
+    if is_binary and kind == CLOUDEVENT and isinstance(parsed, dict) and "specversion" not in parsed:
+        return [from_headers(event.headers, body)]  # the type is wrong: this is the data, not its envelope
+    if isinstance(parsed, list) and len(parsed) > MOST_CHANGES:
+        return [TOO_MANY]
+    if isinstance(parsed, list):
+        return [_one(one, event) for one in parsed] or [_EMPTY]
+    return [_one(parsed, event, structured=kind == CLOUDEVENT)]
+
+
+def _kind(event: Event) -> str:
+    return event.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _lines(text: bytes) -> list[bytes]:
+    return [line for line in text.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()]
+
+
+def _members(text: bytes) -> list[bytes]:
+    """Take a JSON list apart without rewriting its members: a name twice, or a number's form, must stay as it was."""
+    decoded = text.removeprefix(BYTE_ORDER_MARK).decode(errors="surrogateescape").strip()
+    found, place = [], 1
+    try:
+        while (begin := _BETWEEN.match(decoded, place)) and begin.end() < len(decoded) - 1:
+            _, place = _DECODER.raw_decode(decoded, begin.end())
+            found.append(decoded[begin.end() : place].encode(errors="surrogateescape"))
+    except (ValueError, RecursionError):
+        return []
+    return found
+
+
+_BETWEEN = re.compile(r"[\s,]*")
+_DECODER = json.JSONDecoder()
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return parse(text)
+    except orjson.JSONDecodeError as error:
+        return RowError("bad_json", f"this is not JSON: look near character {error.pos + 1}")
+
+
+def _one(parsed: Any, event: Event, *, structured: bool = False) -> EventChange | RowError:
+    if isinstance(parsed, RowError):
+        return parsed
+    if not isinstance(parsed, dict):
+        return _NOT_AN_OBJECT
+    if isinstance(parsed, NamedTwice):
+        return parsed.error
+    if structured or "specversion" in parsed or event.headers.get("content-type", "").startswith(CLOUDEVENT_BATCH):
+        return from_object(parsed)
+    return EventChange(parsed)
+
+
+_TOO_LARGE = RowError("event_too_large", f"an event may have {LONGEST_EVENT} bytes: send the changes in several")
+TOO_MANY = RowError(
+    "event_too_large",
+    f"an event may hold {MOST_CHANGES} changes, and each member of a list is one: send them in several events",
+)
+_NOT_AN_OBJECT = RowError("bad_json", 'a change is a JSON object, like {"action": "OPTOUT", …}')
+_EMPTY = RowError("bad_json", "the list is empty: send at least one change")

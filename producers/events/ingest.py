@@ -15,9 +15,8 @@ from typing import Literal, NamedTuple, Protocol
 from consent.change import Bucket, ConsentChange
 from consent.errors import LedgerRefused
 from consent.imports import REFUSED, EventsAccepted, ImportProgress, ImportSource, RejectedRow, RunEvents
-from producers.events import formats
-from producers.events.event import Event
-from producers.events.event_parser import EventParser, Parsed
+from producers.events.event import UNREADABLE, Event
+from producers.events.event_parser import EventParser, Parsed, texts_of
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext
 
@@ -220,8 +219,8 @@ def _rejects(event: Event, found: Sequence[Parsed], first: int) -> Iterator[Reje
     errors = [(place, one) for place, one in enumerate(found) if isinstance(one, RowError)]
     if not errors:
         return
-    unreadable = all(isinstance(one, RowError) and one.code in formats.UNREADABLE for one in found)
-    texts = formats.texts(event, len(found))
+    unreadable = all(isinstance(one, RowError) and one.code in UNREADABLE for one in found)
+    texts = texts_of(event, len(found))
     for place, error in errors:
         content = None if event.is_answered and unreadable else event.content(texts[place], place)
         shown = error.column and _printable(error.column)

@@ -23,7 +23,7 @@ from consent.connection import Rate
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
 from consent.public_page import PublicPage
-from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON
+from producers.events.event import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON
 from producers.http.batch_writer import BatchWriter
 from producers.http.problems import Problem
 from producers.http.tokens import Tokens

@@ -14,7 +14,7 @@ from consent.change import Bucket
 from consent.errors import LedgerRefused
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, rejects
-from producers.events import formats
+from producers.events import event_parser
 from producers.events.event import Event, EventChange
 from producers.events.ingest import EventIngest, Result
 from producers.parsing.error_messages import RowError
@@ -28,7 +28,7 @@ MORNING = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 def said(body: Any, **headers: str) -> list[EventChange | RowError]:
     """What an event says, given as JSON unless it is bytes already."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return formats.read(Event(body if isinstance(body, bytes) else json.dumps(body).encode(), named))
+    return event_parser.read(Event(body if isinstance(body, bytes) else json.dumps(body).encode(), named))
 
 
 def codes(found: list[EventChange | RowError]) -> list[str]:

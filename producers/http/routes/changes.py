@@ -11,8 +11,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import WithJsonSchema
 
-from producers.events.event import Event
-from producers.events.formats import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE
+from producers.events.event import CLOUDEVENT, CLOUDEVENT_BATCH, NDJSON, UNREADABLE, Event
 from producers.events.ingest import Result
 from producers.http import responses
 from producers.http.admission import REQUEST_ID, Scope, Sender, admit_body

@@ -13,9 +13,9 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.events import formats
+from producers.events import event_parser
+from producers.events.cloudevents import cloudevent_change_id
 from producers.events.event import Event, EventChange
-from producers.events.formats import cloudevent_change_id
 from producers.parsing.error_messages import RowError
 from producers.parsing.strict_json import BYTE_ORDER_MARK
 from tests.support.event_intake import OPT_OUT, codes, said
@@ -36,7 +36,7 @@ def test_a_cloud_event_says_the_same_in_every_mode(mode: str) -> None:
     if mode == "undeclared":
         headers = {}
 
-    assert formats.read(Event(body, headers)) == [
+    assert event_parser.read(Event(body, headers)) == [
         EventChange(OPT_OUT, cloudevent_change_id("/shop", "7"), moment.isoformat())
     ]
 

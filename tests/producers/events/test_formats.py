@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.events import formats
+from producers.events import event_parser
 from producers.events.event import LONGEST_EVENT, Event, EventChange
 from producers.parsing.error_messages import RowError
 from producers.parsing.strict_json import BYTE_ORDER_MARK
@@ -24,7 +24,7 @@ def test_one_object_is_one_change() -> None:
 
 def test_flat_fields_are_one_change() -> None:
     """The entry of a Redis stream may hold the columns themselves."""
-    assert formats.read(Event(OPT_OUT)) == [EventChange(OPT_OUT)]
+    assert event_parser.read(Event(OPT_OUT)) == [EventChange(OPT_OUT)]
 
 
 def test_a_list_and_lines_are_several_changes() -> None:
@@ -67,7 +67,7 @@ def test_a_byte_order_mark_is_skipped_once() -> None:
 @given(st.binary(), st.sampled_from(["", "application/x-ndjson", "application/cloudevents+json", "text/plain"]))
 def test_no_bytes_are_too_strange(body: bytes, kind: str) -> None:
     """Whatever bytes come, they are read or they are faults."""
-    for one in formats.read(Event(body, {"content-type": kind})):
+    for one in event_parser.read(Event(body, {"content-type": kind})):
         assert isinstance(one, EventChange | RowError)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from consent.errors import ConfigurationError, SourceUnavailable
-from producers.events import formats
+from producers.events import event_parser
 from producers.events.event import Event
 from producers.events.sources.redis_stream import RedisStream
 from producers.parsing.error_messages import RowError
@@ -251,4 +251,4 @@ def test_an_entry_with_one_field_twice_is_refused(events: Stream) -> None:
 
 
 def _codes(event: Event) -> list[str]:
-    return [one.code for one in formats.read(event) if isinstance(one, RowError)]
+    return [one.code for one in event_parser.read(event) if isinstance(one, RowError)]

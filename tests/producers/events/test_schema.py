@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from consent.row import ConsentRow
-from producers.events import formats
+from producers.events import event_parser
 from producers.events.event import Event
 from producers.events.event_parser import FieldNames, as_cells
 from producers.events.schema import event_schema
@@ -75,7 +75,7 @@ NOT_UNDERSTOOD: dict[str, dict[str, Any]] = {
 def said(body: Any, kind: str = "application/json") -> list[Any]:
     """What becomes of a message, up to the ledger."""
     found = []
-    for one in formats.read(Event(json.dumps(body).encode(), {"content-type": kind})):
+    for one in event_parser.read(Event(json.dumps(body).encode(), {"content-type": kind})):
         cells = one if isinstance(one, RowError) else as_cells(one.fields, NAMES)
         if isinstance(cells, RowError):
             found.append(cells)
