@@ -143,7 +143,7 @@ GuardsOf = Callable[[str], GuardRules]
 """Tells the rules of a connection, by its name."""
 
 
-_REJECTS = re.compile(r"((\.\d+)?(\.again(-\d+)?)?)*\.rejects\.csv$")
+_REJECTS = re.compile(r"(\.\d+|\.again(-\d+)?)*\.rejects\.csv$")
 _AT = re.compile("@|%(?:25)*40|\uff20|\ufe6b")
 """What divides an e-mail address: itself, escaped as in a URL, or as wide or small as East Asian scripts write it."""
 

@@ -31,7 +31,7 @@ _LOOKALIKES = (
 """What programs write in place of what people type, for a character class: quotes and dashes of typography, ligatures
 as a PDF has them, raised and full-width letters. Some providers' addresses hold them; no mailbox does."""
 
-LOCAL_PATTERN = rf"[^\s@\"'<>()\[\],;:\\{UNSEEN_PATTERN}{_LOOKALIKES}]+"
+LOCAL_PATTERN = rf"[^\s@\x22'<>()\[\],;:\\{UNSEEN_PATTERN}{_LOOKALIKES}]+"
 """What the part of an address before @ may be, as a producer should write it."""
 
 

@@ -121,13 +121,18 @@ def _is_lost(cell: str, *, mixed: bool) -> bool:
 
 
 def _was_utf8(cell: str) -> bool:
-    """Whether a cell that was read as Latin-1 or Windows-1252 holds bytes that are characters of UTF-8."""
-    written = cell.encode("cp1252", "ignore") if _BEYOND.search(cell) else cell.encode("latin-1", "ignore")
-    return _UTF8.search(written) is not None
+    """Whether a cell that was read as Latin-1 or Windows-1252 is text in UTF-8, all of it.
+
+    Parts of it prove nothing: ß and a quote, or É and a no-break space, are two bytes that UTF-8 has for one character.
+    """
+    try:
+        cell.encode("cp1252" if _BEYOND.search(cell) else "latin-1").decode()
+    except UnicodeError:
+        return False
+    return True
 
 
 _BEYOND = re.compile("[^\x00-\xff]")
-_UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
 def _cell_error(cell: str, column: str) -> RowError | None:

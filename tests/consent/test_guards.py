@@ -127,6 +127,11 @@ def test_the_size_of_a_rejects_file_says_nothing() -> None:
     )
 
 
+def test_a_long_name_is_read_in_a_moment() -> None:
+    """A stranger's file, whose name ends almost like that of a rejects file, kept a watcher busy for hours."""
+    assert feed_of(f"x{'.1.again' * 31}.csv") == f"x{'.#.again' * 31}.csv"
+
+
 def test_a_manifest_names_the_rows() -> None:
     """Fewer or more rows than it says hold the file."""
     assert held_by(figures(9), ImportGuards("nightly", manifest_rows=10)) == [Guard.MANIFEST]

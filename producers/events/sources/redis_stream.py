@@ -184,7 +184,7 @@ class RedisStream:
                 both.xinfo_stream(self._stream)
                 both.xinfo_groups(self._stream)
                 stream, groups = both.execute()
-        except (redis.exceptions.NoPermissionError, redis.exceptions.ExecAbortError):
+        except redis.ResponseError:  # what is wrong, such as a stream that was deleted, reading it will say
             return []
         group: dict[str, Any] = next((one for one in groups if one["name"] == self._group.encode()), {})
         added, read, last = stream.get("entries-added"), group.get("entries-read"), group.get("last-delivered-id")

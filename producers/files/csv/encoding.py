@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from consent.errors import ConfigurationError
 
-_OF_WINDOWS = re.compile("[\udc80-\udc9f]")
-"""Damaged bytes, as surrogates, that are letters or marks in Windows-1252 and control characters in Latin-1."""
+_OF_WINDOWS = re.compile(rb"[\x80-\x9f]")
+"""Bytes that are letters or marks in Windows-1252 and control characters in Latin-1."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -72,6 +72,7 @@ class EncodingDetector:
             _refuse_other(chunk, encoded=self._wanted is not None)
             self._marked = next((codec for mark, codec in _MARKS if chunk.startswith(mark)), None)
         if (self._marked or self._wanted or "utf-8").startswith("utf-8"):
+            self._of_windows = self._of_windows or (not chunk.isascii() and _OF_WINDOWS.search(chunk) is not None)
             self._count(self._utf8.decode(chunk))
 
     def close(self) -> Encoding:
@@ -96,7 +97,6 @@ class EncodingDetector:
             beyond = len(text) - len(text.encode("ascii", "ignore"))
             damaged = len(text) - len(text.encode("utf-8", "ignore").decode())
             self.damaged += damaged
-            self._of_windows = self._of_windows or (damaged > 0 and _OF_WINDOWS.search(text) is not None)
             self.sequences += beyond - damaged
 
     def _overruled(self) -> str | None:

@@ -233,6 +233,16 @@ def test_a_group_that_is_gone_is_said_and_made_anew(events: Stream) -> None:
     assert ids(one.read(1, SOON)) == published
 
 
+def test_a_stream_that_is_deleted_while_much_is_unread_is_told_in_the_same_words(events: Stream) -> None:
+    """A listener that is behind asks what was deleted, of a stream that is gone: "the server says Command"."""
+    one = listener(events)
+    events.publish(*b"123456")
+    one.acknowledge(one.read(3, SOON))
+    events.client.delete("consent")
+    with pytest.raises(SourceUnavailable, match="made anew"):
+        one.read(3, SOON)
+
+
 def test_an_entry_with_one_field_twice_is_refused(events: Stream) -> None:
     """An opt-out is read as an opt-in, because a dictionary keeps the last of two fields."""
     said = ("user_id", "7", "action", "OPTOUT", "action", "OPTIN")

@@ -200,6 +200,23 @@ def _named_so(schema: dict[str, Any], way: dict[str, Any]) -> st.SearchStrategy[
     return st.fixed_dictionaries({name: made[name] for name in sorted(needed)}, optional=rest)
 
 
+def _patterns(schema: Any) -> set[str]:
+    """Every pattern that stands in a schema."""
+    if isinstance(schema, list):
+        return {one for part in schema for one in _patterns(part)}
+    if not isinstance(schema, dict):
+        return set()
+    own = {text for text in (schema.get("pattern"),) if isinstance(text, str)}
+    return own | {one for part in schema.values() for one in _patterns(part)}
+
+
+def test_validators_of_other_languages_read_its_patterns() -> None:
+    """Those of JavaScript read them in Unicode mode, where an escape that is none is an error: no event was sent."""
+    known = re.compile(r"""\\(?:[dDsSwWbBfnrtv0^$\\.*+?()[\]{}|/-]|u[0-9a-f]{4}|x[0-9a-f]{2})""")
+    for pattern in _patterns(SCHEMA):
+        assert "\\" not in known.sub("", pattern), pattern
+
+
 def test_defaults_need_not_be_said() -> None:
     """What a connection fills in by itself may be left out; a single connection need not be named."""
     schema = event_schema({"capillary": ROWS["capillary"]}, {"capillary": {"priority": "BULK"}}, configured=True)

@@ -157,3 +157,16 @@ def test_a_person_keeps_the_name_in_a_file_of_two_encodings(tmp_path: Path) -> N
         assert ledger.users == ["jörg0", "jörg1", "jörg2", "ann", "bob"]
         assert ledger.codes == [(5, "user_id", "bad_encoding")]
         assert ledger.changes[-1].details["reason"] == reason.strip()
+
+
+@pytest.mark.parametrize(
+    "reason", ["„Kein Spaß“", "PLUS INTÉRESSÉ\xa0!", "PLUS INTÉRESSÉ… À JAMAIS", "L\u2019ÉTÉ® de Nîmes"]
+)
+def test_a_mark_behind_a_letter_makes_no_file_of_two_encodings(tmp_path: Path, reason: str) -> None:
+    """ß and a quote, or É and a no-break space, are one character in UTF-8: an ordinary row was rejected for them."""
+    rows = [b"user_id,channel,action,reason\n", f"1,SMS,OPTOUT,{reason}\n2,SMS,OPTOUT,été\n".encode("cp1252")]
+    ledger = MemoryLedger()
+    take_in(file_of(tmp_path / "x.csv", b"".join(rows)), ledger, IngestOptions())
+
+    assert (ledger.users, ledger.codes) == (["1", "2"], [])
+    assert ledger.changes[0].details["reason"] == reason
