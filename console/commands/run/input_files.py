@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from consent.errors import STAYS, ConfigurationError, UnusableInput
+from consent.errors import STAYS, ConfigurationError, UnreadableNow, UnusableInput, place_of
 from consent.files import path_text
 from consent.guards.rules import Guard
 from consent.ledger.ledger import Ledger
@@ -97,6 +97,13 @@ class InputFiles:
                     ready.usable += [prepare(one, options, rows, defaults, settings.feeds) for one in files]
                 except UnusableInput as error:
                     ready.note_unusable(source.name, error, source.given)
+                except (ConfigurationError, OSError):
+                    raise
+                except Exception as error:
+                    if len(sources) == 1:
+                        raise
+                    reason = f"{source.name}: optrelay failed on this file, please report it: {place_of(error)}"
+                    ready.note_unusable(source.name, UnreadableNow(reason), None)  # the others are read all the same
             if self.options.rejects_path is not None and (count := max(len(sources), len(ready.usable))) > 1:
                 raise ConfigurationError(f"--rejects names one file, but {count} are read: leave it out")
             if (path := self.options.rejects_path) is not None and (path.is_dir() or not path.parent.is_dir()):

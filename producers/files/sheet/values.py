@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -104,6 +105,7 @@ _NOT_AS_WRITTEN = re.compile(r"[.,%@/?]|general", re.IGNORECASE)
 """What makes a format one of amounts, not of numbers that name something: points, thousands, per cent, fractions."""
 
 
+@lru_cache(maxsize=64)  # a sheet has few formats, and a column's cells share theirs
 def _sections(code: str) -> list[str]:
     return _SECTION.findall(code)
 
@@ -113,6 +115,7 @@ def _holds(section: str, number: int) -> bool:
     return found is None or _COMPARE[found[1]](number, int(found[2]))
 
 
+@lru_cache(maxsize=64)
 def _parts(section: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for quoted, escaped, digit, other in _PART.findall(section):
@@ -121,6 +124,7 @@ def _parts(section: str) -> list[tuple[str, str]]:
     return found
 
 
+@lru_cache(maxsize=64)
 def _alters(section: str) -> bool:
     """Whether a section of a format may show digits that a number does not have, a + or brackets."""
     parts = _parts(section)

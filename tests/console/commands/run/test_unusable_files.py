@@ -7,9 +7,15 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from consent.settings import Settings
+from console.commands.run import input_files
+from producers.files.file import PreparedFile, prepare
+from producers.files.sources import SourceFile
+from producers.options import IngestOptions
 from tests.support.command_line import HEADER, ROWS, Cli, bury_all, write
 from tests.support.files.workbooks import workbook
 
@@ -205,3 +211,26 @@ def test_a_good_file_stays_while_its_rejects_file_cannot_be_written(cli: Cli, tm
     assert (states(waits.json), waits.code == 0) == ({"night.csv": "unusable"}, False)
     assert not (drop / "failed").exists()
     assert (states(done.json), (drop / "done" / "night.csv").exists()) == ({"night.csv": "recorded"}, True)
+
+
+def test_a_file_on_which_our_code_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One odd report in a folder ended each night's command with 70, and the opt-outs of all others waited."""
+    write(tmp_path, "good.csv", ROWS[0])
+    write(tmp_path, "odd.csv", ROWS[0])
+
+    def failing(file: SourceFile, *others: Any) -> PreparedFile:
+        if file.name.endswith("odd.csv"):
+            raise RuntimeError("of ours")
+        return prepare(file, *others)
+
+    monkeypatch.setattr(input_files, "prepare", failing)
+    connection = {"provider": "capillary", "base_url": "http://127.0.0.1:9", "username": "u", "password": "p"}
+    settings = Settings.model_validate({"connections": {"capillary": connection}})
+
+    with input_files.InputFiles([str(tmp_path)], IngestOptions(connection="capillary")).ready(settings) as ready:
+        assert [Path(one.name).name for one in ready.usable] == ["good.csv"]
+        [odd] = ready.unusable
+    assert ("please report it: RuntimeError in" in (odd.reason or ""), odd.path) == (True, None)
+    alone = input_files.InputFiles([str(tmp_path / "odd.csv")], IngestOptions(connection="capillary"))
+    with pytest.raises(RuntimeError), alone.ready(settings):
+        pass
