@@ -62,7 +62,7 @@ def test_dead_letters_are_told_until_all_are_put_away(ledger: Ledger) -> None:
         imported(ledger, change_of(number))
         deliver(ledger, PermanentFailure("404", "there is no customer 387006417"))
         look(SETTINGS, ledger)
-        assert message in ledger.notices.current()[0].words
+        assert message in ledger.notices.current()[0].message
     assert kinds(ledger) == {"dead_letters_new"}
     assert "38700" not in ledger.notices.current()[0].message
     ledger.dead_letters.discard(ledger.dead_letters.find(DeadLetterFilter()), who="ann", why="gone")
