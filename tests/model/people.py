@@ -15,13 +15,14 @@ from consent.guards.fuse import FuseState, FuseWay
 from consent.ledger import schema
 from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.review.corrections import Corrected
+from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import Undone
 from consent.times import from_micros
 from tests.model.changes import MORNING, OVERLAPPING, Said, changes, who
-from tests.model.deliveries import ANSWERS, ENDS, Deliveries
+from tests.model.deliveries import ANSWERS, Deliveries
 from tests.model.overlapping import must_be_dead
-from tests.model.world import BUCKETS, STATISTICS, File
+from tests.model.world import BUCKET, BUCKETS, STATISTICS, File
 
 CONNECTIONS = sorted({bucket.connection for bucket in BUCKETS})
 _CHANGES = select(
@@ -135,41 +136,48 @@ class People(Deliveries):
         STATISTICS["undone slots"] += len(said)
 
     @rule(
-        said=st.lists(changes, min_size=2, max_size=5),
+        actions=st.lists(st.sampled_from(("OPTIN", "OPTOUT")), min_size=3, max_size=3),
         from_file=st.booleans(),
-        again=st.integers(1, 3),
-        end=st.sampled_from(ENDS),
+        way=st.none() | st.sampled_from(FuseWay),
         corrected=st.booleans(),
     )
     def all_customers_draw_one_failure(
         self,
-        said: list[Said],
+        actions: list[str],
         from_file: bool,  # noqa: FBT001
-        again: int,
-        end: str,
+        way: FuseWay | None,
         corrected: bool,  # noqa: FBT001
     ) -> None:
-        """An account is wrong: whatever is sent of this import dies alike, until a fuse holds the rest."""
-        latest = max(self._latest(one.customer) for one in said)
-        said = [one._replace(minute=latest + n) for n, one in enumerate(said, 1)]
-        self.refused.difference_update(one.customer for one in said)
+        """An account is wrong: two customers die alike, and a fuse holds the third, until someone goes on with it."""
+        latest = max(map(self._latest, "ABC"))
+        said = [Said(name, "EMAIL", action, latest + 1, "x") for name, action in zip("ABC", actions, strict=True)]
+        self.refused.difference_update("ABC")
         if from_file:
             self.file_arrives(said, stream=False, until=9, steps=9)
         else:
             self.events_arrive(said, twice=False)
-        for bucket in BUCKETS * again:
-            self.delivery_works(bucket, 2, ["rejected"] * 3, end, 6.0)
+        for _ in range(3):
+            self.delivery_works(BUCKET, 1, ["rejected"], "settled", 6.0)
+        self.delivery_works(BUCKET, 3, ["applied"] * 3, "settled", 6.0)
+        if way is not None:
+            for one in self.ledger.fuses.tripped():
+                self._reset(one, way)
+            self.work_off()
+            self.delivery_works(BUCKET, 3, ["applied"] * 3, "settled", 0.0)
         if corrected and self.killed:
-            self.a_letter_is_corrected(said[0].customer if said[0].customer in "ABC" else "A", "fixed")
+            self.a_letter_is_corrected("A", "fixed")
 
     @precondition(lambda self: self.tripped())
     @rule(data=st.data(), way=st.sampled_from(FuseWay), steps=st.booleans())
     def a_fuse_is_reset(self, data: st.DataObject, way: FuseWay, steps: bool) -> None:  # noqa: FBT001 - drawn
         """Someone goes on with what a fuse holds, in one of the ways; the sweep may have to do the rest."""
         one = data.draw(st.sampled_from(self.ledger.fuses.tripped()))
-        self.ledger.fuses.reset(one.origin, way, Decision("ann", "checked"), bucket=one.bucket)
+        self._reset(one, way)
         if steps:
             self.work_off()
+
+    def _reset(self, one: TrippedFuse, way: FuseWay) -> None:
+        self.ledger.fuses.reset(one.origin, way, Decision("ann", "checked"), bucket=one.bucket)
         STATISTICS[f"fuses reset: {way.value}"] += 1
 
     @rule()
