@@ -7,7 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -35,9 +35,6 @@ from console.commands.telemetry.command import metrics, notices
 from console.exit_codes import EXIT_CODES, USAGE_ERROR, ExitCode, explain, explain_usage, interrupted
 from console.options import JsonOption
 from console.ui.screen import Screen, take_any_character
-
-if TYPE_CHECKING:
-    pass
 
 GC_THRESHOLD = (300_000, 10, 5)
 """200,000 objects are loaded and stay; batches are freed without the collector."""

@@ -32,25 +32,25 @@ router = APIRouter(generate_unique_id_function=operation_id)
 
 
 class Description:
-    """The description, made when it is asked for: a server starts without it."""
+    """The description, made when it is first asked for, as it is sent: a server starts without it."""
 
     def __init__(self, known: Callable[[], dict[str, Any]], public: Callable[[], dict[str, Any]]) -> None:
         self._known, self._public = known, public
 
     @cached_property
-    def known(self) -> dict[str, Any]:
-        """With the names of our connections."""
-        return self._known()
+    def known(self) -> bytes:
+        """JSON, with the names of our connections."""
+        return bytes(JSONResponse(self._known()).body)
 
     @cached_property
-    def public(self) -> dict[str, Any]:
-        """Without them."""
-        return self._public()
+    def public(self) -> bytes:
+        """JSON, without them."""
+        return bytes(JSONResponse(self._public()).body)
 
     @cached_property
-    def page(self) -> str:
-        """Without them, as a page."""
-        return docs_page(self.public)
+    def page(self) -> bytes:
+        """A page, without them."""
+        return docs_page(self._public()).encode()
 
 
 @router.get(
@@ -64,7 +64,7 @@ async def openapi(request: Request) -> Response:
     """Send a key to see the names of the connections in it."""
     description: Description = request.app.state.description
     has_key = app_state(request).keys.sender(request.headers) is not None
-    return JSONResponse(description.known if has_key else description.public)
+    return Response(description.known if has_key else description.public, media_type=JSONResponse.media_type)
 
 
 @router.get(
