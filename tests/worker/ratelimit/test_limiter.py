@@ -15,6 +15,7 @@ from consent.broker.wakeups import redis_client
 from consent.change import Bucket
 from consent.connection import parse_rate
 from console.local.broker import LocalBroker
+from worker.ratelimit import limiter as limiter_module
 from worker.ratelimit.limiter import FEW, LATE_CALLS, RateLimiter
 
 
@@ -25,6 +26,12 @@ def broker(tmp_path: Path):
     broker.ensure()
     yield broker
     broker.stop()
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lose no permits to a late reply: on a busy machine one or the other is late, and these tests count permits."""
+    monkeypatch.setattr(limiter_module, "_LATE_REPLY_SECONDS", 5.0)
 
 
 def rate_limiter(broker_url: str, rate: str, process: str, processes: int = 1) -> RateLimiter:
@@ -72,6 +79,7 @@ def test_four_processes_share_one_limit(broker: LocalBroker) -> None:
     assert len(busy) >= 0.95 * 50 * 2
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_unused_slot_is_given_back(broker: LocalBroker) -> None:
     """Slots that a delivery reserved and found no work for are there for the next one."""
     limiter = rate_limiter(broker.url, "10/second", "one")
@@ -84,6 +92,7 @@ def test_an_unused_slot_is_given_back(broker: LocalBroker) -> None:
     assert len(limiter.reserve(10).moments) >= 9
 
 
+@pytest.mark.usefixtures("patient")
 def test_slots_behind_someone_elses_are_not_given_back(broker: LocalBroker) -> None:
     """What another process has reserved since stays where it is: no two calls get one moment."""
     one, two = rate_limiter(broker.url, "10/second", "one"), rate_limiter(broker.url, "10/second", "two")
@@ -97,6 +106,7 @@ def test_slots_behind_someone_elses_are_not_given_back(broker: LocalBroker) -> N
     assert third.moments[0] >= second.moments[-1] + 0.09
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: LocalBroker) -> None:
     """Five calls are allowed in ten seconds and six are made, because a broker that was wiped begins too early."""
     limiter = rate_limiter(broker.url, "10/second", "one")
@@ -109,6 +119,7 @@ def test_a_wiped_server_starts_behind_what_may_have_been_reserved(broker: LocalB
     assert last + limiter.interval - 0.02 <= first <= last + limiter.reservation_seconds + 1
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("first", ["reserve", "soonest", "push"])
 def test_a_server_whose_clock_is_set_back_gives_permits_as_before(broker: LocalBroker, first: str) -> None:
     """A replica takes over whose clock is two hours behind, and no opt-out is delivered for two hours."""
@@ -141,6 +152,7 @@ def first_moment(limiter: RateLimiter) -> float:
     return found[0]
 
 
+@pytest.mark.usefixtures("patient")
 def test_throttling_seen_by_one_slows_all(broker: LocalBroker) -> None:
     """When one process is told to wait, no other gets a slot before then."""
     one, two = rate_limiter(broker.url, "10/second", "one"), rate_limiter(broker.url, "10/second", "two")
@@ -183,6 +195,7 @@ class Late(redis.Redis):
         return answer
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_reply_that_is_late_moves_no_slot(broker: LocalBroker) -> None:
     """On a busy machine a second held two calls too many: some had read their slots later than others.
 
@@ -204,6 +217,7 @@ def test_a_reply_that_is_late_moves_no_slot(broker: LocalBroker) -> None:
     assert max(abs(gap - round(gap)) for gap in gaps) < 0.1
 
 
+@pytest.mark.usefixtures("patient")
 def test_no_more_deliveries_than_allowed(broker: LocalBroker) -> None:
     """A slow provider can hold only so many workers."""
     limiter = rate_limiter(broker.url, "1000/second", "one")
@@ -218,6 +232,7 @@ def test_no_more_deliveries_than_allowed(broker: LocalBroker) -> None:
     assert not limiter.reserve(1, "delivery 5").crowded
 
 
+@pytest.mark.usefixtures("patient")
 def test_every_key_in_the_server_expires(broker: LocalBroker) -> None:
     """Nothing of ours stays in Redis for ever."""
     limiter = rate_limiter(broker.url, "10/second", "one")
@@ -230,6 +245,7 @@ def test_every_key_in_the_server_expires(broker: LocalBroker) -> None:
     assert min(lives) > 0
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: LocalBroker) -> None:
     """At a low limit a slot lapses within milliseconds; at one that no one reaches, a few are within the margin."""
     low, high = rate_limiter(broker.url, "500/second", "one"), rate_limiter(broker.url, "100000/second", "one")
@@ -243,6 +259,7 @@ def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: LocalBrok
     assert high.reserve(high.spare_calls + 1).late <= high.tolerance
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_slow_limits_slots_keep_as_long_as_its_windows_allow(broker: LocalBroker) -> None:
     """At 10,000 a day half a percent of the window is minutes: a slot is not lost over a second."""
     assert rate_limiter(broker.url, "10000/day", "one").reserve(1).late > 60
