@@ -43,6 +43,8 @@ from tests.support.http_server import ANN, server, statuses
 ROOT = Path(__file__).parents[1]
 OURS = tuple(f"{ROOT / folder}{os.sep}" for folder in ("consent", "producers", "worker", "console"))
 TIMES = 5
+IDLE_SECONDS = 2.0
+"""Time in which nothing is asked for: what runs then anyhow is no part of a change's way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,10 @@ class Trace:
         crossing = (called for caller, called in self.calls if caller is None or caller.file != called.file)
         return list(dict.fromkeys(one for one in crossing if one.is_named))
 
-    def common(self, others: Sequence[Trace]) -> Trace:
-        """Return what was called every time: a timer may go off beside a change, too."""
-        return Trace({call: None for call in self.calls if all(call in other.calls for other in others)})
+    def common(self, others: Sequence[Trace], beside: Trace) -> Trace:
+        """Return what was called every time, without what goes on beside a change, such as a server's timer."""
+        calls = {call: None for call in self.calls if all(call in other.calls for other in others)}
+        return Trace({call: None for call in calls if call not in beside.calls})
 
     @property
     def files(self) -> list[str]:
@@ -189,8 +192,9 @@ def traces() -> dict[str, Trace]:
     for name, (way, *_) in WAYS.items():
         with tempfile.TemporaryDirectory() as folder, way(Path(folder)) as steps:
             profiler.follow(*steps)
+            beside = profiler.follow(lambda: time.sleep(IDLE_SECONDS))
             first, *others = [profiler.follow(*steps) for _ in range(TIMES)]
-            found[name] = first.common(others)
+            found[name] = first.common(others, beside)
     sys.setprofile(None)
     threading.setprofile(None)  # type: ignore[arg-type]
     return found
