@@ -165,7 +165,7 @@ ReassertOption = Annotated[
     ),
 ]
 RejectsOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--rejects",
         metavar="PATH",

@@ -154,6 +154,8 @@ def import_files(  # noqa: PLR0913 - one argument for each option
 
 
 def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
+    from pathlib import Path
+
     from producers.options import IngestOptions
 
     connection, since, timezone, encoding, delimiter, sheet, stream, rejects, reassert = said
@@ -166,7 +168,7 @@ def _options(mapping: dict[str, Any], *said: Any) -> IngestOptions:
         delimiter=delimiter or None,
         sheet=sheet or None,
         stream=stream,
-        rejects_path=rejects,
+        rejects_path=Path(rejects) if rejects else None,
         reassert=options.way(reassert),
     )
 

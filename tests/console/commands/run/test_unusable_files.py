@@ -84,6 +84,9 @@ def test_an_empty_option_is_one_that_was_not_given(cli: Cli, tmp_path: Path) -> 
     again = cli("import", "consents.csv", *("--delimiter", "", "--encoding", "", "--timezone", "", "--sheet", ""))
 
     assert "these bytes were recorded before" in again.err
+    write(tmp_path, "others.csv", "8,EMAIL,PIGEON,OPTOUT,2026-01-02T00:00:00Z", *ROWS)
+    assert cli("import", "others.csv", "--rejects", "").code == 1
+    assert (tmp_path / "others.csv.rejects.csv").exists()
 
 
 def test_nothing_is_recorded_if_no_file_can_be_used(cli: Cli, tmp_path: Path) -> None:
