@@ -90,16 +90,16 @@ class LocalWorker:
 
         A line that it writes at that very moment is lost, and so is the old log where there is no room for a copy.
         """
-        if not self.log.exists() or self.log.stat().st_size <= _LONG_LOG_BYTES:
-            return
-        with open(self.log, "r+b", opener=private) as log:
-            with (
-                suppress(OSError),
-                open(self.log.with_suffix(".log.1"), "wb", opener=private) as kept,
-            ):
-                kept.truncate(0)
-                shutil.copyfileobj(log, kept)
-            log.truncate(0)
+        with suppress(FileNotFoundError):  # a person may remove it at any moment
+            if self.log.stat().st_size > _LONG_LOG_BYTES:
+                with open(self.log, "r+b", opener=private) as log:
+                    with (
+                        suppress(OSError),
+                        open(self.log.with_suffix(".log.1"), "wb", opener=private) as kept,
+                    ):
+                        kept.truncate(0)
+                        shutil.copyfileobj(log, kept)
+                    log.truncate(0)
 
     def _environment(self) -> dict[str, str]:
         own = {"OPTRELAY_BROKER_URL": self.broker_url, "OPTRELAY_LEDGER_URL": self.ledger_url}
