@@ -117,7 +117,8 @@ class Supervisor:
         Raises RunUnderWay if another run delivers from this ledger, and ConfigurationError.
         """
         with exclusive_run(self.settings), started(self.settings, self.workers) as local:
-            self.say("up", f"delivering with {self.workers} worker processes, log in {local.worker.log}")
+            processes = "1 worker process" if self.workers == 1 else f"{self.workers} worker processes"
+            self.say("up", f"delivering with {processes}, log in {local.worker.log}")
             monitor = Monitor(local.worker_context, (), 0.0, local.broker, local.worker)
             with self._intake() as environment:
                 environment.update(_environment(self.settings, local))

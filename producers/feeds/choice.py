@@ -83,6 +83,19 @@ def _fits(feed: Feed, file: str, header_of: Callable[[Feed], Sequence[str]]) -> 
         return False
 
 
+def reading_its_header(names: Sequence[str], feeds: Mapping[str, Feed]) -> str:
+    """Return a remedy for a file that no feed fits by name, though one is made for its header; "" if there is none."""
+    has = {*map(plain, names)}
+    made = [name for name, feed in feeds.items() if feed.file and feed.header and {*map(plain, feed.header)} <= has]
+    if not made:
+        return ""
+    name, patterns = made[0], " or ".join(map(repr, feeds[made[0]].file))
+    return (
+        f" The feed {name} is made for a header like this one, but for files that are called {patterns}: give --feed "
+        f"{name}, or add this file's name to `file` of the feed in optrelay.toml."
+    )
+
+
 def _has_name(feed: Feed, file: str) -> bool:
     name = PurePath(file).name.lower()
     return any(fnmatchcase(name, pattern.lower()) for pattern in feed.file)

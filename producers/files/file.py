@@ -17,7 +17,7 @@ from consent.errors import UnreadableFile, UnusableHeader, UnusableInput
 from consent.feed import Feed
 from consent.row import ConsentRow
 from consent.time_formats import AUTO
-from producers.feeds.choice import mapping_column, with_its_feed
+from producers.feeds.choice import mapping_column, reading_its_header, with_its_feed
 from producers.feeds.mapping import RowMapping, row_mapping, settled_format
 from producers.files.csv.encoding import EncodingDetector
 from producers.files.csv.rows import CsvReader, parse_delimiter, read_first_row
@@ -173,7 +173,8 @@ def prepare(
         require_columns(header, found.row_header, context, known, file.name)
     except UnusableHeader as error:
         sheet = inspection.sheet
-        raise UnusableHeader(f"{error}{sheet.instead(known.find) if sheet else ''}") from None
+        made = "" if options.feed or options.maps else reading_its_header(columns.names, feeds)
+        raise UnusableHeader(f"{error}{sheet.instead(known.find) if sheet else ''}{made}") from None
     if effective_at is None and not header.has_time:
         clock = "has no modification time" if file.spooled else "has a modification time that cannot be right"
         raise UnreadableFile(f"{file.name} {clock}: add a column effective_at, or give --effective-at")

@@ -32,5 +32,7 @@ def test_someone_clicks_unsubscribe(tmp_path: Path) -> None:
         assert clicked.status_code == 200
         assert (result["status"], found["state"]) == ("accepted", "applied")
         assert shop.held() == dict.fromkeys([("387006417", "EMAIL", "BULK"), ("387006418", "EMAIL", "BULK")], "OPTOUT")
+        _, histories, _ = shop.run("history", "user_id=387006417")
+        assert histories[0]["changes"][0]["origin"]["name"].startswith("unsubscribe links, as ")
         _, run, _ = shop.run("status", "latest")
         assert_balanced(run)

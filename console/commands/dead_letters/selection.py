@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consent.errors import ConfigurationError
+from consent.times import from_micros
 from console.options import as_text
 from console.ui.text import parse_duration
 
@@ -88,7 +89,8 @@ class Selection:
         missing = sorted(set(self.ids).difference(found.ids)) if self.ids else []
         if missing:
             listed = ", ".join(map(str, missing))
-            raise ConfigurationError(f"no such dead letter: {listed} (`optrelay dead-letters list` shows them)")
+            closed = "".join(_closing(ledger, number) for number in missing)
+            raise ConfigurationError(f"no such dead letter: {listed} (`optrelay dead-letters list` shows them){closed}")
         return found
 
     def _filter(self, ledger: Ledger, *, discarded: bool) -> DeadLetterFilter:
@@ -107,6 +109,15 @@ class Selection:
             died_after=ago(self.newer_than, "--newer-than"),
             discarded=discarded,
         )
+
+
+def _closing(ledger: Ledger, number: int) -> str:
+    """Say what people did to a change that is no dead letter any more; "" if no one did anything."""
+    acts = [
+        f"{from_micros(act.at):%Y-%m-%d %H:%M:%S} UTC {act.what} by {act.who}{f': {act.why}' if act.why else ''}"
+        for act in ledger.dead_letters.audit_log_of(number)
+    ]
+    return f". {number} was one: {'; '.join(acts)}. `optrelay history` of the person tells the rest" if acts else ""
 
 
 def ago(text: str | None, option: str) -> int | None:

@@ -79,7 +79,10 @@ def scrub(
         display = stack.enter_context(reading_display(screen, file.name))
         clean_text, stopped_text = (stack.enter_context(new_file(one)) for one in (output, stopped))
         constants = _of_names(how.constants)
-        files = _TwoFiles(file, constants, csv.writer(clean_text), csv.writer(stopped_text), counts, display)
+        clean_rows, stopped_rows = (
+            csv.writer(one, delimiter=file.columns.delimiter) for one in (clean_text, stopped_text)
+        )
+        files = _TwoFiles(file, constants, clean_rows, stopped_rows, counts, display)
         with_check(ledger, asked, files.fill)
         facts = (user_name(), file.name, file.inspection.sha256, asked.question, asked.connections, asked.unknown)
         check = ledger.suppression.record(SuppressionCheck(*facts, counts.clean, counts.stopped.total()))

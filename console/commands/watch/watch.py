@@ -62,10 +62,18 @@ def watch_places(settings: Settings, screen: Screen, given: Sequence[str], *, on
         if once:
             return _look_twice(screen, watchers, observers)
         for watcher in watchers:
-            screen.note(f"watching {watcher.place.shown}; SIGTERM or Ctrl-C ends it after the file in hand")
+            screen.note(
+                f"watching {watcher.place.shown}{_ready_when(watcher.address)}; SIGTERM or Ctrl-C ends it after the "
+                "file in hand"
+            )
         watch(watchers, stop)
     screen.print_json(_totals(observers))
     return stop.code
+
+
+def _ready_when(place: WatchAddress) -> str:
+    """Say how long a file waits, where it does: else a person who puts one there sees nothing happen."""
+    return f", where a file is read once it has not changed for {place.age:g} s" if place.ready == "stable" else ""
 
 
 def check_places(settings: Settings, screen: Screen, given: Sequence[str]) -> ExitCode:

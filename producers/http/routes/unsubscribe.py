@@ -71,7 +71,7 @@ async def unsubscribe(request: Request, token: str) -> Response:
         fields = await run_in_threadpool(
             _fields_of_click, link, state.ledger, state.context, by_person=form.is_from_page(body)
         )
-        event = Event(fields, place=f"unsubscribe {fields['change_id']}")
+        event = Event(fields, place=f"unsubscribe {fields['change_id']}", sent_by="unsubscribe links")
         results = await state.batch_writer.record(event, len(body))
     except (Expired, Forged) as error:
         return _unusable(request, error)

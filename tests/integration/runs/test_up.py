@@ -73,6 +73,19 @@ def click(shop: Company, user: str) -> None:
     httpx.post(link, data={"List-Unsubscribe": "One-Click"}, timeout=10).raise_for_status()
 
 
+def test_the_log_says_how_long_a_file_waits(shop: Company) -> None:
+    """Who puts a file into the folder sees nothing happen for a minute."""
+    process = shop.start("up", "--port", "0", "--workers", "1")
+    until((shop.folder / "drop").exists)
+    time.sleep(1)
+    process.terminate()
+
+    said = " ".join(process.communicate(timeout=60))
+
+    assert "drop, where a file is read once it has not changed for 60 s;" in said
+    assert "delivering with 1 worker process," in said
+
+
 @pytest.mark.fresh
 @pytest.mark.proof
 def test_a_click_reaches_the_provider_in_two_seconds(shop: Company) -> None:

@@ -231,6 +231,16 @@ def test_a_feed_is_chosen_by_name_and_header(tmp_path: Path) -> None:
         prepare(source(tmp_path), IngestOptions(feed="b"), ROWS, {}, {"a": by_name})
 
 
+def test_a_file_of_another_name_is_told_the_feed_for_its_header(tmp_path: Path) -> None:
+    """Tomorrow's file has another name than the one that was mapped: the remedy is the feed, not to map it again."""
+    named = CRM.model_copy(update={"file": ("monday.csv",), "header": ("Opted out", "When")})
+
+    with pytest.raises(
+        UnusableHeader, match=r"feed crm is made for a header like this .*'monday.csv': give --feed crm"
+    ):
+        prepare(source(tmp_path, "tuesday.csv"), IngestOptions(), ROWS, {}, {"crm": named})
+
+
 def test_an_empty_cell_that_is_known_is_named(tmp_path: Path) -> None:
     """A list that begins with nothing looks like a fault of ours."""
     feed = CRM.model_copy(update={"values": {"Opted out": {"": "skip", "ja": "OPTOUT"}}})

@@ -33,6 +33,7 @@ def test_a_letter_is_corrected_and_closed(buried: Cli, url: str) -> None:
     assert len(buried("dead-letters", "list", "--json").json) == 2
     again = buried("dead-letters", "replay", number, *given)
     assert (again.code, "no such dead letter" in again.err) == (2, True)
+    assert "by kim: a slip" in " ".join(buried("dead-letters", "show", number).err.split())
 
 
 def test_a_dry_run_says_what_is_wrong_and_does_nothing(buried: Cli) -> None:

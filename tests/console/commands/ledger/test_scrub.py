@@ -39,6 +39,18 @@ def read(path: Path) -> list[list[str]]:
 AUDIENCE = ("1,ann@example.com,=A1", "2,BOB@example.com,", "3,cat@example.com,x", '4,dan@example.com,"a, b"', "5,eve,")
 
 
+def test_both_files_are_delimited_as_the_audience_is(known: Cli, tmp_path: Path) -> None:
+    """Rows go on as they are: what reads the audience by its semicolons reads these, too."""
+    audience = write(
+        tmp_path, "audience.csv", "1;ann@example.com;a, b", "4;dan@example.com;a, b", header="id;email;note"
+    )
+
+    assert known("scrub", audience, *MAIL).code == 0
+
+    assert (tmp_path / "clean.csv").read_text().splitlines() == ["id;email;note", "4;dan@example.com;a, b"]
+    assert (tmp_path / "clean.csv.stopped.csv").read_text().splitlines()[1].endswith(";1;ann@example.com;a, b")
+
+
 def test_each_row_is_in_one_file(known: Cli, url: str, tmp_path: Path) -> None:
     """With its cells as they were, and in the other file with why, since when and where; a check is recorded."""
     audience = write(tmp_path, "audience.csv", *AUDIENCE, "6,ann@example.com", header="id,E-Mail,note")
@@ -190,7 +202,7 @@ def test_an_audience_is_read_as_a_feed_says(known: Cli, tmp_path: Path) -> None:
     answer = known("scrub", str(audience), *MAIL, "--feed", "crm", "--json")
 
     assert (answer.code, answer.json["rows"], answer.json["reasons"]) == (0, 2, {"opted_out": 1}), answer.err
-    assert read(tmp_path / "clean.csv") == [["Nr", "Kontakt"], ["2", "dan@example.com"]]
+    assert (tmp_path / "clean.csv").read_text().splitlines() == ["Nr;Kontakt", "2;dan@example.com"]
 
 
 def test_lines_before_and_behind_are_skipped(known: Cli, tmp_path: Path) -> None:
