@@ -26,9 +26,10 @@ PAGE = 50
 
 @dataclass(frozen=True, slots=True)
 class ImportLine:
-    """One import as a list shows it: what its own row tells. Moments are in microseconds; `checked_at` may be None.
+    """One import as a list shows it: what its own row tells. Moments are in microseconds.
 
-    `findings` is what the guards said. `is_held` says that a person has to decide about all of it or a part.
+    `checked_at` and `undone_at` are None for what has not happened. `findings` is what the guards said. `is_held` says
+    that a person has to decide about all of it or a part.
     """
 
     import_id: str
@@ -41,6 +42,7 @@ class ImportLine:
     duplicates: int
     started_at: int
     checked_at: int | None
+    undone_at: int | None
     findings: Sequence[Mapping[str, Any]] = ()
     is_held: bool = False
 
@@ -174,6 +176,7 @@ def _line(row: Row[Any], *, is_held: bool = False) -> ImportLine:
         duplicates=row.duplicates,
         started_at=row.started_at,
         checked_at=row.checked_at,
+        undone_at=row.undone_at,
         findings=tuple(json.loads(row.findings or "[]")),
         is_held=is_held or row.state == "held",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -100,7 +101,8 @@ def test_the_page_says_what_was_undone_and_what_cannot_be(ledger: Ledger) -> Non
     undone = ledger.review.undo(mistake, Decision("ann", "an old export"))
     assert isinstance(undone, Undone)
     with page(ledger) as served, served.browser() as browser:
-        assert "undone" in text_of(browser.get("/imports"))
+        states = re.findall(r'class="state [a-z]+">([^<]+)<', browser.get("/imports").text)
+        assert sorted(states) == ["held", "published", "published", "undone"]
         assert "Undone 20" in text_of(browser.get(f"/imports/{mistake}"))
         assert "There is nothing to undo." in text_of(browser.get(f"/imports/{mistake}/undo"))
         for one, reason in ((undone.undo_id, "it is itself what undid"), (held, "it is held, and nothing of it")):
