@@ -145,9 +145,7 @@ def names() -> set[tuple[str, str]]:
 def public_names(path: Path) -> Iterator[str]:
     """The public names of a module: its own, its classes', its functions'."""
     yield path.parent.name if path.stem == "__init__" else path.stem
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-            yield node.name
+    yield from (name for name, _, is_defined in given_names(path) if is_defined and not name.startswith("_"))
 
 
 @cache
@@ -164,12 +162,20 @@ def bound(folders: tuple[str, ...]) -> set[tuple[str, str]]:
 def bound_names(path: Path) -> Iterator[tuple[str, int]]:
     """The names that a module gives, its own among them, and their lines."""
     yield path.stem, 1
+    yield from ((name, line) for name, line, _ in given_names(path))
+
+
+@cache
+def given_names(path: Path) -> list[tuple[str, int, bool]]:
+    """The names that are given in a module, their lines, and whether they are those of classes and functions."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name, node.lineno
+                found.append((name, node.lineno, True))
             case ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
-                yield name, node.lineno
+                found.append((name, node.lineno, False))
+    return found
 
 
 @cache
