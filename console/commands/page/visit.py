@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined, select_autoescape
 from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -146,6 +146,13 @@ def _link(place: str, **query: object) -> str:
     return PREFIX + place + (f"?{urlencode(given)}" if given else "")
 
 
+def _is_none(value: object) -> bool:
+    """Whether it is None; what is not there raises UndefinedError: Jinja's own test takes it for a value."""
+    if isinstance(value, Undefined):
+        str(value)
+    return value is None
+
+
 _environment = Environment(
     loader=FileSystemLoader(_FOLDER / "templates"),
     autoescape=select_autoescape(default=True, default_for_string=True),
@@ -164,6 +171,7 @@ _environment.filters |= {
     "masked": masked,
     "revealed": revealed,
 }
+_environment.tests["none"] = _is_none
 _environment.globals |= {
     "link": _link,
     "counted": counted,
