@@ -13,6 +13,7 @@ from consent.times import read_zone
 from producers.feeds import questions
 from producers.feeds.look import FileLook
 from producers.feeds.mapping import ANY, KEEP, SKIP
+from producers.feeds.more_columns import COLUMN, ask_cells, ask_columns, meant_cells
 from producers.feeds.presets import Kind, Preset, preset_of, presets
 from producers.feeds.questions import NONE, Question
 from producers.feeds.words import OPTIN, OPTOUT, says_ours, tells_reason
@@ -68,6 +69,8 @@ class FeedDraft:
             self._values,
             self._time,
             self._zone,
+            self._more_columns,
+            self._cells,
             self._required,
         )
         for step in steps:
@@ -128,8 +131,9 @@ class FeedDraft:
                 self.model, person[1], self.answers.get("identifier", questions.USER_ID)
             )
             constants |= more | constants
-        for name in ("channel", "action"):
-            if (said := self.answers.get(name)) in self.look.names and said not in {OPTOUT, OPTIN}:
+        said_of = {name: self.answers.get(name) for name in ("channel", "action")}
+        for name, said in (said_of | self._answered(COLUMN)).items():
+            if said in self.look.names and said not in {OPTOUT, OPTIN}:
                 columns[said] = name
             elif said and said != NONE:
                 constants[name] = said
@@ -143,7 +147,7 @@ class FeedDraft:
         """Return what the cells of our columns mean by the answers."""
         channels = self._answered("channel:")
         blank = self.answers.get("blank") == SKIP
-        return {
+        return meant_cells(self.answers) | {
             "action": self._answered("value:"),
             "channel": channels | {ANY: KEEP} if channels else {},
             "effective_at": {"": SKIP, ANY: KEEP} if blank else {},
@@ -274,6 +278,12 @@ class FeedDraft:
         if feed.timezone or column is None or not self.look.lacks_zone(column, feed.time_format):
             return []
         return [questions.ask_zone(column)]
+
+    def _more_columns(self) -> list[Question]:
+        return ask_columns(self.model, self.look, self._so_far(), self.answers)
+
+    def _cells(self) -> list[Question]:
+        return ask_cells(self.model, self.look, self._so_far())
 
     def _required(self) -> list[Question]:
         missing = [

@@ -35,7 +35,7 @@ class Question:
     """What only a person can say: a key, the question in words, the option of `optrelay map` that answers it, too.
 
     `options` may be answered, and `default` is the likeliest; `sure` says that it may be taken unasked. Which way a yes
-    opts a person is never sure.
+    opts a person is never sure. `unasked` is what is taken where no one is asked, if that is not the default.
     """
 
     key: str
@@ -44,6 +44,7 @@ class Question:
     options: tuple[str, ...] = ()
     default: str | None = None
     sure: bool = True
+    unasked: str | None = None
 
 
 def ask_connection(connections: Sequence[str]) -> Question:

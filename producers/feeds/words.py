@@ -33,6 +33,12 @@ def tells_reason(name: str) -> bool:
     return plain(name).endswith(tuple(_read("names")["reason"]))
 
 
+def names_column(name: str, ours: str) -> bool:
+    """Whether a column is called like a column of ours that may be proposed by its name: those of `[columns]`."""
+    words = _read("columns").get(ours)
+    return words is not None and (plain(name) == plain(ours) or plain(name) in words)
+
+
 def cell_says(cell: str, *kinds: str) -> bool:
     """Whether a cell says one of these kinds of `[cells]`."""
     return any(plain(cell) in _read("cells")[kind] for kind in kinds)

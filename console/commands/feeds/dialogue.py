@@ -119,7 +119,9 @@ def _settle(screen: Screen, draft: FeedDraft, asked: MapRequest) -> list[Questio
         unanswered = []
         for question in questions:
             if asked.yes and question.sure and question.default is not None:
-                draft.answer(question, question.default)
+                if question.unasked not in {None, question.default}:
+                    screen.note(f"{question.text} --yes takes {question.unasked}; otherwise say {question.option}")
+                draft.answer(question, question.unasked or question.default)
             elif screen.as_json:
                 unanswered.append(question)
             else:

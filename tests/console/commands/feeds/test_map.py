@@ -194,3 +194,12 @@ def test_a_connection_that_there_is_not_is_named_with_those_there_are(cli: Cli, 
     """A slip in --connection is no open question."""
     answer = cli("map", written(folder, "crm.csv", CRM), "--connection", "infobop")
     assert (answer.code, "there is no connection 'infobop' (known: infobip)" in answer.err) == (2, True)
+
+
+def test_yes_leaves_out_a_column_that_no_row_needs_and_says_so(cli: Cli, folder: Path) -> None:
+    """Infobip's `sender` narrows an entry: only a person can say that `Absender` is meant so."""
+    file = written(folder, "crm.csv", "Kontakt,Absender\nann@example.com,Shop\nbob@example.com,Shop\n")
+    done = cli("map", file, "--yes", "--name", "crm", "--set", "action=OPTOUT", "--effective-at", "2026-11-20")
+    assert done.code == 0, done.err
+    assert "--map COLUMN=sender" in done.out + done.err
+    assert "Absender" not in (folder / "optrelay.toml").read_text()
