@@ -19,6 +19,7 @@ from producers.feeds.words import (
     is_certain,
     is_coded,
     meaning,
+    spells_channel,
     tells_channel,
 )
 from producers.parsing.columns import plain
@@ -121,7 +122,8 @@ def ask_channels(cells: Sequence[str], column: str, model: type[ConsentRow], rea
         default = likely if likely is None or _fits(likely, channels, reached_by) else SKIP
         option = f"--values '{column}:{cell}=EMAIL,*=keep' (or another channel, or skip)"
         text, options = f"What does {cell} in {column} mean?{why}", (*dict.fromkeys(channels.values()), SKIP)
-        found.append(Question(f"channel:{cell}", text, option, options, default, sure=False))
+        certain = default not in {None, SKIP} and spells_channel(cell)
+        found.append(Question(f"channel:{cell}", text, option, options, default, sure=certain))
     return found
 
 

@@ -80,6 +80,11 @@ def channel_named(cell: str) -> str | None:
     return "" if found == "OTHER" else found
 
 
+def spells_channel(cell: str) -> bool:
+    """Whether a cell is a channel's own name in any spelling: `E-Mail` is, and `Mail` may be a letter."""
+    return plain(cell).upper() in _read("channels").keys() - {"OTHER"}
+
+
 def tells_channel(name: str, cells: Sequence[str]) -> bool:
     """Whether a column may say by which channel a row is meant, by its name or by all of its cells."""
     known = any(cells) and all(not cell or channel_named(cell) is not None for cell in cells)

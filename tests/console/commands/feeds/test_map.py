@@ -203,3 +203,11 @@ def test_yes_leaves_out_a_column_that_no_row_needs_and_says_so(cli: Cli, folder:
     assert done.code == 0, done.err
     assert "--map COLUMN=sender" in done.out + done.err
     assert "Absender" not in (folder / "optrelay.toml").read_text()
+
+
+def test_yes_takes_a_spelling_of_a_channel_that_is_certain(cli: Cli, folder: Path) -> None:
+    """`E-Mail` is EMAIL in any spelling; `Mail` may be a letter, and is asked."""
+    rows = "Kontakt,Kanal\nann@example.com,E-Mail\nbob@example.com,e mail\ncid@example.com,Mail\n"
+    given = ("--map", "Kanal=channel", "--set", "action=OPTOUT", "--effective-at", "2026-11-20")
+    asked = cli("map", written(folder, "crm.csv", rows), "--yes", "--json", *given)
+    assert [one["key"] for one in asked.json["questions"]] == ["channel:Mail"]
