@@ -56,6 +56,8 @@ class FeedDraft:
             raise ValueError(f"answer one of: {', '.join(options) or 'some text'}")
         if question.key == questions.ZONE:
             read_zone(found)
+        if question.key == questions.TIME and found != NONE:
+            questions.require_times(self.look, found, self.model)
         self.answers[question.key] = found
 
     def questions(self) -> list[Question]:

@@ -93,6 +93,11 @@ class FileLook:
         is_number = found == "epoch" and (self.kind(name) == "phone" or has_name(name, "customer"))
         return bool(cells) and found is not None and not is_number
 
+    def may_hold_times(self, name: str) -> bool:
+        """Whether a column has a cell that can be read as a time, or no cell at all: it may be filled another day."""
+        cells = dict.fromkeys(self.filled(name))
+        return not cells or self.holds_times(name) or any(map(_is_readable, cells))
+
     def lacks_zone(self, name: str, form: str) -> bool:
         """Whether a column's times name no zone as a format has them, "" for ISO 8601, or some of them do not."""
         return not names_zone(form) if form else any(map(_is_local, self.filled(name)))
@@ -110,6 +115,12 @@ class FileLook:
         if is_coded(cells):
             return "in or out, yes or no"
         return "channels" if tells_channel("", cells) else ""
+
+
+def _is_readable(cell: str) -> bool:
+    finder = FormatFinder()
+    finder.add([cell])
+    return finder.settle() is not None
 
 
 def _is_local(cell: str) -> bool:

@@ -25,6 +25,7 @@ from producers.feeds.words import (
 from producers.parsing.columns import plain
 
 NONE = "none"
+TIME = "time"
 USER_ID = "user_id"
 
 _BY_KIND = {"email": "email", "phone": "mobile"}
@@ -178,13 +179,24 @@ def ask_time(look: FileLook) -> Question:
     if not timely and (mixed := [name for name in look.named if look.holds_times(name)]):
         timely, default = mixed, None  # times of several forms: to take none of them unasked would lose them
     return Question(
-        "time",
+        TIME,
         "Since when does a row hold? Name the column; none: since the file was written.",
         "--map COLUMN=effective_at, or --effective-at TIME",
         (*dict.fromkeys([*likely, *timely, *look.named]), NONE),
         default,
         sure=len(timely) <= 1,
     )
+
+
+def require_times(look: FileLook, column: str, model: type[ConsentRow]) -> None:
+    """Raise ValueError for a column without a time; it says what is there, and shows only a provider's own words."""
+    if look.may_hold_times(column):
+        return
+    known = {plain(word) for name in model.model_fields for word in allowed(model, name)}
+    cells = dict.fromkeys(look.filled(column))
+    shown = ", ".join(cells) if {*map(plain, cells)} <= known else ""
+    holds = shown or look.describe(column) or (f"{len(cells):,} different texts" if len(cells) > 1 else "one text")
+    raise ValueError(f"{column} holds no times but {holds}: name a column of times, or {NONE}")
 
 
 def ask_blank(column: str, blank: int, rows: int) -> Question:

@@ -166,7 +166,7 @@ def _finish(
     name = asked.name or draft.preset_name or ""
     if feed is not None and not name:
         proposed = _plain(_VARIES.sub("", PurePath(asked.file).name.partition(".")[0]).strip("-_ "))
-        name = "" if screen.as_json else _typed("What is the feed's name?", "--name NAME", default=proposed or None)
+        name = "" if screen.as_json else _ask_name(screen, proposed)
     name = _plain(name)
     written = False
     if feed is not None and name:
@@ -185,6 +185,12 @@ def _finish(
         return ExitCode.WELL
     again = IngestOptions(feed=name, effective_at=asked.given.effective_at)
     return dry_run(load_settings(), screen, InputFiles((asked.file,), again))
+
+
+def _ask_name(screen: Screen, proposed: str) -> str:
+    while (name := _typed("What is the feed's name?", "--name NAME", default=proposed or None)).strip().isdecimal():
+        screen.error(f"{name.strip()} is a number, and there are no options to pick from: type a name, like crm")
+    return name
 
 
 def _plain(name: str) -> str:

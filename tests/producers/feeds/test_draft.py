@@ -234,3 +234,15 @@ def test_a_channel_of_a_misspelt_name_is_proposed_where_the_person_is_plain() ->
 
     configured = FeedDraft(look, models, {"capillary": {"channel": "EMAIL"}}, IngestOptions())
     assert "channel" not in [one.key for one in configured.questions()]
+
+
+def test_the_words_of_a_provider_are_no_times() -> None:
+    """A column of BULK and TRANS, given as the time, would date every row by the file; what it holds is shown."""
+    rows = [["ann@example.com", "BULK", ""], ["bob@example.com", "trans", ""]]
+    look = FileLook(("Mail", "Prio", "Seit"), rows, lambda place: (row[place] for row in rows))
+    given = IngestOptions(maps={"Mail": "identifier_value"}, constants={"channel": "EMAIL", "action": "OPTOUT"})
+    made = FeedDraft(look, {"capillary": PROVIDERS["capillary"].row}, {}, given)
+    [time] = [one for one in made.questions() if one.key == "time"]
+    with pytest.raises(ValueError, match=r"^Prio holds no times but BULK, trans: name a column of times, or none$"):
+        made.answer(time, "Prio")
+    made.answer(time, "Seit")  # it may be filled another day

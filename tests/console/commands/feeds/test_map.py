@@ -211,3 +211,33 @@ def test_yes_takes_a_spelling_of_a_channel_that_is_certain(cli: Cli, folder: Pat
     given = ("--map", "Kanal=channel", "--set", "action=OPTOUT", "--effective-at", "2026-11-20")
     asked = cli("map", written(folder, "crm.csv", rows), "--yes", "--json", *given)
     assert [one["key"] for one in asked.json["questions"]] == ["channel:Mail"]
+
+
+def test_a_column_without_times_is_no_answer_to_since_when(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said what the column holds, no person's cell is shown, and the question comes again."""
+    answers = ["Newsletter", "OPTIN", "OPTOUT", "Kunde", "Weg", "Name", "Kontakt", "Stand", "UTC", "crm", "n"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{one}\n" for one in answers)))
+    rows = "Kunde,Kontakt,Name,Newsletter,Weg,Stand\n501,ann@example.com,Ann,ja,EMAIL,20.11.2026\n"
+    more = "502,bob@example.com,Bob,nein,EMAIL,05.11.2026\n"
+    answer = cli(
+        "map", written(folder, "crm.csv", rows + more), "--map", "Kontakt=destination", "--set", "channel=EMAIL"
+    )
+    assert answer.code == 0, answer.err
+    said = " ".join(answer.err.split())
+    assert "Weg holds no times but channels: name a column of times, or none" in said
+    assert "Kontakt holds no times but e-mail addresses" in said
+    assert "Name holds no times but 2 different texts" in said
+    assert "Kunde holds no times" in said
+    assert "Ann" not in said
+
+
+def test_a_number_is_no_name_of_a_feed(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers pick an option everywhere else, and here there are none."""
+    answers = ["Newsletter", "OPTIN", "OPTOUT", "Stand", "Europe/Berlin", "1", "crm", "y"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{one}\n" for one in answers)))
+    answer = cli("map", written(folder, "crm.csv", CRM))
+    assert answer.code == 0, answer.err
+    assert "1 is a number, and there are no options to pick from: type a name, like crm" in " ".join(answer.err.split())
+    assert "[feeds.crm]" in (folder / "optrelay.toml").read_text()
