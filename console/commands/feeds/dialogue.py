@@ -177,14 +177,30 @@ def _finish(
             write_feed(toml_file(), name, feed, replace=asked.replace)
             written = True
             screen.show(f"written into {path_text(toml_file())}; `optrelay run {asked.file}` reads it from now on")
+            for note in _notes(asked, feed):
+                screen.note(note)
     if screen.as_json:
-        screen.print_json(_as_json(draft, name, feed, still_open, written=written))
+        screen.print_json(
+            {
+                **_as_json(draft, name, feed, still_open, written=written),
+                "notes": _notes(asked, feed) if feed else [],
+            }
+        )
         return ExitCode.WELL if written or not asked.yes else ExitCode.USAGE
     if not written:
         screen.show("nothing was written")
         return ExitCode.WELL
     again = IngestOptions(feed=name, effective_at=asked.given.effective_at)
     return dry_run(load_settings(), screen, InputFiles((asked.file,), again))
+
+
+def _notes(asked: MapRequest, feed: Feed) -> list[str]:
+    """Say that a pattern which no one has chosen fits one name only: the next file may be called otherwise."""
+    [pattern] = feed.file
+    if asked.pattern or "*" in pattern:
+        return []
+    like = f"{PurePath(pattern).stem}*{PurePath(pattern).suffix}"
+    return [f"only files called {pattern} are of this feed; for others give --pattern, like {like!r}"]
 
 
 def _ask_name(screen: Screen, proposed: str) -> str:

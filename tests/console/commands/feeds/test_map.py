@@ -241,3 +241,17 @@ def test_a_number_is_no_name_of_a_feed(cli: Cli, folder: Path, monkeypatch: pyte
     assert answer.code == 0, answer.err
     assert "1 is a number, and there are no options to pick from: type a name, like crm" in " ".join(answer.err.split())
     assert "[feeds.crm]" in (folder / "optrelay.toml").read_text()
+
+
+def test_a_pattern_that_fits_one_name_only_is_pointed_out(cli: Cli, folder: Path) -> None:
+    """Next week's file may be called otherwise: then it is of no feed."""
+    given = ("--map", "Kontakt=destination", "--map", "Newsletter=action", "--timezone", "UTC", "--name", "crm")
+    given += ("--values", "Newsletter:ja=OPTIN,nein=OPTOUT", "--yes")
+    note = "only files called abmeldungen.csv are of this feed; for others give --pattern, like 'abmeldungen*.csv'"
+    plain, numbered = written(folder, "abmeldungen.csv", CRM), written(folder, "abmeldungen_1.csv", CRM)
+    shown, as_json = cli("map", plain, *given), cli("map", plain, *given, "--replace", "--json")
+    other = cli("map", numbered, *given, "--replace", "--json")
+    chosen = cli("map", plain, *given, "--replace", "--json", "--pattern", "abmeldungen.csv")
+    assert note in " ".join((shown.out + shown.err).split())
+    assert as_json.json["notes"] == [note]
+    assert (other.json["notes"], chosen.json["notes"]) == ([], [])
