@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from consent.guards.fuse import FuseWay
+from consent.guards.rules import Guard
 from consent.ledger.queries.imports import ImportReport
 from consent.ledger.review.fuses import TrippedFuse
 from consent.ledger.review.holds import HeldImport
@@ -16,6 +17,27 @@ from consent.times import from_micros
 from console.ui.screen import Screen
 from console.ui.text import counted, spoken
 
+GUARD_IN_WORDS = {
+    Guard.RESURRECTS: "opts people in again who are opted out",
+    Guard.UNDATED_OPTINS: "opts people in again who are opted out, without a time of their own",
+    Guard.MASS_OPTOUT: "opts out far more people than usual",
+    Guard.EMPTY: "has no rows",
+    Guard.SHRUNKEN: "has far fewer rows than usual",
+    Guard.SWOLLEN: "has far more rows than usual",
+    Guard.REJECTS: "has many rows that are rejected",
+    Guard.HEADER: "lacks a column that the last file had",
+    Guard.MANIFEST: "is not what its manifest says",
+    Guard.FAILED: "could not be checked",
+    Guard.OVERRULING_OPTINS: "opts people in again, event by event, who are opted out",
+}
+"""What each guard says of a file or a sender, for a person who does not know the guards' names."""
+
+
+def guard_in_words(guard: str) -> str:
+    """Return a guard's name with what it means; the name alone for one of another version."""
+    known = guard in {one.value for one in Guard}
+    return f"{guard} ({GUARD_IN_WORDS[Guard(guard)]})" if known else guard
+
 
 def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided: str = "") -> None:
     """Print what the guards said of a file, and what holds in place of "held": what was decided, or would be."""
@@ -23,6 +45,7 @@ def show_findings(screen: Screen, findings: Sequence[Mapping[str, Any]], decided
     for one in findings:
         message = f"  {held if one['holds'] else 'notice'}: {one['guard']}: {one['says']}"
         screen.show(message, "red" if one["holds"] and not decided.startswith("was") else "yellow")
+        screen.show(f"    {guard_in_words(one['guard'])}", "dim")
         for example in one["examples"]:
             screen.show(f"    for example {spoken(example)}")
 
@@ -34,16 +57,21 @@ def decided_in_words(report: ImportReport) -> str:
     return f"was held, {f'{report.withdrawn:,} ' * (report.withdrawn != report.accepted)}withdrawn since"
 
 
-def show_ways_on(screen: Screen, import_id: str) -> None:
-    """Print how to go on with an import that is held."""
-    screen.show(f'  approve it:   optrelay approve {import_id} --why "…"   (or only a part: --only optouts)')
+def show_ways_on(screen: Screen, import_id: str, more: str = "   (what that changes: optrelay held)") -> None:
+    """Print how to go on with an import that is held; `more` stands behind how to approve it."""
+    screen.show(f'  approve it:   optrelay approve {import_id} --why "…"{more}')
     screen.show(f'  or give it up: optrelay withdraw {import_id} --why "…"')
 
 
-def show_fuse_ways(screen: Screen, what: str) -> None:
-    """Print how to go on with what a fuse holds."""
-    screen.show(f'  fixed? send it: optrelay reset-fuse {what} --why "…"   (or only a part: --only optouts)')
+def show_fuse_ways(screen: Screen, what: str, more: str = "") -> None:
+    """Print how to go on with what a fuse holds; `more` stands behind how to send it."""
+    screen.show(f'  fixed? send it: optrelay reset-fuse {what} --why "…"{more}')
     screen.show(f'  or give it up:  optrelay reset-fuse {what} --why "…" --let-die')
+
+
+def _part(optins: int, optouts: int) -> str:
+    """Say how to go on with a part, if there are both."""
+    return "   (or only a part: --only optouts)" if optins and optouts else ""
 
 
 RESET_IN_WORDS = {
@@ -66,10 +94,11 @@ def fuse_in_words(one: TrippedFuse) -> str:
 def show_fuse(screen: Screen, one: TrippedFuse) -> None:
     """Print what a fuse holds: why, since when, what is late by it, and how to go on."""
     screen.show(Text.assemble((one.title, "bold"), (f"  {fuse_in_words(one)}", "dim")))
-    what = {"optouts": "opt-ins held, opt-outs sent", "dying": "dying without a call"}.get(one.state.value, "held")
-    screen.show(f"  {what} by a fuse since {from_micros(one.tripped_at):%Y-%m-%d %H:%M} UTC: {one.reason}", "red")
+    state = {"optouts": "opt-ins held, opt-outs sent", "dying": "dying without a call"}.get(one.state.value, "held")
+    screen.show(f"  {state} by a fuse since {from_micros(one.tripped_at):%Y-%m-%d %H:%M} UTC: {one.reason}", "red")
     screen.show(f"  pending: {held_by_fuse(one)}")
-    show_fuse_ways(screen, (one.import_id if one.origin == one.import_id else one.origin) or str(one.bucket))
+    what = (one.import_id if one.origin == one.import_id else one.origin) or str(one.bucket)
+    show_fuse_ways(screen, what, _part(one.optins, one.optouts))
 
 
 def show_fuses(screen: Screen, found: Sequence[TrippedFuse]) -> None:
@@ -96,12 +125,11 @@ def show_held(screen: Screen, one: HeldImport) -> None:
     """Print an import of which something is held: why, what it would change, and how to go on."""
     screen.show(Text.assemble((one.name, "bold"), ("  import " + one.import_id, "dim")))
     screen.show(f"  held: {counted(one.optins, 'opt-in')} and {counted(one.optouts, 'opt-out')}")
-    screen.show(
-        f"  approved, it would change {counted(one.slots['all'], 'slot')}; --only optouts {one.slots['optouts']:,}, "
-        f"--only optins {one.slots['optins']:,}"
-    )
+    parts = f"; --only optouts {one.slots['optouts']:,}, --only optins {one.slots['optins']:,}"
+    both = parts if one.optins and one.optouts else ""
+    screen.show(f"  approved, it would change {counted(one.slots['all'], 'slot')}{both}")
     show_findings(screen, one.findings)
-    show_ways_on(screen, one.import_id)
+    show_ways_on(screen, one.import_id, _part(one.optins, one.optouts))
 
 
 def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPlan) -> None:

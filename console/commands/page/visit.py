@@ -21,7 +21,7 @@ from consent.settings import Settings
 from consent.times import from_micros
 from console.commands.page.access import PREFIX, Refused, Session
 from console.commands.page.users import Role, User
-from console.ui.decisions import decided_in_words, fuse_in_words, held_by_fuse
+from console.ui.decisions import decided_in_words, fuse_in_words, guard_in_words, held_by_fuse
 from console.ui.text import counted, duration_text, slot_text, spoken
 
 _FOLDER = Path(__file__).parent
@@ -180,6 +180,7 @@ _environment.globals |= {
     "fuse_in_words": fuse_in_words,
     "held_by_fuse": held_by_fuse,
     "decided_in_words": decided_in_words,
+    "guard_in_words": guard_in_words,
     "version": _VERSION,
     "prefix": PREFIX,
     "Role": Role,

@@ -46,7 +46,7 @@ OUT = "user_id,channel,priority,action,effective_at"
 def test_each_way_to_go_on(cli: Cli, file: str, more: tuple[str, ...], way: str, message: str) -> None:
     """By the beginning of the import's id; once more changes nothing."""
     held = cli("held")
-    assert (held.code, "7 opt-outs" in held.out) == (3, True)
+    assert (held.code, "7 opt-outs" in held.out, "--only" in held.out) == (3, True, False)
     done = cli("reset-fuse", file[:12], *WHY, *more, "--json")
     assert (done.code, done.json["done"], done.json["customers"]) == (0, way, 7)
     again = cli("reset-fuse", file, *WHY, *more)

@@ -62,6 +62,18 @@ def test_a_held_import_is_approved_with_the_right_number_alone(both: Ledger) -> 
     assert {who for who, _ in deliver(both)} == {"100", "101", "200"}
 
 
+def test_no_part_is_offered_of_a_file_without_opt_outs(ledger: Ledger) -> None:
+    """Its guard's name stands with what it means."""
+    imported(ledger, change_of("100"))
+    deliver(ledger)
+    import_id = guarded(ledger, change_of("100", "OPTIN", 5), resurrects_from=1, resurrects_share=0.01)
+    with page(ledger) as served, served.browser() as browser:
+        shown = text_of(browser.get(f"/imports/{import_id}"))
+    assert "All of it would change 1 slot . What" in shown
+    assert "only its opt-outs" not in shown
+    assert "resurrects (opts people in again who are opted out)" in shown
+
+
 def test_only_the_opt_outs_are_approved_and_the_rest_is_withdrawn(both: Ledger) -> None:
     """The two decisions of a mixed file, each with its own number."""
     import_id = held_file(both)
