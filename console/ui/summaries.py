@@ -8,7 +8,9 @@ from typing import Any
 
 from rich.text import Text
 
+from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
+from consent.ledger.queries.pages import RejectLine
 from consent.times import from_micros
 from console.ui.decisions import decided_in_words, show_findings, show_fuse_ways, show_ways_on
 from console.ui.screen import Screen
@@ -18,6 +20,9 @@ _SUMS = (
     *("rows", "accepted", "rejected", "duplicates", "applied", "unchanged"),
     *("superseded", "dead", "pending", "calls"),
 )
+
+_REJECTS = 3
+"""Rejected rows that are named with an import; the others are in its rejects file, or listed by a command."""
 
 
 def as_json(report: ImportReport) -> dict[str, Any]:
@@ -55,11 +60,17 @@ def totals_as_json(reports: Sequence[ImportReport], seconds: float, **more: Any)
 
 
 def show_import(
-    screen: Screen, report: ImportReport, rejects_file: str | None = None, *, took: float | None = None
+    screen: Screen,
+    report: ImportReport,
+    rejects_file: str | None = None,
+    *,
+    took: float | None = None,
+    first: Sequence[RejectLine] = (),
 ) -> None:
     """Print what became of one import: every row in exactly one place.
 
-    `took` is in seconds, where it is not the time from the import's start to its end: a later run went on with it.
+    `first` are the first of its rejected rows. `took` is in seconds,
+    where it is not the time from the import's start to its end: a later run went on with it.
     """
     screen.show(Text.assemble((report.name, "bold"), ("  import " + report.import_id, "dim")))
     screen.show(f"  {rows_in_words(report)}")
@@ -78,10 +89,25 @@ def show_import(
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
         screen.show(f"  rejected: {codes(report.reject_codes, report.reject_reasons)}{where}", "yellow")
+        _show_rejects(screen, report, first)
     if report.dead:
         screen.show(f"  dead: {codes(report.dead_codes, report.dead_reasons)}; {_letters(report)}", "yellow")
     if report.undone_at is not None:
         screen.show(f"  undone {from_micros(report.undone_at):%Y-%m-%d %H:%M} UTC", "yellow")
+
+
+def first_rejects(ledger: Ledger, report: ImportReport) -> list[RejectLine]:
+    """Return the first few rejected rows of an import, to be shown with it."""
+    return ledger.queries.rejects_page(report.import_id, limit=_REJECTS) if report.rejected else []
+
+
+def _show_rejects(screen: Screen, report: ImportReport, first: Sequence[RejectLine]) -> None:
+    """Print where the first rejected rows stand, and why each was rejected."""
+    for one in first:
+        place = f"{'line' if report.kind == 'csv' else 'event'} {one.line:,}"
+        screen.show(f"    {place}{f', {one.column}' if one.column else ''}: {one.message}")
+    if first and report.rejected > len(first):
+        screen.show(f"    and {report.rejected - len(first):,} more")
 
 
 def show_totals(screen: Screen, reports: Sequence[ImportReport]) -> None:

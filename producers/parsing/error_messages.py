@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -11,6 +12,7 @@ from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
 from consent.row import ConsentRow
+from producers.parsing.columns import plain
 
 
 class RowError(NamedTuple):
@@ -62,8 +64,25 @@ def row_error(
         code, message = _code_and_message(one, row)
         column = _column(one)
         known = columns.get(column, column) if column else None
-        found.append(RowError(code, message + (or_format if code == "unreadable_time" else ""), known))
+        more = or_format if code == "unreadable_time" else ""
+        found.append(RowError(code, with_source_names(message, columns) + more, known))
     return joined(found)
+
+
+def with_source_names(message: str, columns: Mapping[str, str]) -> str:
+    """Return a message in which the source's own name stands behind each of our columns that it calls otherwise.
+
+    Only behind those that are no words of English, for `channel` and `reason` may mean no column.
+    """
+    other = {
+        ours: f"{ours} ({theirs})"
+        for ours, theirs in columns.items()
+        if "_" in ours and ours in message and len(theirs) <= _LONGEST_NAME and plain(ours) != plain(theirs)
+    }
+    return re.sub(rf"\b({'|'.join(other)})\b", lambda found: other[found[0]], message) if other else message
+
+
+_LONGEST_NAME = 60  # a damaged file has names of megabytes
 
 
 def joined(errors: Sequence[RowError]) -> RowError:

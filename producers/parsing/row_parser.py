@@ -16,7 +16,7 @@ from consent.row import ConsentRow
 from consent.time_formats import format_of
 from consent.times import UnusableTime, in_utc, read_time
 from producers.parsing.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
-from producers.parsing.error_messages import RowError, row_error
+from producers.parsing.error_messages import RowError, row_error, with_source_names
 
 _NOT_BY_DEFAULT = {"connection", "effective_at", "change_id", RECORDED_AS, *OWN}
 
@@ -109,7 +109,8 @@ def parse_record(
         return row_error(error, model, columns, _or_format(fields, context))
     since = _effective_at(row, fields, context)
     if isinstance(since, RowError):
-        return since._replace(column=columns.get(since.column or "", since.column))
+        message, column = with_source_names(since.message, columns), columns.get(since.column or "", since.column)
+        return since._replace(message=message, column=column)
     own = row.effective_at is not None or OWN_TIME in fields
     recorded_as = None if RECORDED_AS not in fields else str(fields[RECORDED_AS])
     id_, line, sender = row.change_id, record.line, record.sender

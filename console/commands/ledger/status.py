@@ -27,7 +27,7 @@ from console.ui.limits import bucket_label, limit_of, time_needed
 from console.ui.outlook import Outlook, outlooks, show_outlooks, show_stuck
 from console.ui.progress import bottleneck_note, latest_answer_note, why_stopped
 from console.ui.screen import Screen, table
-from console.ui.summaries import as_json, show_import
+from console.ui.summaries import as_json, first_rejects, show_import
 from worker.providers.contract import RateLimit as Limit
 from worker.standstill import Standstill, standstill
 
@@ -122,7 +122,8 @@ def show_one(settings: Settings, screen: Screen, name: str) -> ExitCode:
         found = find_import(ledger, name)
         waiting, states = _waiting(ledger, found.import_id)
         paused = ledger.pauses.stopping(waiting)
-    show_import(screen, found)
+        first = first_rejects(ledger, found)
+    show_import(screen, found, first=first)
     for bucket, state in states.items():
         obstacle = paused[bucket].message if bucket in paused else why_stopped(state, time.time())
         message = f"  {bucket_label(settings, bucket)}: {waiting[bucket]:,} pending"

@@ -15,6 +15,7 @@ from consent.errors import STAYS, BrokerUnavailable, ConfigurationError, ImportU
 from consent.files import path_text, user_name
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries.imports import ImportReport
+from consent.ledger.queries.pages import RejectLine
 from consent.ledger.review.holds import Decision
 from consent.ledger.review.undo import Undone
 from consent.settings import Settings
@@ -33,7 +34,7 @@ from console.ui.bottleneck import LimitsOverTime
 from console.ui.decisions import show_undo
 from console.ui.progress import delivery_display, reading_display
 from console.ui.screen import Screen
-from console.ui.summaries import show_import, show_totals, totals_as_json
+from console.ui.summaries import first_rejects, show_import, show_totals, totals_as_json
 from console.ui.text import counted
 from producers.files.file import PreparedFile
 from producers.ingest_file import ImportResult, ingest_file
@@ -171,10 +172,10 @@ class _Run:
 
     def conclude(self, run_result: RunResult, imports: Sequence[str] = ()) -> ExitCode:
         """Print what became of the imports and why the rest was not delivered; return the exit code."""
-        reports, deaths = self._reports(imports or _distinct(self.results))
+        reports, deaths, first = self._reports(imports or _distinct(self.results))
         screen, took = self.context.screen, None if self.results else time.monotonic() - self.started
         for one in reports:
-            show_import(screen, one, self.rejects.get(one.import_id), took=took)
+            show_import(screen, one, self.rejects.get(one.import_id), took=took, first=first[one.import_id])
         show_totals(screen, reports)
         if not reports and not self.files:
             screen.show("nothing was pending" if not run_result.reasons else "")
@@ -203,14 +204,14 @@ class _Run:
         )
         return ExitCode(max(codes))
 
-    def _reports(self, imports: Sequence[str]) -> tuple[list[ImportReport], int]:
-        """Return what became of imports, and how many changes of any import died in this run."""
+    def _reports(self, imports: Sequence[str]) -> tuple[list[ImportReport], int, dict[str, list[RejectLine]]]:
+        """Return what became of imports, how many changes of any import died in this run, and first rejected rows."""
         if self.began is None:
-            return [], 0
+            return [], 0, {}
         with writing_ledger(self.context.settings) as ledger:
-            found = [ledger.queries.report(import_id) for import_id in imports]
+            found = [one for one in map(ledger.queries.report, imports) if one is not None]
             deaths = ledger.queries.deaths_since(self.began)
-        return [one for one in found if one is not None], deaths
+            return found, deaths, {one.import_id: first_rejects(ledger, one) for one in found}
 
 
 def record_only(context: CommandContext, input_files: InputFiles) -> ExitCode:

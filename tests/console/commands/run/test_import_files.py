@@ -34,6 +34,19 @@ def test_a_rejected_row_is_in_a_file_that_can_be_fixed(cli: Cli, consents: str, 
     assert "1003999" in (tmp_path / "consents.csv.rejects.csv").read_text()
 
 
+def test_the_first_rejected_rows_are_named_with_the_files_own_columns(cli: Cli, tmp_path: Path) -> None:
+    """Line, column and reason; a column that a feed maps stands by both names."""
+    rows = [f"{who},EMAIL,BULK,OPTOUT,2026-01-01T00:00:00Z" for who in ("", "", "1004000", "", "")]
+    file = write(tmp_path, "one.csv", *rows, header="Kunde,channel,priority,action,effective_at")
+    answer = cli("import", file, "--map", "Kunde=user_id")
+    reason = "the row names no customer: fill user_id (Kunde), or identifier_name and identifier_value"
+    for line in (2, 3, 5):
+        assert f"\n    line {line}, Kunde: {reason}\n" in answer.out
+    assert "\n    and 1 more\n" in answer.out
+    [import_id] = [one["import"] for one in cli("status", "--json").json["imports"]]
+    assert f"\n    line 2, Kunde: {reason}\n" in cli("status", import_id).out
+
+
 def test_the_same_file_again_records_nothing(cli: Cli, consents: str) -> None:
     """Importing a file twice changes nothing, and says so."""
     first = cli("import", consents, "--json").json
