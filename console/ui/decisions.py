@@ -140,11 +140,14 @@ def show_undo(screen: Screen, import_id: str, undo_id: str | None, plan: UndoPla
     for line in back_in_words(plan) or ["there is nothing to bring back"]:
         screen.show(f"  {line}")
     if plan.overtaken:
-        screen.show(f"  {plan.overtaken:,} have a newer change, or were undone before; they stay as they are")
+        verbs = (
+            ("has", "was", "it stays as it is") if plan.overtaken == 1 else ("have", "were", "they stay as they are")
+        )
+        screen.show(f"  {plan.overtaken:,} {verbs[0]} a newer change, or {verbs[1]} undone before; {verbs[2]}")
     if plan.repeated:
         screen.show(
-            f"  {plan.repeated:,} of these say the same again, by import {plan.repeating}: if that is wrong, too, "
-            "undo it as well",
+            f"  {plan.repeated:,} of these {'says' if plan.repeated == 1 else 'say'} the same again, by import "
+            f"{plan.repeating}: if that is wrong, too, undo it as well",
             "yellow",
         )
     if plan.same:

@@ -37,3 +37,17 @@ def test_a_part_is_offered_only_of_a_file_that_has_both(cli: Cli, url: str, opto
 def test_every_guard_is_explained() -> None:
     """Its name alone says little to a person who sees it for the first time."""
     assert set(GUARD_IN_WORDS) == set(Guard)
+
+
+@pytest.mark.parametrize(("newer", "line"), [(1, "1 has a newer change, or was undone"), (2, "2 have a newer change")])
+def test_what_undoing_leaves_is_said_in_the_right_number(cli: Cli, url: str, newer: int, line: str) -> None:
+    """A person reads it before deciding."""
+    ledger = Ledger(url)
+    ledger.maintenance.prepare()
+    people = [f"10{n}" for n in range(2)]
+    mistake = imported(ledger, *(change_of(one, "OPTIN") for one in people))
+    deliver(ledger)
+    imported(ledger, *(change_of(one, "OPTOUT", 5) for one in people[:newer]))
+    deliver(ledger)
+    ledger.close()
+    assert line in cli("undo", mistake, "--dry-run").out
