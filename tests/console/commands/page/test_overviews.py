@@ -52,16 +52,21 @@ def test_today_says_in_order_what_to_do_and_draws_the_last_hours(ledger: Ledger)
 
 
 def test_today_with_nothing_to_do_says_so(ledger: Ledger) -> None:
-    """No empty picture, and no notice of what Today shows as it is now."""
+    """No empty picture. A notice that no one has acknowledged needs a person, though what it tells of is over."""
     file_of(ledger, "a.csv", said(10))
     deliver(ledger)
-    ledger.notices.observe(("import_held",), {"import_held:1": ("import_held", "import 1 is held")}, tell=False)
     with page(ledger, connections=CONNECTIONS) as served, served.browser() as browser:
         text = text_of(browser.get("/"))
         assert "What needs a person Nothing." in text
         assert "The last hours" not in text
         ledger.counters.add_up()
         assert "Changes settled at most 1 change in a quarter" in text_of(browser.get("/"))
+        ledger.notices.observe(("import_held",), {"import_held:1": ("import_held", "import 1 is held")}, tell=False)
+        text = text_of(browser.get("/"))
+        assert "What needs a person Nothing." not in text
+        assert "1 notice that no one has acknowledged is below: import 1 is held" in text
+        ledger.notices.acknowledge(1, who="ann", why="seen")
+        assert "What needs a person Nothing." in text_of(browser.get("/"))
 
 
 def test_notices_are_acknowledged_on_the_page(ledger: Ledger) -> None:
