@@ -15,6 +15,12 @@ class Action(StrEnum):
     OPTIN = "OPTIN"
     OPTOUT = "OPTOUT"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Action | None:
+        """Find it in other spellings too, like opt-out, as rows and events write it."""
+        written = value.upper().replace("-", "").replace("_", "") if isinstance(value, str) else ""
+        return cls.__members__.get(written)
+
 
 class Origin(StrEnum):
     """Where a change came from: a bulk file, or a single event."""

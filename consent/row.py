@@ -13,25 +13,9 @@ from pydantic_core import PydanticCustomError
 from consent.change import Action
 from consent.identifiers.normalize import UNSEEN_PATTERN, UnusableIdentifier, clean, refuse_rounded
 from consent.identifiers.suppression import SuppressionRules
-from consent.times import PATTERN, UnusableTime, read_time
+from consent.times import PATTERN, read_time
 
 T = TypeVar("T")
-_ACTIONS: dict[str, Action] = {action.value: action for action in Action}
-
-
-def _action(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return _ACTIONS.get(value) or value.upper().replace("-", "").replace("_", "")
-
-
-def _moment(value: object) -> object:
-    if value is None or isinstance(value, datetime):
-        return value
-    try:
-        return read_time(str(value))
-    except UnusableTime as error:
-        raise PydanticCustomError(error.code, error.message) from None
 
 
 def undamaged(value: object) -> object:
@@ -105,6 +89,18 @@ class SlotChange(NamedTuple):
     value: str = ""
 
 
+class RowChanges(NamedTuple):
+    """What a row says: of which target, and of each of its slots; most rows name one.
+
+    `address` names the target at the provider: the only part that may name a person. `bucket` is the limit that calls
+    for this target fall under, if its connection has several.
+    """
+
+    address: dict[str, str]
+    slots: tuple[SlotChange, ...]
+    bucket: str = ""
+
+
 class ConsentRow(BaseModel):
     """What every row may say; each provider adds its own columns and says what they mean.
 
@@ -113,10 +109,9 @@ class ConsentRow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", str_strip_whitespace=True)
 
-    action: Annotated[Action, BeforeValidator(_action)]
+    action: Action
     effective_at: Annotated[
-        datetime | None,
-        BeforeValidator(_moment),
+        Annotated[datetime, BeforeValidator(read_time)] | None,
         WithJsonSchema({"type": "string", "format": "date-time", "pattern": PATTERN}),
     ] = Field(None, description="when the person said it, with its zone; never in the future")
     change_id: Annotated[str | None, Field(max_length=255), WithJsonSchema(text_schema())] = Field(
@@ -126,11 +121,11 @@ class ConsentRow(BaseModel):
     remedies: ClassVar[dict[str, str]] = {}
 
     names_target: ClassVar[frozenset[str]] = frozenset()
-    """Columns that differ from row to row: `address` gives each under its own name, or leaves it out, and nothing else
-    that a row says depends on what stands in them, only on whether anything does."""
+    """Columns that differ from row to row: the address gives each under its own name, or leaves it out, and nothing
+    else that a row says depends on what stands in them, only on whether anything does."""
 
     address_columns: ClassVar[frozenset[str]] = frozenset()
-    """All that `address` can hold."""
+    """All that an address can hold."""
 
     narrows: ClassVar[frozenset[str]] = frozenset()
     """Columns that may stand beside those of a person to say on what; a person who asks may give them."""
@@ -178,16 +173,8 @@ class ConsentRow(BaseModel):
         del address
         return None
 
-    def address(self) -> dict[str, str]:
-        """Return what names the target at the provider: the only part that may name a person."""
-        raise NotImplementedError
-
-    def bucket(self) -> str:
-        """Return the name of the limit that calls for this target fall under, if its connection has several."""
-        return ""
-
-    def slot_changes(self) -> tuple[SlotChange, ...]:
-        """Return what the row says about each slot that it names; most rows name one."""
+    def changes(self) -> RowChanges:
+        """Return what the row says: its target, and each slot that it names."""
         raise NotImplementedError
 
 

@@ -71,11 +71,15 @@ class UnusableTime(ValueError):
         self.message = message
 
 
-def read_time(text: str) -> datetime:
+def read_time(written: object) -> datetime:
     """Return a time as it is written, with a zone only if it names one; microseconds are kept and no less.
 
-    Raises UnusableTime: `unreadable_time` for any other form, `time_too_old` before `EARLIEST`.
+    One that has been read already stays as it is. Raises UnusableTime: `unreadable_time` for any other form,
+    `time_too_old` before `EARLIEST`.
     """
+    if isinstance(written, datetime):
+        return written
+    text = str(written)
     if _FORM.fullmatch(text) is None:
         raise _unreadable(text)
     if text < _FIRST_DAY:

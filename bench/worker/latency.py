@@ -32,8 +32,8 @@ def record(worker_context: WorkerContext, customer: int) -> None:
     cells = {"user_id": str(customer), "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     row = PROVIDERS["capillary"].row.model_validate(cells)
     since = row.effective_at or datetime.now(UTC)
-    (one,) = row.slot_changes()
-    change = ConsentChange("capillary", row.address(), one.slot, row.action, since, one.details)
+    (one,) = row.changes().slots
+    change = ConsentChange("capillary", row.changes().address, one.slot, row.action, since, one.details)
     import_id = worker_context.ledger.intake.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
     worker_context.ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
     worker_context.ledger.intake.finish_reading(import_id)

@@ -1,22 +1,37 @@
-"""What surrounds every request: an id, careful headers, a log line without personal data, an answer to our faults."""
+"""What surrounds every request: limits for its connection, an id, careful headers, a log line, an answer to our faults.
+
+The log line holds no personal data.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
+import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, ClassVar
 
+import uvicorn
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import override
 
 from producers.http.admission import KEY_NAME, REQUEST_ID
 from producers.http.problems import Problem
 
 _log = logging.getLogger("optrelay.http")
+
+HEAD_SECONDS = 15.0
+"""How long a client may take to send a request's line and headers."""
+
+_CONNECTION = "optrelay.connection"
+"""Where a request's state holds the connection that it came on."""
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -39,6 +54,105 @@ _PATHS = (
 )
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 """Methods of RFC 9110 and 5789; a client may send 20 KB of any other text as the method, and it may hold a name."""
+
+
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 2\r\ncontent-length: 0\r\n\r\n"
+
+
+class LimitedConnection(asyncio.Protocol):
+    """One connection: uvicorn's own protocol, behind two limits that uvicorn has no setting for.
+
+    uvicorn makes one for each connection, because its setting `http` takes any protocol class. A client that does not
+    send the head of a request in HEAD_SECONDS is let go, and one connection too many is refused at once. Which requests
+    are under way, the application tells (`with_connection`): uvicorn calls it as soon as it has a whole head.
+    """
+
+    _open: ClassVar[int] = 0  # in this process
+
+    def __init__(self, config: uvicorn.Config, app_state: dict[str, Any], **more: Any) -> None:
+        self._http = _http_protocol()(config=config, app_state=app_state | {_CONNECTION: self}, **more)
+        self._most = config.limit_concurrency or sys.maxsize
+        self._transport: asyncio.Transport
+        self._requests = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        LimitedConnection._open += 1
+        self._transport = transport
+        self._http.connection_made(transport)
+        if LimitedConnection._open >= self._most:
+            transport.write(_TOO_MANY)
+            transport.close()
+        else:
+            self._expect_head()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._http.data_received(data)
+        if not self._requests:
+            self._expect_head()
+
+    @override
+    def eof_received(self) -> bool | None:
+        return self._http.eof_received()
+
+    @override
+    def pause_writing(self) -> None:
+        self._http.pause_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self._http.resume_writing()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        LimitedConnection._open -= 1
+        self._forget()
+        self._http.connection_lost(exc)
+
+    def begin_request(self) -> None:
+        """Note that a whole head has come."""
+        self._requests += 1
+        self._forget()
+
+    def end_request(self) -> None:
+        """Note that a request was answered; uvicorn's own timeout holds until the next one begins to come."""
+        self._requests -= 1
+
+    def _expect_head(self) -> None:
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._transport.close)
+
+    def _forget(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+@cache
+def _http_protocol() -> Callable[..., asyncio.Protocol]:
+    """Return uvicorn's own protocol, chosen by name as its settings choose it."""
+    config = uvicorn.Config(with_connection, http="h11", lifespan="off", log_config=None)
+    config.load()
+    return config.http_protocol_class
+
+
+def with_connection(app: ASGIApp) -> ASGIApp:
+    """Return the application, which tells each connection when its requests begin and end."""
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        connection: LimitedConnection = scope["state"].pop(_CONNECTION)
+        connection.begin_request()
+        try:
+            await app(scope, receive, send)
+        finally:
+            connection.end_request()
+
+    return counted
 
 
 _TWO_LENGTHS = Problem(

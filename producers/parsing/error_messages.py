@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from pydantic_core.core_schema import ErrorType
 
 from consent.row import ConsentRow
+from consent.times import UnusableTime
 from producers.parsing.columns import plain
 
 
@@ -98,6 +99,8 @@ def _column(error: ErrorDetails) -> str | None:
 
 def _code_and_message(error: ErrorDetails, row: type[ConsentRow]) -> tuple[str, str]:
     kind, context = error["type"], error.get("ctx", {})
+    if isinstance(unusable := context.get("error"), UnusableTime):
+        return unusable.code, unusable.message
     if kind not in _PYDANTICS or (kind == "too_long" and "field_type" not in context):  # we have one of that name, too
         return kind, error["msg"]
     code = _CODES.get(kind, "unusable_value")

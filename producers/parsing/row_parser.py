@@ -113,12 +113,12 @@ def parse_record(
         return since._replace(message=message, column=column)
     own = row.effective_at is not None or OWN_TIME in fields
     recorded_as = None if RECORDED_AS not in fields else str(fields[RECORDED_AS])
-    id_, line, sender = row.change_id, record.line, record.sender
-    address, bucket, action = row.address(), row.bucket(), row.action
+    action, id_, line, sender = row.action, row.change_id, record.line, record.sender
+    address, slots, bucket = row.changes()
     more = (own, sender, recorded_as, overlaps(model))
     return tuple(
         ConsentChange(connection, address, slot, action, since, details, id_, line, bucket, value, *more)
-        for slot, details, value in row.slot_changes()
+        for slot, details, value in slots
     )
 
 

@@ -73,8 +73,10 @@ class Said(NamedTuple):
         value = spellings[(self.minute + len(self.reason)) % len(spellings)]
         if self.customer in OVERLAPPING:
             row = InfobipRow.model_validate({"destination": value, "action": self.action})
-            action, bucket = Action(self.action), row.bucket()
-            return ConsentChange("infobip", row.address(), self.slot, action, moment, details, line=line, bucket=bucket)
+            action, bucket = Action(self.action), row.changes().bucket
+            return ConsentChange(
+                "infobip", row.changes().address, self.slot, action, moment, details, line=line, bucket=bucket
+            )
         address = {"identifier_name": "email", "identifier_value": value}
         return ConsentChange("capillary", address, self.slot, Action(self.action), moment, details, line=line)
 

@@ -17,7 +17,7 @@ from consent.change import ConsentChange
 from consent.connection import ConnectionSettings
 from consent.feed import Feed
 from consent.imports import Accepted, Checkpoint, ImportProgress, ImportSource, RejectedRow
-from consent.row import ConsentRow, Identifier, SlotChange
+from consent.row import ConsentRow, Identifier, RowChanges, SlotChange
 from producers.files.file import PreparedFile, prepare
 from producers.files.sources import SourceFile
 from producers.ingest_file import ImportResult, ingest_file
@@ -37,24 +37,21 @@ class PersonRow(ConsentRow):
     priority: Annotated[int, Field(ge=0, le=9)] = 1
     reason: Annotated[str | None, Field(max_length=70_000)] = None
 
-    def address(self) -> dict[str, str]:
-        """Name the customer."""
-        return {"user_id": self.user_id}
-
-    def slot_changes(self) -> tuple[SlotChange]:
-        """Name the channel, and keep the reason, where there is one."""
-        return (SlotChange(self.channel, {"reason": self.reason} if self.reason else {}),)
+    def changes(self) -> RowChanges:
+        """Name the customer and the channel, and keep the reason, where there is one."""
+        slot = SlotChange(self.channel, {"reason": self.reason} if self.reason else {})
+        return RowChanges({"user_id": self.user_id}, (slot,))
 
 
 class WordyRow(PersonRow):
     """A row whose slot, for the reason `long`, is longer than an index entry of PostgreSQL and compresses badly."""
 
-    def slot_changes(self) -> tuple[SlotChange]:
+    def changes(self) -> RowChanges:
         """Name the channel, or something endless."""
         odds = random.Random(1)
         endless = (chr(odds.randrange(0x4E00, 0x9FFF)) for _ in range(4_000))
-        (one,) = super().slot_changes()
-        return (one._replace(slot="".join(endless)) if self.reason == "long" else one,)
+        said = super().changes()
+        return said._replace(slots=(said.slots[0]._replace(slot="".join(endless)),)) if self.reason == "long" else said
 
 
 ROWS: dict[str, type[ConsentRow]] = {"crm": PersonRow}

@@ -66,8 +66,8 @@ def as_change(row):
     from consent.change import ConsentChange
 
     since = row.effective_at or datetime.now(UTC)
-    (one,) = row.slot_changes()
-    return ConsentChange("capillary", row.address(), one.slot, row.action, since, one.details)
+    (one,) = row.changes().slots
+    return ConsentChange("capillary", row.changes().address, one.slot, row.action, since, one.details)
 
 
 def deliveries(worker_context: WorkerContext, until: Callable[[], bool], seconds: float = 8.0) -> None:

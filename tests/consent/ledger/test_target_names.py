@@ -74,9 +74,12 @@ def test_a_change_is_known_again_in_any_spelling(ledger: Ledger) -> None:
 def blocked(spelling: str, action: str, minute: int) -> ConsentChange:
     """A change about a person on Infobip's blocklist, as its row model reads a cell."""
     row = INFOBIP.row.model_validate({"action": action, "destination": spelling})
-    (piece,) = row.slot_changes()
+    (piece,) = row.changes().slots
     return replace(
-        change_of("", action, minute, piece.slot), connection="infobip", address=row.address(), bucket=row.bucket()
+        change_of("", action, minute, piece.slot),
+        connection="infobip",
+        address=row.changes().address,
+        bucket=row.changes().bucket,
     )
 
 

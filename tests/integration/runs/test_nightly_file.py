@@ -74,8 +74,8 @@ def said(customer: str) -> ConsentChange:
     row = PROVIDERS["capillary"].row.model_validate(
         {"user_id": customer, "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     )
-    (one,) = row.slot_changes()
-    return ConsentChange("capillary", row.address(), one.slot, row.action, datetime.now(UTC), one.details)
+    (one,) = row.changes().slots
+    return ConsentChange("capillary", row.changes().address, one.slot, row.action, datetime.now(UTC), one.details)
 
 
 @pytest.mark.proof

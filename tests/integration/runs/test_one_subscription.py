@@ -60,9 +60,9 @@ def record(ledger: Ledger, number: int) -> None:
     """Record one change as a file of one row does: most add a user of their own, every third removes an earlier one."""
     action, user = ("OPTOUT", number - 3) if number % 3 == 0 else ("OPTIN", number)
     row = PROVIDERS["infobip"].row.model_validate(RULE | {"action": action, "users": f"new-{user}"})
-    [slot_change] = row.slot_changes()
+    [slot_change] = row.changes().slots
     change = ConsentChange(
-        "infobip", row.address(), slot_change.slot, row.action, datetime.now(UTC), slot_change.details
+        "infobip", row.changes().address, slot_change.slot, row.action, datetime.now(UTC), slot_change.details
     )
     import_id = ledger.intake.open_import(ImportSource("csv", "one.csv", f"bytes {number}", 1, None)).import_id
     ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consent.change import ConsentChange
-from consent.row import ConsentRow, SlotChange
+from consent.row import ConsentRow, RowChanges, SlotChange
 from producers.files import chunks
 from producers.files.chunks import RowCache
 from producers.files.header import read_header
@@ -90,9 +90,9 @@ def test_what_two_providers_read_differently_is_not_taken_for_the_same() -> None
 
         names_target = frozenset()
 
-        def slot_changes(self) -> tuple[SlotChange]:
+        def changes(self) -> RowChanges:
             """Name the customer's channel."""
-            return (SlotChange(f"{self.user_id} {self.channel}", {}),)
+            return RowChanges({"user_id": self.user_id}, (SlotChange(f"{self.user_id} {self.channel}", {}),))
 
     rows: dict[str, type[ConsentRow]] = {"crm": PersonRow, "other": OtherRow}
     header = read_header(["connection", "user_id", "channel", "action"], vocabulary(rows.values()), "x.csv")

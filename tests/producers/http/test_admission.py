@@ -17,8 +17,7 @@ import pytest
 from consent.connection import parse_rate
 from consent.errors import ConfigurationError
 from consent.ledger.ledger import Ledger
-from producers.http import admission
-from producers.http import server as http_server
+from producers.http import admission, middleware
 from producers.http.admission import ApiKeys, KeyRateLimit
 from producers.http.app import create_app
 from producers.http.middleware import shown_path
@@ -145,7 +144,7 @@ def test_other_paths_and_methods_are_problems_too(served: Server) -> None:
 
 def test_a_client_that_sends_its_head_too_slowly_is_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone who opens connections and never finishes a request cannot hold them for ever."""
-    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(middleware, "HEAD_SECONDS", 0.3)
     with server(books) as served:
         host, port = served.url.removeprefix("http://").split(":")
         whole = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -12,8 +12,7 @@ from consent.errors import LedgerUnavailable
 from consent.ledger.ledger import Ledger
 from producers.events.event import Event
 from producers.events.ingest import Result
-from producers.http import batch_writer
-from producers.http import server as http_server
+from producers.http import batch_writer, middleware
 from tests.support.http_server import ANN, server, statuses
 
 DONE = [Result("accepted", ("00",))]
@@ -76,7 +75,7 @@ def test_too_much_at_once_is_put_off(books: Ledger, monkeypatch: pytest.MonkeyPa
 
 def test_a_request_under_way_is_not_let_go(books: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is for heads: an answer may take longer, also after other requests on the same connection."""
-    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(middleware, "HEAD_SECONDS", 0.3)
     with server(books, SlowIntake(0.8)) as served:
         answered = [served.post(ANN) for _ in range(2)]
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from consent.row import ConsentRow, Identifier, SlotChange
+from consent.row import ConsentRow, Identifier, RowChanges, SlotChange
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import RawRecord, parse_context, parse_record
 
@@ -29,13 +29,9 @@ class _Row(ConsentRow):
 
     remedies: ClassVar[dict[str, str]] = {"channel": "write SMS or EMAIL"}
 
-    def address(self) -> dict[str, str]:
-        """The user."""
-        return {"user_id": self.user_id}
-
-    def slot_changes(self) -> tuple[SlotChange]:
-        """The channel and nothing more, but a code that no one takes."""
-        return (SlotChange(self.channel, {}),)
+    def changes(self) -> RowChanges:
+        """The user's channel and nothing more, but a code that no one takes."""
+        return RowChanges({"user_id": self.user_id}, (SlotChange(self.channel, {}),))
 
     def model_post_init(self, _context: object) -> None:
         """Refuse one code as a provider's rule would."""

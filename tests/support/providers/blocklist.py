@@ -116,9 +116,11 @@ class Said(NamedTuple):
         cells = {name: text for name, text in self._asdict().items() if name in ("channel", "sender") and text}
         spelled = "Ann@Example.com" if self.minute % 2 else "ann@example.com"
         row = InfobipRow.model_validate({"destination": spelled, "action": self.action, **cells})
-        (slot_change,) = row.slot_changes()
+        (slot_change,) = row.changes().slots
         moment = MORNING + timedelta(minutes=self.minute)
-        return ConsentChange("infobip", row.address(), slot_change.slot, row.action, moment, {}, bucket=row.bucket())
+        return ConsentChange(
+            "infobip", row.changes().address, slot_change.slot, row.action, moment, {}, bucket=row.changes().bucket
+        )
 
 
 def delivered(ledger: Ledger, provider: Blocklist, fails: Callable[[Request], bool] = lambda _: False) -> None:

@@ -26,7 +26,7 @@ def subscription(*rows: dict[str, Any], attempts: int = 0, **address: str) -> Cu
         row = GupshupRow.model_validate(whole | cells)
         changes += [
             ClaimedChange(n, "import-1", one.slot, row.action, 0, one.details, attempts, one.value)
-            for n, one in enumerate(row.slot_changes(), len(changes) + 1)
+            for n, one in enumerate(row.changes().slots, len(changes) + 1)
         ]
     return CustomerTask(crc32(json.dumps(whole).encode()), whole, tuple(changes))
 

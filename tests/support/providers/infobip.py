@@ -25,8 +25,11 @@ def claimed(id_: int, attempts: int = 0, **cells: Any) -> list[tuple[dict[str, s
     row = InfobipRow.model_validate(cells)
     given = to_micros(row.effective_at) if row.effective_at else 0
     return [
-        (row.address(), ClaimedChange(n, "import-1", one.slot, row.action, given, one.details, attempts, one.value))
-        for n, one in enumerate(row.slot_changes(), id_)
+        (
+            row.changes().address,
+            ClaimedChange(n, "import-1", one.slot, row.action, given, one.details, attempts, one.value),
+        )
+        for n, one in enumerate(row.changes().slots, id_)
     ]
 
 

@@ -65,8 +65,8 @@ def test_an_exported_change_is_the_change_that_was_read(subject: Subject) -> Non
             columns = subject.provider.export(task.address, change.slot, change.details)
             row = subject.provider.row.model_validate({**columns, "action": change.action})
 
-            assert row.address() == task.address
-            assert [one.slot for one in row.slot_changes()] == [change.slot]
+            assert row.changes().address == task.address
+            assert [one.slot for one in row.changes().slots] == [change.slot]
 
 
 @every

@@ -33,7 +33,7 @@ from consent.identifiers.normalize import (
 )
 from consent.identifiers.phones import is_known, read_number
 from consent.identifiers.suppression import Question, SuppressionRules
-from consent.row import NAME_FORM, ConsentRow, SlotChange, checked, named, or_whole_number, text_schema
+from consent.row import NAME_FORM, ConsentRow, RowChanges, SlotChange, checked, named, or_whole_number, text_schema
 from worker.providers.row_fields import Spellings, error_at
 
 CHANNELS = ("MOBILE", "EMAIL", "wechat", "whatsapp", "ios", "android", "line")
@@ -251,7 +251,13 @@ class CapillaryRow(ConsentRow):
             raise error_at(*_missing(self))
         return self
 
-    def address(self) -> dict[str, str]:
+    def changes(self) -> RowChanges:
+        """Return channel, account, priority and org unit as one slot, with the other columns that go into the body."""
+        slot, filled = slot_text(self.channel, self.account_id, self.priority, self.org_unit_id), self.__dict__
+        details = {name: filled[name] for name in _DETAILS if filled[name] is not None}
+        return RowChanges(self._address(), (SlotChange(slot, details),))
+
+    def _address(self) -> dict[str, str]:
         """Return the customer's number, or else what the lookup form asks for."""
         if self.user_id is not None:
             return {"user_id": self.user_id}
@@ -263,11 +269,6 @@ class CapillaryRow(ConsentRow):
         if self.source_account_id:
             address["source_account_id"] = self.source_account_id
         return address
-
-    def slot_changes(self) -> tuple[SlotChange]:
-        """Return channel, account, priority and org unit as one slot, with the other columns that go into the body."""
-        slot, filled = slot_text(self.channel, self.account_id, self.priority, self.org_unit_id), self.__dict__
-        return (SlotChange(slot, {name: filled[name] for name in _DETAILS if filled[name] is not None}),)
 
 
 def export(address: Mapping[str, str], slot: str, details: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_va
 from pydantic_core import PydanticCustomError
 
 from consent.change import Action
-from consent.row import ConsentRow, SlotChange, text_schema
+from consent.row import ConsentRow, RowChanges, SlotChange, text_schema
 from worker.providers.row_fields import Flag, Members, Name, PathName, Spellings, Text, digest, error_at
 
 MODES = "modes"
@@ -149,15 +149,11 @@ class GupshupRow(ConsentRow):
             raise error_at("modes", "unusable_value", message, version=self.version, wrong=", ".join(wrong))
         return self
 
-    def address(self) -> dict[str, str]:
-        """Return app and subscription."""
-        return {"app_id": self.app_id, "subscription_id": self.subscription_id}
+    def changes(self) -> RowChanges:
+        """Return the changes of a subscription; each app is a bucket, for it has a limit of its own."""
+        return RowChanges({"app_id": self.app_id, "subscription_id": self.subscription_id}, self._slots(), self.app_id)
 
-    def bucket(self) -> str:
-        """Return the app: each has a limit of its own."""
-        return self.app_id
-
-    def slot_changes(self) -> tuple[SlotChange, ...]:
+    def _slots(self) -> tuple[SlotChange, ...]:
         """Return a change for each mode and each field that the row names, or for `active`."""
         check = {} if self.do_check is None else {"do_check": self.do_check}
         fields: dict[str, Any] = {"tag": self.tag, "url": self.url, "version": self.version}

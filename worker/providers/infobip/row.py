@@ -23,7 +23,7 @@ from consent.identifiers.normalize import (
     without_scheme,
 )
 from consent.identifiers.phones import is_known, looks_like_number, read_number
-from consent.row import LONGEST_SLOT, ConsentRow, SlotChange, checked, or_whole_number, text_schema
+from consent.row import LONGEST_SLOT, ConsentRow, RowChanges, SlotChange, checked, or_whole_number, text_schema
 from worker.providers.infobip.blocklist_slots import SUPPRESSION, Place, blocked_text, read_place
 from worker.providers.row_fields import Members, Name, PathName, digest, error_at
 
@@ -226,26 +226,22 @@ class InfobipRow(ConsentRow):
             raise error_at("channel", "missing_field", "a subscription needs its channel: fill channel")
         if self.channel not in CHANNELS:
             raise error_at("channel", "unknown_value", "write one of {known}", known=", ".join(CHANNELS))
-        if not (changes := self.slot_changes()):
+        if not (changes := self._slots()):
             raise error_at("events", "missing_field", _NOTHING)
         if any(len(change.slot.encode()) > LONGEST_SLOT for change in changes):
             raise error_at("application_id", "too_long", _TOO_LONG)
         return self
 
-    def address(self) -> dict[str, str]:
-        """Return channel and id of a subscription, or a person's destination."""
+    def changes(self) -> RowChanges:
+        """Return the changes of a subscription, known by its channel and id; or that of a person's entry."""
         if self.destination is None:
-            return {"channel": self.channel or "", "subscription_id": self.subscription_id or ""}
-        return {"destination": self.destination}
+            address = {"channel": self.channel or "", "subscription_id": self.subscription_id or ""}
+            return RowChanges(address, self._slots())
+        entry = SlotChange(blocked_text(Place(self.channel or "", self.sender or "")), {})
+        return RowChanges({"destination": self.destination}, (entry,), BLOCKLIST)
 
-    def bucket(self) -> str:
-        """Return the limit that the calls fall under."""
-        return BLOCKLIST if self.destination is not None else ""
-
-    def slot_changes(self) -> tuple[SlotChange, ...]:
-        """Return a change for each member and each field that the row names, or for the person's entry."""
-        if self.destination is not None:
-            return (SlotChange(blocked_text(Place(self.channel or "", self.sender or "")), {}),)
+    def _slots(self) -> tuple[SlotChange, ...]:
+        """Return a change for each member and each field of a subscription that the row names."""
         sets = {"events": self.events, "resources": self.resources, "users": self.users}
         members = [SlotChange(slot_text(kind, one), {}) for kind, named in sets.items() for one in named or ()]
         fields = {"name": self.name, "profile_id": self.profile_id}

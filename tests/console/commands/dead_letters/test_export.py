@@ -41,8 +41,8 @@ def test_columns_of_a_change_mean_the_same_change(
     """Whatever a row said, the export of its change says the same of the same customer."""
     capillary = PROVIDERS["capillary"]
     row = capillary.row.model_validate({**customer, **place, **details, "action": "OPTOUT"})
-    (one,) = row.slot_changes()
-    back = capillary.export(row.address(), one.slot, one.details)
+    (one,) = row.changes().slots
+    back = capillary.export(row.changes().address, one.slot, one.details)
     filled = {name: value for name, value in back.items() if value}
     again = capillary.row.model_validate({**filled, "action": "OPTOUT"})
-    assert (again.address(), again.slot_changes()) == (row.address(), row.slot_changes())
+    assert (again.changes().address, again.changes().slots) == (row.changes().address, row.changes().slots)

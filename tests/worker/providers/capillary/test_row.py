@@ -31,14 +31,14 @@ def test_least_row() -> None:
     """A row without account and org unit means the empty account and -1, as the vendor's samples do."""
     row = a_row()
 
-    assert (row.address(), row.slot_changes()) == ({"user_id": "1001"}, (('["EMAIL","","BULK",-1]', {}, ""),))
+    assert (row.changes().address, row.changes().slots) == ({"user_id": "1001"}, (('["EMAIL","","BULK",-1]', {}, ""),))
 
 
 def test_full_row() -> None:
     """What is no part of address or slot stands in the details, as JSON values."""
     details = {"reason": "left", "campaign_id": "7", "communication_id": 8, "scope": "USER", "sub_scope": "NONE"}
     row = a_row(account_id="01", org_unit_id="200031782", source_name="facebook", **details)
-    (one,) = row.slot_changes()
+    (one,) = row.changes().slots
 
     assert one.slot == '["EMAIL","01","BULK",200031782]'
     assert details | {"campaign_id": 7, "source_name": "FACEBOOK"} == one.details
@@ -68,25 +68,25 @@ def test_lookup_address() -> None:
     mobile = {"user_id": None, "identifier_name": "CARDEXTERNALID", "identifier_value": 15550100}
     address = {"identifier_name": "cardExternalId", "identifier_value": "15550100", "source": "INSTORE"}
 
-    assert address == a_row(**mobile).address()
-    assert address == a_row(**mobile, source_name="line").address()
-    assert address | {"source": "LINE"} == a_row(**mobile, source="line").address()
+    assert address == a_row(**mobile).changes().address
+    assert address == a_row(**mobile, source_name="line").changes().address
+    assert address | {"source": "LINE"} == a_row(**mobile, source="line").changes().address
     assert (
         address | {"source": "JD", "source_account_id": "9"}
-        == a_row(**mobile, source_name="line", source="jd", source_account_id=9).address()
+        == a_row(**mobile, source_name="line", source="jd", source_account_id=9).changes().address
     )
 
 
 def test_both_ways_to_name_a_customer() -> None:
     """Where a row gives both, the customer's number wins."""
-    assert a_row(identifier_name="email", identifier_value="a@example.com").address() == {"user_id": "1001"}
-    assert a_row(identifier_name="email").address() == {"user_id": "1001"}
+    assert a_row(identifier_name="email", identifier_value="a@example.com").changes().address == {"user_id": "1001"}
+    assert a_row(identifier_name="email").changes().address == {"user_id": "1001"}
 
 
 @pytest.mark.parametrize("number", ["1001", "0001001", " 1001 ", pytest.param(1001, id="an event's number")])
 def test_one_customer_one_address(number: object) -> None:
     """Spellings of one number are one customer."""
-    assert a_row(user_id=number).address() == {"user_id": "1001"}
+    assert a_row(user_id=number).changes().address == {"user_id": "1001"}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_an_identifier_is_sent_without_invisible_characters(name: str, written: 
     """Capillary knows no customer by `'+447700900123`, so the opt-out would be a dead letter."""
     row = a_row(user_id=None, identifier_name=name, identifier_value=written)
 
-    assert row.address()["identifier_value"] == sent
+    assert row.changes().address["identifier_value"] == sent
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_an_identifier_that_may_be_someone_elses_is_refused(name: str, written: 
 def test_a_customer_number_with_a_point_is_damaged() -> None:
     """A person learns that the export is at fault, not that a number is no number."""
     assert faults(user_id="387006417.0") == [("user_id", "damaged_number")]
-    assert a_row(user_id="\u200e387006417").address() == {"user_id": "387006417"}
+    assert a_row(user_id="\u200e387006417").changes().address == {"user_id": "387006417"}
 
 
 def test_a_connections_region_makes_national_numbers_whole() -> None:
@@ -204,8 +204,8 @@ def test_a_connections_region_makes_national_numbers_whole() -> None:
     cells = {**LEAST, "identifier_name": "mobile", "identifier_value": "98765 43210"}
     row = indian.model_validate({name: cell for name, cell in cells.items() if name != "user_id"})
 
-    assert row.address()["identifier_value"] == "919876543210"
-    assert indian.model_validate(cells).address() == {"user_id": "1001"}
-    assert indian.warning(row.address()) is None
+    assert row.changes().address["identifier_value"] == "919876543210"
+    assert indian.model_validate(cells).changes().address == {"user_id": "1001"}
+    assert indian.warning(row.changes().address) is None
     assert CapillaryRow.warning({"identifier_name": "mobile", "identifier_value": "+447700900123"}) == "unknown_number"
     assert CapillaryRow.warning({"identifier_name": "mobile", "identifier_value": "447700900123"}) is None

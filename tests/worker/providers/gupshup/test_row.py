@@ -22,15 +22,15 @@ def a_row(**cells: Any) -> GupshupRow:
 
 def slots(**cells: Any) -> list[str]:
     """Return the slots that a row names."""
-    return [one.slot for one in a_row(**cells).slot_changes()]
+    return [one.slot for one in a_row(**cells).changes().slots]
 
 
 def test_least_row() -> None:
     """A row that names nothing sets whether the subscription is active; its app has a limit of its own."""
     row = a_row()
 
-    assert row.address() == {"app_id": "app-1", "subscription_id": "32595"}
-    assert (slots(), row.bucket()) == (["active"], "app-1")
+    assert row.changes().address == {"app_id": "app-1", "subscription_id": "32595"}
+    assert (slots(), row.changes().bucket) == (["active"], "app-1")
 
 
 def test_members_and_fields() -> None:
@@ -42,7 +42,7 @@ def test_members_and_fields() -> None:
 
 def test_check_of_the_url() -> None:
     """`do_check` travels with what else the row says, and stands alone only where it says nothing else."""
-    assert [one.details for one in a_row(modes="SENT", do_check="FALSE").slot_changes()] == [{"do_check": False}]
+    assert [one.details for one in a_row(modes="SENT", do_check="FALSE").changes().slots] == [{"do_check": False}]
     assert slots(do_check="true") == ["field:do_check"]
 
 
@@ -102,7 +102,7 @@ _TEXT = st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1,
 def test_columns_of_a_change_mean_the_same_change(cells: dict[str, Any]) -> None:
     """Whatever a row said, the export of each of its changes says the same of the same subscription."""
     row = a_row(**cells)
-    for one in row.slot_changes():
-        again = a_row(**GUPSHUP.export(row.address(), one.slot, one.details))
+    for one in row.changes().slots:
+        again = a_row(**GUPSHUP.export(row.changes().address, one.slot, one.details))
 
-        assert (again.address(), again.slot_changes()) == (row.address(), (one,))
+        assert (again.changes().address, again.changes().slots) == (row.changes().address, (one,))

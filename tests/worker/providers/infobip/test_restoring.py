@@ -27,8 +27,8 @@ _PEOPLE = st.fixed_dictionaries(
 def test_columns_of_a_change_mean_the_same_change(cells: dict[str, Any]) -> None:
     """Whatever a row said, the export of each of its changes says the same of the same target."""
     row = InfobipRow.model_validate({**cells, "action": "OPTIN"})
-    for slot_change in row.slot_changes():
-        back = INFOBIP.export(row.address(), slot_change.slot, slot_change.details)
+    for slot_change in row.changes().slots:
+        back = INFOBIP.export(row.changes().address, slot_change.slot, slot_change.details)
         again = InfobipRow.model_validate({**back, "action": "OPTIN"})
 
-        assert (again.address(), again.slot_changes()) == (row.address(), (slot_change,))
+        assert (again.changes().address, again.changes().slots) == (row.changes().address, (slot_change,))

@@ -37,7 +37,7 @@ def faults(base: dict[str, Any], **cells: Any) -> list[tuple[str, str]]:
 
 def slots(row: InfobipRow) -> list[str]:
     """Return the slots that a row names."""
-    return [one.slot for one in row.slot_changes()]
+    return [one.slot for one in row.changes().slots]
 
 
 def test_channels() -> None:
@@ -50,8 +50,8 @@ def test_each_channel(channel: str) -> None:
     """A subscription of each channel can be changed, however the channel is spelled."""
     row = a_row(RULE, channel=channel.lower().replace("_", " "))
 
-    assert row.address() == {"channel": channel, "subscription_id": "ABC-1"}
-    assert row.bucket() == ""
+    assert row.changes().address == {"channel": channel, "subscription_id": "ABC-1"}
+    assert row.changes().bucket == ""
 
 
 def test_table_of_events() -> None:
@@ -80,7 +80,7 @@ def test_criterion() -> None:
 
 def test_fields() -> None:
     """A field is one slot, whose value tells apart what it is to hold."""
-    one, other = (a_row(RULE, events=None, name=name).slot_changes()[0] for name in ("One", "Other"))
+    one, other = (a_row(RULE, events=None, name=name).changes().slots[0] for name in ("One", "Other"))
 
     assert (one.slot, one.details) == ("field:name", {"name": "One"})
     assert one.slot == other.slot
@@ -92,8 +92,8 @@ def test_person() -> None:
     """A person's row has one slot, what narrows the block, in a bucket of its own; the target is the person."""
     row = a_row(PERSON, channel="sms", sender="SHOP")
 
-    assert row.address() == {"destination": "12025550100"}
-    assert (slots(row), row.bucket()) == (['blocked:["SMS","SHOP"]'], "blocklist")
+    assert row.changes().address == {"destination": "12025550100"}
+    assert (slots(row), row.changes().bucket) == (['blocked:["SMS","SHOP"]'], "blocklist")
     assert slots(a_row(PERSON)) == ["blocked"]
     assert slots(a_row(PERSON, sender="日本")) == ['blocked:["","日本"]']
 
@@ -203,7 +203,7 @@ def test_a_connections_region_reads_national_numbers() -> None:
     american = InfobipRow.in_region("US")
 
     assert american is InfobipRow.in_region("US")
-    assert american.model_validate(PERSON | {"destination": "(202) 555-0104"}).address() == {
+    assert american.model_validate(PERSON | {"destination": "(202) 555-0104"}).changes().address == {
         "destination": "12025550104"
     }
     assert InfobipRow.in_region("") is InfobipRow
@@ -214,7 +214,9 @@ def test_a_whole_domain_may_be_refused() -> None:
     strict = InfobipRow.in_region("US").without_domains()
 
     assert strict is InfobipRow.in_region("US").without_domains()
-    assert strict.model_validate(PERSON | {"destination": "(202) 555-0104"}).address() == {"destination": "12025550104"}
+    assert strict.model_validate(PERSON | {"destination": "(202) 555-0104"}).changes().address == {
+        "destination": "12025550104"
+    }
     with pytest.raises(ValidationError, match="--allow-domains"):
         strict.model_validate(PERSON | {"destination": "example.com"})
 
@@ -247,8 +249,8 @@ _PEOPLE = st.fixed_dictionaries(
 def test_columns_of_a_change_mean_the_same_change(cells: dict[str, Any]) -> None:
     """Whatever a row said, the export of each of its changes says the same of the same target."""
     row = InfobipRow.model_validate({**cells, "action": "OPTIN"})
-    for one in row.slot_changes():
-        back = INFOBIP.export(row.address(), one.slot, one.details)
+    for one in row.changes().slots:
+        back = INFOBIP.export(row.changes().address, one.slot, one.details)
         again = InfobipRow.model_validate({**back, "action": "OPTIN"})
 
-        assert (again.address(), again.slot_changes()) == (row.address(), (one,))
+        assert (again.changes().address, again.changes().slots) == (row.changes().address, (one,))
