@@ -21,6 +21,7 @@ from sqlalchemy import (
     Select,
     Table,
     Update,
+    bindparam,
     literal,
     literal_column,
     select,
@@ -62,10 +63,22 @@ def among(column: Column[T], values: Sequence[T]) -> ColumnElement[bool]:
 
     A mark for each would be planned anew, and cost SQLAlchemy more than the query costs the database.
     """
-    listed = orjson.dumps(list(values)).decode()
     if isinstance(column.type, Integer):
-        return Among(column, literal(f"{{{listed[1:-1]}}}", NullType()))
-    return Among(column, literal(listed))
+        return Among(column, literal(number_list(values), NullType()))
+    return Among(column, literal(orjson.dumps(list(values)).decode()))
+
+
+def among_given(column: Column[int], name: str) -> ColumnElement[bool]:
+    """Say the same of numbers that a statement is given under this name, as a `number_list`, when it is executed.
+
+    So the statement can be a constant: to build one takes longer than to execute it for a few rows.
+    """
+    return Among(column, bindparam(name, type_=NullType()))
+
+
+def number_list(numbers: Sequence[Any]) -> str:
+    """Return numbers as one parameter."""
+    return f"{{{orjson.dumps(list(numbers)).decode()[1:-1]}}}"
 
 
 def portions(values: Sequence[Any], size: int = PARAMETERS) -> Iterator[Sequence[Any]]:
