@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from consent.change import ConsentChange
 from consent.errors import ImportUnderWay, LedgerRefused
@@ -18,8 +20,8 @@ from consent.tracing.spans import Traced
 from producers.files.chunks import Chunk, read_chunks, warning_notes
 from producers.files.file import PreparedFile
 from producers.files.rejects import RejectsFile, RejectsHeader
-from producers.options import fingerprint
-from producers.parsing.columns import FALLBACK_TIME
+from producers.options import IngestOptions
+from producers.parsing.columns import FALLBACK_TIME, plain
 from producers.parsing.row_parser import overlaps
 
 
@@ -116,7 +118,7 @@ def source_of(file: PreparedFile) -> ImportSource:
     return ImportSource(
         kind=FILE,
         name=file.name,
-        fingerprint=fingerprint(inspection.sha256, options, context.connection, file.defaults),
+        fingerprint=_fingerprint(file),
         size=inspection.stamp.size,
         default_effective_at=context.effective_at,
         stream=options.stream,
@@ -127,6 +129,41 @@ def source_of(file: PreparedFile) -> ImportSource:
         replaces=options.replaces,
         importer=user_name(),
     )
+
+
+def _fingerprint(file: PreparedFile) -> str:
+    """Name an import by its bytes and by what changes their meaning, never by the file's name or time."""
+    options, defaults = file.options, file.defaults
+    meaning: dict[str, Any] = {
+        "bytes": file.inspection.sha256,
+        "connection": file.context.connection,
+        "maps": sorted((plain(their), plain(ours)) for their, ours in options.maps.items()),
+        "encoding": options.encoding,
+        "delimiter": options.delimiter,
+        "timezone": options.timezone or "UTC",
+        "effective_at": options.effective_at_utc.isoformat() if options.effective_at_utc else None,
+    }
+    if defaults:  # else as it was before they belonged to it: what was recorded then is known again
+        meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}
+    if more := _of_a_feed(options):  # likewise
+        meaning["feed"] = more
+    if options.replaces:
+        meaning["replaces"] = options.replaces
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _of_a_feed(options: IngestOptions) -> dict[str, Any]:
+    """Return what a feed changes in the meaning of bytes, beside what options could always change; never its name."""
+    stated = {
+        "only_maps": options.only_maps,
+        "set": {plain(name): value for name, value in options.constants.items()},
+        "values": {plain(name): dict(table) for name, table in options.values.items()},
+        "time_format": options.time_format,
+        "region": options.region,
+        "allow_domains": options.allow_domains,
+        "skip": [options.skip_top, options.skip_end] if options.skip_top or options.skip_end else None,
+    }
+    return {name: value for name, value in stated.items() if value}
 
 
 def _guards_of(file: PreparedFile) -> ImportGuards | None:

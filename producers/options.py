@@ -1,14 +1,11 @@
-"""How a file is to be read: the options that a command gives, and the fingerprint of its bytes and its meaning."""
+"""How a file is to be read: the options that a command gives, and what a feed says of them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from consent.errors import ConfigurationError
@@ -122,43 +119,3 @@ class IngestOptions:
         if moment > datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS):
             raise ConfigurationError("--effective-at lies in the future: give the time when people made their choice")
         return moment
-
-
-def fingerprint(
-    sha256: str, options: IngestOptions, connection: str | None, defaults: Mapping[str, Mapping[str, str]]
-) -> str:
-    """Name an import by its bytes and by what changes their meaning, never by the file's name or time.
-
-    `sha256` is the bytes' digest, `connection` the one that rows without one belong to, and `defaults` what fills empty
-    columns, by connection.
-    """
-    meaning: dict[str, Any] = {
-        "bytes": sha256,
-        "connection": connection,
-        "maps": sorted((plain(their), plain(ours)) for their, ours in options.maps.items()),
-        "encoding": options.encoding,
-        "delimiter": options.delimiter,
-        "timezone": options.timezone or "UTC",
-        "effective_at": options.effective_at_utc.isoformat() if options.effective_at_utc else None,
-    }
-    if defaults:  # else as it was before they belonged to it: what was recorded then is known again
-        meaning["defaults"] = {name: dict(values) for name, values in defaults.items()}
-    if more := _of_a_feed(options):  # likewise
-        meaning["feed"] = more
-    if options.replaces:
-        meaning["replaces"] = options.replaces
-    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
-
-
-def _of_a_feed(options: IngestOptions) -> dict[str, Any]:
-    """Return what a feed changes in the meaning of bytes, beside what options could always change; never its name."""
-    stated = {
-        "only_maps": options.only_maps,
-        "set": {plain(name): value for name, value in options.constants.items()},
-        "values": {plain(name): dict(table) for name, table in options.values.items()},
-        "time_format": options.time_format,
-        "region": options.region,
-        "allow_domains": options.allow_domains,
-        "skip": [options.skip_top, options.skip_end] if options.skip_top or options.skip_end else None,
-    }
-    return {name: value for name, value in stated.items() if value}

@@ -18,8 +18,7 @@ from consent.row import WARNINGS, ConsentRow, cell_rule
 from consent.times import in_utc, read_time
 from producers.files.file import PreparedFile
 from producers.files.header import Header
-from producers.files.lines import LONGEST_LINE
-from producers.files.row_reader import FileRow, RowReader
+from producers.files.lines import LONGEST_LINE, FileRow, RowReader
 from producers.options import CHUNK_ROWS
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import ParseContext, RawRecord, parse_record

@@ -19,13 +19,12 @@ from consent.row import ConsentRow
 from consent.time_formats import AUTO
 from producers.feeds.choice import mapping_column, reading_its_header, with_its_feed
 from producers.feeds.mapping import RowMapping, row_mapping, settled_format
-from producers.files.csv.encoding import EncodingDetector
+from producers.files.csv.encoding import scan
 from producers.files.csv.rows import CsvReader, parse_delimiter, read_first_row
 from producers.files.header import Header, read_header, require_columns
 from producers.files.inspect import Inspection, inspect_file, last_line
-from producers.files.lines import PushBackLines
+from producers.files.lines import PushBackLines, RowReader, RowShape
 from producers.files.ndjson import NdjsonReader, read_names
-from producers.files.row_reader import RowReader, RowShape
 from producers.files.sheet.rows import SheetReader, last_row
 from producers.files.sources import Manifest, SourceFile
 from producers.options import IngestOptions
@@ -225,7 +224,7 @@ def _inspected(
     def header_of(candidate: IngestOptions) -> list[str]:
         seen = inspection
         if candidate.encoding and candidate.encoding != options.encoding and inspection.sheet is None:
-            seen = replace(inspection, encoding=EncodingDetector(candidate.encoding).close())
+            seen = replace(inspection, encoding=scan(candidate.encoding).encoding)
         try:
             columns = _read_columns(
                 seen, candidate, vocabulary(rows.values(), candidate.maps, only_maps=candidate.only_maps)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from backports import zstd
@@ -20,7 +21,7 @@ from backports import zstd
 from consent.errors import UnreadableFile, UnstableFile, unreadable
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.times import EARLIEST
-from producers.files.csv.encoding import Encoding, EncodingDetector, NoText
+from producers.files.csv.encoding import Encoding, NoText, scan
 from producers.files.sheet.rows import Sheet
 from producers.files.sources import SourceFile
 from producers.options import PATIENCE_SECONDS
@@ -171,48 +172,19 @@ def settled(file: SourceFile, deadline: float) -> Stamp:
 
 def _scan(file: SourceFile, stamp: Stamp, wanted: str | None) -> Inspection:
     sheet = file.origin.sheet if file.origin else None
-    encodings = EncodingDetector(wanted if sheet is None else None)  # the rows of a sheet are ours
-    lines = _LineCount()
     with reading(file), file.path.open("rb") as raw:
         digest = file.origin.sha256 if file.origin else hashlib.file_digest(raw, "sha256").hexdigest()
-        stream = _plain(raw, file)
-        while chunk := stream.read(_CHUNK):
-            encodings.feed(chunk)
-            lines.feed(chunk)
-    encoding = encodings.close()
-    if lines.empty:
+        chunks = iter(partial(_plain(raw, file).read, _CHUNK), b"")
+        encoding, lines = scan(wanted if sheet is None else None, chunks)  # the rows of a sheet are ours
+    if not lines:
         raise UnreadableFile(f"{file.name} is empty: there is not even a header")
-    return Inspection(file, stamp, digest, sheet.rows if sheet else lines.total, encoding)
+    return Inspection(file, stamp, digest, sheet.rows if sheet else lines, encoding)
 
 
 def last_line(lines: Iterable[str], skipped: int) -> int:
     """Return the line before the last ones of a text, which are no rows; blank lines at its end do not count."""
     ends = deque((number for number, line in enumerate(lines, 1) if line.strip()), skipped)
     return (ends[0] if ends else 1) - 1
-
-
-class _LineCount:
-    """Counts line ends as bytes: LF, or CR where there is no LF at all."""
-
-    def __init__(self) -> None:
-        self._feeds = 0
-        self._returns = 0
-        self._last = b""
-        self.empty = True
-
-    def feed(self, chunk: bytes) -> None:
-        self._feeds += chunk.count(b"\n")
-        self._returns += chunk.count(b"\r")
-        self._last = chunk[-2:]
-        self.empty = self.empty and not chunk.strip(_BLANK)
-
-    @property
-    def total(self) -> int:
-        unfinished = not self.empty and not self._last.strip(b"\0").endswith((b"\n", b"\r"))
-        return (self._feeds or self._returns) + unfinished
-
-
-_BLANK = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
 
 
 def _plain(raw: io.BufferedReader, file: SourceFile) -> _Bytes:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from consent.errors import UnusableHeader
-from producers.files.lines import PushBackLines
-from producers.files.row_reader import LONGEST_CELL, FileRow, LineReader, RowShape, cells_error
+from producers.files.cells import LONGEST_CELL, cells_error
+from producers.files.lines import FileRow, LineReader, PushBackLines, RowShape
 from producers.parsing.error_messages import RowError
 from producers.parsing.strict_json import parse_text
 

@@ -23,7 +23,7 @@ from console.ui.text import counted
 from producers.files.chunks import read_chunks
 from producers.files.csv.csv_injection import escape
 from producers.files.file import PreparedFile
-from producers.files.row_reader import FileRow
+from producers.files.lines import FileRow
 from producers.ingest_file import source_of
 from producers.options import IngestOptions
 

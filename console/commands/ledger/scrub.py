@@ -36,7 +36,7 @@ from producers.files.archive import unpacked
 from producers.files.csv.csv_injection import escape
 from producers.files.file import PreparedFile, look_at
 from producers.files.header import Header
-from producers.files.row_reader import FileRow
+from producers.files.lines import FileRow
 from producers.files.sources import source_files
 from producers.options import IngestOptions
 from producers.parsing.columns import plain

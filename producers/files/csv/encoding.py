@@ -1,10 +1,12 @@
-"""How the bytes of a file become text: which encoding they are in, or what they are if they are no text."""
+"""How the bytes of a file become text: which encoding they are in, how many lines, or what they are if no text."""
 
 from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from consent.errors import ConfigurationError
 
@@ -52,11 +54,38 @@ class Encoding:
 _NEEDS_MARK = ("utf-16", "utf-32")
 
 
-class EncodingDetector:
-    """Finds out from all of a file's bytes which encoding they are in."""
+class Scan(NamedTuple):
+    """What all bytes of a file have told: their encoding, and how many lines they are; 0 where there is no text."""
+
+    encoding: Encoding
+    lines: int
+
+
+def scan(wanted: str | None, chunks: Iterable[bytes] = ()) -> Scan:
+    """Find out from all of a file's bytes which encoding they are in; `wanted` is the --encoding.
+
+    It is the byte order mark's, else the --encoding, else the likelier of UTF-8 and Latin-1. Lines are counted by their
+    ends as bytes: LF, or CR where there is no LF at all. Raises ConfigurationError if `wanted` is no text encoding, and
+    NoText for the first bytes of a file that is no table.
+    """
+    detector, feeds, returns, last, has_text = _Detector(wanted), 0, 0, b"", False
+    for chunk in chunks:
+        detector.feed(chunk)
+        feeds += chunk.count(b"\n")
+        returns += chunk.count(b"\r")
+        last = chunk[-2:]
+        has_text = has_text or bool(chunk.strip(_BLANK))
+    unfinished = not last.strip(b"\0").endswith((b"\n", b"\r"))
+    return Scan(detector.close(), (feeds or returns) + unfinished if has_text else 0)
+
+
+_BLANK = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
+
+
+class _Detector:
+    """What is known of the encoding after some of the bytes."""
 
     def __init__(self, wanted: str | None) -> None:
-        """Begin; `wanted` is the --encoding. Raises ConfigurationError if that is no text encoding."""
         self._wanted = _checked(wanted) if wanted else None
         self._utf8 = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._marked: str | None = None
@@ -66,7 +95,6 @@ class EncodingDetector:
         self._of_windows = False
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes; raise NoText for the first ones of a file that is no table."""
         if not self._begun:
             self._begun = True
             _refuse_other(chunk, encoded=self._wanted is not None)
@@ -76,10 +104,7 @@ class EncodingDetector:
             self._count(self._utf8.decode(chunk))
 
     def close(self) -> Encoding:
-        """Return the encoding: the byte order mark's, else the --encoding, else the likelier of UTF-8 and Latin-1.
-
-        Windows-1252 is Latin-1 with quotes, dashes and the euro sign where Latin-1 has nothing that a table holds.
-        """
+        # Windows-1252 is Latin-1 with quotes, dashes and the euro sign where Latin-1 has nothing that a table holds.
         self._count(self._utf8.decode(b"", final=True))
         if self._marked is not None:
             return Encoding(self._marked, self._overruled() or self._damage())

@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from consent.errors import ConfigurationError, UnreadableFile, UnusableHeader
+from producers.files.cells import LONGEST_CELL, RAGGED, TOO_MANY_CELLS, cells_error
 from producers.files.csv.csv_injection import unescape
-from producers.files.lines import LONGEST_LINE, LineTooLong, PushBackLines, SpanTooLong
-from producers.files.row_reader import (
+from producers.files.lines import (
     LINE_TOO_LONG,
-    LONGEST_CELL,
-    RAGGED,
-    TOO_MANY_CELLS,
+    LONGEST_LINE,
     FileRow,
+    LineTooLong,
+    PushBackLines,
     RowReader,
     RowShape,
-    cells_error,
+    SpanTooLong,
 )
 from producers.parsing.columns import OWN, REJECT_COLUMNS, Vocabulary
 from producers.parsing.error_messages import RowError

@@ -14,16 +14,8 @@ from typing import Any, BinaryIO, TextIO
 import orjson
 
 from consent.errors import UnreadableFile, unreadable
-from producers.files.lines import PushBackLines
-from producers.files.row_reader import (
-    LINE_TOO_LONG,
-    LONGEST_CELL,
-    TOO_MANY_CELLS,
-    FileRow,
-    LineReader,
-    RowShape,
-    cells_error,
-)
+from producers.files.cells import LONGEST_CELL, TOO_MANY_CELLS, cells_error
+from producers.files.lines import LINE_TOO_LONG, FileRow, LineReader, PushBackLines, RowShape
 from producers.parsing.error_messages import RowError
 
 _OUR_SETTINGS = "OPTRELAY_"

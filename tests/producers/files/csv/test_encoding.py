@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consent.errors import ConfigurationError
-from producers.files.csv.encoding import Encoding, EncodingDetector
+from producers.files.csv.encoding import Encoding, scan
 from producers.files.csv.rows import DELIMITERS, guess_delimiter, parse_delimiter, sep_line_delimiter
 from producers.options import IngestOptions
 from producers.parsing.columns import vocabulary
@@ -21,10 +21,7 @@ KNOWN = vocabulary([])
 
 def detected(content: bytes, wanted: str | None = None, *, at_once: int = 1024) -> Encoding:
     """The encoding of these bytes, which come in pieces."""
-    detector = EncodingDetector(wanted)
-    for place in range(0, len(content), at_once):
-        detector.feed(content[place : place + at_once])
-    return detector.close()
+    return scan(wanted, (content[place : place + at_once] for place in range(0, len(content), at_once))).encoding
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", "name\nJosé\n".encode(), "name\n山田\n".encode()])
@@ -91,7 +88,7 @@ def test_the_encoding_that_is_given_goes_before_a_guess() -> None:
 def test_what_is_no_text_encoding_is_named_with_others_that_are(name: str) -> None:
     """The message names the option and encodings to give."""
     with pytest.raises(ConfigurationError, match=r"--encoding .* is no text encoding: give utf-8, latin-1"):
-        EncodingDetector(name)
+        scan(name)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.integers(1, 5))
