@@ -210,6 +210,7 @@ class DeadlineRules:
     by_connection: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     holidays: bool = False
     _applying: dict[tuple[str, str], list[tuple[str, Rule]]] = field(default_factory=dict, repr=False, compare=False)
+    _last: dict[tuple[str, str], tuple[int, Deadline]] = field(default_factory=dict, repr=False, compare=False)
 
     def of(self, connection: str, slot: str, effective_at: int, recorded_at: int) -> Deadline:
         """Return the deadline of an opt-out: the earliest of the rules that apply to it.
@@ -218,14 +219,17 @@ class DeadlineRules:
         must not be reported as a million breaches. It is delivered in the order of its receipt.
         """
         key = connection, channel_of(slot)
+        historic = effective_at < recorded_at - _HISTORY
+        start = recorded_at if historic or effective_at > recorded_at else effective_at
+        last = self._last.get(key)
+        if last is None or last[0] != start:  # rows that follow each other often share their time, or are all historic
+            last = self._last[key] = start, self._earliest(key, start)
+        return Deadline(last[1].due_at, HISTORIC) if historic else last[1]
+
+    def _earliest(self, key: tuple[str, str], start: int) -> Deadline:
         if (rules := self._applying.get(key)) is None:
-            rules = self._applying[key] = list(self._choose(*key))
-        start = min(effective_at, recorded_at)
-        historic = start < recorded_at - _HISTORY
-        due = min(
-            Deadline(rule.due(recorded_at if historic else start, holidays=self.holidays), n) for n, rule in rules
-        )
-        return Deadline(due.due_at, HISTORIC) if historic else due
+            rules = self._applying[key] = self._choose(*key)
+        return min(Deadline(rule.due(start, holidays=self.holidays), name) for name, rule in rules)
 
     def _choose(self, connection: str, channel: str) -> list[tuple[str, Rule]]:
         chosen = [(name, self.rules[name]) for name in self.by_connection.get(connection, ())]

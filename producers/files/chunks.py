@@ -108,7 +108,7 @@ def _next_chunk(file: PreparedFile, reader: RowReader, parser: _RowParser, chunk
 
 def _add(rows: list[FileRow], file: PreparedFile, parser: _RowParser, chunk: Chunk) -> int:
     """Parse rows into a chunk until it is full; return how many rows were taken."""
-    changes, parse, last_line = chunk.changes, parser.parse, file.last_line
+    changes, parse, last_line, may_warn = chunk.changes, parser.parse, file.last_line, parser.may_warn
     for number, (line, cells, error) in enumerate(rows, 1):
         result = (error or parse(cells, line)) if line <= last_line else None
         if result is None:
@@ -120,7 +120,7 @@ def _add(rows: list[FileRow], file: PreparedFile, parser: _RowParser, chunk: Chu
             chunk.cells.append(cells)
             continue
         changes.extend(result)
-        if warning := parser.warning(result[0]):
+        if may_warn and (warning := parser.warning(result[0])):
             chunk.warnings[warning] += 1
         if len(changes) >= MOST_CHANGES:
             return number
@@ -133,7 +133,7 @@ class _RowParser:
     def __init__(self, file: PreparedFile) -> None:
         self._cache = RowCache(file.context, file.row_header)
         self._mapping = file.mapping
-        self.warning = self._cache.warning
+        self.may_warn, self.warning = self._cache.may_warn, self._cache.warning
         self.parse: Callable[[list[str], int], tuple[ConsentChange, ...] | RowError | None] = (
             self._cache.parse if self._mapping is None else self._parse_mapped
         )
@@ -177,7 +177,7 @@ class RowCache:
         others = [index for index, name in header.columns if name not in varying]
         self._others: Callable[[Sequence[str]], object] = itemgetter(*others) if others else lambda _: None
         self._useful = bool(set(self._own_names) - _VARYING)
-        self._may_warn = any(row.contextual & header.ours.keys() for row in context.rows.values())
+        self.may_warn = any(row.contextual & header.ours.keys() for row in context.rows.values())
         self._known: dict[tuple[object, ...], _Known | None] = {}
 
     def parse(self, cells: Sequence[str], line: int) -> tuple[ConsentChange, ...] | RowError:
@@ -201,7 +201,7 @@ class RowCache:
 
     def warning(self, change: ConsentChange) -> str | None:
         """Return what a person should check before a change is delivered (`consent.row.WARNINGS`), None for nothing."""
-        return self._context.rows[change.connection].warning(change.address) if self._may_warn else None
+        return self._context.rows[change.connection].warning(change.address)
 
     def _remembered(self, changes: tuple[ConsentChange, ...], cells: Mapping[str, str]) -> _Known | None:
         model = self._context.rows[changes[0].connection]
