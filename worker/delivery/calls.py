@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,7 +17,7 @@ from worker.delivery.bucket_context import BucketContext
 from worker.delivery.concurrency import PREPARING
 from worker.delivery.fuse_check import FuseCheck
 from worker.delivery.observations import INTERRUPTED, Call, Observations, TaskResult, note_call
-from worker.delivery.permits import NoPermit, Permit, Permits
+from worker.delivery.permits import NoPermit, Permit, Permits, Preparation
 from worker.delivery.retry import Retries
 from worker.delivery.throttling import Throttling
 from worker.delivery.traces import DeliveryTrace
@@ -65,6 +64,7 @@ class ConcurrentCalls:
     _without_permit: int = 0
     _preparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PREPARING))
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _asks: bool = False
     _closed: bool = False
 
     @property
@@ -84,12 +84,17 @@ class ConcurrentCalls:
             async with self.permits, asyncio.TaskGroup() as group:
                 while self._waiting or not self._closed:
                     self._news.clear()
-                    if not self._waiting or self._without_permit >= limit.preparing:
+                    if not self._may_begin():
                         await self._news.wait()
                         continue
+                    self._asks = True
                     await limit.acquire()
-                    self._running, self._without_permit = self._running + 1, self._without_permit + 1
-                    group.create_task(self._run_series(*self._waiting.popleft()))
+                    self._asks = False
+                    if not self._may_begin():  # others of this delivery have begun with what was waiting
+                        limit.release()
+                        continue
+                    self._running += 1
+                    group.create_task(self._use_place(self._next_series()))
         finally:
             self.ended.set()
 
@@ -109,12 +114,23 @@ class ConcurrentCalls:
         self._closed = True
         self._news.set()
 
-    async def _run_series(self, series: Series, batch: ClaimedBatch) -> None:
+    def _may_begin(self) -> bool:
+        return bool(self._waiting) and self._without_permit < self.context.concurrency.preparing
+
+    def _next_series(self) -> tuple[Series, ClaimedBatch]:
+        self._without_permit += 1
+        return self._waiting.popleft()
+
+    async def _use_place(self, first: tuple[Series, ClaimedBatch]) -> None:
+        """Send a series, and then further ones in its place: to begin each anew would wake the event loop twice."""
+        limit = self.context.concurrency
         try:
-            await self._send_series(series, batch)
+            await self._send_series(*first)
+            while self._may_begin() and limit.may_keep(asks=self._asks):
+                await self._send_series(*self._next_series())
         finally:
             self._running -= 1
-            self.context.concurrency.release()
+            limit.release()
             self._news.set()
 
     async def _send_series(self, series: Series, batch: ClaimedBatch) -> None:
@@ -141,21 +157,20 @@ class ConcurrentCalls:
 
     async def _send(self, request: Request, found: dict[int, TaskResult], deadline: float) -> Answer | None:
         """Make one call at its moment, on an open connection; return None if its moment does not come."""
-        with ExitStack() as used, ExitStack() as waiting:
-            waiting.callback(self._has_permit)
+        with Preparation(self._preparing, self._has_permit) as preparation:
             async with self.context.sender.preconnected():
-                await self._preparing.acquire()
-                used.callback(self._preparing.release)
+                await preparation.begin()
                 until = await self.permits.take(deadline, max(1, self.left))
-                waiting.close()
+                preparation.note_permit()
                 if until is None:
                     return None
-                return await self._call(request, found, Permit(self.permits, deadline, until, used.close))
+                return await self._call(request, found, Permit(self.permits, deadline, until, preparation.end))
 
     def _has_permit(self) -> None:
         """Let the next series wait for its permit."""
         self._without_permit -= 1
-        self._news.set()
+        if self._waiting:
+            self._news.set()
 
     async def _call(self, request: Request, found: dict[int, TaskResult], permit: Permit) -> Answer | None:
         at = self.clock()

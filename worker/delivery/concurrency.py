@@ -92,6 +92,13 @@ class ConcurrencyLimit:
                 raise
         self.in_use += 1
 
+    def may_keep(self, *, asks: bool) -> bool:
+        """Say whether who made a call may make another one in its place: it fits, and no one else waits for it.
+
+        `asks` says that who wants to know waits for one more place, too.
+        """
+        return self.in_use <= max(1, int(self.limit)) and len(self._waiting) <= asks
+
     def release(self) -> None:
         """Let another call begin."""
         self.in_use -= 1

@@ -128,6 +128,8 @@ class Permits:
         if self._ahead and not self._ahead.done():
             return
         spare = self.context.rate_limiter.spare_calls
+        if len(self.held) > max(spare // FEW, self.turn // 2):
+            return
         few = spare // FEW if spare and self.reserve_for(left) <= spare else self.turn // 2
         if len(self.held) <= few and left > len(self.held) + (few if spare else 0):
             self._ahead = asyncio.create_task(self._reserve(left - len(self.held), few))
@@ -165,3 +167,40 @@ class Permit:
         """Wait until something may be sent; raise NoPermit if that is never."""
         if await self.permits.take(self.deadline, 1) is None:
             raise NoPermit
+
+
+@dataclass(slots=True)
+class Preparation:
+    """A call from its beginning until its permit is used: first it waits for one, then it is one of few that hold one.
+
+    `has_permit` is called once, as soon as another call may wait for a permit.
+    """
+
+    holding: asyncio.Semaphore
+    has_permit: Callable[[], None]
+    _waits: bool = True
+    _holds: bool = False
+
+    async def begin(self) -> None:
+        """Wait until few enough others hold a permit."""
+        await self.holding.acquire()
+        self._holds = True
+
+    def note_permit(self) -> None:
+        """Say that there is a permit, or that there will be none."""
+        if self._waits:
+            self._waits = False
+            self.has_permit()
+
+    def end(self) -> None:
+        """Let another call hold a permit."""
+        if self._holds:
+            self._holds = False
+            self.holding.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.note_permit()
+        self.end()

@@ -22,6 +22,9 @@ _WORST_CHUNKS = 8
 _FRESH_SECONDS = 1.0
 """For so long after its beginning a connection may have unread bytes (TLS session tickets) and be good."""
 
+_LOOKED_SECONDS = 0.001
+"""For so long a socket that was silent is taken to be silent still: what a network takes longer for anyhow."""
+
 
 class ReplyReader:
     """Reads one reply; llhttp calls its `on_` methods.
@@ -190,16 +193,16 @@ def _unfolded(lines: list[bytes]) -> list[bytes]:
 class HttpConnection(asyncio.Protocol):
     """An open connection, with at most one exchange at a time on it."""
 
-    __slots__ = ("_closed", "_exchanges", "_poll", "_reader", "_transport", "_waiting", "used_at")
+    __slots__ = ("_closed", "_poll", "_reader", "_silent_until", "_transport", "_waiting", "used_at")
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting: asyncio.Future[ReplyReader] | None = None
         self._reader: ReplyReader | None = None
-        self._exchanges = 0
         self._poll = select.poll()
         self.used_at = time.monotonic()
+        self._silent_until = self.used_at + _FRESH_SECONDS
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -208,17 +211,21 @@ class HttpConnection(asyncio.Protocol):
             raise AssertionError("a connection is used once it is connected")
         return self._transport
 
+    def has_ended(self, idle_seconds: float) -> bool:
+        """Say whether it was closed, or has been idle for too long."""
+        return self.transport.is_closing() or self._closed.done() or time.monotonic() - self.used_at >= idle_seconds
+
     def is_usable(self, idle_seconds: float) -> bool:
         """Say whether a request may be sent on it: it is open, not idle for too long, and silent.
 
         The socket is asked, too: the server may have closed the connection in the moment since the event loop looked.
         """
-        if self.transport.is_closing() or self._closed.done():
+        if self.has_ended(idle_seconds):
             return False
-        idle = time.monotonic() - self.used_at
-        if not self._exchanges and idle < _FRESH_SECONDS:
+        if (now := time.monotonic()) < self._silent_until:
             return True
-        return idle < idle_seconds and not self._poll.poll(0)
+        self._silent_until = now + _LOOKED_SECONDS
+        return not self._poll.poll(0)
 
     async def exchange(self, message: bytes, longest: int, *, head_only: bool = False) -> ReplyReader:
         """Send a request and return its reply.
@@ -234,13 +241,13 @@ class HttpConnection(asyncio.Protocol):
             reader.reusable = reader.reusable and not self.transport.get_write_buffer_size()
             return reader
         finally:
-            self._exchanges += 1
-            self.used_at = time.monotonic()
+            self.used_at, self._silent_until = time.monotonic(), 0.0
             self._waiting = self._reader = None
 
     def upgrade(self, transport: asyncio.Transport) -> None:
         """Go on over TLS: the connection so far was a proxy's answer to CONNECT."""
-        self._transport, self._exchanges, self.used_at = transport, 0, time.monotonic()
+        self._transport, self.used_at = transport, time.monotonic()
+        self._silent_until = self.used_at + _FRESH_SECONDS
 
     def cut(self) -> None:
         """End the connection at once."""

@@ -116,7 +116,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def _drop_stale(self) -> None:
         """Cut the connections that could not be used any more; the one that was used longest ago comes first."""
-        while self._idle and not self._idle[0].is_usable(self._idle_seconds):
+        while self._idle and self._idle[0].has_ended(self._idle_seconds):
             self._idle.popleft().cut()
 
     def _keep(self, connection: HttpConnection, reply: ReplyReader) -> None:

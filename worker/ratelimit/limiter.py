@@ -83,7 +83,13 @@ class Reservation:
 
 @dataclass(slots=True)
 class RateLimiter:
-    """The rate limit of one bucket of a connection, shared by every process that uses the same Redis."""
+    """The rate limit of one bucket of a connection, shared by every process that uses the same Redis.
+
+    `slack` are the seconds by which calls may reach the provider late, against each other, without a window over the
+    limit, `tolerance` those by which a permit may be used late: it is given up then, and the call takes another one.
+    `interval` are the seconds between two permits: at most `rate.calls` of them lie in any window and its slack.
+    `spare_calls` are the permits that a delivery may reserve at once and use late; 0 where the limit is too low.
+    """
 
     store: redis.Redis
     bucket: Bucket
@@ -95,44 +101,26 @@ class RateLimiter:
     known: int = 1
     concurrency: int = 1
     written: WriteAhead | None = None
+    slack: float = field(init=False)
+    tolerance: float = field(init=False)
+    spare_calls: int = field(init=False)
+    interval: float = field(init=False)
     _alone_from: float = 0.0
     _alone_to: float = 0.0
     _clock: RedisClock = field(init=False)
 
     def __post_init__(self) -> None:
         self._clock = RedisClock(self.store)
-
-    @property
-    def slack(self) -> float:
-        """Seconds by which calls may reach the provider late, against each other, without a window over the limit."""
-        return max(LEAST_SLACK_SECONDS, SLACK * self.rate.seconds)
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two permits: at most `rate.calls` of them lie in any window and its slack."""
-        late = self._late_calls if self.spare_calls and self.tolerance < self.reservation_seconds else 0.0
-        return (self.rate.seconds + self.slack) / (self.rate.calls - late)
-
-    @property
-    def tolerance(self) -> float:
-        """Seconds by which a permit may be used late; it is given up then, and the call takes another one."""
-        return _LATE_PART * self.slack
-
-    @property
-    def spare_calls(self) -> int:
-        """How many permits a delivery may reserve at once and use late; 0 where the limit is too low for that.
-
-        Late calls come into a window on top of its own, so `interval` keeps room for those of `max_deliveries`. A
-        delivery holds at most two such reservations, what was left when it asked for one of them, and one permit for
-        each call that it prepares.
-        """
-        room = self._late_calls / self.max_deliveries - self.concurrency
-        spare = int(room / (2 + 1 / FEW))
-        return spare if spare >= self.concurrency else 0
-
-    @property
-    def _late_calls(self) -> float:
-        return LATE_CALLS * self.rate.calls
+        self.slack = max(LEAST_SLACK_SECONDS, SLACK * self.rate.seconds)
+        self.tolerance = _LATE_PART * self.slack
+        # Late calls come into a window on top of its own, so `interval` keeps room for those of `max_deliveries`. A
+        # delivery holds at most two such reservations, what was left when it asked for one of them, and one permit for
+        # each call that it prepares.
+        late = LATE_CALLS * self.rate.calls
+        spare = int((late / self.max_deliveries - self.concurrency) / (2 + 1 / FEW))
+        self.spare_calls = spare if spare >= self.concurrency else 0
+        room = late if self.spare_calls and self.tolerance < self.reservation_seconds else 0.0
+        self.interval = (self.rate.seconds + self.slack) / (self.rate.calls - room)
 
     def write_into(self, ledger: Ledger) -> None:
         """Have a ledger know from now on up to when permits are given out, before they are."""

@@ -131,3 +131,27 @@ def test_who_waits_goes_on_when_there_is_room() -> None:
         assert limit.in_use == 1
 
     asyncio.run(story())
+
+
+def test_a_place_is_kept_until_someone_else_waits_for_it() -> None:
+    """A delivery goes on in the place of a call that has ended, but not before another one that waits its turn."""
+
+    async def story() -> None:
+        limit = ConcurrencyLimit(2, limit=2)
+        await limit.acquire()
+        await limit.acquire()
+        assert limit.may_keep(asks=False)
+        own = asyncio.create_task(limit.acquire())
+        await asyncio.sleep(0)
+        assert limit.may_keep(asks=True)
+        other = asyncio.create_task(limit.acquire())
+        await asyncio.sleep(0)
+        assert not limit.may_keep(asks=True)
+        assert not limit.may_keep(asks=False)
+        limit.release()
+        limit.release()
+        await asyncio.wait([own, other], timeout=1)
+        limit.limit = 1.0
+        assert not limit.may_keep(asks=False)
+
+    asyncio.run(story())

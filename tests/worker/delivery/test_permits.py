@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def unbound(tmp_path: Path) -> Iterator[tuple[BucketContext, LoopThread]]:
     """A connection whose provider allows more than this process can do."""
     with company(tmp_path) as shop, wired(shop, tmp_path) as parts:
         connection = parts.bucket_context(BUCKET)
-        connection.rate_limiter.rate = Rate(100_000, 1.0)
+        connection.rate_limiter = replace(connection.rate_limiter, rate=Rate(100_000, 1.0))
         connection.process_cap.max_rate = 100_000
         connection.call_seconds = 0.05
         yield connection, parts.loop
@@ -70,13 +71,13 @@ def test_a_delivery_that_ends_reserves_no_more(unbound: tuple[BucketContext, Loo
 def test_processes_take_turns_where_the_limit_is_high(unbound: tuple[BucketContext, LoopThread]) -> None:
     """At 1,000 a second, one process must not have to make 250 calls in a quarter of a second while others wait."""
     connection, _ = unbound
-    limiter, permits = connection.rate_limiter, Permits(connection, lambda: False)
+    connection.rate_limiter = limiter = replace(connection.rate_limiter, rate=Rate(1000, 1.0))
+    permits = Permits(connection, lambda: False)
     connection.concurrency.limit, connection.call_seconds = 600.0, 0.5
-    limiter.rate = Rate(1000, 1.0)
 
     assert 16 <= permits.reserve_for(250) * limiter.interval * 1000 <= 5 * limiter.tolerance * 1000
 
-    limiter.rate = Rate(50, 1.0)
+    connection.rate_limiter = replace(limiter, rate=Rate(50, 1.0))
 
     assert permits.turn == 0
     assert permits.reserve_for(20) == 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from bisect import bisect_left
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -249,7 +250,7 @@ def test_every_key_in_the_server_expires(broker: LocalBroker) -> None:
 def test_a_permit_is_used_late_only_where_no_window_can_notice(broker: LocalBroker) -> None:
     """At a low limit a slot lapses within milliseconds; at one that no one reaches, a few are within the margin."""
     low, high = rate_limiter(broker.url, "500/second", "one"), rate_limiter(broker.url, "100000/second", "one")
-    low.concurrency = high.concurrency = 8
+    low, high = replace(low, concurrency=8), replace(high, concurrency=8)
     low.prime()
 
     assert low.spare_calls == 0
