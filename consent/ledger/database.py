@@ -178,8 +178,8 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[Connection]:
-        options = self.dialect.writes if writes else self.dialect.reads
-        with self.engine.execution_options(**options).connect() as connection:
+        with self.engine.connect() as connection:
+            connection.execution_options(**(self.dialect.writes if writes else self.dialect.reads))
             self._open[connection] = os.getpid(), get_ident()
             try:
                 with connection.begin():

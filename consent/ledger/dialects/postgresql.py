@@ -11,20 +11,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, cast
 
+import orjson
 from sqlalchemy import (
     URL,
     Column,
     ColumnElement,
     Connection,
     Engine,
-    ExceptionContext,
     Integer,
     Select,
     Table,
     any_,
     collate,
-    create_engine,
-    event,
     func,
     literal_column,
     select,
@@ -37,15 +35,13 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from consent.ledger.dialects import Dialect, Read
+from consent.ledger.dialects.pool import ONE_VIEW, READ_ONLY, open_engine
 from consent.ledger.dialects.statements import Among, Bulk, Held, Row, UpdateEach, side_by_side
-from consent.ledger.dialects.url import connect_options
 
 T = TypeVar("T")
 
-_READ_ONLY = "25006"
 _PASSING = {"40001", "40P01", "55P03"}  # serialization failure, deadlock, lock not available
 _REFUSED = ("22", "54")  # classes: data exceptions (a NUL, a number too great), limits (a text too long for an index)
-_DEPOSED = {_READ_ONLY, "57P01", "57P02", "57P03"}  # takes reads only, is shut down, crashed, starts up
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +59,31 @@ class PostgreSQLBulk(Bulk):
         if not conflict:
             _copy(self.tx, table.name, names, rows)
             return len(rows)
-        if len(rows) > 1:
-            source = _copied(self.tx, table, names, rows)
-            sql = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} WHERE true {conflict}"  # noqa: S608
-            return self.tx.exec_driver_sql(sql).rowcount
-        marks = ", ".join(["%s"] * len(columns))
+        if len(rows) == 1:
+            return self._insert_one(table, columns, rows[0], conflict)
+        source = _copied(self.tx, table, names, rows)
+        sql = f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source} WHERE true {conflict}"  # noqa: S608
+        return self.tx.exec_driver_sql(sql).rowcount
+
+    def insert_few(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Take a round trip for each row, where COPY takes three for all."""
+        for row in rows:
+            self._insert_one(table, columns, row)
+
+    def _insert_one(self, table: Table, columns: Sequence[str], row: Row, conflict: str = "") -> int:
+        names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
         sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks}) {conflict}"  # noqa: S608 - names of our own
-        return self.tx.exec_driver_sql(sql, list(rows)).rowcount
+        return self.tx.exec_driver_sql(sql, row).rowcount
 
     def update_each(self, update: UpdateEach, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Pass the values as arrays into one statement; texts in binary, so that none has to be escaped."""
+        """Pass the values of each name as one list: the driver would look at each element of an array of texts."""
         if not rows:
             return
         types = update.types
-        arrays = ", ".join(f"%{'b' if kind == 'text' else 's'}::{kind}[]" for kind in types.values())
-        source = f" FROM unnest({arrays}) AS given({', '.join(types)})"
+        lists = ", ".join(_TEXTS if kind == "text" else f"unnest(%s::{kind}[])" for kind in types.values())
+        source = f" FROM ROWS FROM ({lists}) AS given({', '.join(types)})"
         marks = {name: f"given.{name}" for name in types}
-        values = tuple(_array([row[name] for row in rows], kind) for name, kind in types.items())
+        values = tuple(_listed([row[name] for row in rows], kind) for name, kind in types.items())
         self.tx.exec_driver_sql(update.sql.format(source=source, **marks), values)
 
     def select_by_key(self, columns: str, keys: Sequence[bytes]) -> list[Row]:
@@ -103,7 +107,8 @@ class PostgreSQLBulk(Bulk):
             found = cursor.execute(_REGISTERS, (targets, slots)).fetchall()
         return side_by_side(found, len(targets))
 
-    def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
+    @staticmethod
+    def among_found(column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
         """Use an array, which is computed once: of a join, the planner may begin with the whole other table."""
         return column == any_(func.array(found.scalar_subquery()))
 
@@ -146,17 +151,12 @@ class PostgreSQL(Dialect):
 
     bulk = PostgreSQLBulk
 
-    reads: ClassVar = {"isolation_level": "REPEATABLE READ"}  # else each statement sees what was committed before it
+    reads: ClassVar = ONE_VIEW
     writes: ClassVar[dict[str, Any]] = {}
 
     def make_engine(self, url: URL) -> Engine:
-        """Return an engine with a few connections, which leaves a server that takes writes no more."""
-        address, options = connect_options(url)
-        engine = create_engine(address, pool_pre_ping=True, pool_size=4, connect_args=options)
-        event.listen(engine, "handle_error", _forget_deposed_server)
-        if "prepare_threshold" not in options:
-            event.listen(engine, "connect", _prepare_nothing_behind_pooler)
-        return engine
+        """Return an engine with a few connections."""
+        return open_engine(url)
 
     def begin_writing(self, tx: Connection, *, checked: bool) -> tuple[int | None, str | None]:
         """Do all of it in one statement, and so one round trip."""
@@ -200,7 +200,7 @@ class PostgreSQL(Dialect):
 
     def is_read_only(self, error: DBAPIError) -> bool:
         """Whether the server takes reads only."""
-        return _state(error) == _READ_ONLY
+        return _state(error) == READ_ONLY
 
 
 DIALECT = PostgreSQL()
@@ -257,10 +257,12 @@ def _state(error: DBAPIError) -> str | None:
     return getattr(error.orig, "sqlstate", None)
 
 
-def _array(values: list[Any], kind: str) -> list[Any] | str:
-    if kind == "text":
-        return values
-    return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"  # the driver would adapt each on its own
+_TEXTS = "json_array_elements_text(%s::json)"
+
+
+def _listed(values: list[Any], kind: str) -> str:
+    listed = orjson.dumps(values).decode()
+    return listed if kind == "text" else f"{{{listed[1:-1].replace('null', 'NULL')}}}"
 
 
 def _copied(tx: Connection, table: Table, names: str, rows: Sequence[Row]) -> str:
@@ -279,22 +281,3 @@ def _copy(tx: Connection, name: str, names: str, rows: Sequence[Row]) -> None:
     with driver(tx) as cursor, cursor.copy(f"COPY {name} ({names}) FROM STDIN") as copy:
         for row in rows:
             copy.write_row(row)
-
-
-def _forget_deposed_server(context: ExceptionContext) -> None:
-    """Close every connection to a server that takes writes no more: a new one may lead to the server that does."""
-    if getattr(context.original_exception, "sqlstate", None) in _DEPOSED:
-        context.is_disconnect = True
-
-
-def _prepare_nothing_behind_pooler(connection: Any, _record: object) -> None:
-    """Prepare no statements where the server's session may be another one in the next transaction.
-
-    A pooler hands out a number of its own instead of the server process's: so it is known without a setting.
-    Source: PgBouncer, "Features" (transaction pooling) and its cancel keys.
-    """
-    with connection.cursor() as cursor:
-        (number,) = cursor.execute("SELECT pg_backend_pid()").fetchone()
-    connection.rollback()
-    if number != connection.info.backend_pid:
-        connection.prepare_threshold = None

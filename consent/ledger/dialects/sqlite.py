@@ -88,7 +88,8 @@ class SQLiteBulk(Bulk):
         asked = {"slots": orjson.dumps(slots).decode(), "keys": b"".join(targets)}
         return side_by_side(plain_rows(self.tx.exec_driver_sql(_REGISTERS, asked)), len(targets))
 
-    def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
+    @staticmethod
+    def among_found(column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
         """Use a subquery."""
         return column.in_(found)
 

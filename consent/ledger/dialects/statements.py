@@ -132,6 +132,10 @@ class Bulk(ABC):
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row], conflict: str = "") -> int:
         """Insert rows, of which none can be there yet unless `conflict` (ON CONFLICT …) is given; return how many."""
 
+    def insert_few(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert rows of which none can be there yet, where these are mostly one or two."""
+        self.insert(table, columns, rows)
+
     def insert_new_from(self, table: Table, columns: Sequence[str], source: Select[Any]) -> int:
         """Insert the rows that a query finds, which must have a WHERE, if their keys are new; return how many."""
         new = self.upsert(table).from_select(list(columns), source).on_conflict_do_nothing()
@@ -177,8 +181,9 @@ class Bulk(ABC):
         None stands for a change about a target that the ledger does not know; a slot without a register holds nothing.
         """
 
+    @staticmethod
     @abstractmethod
-    def among_found(self, column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
+    def among_found(column: Column[T], found: Select[tuple[T]]) -> ColumnElement[bool]:
         """Say that a column holds one of the values that a query finds, which is run once and before all else."""
 
     @abstractmethod

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    update,
+)
 
 from consent.change import Action, Bucket, Lane
 from consent.ledger.database import LedgerPart
-from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
-from consent.ledger.queue.enqueue import hold_what_is_withheld, of_bucket, withhold_optins, within
-from consent.ledger.queue.in_doubt import forget_doubts, mark_in_doubt, set_in_doubt_aside
+from consent.ledger.dialects.statements import Bulk, UpdateEach, among, among_given, bulk, number_list, plain_rows
+from consent.ledger.queue.enqueue import (
+    IS_RIPE,
+    OF_BUCKET,
+    bucket_given,
+    hold_what_is_withheld,
+    promote,
+    withhold_optins,
+)
+from consent.ledger.queue.in_doubt import Doubt, calls_in_doubt, forget_doubts, set_in_doubt_aside
 from consent.ledger.queue.overlaps import Overlap, resolve_overlaps
 from consent.ledger.queue.probe import pick_another
 from consent.ledger.queue.tasks import WITNESS, ClaimedChange, CustomerTask
@@ -22,7 +41,6 @@ from consent.ledger.review.pauses import ALL_LANES, open_lanes
 from consent.ledger.schema import attempts, changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.outcome import State
 
-PROMOTED_AT_ONCE = 2_000
 _PASSES = 20
 """How often a claim looks on where all that it took is paused, or held by a fuse."""
 
@@ -61,35 +79,19 @@ class Claims(LedgerPart):
     def due(self, bucket: Bucket, limit: int) -> int:
         """Return how many targets of a bucket are due and not paused, counting no further than `limit`."""
         now = self.core.now()
-        one: Select[Any] = select(literal_column("1")).limit(limit)
-        urgent = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
 
         def work(tx: Connection) -> int:
             if not (lanes := open_lanes(tx, bucket)):
                 return 0
-            is_open = () if lanes == ALL_LANES else within(lanes)
-            ready = one.where(is_due, *of_bucket(bucket), *is_open).order_by(*urgent)
-            ripe = one.where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
-            parts = (ready.subquery(), ripe.subquery())
-            return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in parts)
+            asked = bucket_given(bucket) | {"last_lane": max(lanes), "most": limit, "now": now}
+            return sum(tx.execute(_COUNT_DUE, asked).one())
 
         return min(limit, self.database.read(work))
 
     def left(self, bucket: Bucket, limit: int) -> int:
         """Return how many targets of a bucket have something to deliver, due or not; count no further than `limit`."""
-        parts = [
-            select(literal_column("1"))
-            .select_from(customer_tasks)
-            .where(half, *of_bucket(bucket))
-            .limit(limit)
-            .subquery()
-            for half in (is_due, is_put_off)
-        ]
-
-        def work(tx: Connection) -> int:
-            return sum(tx.execute(select(func.count()).select_from(part)).scalar_one() for part in parts)
-
-        return min(limit, self.database.read(work))
+        asked = bucket_given(bucket) | {"most": limit}
+        return min(limit, self.database.read(lambda tx: sum(tx.execute(_COUNT_LEFT, asked).one())))
 
     def claim(  # noqa: PLR0913 - what a worker wants, and what it knows of the bucket
         self,
@@ -121,8 +123,7 @@ class Claims(LedgerPart):
         def work(tx: Connection) -> list[CustomerTask]:
             if not (lanes := open_lanes(tx, bucket)):
                 return []
-            mark_in_doubt(tx, bucket, now, in_doubt_until)
-            promote(tx, bucket, now)
+            promote(tx, bucket, now, in_doubt_until)
             stops = stops_of(tx, bucket)
             # A pause that ends has what it held looked at, behind this lock: so none that has ended may count here.
             lanes = lanes if stops is None else open_lanes(tx, bucket)
@@ -132,10 +133,9 @@ class Claims(LedgerPart):
                 )
                 if not pick:
                     break
-                leased = update(customer_tasks).where(among(customer_tasks.c.target_id, pick))
-                tx.execute(leased.values(waiting=0, resend=0, lease_token=token, next_at=lease_until))
-                tasks, held = _load_unheld(tx, stops, pick)
-                tasks, in_doubt = set_in_doubt_aside(tx, tasks, now)
+                tx.execute(_LEASE, {"numbers": number_list(pick), "token": token, "until": lease_until})
+                tasks, held, doubts = _load_unheld(tx, stops, pick)
+                tasks, in_doubt = set_in_doubt_aside(tx, tasks, doubts, now)
                 if overlap is not None:
                     tasks, claimed = resolve_overlaps(tx, tasks, overlap, now), tasks
                     held = [*held, *hold_what_is_withheld(tx, claimed, tasks)]
@@ -174,21 +174,6 @@ class Claims(LedgerPart):
         return None if address is None else CustomerTask(target_id, orjson.loads(address), ())
 
 
-def promote(tx: Connection, bucket: Bucket, now: int) -> int:
-    """Enqueue what was put off until now; return how many targets."""
-    ripe = (
-        select(customer_tasks.c.target_id)
-        .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now)
-        .order_by(customer_tasks.c.next_at)
-        .limit(PROMOTED_AT_ONCE)
-    )
-    numbers = tx.execute(ripe.with_for_update(skip_locked=True)).scalars().all()
-    for some in portions(numbers):
-        due = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
-        tx.execute(due.values(waiting=1, lease_token=None))
-    return len(numbers)
-
-
 def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) -> Select[str]:
     beyond = () if last is None else (customer_tasks.c.bucket < last,)
     query = select(customer_tasks.c.bucket).where(state, customer_tasks.c.connection == connection, *beyond)
@@ -196,78 +181,64 @@ def _next_bucket(state: ColumnElement[bool], connection: str, last: str | None) 
 
 
 def _pick(tx: Connection, bucket: Bucket, limit: int, lanes: Sequence[Lane]) -> list[int]:
-    numbers: list[int] = []
-    for lane in lanes:
-        if (wanted := limit - len(numbers)) <= 0:
-            break
-        query = (
-            select(customer_tasks.c.target_id)
-            .where(is_due, *of_bucket(bucket), customer_tasks.c.lane == int(lane))
-            .order_by(customer_tasks.c.deadline)
-            .limit(wanted)
-        )
-        numbers.extend(tx.execute(query.with_for_update(skip_locked=True)).scalars().all())
-    return numbers
+    asked = bucket_given(bucket) | {"last_lane": max(lanes, default=-1), "most": limit}
+    return [whose for (whose,) in plain_rows(tx.execute(_PICK, asked))]
 
 
-def _load_unheld(tx: Connection, stops: Stops | None, numbers: Sequence[int]) -> tuple[list[CustomerTask], list[int]]:
-    """Return the tasks of these targets, without what fuses hold, and the targets of which they hold everything."""
-    tasks = _load(tx, numbers)
-    return (tasks, []) if stops is None else stops.set_aside(tx, tasks)
+def _load_unheld(
+    tx: Connection, stops: Stops | None, numbers: Sequence[int]
+) -> tuple[list[CustomerTask], list[int], dict[int, Doubt]]:
+    """Return the tasks of these targets, without what fuses hold, the targets of which they hold everything, doubts."""
+    tasks, doubts = _load(tx, numbers)
+    return (tasks, [], doubts) if stops is None else (*stops.set_aside(tx, tasks), doubts)
 
 
-def _load(tx: Connection, numbers: Sequence[int]) -> list[CustomerTask]:
-    """Return the tasks of these targets that have something to deliver."""
+def _load(tx: Connection, numbers: Sequence[int]) -> tuple[list[CustomerTask], dict[int, Doubt]]:
+    """Return the tasks of these targets that have something to deliver, and the doubts about calls to any of them."""
+    given = {"numbers": number_list(numbers)}
     claimed: dict[int, list[ClaimedChange]] = defaultdict(list)
-    oldest_first = newest_pending(tx, numbers, _FACTS).order_by(changes.c.effective_at, changes.c.id)
     details: dict[str, dict[str, Any]] = {}
-    for whose, number, import_id, slot, action, since, text, tried, value in plain_rows(tx.execute(oldest_first)):
-        if text not in details:
-            details[text] = orjson.loads(text)
-        said = (_ACTIONS[action], since, details[text])
-        claimed[whose].append(ClaimedChange(number, import_id, slot, *said, tried, value))
-    query = select(targets.c.id, targets.c.address, customer_tasks.c.tries).join(
-        customer_tasks, customer_tasks.c.target_id == targets.c.id
-    )
-    rows = plain_rows(tx.execute(query.where(among(targets.c.id, numbers))))
-    found = {whose: (address, tries) for whose, address, tries in rows}
-    return [
-        CustomerTask(whose, orjson.loads(found[whose][0]), tuple(claimed[whose]), found[whose][1])
+    newest = plain_rows(tx.execute(_newest_pending(type(bulk(tx))), given))
+    for whose, number, import_id, slot, action, since, text, tried, value in newest:
+        if (more := details.get(text)) is None:
+            more = details[text] = orjson.loads(text)
+        claimed[whose].append(ClaimedChange(number, import_id, slot, _ACTIONS[action], since, more, tried, value))
+    facts = {whose: its for whose, *its in plain_rows(tx.execute(_OF_TARGETS, given))}
+    tasks = [
+        CustomerTask(whose, orjson.loads(facts[whose][0]), tuple(claimed[whose]), facts[whose][1])
         for whose in numbers
         if whose in claimed
     ]
+    return tasks, {whose: (until, ids) for whose, (_, _, until, ids) in facts.items() if until is not None}
 
 
 _ACTIONS = {action.value: action for action in Action}
-_FACTS = (
-    *(changes.c.target_id, changes.c.id, changes.c.import_id, changes.c.slot, changes.c.action),
-    *(changes.c.effective_at, changes.c.details, changes.c.attempts, changes.c.value),
-)
 
 
 def _forget_confirmed(tx: Connection, tasks: Sequence[CustomerTask]) -> None:
-    """Call unknown what the provider holds in the slots that it is about to be told of, or that this may change.
-
-    Opt-outs change nothing in other slots that are opted out: else of wide and narrow ones, each would be sent again
-    whenever the other has been.
-    """
-    touched = {(task.target_id, slot) for task in tasks for slot in task.touched}
-    own = {(task.target_id, change.slot) for task in tasks for change in task.changes}
-    opting_in = {task.target_id for task in tasks if any(one.action is Action.OPTIN for one in task.changes)}
-    numbers = among(slots.c.target_id, [task.target_id for task in tasks])
-    query = select(slots.c.target_id, slots.c.slot, slots.c.confirmed).where(numbers)
+    """Call unknown what the provider holds in the slots that it is about to be told of, or that this may change."""
+    confirmed = plain_rows(tx.execute(_CONFIRMED, {"numbers": number_list([task.target_id for task in tasks])}))
+    by_target = {task.target_id: task for task in tasks} if confirmed else {}
     forgotten = [
         {"whose": whose, "which": slot}
-        for whose, slot, confirmed in tx.execute(query.where(slots.c.confirmed.is_not(None)))
-        if (whose, slot) in own
-        or ((whose, slot) in touched and (whose in opting_in or not confirmed.startswith(Action.OPTOUT.value)))
+        for whose, slot, holds in confirmed
+        if _may_change(by_target[whose], slot, is_out=holds.startswith(Action.OPTOUT.value))
     ]
     bulk(tx).update_each(_FORGET_CONFIRMED, forgotten)
 
 
-def _drop_empty(
-    tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask], held: Sequence[int] = ()
-) -> None:
+def _may_change(task: CustomerTask, slot: str, *, is_out: bool) -> bool:
+    """Whether a slot is one of those that are sent, or may be changed by these.
+
+    Opt-outs change nothing in other slots that are opted out: else of wide and narrow ones, each would be sent again
+    whenever the other has been.
+    """
+    if any(change.slot == slot for change in task.changes):
+        return True
+    return slot in task.newest_by_slot and not (is_out and all(one.action is Action.OPTOUT for one in task.changes))
+
+
+def _drop_empty(tx: Connection, numbers: Sequence[int], tasks: Sequence[CustomerTask], held: Sequence[int]) -> None:
     """Forget tasks with nothing left to deliver, not even held: a newer change was confirmed already."""
     full = {*held, *(task.target_id for task in tasks)}
     if empty := [whose for whose in numbers if whose not in full]:
@@ -280,10 +251,46 @@ _FORGET_CONFIRMED = UpdateEach(
     values="confirmed = NULL, confirmed_at = NULL",
     where="target_id = {whose} AND slot = {which}",
 )
+_WHOSE, _MOST = customer_tasks.c.target_id, bindparam("most", type_=Integer)
+_IS_OPEN = (is_due, *OF_BUCKET, customer_tasks.c.lane <= bindparam("last_lane"))
+_URGENT = (customer_tasks.c.lane, customer_tasks.c.deadline)  # the order of the index, so that it is used
+_PICK = select(_WHOSE).where(*_IS_OPEN).order_by(*_URGENT).limit(_MOST).with_for_update(skip_locked=True)
+_LEASE = (
+    update(customer_tasks)
+    .where(among_given(_WHOSE, "numbers"))
+    .values(waiting=0, resend=0, lease_token=bindparam("token"), next_at=bindparam("until"))
+)
+_CONFIRMED = select(slots.c.target_id, slots.c.slot, slots.c.confirmed).where(
+    among_given(slots.c.target_id, "numbers"), slots.c.confirmed.is_not(None)
+)
+_OF_TARGETS = (
+    select(
+        *(targets.c.id, targets.c.address, customer_tasks.c.tries, calls_in_doubt.c.until, calls_in_doubt.c.change_ids)
+    )
+    .join(customer_tasks, targets.c.id == _WHOSE)
+    .outerjoin(calls_in_doubt, calls_in_doubt.c.target_id == targets.c.id)
+    .where(among_given(targets.c.id, "numbers"))
+)
 
 
-def newest_pending(tx: Connection, numbers: Sequence[int], columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
-    """Return a query for columns of the changes that are to be delivered to these targets."""
-    newest = select(slots.c.newest_id).where(among(slots.c.target_id, numbers))
-    among_these = bulk(tx).among_found(changes.c.id, newest)
-    return select(*columns).where(among_these, changes.c.state == State.PENDING.value)
+def _number_of(*parts: Select[Any]) -> Select[Any]:
+    """Return a query that counts what each of these finds, no further than `most`."""
+    counted = (select(func.count()).select_from(part.limit(_MOST).subquery()).scalar_subquery() for part in parts)
+    return select(*counted)
+
+
+_ONE: Select[Any] = select(literal_column("1")).select_from(customer_tasks)
+_COUNT_DUE = _number_of(_ONE.where(*_IS_OPEN).order_by(*_URGENT), _ONE.where(*IS_RIPE))
+_COUNT_LEFT = _number_of(_ONE.where(is_due, *OF_BUCKET), _ONE.where(is_put_off, *OF_BUCKET))
+
+
+@cache
+def _newest_pending(kind: type[Bulk]) -> Select[Any]:
+    """Return a query for the changes that are to be delivered to some targets, the oldest first."""
+    newest = select(slots.c.newest_id).where(among_given(slots.c.target_id, "numbers"))
+    facts = (
+        *(changes.c.target_id, changes.c.id, changes.c.import_id, changes.c.slot, changes.c.action),
+        *(changes.c.effective_at, changes.c.details, changes.c.attempts, changes.c.value),
+    )
+    pending = (kind.among_found(changes.c.id, newest), changes.c.state == State.PENDING.value)
+    return select(*facts).where(*pending).order_by(changes.c.effective_at, changes.c.id)

@@ -10,14 +10,37 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, and_, case, delete, false, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    delete,
+    false,
+    func,
+    literal,
+    select,
+    update,
+)
 
 from consent.change import Action, Bucket, Lane, Origin, lane_of
 from consent.deadlines.rules import NO_RULE
 from consent.ledger.dialects.locks import MergeLock
-from consent.ledger.dialects.statements import Renewal, UpdateEach, among, bulk, plain_rows, portions
+from consent.ledger.dialects.statements import (
+    Renewal,
+    UpdateEach,
+    among,
+    among_given,
+    bulk,
+    number_list,
+    plain_rows,
+    portions,
+)
+from consent.ledger.queue.in_doubt import mark_in_doubt
 from consent.ledger.queue.tasks import IN_DOUBT, CustomerTask, Settlement
-from consent.ledger.schema import changes, customer_tasks, is_due, slots, targets
+from consent.ledger.schema import changes, customer_tasks, is_due, is_put_off, slots, targets
 from consent.outcome import State
 
 _IN_LINE = 48 * 3_600_000_000
@@ -108,9 +131,46 @@ def of_bucket(bucket: Bucket) -> tuple[ColumnElement[bool], ColumnElement[bool]]
     return customer_tasks.c.connection == bucket.connection, customer_tasks.c.bucket == bucket.name
 
 
+OF_BUCKET = (customer_tasks.c.connection == bindparam("connection"), customer_tasks.c.bucket == bindparam("bucket"))
+"""The same of a bucket that is given when the statement is executed, as `bucket_given`."""
+
+
+def bucket_given(bucket: Bucket) -> dict[str, Any]:
+    """Return what a statement asks for that says `OF_BUCKET`."""
+    return {"connection": bucket.connection, "bucket": bucket.name}
+
+
+IS_RIPE = (is_put_off, *OF_BUCKET, customer_tasks.c.next_at <= bindparam("now", type_=BigInteger))
+"""That a customer task of such a bucket was put off until a moment that has come."""
+
+
 def within(lanes: Sequence[Lane]) -> tuple[ColumnElement[bool], ...]:
     """Say that a customer task is in one of these lanes, the first ones of all; nothing is asked if these are all."""
     return () if len(lanes) == len(Lane) else (customer_tasks.c.lane <= max(lanes, default=-1),)
+
+
+def promote(tx: Connection, bucket: Bucket, now: int, in_doubt_until: int) -> None:
+    """Enqueue what was put off until now. What a lost delivery held is left alone until then, if that is later."""
+    asked = bucket_given(bucket) | {"now": now}
+    ripe = plain_rows(tx.execute(_RIPE, asked))
+    lost = [whose for whose, holder in ripe if holder not in (None, IN_DOUBT)] if in_doubt_until > now else []
+    mark_in_doubt(tx, lost, in_doubt_until)
+    left_alone = set(lost)
+    for some in portions([whose for whose, _ in ripe if whose not in left_alone]):
+        tx.execute(_ENQUEUE, {"numbers": number_list(some)})
+
+
+_PROMOTED_AT_ONCE = 2_000
+_RIPE = (
+    select(customer_tasks.c.target_id, customer_tasks.c.lease_token)
+    .where(*IS_RIPE)
+    .order_by(customer_tasks.c.next_at)
+    .limit(_PROMOTED_AT_ONCE)
+    .with_for_update(skip_locked=True)
+)
+_ENQUEUE = (
+    update(customer_tasks).where(among_given(customer_tasks.c.target_id, "numbers")).values(waiting=1, lease_token=None)
+)
 
 
 def return_tasks(tx: Connection, settlements: Sequence[Settlement], settled: set[int], now: int) -> None:

@@ -9,18 +9,15 @@ be one more for a provider that is slow.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, Column, Connection, Table, Text, delete, select, update
 
-from consent.change import Bucket
-from consent.ledger.dialects.statements import UpdateEach, among, bulk, plain_rows, portions
-from consent.ledger.queue.enqueue import of_bucket
+from consent.ledger.dialects.statements import UpdateEach, among, bulk, portions
 from consent.ledger.queue.tasks import IN_DOUBT, WITNESS, CustomerTask, Settlement
-from consent.ledger.schema import NUMBER, customer_tasks, is_put_off, metadata
-
-_AT_ONCE = 2_000
+from consent.ledger.schema import NUMBER, customer_tasks, metadata
 
 calls_in_doubt = Table(
     "calls_in_doubt",
@@ -56,21 +53,25 @@ _RENEWED = (
 )
 
 
-def set_in_doubt_aside(tx: Connection, tasks: Sequence[CustomerTask], now: int) -> tuple[list[CustomerTask], list[int]]:
+Doubt = tuple[int, str]
+"""Until when a call may land, and the changes that may be sent before, as JSON."""
+
+
+def set_in_doubt_aside(
+    tx: Connection, tasks: Sequence[CustomerTask], doubts: Mapping[int, Doubt], now: int
+) -> tuple[list[CustomerTask], list[int]]:
     """Return the tasks that may be sent, and the targets of those that carry more than may be repeated.
 
-    These are kept from being claimed until the doubt is over; the rows of all must be locked.
+    `doubts` are those about their targets. What may not be sent is kept from being claimed until the doubt is over; the
+    rows of all must be locked.
     """
-    numbers = [task.target_id for task in tasks]
-    found = {}
-    for some in portions(numbers):
-        query = select(calls_in_doubt).where(among(calls_in_doubt.c.target_id, some))
-        found.update({whose: (until, ids) for whose, until, ids in plain_rows(tx.execute(query))})
-    if not found:
+    if not doubts:
         return list(tasks), []
-    sent, held, over = [], [], []
+    sent: list[CustomerTask] = []
+    held: list[dict[str, Any]] = []
+    over: list[int] = []
     for task in tasks:
-        until, ids = found.get(task.target_id, (0, ""))
+        until, ids = doubts.get(task.target_id, (0, ""))
         if until <= now:
             over += [task.target_id] if until else []
             sent.append(task)
@@ -92,18 +93,8 @@ _HOLD = UpdateEach(
 )
 
 
-def mark_in_doubt(tx: Connection, bucket: Bucket, now: int, until: int) -> None:
+def mark_in_doubt(tx: Connection, numbers: Sequence[int], until: int) -> None:
     """Leave alone for a while what a delivery held that was lost: which calls it made is not known."""
-    if until <= now:
-        return
-    held = (customer_tasks.c.lease_token.is_not(None), customer_tasks.c.lease_token != IN_DOUBT)
-    lost = (
-        select(customer_tasks.c.target_id)
-        .where(is_put_off, *of_bucket(bucket), customer_tasks.c.next_at <= now, *held)
-        .order_by(customer_tasks.c.next_at)
-        .limit(_AT_ONCE)
-    )
-    numbers = tx.execute(lost.with_for_update(skip_locked=True)).scalars().all()
     for some in portions(numbers):
         left = update(customer_tasks).where(among(customer_tasks.c.target_id, some))
         tx.execute(left.values(lease_token=IN_DOUBT, next_at=until))
