@@ -53,7 +53,7 @@ def settings_found() -> Finding:
 def look_at_connections(settings: Settings) -> Iterator[Finding]:
     """Look at every connection as it is configured; no provider is called."""
     if not settings.connections:
-        remedy = "set OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL, …__USERNAME, …__PASSWORD; `optrelay demo` needs none"
+        remedy = "set OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL, …__USERNAME, …__PASSWORD, or start `optrelay sandbox`"
         yield Finding("connections", ok=False, message="none is configured", remedy=remedy)
     for name, connection in sorted(settings.connections.items()):
         try:

@@ -88,7 +88,9 @@ def show_import(
         show_fuse_ways(screen, report.import_id)
     if report.rejected:
         where = f"; fix them in {rejects_file} and import that" if rejects_file else _rejected_events(report)
-        screen.show(f"  rejected: {codes(report.reject_codes, report.reject_reasons)}{where}", "yellow")
+        shown_below = {one.message for one in first}
+        reasons = {code: reason for code, reason in report.reject_reasons.items() if reason not in shown_below}
+        screen.show(f"  rejected: {codes(report.reject_codes, reasons)}{where}", "yellow")
         _show_rejects(screen, report, first)
     if report.dead:
         screen.show(f"  dead: {codes(report.dead_codes, report.dead_reasons)}; {_letters(report)}", "yellow")

@@ -147,7 +147,7 @@ def row_models(settings: Settings) -> dict[str, type[ConsentRow]]:
     if not settings.connections:
         raise ConfigurationError(
             "no connection is configured: set OPTRELAY_CONNECTIONS__CAPILLARY__BASE_URL, …__USERNAME and "
-            "…__PASSWORD, or write them into optrelay.toml; `optrelay demo` needs none"
+            "…__PASSWORD, or write them into optrelay.toml; `optrelay sandbox` serves a stand-in to try it with"
         )
     return {
         name: provider_of(connection).row.in_region(connection.region)

@@ -30,7 +30,8 @@ def test_json_holds_the_promised_keys_first_and_the_sums_hold(cli: Cli, consents
 def test_a_rejected_row_is_in_a_file_that_can_be_fixed(cli: Cli, consents: str, tmp_path: Path) -> None:
     """A person who sees that rows were rejected is told how many, why, and in which file they are."""
     answer = cli("import", consents)
-    assert "1 × unknown_value: write one of MOBILE, EMAIL, wechat, whatsapp, ios, android, line; fix" in answer.out
+    assert "1 × unknown_value; fix" in answer.out
+    assert answer.out.count("write one of MOBILE, EMAIL, wechat, whatsapp, ios, android, line") == 1
     assert "1003999" in (tmp_path / "consents.csv.rejects.csv").read_text()
 
 
