@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pytest
 import structlog
@@ -27,7 +26,8 @@ from tests.support.clock import Clock
 from tests.support.examples import examples
 from tests.support.forked_commands.client import SERVER
 from tests.support.new_ledgers.pool import LedgerPool
-from tests.support.new_ledgers.quicker import copied, share_statements
+from tests.support.new_ledgers.quicker import copied, share_statements, wait_for_no_disk
+from tests.support.suite.collection import import_from_another_end, parts
 
 # The tests start hundreds of commands: each would compile the product anew where bytecode may not be kept.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -174,25 +174,15 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Collect no garbage meanwhile, and never look at these objects: a quarter of a million in each process stay."""
     gc.disable()
     try:
+        import_from_another_end(session.config)
         yield
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _parts(items: list[pytest.Item], of: int) -> dict[pytest.Item, int]:
-    """Return the part of each test: by its name, so that it stays there, but those that take long are evened out."""
-    parts = {item: crc32(item.nodeid.encode()) % of for item in items}
-    seconds = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("takes"))}
-    sums = [0.0] * of
-    for item in sorted(seconds, key=lambda item: (-seconds[item], item.nodeid)):
-        parts[item] = sums.index(min(sums))
-        sums[parts[item]] += seconds[item]
-    return parts
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -204,8 +194,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: item.get_closest_marker("waits") is None)
     number, _, of = os.environ.get("PROOF_PART", "").partition("/")
     if of:
-        parts = _parts(items, int(of))
-        left_out = [item for item in items if parts[item] != int(number) - 1]
+        part_of = parts(items, int(of))
+        left_out = [item for item in items if part_of[item] != int(number) - 1]
         items[:] = [item for item in items if item not in set(left_out)]
         config.hook.pytest_deselected(items=left_out)
 
@@ -244,9 +234,10 @@ def _certificates_are_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _statements_are_compiled_once() -> Iterator[None]:
+def _ledgers_are_quick() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         share_statements(lambda owner, name, value: patch.setattr(owner, name, value, raising=False))
+        wait_for_no_disk(patch.setattr)
         yield
 
 

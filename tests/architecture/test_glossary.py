@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-import pytest
 import typer
 from click.testing import CliRunner
 
@@ -190,36 +189,35 @@ def texts() -> dict[str, str]:
     return {name: re.sub(ALIASES.get(name, r"(?!)"), "", text) for name, text in found.items()}
 
 
-@pytest.mark.parametrize("term", IN_NAMES)
-def test_no_public_name_uses_a_retired_word(term: str) -> None:
+def test_no_public_name_uses_a_retired_word() -> None:
     """A name of the product says what the glossary says."""
-    _assert_gone(term, {where for where, name in names() if f"_{term}_" in name}, IN_NAMES[term])
+    _assert_gone(IN_NAMES, lambda term: {where for where, name in names() if f"_{term}_" in name})
 
 
-@pytest.mark.parametrize("term", IN_PROGRAMS)
-def test_no_test_or_benchmark_binds_a_retired_word(term: str) -> None:
+def test_no_test_or_benchmark_binds_a_retired_word() -> None:
     """A name of a test, a benchmark or a chaos run says what it is, whatever it is the name of."""
     beside = bound(("bench", "chaos", "tests"))
-    _assert_gone(term, {where for where, name in beside if f"_{term}_" in name}, IN_PROGRAMS[term])
+    _assert_gone(IN_PROGRAMS, lambda term: {where for where, name in beside if f"_{term}_" in name})
 
 
-@pytest.mark.parametrize("term", BOUND)
-def test_no_name_uses_a_retired_word(term: str) -> None:
+def test_no_name_uses_a_retired_word() -> None:
     """A local name of the product says what it is, as a public one does."""
-    _assert_gone(term, {where for where, name in bound(CODE) if f"_{term}_" in name}, BOUND[term])
+    _assert_gone(BOUND, lambda term: {where for where, name in bound(CODE) if f"_{term}_" in name})
 
 
-@pytest.mark.parametrize("term", WHOLE)
-def test_no_name_of_the_product_is_a_retired_word(term: str) -> None:
+def test_no_name_of_the_product_is_a_retired_word() -> None:
     """What people read is a message or a text; a module may be about words."""
-    found = {where for where, name in bound(PRODUCT) if name == f"_{term}_" and f"/{term}.py:" not in where}
-    _assert_gone(term, found, WHOLE[term])
+    _assert_gone(
+        WHOLE,
+        lambda term: {where for where, name in bound(PRODUCT) if name == f"_{term}_" and f"/{term}.py:" not in where},
+    )
 
 
-@pytest.mark.parametrize("term", EVERYWHERE)
-def test_no_text_uses_a_retired_word(term: str) -> None:
+def test_no_text_uses_a_retired_word() -> None:
     """Nothing that a person reads uses a word that only this project knew."""
-    _assert_gone(term, {name for name, text in texts().items() if in_text(term).search(text)}, EVERYWHERE[term])
+    lower = re.compile("|".join(in_text(term.lower()).pattern for term in EVERYWHERE))
+    found = {name: text for name, text in texts().items() if lower.search(text.lower())}  # ten times as quick as each
+    _assert_gone(EVERYWHERE, lambda term: {name for name, text in found.items() if in_text(term).search(text)})
 
 
 def in_text(term: str) -> re.Pattern[str]:
@@ -229,9 +227,12 @@ def in_text(term: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![^\W_])({term.replace(' ', '[ _]')})(?![^\W_])", re.IGNORECASE)
 
 
-def _assert_gone(term: str, found: set[str], instead: str) -> None:
-    where = "\n".join(sorted(found))
-    assert not found, f"{term!r} is retired, write {instead}:\n{where}"
+def _assert_gone(retired: Mapping[str, str], places: Callable[[str], set[str]]) -> None:
+    """Say where each retired term still stands: all of them at once, because the whole tree is read for one."""
+    found = {
+        f"write {instead} for {term}": sorted(where) for term, instead in retired.items() if (where := places(term))
+    }
+    assert found == {}
 
 
 def test_the_glossary_is_short() -> None:

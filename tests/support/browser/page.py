@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from starlette.applications import Starlette
 
 from consent.ledger.ledger import Ledger
 from consent.settings import Settings
+from console.commands.page import users
 from console.commands.page.access import Access, OneTimeLink
 from console.commands.page.app import page_mount
 from console.commands.page.server import local_app, shared_access
@@ -133,7 +135,8 @@ def page(ledger: Ledger, **more: Any) -> Iterator[PageServer]:
     ready = threading.Event()
     with listening("127.0.0.1", 0) as listener:
         served.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        served.access = shared_access(settings)
+        with patch.object(users, "hashed", return_value=HASH):  # what strangers' passwords are compared with
+            served.access = shared_access(settings)
         if served.access is None:
             served.link = OneTimeLink(lambda _: None)
             app = local_app(parts, served.link, listener)

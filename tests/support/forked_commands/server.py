@@ -27,7 +27,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.maintenance import Maintenance
 from tests.support.forked_commands.jobs import Job, fork_exec, job_of, prctl, python_path, receive, send
 from tests.support.ledgers import change_of, deliver, imported
-from tests.support.new_ledgers.quicker import copied, share_statements
+from tests.support.new_ledgers.quicker import copied, share_statements, wait_for_no_disk
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -241,6 +241,7 @@ def main(channel: int, template: str) -> None:
     gc.disable()
     _import_all()
     share_statements(setattr)
+    wait_for_no_disk(setattr)
     if template:
         _rehearse(template)
     _show(["commands of the tests are forked from here"])
