@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Any, NamedTuple
 
@@ -61,6 +60,7 @@ class ConsentChange:
     * `slot` is the smallest thing inside the target that can be in or out; `value` tells changes apart where it holds
       more than in or out; `details` are further parameters of the provider.
     * `bucket` names the rate limit of the connection that the target's calls fall under ("": it has only one).
+    * `effective_at` is since when it holds, in microseconds since 1970-01-01 UTC.
     * `own_time` is False if `effective_at` does not come from the sender, but from a file's clock or the receipt.
     * `sender` is the scope in which `change_id` is unique; `line` is the row's physical line, or the event's number.
     * `sent_by` names the API key that an event came by ("": its source has one sender alone).
@@ -72,7 +72,7 @@ class ConsentChange:
     address: Mapping[str, str] = field(repr=False)
     slot: str
     action: Action
-    effective_at: datetime
+    effective_at: int
     details: Mapping[str, Any] = field(default_factory=dict, repr=False)
     change_id: str | None = None
     line: int | None = None

@@ -98,22 +98,6 @@ def read_zone(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is no time zone: give one like Europe/Berlin") from None
 
 
-def in_utc(moment: datetime, zone: tzinfo = UTC) -> datetime:
-    """Return a moment in UTC; one without a zone is read in `zone`.
-
-    Raises UnusableTime for a local time that the clocks of the zone showed twice (`ambiguous_time`) or never
-    (`no_such_time`), because they were put back or forward.
-    """
-    if moment.tzinfo is None:
-        moment = _placed(moment, zone)
-    if moment.tzinfo is UTC:
-        return moment
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise UnusableTime("unreadable_time", _REMEDY) from None
-
-
 def _too_old() -> UnusableTime:
     message = f"a time before {_FIRST_DAY} is how systems write that they know none: write when the person said it"
     return UnusableTime("time_too_old", message)
@@ -145,10 +129,17 @@ _NEVER = (
 )
 
 
-def to_micros(moment: datetime) -> int:
-    """Return a moment as whole microseconds since 1970-01-01 UTC, the form in which the ledger keeps it."""
-    delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+def to_micros(moment: datetime, zone: tzinfo = UTC) -> int:
+    """Return a moment as whole microseconds since 1970-01-01 UTC, the form in which changes and the ledger keep it.
+
+    One without a zone is read in `zone`. Raises UnusableTime for a local time that the clocks of the zone showed twice
+    (`ambiguous_time`) or never (`no_such_time`), because they were put back or forward.
+    """
+    delta = (moment if moment.tzinfo is not None else _placed(moment, zone)) - _EPOCH
+    micros = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    if micros >= _YEAR_10000:
+        raise UnusableTime("unreadable_time", _REMEDY)
+    return micros
 
 
 def from_micros(micros: int) -> datetime:
@@ -158,6 +149,7 @@ def from_micros(micros: int) -> datetime:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_10000 = 253_402_300_800_000_000  # from here on no moment can be written in UTC
 
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400

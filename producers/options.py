@@ -13,7 +13,7 @@ from consent.feed import Feed
 from consent.guards.rules import GuardRules
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.reassert import Reassert
-from consent.times import UnusableTime, in_utc, read_zone
+from consent.times import UnusableTime, from_micros, read_zone, to_micros
 from producers.parsing.columns import plain
 
 CHUNK_ROWS = 10_000
@@ -113,7 +113,7 @@ class IngestOptions:
         if self.effective_at is None:
             return None
         try:
-            moment = in_utc(self.effective_at, self.zone)
+            moment = from_micros(to_micros(self.effective_at, self.zone))
         except UnusableTime as error:
             raise ConfigurationError(f"--effective-at: {error.message}") from None
         if moment > datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS):

@@ -20,6 +20,7 @@ from bench.worker.fast_server import FastServer, fast_server
 from consent.change import ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.settings import load_settings
+from consent.times import to_micros
 from console.local.broker import LocalBroker
 from worker.bootstrap import WorkerContext
 from worker.providers import PROVIDERS
@@ -33,7 +34,7 @@ def record(worker_context: WorkerContext, customer: int) -> None:
     row = PROVIDERS["capillary"].row.model_validate(cells)
     since = row.effective_at or datetime.now(UTC)
     (one,) = row.changes().slots
-    change = ConsentChange("capillary", row.changes().address, one.slot, row.action, since, one.details)
+    change = ConsentChange("capillary", row.changes().address, one.slot, row.action, to_micros(since), one.details)
     import_id = worker_context.ledger.intake.open_import(ImportSource("csv", "one", str(customer), 1, None)).import_id
     worker_context.ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
     worker_context.ledger.intake.finish_reading(import_id)

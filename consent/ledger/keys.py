@@ -19,7 +19,6 @@ from consent.change import Action, ConsentChange
 from consent.identifiers.identity import identity_of
 from consent.ledger.dialects.statements import NEW, Row, bulk
 from consent.ledger.schema import Key, metadata, targets
-from consent.times import to_micros
 
 KEY_BYTES = 16
 _HINT_BYTES = 4  # of a target's hash: enough to find the few targets that a change may be about
@@ -119,7 +118,7 @@ def target_key(secret: bytes, connection: str, address: Mapping[str, str]) -> by
 
 def dedupe_key(secret: bytes, target: bytes, change: ConsentChange) -> bytes:
     """Return the hash by which one change is known again."""
-    return Keys(secret).change(target, change, to_micros(change.effective_at))[0]
+    return Keys(secret).change(target, change, change.effective_at)[0]
 
 
 def timed_key(key: bytes, since: int) -> bytes:

@@ -10,14 +10,12 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
 from consent.change import Action, ConsentChange
-from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from producers.events.cloudevents import BINARY_MARK, from_headers, from_object
 from producers.events.event import (
     CLOUDEVENT,
@@ -49,26 +47,22 @@ class EventParser:
     """
 
     def __init__(self, context: ParseContext) -> None:
-        self._context = context
+        self._context = replace(context, latest=None)  # this may go on for weeks
         self._names = FieldNames(vocabulary(context.rows.values()))
         self._number = 0
 
     def parse(self, events: Iterable[Event]) -> Iterator[tuple[Event, int, list[Parsed]]]:
         """Yield each event with the number of its first change, and what became of its changes, in their order."""
-        context = self._context_now()
         for event in events:
-            found = self._found(event, context)
+            found = self._found(event)
             first, self._number = self._number + 1, self._number + len(found)
             yield event, first, found
 
     def errors(self, event: Event) -> list[RowError]:
         """Return what is wrong with an event's changes; it gets no number."""
-        return [one for one in self._found(event, self._context_now()) if isinstance(one, RowError)]
+        return [one for one in self._found(event) if isinstance(one, RowError)]
 
-    def _context_now(self) -> ParseContext:
-        return replace(self._context, latest=datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS))
-
-    def _found(self, event: Event, context: ParseContext) -> list[Parsed]:
+    def _found(self, event: Event) -> list[Parsed]:
         """Parse an event; an error of ours becomes a rejected event, since it would come back for ever otherwise."""
         try:
             changes = read(event)
@@ -78,22 +72,22 @@ class EventParser:
             return [_our_error(error)]
         found, count = [], 0
         for place, one in enumerate(changes):
-            parsed = _allowed(self._safely(one, event, place, context), event)
+            parsed = _allowed(self._safely(one, event, place), event)
             count += 1 if isinstance(parsed, RowError) else len(parsed)
             if count > MOST_CHANGES:
                 return [TOO_MANY]
             found.append(parsed)
         return found
 
-    def _safely(self, change: EventChange | RowError, event: Event, place: int, context: ParseContext) -> Parsed:
+    def _safely(self, change: EventChange | RowError, event: Event, place: int) -> Parsed:
         try:
-            return self._one(change, event, place, context)
+            return self._one(change, event, place)
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - the same
             return _our_error(error)
 
-    def _one(self, change: EventChange | RowError, event: Event, place: int, context: ParseContext) -> Parsed:
+    def _one(self, change: EventChange | RowError, event: Event, place: int) -> Parsed:
         if isinstance(change, RowError):
             return change
         cells = as_cells(change.fields, self._names)
@@ -110,7 +104,7 @@ class EventParser:
         elif event.since:
             values[OWN_TIME if event.since_is_own else FALLBACK_TIME] = event.since.isoformat()
         sender = event.sender if change.change_id is None else ""  # a CloudEvent's source and id are unique anywhere
-        found = parse_record(RawRecord(values, self._number + 1 + place, sender), context, spelled)
+        found = parse_record(RawRecord(values, self._number + 1 + place, sender), self._context, spelled)
         if isinstance(found, RowError) and found.column == FALLBACK_TIME:  # our name for it is not the sender's
             return found._replace(column="time" if change.since else None)
         return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
@@ -15,7 +14,7 @@ from consent.change import ConsentChange
 from consent.errors import UnreadableFile
 from consent.imports import REFUSED, Checkpoint, RejectedRow
 from consent.row import WARNINGS, ConsentRow, cell_rule
-from consent.times import in_utc, read_time
+from consent.times import read_time, to_micros
 from producers.files.file import PreparedFile
 from producers.files.header import Header
 from producers.files.lines import LONGEST_LINE, FileRow, RowReader
@@ -155,7 +154,7 @@ class _Known:
 
     changes: tuple[ConsentChange, ...]
     names: tuple[tuple[int, str, Check], ...]
-    moment: tuple[int, Callable[[str], datetime]] | None
+    moment: tuple[int, Callable[[str], int]] | None
     change_id: tuple[int, Check] | None
 
 
@@ -245,7 +244,7 @@ def _again(known: _Known, cells: Sequence[str], line: int) -> tuple[ConsentChang
 
 
 def _with(
-    one: ConsentChange, address: Mapping[str, str], since: datetime, change_id: str | None, line: int
+    one: ConsentChange, address: Mapping[str, str], since: int, change_id: str | None, line: int
 ) -> ConsentChange:
     return ConsentChange(
         one.connection,
@@ -266,16 +265,16 @@ def _with(
     )
 
 
-def _time_reader(context: ParseContext) -> Callable[[str], datetime]:
+def _time_reader(context: ParseContext) -> Callable[[str], int]:
     """Return what reads a time, and remembers the last one: rows that follow each other often share theirs."""
     last: str | None = None
-    moment = context.latest
+    moment = latest = context.last_moment
 
-    def read(cell: str) -> datetime:
+    def read(cell: str) -> int:
         nonlocal last, moment
         if cell != last:
-            since = in_utc(read_time(cell), context.zone)
-            if since > context.latest:
+            since = to_micros(read_time(cell), context.zone)
+            if since > latest:
                 raise ValueError
             last, moment = cell, since
         return moment

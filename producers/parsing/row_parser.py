@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from consent.errors import ConfigurationError, UnusableHeader
 from consent.ledger.merge import FUTURE_TOLERANCE_SECONDS
 from consent.row import ConsentRow
 from consent.time_formats import format_of
-from consent.times import UnusableTime, in_utc, read_time
+from consent.times import UnusableTime, read_time, to_micros
 from producers.parsing.columns import FALLBACK_TIME, OWN, OWN_TIME, RECORDED_AS, meant, vocabulary
 from producers.parsing.error_messages import RowError, row_error, with_source_names
 
@@ -38,8 +39,9 @@ class ParseContext:
     """What is needed to parse records: the row model of each connection, and the values that a record leaves out.
 
     `connection` and `effective_at` are used for records that name none; `defaults` fills empty columns, by connection;
-    a time without a zone is read in `zone`, and a change from after `latest` is rejected. `given` is the effective time
-    that a person gave, not a file's clock; `or_give` ends a message with the option by which a person can give one.
+    a time without a zone is read in `zone`. A change from after `latest` (microseconds) is rejected, None being soon
+    after it is read. `given` is the effective time that a person gave, not a file's clock; `or_give` ends a message
+    with the option that gives one.
     """
 
     rows: Mapping[str, type[ConsentRow]]
@@ -47,9 +49,14 @@ class ParseContext:
     connection: str | None
     effective_at: datetime | None
     zone: tzinfo
-    latest: datetime
+    latest: int | None
     given: datetime | None = None
     or_give: str = ""
+
+    @property
+    def last_moment(self) -> int:
+        """The latest moment (microseconds) since when a change may hold: clocks differ a little."""
+        return _soon() if self.latest is None else self.latest
 
     def candidates(self, rows_name_it: bool) -> list[str]:  # noqa: FBT001 - it reads as a sentence where it is used
         """Return the connections that a record can belong to; raise UnusableHeader if there is none.
@@ -84,9 +91,12 @@ def parse_context(
             f"there is no connection {connection!r} (known: {known}): give one of these, or configure it"
         )
     only = next(iter(rows)) if len(rows) == 1 else None
-    latest = datetime.now(UTC) + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
     filled = {name: _by_our_names(name, values, rows.values()) for name, values in defaults.items() if values}
-    return ParseContext(rows, filled, connection.lower() if connection else only, effective_at, zone, latest)
+    return ParseContext(rows, filled, connection.lower() if connection else only, effective_at, zone, _soon())
+
+
+def _soon() -> int:
+    return time.time_ns() // 1_000 + FUTURE_TOLERANCE_SECONDS * 1_000_000
 
 
 def parse_record(
@@ -148,29 +158,29 @@ def _unknown_connection(context: ParseContext, columns: Mapping[str, str]) -> Ro
     return RowError("unknown_connection", remedy, columns.get("connection", "connection"))
 
 
-def _effective_at(row: ConsentRow, fields: Mapping[str, object], context: ParseContext) -> datetime | RowError:
+def _effective_at(row: ConsentRow, fields: Mapping[str, object], context: ParseContext) -> int | RowError:
     try:
         fallback = fields.get(OWN_TIME, fields.get(FALLBACK_TIME))
         if row.effective_at is None and fallback is not None:
             return _earlier_time(str(fallback), context)
-        if row.effective_at is None and context.effective_at is None:
+        if (moment := row.effective_at or context.effective_at) is None:
             return RowError("missing_field", _NO_TIME + context.or_give, "effective_at")
-        since = in_utc(row.effective_at or context.effective_at or context.latest, context.zone)
+        since = to_micros(moment, context.zone)
     except UnusableTime as error:
         return RowError(error.code, error.message, "effective_at")
-    return since if since <= context.latest else RowError("from_the_future", _FUTURE, "effective_at")
+    return since if since <= context.last_moment else RowError("from_the_future", _FUTURE, "effective_at")
 
 
-def _earlier_time(written: str, context: ParseContext) -> datetime | RowError:
+def _earlier_time(written: str, context: ParseContext) -> int | RowError:
     """Return since when a row held that was rejected before; a useless clock of then gives way to --effective-at."""
     try:
-        since = in_utc(read_time(written), context.zone)
-        if since <= context.latest:
+        since = to_micros(read_time(written), context.zone)
+        if since <= context.last_moment:
             return since
         error = RowError("from_the_future", _FUTURE + context.or_give, FALLBACK_TIME)
     except UnusableTime as unusable:
         error = RowError(unusable.code, unusable.message + context.or_give, FALLBACK_TIME)
-    return context.given if context.given is not None and error.code in _CLOCK_ERRORS else error
+    return to_micros(context.given) if context.given is not None and error.code in _CLOCK_ERRORS else error
 
 
 _CLOCK_ERRORS = {"from_the_future", "time_too_old"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consent.times import EARLIEST, PATTERN, UnusableTime, in_utc, read_time
+from consent.times import EARLIEST, PATTERN, UnusableTime, from_micros, read_time, to_micros
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -18,7 +18,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 def refusal(text: str) -> tuple[str, str]:
     """The code and the words with which a time is refused."""
     with pytest.raises(UnusableTime) as caught:
-        in_utc(read_time(text), BERLIN)
+        to_micros(read_time(text), BERLIN)
     return caught.value.code, caught.value.message
 
 
@@ -118,9 +118,11 @@ def test_a_local_time_that_came_twice_or_never_is_refused() -> None:
     assert refusal("2026-03-29T02:30:00")[0] == "no_such_time"
 
     for written, hour in (("2026-10-25T01:59:59", 23), ("2026-10-25T03:00:00", 2), ("2026-10-25T02:10+02:00", 0)):
-        assert in_utc(read_time(written), BERLIN).hour == hour
-    assert in_utc(read_time("2026-03-29T03:00:00"), BERLIN) == datetime(2026, 3, 29, 1, tzinfo=UTC)
-    assert in_utc(read_time("2026-10-25T02:10:00"), ZoneInfo("UTC")) == datetime(2026, 10, 25, 2, 10, tzinfo=UTC)
+        assert from_micros(to_micros(read_time(written), BERLIN)).hour == hour
+    assert from_micros(to_micros(read_time("2026-03-29T03:00:00"), BERLIN)) == datetime(2026, 3, 29, 1, tzinfo=UTC)
+    assert from_micros(to_micros(read_time("2026-10-25T02:10:00"), ZoneInfo("UTC"))) == datetime(
+        2026, 10, 25, 2, 10, tzinfo=UTC
+    )
 
 
 def test_a_clock_that_was_never_set_is_known() -> None:

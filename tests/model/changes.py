@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from consent.change import Action, ConsentChange
+from consent.times import to_micros
 from worker.providers.infobip.blocklist_slots import Place, blocked_text
 from worker.providers.infobip.row import InfobipRow
 
@@ -68,7 +69,7 @@ class Said(NamedTuple):
 
     def change(self, line: int) -> ConsentChange:
         """The same as a producer hands it over."""
-        moment = MORNING + timedelta(minutes=self.minute, microseconds=self.micros)
+        moment = to_micros(MORNING + timedelta(minutes=self.minute, microseconds=self.micros))
         spellings, details = SPELLINGS[self.customer], {"reason": self.reason}
         value = spellings[(self.minute + len(self.reason)) % len(spellings)]
         if self.customer in OVERLAPPING:

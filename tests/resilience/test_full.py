@@ -18,6 +18,7 @@ from consent.imports import Accepted, Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queries import imports
 from consent.settings import load_settings
+from consent.times import to_micros
 from console.local.broker import LocalBroker
 from tests.support.company import OPTRELAY, Company, assert_balanced, company, fold, shuffled_rows
 from worker.bootstrap import WorkerContext
@@ -38,8 +39,9 @@ class File:
     def record(self) -> Accepted:
         """Record the next chunk."""
         names = range(self.recorded, self.recorded + CHUNK)
+        since = to_micros(MORNING)
         changes = [
-            ConsentChange("capillary", {"user_id": str(n)}, "EMAIL", Action.OPTOUT, MORNING, line=n + 2) for n in names
+            ConsentChange("capillary", {"user_id": str(n)}, "EMAIL", Action.OPTOUT, since, line=n + 2) for n in names
         ]
         done = self.ledger.intake.accept(self.id, changes, [], Checkpoint(names.stop, names.stop + 1, 0, names.stop))
         self.recorded = names.stop

@@ -17,6 +17,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, Settlement
 from consent.ledger.schema import attempts
 from consent.outcome import Applied
+from consent.times import to_micros
 from tests.support.clock import Clock
 
 BUCKET = Bucket("capillary")
@@ -27,7 +28,7 @@ def say(ledger: Ledger, action: str, minute: int) -> str:
     """One customer says something in a file of its own."""
     source = ImportSource("csv", f"{minute}.csv", f"file {minute}", 1, None)
     import_id = ledger.intake.open_import(source).import_id
-    moment = datetime(2026, 11, 22, 8, minute, tzinfo=UTC)
+    moment = to_micros(datetime(2026, 11, 22, 8, minute, tzinfo=UTC))
     change = ConsentChange("capillary", {"user_id": "1"}, "EMAIL", Action(action), moment, line=2)
     ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))
     ledger.intake.finish_reading(import_id)
@@ -159,7 +160,7 @@ def test_an_importer_whose_commit_went_unheard_does_not_take_itself_for_another(
     """The connection breaks after a chunk was committed: the import goes on, and the chunk is recorded once."""
     source = ImportSource("csv", "a.csv", "a", 1, None)
     import_id = on_postgresql.intake.open_import(source).import_id
-    moment = datetime(2026, 11, 22, 8, tzinfo=UTC)
+    moment = to_micros(datetime(2026, 11, 22, 8, tzinfo=UTC))
     change = ConsentChange("capillary", {"user_id": "1"}, "EMAIL", Action.OPTOUT, moment, line=2)
     assert on_postgresql.database.hash_key
     answer = LostAnswer(on_postgresql)

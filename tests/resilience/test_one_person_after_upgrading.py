@@ -19,7 +19,6 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.migrations import merging
 from consent.ledger.schema import REVISION, attempts, changes, customer_tasks, slots, targets
 from consent.settings import load_settings
-from consent.times import from_micros
 from console.commands.ledger.command import migrate_ledger
 from console.ui.screen import Screen
 from tests.resilience.old_ledger import LEASED, Old, OldLedger, fill, generated
@@ -174,7 +173,7 @@ def _as_now(old: OldLedger, change: Old) -> ConsentChange:
     elif "source" in address:
         address = {**address, "source": "INSTORE"}
     details = {"source_name": change.details.split('"')[3]} if change.details != "{}" else {}
-    moment = from_micros(change.since)
+    moment = change.since
     return ConsentChange(connection, address, change.slot, Action(change.action), moment, details, bucket=bucket)
 
 
@@ -195,7 +194,7 @@ def test_a_source_that_came_from_its_name_is_found_by_both(empty_ledger_url: str
     target = ledger.database.read(lambda tx: tx.execute(query).scalar_one())
     run = ledger.intake.open_import(ImportSource("http", "run", "run", 0, None, stream=True)).import_id
     for source in ("FACEBOOK", "INSTORE"):
-        moment = from_micros(change.since + 1_000_000 * len(source))
+        moment = change.since + 1_000_000 * len(source)
         opt_out = ConsentChange("capillary", address | {"source": source}, change.slot, Action.OPTOUT, moment)
         done = ledger.intake.accept_events(run, [opt_out], [])
         found = ledger.queries.find_change(done.ids[0])

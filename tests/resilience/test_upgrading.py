@@ -22,7 +22,6 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import dedupe_key, target_key
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import REVISION, changes, metadata, noop_changes
-from consent.times import from_micros
 
 
 def test_an_older_ledger_is_not_written_before_it_is_migrated(empty_ledger_url: str) -> None:
@@ -57,9 +56,7 @@ def test_what_an_older_ledger_held_goes_on_under_its_number(empty_ledger_url: st
     assert standing == {"1": Action.OPTIN, "2": Action.OPTOUT}
     (repeated,) = ledger.database.read(lambda tx: tx.execute(select(noop_changes.c.target_id)).scalars().all())
     assert repeated != task.target_id
-    ledger.intake.accept_events(
-        "run", [ConsentChange("capillary", {"user_id": "2"}, "SMS", Action.OPTOUT, from_micros(8))], []
-    )
+    ledger.intake.accept_events("run", [ConsentChange("capillary", {"user_id": "2"}, "SMS", Action.OPTOUT, 8)], [])
     query = select(changes.c.target_id).where(changes.c.slot == "SMS")
     assert ledger.database.read(lambda tx: tx.execute(query).scalar_one()) == task.target_id
     ledger.close()
@@ -83,7 +80,7 @@ def test_dead_letters_of_an_older_ledger_are_found(empty_ledger_url: str) -> Non
 def test_changes_of_an_older_ledger_are_known_again(empty_ledger_url: str) -> None:
     """An update changes how a change is known: what was said is a duplicate, and its former id finds it."""
     ledger = Ledger(empty_ledger_url)
-    said = ConsentChange("capillary", {"user_id": "9"}, "EMAIL", Action.OPTOUT, from_micros(1))
+    said = ConsentChange("capillary", {"user_id": "9"}, "EMAIL", Action.OPTOUT, 1)
     target = target_key(b"\0", "capillary", said.address)
     former = dedupe_key(b"\0", target, said)
     ledger.database.write(lambda tx: _old_change(tx, target, former), checked=False)

@@ -34,7 +34,7 @@ def change_of(
 ) -> ConsentChange:
     """One row of a file."""
     return ConsentChange(
-        "capillary", {"user_id": customer}, slot, Action(action), MORNING + timedelta(minutes=minute), more
+        "capillary", {"user_id": customer}, slot, Action(action), to_micros(MORNING + timedelta(minutes=minute)), more
     )
 
 

@@ -64,10 +64,11 @@ def as_change(row):
     from datetime import UTC, datetime
 
     from consent.change import ConsentChange
+    from consent.times import to_micros
 
     since = row.effective_at or datetime.now(UTC)
     (one,) = row.changes().slots
-    return ConsentChange("capillary", row.changes().address, one.slot, row.action, since, one.details)
+    return ConsentChange("capillary", row.changes().address, one.slot, row.action, to_micros(since), one.details)
 
 
 def deliveries(worker_context: WorkerContext, until: Callable[[], bool], seconds: float = 8.0) -> None:

@@ -15,7 +15,6 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import PermanentFailure
 from consent.settings import Settings
-from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.ledgers import change_of, deliver, guarded, imported
 from worker import notices
@@ -156,7 +155,7 @@ def test_a_backlog_that_does_not_fall_is_told_until_it_falls(tmp_path: Path, mon
 
 def test_a_long_pause_of_opt_outs_is_told_until_it_ends(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a quarter of the shortest deadline, which is 48 hours; a pause of opt-ins is not."""
-    said = replace(change_of("ann"), effective_at=from_micros(ledger.now()))
+    said = replace(change_of("ann"), effective_at=ledger.now())
     imported(ledger, said)
     ledger.pauses.pause("capillary", None, only_optins=True, who="bob", why="a test")
     hours = 3_600_000_000

@@ -16,6 +16,7 @@ from consent.ledger.queue.breakers import BucketHealth
 from consent.ledger.rejected_events import RejectedFilter
 from consent.outcome import Applied, Unauthorized
 from consent.settings import load_settings
+from consent.times import to_micros
 from console.local.broker import LocalBroker
 from tests.support.ledgers import settlement
 from worker.bootstrap import WorkerContext
@@ -84,7 +85,7 @@ def _record(worker_context: WorkerContext, *apps: str) -> None:
 
 
 def _read_whole(worker_context: WorkerContext, *apps: str) -> str:
-    since = datetime(2026, 11, 20, 8, tzinfo=UTC)
+    since = to_micros(datetime(2026, 11, 20, 8, tzinfo=UTC))
     changes = [
         ConsentChange(
             "gupshup", {"app_id": app, "subscription_id": f"{n}"}, "active", Action.OPTOUT, since, {}, bucket=app

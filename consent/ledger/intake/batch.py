@@ -19,7 +19,6 @@ from consent.ledger.merge import may_be_noop, restates
 from consent.ledger.schema import changes, noop_changes, targets
 from consent.outcome import State
 from consent.reassert import Reassert, ReassertRules
-from consent.times import to_micros
 
 _TARGET_COLUMNS = ("target_key", "connection", "bucket", "address")
 _ROW_COLUMNS = (*("dedupe_key", "line", "target_id", "slot", "action", "value", "effective_at", "details", "own_time"),)
@@ -67,7 +66,7 @@ class IncomingBatch:
         aliases: dict[bytes, _Alias] = {}
         found: dict[bytes, Row] = {}
         for change in incoming:
-            since = to_micros(change.effective_at)
+            since = change.effective_at
             target, address, key, details = keys.of(change, since)
             if target not in found:
                 found[target] = (target, change.connection, change.bucket, address)

@@ -26,7 +26,6 @@ from consent.ledger.queries.changes import CORRECTED
 from consent.ledger.queue.outcome_log import note_state
 from consent.ledger.schema import audit_log, changes, imports, targets
 from consent.outcome import State
-from consent.times import from_micros
 
 KIND = "correction"
 """The kind of import that holds a corrected dead letter."""
@@ -122,7 +121,7 @@ def _of(letter: Row[Any], change: ConsentChange) -> ConsentChange:
         change,
         connection=letter.connection,
         action=Action(letter.action),
-        effective_at=from_micros(letter.effective_at),
+        effective_at=letter.effective_at,
         own_time=bool(letter.own_time),
         line=letter.line,
         change_id=None,

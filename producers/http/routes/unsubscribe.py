@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
@@ -96,7 +95,7 @@ def _fields_of_click(link: Link, ledger: Ledger, context: ParseContext, *, by_pe
     fields = {**link.fields, "action": "OPTOUT", FALLBACK_TIME: from_micros(now).isoformat()}
     fields.pop("effective_at", None)  # the moment is ours: with one of its own, a click that is sent twice would be two
     before = fields | {"change_id": f"link:{link.id}:{turn - 1}"}
-    recently = replace(context, latest=from_micros(now) + timedelta(seconds=1))
+    recently = replace(context, latest=now + 1_000_000)
     found = parse_record(RawRecord(before), recently)
     if not isinstance(found, RowError):
         opt_in = ledger.queries.current_opt_in(found)

@@ -13,7 +13,6 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.keys import Keys
 from consent.ledger.ledger import Ledger
 from consent.outcome import PermanentFailure
-from consent.times import to_micros
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, recorded
 
 _names = count()
@@ -81,7 +80,7 @@ def test_an_earlier_time_under_a_used_id_is_superseded(ledger: Ledger) -> None:
 
     assert record(ledger, named("7", minute=5)) == (True,)
     [task] = ledger.queue.claim(BUCKET, 1, "delivery", 60)
-    assert [change.effective_at for change in task.changes] == [to_micros(named("7", minute=20).effective_at)]
+    assert [change.effective_at for change in task.changes] == [named("7", minute=20).effective_at]
 
 
 @pytest.mark.parametrize("first", [True, False])

@@ -12,6 +12,7 @@ import pytest
 from consent.change import ConsentChange
 from consent.imports import ImportSource
 from consent.ledger.ledger import Ledger
+from consent.times import to_micros
 from tests.support.company import Company, assert_balanced, company, fold, shuffled_rows
 from worker.providers import PROVIDERS
 
@@ -75,7 +76,9 @@ def said(customer: str) -> ConsentChange:
         {"user_id": customer, "channel": "EMAIL", "priority": "BULK", "action": "OPTOUT"}
     )
     (one,) = row.changes().slots
-    return ConsentChange("capillary", row.changes().address, one.slot, row.action, datetime.now(UTC), one.details)
+    return ConsentChange(
+        "capillary", row.changes().address, one.slot, row.action, to_micros(datetime.now(UTC)), one.details
+    )
 
 
 @pytest.mark.proof

@@ -17,6 +17,7 @@ from consent.broker.wakeups import KEY_PREFIX, WakeUps, redis_client
 from consent.change import Bucket, ConsentChange
 from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
+from consent.times import to_micros
 from console.local.broker import LocalBroker
 from sandbox.server import running
 from tests.support.company import OPTRELAY
@@ -62,7 +63,12 @@ def record(ledger: Ledger, number: int) -> None:
     row = PROVIDERS["infobip"].row.model_validate(RULE | {"action": action, "users": f"new-{user}"})
     [slot_change] = row.changes().slots
     change = ConsentChange(
-        "infobip", row.changes().address, slot_change.slot, row.action, datetime.now(UTC), slot_change.details
+        "infobip",
+        row.changes().address,
+        slot_change.slot,
+        row.action,
+        to_micros(datetime.now(UTC)),
+        slot_change.details,
     )
     import_id = ledger.intake.open_import(ImportSource("csv", "one.csv", f"bytes {number}", 1, None)).import_id
     ledger.intake.accept(import_id, [change], [], Checkpoint(1, 2, 0, 1))

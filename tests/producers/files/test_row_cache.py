@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from consent.change import ConsentChange
 from consent.row import ConsentRow, RowChanges, SlotChange
+from consent.times import to_micros
 from producers.files import chunks
 from producers.files.chunks import RowCache
 from producers.files.header import read_header
@@ -69,7 +70,7 @@ def test_rows_are_understood_as_if_each_were_the_first(name: str, data: st.DataO
     model, cells = MODELS[name]
     columns = data.draw(st.permutations(list(cells | COMMON)))
     header = read_header(columns, vocabulary([model]), "x.csv")
-    latest = datetime(2026, 11, 22, tzinfo=UTC)
+    latest = to_micros(datetime(2026, 11, 22, tzinfo=UTC))
     context = ParseContext({name: model}, {}, name, since, ZoneInfo("Europe/Berlin"), latest)
     each = [st.sampled_from((cells | COMMON)[column]) for column in columns]
     rows = data.draw(st.lists(st.tuples(*each), min_size=1, max_size=25))
@@ -97,7 +98,7 @@ def test_what_two_providers_read_differently_is_not_taken_for_the_same() -> None
     rows: dict[str, type[ConsentRow]] = {"crm": PersonRow, "other": OtherRow}
     header = read_header(["connection", "user_id", "channel", "action"], vocabulary(rows.values()), "x.csv")
     now = datetime(2026, 11, 22, tzinfo=UTC)
-    cache = RowCache(ParseContext(rows, {}, None, now, UTC, now), header)
+    cache = RowCache(ParseContext(rows, {}, None, now, UTC, to_micros(now)), header)
 
     found = [cache.parse(["other", user, "SMS", "OPTOUT"], 2) for user in "12"]
 

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from consent.change import Action, ConsentChange
 from consent.ledger.ledger import Ledger
+from consent.times import to_micros
 from producers.http.admission import ApiKeys
 from tests.support.http_server import Server, server
 from tests.support.ledgers import recorded
@@ -26,7 +27,7 @@ ANN = {"identifier_name": "email", "identifier_value": "Ann@Example.com", "sourc
 def served(books: Ledger) -> Iterator[Server]:
     """A server whose ledger has an opt-out in a file that is still being read: Ann's, of promotional mail."""
     slot = slot_text("EMAIL", "", "BULK", -1)
-    recorded(books, ConsentChange("capillary", ANN, slot, Action.OPTOUT, SINCE))
+    recorded(books, ConsentChange("capillary", ANN, slot, Action.OPTOUT, to_micros(SINCE)))
     with server(books, keys=ApiKeys(f"plain={KEYS['plain']},mailer[contactable]={KEYS['mailer']}")) as running:
         yield running
 
@@ -131,7 +132,7 @@ def test_the_country_of_numbers_can_be_given(books: Ledger, served: Server) -> N
     """Eve opted out by her number; a client that has it as it is dialled at home says where that is."""
     eve = {"identifier_name": "mobile", "identifier_value": "447700900123", "source": "WEBSITE"}
     slot = slot_text("MOBILE", "", "BULK", -1)
-    recorded(books, ConsentChange("capillary", eve, slot, Action.OPTOUT, SINCE))
+    recorded(books, ConsentChange("capillary", eve, slot, Action.OPTOUT, to_micros(SINCE)))
     people = ({"mobile": "07700 900123"}, {"mobile": "07700 900124"})
 
     without = ask(served, *people, channel="SMS", unknown="allow").json()

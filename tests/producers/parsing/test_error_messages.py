@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from consent.row import ConsentRow, Identifier, RowChanges, SlotChange
+from consent.times import to_micros
 from producers.parsing.error_messages import RowError
 from producers.parsing.row_parser import RawRecord, parse_context, parse_record
 
@@ -108,5 +109,5 @@ def test_a_row_without_a_time_may_use_the_one_of_its_file() -> None:
     found = parse_record(RawRecord({"action": "OPTOUT", "user_id": "7"}, 2), context)
 
     assert not isinstance(found, RowError)
-    assert [change.effective_at for change in found] == [NOW]
+    assert [change.effective_at for change in found] == [to_micros(NOW)]
     assert error_of({"effective_at": None}).code == "missing_field"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from consent.errors import ConfigurationError, UnreadableFile
+from consent.times import from_micros
 from producers.files.sources import SourceFile
 from producers.options import IngestOptions
 from tests.support.memory_ledger import MemoryLedger, csv_of, take_in
@@ -21,7 +22,7 @@ def since(file: SourceFile, options: IngestOptions | None = None) -> list[dateti
     """Import a file; return since when its changes hold."""
     ledger = MemoryLedger()
     take_in(file, ledger, options)
-    return [change.effective_at for change in ledger.changes]
+    return [from_micros(change.effective_at) for change in ledger.changes]
 
 
 def test_a_row_without_a_time_holds_since_the_file_was_written(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.breakers import Breaker, Trip
 from consent.outcome import PermanentFailure, Unchanged
 from consent.settings import Settings
+from consent.times import to_micros
 from tests.support.browser import chromium, fill_in, look, press
 from tests.support.browser.page import EVERYONE, PASSWORD, PageServer, page
 from tests.support.ledgers import deliver
@@ -42,7 +43,7 @@ See = Callable[[str], None]
 
 def said(number: int, action: str = "OPTOUT", hours: float = 1.0, connection: str = "capillary") -> ConsentChange:
     """What a person said so many hours ago."""
-    since = datetime.now(UTC) - timedelta(hours=hours)
+    since = to_micros(datetime.now(UTC) - timedelta(hours=hours))
     return ConsentChange(connection, {"user_id": f"{PERSON}{number}"}, SLOT, Action(action), since, {"reason": "rang"})
 
 

@@ -19,6 +19,7 @@ from consent.imports import Checkpoint, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Attempt, ClaimedChange, CustomerTask, Settlement
 from consent.outcome import Outcome, Retry
+from consent.times import to_micros
 from worker.providers.contract import Reply, Request
 from worker.providers.infobip import INFOBIP
 from worker.providers.infobip.row import BLOCKLIST, InfobipRow
@@ -117,7 +118,7 @@ class Said(NamedTuple):
         spelled = "Ann@Example.com" if self.minute % 2 else "ann@example.com"
         row = InfobipRow.model_validate({"destination": spelled, "action": self.action, **cells})
         (slot_change,) = row.changes().slots
-        moment = MORNING + timedelta(minutes=self.minute)
+        moment = to_micros(MORNING + timedelta(minutes=self.minute))
         return ConsentChange(
             "infobip", row.changes().address, slot_change.slot, row.action, moment, {}, bucket=row.changes().bucket
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from consent.change import Action
@@ -14,7 +13,7 @@ from consent.identifiers.identity import fold_destination
 from consent.ledger.merge import Version, rank
 from consent.ledger.queue.tasks import ClaimedChange, CustomerTask
 from consent.outcome import Applied, Healthy, Outcome, PermanentFailure, Retry, Unchanged
-from consent.times import UnusableTime, from_micros, in_utc, read_time
+from consent.times import UnusableTime, read_time, to_micros
 from worker.providers.batching import halves
 from worker.providers.classify import Classification, ReplyKind, all_of
 from worker.providers.contract import Answer, Reply, Request
@@ -188,11 +187,11 @@ def _removal(entries: Sequence[Entry], task: CustomerTask, change: ClaimedChange
     The newest change wins here as well. Of an entry that a call like ours made, the ledger knows since when it holds:
     its date at Infobip is only that of our call, which may have been late. Of any other the date decides.
     """
-    given, own = from_micros(change.effective_at), Version(change.effective_at, change.action, change.id)
+    own = Version(change.effective_at, change.action, change.id)
     found: list[Entry] = []
     for entry in entries:
         place, known = _place(entry), _newest_of(entry, task)
-        if known is None and _is_newer(entry, given) and _meets(change, place):
+        if known is None and _is_newer(entry, change.effective_at) and _meets(change, place):
             return NEWER
         if known is not None and known.action is Action.OPTOUT and rank(known) > rank(own):
             continue
@@ -231,10 +230,10 @@ def _destination(entry: Entry) -> str | None:
     return fold_destination(there) if isinstance(there, str) else None
 
 
-def _is_newer(entry: Entry, given: datetime) -> bool:
+def _is_newer(entry: Entry, given: int) -> bool:
     """Whether an entry was made after an opt-in was given; one without a date that can be read may have been."""
     created = entry.get("createdDate")
     try:
-        return in_utc(read_time(str(created))) > given
+        return to_micros(read_time(created)) > given
     except UnusableTime as error:
         return error.code != "time_too_old"

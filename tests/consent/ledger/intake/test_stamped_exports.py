@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
@@ -72,10 +71,8 @@ def test_times_within_one_minute_are_one_stamp_and_those_of_two_minutes_are_not(
     """An export may take a while to write its rows; what is spread further is told apart."""
     dump(ledger, night(0))
     deliver(ledger, limit=2_000)
-    close = [replace(one, effective_at=one.effective_at + timedelta(seconds=n % 60)) for n, one in enumerate(night(60))]
-    apart = [
-        replace(one, effective_at=one.effective_at + timedelta(seconds=n % 150)) for n, one in enumerate(night(90))
-    ]
+    close = [replace(one, effective_at=one.effective_at + n % 60 * 1_000_000) for n, one in enumerate(night(60))]
+    apart = [replace(one, effective_at=one.effective_at + n % 150 * 1_000_000) for n, one in enumerate(night(90))]
 
     assert stamped(ledger, dump(ledger, close)) == 1_500
     assert deliver(ledger) == []

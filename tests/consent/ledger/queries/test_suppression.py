@@ -19,6 +19,7 @@ from consent.identifiers.suppression import Question, Unknown
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.holds import Decision
 from consent.outcome import Applied, PermanentFailure
+from consent.times import to_micros
 from producers.audience import AudienceCheck, AudienceQuestion, MissingNames, Stopped, names_of, with_check
 from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import guarded, imported, recorded, settlement
@@ -140,7 +141,9 @@ class World:
 
     def _change(self, connection: str, named: dict[str, str], slot: str, action: Action, minute: int) -> ConsentChange:
         bucket = "" if connection == "capillary" else "blocklist"
-        return ConsentChange(connection, named, slot, action, START + timedelta(minutes=minute), bucket=bucket)
+        return ConsentChange(
+            connection, named, slot, action, to_micros(START + timedelta(minutes=minute)), bucket=bucket
+        )
 
     def do(self, what: str, said: list[tuple[str, int, str, Action, int]]) -> None:
         """One step, in both."""
@@ -252,7 +255,7 @@ def test_who_opted_out_is_stopped_and_no_one_else(
 def test_a_name_that_the_audience_lacks_is_no_leave(ledger: Ledger) -> None:
     """The opt-out is by user_id, and the audience gives e-mail addresses."""
     connection, named = address("user", 1)
-    moment = START + timedelta(minutes=1)
+    moment = to_micros(START + timedelta(minutes=1))
     recorded(ledger, ConsentChange(connection, named, CAPILLARY_SLOTS[0], Action.OPTOUT, moment))
     ann = {"email": "ann@example.com"}
 
@@ -270,7 +273,7 @@ def test_a_name_that_the_audience_lacks_is_no_leave(ledger: Ledger) -> None:
 
 def test_a_connection_that_is_not_configured_is_no_leave(ledger: Ledger) -> None:
     """Its opt-outs cannot be understood, so the question is refused."""
-    imported(ledger, ConsentChange("former", {"user_id": "5"}, "x", Action.OPTOUT, START))
+    imported(ledger, ConsentChange("former", {"user_id": "5"}, "x", Action.OPTOUT, to_micros(START)))
 
     with pytest.raises(ConfigurationError, match="former, which is not configured"):
         ask(ledger, Question("EMAIL"), {"user_id": "5"})

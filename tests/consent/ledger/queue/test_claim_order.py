@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 from sqlalchemy import select
 
@@ -11,7 +10,6 @@ from consent.change import Action, ConsentChange
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import customer_tasks
 from consent.outcome import Applied
-from consent.times import from_micros
 from tests.support.ledgers import BUCKET, change_of, imported, settlement
 
 
@@ -22,7 +20,7 @@ def claimed(ledger: Ledger, count: int = 10) -> list[str]:
 
 def said(ledger: Ledger, who: str, hours_ago: float, action: str = "OPTOUT") -> ConsentChange:
     """What a person said so long ago."""
-    return replace(change_of(who, action), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago))
+    return replace(change_of(who, action), effective_at=round(ledger.now() - hours_ago * 3_600_000_000))
 
 
 def test_the_earliest_deadline_goes_first(ledger: Ledger) -> None:

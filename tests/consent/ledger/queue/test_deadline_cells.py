@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
@@ -18,7 +17,6 @@ from consent.ledger.dead_letters import DeadLetterFilter
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import CustomerTask
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
-from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.examples import examples
 from tests.support.ledgers import BUCKET, change_of, imported, recorded, run_of, settlement
@@ -28,9 +26,7 @@ TABLES = "noop_changes, slots, changes, customer_tasks, imports, targets, attemp
 
 def said(ledger: Ledger, who: str, hours_ago: float = 1, action: str = "OPTOUT", slot: str = "EMAIL") -> ConsentChange:
     """What a person said so long ago."""
-    return replace(
-        change_of(who, action, slot=slot), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago)
-    )
+    return replace(change_of(who, action, slot=slot), effective_at=round(ledger.now() - hours_ago * 3_600_000_000))
 
 
 def total(ledger: Ledger) -> int:

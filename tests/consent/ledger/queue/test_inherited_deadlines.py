@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,6 @@ from consent.change import ConsentChange
 from consent.ledger.ledger import Ledger
 from consent.ledger.schema import changes, customer_tasks
 from consent.outcome import Applied, PermanentFailure
-from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.examples import examples
 from tests.support.ledgers import change_of, deliver, imported
@@ -23,9 +21,7 @@ HOUR = 3_600_000_000
 
 def said(ledger: Ledger, hours_ago: float, action: str = "OPTOUT", who: str = "1") -> ConsentChange:
     """What a person said so long ago."""
-    return replace(
-        change_of(who, action, slot="EMAIL"), effective_at=from_micros(ledger.now()) - timedelta(hours=hours_ago)
-    )
+    return replace(change_of(who, action, slot="EMAIL"), effective_at=round(ledger.now() - hours_ago * 3_600_000_000))
 
 
 def task(ledger: Ledger) -> tuple[int, str] | None:

@@ -9,7 +9,7 @@ import pytest
 
 from consent.ledger.ledger import Ledger
 from consent.outcome import Outcome, PermanentFailure
-from consent.times import from_micros
+from consent.times import from_micros, to_micros
 from tests.support.providers.blocklist import (
     BUCKET,
     MORNING,
@@ -26,7 +26,7 @@ from worker.providers.infobip.row import BLOCKLIST
 
 def said_by_dump(ledger: Ledger, moment: datetime, *said: Said) -> None:
     """Record a file whose rows bring no time, so that they hold since its own."""
-    record_changes(ledger, [replace(one.change(), effective_at=moment, own_time=False) for one in said])
+    record_changes(ledger, [replace(one.change(), effective_at=to_micros(moment), own_time=False) for one in said])
 
 
 def test_an_opt_out_since_a_wider_one_was_confirmed_is_sent(ledger: Ledger) -> None:
@@ -38,7 +38,7 @@ def test_an_opt_out_since_a_wider_one_was_confirmed_is_sent(ledger: Ledger) -> N
     said_by_dump(ledger, confirmed_at + timedelta(minutes=2), Said())
     provider.entries.clear()
 
-    record_changes(ledger, [replace(Said("SMS").change(), effective_at=confirmed_at + timedelta(minutes=1))])
+    record_changes(ledger, [replace(Said("SMS").change(), effective_at=to_micros(confirmed_at + timedelta(minutes=1)))])
     delivered(ledger, provider)
     assert provider.entries == {("SMS", "", "CUSTOM")}
 

@@ -12,7 +12,6 @@ from consent.imports import EventsAccepted, ImportSource
 from consent.ledger.ledger import Ledger
 from consent.ledger.review.event_guards import MOST_OPTOUTS, Burst
 from consent.ledger.review.holds import Decided, Decision
-from consent.times import from_micros
 from tests.support.clock import Clock
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.ledgers import change_of, counts, deliver, imported, run_of
@@ -260,7 +259,7 @@ def test_a_burst_of_opt_outs_is_told(ledger: Ledger, clock: Clock, usual: int, *
     tell(
         ledger,
         run,
-        *(replace(change_of(f"9{one:05}"), effective_at=from_micros(clock())) for one in range(MOST_OPTOUTS + 1)),
+        *(replace(change_of(f"9{one:05}"), effective_at=clock()) for one in range(MOST_OPTOUTS + 1)),
     )
 
     assert ledger.event_guards.bursts() == ([Burst("capillary", MOST_OPTOUTS + 1, usual)] if noticed else [])

@@ -15,6 +15,7 @@ from consent.ledger.ledger import Ledger
 from consent.ledger.queue.overlaps import Overlap
 from consent.ledger.review.fuse_counts import FuseCounter
 from consent.outcome import Applied, Outcome, PermanentFailure, Retry
+from consent.times import to_micros
 from tests.support.clock import Clock
 from tests.support.examples import POSTGRESQL_IN_PROOFS
 from tests.support.fuses import RULES, UNKNOWN, WHY, WRONG_ACCOUNT, answer, drain, people, trip
@@ -116,7 +117,7 @@ def test_other_imports_and_events_go_on(ledger: Ledger) -> None:
 
 def test_other_buckets_go_on(ledger: Ledger) -> None:
     """A fuse is about one bucket: the same import is sent to another connection."""
-    elsewhere = ConsentChange("infobip", {"user_id": "1"}, "EMAIL", Action.OPTOUT, MORNING, {})
+    elsewhere = ConsentChange("infobip", {"user_id": "1"}, "EMAIL", Action.OPTOUT, to_micros(MORNING), {})
     file = imported(ledger, *people(1, 12), elsewhere)
     answer(ledger, *[WRONG_ACCOUNT] * 5)
 

@@ -15,7 +15,6 @@ from consent.change import Action, Bucket
 from consent.ledger.ledger import Ledger
 from consent.ledger.queue.tasks import Settlement
 from consent.outcome import Applied, Retry
-from consent.times import to_micros
 from tests.support.clock import Clock
 from tests.support.examples import POSTGRESQL_IN_PROOFS, examples
 from tests.support.ledgers import BUCKET, change_of, counts, deliver, imported, settlement
@@ -192,7 +191,7 @@ class Pausing:
         """Record a change and let it be due."""
         change = change_of(self.who, action, minute, slot, number=str(next(_persons)))
         imported(self.ledger, change)
-        rank = (to_micros(change.effective_at), action is Action.OPTOUT)
+        rank = (change.effective_at, action is Action.OPTOUT)
         self.newest[slot] = max(rank, self.newest.get(slot, rank))
 
     def pause(self) -> None:

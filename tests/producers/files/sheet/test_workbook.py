@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from consent.errors import UnreadableFile
+from consent.times import from_micros
 from producers.files.archive import unpacked
 from producers.files.sources import SourceFile
 from producers.ingest_file import ImportResult
@@ -59,7 +60,7 @@ def test_numbers_keep_their_digits_and_dates_are_read_in_the_zone(tmp_path: Path
     assert ledger.users == ["447700900123", "00123"]
     assert [change.line for change in ledger.changes] == [2, 3]
     assert ledger.changes[0].details == {"reason": "Größe"}
-    assert [change.effective_at for change in ledger.changes] == [
+    assert [from_micros(change.effective_at) for change in ledger.changes] == [
         datetime(2026, 11, 20, 7, 30, tzinfo=UTC),
         datetime(2026, 11, 20, 23, 0, tzinfo=UTC),
     ]
